@@ -1,0 +1,32 @@
+"""The shape of learning: models x checkpoints x layers x datasets, from weights and text to figures."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/texts.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/tokenise.smk"
+include: "workflow/rules/extract.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/gather.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/report.html",
+    message:
+        "The study is complete: every model, checkpoint, layer and dataset is in the report."
+
+
+onsuccess:
+    print(study_summary())

@@ -1,0 +1,442 @@
+"""Figures: what is selected, what is drawn, that every study draws, and that a file is whole or absent."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from lmshape.errors import InputError
+from lmshape.figures import FIGURES, read_tables, render, save, selection
+from lmshape.figures.loss_spike import spikes, with_spikes
+from lmshape.figures.steps import step_name, step_norm, step_ticks
+from lmshape.figures.style import looks, looks_by_kind
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 200, 300, 400, 500, 600, 700)
+DATASETS = ("wiki", "wiki-shuffled", "wiki-random")
+COLUMNS = (
+    "study model family kind parameters checkpoint step tokens_seen dataset site layer depth rows metric "
+    "value ci_low ci_high draws n_rows n_unique d seed flag"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A made-up model whose curves follow the article: a dome for decoders, a rise and a fall of the dimension."""
+
+    name: str
+    kind: str = "decoder"
+    blocks: int = 6
+    steps: tuple[int, ...] = STEPS
+    final_norm: bool = True
+    lower: float = 0.0
+
+    def progress(self, step: int) -> float:
+        return 1.0 if step < 0 else min(math.log1p(step) / math.log1p(700), 1.0)
+
+    def anisotropy(self, depth: float, step: int, rows: str) -> float:
+        grown = self.progress(step)
+        if self.kind == "encoder":
+            return 0.05 + 0.04 * depth + 0.02 * grown
+        height = (0.85 if rows == "all" else 0.25) * (1 - self.lower) * grown**2
+        return 0.04 + height * math.exp(-(((depth - 0.5) / 0.28) ** 4))
+
+    def dimension(self, depth: float, step: int, dataset: str) -> float:
+        late = self.progress(step)
+        peak = {"wiki": 6.0, "wiki-shuffled": 4.0}.get(dataset, 2.0)
+        return 12 + 6 * depth + peak * math.sin(math.pi * late) - 5 * late * depth
+
+
+MODELS = (
+    Model("wiki-decoder"),
+    Model("wiki-encoder", kind="encoder", final_norm=False),
+    Model("wiki-decoder-unstable", lower=0.2),
+)
+
+
+def metrics_table(models: tuple[Model, ...] = MODELS, datasets: tuple[str, ...] = DATASETS) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = []
+    for model in models:
+        sites = [("embedding" if layer == 0 else "block", layer) for layer in range(model.blocks + 1)]
+        for step in model.steps:
+            for dataset in datasets:
+                for site, layer in sites + [("final_norm", model.blocks)] * model.final_norm:
+                    for variant in ("all", "no_sink"):
+                        cell = (model, step, dataset, site, layer, variant)
+                        rows.append(row(cell, "anisotropy", random))
+                        rows.append(row(cell, "id_twonn", random))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def row(cell: tuple, metric: str, random: np.random.Generator) -> dict[str, object]:
+    model, step, dataset, site, layer, variant = cell
+    depth = layer / max(model.blocks, 1)
+    if metric == "anisotropy":
+        value, width, flag = model.anisotropy(depth, step, variant), 0.02, ""
+        value = value * 0.4 if site == "final_norm" else value
+    else:
+        value, width = model.dimension(depth, step, dataset) + random.normal(0, 0.2), 0.9
+        flag = "fewer unique rows: 612 of 1024 per draw" if layer == 0 else ""
+    return {
+        "study": "embedded", "model": model.name, "family": "gpt_neox", "kind": model.kind, "parameters": 1_200_000,
+        "checkpoint": f"checkpoint-{step}", "step": step, "tokens_seen": 2048.0 * step, "dataset": dataset,
+        "site": site, "layer": layer, "depth": depth, "rows": variant, "metric": metric, "value": value,
+        "ci_low": max(value - width, 0), "ci_high": value + width, "draws": 5, "n_rows": 5120, "n_unique": 4800,
+        "d": 128, "seed": 0, "flag": flag,
+    }  # fmt: skip
+
+
+def loss_table(*, spike: bool) -> pd.DataFrame:
+    """A loss of 700 steps that falls from 7.6 to about 4.2, with a spike over steps 350 to 420 if asked for."""
+    step = np.arange(1, 701)
+    loss = 4.2 + 3.4 * np.exp(-step / 60) + np.random.default_rng(1).normal(0, 0.06, 700)
+    if spike:
+        loss += np.where((step >= 350) & (step < 420), 1.6 * np.exp(-(step - 350) / 40), 0)
+    return pd.DataFrame(
+        {"step": step, "tokens": step * 2048, "loss": loss, "learning_rate": 1e-3, "gradient_norm": 1.0}
+    )
+
+
+def tables(
+    metrics: pd.DataFrame | None = None, losses: Mapping[str, pd.DataFrame] | None = None
+) -> dict[str, pd.DataFrame]:
+    runs = [table.assign(run=run) for run, table in (losses or {}).items()]
+    return {
+        "metrics": metrics_table() if metrics is None else metrics,
+        "losses": pd.concat(runs) if runs else pd.DataFrame(columns=["run", "step", "loss"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def embedded() -> dict[str, pd.DataFrame]:
+    """Tables like those of the embedded study."""
+    return tables(
+        losses={"wiki-decoder": loss_table(spike=False), "wiki-decoder-unstable": loss_table(spike=True)}
+    )
+
+
+STUDIES = {
+    "many models": tables(
+        metrics_table(
+            tuple(Model(f"decoder-{i}", blocks=4 + i, steps=(1, 512, 143_000)) for i in range(8))
+            + (Model("encoder", kind="encoder", steps=(0,)),),
+            ("text",),
+        )
+    ),
+    "one checkpoint, one block": tables(
+        metrics_table((Model("main", blocks=1, steps=(143_000,)),), ("text",))
+    ),
+    "no known step": tables(metrics_table((Model("main", steps=(-1,)),), ("text", "random"))),
+    "embedding only": tables(metrics_table((Model("main", blocks=0, steps=(0,)),), ("text",))),
+    "one draw": tables(
+        metrics_table((Model("a", steps=(0, 1)),), ("text",)).assign(ci_low=np.nan, ci_high=np.nan, draws=1)
+    ),
+    "every value flagged": tables(
+        metrics_table((Model("a", steps=(0, 1)),)).assign(
+            value=np.nan, ci_low=np.nan, ci_high=np.nan, flag="not finite: 6400 of 6400 rows"
+        ),
+        {"a": loss_table(spike=False)},
+    ),
+    "nothing measured": tables(metrics_table().iloc[:0]),
+    "a run that is not in the study": tables(metrics_table((Model("a"),)), {"b": loss_table(spike=True)}),
+}
+
+
+def words(figure: Figure) -> str:
+    """All text of a figure, on one line."""
+    return " ".join(" ".join(text.get_text().split()) for text in figure.findobj(Text))
+
+
+def drawn(figure: Figure) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Label and finite points of every line of every panel."""
+    return [
+        (str(line.get_label()), [tuple(point) for point in line.get_xydata() if np.isfinite(point).all()])
+        for ax in figure.axes
+        for line in ax.get_lines()
+    ]
+
+
+# What is selected
+
+
+def test_by_layer_takes_the_last_checkpoint_of_each_model_on_the_first_dataset(embedded):
+    data = FIGURES["anisotropy_by_layer"].data(embedded)
+    assert set(data["step"]) == {700}
+    assert set(data["dataset"]) == {"wiki"}
+    assert set(data["rows"]) == {"all", "no_sink"}
+    assert data.groupby("model").size().to_dict() == {
+        "wiki-decoder": 16,
+        "wiki-encoder": 14,
+        "wiki-decoder-unstable": 16,
+    }
+
+
+def test_isotropic_value_is_the_marchenko_pastur_edge_and_tends_to_one_over_d():
+    frame = pd.DataFrame({"d": [128, 128], "n_rows": [5120, 10**12]})
+    assert selection.isotropic_anisotropy(frame).to_list() == pytest.approx([0.010479, 1 / 128], rel=1e-4)
+
+
+def test_of_two_checkpoints_at_a_step_the_later_name_stands():
+    frame = metrics_table((Model("a", steps=(5,)),), ("text",))
+    twice = pd.concat([frame.assign(checkpoint="step5"), frame.assign(checkpoint="main")])
+    assert set(selection.final_checkpoints(twice)["checkpoint"]) == {"main"}
+    assert set(selection.trajectories(twice)["checkpoint"]) == {"main"}
+    assert len(selection.trajectories(twice)) == len(frame)
+
+
+def test_trajectories_leave_out_unknown_steps_and_sort_the_others():
+    frame = metrics_table((Model("a", steps=(8, -1, 2)), Model("b", steps=(4, 0))), ("text",))
+    steps = selection.trajectories(frame).groupby("model", sort=False)["step"].unique()
+    assert {model: list(of_model) for model, of_model in steps.items()} == {"a": [2, 8], "b": [0, 4]}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "named"),
+    [
+        (0, {"embedding": 0}),
+        (1, {"embedding": 0, "last": 1}),
+        (2, {"embedding": 0, "early": 1, "last": 2}),
+        (6, {"embedding": 0, "early": 2, "middle": 3, "last": 6}),
+        (24, {"embedding": 0, "early": 6, "middle": 12, "last": 24}),
+    ],
+)
+def test_named_layers_are_distinct_and_in_order(blocks, named):
+    assert selection.named_layers(blocks) == named
+    assert list(selection.named_layers(blocks).values()) == sorted(named.values())
+
+
+def test_controls_hold_every_dataset_and_put_decoders_first(embedded):
+    data = FIGURES["controls"].data(embedded)
+    assert tuple(selection.in_order(data["dataset"])) == DATASETS
+    assert selection.in_order(data["model"])[-1] == "wiki-encoder"
+    assert set(data.loc[data["view"] == "over training", "layer"]) == {3}
+    assert set(data.loc[data["view"] == "by layer", "step"]) == {700}
+
+
+# Steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "ticks"),
+    [
+        ([], []),
+        ([0], [0, 1]),
+        ([0, 700], [0, 1, 10, 100, 700]),
+        ([0, 1280], [0, 1, 10, 100, 1000]),
+        ([1, 143_000], [1, 10, 100, 1000, 10_000, 100_000]),
+        ([1500], [1500]),
+    ],
+)
+def test_step_ticks_show_zero_only_when_it_is_drawn(steps, ticks):
+    assert step_ticks(steps) == ticks
+
+
+def test_steps_are_written_shortly():
+    assert [step_name(step) for step in (0, 512, 1000, 1280, 143_000)] == ["0", "512", "1k", "1280", "143k"]
+
+
+def test_step_zero_has_the_first_color_and_decades_are_as_far_apart():
+    norm = step_norm([0, 1, 10, 100, 1000])
+    colors = norm([0, 1, 10, 100, 1000]).data
+    assert colors[0] == 0 and colors[-1] == 1
+    assert np.diff(colors[1:]) == pytest.approx(np.diff(colors[1:])[0])
+
+
+# The spike rule
+
+
+def test_a_spike_is_found_where_it_is_and_nowhere_else():
+    (region,) = spikes(with_spikes(loss_table(spike=True)))
+    assert region[0] == 350
+    assert 395 <= region[1] <= 420
+    assert spikes(with_spikes(loss_table(spike=False))) == []
+
+
+def test_a_spike_lasts_until_the_loss_is_back():
+    run = loss_table(spike=False)
+    run.loc[run["step"] > 300, "loss"] += 2
+    assert spikes(with_spikes(run)) == [(301, 700)]
+
+
+def test_a_loss_that_is_not_finite_is_in_a_spike():
+    run = loss_table(spike=False)
+    run.loc[499:519, "loss"] = [np.nan, *[np.inf] * 20]
+    assert spikes(with_spikes(run)) == [(500, 520)]
+
+
+def test_the_run_with_the_greatest_spike_is_drawn(embedded):
+    data = FIGURES["loss_spike"].data(embedded)
+    assert set(data["model"]) == {"wiki-decoder-unstable"}
+    assert "steps 350–" in words(FIGURES["loss_spike"].draw(data))
+
+
+# Looks
+
+
+def test_looks_stay_different_beyond_the_colors():
+    assert len(set(looks([str(i) for i in range(252)]).values())) == 252
+
+
+def test_models_of_a_kind_differ_in_line_and_marker_alone():
+    kinds = {f"m{i}": "encoder" if i % 3 else "decoder" for i in range(36)}
+    shapes = {(look.line, look.marker) for look in looks_by_kind(kinds).values()}
+    assert len(shapes) == 36
+
+
+# What is drawn
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_csv_holds_all_that_is_drawn(embedded, name, tmp_path):
+    data = FIGURES[name].data(embedded)
+    data.to_csv(tmp_path / "data.csv", index=False)
+    again = FIGURES[name].draw(pd.read_csv(tmp_path / "data.csv"))
+    first = FIGURES[name].draw(data)
+    assert words(again) == words(first)
+    for (label, points), (same_label, same_points) in zip(drawn(first), drawn(again), strict=True):
+        assert label == same_label
+        assert np.allclose(np.array(points), np.array(same_points))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_study_draws(study, name):
+    figure = FIGURES[name].draw(FIGURES[name].data(STUDIES[study]))
+    assert FIGURES[name].title in words(figure)
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "note"),
+    [
+        ("anisotropy_by_layer", "one draw", "No encoder in this study."),
+        ("anisotropy_by_layer", "nothing measured", "no anisotropy to draw"),
+        (
+            "anisotropy_over_training",
+            "no known step",
+            "No checkpoint of this study has a known training step.",
+        ),
+        ("anisotropy_over_training", "every value flagged", "every value is flagged: nothing to draw"),
+        ("dimension_over_training", "one checkpoint, one block", "One checkpoint only: main."),
+        ("dimension_over_training", "one draw", "One draw of sequences: no interval."),
+        ("controls", "one draw", "no control to compare with"),
+        ("controls", "no known step", "fewer than two training steps"),
+        ("loss_spike", "many models", "This study has no pretraining run"),
+        ("loss_spike", "every value flagged", "No spike"),
+        ("loss_spike", "a run that is not in the study", "`id_twonn` was not measured on b"),
+    ],
+)
+def test_what_is_missing_is_said_in_the_figure(name, study, note):
+    assert note in words(FIGURES[name].draw(FIGURES[name].data(STUDIES[study])))
+
+
+def test_values_that_are_not_numbers_are_gaps_and_counted():
+    metrics = metrics_table((Model("a"),), ("text",))
+    lost = (metrics["step"] == 700) & (metrics["layer"] == 3) & (metrics["rows"] == "all")
+    metrics.loc[lost, ["value", "ci_low", "ci_high"]] = np.nan
+    metrics.loc[lost, "flag"] = "not finite: 12 of 6400 rows"
+    figure = FIGURES["anisotropy_by_layer"].draw(FIGURES["anisotropy_by_layer"].data(tables(metrics)))
+    assert "1 of 16 values are not numbers (not finite)" in words(figure)
+    curve = next(line for line in figure.axes[0].get_lines() if line.get_label() == "a")
+    assert np.isnan(curve.get_ydata()).tolist() == [False] * 3 + [True] + [False] * 3
+
+
+def test_flagged_numbers_have_open_markers_and_are_counted(embedded):
+    data = FIGURES["dimension_over_training"].data(embedded)
+    text = words(FIGURES["dimension_over_training"].draw(data))
+    assert "Open markers: 45 of 180 values are flagged (fewer unique rows)." in text
+
+
+def test_intervals_and_draws_are_named(embedded):
+    for name in FIGURES:
+        text = words(FIGURES[name].draw(FIGURES[name].data(embedded)))
+        assert "95 % interval over 5 draws of sequences" in text, name
+
+
+def test_final_norm_is_off_the_line(embedded):
+    figure = FIGURES["anisotropy_by_layer"].draw(FIGURES["anisotropy_by_layer"].data(embedded))
+    curve = next(points for label, points in drawn(figure) if label == "wiki-decoder")
+    assert [x for x, _ in curve] == pytest.approx([layer / 6 for layer in range(7)])
+    assert "final norm" in words(figure)
+
+
+def test_step_zero_is_on_the_axis(embedded):
+    figure = FIGURES["dimension_over_training"].draw(FIGURES["dimension_over_training"].data(embedded))
+    assert figure.axes[0].get_xticks().tolist() == [0, 1, 10, 100, 700]
+    assert figure.axes[0].get_xlim()[0] < 0
+
+
+def test_drawing_leaves_the_callers_settings_alone(embedded):
+    before = dict(matplotlib.rcParams)
+    FIGURES["controls"].draw(FIGURES["controls"].data(embedded))
+    assert dict(matplotlib.rcParams) == before
+
+
+# Files
+
+
+def written_tables(folder: Path) -> tuple[Path, Path]:
+    metrics = metrics_table((Model("run", steps=(0, 1, 700)),), ("b", "a"))
+    metrics.to_parquet(folder / "metrics.parquet")
+    for name in ("checkpoints", "profiles"):
+        pd.DataFrame({"model": ["run"]}).to_parquet(folder / f"{name}.parquet")
+    loss_table(spike=True).to_csv(folder / "loss.csv", index=False)
+    return folder, folder / "loss.csv"
+
+
+def test_render_writes_picture_twin_and_data(tmp_path):
+    folder, loss = written_tables(tmp_path)
+    render("loss_spike", folder, output_stem=tmp_path / "figures" / "loss_spike", losses={"run": loss})
+    assert sorted(os.listdir(tmp_path / "figures")) == ["loss_spike.csv", "loss_spike.png", "loss_spike.svg"]
+    assert imread(tmp_path / "figures" / "loss_spike.png").shape[:2] == (1240, 1800)
+    assert set(pd.read_csv(tmp_path / "figures" / "loss_spike.csv")["series"]) == {"loss", "dimension"}
+
+
+def test_the_same_tables_give_the_same_bytes(tmp_path):
+    folder, _ = written_tables(tmp_path)
+    for stem in ("one", "two"):
+        render("anisotropy_over_training", folder, output_stem=tmp_path / stem, losses={})
+    for end in ("png", "svg", "csv"):
+        assert (tmp_path / f"one.{end}").read_bytes() == (tmp_path / f"two.{end}").read_bytes()
+
+
+def test_datasets_are_taken_in_the_order_of_the_study(tmp_path):
+    folder, _ = written_tables(tmp_path)
+    assert selection.in_order(read_tables(folder, losses={})["metrics"]["dataset"]) == ["b", "a"]
+    ordered = read_tables(folder, losses={}, datasets=["a", "b"])["metrics"]
+    assert selection.in_order(ordered["dataset"]) == ["a", "b"]
+    assert FIGURES["anisotropy_by_layer"].data({"metrics": ordered})["dataset"].unique().tolist() == ["a"]
+
+
+def test_a_failure_leaves_no_file(tmp_path):
+    class Broken(Figure):
+        def savefig(self, target: Path, **options: object) -> None:
+            Path(target).write_text("half a pict")
+            if "svg" in str(target):
+                raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        save(Broken(), pd.DataFrame(), tmp_path / "figures" / "x")
+    assert os.listdir(tmp_path / "figures") == []
+
+
+def test_an_unknown_figure_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(InputError, match=r"unknown figure `control`. Nearest: controls."):
+        render("control", tmp_path, output_stem=tmp_path / "x", losses={})
+
+
+def test_missing_tables_are_refused_by_name(tmp_path):
+    with pytest.raises(
+        InputError, match=r"metrics.parquet` does not exist; figures need it. Make the tables first"
+    ):
+        render("controls", tmp_path, output_stem=tmp_path / "x", losses={})

@@ -1,0 +1,270 @@
+"""Archives become rows: nothing lost, nothing mixed, no NaN without its reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from lmshape.errors import InputError
+from lmshape.gather import CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, gather
+from lmshape.measure import measure
+from lmshape.metrics import METRICS
+from lmshape.store import (
+    ActivationWriter,
+    DrawLoss,
+    LayerStatistics,
+    Site,
+    write_loss_card,
+    write_statistics,
+)
+from lmshape.tokens import Tokens
+
+SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
+DRAWS, WINDOW, WIDTH = 3, 60, 8
+ROOT = {
+    "model": "tiny",
+    "architecture": "gpt_neox",
+    "kind": "decoder",
+    "parameters": 1234,
+    "blocks": 2,
+    "commit": "",
+    "tokenizer_sha256": "t",
+    "sampling": "{}",
+    "seed": 7,
+    "tokens_seen": 2048.0,
+    "checkpoint": "step4",
+    "step": 4,
+    "weights_sha256": "w4",
+    "dataset": "wiki",
+}
+
+
+def archive(path: Path, values: dict[tuple[Site, str], float] | None = None, **attributes: str | int) -> Path:
+    """Write an archive of the angular family with the given pooled cosines, the same without each draw."""
+    values = values if values is not None else {(site, "all"): 0.1 * site.layer for site in SITES}
+    counts = {"n_rows": 30, "n_unique": 29, "d": 8, "draws": 3}
+    layers = [
+        LayerStatistics(
+            site,
+            rows,
+            {name: np.full(4, value) for name in ("mean_cosine", "mean_cosine_centered")},
+            {**counts, "flag": "not finite: 1 of 30 rows" if np.isnan(value) else ""},
+        )
+        for (site, rows), value in values.items()
+    ]
+    write_statistics(path, attributes={**ROOT, "family": "angular", **attributes}, layers=layers)
+    return path
+
+
+def card(path: Path, nats: tuple[float, ...] = (20.0, 30.0), **attributes: str | int | float) -> Path:
+    draws = [DrawLoss(draw=j, tokens=10, nats=value, bytes=40.0) for j, value in enumerate(nats)]
+    write_loss_card(path, attributes={**ROOT, **attributes}, draws=draws)
+    return path
+
+
+def gathered(
+    folder: Path,
+    statistics: list[Path],
+    losses: list[Path] | None = None,
+    metrics: tuple[str, ...] = ("angular",),
+) -> pd.DataFrame:
+    gather(statistics, losses or [], folder / "tiny.parquet", study="test", metrics=metrics)
+    return pq.read_table(folder / "tiny.parquet").to_pandas()
+
+
+@pytest.fixture(scope="module")
+def activations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    n = DRAWS * WINDOW
+    tokens = Tokens(
+        ids=np.arange(n),
+        sequence=np.repeat(np.arange(DRAWS), WINDOW),
+        position=np.tile(np.arange(WINDOW), DRAWS),
+        draw=np.repeat(np.arange(DRAWS), WINDOW),
+        special=np.zeros(n, dtype=bool),
+        sequence_bytes=np.full(DRAWS, 100),
+        attributes={},
+    )
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("store") / "activations.h5"
+    with ActivationWriter(path, sites=SITES, width=WIDTH, tokens=tokens, attributes=ROOT) as writer:
+        for site in SITES:
+            writer.write(site, 0, rng.standard_normal((n, WIDTH)).astype(np.float32))
+    return path
+
+
+def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
+    tmp_path: Path, activations: Path
+) -> None:
+    families, blocks = ("angular", "neighbor", "spectral"), ((0, 2), (0, 0), (1, 2))
+    for family in families:
+        for first, last in blocks:
+            output = tmp_path / family / f"{first}-{last}.h5"
+            measure(activations, output, family=family, first=first, last=last, rows_per_draw=50)
+    whole = [tmp_path / family / "0-2.h5" for family in families]
+    in_blocks = [tmp_path / family / name for name in ("1-2.h5", "0-0.h5") for family in families[::-1]]
+    losses = [card(tmp_path / "loss.json")]
+    chosen = ("spectral", "angular", "neighbor", "loss")
+    table = gathered(tmp_path, whole, losses, chosen)
+    pd.testing.assert_frame_equal(gathered(tmp_path, in_blocks, losses, chosen), table)
+    assert len(table) == len(SITES) * 2 * 9 + 2
+    assert set(table["metric"]) == set(METRICS)
+    assert (table["value"].between(table["ci_low"], table["ci_high"])).all()
+    assert not table.duplicated(["site", "layer", "rows", "metric"]).any()
+
+
+def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
+    table = gathered(
+        tmp_path, [archive(tmp_path / "a.h5")], [card(tmp_path / "l.json")], ("mean_cosine", "loss")
+    )
+    assert list(table.columns) == COLUMNS.names
+    row = table.iloc[2].to_dict()
+    assert row == {
+        "study": "test",
+        "model": "tiny",
+        "family": "gpt_neox",
+        "kind": "decoder",
+        "parameters": 1234,
+        "checkpoint": "step4",
+        "step": 4,
+        "tokens_seen": 2048.0,
+        "dataset": "wiki",
+        "site": "block",
+        "layer": 2,
+        "depth": 1.0,
+        "rows": "all",
+        "metric": "mean_cosine",
+        "value": pytest.approx(0.2),
+        "ci_low": pytest.approx(0.2),
+        "ci_high": pytest.approx(0.2),
+        "draws": 3,
+        "n_rows": 30,
+        "n_unique": 29,
+        "d": 8,
+        "seed": 7,
+        "flag": "",
+    }
+    assert list(table["site"]) == ["embedding", "block", "block", "final_norm", "output", "output"]
+    loss = table[table["metric"] == "loss"].iloc[0]
+    assert (loss["site"], loss["layer"], loss["depth"], loss["rows"]) == ("output", 2, 1.0, "all")
+    assert (loss["value"], loss["draws"], loss["n_rows"]) == (2.5, 2, 20)
+
+
+def test_rows_are_sorted_and_datasets_keep_the_order_of_the_files(tmp_path: Path) -> None:
+    files = [
+        archive(tmp_path / f"{step}-{dataset}.h5", checkpoint=f"step{step}", step=step, dataset=dataset)
+        for dataset in ("wiki", "shuffled")
+        for step in (16, 2)
+    ]
+    table = gathered(tmp_path, files)
+    cells = list(table[["step", "dataset"]].drop_duplicates().itertuples(index=False, name=None))
+    assert cells == [(2, "wiki"), (2, "shuffled"), (16, "wiki"), (16, "shuffled")]
+    bytes_before = (tmp_path / "tiny.parquet").read_bytes()
+    gathered(tmp_path, files)
+    assert (tmp_path / "tiny.parquet").read_bytes() == bytes_before
+
+
+def test_nan_never_stands_without_its_reason(tmp_path: Path) -> None:
+    values = {(SITES[0], "all"): np.nan, (SITES[1], "all"): 0.5}
+    source = archive(tmp_path / "a.h5", values)
+    table = gathered(tmp_path, [source], [card(tmp_path / "l.json", (20.0, np.inf))], ("angular", "loss"))
+    missing = table["value"].isna()
+    assert list(table.loc[missing, "flag"]) == ["not finite: 1 of 30 rows"] * 2 + ["not finite: loss"] * 2
+    assert table.loc[missing, ["ci_low", "ci_high"]].isna().all(axis=None)
+    assert (table.loc[~missing, "flag"] == "").all()
+
+
+def test_a_value_that_is_not_defined_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    layers = [
+        LayerStatistics(
+            SITES[1],
+            "all",
+            {name: np.full(4, np.nan) for name in ("mean_cosine", "mean_cosine_centered")},
+            {"n_rows": 30, "n_unique": 1, "d": 8, "draws": 3, "flag": ""},
+        )
+    ]
+    write_statistics(path, attributes={**ROOT, "family": "angular"}, layers=layers)
+    assert list(gathered(tmp_path, [path])["flag"]) == [
+        "fewer than two rows that are not zero",
+        "fewer than two rows that differ from the mean",
+    ]
+
+
+def test_the_file_carries_commit_and_fingerprint_of_the_weights(tmp_path: Path) -> None:
+    files = [
+        archive(tmp_path / "a.h5"),
+        archive(tmp_path / "b.h5", checkpoint="step8", step=8, commit="abc", weights_sha256="w8"),
+    ]
+    gathered(tmp_path, files)
+    metadata = pq.read_schema(tmp_path / "tiny.parquet").metadata
+    assert json.loads(metadata[CHECKPOINTS_KEY]) == {
+        "step4": {"commit": "", "weights_sha256": "w4"},
+        "step8": {"commit": "abc", "weights_sha256": "w8"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"model": "other", "dataset": "b"}, "odd.h5` has `model` other"),
+        ({"blocks": 3, "checkpoint": "step8"}, "odd.h5` has `blocks` 3"),
+        ({"weights_sha256": "x", "dataset": "b"}, "odd.h5` has `weights_sha256` x, `.*a.h5` has w4"),
+        ({"step": 5, "dataset": "b"}, "odd.h5` has `step` 5"),
+        ({"sampling": "x", "checkpoint": "step8"}, "odd.h5` has `sampling` x, `.*a.h5` has {}"),
+        ({"seed": 1, "checkpoint": "step8"}, "odd.h5` has `seed` 1.* made from different activations"),
+    ],
+)
+def test_a_file_that_contradicts_the_others_is_named(tmp_path: Path, attributes: dict, message: str) -> None:
+    usual = {**ROOT, **{key: attributes[key] for key in ("dataset", "checkpoint") if key in attributes}}
+    odd = archive(tmp_path / "odd.h5", {(SITES[0], "all"): 0.1}, **attributes)
+    a = archive(tmp_path / "a.h5", {(SITES[1], "all"): 0.1}, **usual)
+    b = archive(tmp_path / "b.h5", {(SITES[2], "all"): 0.1})
+    with pytest.raises(InputError, match=message):
+        gathered(tmp_path, [odd, a, b])
+    assert not (tmp_path / "tiny.parquet").exists()
+
+
+def test_a_loss_card_of_other_weights_is_named(tmp_path: Path) -> None:
+    odd = card(tmp_path / "odd.json", weights_sha256="x")
+    files = [
+        archive(tmp_path / "a.h5", {(SITES[0], "all"): 0.1}),
+        archive(tmp_path / "b.h5", {(SITES[1], "all"): 0.1}),
+    ]
+    with pytest.raises(InputError, match="odd.json` has `weights_sha256` x"):
+        gathered(tmp_path, files, [odd], ("angular", "loss"))
+
+
+def test_unknown_training_tokens_agree_with_each_other(tmp_path: Path) -> None:
+    source = archive(tmp_path / "a.h5", tokens_seen=np.nan)
+    table = gathered(tmp_path, [source], [card(tmp_path / "l.json", tokens_seen=np.nan)], ("angular", "loss"))
+    assert table["tokens_seen"].isna().all()
+
+
+def test_layers_that_stand_in_two_archives_are_refused(tmp_path: Path) -> None:
+    files = [
+        archive(tmp_path / "layers-00-02.h5"),
+        archive(tmp_path / "layers-02-02.h5", {(SITES[2], "all"): 0.3}),
+    ]
+    with pytest.raises(
+        InputError, match="layers-02-02.h5` and `.*layers-00-02.h5` both hold `mean_cosine` of layer 2"
+    ):
+        gathered(tmp_path, files)
+
+
+def test_a_family_that_no_file_holds_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="`id_mle` needs the family `neighbor`, which no file holds for checkpoint `st"
+    ):
+        gathered(tmp_path, [archive(tmp_path / "a.h5")], metrics=("mean_cosine", "id_mle"))
+    with pytest.raises(InputError, match="`loss` needs the family `loss`"):
+        gathered(tmp_path, [archive(tmp_path / "a.h5")], metrics=("angular", "loss"))
+
+
+def test_every_column_is_described_and_typed() -> None:
+    assert COLUMNS.names == list(COLUMN_DESCRIPTIONS)
+    assert COLUMNS.field("step").type == "int64" and COLUMNS.field("value").type == "double"
+    assert COLUMNS.field("flag").metadata[b"description"].decode() == COLUMN_DESCRIPTIONS["flag"]

@@ -1,0 +1,177 @@
+"""The embedded pretraining: really resumes, really deterministic, and refuses what cannot be followed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lmshape import pretrain as stage
+from lmshape.errors import InputError
+from lmshape.pretrain import TrainingRun, batch_of, masked_batch, pretrain, unigram_entropy
+from lmshape.recipe import Recipe
+from lmshape.bpe import train_tokenizer, write_tokenizer
+
+TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "tokenizer"
+    write_tokenizer(TEXT, folder, vocabulary=300)
+    return folder
+
+
+def recipe(**changes: object) -> Recipe:
+    plain = Recipe(
+        architecture="gpt_neox", width=16, blocks=2, heads=2, window=16, sequences=4, steps=12,
+        checkpoint_steps=(0, 1, 2, 4, 8, 12), learning_rate=1e-2, warmup=2,
+    )  # fmt: skip
+    return dataclasses.replace(plain, **changes)
+
+
+def weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(folder / f"checkpoint-{step}" / "model.safetensors")
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "bert"])
+def test_a_killed_run_resumes_to_the_very_same_weights(
+    architecture: str, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = recipe(architecture=architecture)
+    pretrain(TEXT, tokenizer_folder, tmp_path / "whole", recipe=followed)
+
+    advance = TrainingRun.advance
+
+    def killed_at_step_six(run: TrainingRun) -> None:
+        if run.step == 6:
+            raise KeyboardInterrupt
+        advance(run)
+
+    monkeypatch.setattr(TrainingRun, "advance", killed_at_step_six)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(TEXT, tokenizer_folder, tmp_path / "killed", recipe=followed)
+    assert not (tmp_path / "killed").exists()  # nothing that a rerun would take for whole
+
+    steps = []
+
+    def counted(run: TrainingRun) -> None:
+        steps.append(run.step)
+        advance(run)
+
+    monkeypatch.setattr(TrainingRun, "advance", counted)
+    pretrain(TEXT, tokenizer_folder, tmp_path / "killed", recipe=followed)
+    assert steps == list(range(4, 12))  # from the last checkpoint, not from the start
+    for step in followed.checkpoint_steps:
+        assert equal(weights(tmp_path / "whole", step), weights(tmp_path / "killed", step))
+    assert (tmp_path / "whole/loss.csv").read_text() == (tmp_path / "killed/loss.csv").read_text()
+
+
+def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, tmp_path: Path) -> None:
+    pretrain(TEXT, tokenizer_folder, tmp_path / "whole", recipe=recipe())
+    partial = tmp_path / "again.partial"
+    run = TrainingRun(
+        recipe(), stage.windows_of(TEXT, tokenizer_folder, recipe()), stage.load_tokenizer(tokenizer_folder), folder=partial
+    )
+    run.resume()
+    run.save_if_due()
+    run.advance()
+    run.save_if_due()
+    shutil.copytree(partial / "checkpoint-1", partial / "checkpoint-2")  # killed between weights and state
+    pretrain(TEXT, tokenizer_folder, tmp_path / "again", recipe=recipe())
+    assert equal(weights(tmp_path / "whole", 2), weights(tmp_path / "again", 2))
+
+
+def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
+    run = TrainingRun(
+        recipe(seed=1), stage.windows_of(TEXT, tokenizer_folder, recipe()), stage.load_tokenizer(tokenizer_folder),
+        folder=tmp_path / "run.partial",
+    )  # fmt: skip
+    run.resume()
+    run.save_if_due()
+    pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=recipe())
+    pretrain(TEXT, tokenizer_folder, tmp_path / "fresh", recipe=recipe())
+    assert equal(weights(tmp_path / "run", 0), weights(tmp_path / "fresh", 0))
+
+
+def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_path: Path) -> None:
+    long = recipe(steps=120, checkpoint_steps=(120,), window=32, width=32)
+    pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=long)
+    losses = np.loadtxt(tmp_path / "run/loss.csv", delimiter=",", skiprows=1)
+    assert losses.shape == (120, 5)
+    entropy = unigram_entropy(stage.windows_of(TEXT, tokenizer_folder, long))
+    assert losses[0, 2] == pytest.approx(math.log(300), abs=0.3)  # uniform at the start
+    assert losses[-10:, 2].mean() < 0.7 * entropy
+
+
+def test_every_model_sees_the_same_windows_once_an_epoch() -> None:
+    windows = np.arange(44).reshape(22, 2)
+    epoch = np.concatenate([batch_of(windows, step, sequences=4, seed=3) for step in range(5)])
+    assert len(np.unique(epoch[:, 0])) == 20
+    assert np.array_equal(batch_of(windows, 2, sequences=4, seed=3), batch_of(windows, 2, sequences=4, seed=3))
+    assert not np.array_equal(batch_of(windows, 0, sequences=4, seed=3), batch_of(windows, 5, sequences=4, seed=3))
+
+
+def test_masks_ask_for_fifteen_percent_and_depend_on_the_step(tokenizer_folder: Path) -> None:
+    tokenizer = stage.load_tokenizer(tokenizer_folder)
+    ids = torch.full((200, 100), 7)
+    batch = masked_batch(ids, tokenizer, seed=(0, 1))
+    asked = batch["labels"] != -100
+    masked = batch["input_ids"] == tokenizer.mask_token_id
+    assert asked.float().mean().item() == pytest.approx(0.15, abs=0.01)
+    assert (masked & asked).sum().item() / asked.sum().item() == pytest.approx(0.8, abs=0.03)
+    assert torch.equal(batch["input_ids"][~asked], ids[~asked])
+    assert not torch.equal(batch["labels"], masked_batch(ids, tokenizer, seed=(0, 2))["labels"])
+
+
+def test_unigram_entropy_of_equal_frequencies_is_the_logarithm() -> None:
+    assert unigram_entropy(np.arange(64).reshape(8, 8)) == pytest.approx(math.log(64), rel=1e-12)
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    plan = recipe(steps=100, warmup=10, checkpoint_steps=(0,), learning_rate=1.0, final_share=0.1)
+    rates = [plan.learning_rate_at(step) for step in range(101)]
+    assert rates[0] == 0.1
+    assert max(rates) == rates[9] == 1.0
+    assert rates[100] == pytest.approx(0.1)
+    assert all(after < before for before, after in zip(rates[10:], rates[11:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 15}, "`width` 15 is not a multiple of `heads` 2"),
+        ({"steps": 8}, "a checkpoint after step 12 lies behind the last step, 8"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe(**changes)
+
+
+def test_a_text_shorter_than_a_step_is_refused(tokenizer_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tokens; one step needs 64"):
+        pretrain("Too short.", tokenizer_folder, tmp_path / "run", recipe=recipe())
+
+
+def test_a_tokenizer_spells_every_text() -> None:
+    tokenizer = train_tokenizer(TEXT, 300)
+    strange = "Ω ≈ 3.14 — 水\x00 \U0001f40b"
+    assert tokenizer.decode(tokenizer(strange)["input_ids"]) == strange
+    assert len(tokenizer) == 300
+
+
+@pytest.mark.parametrize(("text", "size", "message"), [(TEXT, 200, "needs at least 259"), (" ", 300, "is empty")])
+def test_a_tokenizer_that_cannot_be_is_refused(text: str, size: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train_tokenizer(text, size)

@@ -1,0 +1,231 @@
+"""The study's three tables: what is combined, who shares weights with whom, and the shape of a profile."""
+
+from __future__ import annotations
+
+import json
+from math import hypot
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from lmshape.errors import InputError
+from lmshape.gather import CHECKPOINTS_KEY, COLUMNS
+from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS, combine, profiles
+
+CELL = {
+    "study": "test",
+    "family": "bert",
+    "kind": "encoder",
+    "parameters": 10,
+    "tokens_seen": float("nan"),
+    "draws": 5,
+    "n_rows": 100,
+    "n_unique": 90,
+    "d": 8,
+    "seed": 0,
+    "flag": "",
+    "rows": "all",
+    "metric": "anisotropy",
+    "dataset": "wiki",
+    "model": "m",
+    "checkpoint": "step1",
+    "step": 1,
+    "ci_low": 0.0,
+    "ci_high": 1.0,
+}
+
+
+def curve(values: list[float], half_width: float = 0.01, **cell: str | int) -> list[dict]:
+    """Rows of anisotropy by layer: the embedding, the blocks, and a final norm far above them all."""
+    blocks = len(values) - 1
+    rows = [
+        {
+            **CELL,
+            "site": "block" if layer else "embedding",
+            "layer": layer,
+            "depth": layer / blocks,
+            "value": value,
+            "ci_low": value - half_width,
+            "ci_high": value + half_width,
+            "flag": "not finite: 3 of 100 rows" if np.isnan(value) else "",
+            **cell,
+        }
+        for layer, value in enumerate(values)
+    ]
+    return [*rows, {**rows[-1], "site": "final_norm", "value": 1.0, "flag": ""}]
+
+
+def loss(value: float, **cell: str | int) -> dict:
+    low, high = value - 0.1, value + 0.1
+    flag = "" if np.isfinite(value) else "not finite: loss"
+    place = {"site": "output", "layer": 3, "depth": 1.0, "metric": "loss"}
+    return {**CELL, **place, "value": value, "ci_low": low, "ci_high": high, "flag": flag, **cell}
+
+
+def metric_file(path: Path, rows: list[dict], weights: dict[str, str]) -> Path:
+    identity = {name: {"commit": f"c-{sha}", "weights_sha256": sha} for name, sha in weights.items()}
+    table = pa.Table.from_pylist(rows, schema=COLUMNS)
+    pq.write_table(table.replace_schema_metadata({CHECKPOINTS_KEY: json.dumps(identity)}), path)
+    return path
+
+
+def profile(values: list[float], half_width: float = 0.01) -> pd.Series:
+    table = profiles(pd.DataFrame(curve(values, half_width)))
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_a_dome_is_described_by_its_peak_over_the_edge_blocks() -> None:
+    row = profile([0.9, 0.2, 0.5, 0.95, 0.6, 0.3])
+    assert (row["peak_layer"], row["peak_depth"], row["height"]) == (3, pytest.approx(0.6), 0.95)
+    assert (row["height_low"], row["height_high"]) == (pytest.approx(0.94), pytest.approx(0.96))
+    assert row["edges"] == pytest.approx(0.25)
+    assert row["dome_index"] == pytest.approx(0.70)
+    half_width = hypot(0.01, 0.005, 0.005)
+    assert row["dome_index_low"] == pytest.approx(0.70 - half_width)
+    assert row["dome_index_high"] == pytest.approx(0.70 + half_width)
+    assert row["flag"] == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "peak"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 3),
+        ([0.1, 0.5, 0.3, 0.2], 1),
+        ([0.9, 0.5, 0.6, 0.2], 0),
+        ([0.3, 0.3, 0.3, 0.3], 0),
+    ],
+)
+def test_a_peak_at_an_edge_is_no_dome(values: list[float], peak: int) -> None:
+    row = profile(values)
+    assert (row["peak_layer"], row["dome_index"], row["flag"]) == (peak, 0.0, "monotone")
+    assert row["dome_index_low"] < 0 < row["dome_index_high"]
+
+
+def test_the_dome_index_stays_within_its_range() -> None:
+    row = profile([0.0, 0.0, 1.0, 0.0], half_width=0.9)
+    assert (row["dome_index"], row["dome_index_high"]) == (1.0, 1.0)
+
+
+def test_a_layer_without_a_value_leaves_no_profile() -> None:
+    row = profile([0.1, 0.2, np.nan, 0.4])
+    assert row["flag"] == "layer 2: not finite: 3 of 100 rows"
+    assert row["peak_layer"] is None
+    assert profile([0.1, 0.2, 0.3])["flag"] == "too few blocks: 2; a dome needs 3"
+
+
+def test_a_value_without_an_interval_leaves_the_dome_without_one() -> None:
+    row = profile([0.1, 0.2, 0.8, 0.4], half_width=np.nan)
+    assert row["dome_index"] == pytest.approx(0.5)
+    assert np.isnan([row["dome_index_low"], row["dome_index_high"]]).all()
+
+
+def test_each_choice_of_rows_has_its_profile() -> None:
+    rows = curve([0.1, 0.2, 0.8, 0.4]) + curve([0.1, 0.2, 0.3, 0.1], rows="no_sink")
+    table = profiles(pd.DataFrame(rows))
+    assert list(table["rows"]) == ["all", "no_sink"]
+    assert list(table["height"]) == [0.8, 0.3]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> dict[str, pd.DataFrame]:
+    steps = {"step0": 0, "step1": 1, "step2": 2, "step9": 9}
+    weights = {"step0": "aa", "step1": "aa", "step2": "bb", "step9": "aa"}
+    rows = [
+        row
+        for checkpoint, step in steps.items()
+        for row in (
+            *curve([0.1, 0.2, 0.8, 0.4], checkpoint=checkpoint, step=step),
+            loss(float("nan") if step == 2 else 3.0 - step / 9, checkpoint=checkpoint, step=step),
+        )
+    ]
+    other = [
+        row
+        for dataset in ("wiki", "random")
+        for row in curve([0.1, np.nan, 0.8, 0.4], model="another", dataset=dataset)
+    ]
+    files = [
+        metric_file(tmp_path / "m.parquet", rows, weights),
+        metric_file(tmp_path / "another.parquet", other, {"step1": "aa"}),
+    ]
+    combine(files, tmp_path / "tables")
+    return {
+        name: pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
+        for name in ("metrics", "checkpoints", "profiles")
+    }
+
+
+def test_metrics_are_those_of_all_models_in_the_given_order(study: dict[str, pd.DataFrame]) -> None:
+    assert list(study["metrics"].columns) == COLUMNS.names
+    assert list(study["metrics"]["model"].drop_duplicates()) == ["m", "another"]
+    assert len(study["metrics"]) == 4 * 6 + 2 * 5
+
+
+def test_checkpoints_with_equal_weights_name_each_other(study: dict[str, pd.DataFrame]) -> None:
+    table = study["checkpoints"]
+    assert list(table.columns) == CHECKPOINT_COLUMNS.names
+    assert list(table["duplicate_of"]) == ["step1", "step0", "", "step0", "", ""]
+    assert list(table["flag"]) == [
+        "same weights as step1",
+        "same weights as step0",
+        "not finite: loss",
+        "same weights as step0",
+        "loss not gathered",
+        "loss not gathered",
+    ]
+    assert list(table["commit"]) == ["c-aa", "c-aa", "c-bb", "c-aa", "c-aa", "c-aa"]
+    assert list(table["dataset"]) == ["wiki"] * 5 + ["random"]
+
+
+def test_checkpoints_carry_their_loss(study: dict[str, pd.DataFrame]) -> None:
+    table = study["checkpoints"].set_index(["model", "step"])
+    assert table.loc[("m", 0), ["loss", "loss_low", "loss_high"]].tolist() == pytest.approx([3.0, 2.9, 3.1])
+    assert table.loc[("m", 9), "loss"].item() == pytest.approx(2.0)
+    assert np.isnan(table.loc[("m", 2), "loss"])
+
+
+def test_profiles_of_all_cells(study: dict[str, pd.DataFrame]) -> None:
+    table = study["profiles"]
+    assert list(table.columns) == PROFILE_COLUMNS.names
+    assert list(table["peak_layer"][:4]) == [2] * 4 and table["peak_layer"][4:].isna().all()
+    assert (table["flag"] == ["", "", "", "", *["layer 1: not finite: 3 of 100 rows"] * 2]).all()
+
+
+def test_unknown_weights_are_no_duplicates(tmp_path: Path) -> None:
+    rows = [row for step in (0, 1) for row in curve([0.1] * 4, checkpoint=f"step{step}", step=step)]
+    combine([metric_file(tmp_path / "m.parquet", rows, {"step0": "", "step1": ""})], tmp_path)
+    assert list(pd.read_parquet(tmp_path / "checkpoints.parquet")["duplicate_of"]) == ["", ""]
+
+
+def test_a_study_without_anisotropy_has_empty_profiles(tmp_path: Path) -> None:
+    combine([metric_file(tmp_path / "m.parquet", [loss(2.0)], {"step1": "aa"})], tmp_path)
+    table = pd.read_parquet(tmp_path / "profiles.parquet")
+    assert table.empty and list(table.columns) == PROFILE_COLUMNS.names
+
+
+def test_csv_says_what_parquet_says(study: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    for name, table in study.items():
+        text = pd.read_csv(tmp_path / "tables" / f"{name}.csv", keep_default_na=False)
+        assert list(text.columns) == list(table.columns)
+        assert len(text) == len(table)
+    layers = pd.read_csv(tmp_path / "tables" / "profiles.csv", dtype=str, keep_default_na=False)["peak_layer"]
+    assert list(layers) == ["2"] * 4 + [""] * 2
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(
+        f"{name}.{ending}" for name in study for ending in ("csv", "parquet")
+    )
+
+
+def test_files_that_gather_did_not_write_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("no")
+    with pytest.raises(InputError, match="text.parquet` cannot be read as Parquet"):
+        combine([tmp_path / "text.parquet"], tmp_path)
+    with pytest.raises(InputError, match="absent.parquet` cannot be read as Parquet"):
+        combine([tmp_path / "absent.parquet"], tmp_path)
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(
+        InputError, match="other.parquet` is not a table of metrics as this lmshape writes it"
+    ):
+        combine([tmp_path / "other.parquet"], tmp_path)

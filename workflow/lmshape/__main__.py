@@ -1,0 +1,5 @@
+"""`python -m lmshape`: the same as the `lmshape` command."""
+
+from lmshape.cli import app
+
+app()

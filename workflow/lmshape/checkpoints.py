@@ -1,0 +1,116 @@
+"""The checkpoints of a training run: which a pretraining leaves behind, and which of them a study takes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmshape.errors import InputError, suggest
+
+Choice = str | list[str | int] | dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights as they were after a training step.
+
+    Attributes
+    ----------
+    name : name of its folder, with dashes in the place of whatever a path cannot hold
+    step : training steps done
+    folder : where weights and config.json lie, as the registry writes it: from the working directory
+    tokens_seen : training tokens up to the step, NaN when the registry does not know them
+    """
+
+    name: str
+    step: int
+    folder: Path
+    tokens_seen: float = math.nan
+
+
+def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:
+    """Steps at which a pretraining saves its weights, spaced as Pythia's.
+
+    Step 0, the powers of two below `linear_every`, every `linear_every` steps from there, and the last step.
+
+    Examples
+    --------
+    >>> checkpoint_steps(steps=20, linear_every=6)
+    (0, 1, 2, 4, 6, 12, 18, 20)
+    """
+    powers = (2**exponent for exponent in range((linear_every - 1).bit_length()))
+    candidates = {0, *powers, *range(linear_every, steps + 1, linear_every), steps}
+    return tuple(sorted(step for step in candidates if step <= steps))
+
+
+def select(available: Sequence[Checkpoint], choice: Choice, *, model: str) -> tuple[Checkpoint, ...]:
+    """Take the checkpoints that a study asks for, in the order of their steps.
+
+    Parameters
+    ----------
+    available : those that exist, in the order of their steps, at least one
+    choice : `all`, `last`, a list of names or steps, `{"every": n}` or `{"log": n}`
+    model : name for the error message
+
+    Raises
+    ------
+    InputError
+        When the list has a checkpoint that does not exist (the message names the nearest), or has one twice.
+    """
+    if choice == "all":
+        return tuple(available)
+    if choice == "last":
+        return (available[-1],)
+    if isinstance(choice, list):
+        return _listed(available, choice, model=model)
+    if "every" in choice:
+        last = len(available) - 1
+        return tuple(available[i] for i in sorted({*range(0, len(available), choice["every"]), last}))
+    return tuple(
+        available[i] for i in log_spaced([checkpoint.step for checkpoint in available], choice["log"])
+    )
+
+
+def log_spaced(steps: Sequence[int], count: int) -> list[int]:
+    """Indices of `count` of the ascending steps, as evenly spaced in ln(1 + step) as they allow.
+
+    First and last are among them; all indices when there are no more than `count`. Greedy from the first
+    on: to each evenly spaced target the nearest step that leaves enough steps for the targets behind it.
+    """
+    if len(steps) <= count:
+        return list(range(len(steps)))
+    places = [math.log1p(step) for step in steps]
+    spacing = (places[-1] - places[0]) / (count - 1)
+    chosen = [0]
+    for number in range(1, count):
+        target = places[0] + number * spacing
+        possible = range(chosen[-1] + 1, len(steps) - (count - 1 - number))
+        chosen.append(min(possible, key=lambda index: abs(places[index] - target)))
+    return chosen
+
+
+def _listed(
+    available: Sequence[Checkpoint], wanted: list[str | int], *, model: str
+) -> tuple[Checkpoint, ...]:
+    by_key = {key: checkpoint for checkpoint in available for key in (checkpoint.name, str(checkpoint.step))}
+    absent = [key for key in wanted if str(key) not in by_key]
+    if absent:
+        raise InputError(" ".join(_absent(key, available, model=model) for key in absent))
+    found = [by_key[str(key)] for key in wanted]
+    for checkpoint in found:
+        if found.count(checkpoint) > 1:
+            raise InputError(f"`checkpoints` of `{model}` lists {checkpoint.name} more than once. Keep one.")
+    return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
+
+
+def _absent(key: str | int, available: Sequence[Checkpoint], *, model: str) -> str:
+    message = f"`{model}` has no checkpoint `{key}`."
+    digits = re.search(r"(\d+)\D*$", str(key))
+    if digits is None:
+        return message + suggest(key, [checkpoint.name for checkpoint in available])
+    near = sorted(available, key=lambda checkpoint: abs(checkpoint.step - int(digits[1])))[:3]
+    steps = ", ".join(str(step) for step in sorted(checkpoint.step for checkpoint in near))
+    return f"{message} Nearest steps that exist: {steps}."

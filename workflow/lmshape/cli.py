@@ -1,0 +1,279 @@
+"""The command line: one verb a station, explicit flags, nothing but dispatch.
+
+Stations are imported inside their verb: a job that measures must not pay for importing torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmshape.errors import InputError
+
+CAPTIONS = Path(__file__).parents[1] / "report"
+
+commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Output = Annotated[Path, typer.Option(help="what to write; it appears when it is whole")]
+Span = Annotated[tuple[float, float], typer.Option(help="part of the text, as shares of its length")]
+Threads = Annotated[int, typer.Option(help="CPU threads", min=1)]
+
+
+class Protocol(StrEnum):
+    """How sequences are cut from a text."""
+
+    windows = "windows"
+    paper = "paper"
+
+
+class Order(StrEnum):
+    """What the tokens of a sequence are."""
+
+    text = "text"
+    shuffled = "shuffled"
+    random = "random"
+
+
+class Kind(StrEnum):
+    """Which loss a model was trained on."""
+
+    decoder = "decoder"
+    encoder = "encoder"
+
+
+class Architecture(StrEnum):
+    """The embedded study's architectures."""
+
+    gpt_neox = "gpt_neox"
+    bert = "bert"
+
+
+def app() -> None:
+    """Run the command line; wrong input ends in one sentence and exit code 2, not in a traceback."""
+    try:
+        commands()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@commands.command()
+def fetch(
+    source: Annotated[str, typer.Argument(help="file (plain, .xz, .gz, .zip) or http(s) address")],
+    output: Output,
+    md5: Annotated[str | None, typer.Option(help="checksum of the unpacked text")] = None,
+    sha256: Annotated[str | None, typer.Option(help="checksum of the unpacked text")] = None,
+    size: Annotated[int | None, typer.Option("--bytes", help="length of the unpacked text")] = None,
+) -> None:
+    """Fetch a text, unpack it, and verify it; a download resumes where it broke off."""
+    from lmshape import corpus
+
+    corpus.fetch(source, output, md5=md5, sha256=sha256, size=size)
+
+
+@commands.command()
+def clean(source: Path, output: Output) -> None:
+    """Take Wikipedia's markup out of a dump."""
+    from lmshape import corpus
+
+    corpus.clean_file(source, output)
+
+
+@commands.command()
+def train_tokenizer(
+    text: Path,
+    output: Output,
+    vocabulary: Annotated[int, typer.Option(help="entries, 256 bytes and 3 special tokens included")],
+    span: Span = (0.0, 1.0),
+) -> None:
+    """Train the embedded study's byte-level BPE tokenizer."""
+    from lmshape import bpe, corpus
+
+    bpe.write_tokenizer(corpus.span(corpus.read_text(text), *span), output, vocabulary=vocabulary)
+
+
+@commands.command()
+def pretrain(
+    text: Path,
+    output: Output,
+    tokenizer: Annotated[Path, typer.Option(help="folder of the tokenizer")],
+    recipe: Annotated[str, typer.Option(help="the fields of lmshape.recipe.Recipe, as JSON")],
+    span: Span = (0.0, 1.0),
+    threads: Threads = 1,
+) -> None:
+    """Train a small model from scratch; a killed run resumes from its last checkpoint."""
+    from lmshape import corpus
+    from lmshape.pretrain import pretrain as train
+    from lmshape.recipe import Recipe
+
+    part = corpus.span(corpus.read_text(text), *span)
+    train(part, tokenizer, output, recipe=Recipe.from_json(recipe), threads=threads)
+
+
+@commands.command()
+def tokenise(
+    tokenizer: Annotated[Path, typer.Argument(help="folder of the tokenizer")],
+    output: Output,
+    window: Annotated[int, typer.Option(help="tokens of a sequence")],
+    draws: Annotated[int, typer.Option(help="disjoint draws of whole sequences")],
+    rows_per_draw: Annotated[int, typer.Option(help="unique rows that a draw must yield")],
+    seed: Annotated[int, typer.Option(help="of the choice of sequences")] = 0,
+    text: Annotated[Path | None, typer.Option(help="random tokens in windows need none")] = None,
+    span: Span = (0.0, 1.0),
+    protocol: Protocol = Protocol.windows,
+    order: Order = Order.text,
+    context: Annotated[int | None, typer.Option(help="the model's longest sequence")] = None,
+) -> None:
+    """Sample the tokens that every checkpoint of a model will see."""
+    from transformers import AutoTokenizer
+
+    from lmshape import corpus
+    from lmshape.store import write_tokens
+    from lmshape.tokens import sample_tokens
+
+    tokens = sample_tokens(
+        AutoTokenizer.from_pretrained(tokenizer, local_files_only=True),
+        corpus.span(corpus.read_text(text), *span) if text else "",
+        protocol=protocol.value,
+        order=order.value,
+        window=window,
+        draws=draws,
+        rows_per_draw=rows_per_draw,
+        seed=seed,
+        context=context,
+    )
+    write_tokens(output, tokens)
+
+
+@commands.command()
+def extract(
+    weights: Annotated[Path, typer.Argument(help="folder of the checkpoint")],
+    output: Output,
+    tokens: Annotated[Path, typer.Option(help="file that `tokenise` wrote")],
+    losses: Annotated[Path, typer.Option(help="loss card to write")],
+    kind: Kind,
+    attributes: Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")],
+    dtype: str = "float32",
+    device: str = "auto",
+    batch_tokens: int = 8192,
+    blocks: Annotated[int | None, typer.Option(help="blocks that the model must have")] = None,
+    width: Annotated[int | None, typer.Option(help="width that the model must have")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Write the activations of every layer, and the loss, of one checkpoint on one dataset."""
+    from lmshape.extract import extract as run
+    from lmshape.store import read_tokens
+
+    chosen = read_tokens(tokens)
+    run(
+        weights,
+        chosen,
+        output=output,
+        loss_output=losses,
+        attributes=json.loads(attributes),
+        kind=kind.value,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        seed=int(chosen.attributes["seed"]),
+        expected_blocks=blocks,
+        expected_width=width,
+    )
+
+
+@commands.command()
+def measure(
+    activations: Path,
+    output: Output,
+    family: Annotated[str, typer.Option(help="metric family: `lmshape metrics` lists them")],
+    first: Annotated[int, typer.Option(help="first layer; 0 is the embedding")],
+    last: Annotated[int, typer.Option(help="last layer, included")],
+    rows: Annotated[list[str], typer.Option(help="all, no_sink; may be given again")],
+    rows_per_draw: Annotated[int | None, typer.Option(help="rows of a draw in neighbor statistics")] = None,
+) -> None:
+    """Reduce a block of layers to the statistics that a metric family needs."""
+    from lmshape.measure import measure as run
+
+    run(activations, output, family=family, first=first, last=last, rows=rows, rows_per_draw=rows_per_draw)
+
+
+@commands.command()
+def gather(
+    model: str,
+    output: Output,
+    study: Annotated[str, typer.Option(help="name of the study, a column of the table")],
+    checkpoint: Annotated[list[str], typer.Option(help="may be given again, as may the following")],
+    dataset: Annotated[list[str], typer.Option()],
+    layers: Annotated[list[str], typer.Option(help="block of layers as in the files, 00-06")],
+    metric: Annotated[list[str], typer.Option(help="metric or family")],
+) -> None:
+    """Turn the statistics of a model, below results/, into rows with intervals."""
+    from lmshape.families import measured_families
+    from lmshape.gather import gather as run
+    from lmshape.paths import loss_cards, statistics_files
+
+    blocks = [tuple(int(layer) for layer in block.split("-")) for block in layers]
+    archives = statistics_files(model, checkpoint, dataset, families=measured_families(metric), blocks=blocks)
+    cards = loss_cards(model, checkpoint, dataset)
+    run([Path(p) for p in archives], [Path(p) for p in cards], output, study=study, metrics=metric)
+
+
+@commands.command()
+def tables(files: Annotated[list[Path], typer.Argument(help="the models' metrics")], output: Output) -> None:
+    """Combine the models into the study's tables, as Parquet and CSV."""
+    from lmshape.tables import combine
+
+    combine(files, output)
+
+
+@commands.command()
+def figure(
+    name: str,
+    output: Annotated[Path, typer.Option(help="PNG to write; SVG and CSV appear beside it")],
+    tables: Annotated[Path, typer.Option(help="folder of the study's tables")],
+    dataset: Annotated[list[str] | None, typer.Option(help="datasets in the study's order")] = None,
+    losses: Annotated[list[str] | None, typer.Option(help="model=loss.csv of a pretraining run")] = None,
+) -> None:
+    """Draw a figure of the study."""
+    from lmshape.figures import render
+
+    runs = {model: Path(path) for model, _, path in (pair.partition("=") for pair in losses or [])}
+    render(name, tables, output_stem=output.with_suffix(""), losses=runs, datasets=dataset or [])
+
+
+@commands.command()
+def report(
+    output: Output,
+    tables: Annotated[Path, typer.Option(help="folder of the study's tables")],
+    figures: Annotated[Path, typer.Option(help="folder of the study's figures")],
+    provenance: Annotated[str, typer.Option(help="what was run, as JSON")],
+    runs: Annotated[list[Path] | None, typer.Option(help="summary.json of a pretraining run")] = None,
+) -> None:
+    """Write the report: one page that works offline."""
+    from lmshape.report import build_report
+
+    summaries = {path.parent.name: json.loads(path.read_text()) for path in runs or []}
+    build_report(
+        output,
+        tables_dir=tables,
+        figures_dir=figures,
+        captions_dir=CAPTIONS,
+        provenance=json.loads(provenance) | {"runs": summaries},
+    )
+
+
+@commands.command()
+def metrics() -> None:
+    """List the metrics: family, definition, range, value where there is nothing to see, source."""
+    from lmshape.metrics import describe
+
+    for entry in describe():
+        print(f"{entry['name']}  ({entry['family']})")
+        for key in ("definition", "range", "null", "source"):
+            print(f"    {key:<11}{entry[key]}")

@@ -1,0 +1,43 @@
+"""Names of the metrics by family: light enough to be read whenever Snakemake reads its rules.
+
+A family's metrics come from one statistics archive; `lmshape.metrics` says how each is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lmshape.errors import unknown
+
+METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
+    "spectral": ("anisotropy", "anisotropy_uncentered", "effective_rank", "participation_ratio"),
+    "angular": ("mean_cosine", "mean_cosine_centered"),
+    "neighbor": ("id_twonn", "id_twonn_fit20", "id_mle"),
+    "loss": ("loss", "bits_per_byte"),
+}
+OUTPUT_FAMILY = "loss"  # of the model's output, not of a layer: no statistics archive belongs to it
+FAMILY_AND_METRIC_NAMES = (*METRIC_FAMILIES, *(name for names in METRIC_FAMILIES.values() for name in names))
+
+
+def metric_names(chosen: Iterable[str]) -> tuple[str, ...]:
+    """Put metrics for families, each once, in the order of the table.
+
+    `loss` names a family and one of its metrics; it is read as the family.
+
+    Raises
+    ------
+    InputError
+        When a name is neither a family nor a metric; the message names the nearest.
+    """
+    wanted = set(chosen)
+    for name in wanted - set(FAMILY_AND_METRIC_NAMES):
+        raise unknown("metric or metric family", name, FAMILY_AND_METRIC_NAMES)
+    return tuple(
+        name for family, names in METRIC_FAMILIES.items() for name in names if wanted & {family, name}
+    )
+
+
+def families_of(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Families that the metrics belong to, in the order of the table."""
+    wanted = set(metrics)
+    return tuple(family for family, names in METRIC_FAMILIES.items() if wanted & set(names))

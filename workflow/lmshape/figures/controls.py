@@ -1,0 +1,117 @@
+"""The curves again on shuffled and random tokens: what depends on language, and what on the network alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lmshape.figures import marks, selection
+from lmshape.figures.steps import step_axis
+from lmshape.figures.style import Look, looks, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "The same curves on other tokens"
+METRICS = ("anisotropy", "id_twonn")
+
+
+def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Select anisotropy and TwoNN dimension of all rows on every dataset, for two views.
+
+    `view` "by layer" holds every layer of the last checkpoint, "over training" the middle layer at every
+    step. Decoders, whose claims the controls test, come first.
+    """
+    rows = pd.concat([selection.metric_rows(tables["metrics"], metric) for metric in METRICS])
+    rows = selection.variant(rows, "all").sort_values("kind", kind="stable")
+    middle = selection.with_named_layers(selection.trajectories(rows))
+    middle = middle[middle["layer"] == middle.groupby("model")["layer"].transform(_middle)]
+    views = [
+        selection.final_checkpoints(rows).assign(view="by layer"),
+        middle.drop(columns="band").assign(view="over training"),
+    ]
+    return pd.concat([view for view in views if len(view)] or views[:1], ignore_index=True)
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """Draw a row of panels for each model, both metrics by layer and over training; a line a dataset."""
+    with styled():
+        if data.empty:
+            return marks.empty_figure(title=TITLE, note="This study has neither `anisotropy` nor `id_twonn`.")
+        models, datasets = selection.in_order(data["model"]), selection.in_order(data["dataset"])
+        look = looks(datasets)
+        figure, grid = _grid(len(models))
+        for model, axes in zip(models, grid, strict=True):
+            of_model = data[data["model"] == model]
+            for metric, pair in zip(METRICS, (axes[:2], axes[2:]), strict=True):
+                _by_layer(pair[0], of_model[of_model["metric"] == metric], look, metric)
+                _over_training(pair[1], of_model[of_model["metric"] == metric], look, metric)
+        _same_dimension_scale(grid[:, 2:], data)
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=len(datasets))
+        marks.finish(figure, title=f"{TITLE}: {', '.join(datasets)}", notes=_notes(data, datasets))
+        return figure
+
+
+def _middle(layers: pd.Series) -> int:
+    named = selection.named_layers(int(layers.max()))
+    return named.get("middle", named.get("last", 0))
+
+
+def _grid(models: int) -> tuple[Figure, np.ndarray]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 2.75 * models + 0.7))
+    return figure, figure.subplots(models, 4, squeeze=False)
+
+
+def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str) -> None:
+    frame = frame[frame["view"] == "by layer"]
+    if frame.empty:
+        return marks.nothing_here(ax, f"`{metric}` not measured")
+    blocks = int(frame["layer"].max())
+    for dataset, of_dataset in frame.groupby("dataset", sort=False):
+        final = of_dataset["site"] == "final_norm"
+        marks.line(ax, of_dataset[~final], x="layer", look=look[dataset], label=dataset)
+        marks.off_line(ax, of_dataset[final], x=marks.final_norm_place(blocks), look=look[dataset])
+    marks.layer_axis(ax, blocks, final_norm=bool((frame["site"] == "final_norm").any()))
+    step = int(frame["step"].max())
+    marks.note_without_numbers(ax, frame)
+    _finish_panel(
+        ax, metric, f"{frame['model'].iloc[0]}\n{f'step {step}' if step >= 0 else 'last checkpoint'}"
+    )
+
+
+def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str) -> None:
+    frame = frame[frame["view"] == "over training"]
+    if frame["step"].nunique() < 2:
+        return marks.nothing_here(ax, "fewer than two training steps to draw")
+    for dataset, of_dataset in frame.groupby("dataset", sort=False):
+        marks.line(ax, of_dataset, x="step", look=look[dataset], label=dataset)
+    step_axis(ax, frame["step"])
+    _finish_panel(ax, metric, f"{frame['model'].iloc[0]}\nlayer {frame['layer'].iloc[0]} over training")
+
+
+def _finish_panel(ax: Axes, metric: str, title: str) -> None:
+    ax.set(ylabel=marks.METRIC_LABELS[metric], title=title)
+    if metric == "anisotropy":
+        marks.anisotropy_axis(ax)
+
+
+def _same_dimension_scale(panels: np.ndarray, data: pd.DataFrame) -> None:
+    dimension = data.loc[data["metric"] == "id_twonn", ["value", "ci_high"]]
+    top = np.nanmax(dimension.to_numpy(dtype=float), initial=1.0)
+    for ax in panels.flat:
+        ax.set_ylim(0, 1.05 * top)
+
+
+def _notes(data: pd.DataFrame, datasets: list[str]) -> list[str]:
+    return [
+        "One dataset only: this study has no control to compare with." if len(datasets) == 1 else "",
+        "All rows, sinks included.",
+        marks.interval_note(data, f"anisotropy: {marks.JACKKNIFE}; dimension: {marks.STUDENT}"),
+        marks.flag_note(data),
+    ]

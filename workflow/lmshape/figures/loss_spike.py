@@ -1,0 +1,142 @@
+"""The loss of an unstable training run with its spike, over the intrinsic dimension at the run's checkpoints.
+
+A spike, by the rule used here: the loss of a step exceeds the lowest running median so far (of the `WINDOW`
+steps before) by more than the threshold, which is `DEVIATIONS` robust standard deviations of the loss about its
+running median and `LEAST_EXCESS` nats at least. The baseline cannot rise, so a spike lasts until the loss has
+come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lmshape.figures import marks, selection
+from lmshape.figures.dimension_over_training import layer_lines
+from lmshape.figures.style import COLORS, INK, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "A loss spike and the intrinsic dimension"
+WINDOW = 25
+DEVIATIONS = 6.0
+LEAST_EXCESS = 0.25
+# Standard deviation of a normal variable over its median absolute deviation.
+NORMAL_DEVIATION = 1.4826
+
+
+def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Select the run whose loss stands highest over its threshold, and the dimension of its named layers.
+
+    Rows with `series` "loss" carry `baseline`, `threshold` and `in_spike`; those with "dimension" a layer.
+    """
+    runs = [with_spikes(run) for _, run in tables["losses"].groupby("run", sort=False)]
+    if not runs:
+        return pd.DataFrame(columns=["series", "model", "step", "value", "in_spike"])
+    worst = max(runs, key=_severity)
+    loss = worst.rename(columns={"run": "model", "loss": "value"}).assign(series="loss")
+    columns = ["series", "model", "step", "value", "baseline", "threshold", "in_spike"]
+    rows = selection.first_dataset(selection.metric_rows(tables["metrics"], "id_twonn"))
+    rows = rows[rows["model"] == loss["model"].iloc[0]]
+    dimension = selection.with_named_layers(selection.trajectories(selection.variant(rows, "all")))
+    parts = [loss[columns], dimension.assign(series="dimension")]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def with_spikes(run: pd.DataFrame) -> pd.DataFrame:
+    """Add `baseline`, `threshold` and `in_spike` to the steps of one run (columns step, loss).
+
+    A loss that is not finite is in a spike and does not enter the baseline.
+    """
+    run = run.sort_values("step", kind="stable")
+    loss = run["loss"].astype(float).where(np.isfinite(run["loss"].astype(float)))
+    before = loss.rolling(WINDOW, min_periods=1).median().shift(1)
+    around = loss - loss.rolling(WINDOW, min_periods=1, center=True).median()
+    baseline = before.cummin().ffill()
+    threshold = max(LEAST_EXCESS, DEVIATIONS * NORMAL_DEVIATION * around.abs().median())
+    in_spike = loss.isna() | (loss > baseline + threshold)
+    return run.assign(loss=loss, baseline=baseline, threshold=threshold, in_spike=in_spike)
+
+
+def spikes(loss: pd.DataFrame) -> list[tuple[float, float]]:
+    """First and last step of each run of steps `in_spike`; breaks shorter than `WINDOW` steps are bridged."""
+    steps = loss.loc[loss["in_spike"].astype(bool), "step"].to_numpy(dtype=float)
+    if not len(steps):
+        return []
+    groups = np.split(steps, np.flatnonzero(np.diff(steps) > WINDOW) + 1)
+    return [(group[0], group[-1]) for group in groups]
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """Draw the loss above, the dimension below, with the spikes shaded through both."""
+    from matplotlib.figure import Figure
+
+    with styled():
+        if data.empty:
+            return marks.empty_figure(
+                title=TITLE, note="This study has no pretraining run: no loss of every step."
+            )
+        loss, dimension = data[data["series"] == "loss"], data[data["series"] == "dimension"]
+        figure = Figure(figsize=(9, 6.2))
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.15))
+        _loss_panel(above, loss, set(dimension["step"]))
+        if dimension.empty:
+            marks.nothing_here(below, f"`id_twonn` was not measured on {loss['model'].iloc[0]}")
+            above.set_xlabel("training step")
+            above.tick_params(labelbottom=True)
+        else:
+            layer_lines(below, dimension)
+            below.set(xlabel="training step", ylabel=marks.METRIC_LABELS["id_twonn"])
+        regions = spikes(loss)
+        for ax in (above, below):
+            _shade(ax, regions)
+        marks.finish(
+            figure, title=f"{TITLE}: {loss['model'].iloc[0]}", notes=_notes(loss, dimension, regions)
+        )
+        return figure
+
+
+def _loss_panel(ax: Axes, loss: pd.DataFrame, checkpoints: set[int]) -> None:
+    saved = loss[loss["step"].isin(checkpoints)]
+    ax.plot(loss["step"], loss["value"], color=INK, linewidth=0.9, label="training loss")
+    ax.plot(
+        loss["step"],
+        loss["baseline"] + loss["threshold"],
+        color=COLORS[1],
+        linestyle=(0, (4, 2)),
+        linewidth=1,
+        label="spike threshold",
+    )
+    ax.plot(saved["step"], saved["value"], "o", color=COLORS[0], markersize=4, label="checkpoint")
+    ax.set(ylabel="training loss\n(nats per token)")
+    ax.legend(loc="upper right")
+    ax.margins(x=0.02)
+
+
+def _shade(ax: Axes, regions: list[tuple[float, float]]) -> None:
+    for first, last in regions:
+        ax.axvspan(first, last, color=COLORS[1], alpha=0.13, linewidth=0)
+        ax.axvline(first, color=COLORS[1], linewidth=0.9, linestyle=(0, (2, 2)))
+
+
+def _notes(loss: pd.DataFrame, dimension: pd.DataFrame, regions: list[tuple[float, float]]) -> list[str]:
+    threshold = loss["threshold"].iloc[0]
+    rule = f"loss over its lowest running median (of {WINDOW} steps) by more than {threshold:.2f} nats"
+    spans = ", ".join(f"{first:.0f}–{last:.0f}" for first, last in regions)
+    lost = int(loss["value"].isna().sum())
+    return [
+        f"Shaded: {rule}; steps {spans}." if regions else f"No spike: at no step is the {rule}.",
+        f"The loss of {lost} steps is not finite (gaps)." if lost else "",
+        marks.interval_note(dimension, marks.STUDENT) if len(dimension) else "",
+        marks.flag_note(dimension) if len(dimension) else "",
+    ]
+
+
+def _severity(run: pd.DataFrame) -> float:
+    excess = (run["loss"] - run["baseline"]) / run["threshold"]
+    return np.inf if run["loss"].isna().any() else float(excess.max())

@@ -1,0 +1,180 @@
+"""What figures are made of: a line over its interval, the final norm beside it, notes, a grid of panels."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lmshape.figures.selection import has_flag, in_order, reason
+from lmshape.figures.style import FAINT, INK, Look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+VARIANT_NAMES = {"all": "all rows", "no_sink": "without sink rows (position 0, huge norms)"}
+METRIC_LABELS = {
+    "anisotropy": "anisotropy $\\lambda_1/\\Sigma\\lambda$",
+    "id_twonn": "intrinsic dimension (TwoNN)",
+}
+JACKKNIFE = "delete-one-draw jackknife"
+STUDENT = "mean and Student's t"
+CHARACTERS_PER_INCH = 17.5
+LEAST_WIDTH = 7.0  # inches; the title of a single panel needs them
+
+
+def line(ax: Axes, frame: pd.DataFrame, *, x: str, look: Look, label: str) -> None:
+    """Draw `value` over `x` and its interval; NaN leaves a gap, a flagged number gets an open marker."""
+    frame = frame.sort_values(x, kind="stable")
+    flagged = has_flag(frame)
+    ax.fill_between(frame[x], frame["ci_low"], frame["ci_high"], color=look.color, alpha=0.2, linewidth=0)
+    ax.plot(frame[x], frame["value"], color=look.color, linestyle=look.line, marker=look.marker, label=label,
+            markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
+    ax.plot(frame.loc[flagged, x], frame.loc[flagged, "value"], linestyle="none", marker=look.marker,
+            markerfacecolor="white", markeredgecolor=look.color)  # fmt: skip
+    present = frame["value"].notna()
+    alone = frame[present & ~present.shift(1, fill_value=False) & ~present.shift(-1, fill_value=False)]
+    ax.vlines(alone[x], alone["ci_low"], alone["ci_high"], color=look.color, linewidth=1.2)
+
+
+def off_line(ax: Axes, frame: pd.DataFrame, *, x: float, look: Look) -> None:
+    """Draw one value (one row) at `x` with its interval, joined to nothing."""
+    if frame.empty or frame["value"].isna().all():
+        return
+    value, low, high = frame[["value", "ci_low", "ci_high"]].iloc[0]
+    ax.plot([x], [value], linestyle="none", marker=look.marker, color=look.color, markersize=6.5,
+            markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
+    ax.vlines([x], low, high, color=look.color, linewidth=1.2)
+
+
+def final_norm_place(blocks: int) -> float:
+    """Give the final norm's place on an axis of layers: apart from the last block by a layer and by 1/6 at least."""
+    return blocks + max(1.0, blocks / 6)
+
+
+def layer_axis(ax: Axes, blocks: int, *, final_norm: bool) -> None:
+    """Make x the layers 0 … `blocks`, with a place of its own for the final norm."""
+    end = final_norm_place(blocks) if final_norm else blocks
+    every = max(1, -(-blocks // 8))
+    ticks = [*range(0, blocks + 1, every)]
+    names = [str(tick) for tick in ticks]
+    if final_norm:
+        ticks, names = [*ticks, end], [*names, "norm"]
+    ax.set_xticks(ticks, names)
+    ax.set_xlim(-0.06 * max(end, 6), end + 0.07 * max(end, 6))
+    ax.set_xlabel("layer (0 = embedding)")
+
+
+def anisotropy_axis(ax: Axes) -> None:
+    """Make y the whole range of anisotropy."""
+    ax.set_ylim(-0.01, 1.02)
+    ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
+def isotropic_line(ax: Axes, null: pd.Series) -> None:
+    """Draw the anisotropy of isotropic data, from the least to the greatest of the clouds in the panel."""
+    if null.notna().any():
+        ax.axhspan(null.min(), max(null.max(), null.min() + 0.003), color=FAINT, alpha=0.7, linewidth=0)
+
+
+def isotropic_note(null: pd.Series) -> str:
+    """Say what the grey line at the bottom is."""
+    values = sorted({f"{value:.2g}" for value in null.dropna()}, key=float)
+    span = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
+    return (
+        f"Grey line: isotropic data of the same n and d, (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
+        if values
+        else ""
+    )
+
+
+def interval_note(frame: pd.DataFrame, how: str) -> str:
+    """Say what the bands are, and over how many draws; `how` names the way to the interval."""
+    draws = sorted({int(count) for count in frame.loc[frame["value"].notna(), "draws"]})
+    if not draws or draws[-1] < 2:
+        return "One draw of sequences: no interval." if draws else ""
+    count = f"{draws[-1]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
+    return f"Bands: 95 % interval over {count} draws of sequences ({how})."
+
+
+def flag_note(frame: pd.DataFrame) -> str:
+    """Count the flagged values: those that are not numbers, and those that are numbers to read with care."""
+    flagged = has_flag(frame)
+    gaps, numbers = frame[flagged & frame["value"].isna()], frame[flagged & frame["value"].notna()]
+    parts = []
+    if len(gaps):
+        parts.append(f"Gaps: {len(gaps)} of {len(frame)} values are not numbers ({_reasons(gaps)}).")
+    if len(numbers):
+        parts.append(
+            f"Open markers: {len(numbers)} of {len(frame)} values are flagged ({_reasons(numbers)})."
+        )
+    return " ".join(parts)
+
+
+def finish(figure: Figure, *, title: str, notes: Sequence[str]) -> None:
+    """Put the title above and the notes below, wrapped to the figure's width."""
+    width = int(figure.get_figwidth() * CHARACTERS_PER_INCH)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    text = textwrap.fill(" ".join(note for note in notes if note), width)
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=FAINT, linespacing=1.4)
+
+
+def empty_figure(*, title: str, note: str) -> Figure:
+    """Say in a figure why there is nothing to draw."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 2.2))
+    ax = figure.subplots()
+    nothing_here(ax, note)
+    finish(figure, title=title, notes=[])
+    return figure
+
+
+def nothing_here(ax: Axes, note: str) -> None:
+    """Say in a panel why it is empty."""
+    ax.set_axis_off()
+    _in_the_middle(ax, note)
+
+
+def note_without_numbers(ax: Axes, frame: pd.DataFrame) -> None:
+    """Say in a panel with axes that none of its values is a number."""
+    if frame["value"].isna().all():
+        _in_the_middle(ax, "every value is flagged: nothing to draw")
+
+
+def panel_grid(
+    names: Sequence[str], variants: Sequence[str], *, size: tuple[float, float], columns: int = 4
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """Lay out a panel for every name and variant: variants under one another, names side by side, wrapped.
+
+    Returns
+    -------
+    The figure and its axes by (name, variant).
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(names))
+    width = max(size[0] * columns, LEAST_WIDTH)
+    bands = -(-len(names) // columns)
+    figure = Figure(figsize=(width, size[1] * bands * len(variants)))
+    grid = figure.subplots(bands * len(variants), columns, squeeze=False, sharey=True)
+    panels = {}
+    for i in range(bands * columns):
+        for j, variant in enumerate(variants):
+            ax = grid[(i // columns) * len(variants) + j, i % columns]
+            if i < len(names):
+                panels[names[i], variant] = ax
+            else:
+                ax.remove()
+    return figure, panels
+
+
+def _in_the_middle(ax: Axes, note: str) -> None:
+    ax.text(0.5, 0.5, textwrap.fill(note, 48), transform=ax.transAxes, ha="center", va="center", color=FAINT)
+
+
+def _reasons(frame: pd.DataFrame) -> str:
+    return "; ".join(in_order(frame["flag"].map(reason))[:3])

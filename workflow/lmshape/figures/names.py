@@ -1,0 +1,9 @@
+"""The figures, in the order in which the report shows them; read with the rules, so it imports nothing."""
+
+NAMES = (
+    "anisotropy_by_layer",
+    "anisotropy_over_training",
+    "dimension_over_training",
+    "controls",
+    "loss_spike",
+)

@@ -1,0 +1,113 @@
+"""Which rows of the metrics table a figure draws: last checkpoints, trajectories, a few layers with names."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = [
+    "model",
+    "kind",
+    "checkpoint",
+    "step",
+    "dataset",
+    "site",
+    "layer",
+    "depth",
+    "rows",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "draws",
+    "n_rows",
+    "n_unique",
+    "d",
+    "flag",
+]
+
+
+def in_order(column: pd.Series) -> list[str]:
+    """Distinct names in the order of their first appearance."""
+    return [str(name) for name in column.drop_duplicates()]
+
+
+def metric_rows(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Rows of one metric, in the columns that figures keep."""
+    return metrics.loc[metrics["metric"] == metric, COLUMNS].reset_index(drop=True)
+
+
+def first_dataset(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the study's first dataset, which is its text."""
+    return frame[frame["dataset"].isin(in_order(frame["dataset"])[:1])]
+
+
+def variant(frame: pd.DataFrame, rows: str) -> pd.DataFrame:
+    """Rows of the table computed with `rows` ("all", "no_sink"), or with the first choice there is."""
+    present = in_order(frame["rows"])
+    return frame[frame["rows"] == (rows if rows in present or not present else present[0])]
+
+
+def final_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the last checkpoint of each model: the greatest step, the later name where two share it."""
+    last = frame.sort_values("step", kind="stable").groupby("model", sort=False)["checkpoint"].last()
+    return frame[frame["checkpoint"].astype(str) == frame["model"].map(last).astype(str)]
+
+
+def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with a known step (not negative), one checkpoint a step; models keep their order, steps rise."""
+    known = frame[frame["step"].fillna(-1) >= 0]
+    keys = ["model", "step", "dataset", "site", "layer", "rows", "metric"]
+    by_step = known.drop_duplicates(keys, keep="last").sort_values("step", kind="stable")
+    rank = {model: place for place, model in enumerate(in_order(known["model"]))}
+    return by_step.loc[by_step["model"].map(rank).sort_values(kind="stable").index]
+
+
+def named_layers(blocks: int) -> dict[str, int]:
+    """Few layers that stand for a network of `blocks` blocks; equal ones are named once, by the outermost.
+
+    The embedding, a quarter and half of the way up (rounded up), and the last block.
+    """
+    places = {
+        "embedding": 0,
+        "last": blocks,
+        "early": math.ceil(blocks / 4),
+        "middle": math.ceil(blocks / 2),
+    }
+    kept: dict[str, int] = {}
+    for name, layer in places.items():
+        if layer not in kept.values():
+            kept[name] = layer
+    return dict(sorted(kept.items(), key=lambda item: item[1]))
+
+
+def with_named_layers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each model's named layers, with the name in the column `band`; the final norm is left out."""
+    inside = frame[frame["site"] != "final_norm"]
+    parts = []
+    for _, of_model in inside.groupby("model", sort=False):
+        names = {layer: name for name, layer in named_layers(int(of_model["layer"].max())).items()}
+        parts.append(of_model.assign(band=of_model["layer"].map(names)).dropna(subset="band"))
+    return pd.concat(parts, ignore_index=True) if parts else inside.assign(band=pd.Series(dtype=str))
+
+
+def isotropic_anisotropy(frame: pd.DataFrame) -> pd.Series:
+    """Anisotropy of isotropic data of each row's n and d: the Marchenko-Pastur upper edge (1 + √(d/n))²/d.
+
+    It tends to 1/d for n → ∞ (METRICS.md, nulls).
+    """
+    d, n = frame["d"].astype(float), frame["n_rows"].astype(float)
+    return (1 + np.sqrt(d / n)) ** 2 / d
+
+
+def has_flag(frame: pd.DataFrame) -> pd.Series:
+    """Rows with a reason in `flag`, whether or not they carry a number."""
+    return frame["flag"].notna() & (frame["flag"] != "")
+
+
+def reason(flag: str) -> str:
+    """Kind of a flag, without its numbers: the text before the colon."""
+    return re.split(r":\s", str(flag), maxsplit=1)[0]

@@ -1,0 +1,65 @@
+"""Training steps as an axis and as a color: logarithmic from step 1, with a place of its own for step 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
+
+STEP_LABEL = "training step (log scale)"
+# Width of the stretch from step 0 to step 1, in decades.
+ZERO_TO_ONE = 0.5
+
+
+def step_ticks(steps: Iterable[int]) -> list[int]:
+    """Steps to name: 0 if it is drawn, the powers of ten within, and the last step if it stands apart."""
+    drawn = sorted({int(step) for step in steps})
+    if not drawn:
+        return []
+    zero = [0] if drawn[0] == 0 else []
+    powers = [10**k for k in range(len(str(drawn[-1]))) if 10**k >= drawn[0]]
+    # Less than that apart, the names of two ticks touch.
+    last = [drawn[-1]] if not powers or drawn[-1] > 2.5 * powers[-1] else []
+    return zero + powers + last
+
+
+def step_name(step: float) -> str:
+    """Write a step shortly: 512, 1k, 143k."""
+    whole = int(step)
+    return f"{whole // 1000}k" if whole >= 1000 and whole % 1000 == 0 else f"{whole}"
+
+
+def step_axis(ax: Axes, steps: Iterable[int]) -> None:
+    """Make x a logarithmic axis of training steps that shows step 0, set off by a gap, when it is drawn."""
+    drawn = sorted({int(step) for step in steps})
+    if not drawn:
+        return
+    if drawn[0] == 0:
+        ax.set_xscale("symlog", linthresh=1, linscale=ZERO_TO_ONE)
+        ax.set_xlim(-0.25, max(drawn[-1], 1) * 1.25)
+    else:
+        ax.set_xscale("log")
+        ax.set_xlim(drawn[0] / 1.25, drawn[-1] * 1.25)
+    ticks = step_ticks(drawn)
+    ax.set_xticks(ticks, [step_name(tick) for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel(STEP_LABEL)
+
+
+def step_norm(steps: Iterable[int]) -> Normalize:
+    """Map steps to colors logarithmically, step 0 to the first color."""
+    from matplotlib.colors import SymLogNorm
+
+    return SymLogNorm(linthresh=1, linscale=ZERO_TO_ONE, vmin=0, vmax=max([10, *steps]), base=10)
+
+
+def step_colors() -> Colormap:
+    """Viridis from light, early, to dark, late; its lightest end is left out, as it vanishes on white."""
+    import matplotlib
+    import numpy as np
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.92, 0.0, 256)))

@@ -1,0 +1,96 @@
+"""One look for every figure: colors that the color-blind tell apart, lines and markers that survive grey print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+# Okabe & Ito's palette without its yellow, which vanishes on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+KIND_COLORS = {"decoder": COLORS[0], "encoder": COLORS[1]}
+INK = "#3A3A3A"
+FAINT = "#6B6B6B"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the line of one name is drawn."""
+
+    color: str
+    line: str | tuple[float, tuple[float, ...]]
+    marker: str
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """Give each name a look; 7 colors, 4 lines and 9 markers cycle together and repeat only after 252 names."""
+    return {
+        name: Look(COLORS[i % len(COLORS)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
+
+
+def looks_by_kind(kinds: dict[str, str]) -> dict[str, Look]:
+    """Give each model (key) the color of its kind (value), ever lighter, and a line and marker.
+
+    Line and marker alone tell up to 36 models apart.
+    """
+    others = sorted(set(kinds.values()) - set(KIND_COLORS))
+    colors = KIND_COLORS | {kind: COLORS[(2 + i) % len(COLORS)] for i, kind in enumerate(others)}
+    shapes = looks(list(kinds))
+    alike = {kind: [model for model, its in kinds.items() if its == kind] for kind in colors}
+    shades = {kind: _shades(colors[kind], len(models)) for kind, models in alike.items()}
+    return {
+        model: Look(shades[kind][alike[kind].index(model)], shapes[model].line, shapes[model].marker)
+        for model, kind in kinds.items()
+    }
+
+
+def _shades(color: str, count: int) -> list[str]:
+    """Mix `color` with white, from none of it to half."""
+    parts = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    whites = [0.5 * i / max(count - 1, 1) for i in range(count)]
+    return ["#" + "".join(f"{round(part + (255 - part) * white):02x}" for part in parts) for white in whites]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw and save in the study's style, leaving the caller's matplotlib settings as they were."""
+    import matplotlib
+    import seaborn
+
+    ours = {
+        "figure.constrained_layout.use": True,
+        "svg.hashsalt": "lmshape",  # the same data gives the same bytes
+        "svg.fonttype": "path",  # a viewer without our font shows the same picture
+        "lines.linewidth": 1.5,
+        "lines.markersize": 4.5,
+        "axes.titlesize": 9.5,
+        "axes.titlelocation": "left",
+        "axes.labelsize": 9,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.color": "#E3E3E3",
+        "grid.linewidth": 0.7,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+        "legend.title_fontsize": 8.5,
+        "legend.handlelength": 3.2,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "font.size": 9,
+        "savefig.facecolor": "white",
+        # other locales and themes of the caller must not reach the figures
+        "axes.formatter.use_locale": False,
+        "text.usetex": False,
+    }
+    with matplotlib.rc_context(seaborn.axes_style("ticks") | ours):
+        yield

@@ -1,0 +1,231 @@
+"""From the statistics of a model to rows of the tidy table, one row a number.
+
+The table's columns are declared here, once, with what each means. The file also carries, in its key-value
+metadata, the commit and the fingerprint of the weights behind every checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmshape.errors import InputError
+from lmshape.metrics import METRICS, Arrays, Metric, select
+from lmshape.store import read_statistics, replaced_when_whole
+
+Value = str | int | float
+
+CHECKPOINTS_KEY = b"lmshape.checkpoints"
+
+COLUMN_DESCRIPTIONS = {
+    "study": "name of the study, from the config",
+    "model": "name of the model, from the registry",
+    "family": "architecture of the model",
+    "kind": "decoder or encoder",
+    "parameters": "number of parameters of the model",
+    "checkpoint": "name of the checkpoint",
+    "step": "training steps before the checkpoint",
+    "tokens_seen": "training tokens before the checkpoint; NaN when unknown",
+    "dataset": "name of the dataset, from the registry",
+    "site": "embedding, block, final_norm; output for the loss",
+    "layer": "0 for the embedding, l after block l; the number of blocks for final_norm and output",
+    "depth": "layer / number of blocks",
+    "rows": "all, or no_sink: without the attention sinks",
+    "metric": "name of the metric: `lmshape metrics`",
+    "value": "the estimate; NaN never without a reason in flag",
+    "ci_low": "lower end of the 95 % interval; NaN where there is none",
+    "ci_high": "upper end of the 95 % interval; NaN where there is none",
+    "draws": "number of independent draws of sequences behind the interval",
+    "n_rows": "number of token rows over all draws; for the loss, tokens that have one",
+    "n_unique": "rows that repeat none of their own draw; 0 for the loss",
+    "d": "width of a row; 0 for the loss",
+    "seed": "seed of the choice of tokens",
+    "flag": "the reason of NaN, or of a doubt about the value; empty when fine",
+}
+_INTEGERS = ("parameters", "step", "layer", "draws", "n_rows", "n_unique", "d", "seed")
+_REALS = ("tokens_seen", "depth", "value", "ci_low", "ci_high")
+
+
+def declare(descriptions: Mapping[str, str], *, integers: Iterable[str], reals: Iterable[str]) -> pa.Schema:
+    """Declare a table from what its columns mean; those neither integer nor real are text."""
+    types = dict.fromkeys(integers, pa.int64()) | dict.fromkeys(reals, pa.float64())
+    return pa.schema(
+        pa.field(name, types.get(name, pa.string()), metadata={"description": text})
+        for name, text in descriptions.items()
+    )
+
+
+COLUMNS = declare(COLUMN_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS)
+
+# What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
+_AGREEMENT = {
+    "model": ("model", "architecture", "kind", "parameters", "blocks"),
+    "checkpoint": ("weights_sha256", "commit", "step", "tokens_seen"),
+    "dataset": ("tokenizer_sha256", "sampling", "seed"),
+}
+
+_SITES = ("embedding", "block", "final_norm", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """The statistics of one family at one place, from an archive or a loss card."""
+
+    site: str
+    layer: int
+    rows: str
+    arrays: Arrays
+    attributes: Mapping[str, Value]
+
+
+def gather(
+    statistics: Sequence[Path], losses: Sequence[Path], output: Path, *, study: str, metrics: Sequence[str]
+) -> None:
+    """Write the tidy rows of one model as Parquet.
+
+    Sorted by step, checkpoint, dataset (in the order in which the files first come to it), layer, rows and
+    metric. One archive is in memory at a time. The layers of a cell may come in several archives.
+
+    Parameters
+    ----------
+    statistics, losses : statistics archives and loss cards of every cell of the model
+    output : Parquet file to write
+    study : name of the study
+    metrics : names of metrics or families; statistics that none of them needs are passed over
+
+    Raises
+    ------
+    InputError
+        For files that contradict each other or overlap, and for a cell without a family that is asked for.
+    """
+    chosen = select(metrics)
+    attributes: dict[Path, Mapping[str, Value]] = {}
+    rows: dict[tuple[Value, ...], tuple[dict[str, Value], Path]] = {}
+    for path in (Path(path) for path in (*statistics, *losses)):
+        attributes[path], entries = _read_card(path) if path.suffix == ".json" else _read_archive(path)
+        datasets = list(dict.fromkeys(own["dataset"] for own in attributes.values()))
+        for row in _rows(entries, attributes[path], study=study, metrics=chosen):
+            _, other = rows.setdefault(_order(row, datasets), (row, path))
+            if other != path:
+                raise InputError(
+                    f"`{path}` and `{other}` both hold `{row['metric']}` of layer {row['layer']}, checkpoint "
+                    f"`{row['checkpoint']}`, dataset `{row['dataset']}`; delete the stale one."
+                )
+    _check_agreement(attributes)
+    _check_families(attributes, chosen)
+    table = pa.Table.from_pylist([rows[key][0] for key in sorted(rows)], schema=COLUMNS)
+    with replaced_when_whole(output) as partial:
+        pq.write_table(table.replace_schema_metadata(_metadata(attributes.values())), partial)
+
+
+def _read_archive(path: Path) -> tuple[Mapping[str, Value], list[_Entry]]:
+    attributes, layers = read_statistics(path)
+    return attributes, [
+        _Entry(layer.site.name, layer.site.layer, layer.rows, layer.arrays, layer.attributes)
+        for layer in layers
+    ]
+
+
+def _read_card(path: Path) -> tuple[Mapping[str, Value], list[_Entry]]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        attributes = {name: nan if value is None else value for name, value in card["attributes"].items()}
+        arrays = {
+            name: np.array([draw[name] for draw in card["draws"]], dtype=np.float64)  # null, too, becomes NaN
+            for name in ("nats", "tokens", "bytes")
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
+    draws, tokens = len(card["draws"]), int(arrays["tokens"].sum())
+    flag = "" if np.isfinite(arrays["nats"]).all() else "not finite: loss"
+    counts = {"draws": draws, "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
+    return {**attributes, "family": "loss"}, [_Entry("output", attributes["blocks"], "all", arrays, counts)]
+
+
+def _rows(
+    entries: Iterable[_Entry], attributes: Mapping[str, Value], *, study: str, metrics: Sequence[Metric]
+) -> Iterator[dict[str, Value]]:
+    cell = {
+        "study": study,
+        "family": attributes["architecture"],
+        **{name: attributes[name] for name in ("model", "kind", "parameters", "checkpoint", "step")},
+        **{name: attributes[name] for name in ("tokens_seen", "dataset", "seed")},
+    }
+    for entry in entries:
+        place = {"site": entry.site, "layer": entry.layer, "depth": entry.layer / attributes["blocks"]}
+        for metric in metrics:
+            if metric.family == attributes["family"]:
+                yield {**cell, **place, "rows": entry.rows, "metric": metric.name, **_estimate(metric, entry)}
+
+
+def _estimate(metric: Metric, entry: _Entry) -> dict[str, Value]:
+    """Return the columns of a row that come from the statistics; NaN with the reason where undefined."""
+    estimate = metric.compute(entry.arrays)
+    counts = {name: entry.attributes[name] for name in ("draws", "n_rows", "n_unique", "d")}
+    flag = entry.attributes["flag"]
+    if not isfinite(estimate.value):
+        return {**counts, "value": nan, "ci_low": nan, "ci_high": nan, "flag": flag or metric.undefined}
+    return {
+        **counts,
+        "value": estimate.value,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
+        "flag": flag,
+    }
+
+
+def _order(row: Mapping[str, Value], datasets: Sequence[Value]) -> tuple[Value, ...]:
+    cell = (row["step"], row["checkpoint"], datasets.index(row["dataset"]))
+    place = (row["layer"], _SITES.index(row["site"]), row["rows"])
+    return (*cell, *place, list(METRICS).index(row["metric"]))
+
+
+def _check_agreement(attributes: Mapping[Path, Mapping[str, Value]]) -> None:
+    """Refuse a file whose attributes differ from those of most files of its model, checkpoint or dataset."""
+    for group, names in _AGREEMENT.items():
+        of_group: dict[Value, list[Path]] = {}
+        for path, own in attributes.items():
+            of_group.setdefault("" if group == "model" else own[group], []).append(path)
+        for paths in of_group.values():
+            for name in names:
+                _check_equal(name, {path: str(attributes[path][name]) for path in paths})
+
+
+def _check_equal(name: str, values: Mapping[Path, str]) -> None:
+    usual, _ = Counter(values.values()).most_common(1)[0]
+    for path, value in values.items():
+        if value != usual:
+            other = next(path for path in values if values[path] == usual)
+            raise InputError(
+                f"`{path}` has `{name}` {value}, `{other}` has {usual}: they were made from different "
+                "activations. Delete the stale one and run its job again."
+            )
+
+
+def _check_families(attributes: Mapping[Path, Mapping[str, Value]], metrics: Sequence[Metric]) -> None:
+    cells: dict[tuple[Value, Value], set[Value]] = {}
+    for own in attributes.values():
+        cells.setdefault((own["checkpoint"], own["dataset"]), set()).add(own["family"])
+    for (checkpoint, dataset), families in cells.items():
+        for metric in metrics:
+            if metric.family not in families:
+                raise InputError(
+                    f"`{metric.name}` needs the family `{metric.family}`, which no file holds for checkpoint "
+                    f"`{checkpoint}`, dataset `{dataset}`; measure it, or leave the metric out."
+                )
+
+
+def _metadata(attributes: Iterable[Mapping[str, Value]]) -> dict[bytes, bytes]:
+    """Return the Parquet metadata: commit and fingerprint of the weights by checkpoint, as JSON."""
+    identity = {
+        own["checkpoint"]: {name: own[name] for name in ("commit", "weights_sha256")} for own in attributes
+    }
+    return {CHECKPOINTS_KEY: json.dumps(identity, sort_keys=True).encode()}

@@ -1,0 +1,90 @@
+"""What the geometry accepts: NumPy arrays and torch tensors of any real dtype become clean float64 arrays.
+
+Everything behind these checks works on finite float64, whatever the storage type: massive activations cost
+float32 seven digits. torch is never imported here; a tensor can only come from a caller who has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+LARGEST = 1e100  # sums of squares stay in float64; float32 ends at 3e38
+
+
+def as_matrix(x: ArrayLike, *, name: str = "x", minimum_rows: int = 2) -> np.ndarray:
+    """Return `x` as a float64 matrix whose rows are points.
+
+    Parameters
+    ----------
+    x : (n, d) array or torch tensor of any real dtype, on any device; not modified
+    name : what the errors call it
+    minimum_rows : the fewest rows that the caller can work with
+
+    Returns
+    -------
+    (n, d) float64, C-contiguous; the array itself where it is that already.
+
+    Raises
+    ------
+    ValueError
+        When `x` is complex or not two-dimensional, has no columns or too few rows, or holds entries that are
+        not finite or over 1e100.
+    """
+    array = _as_array(x)
+    if np.iscomplexobj(array):
+        raise ValueError(
+            f"`{name}` is complex; real numbers are needed. Pass real and imaginary part as columns."
+        )
+    if array.ndim != 2:
+        raise ValueError(
+            f"`{name}` has shape {array.shape}; it must be (rows, columns). Flatten the other axes."
+        )
+    if array.shape[1] < 1 or len(array) < minimum_rows:
+        raise ValueError(
+            f"`{name}` has shape {array.shape}; {minimum_rows} rows and 1 column are the least. Add rows."
+        )
+    matrix = np.ascontiguousarray(array, dtype=np.float64)
+    _refuse_unusable(matrix, name)
+    return matrix
+
+
+def as_labels(labels: ArrayLike, count: int, *, name: str) -> np.ndarray:
+    """Return `labels` as int64 (count,): one whole number for each row; anything else is a ValueError."""
+    array = np.asarray(_as_array(labels))
+    if array.shape != (count,):
+        raise ValueError(
+            f"`{name}` has shape {array.shape}; one entry for each of the {count} rows is needed."
+        )
+    if array.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{name}` has dtype {array.dtype}; whole numbers are needed. Cast it to an integer dtype."
+        )
+    return array.astype(np.int64)
+
+
+def _as_array(x: ArrayLike) -> np.ndarray:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.Tensor):
+        return np.asarray(x)
+    tensor = x.detach().cpu()
+    # bfloat16 has no NumPy dtype
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _refuse_unusable(matrix: np.ndarray, name: str) -> None:
+    # reductions only: a Boolean copy of a large cloud is made when there is something to report
+    low, high = matrix.min(), matrix.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = np.count_nonzero(~np.isfinite(matrix).all(axis=1))
+        raise ValueError(f"`{name}` is not finite in {bad} of {len(matrix)} rows. Remove these rows.")
+    if max(-low, high) > LARGEST:
+        raise ValueError(
+            f"`{name}` has an entry of size {max(-low, high):.1e}; the limit is {LARGEST:.0e}, "
+            "since squares are summed. Rescale it."
+        )

@@ -1,0 +1,196 @@
+"""The tables of the report: the study's tables cut down to what a reader looks for, numbers written shortly.
+
+A frame's cell may be a plain value or a `Cell`, which has been written already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan
+
+import pandas as pd
+
+from lmshape.figures.selection import (
+    final_checkpoints,
+    first_dataset,
+    has_flag,
+    named_layers,
+    reason,
+    trajectories,
+    variant,
+)
+from lmshape.metrics import METRICS
+
+MOST_ROWS = 2000  # of a table in the page; the whole is in its CSV file
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a table: what is read, what it is sorted by, and why it is to be read with care."""
+
+    text: str
+    key: float | str
+    flag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the page; `total` counts its rows before it was cut to `MOST_ROWS`."""
+
+    columns: list[str]
+    rows: list[list[Cell]]
+    total: int
+
+
+def models(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Say of each model what it is, how much of its training was followed, and its last loss."""
+    rows = []
+    for model, of_model in metrics.groupby("model", sort=False):
+        first, steps = of_model.iloc[0], of_model["step"]
+        loss = first_dataset(final_checkpoints(of_model)).query("metric == 'loss'")
+        rows.append(
+            {
+                "model": model,
+                "kind": first["kind"],
+                "architecture": first["family"],
+                "parameters": first["parameters"],
+                "blocks": of_model["layer"].max(),
+                "width": of_model["d"].max(),
+                "checkpoints": of_model["checkpoint"].nunique(),
+                "steps": f"{steps.min()} to {steps.max()}" if steps.min() < steps.max() else f"{steps.max()}",
+                "tokens seen": of_model["tokens_seen"].max(),
+                "last loss, nats per token": _interval(loss.iloc[0])
+                if len(loss)
+                else Cell("not measured", ""),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def pretraining_runs(runs: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
+    """Show the summaries of the pretraining runs, a row each; keys become headings."""
+    rows = [
+        {"run": run, **{key.replace("_", " "): value for key, value in runs[run].items()}} for run in runs
+    ]
+    return pd.DataFrame(rows)
+
+
+def findings(metrics: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
+    """Give a few numbers of each model on the first dataset: the dome with and without sinks, the dimension."""
+    rows = []
+    last = final_checkpoints(first_dataset(profiles)) if len(profiles) else profiles
+    for model, of_model in first_dataset(metrics).groupby("model", sort=False):
+        domes = last[last["model"] == model].set_index("rows") if len(last) else last
+        found = {"model": model, "kind": of_model["kind"].iloc[0]}
+        for rows_name, words in (("all", "all rows"), ("no_sink", "without sinks")):
+            if rows_name in domes.index:
+                found |= _dome(domes.loc[rows_name], words)
+        rows.append(found | _dimension(of_model))
+    return pd.DataFrame(rows)
+
+
+def _dome(profile: pd.Series, words: str) -> dict[str, Cell]:
+    peak = profile["peak_layer"]
+    return {
+        f"anisotropy peak, {words}": _interval(profile, "height", "height_low", "height_high"),
+        f"at layer, {words}": Cell("–", -1) if pd.isna(peak) else Cell(f"{peak:.0f}", float(peak)),
+        f"dome index, {words}": _interval(profile, "dome_index", "dome_index_low", "dome_index_high"),
+    }
+
+
+def _dimension(of_model: pd.DataFrame) -> dict[str, Cell]:
+    """Give the dimension of the middle layer at the first step, at its greatest and at the last step."""
+    rows = variant(of_model[of_model["metric"] == "id_twonn"], "all")
+    rows = trajectories(rows[rows["site"] != "final_norm"])
+    if rows.empty:
+        return {}
+    named = named_layers(int(rows["layer"].max()))
+    middle = rows[(rows["layer"] == named.get("middle", max(named.values()))) & rows["value"].notna()]
+    if middle.empty:
+        return {}
+    greatest = middle.loc[middle["value"].idxmax()]
+    return {
+        "middle layer's dimension, first": _interval(middle.iloc[0]),
+        "greatest": _interval(greatest),
+        "at step": Cell(f"{greatest['step']}", float(greatest["step"])),
+        "last": _interval(middle.iloc[-1]),
+    }
+
+
+def last_layers(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Give every metric of every layer of the last checkpoints, one row a layer, one column a metric."""
+    last = final_checkpoints(metrics[metrics["site"] != "output"])
+    names = [name for name in METRICS if name in set(last["metric"])]
+    keys = ["model", "dataset", "rows", "layer", "site"]
+    rows = []
+    for key, of_layer in last.groupby(keys, sort=False):
+        cells = of_layer.set_index("metric")
+        values = {
+            name: _interval(cells.loc[name]) if name in cells.index else Cell("–", "") for name in names
+        }
+        rows.append(dict(zip(keys, key, strict=True)) | {"site": key[-1].replace("_", " ")} | values)
+    return pd.DataFrame(rows)
+
+
+def checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give each checkpoint's loss on each dataset, and the beginning of its weights' fingerprint."""
+    shown = frame[["model", "kind", "checkpoint", "step", "tokens_seen", "dataset"]].copy()
+    shown["loss, nats per token"] = [
+        _interval(row, "loss", "loss_low", "loss_high") for _, row in frame.iterrows()
+    ]
+    shown["weights (sha256)"] = frame["weights_sha256"].str.slice(0, 12)
+    return shown.assign(duplicate_of=frame["duplicate_of"], flag=frame["flag"])
+
+
+def domes(profiles: pd.DataFrame) -> pd.DataFrame:
+    """Give the profile of anisotropy over the layers of each cell."""
+    shown = profiles[["model", "checkpoint", "step", "dataset", "rows", "peak_layer", "peak_depth"]].copy()
+    for name in ("height", "dome_index"):
+        bounds = (name, f"{name}_low", f"{name}_high")
+        shown[name] = [_interval(row, *bounds) for _, row in profiles.iterrows()]
+    return shown.assign(edges=profiles["edges"], flag=profiles["flag"])
+
+
+def flags(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Count the flagged numbers by model, dataset, metric and reason, with one flag in full."""
+    flagged = metrics[has_flag(metrics)]
+    flagged = flagged.assign(reason=flagged["flag"].map(reason), missing=flagged["value"].isna())
+    groups = flagged.groupby(["model", "dataset", "metric", "reason"], sort=False)
+    counts = groups.agg(
+        numbers=("flag", "size"),
+        without_value=("missing", "sum"),
+        checkpoints=("checkpoint", "nunique"),
+        layers=("layer", _listed),
+        example=("flag", "first"),
+    )
+    return counts.reset_index()
+
+
+def _listed(layers: pd.Series) -> str:
+    return ", ".join(str(layer) for layer in sorted(set(layers)))
+
+
+def table(frame: pd.DataFrame) -> Table:
+    """Turn a frame into what the page shows: numbers shortly, NaN as a dash, at most `MOST_ROWS` rows."""
+    rows = [[_cell(value) for value in row] for row in frame.head(MOST_ROWS).itertuples(index=False)]
+    return Table([str(name).replace("_", " ") for name in frame.columns], rows, len(frame))
+
+
+def _cell(value: object) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, str):
+        return Cell(value, value)
+    if pd.isna(value):
+        return Cell("–", "")
+    number = float(value)
+    return Cell(f"{number:,.0f}" if number == round(number) else f"{number:.3g}", number)
+
+
+def _interval(row: pd.Series, name: str = "value", low: str = "ci_low", high: str = "ci_high") -> Cell:
+    value, flag = float(row[name]), str(row["flag"] or "")
+    if isnan(value):
+        return Cell("–", "", flag)
+    bounds = "" if isnan(row[low]) else f" [{row[low]:.3g}, {row[high]:.3g}]"
+    return Cell(f"{value:.3g}{bounds}", value, flag)

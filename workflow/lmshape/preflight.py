@@ -1,0 +1,89 @@
+"""What a study asks of its models and texts, checked before the first job: windows fit, texts suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmshape.registry import Text
+
+if TYPE_CHECKING:
+    from lmshape.study import Study
+
+PACKED = (".gz", ".xz", ".zip")  # the size of such a file says nothing about its text
+
+
+def problems_of(study: Study, root: Path) -> Iterator[str]:
+    """Tell every way in which a study cannot run, a sentence each."""
+    yield from _long_windows(study)
+    for name, dataset in study.datasets.items():
+        if study.sampling.protocol == "paper" and dataset.text is None:
+            yield (
+                f"`datasets.{name}`: the protocol `paper` takes the lengths of random sequences from a text. "
+                "Give the dataset a `text`."
+            )
+        text = study.text_of(name)
+        if text is not None:
+            yield from _text_problems(
+                text,
+                root,
+                share=dataset.span[1] - dataset.span[0],
+                needed=study.sampling.least_bytes,
+                reader=f"`datasets.{name}`",
+                remedy="Take a larger text, a wider `span`, or fewer draws or rows under `sampling`.",
+            )
+    yield from _pretraining_problems(study, root)
+
+
+def _long_windows(study: Study) -> Iterator[str]:
+    if study.sampling.protocol == "paper":
+        return  # its chunks have as many tokens as the tokenizer makes of them
+    for name, model in study.models.items():
+        if model.context is not None and study.sampling.window > model.context:
+            yield (
+                f"`sampling.window` = {study.sampling.window}: longer than the context of `{name}`, "
+                f"{model.context} tokens. Lower it to {model.context} or less."
+            )
+
+
+def _pretraining_problems(study: Study, root: Path) -> Iterator[str]:
+    pretraining = study.pretraining
+    runs = [model.pretraining for model in study.models.values() if model.pretraining]
+    if pretraining is None or not runs:
+        return
+    recipe = pretraining.runs[runs[0]]
+    yield from _text_problems(
+        study.texts[pretraining.text],
+        root,
+        share=pretraining.span[1] - pretraining.span[0],
+        needed=recipe.sequences * recipe.window,
+        reader="`pretraining`",
+        remedy="Take a larger text or a wider `span`.",
+    )
+
+
+def _text_problems(
+    text: Text, root: Path, *, share: float, needed: int, reader: str, remedy: str
+) -> Iterator[str]:
+    """Compare the bytes that there are with the tokens asked for: a token has at least one byte."""
+    if text.path is not None and not (root / text.path).is_file():
+        yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
+        return
+    size = _raw_bytes(text, root)
+    if size == 0:
+        yield f"`texts.{text.name}`: {text.path} is empty. Name a file with text."
+    elif size is not None and size * share < needed:
+        yield (
+            f"`texts.{text.name}`: {size} bytes, of which {reader} takes {size * share:.0f}; "
+            f"it needs {needed} at the very least, one a token. {remedy}"
+        )
+
+
+def _raw_bytes(text: Text, root: Path) -> int | None:
+    if text.path is None:
+        return text.bytes
+    size = (root / text.path).stat().st_size
+    if size == 0 or text.path.suffix not in PACKED:
+        return size
+    return text.bytes

@@ -1,0 +1,238 @@
+"""Pretrain the embedded study's small models, checkpoint by checkpoint.
+
+Every step is a function of the recipe and of its own number (which windows, which masks, which learning
+rate; no dropout), so a run that was killed continues from its last checkpoint to the very same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lmshape.encoding import TextTokenizer
+from lmshape.errors import InputError
+from lmshape.progress import progress
+from lmshape.recipe import Recipe
+
+LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
+MASKED_SHARE = 0.15  # of these 80 % become the mask token, 10 % a random one, 10 % stay (Devlin et al. 2019)
+
+
+def pretrain(
+    text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe, threads: int = 1
+) -> None:
+    """Train a model on a text and leave a folder of `checkpoint-*` directories and `loss.csv`.
+
+    Parameters
+    ----------
+    text : the training text
+    tokenizer_folder : folder that `AutoTokenizer` reads
+    output : the run's folder; it appears whole, once the last step is done
+    recipe : what to train, and how
+    threads : CPU threads; results are equal to the last bit for an equal number
+
+    Raises
+    ------
+    InputError
+        When the text holds fewer tokens than one step needs.
+
+    Notes
+    -----
+    Work in progress lies in `{output}.partial`. A second call resumes there from the last checkpoint, unless
+    the text, the tokenizer or the recipe has changed: then it starts anew.
+    """
+    torch.set_num_threads(threads)
+    run = TrainingRun(
+        recipe,
+        windows_of(text, tokenizer_folder, recipe),
+        load_tokenizer(tokenizer_folder),
+        folder=output.with_name(output.name + ".partial"),
+    )
+    run.resume()
+    run.save_if_due()
+    with progress(recipe.steps, done=run.step, description=output.name, unit="steps") as bar:
+        while run.step < recipe.steps:
+            run.advance()
+            run.save_if_due()
+            bar.set_postfix_str(f"loss {run.losses[-1][2]:.3f} nats", refresh=False)
+            bar.update()
+    run.finish(output)
+
+
+class TrainingRun:
+    """A model, its optimizer and the losses so far; the folder holds what a resumed run needs."""
+
+    def __init__(
+        self, recipe: Recipe, windows: np.ndarray, tokenizer: PreTrainedTokenizerBase, *, folder: Path
+    ) -> None:
+        """Set up the run at step 0: initial weights are a function of the recipe's seed."""
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.windows, self.tokenizer, self.folder = recipe, windows, tokenizer, folder
+        self.model = build_model(recipe, tokenizer)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=recipe.learning_rate,
+            betas=(0.9, recipe.beta2),
+            weight_decay=recipe.weight_decay,
+        )
+        self.step = 0
+        self.losses: list[tuple[int, int, float, float, float]] = []
+
+    def advance(self) -> None:
+        """Do one parameter update and note its loss."""
+        recipe, step = self.recipe, self.step
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(step)
+        loss = self.model(**self._batch(step)).loss
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        tokens = self.step * recipe.sequences * recipe.window
+        self.losses.append((step, tokens, loss.item(), recipe.learning_rate_at(step), norm.item()))
+
+    def _batch(self, step: int) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(batch_of(self.windows, step, sequences=self.recipe.sequences, seed=self.recipe.seed))
+        if self.recipe.architecture == "bert":
+            return masked_batch(ids, self.tokenizer, seed=(self.recipe.seed, step))
+        return {"input_ids": ids, "labels": ids}
+
+    def save_if_due(self) -> None:
+        """Save weights and the state to resume from, each whole or not at all."""
+        if self.step not in self.recipe.checkpoint_steps or self._checkpoint(self.step).is_dir():
+            return
+        unfinished = self.folder / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self.model.save_pretrained(unfinished)
+        self.tokenizer.save_pretrained(unfinished)
+        state = {"step": self.step, "optimizer": self.optimizer.state_dict(), "losses": self.losses}
+        torch.save(state | {"identity": self.identity()}, self.folder / "state.partial")
+        os.replace(unfinished, self._checkpoint(self.step))
+        os.replace(self.folder / "state.partial", self.folder / "state.pt")
+
+    def resume(self) -> None:
+        """Continue from the last saved state when it belongs to the same recipe, text and tokenizer."""
+        state_file = self.folder / "state.pt"
+        state = torch.load(state_file, weights_only=True) if state_file.is_file() else {}
+        if state.get("identity") != self.identity():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            return
+        self.step, self.losses = state["step"], state["losses"]
+        for checkpoint in self.folder.glob("checkpoint-*"):
+            if int(checkpoint.name.rpartition("-")[2]) > self.step:  # weights saved, state not: killed in between
+                shutil.rmtree(checkpoint)
+        self.model = type(self.model).from_pretrained(self._checkpoint(self.step)).train()
+        self.optimizer.param_groups[0]["params"] = list(self.model.parameters())
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def finish(self, output: Path) -> None:
+        """Write the losses and move the folder to its final name."""
+        rows = [",".join(LOSS_COLUMNS), *(",".join(map(str, row)) for row in self.losses)]
+        (self.folder / "loss.csv").write_text("\n".join(rows) + "\n")
+        (self.folder / "summary.json").write_text(json.dumps(self.summary(), indent=2) + "\n")
+        (self.folder / "state.pt").unlink(missing_ok=True)
+        shutil.rmtree(output, ignore_errors=True)  # Snakemake makes the folders of its outputs beforehand
+        os.replace(self.folder, output)
+
+    def summary(self) -> dict[str, float | int | str]:
+        """What a reader wants to know of the run: size, last loss, and the loss of knowing only frequencies."""
+        last = [loss for _, _, loss, _, _ in self.losses[-32:]]
+        return {
+            "architecture": self.recipe.architecture,
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "steps": self.step,
+            "tokens_per_step": self.recipe.sequences * self.recipe.window,
+            "training_loss_nats": float(np.mean(last)) if last else float("nan"),
+            "unigram_entropy_nats": unigram_entropy(self.windows),
+        }
+
+    def identity(self) -> str:
+        """Hash of recipe, text and vocabulary: a state of another identity is never resumed."""
+        digest = hashlib.sha256(self.recipe.as_json().encode())
+        digest.update(self.windows.tobytes())
+        digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        return digest.hexdigest()
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}"
+
+
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Initialise the model of a recipe: Pythia's GPT-NeoX or a BERT, without dropout."""
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": recipe.width,
+        "num_hidden_layers": recipe.blocks,
+        "num_attention_heads": recipe.heads,
+        "intermediate_size": 4 * recipe.width,
+        "max_position_embeddings": recipe.window,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if recipe.architecture == "bert":
+        return BertForMaskedLM(
+            BertConfig(**shape, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        )
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(**shape, bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id)
+    )
+
+
+def batch_of(windows: np.ndarray, step: int, *, sequences: int, seed: int) -> np.ndarray:
+    """Windows of a step, (sequences, window): a seeded shuffle an epoch, the same for every model."""
+    per_epoch = len(windows) // sequences
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng((seed, epoch)).permutation(len(windows))
+    return windows[order[place * sequences : (place + 1) * sequences]].astype(np.int64)
+
+
+def masked_batch(
+    ids: torch.Tensor, tokenizer: PreTrainedTokenizerBase, *, seed: tuple[int, int]
+) -> dict[str, torch.Tensor]:
+    """Mask tokens as BERT does; the labels are -100 where nothing is asked."""
+    generator = np.random.default_rng((2, *seed))
+    asked = torch.from_numpy(generator.random(ids.shape) < MASKED_SHARE)
+    kind = torch.from_numpy(generator.random(ids.shape))
+    random_ids = torch.from_numpy(generator.integers(len(tokenizer), size=ids.shape))
+    inputs = torch.where(asked & (kind < 0.8), tokenizer.mask_token_id, ids)
+    inputs = torch.where(asked & (kind >= 0.8) & (kind < 0.9), random_ids, inputs)
+    return {"input_ids": inputs, "labels": torch.where(asked, ids, -100)}
+
+
+def unigram_entropy(windows: np.ndarray) -> float:
+    """Entropy of the token frequencies in nats: the loss of a model that has learned nothing else."""
+    counts = np.bincount(windows.ravel())
+    share = counts[counts > 0] / windows.size
+    return float(-(share * np.log(share)).sum())
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that a folder holds, without asking the hub for anything."""
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def windows_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:
+    """Cut a text into consecutive windows of token ids, (count, window); the rest of the text is left.
+
+    Raises
+    ------
+    InputError
+        When the text holds fewer windows than one step needs.
+    """
+    ids = TextTokenizer.of(load_tokenizer(tokenizer_folder)).encode_long(text)
+    count = len(ids) // recipe.window
+    if count < recipe.sequences:
+        raise InputError(
+            f"the training text holds {len(ids)} tokens; one step needs {recipe.sequences * recipe.window} "
+            f"({recipe.sequences} windows of {recipe.window}). Take a larger text."
+        )
+    return ids[: count * recipe.window].reshape(count, recipe.window)

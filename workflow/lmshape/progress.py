@@ -1,0 +1,47 @@
+"""Progress for people: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LOG_LINES = 15
+
+
+class _Lines:
+    """A stream on which every refresh of the bar becomes a line of its own."""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
+    """Count `total` units of work: done, rate and time left.
+
+    Parameters
+    ----------
+    total, done : units of work, and how many of them were done before
+    description, unit : what is worked on, and the word for one unit
+
+    Returns
+    -------
+    A tqdm bar; in a log file it writes a line every 15 seconds, and no control characters.
+    """
+    if sys.stderr.isatty():
+        return tqdm(total=total, initial=done, desc=description, unit=unit, unit_scale=total > 10_000)
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=description,
+        unit=unit,
+        unit_scale=total > 10_000,
+        file=_Lines(),
+        mininterval=SECONDS_BETWEEN_LOG_LINES,
+        bar_format="{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}",
+    )

@@ -1,0 +1,78 @@
+"""The recipe of a pretraining run: everything that its weights depend on, beside text and tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Literal, Self
+
+from lmshape.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A small model and how it is trained.
+
+    Attributes
+    ----------
+    architecture : a causal decoder (`gpt_neox`, Pythia's) or a masked encoder (`bert`)
+    width, blocks, heads : residual stream dimension, transformer blocks, attention heads
+    window, sequences : tokens a sequence, sequences a step
+    steps : parameter updates; checkpoint `s` holds the weights after `s` of them
+    checkpoint_steps : the updates after which the weights are saved
+    learning_rate, warmup, final_share : peak rate, updates until it is reached, share of it at the end
+    first_share : share of the peak rate at step 0; 0 warms up linearly, more geometrically (as a learning-rate
+        range test does, Smith 2017), so that a rate too high is met late, by a model that has learned
+    weight_decay, beta2, gradient_clip : AdamW's, and the largest gradient norm (`inf`: not clipped)
+    seed : of the initial weights, the data order and the masks
+    """
+
+    architecture: Literal["gpt_neox", "bert"]
+    width: int
+    blocks: int
+    heads: int
+    window: int
+    sequences: int
+    steps: int
+    checkpoint_steps: tuple[int, ...]
+    learning_rate: float
+    warmup: int = 0
+    first_share: float = 0.0
+    final_share: float = 0.1
+    weight_decay: float = 0.1
+    beta2: float = 0.95
+    gradient_clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that cannot be followed."""
+        if self.width % self.heads:
+            raise InputError(
+                f"`width` {self.width} is not a multiple of `heads` {self.heads}. Change one of the two."
+            )
+        if max(self.checkpoint_steps) > self.steps:
+            raise InputError(
+                f"a checkpoint after step {max(self.checkpoint_steps)} lies behind the last step, {self.steps}. "
+                "Raise `steps`."
+            )
+
+    def as_json(self) -> str:
+        """Spell the recipe out for a command line; `from_json` reads it."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `as_json` wrote."""
+        fields = json.loads(text)
+        return cls(**fields | {"checkpoint_steps": tuple(fields["checkpoint_steps"])})
+
+    def learning_rate_at(self, step: int) -> float:
+        """Warm up, linearly or geometrically, then follow a cosine from `learning_rate` to its `final_share`."""
+        if step < self.warmup and self.first_share:
+            return self.learning_rate * self.first_share ** (1 - step / self.warmup)
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        cosine = 0.5 * (1 + math.cos(math.pi * done))
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * cosine)

@@ -1,0 +1,25 @@
+"""The files of a cell: tokens, activations, statistics, loss card. No other package knows their layouts."""
+
+from lmshape.store.activations import Activations, ActivationWriter
+from lmshape.store.atomic import replaced_when_whole
+from lmshape.store.hdf5 import FORMAT_VERSION, Attributes
+from lmshape.store.loss_card import DrawLoss, write_loss_card
+from lmshape.store.site import Site
+from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
+from lmshape.store.token_file import read_tokens, write_tokens
+
+__all__ = [
+    "FORMAT_VERSION",
+    "ActivationWriter",
+    "Activations",
+    "Attributes",
+    "DrawLoss",
+    "LayerStatistics",
+    "Site",
+    "read_statistics",
+    "read_tokens",
+    "replaced_when_whole",
+    "write_loss_card",
+    "write_statistics",
+    "write_tokens",
+]

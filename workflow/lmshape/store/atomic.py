@@ -1,0 +1,56 @@
+"""A file that exists is a file that is right: it is written under another name and renamed when whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replaced_when_whole(path: str | Path) -> Iterator[Path]:
+    """Give a name to write under; rename it to `path` when the block ends well, remove it otherwise.
+
+    The name is `.{name}.partial-{pid}` in the folder of `path`, which is made if it does not exist. What a
+    killed process left behind under such a name is removed by the next writer of the same file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        _to_disk(partial)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Flush a file, or the names in a folder: else a power cut could leave the new name on old bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    prefix = f".{path.name}.partial-"
+    for leftover in path.parent.glob(f"{prefix}*"):
+        process = leftover.name.removeprefix(prefix)
+        if process.isdigit() and not _is_alive(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True

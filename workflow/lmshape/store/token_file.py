@@ -1,0 +1,53 @@
+"""The tokens file: the one token matrix that every checkpoint of a model reads on a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lmshape.store.atomic import replaced_when_whole
+from lmshape.store.hdf5 import open_format, read_attributes, write_attributes, write_format
+from lmshape.tokens import Tokens
+
+TOKENS_FORMAT = "lmshape-tokens"
+
+# dataset in the file -> field of Tokens, and its type
+_COLUMNS = {
+    "id": ("ids", np.int32),
+    "sequence": ("sequence", np.int32),
+    "position": ("position", np.int32),
+    "draw": ("draw", np.int32),
+    "special": ("special", np.bool_),
+    "sequence_bytes": ("sequence_bytes", np.int32),
+}
+
+
+def write_tokens(path: str | Path, tokens: Tokens) -> None:
+    """Write a tokens file: `/tokens/{id,sequence,position,draw,special,sequence_bytes}`."""
+    with replaced_when_whole(path) as partial, h5py.File(partial, "w", locking=False) as file:
+        write_format(file, TOKENS_FORMAT)
+        write_token_group(file, tokens)
+
+
+def read_tokens(path: str | Path) -> Tokens:
+    """Read a tokens file; `InputError` for a missing, truncated or foreign file."""
+    with open_format(path, TOKENS_FORMAT) as file:
+        return read_token_group(file)
+
+
+def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
+    """Write the group `/tokens`, the same in the tokens file and beside activations."""
+    group = file.create_group("tokens")
+    write_attributes(group, tokens.attributes)
+    for name, (field, dtype) in _COLUMNS.items():
+        group.create_dataset(name, data=np.asarray(getattr(tokens, field), dtype=dtype))
+    return group
+
+
+def read_token_group(file: h5py.File) -> Tokens:
+    """Read the group `/tokens` of a tokens or activations file."""
+    group = file["tokens"]
+    columns = {field: group[name][:] for name, (field, _) in _COLUMNS.items()}
+    return Tokens(**columns, attributes=read_attributes(group))

@@ -1,0 +1,193 @@
+"""A study: its configuration joined with the registry, validated before the first job, as frozen dataclasses.
+
+Faults are told together, in two rounds: first what the files say (keys, names, numbers), then what they refer
+to (folders, checkpoints, texts), since the second cannot be looked up before the first is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.errors import InputError
+from lmshape.families import FAMILY_AND_METRIC_NAMES, OUTPUT_FAMILY, families_of, metric_names
+from lmshape.localrun import require_weights
+from lmshape.models import Model, read_model
+from lmshape.preflight import problems_of
+from lmshape.registry import Dataset, Registry, Text, raise_all, read_registry
+from lmshape.schema import Yaml, faults, schema_with_names, with_defaults
+from lmshape.settings import Extraction, Pretraining, Sampling, read_pretraining
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one extraction covers: names of a model, one of its checkpoints, and a dataset."""
+
+    model: str
+    checkpoint: str
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """All that the rules need to know.
+
+    Attributes
+    ----------
+    name : name of the study
+    models : name → model with the checkpoints that the study takes, in the order of the configuration
+    datasets_of : name of a model → names of the datasets it is measured on
+    datasets : name → dataset, of those that are measured
+    texts : name → text, all of the registry
+    metrics, families : names of the metrics, and of the families they belong to
+    rows : variants of the rows, `all` and `no_sink`
+    sampling, extraction, pretraining : sections of the configuration; no `pretraining` where it has none
+    layers_per_job : layers of a measuring job, None for all
+    keep_activations : whether activations stay once they are measured
+    """
+
+    name: str
+    models: Mapping[str, Model]
+    datasets_of: Mapping[str, tuple[str, ...]]
+    datasets: Mapping[str, Dataset]
+    texts: Mapping[str, Text]
+    metrics: tuple[str, ...]
+    families: tuple[str, ...]
+    rows: tuple[str, ...]
+    sampling: Sampling
+    extraction: Extraction
+    pretraining: Pretraining | None
+    layers_per_job: int | None
+    keep_activations: bool
+
+    def cells(self) -> list[Cell]:
+        """Every cell, by model, then step, then dataset."""
+        return [
+            Cell(name, checkpoint, dataset)
+            for name, model in self.models.items()
+            for checkpoint in model.checkpoints
+            for dataset in self.datasets_of[name]
+        ]
+
+    def checkpoint(self, cell: Cell) -> Checkpoint:
+        """Folder, step and tokens seen of a cell's checkpoint."""
+        return self.models[cell.model].checkpoints[cell.checkpoint]
+
+    def blocks_of(self, model: str) -> list[tuple[int, int]]:
+        """First and last layer of each measuring job: 0 is the embedding; the final norm joins the last."""
+        layers = self.models[model].blocks + 1
+        size = self.layers_per_job or layers
+        return [(first, min(first + size, layers) - 1) for first in range(0, layers, size)]
+
+    def text_of(self, dataset: str) -> Text | None:
+        """Text that a dataset's tokens are drawn from; None where random tokens follow no text."""
+        part = self.datasets[dataset]
+        if part.order == "random" and self.sampling.protocol == "windows":
+            return None
+        return None if part.text is None else self.texts[part.text]
+
+    @property
+    def measured_families(self) -> tuple[str, ...]:
+        """Families with statistics of layers: all but the loss, which comes with the extraction."""
+        return tuple(family for family in self.families if family != OUTPUT_FAMILY)
+
+
+def load_study(config: Mapping[str, Yaml], root: Path) -> Study:
+    """Validate a configuration and join it with the registry.
+
+    Parameters
+    ----------
+    config : the configuration as read from YAML; it is not changed
+    root : the working directory, to which relative paths refer
+
+    Raises
+    ------
+    InputError
+        With every fault found, each naming the key, the value, the rule and the nearest valid names.
+    """
+    problems: list[str] = []
+    registry = _registry(config, root, problems)
+    schema = schema_with_names("config", _names(registry) if registry else {})
+    problems.extend(faults(config, schema))
+    raise_all(problems, what="the configuration")
+    return _joined(with_defaults(config, schema), registry, root)
+
+
+def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
+    schema = schema_with_names("config", {})
+    if faults(config.get("registry", {}), schema["properties"]["registry"]):
+        return None
+    files = with_defaults(config, schema)["registry"]
+    try:
+        return read_registry(Path(files["models"]), Path(files["datasets"]), root=root)
+    except InputError as error:
+        problems.append(str(error))
+        return None
+
+
+def _names(registry: Registry) -> dict[str, tuple[str, ...]]:
+    return {
+        "model_name": tuple(registry.models),
+        "dataset_name": tuple(registry.datasets),
+        "text_name": tuple(registry.texts),
+        "metric_name": FAMILY_AND_METRIC_NAMES,
+    }
+
+
+def _joined(config: Mapping[str, Yaml], registry: Registry, root: Path) -> Study:
+    pretraining = read_pretraining(config["pretraining"]) if "pretraining" in config else None
+    choices, problems = _choices(config)
+    models: dict[str, Model] = {}
+    for name, choice in choices.items():
+        try:
+            model = read_model(name, registry.models[name], root=root, pretraining=pretraining)
+            models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], root)
+        except InputError as error:
+            problems.append(str(error))
+    datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
+    metrics = metric_names(config["metrics"])
+    study = Study(
+        name=config["study"],
+        models=models,
+        datasets_of=datasets_of,
+        datasets={name: registry.datasets[name] for name in _used(config["datasets"], datasets_of)},
+        texts=registry.texts,
+        metrics=metrics,
+        families=families_of(metrics),
+        rows=tuple(config["rows"]),
+        sampling=Sampling(**config["sampling"]),
+        extraction=Extraction(**config["extraction"]),
+        pretraining=pretraining,
+        layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
+        keep_activations=config["keep_activations"],
+    )
+    raise_all([*problems, *problems_of(study, root)], what="what the configuration refers to")
+    return study
+
+
+def _choices(config: Mapping[str, Yaml]) -> tuple[dict[str, dict[str, Yaml]], list[str]]:
+    """Name of a model → its checkpoints and datasets, and what is wrong with the list."""
+    models = config["models"]
+    listed = [item if isinstance(item, dict) else {item: None} for item in models]
+    pairs = [pair for entry in ([models] if isinstance(models, dict) else listed) for pair in entry.items()]
+    names = [name for name, _ in pairs]
+    twice = [f"`models` lists {name} more than once. Keep one." for name in names if names.count(name) > 1]
+    shared = {key: config[key] for key in ("checkpoints", "datasets")}
+    return {name: shared | (choice or {}) for name, choice in pairs}, twice
+
+
+def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Datasets of any model, in the order of the configuration, then of the models."""
+    of_models = list(dict.fromkeys(name for names in datasets_of.values() for name in names))
+    return [name for name in datasets if name in of_models] + [
+        name for name in of_models if name not in datasets
+    ]
+
+
+def _with_chosen_checkpoints(model: Model, choice: Choice, root: Path) -> Model:
+    chosen = select(tuple(model.checkpoints.values()), choice, model=model.name)
+    if model.pretraining is None:
+        require_weights(model.name, chosen, root=root)
+    return replace(model, checkpoints={checkpoint.name: checkpoint for checkpoint in chosen})

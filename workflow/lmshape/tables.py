@@ -1,0 +1,210 @@
+"""The study's tables, as Parquet and CSV: `metrics`, `checkpoints` and `profiles`.
+
+`metrics` is the tidy table of all models. `checkpoints` says which weights a checkpoint holds and how well it
+predicts. `profiles` describes each curve of anisotropy over the layers: where its peak is, and how dome-like.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from math import hypot
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmshape.errors import InputError
+from lmshape.gather import CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, Value, declare
+from lmshape.store import replaced_when_whole
+
+PROFILED = "anisotropy"
+
+_CELL = ("study", "model", "family", "kind", "checkpoint", "step", "tokens_seen", "dataset")
+_KEYS = ("model", "checkpoint", "dataset")
+_CELL_DESCRIPTIONS = {name: COLUMN_DESCRIPTIONS[name] for name in _CELL}
+
+CHECKPOINT_COLUMNS = declare(
+    {
+        **_CELL_DESCRIPTIONS,
+        "commit": "commit of the repository that the weights came from; empty for local folders",
+        "weights_sha256": "fingerprint of the weights",
+        "duplicate_of": "first other checkpoint of the model, by step, with equal weights; empty when none",
+        "loss": "nats per token",
+        "loss_low": "lower end of its 95 % interval",
+        "loss_high": "upper end of its 95 % interval",
+        "flag": "the reason of NaN, or of a doubt about the checkpoint; empty when fine",
+    },
+    integers=["step"],
+    reals=["tokens_seen", "loss", "loss_low", "loss_high"],
+)
+
+PROFILE_COLUMNS = declare(
+    {
+        **_CELL_DESCRIPTIONS,
+        "rows": COLUMN_DESCRIPTIONS["rows"],
+        "metric": "the metric that is followed over the layers",
+        "peak_layer": "layer of the largest value, of the embedding and the blocks",
+        "peak_depth": "peak_layer / number of blocks",
+        "height": "value at the peak",
+        "height_low": "lower end of its 95 % interval",
+        "height_high": "upper end of its 95 % interval",
+        "edges": "mean of the values after the first and after the last block",
+        "dome_index": "height - edges, in [0, 1]; 0 for a profile that is flat or peaks at an edge",
+        "dome_index_low": "lower end of its 95 % interval, too wide rather than too narrow",
+        "dome_index_high": "upper end of its 95 % interval, too wide rather than too narrow",
+        "flag": "monotone: the peak is at an edge; or the reason of NaN; empty when fine",
+    },
+    integers=["step", "peak_layer"],
+    reals=[
+        "tokens_seen",
+        "peak_depth",
+        "height",
+        "height_low",
+        "height_high",
+        "edges",
+        "dome_index",
+        "dome_index_low",
+        "dome_index_high",
+    ],
+)
+
+
+def combine(metric_files: Sequence[Path], output_dir: Path) -> None:
+    """Write `metrics`, `checkpoints` and `profiles` as .parquet and .csv from the metrics of each model.
+
+    Parameters
+    ----------
+    metric_files : what `gather` wrote, one file a model; the tables keep their order
+    output_dir : folder of the tables; each file is replaced when the new one is whole
+
+    Raises
+    ------
+    InputError
+        For a file that is not what `gather` writes.
+    """
+    models = [_read(Path(path)) for path in metric_files]
+    metrics = pa.concat_tables(models).replace_schema_metadata(None)
+    frame = metrics.to_pandas()
+    weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
+    _write(metrics, Path(output_dir) / "metrics")
+    _write(_declared(checkpoints(frame, weights), CHECKPOINT_COLUMNS), Path(output_dir) / "checkpoints")
+    _write(_declared(profiles(frame), PROFILE_COLUMNS), Path(output_dir) / "profiles")
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"`{path}` cannot be read as Parquet ({error}); gather it again.") from error
+    if not table.schema.equals(COLUMNS) or CHECKPOINTS_KEY not in (table.schema.metadata or {}):
+        raise InputError(f"`{path}` is not a table of metrics as this lmshape writes it; gather it again.")
+    return table
+
+
+def _weights(model: pa.Table) -> Iterator[dict[str, str]]:
+    name = model["model"][0].as_py()
+    for checkpoint, identity in json.loads(model.schema.metadata[CHECKPOINTS_KEY]).items():
+        yield {"model": name, "checkpoint": checkpoint, **identity}
+
+
+def _declared(frame: pd.DataFrame, columns: pa.Schema) -> pa.Table:
+    return pa.Table.from_pandas(frame.reindex(columns=columns.names), columns, preserve_index=False)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with replaced_when_whole(path.with_suffix(".parquet")) as partial:
+        pq.write_table(table, partial)
+    with replaced_when_whole(path.with_suffix(".csv")) as partial:
+        # nullable integers: one absent peak must not turn all layers into real numbers
+        table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
+
+
+def checkpoints(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """Say of each checkpoint and dataset whose weights they are and what the loss is.
+
+    Parameters
+    ----------
+    metrics : the tidy table
+    weights : model, checkpoint, commit, weights_sha256
+
+    Returns
+    -------
+    The columns of CHECKPOINT_COLUMNS, a row for each model, checkpoint and dataset.
+    """
+    cells = metrics[list(_CELL)].drop_duplicates()
+    loss = metrics.loc[metrics["metric"] == "loss", [*_KEYS, "value", "ci_low", "ci_high", "flag"]]
+    loss = loss.rename(columns={"value": "loss", "ci_low": "loss_low", "ci_high": "loss_high"})
+    frame = cells.merge(weights, on=["model", "checkpoint"]).merge(loss, on=list(_KEYS), how="left")
+    others = _same_weights(frame)
+    reasons = zip(frame["flag"].fillna("loss not gathered"), others, strict=True)
+    flags = ["; ".join(filter(None, [flag, other and f"same weights as {other}"])) for flag, other in reasons]
+    return frame.assign(duplicate_of=others, flag=flags)
+
+
+def _same_weights(frame: pd.DataFrame) -> list[str]:
+    """Name for each row the first other checkpoint of its model, by step, with equal weights, or nothing."""
+    by_step = frame.sort_values("step", kind="stable").groupby(["model", "weights_sha256"])["checkpoint"]
+    alike = by_step.unique().to_dict()
+    rows = frame[["model", "weights_sha256", "checkpoint"]].itertuples(index=False, name=None)
+    return [
+        next((other for other in alike[model, sha256] if other != checkpoint and sha256), "")
+        for model, sha256, checkpoint in rows
+    ]
+
+
+def profiles(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Describe the curve of anisotropy over the layers of each cell, for each choice of rows.
+
+    The final norm is no part of the curve: it is another space. The dome index is the height of the peak over
+    the mean of the edges, the first and the last block: in [0, 1], 0 for a flat curve or a peak at an edge.
+    The tidy table holds no draws, so its interval adds the three half-widths (those of the edges halved) in
+    quadrature, as if layers were independent. They share their tokens and mostly rise and fall together, so
+    that the true interval of the difference is narrower.
+
+    Returns
+    -------
+    The columns of PROFILE_COLUMNS; NaN with a flag where a layer has no value or there are under 3 blocks.
+    """
+    curve = metrics[(metrics["metric"] == PROFILED) & metrics["site"].isin(["embedding", "block"])]
+    cells = curve.groupby([*_KEYS, "rows"], sort=False)
+    return pd.DataFrame([_profile(layers.sort_values("layer")) for _, layers in cells])
+
+
+def _profile(layers: pd.DataFrame) -> dict[str, Value | None]:
+    first = layers.iloc[0]
+    cell = {name: first[name] for name in (*_CELL, "rows", "metric")}
+    blocks = layers[layers["site"] == "block"]
+    missing = layers[layers["value"].isna()]
+    if len(missing):
+        reason = missing.iloc[0]
+        return {**cell, "peak_layer": None, "flag": f"layer {reason['layer']}: {reason['flag']}"}
+    if len(blocks) < 3:
+        return {**cell, "peak_layer": None, "flag": f"too few blocks: {len(blocks)}; a dome needs 3"}
+    return {**cell, **_dome(layers.loc[layers["value"].idxmax()], blocks.iloc[0], blocks.iloc[-1])}
+
+
+def _dome(peak: pd.Series, first: pd.Series, last: pd.Series) -> dict[str, Value]:
+    """Return the columns that describe a peak over the edges, the first and the last block."""
+    edges = (first["value"] + last["value"]) / 2
+    inside = first["layer"] < peak["layer"] < last["layer"]
+    index = peak["value"] - edges if inside else 0.0
+    half_width = hypot(_half_width(peak), _half_width(first) / 2, _half_width(last) / 2)
+    return {
+        "peak_layer": peak["layer"],
+        "peak_depth": peak["depth"],
+        "height": peak["value"],
+        "height_low": peak["ci_low"],
+        "height_high": peak["ci_high"],
+        "edges": edges,
+        "dome_index": index,
+        "dome_index_low": max(index - half_width, -1.0),
+        "dome_index_high": min(index + half_width, 1.0),
+        "flag": "" if inside else "monotone",
+    }
+
+
+def _half_width(row: pd.Series) -> float:
+    # intervals are clipped to the metric's range: the longer side is the honest one
+    return max(row["value"] - row["ci_low"], row["ci_high"] - row["value"])

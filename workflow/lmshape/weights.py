@@ -1,0 +1,66 @@
+"""The weight files of a checkpoint folder and their fingerprint, without loading them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from lmshape.errors import InputError
+
+# in the order in which transformers prefers them
+_NAMES = ("model.safetensors", "pytorch_model.bin")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weight files of a checkpoint folder, sorted by name.
+
+    safetensors before PyTorch's .bin; one file, or the shards that `*.index.json` names.
+
+    Raises
+    ------
+    InputError
+        When there is no such folder, or it has no weights, or lacks a shard that its index names.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"`{folder}` is not a folder; a checkpoint is a folder with config.json and weights."
+        )
+    for name in _NAMES:
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return _shards(index)
+    raise InputError(
+        f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`."
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError) as error:
+        raise InputError(f"`{index}` is no index of weight shards ({error!r}); fetch it again.") from error
+    shards = [index.parent / name for name in sorted(names)]
+    absent = [shard.name for shard in shards if not shard.is_file()]
+    if absent:
+        raise InputError(
+            f"`{index.parent}` lacks {', '.join(absent)}, named in {index.name}; fetch it again."
+        )
+    return shards
+
+
+def weights_sha256(folder: Path) -> str:
+    """Fingerprint of the weights of a checkpoint: two checkpoints with the same one are the same model.
+
+    For a single file its plain sha256, the one that the hub shows. For shards the sha256 of their hexadecimal
+    sha256 one after the other, sorted by file name, so that it can be made from the hub's answers alone.
+    """
+    digests = [_sha256(path) for path in weight_files(folder)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,303 @@
+"""What the rules share: the validated study, wildcard constraints, and the functions behind inputs and parameters."""
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# The library is imported from this repository, by Snakemake and by every job, installed or not; jobs use the
+# Python that runs Snakemake, unless `--sdm conda` gives them one.
+LIBRARY = str(Path(workflow.basedir, "workflow"))
+sys.path.insert(0, LIBRARY)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [LIBRARY, os.environ.get("PYTHONPATH")])
+)
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
+
+from lmshape import paths
+from lmshape.errors import InputError
+from lmshape.figures.names import NAMES as FIGURES
+from lmshape.fingerprint import code_fingerprint
+from lmshape.study import Cell, load_study
+from lmshape.weights import weight_files
+
+try:
+    study = load_study(config, Path.cwd())
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    model="|".join(study.models),
+    dataset="|".join(study.datasets),
+    text="|".join(study.texts),
+    run="|".join(study.pretraining.runs) if study.pretraining else "(?!)",
+    family="|".join(study.measured_families) or "(?!)",
+    figure="|".join(FIGURES),
+    checkpoint=r"[^/]+",
+    first=r"\d+",
+    last=r"\d+",
+
+
+def flags(**options):
+    """Spell options as the command line takes them; None is left out, a list is given again and again."""
+    words = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                parts = one if isinstance(one, tuple) else [one]
+                words += [
+                    f"--{name.replace('_', '-')}",
+                    *(shlex.quote(str(part)) for part in parts),
+                ]
+    return " ".join(words)
+
+
+def text_file(text, clean):
+    return f"results/texts/{text}{'.clean' if clean else ''}.txt"
+
+
+def text_source(wildcards):
+    """A local text; its checksum, not its date, says whether it has changed, so a fresh clone reruns nothing."""
+    text = study.texts[wildcards.text]
+    if text.path is None:
+        return []
+    return ancient(str(text.path)) if text.sha256 or text.md5 else str(text.path)
+
+
+def text_options(wildcards):
+    text = study.texts[wildcards.text]
+    options = flags(md5=text.md5, sha256=text.sha256, bytes=text.bytes)
+    return f"{shlex.quote(str(text.path or text.url))} {options}"
+
+
+def pretraining_text(wildcards):
+    return text_file(study.pretraining.text, study.pretraining.clean)
+
+
+def pretraining_threads(wildcards):
+    return study.pretraining.threads
+
+
+def tokenizer_options(wildcards):
+    return flags(vocabulary=study.pretraining.vocabulary, span=study.pretraining.span)
+
+
+def pretraining_options(wildcards):
+    recipe = study.pretraining.runs[wildcards.run].as_json()
+    return flags(recipe=recipe, span=study.pretraining.span)
+
+
+def pretrained_weights(folder):
+    """Every run of a study is saved at the same steps, so that one rule can name its outputs."""
+    steps = (
+        next(iter(study.pretraining.runs.values())).checkpoint_steps
+        if study.pretraining
+        else []
+    )
+    return [f"{folder}/checkpoint-{step}/model.safetensors" for step in steps]
+
+
+def pretrained_files(name):
+    """A file of each run that the study trains itself."""
+    runs = [model.pretraining for model in study.models.values() if model.pretraining]
+    return [f"results/pretrained/{run}/{name}" for run in runs]
+
+
+def figure_options(wildcards):
+    losses = [
+        f"{model.name}={model.folder}/loss.csv"
+        for model in study.models.values()
+        if model.pretraining
+    ]
+    return flags(dataset=list(study.datasets), losses=losses)
+
+
+def report_options(wildcards):
+    described = {
+        "study": study.name,
+        "sampling": dataclasses.asdict(study.sampling),
+        "extraction": dataclasses.asdict(study.extraction),
+        "datasets": {
+            name: describe_dataset(dataset) for name, dataset in study.datasets.items()
+        },
+    }
+    return flags(
+        provenance=json.dumps(described), runs=pretrained_files("summary.json")
+    )
+
+
+def describe_dataset(dataset):
+    """One line for the reader of the report."""
+    text = f"{dataset.text}, {dataset.span[0]:.0%} to {dataset.span[1]:.0%}{', cleaned' if dataset.clean else ''}"
+    order = {
+        "text": f"tokens of {text}",
+        "shuffled": f"the same tokens, shuffled within each sequence ({text})",
+        "random": "tokens drawn uniformly from the model's vocabulary",
+    }
+    return order[dataset.order]
+
+
+def tokenizer_folder(wildcards):
+    return study.models[wildcards.model].tokenizer
+
+
+def tokenizer_files(wildcards):
+    """Of a run that the study trains itself, the weights stand for the folder that appears with them."""
+    model = study.models[wildcards.model]
+    if model.pretraining:
+        return [f"{model.tokenizer}/model.safetensors"]
+    return [str(path) for path in sorted(Path(model.tokenizer).glob("*token*.*"))]
+
+
+def dataset_text(wildcards):
+    text = study.text_of(wildcards.dataset)
+    return text_file(text.name, study.datasets[wildcards.dataset].clean) if text else []
+
+
+def sampling_options(wildcards):
+    dataset, sampling = study.datasets[wildcards.dataset], study.sampling
+    return flags(
+        text=dataset_text(wildcards) or None,
+        span=dataset.span,
+        order=dataset.order,
+        context=study.models[wildcards.model].context,
+        protocol=sampling.protocol,
+        window=sampling.window,
+        draws=sampling.draws,
+        rows_per_draw=sampling.rows_per_draw,
+        seed=sampling.seed,
+    )
+
+
+def checkpoint_of(wildcards):
+    return study.checkpoint(
+        Cell(wildcards.model, wildcards.checkpoint, wildcards.dataset)
+    )
+
+
+def checkpoint_folder(wildcards):
+    return checkpoint_of(wildcards).folder
+
+
+def checkpoint_weights(wildcards):
+    """The files whose change makes a checkpoint another one."""
+    folder = checkpoint_folder(wildcards)
+    if study.models[wildcards.model].pretraining:
+        return [f"{folder}/model.safetensors"]
+    return [str(path) for path in weight_files(folder)]
+
+
+def extraction_options(wildcards):
+    model, checkpoint = study.models[wildcards.model], checkpoint_of(wildcards)
+    attributes = {
+        "model": model.name,
+        "architecture": model.architecture,
+        "repository": str(model.folder),
+        "revision": checkpoint.name,
+        "commit": "",
+        "checkpoint": checkpoint.name,
+        "step": checkpoint.step,
+        "tokens_seen": checkpoint.tokens_seen,
+        "dataset": wildcards.dataset,
+    }
+    return flags(
+        kind=model.kind,
+        attributes=json.dumps(attributes),
+        blocks=model.blocks,
+        width=model.width,
+        dtype=study.extraction.dtype,
+        device=study.extraction.device,
+        batch_tokens=study.extraction.batch_tokens,
+    )
+
+
+def kept_if_asked(path):
+    return path if study.keep_activations else temp(path)
+
+
+def extraction_threads(wildcards):
+    """Small matrices gain nothing from a second core; more cells at once do."""
+    return 1 if study.models[wildcards.model].width <= 512 else 8
+
+
+def extraction_memory(wildcards):
+    """Weights, the logits of a batch with their log-softmax, and a gigabyte for Python and PyTorch."""
+    model = study.models[wildcards.model]
+    weights = 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
+    logits = 3 * study.extraction.batch_tokens * model.vocabulary
+    return 1000 + 4 * (weights + logits) // 10**6
+
+
+def measuring_threads(wildcards):
+    return extraction_threads(wildcards)
+
+
+def measuring_memory(wildcards):
+    """A layer's rows in float64 and their copies, and one covariance for every draw."""
+    width, sampling = study.models[wildcards.model].width, study.sampling
+    rows = sampling.least_bytes
+    return 500 + 8 * (4 * rows * width + 2 * (sampling.draws + 2) * width**2) // 10**6
+
+
+def measuring_options(wildcards):
+    neighbors = wildcards.family == "neighbor"
+    return flags(
+        rows=list(study.rows),
+        rows_per_draw=study.sampling.rows_per_draw if neighbors else None,
+    )
+
+
+def family_fingerprint(wildcards):
+    """Of the family's own module and of what drives all families: another family's change reruns nothing here."""
+    return code_fingerprint("lmshape.measure", f"lmshape.measure.{wildcards.family}")
+
+
+def model_statistics(wildcards):
+    model = study.models[wildcards.model]
+    return paths.statistics_files(
+        model.name,
+        model.checkpoints,
+        study.datasets_of[model.name],
+        families=study.measured_families,
+        blocks=study.blocks_of(model.name),
+    )
+
+
+def model_losses(wildcards):
+    model = study.models[wildcards.model]
+    return paths.loss_cards(model.name, model.checkpoints, study.datasets_of[model.name])
+
+
+def gathering_options(wildcards):
+    model = wildcards.model
+    options = {
+        "study": study.name,
+        "checkpoint": list(study.models[model].checkpoints),
+        "dataset": list(study.datasets_of[model]),
+        "layers": [
+            "-".join(paths.layers(*block).values()) for block in study.blocks_of(model)
+        ],
+        "metric": list(study.metrics),
+    }
+    return flags(**options)
+
+
+def figure_fingerprint(wildcards):
+    return code_fingerprint("lmshape.figures", f"lmshape.figures.{wildcards.figure}")
+
+
+def report_fingerprint(wildcards):
+    return code_fingerprint("lmshape.report", "lmshape.figures")
+
+
+def study_summary():
+    """Where the results are, in the words of someone who has just waited for them."""
+    figures = "\n".join(f"  results/figures/{figure}.png" for figure in FIGURES)
+    return f"\nReport:   results/report.html\nTables:   results/tables/\nFigures:\n{figures}\n"

@@ -1,0 +1,30 @@
+"""Forward passes: the residual stream after every block, for every token, and the loss beside it."""
+
+
+rule extract:
+    input:
+        weights=checkpoint_weights,
+        tokens="results/tokens/{model}/{dataset}.h5",
+    output:
+        activations=kept_if_asked(paths.ACTIVATIONS),
+        losses=paths.LOSSES,
+    log:
+        "results/logs/extract/{model}/{checkpoint}/{dataset}.log",
+    benchmark:
+        "results/benchmarks/extract/{model}/{checkpoint}/{dataset}.tsv"
+    priority: 10
+    conda:
+        "../../envs/lmshape.yaml"
+    threads: extraction_threads
+    resources:
+        mem_mb=extraction_memory,
+        runtime=60,
+    params:
+        folder=checkpoint_folder,
+        options=extraction_options,
+        code=code_fingerprint("lmshape.extract"),
+    message:
+        "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
+    shell:
+        "python -m lmshape extract {params.folder} --tokens {input.tokens} {params.options} "
+        "--threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1"

@@ -1,0 +1,37 @@
+"""Figures: a picture for people, its vector twin, and the numbers behind it."""
+
+
+rule figure:
+    input:
+        tables=expand(
+            "results/tables/{table}.parquet",
+            table=["metrics", "checkpoints", "profiles"],
+        ),
+        losses=pretrained_files("loss.csv"),
+    output:
+        png=report(
+            "results/figures/{figure}.png",
+            caption="../report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        svg="results/figures/{figure}.svg",
+        csv="results/figures/{figure}.csv",
+    log:
+        "results/logs/figure/{figure}.log",
+    benchmark:
+        "results/benchmarks/figure/{figure}.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=15,
+    params:
+        options=figure_options,
+        code=figure_fingerprint,
+    message:
+        "Draw the figure {wildcards.figure}"
+    shell:
+        "python -m lmshape figure {wildcards.figure} --tables results/tables {params.options} "
+        "--output {output.png} > {log} 2>&1"

@@ -1,0 +1,54 @@
+"""Statistics become rows: one table per model, then the study's tables."""
+
+
+rule gather:
+    input:
+        statistics=model_statistics,
+        losses=model_losses,
+    output:
+        paths.METRICS,
+    log:
+        "results/logs/gather/{model}.log",
+    benchmark:
+        "results/benchmarks/gather/{model}.tsv"
+    priority: 30
+    conda:
+        "../../envs/lmshape.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        options=gathering_options,
+        code=code_fingerprint("lmshape.gather"),
+    message:
+        "Gather the metrics of {wildcards.model}, with intervals, into one table"
+    shell:
+        "python -m lmshape gather {wildcards.model} {params.options} --output {output} > {log} 2>&1"
+
+
+rule tables:
+    input:
+        expand(paths.METRICS, model=study.models),
+    output:
+        expand(
+            "results/tables/{table}.{format}",
+            table=["metrics", "checkpoints", "profiles"],
+            format=["parquet", "csv"],
+        ),
+    log:
+        "results/logs/tables.log",
+    benchmark:
+        "results/benchmarks/tables.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_fingerprint("lmshape.tables"),
+    message:
+        "Combine all models into the tidy tables"
+    shell:
+        "python -m lmshape tables {input} --output results/tables > {log} 2>&1"

@@ -1,0 +1,53 @@
+"""The embedded study's own models; to every later station they are folders of `checkpoint-*` like any other."""
+
+
+rule train_tokenizer:
+    input:
+        pretraining_text,
+    output:
+        directory("results/pretrained/tokenizer"),
+    log:
+        "results/logs/train_tokenizer.log",
+    benchmark:
+        "results/benchmarks/train_tokenizer.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        options=tokenizer_options,
+        code=code_fingerprint("lmshape.bpe"),
+    message:
+        "Train the byte-level BPE tokenizer of the embedded models"
+    shell:
+        "python -m lmshape train-tokenizer {input} {params.options} --output {output} > {log} 2>&1"
+
+
+rule pretrain:
+    input:
+        text=pretraining_text,
+        tokenizer="results/pretrained/tokenizer",
+    output:
+        pretrained_weights("results/pretrained/{run}"),
+        "results/pretrained/{run}/loss.csv",
+        "results/pretrained/{run}/summary.json",
+    log:
+        "results/logs/pretrain/{run}.log",
+    benchmark:
+        "results/benchmarks/pretrain/{run}.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    threads: pretraining_threads
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        options=pretraining_options,
+        code=code_fingerprint("lmshape.pretrain"),
+    message:
+        "Pretrain {wildcards.run} from scratch, keeping its checkpoints"
+    shell:
+        "python -m lmshape pretrain {input.text} --tokenizer {input.tokenizer} {params.options} "
+        "--output results/pretrained/{wildcards.run} --threads {threads} 2>&1 | tee {log}"
