@@ -29,7 +29,7 @@ def documented_keys(schema: dict, root: dict, prefix: str = "") -> Iterator[str]
 def default_of(part: dict, required: bool) -> str:
     if part.get("default") in (None, {}, ""):
         return "required" if required else ""
-    text = json.dumps(part["default"]).replace('"', "")
+    text = json.dumps(part["default"]).replace('"', "").replace(r"\\", "\\")
     return f"`{text}`"
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES, read_tables, render, save, selection
+from lmshape.figures import FIGURES, render, selection
+from lmshape.figures.files import read_tables, save
 from lmshape.figures.loss_spike import spikes, with_spikes
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import looks, looks_by_kind
@@ -31,7 +32,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A made-up model whose curves follow the article: a dome for decoders, a rise and a fall of the dimension."""
+    """A made-up model as the article has them: a dome for decoders, a dimension that rises and falls."""
 
     name: str
     kind: str = "decoder"
@@ -88,16 +89,17 @@ def row(cell: tuple, metric: str, random: np.random.Generator) -> dict[str, obje
         value, width = model.dimension(depth, step, dataset) + random.normal(0, 0.2), 0.9
         flag = "fewer unique rows: 612 of 1024 per draw" if layer == 0 else ""
     return {
-        "study": "embedded", "model": model.name, "family": "gpt_neox", "kind": model.kind, "parameters": 1_200_000,
-        "checkpoint": f"checkpoint-{step}", "step": step, "tokens_seen": 2048.0 * step, "dataset": dataset,
-        "site": site, "layer": layer, "depth": depth, "rows": variant, "metric": metric, "value": value,
-        "ci_low": max(value - width, 0), "ci_high": value + width, "draws": 5, "n_rows": 5120, "n_unique": 4800,
-        "d": 128, "seed": 0, "flag": flag,
+        "study": "synthetic", "model": model.name, "family": "gpt_neox", "kind": model.kind,
+        "parameters": 1_200_000, "checkpoint": f"checkpoint-{step}", "step": step,
+        "tokens_seen": 2048.0 * step, "dataset": dataset, "site": site, "layer": layer, "depth": depth,
+        "rows": variant, "metric": metric, "value": value, "ci_low": max(value - width, 0),
+        "ci_high": value + width, "draws": 5, "n_rows": 5120, "n_unique": 4800, "d": 128, "seed": 0,
+        "flag": flag,
     }  # fmt: skip
 
 
 def loss_table(*, spike: bool) -> pd.DataFrame:
-    """A loss of 700 steps that falls from 7.6 to about 4.2, with a spike over steps 350 to 420 if asked for."""
+    """A loss of 700 steps that falls from 7.6 to about 4.2, with a spike at steps 350 to 420 if asked for."""
     step = np.arange(1, 701)
     loss = 4.2 + 3.4 * np.exp(-step / 60) + np.random.default_rng(1).normal(0, 0.06, 700)
     if spike:
@@ -125,10 +127,24 @@ def embedded() -> dict[str, pd.DataFrame]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure of the embedded study and the data behind it."""
+
+    data: pd.DataFrame
+    figure: Figure
+
+
+@pytest.fixture(scope="module")
+def drawings(embedded) -> dict[str, Drawn]:
+    data = {name: FIGURES[name].data(embedded) for name in FIGURES}
+    return {name: Drawn(data[name], FIGURES[name].draw(data[name])) for name in FIGURES}
+
+
 STUDIES = {
     "many models": tables(
         metrics_table(
-            tuple(Model(f"decoder-{i}", blocks=4 + i, steps=(1, 512, 143_000)) for i in range(8))
+            tuple(Model(f"decoder-{i}", blocks=4 + i, steps=(1, 512, 143_000)) for i in range(5))
             + (Model("encoder", kind="encoder", steps=(0,)),),
             ("text",),
         )
@@ -141,6 +157,10 @@ STUDIES = {
     "one draw": tables(
         metrics_table((Model("a", steps=(0, 1)),), ("text",)).assign(ci_low=np.nan, ci_high=np.nan, draws=1)
     ),
+    "no dimension": tables(
+        metrics_table((Model("a"),)).query("metric == 'anisotropy'"), {"a": loss_table(spike=True)}
+    ),
+    "no anisotropy": tables(metrics_table((Model("a"),)).query("metric == 'id_twonn'")),
     "every value flagged": tables(
         metrics_table((Model("a", steps=(0, 1)),)).assign(
             value=np.nan, ci_low=np.nan, ci_high=np.nan, flag="not finite: 6400 of 6400 rows"
@@ -169,8 +189,8 @@ def drawn(figure: Figure) -> list[tuple[str, list[tuple[float, float]]]]:
 # What is selected
 
 
-def test_by_layer_takes_the_last_checkpoint_of_each_model_on_the_first_dataset(embedded):
-    data = FIGURES["anisotropy_by_layer"].data(embedded)
+def test_by_layer_takes_the_last_checkpoint_of_each_model_on_the_first_dataset(drawings):
+    data = drawings["anisotropy_by_layer"].data
     assert set(data["step"]) == {700}
     assert set(data["dataset"]) == {"wiki"}
     assert set(data["rows"]) == {"all", "no_sink"}
@@ -205,7 +225,7 @@ def test_trajectories_leave_out_unknown_steps_and_sort_the_others():
     [
         (0, {"embedding": 0}),
         (1, {"embedding": 0, "last": 1}),
-        (2, {"embedding": 0, "early": 1, "last": 2}),
+        (2, {"embedding": 0, "middle": 1, "last": 2}),
         (6, {"embedding": 0, "early": 2, "middle": 3, "last": 6}),
         (24, {"embedding": 0, "early": 6, "middle": 12, "last": 24}),
     ],
@@ -215,8 +235,8 @@ def test_named_layers_are_distinct_and_in_order(blocks, named):
     assert list(selection.named_layers(blocks).values()) == sorted(named.values())
 
 
-def test_controls_hold_every_dataset_and_put_decoders_first(embedded):
-    data = FIGURES["controls"].data(embedded)
+def test_controls_hold_every_dataset_and_put_decoders_first(drawings):
+    data = drawings["controls"].data
     assert tuple(selection.in_order(data["dataset"])) == DATASETS
     assert selection.in_order(data["model"])[-1] == "wiki-encoder"
     assert set(data.loc[data["view"] == "over training", "layer"]) == {3}
@@ -268,16 +288,21 @@ def test_a_spike_lasts_until_the_loss_is_back():
     assert spikes(with_spikes(run)) == [(301, 700)]
 
 
+def test_a_single_hard_batch_is_no_spike():
+    run = loss_table(spike=False)
+    run.loc[[300, 500, 501], "loss"] += 3
+    assert spikes(with_spikes(run)) == []
+
+
 def test_a_loss_that_is_not_finite_is_in_a_spike():
     run = loss_table(spike=False)
     run.loc[499:519, "loss"] = [np.nan, *[np.inf] * 20]
     assert spikes(with_spikes(run)) == [(500, 520)]
 
 
-def test_the_run_with_the_greatest_spike_is_drawn(embedded):
-    data = FIGURES["loss_spike"].data(embedded)
-    assert set(data["model"]) == {"wiki-decoder-unstable"}
-    assert "steps 350–" in words(FIGURES["loss_spike"].draw(data))
+def test_the_run_with_the_greatest_spike_is_drawn(drawings):
+    assert set(drawings["loss_spike"].data["model"]) == {"wiki-decoder-unstable"}
+    assert "steps 350–" in words(drawings["loss_spike"].figure)
 
 
 # Looks
@@ -297,11 +322,10 @@ def test_models_of_a_kind_differ_in_line_and_marker_alone():
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_the_csv_holds_all_that_is_drawn(embedded, name, tmp_path):
-    data = FIGURES[name].data(embedded)
-    data.to_csv(tmp_path / "data.csv", index=False)
+def test_the_csv_holds_all_that_is_drawn(drawings, name, tmp_path):
+    drawings[name].data.to_csv(tmp_path / "data.csv", index=False)
     again = FIGURES[name].draw(pd.read_csv(tmp_path / "data.csv"))
-    first = FIGURES[name].draw(data)
+    first = drawings[name].figure
     assert words(again) == words(first)
     for (label, points), (same_label, same_points) in zip(drawn(first), drawn(again), strict=True):
         assert label == same_label
@@ -311,9 +335,7 @@ def test_the_csv_holds_all_that_is_drawn(embedded, name, tmp_path):
 @pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_study_draws(study, name):
-    figure = FIGURES[name].draw(FIGURES[name].data(STUDIES[study]))
-    assert FIGURES[name].title in words(figure)
-    figure.draw_without_rendering()
+    assert FIGURES[name].title in words(FIGURES[name].draw(FIGURES[name].data(STUDIES[study])))
 
 
 @pytest.mark.parametrize(
@@ -329,6 +351,8 @@ def test_every_study_draws(study, name):
         ("anisotropy_over_training", "every value flagged", "every value is flagged: nothing to draw"),
         ("dimension_over_training", "one checkpoint, one block", "One checkpoint only: main."),
         ("dimension_over_training", "one draw", "One draw of sequences: no interval."),
+        ("controls", "no dimension", "`id_twonn` not measured"),
+        ("controls", "no anisotropy", "`anisotropy` not measured"),
         ("controls", "one draw", "no control to compare with"),
         ("controls", "no known step", "fewer than two training steps"),
         ("loss_spike", "many models", "This study has no pretraining run"),
@@ -351,34 +375,32 @@ def test_values_that_are_not_numbers_are_gaps_and_counted():
     assert np.isnan(curve.get_ydata()).tolist() == [False] * 3 + [True] + [False] * 3
 
 
-def test_flagged_numbers_have_open_markers_and_are_counted(embedded):
-    data = FIGURES["dimension_over_training"].data(embedded)
-    text = words(FIGURES["dimension_over_training"].draw(data))
+def test_flagged_numbers_have_open_markers_and_are_counted(drawings):
+    text = words(drawings["dimension_over_training"].figure)
     assert "Open markers: 45 of 180 values are flagged (fewer unique rows)." in text
 
 
-def test_intervals_and_draws_are_named(embedded):
-    for name in FIGURES:
-        text = words(FIGURES[name].draw(FIGURES[name].data(embedded)))
-        assert "95 % interval over 5 draws of sequences" in text, name
+@pytest.mark.parametrize("name", FIGURES)
+def test_intervals_and_draws_are_named(drawings, name):
+    assert "95 % interval over 5 draws of sequences" in words(drawings[name].figure)
 
 
-def test_final_norm_is_off_the_line(embedded):
-    figure = FIGURES["anisotropy_by_layer"].draw(FIGURES["anisotropy_by_layer"].data(embedded))
+def test_final_norm_is_off_the_line(drawings):
+    figure = drawings["anisotropy_by_layer"].figure
     curve = next(points for label, points in drawn(figure) if label == "wiki-decoder")
     assert [x for x, _ in curve] == pytest.approx([layer / 6 for layer in range(7)])
     assert "final norm" in words(figure)
 
 
-def test_step_zero_is_on_the_axis(embedded):
-    figure = FIGURES["dimension_over_training"].draw(FIGURES["dimension_over_training"].data(embedded))
+def test_step_zero_is_on_the_axis(drawings):
+    figure = drawings["dimension_over_training"].figure
     assert figure.axes[0].get_xticks().tolist() == [0, 1, 10, 100, 700]
     assert figure.axes[0].get_xlim()[0] < 0
 
 
-def test_drawing_leaves_the_callers_settings_alone(embedded):
+def test_drawing_leaves_the_callers_settings_alone(drawings):
     before = dict(matplotlib.rcParams)
-    FIGURES["controls"].draw(FIGURES["controls"].data(embedded))
+    FIGURES["loss_spike"].draw(drawings["loss_spike"].data)
     assert dict(matplotlib.rcParams) == before
 
 
@@ -405,7 +427,7 @@ def test_render_writes_picture_twin_and_data(tmp_path):
 def test_the_same_tables_give_the_same_bytes(tmp_path):
     folder, _ = written_tables(tmp_path)
     for stem in ("one", "two"):
-        render("anisotropy_over_training", folder, output_stem=tmp_path / stem, losses={})
+        render("anisotropy_by_layer", folder, output_stem=tmp_path / stem, losses={})
     for end in ("png", "svg", "csv"):
         assert (tmp_path / f"one.{end}").read_bytes() == (tmp_path / f"two.{end}").read_bytes()
 
@@ -437,6 +459,7 @@ def test_an_unknown_figure_is_refused_with_the_nearest(tmp_path):
 
 def test_missing_tables_are_refused_by_name(tmp_path):
     with pytest.raises(
-        InputError, match=r"metrics.parquet` does not exist; figures need it. Make the tables first"
+        InputError,
+        match=r"metrics.parquet` does not exist; figures and report need it. Make the tables first",
     ):
         render("controls", tmp_path, output_stem=tmp_path / "x", losses={})

@@ -122,13 +122,13 @@ def test_every_model_sees_the_same_windows_once_an_epoch() -> None:
     assert not np.array_equal(batch_of(windows, 0, sequences=4, seed=3), batch_of(windows, 5, sequences=4, seed=3))
 
 
-def test_masks_ask_for_fifteen_percent_and_depend_on_the_step(tokenizer_folder: Path) -> None:
+def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path) -> None:
     tokenizer = stage.load_tokenizer(tokenizer_folder)
     ids = torch.full((200, 100), 7)
     batch = masked_batch(ids, tokenizer, seed=(0, 1))
     asked = batch["labels"] != -100
     masked = batch["input_ids"] == tokenizer.mask_token_id
-    assert asked.float().mean().item() == pytest.approx(0.15, abs=0.01)
+    assert asked.float().mean().item() == pytest.approx(stage.MASKED_SHARE, abs=0.01)
     assert (masked & asked).sum().item() / asked.sum().item() == pytest.approx(0.8, abs=0.03)
     assert torch.equal(batch["input_ids"][~asked], ids[~asked])
     assert not torch.equal(batch["labels"], masked_batch(ids, tokenizer, seed=(0, 2))["labels"])

@@ -82,12 +82,16 @@ def test_a_dome_is_described_by_its_peak_over_the_edge_blocks() -> None:
     row = profile([0.9, 0.2, 0.5, 0.95, 0.6, 0.3])
     assert (row["peak_layer"], row["peak_depth"], row["height"]) == (3, pytest.approx(0.6), 0.95)
     assert (row["height_low"], row["height_high"]) == (pytest.approx(0.94), pytest.approx(0.96))
-    assert row["edges"] == pytest.approx(0.25)
-    assert row["dome_index"] == pytest.approx(0.70)
-    half_width = hypot(0.01, 0.005, 0.005)
-    assert row["dome_index_low"] == pytest.approx(0.70 - half_width)
-    assert row["dome_index_high"] == pytest.approx(0.70 + half_width)
+    assert row["edges"] == pytest.approx(0.3)
+    assert row["dome_index"] == pytest.approx(0.65)
+    half_width = hypot(0.01, 0.01)
+    assert row["dome_index_low"] == pytest.approx(0.65 - half_width)
+    assert row["dome_index_high"] == pytest.approx(0.65 + half_width)
     assert row["flag"] == ""
+
+
+def test_the_embedding_is_no_part_of_the_profile() -> None:
+    assert profile([0.99, 0.2, 0.6, 0.3])["dome_index"] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +99,8 @@ def test_a_dome_is_described_by_its_peak_over_the_edge_blocks() -> None:
     [
         ([0.1, 0.2, 0.3, 0.4], 3),
         ([0.1, 0.5, 0.3, 0.2], 1),
-        ([0.9, 0.5, 0.6, 0.2], 0),
-        ([0.3, 0.3, 0.3, 0.3], 0),
+        ([0.9, 0.6, 0.5, 0.2], 1),
+        ([0.3, 0.3, 0.3, 0.3], 1),
     ],
 )
 def test_a_peak_at_an_edge_is_no_dome(values: list[float], peak: int) -> None:
@@ -119,7 +123,7 @@ def test_a_layer_without_a_value_leaves_no_profile() -> None:
 
 def test_a_value_without_an_interval_leaves_the_dome_without_one() -> None:
     row = profile([0.1, 0.2, 0.8, 0.4], half_width=np.nan)
-    assert row["dome_index"] == pytest.approx(0.5)
+    assert row["dome_index"] == pytest.approx(0.4)
     assert np.isnan([row["dome_index_low"], row["dome_index_high"]]).all()
 
 
@@ -164,12 +168,12 @@ def test_metrics_are_those_of_all_models_in_the_given_order(study: dict[str, pd.
     assert len(study["metrics"]) == 4 * 6 + 2 * 5
 
 
-def test_checkpoints_with_equal_weights_name_each_other(study: dict[str, pd.DataFrame]) -> None:
+def test_a_checkpoint_with_the_weights_of_an_earlier_one_names_it(study: dict[str, pd.DataFrame]) -> None:
     table = study["checkpoints"]
     assert list(table.columns) == CHECKPOINT_COLUMNS.names
-    assert list(table["duplicate_of"]) == ["step1", "step0", "", "step0", "", ""]
+    assert list(table["duplicate_of"]) == ["", "step0", "", "step0", "", ""]
     assert list(table["flag"]) == [
-        "same weights as step1",
+        "",
         "same weights as step0",
         "not finite: loss",
         "same weights as step0",

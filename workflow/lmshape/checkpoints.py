@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,7 @@ def _absent(key: str | int, available: Sequence[Checkpoint], *, model: str) -> s
     digits = re.search(r"(\d+)\D*$", str(key))
     if digits is None:
         return message + suggest(key, [checkpoint.name for checkpoint in available])
-    near = sorted(available, key=lambda checkpoint: abs(checkpoint.step - int(digits[1])))[:3]
-    steps = ", ".join(str(step) for step in sorted(checkpoint.step for checkpoint in near))
-    return f"{message} Nearest steps that exist: {steps}."
+    steps = [checkpoint.step for checkpoint in available]
+    place = bisect(steps, int(digits[1]))
+    near = steps[max(0, place - 2) : place + 2]
+    return f"{message} Nearest steps that exist: {', '.join(map(str, near))}."

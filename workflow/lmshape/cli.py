@@ -72,8 +72,10 @@ def fetch(
 ) -> None:
     """Fetch a text, unpack it, and verify it; a download resumes where it broke off."""
     from lmshape import corpus
+    from lmshape.registry import find_file
 
-    corpus.fetch(source, output, md5=md5, sha256=sha256, size=size)
+    local = "://" not in source
+    corpus.fetch(find_file(source, root=Path.cwd()) if local else source, output, md5=md5, sha256=sha256, size=size)
 
 
 @commands.command()
@@ -156,7 +158,7 @@ def extract(
     output: Output,
     tokens: Annotated[Path, typer.Option(help="file that `tokenise` wrote")],
     losses: Annotated[Path, typer.Option(help="loss card to write")],
-    kind: Kind,
+    kind: Annotated[Kind, typer.Option(help="what the model was trained to do")],
     attributes: Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")],
     dtype: str = "float32",
     device: str = "auto",
@@ -182,6 +184,7 @@ def extract(
         batch_tokens=batch_tokens,
         threads=threads,
         seed=int(chosen.attributes["seed"]),
+        mask_token_id=int(chosen.attributes["mask_token_id"]),
         expected_blocks=blocks,
         expected_width=width,
     )

@@ -16,7 +16,9 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
     "loss": ("loss", "bits_per_byte"),
 }
 OUTPUT_FAMILY = "loss"  # of the model's output, not of a layer: no statistics archive belongs to it
-FAMILY_AND_METRIC_NAMES = (*METRIC_FAMILIES, *(name for names in METRIC_FAMILIES.values() for name in names))
+FAMILY_AND_METRIC_NAMES = tuple(  # "loss" is both
+    dict.fromkeys([*METRIC_FAMILIES, *(name for names in METRIC_FAMILIES.values() for name in names)])
+)
 
 
 def metric_names(chosen: Iterable[str]) -> tuple[str, ...]:
@@ -30,14 +32,19 @@ def metric_names(chosen: Iterable[str]) -> tuple[str, ...]:
         When a name is neither a family nor a metric; the message names the nearest.
     """
     wanted = set(chosen)
-    for name in wanted - set(FAMILY_AND_METRIC_NAMES):
+    for name in sorted(wanted - set(FAMILY_AND_METRIC_NAMES)):
         raise unknown("metric or metric family", name, FAMILY_AND_METRIC_NAMES)
     return tuple(
         name for family, names in METRIC_FAMILIES.items() for name in names if wanted & {family, name}
     )
 
 
-def families_of(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Families that the metrics belong to, in the order of the table."""
-    wanted = set(metrics)
+def families_of(chosen: Iterable[str]) -> tuple[str, ...]:
+    """Families that the metrics or families belong to, in the order of the table."""
+    wanted = set(metric_names(chosen))
     return tuple(family for family, names in METRIC_FAMILIES.items() if wanted & set(names))
+
+
+def measured_families(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Families with statistics of layers that metrics or families need: all but the loss's."""
+    return tuple(family for family in families_of(metrics) if family != OUTPUT_FAMILY)

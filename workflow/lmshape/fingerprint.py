@@ -5,8 +5,8 @@ it changes with the syntax tree of any of them, or of any lmshape module they im
 leaves the tree as it is: comments, docstrings, formatting, dates of files.
 
 What is followed: `import` and `from … import` anywhere in a module, functions included, within the package;
-not what stands under `if TYPE_CHECKING`, not names given to importlib as text (pass these modules too), not
-other packages. What a package re-exports is followed name by name: `from lmshape.geometry import anisotropy`
+not what stands under `if TYPE_CHECKING`, not `errors` and `progress`, whose words are in no result, not names
+given to importlib as text (pass these modules too), not other packages. What a package re-exports is followed name by name: `from lmshape.geometry import anisotropy`
 leads to the module that defines `anisotropy`, not to all that `lmshape.geometry` lists. The `__init__` of a
 package on the way counts, with its imports, only if it holds code beyond imports, docstrings and names like
 `__version__`.
@@ -25,6 +25,7 @@ from lmshape.errors import unknown
 
 PACKAGE = Path(__file__).parent
 DIGITS = 12  # 48 bits: no two versions of a module meet by chance
+WITHOUT_RESULTS = {"errors", "progress"}  # what they do is shown to people, and in no result
 
 
 @cache
@@ -127,7 +128,7 @@ def _with_parents(sources: _Sources, name: str) -> Iterator[str]:
 
 def _definitions(sources: _Sources, target: str, attribute: str, seen: set[tuple[str, str]]) -> Iterator[str]:
     """Yield the modules behind `from target import attribute`, or `import target` without an attribute."""
-    if not sources.has(target) or (target, attribute) in seen:
+    if not sources.has(target) or (target, attribute) in seen or target.rpartition(".")[2] in WITHOUT_RESULTS:
         return
     seen.add((target, attribute))
     if attribute and sources.has(f"{target}.{attribute}"):

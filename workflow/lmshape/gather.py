@@ -111,6 +111,7 @@ def gather(
     rows: dict[tuple[Value, ...], tuple[dict[str, Value], Path]] = {}
     for path in (Path(path) for path in (*statistics, *losses)):
         attributes[path], entries = _read_card(path) if path.suffix == ".json" else _read_archive(path)
+        _check_complete(path, attributes[path])
         datasets = list(dict.fromkeys(own["dataset"] for own in attributes.values()))
         for row in _rows(entries, attributes[path], study=study, metrics=chosen):
             _, other = rows.setdefault(_order(row, datasets), (row, path))
@@ -119,6 +120,8 @@ def gather(
                     f"`{path}` and `{other}` both hold `{row['metric']}` of layer {row['layer']}, checkpoint "
                     f"`{row['checkpoint']}`, dataset `{row['dataset']}`; delete the stale one."
                 )
+    if not attributes:
+        raise InputError("`statistics` and `losses` name no file; measure a cell of the model first.")
     _check_agreement(attributes)
     _check_families(attributes, chosen)
     table = pa.Table.from_pylist([rows[key][0] for key in sorted(rows)], schema=COLUMNS)
@@ -142,12 +145,13 @@ def _read_card(path: Path) -> tuple[Mapping[str, Value], list[_Entry]]:
             name: np.array([draw[name] for draw in card["draws"]], dtype=np.float64)  # null, too, becomes NaN
             for name in ("nats", "tokens", "bytes")
         }
+        layer = attributes["blocks"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
     draws, tokens = len(card["draws"]), int(arrays["tokens"].sum())
     flag = "" if np.isfinite(arrays["nats"]).all() else "not finite: loss"
     counts = {"draws": draws, "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
-    return {**attributes, "family": "loss"}, [_Entry("output", attributes["blocks"], "all", arrays, counts)]
+    return {**attributes, "family": "loss"}, [_Entry("output", layer, "all", arrays, counts)]
 
 
 def _rows(
@@ -186,6 +190,13 @@ def _order(row: Mapping[str, Value], datasets: Sequence[Value]) -> tuple[Value, 
     cell = (row["step"], row["checkpoint"], datasets.index(row["dataset"]))
     place = (row["layer"], _SITES.index(row["site"]), row["rows"])
     return (*cell, *place, list(METRICS).index(row["metric"]))
+
+
+def _check_complete(path: Path, attributes: Mapping[str, Value]) -> None:
+    names = [name for group, shared in _AGREEMENT.items() for name in (group, *shared)]
+    missing = [f"`{name}`" for name in names if name not in attributes]
+    if missing:
+        raise InputError(f"`{path}` does not say {', '.join(missing)}; delete it and run its job again.")
 
 
 def _check_agreement(attributes: Mapping[Path, Mapping[str, Value]]) -> None:

@@ -36,8 +36,8 @@ def load_model(folder: Path, *, kind: Kind, dtype: str, device: torch.device) ->
     ------
     InputError
         Without weights; with a config or weights that cannot be read (the file is named); with weights that
-        do not fill the network (the rest would be random numbers); with a head of the other kind; for an unknown
-        kind or dtype.
+        do not fill the network (the rest would be random numbers); with a head of the other kind; for an
+        unknown kind or dtype.
     """
     if kind not in _HEADS:
         raise unknown("kind", kind, _HEADS)

@@ -15,10 +15,9 @@ from lmshape.figures.selection import (
     final_checkpoints,
     first_dataset,
     has_flag,
-    named_layers,
+    middle_layer,
     reason,
     trajectories,
-    variant,
 )
 from lmshape.metrics import METRICS
 
@@ -77,38 +76,34 @@ def pretraining_runs(runs: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
 
 
 def findings(metrics: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
-    """Give a few numbers of each model on the first dataset: the dome with and without sinks, the dimension."""
-    rows = []
-    last = final_checkpoints(first_dataset(profiles)) if len(profiles) else profiles
-    for model, of_model in first_dataset(metrics).groupby("model", sort=False):
-        domes = last[last["model"] == model].set_index("rows") if len(last) else last
-        found = {"model": model, "kind": of_model["kind"].iloc[0]}
-        for rows_name, words in (("all", "all rows"), ("no_sink", "without sinks")):
-            if rows_name in domes.index:
-                found |= _dome(domes.loc[rows_name], words)
-        rows.append(found | _dimension(of_model))
-    return pd.DataFrame(rows)
+    """Give a few numbers of each model and choice of rows on the first dataset: the dome, the dimension."""
+    last = final_checkpoints(first_dataset(profiles)).set_index(["model", "rows"])
+    found = []
+    layers = first_dataset(metrics).query("site in ('embedding', 'block')")
+    for (model, rows), of_rows in layers.groupby(["model", "rows"], sort=False):
+        row = {"model": model, "kind": of_rows["kind"].iloc[0], "rows": rows}
+        if (model, rows) in last.index:
+            row |= _dome(last.loc[(model, rows)])
+        found.append(row | _dimension(of_rows[of_rows["metric"] == "id_twonn"]))
+    return pd.DataFrame(found)
 
 
-def _dome(profile: pd.Series, words: str) -> dict[str, Cell]:
+def _dome(profile: pd.Series) -> dict[str, Cell]:
     peak = profile["peak_layer"]
     return {
-        f"anisotropy peak, {words}": _interval(profile, "height", "height_low", "height_high"),
-        f"at layer, {words}": Cell("–", -1) if pd.isna(peak) else Cell(f"{peak:.0f}", float(peak)),
-        f"dome index, {words}": _interval(profile, "dome_index", "dome_index_low", "dome_index_high"),
+        "peak of anisotropy": _interval(profile, "height", "height_low", "height_high"),
+        "at layer": Cell("–", "") if pd.isna(peak) else Cell(f"{peak:.0f}", float(peak)),
+        "dome index": _interval(profile, "dome_index", "dome_index_low", "dome_index_high"),
     }
 
 
 def _dimension(of_model: pd.DataFrame) -> dict[str, Cell]:
-    """Give the dimension of the middle layer at the first step, at its greatest and at the last step."""
-    rows = variant(of_model[of_model["metric"] == "id_twonn"], "all")
-    rows = trajectories(rows[rows["site"] != "final_norm"])
-    if rows.empty:
+    """Give the middle layer's dimension at the first step, where it is greatest, and at the last step."""
+    steps = trajectories(of_model)
+    steps = steps[steps["value"].notna()]
+    if steps.empty:
         return {}
-    named = named_layers(int(rows["layer"].max()))
-    middle = rows[(rows["layer"] == named.get("middle", max(named.values()))) & rows["value"].notna()]
-    if middle.empty:
-        return {}
+    middle = steps[steps["layer"] == middle_layer(int(steps["layer"].max()))]
     greatest = middle.loc[middle["value"].idxmax()]
     return {
         "middle layer's dimension, first": _interval(middle.iloc[0]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import inf
 
 from tqdm import tqdm
 
@@ -43,5 +44,6 @@ def progress(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
         unit_scale=total > 10_000,
         file=_Lines(),
         mininterval=SECONDS_BETWEEN_LOG_LINES,
+        maxinterval=inf,
         bar_format="{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}",
     )

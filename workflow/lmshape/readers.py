@@ -67,7 +67,7 @@ class Encoder:
     def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
         """Loss of the tokens at `predicted`, all of them masked at once; NaN elsewhere."""
         with self.stream.observed(take):
-            run(self.stream.base, ids)
+            run(self.model.base_model, ids)
         logits = run(self.model, ids.masked_fill(predicted, self.mask_token_id)).logits
         return masked_nll(logits, ids, predicted)
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that says what was run, shows the figures, holds the tables, and needs no network.
+"""The report: one HTML file with what was run, the figures and the tables; it needs no network.
 
 Text, style and layout are in `workflow/report/report.html.j2`; here is what it shows.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -23,14 +23,14 @@ class ResidualStream:
 
     Parameters
     ----------
-    base : the network without its head
-    blocks : its blocks, in order
+    blocks : the blocks, in order
+    body : the network without its head: the largest module around the blocks that a pass calls
     width : entries of a hidden state
     normed : whether a norm follows the last block (BERT has none)
     """
 
-    base: nn.Module
     blocks: tuple[nn.Module, ...]
+    body: nn.Module
     width: int
     normed: bool
 
@@ -59,7 +59,7 @@ class ResidualStream:
 
         with ExitStack() as hooks:
             hooks.enter_context(self.blocks[0].register_forward_pre_hook(into, with_kwargs=True))
-            for site, module in zip(self.sites[1:], [*self.blocks, self.base], strict=False):
+            for site, module in zip(self.sites[1:], [*self.blocks, self.body], strict=False):
                 hooks.enter_context(module.register_forward_hook(out_of(site)))
             yield
 
@@ -75,12 +75,12 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
 
     No architecture is known by name. Of the module lists with as many entries as the config has layers, it is
     the one that a hidden state passes through from entry to entry. Whether a norm follows is read off the
-    same pass: then the network's last hidden state is another tensor than the last block's output. (Another
-    tensor, not other values: those of a diverged checkpoint are NaN on either side.)
+    same pass: then what leaves the body is another tensor than the last block's output. (Another tensor, not
+    other values: those of a diverged checkpoint are NaN on either side.)
 
     Parameters
     ----------
-    model : with its head
+    model : network with its head
     ids : (1, length) int64, any few tokens; one pass is made with them
 
     Raises
@@ -89,20 +89,22 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
         When there is no such stack, as in ALBERT, whose layers share one block.
     """
     base, count = model.base_model, model.config.num_hidden_layers
-    stacks = [part for part in base.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
-    passed = _watch(base, [base, *(block for stack in stacks for block in stack)], ids)
-    for stack in stacks:
-        if _flows_through(stack, passed):
-            out, last = passed[stack[-1]][0][1], passed[base][0][1]
+    passed = _watch(model, base.modules(), ids)
+    for stack in base.modules():
+        if isinstance(stack, nn.ModuleList) and len(stack) == count and _flows_through(stack, passed):
+            # some heads call a part of the base model, and not the base model itself
+            body = next(part for part in base.modules() if passed[part] and stack in part.modules())
+            out, last = passed[stack[-1]][0][1], passed[body][0][1]
             normed = out.shape == last.shape and not _same(out, last)
-            return ResidualStream(base, tuple(stack), out.shape[-1], normed)
+            return ResidualStream(tuple(stack), body, out.shape[-1], normed)
     raise InputError(
         f"no stack of {count} blocks was found in `{model.config.model_type}` "
         "that a hidden state passes through one after the other; this architecture cannot be read."
     )
 
 
-def _watch(base: nn.Module, modules: list[nn.Module], ids: Tensor) -> Mapping[nn.Module, list[Passed]]:
+def _watch(model: nn.Module, modules: Iterable[nn.Module], ids: Tensor) -> Mapping[nn.Module, list[Passed]]:
+    """Run a pass; return what went into and came out of each module, once for each call."""
     passed: dict[nn.Module, list[Passed]] = {module: [] for module in modules}
 
     def hook(module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
@@ -111,7 +113,7 @@ def _watch(base: nn.Module, modules: list[nn.Module], ids: Tensor) -> Mapping[nn
     with ExitStack() as hooks:
         for module in passed:
             hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
-        run(base, ids)
+        run(model, ids)
     return passed
 
 

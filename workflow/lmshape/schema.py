@@ -58,7 +58,7 @@ def _schema(name: str) -> dict[str, Yaml]:
 
 
 def schema_with_names(name: str, names: Mapping[str, Collection[str]]) -> dict[str, Yaml]:
-    """Schema of a file; `names` adds the valid values of its `$defs`, such as `{"model_name": …}`."""
+    """Copy a file's schema; `names` adds the valid values of its `$defs`, such as `{"model_name": …}`."""
     schema = copy.deepcopy(_schema(name))
     for definition, valid in names.items():
         schema["$defs"][definition]["enum"] = list(valid)
@@ -97,12 +97,16 @@ def _sentences(error: ValidationError) -> Iterator[str]:
     path = _dotted(error)
     remedy = f" {error.schema['remedy']}" if "remedy" in error.schema else ""
     if error.validator == "additionalProperties":
-        for key in error.instance.keys() - error.schema.get("properties", {}).keys():
-            yield f"{_quoted(path, key)}: unknown key.{suggest(key, error.schema.get('properties', {}))}"
+        valid = error.schema.get("properties", {})
+        for key in error.instance:
+            if key not in valid:
+                yield f"{_quoted(path, key)}: unknown key.{suggest(key, valid)}"
     elif error.validator == "required":
         for key in error.validator_value:
             if key not in error.instance:
                 yield f"{_quoted(path, key)}: this key is missing."
+    elif "propertyNames" in error.absolute_schema_path:
+        yield f"{_quoted(path, error.instance)}: {_rule(error)}{remedy}"
     elif isinstance(error.instance, dict | list) or not path:
         yield f"{_quoted(path)}: {_rule(error)}{remedy}"
     else:
@@ -127,18 +131,32 @@ def _rule(error: ValidationError) -> str:
     if error.validator == "uniqueItems":
         twice = dict.fromkeys(str(item) for item in error.instance if error.instance.count(item) > 1)
         return f"lists {', '.join(twice)} more than once. Keep one."
+    if error.validator == "minItems" and error.validator_value == 1:
+        return "must not be empty."
     if error.validator == "maxProperties":
         return f"must have one key, not {len(error.instance)}: {', '.join(map(str, error.instance))}."
-    return _RULES.get(error.validator, f"{error.message}.").format(limit=error.validator_value)
+    if error.validator in _RULES:
+        return _RULES[error.validator].format(limit=error.validator_value)
+    return f"{error.message}."
 
 
 def _type(error: ValidationError) -> str:
     kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
     rule = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}."
-    if "number" in kinds and isinstance(error.instance, str) and "e" in error.instance.lower():
-        # YAML 1.1 wants a point and a signed exponent: 1e-3 is text, 1.0e-3 a number.
-        rule += " YAML reads an exponent without a decimal point as text: write 1.0e-3, not 1e-3."
+    if isinstance(error.instance, str) and {"integer", "number"} & set(kinds) and _is_number(error.instance):
+        # YAML 1.1 wants a decimal point before an exponent; Snakemake's --config makes text of nested keys.
+        rule += (
+            " This is text: write 5, not '5'; 1.0e-3, not 1e-3; nested keys in a file, not after --config."
+        )
     return rule
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 _KINDS = {

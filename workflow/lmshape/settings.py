@@ -50,7 +50,7 @@ class Sampling:
 class Extraction:
     """How the forward passes run: number type, device (`auto`: a GPU if there is one), tokens of a pass."""
 
-    dtype: Literal["float32", "bfloat16", "float16", "float64"]
+    dtype: Literal["float32", "bfloat16", "float16"]
     device: str
     batch_tokens: int
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
-from lmshape.families import FAMILY_AND_METRIC_NAMES, OUTPUT_FAMILY, families_of, metric_names
+from lmshape.families import FAMILY_AND_METRIC_NAMES, families_of, measured_families, metric_names
 from lmshape.localrun import require_weights
 from lmshape.models import Model, read_model
 from lmshape.preflight import problems_of
@@ -91,7 +91,7 @@ class Study:
     @property
     def measured_families(self) -> tuple[str, ...]:
         """Families with statistics of layers: all but the loss, which comes with the extraction."""
-        return tuple(family for family in self.families if family != OUTPUT_FAMILY)
+        return measured_families(self.metrics)
 
 
 def load_study(config: Mapping[str, Yaml], root: Path) -> Study:

@@ -45,16 +45,16 @@ PROFILE_COLUMNS = declare(
         **_CELL_DESCRIPTIONS,
         "rows": COLUMN_DESCRIPTIONS["rows"],
         "metric": "the metric that is followed over the layers",
-        "peak_layer": "layer of the largest value, of the embedding and the blocks",
+        "peak_layer": "block after which the value is largest",
         "peak_depth": "peak_layer / number of blocks",
         "height": "value at the peak",
         "height_low": "lower end of its 95 % interval",
         "height_high": "upper end of its 95 % interval",
-        "edges": "mean of the values after the first and after the last block",
-        "dome_index": "height - edges, in [0, 1]; 0 for a profile that is flat or peaks at an edge",
+        "edges": "the larger of the values after the first and after the last block",
+        "dome_index": "height - edges, in [0, 1]; 0 for a profile that is flat or monotone",
         "dome_index_low": "lower end of its 95 % interval, too wide rather than too narrow",
         "dome_index_high": "upper end of its 95 % interval, too wide rather than too narrow",
-        "flag": "monotone: the peak is at an edge; or the reason of NaN; empty when fine",
+        "flag": "monotone: the peak is at the first or last block; or the reason of NaN; empty when fine",
     },
     integers=["step", "peak_layer"],
     reals=[
@@ -144,64 +144,59 @@ def checkpoints(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def _same_weights(frame: pd.DataFrame) -> list[str]:
-    """Name for each row the first other checkpoint of its model, by step, with equal weights, or nothing."""
+    """Name for each row the first checkpoint of its model with equal weights; nothing where that is the row itself."""
     by_step = frame.sort_values("step", kind="stable").groupby(["model", "weights_sha256"])["checkpoint"]
-    alike = by_step.unique().to_dict()
+    first = by_step.first().to_dict()
     rows = frame[["model", "weights_sha256", "checkpoint"]].itertuples(index=False, name=None)
-    return [
-        next((other for other in alike[model, sha256] if other != checkpoint and sha256), "")
-        for model, sha256, checkpoint in rows
-    ]
+    pairs = [(checkpoint, first[model, sha256] if sha256 else checkpoint) for model, sha256, checkpoint in rows]
+    return ["" if other == checkpoint else other for checkpoint, other in pairs]
 
 
 def profiles(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Describe the curve of anisotropy over the layers of each cell, for each choice of rows.
+    """Describe the curve of anisotropy over the blocks of each cell, for each choice of rows.
 
-    The final norm is no part of the curve: it is another space. The dome index is the height of the peak over
-    the mean of the edges, the first and the last block: in [0, 1], 0 for a flat curve or a peak at an edge.
-    The tidy table holds no draws, so its interval adds the three half-widths (those of the edges halved) in
-    quadrature, as if layers were independent. They share their tokens and mostly rise and fall together, so
-    that the true interval of the difference is narrower.
+    Embedding and final norm are no part of the curve: they are other spaces than the residual stream between.
+    The dome index is the height of the peak over the higher edge, the larger value of first and last block: in
+    [0, 1], 0 for a curve that is flat, or rises or falls throughout. The tidy table holds no draws, so its
+    interval adds the half-widths of peak and edge in quadrature, as if layers were independent. They share
+    their tokens and mostly rise and fall together, so that the true interval of the difference is narrower.
 
     Returns
     -------
     The columns of PROFILE_COLUMNS; NaN with a flag where a layer has no value or there are under 3 blocks.
     """
-    curve = metrics[(metrics["metric"] == PROFILED) & metrics["site"].isin(["embedding", "block"])]
+    curve = metrics[(metrics["metric"] == PROFILED) & (metrics["site"] == "block")]
     cells = curve.groupby([*_KEYS, "rows"], sort=False)
     return pd.DataFrame([_profile(layers.sort_values("layer")) for _, layers in cells])
 
 
-def _profile(layers: pd.DataFrame) -> dict[str, Value | None]:
-    first = layers.iloc[0]
-    cell = {name: first[name] for name in (*_CELL, "rows", "metric")}
-    blocks = layers[layers["site"] == "block"]
-    missing = layers[layers["value"].isna()]
+def _profile(blocks: pd.DataFrame) -> dict[str, Value | None]:
+    cell = {name: blocks.iloc[0][name] for name in (*_CELL, "rows", "metric")}
+    missing = blocks[blocks["value"].isna()]
     if len(missing):
         reason = missing.iloc[0]
         return {**cell, "peak_layer": None, "flag": f"layer {reason['layer']}: {reason['flag']}"}
     if len(blocks) < 3:
         return {**cell, "peak_layer": None, "flag": f"too few blocks: {len(blocks)}; a dome needs 3"}
-    return {**cell, **_dome(layers.loc[layers["value"].idxmax()], blocks.iloc[0], blocks.iloc[-1])}
+    edges = blocks.iloc[[0, -1]]
+    return {**cell, **_dome(blocks.loc[blocks["value"].idxmax()], edges.loc[edges["value"].idxmax()])}
 
 
-def _dome(peak: pd.Series, first: pd.Series, last: pd.Series) -> dict[str, Value]:
-    """Return the columns that describe a peak over the edges, the first and the last block."""
-    edges = (first["value"] + last["value"]) / 2
-    inside = first["layer"] < peak["layer"] < last["layer"]
-    index = peak["value"] - edges if inside else 0.0
-    half_width = hypot(_half_width(peak), _half_width(first) / 2, _half_width(last) / 2)
+def _dome(peak: pd.Series, edge: pd.Series) -> dict[str, Value]:
+    """Return the columns that describe a peak over the higher edge; the two are one in a monotone curve."""
+    index = peak["value"] - edge["value"]
+    half_width = hypot(_half_width(peak), _half_width(edge))
     return {
         "peak_layer": peak["layer"],
         "peak_depth": peak["depth"],
         "height": peak["value"],
         "height_low": peak["ci_low"],
         "height_high": peak["ci_high"],
-        "edges": edges,
+        "edges": edge["value"],
         "dome_index": index,
         "dome_index_low": max(index - half_width, -1.0),
         "dome_index_high": min(index + half_width, 1.0),
-        "flag": "" if inside else "monotone",
+        "flag": "" if peak["layer"] != edge["layer"] else "monotone",
     }
 
 

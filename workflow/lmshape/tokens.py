@@ -43,7 +43,7 @@ class Tokens:
     special : (n,) bool, true where the tokenizer's own template put the token ([CLS], [SEP], BOS, …)
     sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
         token of the sequence, special ones left out, as the tokenizer decodes them
-    attributes : `tokenizer_sha256`, `text_sha256`, `sampling` (JSON), `seed`
+    attributes : `tokenizer_sha256`, `text_sha256`, `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
     """
 
     ids: np.ndarray
@@ -119,6 +119,7 @@ def sample_tokens(
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "sampling": json.dumps(sampling, sort_keys=True),
         "seed": seed,
+        "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
     }
     return _assemble(reader, _reorder(sequences, order, reader.ordinary, seed), attributes)
 

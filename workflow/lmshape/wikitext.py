@@ -36,17 +36,17 @@ HTML_TABLE = re.compile(r"<table\b(?:(?!<table\b).)*?</table\s*>", re.DOTALL | r
 LINK = re.compile(r"\[\[([^\[\]]*(?:\[(?!\[)[^\[\]]*|\](?!\])[^\[\]]*)*)\]\]")
 ADDRESS = r"(?:https?|ftp|gopher|irc|mailto|news):[^\s\[\]]*"
 BARE_ADDRESS = re.compile(rf"[ \t]*\[{ADDRESS}\s*\]")
-LABELED_ADDRESS = re.compile(rf"\[{ADDRESS}\s+([^\[\]]*)\]")
+LABELED_ADDRESS = re.compile(rf"\[{ADDRESS}\s+([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]")
 INTERLANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z-]+)?|simple|tokipona")
 
 LINE_RULES = (
     (re.compile(r"__[A-Z]{3,}__"), ""),  # switches such as __NOTOC__
     (re.compile(r"'{2,5}"), ""),  # bold and italic
-    (re.compile(r"\[\[|\]\]|\{\{|\}\}|\{\||\|\}"), ""),  # brackets that were never closed
+    (re.compile(rf"\[\[|\]\]|\{{\{{|\}}\}}|\{{\||\|\}}|\[{ADDRESS}"), ""),  # brackets that were never closed
     (re.compile(r"[^\S\n]+"), " "),  # also the no-break space
     (re.compile(r" ?\n ?"), "\n"),
     (re.compile(r"^={1,6} ?(.*?) ?={1,6}$", re.MULTILINE), r"\1"),  # headings
-    (re.compile(r"^(?:[*#:;]+ ?|-{4,} ?|\|.*$)", re.MULTILINE), ""),  # lists, rules, stray table rows
+    (re.compile(r"^(?:(?:[*#:;]+ ?)+|-{4,} ?|\|.*$)", re.MULTILINE), ""),  # lists, rules, stray table rows
     (re.compile(r" \([ ,;:]*\)"), ""),  # parentheses that held only a template
     (re.compile(r"\n{3,}"), "\n\n"),
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from snakemake.exceptions import WorkflowError
 
 # The library is imported from this repository, by Snakemake and by every job, installed or not; jobs use the
 # Python that runs Snakemake, unless `--sdm conda` gives them one.
-LIBRARY = str(Path(workflow.basedir, "workflow"))
+REPOSITORY = Path(workflow.basedir)
+LIBRARY = str(REPOSITORY / "workflow")
 sys.path.insert(0, LIBRARY)
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [LIBRARY, os.environ.get("PYTHONPATH")])
@@ -33,13 +35,18 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 
+def one_of(names):
+    """A regular expression for names that may hold dots; for no names, one that matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 wildcard_constraints:
-    model="|".join(study.models),
-    dataset="|".join(study.datasets),
-    text="|".join(study.texts),
-    run="|".join(study.pretraining.runs) if study.pretraining else "(?!)",
-    family="|".join(study.measured_families) or "(?!)",
-    figure="|".join(FIGURES),
+    model=one_of(study.models),
+    dataset=one_of(study.datasets),
+    text=one_of(study.texts),
+    run=one_of(study.pretraining.runs if study.pretraining else []),
+    family=one_of(study.measured_families),
+    figure=one_of(FIGURES),
     checkpoint=r"[^/]+",
     first=r"\d+",
     last=r"\d+",
@@ -64,17 +71,18 @@ def text_file(text, clean):
 
 
 def text_source(wildcards):
-    """A local text; its checksum, not its date, says whether it has changed, so a fresh clone reruns nothing."""
+    """A local text whose date says whether it has changed; where a checksum says so, a fresh clone reruns nothing."""
     text = study.texts[wildcards.text]
-    if text.path is None:
-        return []
-    return ancient(str(text.path)) if text.sha256 or text.md5 else str(text.path)
+    return [] if text.path is None or text.sha256 or text.md5 else str(text.path)
 
 
 def text_options(wildcards):
+    """A text that the repository carries is named relative to it: where it was cloned to is no part of the result."""
     text = study.texts[wildcards.text]
-    options = flags(md5=text.md5, sha256=text.sha256, bytes=text.bytes)
-    return f"{shlex.quote(str(text.path or text.url))} {options}"
+    source = text.path or text.url
+    if text.path and text.path.is_relative_to(REPOSITORY):
+        source = text.path.relative_to(REPOSITORY)
+    return f"{shlex.quote(str(source))} {flags(md5=text.md5, sha256=text.sha256, bytes=text.bytes)}"
 
 
 def pretraining_text(wildcards):

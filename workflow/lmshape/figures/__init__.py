@@ -1,7 +1,7 @@
 """The study's figures: tables in; one picture and, beside it, the data drawn out.
 
-Each figure is a module with `TITLE`, `data(tables) -> DataFrame`, which selects from the study's tables exactly
-what is drawn, and `draw(data) -> Figure`, which needs nothing else: what a reader sees is what the CSV file
+Each figure is a module with `TITLE`, `data(tables) -> DataFrame`, which selects from the study's tables
+exactly what is drawn, and `draw(data) -> Figure`, which needs nothing else: a reader sees what the CSV file
 holds. A new figure is a new module, its name in `names` and its caption in workflow/report.
 """
 

@@ -26,13 +26,19 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     `view` "by layer" holds every layer of the last checkpoint, "over training" the middle layer at every
     step. Decoders, whose claims the controls test, come first.
     """
-    rows = pd.concat([selection.metric_rows(tables["metrics"], metric) for metric in METRICS])
+    rows = pd.concat(
+        [selection.metric_rows(tables["metrics"], metric) for metric in METRICS], ignore_index=True
+    )
     rows = selection.variant(rows, "all").sort_values("kind", kind="stable")
-    middle = selection.with_named_layers(selection.trajectories(rows))
-    middle = middle[middle["layer"] == middle.groupby("model")["layer"].transform(_middle)]
+    isotropic = selection.isotropic_anisotropy(rows)
+    rows = rows.assign(isotropic=isotropic.where(rows["metric"] == "anisotropy"))
+    steps = selection.trajectories(rows[rows["site"] != "final_norm"])
+    middle = steps[
+        steps["layer"] == steps.groupby("model")["layer"].transform("max").map(selection.middle_layer)
+    ]
     views = [
         selection.final_checkpoints(rows).assign(view="by layer"),
-        middle.drop(columns="band").assign(view="over training"),
+        middle.assign(view="over training"),
     ]
     return pd.concat([view for view in views if len(view)] or views[:1], ignore_index=True)
 
@@ -51,14 +57,9 @@ def draw(data: pd.DataFrame) -> Figure:
                 _by_layer(pair[0], of_model[of_model["metric"] == metric], look, metric)
                 _over_training(pair[1], of_model[of_model["metric"] == metric], look, metric)
         _same_dimension_scale(grid[:, 2:], data)
-        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=len(datasets))
+        _legend(figure, look)
         marks.finish(figure, title=f"{TITLE}: {', '.join(datasets)}", notes=_notes(data, datasets))
         return figure
-
-
-def _middle(layers: pd.Series) -> int:
-    named = selection.named_layers(int(layers.max()))
-    return named.get("middle", named.get("last", 0))
 
 
 def _grid(models: int) -> tuple[Figure, np.ndarray]:
@@ -66,6 +67,16 @@ def _grid(models: int) -> tuple[Figure, np.ndarray]:
 
     figure = Figure(figsize=(13, 2.75 * models + 0.7))
     return figure, figure.subplots(models, 4, squeeze=False)
+
+
+def _legend(figure: Figure, look: Mapping[str, Look]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=its.color, linestyle=its.line, marker=its.marker, label=dataset)
+        for dataset, its in look.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=min(len(handles), 4))
 
 
 def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str) -> None:
@@ -80,9 +91,8 @@ def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: s
     marks.layer_axis(ax, blocks, final_norm=bool((frame["site"] == "final_norm").any()))
     step = int(frame["step"].max())
     marks.note_without_numbers(ax, frame)
-    _finish_panel(
-        ax, metric, f"{frame['model'].iloc[0]}\n{f'step {step}' if step >= 0 else 'last checkpoint'}"
-    )
+    where = f"step {step}" if step >= 0 else "last checkpoint"
+    _finish_panel(ax, frame, metric, f"{frame['model'].iloc[0]}\n{where}")
 
 
 def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str) -> None:
@@ -92,12 +102,15 @@ def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metr
     for dataset, of_dataset in frame.groupby("dataset", sort=False):
         marks.line(ax, of_dataset, x="step", look=look[dataset], label=dataset)
     step_axis(ax, frame["step"])
-    _finish_panel(ax, metric, f"{frame['model'].iloc[0]}\nlayer {frame['layer'].iloc[0]} over training")
+    _finish_panel(
+        ax, frame, metric, f"{frame['model'].iloc[0]}\nlayer {frame['layer'].iloc[0]} over training"
+    )
 
 
-def _finish_panel(ax: Axes, metric: str, title: str) -> None:
+def _finish_panel(ax: Axes, frame: pd.DataFrame, metric: str, title: str) -> None:
     ax.set(ylabel=marks.METRIC_LABELS[metric], title=title)
     if metric == "anisotropy":
+        marks.isotropic_line(ax, frame["isotropic"])
         marks.anisotropy_axis(ax)
 
 
@@ -113,5 +126,6 @@ def _notes(data: pd.DataFrame, datasets: list[str]) -> list[str]:
         "One dataset only: this study has no control to compare with." if len(datasets) == 1 else "",
         "All rows, sinks included.",
         marks.interval_note(data, f"anisotropy: {marks.JACKKNIFE}; dimension: {marks.STUDENT}"),
+        marks.isotropic_note(data["isotropic"]),
         marks.flag_note(data),
     ]

@@ -1,9 +1,9 @@
 """The loss of an unstable training run with its spike, over the intrinsic dimension at the run's checkpoints.
 
 A spike, by the rule used here: the loss of a step exceeds the lowest running median so far (of the `WINDOW`
-steps before) by more than the threshold, which is `DEVIATIONS` robust standard deviations of the loss about its
-running median and `LEAST_EXCESS` nats at least. The baseline cannot rise, so a spike lasts until the loss has
-come back.
+steps before) by more than the threshold, which is `DEVIATIONS` robust standard deviations of the loss about
+its running median and `LEAST_EXCESS` nats at least, `LEAST_STEPS` times with less than `WINDOW` steps between:
+a single hard batch is no spike. The baseline cannot rise, so a spike lasts until the loss has come back.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TITLE = "A loss spike and the intrinsic dimension"
 WINDOW = 25
 DEVIATIONS = 6.0
 LEAST_EXCESS = 0.25
+LEAST_STEPS = 3
 # Standard deviation of a normal variable over its median absolute deviation.
 NORMAL_DEVIATION = 1.4826
 
@@ -59,17 +60,17 @@ def with_spikes(run: pd.DataFrame) -> pd.DataFrame:
     around = loss - loss.rolling(WINDOW, min_periods=1, center=True).median()
     baseline = before.cummin().ffill()
     threshold = max(LEAST_EXCESS, DEVIATIONS * NORMAL_DEVIATION * around.abs().median())
-    in_spike = loss.isna() | (loss > baseline + threshold)
+    high = run.loc[loss.isna() | (loss > baseline + threshold), "step"]
+    often = high.groupby((high.diff() > WINDOW).cumsum()).transform("size") >= LEAST_STEPS
+    in_spike = run["step"].isin(high[often])
     return run.assign(loss=loss, baseline=baseline, threshold=threshold, in_spike=in_spike)
 
 
 def spikes(loss: pd.DataFrame) -> list[tuple[float, float]]:
-    """First and last step of each run of steps `in_spike`; breaks shorter than `WINDOW` steps are bridged."""
-    steps = loss.loc[loss["in_spike"].astype(bool), "step"].to_numpy(dtype=float)
-    if not len(steps):
-        return []
-    groups = np.split(steps, np.flatnonzero(np.diff(steps) > WINDOW) + 1)
-    return [(group[0], group[-1]) for group in groups]
+    """First and last step of each spike: of steps `in_spike` with no break longer than `WINDOW` steps."""
+    steps = loss.loc[loss["in_spike"].astype(bool), "step"].astype(float)
+    groups = steps.groupby((steps.diff() > WINDOW).cumsum())
+    return list(zip(groups.min(), groups.max(), strict=True))
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -126,11 +127,14 @@ def _shade(ax: Axes, regions: list[tuple[float, float]]) -> None:
 
 def _notes(loss: pd.DataFrame, dimension: pd.DataFrame, regions: list[tuple[float, float]]) -> list[str]:
     threshold = loss["threshold"].iloc[0]
-    rule = f"loss over its lowest running median (of {WINDOW} steps) by more than {threshold:.2f} nats"
+    rule = (
+        f"loss over its lowest running median (of {WINDOW} steps) by more than {threshold:.2f} nats,"
+        f" {LEAST_STEPS} times or more"
+    )
     spans = ", ".join(f"{first:.0f}–{last:.0f}" for first, last in regions)
     lost = int(loss["value"].isna().sum())
     return [
-        f"Shaded: {rule}; steps {spans}." if regions else f"No spike: at no step is the {rule}.",
+        f"Shaded: {rule}; steps {spans}." if regions else f"No spike: nowhere is the {rule}.",
         f"The loss of {lost} steps is not finite (gaps)." if lost else "",
         marks.interval_note(dimension, marks.STUDENT) if len(dimension) else "",
         marks.flag_note(dimension) if len(dimension) else "",

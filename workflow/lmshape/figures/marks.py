@@ -51,7 +51,7 @@ def off_line(ax: Axes, frame: pd.DataFrame, *, x: float, look: Look) -> None:
 
 
 def final_norm_place(blocks: int) -> float:
-    """Give the final norm's place on an axis of layers: apart from the last block by a layer and by 1/6 at least."""
+    """Give the final norm's place on an axis of layers, a layer or a sixth of them past the last block."""
     return blocks + max(1.0, blocks / 6)
 
 
@@ -83,12 +83,10 @@ def isotropic_line(ax: Axes, null: pd.Series) -> None:
 def isotropic_note(null: pd.Series) -> str:
     """Say what the grey line at the bottom is."""
     values = sorted({f"{value:.2g}" for value in null.dropna()}, key=float)
+    if not values:
+        return ""
     span = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
-    return (
-        f"Grey line: isotropic data of the same n and d, (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
-        if values
-        else ""
-    )
+    return f"Grey line: isotropic data of the same n and d, (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
 
 
 def interval_note(frame: pd.DataFrame, how: str) -> str:

@@ -63,25 +63,30 @@ def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
     keys = ["model", "step", "dataset", "site", "layer", "rows", "metric"]
     by_step = known.drop_duplicates(keys, keep="last").sort_values("step", kind="stable")
     rank = {model: place for place, model in enumerate(in_order(known["model"]))}
-    return by_step.loc[by_step["model"].map(rank).sort_values(kind="stable").index]
+    return by_step.iloc[np.argsort(by_step["model"].map(rank), kind="stable")]
 
 
 def named_layers(blocks: int) -> dict[str, int]:
-    """Few layers that stand for a network of `blocks` blocks; equal ones are named once, by the outermost.
+    """Few layers that stand for a network of `blocks` blocks; equal ones are named once, an end first.
 
     The embedding, a quarter and half of the way up (rounded up), and the last block.
     """
     places = {
         "embedding": 0,
         "last": blocks,
+        "middle": middle_layer(blocks),
         "early": math.ceil(blocks / 4),
-        "middle": math.ceil(blocks / 2),
     }
     kept: dict[str, int] = {}
     for name, layer in places.items():
         if layer not in kept.values():
             kept[name] = layer
     return dict(sorted(kept.items(), key=lambda item: item[1]))
+
+
+def middle_layer(blocks: int) -> int:
+    """Layer that stands for the middle of a network, however few its blocks."""
+    return math.ceil(blocks / 2)
 
 
 def with_named_layers(frame: pd.DataFrame) -> pd.DataFrame:

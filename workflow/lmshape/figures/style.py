@@ -1,4 +1,4 @@
-"""One look for every figure: colors that the color-blind tell apart, lines and markers that survive grey print."""
+"""One look for every figure: colors that the color-blind tell apart, lines and markers that last in grey."""
 
 from __future__ import annotations
 
@@ -14,6 +14,39 @@ KIND_COLORS = {"decoder": COLORS[0], "encoder": COLORS[1]}
 INK = "#3A3A3A"
 FAINT = "#6B6B6B"
 
+# matplotlib's names; what is not here is seaborn's style "ticks".
+SETTINGS = {
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "lmshape",  # the same data gives the same bytes
+    "svg.fonttype": "path",  # a viewer without our font shows the same picture
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.title_fontsize": 8.5,
+    "legend.handlelength": 3.2,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "font.size": 9,
+    "savefig.facecolor": "white",
+    # other locales and themes of the caller must not reach the figures
+    "axes.formatter.use_locale": False,
+    "text.usetex": False,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -25,7 +58,7 @@ class Look:
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """Give each name a look; 7 colors, 4 lines and 9 markers cycle together and repeat only after 252 names."""
+    """Give each name a look; 7 colors, 4 lines and 9 markers cycle together: 252 looks before one repeats."""
     return {
         name: Look(COLORS[i % len(COLORS)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(names)
@@ -61,36 +94,5 @@ def styled() -> Iterator[None]:
     import matplotlib
     import seaborn
 
-    ours = {
-        "figure.constrained_layout.use": True,
-        "svg.hashsalt": "lmshape",  # the same data gives the same bytes
-        "svg.fonttype": "path",  # a viewer without our font shows the same picture
-        "lines.linewidth": 1.5,
-        "lines.markersize": 4.5,
-        "axes.titlesize": 9.5,
-        "axes.titlelocation": "left",
-        "axes.labelsize": 9,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "grid.color": "#E3E3E3",
-        "grid.linewidth": 0.7,
-        "legend.frameon": False,
-        "legend.fontsize": 8.5,
-        "legend.title_fontsize": 8.5,
-        "legend.handlelength": 3.2,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "xtick.labelsize": 8.5,
-        "ytick.labelsize": 8.5,
-        "font.size": 9,
-        "savefig.facecolor": "white",
-        # other locales and themes of the caller must not reach the figures
-        "axes.formatter.use_locale": False,
-        "text.usetex": False,
-    }
-    with matplotlib.rc_context(seaborn.axes_style("ticks") | ours):
+    with matplotlib.rc_context(seaborn.axes_style("ticks") | SETTINGS):
         yield

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmshape.geometry.centering import ROUNDING, centered
 from lmshape.geometry.checks import as_matrix
 from lmshape.geometry.resample import leave_one_out_masks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-# A centered row that is shorter than 8 units in the last place of the mean is rounding, without a direction.
-ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 def mean_cosine(x: ArrayLike, *, center: bool = False) -> float:
@@ -42,8 +40,7 @@ def mean_cosine(x: ArrayLike, *, center: bool = False) -> float:
     0.0
     """
     rows = as_matrix(x)
-    mean = rows.mean(axis=0) if center else np.zeros(rows.shape[1])
-    rows = rows - mean
+    rows, mean = centered(rows) if center else (rows, np.zeros(rows.shape[1]))
     norms = np.linalg.norm(rows, axis=1)
     directed = norms > ROUNDING * np.linalg.norm(mean)
     n = int(directed.sum())

@@ -1,10 +1,10 @@
 """Exact nearest neighbors: candidates from matrix products, distances from direct differences, a certificate.
 
 ‖x‖² + ‖y‖² − 2xy is fast and loses small distances beside large norms; Σ(x − y)² loses nothing and is slow.
-So the fast form is turned into a lower bound of the exact one: the most that rounding can do to it is subtracted
-inside the matrix product itself. The points with the smallest bounds are measured directly, and a point whose
-k-th distance does not lie under the bounds of all others is measured against each that could be nearer. The
-result is that of measuring all pairs directly, whatever the norms, offsets or ties in the data.
+So the fast form is turned into a lower bound of the exact one: the most that rounding can do to it is
+subtracted inside the matrix product itself. The points with the smallest bounds are measured directly, and a
+point whose k-th distance does not lie under the bounds of all others is measured against each that could be
+nearer. The result is that of measuring all pairs directly, whatever the norms, offsets or ties in the data.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
     -----
     m²d multiplications, plus m (k + 4) direct distances. Memory: five copies of `x` in float64 and 256 MiB.
     Where many rows tie at the k-th distance the result is as exact, after up to m² direct distances.
+    Differences under 1e-154 have a square of 0, here as in SciPy; float32 ends at 1e-45.
     """
     rows = as_matrix(x)
     if k < 1 or tile < 1:
@@ -102,10 +103,11 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
 class _Cloud:
     """The points, and what their lower bounds are made of.
 
-    With u = 2⁻⁵³, a and b two centered points of d coordinates: rounding moves the matrix product by at most
-    (d + 2)u (2‖a‖‖b‖ + ‖b‖²), ‖b‖² itself by du‖b‖², and, in centering, the squared distance by 2u (‖a‖ + ‖b‖)².
-    `rounding` = (2d + 8)u exceeds what these add up to for each of the terms ‖a‖², 2‖a‖‖b‖ and ‖b‖², and the
-    (d + 3)u by which a distance measured directly is off in its square (Higham 2002, chapter 3).
+    With u = 2⁻⁵³, a and b two centered points of d coordinates: rounding moves the matrix product by at
+    most (d + 2)u (2‖a‖‖b‖ + ‖b‖²), ‖b‖² itself by du‖b‖², and centering moves the squared distance by
+    2u (‖a‖ + ‖b‖)². `rounding` = (2d + 8)u exceeds what these add up to for each of the terms ‖a‖², 2‖a‖‖b‖
+    and ‖b‖², and the (d + 3)u by which a directly measured distance is off in its square (Higham 2002,
+    chapter 3).
 
     Attributes
     ----------
@@ -143,7 +145,7 @@ class _Cloud:
         return (1 + self.rounding) * np.square(radii) - self.factor[block, -2]
 
     def direct_distances(self, block: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return, from differences, the distances of each point of the block to those in its row of `columns`."""
+        """Return the distances of each point of the block to the points in its row of `columns`."""
         squares = np.empty(columns.size)
         queries, others = np.repeat(block, columns.shape[1]), columns.ravel()
         step = max(1, DIRECT_ENTRIES // self.points.shape[1])
@@ -162,7 +164,7 @@ class _Cloud:
 
 
 def _search(cloud: _Cloud, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return distances and indices of the k nearest of each point of a block, and how many took two searches."""
+    """Return distances and indices of the k nearest of each point of a block, and how many it redid."""
     bounds = cloud.lower_bounds(block)
     count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 1)
     order = np.argpartition(bounds, count, axis=1)

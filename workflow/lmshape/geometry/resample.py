@@ -60,7 +60,7 @@ def jackknife(
     """Estimate a number from all rows, with the delete-one-draw jackknife for its standard error.
 
     Its square is (K − 1)/K · Σ (θ_j − mean θ)², θ_j the number without draw j; the interval is
-    pooled ± t · error, with Student's t on K − 1 degrees of freedom. The jackknife's correction of bias is left out.
+    pooled ± t · error, with Student's t on K − 1 degrees of freedom. The value is not corrected for bias.
 
     Parameters
     ----------

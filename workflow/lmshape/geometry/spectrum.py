@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import entr
 
+from lmshape.geometry.centering import ROUNDING, centered
 from lmshape.geometry.checks import as_matrix
 from lmshape.geometry.resample import leave_one_out_masks
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
-
-# Rows that are all equal leave the rounding of their mean behind. A standard deviation under 8 units in the
-# last place of the mean is that rounding, not variance.
-ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 class CovarianceSums:
@@ -53,8 +50,8 @@ class CovarianceSums:
         """Add a batch of rows (m, d), m ≥ 1, in O(m d²)."""
         batch = as_matrix(rows, name="rows", minimum_rows=1)
         self._refuse_other_width(batch.shape[1])
-        centered, mean = _centered(batch)
-        self._add(len(batch), mean, centered.T @ centered)
+        differences, mean = centered(batch)
+        self._add(len(batch), mean, differences.T @ differences)
 
     def merge(self, other: CovarianceSums) -> None:
         """Add the rows that `other` has seen."""
@@ -104,8 +101,8 @@ def covariance_eigenvalues(x: ArrayLike, *, center: bool = True) -> np.ndarray:
     """
     rows = as_matrix(x)
     n, d = rows.shape
-    centered, mean = _centered(rows) if center else (rows, np.zeros(d))
-    matrix = centered.T @ centered if n >= d else centered @ centered.T
+    differences, mean = centered(rows) if center else (rows, np.zeros(d))
+    matrix = differences.T @ differences if n >= d else differences @ differences.T
     return _eigenvalues(matrix / (n - 1), count=min(n - center, d), mean=mean)
 
 
@@ -175,7 +172,7 @@ def anisotropy(x: ArrayLike, *, center: bool = True) -> float:
 
     Examples
     --------
-    >>> anisotropy([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> round(anisotropy([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), 15)
     0.9
     """
     return float(anisotropy_of(covariance_eigenvalues(x, center=center)))
@@ -197,15 +194,6 @@ def participation_ratio(x: ArrayLike) -> float:
     isotropic rows. NaN where all rows are equal. Gao et al. 2017, bioRxiv 214262.
     """
     return float(participation_ratio_of(covariance_eigenvalues(x)))
-
-
-def _centered(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows less their mean, and the mean, corrected for the rounding of its own sum."""
-    mean = rows.mean(axis=0)
-    centered = rows - mean
-    correction = centered.mean(axis=0)
-    centered -= correction
-    return centered, mean + correction
 
 
 def _leave_one_out_sums(rows: np.ndarray, masks: Sequence[np.ndarray]) -> Iterator[CovarianceSums]:

@@ -1,0 +1,225 @@
+"""Estimates of dimension against scikit-dimension, Pareto ratios and clouds of known dimension."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from skdim.id import MLE, TwoNN
+
+from lmshape.errors import InputError
+from lmshape.geometry.dimension import (
+    intrinsic_dimension,
+    levina_bickel,
+    levina_bickel_from_summary,
+    twonn,
+    twonn_fit,
+)
+from lmshape.geometry.neighbors import nearest_neighbors
+
+METHODS = ("twonn", "twonn_fit20", "twonn_fit", "mle")
+
+
+def rotated(n: int, dimension: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """Standard normal rows of METRICS.md section 9: zero-padded and rotated."""
+    raw = np.random.default_rng(seed).standard_normal((n, dimension))
+    rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((width, width)))[0]
+    return raw @ rotation[:dimension]
+
+
+def pareto(dimension: float, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    first = rng.uniform(0.5, 2, n)
+    return first, first * (1 - rng.uniform(size=n)) ** (-1 / dimension)
+
+
+@pytest.fixture(scope="module")
+def distances() -> np.ndarray:
+    return nearest_neighbors(rotated(999, 7, 40), 20).distances
+
+
+def test_twonn_is_scikit_dimensions_maximum_likelihood(distances):
+    estimator = TwoNN(discard_fraction=0, dist=True, method="mle")
+    with np.errstate(divide="ignore"):  # its plotting data, not its estimate, takes the logarithm of 1 − n/n
+        expected = estimator.fit(distances[:, :2]).dimension_
+    assert twonn(distances[:, 0], distances[:, 1]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.75, 0.5, 0.2])
+def test_twonn_fit_is_scikit_dimensions_line(distances, share):
+    # n = 999: here ⌊(1 − discarded) n⌋ is ⌊share n⌋ although 1 − 0.8 rounds below 0.2
+    expected = TwoNN(discard_fraction=1 - share, dist=True).fit(distances[:, :2]).dimension_
+    assert twonn_fit(distances[:, 0], distances[:, 1], share=share) == pytest.approx(expected, rel=1e-12)
+
+
+def test_twonn_fit_keeps_the_ratio_that_scikit_dimension_rounds_away(distances):
+    first, second = distances[:995, 0], distances[:995, 1]
+    log_ratios = np.sort(np.log(second / first))[:199]
+    heights = -np.log(1 - np.arange(1, 200) / 995)
+    slope = np.linalg.lstsq(log_ratios[:, None], heights, rcond=None)[0][0]
+    assert twonn_fit(first, second, share=0.2) == pytest.approx(slope, rel=1e-12)
+    other = TwoNN(discard_fraction=0.8, dist=True).fit(distances[:995, :2])
+    assert len(other.x_) == 198
+
+
+@pytest.mark.parametrize("k", [2, 5, 20])
+def test_levina_bickel_is_scikit_dimensions_mle(distances, k):
+    arrays = (distances[:, :k], np.zeros((999, k), dtype=int))
+    expected = MLE().fit(distances, precomputed_knn_arrays=arrays, comb="mle").dimension_
+    assert levina_bickel(distances[:, :k]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 5, 20])
+def test_levina_bickel_needs_two_numbers_of_each_point(distances, k):
+    sums = np.log(distances[:, : k - 1]).sum(axis=1)
+    found = levina_bickel_from_summary(sums, distances[:, k - 1], k)
+    assert found == pytest.approx(levina_bickel(distances[:, :k]), rel=1e-12)
+
+
+def test_with_two_neighbors_levina_bickel_is_twonn_but_for_its_bias(distances):
+    expected = twonn(distances[:, 0], distances[:, 1]) * 999 / 998
+    assert levina_bickel(distances[:, :2]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_scikit_dimension_reads_the_same_from_the_rows():
+    x = rotated(400, 5, 30)
+    assert intrinsic_dimension(x, "twonn_fit") == pytest.approx(TwoNN().fit(x).dimension_, rel=1e-9)
+    assert intrinsic_dimension(x, "mle") == pytest.approx(MLE().fit(x, n_neighbors=20).dimension_, rel=1e-9)
+
+
+def test_twonn_by_hand():
+    """Σ ln μ = ln 2 + ln 4 + ln 8 = 6 ln 2."""
+    assert twonn([1, 1, 2], [2, 4, 16]) == pytest.approx(2 / (6 * math.log(2)), rel=1e-14)
+
+
+def test_levina_bickel_by_hand():
+    """Σ of ln(4/1) + ln(4/2) and of ln(8/8) + ln(8/2), in units of ln 2: 3 + 2."""
+    assert levina_bickel([[1, 2, 4], [2, 8, 8]]) == pytest.approx(4 / (5 * math.log(2)), rel=1e-14)
+
+
+@pytest.mark.parametrize(("dimension", "expected"), [(5, 5.15), (10, 9.65), (20, 17.2), (40, 28.5)])
+def test_normal_rows_read_the_tabulated_dimension(dimension, expected):
+    """Within two standard deviations of 2.5 %."""
+    assert intrinsic_dimension(rotated(4096, dimension, 128)) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_uniform_cube_reads_the_tabulated_dimension():
+    x = np.random.default_rng(0).uniform(size=(4096, 20))
+    assert intrinsic_dimension(x) == pytest.approx(15.6, rel=0.04)
+
+
+def test_a_line_and_a_plane_in_many_dimensions():
+    rng = np.random.default_rng(0)
+    for dimension in (1, 2):
+        x = rng.uniform(size=(2000, dimension)) @ rng.standard_normal((dimension, 50))
+        for method in METHODS:
+            assert intrinsic_dimension(x, method) == pytest.approx(dimension, rel=0.15)
+
+
+def test_twonn_recovers_the_exponent_of_pareto_ratios_without_bias():
+    rng = np.random.default_rng(0)
+    readings = [twonn(*pareto(20, 4096, rng)) for _ in range(200)]
+    assert np.mean(readings) == pytest.approx(20, abs=3 * 20 / math.sqrt(4094 * 200))
+    assert np.std(readings) == pytest.approx(20 / math.sqrt(4094), rel=0.2)
+
+
+@pytest.mark.parametrize(("share", "noise"), [(0.9, 0.02), (0.2, 0.05)])
+def test_line_fits_recover_the_exponent_of_pareto_ratios(share, noise):
+    rng = np.random.default_rng(0)
+    readings = [twonn_fit(*pareto(20, 4096, rng), share=share) for _ in range(100)]
+    assert np.mean(readings) == pytest.approx(20, rel=noise / 4)
+    assert np.std(readings) < 20 * noise
+
+
+def test_levina_bickel_recovers_the_dimension_of_poisson_neighbors():
+    """In a Poisson process volumes up to the j-th neighbor are sums of j exponentials: r_j = v_j^(1/d)."""
+    rng = np.random.default_rng(0)
+    volumes = rng.exponential(size=(4000, 20)).cumsum(axis=1)
+    assert levina_bickel(volumes ** (1 / 12)) == pytest.approx(12, abs=4 * 12 / math.sqrt(4000 * 19))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scale_translation_rotation_and_row_order_change_nothing(method):
+    x = rotated(400, 6, 12)
+    rotation = np.linalg.qr(np.random.default_rng(2).standard_normal((12, 12)))[0]
+    moved = 0.03 * np.random.default_rng(3).permutation(x) @ rotation + 1000.0
+    assert intrinsic_dimension(moved, method) == pytest.approx(intrinsic_dimension(x, method), rel=1e-8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_change_nothing(method):
+    x = rotated(400, 6, 12)
+    copied = np.concatenate([x[:50], x, x[:50], x[:50]])
+    assert intrinsic_dimension(copied, method) == pytest.approx(intrinsic_dimension(x, method), rel=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_row_moved_very_far_changes_next_to_nothing(method):
+    x = rotated(1000, 6, 12)
+    x[0] += 1e5
+    assert intrinsic_dimension(x, method) == pytest.approx(intrinsic_dimension(x[1:], method), rel=0.02)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_points_at_one_distance_have_no_finite_dimension(method):
+    assert intrinsic_dimension(1.7 * np.eye(30), method) == math.inf
+
+
+@pytest.mark.parametrize("distance", [1e-7, 0.3, 1.0, 1e4 / 3])
+def test_a_summary_of_equal_distances_is_infinite_although_logarithms_round(distance):
+    sums = np.log(np.full((30, 19), distance)).sum(axis=1)
+    assert levina_bickel_from_summary(sums, np.full(30, distance), 20) == math.inf
+
+
+def test_small_ratios_in_a_summary_are_not_taken_for_rounding():
+    distances = 1e4 * (1 + 1e-9 * np.arange(1, 21)) * np.ones((50, 1))
+    sums = np.log(distances[:, :-1]).sum(axis=1)
+    found = levina_bickel_from_summary(sums, distances[:, -1], 20)
+    assert found == pytest.approx(levina_bickel(distances), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: twonn([0.0, 1.0], [1.0, 2.0]),
+            "`first` has 1 of 2 distances that are zero, negative or not",
+        ),
+        (
+            lambda: twonn([1.0, 1.0], [np.nan, np.inf]),
+            "`second` has 2 of 2 distances that are zero, negative",
+        ),
+        (lambda: twonn([1.0, 2.0], [1.0, 1.5]), "`second` is below `first` for some points"),
+        (
+            lambda: twonn([1.0], [2.0]),
+            r"`first` \(1,\) and `second` \(1,\) must be \(n,\) of the same points",
+        ),
+        (lambda: twonn([1.0, 2.0], [2.0]), r"`first` \(2,\) and `second` \(1,\) must be"),
+        (lambda: twonn_fit([1.0, 1.0], [2.0, 2.0], share=1.0), "`share` is 1.0; it must lie between 0 and 1"),
+        (lambda: twonn_fit([1.0, 1.0], [2.0, 2.0], share=0.5), "`share` 0.5 of 2 ratios leaves 1 to fit"),
+        (lambda: levina_bickel([1.0, 2.0]), r"`distances` has shape \(2,\); it must be \(points, 2 or more"),
+        (lambda: levina_bickel([[1.0]]), r"`distances` has shape \(1, 1\)"),
+        (lambda: levina_bickel([[0.0, 1.0]]), "`distances` has 1 of 2 distances that are zero"),
+        (lambda: levina_bickel([[2.0, 1.0]]), "`distances` fall within a row; they must ascend"),
+        (
+            lambda: levina_bickel_from_summary([0.0], [1.0], 1),
+            "`k` is 1; ratios of distances need at least 2",
+        ),
+        (
+            lambda: levina_bickel_from_summary([0.0, 1.0], [1.0], 2),
+            r"`log_distance_sum` \(2,\) and `last` \(1,\)",
+        ),
+        (lambda: levina_bickel_from_summary([0.0], [0.0], 2), "`last` has 1 of 1 distances that are zero"),
+        (lambda: levina_bickel_from_summary([-np.inf], [1.0], 2), "`log_distance_sum` is not finite"),
+        (lambda: levina_bickel_from_summary([1.0], [1.0], 3), r"exceeds \(k − 1\) ln r_k for `k` 3"),
+        (lambda: intrinsic_dimension(np.eye(3), "mle"), "3 unique rows of 3; 20 neighbors need at least 21"),
+    ],
+)
+def test_what_has_no_dimension_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_names():
+    with pytest.raises(InputError, match="unknown method `two_nn`. Nearest: twonn"):
+        intrinsic_dimension(np.eye(30), "two_nn")

@@ -1,0 +1,274 @@
+"""Nearest neighbors against direct differences of all pairs, on data made to break the fast form."""
+
+from __future__ import annotations
+
+import tracemalloc
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import cdist
+
+from lmshape.geometry import neighbors
+from lmshape.geometry.neighbors import nearest_neighbors, unique_rows
+
+N, D = 500, 24
+
+
+def plain(*, n: int = N, d: int = D, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 8)) @ rng.standard_normal((8, d)) + 0.01 * rng.standard_normal((n, d))
+
+
+def rogue_dimensions() -> np.ndarray:
+    x = plain()
+    x[:, [2, 5]] = 1500.0, -1500.0
+    return x
+
+
+def near_duplicates(norm: float = 1e4) -> np.ndarray:
+    """Two percent of the rows (here 30, so that a neighborhood fits in) far away and close together."""
+    x = plain()
+    x[-30:] = norm / np.sqrt(D) + 1e-2 * x[-30:]
+    return x
+
+
+def bfloat16(x: np.ndarray) -> np.ndarray:
+    """The values that bfloat16 keeps: the upper half of a float32."""
+    return (x.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def ten_percent_copies() -> np.ndarray:
+    x = plain()
+    x[np.random.default_rng(1).permutation(N)[: N // 10]] = x[:2].repeat(N // 20, axis=0)
+    return x
+
+
+CLOUDS = {
+    "plain": plain(),
+    "float32": plain().astype(np.float32),
+    "rogue dimensions": rogue_dimensions(),
+    "near duplicates at norm 1e4": near_duplicates(),
+    "near duplicates at norm 1e4, float32": near_duplicates().astype(np.float32),
+    "near duplicates at norm 1e8": near_duplicates(1e8),
+    "near duplicates at norm 1e12": near_duplicates(1e12),
+    "shifted by 1000": plain() + 1000.0,
+    "near duplicates, shifted by 1000": near_duplicates() + 1000.0,
+    "float16 with ties": (plain()[:, :3] + 512).astype(np.float16),  # steps of a half
+    "bfloat16 with ties": bfloat16(plain()[:, :3]),
+    "bfloat16": bfloat16(plain()),
+    "copies": ten_percent_copies(),
+    "grid": np.stack(np.meshgrid(*[np.arange(5.0)] * 3), axis=-1).reshape(-1, 3),
+    "line": np.arange(60.0)[:, None],
+    "simplex": 3.0 * np.eye(40),
+    "tiny": 1e-60 * plain(),
+    "huge": 1e60 * plain(),
+    "as few rows as neighbors need": plain(n=21),
+}
+
+
+def distance_table(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first occurrences of the rows, and their direct distances with infinity for a row itself."""
+    x = np.asarray(x, dtype=np.float64)
+    first = list({tuple(row): i for i, row in reversed(list(enumerate((x + 0.0).tolist())))}.values())
+    unique = np.sort(first)
+    table = cdist(x[unique], x[unique])
+    np.fill_diagonal(table, np.inf)
+    return unique, table
+
+
+def assert_nearest(x: np.ndarray, k: int, *, tile: int = 1024) -> neighbors.Neighbors:
+    """Assert distances, and that the indices lead to them, once each, never to the row itself."""
+    unique, table = distance_table(x)
+    found = nearest_neighbors(x, k, tile=tile)
+    np.testing.assert_array_equal(found.unique, unique)
+    np.testing.assert_allclose(found.distances, np.sort(table, axis=1)[:, :k], rtol=1e-12, atol=0)
+    columns = np.searchsorted(unique, found.indices)
+    np.testing.assert_array_equal(unique[columns], found.indices)
+    np.testing.assert_allclose(found.distances, np.take_along_axis(table, columns, axis=1), rtol=1e-12)
+    assert (np.diff(np.sort(columns, axis=1), axis=1) > 0).all()
+    assert found.distances.dtype == np.float64
+    assert found.indices.dtype == found.unique.dtype == np.int64
+    return found
+
+
+@pytest.mark.parametrize("k", [1, 2, 20])
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_agrees_with_direct_differences_of_all_pairs(cloud, k):
+    assert_nearest(CLOUDS[cloud], k)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_tile_changes_nothing(cloud):
+    whole = nearest_neighbors(CLOUDS[cloud], 5)
+    for tile in (1, 7, 64):
+        tiled = nearest_neighbors(CLOUDS[cloud], 5, tile=tile)
+        np.testing.assert_array_equal(tiled.distances, whole.distances)
+        np.testing.assert_array_equal(tiled.indices, whole.indices)
+
+
+@pytest.mark.parametrize("cloud", ["grid", "line", "simplex", "float16 with ties", "bfloat16 with ties"])
+def test_equal_distances_come_in_the_order_of_the_rows(cloud):
+    unique, table = distance_table(CLOUDS[cloud])
+    assert (np.diff(np.sort(table, axis=1)[:, :20], axis=1) == 0).any()
+    found = nearest_neighbors(CLOUDS[cloud], 20)
+    np.testing.assert_array_equal(found.indices, unique[np.argsort(table, axis=1, kind="stable")[:, :20]])
+
+
+@pytest.mark.parametrize("cloud", ["grid", "simplex"])
+def test_ties_beyond_the_candidates_are_searched_again(cloud):
+    assert nearest_neighbors(CLOUDS[cloud], 20).recomputed > 0
+
+
+def test_ordinary_data_needs_no_second_search():
+    for cloud in ("plain", "rogue dimensions", "near duplicates at norm 1e4", "shifted by 1000"):
+        assert nearest_neighbors(CLOUDS[cloud], 20).recomputed <= 2
+
+
+def test_the_certificate_sees_where_the_expansion_fails():
+    """At norm 1e8 the expanded squares of near duplicates are noise: only these rows are searched again."""
+    x = near_duplicates(1e8)
+    centered = x - x.mean(axis=0)
+    squares = (centered**2).sum(axis=1)
+    expanded = squares[:, None] + squares - 2 * centered @ centered.T
+    np.fill_diagonal(expanded, np.inf)
+    _, table = distance_table(x)
+    chosen = np.take_along_axis(table, expanded.argsort(axis=1)[:, :2], axis=1)
+    wrong = chosen.max(axis=1) > np.sort(table, axis=1)[:, 1] * 1.01
+    assert wrong[-30:].mean() > 0.5 and not wrong[:-30].any()
+    assert assert_nearest(x, 2).recomputed == 30
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    arrays(np.float64, st.tuples(st.integers(2, 20), st.integers(1, 4)), elements=st.integers(-3, 3)),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 2.0**40]),
+    st.integers(1, 30),
+)
+def test_whole_numbers_with_copies_and_ties_agree_to_the_last_bit(x, k, offset, tile):
+    unique, table = distance_table(x)
+    k = min(k, len(unique) - 1)
+    if k < 1:
+        return
+    found = nearest_neighbors(x + offset, k, tile=tile)
+    order = np.argsort(table, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(found.unique, unique)
+    np.testing.assert_array_equal(found.distances, np.take_along_axis(table, order, axis=1))
+    np.testing.assert_array_equal(found.indices, unique[order])
+
+
+# entries whose squares do not leave float64 at its lower end
+entries = (st.floats(-1e12, 1e12) | st.floats(-1, 1)).filter(lambda value: value == 0 or abs(value) > 1e-100)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(1, 5)), elements=entries))
+def test_the_bounds_lie_below_the_exact_squares_in_rational_arithmetic(x):
+    cloud = neighbors._Cloud.of(x)
+    everything = np.arange(len(x))
+    bounds = cloud.lower_bounds(everything)
+    mean = [Fraction(value) for value in x.mean(axis=0)]
+    exact = [[Fraction(value) - center for value, center in zip(row, mean, strict=True)] for row in x]
+    for i, a in enumerate(exact):
+        assert bounds[i, i] == np.inf
+        length = sum(value**2 for value in a)
+        limit = cloud.limits(everything[i : i + 1], np.zeros(1))[0]
+        assert Fraction(limit) >= -length
+        for j, b in enumerate(exact):
+            square = sum((s - t) ** 2 for s, t in zip(a, b, strict=True))
+            assert i == j or Fraction(bounds[i, j]) <= square - length
+
+
+@pytest.mark.parametrize("cloud", ["plain", "near duplicates at norm 1e4", "grid", "copies"])
+def test_row_order_changes_only_the_numbering(cloud):
+    x = CLOUDS[cloud]
+    order = np.random.default_rng(3).permutation(len(x))
+    found, moved = nearest_neighbors(x, 6), nearest_neighbors(x[order], 6)
+    by_row = {tuple(x[i]): distances for i, distances in zip(found.unique, found.distances, strict=True)}
+    for i, distances in zip(moved.unique, moved.distances, strict=True):
+        np.testing.assert_array_equal(distances, by_row[tuple(x[order][i])])
+
+
+@pytest.mark.parametrize("scale", [2.0**-30, 1e-3, 1 / 3, 1e6])
+def test_scale_multiplies_distances(scale):
+    found, scaled = nearest_neighbors(plain(), 20), nearest_neighbors(scale * plain(), 20)
+    np.testing.assert_allclose(scaled.distances, scale * found.distances, rtol=1e-13)
+    np.testing.assert_array_equal(scaled.indices, found.indices)
+
+
+def test_rotation_and_translation_change_nothing():
+    x = plain()
+    rotation = np.linalg.qr(np.random.default_rng(4).standard_normal((D, D)))[0]
+    found, moved = nearest_neighbors(x, 20), nearest_neighbors(x @ rotation + 1000.0, 20)
+    # the input itself was rounded at 1000: 1e-13 of an entry, beside distances of about 1
+    np.testing.assert_allclose(moved.distances, found.distances, rtol=1e-11)
+    np.testing.assert_array_equal(moved.indices, found.indices)
+
+
+def test_constant_columns_change_nothing():
+    found = nearest_neighbors(plain(), 5)
+    widened = nearest_neighbors(np.column_stack([plain(), np.full(N, 1e5), np.zeros(N)]), 5)
+    np.testing.assert_allclose(widened.distances, found.distances, rtol=1e-14)
+    np.testing.assert_array_equal(widened.indices, found.indices)
+
+
+def test_memory_is_bounded_by_the_tile(monkeypatch):
+    x = plain(n=3000, d=4)
+    monkeypatch.setattr(neighbors, "TILE_ENTRIES", 2**18)
+    tracemalloc.start()
+    nearest_neighbors(x, 2, tile=3000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20 < 3000 * 3000 * 8 / 6
+
+
+def test_the_input_is_left_alone():
+    x = ten_percent_copies()
+    x[0, 0] = -0.0
+    before = x.tobytes()
+    nearest_neighbors(x, 3)
+    assert x.tobytes() == before
+
+
+def test_tensors_are_clouds_too():
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(plain()).to(torch.bfloat16).requires_grad_()
+    found = nearest_neighbors(tensor, 3)
+    expected = nearest_neighbors(tensor.detach().double().numpy(), 3)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+
+
+def test_unique_rows_are_first_occurrences_in_row_order():
+    x = np.array([[1.0, 2], [3, 4], [1, 2], [0, 0], [3, 4], [-0.0, 0], [5, 0]])
+    np.testing.assert_array_equal(unique_rows(x), [0, 1, 3, 6])
+    np.testing.assert_array_equal(unique_rows(x[:1]), [0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(
+        np.float32, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.sampled_from([0, -0.0, 1])
+    )
+)
+def test_unique_rows_agree_with_comparing_all_rows(x):
+    expected = [i for i in range(len(x)) if not any((x[i] == x[j]).all() for j in range(i))]
+    np.testing.assert_array_equal(unique_rows(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nearest_neighbors(plain(n=20), 20), "20 unique rows of 20; 20 neighbors need at least 21"),
+        (lambda: nearest_neighbors(np.ones((9, 2)), 1), "1 unique rows of 9; 1 neighbors need at least 2"),
+        (lambda: nearest_neighbors(plain(), 0), "`k` is 0 and `tile` 1024; both must be at least 1"),
+        (lambda: nearest_neighbors(plain(), 2, tile=0), "`k` is 2 and `tile` 0; both must be at least 1"),
+        (lambda: nearest_neighbors([[1.0], [np.inf]], 1), "`x` is not finite in 1 of 2 rows"),
+    ],
+)
+def test_clouds_without_neighbors_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

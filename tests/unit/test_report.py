@@ -1,0 +1,294 @@
+"""The report: complete, self-contained, readable by machines and people, honest about what is missing."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from lmshape import overview
+from lmshape.errors import InputError
+from lmshape.figures import FIGURES
+from lmshape.gather import COLUMNS
+from lmshape.overview import Cell
+from lmshape.report import LARGEST_VECTOR, build_report
+from lmshape.tables import checkpoints, profiles
+
+CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
+STEPS = (0, 1, 64)
+SITES = (("embedding", 0), ("block", 1), ("block", 2), ("block", 3), ("block", 4), ("final_norm", 4))
+PROVENANCE = {
+    "datasets": {"wiki": "tokens of enwik8-excerpt", "wiki-random": "tokens drawn at random"},
+    "sampling": {"window": 128, "draws": 5, "seed": 0},
+    "runs": {"wiki-decoder": {"architecture": "gpt_neox", "unigram_entropy_nats": 6.51}},
+    "config": ["config/config.yaml", "config/<local>.yaml"],
+}
+
+
+def metrics_table() -> pd.DataFrame:
+    """Metrics of a decoder with a dome and of a flat encoder; the embedding's dimension is flagged."""
+    rows = []
+    for model, kind in (("wiki-decoder", "decoder"), ("wiki-encoder", "encoder")):
+        for step in STEPS:
+            for dataset in ("wiki", "wiki-random"):
+                cell = {
+                    "study": "synthetic", "model": model, "family": "gpt_neox", "kind": kind,
+                    "parameters": 1_234_567, "checkpoint": f"checkpoint-{step}", "step": step,
+                    "tokens_seen": 1024.0 * step, "dataset": dataset, "rows": "all", "draws": 5,
+                    "n_rows": 5120, "n_unique": 4800, "d": 128, "seed": 0, "flag": "",
+                }  # fmt: skip
+                for site, layer in SITES:
+                    place = {"site": site, "layer": layer, "depth": layer / 4}
+                    dome = 0.1 + 0.2 * layer * (4 - layer) * (step > 0) * (kind == "decoder")
+                    flag = "fewer unique rows: 412 of 1024 per draw" if layer == 0 else ""
+                    for variant in ("all", "no_sink"):
+                        rows.append(cell | place | number("anisotropy", dome) | {"rows": variant})
+                        rows.append(
+                            cell | place | number("id_twonn", 10 + layer) | {"rows": variant, "flag": flag}
+                        )
+                output = {"site": "output", "layer": 4, "depth": 1.0}
+                rows.append(cell | output | number("loss", 7.6 - step / 20))
+    return pd.DataFrame(rows)[COLUMNS.names]
+
+
+def number(metric: str, value: float) -> dict[str, object]:
+    return {"metric": metric, "value": value, "ci_low": 0.9 * value, "ci_high": 1.1 * value}
+
+
+def weights(metrics: pd.DataFrame) -> pd.DataFrame:
+    cells = metrics[["model", "checkpoint"]].drop_duplicates()
+    return cells.assign(commit="", weights_sha256=[f"{i:064x}" for i in range(len(cells))])
+
+
+def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
+    folder.mkdir()
+    metrics.to_parquet(folder / "metrics.parquet")
+    checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
+    profiles(metrics).to_parquet(folder / "profiles.parquet")
+
+
+def write_figures(folder: Path) -> None:
+    folder.mkdir()
+    for name in FIGURES:
+        (folder / f"{name}.svg").write_text(f"<svg xmlns='http://www.w3.org/2000/svg'><!-- {name} --></svg>")
+        (folder / f"{name}.png").write_bytes(b"\x89PNG " + name.encode())
+        (folder / f"{name}.csv").write_text("value\n")
+
+
+class Page(HTMLParser):
+    """What a page refers to, its identifiers, its pictures, and whether its tags are closed in order."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.headings: list[dict[str, str | None]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.references += [
+            given[key] for key in ("src", "href", "srcset", "action", "poster") if given.get(key)
+        ]
+        self.ids += [given["id"]] if "id" in given else []
+        self.images += [given] if tag == "img" else []
+        self.headings += [given] if tag == "th" else []
+        self.open += [tag] if tag not in self.VOID else []
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """Folder with tables, figures and the report of a small study."""
+    folder = tmp_path_factory.mktemp("results")
+    write_tables(folder / "tables", metrics_table())
+    write_figures(folder / "figures")
+    build(folder, PROVENANCE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(study) -> str:
+    return (study / "report.html").read_text(encoding="utf-8")
+
+
+def build(folder: Path, provenance: dict[str, object], captions: Path = CAPTIONS) -> None:
+    build_report(
+        folder / "report.html",
+        tables_dir=folder / "tables",
+        figures_dir=folder / "figures",
+        captions_dir=captions,
+        provenance=provenance,
+    )
+
+
+# The page
+
+
+def test_nothing_is_loaded_from_a_network(page):
+    for reference in Page(page).references:
+        assert reference.startswith(("#", "data:image/", "figures/", "tables/")), reference
+    assert not re.search(r"@import|url\(|<link|<iframe|fetch\(|XMLHttpRequest|https?://", page)
+
+
+def test_tags_are_balanced_and_links_within_the_page_arrive(page):
+    parsed = Page(page)
+    assert parsed.open == []
+    assert len(set(parsed.ids)) == len(parsed.ids)
+    assert {link[1:] for link in parsed.references if link.startswith("#")} <= set(parsed.ids)
+
+
+def test_links_to_files_are_relative_to_the_page(page):
+    files = [link for link in Page(page).references if link.startswith(("figures/", "tables/"))]
+    assert {f"figures/{name}.{end}" for name in FIGURES for end in ("png", "svg", "csv")} <= set(files)
+    assert {f"tables/{name}.csv" for name in ("metrics", "checkpoints", "profiles")} <= set(files)
+
+
+def test_every_figure_is_inside_with_words_for_those_who_cannot_see_it(page):
+    images = Page(page).images
+    assert len(images) == len(FIGURES)
+    for image, name in zip(images, FIGURES, strict=True):
+        kind, _, content = image["src"].partition(";base64,")
+        assert kind == "data:image/svg+xml"
+        assert f"<!-- {name} -->" in base64.b64decode(content).decode()
+        assert image["alt"].startswith(FIGURES[name].title)
+
+
+def test_captions_are_set_as_html(page):
+    assert "<p>Intrinsic dimension at a few layers over training steps" in page
+
+
+def test_table_headings_say_what_they_head(page):
+    headings = Page(page).headings
+    assert headings
+    assert {heading.get("scope") for heading in headings} == {"col", "row"}
+
+
+def test_it_says_what_was_run(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    for words in (
+        "The shape of learning: synthetic",
+        "2 models",
+        "2 datasets (wiki, wiki-random)",
+        "1,234,567",
+        "0 to 64",
+        "4.4 [3.96, 4.84]",
+        "6.51",
+        "tokens drawn at random",
+        "config/config.yaml, config/&lt;local&gt;.yaml",
+        "torch",
+    ):
+        assert words in text, words
+
+
+def test_it_is_small_and_written_whole(study, page):
+    assert len(page) < 500_000
+    assert sorted(path.name for path in study.iterdir()) == ["figures", "report.html", "tables"]
+
+
+def test_the_same_study_gives_the_same_page(study, page):
+    build(study, PROVENANCE)
+    assert (study / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_names_from_the_study_are_text_not_markup(tmp_path):
+    metrics = metrics_table().replace({"model": {"wiki-decoder": "<script>alert(1)</script>"}})
+    write_tables(tmp_path / "tables", metrics)
+    build(tmp_path, {"note": "<b>"})
+    page = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in page and "<b>" not in page
+
+
+def test_a_study_without_figures_and_numbers_has_a_report(tmp_path):
+    write_tables(tmp_path / "tables", metrics_table())
+    for name in ("metrics", "checkpoints", "profiles"):
+        table = pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
+        table.iloc[:0].to_parquet(tmp_path / "tables" / f"{name}.parquet")
+    build(tmp_path, {})
+    page = (tmp_path / "report.html").read_text()
+    assert "No figure was drawn." in page and "Checkpoints and their loss: none." in page
+    assert Page(page).open == []
+
+
+def test_a_picture_of_many_paths_is_taken_as_pixels(tmp_path):
+    write_tables(tmp_path / "tables", metrics_table())
+    write_figures(tmp_path / "figures")
+    (tmp_path / "figures" / "controls.svg").write_text(" " * (LARGEST_VECTOR + 1))
+    build(tmp_path, {})
+    kinds = [image["src"][:15] for image in Page((tmp_path / "report.html").read_text()).images]
+    assert kinds.count("data:image/png;") == 1
+
+
+def test_missing_tables_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"metrics.parquet` does not exist; figures and report need it"):
+        build(tmp_path, {})
+
+
+def test_a_figure_without_caption_is_refused_by_name(study, tmp_path):
+    (tmp_path / "report.html.j2").write_text((CAPTIONS / "report.html.j2").read_text())
+    with pytest.raises(
+        InputError, match=r"anisotropy_by_layer.rst` does not exist; every figure .* has a caption"
+    ):
+        build(study, {}, captions=tmp_path)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_a_caption_of_plain_paragraphs(name):
+    caption = (CAPTIONS / f"{name}.rst").read_text()
+    assert len(caption.split("\n\n")) >= 2
+    assert "{" not in caption  # Snakemake's report reads captions as templates
+
+
+# Its tables
+
+
+def test_the_dome_is_found_where_it_is():
+    metrics = metrics_table()
+    found = overview.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
+    decoder, encoder = found.loc[("wiki-decoder", "all")], found.loc[("wiki-encoder", "no_sink")]
+    assert decoder["at layer"] == Cell("2", 2.0)
+    assert decoder["peak of anisotropy"].text == "0.9 [0.81, 0.99]"
+    assert decoder["middle layer's dimension, first"].text == "12 [10.8, 13.2]"
+    assert encoder["dome index"].key == 0
+
+
+def test_layers_of_the_last_checkpoint_have_a_row_each():
+    layers = overview.last_layers(metrics_table())
+    assert len(layers) == 2 * 2 * 2 * len(SITES)
+    first = layers.iloc[0]
+    assert first["anisotropy"] == Cell("0.1 [0.09, 0.11]", 0.1)
+    assert first["id_twonn"].flag.startswith("fewer unique rows")
+
+
+def test_flags_are_counted_by_reason():
+    metrics = metrics_table()
+    lost = (
+        (metrics["model"] == "wiki-decoder") & (metrics["step"] == 64) & (metrics["metric"] == "anisotropy")
+    )
+    metrics.loc[lost, ["value", "flag"]] = [np.nan, "not finite: 3 of 640 rows"]
+    counts = overview.flags(metrics).set_index(["model", "dataset", "reason"])
+    few = counts.loc[("wiki-encoder", "wiki", "fewer unique rows")]
+    assert (few["numbers"], few["without_value"], few["checkpoints"], few["layers"]) == (6, 0, 3, "0")
+    none = counts.loc[("wiki-decoder", "wiki", "not finite")]
+    assert (none["numbers"], none["without_value"], none["layers"]) == (12, 12, "0, 1, 2, 3, 4")
+
+
+def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
+    row = overview.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
+    assert row.columns == ["a b", "c", "d", "e"]
+    assert [cell.text for cell in row.rows[0]] == ["1,234,567", "0.123", "–", "x"]
+
+
+def test_long_tables_are_cut_and_counted():
+    cut = overview.table(pd.DataFrame({"a": range(overview.MOST_ROWS + 5)}))
+    assert (len(cut.rows), cut.total) == (overview.MOST_ROWS, overview.MOST_ROWS + 5)

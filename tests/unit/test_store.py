@@ -1,0 +1,347 @@
+"""Round trips, the layout as bytes on disk, and files that are not what they seem."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lmshape.errors import InputError
+from lmshape.store import (
+    Activations,
+    ActivationWriter,
+    DrawLoss,
+    LayerStatistics,
+    Site,
+    read_statistics,
+    read_tokens,
+    replaced_when_whole,
+    write_loss_card,
+    write_statistics,
+    write_tokens,
+)
+from lmshape.tokens import Tokens
+
+EMBEDDING, FIRST, SECOND, FINAL = (
+    Site("embedding", 0),
+    Site("block", 1),
+    Site("block", 2),
+    Site("final_norm", 2),
+)
+SITES = [EMBEDDING, FIRST, SECOND, FINAL]
+ATTRIBUTES = {"model": "tiny", "step": 8, "tokens_seen": math.inf, "sampling": '{"window": 4}'}
+WIDTH = 3
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    return Tokens(
+        ids=np.array([5, 6, 7, 8, 9], dtype=np.int32),
+        sequence=np.array([0, 0, 0, 1, 1], dtype=np.int32),
+        position=np.array([0, 1, 2, 0, 1], dtype=np.int32),
+        draw=np.array([0, 0, 0, 1, 1], dtype=np.int32),
+        special=np.array([True, False, False, True, False]),
+        sequence_bytes=np.array([7, 3], dtype=np.int32),
+        attributes={"tokenizer_sha256": "abc", "seed": 0},
+    )
+
+
+@pytest.fixture
+def clouds() -> dict[Site, np.ndarray]:
+    """One cloud a site, with the values that a diverged or an outlying network gives."""
+    rng = np.random.default_rng(0)
+    clouds = {site: rng.standard_normal((5, WIDTH)).astype(np.float32) for site in SITES}
+    clouds[FIRST][0] = [np.nan, np.inf, -np.inf]
+    clouds[SECOND][0] = [3e38, 1e-45, -0.0]
+    return clouds
+
+
+@pytest.fixture
+def store(tmp_path: Path, tokens: Tokens, clouds: dict[Site, np.ndarray]) -> Path:
+    path = tmp_path / "cell" / "wiki.h5"
+    with ActivationWriter(path, sites=SITES, width=WIDTH, tokens=tokens, attributes=ATTRIBUTES) as writer:
+        for site, cloud in clouds.items():
+            writer.write(site, 3, cloud[3:])
+            writer.write(site, 0, cloud[:3])
+        writer.write_nll(1, np.array([0.5, 1.5], dtype=np.float32))
+    return path
+
+
+def assert_same_tokens(found: Tokens, expected: Tokens) -> None:
+    for field in ("ids", "sequence", "position", "draw", "special", "sequence_bytes"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
+        assert getattr(found, field).dtype == getattr(expected, field).dtype
+    assert found.attributes == expected.attributes
+
+
+def test_tokens_round_trip(tmp_path: Path, tokens: Tokens) -> None:
+    write_tokens(tmp_path / "wiki.h5", tokens)
+    assert_same_tokens(read_tokens(tmp_path / "wiki.h5"), tokens)
+
+
+def test_activations_round_trip(store: Path, tokens: Tokens, clouds: dict[Site, np.ndarray]) -> None:
+    with Activations(store) as activations:
+        assert activations.sites == SITES
+        assert activations.width == WIDTH
+        assert activations.attributes == ATTRIBUTES
+        assert_same_tokens(activations.tokens, tokens)
+        np.testing.assert_array_equal(activations.nll, np.array([np.nan, 0.5, 1.5, np.nan, np.nan], "f4"))
+        for site, cloud in clouds.items():
+            assert activations.read(site).tobytes() == cloud.tobytes()
+
+
+def test_chunks_are_the_rows_in_order(store: Path, clouds: dict[Site, np.ndarray]) -> None:
+    with Activations(store) as activations:
+        pieces = list(activations.chunks(SECOND, rows=2))
+    assert [len(piece) for piece in pieces] == [2, 2, 1]
+    assert np.concatenate(pieces).tobytes() == clouds[SECOND].tobytes()
+
+
+def test_layout_of_activations(store: Path) -> None:
+    """The names, types and shapes that other programs rely on."""
+    with h5py.File(store, "r") as file:
+        assert dict(file.attrs) == {"format": "lmshape-activations", "format_version": 1, **ATTRIBUTES}
+        found = {}
+        file.visititems(lambda name, item: found.update({name: item}))
+        layout = {
+            name: (str(item.dtype), item.shape) for name, item in found.items() if hasattr(item, "shape")
+        }
+        assert layout == {
+            "tokens/id": ("int32", (5,)),
+            "tokens/sequence": ("int32", (5,)),
+            "tokens/position": ("int32", (5,)),
+            "tokens/draw": ("int32", (5,)),
+            "tokens/special": ("bool", (5,)),
+            "tokens/nll": ("float32", (5,)),
+            "tokens/sequence_bytes": ("int32", (2,)),
+            "layers/00": ("float32", (5, WIDTH)),
+            "layers/01": ("float32", (5, WIDTH)),
+            "layers/02": ("float32", (5, WIDTH)),
+            "final_norm": ("float32", (5, WIDTH)),
+        }
+        assert dict(file["final_norm"].attrs) == {"site": "final_norm", "layer": 2}
+        assert dict(file["layers/00"].attrs) == {"site": "embedding", "layer": 0}
+        assert dict(file["tokens"].attrs) == {"tokenizer_sha256": "abc", "seed": 0}
+        assert file["layers/01"].compression is None
+
+
+def test_chunks_on_disk_are_about_a_mebibyte(tmp_path: Path) -> None:
+    n, width = 5000, 256
+    zeros = np.zeros(n, dtype=np.int32)
+    tokens = Tokens(zeros, zeros, zeros, zeros, zeros > 0, zeros[:1], {})
+    with ActivationWriter(
+        tmp_path / "a.h5", sites=[EMBEDDING], width=width, tokens=tokens, attributes={}
+    ) as writer:
+        writer.write(EMBEDDING, 0, np.zeros((n, width), dtype=np.float32))
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        assert file["layers/00"].chunks == (1024, width)
+
+
+def test_same_content_is_the_same_file(tmp_path: Path, tokens: Tokens) -> None:
+    for name in ("a.h5", "b.h5"):
+        write_tokens(tmp_path / name, tokens)
+        time.sleep(0.01)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def layers() -> Iterator[LayerStatistics]:
+    fine = {"n_rows": 5, "n_unique": 4, "d": 3, "draws": 2, "flag": ""}
+    yield LayerStatistics(FINAL, "no_sink", {"eigenvalues": np.eye(2)}, fine)
+    for rows in ("no_sink", "all"):
+        arrays = {"eigenvalues": np.array([[np.nan, 1.0]]), "mean_cosine": np.arange(3.0)}
+        yield LayerStatistics(FIRST, rows, arrays, {**fine, "flag": "not finite: 1 of 5 rows"})
+
+
+def test_statistics_round_trip(tmp_path: Path) -> None:
+    write_statistics(tmp_path / "s.h5", attributes=ATTRIBUTES, layers=layers())
+    attributes, found = read_statistics(tmp_path / "s.h5")
+    assert attributes == ATTRIBUTES
+    assert [(entry.site, entry.rows) for entry in found] == [
+        (FIRST, "all"),
+        (FIRST, "no_sink"),
+        (FINAL, "no_sink"),
+    ]
+    expected = {(entry.site, entry.rows): entry for entry in layers()}
+    for entry in found:
+        given = expected[entry.site, entry.rows]
+        assert entry.attributes == given.attributes
+        assert entry.arrays.keys() == given.arrays.keys()
+        for name, array in entry.arrays.items():
+            np.testing.assert_array_equal(array, given.arrays[name])
+
+
+def test_layout_of_statistics(tmp_path: Path) -> None:
+    write_statistics(tmp_path / "s.h5", attributes={"family": "spectral"}, layers=layers())
+    with h5py.File(tmp_path / "s.h5", "r") as file:
+        assert dict(file.attrs) == {"format": "lmshape-statistics", "format_version": 1, "family": "spectral"}
+        assert file["layers/01/all/mean_cosine"].dtype == np.float64
+        assert file["final_norm/no_sink/eigenvalues"].shape == (2, 2)
+        assert file["layers/01/all"].attrs["flag"] == "not finite: 1 of 5 rows"
+
+
+def test_loss_card(tmp_path: Path) -> None:
+    draws = [DrawLoss(0, 10, 25.5, 40.0), DrawLoss(1, 10, math.nan, 41.0)]
+    write_loss_card(tmp_path / "wiki.json", attributes={**ATTRIBUTES, "seed": 1}, draws=draws)
+    card = json.loads((tmp_path / "wiki.json").read_text(), parse_constant=pytest.fail)
+    assert card["attributes"] == {**ATTRIBUTES, "tokens_seen": None, "seed": 1}
+    assert card["draws"] == [
+        {"draw": 0, "tokens": 10, "nats": 25.5, "bytes": 40.0},
+        {"draw": 1, "tokens": 10, "nats": None, "bytes": 41.0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "message"),
+    [
+        ("blokc", 1, "`name` is `blokc`; it must be"),
+        ("block", 0, "`layer` is 0 for `block`; only the embedding is layer 0"),
+        ("embedding", 1, "`layer` is 1 for `embedding`"),
+        ("block", -1, "`layer` is -1 for `block`"),
+    ],
+)
+def test_impossible_sites(name: str, layer: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Site(name, layer)
+
+
+def test_writer_refuses_what_does_not_fit(tmp_path: Path, tokens: Tokens) -> None:
+    path = tmp_path / "wiki.h5"
+    rows = np.zeros((2, WIDTH), dtype=np.float32)
+    wrong = [
+        ((FINAL, 0, rows), "`site` is .*final_norm.* announced with .*embedding"),
+        ((EMBEDDING, 0, rows.astype(np.float64)), "`rows` is float64"),
+        ((EMBEDDING, 0, rows[:, :2]), r"`rows` is float32 \(2, 2\)"),
+        ((EMBEDDING, 4, rows), "from row 4; it must be float32 .* within 5 rows"),
+        ((EMBEDDING, -1, rows), "from row -1"),
+    ]
+    for arguments, message in wrong:
+        with (
+            pytest.raises(ValueError, match=message),
+            ActivationWriter(path, sites=[EMBEDDING], width=WIDTH, tokens=tokens, attributes={}) as writer,
+        ):
+            writer.write(*arguments)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_attributes_are_text_or_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="attribute `commit` is None; it must be text, a number"):
+        write_statistics(tmp_path / "s.h5", attributes={"commit": None}, layers=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_incomplete_store_does_not_appear(tmp_path: Path, tokens: Tokens) -> None:
+    path = tmp_path / "wiki.h5"
+    with (
+        pytest.raises(ValueError, match="is not whole: 2 rows of layers/00, 5 rows of layers/01"),
+        ActivationWriter(path, sites=[EMBEDDING, FIRST], width=WIDTH, tokens=tokens, attributes={}) as writer,
+    ):
+        writer.write(EMBEDDING, 0, np.zeros((3, WIDTH), dtype=np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="disk"), replaced_when_whole(path) as partial:
+        partial.write_text("half of the new")
+        raise RuntimeError("disk")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unknown_site_of_a_store(store: Path) -> None:
+    with (
+        Activations(store) as activations,
+        pytest.raises(ValueError, match="`site` is .*layer=9.*has .*layer=0"),
+    ):
+        activations.read(Site("block", 9))
+
+
+@pytest.mark.parametrize("read", [Activations, read_statistics, read_tokens])
+def test_files_that_are_not_there_or_not_hdf5(tmp_path: Path, read: type) -> None:
+    with pytest.raises(InputError, match="none.h5` does not exist; run the job that makes it"):
+        read(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("not a file of ours")
+    with pytest.raises(
+        InputError, match="text.h5` cannot be read as HDF5 .*truncated or not HDF5. Delete it"
+    ):
+        read(tmp_path / "text.h5")
+
+
+def test_a_partial_file_is_not_taken_for_whole(store: Path) -> None:
+    whole = store.read_bytes()
+    for size in (0, 100, len(whole) // 2, len(whole) - 1):
+        store.write_bytes(whole[:size])
+        with pytest.raises(InputError, match="truncated"):
+            Activations(store)
+
+
+def test_other_formats_and_versions_are_refused_by_name(store: Path) -> None:
+    with pytest.raises(
+        InputError, match="has the format `lmshape-activations`; `lmshape-statistics` is needed"
+    ):
+        read_statistics(store)
+    with h5py.File(store, "r+") as file:
+        file.attrs["format_version"] = 7
+    with pytest.raises(InputError, match="`lmshape-activations` version 7; this lmshape reads version 1"):
+        Activations(store)
+    with h5py.File(store, "w"):
+        pass
+    with pytest.raises(InputError, match="has no format; `lmshape-tokens` is needed"):
+        read_tokens(store)
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from lmshape.store import ActivationWriter, Site, read_tokens
+site, tokens = Site("embedding", 0), read_tokens(sys.argv[1])
+with ActivationWriter(sys.argv[2], sites=[site], width=3, tokens=tokens, attributes={}) as writer:
+    writer.write(site, 0, np.zeros((5, 3), dtype=np.float32))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_writer_leaves_no_file_and_the_next_one_sweeps_up(tmp_path: Path, tokens: Tokens) -> None:
+    write_tokens(tmp_path / "tokens.h5", tokens)
+    path = tmp_path / "cell" / "wiki.h5"
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "tokens.h5", path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not path.exists()
+    (left,) = path.parent.iterdir()
+    assert left.name.startswith(".wiki.h5.partial-")
+    beside = path.parent / f".wiki.h5.partial-{os.getppid()}"
+    beside.write_text("of a process that is alive")
+    write_tokens(path, tokens)
+    assert set(path.parent.iterdir()) == {path, beside}
+
+
+HOLDING = """
+import sys, h5py
+with h5py.File(sys.argv[1], "r+", locking=True):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_file_that_another_process_holds_open_can_be_read(
+    store: Path, clouds: dict[Site, np.ndarray]
+) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "open\n"
+    with Activations(store) as activations:
+        assert activations.read(FINAL).tobytes() == clouds[FINAL].tobytes()
+    holder.communicate()
+    assert holder.returncode == 0

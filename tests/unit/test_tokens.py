@@ -1,0 +1,245 @@
+"""The tokens of a cell: shapes, draws that share nothing, and controls that change one thing only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from lmshape.encoding import TextTokenizer
+from lmshape.errors import InputError
+from lmshape.tokens import (
+    PAPER_CHARACTERS,
+    PAPER_CHUNKS,
+    PROTOCOLS,
+    Tokens,
+    encode,
+    sample_tokens,
+    tokenizer_sha256,
+)
+from scipy.stats import chisquare
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+# Every word once, so that an id tells its place in the text; 4 special ids come first.
+WORDS = 15_000
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+TEXT = " ".join(f"w{word:05}" for word in range(WORDS))
+SAMPLING = {"protocol": "windows", "order": "text", "window": 32, "draws": 3, "rows_per_draw": 200, "seed": 7}
+SEQUENCES = 3 * 8  # 3 draws of ceil(1.25 * 200 / 32)
+
+
+def words_tokenizer(template: str = "$A") -> PreTrainedTokenizerFast:
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *TEXT.split()])}
+    words = Tokenizer(models.WordLevel(vocabulary | {"a": WORDS + 4}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+TOKENIZERS = {
+    "none": words_tokenizer(),
+    "bos": words_tokenizer("[CLS] $A"),
+    "bert": words_tokenizer("[CLS] $A [SEP]"),
+}
+FRAMES = {"none": ([], []), "bos": ([2], []), "bert": ([2], [3])}
+
+
+def sample(template: str = "none", text: str = TEXT, **changes: object) -> Tokens:
+    return sample_tokens(TOKENIZERS[template], text, **{**SAMPLING, **changes})
+
+
+def contents(tokens: Tokens) -> list[np.ndarray]:
+    """Ids of each sequence, without the template's."""
+    inside = ~tokens.special
+    return [tokens.ids[inside & (tokens.sequence == s)] for s in range(tokens.sequence[-1] + 1)]
+
+
+@pytest.mark.parametrize("template", TOKENIZERS)
+@pytest.mark.parametrize("order", ["text", "shuffled", "random"])
+def test_windows_have_their_exact_shape(template: str, order: str) -> None:
+    tokens = sample(template, order=order)
+    prefix, suffix = FRAMES[template]
+    for column in (tokens.ids, tokens.sequence, tokens.position, tokens.draw, tokens.sequence_bytes):
+        assert column.dtype == np.int32
+    np.testing.assert_array_equal(tokens.sequence, np.repeat(np.arange(SEQUENCES), 32))
+    np.testing.assert_array_equal(tokens.position, np.tile(np.arange(32), SEQUENCES))
+    np.testing.assert_array_equal(tokens.draw, np.repeat([0, 1, 2], 8 * 32))
+    rows = tokens.ids.reshape(SEQUENCES, 32)
+    np.testing.assert_array_equal(rows[:, : len(prefix)], np.tile(prefix, (SEQUENCES, 1)))
+    np.testing.assert_array_equal(rows[:, 32 - len(suffix) :], np.tile(suffix, (SEQUENCES, 1)))
+    special = tokens.special.reshape(SEQUENCES, 32)
+    assert special.sum() == SEQUENCES * (len(prefix) + len(suffix)) == np.isin(tokens.ids, [2, 3]).sum()
+
+
+@pytest.mark.parametrize("template", TOKENIZERS)
+def test_windows_are_stretches_of_the_text_that_share_nothing(template: str) -> None:
+    windows = contents(sample(template))
+    for window in windows:
+        np.testing.assert_array_equal(np.diff(window), 1)
+    ids = np.concatenate(windows)
+    assert len(np.unique(ids)) == len(ids)
+    starts = np.array([window[0] for window in windows])
+    assert np.ptp(starts) > WORDS / 2, "windows come from all over the text"
+    assert (np.diff(starts) < 0).any(), "and in no order, so that leaving out the last ones is fair"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_shuffling_permutes_within_each_sequence(protocol: str) -> None:
+    text, shuffled = (sample("bert", protocol=protocol, order=order) for order in ("text", "shuffled"))
+    for before, after in zip(contents(text), contents(shuffled), strict=True):
+        assert (before != after).any()
+        np.testing.assert_array_equal(np.sort(before), np.sort(after))
+    for name in ("sequence", "position", "draw", "special"):
+        np.testing.assert_array_equal(getattr(text, name), getattr(shuffled, name))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_random_tokens_keep_the_shape_and_no_special_id(protocol: str) -> None:
+    text, random = (sample("bert", protocol=protocol, order=order) for order in ("text", "random"))
+    for name in ("sequence", "position", "draw", "special"):
+        np.testing.assert_array_equal(getattr(text, name), getattr(random, name))
+    assert np.isin(random.ids[~random.special], TextTokenizer.of(TOKENIZERS["bert"]).ordinary).all()
+
+
+def test_random_tokens_are_uniform_over_the_ordinary_ids() -> None:
+    tokens = sample("bert", order="random", rows_per_draw=100_000)
+    counts = np.bincount(tokens.ids[~tokens.special], minlength=WORDS + 5)
+    assert counts[: len(SPECIAL)].sum() == 0
+    assert chisquare(counts[len(SPECIAL) :]).pvalue > 0.001
+
+
+def test_random_windows_need_no_text() -> None:
+    np.testing.assert_array_equal(sample(text="", order="random").ids, sample(order="random").ids)
+
+
+def test_the_paper_takes_chunks_of_characters() -> None:
+    tokens = sample("bert", protocol="paper")
+    per_draw = [len(range(draw, PAPER_CHUNKS, 3)) for draw in range(3)]
+    starts = np.flatnonzero(tokens.position == 0)
+    assert len(starts) == PAPER_CHUNKS == len(tokens.sequence_bytes)
+    np.testing.assert_array_equal(tokens.draw[starts], np.repeat([0, 1, 2], per_draw))
+    assert (np.diff(tokens.sequence) >= 0).all()
+    assert (tokens.ids[starts] == 2).all() and (
+        tokens.ids[np.append(starts[1:], len(tokens.ids)) - 1] == 3
+    ).all()
+    words = [content[content != 1] for content in contents(tokens)]  # [UNK]: words that a chunk cuts
+    for chunk in words:
+        np.testing.assert_array_equal(np.diff(chunk), 1)
+        assert abs(len(chunk) - PAPER_CHARACTERS / 7) <= 2
+    assert len(np.unique(np.concatenate(words))) == sum(map(len, words)), "no two chunks overlap"
+    assert len({len(chunk) for chunk in contents(tokens)}) > 1, "their lengths differ"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("order", ["text", "shuffled", "random"])
+def test_the_same_seed_gives_the_same_tokens(protocol: str, order: str) -> None:
+    first, again, other = (sample(protocol=protocol, order=order, seed=seed) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first.ids, again.ids)
+    np.testing.assert_array_equal(first.sequence_bytes, again.sequence_bytes)
+    assert first.attributes == again.attributes
+    assert first.ids.shape != other.ids.shape or (first.ids != other.ids).any()
+
+
+def test_a_seed_means_the_same_on_every_machine() -> None:
+    # NumPy may change a stream of random numbers between versions; results would then not be comparable.
+    assert [window[0] - 4 for window in contents(sample())[:4]] == [6880, 8672, 6208, 7136]
+    assert (sample(order="random").ids[:4] - 4).tolist() == [7193, 14735, 4864, 914]
+
+
+@pytest.mark.parametrize(("template", "covered"), [("none", 31), ("bos", 31), ("bert", 30)])
+def test_bytes_cover_what_a_next_token_loss_covers(template: str, covered: int) -> None:
+    tokens = sample(template)
+    # Words of 6 bytes, a space between two; the first token is BOS, [CLS] or, without a template, a word.
+    np.testing.assert_array_equal(tokens.sequence_bytes, np.full(SEQUENCES, 7 * covered - 1))
+
+
+def test_attributes_say_where_the_tokens_come_from() -> None:
+    attributes = sample("bert").attributes
+    assert (
+        attributes["tokenizer_sha256"]
+        == tokenizer_sha256(TOKENIZERS["bert"])
+        != tokenizer_sha256(TOKENIZERS["bos"])
+    )
+    assert attributes["seed"] == 7
+    assert json.loads(attributes["sampling"]) == {
+        key: value for key, value in SAMPLING.items() if key != "seed"
+    }
+    assert attributes["text_sha256"] != sample(text=TEXT + " a").attributes["text_sha256"]
+    paper = json.loads(sample(protocol="paper").attributes["sampling"])
+    assert paper == {"protocol": "paper", "order": "text", "draws": 3}
+
+
+def test_the_mask_token_is_kept_for_encoders() -> None:
+    assert sample("bert").attributes["mask_token_id"] == -1
+    masked = words_tokenizer("[CLS] $A [SEP]")
+    masked.mask_token = "[PAD]"
+    assert sample_tokens(masked, TEXT, **SAMPLING).attributes["mask_token_id"] == 0
+
+
+def test_a_whole_text_is_encoded_without_special_tokens() -> None:
+    np.testing.assert_array_equal(encode(TOKENIZERS["bert"], TEXT), np.arange(WORDS) + 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "window"}, "unknown protocol `window`.*Nearest: windows"),
+        ({"order": "shufled"}, "unknown order `shufled`.*Nearest: shuffled"),
+        ({"window": 0}, "`window` is 0; it must be at least 1"),
+        ({"draws": -1}, "`draws` is -1; it must be at least 1"),
+        ({"rows_per_draw": -5}, "`rows_per_draw` is -5; it must be at least 1"),
+        ({"seed": -1}, "`seed` is -1; it must be at least 0"),
+        ({"window": 3}, "`window` is 3, of which special tokens take 2; raise it to 4 or more"),
+        (
+            {"window": 64, "context": 48},
+            "`window` is 64, more than the model's context of 48; lower `window`",
+        ),
+        ({"text": " \n"}, "the text is empty; name another text, or another span of it"),
+        ({"text": "", "protocol": "paper"}, "the text is empty"),
+        (
+            {"text": "w00001 w00002 w00003"},
+            "has 3 tokens, and 720 are needed: 3 draws of 8 windows of 30. Lower `draws`, `rows_per_draw` or "
+            "`window`, or take a larger text",
+        ),
+        (
+            {"text": TEXT[:60_000], "protocol": "paper"},
+            "has 60000 characters, and the protocol `paper` needs 65536; take a larger text or the protocol "
+            "`windows`",
+        ),
+        (
+            {"protocol": "paper", "draws": 129},
+            "`draws` is 129; the protocol `paper` has 128 chunks. Lower `draws`",
+        ),
+        (
+            {"protocol": "paper", "context": 60},
+            "a chunk of 512 characters has 7. tokens, more than the model's context of 60; take the protocol",
+        ),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(changes: Mapping[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sample("bert", **changes)
+
+
+def test_a_text_that_just_suffices() -> None:
+    needed = SEQUENCES * 30
+    tokens = sample("bert", text=" ".join(TEXT.split()[:needed]), context=32)
+    assert len(np.unique(tokens.ids[~tokens.special])) == needed
+    with pytest.raises(InputError, match=f"has {needed - 1} tokens, and {needed} are needed"):
+        sample("bert", text=" ".join(TEXT.split()[: needed - 1]))
+
+
+def test_importing_texts_and_tokens_stays_light() -> None:
+    code = "import sys, lmshape.corpus, lmshape.tokens; "
+    code += (
+        "print([name for name in ('torch', 'transformers', 'tokenizers', 'pandas') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"

@@ -1,0 +1,78 @@
+"""Wrong input ends before the first job, and the message says what to change; a diverged checkpoint is flagged."""
+
+from __future__ import annotations
+
+import shutil
+
+import pandas as pd
+import pytest
+from conftest import CONFIG, DATASETS, MODELS, StudyFolder
+from safetensors.torch import load_file, save_file
+
+
+def refused(study: StudyFolder, *fragments: str) -> None:
+    run = study.snakemake("--cores", "1")
+    assert run.returncode != 0
+    for fragment in fragments:
+        assert fragment in run.stdout, run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (study.path / "results").exists(), "a job ran before the error"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        ({"models": ["small-decodr"]}, ["small-decodr", "small-decoder"]),
+        ({"datasets": ["wikki"]}, ["wikki", "wiki"]),
+        ({"metrics": ["anisotrpy"]}, ["anisotrpy", "anisotropy"]),
+        ({"sampeling": {"window": 32}}, ["sampeling", "sampling"]),
+        ({"checkpoints": [0, 5]}, ["5", "checkpoint-4"]),
+        ({"sampling": {**CONFIG["sampling"], "draws": -3}}, ["sampling.draws", "-3"]),
+        ({"sampling": {**CONFIG["sampling"], "window": 64}}, ["sampling.window", "64", "32"]),
+        ({"sampling": {**CONFIG["sampling"], "rows_per_draw": 10**6}}, ["wikipedia", "bytes"]),
+    ],
+)
+def test_a_wrong_configuration_is_refused(
+    changes: dict[str, object], fragments: list[str], new_study: StudyFolder
+) -> None:
+    new_study.configure(**changes)
+    refused(new_study, *fragments)
+
+
+def test_an_empty_text_is_refused(new_study: StudyFolder) -> None:
+    (new_study.path / "wikipedia.txt").write_text("")
+    refused(new_study, "wikipedia.txt is empty")
+
+
+def test_a_missing_text_is_refused(new_study: StudyFolder) -> None:
+    new_study.write("datasets.yaml", {**DATASETS, "texts": {"wikipedia": {"path": "wikipedai.txt"}}})
+    refused(new_study, "wikipedai.txt", "no such file")
+
+
+def test_a_folder_without_checkpoints_is_refused(new_study: StudyFolder) -> None:
+    (new_study.path / "my-run/notes").mkdir(parents=True)
+    new_study.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
+    new_study.configure(models=["mine"])
+    refused(new_study, "my-run", "checkpoint-", "notes")
+
+
+def test_a_diverged_checkpoint_becomes_flagged_rows(study_copy: StudyFolder) -> None:
+    run = study_copy.path / "my-run"
+    for step in (4, 16):
+        shutil.copytree(
+            study_copy.path / f"results/pretrained/small-decoder/checkpoint-{step}", run / f"checkpoint-{step}"
+        )
+    weights = load_file(run / "checkpoint-16/model.safetensors")
+    weights["gpt_neox.layers.1.mlp.dense_4h_to_h.weight"][:] = float("nan")
+    save_file(weights, run / "checkpoint-16/model.safetensors", metadata={"format": "pt"})
+    study_copy.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
+    study_copy.configure(models=["mine"], datasets=["wiki"], checkpoints="all")
+    finished = study_copy.snakemake("--cores", "2")
+    assert finished.returncode == 0, finished.stdout
+    metrics = pd.read_parquet(study_copy.path / "results/tables/metrics.parquet")
+    diverged = metrics[(metrics["step"] == 16) & (metrics["layer"] == 2)]
+    assert len(diverged) > 0
+    assert diverged["value"].isna().all()
+    assert diverged["flag"].str.startswith("not finite").all()
+    assert metrics[metrics["step"] == 4]["value"].notna().all()
+    assert metrics[(metrics["step"] == 16) & (metrics["layer"] < 2)]["value"].notna().all()
