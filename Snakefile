@@ -10,6 +10,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/options.smk"
 include: "workflow/rules/texts.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/tokenise.smk"

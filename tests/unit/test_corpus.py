@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lmshape.corpus import clean_file, fetch, read_text, span, written
 from lmshape.errors import InputError
 from lmshape.wikitext import clean

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lmshape import download as module
 from lmshape.corpus import fetch
 from lmshape.errors import InputError

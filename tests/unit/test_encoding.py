@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lmshape.encoding import SLICE_CHARACTERS, TextTokenizer
-from lmshape.errors import InputError
-from lmshape.wikitext import clean
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -23,6 +20,10 @@ from tokenizers import (
     trainers,
 )
 from transformers import PreTrainedTokenizerFast
+
+from lmshape.encoding import SLICE_CHARACTERS, TextTokenizer
+from lmshape.errors import InputError
+from lmshape.wikitext import clean
 
 EXCERPT = Path(__file__).parents[2] / "data" / "enwik8-excerpt.xz"
 

@@ -12,15 +12,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, render, selection
 from lmshape.figures.files import read_tables, save
 from lmshape.figures.loss_spike import spikes, with_spikes
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import looks, looks_by_kind
-from matplotlib.figure import Figure
-from matplotlib.image import imread
-from matplotlib.text import Text
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 200, 300, 400, 500, 600, 700)
 DATASETS = ("wiki", "wiki-shuffled", "wiki-random")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+
 from lmshape.errors import InputError
 from lmshape.gather import CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, gather
 from lmshape.measure import measure

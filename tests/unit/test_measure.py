@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
+
 from lmshape.errors import InputError
 from lmshape.measure import families, family_module, measure
 from lmshape.store import Activations, ActivationWriter, LayerStatistics, Site, read_statistics
 from lmshape.tokens import Tokens
-from scipy.spatial.distance import cdist
 
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
 DRAWS, SEQUENCES, WINDOW, WIDTH = 3, 5, 16, 24

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from lmshape import pretrain as stage
+from lmshape.bpe import train_tokenizer, write_tokenizer
 from lmshape.errors import InputError
 from lmshape.pretrain import TrainingRun, batch_of, masked_batch, pretrain, unigram_entropy
 from lmshape.recipe import Recipe
-from lmshape.bpe import train_tokenizer, write_tokenizer
 
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
 
@@ -81,7 +81,10 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
     pretrain(TEXT, tokenizer_folder, tmp_path / "whole", recipe=recipe())
     partial = tmp_path / "again.partial"
     run = TrainingRun(
-        recipe(), stage.windows_of(TEXT, tokenizer_folder, recipe()), stage.load_tokenizer(tokenizer_folder), folder=partial
+        recipe(),
+        stage.windows_of(TEXT, tokenizer_folder, recipe()),
+        stage.load_tokenizer(tokenizer_folder),
+        folder=partial,
     )
     run.resume()
     run.save_if_due()
@@ -118,8 +121,12 @@ def test_every_model_sees_the_same_windows_once_an_epoch() -> None:
     windows = np.arange(44).reshape(22, 2)
     epoch = np.concatenate([batch_of(windows, step, sequences=4, seed=3) for step in range(5)])
     assert len(np.unique(epoch[:, 0])) == 20
-    assert np.array_equal(batch_of(windows, 2, sequences=4, seed=3), batch_of(windows, 2, sequences=4, seed=3))
-    assert not np.array_equal(batch_of(windows, 0, sequences=4, seed=3), batch_of(windows, 5, sequences=4, seed=3))
+    assert np.array_equal(
+        batch_of(windows, 2, sequences=4, seed=3), batch_of(windows, 2, sequences=4, seed=3)
+    )
+    assert not np.array_equal(
+        batch_of(windows, 0, sequences=4, seed=3), batch_of(windows, 5, sequences=4, seed=3)
+    )
 
 
 def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path) -> None:
@@ -171,7 +178,9 @@ def test_a_tokenizer_spells_every_text() -> None:
     assert len(tokenizer) == 300
 
 
-@pytest.mark.parametrize(("text", "size", "message"), [(TEXT, 200, "needs at least 259"), (" ", 300, "is empty")])
+@pytest.mark.parametrize(
+    ("text", "size", "message"), [(TEXT, 200, "needs at least 259"), (" ", 300, "is empty")]
+)
 def test_a_tokenizer_that_cannot_be_is_refused(text: str, size: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         train_tokenizer(text, size)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from lmshape import overview
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES

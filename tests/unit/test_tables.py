@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from lmshape.errors import InputError
 from lmshape.gather import CHECKPOINTS_KEY, COLUMNS
 from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS, combine, profiles

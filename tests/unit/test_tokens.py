@@ -9,6 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
 from lmshape.encoding import TextTokenizer
 from lmshape.errors import InputError
 from lmshape.tokens import (
@@ -20,9 +24,6 @@ from lmshape.tokens import (
     sample_tokens,
     tokenizer_sha256,
 )
-from scipy.stats import chisquare
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 # Every word once, so that an id tells its place in the text; 4 special ids come first.
 WORDS = 15_000

@@ -60,7 +60,8 @@ def test_a_diverged_checkpoint_becomes_flagged_rows(study_copy: StudyFolder) -> 
     run = study_copy.path / "my-run"
     for step in (4, 16):
         shutil.copytree(
-            study_copy.path / f"results/pretrained/small-decoder/checkpoint-{step}", run / f"checkpoint-{step}"
+            study_copy.path / f"results/pretrained/small-decoder/checkpoint-{step}",
+            run / f"checkpoint-{step}",
         )
     weights = load_file(run / "checkpoint-16/model.safetensors")
     weights["gpt_neox.layers.1.mlp.dense_4h_to_h.weight"][:] = float("nan")

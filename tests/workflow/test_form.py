@@ -32,7 +32,11 @@ def test_there_are_rules() -> None:
 
 def test_lint_is_clean() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--lint"], cwd=REPOSITORY, text=True, capture_output=True, check=False
+        [sys.executable, "-m", "snakemake", "--lint"],
+        cwd=REPOSITORY,
+        text=True,
+        capture_output=True,
+        check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
 

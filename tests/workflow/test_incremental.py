@@ -66,7 +66,9 @@ def clone_of_repository(folder: Path) -> Path:
     for name in ("Snakefile", "workflow", "config", "profiles", "envs", "data"):
         source = REPOSITORY / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, copy_function=shutil.copy, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source, folder / name, copy_function=shutil.copy, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy(source, folder / name)
     return folder
@@ -112,7 +114,9 @@ def test_temporary_activations_are_gone_and_not_missed(new_study: StudyFolder) -
     assert new_study.planned() == {}
 
 
-@pytest.mark.parametrize("moment", ["results/pretrained/small-decoder.partial/checkpoint-4", "results/activations"])
+@pytest.mark.parametrize(
+    "moment", ["results/pretrained/small-decoder.partial/checkpoint-4", "results/activations"]
+)
 def test_a_killed_study_ends_in_the_same_numbers(
     moment: str, new_study: StudyFolder, finished_study: StudyFolder
 ) -> None:
@@ -120,7 +124,11 @@ def test_a_killed_study_ends_in_the_same_numbers(
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
     command += ["--configfile", "config.yaml", "--cores", "2"]
     process = subprocess.Popen(
-        command, cwd=new_study.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=new_study.path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not (new_study.path / moment).exists() and process.poll() is None and time.monotonic() < deadline:
@@ -132,6 +140,7 @@ def test_a_killed_study_ends_in_the_same_numbers(
     rerun = new_study.snakemake("--cores", "2")
     assert rerun.returncode == 0, rerun.stdout
     tables = [
-        pd.read_parquet(study.path / "results/tables/metrics.parquet") for study in (new_study, finished_study)
+        pd.read_parquet(study.path / "results/tables/metrics.parquet")
+        for study in (new_study, finished_study)
     ]
     pd.testing.assert_frame_equal(*tables, rtol=1e-9)

@@ -107,7 +107,9 @@ def test_the_dimension_is_that_of_direct_distances(
 
 
 def test_the_decoder_learns(finished_study: StudyFolder, metrics: pd.DataFrame) -> None:
-    loss = metrics.query("model == 'small-decoder' and dataset == 'wiki' and metric == 'loss'").set_index("step")
+    loss = metrics.query("model == 'small-decoder' and dataset == 'wiki' and metric == 'loss'").set_index(
+        "step"
+    )
     assert loss.loc[16, "ci_high"] < loss.loc[0, "ci_low"]
     assert loss.loc[0, "value"] == pytest.approx(np.log(400), abs=0.1)  # uniform over the vocabulary
     with (finished_study.path / "results/pretrained/small-decoder/loss.csv").open() as file:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +52,13 @@ def train_tokenizer(text: str, vocabulary: int) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(_lines(text), trainer)
+    bpe.train_from_iterator(text.splitlines(keepends=True), trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=END_OF_TEXT, mask_token=MASK, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=bpe,
+        eos_token=END_OF_TEXT,
+        mask_token=MASK,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -66,8 +69,3 @@ def write_tokenizer(text: str, output: Path, *, vocabulary: int) -> None:
     tokenizer.save_pretrained(partial)
     shutil.rmtree(output, ignore_errors=True)  # Snakemake makes the folder of an output beforehand
     os.replace(partial, output)
-
-
-def _lines(text: str) -> Iterator[str]:
-    for line in text.splitlines(keepends=True):
-        yield line

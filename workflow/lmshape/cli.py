@@ -17,7 +17,9 @@ from lmshape.errors import InputError
 
 CAPTIONS = Path(__file__).parents[1] / "report"
 
-commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+commands = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 
 Output = Annotated[Path, typer.Option(help="what to write; it appears when it is whole")]
 Span = Annotated[tuple[float, float], typer.Option(help="part of the text, as shares of its length")]
@@ -75,7 +77,9 @@ def fetch(
     from lmshape.registry import find_file
 
     local = "://" not in source
-    corpus.fetch(find_file(source, root=Path.cwd()) if local else source, output, md5=md5, sha256=sha256, size=size)
+    corpus.fetch(
+        find_file(source, root=Path.cwd()) if local else source, output, md5=md5, sha256=sha256, size=size
+    )
 
 
 @commands.command()

@@ -6,10 +6,10 @@ leaves the tree as it is: comments, docstrings, formatting, dates of files.
 
 What is followed: `import` and `from … import` anywhere in a module, functions included, within the package;
 not what stands under `if TYPE_CHECKING`, not `errors` and `progress`, whose words are in no result, not names
-given to importlib as text (pass these modules too), not other packages. What a package re-exports is followed name by name: `from lmshape.geometry import anisotropy`
-leads to the module that defines `anisotropy`, not to all that `lmshape.geometry` lists. The `__init__` of a
-package on the way counts, with its imports, only if it holds code beyond imports, docstrings and names like
-`__version__`.
+given to importlib as text (pass these modules too), not other packages. What a package re-exports is followed
+name by name: `from lmshape.geometry import anisotropy` leads to the module that defines `anisotropy`, not to
+all that `lmshape.geometry` lists. The `__init__` of a package on the way counts, with its imports, only if it
+holds code beyond imports, docstrings and names like `__version__`.
 """
 
 from __future__ import annotations

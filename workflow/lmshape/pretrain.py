@@ -15,8 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, GPTNeoXConfig, GPTNeoXForCausalLM
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lmshape.encoding import TextTokenizer
 from lmshape.errors import InputError
@@ -24,14 +31,12 @@ from lmshape.progress import progress
 from lmshape.recipe import Recipe
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
-# Twice BERT's share: a short run learns faster from more questions (Wettig et al. 2023, arXiv 2202.08005). Of the tokens
-# asked for, 80 % become the mask token, 10 % a random one, 10 % stay (Devlin et al. 2019).
+# Twice BERT's share: a short run learns faster from more questions (Wettig et al. 2023, arXiv 2202.08005). Of
+# these tokens 80 % become the mask token, 10 % a random one, 10 % stay (Devlin et al. 2019).
 MASKED_SHARE = 0.3
 
 
-def pretrain(
-    text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe, threads: int = 1
-) -> None:
+def pretrain(text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe, threads: int = 1) -> None:
     """Train a model on a text and leave a folder of `checkpoint-*` directories and `loss.csv`.
 
     Parameters
@@ -105,7 +110,9 @@ class TrainingRun:
         self.losses.append((step, tokens, loss.item(), recipe.learning_rate_at(step), norm.item()))
 
     def _batch(self, step: int) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(batch_of(self.windows, step, sequences=self.recipe.sequences, seed=self.recipe.seed))
+        ids = torch.from_numpy(
+            batch_of(self.windows, step, sequences=self.recipe.sequences, seed=self.recipe.seed)
+        )
         if self.recipe.architecture == "bert":
             return masked_batch(ids, self.tokenizer, seed=(self.recipe.seed, step))
         return {"input_ids": ids, "labels": ids}
@@ -133,7 +140,9 @@ class TrainingRun:
             return
         self.step, self.losses = state["step"], state["losses"]
         for checkpoint in self.folder.glob("checkpoint-*"):
-            if int(checkpoint.name.rpartition("-")[2]) > self.step:  # weights saved, state not: killed in between
+            if (
+                int(checkpoint.name.rpartition("-")[2]) > self.step
+            ):  # weights saved, state not: killed in between
                 shutil.rmtree(checkpoint)
         self.model = type(self.model).from_pretrained(self._checkpoint(self.step)).train()
         self.optimizer.param_groups[0]["params"] = list(self.model.parameters())
@@ -183,9 +192,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
         "pad_token_id": tokenizer.pad_token_id,
     }
     if recipe.architecture == "bert":
-        return BertForMaskedLM(
-            BertConfig(**shape, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-        )
+        return BertForMaskedLM(BertConfig(**shape, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(**shape, bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id)
     )

@@ -148,7 +148,9 @@ def _same_weights(frame: pd.DataFrame) -> list[str]:
     by_step = frame.sort_values("step", kind="stable").groupby(["model", "weights_sha256"])["checkpoint"]
     first = by_step.first().to_dict()
     rows = frame[["model", "weights_sha256", "checkpoint"]].itertuples(index=False, name=None)
-    pairs = [(checkpoint, first[model, sha256] if sha256 else checkpoint) for model, sha256, checkpoint in rows]
+    pairs = [
+        (checkpoint, first[model, sha256] if sha256 else checkpoint) for model, sha256, checkpoint in rows
+    ]
     return ["" if other == checkpoint else other for checkpoint, other in pairs]
 
 

@@ -37,6 +37,7 @@ rule pretrain:
         "results/logs/pretrain/{run}.log",
     benchmark:
         "results/benchmarks/pretrain/{run}.tsv"
+    priority: 100
     conda:
         "../../envs/lmshape.yaml"
     threads: pretraining_threads

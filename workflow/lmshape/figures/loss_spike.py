@@ -2,8 +2,9 @@
 
 A spike, by the rule used here: the loss of a step exceeds the lowest running median so far (of the `WINDOW`
 steps before) by more than the threshold, which is `DEVIATIONS` robust standard deviations of the loss about
-its running median and `LEAST_EXCESS` nats at least, `LEAST_STEPS` times with less than `WINDOW` steps between:
-a single hard batch is no spike. The baseline cannot rise, so a spike lasts until the loss has come back.
+its running median and `LEAST_EXCESS` nats at least; and it does so `LEAST_STEPS` times with less than
+`WINDOW` steps between, since a single hard batch is no spike. The baseline cannot rise: a spike lasts until the
+loss has come back.
 """
 
 from __future__ import annotations

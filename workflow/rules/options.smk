@@ -1,0 +1,251 @@
+"""Inputs and options of the jobs, in the order of the stations: functions of their wildcards and of the study.
+
+Parameters hold only what a result depends on, so that nothing else runs a job again.
+"""
+
+
+def text_file(text, clean):
+    return f"results/texts/{text}{'.clean' if clean else ''}.txt"
+
+
+def text_source(wildcards):
+    """A local text whose date says whether it has changed; where a checksum says so, a fresh clone reruns nothing."""
+    text = study.texts[wildcards.text]
+    return [] if text.path is None or text.sha256 or text.md5 else str(text.path)
+
+
+def text_options(wildcards):
+    """A text that the repository carries is named relative to it: where it was cloned to is no part of the result."""
+    text = study.texts[wildcards.text]
+    source = text.path or text.url
+    if text.path and text.path.is_relative_to(REPOSITORY):
+        source = text.path.relative_to(REPOSITORY)
+    return f"{shlex.quote(str(source))} {flags(md5=text.md5, sha256=text.sha256, bytes=text.bytes)}"
+
+
+def pretraining_text(wildcards):
+    return text_file(study.pretraining.text, study.pretraining.clean)
+
+
+def pretraining_threads(wildcards):
+    return study.pretraining.threads
+
+
+def tokenizer_options(wildcards):
+    return flags(vocabulary=study.pretraining.vocabulary, span=study.pretraining.span)
+
+
+def pretraining_options(wildcards):
+    recipe = study.pretraining.runs[wildcards.run].as_json()
+    return flags(recipe=recipe, span=study.pretraining.span)
+
+
+def pretrained_weights(folder):
+    """Every run of a study is saved at the same steps, so that one rule can name its outputs."""
+    steps = (
+        next(iter(study.pretraining.runs.values())).checkpoint_steps
+        if study.pretraining
+        else []
+    )
+    return [f"{folder}/checkpoint-{step}/model.safetensors" for step in steps]
+
+
+def pretrained_files(name):
+    """A file of each run that the study trains itself."""
+    runs = [model.pretraining for model in study.models.values() if model.pretraining]
+    return [f"results/pretrained/{run}/{name}" for run in runs]
+
+
+def figure_options(wildcards):
+    losses = [
+        f"{model.name}={model.folder}/loss.csv"
+        for model in study.models.values()
+        if model.pretraining
+    ]
+    return flags(dataset=list(study.datasets), losses=losses)
+
+
+def report_options(wildcards):
+    described = {
+        "study": study.name,
+        "sampling": dataclasses.asdict(study.sampling),
+        "extraction": dataclasses.asdict(study.extraction),
+        "datasets": {
+            name: describe_dataset(dataset) for name, dataset in study.datasets.items()
+        },
+    }
+    return flags(
+        provenance=json.dumps(described), runs=pretrained_files("summary.json")
+    )
+
+
+def describe_dataset(dataset):
+    """One line for the reader of the report."""
+    text = f"{dataset.text}, {dataset.span[0]:.0%} to {dataset.span[1]:.0%}{', cleaned' if dataset.clean else ''}"
+    order = {
+        "text": f"tokens of {text}",
+        "shuffled": f"the same tokens, shuffled within each sequence ({text})",
+        "random": "tokens drawn uniformly from the model's vocabulary",
+    }
+    return order[dataset.order]
+
+
+def tokenizer_folder(wildcards):
+    return study.models[wildcards.model].tokenizer
+
+
+def tokenizer_files(wildcards):
+    """Of a run that the study trains itself, the weights stand for the folder that appears with them."""
+    model = study.models[wildcards.model]
+    if model.pretraining:
+        return [f"{model.tokenizer}/model.safetensors"]
+    return [str(path) for path in sorted(Path(model.tokenizer).glob("*token*.*"))]
+
+
+def dataset_text(wildcards):
+    text = study.text_of(wildcards.dataset)
+    return text_file(text.name, study.datasets[wildcards.dataset].clean) if text else []
+
+
+def sampling_options(wildcards):
+    dataset, sampling = study.datasets[wildcards.dataset], study.sampling
+    return flags(
+        text=dataset_text(wildcards) or None,
+        span=dataset.span,
+        order=dataset.order,
+        context=study.models[wildcards.model].context,
+        protocol=sampling.protocol,
+        window=sampling.window,
+        draws=sampling.draws,
+        rows_per_draw=sampling.rows_per_draw,
+        seed=sampling.seed,
+    )
+
+
+def checkpoint_of(wildcards):
+    return study.checkpoint(
+        Cell(wildcards.model, wildcards.checkpoint, wildcards.dataset)
+    )
+
+
+def checkpoint_folder(wildcards):
+    return checkpoint_of(wildcards).folder
+
+
+def checkpoint_weights(wildcards):
+    """The files whose change makes a checkpoint another one."""
+    folder = checkpoint_folder(wildcards)
+    if study.models[wildcards.model].pretraining:
+        return [f"{folder}/model.safetensors"]
+    return [str(path) for path in weight_files(folder)]
+
+
+def extraction_options(wildcards):
+    model, checkpoint = study.models[wildcards.model], checkpoint_of(wildcards)
+    attributes = {
+        "model": model.name,
+        "architecture": model.architecture,
+        "repository": str(model.folder),
+        "revision": checkpoint.name,
+        "commit": "",
+        "checkpoint": checkpoint.name,
+        "step": checkpoint.step,
+        "tokens_seen": checkpoint.tokens_seen,
+        "dataset": wildcards.dataset,
+    }
+    return flags(
+        kind=model.kind,
+        attributes=json.dumps(attributes),
+        blocks=model.blocks,
+        width=model.width,
+        dtype=study.extraction.dtype,
+        device=study.extraction.device,
+        batch_tokens=study.extraction.batch_tokens,
+    )
+
+
+def kept_if_asked(path):
+    return path if study.keep_activations else temp(path)
+
+
+def extraction_threads(wildcards):
+    """Small matrices gain nothing from a second core; more cells at once do."""
+    return 1 if study.models[wildcards.model].width <= 512 else 8
+
+
+def extraction_memory(wildcards):
+    """Weights, the logits of a batch with their log-softmax, and a gigabyte for Python and PyTorch."""
+    model = study.models[wildcards.model]
+    weights = 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
+    logits = 3 * study.extraction.batch_tokens * model.vocabulary
+    return 1000 + 4 * (weights + logits) // 10**6
+
+
+def measuring_threads(wildcards):
+    return extraction_threads(wildcards)
+
+
+def measuring_memory(wildcards):
+    """A layer's rows in float64 and their copies, and one covariance for every draw."""
+    width, sampling = study.models[wildcards.model].width, study.sampling
+    rows = sampling.least_bytes
+    return 500 + 8 * (4 * rows * width + 2 * (sampling.draws + 2) * width**2) // 10**6
+
+
+def measuring_options(wildcards):
+    neighbors = wildcards.family == "neighbor"
+    return flags(
+        rows=list(study.rows),
+        rows_per_draw=study.sampling.rows_per_draw if neighbors else None,
+    )
+
+
+def family_fingerprint(wildcards):
+    """Of the family's own module and of what drives all families: another family's change reruns nothing here."""
+    return code_fingerprint("lmshape.measure", f"lmshape.measure.{wildcards.family}")
+
+
+def model_statistics(wildcards):
+    model = study.models[wildcards.model]
+    return paths.statistics_files(
+        model.name,
+        model.checkpoints,
+        study.datasets_of[model.name],
+        families=study.measured_families,
+        blocks=study.blocks_of(model.name),
+    )
+
+
+def model_losses(wildcards):
+    model = study.models[wildcards.model]
+    return paths.loss_cards(
+        model.name, model.checkpoints, study.datasets_of[model.name]
+    )
+
+
+def gathering_options(wildcards):
+    model = wildcards.model
+    options = {
+        "study": study.name,
+        "checkpoint": list(study.models[model].checkpoints),
+        "dataset": list(study.datasets_of[model]),
+        "layers": [
+            "-".join(paths.layers(*block).values()) for block in study.blocks_of(model)
+        ],
+        "metric": list(study.metrics),
+    }
+    return flags(**options)
+
+
+def figure_fingerprint(wildcards):
+    return code_fingerprint("lmshape.figures", f"lmshape.figures.{wildcards.figure}")
+
+
+def report_fingerprint(wildcards):
+    return code_fingerprint("lmshape.report", "lmshape.figures")
+
+
+def study_summary():
+    """Where the results are, in the words of someone who has just waited for them."""
+    figures = "\n".join(f"  results/figures/{figure}.png" for figure in FIGURES)
+    return f"\nReport:   results/report.html\nTables:   results/tables/\nFigures:\n{figures}\n"
