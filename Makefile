@@ -12,10 +12,10 @@ READY := $(VENV)/.ready
 
 study: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
-	@$(BIN)/lmshape outputs
+	@echo && ls -1 results/report.html results/figures/*.png
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: $(READY)
 	$(BIN)/ruff check .

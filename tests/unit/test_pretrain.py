@@ -44,7 +44,7 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("architecture", ["gpt_neox", "bert"])
+@pytest.mark.parametrize("architecture", ["gpt_neox", "bert", "modernbert"])
 def test_a_killed_run_resumes_to_the_very_same_weights(
     architecture: str, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +136,7 @@ def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path
     asked = batch["labels"] != -100
     masked = batch["input_ids"] == tokenizer.mask_token_id
     assert asked.float().mean().item() == pytest.approx(stage.MASKED_SHARE, abs=0.01)
-    assert (masked & asked).sum().item() / asked.sum().item() == pytest.approx(0.8, abs=0.03)
+    assert torch.equal(masked, asked)
     assert torch.equal(batch["input_ids"][~asked], ids[~asked])
     assert not torch.equal(batch["labels"], masked_batch(ids, tokenizer, seed=(0, 2))["labels"])
 

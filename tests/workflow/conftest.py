@@ -117,3 +117,10 @@ def study_copy(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
 def new_study(tmp_path: Path) -> StudyFolder:
     """A study that has not run yet."""
     return make_study(tmp_path / "study")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of the finished study on one worker, so that it runs once."""
+    for item in items:
+        if "finished_study" in getattr(item, "fixturenames", []):
+            item.add_marker(pytest.mark.xdist_group("finished study"))

@@ -26,7 +26,7 @@ def refused(study: StudyFolder, *fragments: str) -> None:
         ({"datasets": ["wikki"]}, ["wikki", "wiki"]),
         ({"metrics": ["anisotrpy"]}, ["anisotrpy", "anisotropy"]),
         ({"sampeling": {"window": 32}}, ["sampeling", "sampling"]),
-        ({"checkpoints": [0, 5]}, ["5", "checkpoint-4"]),
+        ({"checkpoints": [0, 5]}, ["`5`", "Nearest steps that exist: 2, 4, 8"]),
         ({"sampling": {**CONFIG["sampling"], "draws": -3}}, ["sampling.draws", "-3"]),
         ({"sampling": {**CONFIG["sampling"], "window": 64}}, ["sampling.window", "64", "32"]),
         ({"sampling": {**CONFIG["sampling"], "rows_per_draw": 10**6}}, ["wikipedia", "bytes"]),

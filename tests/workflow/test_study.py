@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import StudyFolder
+from conftest import CONFIG, StudyFolder
 from scipy.spatial.distance import cdist
 
 TABLES = ("metrics", "checkpoints", "profiles")
@@ -123,3 +123,24 @@ def test_files_say_where_they_come_from(finished_study: StudyFolder) -> None:
         assert file.attrs["weights_sha256"] == card["weights_sha256"]
         assert file.attrs["step"] == 4
         assert file.attrs["tokens_seen"] == 4 * 4 * 32
+
+
+def test_the_papers_own_sampling_runs_from_text_to_report(new_study: StudyFolder) -> None:
+    """128 chunks of 512 characters, each as long as its tokens make it: ragged sequences through every station."""
+    long = {**CONFIG["pretraining"], "window": 512, "sequences": 1, "steps": 1}
+    new_study.configure(
+        models=["small-decoder"],
+        checkpoints="last",
+        datasets=["wiki"],
+        sampling={"protocol": "paper", "draws": 4, "rows_per_draw": 512},
+        pretraining=long,
+    )
+    run = new_study.snakemake("--cores", "2")
+    assert run.returncode == 0, run.stdout
+    with h5py.File(new_study.path / "results/tokens/small-decoder/wiki.h5", locking=False) as file:
+        lengths = np.bincount(file["tokens/sequence"][:])
+        assert len(lengths) == 128
+        assert len(set(lengths)) > 10
+    metrics = pd.read_parquet(new_study.path / "results/tables/metrics.parquet")
+    assert metrics.query("metric == 'anisotropy'")["n_rows"].max() == lengths.sum()
+    assert metrics.query("metric == 'id_twonn' and site == 'block'")["value"].notna().all()

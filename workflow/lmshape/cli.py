@@ -48,13 +48,6 @@ class Kind(StrEnum):
     encoder = "encoder"
 
 
-class Architecture(StrEnum):
-    """The embedded study's architectures."""
-
-    gpt_neox = "gpt_neox"
-    bert = "bert"
-
-
 def app() -> None:
     """Run the command line; wrong input ends in one sentence and exit code 2, not in a traceback."""
     try:

@@ -15,7 +15,7 @@ from lmshape.schema import Yaml
 from lmshape.settings import Pretraining
 
 PRETRAINED = Path("results/pretrained")  # where the study's own runs are written
-KIND_OF_ARCHITECTURE = {"gpt_neox": "decoder", "bert": "encoder"}
+KIND_OF_ARCHITECTURE = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

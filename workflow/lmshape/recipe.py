@@ -16,7 +16,7 @@ class Recipe:
 
     Attributes
     ----------
-    architecture : a causal decoder (`gpt_neox`, Pythia's) or a masked encoder (`bert`)
+    architecture : a causal decoder (`gpt_neox`, Pythia's) or a masked encoder (`bert`, `modernbert`)
     width, blocks, heads : residual stream dimension, transformer blocks, attention heads
     window, sequences : tokens a sequence, sequences a step
     steps : parameter updates; checkpoint `s` holds the weights after `s` of them
@@ -28,7 +28,7 @@ class Recipe:
     seed : of the initial weights, the data order and the masks
     """
 
-    architecture: Literal["gpt_neox", "bert"]
+    architecture: Literal["gpt_neox", "bert", "modernbert"]
     width: int
     blocks: int
     heads: int
