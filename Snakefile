@@ -1,19 +1,23 @@
 """The shape of learning: models x checkpoints x layers x datasets, from weights and text to figures."""
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+CONFIG = "config/config.yaml"  # of the working directory, else the embedded study's
+
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: CONFIG if os.path.exists(CONFIG) else os.path.join(workflow.basedir, CONFIG)
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/options.smk"
 include: "workflow/rules/texts.smk"
 include: "workflow/rules/pretrain.smk"
-include: "workflow/rules/tokenise.smk"
+include: "workflow/rules/tokenize.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/gather.smk"

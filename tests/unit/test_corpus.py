@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmshape.corpus import clean_file, fetch, read_text, span, written
+from lmshape.cleaning import clean_file
+from lmshape.corpus import read_text, span
 from lmshape.errors import InputError
+from lmshape.fetch import fetch
 from lmshape.wikitext import clean
 
 DATA = Path(__file__).parents[2] / "data"
@@ -86,13 +88,6 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
         InputError, match=r"`source` is .*nowhere.txt, which is no file; give a path or an http"
     ):
         fetch(tmp_path / "nowhere.txt", tmp_path / "a.txt")
-
-
-def test_a_file_that_exists_is_whole(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), written(tmp_path / "a.txt") as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_excerpt_is_what_its_readme_says(tmp_path: Path) -> None:

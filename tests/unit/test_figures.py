@@ -17,11 +17,11 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES, render, selection
+from lmshape.figures import FIGURES, marks, render, selection
 from lmshape.figures.files import read_tables, save
-from lmshape.figures.loss_spike import spikes, with_spikes
+from lmshape.figures.loss_spike import beside, spikes, with_spikes
 from lmshape.figures.steps import step_name, step_norm, step_ticks
-from lmshape.figures.style import looks, looks_by_kind
+from lmshape.figures.style import Look, looks, looks_by_kind, nested_looks
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 200, 300, 400, 500, 600, 700)
 DATASETS = ("wiki", "wiki-shuffled", "wiki-random")
@@ -154,7 +154,14 @@ STUDIES = {
         metrics_table((Model("main", blocks=1, steps=(143_000,)),), ("text",))
     ),
     "no known step": tables(metrics_table((Model("main", steps=(-1,)),), ("text", "random"))),
-    "embedding only": tables(metrics_table((Model("main", blocks=0, steps=(0,)),), ("text",))),
+    "embedding and final norm": tables(metrics_table((Model("main", blocks=0, steps=(0,)),), ("text",))),
+    "embedding only": tables(
+        metrics_table((Model("main", blocks=0, steps=(0,), final_norm=False),), ("text",))
+    ),
+    "a spike and no number beside it": tables(
+        metrics_table((Model("a"),)).assign(value=np.nan, flag="not finite: 6400 of 6400 rows"),
+        {"a": loss_table(spike=True)},
+    ),
     "one draw": tables(
         metrics_table((Model("a", steps=(0, 1)),), ("text",)).assign(ci_low=np.nan, ci_high=np.nan, draws=1)
     ),
@@ -224,11 +231,11 @@ def test_trajectories_leave_out_unknown_steps_and_sort_the_others():
 @pytest.mark.parametrize(
     ("blocks", "named"),
     [
-        (0, {"embedding": 0}),
-        (1, {"embedding": 0, "last": 1}),
-        (2, {"embedding": 0, "middle": 1, "last": 2}),
-        (6, {"embedding": 0, "early": 2, "middle": 3, "last": 6}),
-        (24, {"embedding": 0, "early": 6, "middle": 12, "last": 24}),
+        (0, {}),
+        (1, {"last": 1}),
+        (2, {"middle": 1, "last": 2}),
+        (6, {"early": 2, "middle": 3, "last": 6}),
+        (24, {"early": 6, "middle": 12, "last": 24}),
     ],
 )
 def test_named_layers_are_distinct_and_in_order(blocks, named):
@@ -242,6 +249,25 @@ def test_controls_hold_every_dataset_and_put_decoders_first(drawings):
     assert selection.in_order(data["model"])[-1] == "wiki-encoder"
     assert set(data.loc[data["view"] == "over training", "layer"]) == {3}
     assert set(data.loc[data["view"] == "by layer", "step"]) == {700}
+
+
+def test_controls_leave_out_models_without_control_by_name_unless_none_has_one():
+    both = pd.concat([metrics_table((Model("a"), Model("b"))), metrics_table((Model("c"),), ("wiki",))])
+    data = FIGURES["controls"].data(tables(both))
+    assert selection.in_order(data["model"]) == ["a", "b"]
+    assert "Not drawn, as measured on one dataset only: c." in words(FIGURES["controls"].draw(data))
+    alone = FIGURES["controls"].data(tables(metrics_table((Model("a"), Model("b")), ("wiki",))))
+    assert selection.in_order(alone["model"]) == ["a", "b"]
+    assert "Not drawn" not in words(FIGURES["controls"].draw(alone))
+
+
+@pytest.mark.parametrize("name", ["dimension_over_training", "controls", "loss_spike"])
+def test_the_dimension_of_the_embedding_is_left_out_and_the_figure_says_so(drawings, name):
+    data = drawings[name].data
+    dimension = data[data["metric"] == "id_twonn"]
+    assert len(dimension) and dimension["layer"].min() >= 1
+    assert "embedding" not in set(dimension["site"])
+    assert "The embedding's dimension is left out: its rows are a finite set" in words(drawings[name].figure)
 
 
 # Steps
@@ -306,7 +332,58 @@ def test_the_run_with_the_greatest_spike_is_drawn(drawings):
     assert "steps 350–" in words(drawings["loss_spike"].figure)
 
 
+def test_the_middle_block_beside_the_spike_is_circled(drawings):
+    dimension = drawings["loss_spike"].data.query("series == 'dimension' and layer == 3").set_index("step")
+    *_, circles = [points for _, points in drawn(drawings["loss_spike"].figure)][:-1]
+    assert circles == [(step, dimension["value"][step]) for step in (200, 300, 400)]
+    values = [f"{dimension['value'][step]:.2f} at step {step}" for step in (200, 300, 400)]
+    note = (
+        f"Circled, layer 3 beside the first shading: {values[0]} (before), {values[1]} (before), {values[2]}"
+    )
+    assert f"{note} (within)." in words(drawings["loss_spike"].figure)
+
+
+@pytest.mark.parametrize(
+    ("spike", "places"),
+    [
+        ((0, 700), {0: "within"}),
+        ((350, 420), {200: "before", 300: "before", 400: "within"}),
+        ((310, 390), {200: "before", 300: "before"}),
+        ((900, 950), {600: "before", 700: "before"}),
+    ],
+)
+def test_checkpoints_beside_a_spike_are_those_there_are(drawings, spike, places):
+    dimension = drawings["loss_spike"].data.query("series == 'dimension'")
+    rows = beside(dimension, spike)
+    assert set(rows["layer"]) == {3}
+    assert rows.set_index("step")["place"].to_dict() == places
+
+
+def test_a_checkpoint_without_number_is_not_beside_a_spike(drawings):
+    dimension = drawings["loss_spike"].data.query("series == 'dimension'")
+    lost = dimension.assign(value=dimension["value"].where(~dimension["step"].isin([300, 400])))
+    assert beside(lost, (350, 420))["step"].to_list() == [128, 200]
+
+
+def test_the_peak_of_the_learning_rate_is_said_if_it_is_known():
+    run = loss_table(spike=True)
+    rising = run.assign(learning_rate=np.minimum(run["step"], 300) * 1e-5)
+    metrics = metrics_table((Model("a"),), ("wiki",))
+    for loss, note in ((rising, True), (run.drop(columns="learning_rate"), False)):
+        data = FIGURES["loss_spike"].data(tables(metrics, {"a": loss}))
+        said = "The learning rate is greatest, 0.003, at step 300." in words(FIGURES["loss_spike"].draw(data))
+        assert said == note
+
+
 # Looks
+
+
+def test_nested_looks_grow_narrower_and_a_single_one_is_plain():
+    widths = [look.width for look in nested_looks(DATASETS).values()]
+    sizes = [look.size for look in nested_looks(DATASETS).values()]
+    assert widths == pytest.approx([6.5, 3.9, 1.3]) and sizes == pytest.approx([10, 7.25, 4.5])
+    assert nested_looks(["text"]) == looks(["text"])
+    assert nested_looks([]) == {}
 
 
 def test_looks_stay_different_beyond_the_colors():
@@ -356,6 +433,8 @@ def test_every_study_draws(study, name):
         ("controls", "no anisotropy", "`anisotropy` not measured"),
         ("controls", "one draw", "no control to compare with"),
         ("controls", "no known step", "fewer than two training steps"),
+        ("controls", "embedding only", "`id_twonn` not measured on a block"),
+        ("dimension_over_training", "embedding only", "no `id_twonn` of a block at a known training step"),
         ("loss_spike", "many models", "This study has no pretraining run"),
         ("loss_spike", "every value flagged", "No spike"),
         ("loss_spike", "a run that is not in the study", "`id_twonn` was not measured on b"),
@@ -376,9 +455,40 @@ def test_values_that_are_not_numbers_are_gaps_and_counted():
     assert np.isnan(curve.get_ydata()).tolist() == [False] * 3 + [True] + [False] * 3
 
 
-def test_flagged_numbers_have_open_markers_and_are_counted(drawings):
-    text = words(drawings["dimension_over_training"].figure)
-    assert "Open markers: 45 of 180 values are flagged (fewer unique rows)." in text
+def test_flagged_numbers_have_open_markers_and_are_counted():
+    metrics = metrics_table((Model("a"),), ("text",))
+    metrics.loc[metrics["layer"] == 6, "flag"] = "fewer unique rows: 612 of 1024 per draw"
+    figure = FIGURES["dimension_over_training"].draw(FIGURES["dimension_over_training"].data(tables(metrics)))
+    assert "Open markers: 15 of 45 values are flagged (fewer unique rows)." in words(figure)
+    hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"]
+    assert [len(line.get_xdata()) for line in hollow] == [0, 0, 15]
+
+
+def test_the_scale_of_a_panel_fits_its_own_model():
+    models = metrics_table((Model("low"), Model("high")), ("text",))
+    high = (models["model"] == "high") & (models["metric"] == "id_twonn")
+    models.loc[high, ["value", "ci_low", "ci_high"]] += 100
+    data = FIGURES["dimension_over_training"].data(tables(models))
+    figure = FIGURES["dimension_over_training"].draw(data)
+    for ax, (_, of_model) in zip(figure.axes, data.groupby("model", sort=False), strict=True):
+        low, high = of_model["ci_low"].min(), of_model["ci_high"].max()
+        assert ax.get_ylim() == pytest.approx((low - 0.05 * (high - low), high + 0.05 * (high - low)))
+    assert "Each panel has its own scale" in words(figure)
+
+
+def test_dimensions_of_the_controls_have_one_scale(drawings):
+    panels = [ax for ax in drawings["controls"].figure.axes if "dimension" in ax.get_ylabel()]
+    dimension = drawings["controls"].data.query("metric == 'id_twonn'")
+    (limits,) = {ax.get_ylim() for ax in panels}
+    assert limits[0] < dimension["ci_low"].min() and dimension["ci_high"].max() < limits[1]
+    assert len(panels) == 6
+
+
+def test_the_mark_of_a_final_norm_is_seen():
+    figure = Figure()
+    row = pd.DataFrame({"value": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
+    marks.off_line(figure.subplots(), row, x=1, look=Look("#000000", "-", "_"))
+    assert figure.axes[0].get_lines()[0].get_markeredgecolor() == "#000000"
 
 
 @pytest.mark.parametrize("name", FIGURES)

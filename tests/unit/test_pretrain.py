@@ -158,6 +158,7 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     ("changes", "message"),
     [
         ({"width": 15}, "`width` 15 is not a multiple of `heads` 2"),
+        ({"width": 8}, "leaves 4 dimensions a head"),
         ({"steps": 8}, "a checkpoint after step 12 lies behind the last step, 8"),
     ],
 )

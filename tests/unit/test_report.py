@@ -166,7 +166,16 @@ def test_every_figure_is_inside_with_words_for_those_who_cannot_see_it(page):
 
 
 def test_captions_are_set_as_html(page):
-    assert "<p>Intrinsic dimension at a few layers over training steps" in page
+    assert "<p>Intrinsic dimension at a few blocks over training steps" in page
+
+
+def test_what_lowers_the_dimension_and_what_a_dome_is_are_said_where_they_are_shown(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert (
+        "its nearest neighbor is mostly the same token elsewhere in the text" in text[text.index("Figures") :]
+    )
+    assert "over the larger of the first and the last block" in text
+    assert "over the embedding and the blocks" not in text
 
 
 def test_table_headings_say_what_they_head(page):
@@ -257,10 +266,11 @@ def test_the_dome_is_found_where_it_is():
     metrics = metrics_table()
     found = overview.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
     decoder, encoder = found.loc[("wiki-decoder", "all")], found.loc[("wiki-encoder", "no_sink")]
-    assert decoder["at layer"] == Cell("2", 2.0)
+    assert decoder["at layer"] == Cell("2 of 4", 2.0)
     assert decoder["peak of anisotropy"].text == "0.9 [0.81, 0.99]"
     assert decoder["middle layer's dimension, first"].text == "12 [10.8, 13.2]"
-    assert encoder["dome index"].key == 0
+    assert decoder["dome index"].key == pytest.approx(0.2)
+    assert (encoder["dome index"].key, encoder["dome index"].flag) == (0, "monotone")
 
 
 def test_layers_of_the_last_checkpoint_have_a_row_each():

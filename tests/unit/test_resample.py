@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from lmshape.geometry.dimension import intrinsic_dimension
-from lmshape.geometry.resample import Estimate, jackknife, leave_one_out_masks, over_draws
+from lmshape.geometry.draws import leave_one_out_masks
+from lmshape.geometry.resample import Estimate, jackknife, over_draws
 from lmshape.geometry.spectrum import anisotropy_of, leave_one_out_eigenvalues
 
 

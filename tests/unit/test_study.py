@@ -56,6 +56,9 @@ PRETRAINING = {
 }
 
 
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two runs of checkpoints with empty weights, a book of 20 kB, and a registry of them."""
@@ -64,8 +67,8 @@ def root(tmp_path: Path) -> Path:
             folder = tmp_path / "runs" / run / f"checkpoint-{step}"
             folder.mkdir(parents=True)
             (folder / "config.json").write_text(json.dumps(CONFIG_JSON))
-            for name in ("model.safetensors", "tokenizer.json"):
-                (folder / name).touch()
+            (folder / "model.safetensors").write_bytes(NO_TENSORS)
+            (folder / "tokenizer.json").touch()
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "models.yaml").write_text(MODELS)
     (tmp_path / "config" / "datasets.yaml").write_text(DATASETS)
@@ -190,7 +193,7 @@ def test_a_run_that_the_study_trains_need_not_exist(root: Path) -> None:
     assert list(model.checkpoints) == [f"checkpoint-{step}" for step in (0, 1, 2, 4, 8, 16, 20)]
     assert (model.blocks, model.width, model.context, model.vocabulary) == (2, 32, 128, 300)
     assert (model.pretraining, model.architecture, model.parameters) == ("tiny", "gpt_neox", None)
-    assert model.tokenizer == Path("results/pretrained/tiny/checkpoint-0")
+    assert model.tokenizer == Path("results/pretrained/tokenizer")
     assert model.checkpoints["checkpoint-20"].tokens_seen == 20 * 4 * 128
     assert study.pretraining.runs["tiny"].learning_rate == 0.003
 

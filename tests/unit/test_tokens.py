@@ -239,7 +239,7 @@ def test_a_text_that_just_suffices() -> None:
 
 
 def test_importing_texts_and_tokens_stays_light() -> None:
-    code = "import sys, lmshape.corpus, lmshape.tokens; "
+    code = "import sys, lmshape.corpus, lmshape.cleaning, lmshape.fetch, lmshape.tokens; "
     code += (
         "print([name for name in ('torch', 'transformers', 'tokenizers', 'pandas') if name in sys.modules])"
     )

@@ -6,10 +6,12 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lmshape.errors import InputError
-from lmshape.weights import weight_files, weights_sha256
+from lmshape.weights import check_whole, weight_files, weights_sha256
 
 
 def test_one_file_has_its_own_sha256(tmp_path: Path) -> None:
@@ -51,3 +53,19 @@ def test_folders_without_whole_weights(tmp_path: Path) -> None:
         index.write_text(broken)
         with pytest.raises(InputError, match="is no index of weight shards .*; fetch it again"):
             weight_files(tmp_path)
+
+
+def test_weights_that_were_not_saved_whole_are_told_without_reading_them(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": np.arange(6.0), "b": np.ones(3)}, path, metadata={"format": "pt"})
+    check_whole(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(
+        InputError, match=rf"has {len(whole) - 1} bytes of {len(whole)}: it was not saved whole"
+    ):
+        check_whole(path)
+    for damaged in (whole[:4], whole[:20], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="has no safetensors header"):
+            check_whole(path)

@@ -25,7 +25,7 @@ def test_a_new_model_runs_its_own_cells(study_copy: StudyFolder) -> None:
         shutil.copytree(source, run / f"checkpoint-{step}")
     study_copy.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
     study_copy.configure(models=[*CONFIG["models"], {"mine": {"checkpoints": "all", "datasets": ["wiki"]}}])
-    assert study_copy.planned() == {"tokenise": 1, "extract": 2, "measure": 4, "gather": 1, **AFTERWARDS}
+    assert study_copy.planned() == {"tokenize": 1, "extract": 2, "measure": 4, "gather": 1, **AFTERWARDS}
 
 
 def test_a_new_checkpoint_runs_its_own_cells(study_copy: StudyFolder) -> None:
@@ -39,7 +39,7 @@ def test_a_new_dataset_runs_its_own_cells(study_copy: StudyFolder) -> None:
         "datasets.yaml", {**DATASETS, "datasets": {**DATASETS["datasets"], "wiki-shuffled": shuffled}}
     )
     study_copy.configure(datasets=["wiki", "wiki-random", "wiki-shuffled"])
-    assert study_copy.planned() == {"tokenise": 1, "extract": 3, "measure": 3 * 2, "gather": 1, **AFTERWARDS}
+    assert study_copy.planned() == {"tokenize": 1, "extract": 3, "measure": 3 * 2, "gather": 1, **AFTERWARDS}
 
 
 def test_a_new_metric_family_measures_every_cell_once(study_copy: StudyFolder) -> None:
@@ -57,7 +57,7 @@ def test_the_order_of_models_and_comments_plan_nothing(study_copy: StudyFolder) 
     with (study_copy.path / "config.yaml").open("a") as config:
         config.write("# a comment\n")
     planned = study_copy.planned()
-    assert not {"extract", "measure", "tokenise", "pretrain"} & planned.keys()
+    assert not {"extract", "measure", "tokenize", "pretrain"} & planned.keys()
 
 
 def clone_of_repository(folder: Path) -> Path:

@@ -66,21 +66,19 @@ def fetch(
     size: Annotated[int | None, typer.Option("--bytes", help="length of the unpacked text")] = None,
 ) -> None:
     """Fetch a text, unpack it, and verify it; a download resumes where it broke off."""
-    from lmshape import corpus
+    from lmshape.fetch import fetch as bring
     from lmshape.registry import find_file
 
     local = "://" not in source
-    corpus.fetch(
-        find_file(source, root=Path.cwd()) if local else source, output, md5=md5, sha256=sha256, size=size
-    )
+    bring(find_file(source, root=Path.cwd()) if local else source, output, md5=md5, sha256=sha256, size=size)
 
 
 @commands.command()
 def clean(source: Path, output: Output) -> None:
     """Take Wikipedia's markup out of a dump."""
-    from lmshape import corpus
+    from lmshape.cleaning import clean_file
 
-    corpus.clean_file(source, output)
+    clean_file(source, output)
 
 
 @commands.command()
@@ -115,12 +113,12 @@ def pretrain(
 
 
 @commands.command()
-def tokenise(
+def tokenize(
     tokenizer: Annotated[Path, typer.Argument(help="folder of the tokenizer")],
     output: Output,
-    window: Annotated[int, typer.Option(help="tokens of a sequence")],
-    draws: Annotated[int, typer.Option(help="disjoint draws of whole sequences")],
-    rows_per_draw: Annotated[int, typer.Option(help="unique rows that a draw must yield")],
+    window: Annotated[int, typer.Option(help="tokens of a sequence, in windows")] = 128,
+    draws: Annotated[int, typer.Option(help="disjoint draws of whole sequences")] = 5,
+    rows_per_draw: Annotated[int, typer.Option(help="unique rows that a draw must yield, in windows")] = 1024,
     seed: Annotated[int, typer.Option(help="of the choice of sequences")] = 0,
     text: Annotated[Path | None, typer.Option(help="random tokens in windows need none")] = None,
     span: Span = (0.0, 1.0),
@@ -153,7 +151,7 @@ def tokenise(
 def extract(
     weights: Annotated[Path, typer.Argument(help="folder of the checkpoint")],
     output: Output,
-    tokens: Annotated[Path, typer.Option(help="file that `tokenise` wrote")],
+    tokens: Annotated[Path, typer.Option(help="file that `tokenize` wrote")],
     losses: Annotated[Path, typer.Option(help="loss card to write")],
     kind: Annotated[Kind, typer.Option(help="what the model was trained to do")],
     attributes: Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")],

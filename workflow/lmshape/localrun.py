@@ -10,15 +10,14 @@ from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.weights import weight_files
+from lmshape.weights import check_whole, weight_files
 
 TOKENIZERS = (
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
     "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
+    "merges.txt",
 )
 # What config.json calls the facts of a model, by architecture.
 CONFIG_KEYS = {
@@ -179,7 +178,9 @@ def _path_safe(name: str) -> str:
 
 def _why_unusable(folder: Path) -> str:
     try:
-        weight_files(folder)
+        for path in weight_files(folder):
+            if path.suffix == ".safetensors":
+                check_whole(path)
     except InputError as error:
         return f"{error} {_inventory(folder)}"
     return ""

@@ -92,7 +92,7 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
         kind=entry["kind"],
         architecture=recipe.architecture,
         folder=folder,
-        tokenizer=checkpoints[0].folder,
+        tokenizer=PRETRAINED / "tokenizer",
         blocks=recipe.blocks,
         width=recipe.width,
         vocabulary=pretraining.vocabulary,

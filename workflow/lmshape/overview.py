@@ -83,16 +83,16 @@ def findings(metrics: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
     for (model, rows), of_rows in layers.groupby(["model", "rows"], sort=False):
         row = {"model": model, "kind": of_rows["kind"].iloc[0], "rows": rows}
         if (model, rows) in last.index:
-            row |= _dome(last.loc[(model, rows)])
+            row |= _dome(last.loc[(model, rows)], int(of_rows["layer"].max()))
         found.append(row | _dimension(of_rows[of_rows["metric"] == "id_twonn"]))
     return pd.DataFrame(found)
 
 
-def _dome(profile: pd.Series) -> dict[str, Cell]:
+def _dome(profile: pd.Series, blocks: int) -> dict[str, Cell]:
     peak = profile["peak_layer"]
     return {
         "peak of anisotropy": _interval(profile, "height", "height_low", "height_high"),
-        "at layer": Cell("–", "") if pd.isna(peak) else Cell(f"{peak:.0f}", float(peak)),
+        "at layer": Cell("–", "") if pd.isna(peak) else Cell(f"{peak:.0f} of {blocks}", float(peak)),
         "dome index": _interval(profile, "dome_index", "dome_index_low", "dome_index_high"),
     }
 
@@ -139,7 +139,7 @@ def checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def domes(profiles: pd.DataFrame) -> pd.DataFrame:
-    """Give the profile of anisotropy over the layers of each cell."""
+    """Give the profile of anisotropy over the blocks of each cell."""
     shown = profiles[["model", "checkpoint", "step", "dataset", "rows", "peak_layer", "peak_depth"]].copy()
     for name in ("height", "dome_index"):
         bounds = (name, f"{name}_low", f"{name}_high")

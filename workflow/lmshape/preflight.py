@@ -11,6 +11,7 @@ from lmshape.registry import Text
 if TYPE_CHECKING:
     from lmshape.study import Study
 
+LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
 PACKED = (".gz", ".xz", ".zip")  # the size of such a file says nothing about its text
 
 
@@ -38,12 +39,23 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
 
 def _long_windows(study: Study) -> Iterator[str]:
     if study.sampling.protocol == "paper":
-        return  # its chunks have as many tokens as the tokenizer makes of them
+        yield from _long_chunks(study)
+        return
     for name, model in study.models.items():
         if model.context is not None and study.sampling.window > model.context:
             yield (
                 f"`sampling.window` = {study.sampling.window}: longer than the context of `{name}`, "
                 f"{model.context} tokens. Lower it to {model.context} or less."
+            )
+
+
+def _long_chunks(study: Study) -> Iterator[str]:
+    """How many tokens a chunk has only its tokenizer can tell; of this many, one of 128 chunks surely has more."""
+    for name, model in study.models.items():
+        if model.context is not None and model.context <= LEAST_CHUNK_TOKENS:
+            yield (
+                f"`sampling.protocol` = 'paper': a chunk of 512 characters has more tokens than the context of "
+                f"`{name}`, {model.context}. Take the protocol `windows`, or a model with a context of 256 or more."
             )
 
 

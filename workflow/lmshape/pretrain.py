@@ -29,8 +29,10 @@ from transformers import (
 
 from lmshape.encoding import TextTokenizer
 from lmshape.errors import InputError
+from lmshape.fingerprint import code_fingerprint
 from lmshape.progress import progress
 from lmshape.recipe import Recipe
+from lmshape.store.atomic import replaced_when_whole
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
 # Always by the mask token: BERT's 10 % that stay as they are could be copied, and the loss would look like learning.
@@ -127,9 +129,9 @@ class TrainingRun:
         self.model.save_pretrained(unfinished)
         self.tokenizer.save_pretrained(unfinished)
         state = {"step": self.step, "optimizer": self.optimizer.state_dict(), "losses": self.losses}
-        torch.save(state | {"identity": self.identity()}, self.folder / "state.partial")
         os.replace(unfinished, self._checkpoint(self.step))
-        os.replace(self.folder / "state.partial", self.folder / "state.pt")
+        with replaced_when_whole(self.folder / "state.pt") as partial:
+            torch.save(state | {"identity": self.identity()}, partial)
 
     def resume(self) -> None:
         """Continue from the last saved state when it belongs to the same recipe, text and tokenizer."""
@@ -173,8 +175,9 @@ class TrainingRun:
         }
 
     def identity(self) -> str:
-        """Hash of recipe, text and vocabulary: a state of another identity is never resumed."""
-        digest = hashlib.sha256(self.recipe.as_json().encode())
+        """Hash of all that the weights depend on, this code included: another's state is never resumed."""
+        made_by = f"{code_fingerprint('lmshape.pretrain')} {torch.__version__} {torch.get_num_threads()}"
+        digest = hashlib.sha256(f"{self.recipe.as_json()} {made_by}".encode())
         digest.update(self.windows.tobytes())
         digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
         return digest.hexdigest()

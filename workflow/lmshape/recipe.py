@@ -51,6 +51,11 @@ class Recipe:
             raise InputError(
                 f"`width` {self.width} is not a multiple of `heads` {self.heads}. Change one of the two."
             )
+        if self.width // self.heads < 8:
+            raise InputError(
+                f"`width` {self.width} over `heads` {self.heads} leaves {self.width // self.heads} dimensions a head, "
+                "too few for rotary positions; 8 are needed. Take fewer heads."
+            )
         if max(self.checkpoint_steps) > self.steps:
             raise InputError(
                 f"a checkpoint after step {max(self.checkpoint_steps)} lies behind the last step, {self.steps}. "

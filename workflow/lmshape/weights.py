@@ -51,6 +51,29 @@ def _shards(index: Path) -> list[Path]:
     return shards
 
 
+def check_whole(path: Path) -> None:
+    """Refuse a safetensors file that ends before its header says so; a look at the header, not at the weights.
+
+    Raises
+    ------
+    InputError
+        When the file is cut short or has no header.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(header_bytes)) if header_bytes < size else None
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected = 8 + header_bytes + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise InputError(f"`{path}` has no safetensors header; save or fetch it again.") from None
+    if size != expected:
+        raise InputError(
+            f"`{path}` has {size} bytes of {expected}: it was not saved whole; save or fetch it again."
+        )
+
+
 def weights_sha256(folder: Path) -> str:
     """Fingerprint of the weights of a checkpoint: two checkpoints with the same one are the same model.
 

@@ -1,6 +1,7 @@
 """What all rules share: the validated study, the library, and what a wildcard may be."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -11,21 +12,24 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 # The library is imported from this repository, by Snakemake and by every job, installed or not; jobs use the
-# Python that runs Snakemake, unless `--sdm conda` gives them one.
+# Python that runs Snakemake, unless `--sdm conda` gives them one. The prefix and not the environment carries the
+# library's path, since Snakemake takes PYTHONPATH from jobs in a conda environment.
 REPOSITORY = Path(workflow.basedir)
 LIBRARY = str(REPOSITORY / "workflow")
 sys.path.insert(0, LIBRARY)
-for variable, folder in (
-    ("PYTHONPATH", LIBRARY),
-    ("PATH", str(Path(sys.executable).parent)),
-):
-    others = os.environ.get(variable)
-    os.environ[variable] = os.pathsep.join([folder, others] if others else [folder])
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+)
+# The tokenizers library counts its threads by a variable that Snakemake does not set.
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(LIBRARY)}; export RAYON_NUM_THREADS=$OMP_NUM_THREADS; "
+)
 
 from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.figures.names import NAMES as FIGURES
 from lmshape.fingerprint import code_fingerprint
+from lmshape.localrun import TOKENIZERS
 from lmshape.study import Cell, load_study
 from lmshape.weights import weight_files
 

@@ -19,6 +19,8 @@ rule extract:
     resources:
         mem_mb=extraction_memory,
         runtime=60,
+        device=study.extraction.device,
+        batch_tokens=study.extraction.batch_tokens,
     params:
         folder=checkpoint_folder,
         options=extraction_options,
@@ -26,5 +28,5 @@ rule extract:
     message:
         "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
-        "python -m lmshape extract {params.folder} --tokens {input.tokens} {params.options} "
-        "--threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1"
+        "python -m lmshape extract {params.folder:q} --tokens {input.tokens} {params.options} "
+        "--device {resources.device} --batch-tokens {resources.batch_tokens} --threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1"

@@ -81,7 +81,13 @@ def report_options(wildcards):
 
 def describe_dataset(dataset):
     """One line for the reader of the report."""
-    text = f"{dataset.text}, {dataset.span[0]:.0%} to {dataset.span[1]:.0%}{', cleaned' if dataset.clean else ''}"
+    text = "no text"
+    if dataset.text:
+        about = filter(
+            None, [study.texts[dataset.text].origin, study.texts[dataset.text].license]
+        )
+        span = f"{dataset.span[0]:.0%} to {dataset.span[1]:.0%}"
+        text = f"{dataset.text}, {span}{', cleaned' if dataset.clean else ''}; {'; '.join(about)}"
     order = {
         "text": f"tokens of {text}",
         "shuffled": f"the same tokens, shuffled within each sequence ({text})",
@@ -95,11 +101,12 @@ def tokenizer_folder(wildcards):
 
 
 def tokenizer_files(wildcards):
-    """Of a run that the study trains itself, the weights stand for the folder that appears with them."""
     model = study.models[wildcards.model]
     if model.pretraining:
-        return [f"{model.tokenizer}/model.safetensors"]
-    return [str(path) for path in sorted(Path(model.tokenizer).glob("*token*.*"))]
+        return [str(model.tokenizer)]
+    return [
+        str(path) for name in TOKENIZERS if (path := model.tokenizer / name).is_file()
+    ]
 
 
 def dataset_text(wildcards):
@@ -109,15 +116,16 @@ def dataset_text(wildcards):
 
 def sampling_options(wildcards):
     dataset, sampling = study.datasets[wildcards.dataset], study.sampling
+    text, windows = dataset_text(wildcards) or None, sampling.protocol == "windows"
     return flags(
-        text=dataset_text(wildcards) or None,
-        span=dataset.span,
+        text=text,
+        span=dataset.span if text else None,
         order=dataset.order,
         context=study.models[wildcards.model].context,
         protocol=sampling.protocol,
-        window=sampling.window,
+        window=sampling.window if windows else None,
         draws=sampling.draws,
-        rows_per_draw=sampling.rows_per_draw,
+        rows_per_draw=sampling.rows_per_draw if windows else None,
         seed=sampling.seed,
     )
 
@@ -137,7 +145,7 @@ def checkpoint_weights(wildcards):
     folder = checkpoint_folder(wildcards)
     if study.models[wildcards.model].pretraining:
         return [f"{folder}/model.safetensors"]
-    return [str(path) for path in weight_files(folder)]
+    return [str(path) for path in (*weight_files(folder), folder / "config.json")]
 
 
 def extraction_options(wildcards):
@@ -159,8 +167,6 @@ def extraction_options(wildcards):
         blocks=model.blocks,
         width=model.width,
         dtype=study.extraction.dtype,
-        device=study.extraction.device,
-        batch_tokens=study.extraction.batch_tokens,
     )
 
 
@@ -188,15 +194,16 @@ def measuring_threads(wildcards):
 def measuring_memory(wildcards):
     """A layer's rows in float64 and their copies, and one covariance for every draw."""
     width, sampling = study.models[wildcards.model].width, study.sampling
-    rows = sampling.least_bytes
+    rows = sampling.least_bytes  # at least one byte a token
     return 500 + 8 * (4 * rows * width + 2 * (sampling.draws + 2) * width**2) // 10**6
 
 
 def measuring_options(wildcards):
-    neighbors = wildcards.family == "neighbor"
+    """The article's protocol takes all rows of its chunks; packed windows have some to spare."""
+    limited = wildcards.family == "neighbor" and study.sampling.protocol == "windows"
     return flags(
-        rows=list(study.rows),
-        rows_per_draw=study.sampling.rows_per_draw if neighbors else None,
+        rows=sorted(study.rows),
+        rows_per_draw=study.sampling.rows_per_draw if limited else None,
     )
 
 
@@ -242,7 +249,10 @@ def figure_fingerprint(wildcards):
 
 
 def report_fingerprint(wildcards):
-    return code_fingerprint("lmshape.report", "lmshape.figures")
+    """The page's words count as much as its code."""
+    pages = sorted((REPOSITORY / "workflow/report").iterdir())
+    words = hashlib.sha256(b"".join(page.read_bytes() for page in pages)).hexdigest()
+    return code_fingerprint("lmshape.report", "lmshape.figures") + words[:12]
 
 
 def study_summary():

@@ -18,7 +18,7 @@ rule train_tokenizer:
         runtime=30,
     params:
         options=tokenizer_options,
-        code=code_fingerprint("lmshape.bpe"),
+        code=code_fingerprint("lmshape.bpe", "lmshape.corpus"),
     message:
         "Train the byte-level BPE tokenizer of the embedded models"
     shell:
@@ -46,7 +46,7 @@ rule pretrain:
         runtime=120,
     params:
         options=pretraining_options,
-        code=code_fingerprint("lmshape.pretrain"),
+        code=code_fingerprint("lmshape.pretrain", "lmshape.corpus"),
     message:
         "Pretrain {wildcards.run} from scratch, keeping its checkpoints"
     shell:

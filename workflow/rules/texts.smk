@@ -18,7 +18,7 @@ rule fetch_text:
         runtime=60,
     params:
         source=text_options,
-        code=code_fingerprint("lmshape.download"),
+        code=code_fingerprint("lmshape.fetch"),
     message:
         "Fetch the text {wildcards.text} and verify its checksum"
     shell:
@@ -41,7 +41,7 @@ rule clean_text:
         mem_mb=1000,
         runtime=30,
     params:
-        code=code_fingerprint("lmshape.wikitext"),
+        code=code_fingerprint("lmshape.cleaning"),
     message:
         "Clean the text {wildcards.text} of Wikipedia's markup"
     shell:

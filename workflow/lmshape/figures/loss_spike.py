@@ -33,20 +33,21 @@ NORMAL_DEVIATION = 1.4826
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Select the run whose loss stands highest over its threshold, and the dimension of its named layers.
+    """Select the run whose loss stands highest over its threshold, and the dimension of its named blocks.
 
-    Rows with `series` "loss" carry `baseline`, `threshold` and `in_spike`; those with "dimension" a layer.
+    Rows with `series` "loss" carry `baseline`, `threshold`, `in_spike` and `learning_rate` (NaN if the run's
+    table has none); those with "dimension" a layer.
     """
     runs = [with_spikes(run) for _, run in tables["losses"].groupby("run", sort=False)]
     if not runs:
         return pd.DataFrame(columns=["series", "model", "step", "value", "in_spike"])
     worst = max(runs, key=_severity)
     loss = worst.rename(columns={"run": "model", "loss": "value"}).assign(series="loss")
-    columns = ["series", "model", "step", "value", "baseline", "threshold", "in_spike"]
+    columns = ["series", "model", "step", "value", "baseline", "threshold", "in_spike", "learning_rate"]
     rows = selection.first_dataset(selection.metric_rows(tables["metrics"], "id_twonn"))
     rows = rows[rows["model"] == loss["model"].iloc[0]]
     dimension = selection.with_named_layers(selection.trajectories(selection.variant(rows, "all")))
-    parts = [loss[columns], dimension.assign(series="dimension")]
+    parts = [loss.reindex(columns=columns), dimension.assign(series="dimension")]
     return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
@@ -74,6 +75,18 @@ def spikes(loss: pd.DataFrame) -> list[tuple[float, float]]:
     return list(zip(groups.min(), groups.max(), strict=True))
 
 
+def beside(dimension: pd.DataFrame, spike: tuple[float, float]) -> pd.DataFrame:
+    """Rows of the middle block that tell what led to a spike, in the order of steps, with `place`.
+
+    They are the last two checkpoints "before" the spike and the first one "within", as far as there are.
+    """
+    first, last = spike
+    middle = dimension[dimension["layer"] == selection.middle_layer(int(dimension["layer"].max()))]
+    middle = middle[middle["value"].notna()].sort_values("step")
+    before = middle[middle["step"] < first].tail(2).assign(place="before")
+    return pd.concat([before, middle[middle["step"].between(first, last)].head(1).assign(place="within")])
+
+
 def draw(data: pd.DataFrame) -> Figure:
     """Draw the loss above, the dimension below, with the spikes shaded through both."""
     from matplotlib.figure import Figure
@@ -86,6 +99,7 @@ def draw(data: pd.DataFrame) -> Figure:
         loss, dimension = data[data["series"] == "loss"], data[data["series"] == "dimension"]
         figure = Figure(figsize=(9, 6.2))
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.15))
+        regions = spikes(loss)
         _loss_panel(above, loss, set(dimension["step"]))
         if dimension.empty:
             marks.nothing_here(below, f"`id_twonn` was not measured on {loss['model'].iloc[0]}")
@@ -94,7 +108,7 @@ def draw(data: pd.DataFrame) -> Figure:
         else:
             layer_lines(below, dimension)
             below.set(xlabel="training step", ylabel=marks.METRIC_LABELS["id_twonn"])
-        regions = spikes(loss)
+            _circle(below, dimension, regions)
         for ax in (above, below):
             _shade(ax, regions)
         marks.finish(
@@ -126,6 +140,12 @@ def _shade(ax: Axes, regions: list[tuple[float, float]]) -> None:
         ax.axvline(first, color=COLORS[1], linewidth=0.9, linestyle=(0, (2, 2)))
 
 
+def _circle(ax: Axes, dimension: pd.DataFrame, regions: list[tuple[float, float]]) -> None:
+    for region in regions[:1]:
+        rows = beside(dimension, region)
+        ax.plot(rows["step"], rows["value"], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
+
+
 def _notes(loss: pd.DataFrame, dimension: pd.DataFrame, regions: list[tuple[float, float]]) -> list[str]:
     threshold = loss["threshold"].iloc[0]
     rule = (
@@ -136,10 +156,33 @@ def _notes(loss: pd.DataFrame, dimension: pd.DataFrame, regions: list[tuple[floa
     lost = int(loss["value"].isna().sum())
     return [
         f"Shaded: {rule}; steps {spans}." if regions else f"No spike: nowhere is the {rule}.",
+        _learning_rate_note(loss),
         f"The loss of {lost} steps is not finite (gaps)." if lost else "",
-        marks.interval_note(dimension, marks.STUDENT) if len(dimension) else "",
-        marks.flag_note(dimension) if len(dimension) else "",
+        *(_dimension_notes(dimension, regions) if len(dimension) else []),
     ]
+
+
+def _learning_rate_note(loss: pd.DataFrame) -> str:
+    rate = loss["learning_rate"].astype(float)
+    if rate.isna().all():
+        return ""
+    return f"The learning rate is greatest, {rate.max():.3g}, at step {loss.loc[rate.idxmax(), 'step']:.0f}."
+
+
+def _dimension_notes(dimension: pd.DataFrame, regions: list[tuple[float, float]]) -> list[str]:
+    return [
+        *(_circle_note(beside(dimension, region)) for region in regions[:1]),
+        marks.interval_note(dimension, marks.STUDENT),
+        marks.EMBEDDING_NOTE,
+        marks.flag_note(dimension),
+    ]
+
+
+def _circle_note(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    values = [f"{row.value:.2f} at step {row.step:.0f} ({row.place})" for row in rows.itertuples()]
+    return f"Circled, layer {rows['layer'].iloc[0]:.0f} beside the first shading: {', '.join(values)}."
 
 
 def _severity(run: pd.DataFrame) -> float:

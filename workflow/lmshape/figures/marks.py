@@ -22,6 +22,10 @@ METRIC_LABELS = {
 }
 JACKKNIFE = "delete-one-draw jackknife"
 STUDENT = "mean and Student's t"
+EMBEDDING_NOTE = (
+    "The embedding's dimension is left out: its rows are a finite set, one for each token (and position) there"
+    " is, and no cloud like the blocks'; its number is in the table `metrics`."
+)
 CHARACTERS_PER_INCH = 17.5
 LEAST_WIDTH = 7.0  # inches; the title of a single panel needs them
 
@@ -31,10 +35,9 @@ def line(ax: Axes, frame: pd.DataFrame, *, x: str, look: Look, label: str) -> No
     frame = frame.sort_values(x, kind="stable")
     flagged = has_flag(frame)
     ax.fill_between(frame[x], frame["ci_low"], frame["ci_high"], color=look.color, alpha=0.2, linewidth=0)
-    ax.plot(frame[x], frame["value"], color=look.color, linestyle=look.line, marker=look.marker, label=label,
-            markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
+    ax.plot(frame[x], frame["value"], label=label, **look.settings)
     ax.plot(frame.loc[flagged, x], frame.loc[flagged, "value"], linestyle="none", marker=look.marker,
-            markerfacecolor="white", markeredgecolor=look.color)  # fmt: skip
+            markersize=look.size, markerfacecolor="white", markeredgecolor=look.color)  # fmt: skip
     present = frame["value"].notna()
     alone = frame[present & ~present.shift(1, fill_value=False) & ~present.shift(-1, fill_value=False)]
     ax.vlines(alone[x], alone["ci_low"], alone["ci_high"], color=look.color, linewidth=1.2)
@@ -45,8 +48,10 @@ def off_line(ax: Axes, frame: pd.DataFrame, *, x: float, look: Look) -> None:
     if frame.empty or frame["value"].isna().all():
         return
     value, low, high = frame[["value", "ci_low", "ci_high"]].iloc[0]
-    ax.plot([x], [value], linestyle="none", marker=look.marker, color=look.color, markersize=6.5,
-            markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
+    # a dash is all edge
+    edge, width = (look.color, 1.2) if look.marker == "_" else ("white", 0.5)
+    ax.plot([x], [value], linestyle="none", marker=look.marker, color=look.color, markersize=look.size + 2,
+            markeredgecolor=edge, markeredgewidth=width)  # fmt: skip
     ax.vlines([x], low, high, color=look.color, linewidth=1.2)
 
 
@@ -55,17 +60,17 @@ def final_norm_place(blocks: int) -> float:
     return blocks + max(1.0, blocks / 6)
 
 
-def layer_axis(ax: Axes, blocks: int, *, final_norm: bool) -> None:
-    """Make x the layers 0 … `blocks`, with a place of its own for the final norm."""
+def layer_axis(ax: Axes, blocks: int, *, final_norm: bool, embedding: bool = True) -> None:
+    """Make x the layers 0 … `blocks`, with a place of its own for the final norm; 1 … without embedding."""
     end = final_norm_place(blocks) if final_norm else blocks
     every = max(1, -(-blocks // 8))
-    ticks = [*range(0, blocks + 1, every)]
+    ticks = [*range(0 if embedding else every, blocks + 1, every)]
     names = [str(tick) for tick in ticks]
     if final_norm:
         ticks, names = [*ticks, end], [*names, "norm"]
     ax.set_xticks(ticks, names)
-    ax.set_xlim(-0.06 * max(end, 6), end + 0.07 * max(end, 6))
-    ax.set_xlabel("layer (0 = embedding)")
+    ax.set_xlim((0 if embedding else 1) - 0.06 * max(end, 6), end + 0.07 * max(end, 6))
+    ax.set_xlabel("layer (0 = embedding)" if embedding else "layer (blocks)")
 
 
 def anisotropy_axis(ax: Axes) -> None:
@@ -144,9 +149,16 @@ def note_without_numbers(ax: Axes, frame: pd.DataFrame) -> None:
 
 
 def panel_grid(
-    names: Sequence[str], variants: Sequence[str], *, size: tuple[float, float], columns: int = 4
+    names: Sequence[str],
+    variants: Sequence[str],
+    *,
+    size: tuple[float, float],
+    columns: int = 4,
+    same_scale: bool = True,
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """Lay out a panel for every name and variant: variants under one another, names side by side, wrapped.
+
+    All panels have the same scale of y, or each its own.
 
     Returns
     -------
@@ -158,7 +170,7 @@ def panel_grid(
     width = max(size[0] * columns, LEAST_WIDTH)
     bands = -(-len(names) // columns)
     figure = Figure(figsize=(width, size[1] * bands * len(variants)))
-    grid = figure.subplots(bands * len(variants), columns, squeeze=False, sharey=True)
+    grid = figure.subplots(bands * len(variants), columns, squeeze=False, sharey=same_scale)
     panels = {}
     for i in range(bands * columns):
         for j, variant in enumerate(variants):

@@ -67,19 +67,14 @@ def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def named_layers(blocks: int) -> dict[str, int]:
-    """Few layers that stand for a network of `blocks` blocks; equal ones are named once, an end first.
+    """Few blocks that stand for a network of `blocks` blocks; equal ones are named once, the last first.
 
-    The embedding, a quarter and half of the way up (rounded up), and the last block.
+    A quarter and half of the way up (rounded up), and the last block; none where there is no block.
     """
-    places = {
-        "embedding": 0,
-        "last": blocks,
-        "middle": middle_layer(blocks),
-        "early": math.ceil(blocks / 4),
-    }
+    places = {"last": blocks, "middle": middle_layer(blocks), "early": math.ceil(blocks / 4)}
     kept: dict[str, int] = {}
     for name, layer in places.items():
-        if layer not in kept.values():
+        if layer > 0 and layer not in kept.values():
             kept[name] = layer
     return dict(sorted(kept.items(), key=lambda item: item[1]))
 
@@ -90,8 +85,8 @@ def middle_layer(blocks: int) -> int:
 
 
 def with_named_layers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each model's named layers, with the name in the column `band`; the final norm is left out."""
-    inside = frame[frame["site"] != "final_norm"]
+    """Rows of each model's named layers, with the name in the column `band`: blocks, no other site."""
+    inside = frame[frame["site"] == "block"]
     parts = []
     for _, of_model in inside.groupby("model", sort=False):
         names = {layer: name for name, layer in named_layers(int(of_model["layer"].max())).items()}

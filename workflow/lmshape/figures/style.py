@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Okabe & Ito's palette without its yellow, which vanishes on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -19,8 +19,6 @@ SETTINGS = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "lmshape",  # the same data gives the same bytes
     "svg.fonttype": "path",  # a viewer without our font shows the same picture
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
@@ -50,17 +48,37 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the line of one name is drawn."""
+    """How the line of one name is drawn; `width` of the line and `size` of its markers are in points."""
 
     color: str
     line: str | tuple[float, tuple[float, ...]]
     marker: str
+    width: float = 1.5
+    size: float = 4.5
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Give it in matplotlib's words."""
+        line = {"color": self.color, "linestyle": self.line, "linewidth": self.width}
+        marker = {"marker": self.marker, "markersize": self.size}
+        return line | marker | {"markeredgecolor": "white", "markeredgewidth": 0.5}
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
     """Give each name a look; 7 colors, 4 lines and 9 markers cycle together: 252 looks before one repeats."""
     return {
         name: Look(COLORS[i % len(COLORS)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
+
+
+def nested_looks(names: Sequence[str]) -> dict[str, Look]:
+    """Give each name a look narrower than the one before: drawn in order, a curve lies on another as a stripe."""
+    plain, last = looks(names), len(names) - 1
+    if not last:
+        return plain
+    return {
+        name: replace(plain[name], line="-", width=6.5 - 5.2 * i / last, size=10.0 - 5.5 * i / last)
         for i, name in enumerate(names)
     }
 

@@ -13,7 +13,7 @@ from scipy.special import entr
 
 from lmshape.geometry.centering import ROUNDING, centered
 from lmshape.geometry.checks import as_matrix
-from lmshape.geometry.resample import leave_one_out_masks
+from lmshape.geometry.draws import leave_one_out_masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -1,0 +1,39 @@
+"""What the README says of metrics, columns and commands is what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmshape.gather import COLUMN_DESCRIPTIONS
+from lmshape.geometry import anisotropy, intrinsic_dimension
+from lmshape.metrics import describe
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("metric", describe(), ids=[metric["name"] for metric in describe()])
+def test_every_metric_is_in_the_table(metric: dict[str, str]) -> None:
+    cells = (f"`{metric['name']}`", metric["family"], metric["definition"], metric["range"], metric["null"])
+    assert f"| {' | '.join(cells)} |" in README
+
+
+@pytest.mark.parametrize("column", COLUMN_DESCRIPTIONS)
+def test_every_column_is_in_the_table(column: str) -> None:
+    assert f"| `{column}` | {COLUMN_DESCRIPTIONS[column]} |" in README
+
+
+def test_the_example_gives_the_numbers_that_it_states() -> None:
+    x = np.random.default_rng(0).standard_normal((4096, 10)) @ np.random.default_rng(1).standard_normal(
+        (10, 128)
+    )
+    stated = [float(number) for number in re.findall(r"\(x\) +# ([\d.]+)", README)]
+    assert stated == [round(anisotropy(x), 3), round(intrinsic_dimension(x), 2)]
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (Path(__file__).parents[2] / target).exists(), target
