@@ -196,7 +196,7 @@ def _dome(peak: pd.Series, edge: pd.Series) -> dict[str, Value]:
         "height_high": peak["ci_high"],
         "edges": edge["value"],
         "dome_index": index,
-        "dome_index_low": max(index - half_width, -1.0),
+        "dome_index_low": max(index - half_width, 0.0),
         "dome_index_high": min(index + half_width, 1.0),
         "flag": "" if peak["layer"] != edge["layer"] else "monotone",
     }

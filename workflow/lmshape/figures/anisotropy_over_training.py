@@ -44,7 +44,7 @@ def draw(data: pd.DataFrame) -> Figure:
             ax.set_title(f"{model}\n{marks.VARIANT_NAMES.get(rows, rows)}")
             _axes(ax, of_model)
         _colorbar(figure, colors, data["step"])
-        title = f"{TITLE}, {data['dataset'].iloc[0]}"
+        title = f"{TITLE}, {selection.dataset_names(data)}"
         marks.finish(figure, title=title, notes=_notes(data))
         return figure
 

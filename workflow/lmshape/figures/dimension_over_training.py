@@ -42,7 +42,7 @@ def draw(data: pd.DataFrame) -> Figure:
         for ax in panels.values():
             if ax.get_subplotspec().is_first_col():
                 ax.set_ylabel(marks.METRIC_LABELS["id_twonn"])
-        title = f"{TITLE}, {data['dataset'].iloc[0]}"
+        title = f"{TITLE}, {selection.dataset_names(data)}"
         marks.finish(figure, title=title, notes=_notes(data))
         return figure
 

@@ -41,8 +41,14 @@ def metric_rows(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def first_dataset(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the study's first dataset, which is its text."""
-    return frame[frame["dataset"].isin(in_order(frame["dataset"])[:1])]
+    """Rows of each model's first dataset in the study's order: its text, for a model with a text of its own too."""
+    place = frame["dataset"].map({name: place for place, name in enumerate(in_order(frame["dataset"]))})
+    return frame[place == place.groupby(frame["model"]).transform("min")]
+
+
+def dataset_names(frame: pd.DataFrame) -> str:
+    """Datasets of a table, for a title."""
+    return ", ".join(in_order(frame["dataset"]))
 
 
 def variant(frame: pd.DataFrame, rows: str) -> pd.DataFrame:
