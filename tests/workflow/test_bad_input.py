@@ -57,7 +57,7 @@ def test_a_folder_without_checkpoints_is_refused(new_study: StudyFolder) -> None
 
 
 def test_a_diverged_checkpoint_becomes_flagged_rows(study_copy: StudyFolder) -> None:
-    run = study_copy.path / "my-run"
+    run = study_copy.path / "my run's"
     for step in (4, 16):
         shutil.copytree(
             study_copy.path / f"results/pretrained/small-decoder/checkpoint-{step}",
@@ -66,7 +66,7 @@ def test_a_diverged_checkpoint_becomes_flagged_rows(study_copy: StudyFolder) -> 
     weights = load_file(run / "checkpoint-16/model.safetensors")
     weights["gpt_neox.layers.1.mlp.dense_4h_to_h.weight"][:] = float("nan")
     save_file(weights, run / "checkpoint-16/model.safetensors", metadata={"format": "pt"})
-    study_copy.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
+    study_copy.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my run's"}})
     study_copy.configure(models=["mine"], datasets=["wiki"], checkpoints="all")
     finished = study_copy.snakemake("--cores", "2")
     assert finished.returncode == 0, finished.stdout
