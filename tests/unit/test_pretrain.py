@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lmshape import pretrain as stage
+from lmshape import batches
+from lmshape.batches import batch_of, masked_batch, unigram_entropy
 from lmshape.bpe import train_tokenizer, write_tokenizer
 from lmshape.errors import InputError
-from lmshape.pretrain import TrainingRun, batch_of, masked_batch, pretrain, unigram_entropy
+from lmshape.pretrain import TrainingRun, pretrain
 from lmshape.recipe import Recipe
 
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
@@ -82,8 +83,8 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
     partial = tmp_path / "again.partial"
     run = TrainingRun(
         recipe(),
-        stage.windows_of(TEXT, tokenizer_folder, recipe()),
-        stage.load_tokenizer(tokenizer_folder),
+        batches.windows_of(TEXT, tokenizer_folder, recipe()),
+        batches.load_tokenizer(tokenizer_folder),
         folder=partial,
     )
     run.resume()
@@ -97,7 +98,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
 
 def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     run = TrainingRun(
-        recipe(seed=1), stage.windows_of(TEXT, tokenizer_folder, recipe()), stage.load_tokenizer(tokenizer_folder),
+        recipe(seed=1), batches.windows_of(TEXT, tokenizer_folder, recipe()), batches.load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial",
     )  # fmt: skip
     run.resume()
@@ -112,7 +113,7 @@ def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_pa
     pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=long)
     losses = np.loadtxt(tmp_path / "run/loss.csv", delimiter=",", skiprows=1)
     assert losses.shape == (120, 5)
-    entropy = unigram_entropy(stage.windows_of(TEXT, tokenizer_folder, long))
+    entropy = unigram_entropy(batches.windows_of(TEXT, tokenizer_folder, long))
     assert losses[0, 2] == pytest.approx(math.log(300), abs=0.3)  # uniform at the start
     assert losses[-10:, 2].mean() < 0.7 * entropy
 
@@ -130,12 +131,12 @@ def test_every_model_sees_the_same_windows_once_an_epoch() -> None:
 
 
 def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path) -> None:
-    tokenizer = stage.load_tokenizer(tokenizer_folder)
+    tokenizer = batches.load_tokenizer(tokenizer_folder)
     ids = torch.full((200, 100), 7)
     batch = masked_batch(ids, tokenizer, seed=(0, 1))
     asked = batch["labels"] != -100
     masked = batch["input_ids"] == tokenizer.mask_token_id
-    assert asked.float().mean().item() == pytest.approx(stage.MASKED_SHARE, abs=0.01)
+    assert asked.float().mean().item() == pytest.approx(batches.MASKED_SHARE, abs=0.01)
     assert torch.equal(masked, asked)
     assert torch.equal(batch["input_ids"][~asked], ids[~asked])
     assert not torch.equal(batch["labels"], masked_batch(ids, tokenizer, seed=(0, 2))["labels"])

@@ -41,7 +41,9 @@ def draw(data: pd.DataFrame) -> Figure:
             f"{marks.METRIC_LABELS['anisotropy']} (share of variance)"
         )
         _legend(figure, panels[variants[0], "all models"], models)
-        marks.finish(figure, title=f"{TITLE}, last checkpoint, {selection.dataset_names(data)}", notes=_notes(data))
+        marks.finish(
+            figure, title=f"{TITLE}, last checkpoint, {selection.dataset_names(data)}", notes=_notes(data)
+        )
         return figure
 
 

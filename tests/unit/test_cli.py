@@ -1,0 +1,37 @@
+"""The command line: wrong input is a sentence and exit code 2, and the table of metrics is printed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from lmshape.metrics import METRICS
+
+
+def lmshape(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lmshape", *arguments], cwd=cwd, text=True, capture_output=True, check=False
+    )
+
+
+def test_wrong_input_is_a_sentence_and_not_a_traceback(tmp_path: Path) -> None:
+    run = lmshape("fetch", "nowhere.txt", "--output", "text.txt", cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: `source` is nowhere.txt, which is no file")
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verb_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    run = lmshape("mesure", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "No such command 'mesure'" in run.stderr
+
+
+def test_metrics_are_listed_with_their_sources(tmp_path: Path) -> None:
+    run = lmshape("metrics", cwd=tmp_path)
+    assert run.returncode == 0
+    for name, metric in METRICS.items():
+        assert f"{name}  ({metric.family})" in run.stdout
+        assert metric.source in run.stdout
