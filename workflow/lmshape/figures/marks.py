@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VARIANT_NAMES = {
-    "all": "all rows",
-    "no_sink": "without sink rows (position 0, huge norms)",
-    "one_per_type": "one row of each token id",
-}
+VARIANT_NAMES = {"all": "all rows", "no_sink": "without sink rows (position 0, huge norms)"}
 METRIC_LABELS = {
     "anisotropy": "anisotropy $\\lambda_1/\\Sigma\\lambda$",
     "id_twonn": "intrinsic dimension (TwoNN)",
