@@ -139,9 +139,8 @@ class TrainingRun:
             return
         self.step, self.losses = state["step"], state["losses"]
         for checkpoint in self.folder.glob("checkpoint-*"):
-            if (
-                int(checkpoint.name.rpartition("-")[2]) > self.step
-            ):  # weights saved, state not: killed in between
+            # weights saved, state not: killed in between
+            if int(checkpoint.name.rpartition("-")[2]) > self.step:
                 shutil.rmtree(checkpoint)
         self.model = type(self.model).from_pretrained(self._checkpoint(self.step)).train()
         self.optimizer.param_groups[0]["params"] = list(self.model.parameters())
@@ -206,8 +205,8 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
                 sep_token_id=tokenizer.eos_token_id,
                 intermediate_size=wide // 2,  # gated: two matrices in, so as many parameters as the others
                 global_attn_every_n_layers=1,  # the window is no longer than its local attention
-                initializer_range=recipe.width
-                ** -0.5,  # with the usual 0.02 it takes thousands of steps to start learning
+                # with the usual 0.02 it takes thousands of steps to start learning
+                initializer_range=recipe.width**-0.5,
             )
         )
     return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **ends, intermediate_size=wide))
