@@ -410,6 +410,16 @@ def test_the_csv_holds_all_that_is_drawn(drawings, name, tmp_path):
         assert np.allclose(np.array(points), np.array(same_points))
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_choice_of_rows_for_dimensions_alone_changes_no_figure(embedded, name):
+    metrics = embedded["metrics"]
+    more = metrics[(metrics["metric"] == "id_twonn") & (metrics["rows"] == "all")]
+    more = more.assign(rows="one_per_type", value=99.0)
+    both = pd.concat([metrics, more], ignore_index=True)
+    data = FIGURES[name].data
+    pd.testing.assert_frame_equal(data(embedded | {"metrics": both}), data(embedded))
+
+
 @pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_study_draws(study, name):

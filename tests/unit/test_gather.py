@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmshape.errors import InputError
+from lmshape.families import METRIC_FAMILIES
 from lmshape.gather import CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, gather
 from lmshape.measure import measure
 from lmshape.metrics import METRICS
@@ -24,8 +25,9 @@ from lmshape.store import (
 )
 from lmshape.tokens import Tokens
 
+COSINES = ("mean_cosine", "mean_cosine_centered")
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
-DRAWS, WINDOW, WIDTH = 3, 60, 8
+DRAWS, WINDOW, WIDTH = 3, 90, 24
 ROOT = {
     "model": "tiny",
     "architecture": "gpt_neox",
@@ -52,7 +54,7 @@ def archive(path: Path, values: dict[tuple[Site, str], float] | None = None, **a
         LayerStatistics(
             site,
             rows,
-            {name: np.full(4, value) for name in ("mean_cosine", "mean_cosine_centered")},
+            {name: np.full(4, value) for name in COSINES},
             {**counts, "flag": "not finite: 1 of 30 rows" if np.isnan(value) else ""},
         )
         for (site, rows), value in values.items()
@@ -71,7 +73,7 @@ def gathered(
     folder: Path,
     statistics: list[Path],
     losses: list[Path] | None = None,
-    metrics: tuple[str, ...] = ("angular",),
+    metrics: tuple[str, ...] = COSINES,
 ) -> pd.DataFrame:
     gather(statistics, losses or [], folder / "tiny.parquet", study="test", metrics=metrics)
     return pq.read_table(folder / "tiny.parquet").to_pandas()
@@ -104,14 +106,15 @@ def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
     for family in families:
         for first, last in blocks:
             output = tmp_path / family / f"{first}-{last}.h5"
-            measure(activations, output, family=family, first=first, last=last, rows_per_draw=50)
+            measure(activations, output, family=family, first=first, last=last, rows_per_draw=80)
     whole = [tmp_path / family / "0-2.h5" for family in families]
     in_blocks = [tmp_path / family / name for name in ("1-2.h5", "0-0.h5") for family in families[::-1]]
     losses = [card(tmp_path / "loss.json")]
     chosen = ("spectral", "angular", "neighbor", "loss")
     table = gathered(tmp_path, whole, losses, chosen)
     pd.testing.assert_frame_equal(gathered(tmp_path, in_blocks, losses, chosen), table)
-    assert len(table) == len(SITES) * 2 * 9 + 2
+    of_layers = 2 * (len(METRICS) - 2) + len(METRIC_FAMILIES["neighbor"])  # one_per_type is theirs alone
+    assert len(table) == len(SITES) * of_layers + 2
     assert set(table["metric"]) == set(METRICS)
     assert (table["value"].between(table["ci_low"], table["ci_high"])).all()
     assert not table.duplicated(["site", "layer", "rows", "metric"]).any()
@@ -171,7 +174,7 @@ def test_rows_are_sorted_and_datasets_keep_the_order_of_the_files(tmp_path: Path
 def test_nan_never_stands_without_its_reason(tmp_path: Path) -> None:
     values = {(SITES[0], "all"): np.nan, (SITES[1], "all"): 0.5}
     source = archive(tmp_path / "a.h5", values)
-    table = gathered(tmp_path, [source], [card(tmp_path / "l.json", (20.0, np.inf))], ("angular", "loss"))
+    table = gathered(tmp_path, [source], [card(tmp_path / "l.json", (20.0, np.inf))], (*COSINES, "loss"))
     missing = table["value"].isna()
     assert list(table.loc[missing, "flag"]) == ["not finite: 1 of 30 rows"] * 2 + ["not finite: loss"] * 2
     assert table.loc[missing, ["ci_low", "ci_high"]].isna().all(axis=None)
@@ -184,7 +187,7 @@ def test_a_value_that_is_not_defined_says_why(tmp_path: Path) -> None:
         LayerStatistics(
             SITES[1],
             "all",
-            {name: np.full(4, np.nan) for name in ("mean_cosine", "mean_cosine_centered")},
+            {name: np.full(4, np.nan) for name in COSINES},
             {"n_rows": 30, "n_unique": 1, "d": 8, "draws": 3, "flag": ""},
         )
     ]
@@ -236,12 +239,12 @@ def test_a_loss_card_of_other_weights_is_named(tmp_path: Path) -> None:
         archive(tmp_path / "b.h5", {(SITES[1], "all"): 0.1}),
     ]
     with pytest.raises(InputError, match="odd.json` has `weights_sha256` x"):
-        gathered(tmp_path, files, [odd], ("angular", "loss"))
+        gathered(tmp_path, files, [odd], (*COSINES, "loss"))
 
 
 def test_unknown_training_tokens_agree_with_each_other(tmp_path: Path) -> None:
     source = archive(tmp_path / "a.h5", tokens_seen=np.nan)
-    table = gathered(tmp_path, [source], [card(tmp_path / "l.json", tokens_seen=np.nan)], ("angular", "loss"))
+    table = gathered(tmp_path, [source], [card(tmp_path / "l.json", tokens_seen=np.nan)], (*COSINES, "loss"))
     assert table["tokens_seen"].isna().all()
 
 
@@ -262,7 +265,7 @@ def test_a_family_that_no_file_holds_is_named(tmp_path: Path) -> None:
     ):
         gathered(tmp_path, [archive(tmp_path / "a.h5")], metrics=("mean_cosine", "id_mle"))
     with pytest.raises(InputError, match="`loss` needs the family `loss`"):
-        gathered(tmp_path, [archive(tmp_path / "a.h5")], metrics=("angular", "loss"))
+        gathered(tmp_path, [archive(tmp_path / "a.h5")], metrics=(*COSINES, "loss"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"draws": []}', '{"attributes": {}, "draws": [{"draw": 0}]}'])

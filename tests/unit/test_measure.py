@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from lmshape.errors import InputError
+from lmshape.geometry.occurrences import one_per_type
+from lmshape.geometry.ratios import KEPT_ORDERS
 from lmshape.measure import families, family_module, measure
 from lmshape.store import Activations, ActivationWriter, LayerStatistics, Site, read_statistics
 from lmshape.tokens import Tokens
@@ -110,8 +113,12 @@ def test_distances_equal_scipy_on_the_first_unique_rows(tmp_path: Path, rows: st
         mine = x[kept & (tokens().draw == j)].astype(np.float64)
         _, first = np.unique(mine, axis=0, return_index=True)
         mine = mine[np.sort(first)][:60]
-        reference = np.sort(cdist(mine, mine), axis=1)[:, 1:21]
-        np.testing.assert_allclose(layer.arrays["distances"][j], reference[:, [0, 1, 19]], rtol=1e-12)
+        reference = np.sort(cdist(mine, mine), axis=1)[:, 1:]
+        orders = [order - 1 for order in KEPT_ORDERS if order < 60]
+        np.testing.assert_allclose(
+            layer.arrays["distances"][j][:, : len(orders)], reference[:, orders], rtol=1e-12
+        )
+        assert np.isnan(layer.arrays["distances"][j][:, len(orders) :]).all()
         np.testing.assert_allclose(
             layer.arrays["log_distance_sum"][j], np.log(reference[:, :19]).sum(axis=1), rtol=1e-11
         )
@@ -126,7 +133,7 @@ def test_all_rows_that_every_draw_has_are_used_without_a_limit(tmp_path: Path) -
     given[SITES[1]][:7] = 0
     given[SITES[1]][0, 0] = -0.0  # equal to 0.0 all the same
     layer = measured(tmp_path, given, "neighbor")[SITES[1], "all"]
-    assert layer.arrays["distances"].shape == (DRAWS, SEQUENCES * WINDOW - 6, 3)
+    assert layer.arrays["distances"].shape == (DRAWS, SEQUENCES * WINDOW - 6, 9)
     assert layer.attributes["n_unique"] == N - 6
     assert layer.attributes["flag"] == ""
 
@@ -142,13 +149,78 @@ def test_too_few_unique_rows_are_nan_with_the_reason(tmp_path: Path) -> None:
     given[SITES[1]][: SEQUENCES * WINDOW - 40] = 7
     layer = measured(tmp_path, given, "neighbor", rows_per_draw=60)[SITES[1], "all"]
     assert layer.attributes["flag"] == "fewer unique rows: 41 of 60 per draw"
-    assert layer.arrays["distances"].shape == (DRAWS, 41, 3)
-    assert np.isfinite(layer.arrays["distances"]).all()
+    assert layer.arrays["distances"].shape == (DRAWS, 41, 9)
+    assert np.isfinite(layer.arrays["distances"][:, :, :8]).all()
+    assert np.isnan(layer.arrays["distances"][:, :, 8]).all()
     given[SITES[1]][: SEQUENCES * WINDOW - 39] = 7
     layer = measured(tmp_path, given, "neighbor", rows_per_draw=60)[SITES[1], "all"]
     assert layer.attributes["flag"] == "too few unique rows: 40 per draw; id needs 41"
-    assert layer.arrays["distances"].shape == (DRAWS, 40, 3)
+    assert layer.arrays["distances"].shape == (DRAWS, 40, 9)
     assert np.isnan(layer.arrays["distances"]).all() and np.isnan(layer.arrays["log_distance_sum"]).all()
+    assert np.isnan(layer.arrays["surrogate_distances"]).all()
+    np.testing.assert_allclose(layer.arrays["duplicate_share"], [40 / 80, 0, 0], rtol=1e-15)
+
+
+def repeating(path: Path, x: np.ndarray, types: int = 50) -> tuple[Path, Tokens]:
+    """One layer whose token ids repeat."""
+    ids = np.random.default_rng(8).integers(0, types, N).astype(np.int32)
+    own = replace(tokens(), ids=ids)
+    with ActivationWriter(path, sites=SITES[:1], width=WIDTH, tokens=own, attributes={"seed": 4}) as writer:
+        writer.write(SITES[0], 0, x)
+    return path, own
+
+
+def test_one_row_of_each_token_id_is_measured_in_the_neighbor_family_alone(tmp_path: Path) -> None:
+    x = clouds()[SITES[0]]
+    source, own = repeating(tmp_path / "activations.h5", x, types=90)
+    for family in families():
+        measure(source, tmp_path / f"{family}.h5", family=family, first=0, last=0, rows_per_draw=60)
+        _, layers = read_statistics(tmp_path / f"{family}.h5")
+        assert [layer.rows for layer in layers][2:] == (["one_per_type"] if family == "neighbor" else [])
+    _, [*_, layer] = read_statistics(tmp_path / "neighbor.h5")
+    chosen = one_per_type(own.ids, own.draw, seed=4)
+    counts = np.unique(own.draw[chosen], return_counts=True)[1]
+    assert layer.attributes["n_rows"] == counts.sum() < N
+    assert layer.attributes["flag"] == ""  # a draw has fewer token ids than rows are wanted: no doubt in that
+    assert layer.arrays["distances"].shape == (DRAWS, counts.min(), 9)
+    mine = x[chosen & (own.draw == 1)][: counts.min()].astype(np.float64)
+    reference = np.sort(cdist(mine, mine), axis=1)[:, [1, 2, 4]]
+    np.testing.assert_allclose(layer.arrays["distances"][1][:, :3], reference, rtol=1e-12)
+
+
+def test_copies_among_one_row_of_each_token_id_are_flagged(tmp_path: Path) -> None:
+    x = clouds()[SITES[0]]
+    x[: SEQUENCES * WINDOW : 2] = 1
+    source, own = repeating(tmp_path / "activations.h5", x, types=1000)
+    measure(source, tmp_path / "s.h5", family="neighbor", first=0, last=0, rows=["one_per_type"])
+    _, [layer] = read_statistics(tmp_path / "s.h5")
+    types = min(len(set(own.ids[own.draw == j])) for j in range(DRAWS))
+    assert layer.attributes["flag"].startswith("fewer unique rows: ")
+    assert layer.attributes["flag"].endswith(f" of {types} per draw")
+
+
+def test_the_surrogate_has_the_covariance_of_the_rows_that_are_taken(tmp_path: Path) -> None:
+    given = clouds()
+    layer = measured(tmp_path, given, "neighbor", rows_per_draw=60)[SITES[1], "all"]
+    x = np.concatenate([given[SITES[1]][tokens().draw == j][:60] for j in range(DRAWS)]).astype(np.float64)
+    variances = np.linalg.eigvalsh(np.cov(x, rowvar=False))[::-1]
+    for j in range(DRAWS):
+        deviates = np.random.default_rng((0, j)).standard_normal((60, WIDTH))
+        sample = deviates * np.sqrt(variances / variances[0])
+        reference = np.sort(cdist(sample, sample), axis=1)[:, 1:3]
+        np.testing.assert_allclose(layer.arrays["surrogate_distances"][j], reference, rtol=1e-9)
+
+
+def test_rows_that_only_rounding_keeps_apart_have_no_surrogate(tmp_path: Path) -> None:
+    x = np.full((N, WIDTH), 1e4)
+    x[np.arange(N), np.arange(N) % WIDTH] += 1e-13 * 2.0 ** (4 + np.arange(N) // WIDTH % 10)
+    arrays, _ = family_module("neighbor").statistics(x, tokens().draw, rows_per_draw=None)
+    assert np.isnan(arrays["surrogate_distances"]).all() and np.isfinite(arrays["log_distance_sum"]).all()
+
+
+def test_an_archive_keeps_less_than_two_megabytes_of_a_layer(tmp_path: Path) -> None:
+    sizes = family_module("neighbor").missing(rows=6400, width=128, draws=5, rows_per_draw=1024)
+    assert 3 * sum(array.nbytes for array in sizes.values()) < 2e6
 
 
 @pytest.mark.parametrize("family", ["angular", "neighbor", "spectral"])
@@ -236,7 +308,7 @@ def test_the_archive_describes_itself_and_repeats_byte_by_byte(tmp_path: Path) -
             "last": 2,
             "rows_per_draw": 50,
         }
-    assert [layer.site for layer in layers[::2]] == list(SITES[1:])  # the final norm goes with the last block
+    assert [layer.site for layer in layers[::3]] == list(SITES[1:])  # the final norm goes with the last block
 
 
 def test_only_the_rows_that_are_asked_for_are_measured(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -9,10 +11,11 @@ from scipy.stats import t
 
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES
+from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
 from lmshape.measure import angular, families, neighbor, spectral
 from lmshape.metrics import ALL, FAMILIES, METRICS, describe, select
 
-DRAWS, ROWS, WIDTH = 4, 120, 16
+DRAWS, ROWS, WIDTH = 4, 120, 24
 DRAW = np.repeat(np.arange(DRAWS), ROWS)
 
 
@@ -20,6 +23,7 @@ DRAW = np.repeat(np.arange(DRAWS), ROWS)
 def x() -> np.ndarray:
     rng = np.random.default_rng(3)
     rows = rng.standard_normal((DRAWS * ROWS, WIDTH)) * np.geomspace(1, 20, WIDTH) + 5
+    rows[[7, 200, 201], [3, 3, 5]] = 2e4, -3e4, 1.5e4  # massive activations in two of the draws
     return rows.astype(np.float32)
 
 
@@ -39,7 +43,79 @@ def entropy_rank(lam: np.ndarray) -> float:
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
+def rankme(x: np.ndarray) -> float:
+    sigma = np.linalg.svd(x - x.mean(axis=0, dtype=np.float64), compute_uv=False)
+    p = sigma / sigma.sum() + 1e-7
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def standardized(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) / x.astype(np.float64).std(axis=0, ddof=1)
+
+
+def variance_shares(x: np.ndarray) -> np.ndarray:
+    variances = np.sort(x.astype(np.float64).var(axis=0))[::-1]
+    return variances / variances.sum()
+
+
+def components(x: np.ndarray, share: float) -> int:
+    lam = spectrum(x, center=True)
+    return next(k for k in range(1, len(lam) + 1) if lam[:k].sum() >= share * lam.sum())
+
+
+def isoscore(x: np.ndarray) -> float:
+    """Rudman et al. 2022, algorithm 1, step by step."""
+    v, d = spectrum(x, center=True), x.shape[1]
+    normalized = np.sqrt(d) * v / np.linalg.norm(v)
+    delta = np.linalg.norm(normalized - 1) / np.sqrt(2 * (d - np.sqrt(d)))
+    return ((d - delta**2 * (d - np.sqrt(d))) ** 2 - d) / (d * (d - 1))
+
+
+def alpha_req(x: np.ndarray) -> float:
+    """Polynomial fit of numpy, whose weights multiply residuals before they are squared."""
+    lam = spectrum(x, center=True)[10:100]
+    ranks = np.arange(11, 11 + len(lam))
+    return -np.polyfit(np.log(ranks), np.log(lam), 1, w=1 / np.sqrt(ranks))[0]
+
+
+def corrected_participation_ratio(x: np.ndarray) -> float:
+    """Averages over rows i, j, k, l that all differ, from traces of the Gram matrix without its diagonal."""
+    gram = (x := x.astype(np.float64) - x[0]) @ x.T
+    off = gram - np.diag(np.diag(gram))
+    n, diagonal, sums = len(x), np.diag(gram), off.sum(axis=1)
+    pairs = (off**2).sum() / (n * (n - 1))
+    triples = (sums @ sums - (off**2).sum()) / (n * (n - 1) * (n - 2))
+    quadruple = off.sum() ** 2 - 4 * sums @ sums + 2 * (off**2).sum()
+    quadruples = quadruple / (n * (n - 1) * (n - 2) * (n - 3))
+    traces = (diagonal.sum() ** 2 - diagonal @ diagonal) / (n * (n - 1))
+    trace_pairs = (diagonal.sum() * off.sum() - 2 * diagonal @ sums) / (n * (n - 1) * (n - 2))
+    return (traces - 2 * trace_pairs + quadruples) / (pairs - 2 * triples + quadruples)
+
+
+def massive(x: np.ndarray) -> float:
+    """Count as many as all rows would have."""
+    size = np.abs(x.astype(np.float64))
+    hits = ((size > 100) & (size > 1000 * np.median(size))).sum()
+    return hits * DRAWS * ROWS / len(x)
+
+
 REFERENCES = {
+    "anisotropy_standardized": lambda x: (
+        spectrum(standardized(x), center=True)[0] / spectrum(standardized(x), center=True).sum()
+    ),
+    "rogue_share_1": lambda x: variance_shares(x)[0],
+    "rogue_share_3": lambda x: variance_shares(x)[:3].sum(),
+    "rankme": rankme,
+    "participation_ratio_corrected": corrected_participation_ratio,
+    "components_90": lambda x: components(x, 0.90),
+    "components_95": lambda x: components(x, 0.95),
+    "components_99": lambda x: components(x, 0.99),
+    "alpha_req": alpha_req,
+    "isoscore": isoscore,
+    "norm_median": lambda x: np.median(np.linalg.norm(x.astype(np.float64), axis=1)),
+    "norm_max": lambda x: np.linalg.norm(x.astype(np.float64), axis=1).max(),
+    "activation_max": lambda x: np.abs(x).max(),
+    "massive_count": massive,
     "anisotropy": lambda x: spectrum(x, center=True)[0] / spectrum(x, center=True).sum(),
     "anisotropy_uncentered": lambda x: spectrum(x, center=False)[0] / spectrum(x, center=False).sum(),
     "effective_rank": lambda x: entropy_rank(spectrum(x, center=True)),
@@ -70,6 +146,11 @@ def test_pooled_metrics_and_their_jackknife_equal_the_recomputation(
     assert estimate.draws == DRAWS
 
 
+def test_every_spectral_and_angular_metric_has_a_reference() -> None:
+    nulls = {"anisotropy_null", "effective_rank_null", "participation_ratio_null"}
+    assert {*METRIC_FAMILIES["spectral"], *METRIC_FAMILIES["angular"]} == {*REFERENCES, *nulls}
+
+
 def of_draw(x: np.ndarray, j: int) -> np.ndarray:
     rows = x[DRAW == j][:100].astype(np.float64)
     return np.sort(cdist(rows, rows), axis=1)[:, 1:]
@@ -89,6 +170,30 @@ def skdim_twonn_fit20(distances: np.ndarray) -> float:
     return TwoNN(discard_fraction=0.8 - 1e-9, dist=True).fit(distances[:, :2]).dimension_
 
 
+def skdim_twonn_fit(distances: np.ndarray) -> float:
+    from skdim.id import TwoNN
+
+    return TwoNN(dist=True).fit(distances[:, :2]).dimension_
+
+
+def skdim_gride(distances: np.ndarray, *, n2: int) -> float:
+    from skdim.id._GRIDE import _gride
+
+    return _gride(distances, n2 // 2, n2)[0]
+
+
+def median_mada(distances: np.ndarray) -> float:
+    return float(np.median(np.log(2) / np.log(distances[:, 19] / distances[:, 9])))
+
+
+def skdim_local(distances: np.ndarray) -> np.ndarray:
+    from skdim.id import MLE
+
+    nearest = (distances[:, :20], np.zeros((len(distances), 20), dtype=int))
+    estimator = MLE(unbiased=True).fit(distances[:, :2], precomputed_knn_arrays=nearest, n_neighbors=20)
+    return estimator.dimension_pw_
+
+
 def skdim_mle(distances: np.ndarray) -> float:
     from skdim.id import MLE
 
@@ -98,7 +203,18 @@ def skdim_mle(distances: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     ("name", "reference"),
-    [("id_twonn", skdim_twonn), ("id_twonn_fit20", skdim_twonn_fit20), ("id_mle", skdim_mle)],
+    [
+        ("id_twonn", skdim_twonn),
+        ("id_twonn_fit", skdim_twonn_fit),
+        ("id_twonn_fit20", skdim_twonn_fit20),
+        *((f"id_gride_{n2}", partial(skdim_gride, n2=n2)) for n2 in (2, 4, 8, 16, 32, 64)),
+        ("id_mle", skdim_mle),
+        ("id_mada", median_mada),
+        ("id_local_mean", lambda distances: skdim_local(distances).mean()),
+        ("id_local_q25", lambda distances: np.quantile(skdim_local(distances), 0.25)),
+        ("id_local_median", lambda distances: np.median(skdim_local(distances))),
+        ("id_local_q75", lambda distances: np.quantile(skdim_local(distances), 0.75)),
+    ],
 )
 def test_dimensions_equal_scikit_dimension_on_scipys_distances(
     name: str, reference: callable, x: np.ndarray, arrays: dict[str, dict[str, np.ndarray]]
@@ -125,11 +241,41 @@ def test_closed_forms_of_spectra() -> None:
 
 def test_pareto_ratios_give_their_exponent() -> None:
     rng = np.random.default_rng(0)
-    distances = np.ones((5, 4096, 3))
+    distances = np.ones((5, 4096, 9))
     distances[:, :, 1] = (1 - rng.random((5, 4096))) ** (-1 / 20)
     estimate = METRICS["id_twonn"].compute({"distances": distances, "log_distance_sum": np.zeros((5, 4096))})
     assert estimate.value == pytest.approx(20, abs=0.5)  # 3.6 standard errors
     assert estimate.low < 20 < estimate.high
+
+
+def test_the_surrogate_is_twonn_of_its_distances_and_duplicates_are_shares() -> None:
+    rng = np.random.default_rng(1)
+    surrogate = 1 + rng.random((3, 60, 2)).cumsum(axis=2)
+    estimate = METRICS["id_twonn_surrogate"].compute({"surrogate_distances": surrogate})
+    draws = [59 / np.log(r[:, 1] / r[:, 0]).sum() for r in surrogate]
+    half_width = t.ppf(0.975, 2) * np.std(draws, ddof=1) / np.sqrt(3)
+    assert estimate.value == pytest.approx(np.mean(draws), rel=1e-12)
+    assert estimate.high == pytest.approx(np.mean(draws) + half_width, rel=1e-7)
+    shares = METRICS["duplicate_share"].compute({"duplicate_share": np.array([0.1, 0.0, 0.2])})
+    assert (shares.value, shares.low) == (pytest.approx(0.1, rel=1e-12), 0)
+
+
+def test_only_the_scales_that_need_more_rows_are_nan() -> None:
+    x = np.random.default_rng(2).standard_normal((90, 6))
+    found, attributes = neighbor.statistics(x, np.repeat([0, 1], 45), rows_per_draw=None)
+    values = {name: METRICS[name].compute(found).value for name in METRIC_FAMILIES["neighbor"]}
+    assert [name for name, value in values.items() if np.isnan(value)] == ["id_gride_64"]
+    assert attributes["flag"] == "" and "under 65 unique rows" in METRICS["id_gride_64"].undefined
+
+
+def test_one_row_of_equal_distances_ends_the_mean_but_not_the_quartiles(arrays: dict) -> None:
+    tied = {name: array.copy() for name, array in arrays["neighbor"].items()}
+    tied["distances"][:, 0] = 0.5
+    tied["log_distance_sum"][:, 0] = 19 * np.log(0.5)
+    assert np.isnan(METRICS["id_local_mean"].compute(tied).value)
+    for name in ("id_local_q25", "id_local_median", "id_local_q75", "id_mada", "id_mle", "id_gride_16"):
+        before = METRICS[name].compute(arrays["neighbor"]).value
+        assert METRICS[name].compute(tied).value == pytest.approx(before, rel=0.05)
 
 
 def test_loss_is_weighted_by_tokens_and_bits_by_bytes() -> None:
@@ -157,13 +303,52 @@ def test_an_interval_ends_where_the_metric_does() -> None:
 
 def test_a_metric_that_is_not_defined_is_nan() -> None:
     assert np.isnan(METRICS["loss"].compute({"nats": np.zeros(2), "tokens": np.zeros(2)}).value)
-    ties = {"distances": np.ones((3, 50, 3)), "log_distance_sum": np.zeros((3, 50))}
-    for name in ("id_twonn", "id_twonn_fit20", "id_mle"):
+    ties = {"distances": np.ones((3, 70, 9)), "log_distance_sum": np.zeros((3, 70))}
+    ties["surrogate_distances"] = np.full((3, 70, 2), np.nan)
+    for name in METRIC_FAMILIES["neighbor"][:-1]:
         estimate = METRICS[name].compute(ties)
         assert np.isnan([estimate.value, estimate.low, estimate.high]).all() and estimate.draws == 3
-    empty = {"eigenvalues": np.zeros((4, 5)), "eigenvalues_uncentered": np.zeros((4, 5))}
+    equal_rows, _ = spectral.statistics(np.zeros((40, 5)), np.arange(40) % 4)
     for name in METRIC_FAMILIES["spectral"]:
-        assert np.isnan(METRICS[name].compute(empty).value)
+        assert np.isnan(METRICS[name].compute(equal_rows).value) != name.endswith("_null")
+    nothing = spectral.missing(rows=40, width=5, draws=4) | angular.missing(rows=40, width=5, draws=4)
+    for name in METRIC_FAMILIES["spectral"] + METRIC_FAMILIES["angular"]:
+        assert np.isnan(METRICS[name].compute(nothing).value)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "d"),
+    [
+        ("isoscore", 20, 20),
+        ("isoscore", 50, 1),
+        ("alpha_req", 50, 19),
+        ("participation_ratio_corrected", 3, 4),
+    ],
+)
+def test_too_few_rows_or_columns_are_nan_with_a_reason(name: str, n: int, d: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((n, d))
+    arrays, _ = spectral.statistics(rows, np.arange(n) % 3)
+    assert np.isnan(METRICS[name].compute(arrays).value) and METRICS[name].undefined
+
+
+def test_a_null_is_that_of_all_rows_and_known_without_error() -> None:
+    rows = np.random.default_rng(0).standard_normal((200, 10))
+    arrays, _ = spectral.statistics(rows, np.repeat([0, 1, 2], [100, 60, 40]))
+    nulls = {"anisotropy": anisotropy_null, "effective_rank": effective_rank_null}
+    nulls["participation_ratio"] = participation_ratio_null
+    for name, null in nulls.items():
+        estimate = METRICS[f"{name}_null"].compute(arrays)
+        found = [estimate.value, estimate.low, estimate.high]
+        assert found == pytest.approx([null(200, 10)] * 3, rel=1e-12)
+
+
+def test_a_count_without_a_draw_stands_for_as_many_rows() -> None:
+    """Independent draws of 2, 0, 4 hits: the interval of their sum, not of two thirds of it."""
+    arrays = {"massive_count": np.array([6.0, 4, 6, 2]), "rows": np.array([30.0, 20, 20, 20])}
+    estimate = METRICS["massive_count"].compute(arrays)
+    assert estimate.value == 6
+    assert estimate.high == pytest.approx(6 + t.ppf(0.975, 2) * np.sqrt(3 * 4), rel=1e-12)
+    assert estimate.low == 0
 
 
 def test_a_metric_without_some_left_out_value_has_no_interval() -> None:
@@ -173,10 +358,12 @@ def test_a_metric_without_some_left_out_value_has_no_interval() -> None:
 
 def test_select_takes_families_and_metrics_in_the_order_of_the_table() -> None:
     names = [metric.name for metric in select(["id_mle", "angular", "mean_cosine"])]
-    assert names == ["mean_cosine", "mean_cosine_centered", "id_mle"]
+    assert names == [*METRIC_FAMILIES["angular"], "id_mle"]
     assert [metric.name for metric in select(["loss"])] == ["loss", "bits_per_byte"]
     assert select(FAMILIES) == list(ALL)
-    with pytest.raises(InputError, match="unknown metric `id_twon`. Nearest: id_twonn, id_twonn_fit20"):
+    with pytest.raises(
+        InputError, match="unknown metric `id_twon`. Nearest: id_twonn, id_twonn_fit, id_twonn_fit20"
+    ):
         select(["id_twon"])
 
 

@@ -11,7 +11,8 @@ from scipy import stats
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.draws import leave_one_out_masks
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
-from lmshape.geometry.spectrum import anisotropy_of, leave_one_out_eigenvalues
+from lmshape.geometry.scalars import anisotropy_of
+from lmshape.geometry.spectrum import leave_one_out_spectra
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
@@ -124,8 +125,8 @@ def test_jackknife_intervals_cover_a_known_anisotropy():
     deviations, draw = np.array([2.0, 1.0, 1.0]), np.repeat(np.arange(5), 100)
     estimates = []
     for _ in range(500):
-        spectra = leave_one_out_eigenvalues(rng.standard_normal((500, 3)) * deviations, draw)
-        pooled, *left_out = anisotropy_of(spectra)
+        spectra = leave_one_out_spectra(rng.standard_normal((500, 3)) * deviations, draw)
+        pooled, *left_out = anisotropy_of(spectra.eigenvalues)
         estimates.append(jackknife(pooled, left_out, bounds=(1 / 3, 1)))
     assert 0.90 <= covers(estimates, 4 / 6) <= 0.99
 
@@ -137,7 +138,7 @@ def test_jackknife_intervals_cover_although_rows_within_a_draw_depend_on_each_ot
     for _ in range(300):
         scales = rng.gamma(16, 1 / 16, 8)[draw]
         x = np.column_stack([2 * scales, np.ones(400)]) * rng.standard_normal((400, 2))
-        pooled, *left_out = anisotropy_of(leave_one_out_eigenvalues(x, draw))
+        pooled, *left_out = anisotropy_of(leave_one_out_spectra(x, draw).eigenvalues)
         estimates.append(jackknife(pooled, left_out))
     truth = 4 * 17 / 16 / (4 * 17 / 16 + 1)
     assert 0.90 <= covers(estimates, truth) <= 0.99

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lmshape.geometry.clouds import anisotropy
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.sinks import sink_rows
-from lmshape.geometry.spectrum import anisotropy
 
 
 def test_position_zero_and_rows_far_over_the_median_norm_are_sinks():

@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lmshape.geometry.spectrum import (
-    CovarianceSums,
-    anisotropy,
-    anisotropy_of,
-    covariance_eigenvalues,
-    effective_rank,
-    effective_rank_of,
-    leave_one_out_eigenvalues,
-    participation_ratio,
-    participation_ratio_of,
-)
+from lmshape.geometry.clouds import anisotropy, effective_rank, participation_ratio
+from lmshape.geometry.covariance import CovarianceSums
+from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
+from lmshape.geometry.spectrum import covariance_eigenvalues, leave_one_out_spectra
 
 SCALARS = (anisotropy, effective_rank, participation_ratio)
 
@@ -191,17 +184,49 @@ def test_merged_sums_are_those_of_all_rows_and_leave_their_parts_alone():
     np.testing.assert_array_equal(parts[0].scatter, before)
 
 
-@pytest.mark.parametrize("center", [True, False])
+def assert_spectrum(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found[: len(expected)], expected, rtol=1e-9, atol=1e-13 * expected[0])
+    np.testing.assert_allclose(found[len(expected) :], 0, atol=1e-13 * expected[0])
+
+
 @pytest.mark.parametrize(("n", "d"), [(120, 8), (40, 60), (62, 60), (61, 60), (60, 60)])
-def test_leaving_a_draw_out_is_decomposing_the_other_rows(n, d, center):
+def test_leaving_a_draw_out_is_decomposing_the_other_rows(n, d):
     x = skewed(n, d) + 10.0
+    x[:, 2] = 0.1  # a constant coordinate has no standard deviation to divide by
     draw = np.random.default_rng(1).permutation(np.repeat([3, 5, 9, 10], -(-n // 4))[:n])
-    found = leave_one_out_eigenvalues(x, draw, center=center)
-    assert found.shape == (5, min(n - center, d))
-    for row, kept in zip(found, (draw >= 0, draw != 3, draw != 5, draw != 9, draw != 10), strict=True):
-        expected = reference_eigenvalues(x[kept], center=center)
-        np.testing.assert_allclose(row[: len(expected)], expected, rtol=1e-9, atol=1e-13 * expected[0])
-        np.testing.assert_allclose(row[len(expected) :], 0, atol=1e-13 * expected[0])
+    found = leave_one_out_spectra(x, draw)
+    assert found.eigenvalues.shape == found.eigenvalues_standardized.shape == (5, min(n - 1, d))
+    assert found.eigenvalues_uncentered.shape == (5, min(n, d))
+    for j, kept in enumerate((draw >= 0, draw != 3, draw != 5, draw != 9, draw != 10)):
+        part = x[kept]
+        varied = np.delete(part, 2, axis=1)
+        assert found.rows[j] == len(part)
+        assert_spectrum(found.eigenvalues[j], reference_eigenvalues(part))
+        assert_spectrum(found.eigenvalues_uncentered[j], reference_eigenvalues(part, center=False))
+        assert_spectrum(
+            found.eigenvalues_standardized[j], reference_eigenvalues(varied / varied.std(axis=0, ddof=1))
+        )
+        variances = np.insert(varied.var(axis=0, ddof=1), 2, 0.0)
+        np.testing.assert_allclose(found.variances[j], variances, rtol=1e-12, atol=0)
+        fourth = (np.linalg.norm(part - part.mean(axis=0), axis=1) ** 4).sum() / (len(part) - 1)
+        assert found.fourth_moment[j] == pytest.approx(fourth, rel=1e-12)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_standardizing_is_dividing_by_standard_deviations(cloud):
+    x = CLOUDS[cloud].astype(np.float64)
+    differences = x - x.mean(axis=0)
+    expected = reference_eigenvalues(differences / differences.std(axis=0, ddof=1))
+    found = covariance_eigenvalues(CLOUDS[cloud], standardize=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12 * expected[0])
+
+
+def test_standardizing_takes_away_what_rogue_coordinates_weigh():
+    x = np.random.default_rng(0).standard_normal((4000, 20))
+    x[:, 4] *= 1000
+    assert anisotropy(x) > 0.99
+    assert anisotropy(x, standardize=True) == pytest.approx((1 + np.sqrt(20 / 4000)) ** 2 / 20, rel=0.03)
+    assert np.isnan(anisotropy(np.full((50, 3), 0.1), standardize=True))
 
 
 def test_the_scalars_of_many_spectra_are_those_of_each():
@@ -222,7 +247,9 @@ def test_no_variance_and_unknown_variance_have_no_shape(scalar):
 def test_equal_rows_have_no_variance_although_their_mean_is_rounded(shape, value):
     x = np.full(shape, value)
     assert not covariance_eigenvalues(x).any()
-    assert not leave_one_out_eigenvalues(x, np.arange(shape[0]) % 2).any()
+    spectra = leave_one_out_spectra(x, np.arange(shape[0]) % 2)
+    assert not spectra.eigenvalues.any() and not spectra.eigenvalues_standardized.any()
+    assert not spectra.variances.any()
     assert np.isnan([scalar(x) for scalar in SCALARS]).all()
 
 
@@ -240,5 +267,7 @@ def test_errors_name_the_rule():
         sums.update(np.zeros((4, 2)))
     with pytest.raises(ValueError, match="rows of 4 columns cannot join sums over 3 columns"):
         sums.merge(CovarianceSums(4))
+    with pytest.raises(ValueError, match="`standardize` needs `center`"):
+        anisotropy([[1.0, 2.0], [0.0, 1.0]], center=False, standardize=True)
     with pytest.raises(ValueError, match="`x` is not finite in 1 of 2 rows"):
         anisotropy([[1.0, np.nan], [0.0, 1.0]])

@@ -101,7 +101,11 @@ def test_the_embedded_study() -> None:
 
 def test_defaults(root: Path) -> None:
     study = study_of(root)
-    assert (study.name, study.rows, study.layers_per_job) == ("study", ("all", "no_sink"), None)
+    assert (study.name, study.rows, study.layers_per_job) == (
+        "study",
+        ("all", "no_sink", "one_per_type"),
+        None,
+    )
     assert study.sampling == Sampling(protocol="windows", window=128, draws=5, rows_per_draw=1024, seed=0)
     assert (study.extraction.dtype, study.extraction.device) == ("float32", "auto")
     assert study.metrics == tuple(name for names in METRIC_FAMILIES.values() for name in names)
@@ -164,7 +168,7 @@ def test_layers_are_split_into_jobs(root: Path, layers_per_job: int | str, block
 
 def test_metrics_by_family_and_by_name(root: Path) -> None:
     study = study_of(root, metrics=["id_mle", "angular", "mean_cosine", "loss"])
-    assert study.metrics == ("mean_cosine", "mean_cosine_centered", "id_mle", "loss", "bits_per_byte")
+    assert study.metrics == (*METRIC_FAMILIES["angular"], "id_mle", "loss", "bits_per_byte")
     assert study.families == ("angular", "neighbor", "loss")
     assert study.measured_families == ("angular", "neighbor")
     assert study_of(root, metrics=["bits_per_byte"]).metrics == ("bits_per_byte",)

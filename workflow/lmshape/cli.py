@@ -192,7 +192,7 @@ def measure(
     family: Annotated[str, typer.Option(help="metric family: `lmshape metrics` lists them")],
     first: Annotated[int, typer.Option(help="first layer; 0 is the embedding")],
     last: Annotated[int, typer.Option(help="last layer, included")],
-    rows: Annotated[list[str], typer.Option(help="all, no_sink; may be given again")],
+    rows: Annotated[list[str], typer.Option(help="all, no_sink, one_per_type; may be given again")],
     rows_per_draw: Annotated[int | None, typer.Option(help="rows of a draw in neighbor statistics")] = None,
 ) -> None:
     """Reduce a block of layers to the statistics that a metric family needs."""

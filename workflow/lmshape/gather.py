@@ -38,7 +38,7 @@ COLUMN_DESCRIPTIONS = {
     "site": "embedding, block, final_norm; output for the loss",
     "layer": "0 for the embedding, l after block l; the number of blocks for final_norm and output",
     "depth": "layer / number of blocks",
-    "rows": "all, or no_sink: without the attention sinks",
+    "rows": "all; no_sink: without the attention sinks; one_per_type: a row of each token id in a draw",
     "metric": "name of the metric: `lmshape metrics`",
     "value": "the estimate; NaN never without a reason in flag",
     "ci_low": "lower end of the 95 % interval; NaN where there is none",

@@ -42,7 +42,7 @@ class Study:
     datasets : name → dataset, of those that are measured
     texts : name → text, all of the registry
     metrics, families : names of the metrics, and of the families they belong to
-    rows : variants of the rows, `all` and `no_sink`
+    rows : variants of the rows: `all`, `no_sink`, `one_per_type`
     sampling, extraction, pretraining : sections of the configuration; no `pretraining` where it has none
     layers_per_job : layers of a measuring job, None for all
     keep_activations : whether activations stay once they are measured

@@ -200,9 +200,10 @@ def measuring_memory(wildcards):
 
 def measuring_options(wildcards):
     """The article's protocol takes all rows of its chunks; packed windows have some to spare."""
-    limited = wildcards.family == "neighbor" and study.sampling.protocol == "windows"
+    neighbors = wildcards.family == "neighbor"
+    limited = neighbors and study.sampling.protocol == "windows"
     return flags(
-        rows=sorted(study.rows),
+        rows=sorted(row for row in study.rows if neighbors or row != "one_per_type"),
         rows_per_draw=study.sampling.rows_per_draw if limited else None,
     )
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VARIANT_NAMES = {"all": "all rows", "no_sink": "without sink rows (position 0, huge norms)"}
+VARIANT_NAMES = {
+    "all": "all rows",
+    "no_sink": "without sink rows (position 0, huge norms)",
+    "one_per_type": "one row of each token id",
+}
 METRIC_LABELS = {
     "anisotropy": "anisotropy $\\lambda_1/\\Sigma\\lambda$",
     "id_twonn": "intrinsic dimension (TwoNN)",

@@ -4,6 +4,18 @@ Every function takes NumPy arrays or torch tensors of any real dtype and compute
 """
 
 from lmshape.geometry.angles import leave_one_out_mean_cosine, mean_cosine
+from lmshape.geometry.clouds import (
+    alpha_req,
+    anisotropy,
+    components,
+    corrected_participation_ratio,
+    effective_rank,
+    isoscore,
+    participation_ratio,
+    rankme,
+    rogue_share,
+)
+from lmshape.geometry.covariance import CovarianceSums
 from lmshape.geometry.dimension import (
     intrinsic_dimension,
     levina_bickel,
@@ -11,41 +23,55 @@ from lmshape.geometry.dimension import (
     twonn,
     twonn_fit,
 )
+from lmshape.geometry.gride import gride
+from lmshape.geometry.local import local_levina_bickel, mada
 from lmshape.geometry.neighbors import Neighbors, nearest_neighbors, unique_rows
+from lmshape.geometry.norms import Norms, leave_one_out_norms, row_norms
+from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
+from lmshape.geometry.occurrences import one_per_type
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
+from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
 from lmshape.geometry.sinks import sink_rows
-from lmshape.geometry.spectrum import (
-    CovarianceSums,
-    anisotropy,
-    anisotropy_of,
-    covariance_eigenvalues,
-    effective_rank,
-    effective_rank_of,
-    leave_one_out_eigenvalues,
-    participation_ratio,
-    participation_ratio_of,
-)
+from lmshape.geometry.spectrum import Spectra, covariance_eigenvalues, leave_one_out_spectra
 
 __all__ = [
     "CovarianceSums",
     "Estimate",
     "Neighbors",
+    "Norms",
+    "Spectra",
+    "alpha_req",
     "anisotropy",
+    "anisotropy_null",
     "anisotropy_of",
+    "components",
+    "corrected_participation_ratio",
     "covariance_eigenvalues",
     "effective_rank",
+    "effective_rank_null",
     "effective_rank_of",
+    "gaussian_surrogate",
+    "gride",
     "intrinsic_dimension",
+    "isoscore",
     "jackknife",
-    "leave_one_out_eigenvalues",
     "leave_one_out_mean_cosine",
+    "leave_one_out_norms",
+    "leave_one_out_spectra",
     "levina_bickel",
     "levina_bickel_from_summary",
+    "local_levina_bickel",
+    "mada",
     "mean_cosine",
     "nearest_neighbors",
+    "one_per_type",
     "over_draws",
     "participation_ratio",
+    "participation_ratio_null",
     "participation_ratio_of",
+    "rankme",
+    "rogue_share",
+    "row_norms",
     "sink_rows",
     "twonn",
     "twonn_fit",

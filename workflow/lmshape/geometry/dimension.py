@@ -7,13 +7,13 @@ high dimension (a uniform 20-cube reads 15.6 at n = 4096): report them with thei
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lmshape.errors import unknown
 from lmshape.geometry.neighbors import nearest_neighbors
+from lmshape.geometry.ratios import divide, log_ratios, refuse_unusable, summed_log_ratios
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -45,8 +45,8 @@ def twonn(first: ArrayLike, second: ArrayLike) -> float:
     ----------
     Facco et al. 2017, doi:10.1038/s41598-017-11873-y; Denti et al. 2022, doi:10.1038/s41598-022-20991-1.
     """
-    log_ratios = _log_ratios(first, second)
-    return _divide(len(log_ratios) - 1, log_ratios.sum())
+    logs = log_ratios(first, second)
+    return divide(len(logs) - 1, logs.sum())
 
 
 def twonn_fit(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> float:
@@ -74,16 +74,16 @@ def twonn_fit(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> flo
         raise ValueError(
             f"`share` is {share}; it must lie between 0 and 1: −ln(1 − i/n) is infinite at i = n."
         )
-    log_ratios = np.sort(_log_ratios(first, second))
-    n = len(log_ratios)
+    logs = np.sort(log_ratios(first, second))
+    n = len(logs)
     used = int(share * n)
     if used < 2:
         raise ValueError(
             f"`share` {share} of {n} ratios leaves {used} to fit; at least 2 are needed. Add rows."
         )
-    log_ratios = log_ratios[:used]
+    logs = logs[:used]
     heights = -np.log1p(-np.arange(1, used + 1) / n)
-    return _divide(log_ratios @ heights, log_ratios @ log_ratios)
+    return divide(logs @ heights, logs @ logs)
 
 
 def levina_bickel(distances: ArrayLike) -> float:
@@ -113,12 +113,12 @@ def levina_bickel(distances: ArrayLike) -> float:
         raise ValueError(
             f"`distances` has shape {distances.shape}; it must be (points, 2 or more neighbors)."
         )
-    _refuse_unusable(distances, name="distances")
+    refuse_unusable(distances, name="distances")
     if (np.diff(distances, axis=1) < 0).any():
         raise ValueError("`distances` fall within a row; they must ascend. Sort each row.")
     # summed as ratios: sums of logarithms would leave rounding where all distances are equal
-    log_ratios = np.log(distances[:, -1:] / distances[:, :-1])
-    return _divide(log_ratios.size, log_ratios.sum())
+    logs = np.log(distances[:, -1:] / distances[:, :-1])
+    return divide(logs.size, logs.sum())
 
 
 def levina_bickel_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> float:
@@ -134,24 +134,8 @@ def levina_bickel_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: 
     -------
     n (k − 1) / Σ_i ((k − 1) ln r_k − Σ ln r_j): positive, infinite where all neighbors are at one distance.
     """
-    if k < 2:
-        raise ValueError(f"`k` is {k}; ratios of distances need at least 2 neighbors.")
-    sums, last = (np.asarray(values, dtype=np.float64) for values in (log_distance_sum, last))
-    if sums.shape != last.shape or sums.ndim != 1 or len(sums) < 1:
-        raise ValueError(
-            f"`log_distance_sum` {sums.shape} and `last` {last.shape} must be (n,) of the same points."
-        )
-    _refuse_unusable(last, name="last")
-    if not np.isfinite(sums).all():
-        raise ValueError("`log_distance_sum` is not finite. Remove repeated rows before searching neighbors.")
-    terms = (k - 1) * np.log(last) - sums
-    # logarithms of equal distances differ by their rounding
-    noise = 4 * np.finfo(np.float64).eps * k * np.maximum(np.abs(np.log(last)), 1)
-    if (terms < -noise).any():
-        raise ValueError(
-            f"`log_distance_sum` exceeds (k − 1) ln r_k for `k` {k}; it must hold the nearer k − 1."
-        )
-    return _divide((k - 1) * len(terms), terms[terms > noise].sum())
+    terms = summed_log_ratios(log_distance_sum, last, k)
+    return divide((k - 1) * len(terms), terms.sum())
 
 
 def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> float:
@@ -185,29 +169,3 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     if method == "twonn":
         return twonn(distances[:, 0], distances[:, 1])
     return twonn_fit(distances[:, 0], distances[:, 1], share=SHARES[method])
-
-
-def _log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
-    first, second = (np.asarray(values, dtype=np.float64) for values in (first, second))
-    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
-        raise ValueError(
-            f"`first` {first.shape} and `second` {second.shape} must be (n,) of the same points, n ≥ 2."
-        )
-    _refuse_unusable(first, name="first")
-    _refuse_unusable(second, name="second")
-    if (second < first).any():
-        raise ValueError("`second` is below `first` for some points; swap them or sort the distances.")
-    return np.log(second / first)
-
-
-def _refuse_unusable(distances: np.ndarray, *, name: str) -> None:
-    bad = np.count_nonzero(~(np.isfinite(distances) & (distances > 0)))
-    if bad:
-        raise ValueError(
-            f"`{name}` has {bad} of {distances.size} distances that are zero, negative or not finite. "
-            "Remove repeated rows before searching neighbors."
-        )
-
-
-def _divide(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator > 0 else math.inf

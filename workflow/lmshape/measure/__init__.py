@@ -18,10 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from lmshape.errors import InputError, unknown
+from lmshape.geometry.occurrences import one_per_type
 from lmshape.geometry.sinks import sink_rows
 from lmshape.store import Activations, LayerStatistics, Site, write_statistics
+from lmshape.tokens import Tokens
 
-ROWS = ("all", "no_sink")
+ROWS = ("all", "no_sink", "one_per_type")
+ONE_FAMILY = {"one_per_type": "neighbor"}  # choices of rows that only one family takes; the others pass over
 
 Arrays = dict[str, np.ndarray]
 
@@ -72,7 +75,9 @@ def measure(
     output_path : statistics archive to write; it appears when it is whole
     family : name of a module of this package
     first, last : layers, both included; 0 is the embedding
-    rows : which rows: "all", and "no_sink" without those that `lmshape.geometry.sinks.sink_rows` finds
+    rows : which rows: "all"; "no_sink" without those that `lmshape.geometry.sinks.sink_rows` finds;
+        "one_per_type", for the neighbor family alone: of each token id one row of every draw, chosen at random
+        by the seed of the store, the same for every layer and checkpoint
     rows_per_draw : unique rows that the neighbor family takes of each draw; None: all that every draw has
     """
     module = family_module(family)
@@ -108,17 +113,33 @@ def _layers(
     rows_per_draw: int | None,
 ) -> Iterator[LayerStatistics]:
     tokens = activations.tokens
+    seed = int(activations.attributes.get("seed", 0))
+    rows = [name for name in rows if ONE_FAMILY.get(name, module.FAMILY) == module.FAMILY]
     for site in tqdm(sites, desc=module.FAMILY, unit="layer", disable=not sys.stderr.isatty()):
         x = activations.read(site)
         finite = np.isfinite(x).all(axis=1)
         for name in rows:
-            kept = np.ones(len(x), dtype=bool)
-            if name == "no_sink" and finite.all():  # else no median norm to find sinks by: flagged either way
-                kept = ~sink_rows(x, tokens.position)
+            kept = _kept(name, x, tokens, finite=finite, seed=seed)
+            wanted = _most_rows(rows_per_draw, tokens.draw[kept]) if name in ONE_FAMILY else rows_per_draw
             arrays, attributes = _statistics(
-                module, x[kept], tokens.draw[kept], finite=finite[kept], rows_per_draw=rows_per_draw
+                module, x[kept], tokens.draw[kept], finite=finite[kept], rows_per_draw=wanted
             )
             yield LayerStatistics(site=site, rows=name, arrays=arrays, attributes=attributes)
+
+
+def _kept(name: str, x: np.ndarray, tokens: Tokens, *, finite: np.ndarray, seed: int) -> np.ndarray:
+    """Return which rows of a layer belong to a choice of rows."""
+    if name == "one_per_type":
+        return one_per_type(tokens.ids, tokens.draw, seed=seed)
+    if name == "no_sink" and finite.all():  # else no median norm to find sinks by: flagged either way
+        return ~sink_rows(x, tokens.position)
+    return np.ones(len(x), dtype=bool)
+
+
+def _most_rows(rows_per_draw: int | None, draw: np.ndarray) -> int | None:
+    """Return what can be asked of draws with fewer rows than others have, so that only copies flag them."""
+    fewest = int(np.unique(draw, return_counts=True)[1].min())
+    return fewest if rows_per_draw is None else min(rows_per_draw, fewest)
 
 
 def _statistics(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
-from lmshape.geometry.spectrum import leave_one_out_eigenvalues
+from lmshape.geometry.spectrum import Spectra, leave_one_out_spectra
 
 FAMILY = "spectral"
 
@@ -14,17 +16,22 @@ def statistics(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the spectra of x (n, d), rows in K draws: O(n d² + K d³) time, O(K d²) memory.
 
-    `eigenvalues` (K + 1, m) of the covariance, in descending order: row 0 of all rows, row j without the j-th
-    draw, all 0 where the rows are equal; `eigenvalues_uncentered` the same without subtracting the mean.
+    The arrays of `Spectra`, each with K + 1 entries: all rows, then without each draw. Eigenvalues are 0 where
+    all rows are equal. 32 (K + 1) d bytes: 0.8 MB at 5 draws of width 4096.
     """
-    arrays = {
-        "eigenvalues": leave_one_out_eigenvalues(x, draw, center=True),
-        "eigenvalues_uncentered": leave_one_out_eigenvalues(x, draw, center=False),
-    }
-    return arrays, {"flag": ""}
+    spectra = leave_one_out_spectra(x, draw)
+    return {field.name: getattr(spectra, field.name) for field in fields(Spectra)}, {"flag": ""}
 
 
 def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> dict[str, np.ndarray]:
     """Return the arrays of `statistics`, NaN, for rows that have no spectrum."""
-    shapes = {"eigenvalues": max(min(rows - 1, width), 1), "eigenvalues_uncentered": max(min(rows, width), 1)}
-    return {name: np.full((draws + 1, count), np.nan) for name, count in shapes.items()}
+    count = max(min(rows - 1, width), 1)
+    shapes = {
+        "rows": (),
+        "eigenvalues": (count,),
+        "eigenvalues_uncentered": (max(min(rows, width), 1),),
+        "eigenvalues_standardized": (count,),
+        "variances": (width,),
+        "fourth_moment": (),
+    }
+    return {name: np.full((draws + 1, *shape), np.nan) for name, shape in shapes.items()}

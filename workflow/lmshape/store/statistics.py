@@ -23,7 +23,7 @@ class LayerStatistics:
     Parameters
     ----------
     site : where the cloud was taken
-    rows : which rows of it: `all` or `no_sink`
+    rows : which rows of it: `all`, `no_sink` or `one_per_type`
     arrays : the family's arrays by name
     attributes : `n_rows`, `n_unique`, `d`, `draws` and `flag`, the reason of a doubt or of NaN ("" when fine)
     """

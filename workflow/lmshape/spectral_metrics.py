@@ -1,0 +1,182 @@
+"""Entries of the table of metrics: what the spectrum of a layer's covariance says, with its nulls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import inf, isnan, nan
+
+import numpy as np
+
+from lmshape.geometry import nulls, scalars
+from lmshape.metric import Arrays, Metric
+
+
+def _of(arrays: Arrays, *, array: str, scalar: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    return scalar(arrays[array])
+
+
+def _sized(arrays: Arrays, *, scalar: Callable[..., np.ndarray]) -> np.ndarray:
+    """Return a scalar that depends on n and d, too."""
+    return scalar(arrays["eigenvalues"], rows=arrays["rows"], width=arrays["variances"].shape[-1])
+
+
+def _corrected(arrays: Arrays) -> np.ndarray:
+    return scalars.corrected_participation_ratio_of(
+        arrays["eigenvalues"], rows=arrays["rows"], fourth_moment=arrays["fourth_moment"]
+    )
+
+
+def _null(arrays: Arrays, *, null: Callable[[int, int], float]) -> np.ndarray:
+    """Return the null at the n and d of all rows, for each draw left out, too: it is known without error."""
+    rows, width = arrays["rows"], arrays["variances"].shape[-1]
+    return np.full(len(rows), nan if isnan(rows[0]) else null(int(rows[0]), width))
+
+
+_spectrum = partial(Metric, family="spectral", interval="jackknife", undefined="zero variance")
+_share = partial(_spectrum, low=0.0, high=1.0)
+_dimensions = partial(_spectrum, low=1.0, high=inf)
+_eigenvalues = partial(_of, array="eigenvalues")
+_components = partial(
+    _dimensions,
+    range="[1, min(n - 1, d)], whole; its interval is not",
+    source="principal component analysis, Jolliffe 2002",
+)
+_isotropic = partial(
+    _spectrum, undefined="no rows", null="is one itself: the value of rows without structure"
+)
+
+SPECTRAL = (
+    _share(
+        name="anisotropy",
+        definition="λ1 / Σλ, λ the eigenvalues of the covariance of the rows; no row normalization",
+        range="[1/min(n - 1, d), 1]",
+        null="1/d for isotropic rows as n → ∞; at finite n (1 + √(d/n))²/d",
+        source="Razzhigaev et al. 2024, arXiv 2311.05928",
+        values=partial(_eigenvalues, scalar=scalars.anisotropy_of),
+    ),
+    _share(
+        name="anisotropy_uncentered",
+        definition="λ1 / Σλ without subtracting the mean: the control for a cone that is only the mean",
+        range="[1/min(n, d), 1]",
+        null="that of anisotropy where the mean is zero; → 1 where the mean outweighs the spread",
+        source="Razzhigaev et al. 2024, arXiv 2311.05928",
+        undefined="all rows zero",
+        values=partial(_of, array="eigenvalues_uncentered", scalar=scalars.anisotropy_of),
+    ),
+    _share(
+        name="anisotropy_standardized",
+        definition="λ1 / Σλ after dividing each coordinate by its standard deviation: the control for rogue ones",
+        range="[1/min(n - 1, d), 1]",
+        null="that of anisotropy",
+        source="Timkey & van Schijndel 2021, arXiv 2109.04404",
+        values=partial(_of, array="eigenvalues_standardized", scalar=scalars.anisotropy_of),
+    ),
+    _isotropic(
+        name="anisotropy_null",
+        definition="(1 + √(d/n))²/d: anisotropy of n isotropic rows, the Marchenko-Pastur edge",
+        low=0.0,
+        high=1.0,
+        range="(1/d, 1]",
+        source="Marchenko & Pastur 1967",
+        values=partial(_null, null=nulls.anisotropy_null),
+    ),
+    _share(
+        name="rogue_share_1",
+        definition="share of the total variance that the coordinate of the largest variance carries",
+        range="[1/d, 1]",
+        null="1/d, a little more at finite n",
+        source="Timkey & van Schijndel 2021, arXiv 2109.04404",
+        values=partial(_of, array="variances", scalar=partial(scalars.rogue_share_of, count=1)),
+    ),
+    _share(
+        name="rogue_share_3",
+        definition="share of the total variance that the three coordinates of the largest variances carry",
+        range="[3/d, 1]",
+        null="3/d, a little more at finite n",
+        source="Timkey & van Schijndel 2021, arXiv 2109.04404",
+        values=partial(_of, array="variances", scalar=partial(scalars.rogue_share_of, count=3)),
+    ),
+    _dimensions(
+        name="effective_rank",
+        definition="exp(-Σ p ln p), p = λ/Σλ of the covariance",
+        range="[1, min(n - 1, d)]",
+        null="d for isotropic rows as n → ∞, less at finite n: effective_rank_null",
+        source="Roy & Vetterli 2007, on eigenvalues; arXiv 2509.23024",
+        values=partial(_eigenvalues, scalar=scalars.effective_rank_of),
+    ),
+    _isotropic(
+        name="effective_rank_null",
+        definition="m exp(-m/(2M)), m and M the smaller and larger of n - 1 and d: that of n isotropic rows",
+        low=1.0,
+        high=inf,
+        range="[1, min(n - 1, d)]",
+        source="entropy of the Marchenko-Pastur law: Page 1993, doi:10.1103/PhysRevLett.71.1291",
+        values=partial(_null, null=nulls.effective_rank_null),
+    ),
+    _dimensions(
+        name="rankme",
+        definition="exp(-Σ p ln p), p = σ/Σσ + 1e-7, σ the singular values of the centered rows",
+        range="[1, min(n, d)]",
+        null="d for isotropic rows as n → ∞, less at finite n",
+        source="Garrido et al. 2023, arXiv 2210.02885",
+        values=partial(_sized, scalar=scalars.rankme_of),
+    ),
+    _dimensions(
+        name="participation_ratio",
+        definition="(Σλ)² / Σλ² of the covariance",
+        range="[1, min(n - 1, d)]",
+        null="d for isotropic rows as n → ∞; at finite n about d/(1 + d/n)",
+        source="Gao et al. 2017, bioRxiv 214262; at finite n arXiv 2509.26560",
+        values=partial(_eigenvalues, scalar=scalars.participation_ratio_of),
+    ),
+    _isotropic(
+        name="participation_ratio_null",
+        definition="((n - 1)d + 2)/(n + d): participation ratio of n isotropic rows, E(tr S)²/E tr S²",
+        low=1.0,
+        high=inf,
+        range="[1, min(n - 1, d)]",
+        source="moments of the Wishart law; arXiv 2509.26560",
+        values=partial(_null, null=nulls.participation_ratio_null),
+    ),
+    _spectrum(
+        name="participation_ratio_corrected",
+        definition="unbiased (Σλ)² / unbiased Σλ² of the population, from averages over four different rows",
+        low=0.0,
+        high=inf,
+        range="[1, d] up to its noise",
+        null="d for isotropic rows at any n",
+        source="γ_row of arXiv 2509.26560; Himeno & Yamada 2014",
+        undefined="zero variance, under 4 rows, or an estimate of Σλ² that is not positive",
+        values=_corrected,
+    ),
+    *(
+        _components(
+            name=f"components_{percent}",
+            definition=f"the least k with λ1 + … + λk at least {percent} % of Σλ",
+            null=f"about {percent} % of d for isotropic rows as n → ∞, less at finite n",
+            values=partial(_eigenvalues, scalar=partial(scalars.components_of, share=percent / 100)),
+        )
+        for percent in (90, 95, 99)
+    ),
+    _spectrum(
+        name="alpha_req",
+        definition="minus the slope of ln λi on ln i, weighted by 1/i, over the ranks 11 to 100 or to the last",
+        low=0.0,
+        high=inf,
+        range="[0, ∞)",
+        null="0 for equal variances; above 0 at finite n",
+        source="Agrawal et al. 2022; arXiv 2509.23024",
+        undefined="fewer than 20 ranks",
+        values=partial(_eigenvalues, scalar=scalars.alpha_req_of),
+    ),
+    _share(
+        name="isoscore",
+        definition="((d - δ²(d - √d))² - d) / (d(d - 1)), which is (participation_ratio - 1)/(d - 1)",
+        range="[0, 1]",
+        null="1 for isotropic rows as n → ∞; at finite n about 1/(1 + d/n)",
+        source="Rudman et al. 2022, arXiv 2108.07344",
+        undefined="zero variance, one column, or no more rows than columns",
+        values=partial(_sized, scalar=scalars.isoscore_of),
+    ),
+)
