@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from fractions import Fraction
 
@@ -12,10 +14,24 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
-from lmshape.geometry import neighbors
+from lmshape.geometry import axes, candidates, neighbors
 from lmshape.geometry.neighbors import nearest_neighbors, unique_rows
 
 N, D = 500, 24
+
+
+@pytest.fixture(params=["all pairs", "pruned"])
+def path(request, monkeypatch):
+    """Every search of the test along one path, in tiles small enough that they meet."""
+    if request.param == "pruned":
+        monkeypatch.setattr(neighbors, "COMPILED_PRODUCTS", 0)
+        monkeypatch.setattr(candidates, "TILE", 96)
+        monkeypatch.setattr(candidates, "SHARE_OF_PAIRS", 2.0)  # with so few rows nothing is ever worth it
+    return request.param
+
+
+def both_paths(test):
+    return pytest.mark.usefixtures("path")(test)
 
 
 def plain(*, n: int = N, d: int = D, seed: int = 0) -> np.ndarray:
@@ -95,6 +111,7 @@ def assert_nearest(x: np.ndarray, k: int, *, tile: int = 1024) -> neighbors.Neig
     return found
 
 
+@both_paths
 @pytest.mark.parametrize("k", [1, 2, 20])
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_agrees_with_direct_differences_of_all_pairs(cloud, k):
@@ -102,14 +119,15 @@ def test_agrees_with_direct_differences_of_all_pairs(cloud, k):
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_the_tile_changes_nothing(cloud):
+def test_the_tile_changes_nothing(cloud, path):
     whole = nearest_neighbors(CLOUDS[cloud], 5)
-    for tile in (1, 7, 64):
+    for tile in (1, 7, 64) if path == "all pairs" else (13, 64):  # a tile of 1 means 125 000 meetings
         tiled = nearest_neighbors(CLOUDS[cloud], 5, tile=tile)
         np.testing.assert_array_equal(tiled.distances, whole.distances)
         np.testing.assert_array_equal(tiled.indices, whole.indices)
 
 
+@both_paths
 @pytest.mark.parametrize("cloud", ["grid", "line", "simplex", "float16 with ties", "bfloat16 with ties"])
 def test_equal_distances_come_in_the_order_of_the_rows(cloud):
     unique, table = distance_table(CLOUDS[cloud])
@@ -183,6 +201,7 @@ def test_the_bounds_lie_below_the_exact_squares_in_rational_arithmetic(x):
             assert i == j or Fraction(bounds[i, j]) <= square - length
 
 
+@both_paths
 @pytest.mark.parametrize("cloud", ["plain", "near duplicates at norm 1e4", "grid", "copies"])
 def test_row_order_changes_only_the_numbering(cloud):
     x = CLOUDS[cloud]
@@ -193,6 +212,7 @@ def test_row_order_changes_only_the_numbering(cloud):
         np.testing.assert_array_equal(distances, by_row[tuple(x[order][i])])
 
 
+@both_paths
 @pytest.mark.parametrize("scale", [2.0**-30, 1e-3, 1 / 3, 1e6])
 def test_scale_multiplies_distances(scale):
     found, scaled = nearest_neighbors(plain(), 20), nearest_neighbors(scale * plain(), 20)
@@ -200,6 +220,7 @@ def test_scale_multiplies_distances(scale):
     np.testing.assert_array_equal(scaled.indices, found.indices)
 
 
+@both_paths
 def test_rotation_and_translation_change_nothing():
     x = plain()
     rotation = np.linalg.qr(np.random.default_rng(4).standard_normal((D, D)))[0]
@@ -209,6 +230,7 @@ def test_rotation_and_translation_change_nothing():
     np.testing.assert_array_equal(moved.indices, found.indices)
 
 
+@both_paths
 def test_constant_columns_change_nothing():
     found = nearest_neighbors(plain(), 5)
     widened = nearest_neighbors(np.column_stack([plain(), np.full(N, 1e5), np.zeros(N)]), 5)
@@ -226,6 +248,7 @@ def test_memory_is_bounded_by_the_tile(monkeypatch):
     assert peak < 10 * 2**20 < 3000 * 3000 * 8 / 6
 
 
+@both_paths
 def test_the_input_is_left_alone():
     x = ten_percent_copies()
     x[0, 0] = -0.0
@@ -272,3 +295,132 @@ def test_unique_rows_agree_with_comparing_all_rows(x):
 def test_clouds_without_neighbors_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def spectral_cloud(n: int = 700, d: int = 96) -> np.ndarray:
+    """A falling spectrum, two rogue dimensions and massive rows: what a layer of a language model looks like."""
+    rng = np.random.default_rng(5)
+    rotation = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    x = (rng.standard_normal((n, d)) * np.arange(1, d + 1) ** -0.6) @ rotation
+    x[:, [3, 8]] += 1500.0, -1500.0
+    x[:3] += 300 * rng.standard_normal(d)
+    return x
+
+
+@pytest.mark.parametrize("depth", [1, 16, 64, 96])
+@pytest.mark.parametrize("cloud", ["falling spectrum", "isotropic"])
+def test_the_number_of_leading_axes_changes_nothing(cloud, depth, monkeypatch):
+    isotropic = np.random.default_rng(6).standard_normal((700, 96))
+    x = spectral_cloud() if cloud == "falling spectrum" else isotropic
+    plainly = nearest_neighbors(x, 20)
+    monkeypatch.setattr(candidates, "TILE", 128)
+    monkeypatch.setattr(candidates, "leading_axes", lambda cloud, k: depth)
+    found, given_up = candidates.candidates(x, 20)
+    assert given_up.sum() <= 3 and found.shape[1] <= 4 * 20 + 64  # massive rows are far from all the others
+    distances, indices, _ = neighbors._search_pruned(x, 20, 128)
+    np.testing.assert_array_equal(distances, plainly.distances)
+    np.testing.assert_array_equal(indices, plainly.indices)
+
+
+def test_axes_are_spared_where_the_spectrum_falls_and_only_there():
+    isotropic = np.random.default_rng(6).standard_normal((2000, 96))
+    assert candidates.leading_axes(axes.PrincipalCloud.of(isotropic), 20) == 96
+    falling = isotropic * np.arange(1, 97) ** -1.5
+    assert candidates.leading_axes(axes.PrincipalCloud.of(falling), 20) < 96
+
+
+def test_rows_with_too_many_ties_are_given_up_and_searched_again(monkeypatch):
+    x = 3.0 * np.eye(300)
+    monkeypatch.setattr(candidates, "leading_axes", lambda cloud, k: 300)
+    assert candidates.candidates(x, 20)[1].all()
+    distances, indices, recomputed = neighbors._search_pruned(x, 20, 1024)
+    assert recomputed == 300
+    np.testing.assert_array_equal(distances, np.full((300, 20), np.sqrt(18)))
+    np.testing.assert_array_equal(indices[-1], np.arange(20))
+
+
+def test_clouds_that_float32_cannot_hold_or_tell_apart_are_searched_whole():
+    rng = np.random.default_rng(7)
+    too_far = rng.standard_normal((300, 5))
+    too_far[0] = 1e20
+    noise_beside_offset = rng.choice([-1e9, 1e9], size=(300, 1)) + rng.standard_normal((300, 5))
+    for x in (too_far, noise_beside_offset):
+        assert candidates.candidates(x, 5) is None
+        found, expected = neighbors._search_pruned(x, 5, 64), neighbors._search_all(x, 5, 64)
+        np.testing.assert_array_equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("cloud", [name for name in CLOUDS if name not in ("copies", "float16 with ties")])
+def test_stored_points_are_no_further_from_the_truth_than_they_say(cloud):
+    """Of all pairs: the distance on principal axes differs from the exact one by no more than the errors."""
+    x = np.unique(np.asarray(CLOUDS[cloud], dtype=np.float64), axis=0)
+    rotated = axes.PrincipalCloud.of(x)
+    if rotated is None:
+        return
+    scale = np.median(np.linalg.norm(x - np.median(x, axis=0), axis=1))
+    scale = 2.0 ** -np.round(np.log2(scale))
+    exact = scale * cdist(x, x)[np.ix_(rotated.order, rotated.order)]
+    stored = cdist(rotated.coordinates.astype(np.float64), rotated.coordinates.astype(np.float64))
+    slack = rotated.error[:, None] + rotated.error
+    assert (np.abs(stored - exact) <= slack + 2e-7 * exact).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    arrays(np.float64, st.tuples(st.integers(3, 40), st.integers(1, 5)), elements=entries),
+    st.integers(1, 8),
+    st.integers(1, 16),
+    st.booleans(),
+)
+def test_no_neighbor_is_missing_whatever_the_entries(x, k, tile, shallow):
+    unique, _ = distance_table(x)
+    points = x[unique]
+    if len(points) <= k:
+        return
+    depth = candidates.leading_axes
+    candidates.leading_axes = (lambda cloud, k: 1) if shallow else (lambda cloud, k: x.shape[1])
+    try:
+        distances, indices, _ = neighbors._search_pruned(points, k, tile)
+    finally:
+        candidates.leading_axes = depth
+    expected, expected_indices, _ = neighbors._search_all(points, k, tile)
+    np.testing.assert_array_equal(distances, expected)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+def test_threads_change_nothing(monkeypatch):
+    x = spectral_cloud()
+    monkeypatch.setattr(candidates, "TILE", 64)
+    found = []
+    for threads in (1, 3):
+        pool = [{"user_api": "blas", "num_threads": threads}]
+        monkeypatch.setattr(candidates, "threadpool_info", lambda pool=pool: pool)
+        found.append(candidates.candidates(x, 5))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 5, 8])
+def test_every_two_tiles_meet_once_and_none_twice_in_a_round(tiles):
+    rounds = list(candidates._rounds(tiles))
+    assert sorted(pair for pairs in rounds for pair in pairs) == [
+        (first, second) for first in range(tiles) for second in range(first, tiles)
+    ]
+    for pairs in rounds[1:]:
+        seats = [seat for pair in pairs for seat in pair]
+        assert len(seats) == len(set(seats))
+
+
+def test_rows_of_one_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(neighbors, "_row_hashes", lambda rows: np.zeros(len(rows), dtype=np.uint64))
+    x = np.array([[1.0, 2], [3, 4], [1, 2], [0, 0], [3, 4], [-0.0, 0], [5, 0]])
+    np.testing.assert_array_equal(unique_rows(x), [0, 1, 3, 6])
+
+
+def test_small_clouds_do_not_wait_for_the_compiler():
+    code = (
+        "import sys, numpy as np; from lmshape.geometry import nearest_neighbors;"
+        "nearest_neighbors(np.random.default_rng(0).standard_normal((1024, 64)), 20);"
+        "assert 'numba' not in sys.modules and 'lmshape.geometry.meeting' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,6 +5,8 @@ So the fast form is turned into a lower bound of the exact one: the most that ro
 subtracted inside the matrix product itself. The points with the smallest bounds are measured directly, and a
 point whose k-th distance does not lie under the bounds of all others is measured against each that could be
 nearer. The result is that of measuring all pairs directly, whatever the norms, offsets or ties in the data.
+Large clouds get their candidates from `lmshape.geometry.candidates`, which looks at half of the pairs and multiplies
+leading axes only; what is measured, and how, is the same to the last bit.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
 TILE_ENTRIES = 2**24  # bounds held at a time: 128 MiB, and as much again for the order of them
 DIRECT_ENTRIES = 2**16  # coordinates gathered at a time: 512 KiB stays in the cache
+HASHED_ENTRIES = 2**18
+COMPILED_PRODUCTS = 4e10  # multiplications from which compiled code is worth its start: 8 300 rows of 576
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,32 @@ def unique_rows(x: ArrayLike) -> np.ndarray:
 
     Returns
     -------
-    (m,) int64, ascending. O(n d log n) time, two copies of `x`.
+    (m,) int64, ascending. O(n d) time; rows of the same hash are compared.
     """
-    rows = as_matrix(x, minimum_rows=1) + 0.0  # −0.0 + 0.0 is 0.0: equal rows get equal bytes
-    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    _, first = np.unique(keys, return_index=True)
+    rows = as_matrix(x, minimum_rows=1)
+    _, first, group = np.unique(_row_hashes(rows), return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[group] != np.arange(len(rows)))
+    step = max(1, HASHED_ENTRIES // rows.shape[1])
+    for start in range(0, len(again), step):
+        part = again[start : start + step]
+        if not (rows[part] == rows[first[group[part]]]).all():  # two rows of one hash: compare all of them
+            _, first = np.unique(rows + 0.0, axis=0, return_index=True)
+            break
     return np.sort(first)
+
+
+def _row_hashes(rows: np.ndarray) -> np.ndarray:
+    """Return 64 bits for each row, the same for equal rows and hardly ever for others."""
+    random = np.random.default_rng(0)
+    factors = random.integers(2**63, size=rows.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    hashes = np.empty(len(rows), dtype=np.uint64)
+    step = max(1, HASHED_ENTRIES // rows.shape[1])
+    for start in range(0, len(rows), step):
+        bits = (rows[start : start + step] + 0.0).view(np.uint64)  # −0.0 + 0.0 is 0.0
+        bits ^= bits >> np.uint64(32)  # what was float32 has zeros in its lower half
+        bits *= factors
+        hashes[start : start + step] = (bits ^ (bits >> np.uint64(29))).sum(axis=1)
+    return hashes
 
 
 def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
@@ -80,6 +104,7 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
     Notes
     -----
     m²d multiplications, plus m (k + 4) direct distances. Memory: five copies of `x` in float64 and 256 MiB.
+    From m²d = 4e10 on, the candidates come from half the pairs and as few leading axes as prove enough.
     Where many rows tie at the k-th distance the result is as exact, after up to m² direct distances.
     Differences under 1e-154 have a square of 0, here as in SciPy; float32 ends at 1e-45.
     """
@@ -92,11 +117,71 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
         raise ValueError(
             f"{m} unique rows of {len(rows)}; {k} neighbors need at least {k + 1}. Add rows or lower `k`."
         )
-    cloud = _Cloud.of(rows if m == len(rows) else rows[unique])
-    step = min(tile, max(1, TILE_ENTRIES // m))
-    blocks = [np.arange(start, min(start + step, m)) for start in range(0, m, step)]
-    distances, indices, recomputed = zip(*(_search(cloud, block, k) for block in blocks), strict=True)
-    return Neighbors(np.concatenate(distances), unique[np.concatenate(indices)], unique, sum(recomputed))
+    points = rows if m == len(rows) else rows[unique]
+    search = _search_pruned if m * m * points.shape[1] >= COMPILED_PRODUCTS else _search_all
+    distances, indices, recomputed = search(points, k, tile)
+    return Neighbors(distances, unique[indices], unique, recomputed)
+
+
+def _search_all(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return distances and indices of the k nearest of each point, and how many were searched again."""
+    return _search_rows(points, np.arange(len(points)), k, tile)
+
+
+def _search_pruned(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Do the same by the candidates of half the pairs, and search the points again that have too many."""
+    from lmshape.geometry.candidates import candidates  # numba takes half a second to import
+
+    found = candidates(points, k, tile=tile)
+    if found is None:
+        return _search_all(points, k, tile)
+    columns, given_up = found
+    distances, indices = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.int64)
+    settled, again = np.flatnonzero(~given_up), np.flatnonzero(given_up)
+    step = max(1, TILE_ENTRIES // columns.shape[1] // 16)
+    for start in range(0, len(settled), step):
+        block = settled[start : start + step]
+        distances[block], indices[block] = _nearest(points, block, columns[block], k)
+    if len(again):
+        distances[again], indices[again], _ = _search_rows(points, again, k, tile)
+    return distances, indices, len(again)
+
+
+def _search_rows(
+    points: np.ndarray, rows: np.ndarray, k: int, tile: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    cloud = _Cloud.of(points)
+    step = min(tile, max(1, TILE_ENTRIES // len(points)))
+    found = [_search(cloud, rows[start : start + step], k) for start in range(0, len(rows), step)]
+    distances, indices, recomputed = zip(*found, strict=True)
+    return np.concatenate(distances), np.concatenate(indices), sum(recomputed)
+
+
+def _nearest(
+    points: np.ndarray, block: np.ndarray, columns: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k smallest direct distances to the ascending `columns`, and those columns.
+
+    Columns as large as the number of points are no candidates.
+    """
+    present = columns < len(points)
+    distances = np.full(columns.shape, np.inf)
+    queries = np.repeat(block, np.count_nonzero(present, axis=1))
+    distances[present] = _direct_distances(points, queries, columns[present])
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(columns, order, axis=1)
+
+
+def _direct_distances(points: np.ndarray, queries: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the distance of each query to the point beside it in `others`."""
+    squares = np.empty(len(queries))
+    step = max(1, DIRECT_ENTRIES // points.shape[1])
+    for start in range(0, len(squares), step):
+        pairs = slice(start, start + step)
+        difference = points[queries[pairs]]
+        difference -= points[others[pairs]]
+        np.einsum("ij,ij->i", difference, difference, out=squares[pairs])
+    return np.sqrt(squares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,36 +229,18 @@ class _Cloud:
         """Return what a lower bound must exceed for its pair to be measured at more than the radius."""
         return (1 + self.rounding) * np.square(radii) - self.factor[block, -2]
 
-    def direct_distances(self, block: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return the distances of each point of the block to the points in its row of `columns`."""
-        squares = np.empty(columns.size)
-        queries, others = np.repeat(block, columns.shape[1]), columns.ravel()
-        step = max(1, DIRECT_ENTRIES // self.points.shape[1])
-        for start in range(0, len(squares), step):
-            pairs = slice(start, start + step)
-            difference = self.points[queries[pairs]]
-            difference -= self.points[others[pairs]]
-            np.einsum("ij,ij->i", difference, difference, out=squares[pairs])
-        return np.sqrt(squares).reshape(columns.shape)
-
-    def nearest(self, block: np.ndarray, columns: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the k smallest direct distances to the ascending `columns`, and those columns."""
-        distances = self.direct_distances(block, columns)
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(distances, order, axis=1), np.take_along_axis(columns, order, axis=1)
-
 
 def _search(cloud: _Cloud, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return distances and indices of the k nearest of each point of a block, and how many it redid."""
     bounds = cloud.lower_bounds(block)
     count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 1)
     order = np.argpartition(bounds, count, axis=1)
-    distances, indices = cloud.nearest(block, np.sort(order[:, :count], axis=1), k)
+    distances, indices = _nearest(cloud.points, block, np.sort(order[:, :count], axis=1), k)
     limits = cloud.limits(block, distances[:, -1])
     others = np.take_along_axis(bounds, order[:, count : count + 1], axis=1)[:, 0]
     uncertain = np.flatnonzero(others <= limits)
     for row in uncertain:
         columns = np.flatnonzero(bounds[row] <= limits[row])
         query = block[row : row + 1]
-        distances[row], indices[row] = (found[0] for found in cloud.nearest(query, columns[None], k))
+        distances[row], indices[row] = (found[0] for found in _nearest(cloud.points, query, columns[None], k))
     return distances, indices, len(uncertain)
