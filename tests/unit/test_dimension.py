@@ -10,6 +10,7 @@ from skdim.id import MLE, TwoNN
 
 from lmshape.errors import InputError
 from lmshape.geometry.dimension import (
+    METHODS,
     intrinsic_dimension,
     levina_bickel,
     levina_bickel_from_summary,
@@ -17,8 +18,6 @@ from lmshape.geometry.dimension import (
     twonn_fit,
 )
 from lmshape.geometry.neighbors import nearest_neighbors
-
-METHODS = ("twonn", "twonn_fit20", "twonn_fit", "mle")
 
 
 def rotated(n: int, dimension: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -212,6 +211,7 @@ def test_small_ratios_in_a_summary_are_not_taken_for_rounding():
         (lambda: levina_bickel_from_summary([0.0], [0.0], 2), "`last` has 1 of 1 distances that are zero"),
         (lambda: levina_bickel_from_summary([-np.inf], [1.0], 2), "`log_distance_sum` is not finite"),
         (lambda: levina_bickel_from_summary([1.0], [1.0], 3), r"exceeds \(k − 1\) ln r_k for `k` 3"),
+        (lambda: intrinsic_dimension(np.eye(9), "gride", 5), "`k` is 5; gride compares the neighbors k/2 and k"),
         (lambda: intrinsic_dimension(np.eye(3), "mle"), "3 unique rows of 3; 20 neighbors need at least 21"),
     ],
 )

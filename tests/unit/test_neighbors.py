@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
-from lmshape.geometry import axes, candidates, neighbors
-from lmshape.geometry.neighbors import nearest_neighbors, unique_rows
+from lmshape.geometry import all_pairs, axes, candidates, neighbors
+from lmshape.geometry.checks import as_stored_matrix
+from lmshape.geometry.neighbors import largest_error, nearest_neighbors, unique_rows
 
 N, D = 500, 24
 
@@ -25,8 +28,9 @@ def path(request, monkeypatch):
     """Every search of the test along one path, in tiles small enough that they meet."""
     if request.param == "pruned":
         monkeypatch.setattr(neighbors, "COMPILED_PRODUCTS", 0)
+        monkeypatch.setattr(neighbors, "FEWEST_ROWS_PER_AXIS", 0)
         monkeypatch.setattr(candidates, "TILE", 96)
-        monkeypatch.setattr(candidates, "SHARE_OF_PAIRS", 2.0)  # with so few rows nothing is ever worth it
+        monkeypatch.setattr(candidates, "PLAIN_COST", np.inf)  # with so few rows nothing is ever worth it
     return request.param
 
 
@@ -186,7 +190,7 @@ entries = (st.floats(-1e12, 1e12) | st.floats(-1, 1)).filter(lambda value: value
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(1, 5)), elements=entries))
 def test_the_bounds_lie_below_the_exact_squares_in_rational_arithmetic(x):
-    cloud = neighbors._Cloud.of(x)
+    cloud = all_pairs.BoundedCloud.of(x)
     everything = np.arange(len(x))
     bounds = cloud.lower_bounds(everything)
     mean = [Fraction(value) for value in x.mean(axis=0)]
@@ -240,7 +244,7 @@ def test_constant_columns_change_nothing():
 
 def test_memory_is_bounded_by_the_tile(monkeypatch):
     x = plain(n=3000, d=4)
-    monkeypatch.setattr(neighbors, "TILE_ENTRIES", 2**18)
+    monkeypatch.setattr(all_pairs, "TILE_ENTRIES", 2**18)
     tracemalloc.start()
     nearest_neighbors(x, 2, tile=3000)
     peak = tracemalloc.get_traced_memory()[1]
@@ -314,24 +318,36 @@ def test_the_number_of_leading_axes_changes_nothing(cloud, depth, monkeypatch):
     x = spectral_cloud() if cloud == "falling spectrum" else isotropic
     plainly = nearest_neighbors(x, 20)
     monkeypatch.setattr(candidates, "TILE", 128)
-    monkeypatch.setattr(candidates, "leading_axes", lambda cloud, k: depth)
+    monkeypatch.setattr(candidates, "leading_axes", lambda search, cloud: depth)
     found, given_up = candidates.candidates(x, 20)
-    assert given_up.sum() <= 3 and found.shape[1] <= 4 * 20 + 64  # massive rows are far from all the others
+    assert given_up.sum() <= 3 and found.shape[1] <= 3 * 20 + 64  # massive rows are far from all the others
     distances, indices, _ = neighbors._search_pruned(x, 20, 128)
     np.testing.assert_array_equal(distances, plainly.distances)
     np.testing.assert_array_equal(indices, plainly.indices)
 
 
+def number_of_leading_axes(x: np.ndarray, k: int) -> int | None:
+    cloud = axes.PrincipalCloud.of(x, group=500)
+    search = candidates._empty_search(cloud, k)
+    with ThreadPoolExecutor(1) as pool:
+        candidates._bound_radii(search, cloud, pool)
+    return candidates.leading_axes(search, cloud)
+
+
 def test_axes_are_spared_where_the_spectrum_falls_and_only_there():
     isotropic = np.random.default_rng(6).standard_normal((2000, 96))
-    assert candidates.leading_axes(axes.PrincipalCloud.of(isotropic), 20) == 96
+    assert number_of_leading_axes(isotropic, 2) == 96
     falling = isotropic * np.arange(1, 97) ** -1.5
-    assert candidates.leading_axes(axes.PrincipalCloud.of(falling), 20) < 96
+    assert number_of_leading_axes(falling, 2) < 96
+
+
+def test_the_plain_search_is_left_to_clouds_without_a_near_pair():
+    assert number_of_leading_axes(100.0 * np.eye(600) + 1, 20) is None
 
 
 def test_rows_with_too_many_ties_are_given_up_and_searched_again(monkeypatch):
     x = 3.0 * np.eye(300)
-    monkeypatch.setattr(candidates, "leading_axes", lambda cloud, k: 300)
+    monkeypatch.setattr(candidates, "leading_axes", lambda search, cloud: 300)
     assert candidates.candidates(x, 20)[1].all()
     distances, indices, recomputed = neighbors._search_pruned(x, 20, 1024)
     assert recomputed == 300
@@ -354,7 +370,7 @@ def test_clouds_that_float32_cannot_hold_or_tell_apart_are_searched_whole():
 def test_stored_points_are_no_further_from_the_truth_than_they_say(cloud):
     """Of all pairs: the distance on principal axes differs from the exact one by no more than the errors."""
     x = np.unique(np.asarray(CLOUDS[cloud], dtype=np.float64), axis=0)
-    rotated = axes.PrincipalCloud.of(x)
+    rotated = axes.PrincipalCloud.of(x, group=64)
     if rotated is None:
         return
     scale = np.median(np.linalg.norm(x - np.median(x, axis=0), axis=1))
@@ -378,7 +394,7 @@ def test_no_neighbor_is_missing_whatever_the_entries(x, k, tile, shallow):
     if len(points) <= k:
         return
     depth = candidates.leading_axes
-    candidates.leading_axes = (lambda cloud, k: 1) if shallow else (lambda cloud, k: x.shape[1])
+    candidates.leading_axes = lambda search, cloud: 1 if shallow else x.shape[1]
     try:
         distances, indices, _ = neighbors._search_pruned(points, k, tile)
     finally:
@@ -400,7 +416,7 @@ def test_threads_change_nothing(monkeypatch):
     np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
-@pytest.mark.parametrize("tiles", [1, 2, 5, 8])
+@pytest.mark.parametrize("tiles", [1, 2, 4, 16])
 def test_every_two_tiles_meet_once_and_none_twice_in_a_round(tiles):
     rounds = list(candidates._rounds(tiles))
     assert sorted(pair for pairs in rounds for pair in pairs) == [
@@ -412,7 +428,7 @@ def test_every_two_tiles_meet_once_and_none_twice_in_a_round(tiles):
 
 
 def test_rows_of_one_hash_are_told_apart(monkeypatch):
-    monkeypatch.setattr(neighbors, "_row_hashes", lambda rows: np.zeros(len(rows), dtype=np.uint64))
+    monkeypatch.setattr(neighbors, "row_hashes", lambda rows: np.zeros(len(rows), dtype=np.uint64))
     x = np.array([[1.0, 2], [3, 4], [1, 2], [0, 0], [3, 4], [-0.0, 0], [5, 0]])
     np.testing.assert_array_equal(unique_rows(x), [0, 1, 3, 6])
 
@@ -424,3 +440,51 @@ def test_small_clouds_do_not_wait_for_the_compiler():
         "assert 'numba' not in sys.modules and 'lmshape.geometry.meeting' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("bytes_held", [1, 2**13, 2**40])
+def test_a_cloud_that_is_centered_piece_by_piece_has_the_same_neighbors(bytes_held, monkeypatch):
+    x = spectral_cloud(n=300).astype(np.float32)
+    expected = nearest_neighbors(x, 5)
+    monkeypatch.setattr(all_pairs, "FACTOR_BYTES", bytes_held)
+    found = nearest_neighbors(x, 5)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+def test_the_audit_finds_the_error_that_was_made(monkeypatch):
+    x = plain(n=400)
+    x[7] = x[3]
+    found = nearest_neighbors(x, 5)
+    assert largest_error(x, found) < 1e-14
+    wrong = found.distances.copy()
+    wrong[:, 4] *= 1 + 1e-5  # in every row, so that any choice of rows finds it
+    assert largest_error(x, replace(found, distances=wrong)) == pytest.approx(1e-5, rel=1e-6)
+    missed = replace(found, distances=np.column_stack([found.distances[:, 1:], found.distances[:, -1]]))
+    assert largest_error(x, missed, rows=20) > 1e-3
+    monkeypatch.setattr(neighbors, "AUDITED_BYTES", 1)
+    assert largest_error(x, found, rows=20) < 1e-14
+
+
+def test_float32_is_not_copied_to_float64_and_gives_the_same_numbers(path):
+    x = spectral_cloud(n=300).astype(np.float32)
+    assert as_stored_matrix(x) is x
+    single, double = nearest_neighbors(x, 5), nearest_neighbors(x.astype(np.float64), 5)
+    np.testing.assert_array_equal(single.distances, double.distances)
+    np.testing.assert_array_equal(single.indices, double.indices)
+
+
+def test_a_tensor_on_a_device_is_searched_there(monkeypatch):
+    torch = pytest.importorskip("torch")
+    x = spectral_cloud(n=300).astype(np.float32)
+    x[7] = x[3]
+    expected = nearest_neighbors(x, 5)
+    assert not neighbors._is_on_device(x) and not neighbors._is_on_device(torch.from_numpy(x))
+    assert neighbors._is_on_device(torch.from_numpy(x).to("meta"))
+    monkeypatch.setattr(neighbors, "_is_on_device", lambda x: True)  # a machine without one can still take the way
+    found = nearest_neighbors(torch.from_numpy(x), 5)
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-12)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.unique, expected.unique)
+    with pytest.raises(ValueError, match="299 unique rows of 300; 299 neighbors need at least 300"):
+        nearest_neighbors(torch.from_numpy(x), 299)

@@ -13,8 +13,9 @@ import numpy as np
 
 UNIT = 2.0**-24  # the most that rounding to float32 changes a number, relative to it
 FLOOR = 2.0**-50  # of the median norm: far above where products leave float32 at its lower end
-SAMPLE = 4096  # rows that center and axes are taken from: any center and any axes are right, good ones fast
-ORDERING_AXES = 6  # points are sorted by the signs of as many coordinates, so that tiles hold near points
+SAMPLE = 2048  # rows that center and axes are taken from: any center and any axes are right, good ones fast
+SPLIT_AXES = 16  # a group of points is halved along one of as many axes
+STEP = 2048  # points rotated at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,46 +24,54 @@ class PrincipalCloud:
 
     Attributes
     ----------
-    coordinates : (m, d) float32, largest variance first, in units near the median norm; rows in spatial order
+    coordinates : (m, d) float32, largest variance first, in units near the median norm; near points together
+    starts : (tiles + 1,) int64, where groups of near points start; a power of two of them, of like sizes, those
+        that were one group before the last halving side by side
     order : (m,) int64, the row of the cloud that each is
-    error : (m,) float64, no point is further than this from where it would be without rounding
+    error : (m,) float32, no point is further than this from where it would be without rounding
     """
 
     coordinates: np.ndarray
+    starts: np.ndarray
     order: np.ndarray
     error: np.ndarray
 
     @classmethod
-    def of(cls, points: np.ndarray, *, step: int = 2048) -> PrincipalCloud | None:
-        """Return the cloud, or None where the norms of the points do not fit into float32 together."""
+    def of(cls, points: np.ndarray, *, group: int) -> PrincipalCloud | None:
+        """Return the cloud of points (m, d) in groups of at most `group`.
+
+        None where the norms of the points do not fit into float32 together.
+        """
         m, d = points.shape
         center, axes, median = _center_and_axes(points)
         if not 2.0**-400 < median or np.abs(axes.T @ axes - np.eye(d)).sum(axis=1).max() > UNIT / 2:
             return None
         scale = 2.0 ** -np.round(np.log2(median))
-        coordinates, norms = np.empty((m, d), dtype=np.float32), np.empty(m)
-        for start in range(0, m, step):
-            part = slice(start, start + step)
+        leading, norms = np.empty((m, min(SPLIT_AXES, d)), dtype=np.float32), np.empty(m)
+        coordinates = np.empty((m, d), dtype=np.float32)
+        for start in range(0, m, STEP):
+            part = slice(start, start + STEP)
             differences = (points[part] - center) * scale
-            norms[part] = np.linalg.norm(differences, axis=1)
-            if norms[part].max() > 1 / FLOOR:
-                return None
+            norms[part] = np.sqrt(np.einsum("ij,ij->i", differences, differences))
             coordinates[part] = differences @ axes
-        order = _spatial_order(coordinates[:, :ORDERING_AXES])
+            leading[part] = coordinates[part, :SPLIT_AXES]
+        if norms.max() > 1 / FLOOR:
+            return None
+        order, starts = _near_together(leading, group)
         # float32 for the coordinates and for a tail's norm, and what float64 did to the rotation: under 4 units
-        return cls(_permuted(coordinates, order), order, 4 * UNIT * norms[order] + FLOOR)
+        error = 4 * UNIT * norms[order] + FLOOR
+        return cls(_permuted(coordinates, order), starts, order, error.astype(np.float32))
 
-    def tail_norms(self, stops: list[int]) -> np.ndarray:
-        """Return (len(stops), m) float32, the norms of the coordinates from each stop on."""
-        m, d = self.coordinates.shape
-        squares = np.zeros((len(stops), m))
-        for row in range(len(stops) - 1, -1, -1):
-            end = stops[row + 1] if row + 1 < len(stops) else d
-            part = self.coordinates[:, stops[row] : end]
-            squares[row] = np.einsum("ij,ij->i", part, part, dtype=np.float64)
-            if row + 1 < len(stops):
-                squares[row] += squares[row + 1]
-        return np.sqrt(squares).astype(np.float32)
+
+def tail_norms(coordinates: np.ndarray, stops: list[int]) -> np.ndarray:
+    """Return (len(stops), m) float32, the norms of the coordinates (m, d) from each stop on."""
+    edges = [*stops, coordinates.shape[1]]
+    squares = np.zeros((len(edges), len(coordinates)))
+    for row in range(len(stops) - 1, -1, -1):
+        part = coordinates[:, edges[row] : edges[row + 1]]
+        np.einsum("ij,ij->i", part, part, out=squares[row], dtype=np.float64)
+        squares[row] += squares[row + 1]
+    return np.sqrt(squares[:-1]).astype(np.float32)
 
 
 def _center_and_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -70,9 +79,10 @@ def _center_and_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
 
     Rows are cut to the median norm first, so that the few with massive activations do not choose the axes.
     """
-    sample = points[np.linspace(0, len(points) - 1, min(SAMPLE, len(points))).astype(np.int64)]
+    rows = np.linspace(0, len(points) - 1, min(SAMPLE, len(points))).astype(np.int64)
+    sample = points[rows].astype(np.float64)
     center = np.median(sample, axis=0)
-    sample = sample - center
+    sample -= center
     norms = np.linalg.norm(sample, axis=1)
     median = float(np.median(norms))
     if median > 0:
@@ -81,14 +91,26 @@ def _center_and_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
     return center, np.ascontiguousarray(axes[:, ::-1]), median
 
 
-def _spatial_order(leading: np.ndarray) -> np.ndarray:
-    cells = (leading > np.median(leading, axis=0)) @ (2 ** np.arange(leading.shape[1])[::-1])
-    return np.argsort(cells, kind="stable")
+def _near_together(leading: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Halve the points (m, axes) along the axis of their largest spread until no group exceeds `most`.
+
+    Returns the order (m,) that puts the groups one after another, and where each starts.
+    """
+    order, starts = np.arange(len(leading)), np.array([0, len(leading)])
+    while np.diff(starts).max() > most:
+        middles = (starts[:-1] + starts[1:]) // 2
+        for start, middle, stop in zip(starts[:-1], middles, starts[1:], strict=True):
+            group = leading[order[start:stop]]
+            axis = np.argmax(np.percentile(group, 75, axis=0) - np.percentile(group, 25, axis=0))
+            halves = np.argpartition(group[:, axis], middle - start)
+            order[start:stop] = order[start:stop][halves]
+        starts = np.sort(np.concatenate([starts, middles]))
+    return order, starts
 
 
 def _permuted(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Return rows[order], made a few columns at a time within `rows`, which is overwritten."""
-    step = max(1, 2**24 // len(rows))
+    step = max(64, 2**24 // len(rows))
     for start in range(0, rows.shape[1], step):
         rows[:, start : start + step] = rows[order, start : start + step]
     return rows

@@ -1,32 +1,34 @@
 """The few rows that can be among the k nearest of each row of a large cloud, from half of its distance matrix.
 
-Tiles of rows meet in pairs, each pair once, in rounds in which no tile has two meetings: the meetings of a
-round write to different rows and run side by side. The number of leading axes in the matrix products is the one
-with the least work on a sample of rows; where no axis can be spared all are taken, and nothing is tried in vain.
+Tiles of near rows meet in pairs, each pair once, in rounds in which no tile has two meetings: the meetings of a
+round write to different rows and run side by side. The nearest tiles meet first, so that most rows know early how
+near others must be. The number of leading axes in the matrix products is the one with the least work on a sample
+of rows; where no axis can be spared all are taken, and nothing is tried in vain.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from lmshape.geometry.axes import UNIT, PrincipalCloud
-from lmshape.geometry.meeting import PATIENCE, WIDEN, Search, meet, reach_of, tighten_all
+from lmshape.geometry.axes import UNIT, PrincipalCloud, tail_norms
+from lmshape.geometry.meeting import WIDEN, Search, drop_all_far, first_radii, meet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TILE = 1024  # rows; the coordinates of a tile and the products of two stay in the cache
+TILE = 1024  # most rows of a tile; the products of two tiles stay in the cache
 CHUNK = 64  # coordinates added to a bound at a time
-QUERIES = 128  # rows that the number of leading axes is chosen on
-PAIR_COST = (
-    2500  # a pair that is not dropped at once costs as much as the product of two rows of as many axes
-)
-SHARE_OF_PAIRS = 0.03  # that can be measured one by one; with more the plain search is no slower
-LEADING_AXES = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)  # numbers of axes to choose from
+SPARE = 64  # candidates that a row has room for beside three times k
+NEAR_TILES = 8  # one of so many tiles is near
+QUERIES, OTHERS = 64, 2048  # rows that the number of leading axes is chosen on
+PAIR_COST = 2500  # of a pair that the products do not drop, in products of one axis
+PLAIN_COST = 4  # of one axis in the plain search: float64, and both halves of the distance matrix
+LEADING_AXES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)  # to choose from
 
 
 def candidates(points: np.ndarray, k: int, *, tile: int = TILE) -> tuple[np.ndarray, np.ndarray] | None:
@@ -46,135 +48,164 @@ def candidates(points: np.ndarray, k: int, *, tile: int = TILE) -> tuple[np.ndar
 
     Notes
     -----
-    Memory: (m, d) in float32, 24 (4k + 64) m bytes, and 4 MiB for each thread. Numba's cache is kept beside
-    the modules, or in the user's cache folder; without it the first call compiles for some seconds.
+    Memory: (m, d) in float32, (28 k + 512) m bytes, and 4 MiB for each thread. Numba's cache is kept beside the
+    modules, or in the user's cache folder; without it the first call compiles for some seconds.
     """
-    cloud = PrincipalCloud.of(points)
-    depth = None if cloud is None else leading_axes(cloud, k)
-    if depth is None:
+    # halves of tiles: for the first radii a few hundred rows do
+    cloud = PrincipalCloud.of(points, group=min(tile, TILE) // 2 + 1)
+    if cloud is None:
         return None
-    search = _prepared(cloud, depth, k)
-    rounding = _rounding(points.shape[1])
-    _meet_all(search, k, rounding, min(tile, TILE))
-    tighten_all(search, k, rounding)
+    search = _empty_search(cloud, k)
+    with ThreadPoolExecutor(_threads()) as pool, threadpool_limits(1, user_api="blas"):
+        _bound_radii(search, cloud, pool)
+        if not _meet_all(search, cloud, pool):
+            return None
+    drop_all_far(search)
     return _by_original_rows(search, cloud.order)
 
 
-def leading_axes(cloud: PrincipalCloud, k: int) -> int | None:
-    """Return how many leading axes make the least work, all where no pair could be dropped with fewer.
+def _threads() -> int:
+    """Return as many threads as matrix products take here."""
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
 
-    Measured on a sample of rows against all: the work of p axes is p a pair, and more for each pair that p axes
-    and the norms of the rest do not put beyond the k-th distance. None where too many pairs are left for any p.
-    """
+
+def _empty_search(cloud: PrincipalCloud, k: int) -> Search:
     m, d = cloud.coordinates.shape
-    queries = np.linspace(0, m - 1, min(QUERIES, m)).astype(np.int64)
-    sizes = [*(p for p in LEADING_AXES if p < d), d]
-    *_, (_, bounds) = _sampled_bounds(cloud, queries, sizes)
-    bounds[np.arange(len(queries)), queries] = np.inf
-    radii = np.partition(bounds, k - 1, axis=1)[:, k - 1 : k]
-    squares = np.square(cloud.tail_norms([0])[0])[queries, None]
-    radii += 4 * _rounding(d) * (squares + np.abs(radii))
-    shares = {p: float((bounds <= radii).mean()) for p, bounds in _sampled_bounds(cloud, queries, sizes)}
-    best = min(sizes, key=lambda p: p + 2 * PAIR_COST * shares[p])
-    return best if shares[best] - (k + 1) / m <= SHARE_OF_PAIRS else None
-
-
-def _sampled_bounds(
-    cloud: PrincipalCloud, queries: np.ndarray, sizes: list[int]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield numbers of leading axes with the lower bounds (queries, m) of squared distances they give."""
-    m, d = cloud.coordinates.shape
-    tails = np.concatenate([cloud.tail_norms([0, *sizes[:-1]]), np.zeros((1, m), dtype=np.float32)])
-    squares, products = np.square(tails[0]), np.zeros((len(queries), m), dtype=np.float32)
-    for start, stop, tail in zip([0, *sizes[:-1]], sizes, tails[1:], strict=True):
-        part = cloud.coordinates[:, start:stop]
-        products += part[queries] @ part.T
-        bounds = (squares[queries, None] + squares) * np.float32(1 - _rounding(stop))
-        bounds -= 2 * tail[queries, None] * tail
-        bounds -= 2 * products
-        yield stop, bounds
+    capacity = 3 * k + SPARE
+    return Search(
+        coordinates=cloud.coordinates,
+        tails=np.empty((0, m), dtype=np.float32),
+        stops=np.empty(0, dtype=np.uintp),
+        error=cloud.error,
+        lost=np.empty(0, dtype=np.float32),
+        reach=np.full(m, np.inf, dtype=np.float32),
+        radius=np.full(m, np.inf, dtype=np.float32),
+        best=np.full((m, k), np.inf, dtype=np.float32),
+        lower=np.empty((m, capacity), dtype=np.float32),
+        index=np.empty((m, capacity), dtype=np.int32),
+        count=np.zeros(m, dtype=np.int64),
+        rounding=np.float32(_rounding(d)),
+    )
 
 
 def _rounding(d: int) -> float:
     """Return what a float32 sum of d products is off by at most, relative to the norms, with room to spare."""
-    return (d + 32) * UNIT
+    return (2 * d + 32) * UNIT
 
 
-def _prepared(cloud: PrincipalCloud, depth: int, k: int) -> Search:
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What makes a_i · a_j + t_i t_j + h_i + h_j: leading coordinates, norms of the others, halves of squares.
+
+    Attributes
+    ----------
+    leading : (m, p) float32, a
+    tails : (m,) float32, t
+    halves : (m,) float32, h
+    """
+
+    leading: np.ndarray
+    tails: np.ndarray
+    halves: np.ndarray
+
+    def of(self, rows: slice, others: slice) -> np.ndarray:
+        """Return (rows, others) float32, from one matrix product."""
+        left, right = self._factor(rows), self._factor(others)
+        left[:, -2], right[:, -1] = 1, 1
+        left[:, -1], right[:, -2] = self.halves[rows], self.halves[others]
+        return left @ right.T
+
+    def _factor(self, rows: slice) -> np.ndarray:
+        depth = self.leading.shape[1]
+        factor = np.empty((rows.stop - rows.start, depth + 3), dtype=np.float32)
+        factor[:, :depth], factor[:, depth] = self.leading[rows], self.tails[rows]
+        return factor
+
+
+def _bound_radii(search: Search, cloud: PrincipalCloud, pool: ThreadPoolExecutor) -> None:
+    """Bound the k-th distance of every row from above by the rows of its own group, with all axes."""
+    [norms] = tail_norms(cloud.coordinates, [0])
+    squares = (1 + _rounding(cloud.coordinates.shape[1])) * np.square(norms, dtype=np.float64)
+    # errors whole and squares by half, for the errors of both points add up before their square
+    slack = (1 + 1 / WIDEN) * np.square(cloud.error, dtype=np.float64)
+    halves = -(squares / 2 + slack).astype(np.float32)
+    bounds = _Bounds(cloud.coordinates, np.zeros_like(norms), halves)
+
+    def bound(group: int) -> None:
+        rows = slice(*cloud.starts[group : group + 2])
+        first_radii(search, bounds.of(rows, rows), rows.start)
+
+    list(pool.map(bound, range(len(cloud.starts) - 1)))
+
+
+def leading_axes(search: Search, cloud: PrincipalCloud) -> int | None:
+    """Return how many leading axes make the least work, all where no pair could be dropped with fewer.
+
+    Measured on a sample of pairs: the work of p axes is p a pair, and more for each pair that p axes and the norms
+    of the rest do not put beyond the radii. None where the plain search has less.
+    """
     m, d = cloud.coordinates.shape
-    stops = [*range(depth, d, CHUNK), d] if depth < d else [d]
-    tails = cloud.tail_norms(stops[:-1]) if depth < d else np.zeros((1, m), dtype=np.float32)
-    leading = cloud.coordinates[:, :depth]
-    squares = np.einsum("ij,ij->i", leading, leading, dtype=np.float64) + np.square(
-        tails[0], dtype=np.float64
-    )
-    half = ((1 - _rounding(depth)) * squares - (1 + 1 / WIDEN) * np.square(cloud.error)) / 2
-    capacity = 4 * k + 64
-    return Search(
-        coordinates=cloud.coordinates,
-        tails=tails,
-        stops=np.array(stops),
-        half=half.astype(np.float32),
-        error=cloud.error,
-        reach=np.full(m, np.inf, dtype=np.float32),
-        radius=np.full(m, np.inf),
-        lower=np.empty((m, capacity), dtype=np.float32),
-        upper=np.empty((m, capacity), dtype=np.float32),
-        index=np.empty((m, capacity), dtype=np.int32),
-        count=np.zeros(m, dtype=np.int64),
-        due=np.full(m, k + PATIENCE),
-    )
+    queries, others = (np.linspace(0, m - 1, min(count, m)).astype(np.int64) for count in (QUERIES, OTHERS))
+    reach = np.maximum(search.reach[queries, None], search.reach[others])
+    reach[queries[:, None] == others] = -np.inf
+    a, b = cloud.coordinates[queries], cloud.coordinates[others]
+    sizes = [*(p for p in LEADING_AXES if p < d), d]
+    tails_a, tails_b = (np.vstack([tail_norms(x, [0, *sizes[:-1]]), 0 * x[:, 0]]) for x in (a, b))
+    halves = (np.square(tails_a[0])[:, None] + np.square(tails_b[0])) * np.float32(0.5 - _rounding(d) / 2)
+    shares, start = {}, 0
+    for p, t, s in zip(sizes, tails_a[1:], tails_b[1:], strict=True):
+        halves -= a[:, start:p] @ b[:, start:p].T
+        shares[p], start = float((halves - t[:, None] * s <= reach).mean()), p
+    costs = {p: p + PAIR_COST * share for p, share in shares.items()}
+    best = min(costs, key=costs.get)
+    return best if costs[best] <= PLAIN_COST * d else None
 
 
-def _meet_all(search: Search, k: int, rounding: float, tile: int) -> None:
-    m, depth = len(search.half), int(search.stops[0])
-    workers = max(
-        (pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1
-    )
-    spaces = [np.empty((tile, tile), dtype=np.float32) for _ in range(workers)]
+def _meet_all(search: Search, cloud: PrincipalCloud, pool: ThreadPoolExecutor) -> bool:
+    """Let all tiles meet. Return False where the plain search has less work.
+
+    The number of leading axes is chosen anew when the nearest tiles have met, for radii that are small by then.
+    """
+    starts = cloud.starts if len(cloud.starts) == 2 else cloud.starts[::2]
+    workers = pool._max_workers
 
     def meetings(worker: int, pairs: list[tuple[int, int]]) -> None:
         for first, second in pairs[worker::workers]:
-            left = search.coordinates[first * tile : (first + 1) * tile, :depth]
-            right = search.coordinates[second * tile : (second + 1) * tile, :depth]
-            products = spaces[worker].ravel()[: len(left) * len(right)].reshape(len(left), len(right))
-            if first == second and k < len(left):
-                _first_radii(search, slice(first * tile, (first + 1) * tile), k, rounding, products)
-            np.matmul(left, right.T, out=products)
-            meet(search, products, first * tile, second * tile, k, rounding)
+            rows, others = slice(*starts[first : first + 2]), slice(*starts[second : second + 2])
+            meet(search, bounds.of(rows, others), rows.start, others.start)
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        for pairs in _rounds(-(-m // tile)):
-            list(pool.map(meetings, range(workers), [pairs] * workers))
+    depth, tiles = None, len(starts) - 1
+    for step, pairs in enumerate(_rounds(tiles)):
+        if step in (0, tiles // NEAR_TILES):
+            before, depth = depth, leading_axes(search, cloud)
+            if depth is None:
+                return False
+            if depth != before:
+                search, bounds = _with_leading_axes(search, cloud, depth)
+        list(pool.map(meetings, range(workers), [pairs] * workers))
+    return True
 
 
-def _first_radii(search: Search, rows: slice, k: int, rounding: float, space: np.ndarray) -> None:
-    """Bound the k-th distance of the rows of a tile from above by those within the tile.
-
-    Here rounding is added, where lower bounds subtract it.
-    """
-    points, error = search.coordinates[rows], search.error[rows]
-    squares = np.einsum("ij,ij->i", points, points, dtype=np.float64)
-    own = ((1 + rounding) * squares).astype(np.float32)
-    others = ((1 + rounding) * squares + (1 + 1 / WIDEN) * np.square(error)).astype(np.float32)
-    bounds = np.matmul(points, points.T, out=space)
-    bounds *= -2
-    bounds += others
-    np.fill_diagonal(bounds, np.inf)
-    bounds.partition(k - 1, axis=1)
-    kth = np.maximum(bounds[:, k - 1] + own, 0).astype(np.float64)
-    search.radius[rows] = np.sqrt((1 + WIDEN) * kth) * (1 + rounding) + error
-    search.reach[rows] = reach_of(search.radius[rows], error, rounding)
+def _with_leading_axes(search: Search, cloud: PrincipalCloud, depth: int) -> tuple[Search, _Bounds]:
+    """Return the search and the bounds for a number of leading axes."""
+    d = cloud.coordinates.shape[1]
+    leading, stops = cloud.coordinates[:, :depth], [*range(depth, d, CHUNK), d]
+    tails = tail_norms(cloud.coordinates, stops)
+    squares = np.einsum("ij,ij->i", leading, leading, dtype=np.float64) + np.square(
+        tails[0], dtype=np.float64
+    )
+    errors = (1 + 1 / WIDEN) * np.square(cloud.error, dtype=np.float64)
+    halves = ((errors - (1 - _rounding(d)) * squares) / 2).astype(np.float32)
+    # the rounding that the bound allows for, as much again if all went the other way, and that of what is added
+    lost = (errors + 3 * _rounding(d) * squares).astype(np.float32)
+    search = search._replace(tails=tails, stops=np.array(stops, dtype=np.uintp), lost=lost)
+    return search, _Bounds(leading, tails[0], halves)
 
 
 def _rounds(tiles: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield the meetings of all tiles, each with itself first, then with each other once: a round-robin."""
-    yield [(tile, tile) for tile in range(tiles)]
-    seats = [*range(tiles), *([-1] if tiles % 2 else [])]
-    for _ in range(len(seats) - 1):
-        pairs = zip(seats[: len(seats) // 2], seats[: len(seats) // 2 - 1 : -1], strict=True)
-        yield [(min(pair), max(pair)) for pair in pairs if min(pair) >= 0]
-        seats = [seats[0], seats[-1], *seats[1:-1]]
+    """Yield the meetings of a power of two of tiles: each with itself, then with its sibling, then its cousins."""
+    for step in range(tiles):
+        yield [(tile, tile ^ step) for tile in range(tiles) if tile <= tile ^ step]
 
 
 def _by_original_rows(search: Search, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,20 +7,24 @@ high dimension (a uniform 20-cube reads 15.6 at n = 4096): report them with thei
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lmshape.errors import unknown
+from lmshape.geometry.gride import gride
+from lmshape.geometry.local import mada
 from lmshape.geometry.neighbors import nearest_neighbors
 from lmshape.geometry.ratios import divide, log_ratios, refuse_unusable, summed_log_ratios
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-Method = Literal["twonn", "twonn_fit20", "twonn_fit", "mle"]
+Method = Literal["twonn", "twonn_fit20", "twonn_fit", "mle", "gride", "mada"]
 SHARES = {"twonn_fit20": 0.2, "twonn_fit": 0.9}
-METHODS = ("twonn", *SHARES, "mle")
+HALVING = ("gride", "mada")
+METHODS = ("twonn", *SHARES, "mle", *HALVING)
 
 
 def twonn(first: ArrayLike, second: ArrayLike) -> float:
@@ -145,8 +149,9 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     ----------
     x : (n, d) array or tensor, rows are points; repeated rows count once
     method : "twonn" maximum likelihood from two neighbors, "twonn_fit" and "twonn_fit20" its line fits on the
-        lowest 90 and 20 % of the ratios, "mle" Levina-Bickel with `k` neighbors
-    k : neighbors of "mle"; the others use 2
+        lowest 90 and 20 % of the ratios; "mle" Levina-Bickel with `k` neighbors; "gride" and "mada" from the
+        neighbors k/2 and k, by maximum likelihood over all points and as the median of the points' own estimates
+    k : neighbors of "mle", "gride" and "mada", even for the last two; the others use 2
 
     Returns
     -------
@@ -155,7 +160,7 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     Raises
     ------
     ValueError
-        When `method` is unknown or fewer than k + 1 different rows exist.
+        When `method` is unknown, `k` does not suit it or fewer than k + 1 different rows exist.
 
     Notes
     -----
@@ -163,9 +168,16 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    distances = nearest_neighbors(x, k if method == "mle" else 2).distances
-    if method == "mle":
-        return levina_bickel(distances)
-    if method == "twonn":
-        return twonn(distances[:, 0], distances[:, 1])
-    return twonn_fit(distances[:, 0], distances[:, 1], share=SHARES[method])
+    if method in HALVING and (k < 2 or k % 2):
+        raise ValueError(f"`k` is {k}; {method} compares the neighbors k/2 and k and needs an even number.")
+    k = k if method in (*HALVING, "mle") else 2
+    distances = nearest_neighbors(x, k).distances
+    half, last = distances[:, k // 2 - 1], distances[:, -1]
+    estimates = {
+        "twonn": lambda: twonn(distances[:, 0], last),
+        **{name: partial(twonn_fit, distances[:, 0], last, share=share) for name, share in SHARES.items()},
+        "mle": lambda: levina_bickel(distances),
+        "gride": lambda: gride(half, last, n1=k // 2, n2=k),
+        "mada": lambda: float(np.median(mada(half, last))),
+    }
+    return estimates[method]()

@@ -6,26 +6,30 @@ subtracted inside the matrix product itself. The points with the smallest bounds
 point whose k-th distance does not lie under the bounds of all others is measured against each that could be
 nearer. The result is that of measuring all pairs directly, whatever the norms, offsets or ties in the data.
 Large clouds get their candidates from `lmshape.geometry.candidates`, which looks at half of the pairs and multiplies
-leading axes only; what is measured, and how, is the same to the last bit.
+leading axes only; what is measured, and how, is the same to the last bit. Tensors on a device stay there.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
-from lmshape.geometry.checks import as_matrix
+from lmshape.geometry.all_pairs import TILE_ENTRIES, search_rows
+from lmshape.geometry.checks import as_stored_matrix
+from lmshape.geometry.direct import nearest_of
+from lmshape.geometry.hashes import row_hashes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
-TILE_ENTRIES = 2**24  # bounds held at a time: 128 MiB, and as much again for the order of them
-DIRECT_ENTRIES = 2**16  # coordinates gathered at a time: 512 KiB stays in the cache
-HASHED_ENTRIES = 2**18
-COMPILED_PRODUCTS = 4e10  # multiplications from which compiled code is worth its start: 8 300 rows of 576
+COMPARED_ENTRIES = 2**22  # of rows that may repeat another, at a time
+COMPILED_PRODUCTS = 4e9  # multiplications from which compiled code is worth its start: 2 600 rows of 576
+FEWEST_ROWS_PER_AXIS = 4  # with fewer, finding d principal axes takes as long as the search
+AUDITED_BYTES = 2**26  # of float64 rows measured against all others at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +61,16 @@ def unique_rows(x: ArrayLike) -> np.ndarray:
     -------
     (m,) int64, ascending. O(n d) time; rows of the same hash are compared.
     """
-    rows = as_matrix(x, minimum_rows=1)
-    _, first, group = np.unique(_row_hashes(rows), return_index=True, return_inverse=True)
+    rows = as_stored_matrix(x, minimum_rows=1)
+    _, first, group = np.unique(row_hashes(rows), return_index=True, return_inverse=True)
     again = np.flatnonzero(first[group] != np.arange(len(rows)))
-    step = max(1, HASHED_ENTRIES // rows.shape[1])
+    step = max(1, COMPARED_ENTRIES // rows.shape[1])
     for start in range(0, len(again), step):
         part = again[start : start + step]
         if not (rows[part] == rows[first[group[part]]]).all():  # two rows of one hash: compare all of them
-            _, first = np.unique(rows + 0.0, axis=0, return_index=True)
+            _, first = np.unique(rows + rows.dtype.type(0), axis=0, return_index=True)
             break
     return np.sort(first)
-
-
-def _row_hashes(rows: np.ndarray) -> np.ndarray:
-    """Return 64 bits for each row, the same for equal rows and hardly ever for others."""
-    random = np.random.default_rng(0)
-    factors = random.integers(2**63, size=rows.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    hashes = np.empty(len(rows), dtype=np.uint64)
-    step = max(1, HASHED_ENTRIES // rows.shape[1])
-    for start in range(0, len(rows), step):
-        bits = (rows[start : start + step] + 0.0).view(np.uint64)  # −0.0 + 0.0 is 0.0
-        bits ^= bits >> np.uint64(32)  # what was float32 has zeros in its lower half
-        bits *= factors
-        hashes[start : start + step] = (bits ^ (bits >> np.uint64(29))).sum(axis=1)
-    return hashes
 
 
 def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
@@ -88,7 +78,8 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
 
     Parameters
     ----------
-    x : (n, d) array or tensor of any real dtype, rows are points; of repeated rows the first is kept
+    x : (n, d) array or tensor of any real dtype, rows are points; of repeated rows the first is kept. A tensor
+        on a GPU is searched there, by `lmshape.geometry.device_neighbors`
     k : number of neighbors
     tile : most query rows at a time; the result does not depend on it
 
@@ -103,29 +94,61 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
 
     Notes
     -----
-    m²d multiplications, plus m (k + 4) direct distances. Memory: five copies of `x` in float64 and 256 MiB.
-    From m²d = 4e10 on, the candidates come from half the pairs and as few leading axes as prove enough.
+    m²d multiplications, plus m (k + 4) direct distances. From m²d = 4e9 and m = 4d on, the candidates come from
+    half the pairs and as few leading axes as prove enough. Memory beside `x`: a copy in float32 then, 48 k + 512
+    bytes a row, and 0.5 GiB; where rows repeat, the unique ones as they are stored.
     Where many rows tie at the k-th distance the result is as exact, after up to m² direct distances.
     Differences under 1e-154 have a square of 0, here as in SciPy; float32 ends at 1e-45.
     """
-    rows = as_matrix(x)
     if k < 1 or tile < 1:
         raise ValueError(f"`k` is {k} and `tile` {tile}; both must be at least 1.")
+    if _is_on_device(x):
+        return _on_device(x, k)
+    rows = as_stored_matrix(x)
     unique = unique_rows(rows)
-    m = len(unique)
-    if m <= k:
-        raise ValueError(
-            f"{m} unique rows of {len(rows)}; {k} neighbors need at least {k + 1}. Add rows or lower `k`."
-        )
-    points = rows if m == len(rows) else rows[unique]
-    search = _search_pruned if m * m * points.shape[1] >= COMPILED_PRODUCTS else _search_all
+    _refuse_too_few(len(unique), len(rows), k)
+    points = rows if len(unique) == len(rows) else rows[unique]
+    m, d = points.shape
+    worth_axes = m >= FEWEST_ROWS_PER_AXIS * d and m * m * d >= COMPILED_PRODUCTS
+    search = _search_pruned if worth_axes else _search_all
     distances, indices, recomputed = search(points, k, tile)
     return Neighbors(distances, unique[indices], unique, recomputed)
 
 
+def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: int = 0) -> float:
+    """Return the largest relative error of the distances of some random rows, found independently.
+
+    Parameters
+    ----------
+    x : (n, d) array or tensor that `neighbors` were found in
+    neighbors : of it
+    rows : how many are checked, all distances of each; all rows where there are fewer
+    seed : of the choice
+
+    Returns
+    -------
+    max |r − s| / s over the distances r and those, s, that SciPy's `cdist` measures in float64 between these rows
+    and all others: about 1e-15. Infinite where a neighbor is missing at a distance of 0. O(rows · m · d).
+    """
+    points = as_stored_matrix(x)[neighbors.unique]
+    m, k = neighbors.distances.shape
+    chosen = np.sort(np.random.default_rng(seed).choice(m, min(rows, m), replace=False))
+    found = neighbors.distances[chosen]
+    truth = np.empty((len(chosen), 0))
+    step = max(1, AUDITED_BYTES // (8 * points.shape[1]))
+    for start in range(0, m, step):
+        distances = cdist(points[chosen].astype(np.float64), points[start : start + step].astype(np.float64))
+        own = np.flatnonzero((chosen >= start) & (chosen < start + step))
+        distances[own, chosen[own] - start] = np.inf
+        truth = np.sort(np.hstack([truth, distances]), axis=1)[:, :k]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.abs(found - truth) / truth
+    return float(np.where(found == truth, 0.0, errors).max())
+
+
 def _search_all(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return distances and indices of the k nearest of each point, and how many were searched again."""
-    return _search_rows(points, np.arange(len(points)), k, tile)
+    return search_rows(points, np.arange(len(points)), k, tile)
 
 
 def _search_pruned(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -138,109 +161,34 @@ def _search_pruned(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, n
     columns, given_up = found
     distances, indices = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.int64)
     settled, again = np.flatnonzero(~given_up), np.flatnonzero(given_up)
-    step = max(1, TILE_ENTRIES // columns.shape[1] // 16)
+    step = max(1, TILE_ENTRIES // max(16 * columns.shape[1], 1))
     for start in range(0, len(settled), step):
         block = settled[start : start + step]
-        distances[block], indices[block] = _nearest(points, block, columns[block], k)
+        distances[block], indices[block] = nearest_of(points, block, columns[block], k)
     if len(again):
-        distances[again], indices[again], _ = _search_rows(points, again, k, tile)
+        distances[again], indices[again], _ = search_rows(points, again, k, tile)
     return distances, indices, len(again)
 
 
-def _search_rows(
-    points: np.ndarray, rows: np.ndarray, k: int, tile: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    cloud = _Cloud.of(points)
-    step = min(tile, max(1, TILE_ENTRIES // len(points)))
-    found = [_search(cloud, rows[start : start + step], k) for start in range(0, len(rows), step)]
-    distances, indices, recomputed = zip(*found, strict=True)
-    return np.concatenate(distances), np.concatenate(indices), sum(recomputed)
+def _refuse_too_few(unique: int, rows: int, k: int) -> None:
+    if unique <= k:
+        raise ValueError(
+            f"{unique} unique rows of {rows}; {k} neighbors need at least {k + 1}. Add rows or lower `k`."
+        )
 
 
-def _nearest(
-    points: np.ndarray, block: np.ndarray, columns: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k smallest direct distances to the ascending `columns`, and those columns.
-
-    Columns as large as the number of points are no candidates.
-    """
-    present = columns < len(points)
-    distances = np.full(columns.shape, np.inf)
-    queries = np.repeat(block, np.count_nonzero(present, axis=1))
-    distances[present] = _direct_distances(points, queries, columns[present])
-    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(columns, order, axis=1)
+def _is_on_device(x: ArrayLike) -> bool:
+    torch = sys.modules.get("torch")
+    return (
+        torch is not None and isinstance(x, torch.Tensor) and x.is_floating_point() and x.device.type != "cpu"
+    )
 
 
-def _direct_distances(points: np.ndarray, queries: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the distance of each query to the point beside it in `others`."""
-    squares = np.empty(len(queries))
-    step = max(1, DIRECT_ENTRIES // points.shape[1])
-    for start in range(0, len(squares), step):
-        pairs = slice(start, start + step)
-        difference = points[queries[pairs]]
-        difference -= points[others[pairs]]
-        np.einsum("ij,ij->i", difference, difference, out=squares[pairs])
-    return np.sqrt(squares)
+def _on_device(x: ArrayLike, k: int) -> Neighbors:
+    from lmshape.geometry.device_neighbors import search_on_device, unique_rows_on_device
 
-
-@dataclass(frozen=True, slots=True)
-class _Cloud:
-    """The points, and what their lower bounds are made of.
-
-    With u = 2⁻⁵³, a and b two centered points of d coordinates: rounding moves the matrix product by at
-    most (d + 2)u (2‖a‖‖b‖ + ‖b‖²), ‖b‖² itself by du‖b‖², and centering moves the squared distance by
-    2u (‖a‖ + ‖b‖)². `rounding` = (2d + 8)u exceeds what these add up to for each of the terms ‖a‖², 2‖a‖‖b‖
-    and ‖b‖², and the (d + 3)u by which a directly measured distance is off in its square (Higham 2002,
-    chapter 3).
-
-    Attributes
-    ----------
-    points : (m, d) as they came; direct differences are taken of these, so that centering costs no digit
-    factor : (m, d + 2), the columns b, (1 − rounding)‖b‖², ‖b‖
-    rounding : the relative error that none of these terms exceeds
-    """
-
-    points: np.ndarray
-    factor: np.ndarray
-    rounding: float
-
-    @classmethod
-    def of(cls, points: np.ndarray) -> _Cloud:
-        m, d = points.shape
-        rounding = (d + 4) * float(np.finfo(np.float64).eps)
-        factor = np.empty((m, d + 2))
-        centered = np.subtract(points, points.mean(axis=0), out=factor[:, :d])
-        squares = np.einsum("ij,ij->i", centered, centered)
-        factor[:, d] = (1 - rounding) * squares
-        factor[:, d + 1] = np.sqrt(squares)
-        return cls(points, factor, rounding)
-
-    def lower_bounds(self, block: np.ndarray) -> np.ndarray:
-        """Return (len(block), m) numbers that no ‖a − b‖² − ‖a‖² is below; infinite for a = b."""
-        query = -2 * self.factor[block]
-        query[:, -2] = 1
-        query[:, -1] *= self.rounding
-        bounds = query @ self.factor.T
-        bounds[np.arange(len(block)), block] = np.inf
-        return bounds
-
-    def limits(self, block: np.ndarray, radii: np.ndarray) -> np.ndarray:
-        """Return what a lower bound must exceed for its pair to be measured at more than the radius."""
-        return (1 + self.rounding) * np.square(radii) - self.factor[block, -2]
-
-
-def _search(cloud: _Cloud, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return distances and indices of the k nearest of each point of a block, and how many it redid."""
-    bounds = cloud.lower_bounds(block)
-    count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 1)
-    order = np.argpartition(bounds, count, axis=1)
-    distances, indices = _nearest(cloud.points, block, np.sort(order[:, :count], axis=1), k)
-    limits = cloud.limits(block, distances[:, -1])
-    others = np.take_along_axis(bounds, order[:, count : count + 1], axis=1)[:, 0]
-    uncertain = np.flatnonzero(others <= limits)
-    for row in uncertain:
-        columns = np.flatnonzero(bounds[row] <= limits[row])
-        query = block[row : row + 1]
-        distances[row], indices[row] = (found[0] for found in _nearest(cloud.points, query, columns[None], k))
-    return distances, indices, len(uncertain)
+    unique = unique_rows_on_device(x)
+    _refuse_too_few(len(unique), len(x), k)
+    distances, indices, recomputed = search_on_device(x if len(unique) == len(x) else x[unique], k)
+    rows = unique.cpu().numpy()
+    return Neighbors(distances, rows[indices], rows, recomputed)
