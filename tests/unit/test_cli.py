@@ -35,3 +35,13 @@ def test_metrics_are_listed_with_their_sources(tmp_path: Path) -> None:
     for name, metric in METRICS.items():
         assert f"{name}  ({metric.family})" in run.stdout
         assert metric.source in run.stdout
+
+
+def test_own_metrics_are_listed_last(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text('def mine(x):\n    """A number of mine."""\n    return 1\n')
+    run = lmshape("metrics", "--own-metrics", "mine.py", cwd=tmp_path)
+    assert run.returncode == 0
+    assert run.stdout.partition("mine  (own)")[2].split("\n")[1] == "    definition A number of mine."
+    missing = lmshape("metrics", "--own-metrics", "none.py", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert missing.stderr == "error: `own_metrics` = 'none.py': no such file. Correct the path.\n"

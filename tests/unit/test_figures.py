@@ -57,7 +57,29 @@ class Model:
         peak = {"wiki": 6.0, "wiki-shuffled": 4.0}.get(dataset, 2.0)
         return 12 + 6 * depth + peak * math.sin(math.pi * late) - 5 * late * depth
 
+    def reading(self, metric: str, depth: float, step: int, dataset: str, rows: str) -> float:
+        """A dimension at some scale; one row of each token type as the study found it: 30, then 5.5, then 9."""
+        late = self.progress(step)
+        surrogate = 33 - 9 * late + 4 * depth
+        if metric == "id_twonn_surrogate":
+            return surrogate
+        scale = int(metric.rpartition("_")[2]) if metric[-1].isdigit() else 2
+        fall = (1 - 0.04 * math.log2(scale)) if "gride" in metric else 1 + 0.05 * math.log2(scale / 2 + 1)
+        if rows == "one_per_type":
+            return fall * (5.5 + (surrogate - 5.5) * max(1 - late / 0.75, 0) ** 2 + 14 * max(late - 0.75, 0))
+        return fall * self.dimension(depth, step, dataset) * (0.35 if rows == "no_sink" else 0.4)
 
+
+SCALES = (
+    *(f"id_gride_{n2}" for n2 in (2, 4, 8, 16, 32, 64)),
+    *(f"id_twonn_decimated_{part}" for part in (2, 4, 8)),
+)
+DIMENSIONS = ("id_twonn", "id_twonn_surrogate")
+MEASURED = {
+    "all": ("anisotropy", "anisotropy_null", *DIMENSIONS),
+    "no_sink": ("anisotropy", "anisotropy_null", *DIMENSIONS),
+    "one_per_type": DIMENSIONS,
+}
 MODELS = (
     Model("wiki-decoder"),
     Model("wiki-encoder", kind="encoder", final_norm=False),
@@ -73,21 +95,26 @@ def metrics_table(models: tuple[Model, ...] = MODELS, datasets: tuple[str, ...] 
         for step in model.steps:
             for dataset in datasets:
                 for site, layer in sites + [("final_norm", model.blocks)] * model.final_norm:
-                    for variant in ("all", "no_sink"):
+                    for variant, names in MEASURED.items():
                         cell = (model, step, dataset, site, layer, variant)
-                        rows.append(row(cell, "anisotropy", random))
-                        rows.append(row(cell, "id_twonn", random))
+                        # scales: a row more for each would make the table ten times as long
+                        scales = SCALES if step == model.steps[-1] and dataset == datasets[0] else ()
+                        more = scales if variant != "no_sink" else ()
+                        rows += [row(cell, metric, random) for metric in (*names, *more)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def row(cell: tuple, metric: str, random: np.random.Generator) -> dict[str, object]:
     model, step, dataset, site, layer, variant = cell
     depth = layer / max(model.blocks, 1)
-    if metric == "anisotropy":
-        value, width, flag = model.anisotropy(depth, step, variant), 0.02, ""
+    flag = ""
+    if metric == "anisotropy_null":
+        value, width = 0.0105, 0.0
+    elif metric == "anisotropy":
+        value, width = model.anisotropy(depth, step, variant), 0.02
         value = value * 0.4 if site == "final_norm" else value
     else:
-        value, width = model.dimension(depth, step, dataset) + random.normal(0, 0.2), 0.9
+        value, width = model.reading(metric, depth, step, dataset, variant) + random.normal(0, 0.1), 0.4
         flag = "fewer unique rows: 612 of 1024 per draw" if layer == 0 else ""
     return {
         "study": "synthetic", "model": model.name, "family": "gpt_neox", "kind": model.kind,
@@ -209,9 +236,80 @@ def test_by_layer_takes_the_last_checkpoint_of_each_model_on_the_first_dataset(d
     }
 
 
-def test_isotropic_value_is_the_marchenko_pastur_edge_and_tends_to_one_over_d():
-    frame = pd.DataFrame({"d": [128, 128], "n_rows": [5120, 10**12]})
-    assert selection.isotropic_anisotropy(frame).to_list() == pytest.approx([0.010479, 1 / 128], rel=1e-4)
+NULLS = {
+    "anisotropy_by_layer": ("anisotropy_null", "isotropic rows at this n and d"),
+    "anisotropy_over_training": ("anisotropy_null", "isotropic rows at this n and d"),
+    "controls": ("anisotropy_null", "isotropic rows at this n and d"),
+    "dimension_over_training": ("id_twonn_surrogate", "Gaussian, same covariance"),
+}
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_the_null_of_the_table_stands_beside_each_value_and_is_drawn(embedded, drawings, name):
+    metric, label = NULLS[name]
+    data, figure = drawings[name].data, drawings[name].figure
+    nulls = embedded["metrics"].query("metric == @metric").set_index(list(selection.PLACE))["value"]
+    with_null = data[data["null"].notna()]
+    assert len(with_null) == (data["metric"] == metric.removesuffix("_null").removesuffix("_surrogate")).sum()
+    np.testing.assert_array_equal(
+        with_null["null"], nulls.loc[list(with_null[[*selection.PLACE]].itertuples(index=False))]
+    )
+    dashed = [line for ax in figure.axes for line in ax.get_lines() if line.get_linewidth() == 1.0]
+    assert label in words(figure) and "Dashed: " in words(figure)
+    drawn_nulls = {value for line in dashed for value in line.get_ydata()}
+    assert drawn_nulls and drawn_nulls <= {*with_null["null"]}
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_without_the_null_in_the_table_the_figure_draws_the_values_alone(embedded, drawings, name):
+    metric, label = NULLS[name]
+    metrics = embedded["metrics"].query("metric != @metric")
+    data = FIGURES[name].data(embedded | {"metrics": metrics})
+    assert data["null"].isna().all()
+    pd.testing.assert_frame_equal(data.drop(columns="null"), drawings[name].data.drop(columns="null"))
+    assert label not in words(FIGURES[name].draw(data))
+
+
+def test_one_row_of_each_token_id_has_panels_of_its_own_on_the_scale_of_its_model(drawings):
+    figure, data = drawings["dimension_over_training"].figure, drawings["dimension_over_training"].data
+    assert selection.in_order(data["rows"]) == ["all", "one_per_type"]
+    above, below = figure.axes[:3], figure.axes[3:6]
+    for upper, lower, model in zip(above, below, MODELS, strict=True):
+        assert upper.get_title(loc="left") == f"{model.name} ({model.kind})\nall rows"
+        assert lower.get_title(loc="left") == f"{model.name} ({model.kind})\none row of each token id"
+        assert upper.get_ylim() == lower.get_ylim()
+        assert upper.get_legend() is not None and lower.get_legend() is None
+    middle = data.query("model == 'wiki-decoder' and layer == 3 and rows == 'one_per_type'")
+    curve = next(line for line in below[0].get_lines() if line.get_label() == "middle (layer 3)")
+    assert list(curve.get_ydata()) == list(middle["value"])
+
+
+def test_scales_are_those_of_the_last_checkpoint_on_all_rows_and_one_of_each_token_id(embedded, drawings):
+    data, figure = drawings["dimension_by_scale"].data, drawings["dimension_by_scale"].figure
+    assert (set(data["step"]), set(data["dataset"]), set(data["site"])) == ({700}, {"wiki"}, {"block"})
+    scales = {view: sorted(of_view["scale"].unique()) for view, of_view in data.groupby("view")}
+    assert scales == {"neighbors": [2, 4, 8, 16, 32, 64], "rows": [1, 2, 4, 8]}
+    whole = data.query("view == 'rows' and scale == 1")
+    assert set(whole["metric"]) == {"id_twonn"} and len(whole) == 3 * 6 * 2
+    panel = figure.axes[1]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["n", "n/2", "n/4", "n/8"]
+    assert panel.get_xlim()[0] > panel.get_xlim()[1]  # n at the right
+    last = data.query("model == 'wiki-decoder' and layer == 6 and rows == 'all' and view == 'rows'")
+    curve = next(line for line in panel.get_lines() if line.get_label() == "layer 6")
+    assert dict(curve.get_xydata()) == dict(zip(last["scale"], last["value"], strict=True))
+
+
+def test_a_scale_alone_is_no_curve(embedded):
+    data = FIGURES["dimension_by_scale"].data
+    metrics = embedded["metrics"]
+    alone = metrics[~metrics["metric"].str.contains("gride_|decimated_")]
+    assert data(embedded | {"metrics": alone}).empty
+    assert "at no two scales" in words(
+        FIGURES["dimension_by_scale"].draw(data(embedded | {"metrics": alone}))
+    )
+    gride = data(embedded | {"metrics": metrics[~metrics["metric"].str.contains("decimated_")]})
+    assert set(gride["view"]) == {"neighbors"}
+    assert "n/2" not in words(FIGURES["dimension_by_scale"].draw(gride))
 
 
 def test_of_two_checkpoints_at_a_step_the_later_name_stands():
@@ -411,13 +509,16 @@ def test_the_csv_holds_all_that_is_drawn(drawings, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_choice_of_rows_for_dimensions_alone_changes_no_figure(embedded, name):
+def test_a_choice_of_rows_for_dimensions_alone_is_in_the_figures_of_dimensions_alone(
+    embedded, drawings, name
+):
     metrics = embedded["metrics"]
-    more = metrics[(metrics["metric"] == "id_twonn") & (metrics["rows"] == "all")]
-    more = more.assign(rows="one_per_type", value=99.0)
-    both = pd.concat([metrics, more], ignore_index=True)
-    data = FIGURES[name].data
-    pd.testing.assert_frame_equal(data(embedded | {"metrics": both}), data(embedded))
+    data = FIGURES[name].data(embedded | {"metrics": metrics[metrics["rows"] != "one_per_type"]})
+    both = drawings[name].data
+    if name.startswith("dimension_"):
+        assert set(both["rows"]) == {"all", "one_per_type"}
+        both = both[both["rows"] == "all"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(data, both)
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -469,9 +570,21 @@ def test_flagged_numbers_have_open_markers_and_are_counted():
     metrics = metrics_table((Model("a"),), ("text",))
     metrics.loc[metrics["layer"] == 6, "flag"] = "fewer unique rows: 612 of 1024 per draw"
     figure = FIGURES["dimension_over_training"].draw(FIGURES["dimension_over_training"].data(tables(metrics)))
-    assert "Open markers: 15 of 45 values are flagged (fewer unique rows)." in words(figure)
+    assert "Open markers: 30 of 90 values are flagged (fewer unique rows)." in words(figure)
     hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"]
     assert [len(line.get_xdata()) for line in hollow] == [0, 0, 15]
+
+
+def test_a_value_without_interval_is_drawn_and_marked():
+    metrics = metrics_table((Model("a"),), ("text",))
+    alone = (metrics["metric"] == "anisotropy") & (metrics["layer"] == 3) & (metrics["site"] == "block")
+    metrics.loc[alone, ["ci_low", "ci_high"]] = np.nan
+    metrics.loc[alone, "flag"] = "no interval: not defined without one of its draws"
+    data = FIGURES["anisotropy_by_layer"].data(tables(metrics))
+    figure = FIGURES["anisotropy_by_layer"].draw(data)
+    curve = next(points for label, points in drawn(figure) if label == "a")
+    assert [x for x, _ in curve] == pytest.approx([layer / 6 for layer in range(7)])
+    assert "Open markers: 2 of 16 values are flagged (no interval)." in words(figure)
 
 
 def test_the_scale_of_a_panel_fits_its_own_model():
@@ -480,10 +593,12 @@ def test_the_scale_of_a_panel_fits_its_own_model():
     models.loc[high, ["value", "ci_low", "ci_high"]] += 100
     data = FIGURES["dimension_over_training"].data(tables(models))
     figure = FIGURES["dimension_over_training"].draw(data)
-    for ax, (_, of_model) in zip(figure.axes, data.groupby("model", sort=False), strict=True):
-        low, high = of_model["ci_low"].min(), of_model["ci_high"].max()
-        assert ax.get_ylim() == pytest.approx((low - 0.05 * (high - low), high + 0.05 * (high - low)))
-    assert "Each panel has its own scale" in words(figure)
+    for ax, (_, of_model) in zip(figure.axes[:2], data.groupby("model", sort=False), strict=True):
+        drawn_values = of_model[["ci_low", "ci_high", "null"]]
+        low, high = np.log(drawn_values.min(axis=None)), np.log(drawn_values.max(axis=None))
+        limits = [low - 0.05 * (high - low), high + 0.05 * (high - low)]
+        assert np.log(ax.get_ylim()) == pytest.approx(limits)
+    assert "Each model has its own scale" in words(figure)
 
 
 def test_dimensions_of_the_controls_have_one_scale(drawings):

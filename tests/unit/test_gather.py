@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.families import METRIC_FAMILIES
-from lmshape.gather import CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, gather
+from lmshape.families import METRIC_FAMILIES, metric_names
+from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, gather
 from lmshape.measure import measure
 from lmshape.metrics import METRICS
 from lmshape.store import (
@@ -113,11 +113,25 @@ def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
     chosen = ("spectral", "angular", "neighbor", "loss")
     table = gathered(tmp_path, whole, losses, chosen)
     pd.testing.assert_frame_equal(gathered(tmp_path, in_blocks, losses, chosen), table)
-    of_layers = 2 * (len(METRICS) - 2) + len(METRIC_FAMILIES["neighbor"])  # one_per_type is theirs alone
+    names = metric_names(chosen)
+    of_layers = 2 * (len(names) - 2) + len(METRIC_FAMILIES["neighbor"])  # one_per_type is theirs alone
     assert len(table) == len(SITES) * of_layers + 2
-    assert set(table["metric"]) == set(METRICS)
-    assert (table["value"].between(table["ci_low"], table["ci_high"])).all()
+    assert set(table["metric"]) == set(names)
+    without = table["flag"].str.startswith("no interval: ")
+    assert set(table.loc[without, "metric"]) == {name for name in names if METRICS[name].no_interval}
+    assert table.loc[without, ["ci_low", "ci_high"]].isna().all(axis=None) and table["value"].notna().all()
+    assert (table["value"].between(table["ci_low"], table["ci_high"]) | without).all()
     assert not table.duplicated(["site", "layer", "rows", "metric"]).any()
+
+
+def test_the_file_carries_the_audit_of_every_site(tmp_path: Path) -> None:
+    gathered(tmp_path, [archive(tmp_path / "a.h5")], [card(tmp_path / "loss.json")])
+    rows = json.loads(pq.read_schema(tmp_path / "tiny.parquet").metadata[AUDITS_KEY])
+    assert [(row["site"], row["layer"], row["rows"]) for row in rows] == [
+        (site.name, site.layer, "all") for site in SITES
+    ]
+    assert {(row["study"], row["checkpoint"], row["duplicates"]) for row in rows} == {("test", "step4", 1)}
+    assert {row["flag"] for row in rows} == {"neighbors not measured"}
 
 
 def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
@@ -195,6 +209,25 @@ def test_a_value_that_is_not_defined_says_why(tmp_path: Path) -> None:
     assert list(gathered(tmp_path, [path])["flag"]) == [
         "fewer than two rows that are not zero",
         "fewer than two rows that differ from the mean",
+    ]
+
+
+def test_a_value_without_interval_says_why(tmp_path: Path) -> None:
+    found = {"mean_cosine": np.array([0.5, 0.4, np.nan, 0.6]), "norm_max": np.array([9.0, 9.0, 8.0, 9.0])}
+    doubt = {"n_rows": 30, "n_unique": 29, "d": 8, "draws": 3, "flag": "a doubt: 1 of 30 rows"}
+    layers = [
+        LayerStatistics(SITES[1], "all", found, {**doubt, "flag": ""}),
+        LayerStatistics(SITES[2], "all", found, doubt),
+    ]
+    write_statistics(tmp_path / "a.h5", attributes={**ROOT, "family": "angular"}, layers=layers)
+    table = gathered(tmp_path, [tmp_path / "a.h5"], metrics=("mean_cosine", "norm_max"))
+    assert list(table["value"]) == [0.5, 9.0] * 2
+    assert table[["ci_low", "ci_high"]].isna().all(axis=None)
+    assert list(table["flag"]) == [
+        "no interval: not defined without one of its draws",
+        "no interval: a maximum of a sample has none",
+        "a doubt: 1 of 30 rows; no interval: not defined without one of its draws",
+        "a doubt: 1 of 30 rows; no interval: a maximum of a sample has none",
     ]
 
 

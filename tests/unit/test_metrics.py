@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from layers import measured
 from scipy.spatial.distance import cdist
 from scipy.stats import t
 
@@ -30,7 +32,7 @@ def x() -> np.ndarray:
 @pytest.fixture(scope="module")
 def arrays(x: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     modules = {"spectral": spectral, "angular": angular, "neighbor": neighbor}
-    return {name: module.statistics(x, DRAW, rows_per_draw=100)[0] for name, module in modules.items()}
+    return {name: measured(module, x, DRAW, rows_per_draw=100)[0] for name, module in modules.items()}
 
 
 def spectrum(x: np.ndarray, *, center: bool) -> np.ndarray:
@@ -69,6 +71,13 @@ def isoscore(x: np.ndarray) -> float:
     normalized = np.sqrt(d) * v / np.linalg.norm(v)
     delta = np.linalg.norm(normalized - 1) / np.sqrt(2 * (d - np.sqrt(d)))
     return ((d - delta**2 * (d - np.sqrt(d))) ** 2 - d) / (d * (d - 1))
+
+
+def partial_components(x: np.ndarray, name: str) -> float:
+    """Where the explained variance, joined by straight lines, reaches its share."""
+    lam = spectrum(x, center=True)
+    explained = np.concatenate([[0], lam.cumsum() / lam.sum()])
+    return np.interp(int(name.removeprefix("components_")) / 100, explained, np.arange(len(explained)))
 
 
 def alpha_req(x: np.ndarray) -> float:
@@ -135,15 +144,20 @@ def mean_over_pairs(x: np.ndarray) -> float:
 def test_pooled_metrics_and_their_jackknife_equal_the_recomputation(
     name: str, x: np.ndarray, arrays: dict[str, dict[str, np.ndarray]]
 ) -> None:
-    estimate = METRICS[name].compute(arrays[METRICS[name].family])
-    left_out = np.array([REFERENCES[name](x[DRAW != j]) for j in range(DRAWS)])
-    error = np.sqrt((DRAWS - 1) / DRAWS * ((left_out - left_out.mean()) ** 2).sum())
-    value = REFERENCES[name](x)
+    metric, value = METRICS[name], REFERENCES[name](x)
+    estimate = metric.compute(arrays[metric.family])
     assert estimate.value == pytest.approx(value, rel=1e-9, abs=1e-12)
-    half_width = t.ppf(0.975, DRAWS - 1) * error
-    assert estimate.high == pytest.approx(min(value + half_width, METRICS[name].high), rel=1e-7)
-    assert estimate.low == pytest.approx(max(value - half_width, METRICS[name].low), rel=1e-7)
     assert estimate.draws == DRAWS
+    if metric.no_interval:
+        assert np.isnan([estimate.low, estimate.high]).all()
+        return
+    unrounded = partial_components if metric.step else lambda x, _: REFERENCES[name](x)
+    left_out = np.array([unrounded(x[DRAW != j], name) for j in range(DRAWS)])
+    square = (DRAWS - 1) / DRAWS * ((left_out - left_out.mean()) ** 2).sum() + metric.step**2 / 12
+    error = np.sqrt(square)
+    half_width = t.ppf(0.975, DRAWS - 1) * error
+    assert estimate.high == pytest.approx(min(value + half_width, metric.high), rel=1e-7)
+    assert estimate.low == pytest.approx(max(value - half_width, metric.low), rel=1e-7)
 
 
 def test_every_spectral_and_angular_metric_has_a_reference() -> None:
@@ -229,7 +243,7 @@ def test_dimensions_equal_scikit_dimension_on_scipys_distances(
 
 
 def test_closed_forms_of_spectra() -> None:
-    equal = {"eigenvalues": np.ones((3, 10)), "eigenvalues_uncentered": np.ones((3, 10))}
+    equal = {"eigenvalues": np.ones((3, 10)), "leading_uncentered": np.array([[1.0, 10]] * 3)}
     line = {"eigenvalues": np.eye(1, 10).repeat(3, axis=0)}
     assert METRICS["anisotropy"].compute(equal).value == pytest.approx(0.1, rel=1e-12)
     assert METRICS["anisotropy_uncentered"].compute(equal).value == pytest.approx(0.1, rel=1e-12)
@@ -262,7 +276,7 @@ def test_the_surrogate_is_twonn_of_its_distances_and_duplicates_are_shares() -> 
 
 def test_only_the_scales_that_need_more_rows_are_nan() -> None:
     x = np.random.default_rng(2).standard_normal((90, 6))
-    found, attributes = neighbor.statistics(x, np.repeat([0, 1], 45), rows_per_draw=None)
+    found, attributes = measured(neighbor, x, np.repeat([0, 1], 45))
     values = {name: METRICS[name].compute(found).value for name in METRIC_FAMILIES["neighbor"]}
     assert [name for name, value in values.items() if np.isnan(value)] == ["id_gride_64"]
     assert attributes["flag"] == "" and "under 65 unique rows" in METRICS["id_gride_64"].undefined
@@ -305,10 +319,11 @@ def test_a_metric_that_is_not_defined_is_nan() -> None:
     assert np.isnan(METRICS["loss"].compute({"nats": np.zeros(2), "tokens": np.zeros(2)}).value)
     ties = {"distances": np.ones((3, 70, 9)), "log_distance_sum": np.zeros((3, 70))}
     ties["surrogate_distances"] = np.full((3, 70, 2), np.nan)
+    ties |= {f"decimated_{share}": np.ones((3, 70 // share, 2)) for share in (2, 4, 8)}
     for name in METRIC_FAMILIES["neighbor"][:-1]:
         estimate = METRICS[name].compute(ties)
         assert np.isnan([estimate.value, estimate.low, estimate.high]).all() and estimate.draws == 3
-    equal_rows, _ = spectral.statistics(np.zeros((40, 5)), np.arange(40) % 4)
+    equal_rows, _ = measured(spectral, np.zeros((40, 5)), np.arange(40) % 4)
     for name in METRIC_FAMILIES["spectral"]:
         assert np.isnan(METRICS[name].compute(equal_rows).value) != name.endswith("_null")
     nothing = spectral.missing(rows=40, width=5, draws=4) | angular.missing(rows=40, width=5, draws=4)
@@ -327,13 +342,13 @@ def test_a_metric_that_is_not_defined_is_nan() -> None:
 )
 def test_too_few_rows_or_columns_are_nan_with_a_reason(name: str, n: int, d: int) -> None:
     rows = np.random.default_rng(0).standard_normal((n, d))
-    arrays, _ = spectral.statistics(rows, np.arange(n) % 3)
+    arrays, _ = measured(spectral, rows, np.arange(n) % 3)
     assert np.isnan(METRICS[name].compute(arrays).value) and METRICS[name].undefined
 
 
 def test_a_null_is_that_of_all_rows_and_known_without_error() -> None:
     rows = np.random.default_rng(0).standard_normal((200, 10))
-    arrays, _ = spectral.statistics(rows, np.repeat([0, 1, 2], [100, 60, 40]))
+    arrays, _ = measured(spectral, rows, np.repeat([0, 1, 2], [100, 60, 40]))
     nulls = {"anisotropy": anisotropy_null, "effective_rank": effective_rank_null}
     nulls["participation_ratio"] = participation_ratio_null
     for name, null in nulls.items():
@@ -354,6 +369,25 @@ def test_a_count_without_a_draw_stands_for_as_many_rows() -> None:
 def test_a_metric_without_some_left_out_value_has_no_interval() -> None:
     estimate = METRICS["mean_cosine"].compute({"mean_cosine": np.array([0.5, 0.4, np.nan])})
     assert estimate.value == 0.5 and np.isnan([estimate.low, estimate.high]).all() and estimate.draws == 2
+    reason = METRICS["mean_cosine"].missing_interval(estimate)
+    assert reason == "no interval: not defined without one of its draws"
+
+
+def test_a_metric_without_interval_is_its_first_number_alone() -> None:
+    alone = replace(METRICS["norm_max"], values=lambda arrays: arrays["found"])
+    for found, draws in (([7.0, 6.0, np.nan], 2), ([7.0], 1)):
+        estimate = alone.compute({"found": np.array(found)})
+        assert (estimate.value, estimate.draws) == (7, draws) and np.isnan(
+            [estimate.low, estimate.high]
+        ).all()
+        assert alone.missing_interval(estimate) == "no interval: a maximum of a sample has none"
+    assert alone.missing_interval(alone.compute({"found": np.array([np.nan])})) == ""
+
+
+@pytest.mark.parametrize(("interval", "reason"), [("none", ""), ("draws", "why")])
+def test_a_metric_has_an_interval_or_says_why_not(interval: str, reason: str) -> None:
+    with pytest.raises(ValueError, match="`loss` has `interval` .*; give the reason where"):
+        replace(METRICS["loss"], interval=interval, no_interval=reason)
 
 
 def test_select_takes_families_and_metrics_in_the_order_of_the_table() -> None:
@@ -362,7 +396,7 @@ def test_select_takes_families_and_metrics_in_the_order_of_the_table() -> None:
     assert [metric.name for metric in select(["loss"])] == ["loss", "bits_per_byte"]
     assert select(FAMILIES) == list(ALL)
     with pytest.raises(
-        InputError, match="unknown metric `id_twon`. Nearest: id_twonn, id_twonn_fit, id_twonn_fit20"
+        InputError, match="unknown metric or metric family `id_twon`. Nearest: id_twonn, id_twonn_fit"
     ):
         select(["id_twon"])
 
@@ -371,7 +405,7 @@ def test_the_table_is_whole() -> None:
     assert {
         family: tuple(m.name for m in ALL if m.family == family) for family in FAMILIES
     } == METRIC_FAMILIES
-    assert set(FAMILIES) == {*families(), "loss"}
+    assert {*FAMILIES, "own"} == {*families(), "loss"}
     for row in describe():
         assert list(row) == ["name", "family", "definition", "range", "null", "source"]
         assert all(row.values())

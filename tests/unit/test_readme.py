@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lmshape.audits import AUDIT_DESCRIPTIONS
 from lmshape.gather import COLUMN_DESCRIPTIONS
 from lmshape.geometry import anisotropy, intrinsic_dimension
 from lmshape.metrics import describe
@@ -24,6 +25,11 @@ def test_every_metric_is_in_the_table(metric: dict[str, str]) -> None:
 @pytest.mark.parametrize("column", COLUMN_DESCRIPTIONS)
 def test_every_column_is_in_the_table(column: str) -> None:
     assert f"| `{column}` | {COLUMN_DESCRIPTIONS[column]} |" in README
+
+
+@pytest.mark.parametrize("column", AUDIT_DESCRIPTIONS)
+def test_every_column_of_the_audit_is_in_the_table(column: str) -> None:
+    assert f"| `{column}` | {AUDIT_DESCRIPTIONS[column]} |" in README
 
 
 def test_the_example_gives_the_numbers_that_it_states() -> None:

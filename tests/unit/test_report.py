@@ -281,6 +281,13 @@ def test_layers_of_the_last_checkpoint_have_a_row_each():
     assert first["id_twonn"].flag.startswith("fewer unique rows")
 
 
+def test_metrics_that_are_not_ours_come_after_ours():
+    metrics = metrics_table()
+    mine = metrics[metrics["metric"] == "anisotropy"].assign(metric="mine")
+    layers = overview.last_layers(pd.concat([mine, metrics], ignore_index=True))
+    assert list(layers.columns)[-3:] == ["anisotropy", "id_twonn", "mine"]
+
+
 def test_flags_are_counted_by_reason():
     metrics = metrics_table()
     lost = (

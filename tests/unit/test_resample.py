@@ -47,6 +47,15 @@ def test_the_jackknife_reports_the_pooled_value_not_the_mean_of_the_others():
     assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), rel=1e-12)
 
 
+def test_a_rounded_number_is_no_surer_than_its_rounding():
+    """The spread of an even error within ± 1/2 is 1/√12; errors add in squares."""
+    left_out = [3.2, 3.4, 3.3]
+    plain = jackknife(3.3, left_out).high - 3.3
+    half, alone = stats.t.ppf(0.975, 2) / math.sqrt(12), jackknife(4.0, [3.3, 3.3], step=1.0)
+    assert jackknife(4.0, left_out, step=1.0).high == pytest.approx(4 + math.hypot(plain, half), rel=1e-12)
+    assert alone.high == pytest.approx(4 + stats.t.ppf(0.975, 1) / math.sqrt(12), rel=1e-12)
+
+
 def test_no_spread_is_no_width():
     assert over_draws([2.0, 2.0, 2.0]) == Estimate(2.0, 2.0, 2.0, 3)
     assert jackknife(2.0, [2.0, 2.0]) == Estimate(2.0, 2.0, 2.0, 2)

@@ -61,6 +61,16 @@ def test_components_are_the_least_number_that_suffices():
     assert clouds.components(np.eye(3), 0.9) == 2
 
 
+def test_partial_components_take_what_they_need_of_the_last_one():
+    spectra = np.array([[5.0, 3.0, 2.0, 0.0], [1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]])
+    found = scalars.partial_components_of(spectra, 0.9)
+    np.testing.assert_allclose(found, [2.5, 3.6, 0.9], rtol=1e-12)
+    np.testing.assert_array_equal(np.ceil(found), scalars.components_of(spectra, 0.9))
+    assert np.isnan(scalars.partial_components_of([[0.0, 0.0], [np.nan, 1.0]], 0.9)).all()
+    edge = scalars.partial_components_of(np.ones((1, 10)), 0.9)
+    assert edge == pytest.approx(9, rel=1e-12)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("ranks", [20, 60, 768])
 def test_a_power_law_has_its_exponent(alpha, ranks):

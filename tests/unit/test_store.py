@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -53,6 +54,7 @@ def tokens() -> Tokens:
         special=np.array([True, False, False, True, False]),
         sequence_bytes=np.array([7, 3], dtype=np.int32),
         attributes={"tokenizer_sha256": "abc", "seed": 0},
+        texts={5: "[CLS]", 6: " the", 7: "\n", 8: "\x00", 9: '"ß\ufffd'},
     )
 
 
@@ -82,11 +84,19 @@ def assert_same_tokens(found: Tokens, expected: Tokens) -> None:
         np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
         assert getattr(found, field).dtype == getattr(expected, field).dtype
     assert found.attributes == expected.attributes
+    assert found.texts == expected.texts
 
 
 def test_tokens_round_trip(tmp_path: Path, tokens: Tokens) -> None:
     write_tokens(tmp_path / "wiki.h5", tokens)
     assert_same_tokens(read_tokens(tmp_path / "wiki.h5"), tokens)
+
+
+def test_tokens_of_the_time_before_texts_were_kept_have_none(tmp_path: Path, tokens: Tokens) -> None:
+    write_tokens(tmp_path / "old.h5", tokens)
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        del file["tokens/type_id"], file["tokens/type_text"]
+    assert_same_tokens(read_tokens(tmp_path / "old.h5"), replace(tokens, texts={}))
 
 
 def test_activations_round_trip(store: Path, tokens: Tokens, clouds: dict[Site, np.ndarray]) -> None:
@@ -100,11 +110,19 @@ def test_activations_round_trip(store: Path, tokens: Tokens, clouds: dict[Site, 
             assert activations.read(site).tobytes() == cloud.tobytes()
 
 
-def test_chunks_are_the_rows_in_order(store: Path, clouds: dict[Site, np.ndarray]) -> None:
+@pytest.mark.parametrize("most", [0, 5 * WIDTH * 4])
+def test_rows_of_a_site_are_those_of_the_file(
+    store: Path, clouds: dict[Site, np.ndarray], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("lmshape.store.activations.PIECE_BYTES", most)  # read at once, or in pieces
     with Activations(store) as activations:
-        pieces = list(activations.chunks(SECOND, rows=2))
-    assert [len(piece) for piece in pieces] == [2, 2, 1]
-    assert np.concatenate(pieces).tobytes() == clouds[SECOND].tobytes()
+        rows = activations.rows(SECOND)
+        assert rows.shape == (5, WIDTH)
+        assert np.concatenate([piece for _, piece in rows.chunks()]).tobytes() == clouds[SECOND].tobytes()
+    with Activations(store) as activations:
+        rows = activations.rows(SECOND)
+    if most:  # all of it was read while the file was open
+        assert rows.take(np.array([1, 4])).tobytes() == clouds[SECOND][[1, 4]].tobytes()
 
 
 def test_layout_of_activations(store: Path) -> None:
@@ -124,6 +142,8 @@ def test_layout_of_activations(store: Path) -> None:
             "tokens/special": ("bool", (5,)),
             "tokens/nll": ("float32", (5,)),
             "tokens/sequence_bytes": ("int32", (2,)),
+            "tokens/type_id": ("int32", (5,)),
+            "tokens/type_text": ("object", (5,)),
             "layers/00": ("float32", (5, WIDTH)),
             "layers/01": ("float32", (5, WIDTH)),
             "layers/02": ("float32", (5, WIDTH)),
@@ -133,6 +153,8 @@ def test_layout_of_activations(store: Path) -> None:
         assert dict(file["layers/00"].attrs) == {"site": "embedding", "layer": 0}
         assert dict(file["tokens"].attrs) == {"tokenizer_sha256": "abc", "seed": 0}
         assert file["layers/01"].compression is None
+        texts = ['"[CLS]"', '" the"', r'"\n"', r'"\u0000"', r'"\"ß' + '\ufffd"']
+        assert file["tokens/type_text"].asstr()[:].tolist() == texts
 
 
 def test_chunks_on_disk_are_about_a_mebibyte(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_the_embedded_study() -> None:
         assert model.pretraining == model.name and model.blocks == 6
         steps = [checkpoint.step for checkpoint in model.checkpoints.values()]
         assert (steps[0], steps[-1]) == (0, study.pretraining.runs[model.name].steps)
-    assert study.measured_families == ("spectral", "angular", "neighbor")
+    assert study.measured_families == ("spectral", "angular", "neighbor", "linearity")
     assert study.pretraining.span[1] <= study.datasets["wiki"].span[0]  # what is measured is held out
 
 
@@ -108,7 +108,8 @@ def test_defaults(root: Path) -> None:
     )
     assert study.sampling == Sampling(protocol="windows", window=128, draws=5, rows_per_draw=1024, seed=0)
     assert (study.extraction.dtype, study.extraction.device) == ("float32", "auto")
-    assert study.metrics == tuple(name for names in METRIC_FAMILIES.values() for name in names)
+    families = ("spectral", "angular", "neighbor", "linearity", "loss")
+    assert study.metrics == tuple(name for family in families for name in METRIC_FAMILIES[family])
     assert study.keep_activations and study.pretraining is None
 
 

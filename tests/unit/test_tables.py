@@ -1,4 +1,4 @@
-"""The study's three tables: what is combined, who shares weights with whom, and the shape of a profile."""
+"""The study's tables: what is combined, who shares weights with whom, and the shape of a profile."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lmshape.audits import Audits
 from lmshape.errors import InputError
-from lmshape.gather import CHECKPOINTS_KEY, COLUMNS
-from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS, combine, profiles
+from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS
+from lmshape.tables import AUDIT_COLUMNS, CHECKPOINT_COLUMNS, PROFILE_COLUMNS, combine, profiles
 
 CELL = {
     "study": "test",
@@ -36,6 +37,15 @@ CELL = {
     "step": 1,
     "ci_low": 0.0,
     "ci_high": 1.0,
+}
+
+AUDIT = {
+    "n_rows": 30,
+    "n_unique": 28,
+    "sink_rows": 3,
+    "sink_positions": '{"0": 3}',
+    "sink_tokens": '{"\'<s>\'": 2, "17": 1}',
+    "flag": "not finite: 1 of 30 rows",
 }
 
 
@@ -69,7 +79,12 @@ def loss(value: float, **cell: str | int) -> dict:
 def metric_file(path: Path, rows: list[dict], weights: dict[str, str]) -> Path:
     identity = {name: {"commit": f"c-{sha}", "weights_sha256": sha} for name, sha in weights.items()}
     table = pa.Table.from_pylist(rows, schema=COLUMNS)
-    pq.write_table(table.replace_schema_metadata({CHECKPOINTS_KEY: json.dumps(identity)}), path)
+    own = rows[0]
+    audits = Audits("test")
+    for layer, attributes in ((0, AUDIT), (1, {**AUDIT, "audit_error": 2e-15, "recomputed": 3, "flag": ""})):
+        audits.add(own | {"family": "neighbor"}, "block" if layer else "embedding", layer, "all", attributes)
+    metadata = {CHECKPOINTS_KEY: json.dumps(identity), AUDITS_KEY: json.dumps(audits.rows())}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
     return path
 
 
@@ -159,7 +174,7 @@ def study(tmp_path: Path) -> dict[str, pd.DataFrame]:
     combine(files, tmp_path / "tables")
     return {
         name: pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
-        for name in ("metrics", "checkpoints", "profiles")
+        for name in ("metrics", "checkpoints", "profiles", "audit")
     }
 
 
@@ -197,6 +212,20 @@ def test_profiles_of_all_cells(study: dict[str, pd.DataFrame]) -> None:
     assert list(table.columns) == PROFILE_COLUMNS.names
     assert list(table["peak_layer"][:4]) == [2] * 4 and table["peak_layer"][4:].isna().all()
     assert (table["flag"] == ["", "", "", "", *["layer 1: not finite: 3 of 100 rows"] * 2]).all()
+
+
+def test_audits_of_all_models(study: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    table = study["audit"]
+    assert list(table.columns) == AUDIT_COLUMNS.names
+    assert list(table["model"]) == ["m", "m", "another", "another"]
+    assert list(table["layer"]) == [0, 1, 0, 1] and list(table["duplicates"]) == [2] * 4
+    assert table["audit_error"].isna().tolist() == [True, False] * 2 and table["audit_error"][1] == 2e-15
+    assert list(table["flag"]) == ["not finite: 1 of 30 rows", ""] * 2
+    assert json.loads(table["sink_tokens"][0]) == {"'<s>'": 2, "17": 1}
+    text = pd.read_csv(tmp_path / "tables" / "audit.csv", dtype=str, keep_default_na=False)
+    assert list(text["recomputed"]) == ["", "3"] * 2 and list(text["sink_tokens"]) == list(
+        table["sink_tokens"]
+    )
 
 
 def test_unknown_weights_are_no_duplicates(tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def contents(tokens: Tokens) -> list[np.ndarray]:
     return [tokens.ids[inside & (tokens.sequence == s)] for s in range(tokens.sequence[-1] + 1)]
 
 
+def test_the_text_of_every_token_id_is_kept() -> None:
+    tokens = sample("bert")
+    assert tokens.texts.keys() == set(tokens.ids.tolist())
+    assert (tokens.texts[2], tokens.texts[3]) == ("[CLS]", "[SEP]")
+    assert all(tokens.texts[index] == f"w{index - 4:05}" for index in tokens.texts if index > 3)
+
+
 @pytest.mark.parametrize("template", TOKENIZERS)
 @pytest.mark.parametrize("order", ["text", "shuffled", "random"])
 def test_windows_have_their_exact_shape(template: str, order: str) -> None:

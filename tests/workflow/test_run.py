@@ -12,11 +12,12 @@ import pytest
 from conftest import CONFIG, StudyFolder
 from scipy.spatial.distance import cdist
 
-TABLES = ("metrics", "checkpoints", "profiles")
+TABLES = ("metrics", "checkpoints", "profiles", "audit")
 FIGURES = (
     "anisotropy_by_layer",
     "anisotropy_over_training",
     "dimension_over_training",
+    "dimension_by_scale",
     "controls",
     "loss_spike",
 )

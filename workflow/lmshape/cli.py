@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
 
 CAPTIONS = Path(__file__).parents[1] / "report"
@@ -20,32 +20,6 @@ CAPTIONS = Path(__file__).parents[1] / "report"
 commands = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-
-Output = Annotated[Path, typer.Option(help="what to write; it appears when it is whole")]
-Span = Annotated[tuple[float, float], typer.Option(help="part of the text, as shares of its length")]
-Threads = Annotated[int, typer.Option(help="CPU threads", min=1)]
-
-
-class Protocol(StrEnum):
-    """How sequences are cut from a text."""
-
-    windows = "windows"
-    paper = "paper"
-
-
-class Order(StrEnum):
-    """What the tokens of a sequence are."""
-
-    text = "text"
-    shuffled = "shuffled"
-    random = "random"
-
-
-class Kind(StrEnum):
-    """Which loss a model was trained on."""
-
-    decoder = "decoder"
-    encoder = "encoder"
 
 
 def app() -> None:
@@ -194,11 +168,21 @@ def measure(
     last: Annotated[int, typer.Option(help="last layer, included")],
     rows: Annotated[list[str], typer.Option(help="all, no_sink, one_per_type; may be given again")],
     rows_per_draw: Annotated[int | None, typer.Option(help="rows of a draw in neighbor statistics")] = None,
+    own_metrics: OwnMetrics = None,
 ) -> None:
     """Reduce a block of layers to the statistics that a metric family needs."""
     from lmshape.measure import measure as run
 
-    run(activations, output, family=family, first=first, last=last, rows=rows, rows_per_draw=rows_per_draw)
+    run(
+        activations,
+        output,
+        family=family,
+        first=first,
+        last=last,
+        rows=rows,
+        rows_per_draw=rows_per_draw,
+        own_metrics=own_metrics,
+    )
 
 
 @commands.command()
@@ -210,16 +194,19 @@ def gather(
     dataset: Annotated[list[str], typer.Option()],
     layers: Annotated[list[str], typer.Option(help="block of layers as in the files, 00-06")],
     metric: Annotated[list[str], typer.Option(help="metric or family")],
+    own_metrics: OwnMetrics = None,
 ) -> None:
     """Turn the statistics of a model, below results/, into rows with intervals."""
     from lmshape.families import measured_families
     from lmshape.gather import gather as run
+    from lmshape.own_metrics import read_own
     from lmshape.paths import loss_cards, statistics_files
 
     blocks = [tuple(int(layer) for layer in block.split("-")) for block in layers]
-    archives = statistics_files(model, checkpoint, dataset, families=measured_families(metric), blocks=blocks)
+    families = measured_families(metric, read_own(own_metrics).names if own_metrics else ())
+    archives = statistics_files(model, checkpoint, dataset, families=families, blocks=blocks)
     cards = loss_cards(model, checkpoint, dataset)
-    run([Path(p) for p in archives], [Path(p) for p in cards], output, study=study, metrics=metric)
+    run(archives, cards, output, study=study, metrics=metric, own=own_metrics)
 
 
 @commands.command()
@@ -267,11 +254,12 @@ def report(
 
 
 @commands.command()
-def metrics() -> None:
+def metrics(own_metrics: OwnMetrics = None) -> None:
     """List the metrics: family, definition, range, value where there is nothing to see, source."""
     from lmshape.metrics import describe
+    from lmshape.metrics import own_metrics as own
 
-    for entry in describe():
+    for entry in describe(own(own_metrics)):
         print(f"{entry['name']}  ({entry['family']})")
         for key in ("definition", "range", "null", "source"):
             print(f"    {key:<11}{entry[key]}")

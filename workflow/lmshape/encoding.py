@@ -93,6 +93,11 @@ class TextTokenizer:
         decoded = self.backend.decode_batch(sequences, skip_special_tokens=True)
         return np.array([len(text.encode()) for text in decoded], dtype=np.int32)
 
+    def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """Decode each id by itself, special tokens too; a part of a character gives U+FFFD."""
+        decoded = self.backend.decode_batch([[index] for index in ids], skip_special_tokens=False)
+        return dict(zip(ids, decoded, strict=True))
+
 
 def _plain_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     if not tokenizer.is_fast:

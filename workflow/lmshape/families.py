@@ -5,7 +5,7 @@ A family's metrics come from one statistics archive; `lmshape.metrics` says how 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lmshape.errors import unknown
 
@@ -43,6 +43,7 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "id_twonn_fit",
         "id_twonn_fit20",
         *(f"id_gride_{n2}" for n2 in (2, 4, 8, 16, 32, 64)),
+        *(f"id_twonn_decimated_{part}" for part in (2, 4, 8)),
         "id_mle",
         "id_mada",
         "id_local_mean",
@@ -51,38 +52,62 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "id_local_q75",
         "duplicate_share",
     ),
+    "linearity": (
+        "linearity",
+        "linearity_null",
+        "linearity_held_out",
+        "linearity_residual",
+        "linearity_residual_held_out",
+    ),
+    "released": ("id_released", "anisotropy_released"),
+    "released_linearity": ("linearity_released",),
     "loss": ("loss", "bits_per_byte"),
 }
 OUTPUT_FAMILY = "loss"  # of the model's output, not of a layer: no statistics archive belongs to it
-FAMILY_AND_METRIC_NAMES = tuple(  # "loss" is both
-    dict.fromkeys([*METRIC_FAMILIES, *(name for names in METRIC_FAMILIES.values() for name in names)])
-)
+OWN_FAMILY = "own"  # of the functions in a user's file: `lmshape.own_metrics`
+RELEASED_FAMILIES = ("released", "released_linearity")  # two, since only linearity needs the layer before
 
 
-def metric_names(chosen: Iterable[str]) -> tuple[str, ...]:
+def with_own(own: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """Return the families and their metrics, the user's own last if there are any."""
+    return METRIC_FAMILIES | ({OWN_FAMILY: tuple(own)} if own else {})
+
+
+def family_and_metric_names(own: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return every name that can stand in a list of metrics, the user's own included."""
+    return tuple(dict.fromkeys(name for family, names in with_own(own).items() for name in (family, *names)))
+
+
+def metric_names(chosen: Iterable[str], own: Sequence[str] = ()) -> tuple[str, ...]:
     """Put metrics for families, each once, in the order of the table.
 
-    `loss` names a family and one of its metrics; it is read as the family.
+    `loss` and `linearity` name a family and one of its metrics; they are read as the family. `released` stands
+    for both families that are as released.
+
+    Parameters
+    ----------
+    chosen : names of metrics or families
+    own : names of the user's own metrics
 
     Raises
     ------
     InputError
         When a name is neither a family nor a metric; the message names the nearest.
     """
-    wanted = set(chosen)
-    for name in sorted(wanted - set(FAMILY_AND_METRIC_NAMES)):
-        raise unknown("metric or metric family", name, FAMILY_AND_METRIC_NAMES)
-    return tuple(
-        name for family, names in METRIC_FAMILIES.items() for name in names if wanted & {family, name}
-    )
+    wanted, valid = set(chosen), family_and_metric_names(own)
+    for name in sorted(wanted - set(valid)):
+        raise unknown("metric or metric family", name, valid)
+    if "released" in wanted:
+        wanted.update(RELEASED_FAMILIES)
+    return tuple(name for family, names in with_own(own).items() for name in names if wanted & {family, name})
 
 
-def families_of(chosen: Iterable[str]) -> tuple[str, ...]:
+def families_of(chosen: Iterable[str], own: Sequence[str] = ()) -> tuple[str, ...]:
     """Families that the metrics or families belong to, in the order of the table."""
-    wanted = set(metric_names(chosen))
-    return tuple(family for family, names in METRIC_FAMILIES.items() if wanted & set(names))
+    wanted = set(metric_names(chosen, own))
+    return tuple(family for family, names in with_own(own).items() if wanted & set(names))
 
 
-def measured_families(metrics: Iterable[str]) -> tuple[str, ...]:
+def measured_families(metrics: Iterable[str], own: Sequence[str] = ()) -> tuple[str, ...]:
     """Families with statistics of layers that metrics or families need: all but the loss's."""
-    return tuple(family for family in families_of(metrics) if family != OUTPUT_FAMILY)
+    return tuple(family for family in families_of(metrics, own) if family != OUTPUT_FAMILY)

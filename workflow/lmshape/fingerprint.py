@@ -62,6 +62,12 @@ def fingerprint_in(package: Path, modules: tuple[str, ...]) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
+def source_fingerprint(path: Path) -> str:
+    """Hash the syntax tree of one Python file, without following its imports; 12 hexadecimal digits."""
+    tree = _without_text(ast.parse(path.read_bytes()))
+    return hashlib.sha256(_canonical(tree).encode()).hexdigest()[:DIGITS]
+
+
 @dataclass(frozen=True, slots=True)
 class _Module:
     """Syntax tree of a module without docstrings; imports: (module, name or "" for all of it, alias)."""

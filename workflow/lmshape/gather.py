@@ -1,13 +1,12 @@
 """From the statistics of a model to rows of the tidy table, one row a number.
 
 The table's columns are declared here, once, with what each means. The file also carries, in its key-value
-metadata, the commit and the fingerprint of the weights behind every checkpoint.
+metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every site.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -17,13 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lmshape.agreement import check_agreement, check_complete, check_families
+from lmshape.audits import Audits
 from lmshape.errors import InputError
-from lmshape.metrics import METRICS, Arrays, Metric, select
+from lmshape.metrics import Arrays, Metric, own_metrics, select
 from lmshape.store import read_statistics, replaced_when_whole
 
 Value = str | int | float
 
 CHECKPOINTS_KEY = b"lmshape.checkpoints"
+AUDITS_KEY = b"lmshape.audits"
 
 COLUMN_DESCRIPTIONS = {
     "study": "name of the study, from the config",
@@ -65,13 +67,6 @@ def declare(descriptions: Mapping[str, str], *, integers: Iterable[str], reals: 
 
 COLUMNS = declare(COLUMN_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS)
 
-# What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
-_AGREEMENT = {
-    "model": ("model", "architecture", "kind", "parameters", "blocks"),
-    "checkpoint": ("weights_sha256", "commit", "step", "tokens_seen"),
-    "dataset": ("tokenizer_sha256", "sampling", "seed"),
-}
-
 _SITES = ("embedding", "block", "final_norm", "output")
 
 
@@ -87,7 +82,13 @@ class _Entry:
 
 
 def gather(
-    statistics: Sequence[Path], losses: Sequence[Path], output: Path, *, study: str, metrics: Sequence[str]
+    statistics: Sequence[Path],
+    losses: Sequence[Path],
+    output: Path,
+    *,
+    study: str,
+    metrics: Sequence[str],
+    own: Path | None = None,
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -100,33 +101,43 @@ def gather(
     output : Parquet file to write
     study : name of the study
     metrics : names of metrics or families; statistics that none of them needs are passed over
+    own : file of the user's own metrics, if `metrics` names any
 
     Raises
     ------
     InputError
         For files that contradict each other or overlap, and for a cell without a family that is asked for.
     """
-    chosen = select(metrics)
+    chosen = select(metrics, own_metrics(own))
+    names = [metric.name for metric in chosen]
     attributes: dict[Path, Mapping[str, Value]] = {}
+    audits = Audits(study)
     rows: dict[tuple[Value, ...], tuple[dict[str, Value], Path]] = {}
     for path in (Path(path) for path in (*statistics, *losses)):
         attributes[path], entries = _read_card(path) if path.suffix == ".json" else _read_archive(path)
-        _check_complete(path, attributes[path])
+        check_complete(path, attributes[path])
+        for entry in entries:
+            audits.add(attributes[path], entry.site, entry.layer, entry.rows, entry.attributes)
         datasets = list(dict.fromkeys(own["dataset"] for own in attributes.values()))
         for row in _rows(entries, attributes[path], study=study, metrics=chosen):
-            _, other = rows.setdefault(_order(row, datasets), (row, path))
-            if other != path:
-                raise InputError(
-                    f"`{path}` and `{other}` both hold `{row['metric']}` of layer {row['layer']}, checkpoint "
-                    f"`{row['checkpoint']}`, dataset `{row['dataset']}`; delete the stale one."
-                )
+            _, other = rows.setdefault(_order(row, datasets, names), (row, path))
+            _check_single(row, path, other)
     if not attributes:
         raise InputError("`statistics` and `losses` name no file; measure a cell of the model first.")
-    _check_agreement(attributes)
-    _check_families(attributes, chosen)
+    check_agreement(attributes)
+    check_families(attributes, chosen)
     table = pa.Table.from_pylist([rows[key][0] for key in sorted(rows)], schema=COLUMNS)
     with replaced_when_whole(output) as partial:
-        pq.write_table(table.replace_schema_metadata(_metadata(attributes.values())), partial)
+        metadata = {**_metadata(attributes.values()), AUDITS_KEY: json.dumps(audits.rows()).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), partial)
+
+
+def _check_single(row: Mapping[str, Value], path: Path, other: Path) -> None:
+    if other != path:
+        raise InputError(
+            f"`{path}` and `{other}` both hold `{row['metric']}` of layer {row['layer']}, checkpoint "
+            f"`{row['checkpoint']}`, dataset `{row['dataset']}`; delete the stale one."
+        )
 
 
 def _read_archive(path: Path) -> tuple[Mapping[str, Value], list[_Entry]]:
@@ -171,10 +182,10 @@ def _rows(
 
 
 def _estimate(metric: Metric, entry: _Entry) -> dict[str, Value]:
-    """Return the columns of a row that come from the statistics; NaN with the reason where undefined."""
+    """Return the columns of a row that come from the statistics, with the reason of what is NaN among them."""
     estimate = metric.compute(entry.arrays)
     counts = {name: entry.attributes[name] for name in ("draws", "n_rows", "n_unique", "d")}
-    flag = entry.attributes["flag"]
+    flag = entry.attributes.get(f"flag_{metric.name}", entry.attributes["flag"])
     if not isfinite(estimate.value):
         return {**counts, "value": nan, "ci_low": nan, "ci_high": nan, "flag": flag or metric.undefined}
     return {
@@ -182,56 +193,14 @@ def _estimate(metric: Metric, entry: _Entry) -> dict[str, Value]:
         "value": estimate.value,
         "ci_low": estimate.low,
         "ci_high": estimate.high,
-        "flag": flag,
+        "flag": "; ".join(filter(None, [flag, metric.missing_interval(estimate)])),
     }
 
 
-def _order(row: Mapping[str, Value], datasets: Sequence[Value]) -> tuple[Value, ...]:
+def _order(row: Mapping[str, Value], datasets: Sequence[Value], metrics: Sequence[str]) -> tuple[Value, ...]:
     cell = (row["step"], row["checkpoint"], datasets.index(row["dataset"]))
     place = (row["layer"], _SITES.index(row["site"]), row["rows"])
-    return (*cell, *place, list(METRICS).index(row["metric"]))
-
-
-def _check_complete(path: Path, attributes: Mapping[str, Value]) -> None:
-    names = [name for group, shared in _AGREEMENT.items() for name in (group, *shared)]
-    missing = [f"`{name}`" for name in names if name not in attributes]
-    if missing:
-        raise InputError(f"`{path}` does not say {', '.join(missing)}; delete it and run its job again.")
-
-
-def _check_agreement(attributes: Mapping[Path, Mapping[str, Value]]) -> None:
-    """Refuse a file whose attributes differ from those of most files of its model, checkpoint or dataset."""
-    for group, names in _AGREEMENT.items():
-        of_group: dict[Value, list[Path]] = {}
-        for path, own in attributes.items():
-            of_group.setdefault("" if group == "model" else own[group], []).append(path)
-        for paths in of_group.values():
-            for name in names:
-                _check_equal(name, {path: str(attributes[path][name]) for path in paths})
-
-
-def _check_equal(name: str, values: Mapping[Path, str]) -> None:
-    usual, _ = Counter(values.values()).most_common(1)[0]
-    for path, value in values.items():
-        if value != usual:
-            other = next(path for path in values if values[path] == usual)
-            raise InputError(
-                f"`{path}` has `{name}` {value}, `{other}` has {usual}: they were made from different "
-                "activations. Delete the stale one and run its job again."
-            )
-
-
-def _check_families(attributes: Mapping[Path, Mapping[str, Value]], metrics: Sequence[Metric]) -> None:
-    cells: dict[tuple[Value, Value], set[Value]] = {}
-    for own in attributes.values():
-        cells.setdefault((own["checkpoint"], own["dataset"]), set()).add(own["family"])
-    for (checkpoint, dataset), families in cells.items():
-        for metric in metrics:
-            if metric.family not in families:
-                raise InputError(
-                    f"`{metric.name}` needs the family `{metric.family}`, which no file holds for checkpoint "
-                    f"`{checkpoint}`, dataset `{dataset}`; measure it, or leave the metric out."
-                )
+    return (*cell, *place, metrics.index(row["metric"]))
 
 
 def _metadata(attributes: Iterable[Mapping[str, Value]]) -> dict[bytes, bytes]:

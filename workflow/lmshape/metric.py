@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import nan
+from math import isfinite, nan
 from typing import Literal
 
 import numpy as np
@@ -19,9 +19,10 @@ class Metric:
     """One number of a layer, with its interval and what a reader must know to read it.
 
     From the arrays of the family `values` gives the K + 1 numbers of the jackknife (all rows; then without
-    each draw) or the K numbers of the draws, as `interval` says. `low` and `high` bound value and interval;
-    `range` is the tighter truth in words. `null` is the value that means "nothing there"; `undefined` is the
-    reason where there is no number.
+    each draw) or the K numbers of the draws, as `interval` says; with "none" the first number stands alone, and
+    `no_interval` says why, for the table. `low` and `high` bound value and interval; `range` is the tighter truth
+    in words; `step` is 1 for a number that is rounded to a whole one, whose left-out values are not rounded.
+    `null` is the value that means "nothing there"; `undefined` is the reason where there is no number.
     """
 
     name: str
@@ -33,19 +34,36 @@ class Metric:
     null: str
     source: str
     undefined: str
-    interval: Literal["jackknife", "draws"]
+    interval: Literal["jackknife", "draws", "none"]
     values: Callable[[Arrays], np.ndarray]
+    no_interval: str = ""
+    step: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a metric without an interval that does not say why, and a reason beside an interval."""
+        if (self.interval == "none") != bool(self.no_interval):
+            raise ValueError(
+                f"`{self.name}` has `interval` {self.interval!r} and `no_interval` {self.no_interval!r}; "
+                'give the reason where the interval is "none", and nowhere else.'
+            )
 
     def compute(self, arrays: Arrays) -> Estimate:
         """Estimate the metric with its 95 % interval from the arrays of its family.
 
-        NaN where it is not defined; a value without an interval where it is not defined with a draw left out.
+        NaN where it is not defined; a value without an interval where it has none (`missing_interval` says why).
         """
         values = np.asarray(self.values(arrays), dtype=np.float64)
-        jackknifed = self.interval == "jackknife"
-        pooled = float(values[0] if jackknifed else values.mean())
-        if not np.isfinite(values).all():
-            return Estimate(pooled if np.isfinite(pooled) else nan, nan, nan, len(values) - jackknifed)
-        if jackknifed:
-            return jackknife(pooled, values[1:], bounds=(self.low, self.high))
-        return over_draws(values, bounds=(self.low, self.high))
+        by_draw = self.interval == "draws"
+        value = float(values.mean() if by_draw else values[0])
+        draws = len(values) if by_draw else max(len(values) - 1, 1)
+        if self.interval == "none" or not np.isfinite(values).all():
+            return Estimate(value if np.isfinite(value) else nan, nan, nan, draws)
+        if by_draw:
+            return over_draws(values, bounds=(self.low, self.high))
+        return jackknife(value, values[1:], bounds=(self.low, self.high), step=self.step)
+
+    def missing_interval(self, estimate: Estimate) -> str:
+        """Return why a value stands without its interval; empty where it has one, and where there is no value."""
+        if not isfinite(estimate.value) or isfinite(estimate.low):
+            return ""
+        return f"no interval: {self.no_interval or 'not defined without one of its draws'}"

@@ -2,7 +2,8 @@
 
 `measure` keeps of a layer the statistics of a family; a metric is a function of them. A new metric over kept
 statistics is one entry and runs no model again. The documentation is made from this table. Its entries stand by
-family in `spectral_metrics`, `angular_metrics` and `neighbor_metrics`, those of the loss here.
+family in `spectral_metrics`, `angular_metrics`, `neighbor_metrics`, `linearity_metrics` and `released_metrics`,
+those of the loss here. A user's own metrics join it from their file: `lmshape.own_metrics`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from math import inf, log, nan
+from pathlib import Path
 
 import numpy as np
 
 from lmshape.angular_metrics import ANGULAR
-from lmshape.errors import unknown
+from lmshape.errors import InputError
+from lmshape.families import OWN_FAMILY, family_and_metric_names, metric_names
+from lmshape.linearity_metrics import LINEARITY
 from lmshape.metric import Arrays, Metric
 from lmshape.neighbor_metrics import NEIGHBOR
+from lmshape.own_metrics import OwnMetric, load_own, read_own
+from lmshape.released_metrics import RELEASED
 from lmshape.spectral_metrics import SPECTRAL
 
 
@@ -35,6 +41,8 @@ ALL = (
     *SPECTRAL,
     *ANGULAR,
     *NEIGHBOR,
+    *LINEARITY,
+    *RELEASED,
     _loss(
         name="loss",
         definition="mean negative log-likelihood in nats per token: next token, or masked tokens in encoders",
@@ -57,18 +65,53 @@ METRICS = {metric.name: metric for metric in ALL}
 FAMILIES = tuple(dict.fromkeys(metric.family for metric in ALL))
 
 
-def select(names: Sequence[str]) -> list[Metric]:
+def own_metrics(path: Path | None) -> tuple[Metric, ...]:
+    """Return the metrics of a user's file, which is run; none without a file."""
+    if path is None:
+        return ()
+    read_own(path, taken=family_and_metric_names())
+    return tuple(_own(metric) for metric in load_own(path))
+
+
+def _own(metric: OwnMetric) -> Metric:
+    declared = metric.declaration
+    return Metric(
+        name=metric.name,
+        family=OWN_FAMILY,
+        definition=metric.definition,
+        low=declared.low,
+        high=declared.high,
+        range=declared.range or _interval(declared.low, declared.high),
+        null=declared.null,
+        source=declared.source,
+        undefined="not finite",
+        interval=declared.interval,
+        values=partial(_kept, name=metric.name),
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    first = "(-∞" if low == -inf else f"[{low:g}"
+    return f"{first}, ∞)" if high == inf else f"{first}, {high:g}]"
+
+
+def _kept(arrays: Arrays, *, name: str) -> np.ndarray:
+    if name not in arrays:
+        raise InputError(f"the archive of the family `own` holds no `{name}`; measure it again.")
+    return arrays[name]
+
+
+def select(names: Sequence[str], own: Sequence[Metric] = ()) -> list[Metric]:
     """Return the metrics that `names` mean, each once, in the order of the table.
 
-    The name of a family means all of its metrics. An unknown name is refused with the nearest ones.
+    The name of a family means all of its metrics. `own` are the user's, which come last. An unknown name is
+    refused with the nearest ones.
     """
-    for name in names:
-        if name not in METRICS and name not in FAMILIES:
-            raise unknown("metric", name, [*METRICS, *FAMILIES])
-    return [metric for metric in ALL if metric.name in names or metric.family in names]
+    table = METRICS | {metric.name: metric for metric in own}
+    return [table[name] for name in metric_names(names, [metric.name for metric in own])]
 
 
-def describe() -> list[dict[str, str]]:
+def describe(own: Sequence[Metric] = ()) -> list[dict[str, str]]:
     """Return the table for readers: the columns name, family, definition, range, null and source."""
     columns = ("name", "family", "definition", "range", "null", "source")
-    return [{column: getattr(metric, column) for column in columns} for metric in ALL]
+    return [{column: getattr(metric, column) for column in columns} for metric in (*ALL, *own)]

@@ -35,8 +35,9 @@ def _by_draw(
     )
 
 
-def _surrogate(arrays: Arrays) -> np.ndarray:
-    return np.array([nan if np.isnan(r).any() else twonn(*r.T) for r in arrays["surrogate_distances"]])
+def _of_pairs(arrays: Arrays, *, array: str) -> np.ndarray:
+    """Return `twonn` of the two nearest distances of each draw, kept in an array of their own."""
+    return np.array([nan if np.isnan(r).any() else twonn(*r.T) for r in arrays[array]])
 
 
 def _duplicates(arrays: Arrays) -> np.ndarray:
@@ -71,6 +72,17 @@ def _gride_at(n2: int) -> Metric:
     )
 
 
+def _decimated(share: int, words: str) -> Metric:
+    return _dimension(
+        name=f"id_twonn_decimated_{share}",
+        definition=f"id_twonn of a random {words} of the unique rows of a draw, mean over draws",
+        null="as id_twonn, at fewer rows; with it the dimension over n",
+        source="Facco et al. 2017",
+        undefined="every r2 equals its r1",
+        values=partial(_of_pairs, array=f"decimated_{share}"),
+    )
+
+
 def _local_summary(name: str, words: str, summary: Callable[[np.ndarray], float]) -> Metric:
     return _dimension(
         name=f"id_local_{name}",
@@ -97,7 +109,7 @@ NEIGHBOR = (
         null="itself a null: an id_twonn equal to it says nothing beyond the spectrum",
         source="this project; the estimate is that of Facco et al. 2017",
         undefined="the rows differ by no more than rounding",
-        values=_surrogate,
+        values=partial(_of_pairs, array="surrogate_distances"),
     ),
     _dimension(
         name="id_twonn_fit",
@@ -116,6 +128,7 @@ NEIGHBOR = (
         values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.2)),
     ),
     *(_gride_at(n2) for n2 in SCALES),
+    *(_decimated(share, words) for share, words in ((2, "half"), (4, "quarter"), (8, "eighth"))),
     _dimension(
         name="id_mle",
         definition="1 / mean over rows of Σ ln(r20/rj)/19, j = 1 … 19, mean over draws",

@@ -116,7 +116,8 @@ def _dimension(of_model: pd.DataFrame) -> dict[str, Cell]:
 def last_layers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Give every metric of every layer of the last checkpoints, one row a layer, one column a metric."""
     last = final_checkpoints(metrics[metrics["site"] != "output"])
-    names = [name for name in METRICS if name in set(last["metric"])]
+    present = list(dict.fromkeys(last["metric"]))
+    names = [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
     keys = ["model", "dataset", "rows", "layer", "site"]
     rows = []
     for key, of_layer in last.groupby(keys, sort=False):

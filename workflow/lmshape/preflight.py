@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmshape.families import RELEASED_FAMILIES
 from lmshape.registry import Text
 
 if TYPE_CHECKING:
@@ -34,7 +35,17 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
                 reader=f"`datasets.{name}`",
                 remedy="Take a larger text, a wider `span`, or fewer draws or rows under `sampling`.",
             )
+    yield from _families_without_rows(study)
     yield from _pretraining_problems(study, root)
+
+
+def _families_without_rows(study: Study) -> Iterator[str]:
+    others = [name for name in study.measured_families if name not in ("neighbor", *RELEASED_FAMILIES)]
+    if others and set(study.rows) == {"one_per_type"}:
+        yield (
+            f"`rows` = [one_per_type]: only the neighbor family takes these rows, and `metrics` asks for "
+            f"{', '.join(others)} too. Add `all` to `rows`, or name no other family."
+        )
 
 
 def _long_windows(study: Study) -> Iterator[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 
 from tqdm import tqdm
@@ -47,3 +50,23 @@ def progress(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
         maxinterval=inf,
         bar_format="{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}",
     )
+
+
+@contextmanager
+def site_by_site(total: int, *, family: str) -> Iterator[Callable[[str], None]]:
+    """Give a function to call with the name of each of `total` sites when it is measured.
+
+    A bar on a terminal, a line a site in a log file.
+    """
+    terminal = sys.stderr.isatty()
+    started = time.monotonic()
+    with tqdm(total=total, desc=family, unit="layer", disable=not terminal) as bar:
+
+        def finished(site: str) -> None:
+            nonlocal started
+            seconds, started = time.monotonic() - started, time.monotonic()
+            bar.update()
+            if not terminal:
+                print(f"{family}: {site} measured in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+        yield finished

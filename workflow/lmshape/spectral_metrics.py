@@ -16,6 +16,12 @@ def _of(arrays: Arrays, *, array: str, scalar: Callable[[np.ndarray], np.ndarray
     return scalar(arrays[array])
 
 
+def _largest_share(arrays: Arrays, *, array: str) -> np.ndarray:
+    """Return λ1 / Σλ of spectra of which these two are kept; NaN where Σλ is 0."""
+    largest, total = arrays[array].T
+    return np.divide(largest, total, out=np.full_like(total, nan), where=total != 0)
+
+
 def _sized(arrays: Arrays, *, scalar: Callable[..., np.ndarray]) -> np.ndarray:
     """Return a scalar that depends on n and d, too."""
     return scalar(arrays["eigenvalues"], rows=arrays["rows"], width=arrays["variances"].shape[-1])
@@ -25,6 +31,12 @@ def _corrected(arrays: Arrays) -> np.ndarray:
     return scalars.corrected_participation_ratio_of(
         arrays["eigenvalues"], rows=arrays["rows"], fourth_moment=arrays["fourth_moment"]
     )
+
+
+def _components_explaining(arrays: Arrays, *, share: float) -> np.ndarray:
+    """Return the whole number of all rows; without each draw, the number with a part of its last component."""
+    partial_counts = scalars.partial_components_of(arrays["eigenvalues"], share)
+    return np.concatenate([scalars.components_of(arrays["eigenvalues"][:1], share), partial_counts[1:]])
 
 
 def _null(arrays: Arrays, *, null: Callable[[int, int], float]) -> np.ndarray:
@@ -39,6 +51,7 @@ _dimensions = partial(_spectrum, low=1.0, high=inf)
 _eigenvalues = partial(_of, array="eigenvalues")
 _components = partial(
     _dimensions,
+    step=1.0,
     range="[1, min(n - 1, d)], whole; its interval is not",
     source="principal component analysis, Jolliffe 2002",
 )
@@ -62,7 +75,7 @@ SPECTRAL = (
         null="that of anisotropy where the mean is zero; → 1 where the mean outweighs the spread",
         source="Razzhigaev et al. 2024, arXiv 2311.05928",
         undefined="all rows zero",
-        values=partial(_of, array="eigenvalues_uncentered", scalar=scalars.anisotropy_of),
+        values=partial(_largest_share, array="leading_uncentered"),
     ),
     _share(
         name="anisotropy_standardized",
@@ -70,7 +83,7 @@ SPECTRAL = (
         range="[1/min(n - 1, d), 1]",
         null="that of anisotropy",
         source="Timkey & van Schijndel 2021, arXiv 2109.04404",
-        values=partial(_of, array="eigenvalues_standardized", scalar=scalars.anisotropy_of),
+        values=partial(_largest_share, array="leading_standardized"),
     ),
     _isotropic(
         name="anisotropy_null",
@@ -155,7 +168,7 @@ SPECTRAL = (
             name=f"components_{percent}",
             definition=f"the least k with λ1 + … + λk at least {percent} % of Σλ",
             null=f"about {percent} % of d for isotropic rows as n → ∞, less at finite n",
-            values=partial(_eigenvalues, scalar=partial(scalars.components_of, share=percent / 100)),
+            values=partial(_components_explaining, share=percent / 100),
         )
         for percent in (90, 95, 99)
     ),

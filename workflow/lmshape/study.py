@@ -12,11 +12,19 @@ from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
-from lmshape.families import FAMILY_AND_METRIC_NAMES, families_of, measured_families, metric_names
+from lmshape.families import (
+    OWN_FAMILY,
+    RELEASED_FAMILIES,
+    families_of,
+    family_and_metric_names,
+    measured_families,
+    metric_names,
+)
 from lmshape.localrun import require_weights
 from lmshape.models import Model, read_model
+from lmshape.own_metrics import OwnFile, read_own
 from lmshape.preflight import problems_of
-from lmshape.registry import Dataset, Registry, Text, raise_all, read_registry
+from lmshape.registry import Dataset, Registry, Text, find_file, raise_all, read_registry
 from lmshape.schema import Yaml, faults, schema_with_names, with_defaults
 from lmshape.settings import Extraction, Pretraining, Sampling, read_pretraining
 
@@ -42,6 +50,7 @@ class Study:
     datasets : name → dataset, of those that are measured
     texts : name → text, all of the registry
     metrics, families : names of the metrics, and of the families they belong to
+    own_metrics : the user's own metrics, None without a file of them
     rows : variants of the rows: `all`, `no_sink`, `one_per_type`
     sampling, extraction, pretraining : sections of the configuration; no `pretraining` where it has none
     layers_per_job : layers of a measuring job, None for all
@@ -55,6 +64,7 @@ class Study:
     texts: Mapping[str, Text]
     metrics: tuple[str, ...]
     families: tuple[str, ...]
+    own_metrics: OwnFile | None
     rows: tuple[str, ...]
     sampling: Sampling
     extraction: Extraction
@@ -91,7 +101,7 @@ class Study:
     @property
     def measured_families(self) -> tuple[str, ...]:
         """Families with statistics of layers: all but the loss, which comes with the extraction."""
-        return measured_families(self.metrics)
+        return measured_families(self.metrics, self.own_metrics.names if self.own_metrics else ())
 
 
 def load_study(config: Mapping[str, Yaml], root: Path) -> Study:
@@ -109,10 +119,16 @@ def load_study(config: Mapping[str, Yaml], root: Path) -> Study:
     """
     problems: list[str] = []
     registry = _registry(config, root, problems)
-    schema = schema_with_names("config", _names(registry) if registry else {})
+    own = _own_metrics(config, root, problems)
+    names = _names(registry) if registry else {}
+    if own or "own_metrics" not in config:  # else not all names are known
+        names["metric_name"] = family_and_metric_names(own.names if own else ())
+    schema = schema_with_names("config", names)
     problems.extend(faults(config, schema))
     raise_all(problems, what="the configuration")
-    return _joined(with_defaults(config, schema), registry, root)
+    complete = with_defaults(config, schema)
+    complete["metrics"] = _metrics(complete, own, named="metrics" in config)
+    return _joined(complete, registry, own, root)
 
 
 def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
@@ -127,16 +143,36 @@ def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Re
         return None
 
 
+def _own_metrics(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> OwnFile | None:
+    path = config.get("own_metrics")
+    if not isinstance(path, str):  # absent, or refused by the schema
+        return None
+    try:
+        return read_own(root / find_file(path, root=root), named=path, taken=family_and_metric_names())
+    except InputError as error:
+        problems.append(str(error))
+        return None
+
+
+def _metrics(config: Mapping[str, Yaml], own: OwnFile | None, *, named: bool) -> list[str]:
+    """Return the metrics and families to measure: those named, and what the protocol and the own file bring."""
+    metrics = list(config["metrics"])
+    if config["sampling"]["protocol"] == "paper" and not named:
+        metrics += RELEASED_FAMILIES
+    if own and not {OWN_FAMILY, *own.names} & set(metrics):
+        metrics.append(OWN_FAMILY)
+    return metrics
+
+
 def _names(registry: Registry) -> dict[str, tuple[str, ...]]:
     return {
         "model_name": tuple(registry.models),
         "dataset_name": tuple(registry.datasets),
         "text_name": tuple(registry.texts),
-        "metric_name": FAMILY_AND_METRIC_NAMES,
     }
 
 
-def _joined(config: Mapping[str, Yaml], registry: Registry, root: Path) -> Study:
+def _joined(config: Mapping[str, Yaml], registry: Registry, own: OwnFile | None, root: Path) -> Study:
     pretraining = read_pretraining(config["pretraining"]) if "pretraining" in config else None
     choices, problems = _choices(config)
     models: dict[str, Model] = {}
@@ -147,7 +183,8 @@ def _joined(config: Mapping[str, Yaml], registry: Registry, root: Path) -> Study
         except InputError as error:
             problems.append(str(error))
     datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
-    metrics = metric_names(config["metrics"])
+    own_names = own.names if own else ()
+    metrics = metric_names(config["metrics"], own_names)
     study = Study(
         name=config["study"],
         models=models,
@@ -155,7 +192,8 @@ def _joined(config: Mapping[str, Yaml], registry: Registry, root: Path) -> Study
         datasets={name: registry.datasets[name] for name in _used(config["datasets"], datasets_of)},
         texts=registry.texts,
         metrics=metrics,
-        families=families_of(metrics),
+        families=families_of(metrics, own_names),
+        own_metrics=own,
         rows=tuple(config["rows"]),
         sampling=Sampling(**config["sampling"]),
         extraction=Extraction(**config["extraction"]),

@@ -1,7 +1,8 @@
-"""The study's tables, as Parquet and CSV: `metrics`, `checkpoints` and `profiles`.
+"""The study's tables, as Parquet and CSV: `metrics`, `checkpoints`, `profiles` and `audit`.
 
 `metrics` is the tidy table of all models. `checkpoints` says which weights a checkpoint holds and how well it
 predicts. `profiles` describes each curve of anisotropy over the layers: where its peak is, and how dome-like.
+`audit` says of each site which rows repeat, which are sinks, and how exact its neighbor distances are.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lmshape.audits import AUDIT_DESCRIPTIONS, AUDIT_INTEGERS, AUDIT_REALS
 from lmshape.errors import InputError
-from lmshape.gather import CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, Value, declare
+from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, Value, declare
 from lmshape.store import replaced_when_whole
 
 PROFILED = "anisotropy"
@@ -70,9 +72,11 @@ PROFILE_COLUMNS = declare(
     ],
 )
 
+AUDIT_COLUMNS = declare(AUDIT_DESCRIPTIONS, integers=AUDIT_INTEGERS, reals=AUDIT_REALS)
+
 
 def combine(metric_files: Sequence[Path], output_dir: Path) -> None:
-    """Write `metrics`, `checkpoints` and `profiles` as .parquet and .csv from the metrics of each model.
+    """Write `metrics`, `checkpoints`, `profiles` and `audit` as .parquet and .csv from the metrics of each model.
 
     Parameters
     ----------
@@ -91,6 +95,8 @@ def combine(metric_files: Sequence[Path], output_dir: Path) -> None:
     _write(metrics, Path(output_dir) / "metrics")
     _write(_declared(checkpoints(frame, weights), CHECKPOINT_COLUMNS), Path(output_dir) / "checkpoints")
     _write(_declared(profiles(frame), PROFILE_COLUMNS), Path(output_dir) / "profiles")
+    audits = [row for model in models for row in json.loads(model.schema.metadata[AUDITS_KEY])]
+    _write(pa.Table.from_pylist(audits, schema=AUDIT_COLUMNS), Path(output_dir) / "audit")
 
 
 def _read(path: Path) -> pa.Table:
@@ -98,7 +104,8 @@ def _read(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"`{path}` cannot be read as Parquet ({error}); gather it again.") from error
-    if not table.schema.equals(COLUMNS) or CHECKPOINTS_KEY not in (table.schema.metadata or {}):
+    metadata = table.schema.metadata or {}
+    if not table.schema.equals(COLUMNS) or {CHECKPOINTS_KEY, AUDITS_KEY} - metadata.keys():
         raise InputError(f"`{path}` is not a table of metrics as this lmshape writes it; gather it again.")
     return table
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -44,6 +44,7 @@ class Tokens:
     sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
         token of the sequence, special ones left out, as the tokenizer decodes them
     attributes : `tokenizer_sha256`, `text_sha256`, `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
+    texts : token id → the text that it stands for, special tokens too; empty where that is not known
     """
 
     ids: np.ndarray
@@ -53,6 +54,7 @@ class Tokens:
     special: np.ndarray
     sequence_bytes: np.ndarray
     attributes: Mapping[str, str | int | float]
+    texts: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,14 +224,16 @@ def _assemble(
     lengths = np.array([len(ids) for ids in framed])
     position = np.concatenate([np.arange(length) for length in lengths])
     from_end = np.repeat(lengths, lengths) - 1 - position
+    ids = np.concatenate(framed).astype(np.int32)
     return Tokens(
-        ids=np.concatenate(framed).astype(np.int32),
+        ids=ids,
         sequence=np.repeat(np.arange(len(framed)), lengths).astype(np.int32),
         position=position.astype(np.int32),
         draw=np.repeat(sequences.draw, lengths).astype(np.int32),
         special=(position < len(reader.prefix)) | (from_end < len(reader.suffix)),
-        sequence_bytes=reader.count_bytes([ids[1:] for ids in framed]),
+        sequence_bytes=reader.count_bytes([frame[1:] for frame in framed]),
         attributes=attributes,
+        texts=reader.texts(np.unique(ids).tolist()),
     )
 
 

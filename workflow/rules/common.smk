@@ -27,6 +27,7 @@ shell.prefix(
 
 from lmshape import paths
 from lmshape.errors import InputError
+from lmshape.families import OWN_FAMILY, RELEASED_FAMILIES
 from lmshape.figures.names import NAMES as FIGURES
 from lmshape.fingerprint import code_fingerprint
 from lmshape.localrun import TOKENIZERS

@@ -20,7 +20,7 @@ rule gather:
         runtime=30,
     params:
         options=gathering_options,
-        code=code_fingerprint("lmshape.gather"),
+        code=gathering_fingerprint,
     message:
         "Gather the metrics of {wildcards.model}, with intervals, into one table"
     shell:
@@ -33,7 +33,7 @@ rule tables:
     output:
         expand(
             "results/tables/{table}.{format}",
-            table=["metrics", "checkpoints", "profiles"],
+            table=["metrics", "checkpoints", "profiles", "audit"],
             format=["parquet", "csv"],
         ),
     log:

@@ -202,15 +202,32 @@ def measuring_options(wildcards):
     """The article's protocol takes all rows of its chunks; packed windows have some to spare."""
     neighbors = wildcards.family == "neighbor"
     limited = neighbors and study.sampling.protocol == "windows"
+    rows = sorted(row for row in study.rows if neighbors or row != "one_per_type")
     return flags(
-        rows=sorted(row for row in study.rows if neighbors or row != "one_per_type"),
+        rows=["all"] if wildcards.family in RELEASED_FAMILIES else rows,
         rows_per_draw=study.sampling.rows_per_draw if limited else None,
+        own_metrics=own_path() if wildcards.family == OWN_FAMILY else None,
     )
+
+
+def own_path():
+    return study.own_metrics.path if study.own_metrics else None
+
+
+def own_fingerprint():
+    """What the user's own metrics compute; a comment in their file is no change."""
+    return study.own_metrics.fingerprint if study.own_metrics else ""
 
 
 def family_fingerprint(wildcards):
     """Of the family's own module and of what drives all families: another family's change reruns nothing here."""
-    return code_fingerprint("lmshape.measure", f"lmshape.measure.{wildcards.family}")
+    family = wildcards.family
+    code = code_fingerprint("lmshape.measure", f"lmshape.measure.{family}")
+    return code + own_fingerprint() if family == OWN_FAMILY else code
+
+
+def gathering_fingerprint(wildcards):
+    return code_fingerprint("lmshape.gather") + own_fingerprint()
 
 
 def model_statistics(wildcards):
@@ -241,6 +258,7 @@ def gathering_options(wildcards):
             "-".join(paths.layers(*block).values()) for block in study.blocks_of(model)
         ],
         "metric": list(study.metrics),
+        "own_metrics": own_path(),
     }
     return flags(**options)
 

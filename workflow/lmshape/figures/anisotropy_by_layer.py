@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import marks, selection
+from lmshape.figures import marks, nulls, selection
 from lmshape.figures.style import INK, Look, looks_by_kind, styled
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ FINAL_NORM_DEPTH = 1.17
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Select anisotropy on the first dataset at each model's last checkpoint, and its isotropic value."""
+    """Select anisotropy on the first dataset at each model's last checkpoint, and its null."""
     rows = selection.metric_rows(tables["metrics"], "anisotropy")
     last = selection.final_checkpoints(selection.first_dataset(rows))
-    return last.assign(isotropic=selection.isotropic_anisotropy(last)).reset_index(drop=True)
+    return selection.with_null(last, tables["metrics"], "anisotropy_null")
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -51,8 +51,8 @@ def _panel(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look]) -> None:
     for model, of_model in frame.groupby("model", sort=False):
         final = of_model["site"] == "final_norm"
         marks.line(ax, of_model[~final], x="depth", look=look[model], label=model)
+        nulls.line(ax, of_model[~final], x="depth")
         marks.off_line(ax, of_model[final], x=FINAL_NORM_DEPTH, look=look[model])
-    marks.isotropic_line(ax, frame["isotropic"])
     ticks, names = [0, 0.25, 0.5, 0.75, 1], ["embed-\nding", "¼", "½", "¾", "last\nblock"]
     if (frame["site"] == "final_norm").any():
         ticks, names = [*ticks, FINAL_NORM_DEPTH], [*names, "final\nnorm"]
@@ -70,6 +70,8 @@ def _legend(figure: Figure, ax: Axes, models: Mapping[str, str]) -> None:
     for kind in sorted(set(models.values())):
         entries.append((Line2D([], [], linestyle="none"), f"{kind}s"))
         entries += [(handles[model], model) for model in models if models[model] == kind and model in handles]
+    if nulls.ISOTROPIC in handles:
+        entries += [(Line2D([], [], linestyle="none"), "null"), (handles[nulls.ISOTROPIC], nulls.ISOTROPIC)]
     legend = figure.legend(*zip(*entries, strict=True), loc="outside right upper")
     for text in legend.get_texts():
         if text.get_text() not in handles:
@@ -81,6 +83,6 @@ def _notes(data: pd.DataFrame) -> list[str]:
     return [
         *(f"No {kind} in this study." for kind in missing),
         marks.interval_note(data, marks.JACKKNIFE),
-        marks.isotropic_note(data["isotropic"]),
+        nulls.isotropic_note(data["null"]),
         marks.flag_note(data),
     ]

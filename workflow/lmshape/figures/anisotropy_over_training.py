@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import marks, selection
+from lmshape.figures import marks, nulls, selection
 from lmshape.figures.steps import step_colors, step_name, step_norm, step_ticks
 from lmshape.figures.style import Look, styled
 
@@ -22,10 +22,10 @@ MOST_BANDS = 30
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Select anisotropy on the first dataset at every step of every model, and its isotropic value."""
+    """Select anisotropy on the first dataset at every step of every model, and its null."""
     rows = selection.first_dataset(selection.metric_rows(tables["metrics"], "anisotropy"))
     steps = selection.trajectories(rows)
-    return steps.assign(isotropic=selection.isotropic_anisotropy(steps)).reset_index(drop=True)
+    return selection.with_null(steps, tables["metrics"], "anisotropy_null")
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -44,6 +44,7 @@ def draw(data: pd.DataFrame) -> Figure:
             ax.set_title(f"{model}\n{marks.VARIANT_NAMES.get(rows, rows)}")
             _axes(ax, of_model)
         _colorbar(figure, colors, data["step"])
+        nulls.legend(figure, data["null"], nulls.ISOTROPIC)
         title = f"{TITLE}, {selection.dataset_names(data)}"
         marks.finish(figure, title=title, notes=_notes(data))
         return figure
@@ -59,7 +60,7 @@ def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable) -> None:
         marks.line(ax, of_step[~final], x="layer", look=look, label=step_name(step))
         place = marks.final_norm_place(int(of_step["layer"].max()))
         marks.off_line(ax, of_step[final], x=place, look=Look(look.color, "-", "_" if step != last else "o"))
-    marks.isotropic_line(ax, frame["isotropic"])
+    nulls.line(ax, frame[(frame["step"] == last) & (frame["site"] != "final_norm")], x="layer")
     marks.note_without_numbers(ax, frame)
 
 
@@ -92,6 +93,6 @@ def _notes(data: pd.DataFrame) -> list[str]:
     return [
         "One line a checkpoint (white ticks in the color bar); markers: the last one.",
         marks.interval_note(data, marks.JACKKNIFE) if banded else "Intervals: in the figure's CSV file.",
-        marks.isotropic_note(data["isotropic"]),
+        nulls.isotropic_note(data["null"]),
         marks.flag_note(data),
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmshape.figures import marks, selection
+from lmshape.figures import marks, nulls, selection
 from lmshape.figures.steps import step_axis
 from lmshape.figures.style import Look, nested_looks, styled
 
@@ -32,8 +32,8 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
     rows = selection.variant(rows, "all").sort_values("kind", kind="stable")
     rows = _controlled(rows[(rows["metric"] != "id_twonn") | (rows["site"] != "embedding")])
-    isotropic = selection.isotropic_anisotropy(rows)
-    rows = rows.assign(isotropic=isotropic.where(rows["metric"] == "anisotropy"))
+    rows = selection.with_null(rows, tables["metrics"], "anisotropy_null")
+    rows["null"] = rows["null"].where(rows["metric"] == "anisotropy")
     steps = selection.trajectories(rows[rows["site"] != "final_norm"])
     middle = steps[
         steps["layer"] == steps.groupby("model")["layer"].transform("max").map(selection.middle_layer)
@@ -64,7 +64,7 @@ def draw(data: pd.DataFrame) -> Figure:
             for metric, pair in zip(METRICS, (axes[:2], axes[2:]), strict=True):
                 _by_layer(pair[0], of_model[of_model["metric"] == metric], look, metric)
                 _over_training(pair[1], of_model[of_model["metric"] == metric], look, metric)
-        _legend(figure, look)
+        _legend(figure, look, data["null"])
         marks.finish(figure, title=f"{TITLE}: {', '.join(datasets)}", notes=_notes(data))
         return figure
 
@@ -79,10 +79,11 @@ def _grid(models: int) -> tuple[Figure, np.ndarray]:
     return figure, grid
 
 
-def _legend(figure: Figure, look: Mapping[str, Look]) -> None:
+def _legend(figure: Figure, look: Mapping[str, Look], null: pd.Series) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=dataset, **its.settings) for dataset, its in look.items()]
+    handles += [nulls.handle(nulls.ISOTROPIC)] if null.notna().any() else []
     figure.legend(handles=handles, loc="outside upper right", ncols=min(len(handles), 4))
 
 
@@ -96,6 +97,7 @@ def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: s
         final = of_dataset["site"] == "final_norm"
         marks.line(ax, of_dataset[~final], x="layer", look=look[dataset], label=dataset)
         marks.off_line(ax, of_dataset[final], x=marks.final_norm_place(blocks), look=look[dataset])
+    nulls.line(ax, _of_text(frame[frame["site"] != "final_norm"]), x="layer")
     final_norm = bool((frame["site"] == "final_norm").any())
     marks.layer_axis(ax, blocks, final_norm=final_norm, embedding=metric == "anisotropy")
     step = int(frame["step"].max())
@@ -104,12 +106,18 @@ def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: s
     _finish_panel(ax, frame, metric, f"{frame['model'].iloc[0]}\n{where}")
 
 
+def _of_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the first dataset, whose null stands for all: they have as many rows, to a few sinks."""
+    return frame[frame["dataset"].isin(frame["dataset"].head(1))]
+
+
 def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str) -> None:
     frame = frame[frame["view"] == "over training"]
     if frame["step"].nunique() < 2:
         return marks.nothing_here(ax, "fewer than two training steps to draw")
     for dataset, of_dataset in frame.groupby("dataset", sort=False):
         marks.line(ax, of_dataset, x="step", look=look[dataset], label=dataset)
+    nulls.line(ax, _of_text(frame), x="step")
     step_axis(ax, frame["step"])
     _finish_panel(
         ax, frame, metric, f"{frame['model'].iloc[0]}\nlayer {frame['layer'].iloc[0]} over training"
@@ -119,7 +127,6 @@ def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metr
 def _finish_panel(ax: Axes, frame: pd.DataFrame, metric: str, title: str) -> None:
     ax.set(ylabel=marks.METRIC_LABELS[metric], title=title)
     if metric == "anisotropy":
-        marks.isotropic_line(ax, frame["isotropic"])
         marks.anisotropy_axis(ax)
 
 
@@ -133,7 +140,7 @@ def _notes(data: pd.DataFrame) -> list[str]:
         f"Not drawn, as measured on one dataset only: {left_out}." if left_out else "",
         "All rows, sinks included. Dimensions have one scale, which need not begin at 0.",
         marks.interval_note(data, f"anisotropy: {marks.JACKKNIFE}; dimension: {marks.STUDENT}"),
-        marks.isotropic_note(data["isotropic"]),
+        nulls.isotropic_note(data["null"]),
         marks.EMBEDDING_NOTE,
         marks.flag_note(data),
     ]

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from lmshape.figures.selection import has_flag, in_order, reason
@@ -30,15 +31,15 @@ EMBEDDING_NOTE = (
     "The embedding's dimension is left out: its rows are a finite set, one for each token (and position) there"
     " is, and no cloud like the blocks'; its number is in the table `metrics`."
 )
-CHARACTERS_PER_INCH = 17.5
+CHARACTERS_PER_INCH = 16.5
 LEAST_WIDTH = 7.0  # inches; the title of a single panel needs them
 
 
-def line(ax: Axes, frame: pd.DataFrame, *, x: str, look: Look, label: str) -> None:
-    """Draw `value` over `x` and its interval; NaN leaves a gap, a flagged number gets an open marker."""
+def line(ax: Axes, frame: pd.DataFrame, *, x: str, look: Look, label: str, opacity: float = 0.2) -> None:
+    """Draw `value` over `x` and the band of its interval; NaN leaves a gap, a flagged number gets an open marker."""
     frame = frame.sort_values(x, kind="stable")
     flagged = has_flag(frame)
-    ax.fill_between(frame[x], frame["ci_low"], frame["ci_high"], color=look.color, alpha=0.2, linewidth=0)
+    ax.fill_between(frame[x], frame["ci_low"], frame["ci_high"], color=look.color, alpha=opacity, linewidth=0)
     ax.plot(frame[x], frame["value"], label=label, **look.settings)
     ax.plot(frame.loc[flagged, x], frame.loc[flagged, "value"], linestyle="none", marker=look.marker,
             markersize=look.size, markerfacecolor="white", markeredgecolor=look.color)  # fmt: skip
@@ -83,19 +84,15 @@ def anisotropy_axis(ax: Axes) -> None:
     ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
 
 
-def isotropic_line(ax: Axes, null: pd.Series) -> None:
-    """Draw the anisotropy of isotropic data, from the least to the greatest of the clouds in the panel."""
-    if null.notna().any():
-        ax.axhspan(null.min(), max(null.max(), null.min() + 0.003), color=FAINT, alpha=0.7, linewidth=0)
+def dimension_axis(ax: Axes) -> None:
+    """Make y a logarithmic axis of dimensions with plain numbers: 2, 5, 10."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-
-def isotropic_note(null: pd.Series) -> str:
-    """Say what the grey line at the bottom is."""
-    values = sorted({f"{value:.2g}" for value in null.dropna()}, key=float)
-    if not values:
-        return ""
-    span = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
-    return f"Grey line: isotropic data of the same n and d, (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="y", which="minor", length=0)
 
 
 def interval_note(frame: pd.DataFrame, how: str) -> str:
@@ -184,6 +181,15 @@ def panel_grid(
             else:
                 ax.remove()
     return figure, panels
+
+
+def model_grid(models: Sequence[str], *, columns: int, height: float = 3.0) -> tuple[Figure, np.ndarray]:
+    """Lay out a row of panels for each model, 13 inches wide at 4 panels; the panels of a row share y."""
+    from matplotlib.figure import Figure
+
+    width = max(3.25 * columns, LEAST_WIDTH)
+    figure = Figure(figsize=(width, height * len(models) + 0.7))
+    return figure, figure.subplots(len(models), columns, squeeze=False, sharey="row")
 
 
 def _in_the_middle(ax: Axes, note: str) -> None:

@@ -4,6 +4,7 @@ NAMES = (
     "anisotropy_by_layer",
     "anisotropy_over_training",
     "dimension_over_training",
+    "dimension_by_scale",
     "controls",
     "loss_spike",
 )

@@ -28,6 +28,8 @@ COLUMNS = [
     "d",
     "flag",
 ]
+# What one number of the table belongs to, beside its metric.
+PLACE = ("model", "checkpoint", "step", "dataset", "site", "layer", "rows")
 
 
 def in_order(column: pd.Series) -> list[str]:
@@ -55,6 +57,13 @@ def variant(frame: pd.DataFrame, rows: str) -> pd.DataFrame:
     """Rows of the table computed with `rows` ("all", "no_sink"), or with the first choice there is."""
     present = in_order(frame["rows"])
     return frame[frame["rows"] == (rows if rows in present or not present else present[0])]
+
+
+def with_one_per_type(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table computed with `all`, or the first choice there is, then those with `one_per_type`."""
+    chosen = variant(frame, "all")
+    control = frame[(frame["rows"] == "one_per_type") & ~frame.index.isin(chosen.index)]
+    return pd.concat([chosen, control])
 
 
 def final_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
@@ -100,13 +109,10 @@ def with_named_layers(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else inside.assign(band=pd.Series(dtype=str))
 
 
-def isotropic_anisotropy(frame: pd.DataFrame) -> pd.Series:
-    """Anisotropy of isotropic data of each row's n and d: the Marchenko-Pastur upper edge (1 + √(d/n))²/d.
-
-    It tends to 1/d for n → ∞ (METRICS.md, nulls).
-    """
-    d, n = frame["d"].astype(float), frame["n_rows"].astype(float)
-    return (1 + np.sqrt(d / n)) ** 2 / d
+def with_null(frame: pd.DataFrame, metrics: pd.DataFrame, null: str) -> pd.DataFrame:
+    """Add the column `null`: the value of the metric `null` at the same place, NaN where it was not measured."""
+    values = metrics.loc[metrics["metric"] == null, [*PLACE, "value"]]
+    return frame.merge(values.rename(columns={"value": "null"}), how="left", on=list(PLACE))
 
 
 def has_flag(frame: pd.DataFrame) -> pd.Series:

@@ -99,6 +99,11 @@ def looks_by_kind(kinds: dict[str, str]) -> dict[str, Look]:
     }
 
 
+def paler(color: str) -> str:
+    """Mix a color with as much white."""
+    return _shades(color, 2)[-1]
+
+
 def _shades(color: str, count: int) -> list[str]:
     """Mix `color` with white, from none of it to half."""
     parts = [int(color[i : i + 2], 16) for i in (1, 3, 5)]

@@ -24,15 +24,18 @@ from lmshape.geometry.dimension import (
     twonn_fit,
 )
 from lmshape.geometry.gride import gride
+from lmshape.geometry.linearity import linearity
 from lmshape.geometry.local import local_levina_bickel, mada
-from lmshape.geometry.neighbors import Neighbors, nearest_neighbors, unique_rows
+from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors, unique_rows
 from lmshape.geometry.norms import Norms, leave_one_out_norms, row_norms
 from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
 from lmshape.geometry.occurrences import one_per_type
+from lmshape.geometry.released import released_anisotropy, released_dimension, released_linearity
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
 from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
 from lmshape.geometry.sinks import sink_rows
 from lmshape.geometry.spectrum import Spectra, covariance_eigenvalues, leave_one_out_spectra
+from lmshape.geometry.surrogate import gaussian_surrogate
 
 __all__ = [
     "CovarianceSums",
@@ -55,11 +58,13 @@ __all__ = [
     "intrinsic_dimension",
     "isoscore",
     "jackknife",
+    "largest_error",
     "leave_one_out_mean_cosine",
     "leave_one_out_norms",
     "leave_one_out_spectra",
     "levina_bickel",
     "levina_bickel_from_summary",
+    "linearity",
     "local_levina_bickel",
     "mada",
     "mean_cosine",
@@ -70,6 +75,9 @@ __all__ = [
     "participation_ratio_null",
     "participation_ratio_of",
     "rankme",
+    "released_anisotropy",
+    "released_dimension",
+    "released_linearity",
     "rogue_share",
     "row_norms",
     "sink_rows",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.centering import ROUNDING, centered
+from lmshape.geometry.centering import centered
 from lmshape.geometry.checks import as_matrix
+from lmshape.geometry.directions import DirectionSums
 from lmshape.geometry.draws import leave_one_out_masks
 
 if TYPE_CHECKING:
@@ -40,14 +40,7 @@ def mean_cosine(x: ArrayLike, *, center: bool = False) -> float:
     0.0
     """
     rows = as_matrix(x)
-    rows, mean = centered(rows) if center else (rows, np.zeros(rows.shape[1]))
-    norms = np.linalg.norm(rows, axis=1)
-    directed = norms > ROUNDING * np.linalg.norm(mean)
-    n = int(directed.sum())
-    if n < 2:
-        return math.nan
-    total = (1 / norms[directed]) @ rows[directed]
-    return float((total @ total - n) / (n * (n - 1)))
+    return _mean_cosine(rows, center=center)
 
 
 def leave_one_out_mean_cosine(x: ArrayLike, draw: ArrayLike, *, center: bool) -> np.ndarray:
@@ -65,4 +58,11 @@ def leave_one_out_mean_cosine(x: ArrayLike, draw: ArrayLike, *, center: bool) ->
     """
     rows = as_matrix(x)
     masks = leave_one_out_masks(draw, len(rows))
-    return np.array([mean_cosine(rows[mask], center=center) for mask in masks])
+    return np.array([_mean_cosine(rows[mask], center=center) for mask in masks])
+
+
+def _mean_cosine(rows: np.ndarray, *, center: bool) -> float:
+    mean = centered(rows)[1] if center else np.zeros(rows.shape[1])
+    sums = DirectionSums(mean, mean[None])
+    sums.update(rows, [0])
+    return float(sums.mean_cosines([[0]])[0])

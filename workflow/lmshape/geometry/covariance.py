@@ -38,23 +38,40 @@ class CovarianceSums:
 
     @classmethod
     def merged(cls, parts: Iterable[CovarianceSums], width: int) -> CovarianceSums:
-        """Return the sums over the rows of all `parts`, which stay as they are."""
+        """Return the sums over the rows of all `parts`, which stay as they are, in O(d²) for each."""
         total = cls(width)
+        parts = [part for part in parts if part.count]
+        if not parts:
+            return total
+        counts = np.array([part.count for part in parts])
+        total.count = int(counts.sum())
+        # about the mean of one of them, whose rounding would else be left in the differences
+        offsets = np.stack([part.mean - parts[0].mean for part in parts])
+        offset = counts @ offsets / total.count
+        total.mean = parts[0].mean + offset
+        between = np.sqrt(counts)[:, None] * (offsets - offset)
+        np.matmul(between.T, between, out=total.scatter)
         for part in parts:
-            total.merge(part)
+            total.scatter += part.scatter
         return total
 
     def update(self, rows: ArrayLike) -> None:
         """Add a batch of rows (m, d), m ≥ 1, in O(m d²)."""
         batch = as_matrix(rows, name="rows", minimum_rows=1)
         self._refuse_other_width(batch.shape[1])
-        differences, mean = centered(batch)
-        self._add(len(batch), mean, differences.T @ differences)
+        self.add_differences(*centered(batch))
+
+    def add_differences(self, differences: np.ndarray, mean: np.ndarray) -> None:
+        """Add a batch of rows, given as their differences (m, d) from their mean (d,), both float64."""
+        self.scatter += differences.T @ differences
+        self._join(len(differences), mean)
 
     def merge(self, other: CovarianceSums) -> None:
         """Add the rows that `other` has seen."""
         self._refuse_other_width(len(other.mean))
-        self._add(other.count, other.mean, other.scatter)
+        if other.count:
+            self.scatter += other.scatter
+            self._join(other.count, other.mean)
 
     def covariance(self, *, center: bool = True) -> np.ndarray:
         """Return Σ (x − mean)(x − mean)' / (n − 1) as (d, d), or Σ xx' / (n − 1) without centering."""
@@ -62,15 +79,19 @@ class CovarianceSums:
             raise ValueError(
                 f"a covariance of {self.count} rows does not exist; at least 2 are needed. Add rows."
             )
-        scatter = self.scatter if center else self.scatter + self.count * np.outer(self.mean, self.mean)
-        return scatter / (self.count - 1)
+        if center:
+            return self.scatter / (self.count - 1)
+        uncentered = np.outer(self.mean * self.count, self.mean)
+        uncentered += self.scatter
+        uncentered /= self.count - 1
+        return uncentered
 
-    def _add(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
+    def _join(self, count: int, mean: np.ndarray) -> None:
+        """Count rows whose scatter about their own mean is in the sum, and add what lies between the means."""
         total = self.count + count
-        if total == 0:
-            return
         offset = mean - self.mean
-        self.scatter += scatter + np.outer(offset, offset) * (self.count * count / total)
+        if self.count:
+            self.scatter += np.outer(offset * (self.count * count / total), offset)
         self.mean += offset * (count / total)
         self.count = total
 

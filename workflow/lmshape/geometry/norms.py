@@ -13,6 +13,7 @@ import numpy as np
 
 from lmshape.geometry.checks import as_matrix
 from lmshape.geometry.draws import leave_one_out_masks
+from lmshape.geometry.lengths import lengths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def row_norms(x: ArrayLike) -> Norms:
     Norms(rows=3, norm_median=1.0, norm_max=5.0, activation_max=4.0, massive_count=0, zero_rows=1)
     """
     rows = as_matrix(x, minimum_rows=1)
-    return _summaries(rows, [np.ones(len(rows), dtype=bool)])[0]
+    return _of_rows(rows, [np.ones(len(rows), dtype=bool)])[0]
 
 
 def leave_one_out_norms(x: ArrayLike, draw: ArrayLike) -> list[Norms]:
@@ -63,25 +64,49 @@ def leave_one_out_norms(x: ArrayLike, draw: ArrayLike) -> list[Norms]:
     draw : (n,) integers; K ≥ 2 different ones. K + 1 entries: all, then without each draw, in ascending order.
     """
     rows = as_matrix(x)
-    return _summaries(rows, leave_one_out_masks(draw, len(rows)))
+    return _of_rows(rows, leave_one_out_masks(draw, len(rows)))
 
 
-def _summaries(rows: np.ndarray, masks: Sequence[np.ndarray]) -> list[Norms]:
-    lengths, magnitudes = np.linalg.norm(rows, axis=1), np.abs(rows)
-    peaks = magnitudes.max(axis=1)
+def peaks(rows: np.ndarray) -> np.ndarray:
+    """Return the largest magnitude (n,) in each row of (n, d), float64."""
+    return np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
+
+
+def summaries(
+    norms: np.ndarray, largest: np.ndarray, masks: Sequence[np.ndarray], massive: Sequence[int]
+) -> list[Norms]:
+    """Summarize what is known of each of n rows, for every set of rows.
+
+    Parameters
+    ----------
+    norms, largest : (n,) norm and largest magnitude of each row
+    masks : (n,) bool each, rows of the set
+    massive : massive entries of the set
+    """
     return [
         Norms(
             rows=int(mask.sum()),
-            norm_median=float(np.median(lengths[mask])),
-            norm_max=float(lengths[mask].max()),
-            activation_max=float(peaks[mask].max()),
-            # the median of n d entries is the slow part, and most layers have no entry that asks for it
-            massive_count=_massive_count(magnitudes[mask]) if peaks[mask].max() > MASSIVE else 0,
-            zero_rows=int(np.count_nonzero(lengths[mask] == 0)),
+            norm_median=float(np.median(norms[mask])),
+            norm_max=float(norms[mask].max()),
+            activation_max=float(largest[mask].max()),
+            massive_count=int(count),
+            zero_rows=int(np.count_nonzero(norms[mask] == 0)),
         )
-        for mask in masks
+        for mask, count in zip(masks, massive, strict=True)
     ]
 
 
+def massive_limits(medians: np.ndarray) -> np.ndarray:
+    """Return over which magnitude an entry is massive where the median magnitude is that of `medians`."""
+    return np.maximum(MASSIVE, MASSIVE_RATIO * medians)
+
+
+def _of_rows(rows: np.ndarray, masks: Sequence[np.ndarray]) -> list[Norms]:
+    largest = peaks(rows)
+    # the median of n d entries is the slow part, and most layers have no entry that asks for it
+    massive = [_massive_count(np.abs(rows[mask])) if largest[mask].max() > MASSIVE else 0 for mask in masks]
+    return summaries(lengths(rows), largest, masks, massive)
+
+
 def _massive_count(magnitudes: np.ndarray) -> int:
-    return int(np.count_nonzero(magnitudes > max(MASSIVE, MASSIVE_RATIO * np.median(magnitudes))))
+    return int(np.count_nonzero(magnitudes > massive_limits(np.median(magnitudes))))

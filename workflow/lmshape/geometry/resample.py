@@ -53,19 +53,26 @@ def over_draws(
 
 
 def jackknife(
-    pooled: float, left_out: ArrayLike, *, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED
+    pooled: float,
+    left_out: ArrayLike,
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] = UNBOUNDED,
+    step: float = 0.0,
 ) -> Estimate:
     """Estimate a number from all rows, with the delete-one-draw jackknife for its standard error.
 
-    Its square is (K − 1)/K · Σ (θ_j − mean θ)², θ_j the number without draw j; the interval is
+    Its square is (K − 1)/K · Σ (θ_j − mean θ)² + step²/12, θ_j the number without draw j; the interval is
     pooled ± t · error, with Student's t on K − 1 degrees of freedom. The value is not corrected for bias.
 
     Parameters
     ----------
     pooled : the number on the rows of all draws
-    left_out : (K,) the number without each draw, K ≥ 2
+    left_out : (K,) the number without each draw, K ≥ 2; not rounded where `pooled` is
     level : coverage, between 0 and 1
     bounds : least and greatest value that the number can have; the interval is clipped to it
+    step : what `pooled` is rounded to multiples of, 1 for a whole number: that adds step²/12, the variance of an
+        even spread over a step, to the square of the error. 0 for a number that is not rounded
 
     Returns
     -------
@@ -73,11 +80,11 @@ def jackknife(
 
     References
     ----------
-    Tukey 1958; Efron & Stein 1981, "The jackknife estimate of variance".
+    Tukey 1958; Efron & Stein 1981, "The jackknife estimate of variance". Sheppard 1898 for the step.
     """
     left_out = _as_draws(left_out, name="left_out")
     draws = len(left_out)
-    error = _standard_deviation(left_out) * (draws - 1) / math.sqrt(draws)
+    error = math.hypot(_standard_deviation(left_out) * (draws - 1) / math.sqrt(draws), step / math.sqrt(12))
     return _student(float(pooled), error, draws, level=level, bounds=bounds)
 
 

@@ -65,11 +65,31 @@ def components_of(eigenvalues: ArrayLike, share: float) -> np.ndarray:
 
     A sum that falls short by rounding alone (1e-12) is enough.
     """
+    return _components(eigenvalues, share)[0]
+
+
+def partial_components_of(eigenvalues: ArrayLike, share: float) -> np.ndarray:
+    """Return `components_of` with as much of the last component as the share takes: k − 1 + a part in (0, 1].
+
+    It varies smoothly with the eigenvalues, where the whole number stands still or jumps: what tells how sure
+    the whole number is.
+    """
+    count, short, last = _components(eigenvalues, share)
+    part = np.divide(short, last, out=np.ones_like(last), where=last > 0)
+    return count - 1 + np.minimum(part, 1.0)
+
+
+def _components(eigenvalues: ArrayLike, share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the count k, what the first k − 1 shares fall short of `share`, and the share of the k-th."""
     if not 0 < share < 1:
         raise ValueError(f"`share` is {share}; it must lie between 0 and 1, as 0.9 for 90 % of the variance.")
-    explained = np.cumsum(_shares(eigenvalues), axis=-1)
-    count = 1.0 + (explained < share - 1e-12).sum(axis=-1)
-    return np.where(np.isnan(explained[..., -1]), np.nan, count)
+    shares = _shares(eigenvalues)
+    explained = np.cumsum(shares, axis=-1)
+    before = (explained < share - 1e-12).sum(axis=-1, keepdims=True)
+    last = np.take_along_axis(shares, before, axis=-1)
+    short = share - (np.take_along_axis(explained, before, axis=-1) - last)
+    count = np.where(np.isnan(explained[..., -1]), np.nan, 1.0 + before[..., 0])
+    return count, short[..., 0], last[..., 0]
 
 
 def rank_of(eigenvalues: ArrayLike) -> np.ndarray:

@@ -37,5 +37,14 @@ def sink_rows(x: ArrayLike, position: ArrayLike, *, factor: float = 10.0) -> np.
     position = as_labels(position, len(rows), name="position")
     if not factor > 0:
         raise ValueError(f"`factor` is {factor}; it must be positive. The default is 10.")
-    norms = np.linalg.norm(rows, axis=1)
-    return (position == 0) | (norms > factor * np.median(norms))
+    return sinks_by_norm(np.linalg.norm(rows, axis=1), position, factor=factor)
+
+
+def sinks_by_norm(norms: np.ndarray, position: np.ndarray, *, factor: float = 10.0) -> np.ndarray:
+    """Do what `sink_rows` does with the norms (n,) of the rows; those that are not finite are no sinks.
+
+    The median is that of the finite norms.
+    """
+    finite = np.isfinite(norms)
+    median = np.median(norms[finite]) if finite.any() else np.inf
+    return (position == 0) | (finite & (norms > factor * median))

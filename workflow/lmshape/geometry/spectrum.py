@@ -12,13 +12,19 @@ import numpy as np
 
 from lmshape.geometry.centering import ROUNDING, centered
 from lmshape.geometry.checks import as_matrix
-from lmshape.geometry.covariance import CovarianceSums
 from lmshape.geometry.draws import leave_one_out_masks
+from lmshape.geometry.moments import MomentSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
+
+DECOMPOSED_WIDTH = 512  # up to here all eigenvalues take less time than importing the iteration for one
+TOLERANCE = (
+    1e-12  # of the residual, which bounds the relative error of the eigenvalue; mostly its square does
+)
+CENTER_ROWS = 101  # whose median is amid the rows though some of them be far
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +36,17 @@ class Spectra:
     rows : (K + 1,) number of rows n
     eigenvalues : (K + 1, min(n − 1, d)) of the covariance, descending, n that of all rows; zeros at the end
         where the rows of an entry have fewer
-    eigenvalues_uncentered : (K + 1, min(n, d)) the same without subtracting the mean
-    eigenvalues_standardized : (K + 1, min(n − 1, d)) of the correlation: each coordinate divided by its
-        standard deviation, constant ones left out
+    leading_uncentered : (K + 1, 2) the largest and the sum of the eigenvalues without subtracting the mean
+    leading_standardized : (K + 1, 2) those of the correlation: each coordinate divided by its standard deviation,
+        constant ones left out
     variances : (K + 1, d) of the coordinates
     fourth_moment : (K + 1,) Σ‖x − mean‖⁴ / (n − 1)
     """
 
     rows: np.ndarray
     eigenvalues: np.ndarray
-    eigenvalues_uncentered: np.ndarray
-    eigenvalues_standardized: np.ndarray
+    leading_uncentered: np.ndarray
+    leading_standardized: np.ndarray
     variances: np.ndarray
     fourth_moment: np.ndarray
 
@@ -55,6 +61,7 @@ class _Moments:
     covariance: np.ndarray
     uncentered: np.ndarray
     correlation: np.ndarray
+    fourth_moment: float
 
 
 def covariance_eigenvalues(x: ArrayLike, *, center: bool = True, standardize: bool = False) -> np.ndarray:
@@ -108,43 +115,61 @@ def leave_one_out_spectra(x: ArrayLike, draw: ArrayLike) -> Spectra:
     rows = as_matrix(x)
     n, d = rows.shape
     masks = leave_one_out_masks(draw, n)
-    subsets = _from_sums(rows, masks) if n >= d else (_from_rows(rows[mask]) for mask in masks)
-    count = min(n - 1, d)
-    entries = [
-        (
-            moments.rows,
-            _eigenvalues(moments.covariance, count=count, mean=moments.mean),
-            _eigenvalues(moments.uncentered, count=min(n, d), mean=np.zeros(d)),
-            _eigenvalues(moments.correlation, count=count, mean=np.zeros(d)),
-            moments.variances,
-            moments.mean,
-        )
-        for moments in subsets
-    ]
-    counts, *arrays, means = (np.stack(column) for column in zip(*entries, strict=True))
-    return Spectra(counts.astype(np.float64), *arrays, _fourth_moments(rows, masks, means))
-
-
-def _from_sums(rows: np.ndarray, masks: Sequence[np.ndarray]) -> Iterator[_Moments]:
-    """Yield the moments of all rows, then of those of each further mask's draws, from one pass."""
-    parts = []
-    for mask in masks[1:]:
-        part = CovarianceSums(rows.shape[1])
+    if n < d:
+        return spectra_of_rows(rows, masks)
+    center = np.median(rows[:CENTER_ROWS], axis=0)
+    parts = [MomentSums(center) for _ in masks[1:]]
+    for part, mask in zip(parts, masks[1:], strict=True):
         part.update(rows[~mask])
-        parts.append(part)
-    for left_out in (None, *parts):
-        sums = CovarianceSums.merged((part for part in parts if part is not left_out), rows.shape[1])
-        covariance = sums.covariance()
-        variances = _variances(np.diag(covariance), sums.mean)
-        scales = _inverse_roots(variances)
-        yield _Moments(
-            rows=sums.count,
-            mean=sums.mean,
-            variances=variances,
-            covariance=covariance,
-            uncentered=sums.covariance(center=False),
-            correlation=covariance * np.outer(scales, scales),
+    return spectra_of_sums([parts, *([part for part in parts if part is not own] for own in parts)])
+
+
+def spectra_of_sums(subsets: Sequence[Sequence[MomentSums]]) -> Spectra:
+    """Return the spectra of sets of rows, each the sums of its parts; the first is that of all: O(K d³) time."""
+    return _spectra(_from_sums(MomentSums.merged(subset)) for subset in subsets)
+
+
+def spectra_of_rows(rows: np.ndarray, masks: Sequence[np.ndarray]) -> Spectra:
+    """Return the spectra of fewer rows (n, d) than columns, for each of `leave_one_out_masks`: O(K n² d)."""
+    return _spectra(_from_rows(rows[mask]) for mask in masks)
+
+
+def _spectra(subsets: Iterable[_Moments]) -> Spectra:
+    """Decompose one set of rows after the other; the first is that of all rows."""
+    return Spectra(*(np.array(column) for column in zip(*_decomposed(subsets), strict=True)))
+
+
+def _decomposed(subsets: Iterable[_Moments]) -> Iterator[tuple[float | np.ndarray, ...]]:
+    count = None
+    for moments in subsets:
+        count = min(moments.rows - 1, len(moments.variances)) if count is None else count
+        yield (
+            float(moments.rows),
+            _eigenvalues(moments.covariance, count=count, mean=moments.mean),
+            _leading(moments.uncentered),
+            _leading(moments.correlation),
+            moments.variances,
+            moments.fourth_moment,
         )
+
+
+def _from_sums(sums: MomentSums) -> _Moments:
+    """Return the moments of no fewer rows than columns."""
+    total = sums.covariance
+    covariance = total.covariance()
+    variances = _variances(np.diag(covariance), sums.mean)
+    scales = _inverse_roots(variances)
+    correlation = covariance * scales
+    correlation *= scales[:, None]
+    return _Moments(
+        rows=total.count,
+        mean=sums.mean,
+        variances=variances,
+        covariance=covariance,
+        uncentered=covariance + np.outer(sums.mean * (total.count / (total.count - 1)), sums.mean),
+        correlation=correlation,
+        fourth_moment=sums.fourth_moment(),
+    )
 
 
 def _from_rows(rows: np.ndarray) -> _Moments:
@@ -152,13 +177,15 @@ def _from_rows(rows: np.ndarray) -> _Moments:
     differences, mean = centered(rows)
     divisor = len(rows) - 1
     standardized = _standardized(differences, mean)
+    squares = np.square(differences)
     return _Moments(
         rows=len(rows),
         mean=mean,
-        variances=_variances(np.square(differences).sum(axis=0) / divisor, mean),
+        variances=_variances(squares.sum(axis=0) / divisor, mean),
         covariance=differences @ differences.T / divisor,
         uncentered=rows @ rows.T / divisor,
         correlation=standardized @ standardized.T / divisor,
+        fourth_moment=float(np.square(squares.sum(axis=1)).sum()) / divisor,
     )
 
 
@@ -177,21 +204,28 @@ def _inverse_roots(variances: np.ndarray) -> np.ndarray:
     return np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0)
 
 
-def _fourth_moments(rows: np.ndarray, masks: Sequence[np.ndarray], means: np.ndarray) -> np.ndarray:
-    """Return Σ‖x − mean‖⁴ / (n − 1) of each subset; ‖x − mean_j‖² from the rows about the mean of all."""
-    differences, offsets = rows - means[0], means - means[0]
-    squares = np.square(differences).sum(axis=1)
-    products, lengths = differences @ offsets.T, np.square(offsets).sum(axis=1)
-    return np.array(
-        [
-            np.square(squares[mask] - 2 * products[mask, j] + lengths[j]).sum() / (mask.sum() - 1)
-            for j, mask in enumerate(masks)
-        ]
-    )
-
-
 def _eigenvalues(matrix: np.ndarray, *, count: int, mean: np.ndarray) -> np.ndarray:
     """Return `count` eigenvalues, descending, those that are rounding set to 0 and zeros at the end."""
     eigenvalues = np.linalg.eigvalsh(matrix)[::-1][:count]
     noise = np.square(ROUNDING * mean).sum()
     return np.pad(np.where(eigenvalues > noise, eigenvalues, 0.0), (0, count - len(eigenvalues)))
+
+
+def _leading(matrix: np.ndarray) -> tuple[float, float]:
+    """Return the largest and the sum of the eigenvalues of a positive semidefinite matrix, right to its rounding."""
+    total = float(np.trace(matrix))
+    if total <= 0:
+        return 0.0, 0.0
+    if len(matrix) <= DECOMPOSED_WIDTH:
+        return float(np.linalg.eigvalsh(matrix)[-1]), total
+    from scipy.sparse.linalg import (
+        ArpackNoConvergence,
+        eigsh,
+    )  # a fifth of a second that narrow layers need not pay
+
+    start = np.random.default_rng(0).standard_normal(len(matrix))
+    try:
+        largest = eigsh(matrix, k=1, which="LA", tol=TOLERANCE, v0=start, return_eigenvectors=False)
+    except ArpackNoConvergence:
+        largest = np.linalg.eigvalsh(matrix)[-1:]
+    return float(largest[0]), total

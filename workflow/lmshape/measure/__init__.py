@@ -1,46 +1,73 @@
 """From the activations of one cell to a statistics archive: a block of layers, one family of metrics.
 
-The driver of all families: it chooses the layers, leaves out the sink rows where asked, flags rows that no
-statistic can be taken of, and writes what the family module makes of the rest. A family is a module of this
-package, found by its name, so that adding or changing one touches no other: `Family` says what it provides.
+The driver of all families: it chooses the layers and looks over their rows, leaves out the sink rows where asked,
+flags rows that no statistic can be taken of, and writes what the family module makes of the rest. A family is a
+module of this package, found by its name, so that adding or changing one touches no other: `Family` says what it
+provides.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
-from tqdm import tqdm
 
+from lmshape.audit import sinks_by_name
+from lmshape.choices import ROWS, choices, most_rows
 from lmshape.errors import InputError, unknown
-from lmshape.geometry.occurrences import one_per_type
-from lmshape.geometry.sinks import sink_rows
-from lmshape.store import Activations, LayerStatistics, Site, write_statistics
-from lmshape.tokens import Tokens
+from lmshape.layer import Layer
+from lmshape.progress import site_by_site
+from lmshape.store import Activations, Attributes, LayerStatistics, Rows, Site, write_statistics
+from lmshape.survey import Survey, survey
 
-ROWS = ("all", "no_sink", "one_per_type")
 ONE_FAMILY = {"one_per_type": "neighbor"}  # choices of rows that only one family takes; the others pass over
+NO_LAYER_BEFORE = (
+    "no layer before: linearity compares a block's output with the one before it (embedding and final norm)"
+)
 
 Arrays = dict[str, np.ndarray]
 
 
 class Family(Protocol):
-    """What a family module provides."""
+    """What a family module provides; with `PAIRED = True`, too, it is measured on a block and the site before."""
 
     FAMILY: str
 
-    def statistics(
-        self, x: np.ndarray, draw: np.ndarray, *, rows_per_draw: int | None
-    ) -> tuple[Arrays, dict[str, str | int]]:
-        """Return arrays and attributes, `flag` among them, of finite rows x (n, d) in draws (n,)."""
+    def statistics(self, layer: Layer) -> dict[str, tuple[Arrays, Attributes]]:
+        """Return arrays and attributes, `flag` among them, for every name in `layer.kept`."""
 
     def missing(self, *, rows: int, width: int, draws: int, rows_per_draw: int | None) -> Arrays:
         """Return the same arrays, NaN, for rows that have no statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A site, its rows, and what is known of them."""
+
+    site: Site
+    rows: Rows
+    survey: Survey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What is measured at every site, and with what."""
+
+    activations: Activations
+    module: Family
+    names: Sequence[str]
+    rows_per_draw: int | None
+
+    @property
+    def paired(self) -> bool:
+        return getattr(self.module, "PAIRED", False)
 
 
 def families() -> list[str]:
@@ -48,11 +75,12 @@ def families() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def family_module(family: str) -> Family:
-    """Import the module of a family; an unknown name is refused with the nearest ones."""
+def family_module(family: str, own_metrics: Path | None = None) -> Family:
+    """Import the module of a family, `own` with its file; an unknown name is refused with the nearest ones."""
     if family not in families():
         raise unknown("metric family", family, families())
-    return cast(Family, importlib.import_module(f"{__name__}.{family}"))
+    module = importlib.import_module(f"{__name__}.{family}")
+    return cast(Family, module.of_file(own_metrics) if hasattr(module, "of_file") else module)
 
 
 def measure(
@@ -64,10 +92,12 @@ def measure(
     last: int,
     rows: Sequence[str] = ROWS,
     rows_per_draw: int | None = None,
+    own_metrics: Path | None = None,
 ) -> None:
     """Write the statistics of one family for the layers first … last of one cell.
 
-    One layer is in memory at a time. The final norm goes with the last block, whose layer number it carries.
+    Two pieces of a layer, 64 MiB each, and what the family keeps are in memory at a time; the next piece is read
+    while the last is worked on. The final norm goes with the last block, whose layer number it carries.
 
     Parameters
     ----------
@@ -75,22 +105,24 @@ def measure(
     output_path : statistics archive to write; it appears when it is whole
     family : name of a module of this package
     first, last : layers, both included; 0 is the embedding
-    rows : which rows: "all"; "no_sink" without those that `lmshape.geometry.sinks.sink_rows` finds;
-        "one_per_type", for the neighbor family alone: of each token id one row of every draw, chosen at random
-        by the seed of the store, the same for every layer and checkpoint
+    rows : which rows: "all"; "no_sink" without those that `lmshape.geometry.sinks.sink_rows` finds, in a paired family
+        at either of the two sites; "one_per_type", for the neighbor family alone: of each token id one row of every
+        draw, chosen at random by the seed of the store, the same for every layer and checkpoint
     rows_per_draw : unique rows that the neighbor family takes of each draw; None: all that every draw has
+    own_metrics : the file of the family `own`: `lmshape.own_metrics`
     """
-    module = family_module(family)
+    module = family_module(family, own_metrics)
     for name in rows:
         if name not in ROWS:
             raise unknown("choice of rows", name, ROWS)
     if rows_per_draw is not None and rows_per_draw < 1:
         raise InputError(f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for all rows.")
+    names = [name for name in rows if ONE_FAMILY.get(name, family) == family]
     # HDF5 has no None: 0 stands for all rows
     own = {"family": family, "first": first, "last": last, "rows_per_draw": rows_per_draw or 0}
     with Activations(activations_path) as activations:
-        sites = _sites_between(activations.sites, first, last)
-        layers = _layers(activations, sites, module, rows=rows, rows_per_draw=rows_per_draw)
+        job = _Job(activations=activations, module=module, names=names, rows_per_draw=rows_per_draw)
+        layers = _layers(job, _sites_between(activations.sites, first, last))
         write_statistics(output_path, attributes={**activations.attributes, **own}, layers=layers)
 
 
@@ -104,73 +136,79 @@ def _sites_between(sites: Sequence[Site], first: int, last: int) -> list[Site]:
     return chosen
 
 
-def _layers(
-    activations: Activations,
-    sites: Sequence[Site],
-    module: Family,
-    *,
-    rows: Sequence[str],
-    rows_per_draw: int | None,
-) -> Iterator[LayerStatistics]:
-    tokens = activations.tokens
-    seed = int(activations.attributes.get("seed", 0))
-    rows = [name for name in rows if ONE_FAMILY.get(name, module.FAMILY) == module.FAMILY]
-    for site in tqdm(sites, desc=module.FAMILY, unit="layer", disable=not sys.stderr.isatty()):
-        x = activations.read(site)
-        finite = np.isfinite(x).all(axis=1)
-        for name in rows:
-            kept = _kept(name, x, tokens, finite=finite, seed=seed)
-            wanted = _most_rows(rows_per_draw, tokens.draw[kept]) if name in ONE_FAMILY else rows_per_draw
-            arrays, attributes = _statistics(
-                module, x[kept], tokens.draw[kept], finite=finite[kept], rows_per_draw=wanted
-            )
-            yield LayerStatistics(site=site, rows=name, arrays=arrays, attributes=attributes)
+def _layers(job: _Job, sites: Sequence[Site]) -> Iterator[LayerStatistics]:
+    """Yield the entries of the archive, site by site."""
+    earlier = [site for site in job.activations.sites if job.paired and site == _before(sites[0])]
+    before = None
+    with site_by_site(len(sites), family=job.module.FAMILY) as finished:
+        for place in _places(job.activations, [*earlier, *sites]):
+            if place.site in sites:
+                known = job.paired and before is not None and before.site == _before(place.site)
+                yield from _entries(job, place, before if known else None)
+                finished(place.site.path)
+            before = place
 
 
-def _kept(name: str, x: np.ndarray, tokens: Tokens, *, finite: np.ndarray, seed: int) -> np.ndarray:
-    """Return which rows of a layer belong to a choice of rows."""
-    if name == "one_per_type":
-        return one_per_type(tokens.ids, tokens.draw, seed=seed)
-    if name == "no_sink" and finite.all():  # else no median norm to find sinks by: flagged either way
-        return ~sink_rows(x, tokens.position)
-    return np.ones(len(x), dtype=bool)
+def _before(site: Site) -> Site | None:
+    """Return the site of the residual stream whose output a block takes; None where there is no such block."""
+    if site.name != "block":
+        return None
+    return Site("block", site.layer - 1) if site.layer > 1 else Site("embedding", 0)
 
 
-def _most_rows(rows_per_draw: int | None, draw: np.ndarray) -> int | None:
-    """Return what can be asked of draws with fewer rows than others have, so that only copies flag them."""
-    fewest = int(np.unique(draw, return_counts=True)[1].min())
-    return fewest if rows_per_draw is None else min(rows_per_draw, fewest)
+def _places(activations: Activations, sites: Sequence[Site]) -> Iterator[_Place]:
+    """Yield the sites with what a first look tells; the next small one is read while the last is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(activations.rows, sites[0])
+        for site, following in zip_longest(sites, sites[1:]):
+            rows = ahead.result()
+            if following is not None:
+                ahead = reader.submit(activations.rows, following)
+            yield _Place(site, rows, survey(rows))
 
 
-def _statistics(
-    module: Family, x: np.ndarray, draw: np.ndarray, *, finite: np.ndarray, rows_per_draw: int | None
-) -> tuple[Arrays, dict[str, str | int]]:
-    """Return what the family makes of the rows, or NaN arrays and the reason."""
-    rows, width = x.shape
-    draws = len(np.unique(draw))
-    attributes = {"n_rows": rows, "n_unique": _unique_count(x, draw), "d": width, "draws": draws}
-    flag = _refusal(draw, finite)
-    if flag:
-        arrays = module.missing(rows=rows, width=width, draws=max(draws, 1), rows_per_draw=rows_per_draw)
-        return arrays, {**attributes, "flag": flag}
-    arrays, more = module.statistics(x, draw, rows_per_draw=rows_per_draw)
-    return arrays, {**attributes, **more}
+def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerStatistics]:
+    """Yield the entries of a site, one for each choice of rows."""
+    tokens = job.activations.tokens
+    surveys = [place.survey] if before is None else [place.survey, before.survey]
+    seed = int(job.activations.attributes.get("seed", 0))
+    chosen = choices(job.names, surveys, tokens, seed=seed)
+    if job.paired and before is None:
+        chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, NO_LAYER_BEFORE))
+    wanted = {name: _wanted(job, name, tokens.draw[mask]) for name, mask in chosen.kept.items()}
+    layer = Layer(
+        rows=place.rows,
+        before=None if before is None else before.rows,
+        draw=tokens.draw,
+        sequence=tokens.sequence,
+        kept=chosen.accepted,
+        rows_per_draw=wanted,
+    )
+    found = job.module.statistics(layer) if layer.kept else {}
+    for name, mask in chosen.kept.items():
+        counts = _counts(place, mask, tokens.draw)
+        arrays, attributes = found.get(name) or _refused(job, counts, wanted[name], chosen.refused[name])
+        audit = {"duplicates": counts["n_rows"] - counts["n_unique"], **sinks_by_name(chosen.sinks, tokens)}
+        yield LayerStatistics(place.site, name, arrays, {**counts, **audit, **attributes})
 
 
-def _refusal(draw: np.ndarray, finite: np.ndarray) -> str:
-    """Return why no statistic exists of these rows; empty when one does."""
-    if not finite.all():
-        return f"not finite: {np.count_nonzero(~finite)} of {len(finite)} rows"
-    _, counts = np.unique(draw, return_counts=True)
-    if len(counts) < 2:
-        return f"too few draws: {len(counts)}; an interval needs 2"
-    fewest = int(counts.sum() - counts.max())
-    if fewest < 2:
-        return f"too few rows: {fewest} with one draw left out; 2 needed"
-    return ""
+def _wanted(job: _Job, name: str, draw: np.ndarray) -> int | None:
+    return most_rows(job.rows_per_draw, draw) if name in ONE_FAMILY else job.rows_per_draw
 
 
-def _unique_count(x: np.ndarray, draw: np.ndarray) -> int:
-    """Count the rows that repeat none of their own draw."""
-    positive_zero = x + np.zeros((), x.dtype)  # -0.0 + 0.0 is 0.0: equal rows get equal bytes
-    return len({(j, row.tobytes()) for j, row in zip(draw.tolist(), positive_zero, strict=True)})
+def _counts(place: _Place, kept: np.ndarray, draw: np.ndarray) -> dict[str, int]:
+    return {
+        "n_rows": int(np.count_nonzero(kept)),
+        "n_unique": place.survey.unique(draw, kept),
+        "d": place.rows.shape[1],
+        "draws": len(np.unique(draw[kept])),
+    }
+
+
+def _refused(
+    job: _Job, counts: dict[str, int], rows_per_draw: int | None, flag: str
+) -> tuple[Arrays, Attributes]:
+    """Return the arrays of rows without statistics, and the reason."""
+    rows, width, draws = counts["n_rows"], counts["d"], max(counts["draws"], 1)
+    arrays = job.module.missing(rows=rows, width=width, draws=draws, rows_per_draw=rows_per_draw)
+    return arrays, {"flag": flag}

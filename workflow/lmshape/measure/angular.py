@@ -2,33 +2,111 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
-from lmshape.geometry.angles import leave_one_out_mean_cosine
-from lmshape.geometry.norms import leave_one_out_norms
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from lmshape.geometry.directions import DirectionSums
+from lmshape.geometry.lengths import lengths
+from lmshape.geometry.magnitudes import count_over, median_magnitudes
+from lmshape.geometry.norms import MASSIVE, Norms, massive_limits, peaks, summaries
+from lmshape.layer import Layer
+from lmshape.parts import parts_of, robust_center
+from lmshape.store import Attributes
 
 FAMILY = "angular"
 NORMS = ("rows", "norm_median", "norm_max", "activation_max", "massive_count")
 
+BLOCK_ENTRIES = 2**18  # 2 MiB in float64: what is made of a block stays in the cache
 
-def statistics(
-    x: np.ndarray, draw: np.ndarray, *, rows_per_draw: int | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:
-    """Return mean cosines and norms of x (n, d), rows in K draws, in O(K n d).
+Arrays = dict[str, np.ndarray]
+
+
+def statistics(layer: Layer) -> dict[str, tuple[Arrays, Attributes]]:
+    """Return mean cosines and norms of the rows of each choice, rows in K draws: O(K n d) time, O(K d + n) memory.
 
     `mean_cosine` (K + 1,): entry 0 of all rows, entry j without draw j - 1; `mean_cosine_centered` the same
     after subtracting the mean of the rows. Zero rows have no direction and are left out; the attribute
     `zero_rows` counts them. The others, (K + 1,) too, are those of `lmshape.geometry.norms.Norms`.
+
+    Two passes, the second about the means that the first has found; where an entry is over 100, three more for the
+    median magnitude and the count.
     """
-    norms = leave_one_out_norms(x, draw)
-    arrays = {
-        "mean_cosine": leave_one_out_mean_cosine(x, draw, center=False),
-        "mean_cosine_centered": leave_one_out_mean_cosine(x, draw, center=True),
-        **{name: np.array([getattr(part, name) for part in norms], dtype=np.float64) for name in NORMS},
-    }
-    return arrays, {"flag": "", "zero_rows": norms[0].zero_rows}
+    with threadpool_limits(1, user_api="blas"):  # products of a dozen columns: threads would only wait
+        measured = _Angles(layer)
+        plain, centered, norms = measured.plain(), measured.centered(), measured.norms()
+    found = {}
+    for name, own in measured.spans.items():
+        arrays = {"mean_cosine": plain[own], "mean_cosine_centered": centered[own]}
+        arrays |= {key: np.array([getattr(part, key) for part in norms[own]], np.float64) for key in NORMS}
+        found[name] = arrays, {"flag": "", "zero_rows": norms[own][0].zero_rows}
+    return found
 
 
-def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> dict[str, np.ndarray]:
+def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> Arrays:
     """Return the arrays of `statistics`, NaN, for rows that have no mean cosine."""
     return {name: np.full(draws + 1, np.nan) for name in ("mean_cosine", "mean_cosine_centered", *NORMS)}
+
+
+class _Angles:
+    """The passes over the rows of a layer; `subsets` are the entries of all choices, one after the other.
+
+    Attributes
+    ----------
+    spans : name of the choice → which of `subsets` are its own
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._rows = layer.rows
+        self._parts = parts_of(layer.draw, layer.kept)
+        by_choice = {name: self._parts.subsets(name) for name in layer.kept}
+        self._subsets = [subset for subsets in by_choice.values() for subset in subsets]
+        ends = list(accumulate(map(len, by_choice.values())))
+        self.spans = {name: slice(a, b) for name, a, b in zip(by_choice, [0, *ends], ends, strict=False)}
+        self._center = robust_center(layer.rows, layer.kept)
+        self._first_pass()
+
+    def _first_pass(self) -> None:
+        """Take the norms and peaks of the rows, and of each part its count, its sum and that of its directions."""
+        n, width = self._rows.shape
+        self._norms, self._peaks = np.zeros(n), np.zeros(n)
+        self._counts, self._sums = np.zeros(self._parts.count), np.zeros((self._parts.count, width))
+        self._directions = DirectionSums(np.zeros(width), np.zeros((self._parts.count, width)))
+        for part, where, rows in self._parts.blocks(self._rows, BLOCK_ENTRIES):
+            self._norms[where], self._peaks[where] = lengths(rows), peaks(rows)
+            self._counts[part] += len(rows)
+            self._sums[part] += (rows - self._center).sum(axis=0)
+            self._directions.update(rows, [part])
+
+    def plain(self) -> np.ndarray:
+        """Return the mean cosine of the rows as they are, for each subset."""
+        return self._directions.mean_cosines(self._subsets)
+
+    def centered(self) -> np.ndarray:
+        """Return the mean cosine of the rows less the mean of their subset, for each subset."""
+        means = [self._sums[own].sum(axis=0) / self._counts[own].sum() for own in self._subsets]
+        directions = DirectionSums(self._center, self._center + np.stack(means))
+        members = [
+            [own for own, subset in enumerate(self._subsets) if part in subset]
+            for part in range(self._parts.count)
+        ]
+        for part, rows in self._blocks():
+            directions.update(rows, members[part])
+        return directions.mean_cosines([[own] for own in range(len(self._subsets))])
+
+    def norms(self) -> list[Norms]:
+        """Return the lengths of the rows and the massive entries, for each subset."""
+        masks = [np.isin(self._parts.label, subset) for subset in self._subsets]
+        return summaries(self._norms, self._peaks, masks, self._massive())
+
+    def _massive(self) -> Sequence[int]:
+        if self._peaks.max() <= MASSIVE:  # no median is needed to know that there are none
+            return [0] * len(self._subsets)
+        limits = massive_limits(median_magnitudes(self._blocks, self._subsets))
+        return count_over(self._blocks, limits, self._subsets)
+
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        for part, _, rows in self._parts.blocks(self._rows, BLOCK_ENTRIES):
+            yield part, rows

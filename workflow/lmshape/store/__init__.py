@@ -4,6 +4,7 @@ from lmshape.store.activations import Activations, ActivationWriter
 from lmshape.store.atomic import replaced_when_whole
 from lmshape.store.hdf5 import FORMAT_VERSION, Attributes
 from lmshape.store.loss_card import DrawLoss, write_loss_card
+from lmshape.store.rows import Rows
 from lmshape.store.site import Site
 from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
 from lmshape.store.token_file import read_tokens, write_tokens
@@ -15,6 +16,7 @@ __all__ = [
     "Attributes",
     "DrawLoss",
     "LayerStatistics",
+    "Rows",
     "Site",
     "read_statistics",
     "read_tokens",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ import numpy as np
 
 from lmshape.store.atomic import replaced_when_whole
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
+from lmshape.store.rows import CHUNK_BYTES as PIECE_BYTES
+from lmshape.store.rows import Rows
 from lmshape.store.site import Site, mark, sited
 from lmshape.store.token_file import read_token_group, write_token_group
 from lmshape.tokens import Tokens
@@ -26,9 +28,10 @@ CHUNK_BYTES = 2**20  # large enough to stream at disk speed, small enough for HD
 class ActivationWriter:
     """Write the activations of one cell; the file appears under its name only when every row is there.
 
-    Layout: `/tokens/{id,sequence,position,draw,special,nll,sequence_bytes}`, `/layers/00` … `/layers/NN` and
-    `/final_norm`, each (n, width) float32, chunked by rows, not compressed (genuine float32 shrinks by a
-    tenth and costs the disk's speed). Root attributes: `format`, `format_version` and `attributes`.
+    Layout: `/tokens/{id,sequence,position,draw,special,nll,sequence_bytes,type_id,type_text}`,
+    `/layers/00` … `/layers/NN` and `/final_norm`, each (n, width) float32, chunked by rows, not compressed
+    (genuine float32 shrinks by a tenth and costs the disk's speed). Root attributes: `format`,
+    `format_version` and `attributes`.
 
     Parameters
     ----------
@@ -106,8 +109,8 @@ class ActivationWriter:
 class Activations:
     """Read the activations of one cell; use as a context manager.
 
-    Opened read-only and without file locks. Memory: one site at a time with `read`, `rows` rows of it with
-    `chunks`. `InputError` for a file that is missing, truncated, or of another format or version.
+    Opened read-only and without file locks. Memory: one site at a time with `read`, two pieces of 64 MiB with
+    the chunks of `rows`. `InputError` for a file that is missing, truncated, or of another format or version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -150,11 +153,10 @@ class Activations:
         """(n, d) float32 rows of a site."""
         return self._rows(site)[:]
 
-    def chunks(self, site: Site, rows: int = 8192) -> Iterator[np.ndarray]:
-        """(m, d) float32 pieces of a site in row order, m = `rows` but for the last."""
+    def rows(self, site: Site) -> Rows:
+        """The (n, d) float32 rows of a site, in pieces; a site that is no more than one is read at once."""
         cloud = self._rows(site)
-        for start in range(0, len(cloud), rows):
-            yield cloud[start : start + rows]
+        return Rows(cloud[:] if 4 * cloud.size <= PIECE_BYTES else cloud)
 
     def _rows(self, site: Site) -> h5py.Dataset:
         if site not in self.sites:

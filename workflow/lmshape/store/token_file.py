@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -25,7 +26,7 @@ _COLUMNS = {
 
 
 def write_tokens(path: str | Path, tokens: Tokens) -> None:
-    """Write a tokens file: `/tokens/{id,sequence,position,draw,special,sequence_bytes}`."""
+    """Write a tokens file: `/tokens/{id,sequence,position,draw,special,sequence_bytes,type_id,type_text}`."""
     with replaced_when_whole(path) as partial, h5py.File(partial, "w", locking=False) as file:
         write_format(file, TOKENS_FORMAT)
         write_token_group(file, tokens)
@@ -38,11 +39,19 @@ def read_tokens(path: str | Path) -> Tokens:
 
 
 def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
-    """Write the group `/tokens`, the same in the tokens file and beside activations."""
+    """Write the group `/tokens`, the same in the tokens file and beside activations.
+
+    `type_id` and `type_text` are the distinct ids in ascending order and what each stands for, as JSON strings:
+    HDF5 ends a text at the character 0, which is a token of byte-level vocabularies.
+    """
     group = file.create_group("tokens")
     write_attributes(group, tokens.attributes)
     for name, (field, dtype) in _COLUMNS.items():
         group.create_dataset(name, data=np.asarray(getattr(tokens, field), dtype=dtype))
+    types = sorted(tokens.texts)
+    texts = [json.dumps(tokens.texts[index], ensure_ascii=False) for index in types]
+    group.create_dataset("type_id", data=np.array(types, dtype=np.int32))
+    group.create_dataset("type_text", data=texts, shape=(len(texts),), dtype=h5py.string_dtype())
     return group
 
 
@@ -50,4 +59,12 @@ def read_token_group(file: h5py.File) -> Tokens:
     """Read the group `/tokens` of a tokens or activations file."""
     group = file["tokens"]
     columns = {field: group[name][:] for name, (field, _) in _COLUMNS.items()}
-    return Tokens(**columns, attributes=read_attributes(group))
+    return Tokens(**columns, attributes=read_attributes(group), texts=_read_texts(group))
+
+
+def _read_texts(group: h5py.Group) -> dict[int, str]:
+    """Return token id → text; empty for a file of the time before texts were kept."""
+    if "type_id" not in group:
+        return {}
+    texts = map(json.loads, group["type_text"].asstr()[:])
+    return dict(zip(group["type_id"][:].tolist(), texts, strict=True))

@@ -1,0 +1,89 @@
+"""A file of own metrics in a real study: its numbers in the table, its changes in the plan, its faults before it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from conftest import StudyFolder
+
+FILE = '''
+import numpy as np
+from lmshape.own_metrics import metric
+
+def kurtosis_max(x):
+    """Largest kurtosis of a coordinate."""
+    centered = x - x.mean(axis=0)
+    return ((centered**4).mean(axis=0) / (centered**2).mean(axis=0) ** 2).max()
+
+@metric(interval="draws", low=0, high=1)
+def positive_share(x):
+    """Share of the entries over 0."""
+    return np.mean(x > 0)
+'''
+OWN = {"own_metrics": "mine.py", "metrics": ["spectral", "neighbor", "loss"]}
+TABLE = "results/tables/metrics.parquet"
+
+
+def write(study: StudyFolder, text: str = FILE) -> None:
+    (study.path / "mine.py").write_text(text)
+
+
+def test_own_metrics_stand_in_the_table_and_a_change_measures_them_alone(study_copy: StudyFolder) -> None:
+    write(study_copy)
+    before = pd.read_parquet(study_copy.path / TABLE)
+    study_copy.configure(**OWN)
+    assert study_copy.planned(TABLE) == {"measure": 7, "gather": 2, "tables": 1}
+    run = study_copy.snakemake("--cores", "2", TABLE)
+    assert run.returncode == 0, run.stdout
+    table = pd.read_parquet(study_copy.path / TABLE)
+    own = table[table["metric"].isin(["kurtosis_max", "positive_share"])]
+    pd.testing.assert_frame_equal(table.drop(own.index).reset_index(drop=True), before)
+    places = before[before["metric"] == "anisotropy"]  # 6 cells of 4 sites, 1 of 3; two choices of rows
+    assert len(places) == 2 * (6 * 4 + 3) and len(own) == 2 * len(places)
+    assert (own["ci_low"] < own["value"]).all() and (own["value"] < own["ci_high"]).all()
+    assert (own["flag"] == "").all() and set(own["rows"]) == {"all", "no_sink"}
+    assert own[own["metric"] == "positive_share"]["value"].between(0, 1).all()
+    assert study_copy.planned(TABLE) == {}
+
+    write(study_copy, FILE + "\n# a comment\n")
+    assert study_copy.planned(TABLE) == {}
+    write(study_copy, FILE.replace("centered**4", "centered**6"))
+    plan = study_copy.snakemake("--dry-run", TABLE).stdout
+    assert study_copy.planned(TABLE) == {"measure": 7, "gather": 2, "tables": 1}
+    assert plan.count("Measure own statistics") == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "fragments"),
+    [
+        (FILE + "\ndef f(x:\n", {}, ["`own_metrics` = 'mine.py'", "not Python on line 15"]),
+        ("", {}, ["mine.py", "no public function"]),
+        (FILE, {"own_metrics": "nime.py"}, ["nime.py", "no such file"]),
+        ("def anisotropy(x): return 1", {}, ["`anisotropy` is a metric or family of lmshape's"]),
+        (FILE, {"metrics": ["kurtosis_mx"]}, ["kurtosis_mx", "Nearest: kurtosis_max"]),
+    ],
+)
+def test_a_file_that_cannot_be_used_ends_the_run_before_its_first_job(
+    text: str, changes: dict[str, object], fragments: list[str], new_study: StudyFolder
+) -> None:
+    write(new_study, text)
+    new_study.configure(**OWN | changes)
+    run = new_study.snakemake("--cores", "1")
+    assert run.returncode != 0
+    for fragment in fragments:
+        assert fragment in run.stdout, run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (new_study.path / "results").exists()
+
+
+def test_an_error_in_a_function_names_it_in_the_log(new_study: StudyFolder) -> None:
+    write(new_study, 'def wrong(x):\n    """Wrong."""\n    return x.no_such_method()\n')
+    new_study.configure(
+        own_metrics="mine.py",
+        metrics=["own"],
+        models=[{"small-decoder": {"checkpoints": [0], "datasets": ["wiki-random"]}}],
+    )
+    run = new_study.snakemake("--cores", "2", "--show-failed-logs")
+    assert run.returncode != 0
+    assert "`wrong` of `mine.py` failed: AttributeError on line 3" in run.stdout, run.stdout
+    assert "Traceback" not in run.stdout.partition("`wrong` of")[2]

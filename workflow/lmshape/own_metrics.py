@@ -1,0 +1,217 @@
+"""A user's own metrics: every public function of one Python file, named in the configuration.
+
+    from lmshape.own_metrics import metric
+
+    def kurtosis_max(x):
+        '''Largest kurtosis of a coordinate.'''
+        ...
+
+    @metric(interval="draws", range="[0, 1]", low=0, high=1)
+    def share_of_zeros(x):
+        ...
+
+A function takes x, (n, d) float64 rows of one site, and returns a number; a ValueError means that there is
+none, and its text is the reason in the table. Which functions there are is read from the syntax tree, so that
+planning a study runs nothing of the file; the jobs that measure and gather run it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, get_args
+
+from lmshape.errors import InputError
+from lmshape.fingerprint import source_fingerprint
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Function = Callable[["np.ndarray"], float]
+Interval = Literal["jackknife", "draws"]
+MODULE = "lmshape_own_metrics"  # name under which the file runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What a function says of its number beside the definition: see `metric`."""
+
+    interval: Interval = "jackknife"
+    low: float = -inf
+    high: float = inf
+    range: str = ""
+    null: str = "not stated"
+    source: str = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnMetric:
+    """A function of the file: its name, the first line of its docstring, and what it declares."""
+
+    name: str
+    definition: str
+    function: Function
+    declaration: Declaration
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """What planning a study must know of the file: where it was said to be, its functions, its fingerprint."""
+
+    path: str
+    names: tuple[str, ...]
+    fingerprint: str
+
+
+def metric(
+    *,
+    interval: Interval = "jackknife",
+    low: float = -inf,
+    high: float = inf,
+    range: str = "",
+    null: str = "not stated",
+    source: str = "own",
+) -> Callable[[Function], Function]:
+    """Declare what a metric's number is; a function without this decorator has the defaults.
+
+    Parameters
+    ----------
+    interval : "jackknife", the value of all rows, and its interval from the values without each draw; "draws",
+        the mean of the values of each draw, for what depends on the number of rows
+    low, high : bounds of the value; its interval is clipped to them
+    range : the same in words, for the table of metrics
+    null : the value that means "nothing there"
+    source : where the metric is from
+
+    Raises
+    ------
+    ValueError
+        For another interval, or when `low` is not below `high`.
+    """
+    if interval not in get_args(Interval):
+        raise ValueError(f'`interval` is {interval!r}; it must be "jackknife" or "draws".')
+    if not low < high:
+        raise ValueError(f"`low` is {low} and `high` {high}; `low` must be below `high`.")
+    declared = Declaration(interval=interval, low=low, high=high, range=range, null=null, source=source)
+
+    def declare(function: Function) -> Function:
+        function.declaration = declared
+        return function
+
+    return declare
+
+
+def read_own(path: Path, *, named: str | None = None, taken: Collection[str] = ()) -> OwnFile:
+    """Read which metrics a file defines, without running it.
+
+    Parameters
+    ----------
+    path : the file
+    named : what the configuration calls it; the path itself unless given
+    taken : names that no function may have: those of lmshape's metrics and families
+
+    Raises
+    ------
+    InputError
+        When there is no such file, it is not Python, no public function stands in it, or one has a name that
+        is taken or cannot be called with the rows alone.
+    """
+    named = named or str(path)
+    functions = _public_functions(_parsed(path, named))
+    problems = list(_problems(functions, taken))
+    if not functions:
+        problems = ["no public function stands in it. Write one that takes the rows x and returns a number."]
+    if problems:
+        raise InputError(f"`own_metrics` = '{named}': {' '.join(problems)}")
+    names = tuple(dict.fromkeys(function.name for function in functions))
+    return OwnFile(named, names, source_fingerprint(path))
+
+
+def load_own(path: Path) -> list[OwnMetric]:
+    """Run a file and return its metrics, in the order in which they stand in it.
+
+    Raises
+    ------
+    InputError
+        For what `read_own` refuses, and when running the file fails; the message names the line.
+    """
+    names = read_own(path).names
+    module = _run(path)
+    return [_own(name, getattr(module, name)) for name in names]
+
+
+def failure(path: Path, error: BaseException) -> str:
+    """Say what an error of the file's code was, and on which line of the file it came up."""
+    line = None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    place = f" on line {line}" if line else ""
+    return f"{type(error).__name__}{place}: {error}"
+
+
+def _own(name: str, function: Function) -> OwnMetric:
+    lines = (function.__doc__ or "").strip().splitlines()
+    definition = lines[0] if lines else f"not said: `{name}` has no docstring"
+    return OwnMetric(name, definition, function, getattr(function, "declaration", Declaration()))
+
+
+def _parsed(path: Path, named: str) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes(), str(path))
+    except OSError:
+        raise InputError(f"`own_metrics` = '{named}': no such file. Correct the path.") from None
+    except SyntaxError as error:
+        raise InputError(
+            f"`own_metrics` = '{named}': not Python on line {error.lineno} ({error.msg}). Correct it."
+        ) from None
+    except ValueError as error:  # null bytes, or no UTF-8
+        raise InputError(f"`own_metrics` = '{named}': not Python ({error}). Correct it.") from None
+
+
+def _public_functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
+    ]
+
+
+def _problems(
+    functions: list[ast.FunctionDef | ast.AsyncFunctionDef], taken: Collection[str]
+) -> Iterator[str]:
+    for function in functions:
+        if function.name in taken or function.name == "own":
+            yield f"`{function.name}` is a metric or family of lmshape's. Give the function another name."
+        if isinstance(function, ast.AsyncFunctionDef) or not _takes_rows(function.args):
+            yield (
+                f"`{function.name}` on line {function.lineno} cannot be called with the rows x alone. Write "
+                f"`def {function.name}(x)`, or begin its name with an underscore if it is no metric."
+            )
+
+
+def _takes_rows(arguments: ast.arguments) -> bool:
+    """Tell whether a call with one positional argument fits."""
+    positional = len(arguments.posonlyargs) + len(arguments.args)
+    required = positional - len(arguments.defaults)
+    keywords = [default for default in arguments.kw_defaults if default is None]
+    return required <= 1 and not keywords and (positional >= 1 or arguments.vararg is not None)
+
+
+def _run(path: Path) -> ModuleType:
+    """Run the file as a module; no bytecode is left beside it."""
+    module = ModuleType(MODULE)
+    module.__file__ = str(path)
+    sys.modules[MODULE] = module  # dataclasses and pickle look a class's module up
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except Exception as error:
+        raise InputError(f"`{path}` cannot be run: {failure(path, error)}. Correct it.") from error
+    return module
