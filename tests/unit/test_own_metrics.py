@@ -334,12 +334,11 @@ def test_the_released_families_come_with_the_protocol_or_by_name(root: Path) -> 
     (root / "book.txt").write_text("x" * 100_000)
     paper = {"protocol": "paper"}
     study = study_of(root, sampling=paper)
-    assert {"id_released", "anisotropy_released", "linearity_released"} <= set(study.metrics)
+    assert {"id_released", "linearity_released"} <= set(study.metrics)
     assert {"released", "released_linearity"} <= set(study.measured_families)
     assert study_of(root, sampling=paper, metrics=["anisotropy"]).metrics == ("anisotropy",)
     assert "id_released" not in study_of(root).metrics
-    names = ("id_released", "anisotropy_released", "linearity_released")
-    assert study_of(root, metrics=["released"]).metrics == names
+    assert study_of(root, metrics=["released"]).metrics == ("id_released", "linearity_released")
     assert metric_names(["id_released"]) == ("id_released",)
 
 

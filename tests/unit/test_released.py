@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from test_gather import SITES, activations  # noqa: F401 (a fixture)
 
 from lmshape.gather import gather
-from lmshape.geometry import anisotropy, intrinsic_dimension
+from lmshape.geometry import intrinsic_dimension
 from lmshape.geometry.released import (
     RELEASED_ROWS,
     released_anisotropy,
@@ -165,25 +165,25 @@ def values(arrays: dict[str, np.ndarray], family: str) -> dict[str, float]:
     return {name: metric.compute(arrays).value for name, metric in METRICS.items() if metric.family == family}
 
 
-def test_a_layer_is_its_first_4096_rows() -> None:
+def test_the_dimension_is_that_of_the_first_4096_rows_and_the_linearity_that_of_all() -> None:
     x = np.random.default_rng(0).standard_normal((5000, 6)).astype(np.float32)
     x[4000:4010] = x[:10]
     arrays, attributes = measured.statistics(layer_of(x))["all"]
-    first = x[:RELEASED_ROWS]
-    expected = {"id_released": released_dimension(first), "anisotropy_released": anisotropy(first)}
+    expected = {"id_released": released_dimension(x[:RELEASED_ROWS])}
     assert values(arrays, "released") == pytest.approx(expected, rel=1e-12)
     assert attributes == {"n_rows": 4096, "n_unique": 4086, "draws": 1, "flag": ""}
     arrays, attributes = measured_linearity.statistics(layer_of(np.tanh(x), before=x))["all"]
-    expected = {"linearity_released": released_linearity(first, np.tanh(first))}
+    expected = {"linearity_released": released_linearity(x, np.tanh(x))}
     assert values(arrays, "released_linearity") == pytest.approx(expected, rel=1e-12)
-    assert attributes == {"n_rows": 4096, "n_unique": 4086, "draws": 1, "flag": ""}
+    assert attributes == {"draws": 1, "flag": ""}
 
 
 def test_there_is_one_sample_and_so_no_interval() -> None:
     x = np.random.default_rng(0).standard_normal((300, 6))
     arrays, _ = measured.statistics(layer_of(x))["all"]
-    for name in ("id_released", "anisotropy_released"):
-        estimate = METRICS[name].compute(arrays)
+    paired, _ = measured_linearity.statistics(layer_of(np.tanh(x), before=x))["all"]
+    for name, kept in (("id_released", arrays), ("linearity_released", paired)):
+        estimate = METRICS[name].compute(kept)
         assert np.isnan([estimate.low, estimate.high]).all() and estimate.draws == 1
         reason = "no interval: the released protocol takes one sample"
         assert METRICS[name].missing_interval(estimate) == reason
@@ -212,7 +212,7 @@ def test_from_activations_to_the_table(tmp_path: Path, activations: Path) -> Non
         measure(activations, archive, family=archive.stem, first=0, last=2, rows=["all"])
     gather(archives, [], tmp_path / "t.parquet", study="s", metrics=["released"])
     table = pq.read_table(tmp_path / "t.parquet").to_pandas()
-    assert len(table) == len(SITES) * 3 and table["ci_low"].isna().all()
+    assert len(table) == len(SITES) * 2 and table["ci_low"].isna().all()
     blocks = table["site"] == "block"
     without = table[~blocks & (table["metric"] == "linearity_released")]
     assert without["value"].isna().all() and without["flag"].str.startswith("no layer before").all()

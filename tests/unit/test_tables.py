@@ -138,9 +138,19 @@ def test_a_layer_without_a_value_leaves_no_profile() -> None:
 
 
 def test_a_value_without_an_interval_leaves_the_dome_without_one() -> None:
-    row = profile([0.1, 0.2, 0.8, 0.4], half_width=np.nan)
+    reason = "no interval: not defined without one of its draws"
+    rows = curve([0.1, 0.2, 0.8, 0.4])
+    without = {"ci_low": np.nan, "ci_high": np.nan, "flag": reason}
+    [row] = profiles(pd.DataFrame([{**row, **(without if row["layer"] == 2 else {})} for row in rows])).iloc
     assert row["dome_index"] == pytest.approx(0.4)
-    assert np.isnan([row["dome_index_low"], row["dome_index_high"]]).all()
+    bounds = ["height_low", "height_high", "dome_index_low", "dome_index_high"]
+    assert np.isnan([row[name] for name in bounds]).all()
+    assert row["flag"] == f"layer 2: {reason}"
+    both = profiles(pd.DataFrame([{**row, **without} for row in rows]))
+    assert list(both["flag"]) == [f"layer 2: {reason}; layer 3: {reason}"]
+    assert profile([0.1, 0.2, 0.8, 0.4])["flag"] == ""
+    alone = profiles(pd.DataFrame([{**row, **without} for row in curve([0.1, 0.2, 0.3, 0.4])]))
+    assert list(alone["flag"]) == [f"monotone; layer 3: {reason}"]
 
 
 def test_each_choice_of_rows_has_its_profile() -> None:

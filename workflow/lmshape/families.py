@@ -59,7 +59,7 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "linearity_residual",
         "linearity_residual_held_out",
     ),
-    "released": ("id_released", "anisotropy_released"),
+    "released": ("id_released",),
     "released_linearity": ("linearity_released",),
     "loss": ("loss", "bits_per_byte"),
 }

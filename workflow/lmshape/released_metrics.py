@@ -1,6 +1,7 @@
 """Entries of the table of metrics: the estimators as the article's authors released them, without intervals.
 
-Functions of what `lmshape.measure.released` and `lmshape.measure.released_linearity` keep of a layer's first rows.
+Functions of what `lmshape.measure.released` and `lmshape.measure.released_linearity` keep of a layer. The released
+anisotropy is the metric `anisotropy` of all rows.
 """
 
 from __future__ import annotations
@@ -11,16 +12,11 @@ from math import inf
 import numpy as np
 
 from lmshape.geometry.released import released_dimension_of
-from lmshape.geometry.scalars import anisotropy_of
 from lmshape.metric import Arrays, Metric
 
 
 def _dimension(arrays: Arrays) -> np.ndarray:
     return np.array([released_dimension_of(arrays["distances"])])
-
-
-def _anisotropy(arrays: Arrays) -> np.ndarray:
-    return np.array([anisotropy_of(arrays["eigenvalues"])])
 
 
 def _linearity(arrays: Arrays) -> np.ndarray:
@@ -44,20 +40,9 @@ RELEASED = (
         values=_dimension,
     ),
     _released(
-        name="anisotropy_released",
-        definition="as released: λ1 / Σλ of the first 4096 rows",
-        low=0.0,
-        high=1.0,
-        range="[1/min(n - 1, d), 1]",
-        null="as anisotropy at 4096 rows",
-        source="LLM-Microscope 0.0.6; Razzhigaev et al. 2024, arXiv 2311.05928",
-        undefined="all rows are equal",
-        values=_anisotropy,
-    ),
-    _released(
         name="linearity_released",
         family="released_linearity",
-        definition="as released: 1 - ‖XA - Y‖², A = X⁺Y in float32 with no singular value cut, first 4096 rows",
+        definition="as released: 1 - ‖XA - Y‖², A = X⁺Y in float32 with no singular value cut, all rows",
         low=-inf,
         high=1.0,
         range="[0, 1], below where rounding decides",

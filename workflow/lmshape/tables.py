@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from math import hypot
+from math import hypot, isnan
 from pathlib import Path
 
 import pandas as pd
@@ -56,7 +56,7 @@ PROFILE_COLUMNS = declare(
         "dome_index": "height - edges, in [0, 1]; 0 for a profile that is flat or monotone",
         "dome_index_low": "lower end of its 95 % interval, too wide rather than too narrow",
         "dome_index_high": "upper end of its 95 % interval, too wide rather than too narrow",
-        "flag": "monotone: the peak is at the first or last block; or the reason of NaN; empty when fine",
+        "flag": "monotone: the peak is at the first or last block; and the reason of NaN; empty when fine",
     },
     integers=["step", "peak_layer"],
     reals=[
@@ -195,6 +195,9 @@ def _dome(peak: pd.Series, edge: pd.Series) -> dict[str, Value]:
     """Return the columns that describe a peak over the higher edge; the two are one in a monotone curve."""
     index = peak["value"] - edge["value"]
     half_width = hypot(_half_width(peak), _half_width(edge))
+    apart = peak["layer"] != edge["layer"]
+    unsure = [row for row in ([peak, edge] if apart else [peak]) if isnan(_half_width(row))]
+    reasons = [f"layer {row['layer']}: {row['flag']}" for row in unsure]
     return {
         "peak_layer": peak["layer"],
         "peak_depth": peak["depth"],
@@ -205,7 +208,7 @@ def _dome(peak: pd.Series, edge: pd.Series) -> dict[str, Value]:
         "dome_index": index,
         "dome_index_low": max(index - half_width, 0.0),
         "dome_index_high": min(index + half_width, 1.0),
-        "flag": "" if peak["layer"] != edge["layer"] else "monotone",
+        "flag": "; ".join([*([] if apart else ["monotone"]), *reasons]),
     }
 
 

@@ -1,7 +1,8 @@
 """A cloud on its principal axes in float32, with the most that each stored point can be off.
 
 Distances do not change under rotation, and on its principal axes a cloud has most of a squared distance in a few
-leading coordinates. By the triangle inequality the norms of what is left add at least the square of their
+leading coordinates. (Few points in many dimensions keep their axes: finding others would take longer than the search.)
+By the triangle inequality the norms of what is left add at least the square of their
 difference: (Σ_{i ≤ p} (a_i − b_i)²) + (‖a_{> p}‖ − ‖b_{> p}‖)² ≤ ‖a − b‖², at the cost of p + 1 coordinates.
 """
 
@@ -13,7 +14,9 @@ import numpy as np
 
 UNIT = 2.0**-24  # the most that rounding to float32 changes a number, relative to it
 FLOOR = 2.0**-50  # of the median norm: far above where products leave float32 at its lower end
-SAMPLE = 2048  # rows that center and axes are taken from: any center and any axes are right, good ones fast
+SAMPLE = 2048  # rows that axes are taken from: any axes and any center are right, good ones fast
+CENTER_SAMPLE = 512  # rows that the center is taken from
+FEWEST_ROWS_PER_AXIS = 4  # with fewer, axes are not worth their search
 SPLIT_AXES = 16  # a group of points is halved along one of as many axes
 STEP = 2048  # points rotated at a time
 
@@ -44,20 +47,18 @@ class PrincipalCloud:
         """
         m, d = points.shape
         center, axes, median = _center_and_axes(points)
-        if not 2.0**-400 < median or np.abs(axes.T @ axes - np.eye(d)).sum(axis=1).max() > UNIT / 2:
+        if not 2.0**-400 < median or not _is_orthogonal(axes):
             return None
         scale = 2.0 ** -np.round(np.log2(median))
-        leading, norms = np.empty((m, min(SPLIT_AXES, d)), dtype=np.float32), np.empty(m)
-        coordinates = np.empty((m, d), dtype=np.float32)
+        norms, coordinates = np.empty(m), np.empty((m, d), dtype=np.float32)
         for start in range(0, m, STEP):
             part = slice(start, start + STEP)
             differences = (points[part] - center) * scale
             norms[part] = np.sqrt(np.einsum("ij,ij->i", differences, differences))
-            coordinates[part] = differences @ axes
-            leading[part] = coordinates[part, :SPLIT_AXES]
+            coordinates[part] = differences if axes is None else differences @ axes
         if norms.max() > 1 / FLOOR:
             return None
-        order, starts = _near_together(leading, group)
+        order, starts = _near_together(_widest(coordinates), group)
         # float32 for the coordinates and for a tail's norm, and what float64 did to the rotation: under 4 units
         error = 4 * UNIT * norms[order] + FLOOR
         return cls(_permuted(coordinates, order), starts, order, error.astype(np.float32))
@@ -74,21 +75,36 @@ def tail_norms(coordinates: np.ndarray, stops: list[int]) -> np.ndarray:
     return np.sqrt(squares[:-1]).astype(np.float32)
 
 
-def _center_and_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return coordinatewise medians, principal axes as columns, and the median norm, all of a sample.
+def _center_and_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Return coordinatewise medians, principal axes as columns or None for the own, and the median norm.
 
-    Rows are cut to the median norm first, so that the few with massive activations do not choose the axes.
+    All of a sample. Rows are cut to the median norm first, so that the few with massive activations do not choose
+    the axes.
     """
-    rows = np.linspace(0, len(points) - 1, min(SAMPLE, len(points))).astype(np.int64)
-    sample = points[rows].astype(np.float64)
-    center = np.median(sample, axis=0)
-    sample -= center
+    m, d = points.shape
+    center = np.median(points[_evenly(m, CENTER_SAMPLE)].astype(np.float64), axis=0)
+    sample = points[_evenly(m, SAMPLE)] - center
     norms = np.linalg.norm(sample, axis=1)
     median = float(np.median(norms))
-    if median > 0:
-        sample *= np.minimum(1, median / np.maximum(norms, median))[:, None] / median
+    if m < FEWEST_ROWS_PER_AXIS * d or median == 0:
+        return center, None, median
+    sample *= np.minimum(1, median / np.maximum(norms, median))[:, None] / median
     _, axes = np.linalg.eigh(sample.T @ sample)
     return center, np.ascontiguousarray(axes[:, ::-1]), median
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+
+
+def _is_orthogonal(axes: np.ndarray | None) -> bool:
+    return axes is None or np.abs(axes.T @ axes - np.eye(len(axes))).sum(axis=1).max() <= UNIT / 2
+
+
+def _widest(coordinates: np.ndarray) -> np.ndarray:
+    """Return the few coordinates (m, axes) of the largest magnitude, by a sample: on principal axes the first."""
+    magnitudes = np.abs(coordinates[:: max(1, len(coordinates) // CENTER_SAMPLE)]).mean(axis=0)
+    return coordinates[:, np.sort(np.argsort(-magnitudes, kind="stable")[:SPLIT_AXES])]
 
 
 def _near_together(leading: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ CHUNK = 64  # coordinates added to a bound at a time
 SPARE = 64  # candidates that a row has room for beside three times k
 NEAR_TILES = 8  # one of so many tiles is near
 QUERIES, OTHERS = 64, 2048  # rows that the number of leading axes is chosen on
-PAIR_COST = 2500  # of a pair that the products do not drop, in products of one axis
+PAIR_COST = 1500  # of a pair that the products do not drop, in products of one axis
 PLAIN_COST = 4  # of one axis in the plain search: float64, and both halves of the distance matrix
 LEADING_AXES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)  # to choose from
 

@@ -17,10 +17,17 @@ COARSE = 2.0**-6  # of a squared distance: the most that rounding may leave open
 WIDEN = 2.0**-10  # (r + e)² ≤ (1 + w) r² + (1 + 1/w) e²: makes the test of a pair a sum over its points
 
 # Sums in any order, as fast as they go: every bound holds for any order. No NaN gets this far, and the sign of a
-# zero means nothing here; infinities do occur.
-compiled = numba.njit(
-    nogil=True, cache=True, fastmath={"reassoc", "contract", "nnan", "nsz"}, error_model="numpy"
-)
+# zero means nothing here; infinities do occur. Nothing is allocated, so that arrays need not be counted: counting
+# each use of each of them took more time than all else.
+OPTIONS = {
+    "_nrt": False,
+    "nogil": True,
+    "fastmath": {"reassoc", "contract", "nnan", "nsz"},
+    "error_model": "numpy",
+}
+compiled = numba.njit(cache=True, **OPTIONS)
+# part of its callers: to hand over all arrays of a search costs more than most of what is done with them
+inlined = numba.njit(forceinline=True, **OPTIONS)
 
 
 class Search(NamedTuple):
@@ -79,7 +86,7 @@ def meet(search, closeness, first, second):
                             _offer(search, first + row, second + column, square)
 
 
-@compiled
+@inlined
 def _count_near(closeness, reach, row, start, end, first, second):
     """Count the pairs within the reach of one of their points: counting, and not a test, becomes vectors."""
     near, own = 0, reach[first + row]
@@ -90,7 +97,7 @@ def _count_near(closeness, reach, row, start, end, first, second):
     return near
 
 
-@compiled
+@inlined
 def _with_all_axes(search, i, j, half, reach):
     """Add the other coordinates to the lower bound of a squared distance; infinite once it is beyond the reach."""
     tails, stops = search.tails, search.stops
@@ -104,7 +111,7 @@ def _with_all_axes(search, i, j, half, reach):
     return square
 
 
-@compiled
+@inlined
 def _offer(search, i, j, square):
     """Let each of two points have the other as a candidate, if it wants it.
 
@@ -121,7 +128,7 @@ def _offer(search, i, j, square):
     _keep(search, j, i, lower, upper)
 
 
-@compiled
+@inlined
 def _squared(coordinates, i, j, start, end):
     total = np.float32(0)
     for c in range(start, end):
@@ -130,7 +137,7 @@ def _squared(coordinates, i, j, start, end):
     return total
 
 
-@compiled
+@inlined
 def _keep(search, i, j, lower, upper):
     if lower > search.radius[i]:
         return
@@ -148,7 +155,7 @@ def _keep(search, i, j, lower, upper):
         search.count[i] = count + 1
 
 
-@compiled
+@inlined
 def _insert(ascending, value):
     """Put a value in its place among others; the largest falls out."""
     place = len(ascending) - 1
@@ -158,7 +165,7 @@ def _insert(ascending, value):
     ascending[place] = value
 
 
-@compiled
+@inlined
 def tighten(search, i):
     """Set the radius of a row by its k-th upper bound, and its reach by the radius."""
     if search.best[i, -1] < search.radius[i]:
@@ -167,7 +174,7 @@ def tighten(search, i):
         search.reach[i] = (np.float32(1 + WIDEN) + 4 * search.rounding) * beyond * beyond / 2
 
 
-@compiled
+@inlined
 def drop_far(search, i):
     """Drop the candidates of a row that are beyond its radius."""
     kept = 0

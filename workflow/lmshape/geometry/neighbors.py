@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COMPARED_ENTRIES = 2**22  # of rows that may repeat another, at a time
 COMPILED_PRODUCTS = 4e9  # multiplications from which compiled code is worth its start: 2 600 rows of 576
-FEWEST_ROWS_PER_AXIS = 4  # with fewer, finding d principal axes takes as long as the search
+LOADED_PRODUCTS = 1e9  # and itself, once it is loaded: 1 300 rows of 576
 AUDITED_BYTES = 2**26  # of float64 rows measured against all others at a time
 
 
@@ -94,9 +94,9 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
 
     Notes
     -----
-    m²d multiplications, plus m (k + 4) direct distances. From m²d = 4e9 and m = 4d on, the candidates come from
-    half the pairs and as few leading axes as prove enough. Memory beside `x`: a copy in float32 then, 48 k + 512
-    bytes a row, and 0.5 GiB; where rows repeat, the unique ones as they are stored.
+    m²d multiplications, plus m (k + 4) direct distances. From m²d = 4e9 on (1e9, once compiled code is loaded) the
+    candidates come from half the pairs and as few leading axes as prove enough. Memory beside `x`: a copy in
+    float32 then, 48 k + 512 bytes a row, and 0.5 GiB; where rows repeat, the unique ones as they are stored.
     Where many rows tie at the k-th distance the result is as exact, after up to m² direct distances.
     Differences under 1e-154 have a square of 0, here as in SciPy; float32 ends at 1e-45.
     """
@@ -109,8 +109,7 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
     _refuse_too_few(len(unique), len(rows), k)
     points = rows if len(unique) == len(rows) else rows[unique]
     m, d = points.shape
-    worth_axes = m >= FEWEST_ROWS_PER_AXIS * d and m * m * d >= COMPILED_PRODUCTS
-    search = _search_pruned if worth_axes else _search_all
+    search = _search_pruned if m * m * d >= _products_worth_compiling() else _search_all
     distances, indices, recomputed = search(points, k, tile)
     return Neighbors(distances, unique[indices], unique, recomputed)
 
@@ -168,6 +167,10 @@ def _search_pruned(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, n
     if len(again):
         distances[again], indices[again], _ = search_rows(points, again, k, tile)
     return distances, indices, len(again)
+
+
+def _products_worth_compiling() -> float:
+    return LOADED_PRODUCTS if "lmshape.geometry.meeting" in sys.modules else COMPILED_PRODUCTS
 
 
 def _refuse_too_few(unique: int, rows: int, k: int) -> None:

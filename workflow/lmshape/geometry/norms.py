@@ -1,7 +1,7 @@
 """How long the rows of a cloud are, and how far its largest entries stand out.
 
-Medians and maxima, of all rows and without each draw. The jackknife of a maximum is rough: a draw either
-holds it or not, so its interval says whether one draw alone carries it.
+Medians and maxima, of all rows and without each draw. No interval is made of a maximum: a draw either holds it
+or not, and the maximum of a sample does not tell how far the next one goes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,102 @@
+"""Time and peak memory of one measuring job on a layer that is large beside the machine.
+
+`python benchmarks/memory.py --rows 200000 --width 4096 --family spectral` writes a synthetic activation store, 3.3 GB
+here, measures one block of it as the workflow does, in a process of its own, and prints what that process has needed:
+the peak of its resident memory, its wall time and its CPU time. The store is deleted in the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lmshape.store import ActivationWriter, Site
+from lmshape.tokens import Tokens
+
+WINDOW = 512
+DRAWS = 5
+WRITTEN_ROWS = 4096
+SINK = 3000.0  # added to one coordinate of the first row of each window, as trained decoders do
+
+
+def rows(n: int, width: int, *, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (n, width) rows with a spectrum that decays as 1/i, a mean, and massive activations, in pieces."""
+    rng = np.random.default_rng(seed)
+    scales = np.arange(1, width + 1, dtype=np.float32) ** -0.5
+    mean = rng.standard_normal(width, dtype=np.float32)
+    for start in range(0, n, WRITTEN_ROWS):
+        piece = rng.standard_normal((min(WRITTEN_ROWS, n - start), width), dtype=np.float32) * scales + mean
+        piece[(start + np.arange(len(piece))) % WINDOW == 0, width // 3] += SINK
+        yield start, piece
+
+
+def write_store(path: Path, n: int, width: int, sites: list[Site]) -> None:
+    """Write the activations of one cell."""
+    sequences = -(-n // WINDOW)
+    tokens = Tokens(
+        ids=np.random.default_rng(0).integers(0, 50_000, n),
+        sequence=np.arange(n) // WINDOW,
+        position=np.arange(n) % WINDOW,
+        draw=np.arange(n) // WINDOW * DRAWS // sequences,
+        special=np.zeros(n, dtype=bool),
+        sequence_bytes=np.full(sequences, 4 * WINDOW),
+        attributes={},
+    )
+    with ActivationWriter(path, sites=sites, width=width, tokens=tokens, attributes={"seed": 0}) as writer:
+        for seed, site in enumerate(sites):
+            for start, piece in rows(n, width, seed=seed):
+                writer.write(site, start, piece)
+
+
+def measured(store: Path, output: Path, *, family: str, choices: list[str]) -> tuple[float, float, float]:
+    """Measure block 1 in a process of its own; return wall seconds, CPU seconds and the peak of memory in GB."""
+    chosen = [argument for choice in choices for argument in ("--rows", choice)]
+    command = [sys.executable, "-m", "lmshape", "measure", str(store), "--output", str(output)]
+    started = time.monotonic()
+    job = subprocess.Popen([*command, "--family", family, "--first", "1", "--last", "1", *chosen])
+    _, status, usage = os.wait4(job.pid, 0)  # of this process alone, not the largest of all so far
+    job.returncode = os.waitstatus_to_exitcode(status)
+    if job.returncode:
+        raise subprocess.CalledProcessError(job.returncode, command)
+    seconds = time.monotonic() - started
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e9
+
+
+def main() -> None:
+    """Write, measure, print, delete."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=200_000, help="tokens of the layer, n")
+    parser.add_argument("--width", type=int, default=4096, help="entries of a row, d")
+    parser.add_argument(
+        "--family", nargs="+", default=["spectral", "angular"], help="metric families, one by one"
+    )
+    parser.add_argument("--choices", nargs="+", default=["all", "no_sink"], help="which rows")
+    parser.add_argument("--folder", type=Path, help="where the store is written; the system's by default")
+    arguments = parser.parse_args()
+    modules = [importlib.import_module(f"lmshape.measure.{family}") for family in arguments.family]
+    paired = any(getattr(module, "PAIRED", False) for module in modules)
+    sites = [*([Site("embedding", 0)] if paired else []), Site("block", 1)]
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        store = Path(folder) / "activations.h5"
+        write_store(store, arguments.rows, arguments.width, sites)
+        size = store.stat().st_size / 1e9
+        print(f"{arguments.rows} rows of {arguments.width}, {len(sites)} sites, {size:.1f} GB", flush=True)
+        for family in arguments.family:
+            spent = measured(store, Path(folder) / f"{family}.h5", family=family, choices=arguments.choices)
+            print("{}: {:.0f} s, {:.0f} CPU s, peak {:.2f} GB resident".format(family, *spent), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Tables in Markdown, and the part of a page between two markers that a script writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+BEGIN = "<!-- begin: written by `{command}` -->"
+END = "<!-- end: written by `{command}` -->"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is text, the others are numbers."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    for row in rows:
+        if len(row) != len(head):
+            raise ValueError(f"a row has {len(row)} cells, and the head {len(head)}: {row}")
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def replace_between(page: Path, command: str, text: str) -> None:
+    """Write `text` between the markers of a command; all else on the page stays.
+
+    Raises
+    ------
+    ValueError
+        When the page does not have each marker once, in their order.
+    """
+    begin, end = BEGIN.format(command=command), END.format(command=command)
+    content = page.read_text(encoding="utf-8")
+    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
+        raise ValueError(f"`{page}` must have `{begin}` once, and `{end}` once after it.")
+    before, _, rest = content.partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
