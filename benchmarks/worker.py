@@ -20,22 +20,30 @@ from benchmarks.methods import METHODS, Method
 REPEATS = 3
 FEWEST_RUNS = 2  # a first run may pay for page faults that a second does not: ten times as long, for one peer
 ENOUGH_SECONDS = 15.0  # a third run follows only where the first two took less
+ENDURED_SECONDS = 60.0  # and a second only where the first did
 WARM_ROWS = 80  # more than 64 neighbors; enough to import and compile what every size needs
 
 
 def measure(method: Method, x: np.ndarray, k: int) -> tuple[np.ndarray, dict[str, float | int]]:
-    """Return what a method finds, with the shortest time of two or three runs and the memory of the first."""
+    """Return what a method finds, with the shortest time of up to three runs and the memory of the first."""
     if len(x) > WARM_ROWS:
         method.run(x[:WARM_ROWS], k)
     before = resident("VmRSS")
     seconds = []
     memory = 0.0
-    while len(seconds) < FEWEST_RUNS or (len(seconds) < REPEATS and sum(seconds) < ENOUGH_SECONDS):
+    while _again(seconds):
         start = time.perf_counter()
         found = method.run(x, k)
         seconds.append(time.perf_counter() - start)
         memory = memory or resident("VmHWM") - before
     return found, {"seconds": min(seconds), "runs": len(seconds), "megabytes": memory / 2**20}
+
+
+def _again(seconds: list[float]) -> bool:
+    """Tell whether a method that has taken these times shall run once more."""
+    if len(seconds) < FEWEST_RUNS:
+        return sum(seconds) < ENDURED_SECONDS
+    return len(seconds) < REPEATS and sum(seconds) < ENOUGH_SECONDS
 
 
 def resident(name: str) -> float:

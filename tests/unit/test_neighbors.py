@@ -23,10 +23,11 @@ from lmshape.geometry.neighbors import largest_error, nearest_neighbors, unique_
 N, D = 500, 24
 
 
-@pytest.fixture(params=["all pairs", "pruned"])
+@pytest.fixture(params=["all pairs", "principal axes", "own axes"])
 def path(request, monkeypatch):
     """Every search of the test along one path, in tiles small enough that they meet."""
-    if request.param == "pruned":
+    if request.param != "all pairs":
+        monkeypatch.setattr(axes, "FEWEST_ROWS_PER_AXIS", 0 if request.param == "principal axes" else np.inf)
         monkeypatch.setattr(neighbors, "_products_worth_compiling", lambda: 0)
         monkeypatch.setattr(candidates, "TILE", 96)
         monkeypatch.setattr(candidates, "PLAIN_COST", np.inf)  # with so few rows nothing is ever worth it
@@ -365,11 +366,13 @@ def test_clouds_that_float32_cannot_hold_or_tell_apart_are_searched_whole():
         np.testing.assert_array_equal(found[0], expected[0])
 
 
+@pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("cloud", [name for name in CLOUDS if name not in ("copies", "float16 with ties")])
-def test_stored_points_are_no_further_from_the_truth_than_they_say(cloud):
+def test_stored_points_are_no_further_from_the_truth_than_they_say(cloud, single, monkeypatch):
     """Of all pairs: the distance on principal axes differs from the exact one by no more than the errors."""
+    monkeypatch.setattr(axes, "FEWEST_ROWS_PER_AXIS", 0)
     x = np.unique(np.asarray(CLOUDS[cloud], dtype=np.float64), axis=0)
-    rotated = axes.PrincipalCloud.of(x, group=64)
+    rotated = axes.PrincipalCloud.of(x, group=64, single=single)
     if rotated is None:
         return
     scale = np.median(np.linalg.norm(x - np.median(x, axis=0), axis=1))
@@ -401,6 +404,25 @@ def test_no_neighbor_is_missing_whatever_the_entries(x, k, tile, shallow):
     expected, expected_indices, _ = neighbors._search_all(points, k, tile)
     np.testing.assert_array_equal(distances, expected)
     np.testing.assert_array_equal(indices, expected_indices)
+
+
+def test_near_neighbors_far_from_the_center_are_rotated_in_float64(monkeypatch):
+    """Two clusters 1e4 radii apart: float32 on other axes would blur them, and all of a cluster be candidates."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((1600, 96)) + rng.choice([-1e4, 1e4], size=(1600, 1))
+    rotations, of = [], axes.PrincipalCloud.of
+
+    def recorded(points, *, group, single):
+        rotations.append(single)
+        return of(points, group=group, single=single)
+
+    monkeypatch.setattr(candidates.PrincipalCloud, "of", recorded)
+    found = neighbors._search_pruned(x, 3, 256)
+    assert rotations == [True, False]
+    np.testing.assert_array_equal(found[0], neighbors._search_all(x, 3, 256)[0])
+    rotations.clear()
+    neighbors._search_pruned(rng.standard_normal((1600, 96)), 3, 256)
+    assert rotations == [True]
 
 
 def test_threads_change_nothing(monkeypatch):

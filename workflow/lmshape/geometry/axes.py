@@ -16,7 +16,7 @@ UNIT = 2.0**-24  # the most that rounding to float32 changes a number, relative 
 FLOOR = 2.0**-50  # of the median norm: far above where products leave float32 at its lower end
 SAMPLE = 2048  # rows that axes are taken from: any axes and any center are right, good ones fast
 CENTER_SAMPLE = 512  # rows that the center is taken from
-FEWEST_ROWS_PER_AXIS = 4  # with fewer, axes are not worth their search
+FEWEST_ROWS_PER_AXIS = 16  # with fewer, axes are not worth their search
 SPLIT_AXES = 16  # a group of points is halved along one of as many axes
 STEP = 2048  # points rotated at a time
 
@@ -40,8 +40,8 @@ class PrincipalCloud:
     error: np.ndarray
 
     @classmethod
-    def of(cls, points: np.ndarray, *, group: int) -> PrincipalCloud | None:
-        """Return the cloud of points (m, d) in groups of at most `group`.
+    def of(cls, points: np.ndarray, *, group: int, single: bool = False) -> PrincipalCloud | None:
+        """Return the cloud of points (m, d) in groups of at most `group`, rotated in float32 if `single`.
 
         None where the norms of the points do not fit into float32 together.
         """
@@ -50,17 +50,18 @@ class PrincipalCloud:
         if not 2.0**-400 < median or not _is_orthogonal(axes):
             return None
         scale = 2.0 ** -np.round(np.log2(median))
+        rotation = axes.astype(np.float32) if single and axes is not None else axes
         norms, coordinates = np.empty(m), np.empty((m, d), dtype=np.float32)
         for start in range(0, m, STEP):
             part = slice(start, start + STEP)
             differences = (points[part] - center) * scale
             norms[part] = np.sqrt(np.einsum("ij,ij->i", differences, differences))
-            coordinates[part] = differences if axes is None else differences @ axes
-        if norms.max() > 1 / FLOOR:
-            return None
+            if norms[part].max() > 1 / FLOOR:
+                return None
+            coordinates[part] = differences if rotation is None else _rotated(differences, rotation)
         order, starts = _near_together(_widest(coordinates), group)
         # float32 for the coordinates and for a tail's norm, and what float64 did to the rotation: under 4 units
-        error = 4 * UNIT * norms[order] + FLOOR
+        error = (4 * UNIT + _rotation_error(rotation)) * norms[order] + FLOOR
         return cls(_permuted(coordinates, order), starts, order, error.astype(np.float32))
 
 
@@ -93,6 +94,22 @@ def _center_and_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray | None,
     return center, np.ascontiguousarray(axes[:, ::-1]), median
 
 
+def _rotated(differences: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    return differences.astype(rotation.dtype, copy=False) @ rotation
+
+
+def _rotation_error(rotation: np.ndarray | None) -> float:
+    """Return how far float32 can move a point of norm 1: (d + 4) units of each product, in each coordinate.
+
+    The norm of the absolute values of the rotation, at most the root of its largest row sum and column sum, bounds
+    what that comes to for all coordinates together. Nothing in float64, whose units are 2⁻²⁹ of float32's.
+    """
+    if rotation is None or rotation.dtype == np.float64:
+        return 0.0
+    sizes = np.abs(rotation.astype(np.float64))
+    return (len(rotation) + 4) * UNIT * float(np.sqrt(sizes.sum(axis=0).max() * sizes.sum(axis=1).max()))
+
+
 def _evenly(count: int, most: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
 
@@ -117,7 +134,7 @@ def _near_together(leading: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarr
         middles = (starts[:-1] + starts[1:]) // 2
         for start, middle, stop in zip(starts[:-1], middles, starts[1:], strict=True):
             group = leading[order[start:stop]]
-            axis = np.argmax(np.percentile(group, 75, axis=0) - np.percentile(group, 25, axis=0))
+            axis = np.argmax(np.abs(group - group[len(group) // 2]).mean(axis=0))
             halves = np.argpartition(group[:, axis], middle - start)
             order[start:stop] = order[start:stop][halves]
         starts = np.sort(np.concatenate([starts, middles]))

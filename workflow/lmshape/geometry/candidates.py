@@ -27,6 +27,8 @@ SPARE = 64  # candidates that a row has room for beside three times k
 NEAR_TILES = 8  # one of so many tiles is near
 QUERIES, OTHERS = 64, 2048  # rows that the number of leading axes is chosen on
 PAIR_COST = 1500  # of a pair that the products do not drop, in products of one axis
+SINGLE_AXES = 1024  # most that float32 may rotate to: with more its rounding is a part of the radii
+FINE = 0.005  # of a radius: errors that cost nothing
 PLAIN_COST = 4  # of one axis in the plain search: float64, and both halves of the distance matrix
 LEADING_AXES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)  # to choose from
 
@@ -51,20 +53,26 @@ def candidates(points: np.ndarray, k: int, *, tile: int = TILE) -> tuple[np.ndar
     Memory: (m, d) in float32, (28 k + 512) m bytes, and 4 MiB for each thread. Numba's cache is kept beside the
     modules, or in the user's cache folder; without it the first call compiles for some seconds.
     """
-    # halves of tiles: for the first radii a few hundred rows do
-    cloud = PrincipalCloud.of(points, group=min(tile, TILE) // 2 + 1)
-    if cloud is None:
-        return None
-    search = _empty_search(cloud, k)
-    with ThreadPoolExecutor(_threads()) as pool, threadpool_limits(1, user_api="blas"):
-        _bound_radii(search, cloud, pool)
-        if not _meet_all(search, cloud, pool):
-            return None
+    with ThreadPoolExecutor(product_threads()) as pool:
+        # float32 is twice as fast, and enough unless near neighbors are far from the center
+        for single in (True, False) if points.shape[1] <= SINGLE_AXES else (False,):
+            # groups of half a tile: for the first radii a few hundred rows do
+            cloud = PrincipalCloud.of(points, group=min(tile, TILE) // 2 + 1, single=single)
+            if cloud is None:
+                return None
+            search = _empty_search(cloud, k)
+            with threadpool_limits(1, user_api="blas"):
+                _bound_radii(search, cloud, pool)
+            if np.median(cloud.error / search.radius) <= FINE:
+                break
+        with threadpool_limits(1, user_api="blas"):
+            if not _meet_all(search, cloud, pool):
+                return None
     drop_all_far(search)
     return _by_original_rows(search, cloud.order)
 
 
-def _threads() -> int:
+def product_threads() -> int:
     """Return as many threads as matrix products take here."""
     return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
 

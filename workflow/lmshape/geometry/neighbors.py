@@ -12,13 +12,14 @@ leading axes only; what is measured, and how, is the same to the last bit. Tenso
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from lmshape.geometry.all_pairs import TILE_ENTRIES, search_rows
+from lmshape.geometry.all_pairs import search_rows
 from lmshape.geometry.checks import as_stored_matrix
 from lmshape.geometry.direct import nearest_of
 from lmshape.geometry.hashes import row_hashes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 COMPARED_ENTRIES = 2**22  # of rows that may repeat another, at a time
 COMPILED_PRODUCTS = 4e9  # multiplications from which compiled code is worth its start: 2 600 rows of 576
 LOADED_PRODUCTS = 1e9  # and itself, once it is loaded: 1 300 rows of 576
+MEASURED_PAIRS = 2**16  # candidates measured by a thread at a time
 AUDITED_BYTES = 2**26  # of float64 rows measured against all others at a time
 
 
@@ -152,7 +154,7 @@ def _search_all(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, np.n
 
 def _search_pruned(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Do the same by the candidates of half the pairs, and search the points again that have too many."""
-    from lmshape.geometry.candidates import candidates  # numba takes half a second to import
+    from lmshape.geometry.candidates import candidates, product_threads  # numba takes half a second to import
 
     found = candidates(points, k, tile=tile)
     if found is None:
@@ -160,10 +162,14 @@ def _search_pruned(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, n
     columns, given_up = found
     distances, indices = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.int64)
     settled, again = np.flatnonzero(~given_up), np.flatnonzero(given_up)
-    step = max(1, TILE_ENTRIES // max(16 * columns.shape[1], 1))
-    for start in range(0, len(settled), step):
-        block = settled[start : start + step]
+    step = max(1, MEASURED_PAIRS // max(columns.shape[1], 1))
+    blocks = [settled[start : start + step] for start in range(0, len(settled), step)]
+
+    def measure(block: np.ndarray) -> None:
         distances[block], indices[block] = nearest_of(points, block, columns[block], k)
+
+    with ThreadPoolExecutor(product_threads()) as pool:
+        list(pool.map(measure, blocks))
     if len(again):
         distances[again], indices[again], _ = search_rows(points, again, k, tile)
     return distances, indices, len(again)
