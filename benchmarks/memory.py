@@ -57,10 +57,14 @@ def write_store(path: Path, n: int, width: int, sites: list[Site]) -> None:
                 writer.write(site, start, piece)
 
 
-def measured(store: Path, output: Path, *, family: str, choices: list[str]) -> tuple[float, float, float]:
+def measured(
+    store: Path, output: Path, *, family: str, choices: list[str], rows_per_draw: int | None
+) -> tuple[float, float, float]:
     """Measure block 1 in a process of its own; return wall seconds, CPU seconds and the peak of memory in GB."""
     chosen = [argument for choice in choices for argument in ("--rows", choice)]
     command = [sys.executable, "-m", "lmshape", "measure", str(store), "--output", str(output)]
+    if rows_per_draw and family == "neighbor":
+        chosen += ["--rows-per-draw", str(rows_per_draw)]
     started = time.monotonic()
     job = subprocess.Popen([*command, "--family", family, "--first", "1", "--last", "1", *chosen])
     _, status, usage = os.wait4(job.pid, 0)  # of this process alone, not the largest of all so far
@@ -83,6 +87,9 @@ def main() -> None:
         "--family", nargs="+", default=["spectral", "angular"], help="metric families, one by one"
     )
     parser.add_argument("--choices", nargs="+", default=["all", "no_sink"], help="which rows")
+    parser.add_argument(
+        "--rows-per-draw", type=int, help="unique rows of a draw in `neighbor`; all by default"
+    )
     parser.add_argument("--folder", type=Path, help="where the store is written; the system's by default")
     arguments = parser.parse_args()
     modules = [importlib.import_module(f"lmshape.measure.{family}") for family in arguments.family]
@@ -94,7 +101,9 @@ def main() -> None:
         size = store.stat().st_size / 1e9
         print(f"{arguments.rows} rows of {arguments.width}, {len(sites)} sites, {size:.1f} GB", flush=True)
         for family in arguments.family:
-            spent = measured(store, Path(folder) / f"{family}.h5", family=family, choices=arguments.choices)
+            output = Path(folder) / f"{family}.h5"
+            choices, most = arguments.choices, arguments.rows_per_draw
+            spent = measured(store, output, family=family, choices=choices, rows_per_draw=most)
             print("{}: {:.0f} s, {:.0f} CPU s, peak {:.2f} GB resident".format(family, *spent), flush=True)
 
 
