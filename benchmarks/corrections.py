@@ -31,9 +31,17 @@ from lmshape.geometry import (
     twonn_fit,
     unique_rows,
 )
-from lmshape.geometry.released import RELEASED_ROWS, released_anisotropy, released_dimension
+from lmshape.geometry.released import (
+    RELEASED_ROWS,
+    released_anisotropy,
+    released_dimension,
+    released_linearity,
+)
 from lmshape.geometry.surrogate import gaussian_surrogate
-from lmshape.store import Activations
+from lmshape.layer import Layer
+from lmshape.measure.linearity import statistics
+from lmshape.metrics import METRICS
+from lmshape.store import Activations, Rows
 from lmshape.tokens import Tokens
 
 PAGE = REPOSITORY / "docs/corrections.md"
@@ -60,6 +68,18 @@ ANISOTROPY_HEAD = (
     "standardized",
     "sink rows",
 )
+LINEARITY_HEAD = (
+    "block",
+    "released",
+    "rank cut",
+    "residual",
+    "held out",
+    "residual, held out",
+    "residual, held out, `no_sink`",
+    "null, d/n",
+)
+# in the order of the columns after the released one
+LINEARITIES = ("linearity", "linearity_residual", "linearity_held_out", "linearity_residual_held_out")
 
 Estimator = Callable[[np.ndarray, np.ndarray], float]
 
@@ -137,6 +157,35 @@ def anisotropies(site: Site, kept: np.ndarray) -> tuple[Estimate, Estimate]:
     return tuple(jackknife(values[0], values[1:], bounds=(0.0, 1.0)) for values in (plain, standardized))
 
 
+def linearity_row(x: np.ndarray, y: np.ndarray, tokens: Tokens) -> list[str]:
+    """Return the cells of one block, its input x and its output y (n, d): from the released linearity to the null."""
+    sinks = sink_rows(x, tokens.position) | sink_rows(y, tokens.position)
+    layer = Layer(
+        rows=Rows(y),
+        before=Rows(x),
+        draw=tokens.draw,
+        sequence=tokens.sequence,
+        kept={"all": np.ones(len(x), dtype=bool), "no_sink": ~sinks},
+        rows_per_draw={},
+    )
+    (arrays, _), (sinkless, _) = statistics(layer).values()
+    found = [METRICS[name].compute(arrays) for name in LINEARITIES]
+    found.append(METRICS[LINEARITIES[-1]].compute(sinkless))
+    null = METRICS["linearity_null"].compute(arrays).value
+    return [f"{released_linearity(x, y):.3f}", *(shown(estimate, 3) for estimate in found), f"{null:.3f}"]
+
+
+def linearity_rows(reader: Activations) -> list[list[str]]:
+    """Return one row of the table for each block of `LAYERS`; the embedding and the final norm have none."""
+    places = {place.path: place for place in reader.sites}
+    found = []
+    for block in filter(None, LAYERS):
+        x, y = (reader.read(places[f"layers/{layer:02d}"]) for layer in (block - 1, block))
+        found.append([str(block), *linearity_row(x, y, reader.tokens)])
+        print(f"block {block}", flush=True)
+    return found
+
+
 def shown(estimate: Estimate, digits: int) -> str:
     """Return an estimate with its interval."""
     value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
@@ -144,7 +193,7 @@ def shown(estimate: Estimate, digits: int) -> str:
 
 
 def tables() -> str:
-    """Return both tables, one row a layer, and what they were made of."""
+    """Return the three tables, one row a layer, and what they were made of."""
     dimensions, anisotropies_shown = [], []
     with Activations(activations(DECODER, "paper")) as reader:
         tokens = reader.tokens
@@ -156,12 +205,14 @@ def tables() -> str:
             dimensions.append([wanted[place.path], *dimension_row(site)])
             anisotropies_shown.append([wanted[place.path], *anisotropy_row(site)])
             print(f"layer {wanted[place.path]}", flush=True)
+        linearities = linearity_rows(reader)
     made_of = (
         f"{len(tokens.ids)} tokens of 128 chunks, in {len(np.unique(tokens.draw))} draws of whole chunks; "
-        f"released: the first {RELEASED_ROWS} rows for the dimension, all for the anisotropy."
+        f"released: the first {RELEASED_ROWS} rows for the dimension, all for the others."
     )
     parts = [made_of, "## Intrinsic dimension (TwoNN)", table(DIMENSION_HEAD, dimensions)]
-    return "\n\n".join([*parts, "## Anisotropy", table(ANISOTROPY_HEAD, anisotropies_shown)])
+    parts += ["## Anisotropy", table(ANISOTROPY_HEAD, anisotropies_shown)]
+    return "\n\n".join([*parts, "## Linearity", table(LINEARITY_HEAD, linearities)])
 
 
 def main() -> None:

@@ -64,8 +64,13 @@ def test_zero_rows_have_no_direction():
 
 
 def test_fewer_than_two_directions_have_no_angle():
-    assert np.isnan(mean_cosine([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]))
-    assert np.isnan(mean_cosine(np.full((1000, 5), 0.1), center=True))
+    x, equal = np.array([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]), np.full((1000, 5), 0.1)
+    with pytest.raises(ValueError, match="fewer than 2 rows with a direction: all others are zero"):
+        mean_cosine(x)
+    with pytest.raises(ValueError, match="fewer than 2 rows with a direction: all others are their mean"):
+        mean_cosine(equal, center=True)
+    assert np.isnan(leave_one_out_mean_cosine(x, [0, 1, 2], center=False)).all()  # a table says why
+    assert np.isnan(leave_one_out_mean_cosine(equal, np.arange(1000) % 2, center=True)).all()
     assert mean_cosine(np.full((1000, 5), 0.1)) == pytest.approx(1, rel=1e-12)
 
 

@@ -29,12 +29,13 @@ def test_rows_are_counted_by_the_families_of_one_site(order: int) -> None:
         ("linearity", {**COUNTS, **SINKS, "n_rows": 25}),
         ("released", {**COUNTS, **SINKS, "n_rows": 9, "n_unique": 8}),
         ("neighbor", {**COUNTS, **SINKS, **NEIGHBORS}),
+        ("angular", {**COUNTS, **SINKS, "zero_rows": 3}),
     ]
     [row] = audited(*entries[::order])
     assert list(row) == list(AUDIT_DESCRIPTIONS)
     assert row == {
         **{"study": "study", **CELL, "site": "block", "layer": 1, "rows": "all"},
-        **{**COUNTS, "duplicates": 2, **SINKS, **NEIGHBORS},
+        **{**COUNTS, "duplicates": 2, "zero_rows": 3, **SINKS, **NEIGHBORS},
     }
 
 
@@ -50,7 +51,7 @@ def test_rows_are_counted_by_the_families_of_one_site(order: int) -> None:
 )
 def test_what_is_not_known_has_its_reason(family: str, attributes: dict, flag: str) -> None:
     [row] = audited((family, {**COUNTS, **attributes}))
-    assert row["flag"] == flag and row["sink_rows"] is None
+    assert row["flag"] == flag and row["sink_rows"] is None and row["zero_rows"] is None
     assert (row["audit_error"] is None) == ("audit_error" not in attributes)
 
 

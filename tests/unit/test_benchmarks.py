@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,22 @@ def test_the_corrections_of_a_layer(site: corrections.Site) -> None:
     everything, sinkless = (float(cell.split()[0]) for cell in cells[1:3])
     assert released == everything > 2 * sinkless
     assert sinks == 5
+
+
+def test_the_linearity_of_a_block_less_its_residual_stream_and_its_sinks(site: corrections.Site) -> None:
+    # two sequences in a draw, position 0 in the first and in the second half of them by turns
+    second = (site.tokens.position >= 30) ^ (site.tokens.draw % 2 == 1)
+    tokens = replace(site.tokens, sequence=2 * site.tokens.draw + second)
+    noise = np.random.default_rng(2).standard_normal(site.x.shape).astype(np.float32)
+    far, sinks = np.float32(1000) * (1 + tokens.draw[:, None]), ~site.no_sink[:, None]
+    x = np.where(sinks, far, site.x).astype(np.float32)
+    update = np.where(sinks, -0.5 * far, noise).astype(np.float32)  # a linear map of the sinks alone
+    cells = corrections.linearity_row(x, x + update, tokens)
+    assert len(cells) + 1 == len(corrections.LINEARITY_HEAD)
+    released, cut, residual, held_out, both, sinkless, null = (float(cell.split()[0]) for cell in cells)
+    assert released == cut >= held_out > 0.9
+    assert residual >= both > 0.9 > 0.1 > sinkless
+    assert null == pytest.approx(8 / 300, abs=5e-4)
 
 
 def test_copies_raise_the_released_dimension(site: corrections.Site) -> None:

@@ -29,6 +29,14 @@ def test_a_verb_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     assert "No such command 'mesure'" in run.stderr
 
 
+def test_help_opens_with_a_sentence_for_its_reader(tmp_path: Path) -> None:
+    run = lmshape("--help", cwd=tmp_path)
+    words = " ".join(run.stdout.split())
+    assert "Measure the shape of a language model's activations" in words and "torch" not in words
+    for verb in ("gather", "tables", "figure", "report", "metrics"):
+        assert f"│ {verb} " in words
+
+
 def test_metrics_are_listed_with_their_sources(tmp_path: Path) -> None:
     run = lmshape("metrics", cwd=tmp_path)
     assert run.returncode == 0

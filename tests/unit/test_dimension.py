@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from lmshape.geometry.dimension import (
     twonn,
     twonn_fit,
 )
+from lmshape.geometry.gride import gride
+from lmshape.geometry.local import local_levina_bickel, mada
 from lmshape.geometry.neighbors import nearest_neighbors
 
 
@@ -177,6 +180,23 @@ def test_small_ratios_in_a_summary_are_not_taken_for_rounding():
     assert found == pytest.approx(levina_bickel(distances), rel=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_distances_may_be_tensors_with_gradients(distances, dtype):
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(distances).to(getattr(torch, dtype)).requires_grad_()
+    array = tensor.detach().double().numpy()
+    assert not np.array_equal(array, distances) or dtype == "float64"
+    for estimate in (twonn, twonn_fit, partial(gride, n1=1, n2=2), mada):
+        np.testing.assert_array_equal(
+            estimate(tensor[:, 0], tensor[:, 4]), estimate(array[:, 0], array[:, 4])
+        )
+    assert levina_bickel(tensor) == levina_bickel(array)
+    sums = np.log(array[:, :-1]).sum(axis=1)
+    for estimate in (levina_bickel_from_summary, local_levina_bickel):
+        found = estimate(torch.from_numpy(sums).requires_grad_(), tensor[:, -1], 20)
+        np.testing.assert_array_equal(found, estimate(sums, array[:, -1], 20))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -215,6 +235,9 @@ def test_small_ratios_in_a_summary_are_not_taken_for_rounding():
             lambda: intrinsic_dimension(np.eye(9), "gride", 5),
             "`k` is 5; gride compares the neighbors k/2 and k",
         ),
+        (lambda: intrinsic_dimension(np.eye(9), "mle", 1), "`k` is 1; mle compares the k nearest distances"),
+        (lambda: intrinsic_dimension(np.eye(30), "mle", 20.0), "`k` is 20.0; a whole number is needed"),
+        (lambda: intrinsic_dimension(np.eye(30), "gride", "2"), "`k` is '2'; a whole number is needed"),
         (lambda: intrinsic_dimension(np.eye(3), "mle"), "3 unique rows of 3; 20 neighbors need at least 21"),
     ],
 )

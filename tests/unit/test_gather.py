@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from lmshape.changes import CHANGE_DESCRIPTIONS
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES, metric_names
 from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, gather
@@ -124,6 +125,29 @@ def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
     assert not table.duplicated(["site", "layer", "rows", "metric"]).any()
 
 
+def test_zero_rows_are_told_beside_the_mean_cosine_and_in_the_audit(tmp_path: Path) -> None:
+    tokens = Tokens(
+        ids=np.arange(90),
+        sequence=np.repeat(np.arange(3), 30),
+        position=np.tile(np.arange(30), 3),
+        draw=np.repeat(np.arange(3), 30),
+        special=np.zeros(90, dtype=bool),
+        sequence_bytes=np.full(3, 100),
+        attributes={},
+    )
+    x = np.random.default_rng(0).standard_normal((90, 8)).astype(np.float32)
+    x[[5, 40]] = 0
+    path = tmp_path / "activations.h5"
+    with ActivationWriter(path, sites=SITES[:1], width=8, tokens=tokens, attributes=ROOT) as writer:
+        writer.write(SITES[0], 0, x)
+    measure(path, tmp_path / "angular.h5", family="angular", first=0, last=0, rows=["all"])
+    table = gathered(tmp_path, [tmp_path / "angular.h5"]).set_index("metric")
+    assert table["flag"].to_dict() == {COSINES[0]: "2 zero rows left out", COSINES[1]: ""}
+    assert np.isfinite(table["value"]).all()
+    [row] = json.loads(pq.read_schema(tmp_path / "tiny.parquet").metadata[AUDITS_KEY])
+    assert row["zero_rows"] == 2
+
+
 def test_the_file_carries_the_audit_of_every_site(tmp_path: Path) -> None:
     gathered(tmp_path, [archive(tmp_path / "a.h5")], [card(tmp_path / "loss.json")])
     rows = json.loads(pq.read_schema(tmp_path / "tiny.parquet").metadata[AUDITS_KEY])
@@ -140,6 +164,9 @@ def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
     )
     assert list(table.columns) == COLUMNS.names
     row = table.iloc[2].to_dict()
+    assert all(
+        np.isnan(row.pop(name)) for name in CHANGE_DESCRIPTIONS
+    )  # nothing comes before the first checkpoint
     assert row == {
         "study": "test",
         "model": "tiny",
@@ -178,6 +205,7 @@ def test_rows_are_sorted_and_datasets_keep_the_order_of_the_files(tmp_path: Path
         for step in (16, 2)
     ]
     table = gathered(tmp_path, files)
+    assert table["change"].isna().equals(table["step"] == 2)
     cells = list(table[["step", "dataset"]].drop_duplicates().itertuples(index=False, name=None))
     assert cells == [(2, "wiki"), (2, "shuffled"), (16, "wiki"), (16, "shuffled")]
     bytes_before = (tmp_path / "tiny.parquet").read_bytes()

@@ -48,7 +48,7 @@ def test_norms_equal_those_of_numpy(x: np.ndarray) -> None:
         assert arrays["activation_max"][j] == size.max()
         massive = (size > 100) & (size > 1000 * np.median(size))
         assert arrays["massive_count"][j] == massive.sum()
-    assert attributes == {"flag": "", "zero_rows": 1}
+    assert attributes == {"flag": "", "zero_rows": 1, "flag_mean_cosine": "1 zero rows left out"}
     assert list(arrays["rows"]) == [210, 140, 140, 140]
 
 

@@ -293,6 +293,8 @@ def test_unique_rows_agree_with_comparing_all_rows(x):
         (lambda: nearest_neighbors(np.ones((9, 2)), 1), "1 unique rows of 9; 1 neighbors need at least 2"),
         (lambda: nearest_neighbors(plain(), 0), "`k` is 0 and `tile` 1024; both must be at least 1"),
         (lambda: nearest_neighbors(plain(), 2, tile=0), "`k` is 2 and `tile` 0; both must be at least 1"),
+        (lambda: nearest_neighbors(plain(), 2.0), "`k` is 2.0; a whole number is needed. Pass an int"),
+        (lambda: nearest_neighbors(plain(), 2, tile=64.0), "`tile` is 64.0; a whole number is needed"),
         (lambda: nearest_neighbors([[1.0], [np.inf]], 1), "`x` is not finite in 1 of 2 rows"),
     ],
 )
@@ -485,6 +487,17 @@ def test_the_audit_finds_the_error_that_was_made(monkeypatch):
     assert largest_error(x, missed, rows=20) > 1e-3
     monkeypatch.setattr(neighbors, "AUDITED_BYTES", 1)
     assert largest_error(x, found, rows=20) < 1e-14
+
+
+def test_an_audit_of_another_cloud_or_of_no_rows_is_refused():
+    x = plain(n=60)
+    found = nearest_neighbors(x, np.int64(3))
+    with pytest.raises(ValueError, match="`x` has 59 rows, and `neighbors` are of row 59, counted from 0"):
+        largest_error(x[:-1], found)
+    with pytest.raises(ValueError, match="`rows` is 0; at least 1 row must be checked"):
+        largest_error(x, found, rows=0)
+    with pytest.raises(ValueError, match="`rows` is 2.0; a whole number is needed"):
+        largest_error(x, found, rows=2.0)
 
 
 def test_float32_is_not_copied_to_float64_and_gives_the_same_numbers(path):

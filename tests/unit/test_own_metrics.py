@@ -22,7 +22,7 @@ from lmshape.layer import Layer
 from lmshape.measure import measure
 from lmshape.measure.own import OwnMetrics
 from lmshape.metrics import describe, own_metrics, select
-from lmshape.own_metrics import load_own, metric, read_own
+from lmshape.own_metrics import Declaration, load_own, metric, read_own
 from lmshape.registry import REPOSITORY
 from lmshape.store import Rows, read_statistics
 
@@ -128,6 +128,10 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, messag
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`own_metrics` = '.*none.py': no such file. Correct the path"):
         read_own(tmp_path / "none.py")
+    with pytest.raises(
+        InputError, match=f"`own_metrics` = '{tmp_path}': a folder. Name the Python file in it"
+    ):
+        read_own(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", ["x", "x, y=1", "*x", "x, /", "x, *, y=1", "*x, **y"])
@@ -171,8 +175,14 @@ def test_no_bytecode_is_left_beside_the_file(tmp_path: Path) -> None:
         ),
         (
             "from lmshape.own_metrics import metric\n@metric(low=1, high=0)\ndef f(x): return 1",
-            "ValueError on line 2: `low` is 1 and `high` 0; `low` must be below",
+            "ValueError on line 2: `low` is 1 and `high` 0; `low` must be below `high`. Correct it.$",
         ),
+        (
+            "from lmshape.own_metrics import metric\n@metric('draws')\ndef f(x): return 1",
+            "ValueError on line 2: `metric` got 'draws' without a name; write `interval='draws'`, say. Correct",
+        ),
+        ("import sys\ndef f(x): return 1\nsys.exit(3)", "SystemExit on line 3: 3. Correct it"),
+        ("import sys\ndef f(x): return 1\nsys.exit()", "SystemExit on line 3. Correct it"),
     ],
 )
 def test_a_file_that_does_not_run_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -185,6 +195,22 @@ def test_the_decorator_leaves_the_function_as_it_is() -> None:
         return 1.0
 
     assert metric(low=0)(f) is f
+    assert metric(f) is f and f.declaration == Declaration()
+
+
+@pytest.mark.parametrize(("last", "kind"), [("f = 3", "int"), ("del f", "NoneType"), ("f = f(0)", "float")])
+def test_a_name_that_is_no_function_in_the_end_is_refused(tmp_path: Path, last: str, kind: str) -> None:
+    path = written(tmp_path, f"def f(x): return 1.0\n{last}\n")
+    with pytest.raises(
+        InputError, match=f"mine.py`: `f` is a `{kind}` and no function once the file has run"
+    ):
+        load_own(path)
+
+
+def test_a_bare_decorator_declares_the_defaults(tmp_path: Path) -> None:
+    text = "from lmshape.own_metrics import metric\n@metric\ndef f(x):\n    return x.sum()\n"
+    (own,) = load_own(written(tmp_path, text))
+    assert own.declaration == Declaration() and own.function(np.ones((2, 3))) == 6
 
 
 def test_values_are_of_all_rows_without_each_draw_and_of_each_draw(tmp_path: Path) -> None:
@@ -232,6 +258,30 @@ def test_where_there_is_no_number_the_reason_stands(tmp_path: Path, body: str, f
     assert attributes == {"flag": "", "flag_f": flag}
 
 
+@pytest.mark.parametrize(
+    ("declared", "flag"),
+    [
+        ("low=0, high=1", "2.0 is outside [0, 1], the `low` and `high` that it declares"),
+        ("low=2.5", "2.0 is outside [2.5, ∞), the `low` and `high` that it declares"),
+        (
+            "high=1, interval='draws'",
+            "2.0 is outside (-∞, 1], the `low` and `high` that it declares (draw 0)",
+        ),
+        ("low=2, high=3", ""),
+    ],
+)
+def test_a_value_outside_its_own_bounds_is_none(tmp_path: Path, declared: str, flag: str) -> None:
+    text = f"from lmshape.own_metrics import metric\n@metric({declared})\ndef f(x): return 2\n"
+    arrays, attributes = OwnMetrics(path := written(tmp_path, text)).statistics(own_layer(np.ones((50, 2))))[
+        "all"
+    ]
+    estimate = own_metrics(path)[0].compute(arrays)
+    assert attributes.get("flag_f", "") == flag
+    np.testing.assert_array_equal(
+        [estimate.low, estimate.value, estimate.high], np.full(3, np.nan if flag else 2)
+    )
+
+
 def test_a_number_that_lacks_a_draw_has_no_interval_and_says_which(tmp_path: Path) -> None:
     text = "def f(x):\n    if x[0, 0] > 0: raise ValueError('odd')\n    return 2\n"
     x = np.zeros((50, 2))
@@ -248,6 +298,7 @@ def test_a_number_that_lacks_a_draw_has_no_interval_and_says_which(tmp_path: Pat
         ("return None", "TypeError: "),
         ("return y", "NameError on line 2: name 'y'"),
         ("return x", "TypeError: "),
+        ("raise SystemExit", "SystemExit on line 2. Correct it, or"),
     ],
 )
 def test_any_other_error_ends_the_job_and_names_function_and_line(

@@ -139,7 +139,7 @@ def test_dependent_columns_make_the_released_linearity_rounding_noise() -> None:
     doubled = np.concatenate([x, x], axis=1)
     y = np.abs(x - 3)
     right = released_linearity(x, y)
-    assert abs(released_linearity(doubled, y) - right) > 1e-3
+    assert abs(released_linearity(doubled, np.concatenate([y, y], axis=1)) - right) > 1e-3
 
 
 def test_equal_rows_have_no_linearity() -> None:
@@ -147,6 +147,38 @@ def test_equal_rows_have_no_linearity() -> None:
     assert np.isnan(released_linearity(np.ones_like(x), x)) and np.isnan(
         released_linearity(x, np.ones_like(x))
     )
+
+
+def test_equal_rows_have_no_released_anisotropy() -> None:
+    with pytest.raises(ValueError, match="`x` has zero variance: all rows are equal"):
+        released_anisotropy(np.ones((9, 3), dtype=np.float32))
+
+
+def test_linearity_takes_lists_halves_and_tensors_in_float32() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float16)
+    y = np.tanh(x)
+    single = released_linearity(x.astype(np.float32), y.astype(np.float32))
+    assert released_linearity(x, y) == single
+    assert released_linearity(torch.from_numpy(x).requires_grad_(), torch.from_numpy(y)) == single
+    double = released_linearity(x.astype(np.float64), y.astype(np.float64))
+    assert released_linearity(x.tolist(), y.tolist()) == double != single
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.ones((9, 3)), np.ones((8, 3)), r"`x` has shape \(9, 3\), `y` \(8, 3\); they must hold the same"),
+        (np.ones((9, 3)), np.ones((9, 2)), r"`x` has shape \(9, 3\), `y` \(9, 2\)"),
+        (np.ones((9, 3)), np.full((9, 3), np.nan), "`y` is not finite in 9 of 9 rows"),
+        (np.full((9, 3), np.inf), np.ones((9, 3)), "`x` is not finite in 9 of 9 rows"),
+        (np.ones((0, 3)), np.ones((0, 3)), r"`x` has shape \(0, 3\); 2 rows"),
+        (np.ones(3), np.ones(3), r"`x` has shape \(3,\)"),
+    ],
+)
+def test_layers_without_a_linearity_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        released_linearity(x, y)
 
 
 def layer_of(x: np.ndarray, before: np.ndarray | None = None, mask: np.ndarray | None = None) -> Layer:

@@ -53,7 +53,7 @@ def metrics_table() -> pd.DataFrame:
                         )
                 output = {"site": "output", "layer": 4, "depth": 1.0}
                 rows.append(cell | output | number("loss", 7.6 - step / 20))
-    return pd.DataFrame(rows)[COLUMNS.names]
+    return pd.DataFrame(rows).reindex(columns=COLUMNS.names)
 
 
 def number(metric: str, value: float) -> dict[str, object]:

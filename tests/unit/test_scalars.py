@@ -186,9 +186,17 @@ def test_the_storage_type_is_only_storage():
 
 
 def test_equal_rows_have_no_shape():
-    x = np.full((60, 5), 0.1)
-    for scalar in (clouds.rankme, clouds.isoscore, clouds.corrected_participation_ratio, clouds.rogue_share):
-        assert np.isnan(scalar(x))
+    for x in (np.full((60, 5), 0.1), np.full((1003, 5), 1e4 / 3, dtype=np.float32)):
+        for scalar in (*SCALARS, clouds.rogue_share):
+            with pytest.raises(ValueError, match="`x` has zero variance: all rows are equal. Pass rows"):
+                scalar(x)
+
+
+def test_spectra_may_be_tensors():
+    torch = pytest.importorskip("torch")
+    spectra = torch.tensor([[4.0, 2, 1, 1], [1, 0, 0, 0]], dtype=torch.bfloat16, requires_grad=True)
+    np.testing.assert_allclose(scalars.participation_ratio_of(spectra), [64 / 22, 1], rtol=1e-15)
+    np.testing.assert_allclose(scalars.components_of(spectra, 0.7), [2, 1])
 
 
 @pytest.mark.parametrize(
@@ -200,6 +208,10 @@ def test_equal_rows_have_no_shape():
         ),
         (lambda: clouds.isoscore(np.ones((9, 1))), r"`x` has shape \(9, 1\); IsoScore needs 2 columns"),
         (lambda: clouds.alpha_req(cloud(50, 19)), "`x` has rank 19; .* needs 20. Take more rows"),
+        (
+            lambda: clouds.corrected_participation_ratio(np.eye(4)),
+            "`x` leaves no positive estimate of Σλ² from its 4 rows. Add rows",
+        ),
         (lambda: clouds.corrected_participation_ratio(cloud(3, 4)), r"`x` has shape \(3, 4\); 4 rows"),
         (lambda: clouds.components(np.ones((5, 2)), 0.9), "`x` has zero variance: all rows are equal"),
         (lambda: clouds.components(cloud(5, 2), 90), "`share` is 90; it must lie between 0 and 1"),

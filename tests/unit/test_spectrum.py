@@ -226,7 +226,6 @@ def test_standardizing_takes_away_what_rogue_coordinates_weigh():
     x[:, 4] *= 1000
     assert anisotropy(x) > 0.99
     assert anisotropy(x, standardize=True) == pytest.approx((1 + np.sqrt(20 / 4000)) ** 2 / 20, rel=0.03)
-    assert np.isnan(anisotropy(np.full((50, 3), 0.1), standardize=True))
 
 
 def test_the_scalars_of_many_spectra_are_those_of_each():
@@ -250,7 +249,17 @@ def test_equal_rows_have_no_variance_although_their_mean_is_rounded(shape, value
     spectra = leave_one_out_spectra(x, np.arange(shape[0]) % 2)
     assert not spectra.eigenvalues.any() and not spectra.leading_standardized.any()
     assert not spectra.variances.any()
-    assert np.isnan([scalar(x) for scalar in SCALARS]).all()
+    for scalar in (*SCALARS, lambda x: anisotropy(x, standardize=True)):
+        with pytest.raises(
+            ValueError, match="`x` has zero variance: all rows are equal. Pass rows that differ"
+        ):
+            scalar(x)
+
+
+def test_zero_rows_have_no_anisotropy_about_zero_and_equal_ones_are_a_line():
+    assert anisotropy(np.full((9, 3), 0.1), center=False) == pytest.approx(1, rel=1e-12)
+    with pytest.raises(ValueError, match="`x` has zero variance: all rows are zero"):
+        anisotropy(np.zeros((9, 3)), center=False)
 
 
 def test_the_smallest_real_difference_is_variance():

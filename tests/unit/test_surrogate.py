@@ -25,6 +25,14 @@ def test_a_seed_gives_the_same_deviates_whatever_the_spectrum():
     assert not np.array_equal(one, gaussian_surrogate([4.0, 1.0], 50, seed=(3, 2)))
 
 
+def test_a_tensor_is_a_spectrum():
+    torch = pytest.importorskip("torch")
+    spectrum = torch.tensor([4.0, 1.0], dtype=torch.bfloat16, requires_grad=True)
+    np.testing.assert_array_equal(
+        gaussian_surrogate(spectrum, 9, seed=0), gaussian_surrogate([4.0, 1.0], 9, seed=0)
+    )
+
+
 def test_tiny_and_huge_variances_are_as_good_as_others():
     for scale in (1e-300, 1e300):
         sample = gaussian_surrogate(scale * np.array([4.0, 1.0]), 10, seed=0)

@@ -18,6 +18,7 @@ AUDIT_DESCRIPTIONS = {
     "n_rows": "number of token rows over all draws",
     "n_unique": "rows that repeat none of their own draw",
     "duplicates": "rows that repeat another of their draw: neighbors are searched without them",
+    "zero_rows": "rows of zeros, which have no direction: mean_cosine leaves them out; empty where not counted",
     "sink_rows": "sinks of the site, position 0 and rows over 10 × its median norm, which no_sink leaves out",
     "sink_positions": "position in the sequence → sink rows there, JSON: the 20 most common, then other",
     "sink_tokens": "token, its text in quotes or its id → sink rows of it, JSON: the 20 most common, then other",
@@ -25,7 +26,7 @@ AUDIT_DESCRIPTIONS = {
     "recomputed": "rows whose neighbors could not be certified at first and were searched again",
     "flag": "why the neighbors were not audited, or a doubt about these rows; empty when fine",
 }
-AUDIT_INTEGERS = ("step", "layer", "n_rows", "n_unique", "duplicates", "sink_rows", "recomputed")
+AUDIT_INTEGERS = ("step", "layer", "n_rows", "n_unique", "duplicates", "zero_rows", "sink_rows", "recomputed")
 AUDIT_REALS = ("audit_error",)
 
 # Which family is asked first how many rows there are: paired ones count rows that two sites share, and the released
@@ -66,13 +67,14 @@ class Audits:
         place = {"site": site, "layer": layer, "rows": rows}
         cell = {"model": model, "checkpoint": checkpoint, "step": step, "dataset": dataset}
         counts = families[_first_of(families)]
-        neighbors = families.get("neighbor", {})
+        neighbors, angles = families.get("neighbor", {}), families.get("angular", {})
         return {
             "study": self._study,
             **cell,
             **place,
             **{name: counts.get(name) for name in ("n_rows", "n_unique")},
             "duplicates": int(counts["n_rows"]) - int(counts["n_unique"]),
+            "zero_rows": angles.get("zero_rows"),
             **{name: counts.get(name) for name in ("sink_rows", "sink_positions", "sink_tokens")},
             **{name: neighbors.get(name) for name in ("audit_error", "recomputed")},
             "flag": _flag(counts, neighbors),

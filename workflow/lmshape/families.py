@@ -1,6 +1,7 @@
 """Names of the metrics by family: light enough to be read whenever Snakemake reads its rules.
 
-A family's metrics come from one statistics archive; `lmshape.metrics` says how each is computed.
+A family's metrics come from one statistics archive; `lmshape.metrics` says how each is computed. The names stand in
+both, since that table imports NumPy and every estimator; a test holds them together.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lmshape.errors import unknown
+from lmshape.scales import DECIMATIONS, GRIDE_SCALES
 
 METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
     "spectral": (
@@ -42,8 +44,8 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "id_twonn_surrogate",
         "id_twonn_fit",
         "id_twonn_fit20",
-        *(f"id_gride_{n2}" for n2 in (2, 4, 8, 16, 32, 64)),
-        *(f"id_twonn_decimated_{part}" for part in (2, 4, 8)),
+        *(f"id_gride_{n2}" for n2 in GRIDE_SCALES),
+        *(f"id_twonn_decimated_{share}" for share in DECIMATIONS),
         "id_mle",
         "id_mada",
         "id_local_mean",

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from lmshape.agreement import check_agreement, check_complete, check_families
 from lmshape.audits import Audits
+from lmshape.changes import CHANGE_DESCRIPTIONS, add_changes
 from lmshape.errors import InputError
 from lmshape.metrics import Arrays, Metric, own_metrics, select
 from lmshape.store import read_statistics, replaced_when_whole
@@ -45,6 +46,7 @@ COLUMN_DESCRIPTIONS = {
     "value": "the estimate; NaN never without a reason in flag",
     "ci_low": "lower end of the 95 % interval; NaN where there is none",
     "ci_high": "upper end of the 95 % interval; NaN where there is none",
+    **CHANGE_DESCRIPTIONS,
     "draws": "number of independent draws of sequences behind the interval",
     "n_rows": "number of token rows over all draws; for the loss, tokens that have one",
     "n_unique": "rows that repeat none of their own draw; 0 for the loss",
@@ -53,7 +55,7 @@ COLUMN_DESCRIPTIONS = {
     "flag": "the reason of NaN, or of a doubt about the value; empty when fine",
 }
 _INTEGERS = ("parameters", "step", "layer", "draws", "n_rows", "n_unique", "d", "seed")
-_REALS = ("tokens_seen", "depth", "value", "ci_low", "ci_high")
+_REALS = ("tokens_seen", "depth", "value", "ci_low", "ci_high", *CHANGE_DESCRIPTIONS)
 
 
 def declare(descriptions: Mapping[str, str], *, integers: Iterable[str], reals: Iterable[str]) -> pa.Schema:
@@ -112,21 +114,23 @@ def gather(
     names = [metric.name for metric in chosen]
     attributes: dict[Path, Mapping[str, Value]] = {}
     audits = Audits(study)
-    rows: dict[tuple[Value, ...], tuple[dict[str, Value], Path]] = {}
+    rows: dict[tuple[Value, ...], tuple[dict[str, Value], np.ndarray, Path]] = {}
     for path in (Path(path) for path in (*statistics, *losses)):
         attributes[path], entries = _read_card(path) if path.suffix == ".json" else _read_archive(path)
         check_complete(path, attributes[path])
         for entry in entries:
             audits.add(attributes[path], entry.site, entry.layer, entry.rows, entry.attributes)
         datasets = list(dict.fromkeys(own["dataset"] for own in attributes.values()))
-        for row in _rows(entries, attributes[path], study=study, metrics=chosen):
-            _, other = rows.setdefault(_order(row, datasets, names), (row, path))
+        for row, replicates in _rows(entries, attributes[path], study=study, metrics=chosen):
+            *_, other = rows.setdefault(_order(row, datasets, names), (row, replicates, path))
             _check_single(row, path, other)
     if not attributes:
         raise InputError("`statistics` and `losses` name no file; measure a cell of the model first.")
     check_agreement(attributes)
     check_families(attributes, chosen)
-    table = pa.Table.from_pylist([rows[key][0] for key in sorted(rows)], schema=COLUMNS)
+    ordered = [rows[key][:2] for key in sorted(rows)]
+    add_changes(ordered, {metric.name: metric for metric in chosen})
+    table = pa.Table.from_pylist([row for row, _ in ordered], schema=COLUMNS)
     with replaced_when_whole(output) as partial:
         metadata = {**_metadata(attributes.values()), AUDITS_KEY: json.dumps(audits.rows()).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), partial)
@@ -167,7 +171,8 @@ def _read_card(path: Path) -> tuple[Mapping[str, Value], list[_Entry]]:
 
 def _rows(
     entries: Iterable[_Entry], attributes: Mapping[str, Value], *, study: str, metrics: Sequence[Metric]
-) -> Iterator[dict[str, Value]]:
+) -> Iterator[tuple[dict[str, Value], np.ndarray]]:
+    """Yield the rows of an archive, and beside each the numbers that its estimate is made of."""
     cell = {
         "study": study,
         "family": attributes["architecture"],
@@ -178,14 +183,16 @@ def _rows(
         place = {"site": entry.site, "layer": entry.layer, "depth": entry.layer / attributes["blocks"]}
         for metric in metrics:
             if metric.family == attributes["family"]:
-                yield {**cell, **place, "rows": entry.rows, "metric": metric.name, **_estimate(metric, entry)}
+                replicates = metric.replicates(entry.arrays)
+                estimate = _estimate(metric, replicates, entry.attributes)
+                yield {**cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
 
 
-def _estimate(metric: Metric, entry: _Entry) -> dict[str, Value]:
+def _estimate(metric: Metric, replicates: np.ndarray, attributes: Mapping[str, Value]) -> dict[str, Value]:
     """Return the columns of a row that come from the statistics, with the reason of what is NaN among them."""
-    estimate = metric.compute(entry.arrays)
-    counts = {name: entry.attributes[name] for name in ("draws", "n_rows", "n_unique", "d")}
-    flag = entry.attributes.get(f"flag_{metric.name}", entry.attributes["flag"])
+    estimate = metric.estimate(replicates)
+    counts = {name: attributes[name] for name in ("draws", "n_rows", "n_unique", "d")}
+    flag = attributes.get(f"flag_{metric.name}", attributes["flag"])
     if not isfinite(estimate.value):
         return {**counts, "value": nan, "ci_low": nan, "ci_high": nan, "flag": flag or metric.undefined}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import inf, isfinite, nan, sqrt
 from typing import Literal
 
 import numpy as np
@@ -52,15 +52,32 @@ class Metric:
 
         NaN where it is not defined; a value without an interval where it has none (`missing_interval` says why).
         """
-        values = np.asarray(self.values(arrays), dtype=np.float64)
+        return self.estimate(self.replicates(arrays))
+
+    def replicates(self, arrays: Arrays) -> np.ndarray:
+        """Return the numbers (float64) that value and interval are made of: `values` of the arrays."""
+        return np.asarray(self.values(arrays), dtype=np.float64)
+
+    def estimate(self, replicates: np.ndarray) -> Estimate:
+        """Return value and interval of the replicates."""
+        return self._estimate(replicates, bounds=(self.low, self.high), step=self.step)
+
+    def change(self, before: np.ndarray, after: np.ndarray) -> Estimate:
+        """Return the difference of two values by their replicates on the same draws, with its interval."""
+        # the rounding of both values; where one is infinite there is no difference
+        with np.errstate(invalid="ignore"):
+            difference = after - before
+        return self._estimate(difference, bounds=(-inf, inf), step=sqrt(2) * self.step)
+
+    def _estimate(self, values: np.ndarray, *, bounds: tuple[float, float], step: float) -> Estimate:
         by_draw = self.interval == "draws"
         value = float(values.mean() if by_draw else values[0])
         draws = len(values) if by_draw else max(len(values) - 1, 1)
         if self.interval == "none" or not np.isfinite(values).all():
             return Estimate(value if np.isfinite(value) else nan, nan, nan, draws)
         if by_draw:
-            return over_draws(values, bounds=(self.low, self.high))
-        return jackknife(value, values[1:], bounds=(self.low, self.high), step=self.step)
+            return over_draws(values, bounds=bounds)
+        return jackknife(value, values[1:], bounds=bounds, step=step)
 
     def missing_interval(self, estimate: Estimate) -> str:
         """Return why a value stands without its interval; empty where it has one, and where there is no value."""

@@ -1,9 +1,11 @@
-"""The table of metrics: the one place that says which exist, what each means, and how it is computed.
+"""The table of metrics: what each means, in which range, where it is from, and how it is computed.
 
 `measure` keeps of a layer the statistics of a family; a metric is a function of them. A new metric over kept
 statistics is one entry and runs no model again. The documentation is made from this table. Its entries stand by
 family in `spectral_metrics`, `angular_metrics`, `neighbor_metrics`, `linearity_metrics` and `released_metrics`,
-those of the loss here. A user's own metrics join it from their file: `lmshape.own_metrics`.
+those of the loss here. A user's own metrics join it from their file: `lmshape.own_metrics`. The bare names stand a
+second time, by family, in `lmshape.families`, which planning a study reads without importing what is here; a new
+metric is named there too, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -62,7 +64,6 @@ ALL = (
 )
 
 METRICS = {metric.name: metric for metric in ALL}
-FAMILIES = tuple(dict.fromkeys(metric.family for metric in ALL))
 
 
 def own_metrics(path: Path | None) -> tuple[Metric, ...]:
@@ -81,18 +82,13 @@ def _own(metric: OwnMetric) -> Metric:
         definition=metric.definition,
         low=declared.low,
         high=declared.high,
-        range=declared.range or _interval(declared.low, declared.high),
+        range=declared.range or declared.bounds(),
         null=declared.null,
         source=declared.source,
         undefined="not finite",
         interval=declared.interval,
         values=partial(_kept, name=metric.name),
     )
-
-
-def _interval(low: float, high: float) -> str:
-    first = "(-∞" if low == -inf else f"[{low:g}"
-    return f"{first}, ∞)" if high == inf else f"{first}, {high:g}]"
 
 
 def _kept(arrays: Arrays, *, name: str) -> np.ndarray:

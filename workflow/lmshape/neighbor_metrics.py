@@ -16,9 +16,9 @@ from lmshape.geometry.gride import gride
 from lmshape.geometry.local import local_levina_bickel, mada
 from lmshape.geometry.ratios import KEPT_ORDERS
 from lmshape.metric import Arrays, Metric
+from lmshape.scales import DECIMATIONS, GRIDE_SCALES, NEIGHBORS
 
-NEIGHBORS = 20  # of the Levina-Bickel estimates: the sum of logarithms is over the nearer 19
-SCALES = (2, 4, 8, 16, 32, 64)  # the further of GRIDE's two neighbors
+WORDS = ("half", "quarter", "eighth")  # of the rows, for the definitions
 
 
 def _by_draw(
@@ -127,8 +127,8 @@ NEIGHBOR = (
         undefined="in the lowest 20 % every r2 equals its r1",
         values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.2)),
     ),
-    *(_gride_at(n2) for n2 in SCALES),
-    *(_decimated(share, words) for share, words in ((2, "half"), (4, "quarter"), (8, "eighth"))),
+    *(_gride_at(n2) for n2 in GRIDE_SCALES),
+    *(_decimated(share, words) for share, words in zip(DECIMATIONS, WORDS, strict=True)),
     _dimension(
         name="id_mle",
         definition="1 / mean over rows of Σ ln(r20/rj)/19, j = 1 … 19, mean over draws",

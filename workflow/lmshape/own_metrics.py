@@ -48,6 +48,11 @@ class Declaration:
     null: str = "not stated"
     source: str = "own"
 
+    def bounds(self) -> str:
+        """Return `low` and `high` as an interval in words."""
+        first = "(-∞" if self.low == -inf else f"[{self.low:g}"
+        return f"{first}, ∞)" if self.high == inf else f"{first}, {self.high:g}]"
+
 
 @dataclass(frozen=True, slots=True)
 class OwnMetric:
@@ -69,6 +74,8 @@ class OwnFile:
 
 
 def metric(
+    function: Function | None = None,
+    /,
     *,
     interval: Interval = "jackknife",
     low: float = -inf,
@@ -76,11 +83,12 @@ def metric(
     range: str = "",
     null: str = "not stated",
     source: str = "own",
-) -> Callable[[Function], Function]:
-    """Declare what a metric's number is; a function without this decorator has the defaults.
+) -> Function | Callable[[Function], Function]:
+    """Declare what a metric's number is; a function without this decorator, or under a bare one, has the defaults.
 
     Parameters
     ----------
+    function : what the bare decorator stands above
     interval : "jackknife", the value of all rows, and its interval from the values without each draw; "draws",
         the mean of the values of each draw, for what depends on the number of rows
     low, high : bounds of the value; its interval is clipped to them
@@ -91,8 +99,10 @@ def metric(
     Raises
     ------
     ValueError
-        For another interval, or when `low` is not below `high`.
+        For another interval, when `low` is not below `high`, or for a setting without its name.
     """
+    if function is not None and not callable(function):
+        raise ValueError(f"`metric` got {function!r} without a name; write `interval={function!r}`, say.")
     if interval not in get_args(Interval):
         raise ValueError(f'`interval` is {interval!r}; it must be "jackknife" or "draws".')
     if not low < high:
@@ -103,7 +113,7 @@ def metric(
         function.declaration = declared
         return function
 
-    return declare
+    return declare if function is None else declare(function)
 
 
 def read_own(path: Path, *, named: str | None = None, taken: Collection[str] = ()) -> OwnFile:
@@ -138,11 +148,19 @@ def load_own(path: Path) -> list[OwnMetric]:
     Raises
     ------
     InputError
-        For what `read_own` refuses, and when running the file fails; the message names the line.
+        For what `read_own` refuses, when running the file fails (the message names the line), and when a
+        function's name stands for something else at the end.
     """
     names = read_own(path).names
     module = _run(path)
-    return [_own(name, getattr(module, name)) for name in names]
+    functions = {name: getattr(module, name, None) for name in names}
+    for name, function in functions.items():
+        if not callable(function):
+            raise InputError(
+                f"`{path}`: `{name}` is a `{type(function).__name__}` and no function once the file has run. Give what "
+                "replaces it another name."
+            )
+    return [_own(name, function) for name, function in functions.items()]
 
 
 def failure(path: Path, error: BaseException) -> str:
@@ -154,7 +172,8 @@ def failure(path: Path, error: BaseException) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     place = f" on line {line}" if line else ""
-    return f"{type(error).__name__}{place}: {error}"
+    text = " ".join(str(error).split()).rstrip(".")  # the caller ends the sentence
+    return f"{type(error).__name__}{place}" + (f": {text}" if text else "")
 
 
 def _own(name: str, function: Function) -> OwnMetric:
@@ -166,6 +185,8 @@ def _own(name: str, function: Function) -> OwnMetric:
 def _parsed(path: Path, named: str) -> ast.Module:
     try:
         return ast.parse(path.read_bytes(), str(path))
+    except IsADirectoryError:
+        raise InputError(f"`own_metrics` = '{named}': a folder. Name the Python file in it.") from None
     except OSError:
         raise InputError(f"`own_metrics` = '{named}': no such file. Correct the path.") from None
     except SyntaxError as error:
@@ -212,6 +233,6 @@ def _run(path: Path) -> ModuleType:
     sys.modules[MODULE] = module  # dataclasses and pickle look a class's module up
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"`{path}` cannot be run: {failure(path, error)}. Correct it.") from error
     return module

@@ -10,6 +10,7 @@ import pandas as pd
 from lmshape.figures import marks, selection
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import MARKERS, Look, styled
+from lmshape.scales import DECIMATIONS, GRIDE_SCALES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Intrinsic dimension by scale"
-GRIDE = {f"id_gride_{n2}": n2 for n2 in (2, 4, 8, 16, 32, 64)}
-DECIMATED = {"id_twonn": 1, **{f"id_twonn_decimated_{part}": part for part in (2, 4, 8)}}
+GRIDE = {f"id_gride_{n2}": n2 for n2 in GRIDE_SCALES}
+DECIMATED = {"id_twonn": 1, **{f"id_twonn_decimated_{part}": part for part in DECIMATIONS}}
 VIEWS = {"neighbors": GRIDE, "rows": DECIMATED}
 VIEW_LABELS = {"neighbors": "GRIDE: neighbor n2 (log scale)", "rows": "TwoNN: rows of a draw (log scale)"}
 MOST_BANDS = 8  # bands of more layers than this cover one another

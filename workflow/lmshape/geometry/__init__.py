@@ -1,6 +1,8 @@
 """The geometry of a cloud of points: pure functions of arrays, for a notebook as for the study.
 
-Every function takes NumPy arrays or torch tensors of any real dtype and computes in float64.
+Every function takes NumPy arrays or torch tensors of any real dtype and computes in float64. The
+released functions are the exception: `released_linearity` keeps float32, and `released_dimension` the float32 of its
+heights, since the rounding is part of what was released.
 """
 
 from lmshape.geometry.angles import leave_one_out_mean_cosine, mean_cosine

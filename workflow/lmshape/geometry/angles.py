@@ -28,7 +28,12 @@ def mean_cosine(x: ArrayLike, *, center: bool = False) -> float:
     Returns
     -------
     Between −1/(n − 1) and 1; 0 for directions without preference. Zero rows have no direction and are left
-    out; NaN where fewer than two rows remain.
+    out.
+
+    Raises
+    ------
+    ValueError
+        When fewer than two rows have a direction; with `center`, equal rows have none.
 
     References
     ----------
@@ -39,8 +44,13 @@ def mean_cosine(x: ArrayLike, *, center: bool = False) -> float:
     >>> mean_cosine([[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
     0.0
     """
-    rows = as_matrix(x)
-    return _mean_cosine(rows, center=center)
+    cosine = _mean_cosine(as_matrix(x), center=center)
+    if np.isnan(cosine):
+        point = "are their mean" if center else "are zero"
+        raise ValueError(
+            f"`x` has fewer than 2 rows with a direction: all others {point}. A cosine needs 2; add other rows."
+        )
+    return cosine
 
 
 def leave_one_out_mean_cosine(x: ArrayLike, draw: ArrayLike, *, center: bool) -> np.ndarray:
@@ -54,7 +64,8 @@ def leave_one_out_mean_cosine(x: ArrayLike, draw: ArrayLike, *, center: bool) ->
 
     Returns
     -------
-    (K + 1,) float64: entry 0 pooled, entry j without the j-th of the draws in ascending order. O(K n d).
+    (K + 1,) float64: entry 0 pooled, entry j without the j-th of the draws in ascending order; NaN where fewer than
+    two of its rows have a direction. O(K n d).
     """
     rows = as_matrix(x)
     masks = leave_one_out_masks(draw, len(rows))

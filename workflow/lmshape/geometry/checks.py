@@ -6,6 +6,7 @@ float32 seven digits. torch is never imported here; a tensor can only come from 
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def as_stored_matrix(x: ArrayLike, *, name: str = "x", minimum_rows: int = 2) ->
 
 def as_labels(labels: ArrayLike, count: int, *, name: str) -> np.ndarray:
     """Return `labels` as int64 (count,): one whole number for each row; anything else is a ValueError."""
-    array = np.asarray(_as_array(labels))
+    array = np.asarray(as_array(labels))
     if array.shape != (count,):
         raise ValueError(
             f"`{name}` has shape {array.shape}; one entry for each of the {count} rows is needed."
@@ -67,8 +68,26 @@ def as_labels(labels: ArrayLike, count: int, *, name: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
+def as_array(x: ArrayLike) -> np.ndarray:
+    """Return `x`, an array or a torch tensor on any device, with a gradient or not, as an array; else unchecked."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.Tensor):
+        return np.asarray(x)
+    tensor = x.detach().cpu()
+    # bfloat16 has no NumPy dtype; float32 holds it, and float16, without loss
+    return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
+
+
+def as_whole(number: int, *, name: str) -> int:
+    """Return `number` as an int; 2.0 and "2" are a ValueError that calls it `name`."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise ValueError(f"`{name}` is {number!r}; a whole number is needed. Pass an int.") from None
+
+
 def _refused_unless_matrix(x: ArrayLike, name: str, minimum_rows: int) -> np.ndarray:
-    array = _as_array(x)
+    array = as_array(x)
     if np.iscomplexobj(array):
         raise ValueError(
             f"`{name}` is complex; real numbers are needed. Pass real and imaginary part as columns."
@@ -82,15 +101,6 @@ def _refused_unless_matrix(x: ArrayLike, name: str, minimum_rows: int) -> np.nda
             f"`{name}` has shape {array.shape}; {minimum_rows} rows and 1 column are the least. Add rows."
         )
     return array
-
-
-def _as_array(x: ArrayLike) -> np.ndarray:
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(x, torch.Tensor):
-        return np.asarray(x)
-    tensor = x.detach().cpu()
-    # bfloat16 has no NumPy dtype; float32 holds it, and float16, without loss
-    return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
 
 
 def _refuse_unusable(matrix: np.ndarray, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lmshape.errors import unknown
+from lmshape.geometry.checks import as_array, as_whole
 from lmshape.geometry.gride import gride
 from lmshape.geometry.local import mada
 from lmshape.geometry.neighbors import nearest_neighbors
@@ -112,7 +113,7 @@ def levina_bickel(distances: ArrayLike) -> float:
     Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic dimension"; averaged as in MacKay &
     Ghahramani 2005, "Comments on 'Maximum likelihood estimation of intrinsic dimension'".
     """
-    distances = np.asarray(distances, dtype=np.float64)
+    distances = np.asarray(as_array(distances), dtype=np.float64)
     if distances.ndim != 2 or len(distances) < 1 or distances.shape[1] < 2:
         raise ValueError(
             f"`distances` has shape {distances.shape}; it must be (points, 2 or more neighbors)."
@@ -160,7 +161,7 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     Raises
     ------
     ValueError
-        When `method` is unknown, `k` does not suit it or fewer than k + 1 different rows exist.
+        When `method` is unknown, `k` is no whole number or does not suit it, or fewer than k + 1 different rows exist.
 
     Notes
     -----
@@ -168,6 +169,9 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    k = as_whole(k, name="k")
+    if method == "mle" and k < 2:
+        raise ValueError(f"`k` is {k}; mle compares the k nearest distances and needs at least 2.")
     if method in HALVING and (k < 2 or k % 2):
         raise ValueError(f"`k` is {k}; {method} compares the neighbors k/2 and k and needs an even number.")
     k = k if method in (*HALVING, "mle") else 2

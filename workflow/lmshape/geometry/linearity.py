@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import as_labels, as_matrix
+from lmshape.geometry.checks import as_array, as_labels, as_matrix
 from lmshape.geometry.fits import both_ways, in_sample, least_squares, varied
 from lmshape.geometry.pairs import Basis, PairMoments, PairSums, merged
 from lmshape.geometry.roots import refinement, root_of
@@ -157,8 +157,8 @@ def _halves(held_out: ArrayLike | None, shape: tuple[int, int]) -> np.ndarray:
     n, d = shape
     if held_out is None:
         return np.zeros(n, dtype=np.int64)
-    labels = np.asarray(held_out)
-    halves = as_labels(labels.astype(np.int64) if labels.dtype == bool else held_out, n, name="held_out")
+    labels = as_array(held_out)
+    halves = as_labels(labels.astype(np.int64) if labels.dtype == bool else labels, n, name="held_out")
     _, counts = np.unique(halves, return_counts=True)
     if len(counts) != 2 or counts.min() <= d:
         raise ValueError(

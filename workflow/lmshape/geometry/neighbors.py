@@ -20,7 +20,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from lmshape.geometry.all_pairs import search_rows
-from lmshape.geometry.checks import as_stored_matrix
+from lmshape.geometry.checks import as_stored_matrix, as_whole
 from lmshape.geometry.direct import nearest_of
 from lmshape.geometry.hashes import row_hashes
 
@@ -92,7 +92,7 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
     Raises
     ------
     ValueError
-        When `k` or `tile` is not positive, or fewer than k + 1 unique rows exist.
+        When `k` or `tile` is no whole number or not positive, or fewer than k + 1 unique rows exist.
 
     Notes
     -----
@@ -102,6 +102,7 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
     Where many rows tie at the k-th distance the result is as exact, after up to m² direct distances.
     Differences under 1e-154 have a square of 0, here as in SciPy; float32 ends at 1e-45.
     """
+    k, tile = as_whole(k, name="k"), as_whole(tile, name="tile")
     if k < 1 or tile < 1:
         raise ValueError(f"`k` is {k} and `tile` {tile}; both must be at least 1.")
     if _is_on_device(x):
@@ -130,8 +131,23 @@ def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: 
     -------
     max |r − s| / s over the distances r and those, s, that SciPy's `cdist` measures in float64 between these rows
     and all others: about 1e-15. Infinite where a neighbor is missing at a distance of 0. O(rows · m · d).
+
+    Raises
+    ------
+    ValueError
+        When `x` has fewer rows than the cloud of `neighbors`, or `rows` is not positive. Another cloud of as many
+        rows is not noticed: its error is large.
     """
-    points = as_stored_matrix(x)[neighbors.unique]
+    rows = as_whole(rows, name="rows")
+    if rows < 1:
+        raise ValueError(f"`rows` is {rows}; at least 1 row must be checked. The default is 200.")
+    cloud = as_stored_matrix(x)
+    if len(cloud) <= neighbors.unique.max():
+        raise ValueError(
+            f"`x` has {len(cloud)} rows, and `neighbors` are of row {neighbors.unique.max()}, counted from 0. "
+            "Pass the cloud that they were found in."
+        )
+    points = cloud[neighbors.unique]
     m, k = neighbors.distances.shape
     chosen = np.sort(np.random.default_rng(seed).choice(m, min(rows, m), replace=False))
     found = neighbors.distances[chosen]

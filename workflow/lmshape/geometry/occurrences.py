@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import as_labels
+from lmshape.geometry.checks import as_array, as_labels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -28,7 +28,7 @@ def one_per_type(types: ArrayLike, draw: ArrayLike, *, seed: int) -> np.ndarray:
     -------
     (n,) bool, True for the rows chosen.
     """
-    types = np.asarray(types)
+    types = as_array(types)
     draw = as_labels(draw, len(types), name="draw")
     types = as_labels(types, len(types), name="types")
     order = np.random.default_rng(seed).permutation(len(types))

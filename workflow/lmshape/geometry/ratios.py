@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmshape.geometry.checks import as_array
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -23,7 +25,7 @@ def log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
 
     `ValueError` for a distance that is not positive and finite, and where `second` is below `first`.
     """
-    first, second = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    first, second = (np.asarray(as_array(values), dtype=np.float64) for values in (first, second))
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise ValueError(
             f"`first` {first.shape} and `second` {second.shape} must be (n,) of the same points, n ≥ 2."
@@ -50,7 +52,7 @@ def summed_log_ratios(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> n
     """
     if k < 2:
         raise ValueError(f"`k` is {k}; ratios of distances need at least 2 neighbors.")
-    sums, last = (np.asarray(values, dtype=np.float64) for values in (log_distance_sum, last))
+    sums, last = (np.asarray(as_array(values), dtype=np.float64) for values in (log_distance_sum, last))
     if sums.shape != last.shape or sums.ndim != 1 or len(sums) < 1:
         raise ValueError(
             f"`log_distance_sum` {sums.shape} and `last` {last.shape} must be (n,) of the same points."

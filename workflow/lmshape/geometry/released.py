@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import as_matrix
+from lmshape.geometry.checks import as_array, as_matrix, as_stored_matrix
+from lmshape.geometry.clouds import anisotropy
 from lmshape.geometry.neighbors import nearest_neighbors
-from lmshape.geometry.scalars import anisotropy_of
-from lmshape.geometry.spectrum import covariance_eigenvalues
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -80,7 +79,7 @@ def released_dimension_of(distances: ArrayLike) -> float:
     -------
     Positive; NaN where fewer than 5 ratios are left.
     """
-    first, second = np.asarray(distances, dtype=np.float64).T
+    first, second = np.asarray(as_array(distances), dtype=np.float64).T
     usable = first >= NEGLIGIBLE
     ratios = np.sort(second[usable] / first[usable])
     ratios = ratios[ratios > 1 + NEGLIGIBLE]
@@ -96,27 +95,42 @@ def released_dimension_of(distances: ArrayLike) -> float:
 
 
 def released_anisotropy(x: ArrayLike) -> float:
-    """Return λ1/Σλ of a cloud x (n, d): as released but for the released code's float32, which moves 1e-6 of it."""
-    return float(anisotropy_of(covariance_eigenvalues(x)))
+    """Return λ1/Σλ of a cloud x (n, d): as released but for the released code's float32, which moves 1e-6 of it.
+
+    `lmshape.geometry.clouds.anisotropy` under the name that stands beside the other two. ValueError where all
+    rows are equal.
+    """
+    return anisotropy(x)
 
 
-def released_linearity(x: np.ndarray, y: np.ndarray) -> float:
-    """Return 1 − ‖XA − Y‖² with A = X⁺Y, both centered and of Frobenius norm 1, in the dtype of the rows.
+def released_linearity(x: ArrayLike, y: ArrayLike) -> float:
+    """Return 1 − ‖XA − Y‖² with A = X⁺Y, both centered and of Frobenius norm 1, in the precision of the rows.
 
     The pseudoinverse divides by every singular value, so that a direction without variance enters with the
     inverse of its rounding error.
 
     Parameters
     ----------
-    x, y : (n, d) the same tokens before and after a block, float32 as the released code takes them, or float64
+    x, y : (n, d) arrays or tensors, the same tokens before and after a block; computed in float32, as the released
+        code does, where they are stored in no more, and in float64 otherwise
 
     Returns
     -------
     At most 1, which is a linear map, and about 1 whatever the data where n ≤ d. d/n for noise. Where columns of `x`
     depend on each other it is rounding noise, below 0 too, and differs between machines. NaN where all rows of
     `x` or of `y` are equal.
+
+    Raises
+    ------
+    ValueError
+        When `x` and `y` differ in shape, have fewer than 2 rows or hold entries that are not finite.
     """
-    before, after = (_normalized(rows) for rows in (x, y))
+    rows_x, rows_y = as_stored_matrix(x), as_stored_matrix(y, name="y")
+    if rows_x.shape != rows_y.shape:
+        raise ValueError(
+            f"`x` has shape {rows_x.shape}, `y` {rows_y.shape}; they must hold the same tokens and width."
+        )
+    before, after = (_normalized(rows) for rows in (rows_x, rows_y))
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return float("nan")
     left, scales, right = np.linalg.svd(before, full_matrices=False)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import entr
 
+from lmshape.geometry.checks import as_array
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -52,7 +54,7 @@ def rankme_of(eigenvalues: ArrayLike, *, rows: ArrayLike, width: int) -> np.ndar
     ----------
     Garrido et al. 2023, "RankMe", arXiv 2210.02885, equation 1.
     """
-    values = np.asarray(eigenvalues, dtype=np.float64)
+    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
     kept = np.where(np.arange(values.shape[-1]) < rank_of(values)[..., None], values, 0.0)
     shares = _shares(np.sqrt(np.where(np.isnan(values), np.nan, kept)))
     absent = np.minimum(rows, width) - values.shape[-1]  # singular values that are 0 whatever the rows are
@@ -94,7 +96,7 @@ def _components(eigenvalues: ArrayLike, share: float) -> tuple[np.ndarray, np.nd
 
 def rank_of(eigenvalues: ArrayLike) -> np.ndarray:
     """Count the eigenvalues over m · eps · λ1, the rounding of a symmetric (m, m) matrix; 0 where one is NaN."""
-    values = np.asarray(eigenvalues, dtype=np.float64)
+    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
     rounding = values.shape[-1] * np.finfo(np.float64).eps * values.max(axis=-1, keepdims=True)
     return (values > rounding).sum(axis=-1)
 
@@ -113,7 +115,7 @@ def alpha_req_of(eigenvalues: ArrayLike) -> np.ndarray:
     ----------
     Stringer et al. 2019, doi:10.1038/s41586-019-1346-5; Agrawal et al. 2022; as in arXiv 2509.23024.
     """
-    values = np.asarray(eigenvalues, dtype=np.float64)
+    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
     last = np.minimum(rank_of(values), LAST_RANK)
     spectra = zip(values.reshape(-1, values.shape[-1]), last.ravel(), strict=True)
     slopes = [np.nan if rank < FEWEST_RANKS else _log_slope(spectrum, rank) for spectrum, rank in spectra]
@@ -166,7 +168,7 @@ def corrected_participation_ratio_of(
     ----------
     Himeno & Yamada 2014, J. Multivariate Analysis 130; γ_row of Chun et al. 2025, arXiv 2509.26560.
     """
-    values = np.asarray(eigenvalues, dtype=np.float64)
+    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
     n, fourth = np.asarray(rows, dtype=np.float64), np.asarray(fourth_moment, dtype=np.float64)
     squared_trace, trace_of_square = np.square(values.sum(axis=-1)), np.square(values).sum(axis=-1)
     numerator = 2 * trace_of_square + (n**2 - 3 * n + 1) * squared_trace - n * fourth
@@ -191,6 +193,6 @@ def _log_slope(spectrum: np.ndarray, last: int) -> float:
 
 
 def _shares(eigenvalues: ArrayLike) -> np.ndarray:
-    values = np.asarray(eigenvalues, dtype=np.float64)
+    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
     total = values.sum(axis=-1, keepdims=True)
     return np.divide(values, total, out=np.full_like(values, np.nan), where=total > 0)

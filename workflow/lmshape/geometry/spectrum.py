@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from lmshape.geometry.covariance import CovarianceSums
+
 DECOMPOSED_WIDTH = 512  # up to here all eigenvalues take less time than importing the iteration for one
 TOLERANCE = (
     1e-12  # of the residual, which bounds the relative error of the eigenvalue; mostly its square does
@@ -97,6 +99,12 @@ def covariance_eigenvalues(x: ArrayLike, *, center: bool = True, standardize: bo
         differences, mean = _standardized(differences, mean), np.zeros(d)
     matrix = differences.T @ differences if n >= d else differences @ differences.T
     return _eigenvalues(matrix / (n - 1), count=min(n - center, d), mean=mean)
+
+
+def eigenvalues_of_sums(sums: CovarianceSums) -> np.ndarray:
+    """Return what `covariance_eigenvalues` does, (min(n − 1, d),), of the rows that were summed: O(d³)."""
+    d = len(sums.mean)
+    return _eigenvalues(sums.covariance(), count=min(sums.count - 1, d), mean=sums.mean)
 
 
 def leave_one_out_spectra(x: ArrayLike, draw: ArrayLike) -> Spectra:

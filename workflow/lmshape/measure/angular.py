@@ -29,7 +29,8 @@ def statistics(layer: Layer) -> dict[str, tuple[Arrays, Attributes]]:
 
     `mean_cosine` (K + 1,): entry 0 of all rows, entry j without draw j - 1; `mean_cosine_centered` the same
     after subtracting the mean of the rows. Zero rows have no direction and are left out; the attribute
-    `zero_rows` counts them. The others, (K + 1,) too, are those of `lmshape.geometry.norms.Norms`.
+    `zero_rows` counts them, and `flag_mean_cosine` says so where there are any. The others, (K + 1,) too, are
+    those of `lmshape.geometry.norms.Norms`.
 
     Two passes, the second about the means that the first has found; where an entry is over 100, three more for the
     median magnitude and the count.
@@ -41,8 +42,14 @@ def statistics(layer: Layer) -> dict[str, tuple[Arrays, Attributes]]:
     for name, own in measured.spans.items():
         arrays = {"mean_cosine": plain[own], "mean_cosine_centered": centered[own]}
         arrays |= {key: np.array([getattr(part, key) for part in norms[own]], np.float64) for key in NORMS}
-        found[name] = arrays, {"flag": "", "zero_rows": norms[own][0].zero_rows}
+        found[name] = arrays, _attributes(norms[own][0].zero_rows)
     return found
+
+
+def _attributes(zero_rows: int) -> Attributes:
+    counted = {"flag": "", "zero_rows": zero_rows}
+    # `gather` shows it beside this metric alone: the others count the row, which has a norm
+    return counted | ({"flag_mean_cosine": f"{zero_rows} zero rows left out"} if zero_rows else {})
 
 
 def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> Arrays:

@@ -6,18 +6,19 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from lmshape.geometry.covariance import CovarianceSums
 from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors, unique_rows
 from lmshape.geometry.ratios import KEPT_ORDERS
-from lmshape.geometry.spectrum import covariance_eigenvalues
+from lmshape.geometry.spectrum import eigenvalues_of_sums
 from lmshape.geometry.surrogate import gaussian_surrogate
 from lmshape.layer import Layer
+from lmshape.scales import DECIMATIONS, NEIGHBORS
 from lmshape.store import Attributes
 
 FAMILY = "neighbor"
 
-SUMMED = 20  # neighbors of Levina-Bickel: the logarithms of the distances before the last of them are summed
-FEWEST_ROWS = 2 * SUMMED + 1  # with fewer the 20 neighbors are half of the cloud: no local quantity
-DECIMATIONS = (2, 4, 8)  # of the rows of a draw, one in so many
+FEWEST_ROWS = 2 * NEIGHBORS + 1  # with fewer the 20 neighbors are half of the cloud: no local quantity
+SUMMED_ROWS = 8192  # of the surrogate's covariance, in float64 at a time
 AUDITED_ROWS = 200  # of each entry, over all draws
 SEED = 0  # the same deviates, and the same choice of rows, for every layer and checkpoint: no difference by chance
 
@@ -84,7 +85,7 @@ class _Choice:
             recomputed += neighbors.recomputed
             for name, array in _of_one_draw(cloud, neighbors).items():
                 arrays[name][j, ..., : array.shape[-1]] = array
-        _fill_surrogate(arrays["surrogate_distances"], self._clouds())
+        _fill_surrogate(arrays["surrogate_distances"], self._clouds(), width)
         short = self._wanted is not None and size < self._wanted
         flag = f"fewer unique rows: {size} of {self._wanted} per draw" if short else ""
         return arrays, {"flag": flag, "recomputed": recomputed, "audit_error": error}
@@ -102,17 +103,21 @@ def _of_one_draw(cloud: np.ndarray, neighbors: Neighbors) -> Arrays:
     parts = {share: cloud[np.sort(order[: len(cloud) // share])] for share in DECIMATIONS}
     return {
         "distances": distances[:, orders],
-        "log_distance_sum": np.log(distances[:, : SUMMED - 1]).sum(axis=1),
+        "log_distance_sum": np.log(distances[:, : NEIGHBORS - 1]).sum(axis=1),
         **{f"decimated_{share}": nearest_neighbors(part, 2).distances for share, part in parts.items()},
     }
 
 
-def _fill_surrogate(distances: np.ndarray, clouds: Iterable[np.ndarray]) -> None:
+def _fill_surrogate(distances: np.ndarray, clouds: Iterable[np.ndarray], width: int) -> None:
     """Set the two nearest distances (K, m, 2) in Gaussian clouds of one covariance, in its unit.
 
     They stay NaN where the rows differ by no more than the rounding of their mean.
     """
-    eigenvalues = covariance_eigenvalues(np.concatenate(list(clouds)))
+    sums = CovarianceSums(width)
+    for cloud in clouds:
+        for start in range(0, len(cloud), SUMMED_ROWS):
+            sums.update(cloud[start : start + SUMMED_ROWS])
+    eigenvalues = eigenvalues_of_sums(sums)
     if eigenvalues.any():
         for j, own in enumerate(distances):
             sample = gaussian_surrogate(eigenvalues, len(own), seed=(SEED, j))

@@ -41,8 +41,8 @@ class OwnMetrics:
         """Return for each choice of rows one array a function, by its name.
 
         (K + 1,) values for the interval "jackknife": of all rows, then without each draw; (K,) for "draws".
-        NaN with the reason in the attribute `flag_` + name where the function raised a ValueError or returned
-        no finite number. Whole layers in float64 are in memory, twice.
+        NaN with the reason in the attribute `flag_` + name where the function raised a ValueError, or returned
+        no finite number or one outside the bounds that it declares. Whole layers in float64 are in memory, twice.
 
         Raises
         ------
@@ -78,12 +78,20 @@ class OwnMetrics:
             value = float(metric.function(x))
         except ValueError as error:
             return np.nan, f"{' '.join(str(error).split()) or type(error).__name__}{where}"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"`{metric.name}` of `{self._path}` failed{where}: {failure(self._path, error)}. Correct it, or raise "
                 "a ValueError where the metric does not exist."
             ) from error
-        return (value, "") if np.isfinite(value) else (np.nan, f"not finite: {value}{where}")
+        if not np.isfinite(value):
+            return np.nan, f"not finite: {value}{where}"
+        declared = metric.declaration
+        if not declared.low <= value <= declared.high:
+            return (
+                np.nan,
+                f"{value} is outside {declared.bounds()}, the `low` and `high` that it declares{where}",
+            )
+        return value, ""
 
 
 def _parts(metric: OwnMetric, draw: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
