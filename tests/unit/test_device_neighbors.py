@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import breaking_clouds
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +20,11 @@ from lmshape.geometry.neighbors import nearest_neighbors, unique_rows
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402, behind the line that may skip all
 
-N, D = 300, 24
+N, D = 300, breaking_clouds.D
+plain = partial(breaking_clouds.plain, n=N)
+rogue_dimensions = partial(breaking_clouds.rogue_dimensions, n=N)
+near_duplicates = partial(breaking_clouds.near_duplicates, n=N)
+ten_percent_copies = partial(breaking_clouds.ten_percent_copies, n=N)
 CPU = torch.device("cpu")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
@@ -43,30 +50,6 @@ def path(request, monkeypatch):
     if request.param == "no float64":
         monkeypatch.setattr(device_cloud, "has_float64", lambda _: False)
     return request.param
-
-
-def plain(*, n: int = N, d: int = D, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 8)) @ rng.standard_normal((8, d)) + 0.01 * rng.standard_normal((n, d))
-
-
-def rogue_dimensions() -> np.ndarray:
-    x = plain()
-    x[:, [2, 5]] = 1500.0, -1500.0
-    return x
-
-
-def near_duplicates(norm: float = 1e4) -> np.ndarray:
-    """A few of the rows (30, so that a neighborhood fits in) far away and close together."""
-    x = plain()
-    x[-30:] = norm / np.sqrt(D) + 1e-2 * x[-30:]
-    return x
-
-
-def ten_percent_copies() -> np.ndarray:
-    x = plain()
-    x[np.random.default_rng(1).permutation(N)[: N // 10]] = x[:2].repeat(N // 20, axis=0)
-    return x
 
 
 def rounded(x: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

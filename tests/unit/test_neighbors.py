@@ -8,7 +8,9 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
+import breaking_clouds
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,11 @@ from lmshape.geometry import all_pairs, axes, candidates, neighbors
 from lmshape.geometry.checks import as_stored_matrix
 from lmshape.geometry.neighbors import largest_error, nearest_neighbors, unique_rows
 
-N, D = 500, 24
+N, D = 500, breaking_clouds.D
+plain = partial(breaking_clouds.plain, n=N)
+rogue_dimensions = partial(breaking_clouds.rogue_dimensions, n=N)
+near_duplicates = partial(breaking_clouds.near_duplicates, n=N)
+ten_percent_copies = partial(breaking_clouds.ten_percent_copies, n=N)
 
 
 @pytest.fixture(params=["all pairs", "principal axes", "own axes"])
@@ -38,33 +44,9 @@ def both_paths(test):
     return pytest.mark.usefixtures("path")(test)
 
 
-def plain(*, n: int = N, d: int = D, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 8)) @ rng.standard_normal((8, d)) + 0.01 * rng.standard_normal((n, d))
-
-
-def rogue_dimensions() -> np.ndarray:
-    x = plain()
-    x[:, [2, 5]] = 1500.0, -1500.0
-    return x
-
-
-def near_duplicates(norm: float = 1e4) -> np.ndarray:
-    """Two percent of the rows (here 30, so that a neighborhood fits in) far away and close together."""
-    x = plain()
-    x[-30:] = norm / np.sqrt(D) + 1e-2 * x[-30:]
-    return x
-
-
 def bfloat16(x: np.ndarray) -> np.ndarray:
     """The values that bfloat16 keeps: the upper half of a float32."""
     return (x.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-
-
-def ten_percent_copies() -> np.ndarray:
-    x = plain()
-    x[np.random.default_rng(1).permutation(N)[: N // 10]] = x[:2].repeat(N // 20, axis=0)
-    return x
 
 
 CLOUDS = {

@@ -7,11 +7,7 @@ from math import inf
 
 import numpy as np
 
-from lmshape.metric import Arrays, Metric
-
-
-def _kept(arrays: Arrays, *, array: str) -> np.ndarray:
-    return arrays[array]
+from lmshape.metric import Arrays, Metric, kept
 
 
 def _count(arrays: Arrays, *, array: str) -> np.ndarray:
@@ -33,7 +29,7 @@ ANGULAR = (
         null="0 for directions without preference",
         source="Ethayarajh 2019, arXiv 1909.00512",
         undefined="fewer than two rows that are not zero",
-        values=partial(_kept, array="mean_cosine"),
+        values=partial(kept, array="mean_cosine"),
     ),
     _cosine(
         name="mean_cosine_centered",
@@ -41,28 +37,28 @@ ANGULAR = (
         null="0, and near 0 for most clouds: what the mean row leaves of mean_cosine",
         source="Ethayarajh 2019, arXiv 1909.00512",
         undefined="fewer than two rows that differ from the mean",
-        values=partial(_kept, array="mean_cosine_centered"),
+        values=partial(kept, array="mean_cosine_centered"),
     ),
     _magnitude(
         name="norm_median",
         definition="median Euclidean norm of the rows, as they are",
         null="about s√d for coordinates of mean 0 and standard deviation s",
         source="Ethayarajh 2019, arXiv 1909.00512",
-        values=partial(_kept, array="norm_median"),
+        values=partial(kept, array="norm_median"),
     ),
     _maximum(
         name="norm_max",
         definition="largest Euclidean norm of a row, as it is",
         null="little over norm_median; over 10 × it a row is a sink",
         source="Sun et al. 2024, arXiv 2402.17762",
-        values=partial(_kept, array="norm_max"),
+        values=partial(kept, array="norm_max"),
     ),
     _maximum(
         name="activation_max",
         definition="largest magnitude of an entry",
         null="about s√(2 ln nd) for Gaussian entries of standard deviation s",
         source="Sun et al. 2024, arXiv 2402.17762",
-        values=partial(_kept, array="activation_max"),
+        values=partial(kept, array="activation_max"),
     ),
     _magnitude(
         name="massive_count",

@@ -7,11 +7,7 @@ from math import inf
 
 import numpy as np
 
-from lmshape.metric import Arrays, Metric
-
-
-def _kept(arrays: Arrays, *, array: str) -> np.ndarray:
-    return arrays[array]
+from lmshape.metric import Arrays, Metric, kept
 
 
 def _null(arrays: Arrays) -> np.ndarray:
@@ -32,7 +28,7 @@ LINEARITY = (
         definition="1 - min ‖XA - Y‖²/‖Y‖² over matrices A, X and Y a block's centered input and output",
         null="d/n for independent noise: linearity_null; near 1 where the residual stream outweighs the update",
         undefined="zero variance",
-        values=partial(_kept, array="linearity"),
+        values=partial(kept, array="linearity"),
     ),
     _linearity(
         name="linearity_null",
@@ -50,20 +46,20 @@ LINEARITY = (
         definition=f"linearity, {_HALVES}",
         null="0 for independent noise as n → ∞; at finite n under it, by about d/n of the half",
         undefined="zero variance, or a half of the sequences with no more rows than columns",
-        values=partial(_kept, array="linearity_held_out"),
+        values=partial(kept, array="linearity_held_out"),
     ),
     _in_sample(
         name="linearity_residual",
         definition="linearity of the update, Y - X in the place of Y: the residual stream taken out",
         null="d/n for updates that are independent noise: linearity_null",
         undefined="zero variance of the input or of the update",
-        values=partial(_kept, array="linearity_residual"),
+        values=partial(kept, array="linearity_residual"),
     ),
     _held_out(
         name="linearity_residual_held_out",
         definition=f"linearity_residual, {_HALVES}",
         null="0 for updates that are independent noise as n → ∞; at finite n under it, by about d/n of the half",
         undefined="zero variance, or a half of the sequences with no more rows than columns",
-        values=partial(_kept, array="linearity_residual_held_out"),
+        values=partial(kept, array="linearity_residual_held_out"),
     ),
 )

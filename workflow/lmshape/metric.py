@@ -14,6 +14,11 @@ from lmshape.geometry.resample import Estimate, jackknife, over_draws
 Arrays = Mapping[str, np.ndarray]
 
 
+def kept(arrays: Arrays, *, array: str) -> np.ndarray:
+    """Return an array as it is kept: the `values` of a metric that was computed when the layer was measured."""
+    return arrays[array]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One number of a layer, with its interval and what a reader must know to read it.

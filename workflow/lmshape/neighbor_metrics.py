@@ -15,7 +15,7 @@ from lmshape.geometry.dimension import levina_bickel_from_summary, twonn, twonn_
 from lmshape.geometry.gride import gride
 from lmshape.geometry.local import local_levina_bickel, mada
 from lmshape.geometry.ratios import KEPT_ORDERS
-from lmshape.metric import Arrays, Metric
+from lmshape.metric import Arrays, Metric, kept
 from lmshape.scales import DECIMATIONS, GRIDE_SCALES, NEIGHBORS
 
 WORDS = ("half", "quarter", "eighth")  # of the rows, for the definitions
@@ -38,10 +38,6 @@ def _by_draw(
 def _of_pairs(arrays: Arrays, *, array: str) -> np.ndarray:
     """Return `twonn` of the two nearest distances of each draw, kept in an array of their own."""
     return np.array([nan if np.isnan(r).any() else twonn(*r.T) for r in arrays[array]])
-
-
-def _duplicates(arrays: Arrays) -> np.ndarray:
-    return arrays["duplicate_share"]
 
 
 def _median_mada(half: np.ndarray, full: np.ndarray) -> float:
@@ -160,6 +156,6 @@ NEIGHBOR = (
         source="this project",
         undefined="no finite rows in two draws",
         interval="draws",
-        values=_duplicates,
+        values=partial(kept, array="duplicate_share"),
     ),
 )

@@ -12,15 +12,11 @@ from math import inf
 import numpy as np
 
 from lmshape.geometry.released import released_dimension_of
-from lmshape.metric import Arrays, Metric
+from lmshape.metric import Arrays, Metric, kept
 
 
 def _dimension(arrays: Arrays) -> np.ndarray:
     return np.array([released_dimension_of(arrays["distances"])])
-
-
-def _linearity(arrays: Arrays) -> np.ndarray:
-    return arrays["linearity"]
 
 
 _released = partial(
@@ -49,6 +45,6 @@ RELEASED = (
         null="d/n for noise; rounding noise where columns of X depend on each other",
         source="LLM-Microscope 0.0.6; Razzhigaev et al. 2024, arXiv 2405.12250",
         undefined="all rows of one of the layers are equal, or a singular value is 0",
-        values=_linearity,
+        values=partial(kept, array="linearity"),
     ),
 )
