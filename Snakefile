@@ -17,6 +17,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/options.smk"
 include: "workflow/rules/texts.smk"
 include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/download.smk"
 include: "workflow/rules/tokenize.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/measure.smk"
@@ -31,6 +32,10 @@ rule all:
         "results/report.html",
     message:
         "The study is complete: every model, checkpoint, layer and dataset is in the report."
+
+
+onstart:
+    clear_unneeded_weights()
 
 
 onsuccess:

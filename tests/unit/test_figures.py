@@ -27,7 +27,7 @@ STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 200, 300, 400, 500, 600, 700)
 DATASETS = ("wiki", "wiki-shuffled", "wiki-random")
 COLUMNS = (
     "study model family kind parameters checkpoint step tokens_seen dataset site layer depth rows metric "
-    "value ci_low ci_high draws n_rows n_unique d seed flag"
+    "value ci_low ci_high draws n_rows n_unique d seed flag verdict"
 ).split()
 
 
@@ -123,6 +123,7 @@ def row(cell: tuple, metric: str, random: np.random.Generator) -> dict[str, obje
         "rows": variant, "metric": metric, "value": value, "ci_low": max(value - width, 0),
         "ci_high": value + width, "draws": 5, "n_rows": 5120, "n_unique": 4800, "d": 128, "seed": 0,
         "flag": flag,
+        "verdict": "",
     }  # fmt: skip
 
 

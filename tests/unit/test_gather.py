@@ -191,6 +191,7 @@ def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
         "d": 8,
         "seed": 7,
         "flag": "",
+        "verdict": "",
     }
     assert list(table["site"]) == ["embedding", "block", "block", "final_norm", "output", "output"]
     loss = table[table["metric"] == "loss"].iloc[0]
@@ -266,9 +267,10 @@ def test_the_file_carries_commit_and_fingerprint_of_the_weights(tmp_path: Path) 
     ]
     gathered(tmp_path, files)
     metadata = pq.read_schema(tmp_path / "tiny.parquet").metadata
+    unaudited = {"verdict": "", "same_weights_as": "", "note": "", "repository": "", "revision": ""}
     assert json.loads(metadata[CHECKPOINTS_KEY]) == {
-        "step4": {"commit": "", "weights_sha256": "w4"},
-        "step8": {"commit": "abc", "weights_sha256": "w8"},
+        "step4": {"commit": "", "weights_sha256": "w4", **unaudited},
+        "step8": {"commit": "abc", "weights_sha256": "w8", **unaudited},
     }
 
 

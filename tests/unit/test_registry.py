@@ -237,7 +237,7 @@ def registry_of(root: Path, models: str = MODELS, datasets: str = DATASETS):  # 
 
 def test_the_registry_is_typed_and_has_its_defaults(tmp_path: Path) -> None:
     registry = registry_of(tmp_path)
-    assert registry.models["my-run"]["step_pattern"] == r"checkpoint-(\d+)"
+    assert registry.models["my-run"]["license"] == ""
     assert registry.texts["mine"] == Text(
         name="mine", path=Path("mine.txt"), url=None, md5=None, sha256=None, bytes=None, license="", origin=""
     )
@@ -261,7 +261,7 @@ def test_files_of_the_repository_are_found_from_anywhere(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ("my-run: {kind: decoder}", "m.yaml: `my-run.folder`: this key is missing."),
+        ("my-run: {kind: decoder}", "m.yaml: `my-run`: must have one of two keys, and not both. Give `folder`, a training run on"),
         (
             "my-run: {kind: decodr, folder: x}",
             "m.yaml: `my-run.kind` = 'decodr': unknown kind. Nearest: decoder",

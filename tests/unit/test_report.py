@@ -40,7 +40,7 @@ def metrics_table() -> pd.DataFrame:
                     "study": "synthetic", "model": model, "family": "gpt_neox", "kind": kind,
                     "parameters": 1_234_567, "checkpoint": f"checkpoint-{step}", "step": step,
                     "tokens_seen": 1024.0 * step, "dataset": dataset, "rows": "all", "draws": 5,
-                    "n_rows": 5120, "n_unique": 4800, "d": 128, "seed": 0, "flag": "",
+                    "n_rows": 5120, "n_unique": 4800, "d": 128, "seed": 0, "flag": "", "verdict": "",
                 }  # fmt: skip
                 for site, layer in SITES:
                     place = {"site": site, "layer": layer, "depth": layer / 4}

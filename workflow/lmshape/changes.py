@@ -11,12 +11,13 @@ from math import nan
 
 import numpy as np
 
+from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metric import Metric
 
 Row = dict[str, str | int | float]
 
 CHANGE_DESCRIPTIONS = {
-    "change": "value less that of the checkpoint before; NaN at the first, and where either has no value",
+    "change": "value less that of the trusted checkpoint before; NaN at the first, and where either has no value",
     "change_low": "lower end of its 95 % interval, of differences taken draw by draw; NaN where there is none",
     "change_high": "upper end of its 95 % interval; NaN where there is none",
 }
@@ -27,13 +28,16 @@ def add_changes(rows: Iterable[tuple[Row, np.ndarray]], metrics: Mapping[str, Me
 
     Parameters
     ----------
-    rows : ascending by step; beside each the numbers that its estimate was made of (`Metric.replicates`)
+    rows : ascending by step; beside each the numbers that its estimate was made of (`Metric.replicates`). A row
+        whose checkpoint is distrusted (`verdict`) has no change, and none is counted from it
     metrics : name → the metric
     """
     before: dict[tuple[str | int | float, ...], np.ndarray] = {}
     for row, values in rows:
         line = tuple(row[name] for name in ("dataset", "site", "layer", "rows", "metric"))
         row.update(dict.fromkeys(CHANGE_DESCRIPTIONS, nan))
+        if row.get("verdict") in DISTRUSTED:
+            continue
         if line in before and before[line].shape == values.shape:
             change = metrics[str(row["metric"])].change(before[line], values)
             row.update(change=change.value, change_low=change.low, change_high=change.high)

@@ -21,15 +21,17 @@ class Checkpoint:
     Attributes
     ----------
     name : name of its folder, with dashes in the place of whatever a path cannot hold
-    step : training steps done
+    step : training steps done; -1 where nobody says
     folder : where weights and config.json lie, as the registry writes it: from the working directory
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
+    revised : how often a renewed lock has found other weights under this name, on the hub
     """
 
     name: str
     step: int
     folder: Path
     tokens_seen: float = math.nan
+    revised: int = 0
 
 
 def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:
@@ -109,10 +111,18 @@ def _listed(
 
 def _absent(key: str | int, available: Sequence[Checkpoint], *, model: str) -> str:
     message = f"`{model}` has no checkpoint `{key}`."
-    digits = re.search(r"(\d+)\D*$", str(key))
+    near = nearest(key, available)
+    if near:
+        return (
+            f"{message} Nearest steps that exist: {', '.join(str(checkpoint.step) for checkpoint in near)}."
+        )
+    return message + suggest(key, [checkpoint.name for checkpoint in available])
+
+
+def nearest(key: str | int, available: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+    """Find the checkpoints around the step that a name tells; none for a name without a number."""
+    digits = re.search(r"step[-_]?(\d+)", str(key)) or re.search(r"(\d+)\D*$", str(key))
     if digits is None:
-        return message + suggest(key, [checkpoint.name for checkpoint in available])
-    steps = [checkpoint.step for checkpoint in available]
-    place = bisect(steps, int(digits[1]))
-    near = steps[max(0, place - 2) : place + 2]
-    return f"{message} Nearest steps that exist: {', '.join(map(str, near))}."
+        return []
+    place = bisect([checkpoint.step for checkpoint in available], int(digits[1]))
+    return available[max(0, place - 2) : place + 2]

@@ -14,6 +14,7 @@ import typer
 
 from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
+from lmshape.hub_cli import audit, download, fetch_tokenizer, lock, resolve
 from lmshape.results_cli import figure, report, tables
 
 HELP = "Measure the shape of a language model's activations: one command for each step, from a text to the report."
@@ -133,19 +134,28 @@ def extract(
     batch_tokens: int = 8192,
     blocks: Annotated[int | None, typer.Option(help="blocks that the model must have")] = None,
     width: Annotated[int | None, typer.Option(help="width that the model must have")] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="entries that its vocabulary must have")] = None,
+    read_by: Annotated[
+        list[str] | None,
+        typer.Option(help="datasets; downloaded weights are deleted when all have been read"),
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="do not delete downloaded weights")] = False,
     threads: Threads = 1,
 ) -> None:
     """Write the activations of every layer, and the loss, of one checkpoint on one dataset."""
     from lmshape.extract import extract as run
+    from lmshape.hub.budget import release
+    from lmshape.hub.receipt import read_receipt
     from lmshape.store import read_tokens
 
     chosen = read_tokens(tokens)
+    known = json.loads(attributes) | read_receipt(weights)
     run(
         weights,
         chosen,
         output=output,
         loss_output=losses,
-        attributes=json.loads(attributes),
+        attributes=known,
         kind=kind.value,
         dtype=dtype,
         device=device,
@@ -156,6 +166,8 @@ def extract(
         expected_blocks=blocks,
         expected_width=width,
     )
+    if read_by:
+        release(weights, known["dataset"], of=read_by, keep=keep)
 
 
 @commands.command()
@@ -194,6 +206,7 @@ def gather(
     layers: Annotated[list[str], typer.Option(help="block of layers as in the files, 00-06")],
     metric: Annotated[list[str], typer.Option(help="metric or family")],
     own_metrics: OwnMetrics = None,
+    lock: Annotated[Path | None, typer.Option(help="lock of a model of the hub")] = None,
 ) -> None:
     """Turn the statistics of a model, below results/, into rows with intervals."""
     from lmshape.families import measured_families
@@ -205,10 +218,10 @@ def gather(
     families = measured_families(metric, read_own(own_metrics).names if own_metrics else ())
     archives = statistics_files(model, checkpoint, dataset, families=families, blocks=blocks)
     cards = loss_cards(model, checkpoint, dataset)
-    run(archives, cards, output, study=study, metrics=metric, own=own_metrics)
+    run(archives, cards, output, study=study, metrics=metric, own=own_metrics, lock=lock)
 
 
-for verb in (tables, figure, report):
+for verb in (lock, audit, resolve, download, fetch_tokenizer, tables, figure, report):
     commands.command()(verb)
 
 

@@ -20,6 +20,7 @@ from lmshape.agreement import check_agreement, check_complete, check_families
 from lmshape.audits import Audits
 from lmshape.changes import CHANGE_DESCRIPTIONS, add_changes
 from lmshape.errors import InputError
+from lmshape.hub.provenance import Provenance
 from lmshape.metrics import Arrays, Metric, own_metrics, select
 from lmshape.store import read_statistics, replaced_when_whole
 
@@ -53,6 +54,7 @@ COLUMN_DESCRIPTIONS = {
     "d": "width of a row; 0 for the loss",
     "seed": "seed of the choice of tokens",
     "flag": "the reason of NaN, or of a doubt about the value; empty when fine",
+    "verdict": "what the audit says of the checkpoint's weights: `lmshape audit`; empty for local folders",
 }
 _INTEGERS = ("parameters", "step", "layer", "draws", "n_rows", "n_unique", "d", "seed")
 _REALS = ("tokens_seen", "depth", "value", "ci_low", "ci_high", *CHANGE_DESCRIPTIONS)
@@ -91,6 +93,7 @@ def gather(
     study: str,
     metrics: Sequence[str],
     own: Path | None = None,
+    lock: Path | None = None,
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -104,24 +107,28 @@ def gather(
     study : name of the study
     metrics : names of metrics or families; statistics that none of them needs are passed over
     own : file of the user's own metrics, if `metrics` names any
+    lock : what stands behind the checkpoints of a model of the hub
 
     Raises
     ------
     InputError
-        For files that contradict each other or overlap, and for a cell without a family that is asked for.
+        For files that contradict each other, overlap, or come from another commit than the lock's; and for a cell
+        without a family that is asked for.
     """
     chosen = select(metrics, own_metrics(own))
     names = [metric.name for metric in chosen]
     attributes: dict[Path, Mapping[str, Value]] = {}
-    audits = Audits(study)
+    audits, provenance = Audits(study), Provenance.of(lock)
     rows: dict[tuple[Value, ...], tuple[dict[str, Value], np.ndarray, Path]] = {}
     for path in (Path(path) for path in (*statistics, *losses)):
         attributes[path], entries = _read_card(path) if path.suffix == ".json" else _read_archive(path)
         check_complete(path, attributes[path])
+        provenance.check(path, attributes[path])
         for entry in entries:
             audits.add(attributes[path], entry.site, entry.layer, entry.rows, entry.attributes)
         datasets = list(dict.fromkeys(own["dataset"] for own in attributes.values()))
-        for row, replicates in _rows(entries, attributes[path], study=study, metrics=chosen):
+        verdict = provenance.verdict(attributes[path]["checkpoint"])
+        for row, replicates in _rows(entries, attributes[path], study=study, metrics=chosen, verdict=verdict):
             *_, other = rows.setdefault(_order(row, datasets, names), (row, replicates, path))
             _check_single(row, path, other)
     if not attributes:
@@ -132,7 +139,10 @@ def gather(
     add_changes(ordered, {metric.name: metric for metric in chosen})
     table = pa.Table.from_pylist([row for row, _ in ordered], schema=COLUMNS)
     with replaced_when_whole(output) as partial:
-        metadata = {**_metadata(attributes.values()), AUDITS_KEY: json.dumps(audits.rows()).encode()}
+        metadata = {
+            **_metadata(attributes.values(), provenance),
+            AUDITS_KEY: json.dumps(audits.rows()).encode(),
+        }
         pq.write_table(table.replace_schema_metadata(metadata), partial)
 
 
@@ -170,7 +180,12 @@ def _read_card(path: Path) -> tuple[Mapping[str, Value], list[_Entry]]:
 
 
 def _rows(
-    entries: Iterable[_Entry], attributes: Mapping[str, Value], *, study: str, metrics: Sequence[Metric]
+    entries: Iterable[_Entry],
+    attributes: Mapping[str, Value],
+    *,
+    study: str,
+    metrics: Sequence[Metric],
+    verdict: str,
 ) -> Iterator[tuple[dict[str, Value], np.ndarray]]:
     """Yield the rows of an archive, and beside each the numbers that its estimate is made of."""
     cell = {
@@ -185,7 +200,8 @@ def _rows(
             if metric.family == attributes["family"]:
                 replicates = metric.replicates(entry.arrays)
                 estimate = _estimate(metric, replicates, entry.attributes)
-                yield {**cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
+                names = {"rows": entry.rows, "metric": metric.name, "verdict": verdict}
+                yield {**cell, **place, **names, **estimate}, replicates
 
 
 def _estimate(metric: Metric, replicates: np.ndarray, attributes: Mapping[str, Value]) -> dict[str, Value]:
@@ -210,9 +226,13 @@ def _order(row: Mapping[str, Value], datasets: Sequence[Value], metrics: Sequenc
     return (*cell, *place, metrics.index(row["metric"]))
 
 
-def _metadata(attributes: Iterable[Mapping[str, Value]]) -> dict[bytes, bytes]:
-    """Return the Parquet metadata: commit and fingerprint of the weights by checkpoint, as JSON."""
+def _metadata(attributes: Iterable[Mapping[str, Value]], provenance: Provenance) -> dict[bytes, bytes]:
+    """Return the Parquet metadata: where the weights of each checkpoint came from, as JSON."""
     identity = {
-        own["checkpoint"]: {name: own[name] for name in ("commit", "weights_sha256")} for own in attributes
+        str(own["checkpoint"]): {
+            **{name: own.get(name, "") for name in ("repository", "revision", "commit", "weights_sha256")},
+            **provenance.doubts(own["checkpoint"]),
+        }
+        for own in attributes
     }
     return {CHECKPOINTS_KEY: json.dumps(identity, sort_keys=True).encode()}

@@ -1,20 +1,24 @@
-"""A model of the registry: what it is and which checkpoints it has, on disk or still to be trained."""
+"""A model of the registry: what it is and which checkpoints it has, on disk, on the hub, or still to be trained."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError, suggest
+from lmshape.hub.lock import Lock
+from lmshape.hub.models import Ask, read_run
 from lmshape.localrun import find_checkpoints, find_tokenizer, read_facts
+from lmshape.paths import TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
 from lmshape.settings import Pretraining
 
 PRETRAINED = Path("results/pretrained")  # where the study's own runs are written
+STEP_PATTERN = r"checkpoint-(\d+)"  # Trainer's
 KIND_OF_ARCHITECTURE = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
 
 
@@ -26,7 +30,8 @@ class Model:
     ----------
     name, kind : name in the registry; causal decoder or masked encoder
     architecture : `model_type` of transformers
-    folder, tokenizer : folders of the run and of its tokenizer, from the working directory
+    folder, tokenizer : folders of the run and of its tokenizer, from the working directory; of a run on the hub,
+        where they will be
     blocks, width : transformer blocks, dimension of the residual stream
     vocabulary : entries of the vocabulary
     context : longest sequence in tokens; None where there is no longest
@@ -34,6 +39,9 @@ class Model:
     license : for the reader
     pretraining : name of the run of this study that makes the folder; None when the folder is there
     checkpoints : name → checkpoint, in the order of steps
+    unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
+    entry : the registry's, of a model on the hub; empty for one on this machine
+    lock : what the hub said of it, if it was asked
     """
 
     name: str
@@ -49,19 +57,38 @@ class Model:
     license: str
     pretraining: str | None
     checkpoints: Mapping[str, Checkpoint]
+    unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
+    entry: Mapping[str, Yaml] = field(default_factory=dict)
+    lock: Lock | None = None
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether its weights are downloaded."""
+        return bool(self.entry)
 
 
-def read_model(name: str, entry: Mapping[str, Yaml], *, root: Path, pretraining: Pretraining | None) -> Model:
+def read_model(
+    name: str,
+    entry: Mapping[str, Yaml],
+    *,
+    root: Path,
+    pretraining: Pretraining | None,
+    ask: Ask | None = None,
+) -> Model:
     """Look up what a model is and which checkpoints it has.
 
     A folder that a run of `pretraining` makes is described by that run, whether it exists already or not: the
-    plan must not change when the run is done. Any other folder is looked into.
+    plan must not change when the run is done. Any other folder is looked into. A run on the hub is described by its
+    lock and its entry; where these do not suffice, `ask` is called for a lock.
 
     Raises
     ------
     InputError
-        When the folder does not exist or lacks checkpoints, a readable config.json or a tokenizer.
+        When the folder does not exist or lacks checkpoints, a readable config.json or a tokenizer; when what a run
+        on the hub is like cannot be told.
     """
+    if "repository" in entry:
+        return _hub_model(name, entry, root, ask)
     folder = Path(os.path.normpath(Path(entry["folder"]).expanduser()))
     run = folder.name if folder.parent == PRETRAINED else None
     if run is not None and pretraining is not None and run in pretraining.runs:
@@ -73,6 +100,24 @@ def read_model(name: str, entry: Mapping[str, Yaml], *, root: Path, pretraining:
             f"that would make it.{suggest(run, runs)}"
         )
     return _existing_model(name, entry, folder, root)
+
+
+def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None) -> Model:
+    run = read_run(name, entry, root=root, ask=ask)
+    return Model(
+        name=name,
+        kind=entry["kind"],
+        folder=Path(WEIGHTS_FOLDER.format(model=name)),
+        tokenizer=Path(TOKENIZER.format(model=name)),
+        **run.facts,
+        parameters=entry.get("parameters"),
+        license=entry["license"],
+        pretraining=None,
+        checkpoints={checkpoint.name: checkpoint for checkpoint in run.checkpoints},
+        unlisted={checkpoint.name: checkpoint for checkpoint in run.unlisted},
+        entry=entry,
+        lock=run.lock,
+    )
 
 
 def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraining: Pretraining) -> Model:
@@ -109,7 +154,7 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
         name,
         folder,
         root=root,
-        step_pattern=entry["step_pattern"],
+        step_pattern=entry.get("step_pattern", STEP_PATTERN),
         tokens_per_step=entry.get("tokens_per_step"),
     )
     given = entry.get("tokenizer")

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import product
+from pathlib import Path
 
 ACTIVATIONS = "results/activations/{model}/{checkpoint}/{dataset}.h5"
 LOSSES = "results/losses/{model}/{checkpoint}/{dataset}.json"
 STATISTICS = "results/statistics/{model}/{checkpoint}/{dataset}/{family}/layers-{first}-{last}.h5"
 METRICS = "results/metrics/{model}.parquet"
+LOCK = "results/revisions/{model}.tsv"
+WEIGHTS_FOLDER = "results/weights/{model}"
+WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
+STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights
+RELEASED = "results/released/{model}/{checkpoint}/{dataset}"
+TOKENIZER = "results/tokenizers/{model}"
 
 
 def layers(first: int, last: int) -> dict[str, str]:
@@ -34,5 +41,20 @@ def statistics_files(
 
 def loss_cards(model: str, checkpoints: Iterable[str], datasets: Iterable[str]) -> list[str]:
     """List the loss cards of a model: of every checkpoint and dataset."""
-    cells = product(checkpoints, datasets)
-    return [LOSSES.format(model=model, checkpoint=name, dataset=dataset) for name, dataset in cells]
+    return [LOSSES.format(**cell) for cell in cells(model, checkpoints, datasets)]
+
+
+def cells(model: str, checkpoints: Iterable[str], datasets: Iterable[str]) -> list[dict[str, str]]:
+    """List the cells of a model, spelt as the patterns take them."""
+    axes = product(checkpoints, datasets)
+    return [{"model": model, "checkpoint": checkpoint, "dataset": dataset} for checkpoint, dataset in axes]
+
+
+def partial_folder(folder: Path) -> Path:
+    """Say where a download lies until it is whole."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def staged_file(folder: Path) -> Path:
+    """Name the file that says that the weights of a folder are on the disk."""
+    return Path(STAGED.format(model=folder.parent.name, checkpoint=folder.name))

@@ -1,4 +1,4 @@
-"""The registry: which models, texts and datasets exist, as its two files say."""
+"""The registry: which models, texts and datasets exist, and what is wrong with some, as its files say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmshape.errors import InputError, unknown
+from lmshape.hub.integrity import Issue, read_issues
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.settings import read_span
 
@@ -50,20 +51,23 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What exists: entries of models (folders not yet looked into), texts and datasets."""
+    """What exists: entries of models (folders not yet looked into), texts and datasets; known faults."""
 
     models: Mapping[str, Mapping[str, Yaml]]
     texts: Mapping[str, Text]
     datasets: Mapping[str, Dataset]
+    issues: tuple[Issue, ...] = ()
 
 
-def read_registry(models_file: Path, datasets_file: Path, *, root: Path) -> Registry:
-    """Read both files of the registry, each once.
+def read_registry(
+    models_file: Path, datasets_file: Path, issues_file: Path | None = None, *, root: Path
+) -> Registry:
+    """Read the files of the registry, each once; without one of known faults none are known.
 
     Raises
     ------
     InputError
-        With every fault of both: a missing file, an unknown or missing key, a value out of range, a text
+        With every fault of them: a missing file, an unknown or missing key, a value out of range, a text
         without a source, a dataset of a text that is not there.
     """
     problems: list[str] = []
@@ -75,6 +79,7 @@ def read_registry(models_file: Path, datasets_file: Path, *, root: Path) -> Regi
         models,
         {name: _text(name, entry, root, problems) for name, entry in texts.items()},
         {name: _dataset(name, entry, texts, problems) for name, entry in known.items()},
+        read_issues(root / find_file(issues_file, root=root)) if issues_file else (),
     )
     raise_all((f"{datasets_file}: {problem}" for problem in problems), what=f"{datasets_file}")
     return registry

@@ -179,4 +179,5 @@ _RULES = {
     "minLength": "must not be empty.",
     "pattern": "not valid.",
     "not": "not allowed.",
+    "oneOf": "must have one of two keys, and not both.",
 }

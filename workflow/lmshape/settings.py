@@ -39,11 +39,16 @@ class Sampling:
         return -(-5 * self.rows_per_draw // (4 * self.window))
 
     @property
-    def least_bytes(self) -> int:
-        """Bytes that a text needs at the very least: one a token, or a character of the paper's chunks."""
+    def most_tokens(self) -> int:
+        """Tokens of a cell, at most: a character of the paper's chunks is one token at the very most."""
         if self.protocol == "paper":
             return PAPER_CHARACTERS
         return self.draws * self.sequences_per_draw * self.window
+
+    @property
+    def least_bytes(self) -> int:
+        """Bytes that a text needs at the very least: one a token, or a character of the paper's chunks."""
+        return self.most_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
@@ -20,12 +21,14 @@ from lmshape.families import (
     measured_families,
     metric_names,
 )
+from lmshape.hub.integrity import Issue
+from lmshape.hub.models import Ask
 from lmshape.localrun import require_weights
 from lmshape.models import Model, read_model
 from lmshape.own_metrics import OwnFile, read_own
 from lmshape.preflight import problems_of
 from lmshape.registry import Dataset, Registry, Text, find_file, raise_all, read_registry
-from lmshape.schema import Yaml, faults, schema_with_names, with_defaults
+from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.settings import Extraction, Pretraining, Sampling, read_pretraining
 
 
@@ -54,7 +57,10 @@ class Study:
     rows : variants of the rows: `all`, `no_sink`, `one_per_type`
     sampling, extraction, pretraining : sections of the configuration; no `pretraining` where it has none
     layers_per_job : layers of a measuring job, None for all
-    keep_activations : whether activations stay once they are measured
+    keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
+    weights_in : whether weights are downloaded into the study's folder or the user's cache
+    disk_budget_bytes : most bytes of passing weights and activations, None for no bound
+    issues : known faults of published checkpoints
     """
 
     name: str
@@ -71,6 +77,10 @@ class Study:
     pretraining: Pretraining | None
     layers_per_job: int | None
     keep_activations: bool
+    keep_weights: bool
+    weights_in: Literal["study", "cache"]
+    disk_budget_bytes: int | None
+    issues: tuple[Issue, ...]
 
     def cells(self) -> list[Cell]:
         """Every cell, by model, then step, then dataset."""
@@ -104,13 +114,14 @@ class Study:
         return measured_families(self.metrics, self.own_metrics.names if self.own_metrics else ())
 
 
-def load_study(config: Mapping[str, Yaml], root: Path) -> Study:
+def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None) -> Study:
     """Validate a configuration and join it with the registry.
 
     Parameters
     ----------
     config : the configuration as read from YAML; it is not changed
     root : the working directory, to which relative paths refer
+    ask : asks the hub for the lock of a model whose checkpoints only the hub can tell; None refuses such a model
 
     Raises
     ------
@@ -128,7 +139,34 @@ def load_study(config: Mapping[str, Yaml], root: Path) -> Study:
     raise_all(problems, what="the configuration")
     complete = with_defaults(config, schema)
     complete["metrics"] = _metrics(complete, own, named="metrics" in config)
-    return _joined(complete, registry, own, root)
+    return _joined(complete, registry, own, root, ask)
+
+
+def registry_of(configfile: Path, root: Path) -> Registry:
+    """Read the registry that a configuration names.
+
+    Raises
+    ------
+    InputError
+        When either cannot be read.
+    """
+    problems: list[str] = []
+    config = read_yaml(root / find_file(configfile, root=root))
+    registry = _registry(config, root, problems) if isinstance(config, dict) else None
+    raise_all(problems or [f"`{configfile}`: no configuration."] * (registry is None), what=f"{configfile}")
+    return registry
+
+
+def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
+    """Read a configuration file and all that it refers to; see `load_study`."""
+    return load_study(read_yaml(root / find_file(configfile, root=root)), root, ask=ask)
+
+
+def named_models(configfile: Path, root: Path) -> list[str]:
+    """Name the models of a configuration."""
+    config = read_yaml(root / find_file(configfile, root=root))
+    raise_all(faults(config, schema_with_names("config", {})), what=f"{configfile}")
+    return list(_choices(with_defaults(config, schema_with_names("config", {})))[0])
 
 
 def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
@@ -137,7 +175,9 @@ def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Re
         return None
     files = with_defaults(config, schema)["registry"]
     try:
-        return read_registry(Path(files["models"]), Path(files["datasets"]), root=root)
+        return read_registry(
+            Path(files["models"]), Path(files["datasets"]), Path(files["known_issues"]), root=root
+        )
     except InputError as error:
         problems.append(str(error))
         return None
@@ -172,13 +212,15 @@ def _names(registry: Registry) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _joined(config: Mapping[str, Yaml], registry: Registry, own: OwnFile | None, root: Path) -> Study:
+def _joined(
+    config: Mapping[str, Yaml], registry: Registry, own: OwnFile | None, root: Path, ask: Ask | None
+) -> Study:
     pretraining = read_pretraining(config["pretraining"]) if "pretraining" in config else None
     choices, problems = _choices(config)
     models: dict[str, Model] = {}
     for name, choice in choices.items():
         try:
-            model = read_model(name, registry.models[name], root=root, pretraining=pretraining)
+            model = read_model(name, registry.models[name], root=root, pretraining=pretraining, ask=ask)
             models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], root)
         except InputError as error:
             problems.append(str(error))
@@ -200,6 +242,10 @@ def _joined(config: Mapping[str, Yaml], registry: Registry, own: OwnFile | None,
         pretraining=pretraining,
         layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
         keep_activations=config["keep_activations"],
+        keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
+        weights_in=config["weights_in"],
+        disk_budget_bytes=int(budget * 10**9) if (budget := config["disk_budget_gb"]) else None,
+        issues=registry.issues,
     )
     raise_all([*problems, *problems_of(study, root)], what="what the configuration refers to")
     return study
@@ -225,7 +271,10 @@ def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -
 
 
 def _with_chosen_checkpoints(model: Model, choice: Choice, root: Path) -> Model:
-    chosen = select(tuple(model.checkpoints.values()), choice, model=model.name)
-    if model.pretraining is None:
+    known = list(model.checkpoints.values())
+    if isinstance(choice, list):
+        known = sorted([*known, *model.unlisted.values()], key=lambda checkpoint: checkpoint.step)
+    chosen = select(known, choice, model=model.name)
+    if model.pretraining is None and not model.on_hub:
         require_weights(model.name, chosen, root=root)
     return replace(model, checkpoints={checkpoint.name: checkpoint for checkpoint in chosen})

@@ -30,9 +30,14 @@ _CELL_DESCRIPTIONS = {name: COLUMN_DESCRIPTIONS[name] for name in _CELL}
 CHECKPOINT_COLUMNS = declare(
     {
         **_CELL_DESCRIPTIONS,
+        "repository": "repository on the hub, or folder, that the weights came from",
+        "revision": "branch or tag of the repository, as the hub spells it; name of the folder for local runs",
         "commit": "commit of the repository that the weights came from; empty for local folders",
         "weights_sha256": "fingerprint of the weights",
         "duplicate_of": "first other checkpoint of the model, by step, with equal weights; empty when none",
+        "verdict": "what the audit of the hub says of the weights: `lmshape audit`; empty for local folders",
+        "same_weights_as": "all checkpoints on the hub with equal weights, studied or not, and main; empty when none",
+        "note": "what else the audit says, with the source of a known fault; empty when nothing",
         "loss": "nats per token",
         "loss_low": "lower end of its 95 % interval",
         "loss_high": "upper end of its 95 % interval",

@@ -30,14 +30,37 @@ from lmshape.errors import InputError
 from lmshape.families import OWN_FAMILY, RELEASED_FAMILIES
 from lmshape.figures.names import NAMES as FIGURES
 from lmshape.fingerprint import code_fingerprint
+from lmshape.hub.budget import clear_unneeded, mark
+from lmshape.hub.integrity import issues_of, read_issues
 from lmshape.localrun import TOKENIZERS
+from lmshape.registry import find_file
 from lmshape.study import Cell, load_study
 from lmshape.weights import weight_files
 
+MOST_DOWNLOADS = 2  # at once, unless `--resources downloads=…` says otherwise
+
+
+def ask_hub(name, entry):
+    """Make the lock of a model whose checkpoints only the hub can tell, so that the study can be planned."""
+    from lmshape.hub.station import make_lock
+
+    print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
+    issues = read_issues(known_issues_file())
+    return make_lock(Path(paths.LOCK.format(model=name)), name, entry, issues=issues)
+
+
+def known_issues_file():
+    named = config.get("registry", {}).get("known_issues", "config/known_issues.yaml")
+    return find_file(named, root=Path.cwd())
+
+
 try:
-    study = load_study(config, Path.cwd())
+    study = load_study(config, Path.cwd(), ask=ask_hub)
 except InputError as error:
     raise WorkflowError(str(error)) from None
+
+
+workflow.global_resources.setdefault("downloads", MOST_DOWNLOADS)
 
 
 def one_of(names):

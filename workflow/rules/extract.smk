@@ -21,12 +21,17 @@ rule extract:
         runtime=60,
         device=study.extraction.device,
         batch_tokens=study.extraction.batch_tokens,
+        reading=reading_options,
+        failed=failure_mark,
     params:
         folder=checkpoint_folder,
         options=extraction_options,
+        revised=revised_weights,
         code=code_fingerprint("lmshape.extract"),
     message:
         "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
         "python -m lmshape extract {params.folder:q} --tokens {input.tokens} {params.options} "
-        "--device {resources.device} --batch-tokens {resources.batch_tokens} --threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1"
+        "--device {resources.device} --batch-tokens {resources.batch_tokens} {resources.reading} "
+        "--threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1 "
+        "|| {{ true > {resources.failed:q}; exit 1; }}"

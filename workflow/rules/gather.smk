@@ -5,6 +5,8 @@ rule gather:
     input:
         statistics=model_statistics,
         losses=model_losses,
+        released=model_releases,
+        lock=model_lock,
     output:
         paths.METRICS,
     log:

@@ -96,13 +96,59 @@ def describe_dataset(dataset):
     return order[dataset.order]
 
 
+def resolving_options(wildcards):
+    """The commits of a lock stay whatever of this changes; only what it is asked for is checked anew."""
+    model = study.models[wildcards.model]
+    options = {
+        "entry": json.dumps(model.entry),
+        "known_issues": known_issues_file(),
+        "checkpoint": list(model.checkpoints),
+    }
+    return flags(**options)
+
+
+def known_faults(wildcards):
+    """A fault that becomes known audits the lock again."""
+    return [str(issue.reason) for issue in issues_of(study.issues, wildcards.model)]
+
+
+def download_options(wildcards):
+    """Not among the parameters: none of it makes other weights, and a change of it downloads nothing again."""
+    model = study.models[wildcards.model]
+    datasets = list(study.datasets_of[model.name])
+    cells = [{**wildcards, "dataset": dataset} for dataset in datasets]
+    passing = (
+        []
+        if study.keep_activations
+        else [paths.ACTIVATIONS.format(**cell) for cell in cells]
+    )
+    return flags(
+        dataset=datasets,
+        activations=passing,
+        activation_bytes=activation_bytes(model) if passing else None,
+        weights_in=study.weights_in,
+        budget_bytes=study.disk_budget_bytes,
+    ) + (" --keep" if study.keep_weights else "")
+
+
+def activation_bytes(model):
+    """All sites of all tokens in float32; HDF5's own pages are a few per mille of it."""
+    sites = model.blocks + 2
+    return int(1.01 * 4 * study.sampling.most_tokens * sites * model.width)
+
+
+def revised_weights(wildcards):
+    """How often an update of the lock has found other weights under this name: a changed one runs its cells again."""
+    return study.models[wildcards.model].checkpoints[wildcards.checkpoint].revised
+
+
 def tokenizer_folder(wildcards):
     return study.models[wildcards.model].tokenizer
 
 
 def tokenizer_files(wildcards):
     model = study.models[wildcards.model]
-    if model.pretraining:
+    if model.pretraining or model.on_hub:
         return [str(model.tokenizer)]
     return [
         str(path) for name in TOKENIZERS if (path := model.tokenizer / name).is_file()
@@ -143,6 +189,8 @@ def checkpoint_folder(wildcards):
 def checkpoint_weights(wildcards):
     """The files whose change makes a checkpoint another one."""
     folder = checkpoint_folder(wildcards)
+    if study.models[wildcards.model].on_hub:
+        return ancient(str(folder))
     if study.models[wildcards.model].pretraining:
         return [f"{folder}/model.safetensors"]
     return [str(path) for path in (*weight_files(folder), folder / "config.json")]
@@ -153,9 +201,9 @@ def extraction_options(wildcards):
     attributes = {
         "model": model.name,
         "architecture": model.architecture,
-        "repository": str(model.folder),
+        "repository": model.entry.get("repository", str(model.folder)),
         "revision": checkpoint.name,
-        "commit": "",
+        "commit": "",  # of the hub's checkpoints, the receipt beside the weights says this and the two above
         "checkpoint": checkpoint.name,
         "step": checkpoint.step,
         "tokens_seen": checkpoint.tokens_seen,
@@ -168,6 +216,23 @@ def extraction_options(wildcards):
         width=model.width,
         dtype=study.extraction.dtype,
     )
+
+
+def reading_options(wildcards):
+    """What an extraction does with downloaded weights once it has read them; not among the parameters."""
+    model = study.models[wildcards.model]
+    if not model.on_hub:
+        return ""
+    return flags(read_by=list(study.datasets_of[model.name])) + (
+        " --keep" if study.keep_weights else ""
+    )
+
+
+def failure_mark(wildcards):
+    """The file that says that downloaded weights could not be read, so that they may make room."""
+    if study.models[wildcards.model].on_hub:
+        return mark(checkpoint_folder(wildcards), "failed", wildcards.dataset)
+    return "/dev/null"
 
 
 def kept_if_asked(path):
@@ -248,6 +313,19 @@ def model_losses(wildcards):
     )
 
 
+def model_releases(wildcards):
+    """Of downloaded weights: that every cell has read them."""
+    model = study.models[wildcards.model]
+    cells = paths.cells(model.name, model.checkpoints, study.datasets_of[model.name])
+    return [paths.RELEASED.format(**cell) for cell in cells] if model.on_hub else []
+
+
+def model_lock(wildcards):
+    return (
+        paths.LOCK.format(**wildcards) if study.models[wildcards.model].on_hub else []
+    )
+
+
 def gathering_options(wildcards):
     model = wildcards.model
     options = {
@@ -259,6 +337,7 @@ def gathering_options(wildcards):
         ],
         "metric": list(study.metrics),
         "own_metrics": own_path(),
+        "lock": model_lock(wildcards) or None,
     }
     return flags(**options)
 
@@ -272,6 +351,15 @@ def report_fingerprint(wildcards):
     pages = sorted((REPOSITORY / "workflow/report").iterdir())
     words = hashlib.sha256(b"".join(page.read_bytes() for page in pages)).hexdigest()
     return code_fingerprint("lmshape.report", "lmshape.figures") + words[:12]
+
+
+def clear_unneeded_weights():
+    """Weights of models and checkpoints that the study no longer has would hold its disk budget for ever."""
+    if not study.keep_weights:
+        chosen = [model.checkpoints.values() for model in study.models.values()]
+        needed = {one.folder for checkpoints in chosen for one in checkpoints}
+        for folder in clear_unneeded(Path.cwd(), needed):
+            print(f"Deleted downloaded weights that the study does not have: {folder}")
 
 
 def study_summary():

@@ -8,6 +8,8 @@ import re
 import numpy as np
 import pandas as pd
 
+from lmshape.hub.integrity import DISTRUSTED
+
 COLUMNS = [
     "model",
     "kind",
@@ -27,6 +29,7 @@ COLUMNS = [
     "n_unique",
     "d",
     "flag",
+    "verdict",
 ]
 # What one number of the table belongs to, beside its metric.
 PLACE = ("model", "checkpoint", "step", "dataset", "site", "layer", "rows")
@@ -73,8 +76,11 @@ def final_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows with a known step (not negative), one checkpoint a step; models keep their order, steps rise."""
-    known = frame[frame["step"].fillna(-1) >= 0]
+    """Rows with a known step (not negative), one checkpoint a step; models keep their order, steps rise.
+
+    Checkpoints whose weights are not those of their step, as far as the hub tells, are left out.
+    """
+    known = frame[(frame["step"].fillna(-1) >= 0) & ~frame["verdict"].isin(DISTRUSTED)]
     keys = ["model", "step", "dataset", "site", "layer", "rows", "metric"]
     by_step = known.drop_duplicates(keys, keep="last").sort_values("step", kind="stable")
     rank = {model: place for place, model in enumerate(in_order(known["model"]))}

@@ -1,0 +1,259 @@
+r"""The lock of a model: which commit and which weights stand behind each checkpoint, as one TSV file.
+
+A row a checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`); what holds for the whole
+model stands above it, in lines that begin with `#`. Later runs use the commits that the lock names, whatever the
+hub's branches have come to point at; `lmshape lock --update` renews it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmshape.errors import InputError
+from lmshape.schema import Yaml
+from lmshape.store.atomic import replaced_when_whole
+
+FORMAT = "lmshape-lock 1"
+COLUMNS = (
+    "checkpoint",
+    "step",
+    "tokens_seen",
+    "verdict",
+    "same_weights_as",
+    "note",
+    "repository",
+    "revision",
+    "ref",
+    "commit",
+    "subfolder",
+    "weights_format",
+    "weights_bytes",
+    "weights_sha256",
+    "revised",
+    "files",
+)
+WEIGHTS = (".safetensors", ".bin", ".gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFile:
+    """A file of a commit.
+
+    Attributes
+    ----------
+    path : from the root of the repository
+    bytes : size
+    sha256 : of its bytes, where the hub says it (large files); else ""
+    git_oid : git's name of its bytes, where there is no sha256; else ""
+    """
+
+    path: str
+    bytes: int
+    sha256: str = ""
+    git_oid: str = ""
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether it holds tensors."""
+        return self.path.endswith(WEIGHTS)
+
+    @property
+    def digest(self) -> str:
+        """What identifies its bytes."""
+        return self.sha256 or f"git:{self.git_oid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedCheckpoint:
+    """A checkpoint and what stands behind its name.
+
+    Attributes
+    ----------
+    checkpoint, step, tokens_seen : name in paths, training steps (-1: unknown), training tokens (NaN: unknown)
+    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch or tag
+    files : what is downloaded: weights in one format, their index, config.json; no weights: nothing to load
+    revised : how often an update has found other weights under this name
+    verdict, same_weights_as, note : what the audit says of it
+    """
+
+    checkpoint: str
+    step: int
+    tokens_seen: float = math.nan
+    repository: str
+    revision: str
+    ref: str
+    commit: str
+    subfolder: str = ""
+    files: tuple[LockedFile, ...] = ()
+    revised: int = 0
+    verdict: str = "ok"
+    same_weights_as: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def weights(self) -> tuple[LockedFile, ...]:
+        """Files that hold tensors, by name."""
+        return tuple(sorted((file for file in self.files if file.is_weights), key=lambda file: file.path))
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights."""
+        return sum(file.bytes for file in self.weights)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Fingerprint of the weights, as `lmshape.weights.weights_sha256` takes it; "" without weights.
+
+        Where the hub gives no sha256 (small files that are not in its large file storage), git's names of the
+        files take its place: still equal for equal weights, and for no others.
+        """
+        digests = [file.digest for file in self.weights]
+        if len(digests) <= 1:
+            return "".join(digests)
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenizer:
+    """The files of a model's tokenizer, at one commit."""
+
+    repository: str
+    commit: str
+    files: tuple[LockedFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """What is known of a model's checkpoints.
+
+    Attributes
+    ----------
+    model : name in the registry
+    identity : what the registry said of where they lie, when the hub was asked
+    facts : architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
+    tokenizer : its files; None where the repository has none
+    main_sha256 : fingerprint of the weights on `main`; "" where checkpoints are not branches beside it
+    checkpoints : by step
+    asked : UTC time at which the hub was asked
+    """
+
+    model: str
+    identity: str
+    facts: Mapping[str, str | int | None]
+    tokenizer: Tokenizer | None
+    main_sha256: str
+    checkpoints: tuple[LockedCheckpoint, ...]
+    asked: str
+
+    def named(self, checkpoint: str) -> LockedCheckpoint | None:
+        """Find a checkpoint by its name."""
+        return next((one for one in self.checkpoints if one.checkpoint == checkpoint), None)
+
+
+def identity_of(entry: Mapping[str, Yaml]) -> str:
+    """Spell what decides where a model's checkpoints lie; another spelling makes a lock void."""
+    keys = (
+        "repository",
+        "revision",
+        "step_pattern",
+        "subfolder",
+        "main_step",
+        "tokens_per_step",
+        "tokenizer",
+        "also",
+    )
+    return json.dumps({key: entry[key] for key in keys if entry.get(key) is not None}, sort_keys=True)
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Write a lock; it appears when it is whole."""
+    text = io.StringIO()
+    tokenizer = lock.tokenizer and {
+        "repository": lock.tokenizer.repository,
+        "commit": lock.tokenizer.commit,
+        "files": _spell(lock.tokenizer.files),
+    }
+    head = {name: getattr(lock, name) for name in ("model", "asked", "identity", "facts", "main_sha256")}
+    text.write(f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n")
+    for key, value in {**head, "tokenizer": tokenizer}.items():
+        text.write(f"# {key}: {json.dumps(value)}\n")
+    rows = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(_row(checkpoint) for checkpoint in lock.checkpoints)
+    with replaced_when_whole(path) as partial:
+        partial.write_text(text.getvalue(), encoding="utf-8")
+
+
+def read_lock(path: Path) -> Lock | None:
+    """Read a lock; None where there is none.
+
+    Raises
+    ------
+    InputError
+        When the file is no lock, or of a version that this code does not know.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    head = [line for line in lines if line.startswith("# ")]
+    try:
+        if not head[0].startswith(f"# {FORMAT}:"):
+            raise ValueError(f"it begins with {lines[0][:40]!r}")
+        values = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in head[1:])}
+        rows = csv.DictReader(lines[len(head) :], delimiter="\t")
+        tokenizer = values.pop("tokenizer")
+        return Lock(
+            **values,
+            tokenizer=tokenizer and Tokenizer(**{**tokenizer, "files": _files(tokenizer["files"])}),
+            checkpoints=tuple(_checkpoint(row) for row in rows),
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"`{path}` is no lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
+            "results of another commit are then refused by name."
+        ) from None
+
+
+def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
+    values = {name: getattr(checkpoint, name) for name in COLUMNS if name not in ("weights_format", "files")}
+    seen = checkpoint.tokens_seen
+    return {
+        **values,
+        "tokens_seen": "" if math.isnan(seen) else str(int(seen)),
+        "same_weights_as": " ".join(checkpoint.same_weights_as),
+        "weights_format": checkpoint.weights[0].path.rpartition(".")[2] if checkpoint.weights else "",
+        "files": json.dumps(_spell(checkpoint.files), separators=(",", ":")),
+    }
+
+
+def _checkpoint(row: Mapping[str, str]) -> LockedCheckpoint:
+    same = ("checkpoint", "repository", "revision", "ref", "commit", "subfolder", "verdict", "note")
+    return LockedCheckpoint(
+        **{name: row[name] for name in same},
+        step=int(row["step"]),
+        tokens_seen=float(row["tokens_seen"] or math.nan),
+        same_weights_as=tuple(row["same_weights_as"].split()),
+        revised=int(row["revised"]),
+        files=_files(json.loads(row["files"])),
+    )
+
+
+def _spell(files: Sequence[LockedFile]) -> list[list[str | int]]:
+    return [[file.path, file.bytes, file.digest] for file in files]
+
+
+def _files(spelt: Sequence[Sequence[str | int]]) -> tuple[LockedFile, ...]:
+    return tuple(
+        LockedFile(path, size, git_oid=digest.removeprefix("git:"))
+        if digest.startswith("git:")
+        else LockedFile(path, size, sha256=digest)
+        for path, size, digest in spelt
+    )

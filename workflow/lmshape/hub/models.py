@@ -1,0 +1,88 @@
+"""Models of the hub as a study plans them: from the lock if there is one, else from what the registry lists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmshape.checkpoints import Checkpoint
+from lmshape.errors import InputError
+from lmshape.hub.lock import Lock, LockedCheckpoint, identity_of, read_lock
+from lmshape.hub.published import Place, published, read_sources
+from lmshape.paths import LOCK, WEIGHTS
+from lmshape.schema import Yaml
+
+FACTS = ("architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
+
+Ask = Callable[[str, Mapping[str, Yaml]], Lock]
+
+
+@dataclass(frozen=True, slots=True)
+class HubRun:
+    """What is known of a published run before anything is downloaded.
+
+    Attributes
+    ----------
+    checkpoints, unlisted : by step; those that the registry lists, or all where it has no list, and the others
+    facts : architecture, blocks, width, vocabulary, context; the registry's before the hub's
+    lock : what the hub said, if it was asked
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    unlisted: tuple[Checkpoint, ...]
+    facts: Mapping[str, str | int | None]
+    lock: Lock | None
+
+
+def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | None) -> HubRun:
+    """Look up the checkpoints of a published run.
+
+    The registry's list counts as far as the lock, if there is one, has its checkpoints, so that the plan is the
+    same before and after the hub was asked. Where the registry has no list, or lacks the shape of the model, the
+    lock tells; and where there is no lock, the hub is asked now.
+
+    Parameters
+    ----------
+    name, entry : of the registry
+    root : the working directory
+    ask : makes the lock, and writes it; None refuses instead
+
+    Raises
+    ------
+    InputError
+        When the entry cannot be read, or only the hub could tell and must not be asked.
+    """
+    places = published(read_sources(name, entry))
+    lock = read_lock(root / LOCK.format(model=name))
+    if lock is not None and lock.identity != identity_of(entry):
+        lock = None  # of another repository, or another spelling: the rule that makes it runs again
+    unknown = [fact for fact in FACTS if fact not in entry] + ["steps"] * (places is None)
+    if lock is None and unknown:
+        if ask is None:
+            raise InputError(
+                f"`{name}`: {', '.join(unknown)} stand in no registry, only the hub knows. Ask it once with "
+                f"`lmshape lock {name}`; that takes seconds and downloads no weights."
+            )
+        lock = ask(name, entry)
+    listed = [_of_place(name, place, entry) for place in places or ()]
+    locked = [_of_lock(name, one) for one in lock.checkpoints if one.weights] if lock else listed
+    names = {one.name for one in listed or locked}
+    return HubRun(
+        checkpoints=tuple(one for one in locked if one.name in names),
+        unlisted=tuple(one for one in locked if one.name not in names),
+        facts={fact: entry.get(fact, lock.facts.get(fact) if lock else None) for fact in (*FACTS, "context")},
+        lock=lock,
+    )
+
+
+def _of_place(name: str, place: Place, entry: Mapping[str, Yaml]) -> Checkpoint:
+    tokens = entry.get("tokens_per_step")
+    seen = math.nan if tokens is None or place.step < 0 else float(place.step * tokens)
+    return Checkpoint(place.name, place.step, Path(WEIGHTS.format(model=name, checkpoint=place.name)), seen)
+
+
+def _of_lock(name: str, one: LockedCheckpoint) -> Checkpoint:
+    folder = Path(WEIGHTS.format(model=name, checkpoint=one.checkpoint))
+    return Checkpoint(one.checkpoint, one.step, folder, one.tokens_seen, revised=one.revised)

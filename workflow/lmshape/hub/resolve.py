@@ -1,0 +1,224 @@
+"""From a registry entry to its lock: ask the hub once for everything that stands behind a model's checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from lmshape.errors import InputError
+from lmshape.hub import client
+from lmshape.hub.formats import checkpoint_files, tokenizer_files
+from lmshape.hub.integrity import Issue, audited
+from lmshape.hub.lock import Lock, LockedCheckpoint, LockedFile, Tokenizer, identity_of
+from lmshape.hub.naming import path_safe
+from lmshape.hub.published import MAIN, Place, Source, read_sources
+from lmshape.model_config import config_facts
+from lmshape.schema import Yaml
+
+Commit = tuple[str, str]  # repository, commit
+
+
+class _Asked:
+    """The hub's answers during one resolution: nothing is asked twice."""
+
+    def __init__(self, previous: Lock | None) -> None:
+        self._refs: dict[str, list[client.Ref]] = {}
+        self._files: dict[Commit, list[LockedFile]] = {}
+        # A commit never changes: what a lock says of one need not be asked again.
+        self._locked = {
+            (one.repository, one.commit): list(one.files)
+            for one in (previous.checkpoints if previous else ())
+            if not one.subfolder
+        }
+
+    def refs(self, repository: str) -> list[client.Ref]:
+        if repository not in self._refs:
+            self._refs[repository] = client.refs(repository)
+        return self._refs[repository]
+
+    def refs_of_many(self, repositories: Sequence[str]) -> list[list[client.Ref]]:
+        found = [refs or [] for refs in client.refs_of_many(repositories)]
+        self._refs.update(zip(repositories, found, strict=True))
+        return found
+
+    def main(self, repository: str) -> str | None:
+        return next((ref.commit for ref in self.refs(repository) if ref.name == MAIN), None)
+
+    def files(self, repository: str, commit: str) -> list[LockedFile]:
+        """List all files of a commit."""
+        if (repository, commit) not in self._files:
+            self._files[repository, commit] = client.files(repository, commit)
+        return self._files[repository, commit]
+
+    def checkpoint_files(self, one: LockedCheckpoint) -> tuple[LockedFile, ...]:
+        """Choose what to download of a checkpoint, from the lock if it knows the commit."""
+        commit = (one.repository, one.commit)
+        listed = self._locked.get(commit) if not one.subfolder else None
+        return checkpoint_files(self.files(*commit) if listed is None else listed, one.subfolder)
+
+    def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
+        """List the files of many checkpoints at once."""
+        commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
+        missing = [one for one in commits if one not in self._files and one not in self._locked]
+        self._files.update(zip(missing, client.files_of_many(missing), strict=True))
+
+
+def resolve(
+    name: str, entry: Mapping[str, Yaml], *, issues: Sequence[Issue] = (), previous: Lock | None = None
+) -> Lock:
+    """Ask the hub for a model's branches, tags, commits, and the files of each, and audit what it says.
+
+    A training run of 154 revisions takes some 160 small requests, eight at a time. Commits that a previous lock
+    already lists are not asked for again, since a commit never changes.
+
+    Parameters
+    ----------
+    name, entry : of the registry
+    issues : known faults of this model
+    previous : the lock to renew; checkpoints whose weights have changed since count one revision more
+
+    Raises
+    ------
+    InputError
+        When the hub cannot be asked, or has no checkpoint of this model.
+    """
+    sources, asked = read_sources(name, entry), _Asked(previous)
+    found = _by_step([one for source in sources for one in _of_source(source, asked)])
+    if not found:
+        raise InputError(_nothing_found(name, sources[0], asked))
+    asked.prepare(found)
+    tokens = entry.get("tokens_per_step")
+    checkpoints = [_complete(one, asked, tokens, previous) for one in found]
+    main = _weights_of_main(sources, checkpoints, asked)
+    return Lock(
+        model=name,
+        identity=identity_of(entry),
+        facts=_facts(checkpoints),
+        tokenizer=_tokenizer(entry, checkpoints, asked),
+        main_sha256=main,
+        checkpoints=audited(checkpoints, main=main, issues=issues),
+        asked=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
+    """List what the hub has, without files yet."""
+    if source.varying == "repository":
+        places = [source.place(step) for step in source.steps or ()]
+        refs_of = asked.refs_of_many([place.repository for place in places])
+        for place, refs in zip(places, refs_of, strict=True):
+            yield from _at(place, refs)
+    elif source.varying == "revision":
+        yield from _of_revisions(source, asked.refs(source.repository))
+    elif source.varying == "subfolder":
+        yield from _of_subfolders(source, asked)
+    else:
+        place = source.place(source.steps[0]) if source.steps else source.single()
+        yield from _at(place, asked.refs(source.repository))
+
+
+def _of_revisions(source: Source, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
+    steps: set[int] = set()
+    for ref in refs:
+        step = source.naming.step(ref.name)
+        if step is not None and step not in steps:
+            steps.add(step)
+            place = Place(path_safe(ref.name), step, source.repository, ref.name, source.subfolder)
+            yield from _at(place, [ref])
+    if source.main_step is not None and source.main_step not in steps:
+        yield from _at(source.single(), refs)
+
+
+def _of_subfolders(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
+    wanted = source.revision or MAIN
+    for ref in asked.refs(source.repository):
+        if ref.name == wanted:
+            files = asked.files(source.repository, ref.commit)
+            for folder in sorted({file.path.rpartition("/")[0] for file in files}):
+                step = source.naming.step(folder)
+                if step is not None:
+                    place = Place(path_safe(folder), step, source.repository, ref.name, folder)
+                    yield from _at(place, [ref])
+
+
+def _at(place: Place, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
+    for ref in refs:
+        if ref.name == place.revision:
+            yield LockedCheckpoint(
+                checkpoint=place.name,
+                step=place.step,
+                repository=place.repository,
+                revision=place.revision,
+                ref=ref.kind,
+                commit=ref.commit,
+                subfolder=place.subfolder,
+            )
+
+
+def _by_step(found: Sequence[LockedCheckpoint]) -> list[LockedCheckpoint]:
+    """Order by step; of equal steps the first source's stays."""
+    first: dict[int, LockedCheckpoint] = {}
+    for one in found:
+        first.setdefault(one.step, one)
+    return [first[step] for step in sorted(first)]
+
+
+def _complete(
+    one: LockedCheckpoint, asked: _Asked, tokens_per_step: int | None, previous: Lock | None
+) -> LockedCheckpoint:
+    seen = math.nan if tokens_per_step is None or one.step < 0 else float(one.step * tokens_per_step)
+    known = replace(one, files=asked.checkpoint_files(one), tokens_seen=seen)
+    before = previous.named(one.checkpoint) if previous else None
+    if before is None:
+        return known
+    return replace(known, revised=before.revised + (before.weights_sha256 != known.weights_sha256))
+
+
+def _weights_of_main(
+    sources: Sequence[Source], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
+) -> str:
+    """Fingerprint of the weights on `main` of the repository whose branches the checkpoints are."""
+    for source in sources[:1]:
+        commit = asked.main(source.repository) if source.varying == "revision" else None
+        if commit is not None:
+            files = checkpoint_files(asked.files(source.repository, commit), source.subfolder)
+            return replace(checkpoints[-1], files=files).weights_sha256
+    return ""
+
+
+def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:
+    """Read the config.json of the last checkpoint that has one."""
+    for one in reversed(checkpoints):
+        for file in one.files:
+            if file.path.rpartition("/")[2] == "config.json":
+                return config_facts(client.read_json(one.repository, one.commit, file.path))
+    return {}
+
+
+def _tokenizer(
+    entry: Mapping[str, Yaml], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
+) -> Tokenizer | None:
+    """Take the tokenizer that the registry names, else that of `main`, else that of the last checkpoint."""
+    last = checkpoints[-1]
+    repository = entry.get("tokenizer", last.repository)
+    places = [(repository, asked.main(repository), "")]
+    if "tokenizer" not in entry:
+        places.append((last.repository, last.commit, last.subfolder))
+    for repository, commit, subfolder in places:
+        if commit and (found := tokenizer_files(asked.files(repository, commit), subfolder)):
+            return Tokenizer(repository=repository, commit=commit, files=found)
+    return None
+
+
+def _nothing_found(name: str, source: Source, asked: _Asked) -> str:
+    spelt = (
+        source.naming.template or source.naming.pattern.pattern if source.naming else source.revision or MAIN
+    )
+    message = f"`{name}`: the hub has no checkpoint of `{source.repository}` that is spelt `{spelt}`."
+    if source.varying == "repository":
+        return message + " Correct `repository` or `steps` in the registry of models."
+    names = [ref.name for ref in asked.refs(source.repository)]
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"{message} Its branches and tags: {shown}. Correct `revision` in the registry of models."

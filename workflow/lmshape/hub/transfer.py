@@ -1,0 +1,212 @@
+"""Files of a commit, brought here: resumed after a kill, verified byte for byte, under their names when whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers
+
+from lmshape.errors import InputError
+from lmshape.hub.client import ATTEMPTS, hub_error, is_transient, pause
+from lmshape.hub.integrity import UNLOADABLE, VERDICTS
+from lmshape.hub.lock import LockedCheckpoint, LockedFile
+from lmshape.hub.receipt import RECEIPT
+from lmshape.paths import partial_folder
+from lmshape.progress import progress
+
+PARTIAL = ".partial"
+BLOCK_BYTES = 1 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+WeightsIn = Literal["study", "cache"]
+
+
+class WrongBytes(InputError):
+    """A file that came whole, and is another one than the hub's own listing says."""
+
+
+def bring_checkpoint(one: LockedCheckpoint, folder: Path, *, weights_in: WeightsIn) -> None:
+    """Download a checkpoint's files into `folder`, which appears when all of them are there and verified.
+
+    What an earlier, killed call has received is taken up where it stopped. Memory is constant; the disk holds
+    nothing beyond the files themselves.
+
+    Raises
+    ------
+    InputError
+        When the hub has no weights to give, refuses them for good, or keeps sending other bytes than it lists.
+    """
+    if one.verdict in UNLOADABLE or not one.weights:
+        raise InputError(
+            f"`{one.checkpoint}` of `{one.repository}` cannot be downloaded: {VERDICTS[one.verdict]} "
+            f"({one.note or 'no file of weights'}). Leave it out under `checkpoints`."
+        )
+    receipt = {name: getattr(one, name) for name in ("repository", "revision", "commit", "weights_sha256")}
+    bring_files(one.repository, one.commit, one.files, folder, weights_in=weights_in, receipt=receipt)
+
+
+def bring_files(
+    repository: str,
+    commit: str,
+    files: Sequence[LockedFile],
+    folder: Path,
+    *,
+    weights_in: WeightsIn,
+    receipt: Mapping[str, str],
+) -> None:
+    """Download files of one commit into a folder, without their folders in the repository; see `bring_checkpoint`."""
+    partial = partial_folder(folder)
+    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        for file in files:
+            _bring(repository, commit, file, partial / Path(file.path).name, weights_in)
+        (partial / RECEIPT).write_text(json.dumps(dict(receipt), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise InputError(
+                f"`{folder}`: no room on the disk ({error.strerror}). What was received is kept in `{partial}`; make "
+                "room, or bound what waits there with `disk_budget_gb`, and run again."
+            ) from error
+        raise
+    if folder.is_dir():  # an empty shell that an earlier release has left
+        shutil.rmtree(folder)
+    partial.rename(folder)
+
+
+def cached_bytes(one: LockedCheckpoint) -> int:
+    """Bytes of a checkpoint that lie in the user's cache already, and take no room of the study's."""
+    cached = (try_to_load_from_cache(one.repository, file.path, revision=one.commit) for file in one.files)
+    return sum(file.bytes for file, path in zip(one.files, cached, strict=True) if isinstance(path, str))
+
+
+def _bring(repository: str, commit: str, file: LockedFile, destination: Path, weights_in: WeightsIn) -> None:
+    """Put one file in its place: from the user's cache, or from the hub."""
+    if destination.exists() and is_right(destination, file):
+        return
+    cached = try_to_load_from_cache(repository, file.path, revision=commit)
+    if isinstance(cached, str) and is_right(Path(cached), file):
+        return _link(Path(cached), destination)
+    if weights_in == "cache":
+        return _link(_through_cache(repository, commit, file), destination)
+    for repeated in (False, True):
+        try:
+            return _receive_whole(repository, commit, file, destination)
+        except WrongBytes:  # a proxy may have spoilt them once; the hub would spoil them again
+            if repeated:
+                raise
+
+
+def _receive_whole(repository: str, commit: str, file: LockedFile, destination: Path) -> None:
+    received = destination.with_name(f"{destination.name}{PARTIAL}")
+    what = f"`{file.path}` of `{repository}`"
+    failures, most = 0, 0
+    while not _received_bytes(received) == file.bytes > 0:
+        if _received_bytes(received) > file.bytes:
+            received.unlink()
+        try:
+            _receive(repository, commit, file, received)
+            break
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
+            failures = 1 if _received_bytes(received) > most else failures + 1
+            most = max(most, _received_bytes(received))
+            if failures >= ATTEMPTS or not (is_transient(error) or _is_short(error)):
+                raise hub_error(error, what=what, attempts=failures) from error
+            pause(error, failures, what=what)
+    _verify(received, file, what)
+    os.replace(received, destination)
+
+
+def _receive(repository: str, commit: str, file: LockedFile, received: Path) -> None:
+    """Make one attempt at what is missing of a file."""
+    address = hf_hub_url(repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
+    headers = build_hf_headers()
+    location = get_hf_file_metadata(address, endpoint=constants.ENDPOINT).location
+    if urlsplit(location).netloc != urlsplit(address).netloc:
+        headers.pop("authorization", None)  # the token is for the hub, not for the store that it redirects to
+    with received.open("ab") as stream:
+        http_get(
+            location,
+            stream,
+            resume_size=stream.tell(),
+            headers=headers,
+            expected_size=file.bytes,
+            displayed_filename=received.name.removesuffix(PARTIAL),
+            tqdm_class=_bar,
+        )
+
+
+def _is_short(error: Exception) -> bool:
+    """Whether the connection ended early: huggingface_hub tells that as an OSError without a number."""
+    return isinstance(error, OSError) and error.errno is None and "Consistency check failed" in str(error)
+
+
+def _bar(*, total: int | None = None, initial: int = 0, desc: str = "", **other: object) -> object:
+    return progress(total or 0, description=desc, unit="B", done=initial)
+
+
+def _through_cache(repository: str, commit: str, file: LockedFile) -> Path:
+    what = f"`{file.path}` of `{repository}`"
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            path = Path(hf_hub_download(repository, file.path, revision=commit, endpoint=constants.ENDPOINT))
+            break
+        except Exception as error:
+            if attempt == ATTEMPTS or not (is_transient(error) or _is_short(error)):
+                raise hub_error(error, what=what, attempts=attempt) from error
+            pause(error, attempt, what=what)
+    _verify(path.resolve(), file, what)
+    return path
+
+
+def _link(cached: Path, destination: Path) -> None:
+    destination.unlink(missing_ok=True)
+    destination.symlink_to(cached.resolve())
+
+
+def is_right(path: Path, file: LockedFile) -> bool:
+    """Whether a file has the size and the digest that the lock names."""
+    return path.stat().st_size == file.bytes and _digest(path, file) == file.digest
+
+
+def _verify(path: Path, file: LockedFile, what: str) -> None:
+    found, size = _digest(path, file), path.stat().st_size
+    if (size, found) == (file.bytes, file.digest):
+        return
+    path.unlink()
+    raise WrongBytes(
+        f"{what}: came with {size} bytes and digest {found} where the hub lists {file.bytes} bytes and {file.digest}. "
+        "Nothing of it was kept. Run again; if it comes back, the hub or a proxy on the way serves a wrong file."
+    )
+
+
+def _digest(path: Path, file: LockedFile) -> str:
+    """Take the sha256 of a file, or git's name of it where the hub gives nothing else."""
+    with path.open("rb") as stream:
+        if file.sha256:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+        return f"git:{digest.hexdigest()}"
+
+
+def _received_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
