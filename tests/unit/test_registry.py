@@ -261,7 +261,10 @@ def test_files_of_the_repository_are_found_from_anywhere(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ("my-run: {kind: decoder}", "m.yaml: `my-run`: must have one of two keys, and not both. Give `folder`, a training run on"),
+        (
+            "my-run: {kind: decoder}",
+            "m.yaml: `my-run`: must have one of two keys, and not both. Give `folder`, a training run on",
+        ),
         (
             "my-run: {kind: decodr, folder: x}",
             "m.yaml: `my-run.kind` = 'decodr': unknown kind. Nearest: decoder",

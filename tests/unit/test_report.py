@@ -62,7 +62,8 @@ def number(metric: str, value: float) -> dict[str, object]:
 
 def weights(metrics: pd.DataFrame) -> pd.DataFrame:
     cells = metrics[["model", "checkpoint"]].drop_duplicates()
-    return cells.assign(commit="", weights_sha256=[f"{i:064x}" for i in range(len(cells))])
+    unknown = dict.fromkeys(("commit", "verdict", "note"), "")
+    return cells.assign(**unknown, weights_sha256=[f"{i:064x}" for i in range(len(cells))])
 
 
 def write_tables(folder: Path, metrics: pd.DataFrame) -> None:

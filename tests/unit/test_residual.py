@@ -9,7 +9,6 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, hidden_states
 from torch import Tensor, nn
-from transformers import AlbertConfig, AlbertForMaskedLM
 
 from lmshape.errors import InputError
 from lmshape.residual import residual_stream, run
@@ -115,14 +114,44 @@ def test_other_lists_of_the_same_length_are_not_the_stack() -> None:
     assert not stream.normed
 
 
-def test_shared_layers_are_refused() -> None:
-    config = AlbertConfig(
-        vocab_size=VOCABULARY,
-        embedding_size=8,
-        hidden_size=WIDTH,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
-    with pytest.raises(InputError, match="no stack of 3 blocks was found in `albert` .* cannot be read"):
-        residual_stream(AlbertForMaskedLM(config), IDS[:1])
+class Looped(nn.Module):
+    """One block for all layers, in no list, and lists of another length beside it."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(num_hidden_layers=layers, model_type="looped")
+        self.embedding = nn.Embedding(VOCABULARY, WIDTH)
+        self.block = Block()
+        self.norm = nn.LayerNorm(WIDTH)
+
+    @property
+    def base_model(self) -> nn.Module:
+        return self
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor]:
+        hidden = self.embedding(input_ids)
+        for _ in range(self.config.num_hidden_layers):
+            hidden, _ = self.block(hidden_states=hidden)
+        return (self.norm(hidden),)
+
+
+def test_one_block_may_be_every_layer() -> None:
+    model = Looped(3)
+    stream = residual_stream(model, IDS[:1])
+    assert stream.blocks == (model.block,) * 3
+    assert stream.normed
+    found: list[Site] = []
+    with torch.inference_mode(), stream.observed(lambda site, hidden: found.append(site)):
+        run(model, IDS)
+        run(model, IDS)
+    assert found == 2 * stream.sites
+
+
+def test_what_is_no_chain_is_refused() -> None:
+    """Of a single layer outside of a list nothing tells that it is one."""
+    with pytest.raises(InputError, match="no stack of 1 blocks was found in `looped` .* cannot be read"):
+        residual_stream(Looped(1), IDS[:1])
+    model = Decoys()
+    model.config.num_hidden_layers = 5
+    with pytest.raises(InputError, match="no stack of 5 blocks was found in `decoys`"):
+        residual_stream(model, IDS[:1])

@@ -107,7 +107,9 @@ def test_defaults(root: Path) -> None:
         None,
     )
     assert study.sampling == Sampling(protocol="windows", window=128, draws=5, rows_per_draw=1024, seed=0)
-    assert (study.extraction.dtype, study.extraction.device) == ("float32", "auto")
+    extraction = study.extraction
+    assert (extraction.dtype, extraction.device, extraction.batch_tokens) == ("auto", "auto", "auto")
+    assert extraction.device_map == "none"
     families = ("spectral", "angular", "neighbor", "linearity", "loss")
     assert study.metrics == tuple(name for family in families for name in METRIC_FAMILIES[family])
     assert study.keep_activations and study.pretraining is None

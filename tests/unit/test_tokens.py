@@ -185,6 +185,16 @@ def test_attributes_say_where_the_tokens_come_from() -> None:
     assert paper == {"protocol": "paper", "order": "text", "draws": 3}
 
 
+@pytest.mark.parametrize(
+    ("template", "prefix", "suffix"),
+    [("none", [], []), ("bos", ["[CLS]"], []), ("bert", ["[CLS]"], ["[SEP]"])],
+)
+def test_the_templates_tokens_are_named(template: str, prefix: list[str], suffix: list[str]) -> None:
+    for protocol in PROTOCOLS:
+        named = json.loads(sample(template, protocol=protocol).attributes["special_tokens"])
+        assert named == {"prefix": prefix, "suffix": suffix}
+
+
 def test_the_mask_token_is_kept_for_encoders() -> None:
     assert sample("bert").attributes["mask_token_id"] == -1
     masked = words_tokenizer("[CLS] $A [SEP]")

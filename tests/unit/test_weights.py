@@ -11,7 +11,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from lmshape.errors import InputError
-from lmshape.weights import check_whole, weight_files, weights_sha256
+from lmshape.weights import (
+    check_whole,
+    checkpoint_files,
+    has_weights,
+    only_gguf,
+    weight_files,
+    weights_sha256,
+)
 
 
 def test_one_file_has_its_own_sha256(tmp_path: Path) -> None:
@@ -37,10 +44,45 @@ def test_shards_in_the_order_of_their_names(tmp_path: Path, name: str) -> None:
     assert weights_sha256(tmp_path) == hashlib.sha256(digests.encode()).hexdigest()
 
 
+def test_gguf_comes_last_and_alone(tmp_path: Path) -> None:
+    (tmp_path / "small.Q4_1.gguf").touch()
+    assert weight_files(tmp_path) == [tmp_path / "small.Q4_1.gguf"]
+    assert only_gguf(tmp_path) == tmp_path / "small.Q4_1.gguf"
+    assert checkpoint_files(tmp_path) == [tmp_path / "small.Q4_1.gguf"]
+    (tmp_path / "small.Q8_0.gguf").touch()
+    with pytest.raises(InputError, match="has 2 GGUF files, small.Q4_1.gguf, small.Q8_0.gguf; leave one"):
+        weight_files(tmp_path)
+    assert only_gguf(tmp_path) is None
+    for name in ("config.json", "pytorch_model.bin"):
+        (tmp_path / name).touch()
+    assert weight_files(tmp_path) == [tmp_path / "pytorch_model.bin"]
+    assert checkpoint_files(tmp_path) == [tmp_path / "pytorch_model.bin", tmp_path / "config.json"]
+    assert only_gguf(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("model.safetensors", True),
+        ("pytorch_model.bin.index.json", True),  # its shards are asked for later
+        ("any.gguf", True),
+        ("optimizer.pt", False),
+        ("checkpoint-1/model.safetensors", False),
+    ],
+)
+def test_weights_in_the_folder_itself(tmp_path: Path, name: str, found: bool) -> None:
+    assert not has_weights(tmp_path / "none")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert has_weights(tmp_path) == found
+
+
 def test_folders_without_whole_weights(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none` is not a folder; a checkpoint is a folder with config.json"):
         weight_files(tmp_path / "none")
-    with pytest.raises(InputError, match="has no weights; expected model.safetensors or pytorch_model.bin"):
+    with pytest.raises(
+        InputError, match="has no weights; expected model.safetensors or pytorch_model.bin, .* or one .gguf"
+    ):
         weight_files(tmp_path)
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "part-1", "b": "part-2"}}))

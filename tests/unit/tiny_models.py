@@ -27,13 +27,14 @@ _IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network, and by hand: where its blocks are, and its final norm, if it has one."""
+    """A network, and by hand: where its blocks are, in which order they run, and its final norm, if it has one."""
 
     model: str
     config: dict[str, object]
     blocks: str
     norm: str | None = None
     kind: str = "decoder"
+    order: tuple[int, ...] = tuple(range(BLOCKS))
 
     def build(self, seed: int = 0) -> PreTrainedModel:
         torch.manual_seed(seed)
@@ -47,7 +48,8 @@ class Architecture:
         return model
 
     def blocks_of(self, model: PreTrainedModel) -> list[torch.nn.Module]:
-        return list(attrgetter(self.blocks)(model))
+        listed = attrgetter(self.blocks)(model)
+        return [listed[place] for place in self.order]
 
     def norm_of(self, model: PreTrainedModel) -> torch.nn.Module | None:
         return attrgetter(self.norm)(model) if self.norm else None
@@ -58,8 +60,6 @@ _OPT = {**_COMMON, "ffn_dim": 40, "max_position_embeddings": WINDOW}
 
 ARCHITECTURES = {
     "gpt_neox": Architecture("GPTNeoXForCausalLM", _INNER, "gpt_neox.layers", "gpt_neox.final_layer_norm"),
-    "llama": Architecture("LlamaForCausalLM", _GROUPED, "model.layers", "model.norm"),
-    "mistral": Architecture("MistralForCausalLM", _GROUPED, "model.layers", "model.norm"),
     "gpt2": Architecture(
         "GPT2LMHeadModel",
         {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": BLOCKS, "n_head": 2, "n_positions": WINDOW},
@@ -92,9 +92,40 @@ ARCHITECTURES = {
         "roberta.encoder.layer",
         kind="encoder",
     ),
+    # two blocks for three layers, and an embedding that is narrower than the residual stream
+    "albert": Architecture(
+        "AlbertForMaskedLM",
+        {**_INNER, "embedding_size": 8, "num_hidden_groups": 2},
+        "albert.encoder.albert_layer_groups",
+        kind="encoder",
+        order=(0, 0, 1),
+    ),
+    "albert_shared": Architecture(
+        "AlbertForMaskedLM",
+        {**_INNER, "embedding_size": 8},
+        "albert.encoder.albert_layer_groups",
+        kind="encoder",
+        order=(0, 0, 0),
+    ),
     "modernbert": Architecture(
         "ModernBertForMaskedLM", _INNER, "model.layers", "model.final_norm", kind="encoder"
     ),
+    "modernbert_decoder": Architecture(
+        "ModernBertDecoderForCausalLM", _INNER, "model.layers", "model.final_norm"
+    ),
+    **{
+        name: Architecture(model, _GROUPED, "model.layers", "model.norm")
+        for name, model in {
+            "llama": "LlamaForCausalLM",
+            "mistral": "MistralForCausalLM",
+            "olmo": "OlmoForCausalLM",  # norms without weights
+            "olmo2": "Olmo2ForCausalLM",  # norms after attention and MLP
+            "olmo3": "Olmo3ForCausalLM",
+            "qwen2": "Qwen2ForCausalLM",
+            "gemma": "GemmaForCausalLM",  # embeddings are scaled before the first block
+            "smollm3": "SmolLM3ForCausalLM",
+        }.items()
+    },
 }
 
 
@@ -111,7 +142,12 @@ def make_tokens(lengths: list[int], *, draws: int = 2, seed: int = 0, specials: 
         draw=np.repeat(np.arange(count) * draws // count, lengths).astype(np.int32),
         special=special,
         sequence_bytes=np.array([3 * (length - 1) for length in lengths], dtype=np.int32),
-        attributes={"tokenizer_sha256": "tokenizer", "sampling": "{}", "seed": 0},
+        attributes={
+            "tokenizer_sha256": "tokenizer",
+            "special_tokens": '{"prefix": [], "suffix": []}',
+            "sampling": "{}",
+            "seed": 0,
+        },
     )
 
 
@@ -135,11 +171,13 @@ def hidden_states(model: PreTrainedModel, architecture: Architecture, ids: torch
         states.append((output[0] if isinstance(output, tuple) else output).clone())
 
     def keep_input(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        states.append((args[0] if args else kwargs["hidden_states"]).clone())
+        if not states:  # a shared block is called again
+            states.append((args[0] if args else kwargs["hidden_states"]).clone())
 
     blocks, norm = architecture.blocks_of(model), architecture.norm_of(model)
     handles = [blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
-    handles += [module.register_forward_hook(keep) for module in (*blocks, *([norm] if norm else []))]
+    distinct = dict.fromkeys([*blocks, *([norm] if norm else [])])
+    handles += [module.register_forward_hook(keep) for module in distinct]
     with torch.no_grad():
         model(ids)
     for handle in handles:

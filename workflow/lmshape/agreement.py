@@ -13,7 +13,7 @@ Value = str | int | float
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
 _AGREEMENT = {
-    "model": ("model", "architecture", "kind", "parameters", "blocks"),
+    "model": ("model", "architecture", "kind", "parameters", "blocks", "dtype"),
     "checkpoint": ("weights_sha256", "commit", "step", "tokens_seen"),
     "dataset": ("tokenizer_sha256", "sampling", "seed"),
 }

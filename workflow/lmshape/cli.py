@@ -14,7 +14,7 @@ import typer
 
 from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
-from lmshape.hub_cli import audit, download, fetch_tokenizer, lock, resolve
+from lmshape.hub_cli import audit, download, fetch_tokenizer, lock, plan, resolve
 from lmshape.results_cli import figure, report, tables
 
 HELP = "Measure the shape of a language model's activations: one command for each step, from a text to the report."
@@ -129,9 +129,10 @@ def extract(
     losses: Annotated[Path, typer.Option(help="loss card to write")],
     kind: Annotated[Kind, typer.Option(help="what the model was trained to do")],
     attributes: Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")],
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
-    batch_tokens: int = 8192,
+    device_map: str = "none",
+    batch_tokens: str = "auto",
     blocks: Annotated[int | None, typer.Option(help="blocks that the model must have")] = None,
     width: Annotated[int | None, typer.Option(help="width that the model must have")] = None,
     vocabulary: Annotated[int | None, typer.Option(help="entries that its vocabulary must have")] = None,
@@ -159,12 +160,14 @@ def extract(
         kind=kind.value,
         dtype=dtype,
         device=device,
+        device_map=device_map,
         batch_tokens=batch_tokens,
         threads=threads,
         seed=int(chosen.attributes["seed"]),
         mask_token_id=int(chosen.attributes["mask_token_id"]),
         expected_blocks=blocks,
         expected_width=width,
+        expected_vocabulary=vocabulary,
     )
     if read_by:
         release(weights, known["dataset"], of=read_by, keep=keep)
@@ -221,7 +224,7 @@ def gather(
     run(archives, cards, output, study=study, metrics=metric, own=own_metrics, lock=lock)
 
 
-for verb in (lock, audit, resolve, download, fetch_tokenizer, tables, figure, report):
+for verb in (plan, lock, audit, resolve, download, fetch_tokenizer, tables, figure, report):
     commands.command()(verb)
 
 

@@ -64,6 +64,12 @@ class TextTokenizer:
         return len(self.prefix) + len(self.suffix)
 
     @property
+    def special_tokens(self) -> dict[str, list[str]]:
+        """The tokens of the template by name, `prefix` and `suffix`; empty lists where it adds none."""
+        parts = {"prefix": self.prefix, "suffix": self.suffix}
+        return {part: [self.backend.id_to_token(index) for index in ids] for part, ids in parts.items()}
+
+    @property
     def sha256(self) -> str:
         """Fingerprint of what turns text into ids: vocabulary, merges, normalizer, template."""
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()

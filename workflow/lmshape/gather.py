@@ -174,7 +174,8 @@ def _read_card(path: Path) -> tuple[Mapping[str, Value], list[_Entry]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
     draws, tokens = len(card["draws"]), int(arrays["tokens"].sum())
-    flag = "" if np.isfinite(arrays["nats"]).all() else "not finite: loss"
+    reason = str(attributes.get("flag", ""))  # why a checkpoint has no loss at all
+    flag = reason or ("" if np.isfinite(arrays["nats"]).all() else "not finite: loss")
     counts = {"draws": draws, "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
     return {**attributes, "family": "loss"}, [_Entry("output", layer, "all", arrays, counts)]
 

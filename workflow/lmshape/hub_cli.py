@@ -14,33 +14,37 @@ import typer
 from lmshape.arguments import Output
 
 Config = Annotated[Path, typer.Option("--configfile", help="the study, whose registry is read")]
+Directory = Annotated[Path, typer.Option(help="folder of the study, which holds its results")]
 Models = Annotated[
     list[str] | None, typer.Argument(help="names of the registry; the study's when none is given")
 ]
 DEFAULT_CONFIG = Path("config/config.yaml")
+HERE = Path()
 
 
 def lock(
     models: Models = None,
     update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
     configfile: Config = DEFAULT_CONFIG,
+    directory: Directory = HERE,
 ) -> None:
     """Ask the hub which commits and weights stand behind a model's checkpoints; write results/revisions/{model}.tsv."""
     from lmshape.hub.station import make_lock
     from lmshape.hub.verdicts import summary
     from lmshape.paths import LOCK
 
-    registry = _registry(configfile)
-    for name, entry in _hub_entries(registry, models, configfile):
-        path = Path(LOCK.format(model=name))
+    registry = _registry(configfile, directory)
+    for name, entry in _hub_entries(registry, models, configfile, directory):
+        path = directory / LOCK.format(model=name)
         made = make_lock(path, name, entry, issues=registry.issues, update=update)
         print(f"{path}\n{summary(made)}")
 
 
 def audit(
     models: Models = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line and model")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON document for each model")] = False,
     configfile: Config = DEFAULT_CONFIG,
+    directory: Directory = HERE,
 ) -> None:
     """Say of every checkpoint of a training run whether it is what its name says; no weight is downloaded.
 
@@ -53,10 +57,10 @@ def audit(
     from lmshape.hub.resolve import resolve
     from lmshape.paths import LOCK
 
-    registry, faulty = _registry(configfile), False
-    for name, entry in _hub_entries(registry, models, configfile):
+    registry, faulty = _registry(configfile, directory), False
+    for name, entry in _hub_entries(registry, models, configfile, directory):
         found = resolve(name, entry, issues=issues_of(registry.issues, name))
-        used = read_lock(Path(LOCK.format(model=name)))
+        used = read_lock(directory / LOCK.format(model=name))
         listed = published(read_sources(name, entry)) or ()
         changes = {
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
@@ -66,6 +70,16 @@ def audit(
         faulty |= verdicts.has_fault(found)
     if faulty:
         raise typer.Exit(1)
+
+
+def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> None:
+    """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
+    from lmshape.plan import describe, plan_of, planned_jobs
+    from lmshape.study import study_of
+
+    jobs = planned_jobs(configfile, directory)
+    study = study_of(configfile, directory)
+    print(describe(plan_of(study), study, jobs))
 
 
 def resolve(
@@ -125,17 +139,19 @@ def fetch_tokenizer(output: Output, lock: Annotated[Path, typer.Option(help="loc
     bring_tokenizer(lock, output)
 
 
-def _registry(configfile: Path) -> object:
+def _registry(configfile: Path, directory: Path) -> object:
     from lmshape.study import registry_of
 
-    return registry_of(configfile, Path.cwd())
+    return registry_of(configfile, directory)
 
 
-def _hub_entries(registry: object, models: list[str] | None, configfile: Path) -> Iterator[tuple[str, dict]]:
+def _hub_entries(
+    registry: object, models: list[str] | None, configfile: Path, directory: Path
+) -> Iterator[tuple[str, dict]]:
     from lmshape.errors import InputError, unknown
     from lmshape.study import named_models
 
-    for name in models or named_models(configfile, Path.cwd()):
+    for name in models or named_models(configfile, directory):
         if name not in registry.models:
             raise unknown("model", name, registry.models)
         if "repository" in registry.models[name]:

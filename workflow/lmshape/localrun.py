@@ -10,24 +10,13 @@ from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.weights import check_whole, weight_files
+from lmshape.gguf_file import check_whole_gguf, gguf_config
+from lmshape.model_config import CONFIG_KEYS, config_facts
+from lmshape.tokenizer_folder import TOKENIZERS, tokenizer_files
+from lmshape.weights import GGUF, check_whole, has_weights, only_gguf, weight_files
 
-TOKENIZERS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-)
-# What config.json calls the facts of a model, by architecture.
-CONFIG_KEYS = {
-    "architecture": ("model_type",),
-    "blocks": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "width": ("hidden_size", "n_embd", "d_model", "dim"),
-    "context": ("max_position_embeddings", "n_positions", "n_ctx"),
-    "vocabulary": ("vocab_size",),
-}
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # the first token's position is pad_token_id + 1
+FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which nobody says
+
 Fact = str | int
 
 
@@ -35,6 +24,8 @@ def find_checkpoints(
     name: str, folder: Path, *, root: Path, step_pattern: str, tokens_per_step: int | None
 ) -> tuple[Checkpoint, ...]:
     """List the checkpoints of a run's folder in the order of their steps.
+
+    A folder that holds weights itself, and no checkpoint below it, is one: `final`, of step -1.
 
     Parameters
     ----------
@@ -64,6 +55,8 @@ def find_checkpoints(
             )
         seen = math.nan if tokens_per_step is None else float(step * tokens_per_step)
         found[step] = Checkpoint(_path_safe(entry), step, folder / entry, seen)
+    if not found and has_weights(root / folder):
+        return (Checkpoint(FINAL, NO_STEP, folder),)
     if not found:
         raise InputError(
             f"`{name}`: no folder in {folder} matches `step_pattern` = '{step_pattern}'. "
@@ -93,23 +86,21 @@ def require_weights(name: str, checkpoints: Sequence[Checkpoint], *, root: Path)
 def read_facts(
     name: str, checkpoints: Sequence[Checkpoint], given: Mapping[str, Fact], *, root: Path
 ) -> dict[str, Fact | None]:
-    """Architecture, blocks, width, context and vocabulary: as given, else of the first config.json.
+    """Architecture, blocks, width, context and vocabulary: as given, else of the first checkpoint that says it.
 
-    `context` is None where the architecture has no longest sequence (ALiBi).
+    A checkpoint says it in config.json; one whose weights are a GGUF file, in that file. `context` is None where
+    the architecture has no longest sequence (ALiBi).
 
     Raises
     ------
     InputError
-        When config.json cannot be read, lacks another fact, or belongs to a model of the other kind.
+        When what says it cannot be read, lacks another fact, or belongs to a model of the other kind.
     """
-    files = (one.folder / "config.json" for one in checkpoints)
-    file = next((path for path in files if (root / path).is_file()), None)
+    places = (_facts_file(one.folder, root) for one in checkpoints)
+    file = next((place for place in places if place is not None), None)
     config = _read_config(name, root / file) if file else {}
     _check_kind(name, str(given["kind"]), config)
-    read = {fact: _first(config, keys) for fact, keys in CONFIG_KEYS.items()}
-    if read["context"] and read["architecture"] in OFFSET_POSITIONS:
-        read["context"] -= config.get("pad_token_id", 1) + 1
-    facts = {fact: given.get(fact, value) for fact, value in read.items()}
+    facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
     unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
     if unknown:
         keys = [key for fact in unknown for key in CONFIG_KEYS[fact]]
@@ -130,10 +121,10 @@ def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
         When none does.
     """
     for place in places:
-        if any((root / place / file).is_file() for file in TOKENIZERS):
+        if tokenizer_files(root / place):
             return place
     raise InputError(
-        f"`{name}`: no tokenizer ({', '.join(TOKENIZERS)}) in {' or '.join(map(str, places))}. "
+        f"`{name}`: no tokenizer ({', '.join(TOKENIZERS)}, or a GGUF file) in {' or '.join(map(str, places))}. "
         "Give the folder that holds it as `tokenizer` in the registry of models."
     )
 
@@ -181,6 +172,8 @@ def _why_unusable(folder: Path) -> str:
         for path in weight_files(folder):
             if path.suffix == ".safetensors":
                 check_whole(path)
+            elif path.suffix == GGUF:
+                check_whole_gguf(path)
     except InputError as error:
         return f"{error} {_inventory(folder)}"
     return ""
@@ -193,7 +186,21 @@ def _inventory(folder: Path) -> str:
     return f"It holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
 
 
-def _read_config(name: str, file: Path) -> dict[str, Fact]:
+def _facts_file(folder: Path, root: Path) -> Path | None:
+    """Return the file of a checkpoint that says what its model is like, from the working directory."""
+    quantized = only_gguf(root / folder)
+    if quantized:
+        return folder / quantized.name
+    if (root / folder / "config.json").is_file():
+        return folder / "config.json"
+    if any((root / folder).glob(f"*{GGUF}")):
+        weight_files(root / folder)  # says that there are several
+    return None
+
+
+def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
+    if file.suffix == GGUF:
+        return gguf_config(file)
     try:
         config = json.loads(file.read_bytes())
     except ValueError as error:
@@ -208,7 +215,3 @@ def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
     for model_class in config.get("architectures") or ():
         if model_class.endswith(other):
             raise InputError(f"`{name}.kind` = '{kind}': its config.json says {model_class}. Correct `kind`.")
-
-
-def _first(config: Mapping[str, Fact], keys: Sequence[str]) -> Fact | None:
-    return next((config[key] for key in keys if config.get(key) is not None), None)

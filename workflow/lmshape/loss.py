@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -64,3 +66,8 @@ def loss_by_draw(tokens: Tokens, nll: np.ndarray, *, predicted: np.ndarray) -> l
         nats = nll[counted].sum(dtype=np.float64)
         draws.append(DrawLoss(int(draw), int(np.count_nonzero(counted)), float(nats), float(text * share)))
     return draws
+
+
+def no_loss(tokens: Tokens) -> list[DrawLoss]:
+    """Return the draws of a network that predicts nothing: no token, and no number for their loss."""
+    return [DrawLoss(int(draw), 0, nan, 0.0) for draw in np.unique(tokens.draw)]

@@ -130,13 +130,14 @@ def last_layers(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give each checkpoint's loss on each dataset, and the beginning of its weights' fingerprint."""
+    """Give each checkpoint's loss on each dataset, the beginning of its weights' fingerprint, and the hub's audit."""
     shown = frame[["model", "kind", "checkpoint", "step", "tokens_seen", "dataset"]].copy()
     shown["loss, nats per token"] = [
         _interval(row, "loss", "loss_low", "loss_high") for _, row in frame.iterrows()
     ]
     shown["weights (sha256)"] = frame["weights_sha256"].str.slice(0, 12)
-    return shown.assign(duplicate_of=frame["duplicate_of"], flag=frame["flag"])
+    audited = ["verdict", "note"] if frame["verdict"].fillna("").any() else []
+    return shown.join(frame[["duplicate_of", *audited, "flag"]])
 
 
 def domes(profiles: pd.DataFrame) -> pd.DataFrame:

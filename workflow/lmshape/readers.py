@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from lmshape.errors import InputError
 from lmshape.loss import mask, masked_nll, next_token_nll, predictable
-from lmshape.network import Kind
+from lmshape.network import Kind, Network
 from lmshape.residual import ResidualStream, Take, run
 from lmshape.tokens import Tokens
 
@@ -72,10 +72,32 @@ class Encoder:
         return masked_nll(logits, ids, predicted)
 
 
+@dataclass(frozen=True, slots=True)
+class Headless:
+    """Reads without a head: the checkpoint has none, or not all of it, and random predictions are no loss."""
+
+    model: PreTrainedModel
+    stream: ResidualStream
+
+    def predicted(self, tokens: Tokens) -> np.ndarray:
+        """Return no token."""
+        return np.zeros(len(tokens.ids), dtype=bool)
+
+    @torch.inference_mode()
+    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
+        """NaN for every token."""
+        with self.stream.observed(take):
+            run(self.model.base_model, ids)
+        return torch.full(ids.shape, torch.nan)
+
+
 def reader(
-    kind: Kind, model: PreTrainedModel, stream: ResidualStream, *, mask_token_id: int | None, seed: int
+    kind: Kind, network: Network, stream: ResidualStream, *, mask_token_id: int | None, seed: int
 ) -> Reader:
-    """Choose the reader of a kind; an encoder without a mask token of its own is refused."""
+    """Choose the reader of a network; an encoder with a head, but without a mask token of its own, is refused."""
+    model = network.model
+    if network.absent:
+        return Headless(model, stream)
     if kind == "decoder":
         return Decoder(model, stream)
     vocabulary = model.get_input_embeddings().num_embeddings

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from lmshape.errors import InputError
 from lmshape.store import Site
 
 Take = Callable[[Site, Tensor], None]
-Passed = tuple[Tensor | None, Tensor | None]  # what went into a module, and what came out of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ResidualStream:
 
     Parameters
     ----------
-    blocks : the blocks, in order
+    blocks : the block of each layer, in order; the same one again where layers share their weights (ALBERT)
     body : the network without its head: the largest module around the blocks that a pass calls
     width : entries of a hidden state
     normed : whether a norm follows the last block (BERT has none)
@@ -43,24 +43,30 @@ class ResidualStream:
 
     @contextmanager
     def observed(self, take: Take) -> Iterator[None]:
-        """Give the hidden state of every site to `take` in the passes made meanwhile.
+        """Give the hidden state of every site to `take` in the passes made meanwhile, whole ones.
 
         `take` gets the site and the hidden state (batch, length, width), which the next block may overwrite.
         """
+        calls = 0  # of blocks: only their number tells the layers of one shared block apart
 
         def into(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            take(Site("embedding", 0), _entering(args, kwargs))
+            if calls % len(self.blocks) == 0:
+                take(Site("embedding", 0), _entering(args, kwargs))
 
-        def out_of(site: Site) -> Callable[[nn.Module, tuple, object], None]:
-            def hook(module: nn.Module, args: tuple, output: object) -> None:
-                take(site, _leaving(output))
+        def out_of_block(module: nn.Module, args: tuple, output: object) -> None:
+            nonlocal calls
+            calls += 1
+            take(Site("block", (calls - 1) % len(self.blocks) + 1), _leaving(output))
 
-            return hook
+        def out_of_body(module: nn.Module, args: tuple, output: object) -> None:
+            take(self.sites[-1], _leaving(output))
 
         with ExitStack() as hooks:
             hooks.enter_context(self.blocks[0].register_forward_pre_hook(into, with_kwargs=True))
-            for site, module in zip(self.sites[1:], [*self.blocks, self.body], strict=False):
-                hooks.enter_context(module.register_forward_hook(out_of(site)))
+            for block in dict.fromkeys(self.blocks):
+                hooks.enter_context(block.register_forward_hook(out_of_block))
+            if self.normed:
+                hooks.enter_context(self.body.register_forward_hook(out_of_body))
             yield
 
 
@@ -71,12 +77,12 @@ def run(model: nn.Module, ids: Tensor) -> object:
 
 @torch.inference_mode()
 def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
-    """Find the residual stream: the stack of blocks whose every output is the next one's input.
+    """Find the residual stream: as many calls as there are layers, each on what the one before gave out.
 
-    No architecture is known by name. Of the module lists with as many entries as the config has layers, it is
-    the one that a hidden state passes through from entry to entry. Whether a norm follows is read off the
-    same pass: then what leaves the body is another tensor than the last block's output. (Another tensor, not
-    other values: those of a diverged checkpoint are NaN on either side.)
+    No architecture is known by name. A layer is a call of an entry of a module list, or of a single module, so
+    that layers may share one block; of all lists and modules, the stream is where the calls make a chain.
+    Whether a norm follows is read off the same pass: then what leaves the body is another tensor than the last
+    block's output. (Another tensor, not other values: those of a diverged checkpoint are NaN on either side.)
 
     Parameters
     ----------
@@ -86,52 +92,79 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
     Raises
     ------
     InputError
-        When there is no such stack, as in ALBERT, whose layers share one block.
+        When there is no such chain.
     """
     base, count = model.base_model, model.config.num_hidden_layers
-    passed = _watch(model, base.modules(), ids)
-    for stack in base.modules():
-        if isinstance(stack, nn.ModuleList) and len(stack) == count and _flows_through(stack, passed):
-            # some heads call a part of the base model, and not the base model itself
-            body = next(part for part in base.modules() if passed[part] and stack in part.modules())
-            out, last = passed[stack[-1]][0][1], passed[body][0][1]
-            normed = out.shape == last.shape and not _same(out, last)
-            return ResidualStream(tuple(stack), body, out.shape[-1], normed)
+    calls = _watch(model, list(base.modules()), ids)
+    for stack in _candidates(base, count):
+        chain = [call for call in calls if call.module in stack]
+        if len(chain) == count and _is_chain(chain):
+            blocks, last = tuple(call.module for call in chain), chain[-1].out
+            body = _body(base, blocks, calls)
+            normed = _alike(last, body.out) and not _same(last, body.out)
+            return ResidualStream(blocks, body.module, last.shape[-1], normed)
     raise InputError(
         f"no stack of {count} blocks was found in `{model.config.model_type}` "
         "that a hidden state passes through one after the other; this architecture cannot be read."
     )
 
 
-def _watch(model: nn.Module, modules: Iterable[nn.Module], ids: Tensor) -> Mapping[nn.Module, list[Passed]]:
-    """Run a pass; return what went into and came out of each module, once for each call."""
-    passed: dict[nn.Module, list[Passed]] = {module: [] for module in modules}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """One call of a module in a pass, and the hidden states that went in and came out."""
+
+    module: nn.Module
+    into: Tensor | None
+    out: Tensor | None
+
+
+def _watch(model: nn.Module, modules: Sequence[nn.Module], ids: Tensor) -> list[_Call]:
+    """Run a pass; return the calls of the modules in the order in which they ended."""
+    calls: list[_Call] = []
 
     def hook(module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
-        passed[module].append((_entering(args, kwargs), _leaving(output)))
+        calls.append(_Call(module, _entering(args, kwargs), _leaving(output)))
 
     with ExitStack() as hooks:
-        for module in passed:
+        for module in modules:
             hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
         run(model, ids)
-    return passed
+    return calls
 
 
-def _flows_through(stack: nn.ModuleList, passed: Mapping[nn.Module, list[Passed]]) -> bool:
-    if any(len(passed[block]) != 1 for block in stack):
-        return False
-    entries, exits = zip(*(passed[block][0] for block in stack), strict=True)
-    return all(_same(out, into) for out, into in zip(exits, (*entries[1:], exits[-1]), strict=True))
+def _candidates(base: nn.Module, count: int) -> Iterator[set[nn.Module]]:
+    """Yield the modules whose calls may be the layers, outer ones first: those of a list, then single ones."""
+    lists = [module for module in base.modules() if isinstance(module, nn.ModuleList)]
+    yield from (set(entries) for entries in lists)
+    if count > 1:  # any module at all is called once
+        yield from ({module} for module in base.modules())
+
+
+def _is_chain(calls: Sequence[_Call]) -> bool:
+    through = all(call.into is not None and _alike(call.into, call.out) for call in calls)
+    return through and all(_same(one.out, following.into) for one, following in pairwise(calls))
+
+
+def _body(base: nn.Module, blocks: Sequence[nn.Module], calls: Sequence[_Call]) -> _Call:
+    """Return the call of the largest part around the blocks that a head calls: the base model, or a part of it."""
+    last = {call.module: call for call in calls}
+    around = (part for part in base.modules() if part in last and set(blocks) <= set(part.modules()))
+    return last[next(around, blocks[-1])]
+
+
+def _alike(one: Tensor, other: Tensor | None) -> bool:
+    return other is not None and one.shape == other.shape
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
     if one is None or other is None:
         return False
-    return one.shape == other.shape and one.data_ptr() == other.data_ptr()
+    return one.shape == other.shape and one.device == other.device and one.data_ptr() == other.data_ptr()
 
 
 def _entering(args: tuple, kwargs: dict) -> Tensor | None:
-    return args[0] if args else kwargs.get("hidden_states")
+    entering = args[0] if args else kwargs.get("hidden_states")
+    return entering if isinstance(entering, Tensor) else None
 
 
 def _leaving(output: object) -> Tensor | None:

@@ -53,11 +53,20 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
-    """How the forward passes run: number type, device (`auto`: a GPU if there is one), tokens of a pass."""
+    """How the forward passes run; `auto` is decided where they run.
 
-    dtype: Literal["float32", "bfloat16", "float16"]
+    Attributes
+    ----------
+    dtype : number type of weights and passes; `auto`: bfloat16 on a CUDA GPU, float32 elsewhere
+    device : `auto`: a GPU if there is one
+    device_map : `auto`: a model larger than one GPU is spread over all of them
+    batch_tokens : tokens of a pass; `auto`: `lmshape.batch_size.starting_tokens`
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
     device: str
-    batch_tokens: int
+    device_map: Literal["none", "auto"]
+    batch_tokens: int | Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

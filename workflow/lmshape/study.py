@@ -151,7 +151,7 @@ def registry_of(configfile: Path, root: Path) -> Registry:
         When either cannot be read.
     """
     problems: list[str] = []
-    config = read_yaml(root / find_file(configfile, root=root))
+    config = read_yaml(find_file(configfile, root=Path.cwd()))
     registry = _registry(config, root, problems) if isinstance(config, dict) else None
     raise_all(problems or [f"`{configfile}`: no configuration."] * (registry is None), what=f"{configfile}")
     return registry
@@ -159,12 +159,12 @@ def registry_of(configfile: Path, root: Path) -> Registry:
 
 def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
     """Read a configuration file and all that it refers to; see `load_study`."""
-    return load_study(read_yaml(root / find_file(configfile, root=root)), root, ask=ask)
+    return load_study(read_yaml(find_file(configfile, root=Path.cwd())), root, ask=ask)
 
 
 def named_models(configfile: Path, root: Path) -> list[str]:
     """Name the models of a configuration."""
-    config = read_yaml(root / find_file(configfile, root=root))
+    config = read_yaml(find_file(configfile, root=Path.cwd()))
     raise_all(faults(config, schema_with_names("config", {})), what=f"{configfile}")
     return list(_choices(with_defaults(config, schema_with_names("config", {})))[0])
 

@@ -43,7 +43,8 @@ class Tokens:
     special : (n,) bool, true where the tokenizer's own template put the token ([CLS], [SEP], BOS, …)
     sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
         token of the sequence, special ones left out, as the tokenizer decodes them
-    attributes : `tokenizer_sha256`, `text_sha256`, `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
+    attributes : `tokenizer_sha256`, `special_tokens` (JSON: the template's `prefix` and `suffix`), `text_sha256`,
+        `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
     texts : token id → the text that it stands for, special tokens too; empty where that is not known
     """
 
@@ -118,6 +119,7 @@ def sample_tokens(
         sampling |= {"window": window, "rows_per_draw": rows_per_draw}
     attributes = {
         "tokenizer_sha256": reader.sha256,
+        "special_tokens": json.dumps(reader.special_tokens),
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "sampling": json.dumps(sampling, sort_keys=True),
         "seed": seed,

@@ -10,17 +10,20 @@ from lmshape.errors import InputError
 
 # in the order in which transformers prefers them
 _NAMES = ("model.safetensors", "pytorch_model.bin")
+GGUF = ".gguf"
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Weight files of a checkpoint folder, sorted by name.
 
-    safetensors before PyTorch's .bin; one file, or the shards that `*.index.json` names.
+    safetensors before PyTorch's .bin; one file, or the shards that `*.index.json` names. A GGUF file where there
+    is neither.
 
     Raises
     ------
     InputError
-        When there is no such folder, or it has no weights, or lacks a shard that its index names.
+        When there is no such folder, or it has no weights, lacks a shard that its index names, or holds several
+        GGUF files and nothing else.
     """
     if not folder.is_dir():
         raise InputError(
@@ -32,9 +35,45 @@ def weight_files(folder: Path) -> list[Path]:
         index = folder / f"{name}.index.json"
         if index.is_file():
             return _shards(index)
-    raise InputError(
-        f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`."
-    )
+    quantized = sorted(folder.glob(f"*{GGUF}"))
+    if len(quantized) > 1:
+        names = ", ".join(path.name for path in quantized)
+        raise InputError(
+            f"`{folder}` has {len(quantized)} GGUF files, {names}; leave one of them, each in a folder of its own."
+        )
+    if not quantized:
+        raise InputError(
+            f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
+            f"or one {GGUF} file."
+        )
+    return quantized
+
+
+def only_gguf(folder: Path) -> Path | None:
+    """Return the GGUF file of a checkpoint folder whose weights are in that one file and in no other format."""
+    try:
+        files = weight_files(folder)
+    except InputError:
+        return None
+    return files[0] if files[0].suffix == GGUF else None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder itself, and not one below it, holds weights, whole or not."""
+    patterns = [*_NAMES, *(f"{name}.index.json" for name in _NAMES), f"*{GGUF}"]
+    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Return the files whose change makes a checkpoint another one: its weights, and config.json if there is one.
+
+    Raises
+    ------
+    InputError
+        As `weight_files`.
+    """
+    config = folder / "config.json"
+    return [*weight_files(folder), *([config] if config.is_file() else [])]
 
 
 def _shards(index: Path) -> list[Path]:

@@ -26,18 +26,24 @@ shell.prefix(
 )
 
 from lmshape import paths
+from lmshape.batch_size import starting_tokens
 from lmshape.errors import InputError
 from lmshape.families import OWN_FAMILY, RELEASED_FAMILIES
 from lmshape.figures.names import NAMES as FIGURES
 from lmshape.fingerprint import code_fingerprint
+from lmshape.hardware import has_gpu
 from lmshape.hub.budget import clear_unneeded, mark
 from lmshape.hub.integrity import issues_of, read_issues
 from lmshape.localrun import TOKENIZERS
+from lmshape.plan import activation_bytes
 from lmshape.registry import find_file
 from lmshape.study import Cell, load_study
 from lmshape.weights import weight_files
 
-MOST_DOWNLOADS = 2  # at once, unless `--resources downloads=…` says otherwise
+AT_ONCE = {
+    "downloads": 2,
+    "gpu": 1,
+}  # jobs, unless `--resources downloads=…` says otherwise
 
 
 def ask_hub(name, entry):
@@ -60,7 +66,8 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 
-workflow.global_resources.setdefault("downloads", MOST_DOWNLOADS)
+for resource, most in AT_ONCE.items():
+    workflow.global_resources.setdefault(resource, most)
 
 
 def one_of(names):

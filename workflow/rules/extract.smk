@@ -19,7 +19,9 @@ rule extract:
     resources:
         mem_mb=extraction_memory,
         runtime=60,
+        gpu=extraction_gpus,
         device=study.extraction.device,
+        device_map=study.extraction.device_map,
         batch_tokens=study.extraction.batch_tokens,
         reading=reading_options,
         failed=failure_mark,
@@ -32,6 +34,7 @@ rule extract:
         "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
         "python -m lmshape extract {params.folder:q} --tokens {input.tokens} {params.options} "
-        "--device {resources.device} --batch-tokens {resources.batch_tokens} {resources.reading} "
+        "--device {resources.device} --device-map {resources.device_map} --batch-tokens {resources.batch_tokens} "
+        "{resources.reading} "
         "--threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1 "
         "|| {{ true > {resources.failed:q}; exit 1; }}"

@@ -125,16 +125,12 @@ def download_options(wildcards):
     return flags(
         dataset=datasets,
         activations=passing,
-        activation_bytes=activation_bytes(model) if passing else None,
+        activation_bytes=(
+            activation_bytes(model, study.sampling.most_tokens) if passing else None
+        ),
         weights_in=study.weights_in,
         budget_bytes=study.disk_budget_bytes,
     ) + (" --keep" if study.keep_weights else "")
-
-
-def activation_bytes(model):
-    """All sites of all tokens in float32; HDF5's own pages are a few per mille of it."""
-    sites = model.blocks + 2
-    return int(1.01 * 4 * study.sampling.most_tokens * sites * model.width)
 
 
 def revised_weights(wildcards):
@@ -214,6 +210,7 @@ def extraction_options(wildcards):
         attributes=json.dumps(attributes),
         blocks=model.blocks,
         width=model.width,
+        vocabulary=model.vocabulary,
         dtype=study.extraction.dtype,
     )
 
@@ -232,7 +229,7 @@ def failure_mark(wildcards):
     """The file that says that downloaded weights could not be read, so that they may make room."""
     if study.models[wildcards.model].on_hub:
         return mark(checkpoint_folder(wildcards), "failed", wildcards.dataset)
-    return "/dev/null"
+    return os.devnull
 
 
 def kept_if_asked(path):
@@ -244,11 +241,23 @@ def extraction_threads(wildcards):
     return 1 if study.models[wildcards.model].width <= 512 else 8
 
 
+def extraction_gpus(wildcards):
+    """One extraction at a time has the GPU, if there is one here; `--resources gpu=2` lets two share it."""
+    device = study.extraction.device
+    present = device == "auto" and has_gpu()
+    return int(present or device.startswith("cuda"))
+
+
 def extraction_memory(wildcards):
     """Weights, the logits of a batch with their log-softmax, and a gigabyte for Python and PyTorch."""
     model = study.models[wildcards.model]
     weights = 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
-    logits = 3 * study.extraction.batch_tokens * model.vocabulary
+    tokens = starting_tokens(
+        study.extraction.batch_tokens,
+        vocabulary=model.vocabulary,
+        on_gpu=bool(extraction_gpus(wildcards)),
+    )
+    logits = 3 * tokens * model.vocabulary
     return 1000 + 4 * (weights + logits) // 10**6
 
 

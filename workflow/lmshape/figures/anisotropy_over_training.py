@@ -95,4 +95,5 @@ def _notes(data: pd.DataFrame) -> list[str]:
         marks.interval_note(data, marks.JACKKNIFE) if banded else "Intervals: in the figure's CSV file.",
         nulls.isotropic_note(data["null"]),
         marks.flag_note(data),
+        marks.distrusted_note(data),
     ]

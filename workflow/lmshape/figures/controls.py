@@ -143,4 +143,5 @@ def _notes(data: pd.DataFrame) -> list[str]:
         nulls.isotropic_note(data["null"]),
         marks.EMBEDDING_NOTE,
         marks.flag_note(data),
+        marks.distrusted_note(data),
     ]

@@ -86,4 +86,5 @@ def _notes(data: pd.DataFrame) -> list[str]:
         "An estimate at this number of rows, biased low in high dimension.",
         marks.EMBEDDING_NOTE,
         marks.flag_note(data),
+        marks.distrusted_note(data),
     ]

@@ -118,6 +118,23 @@ def flag_note(frame: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
+def distrusted_note(frame: pd.DataFrame) -> str:
+    """Name the checkpoints that are not drawn since their weights are another step's; "" without a trajectory."""
+    if "distrusted" not in frame:
+        return ""
+    by_model = frame.dropna(subset="distrusted").drop_duplicates("model").set_index("model")["distrusted"]
+    named = [f"{model}: {_shortened(names)}" for model, names in by_model.items() if names]
+    if not named:
+        return ""
+    return f"Not drawn, since their weights are another step's: {'; '.join(named)}."
+
+
+def _shortened(names: str, most: int = 4) -> str:
+    every = names.split(", ")
+    more = len(every) - most
+    return ", ".join(every[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def finish(figure: Figure, *, title: str, notes: Sequence[str]) -> None:
     """Put the title above and the notes below, wrapped to the figure's width."""
     width = int(figure.get_figwidth() * CHARACTERS_PER_INCH)

@@ -78,13 +78,22 @@ def final_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
 def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with a known step (not negative), one checkpoint a step; models keep their order, steps rise.
 
-    Checkpoints whose weights are not those of their step, as far as the hub tells, are left out.
+    Checkpoints whose weights are not those of their step, as far as the hub tells, are left out; the column
+    `distrusted` names those of the row's model.
     """
-    known = frame[(frame["step"].fillna(-1) >= 0) & ~frame["verdict"].isin(DISTRUSTED)]
+    distrusted = frame["verdict"].isin(DISTRUSTED)
+    known = frame[(frame["step"].fillna(-1) >= 0) & ~distrusted]
     keys = ["model", "step", "dataset", "site", "layer", "rows", "metric"]
     by_step = known.drop_duplicates(keys, keep="last").sort_values("step", kind="stable")
     rank = {model: place for place, model in enumerate(in_order(known["model"]))}
-    return by_step.iloc[np.argsort(by_step["model"].map(rank), kind="stable")]
+    ordered = by_step.iloc[np.argsort(by_step["model"].map(rank), kind="stable")]
+    return ordered.assign(distrusted=_named_by_model(frame[distrusted], ordered["model"]))
+
+
+def _named_by_model(frame: pd.DataFrame, models: pd.Series) -> list[str]:
+    """Checkpoints of a table by step, as text, for each of `models`."""
+    named = frame.sort_values("step", kind="stable").groupby("model")["checkpoint"].unique()
+    return [", ".join(map(str, named.get(model, ()))) for model in models]
 
 
 def named_layers(blocks: int) -> dict[str, int]:

@@ -27,7 +27,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import (
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+    parse_ratelimit_headers,
+    set_client_factory,
+)
+from huggingface_hub.utils._http import hf_request_event_hook
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import LockedFile
@@ -39,10 +46,28 @@ FIRST_PAUSE_SECONDS = float(
     os.environ.get("LMSHAPE_FIRST_PAUSE_SECONDS", "1")
 )  # doubled every time: a minute in all
 LONGEST_PAUSE_SECONDS = 300.0
+SILENCE_SECONDS = 60.0  # after which a connection is dropped; huggingface_hub's listings would wait for ever
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no hub calls it a flood
 
 Answer = TypeVar("Answer")
+
+
+class _Client(httpx2.Client):
+    """A client that never waits for ever, whatever its caller asks for."""
+
+    def send(self, request: httpx2.Request, **options: object) -> httpx2.Response:
+        """Send a request, with a time-out where it has none."""
+        if not (request.extensions.get("timeout") or {}).get("read"):
+            request.extensions["timeout"] = httpx2.Timeout(SILENCE_SECONDS).as_dict()
+        return super().send(request, **options)
+
+
+def _new_client() -> httpx2.Client:
+    return _Client(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True)
+
+
+set_client_factory(_new_client)
 
 
 class NotThere(InputError):
@@ -143,13 +168,21 @@ def is_transient(error: Exception) -> bool:
 
 def pause(error: Exception, attempt: int, *, what: str) -> None:
     """Wait before the next attempt: as long as the hub asks for, else twice as long as the time before."""
-    seconds = FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)
-    asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    if asked.isdecimal():
-        seconds = max(seconds, float(asked))
+    seconds = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _asked_seconds(error))
     seconds = min(seconds, LONGEST_PAUSE_SECONDS)
     LOG.warning("%s: %s; asking again in %g s", what, first_line(error), seconds)
     time.sleep(seconds)
+
+
+def _asked_seconds(error: Exception) -> float:
+    """Return how long the hub asks to wait, by Retry-After or by the rest of its rate limit's window."""
+    if not isinstance(error, HfHubHTTPError) or error.response is None:
+        return 0.0
+    after = error.response.headers.get("Retry-After", "")
+    if after.isdecimal():
+        return float(after)
+    limit = parse_ratelimit_headers(error.response.headers)
+    return limit.reset_in_seconds + 1.0 if limit is not None and limit.remaining == 0 else 0.0
 
 
 def hub_error(error: Exception, *, what: str, attempts: int = 1) -> InputError:

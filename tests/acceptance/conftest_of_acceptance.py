@@ -1,0 +1,95 @@
+"""The whole workflow on real trained weights, downloaded from a loopback hub: one decoder and one encoder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path += [str(REPOSITORY), str(REPOSITORY / "tests/hub")]
+
+from hub_process import HubProcess  # noqa: E402
+
+from benchmarks import PEERS  # noqa: E402
+from benchmarks.assets import DECODER, ENCODER, checkpoint, verified  # noqa: E402
+from lmshape.errors import InputError  # noqa: E402
+
+TOKEN = "hf_thisTokenMustNeverAppearAnywhere"
+MODELS = {
+    "smollm2": {
+        "kind": "decoder",
+        "repository": "real/smollm2-135m",
+        "main_step": 2_000_000,
+        "architecture": "llama",
+        "blocks": 30,
+        "width": 576,
+        "vocabulary": 49152,
+    },
+    "minilm": {"kind": "encoder", "repository": "real/minilm-l6"},
+}
+DATASETS = {
+    "texts": {"wikipedia": {"path": "data/enwik8-excerpt.xz"}},
+    "datasets": {"wiki": {"text": "wikipedia", "clean": True, "span": [0.9, 1.0]}},
+}
+CONFIG = {
+    "study": "acceptance",
+    "models": ["smollm2", "minilm"],
+    "datasets": ["wiki"],
+    "sampling": {"window": 256, "draws": 3, "rows_per_draw": 1024, "seed": 0},
+    "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
+    "disk_budget_gb": 1.2,
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study that has run, what Snakemake said, and what the hub was asked."""
+
+    folder: Path
+    output: str
+    downloaded: dict[str, int]
+
+
+@pytest.fixture(scope="session")
+def real_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A hub with both models, the decoder behind a gate; skipped where the package index did not give them."""
+    try:
+        decoder, encoder = checkpoint(DECODER), verified(PEERS / ENCODER.weights, ENCODER).parent
+    except InputError as error:
+        pytest.skip(f"no real weights here: {error}")
+    hub = HubProcess(tmp_path_factory.mktemp("hub"))
+    hub.commit("real/smollm2-135m", decoder)
+    hub.commit("real/minilm-l6", encoder)
+    hub.gate("real/smollm2-135m", TOKEN)
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(scope="session")
+def finished(real_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Run the study once, to its report."""
+    folder = tmp_path_factory.mktemp("acceptance")
+    for name, content in (("models", MODELS), ("datasets", DATASETS), ("config", CONFIG)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--cores", "2"]
+    command += ["--directory", folder, "--configfile", folder / "config.yaml"]
+    home = {"HF_ENDPOINT": real_hub.endpoint, "HF_HOME": str(folder / "home"), "HF_TOKEN": TOKEN}
+    run = subprocess.run(
+        command, env={**os.environ, **home}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert run.returncode == 0, run.stdout
+    return Finished(folder, run.stdout, dict(real_hub.bytes_served))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep these tests on one worker, so that the study runs once."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", []):
+            item.add_marker(pytest.mark.xdist_group("real weights"))

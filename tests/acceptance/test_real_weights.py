@@ -1,0 +1,124 @@
+"""What a study says of real trained weights, and that it says so exactly."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from conftest_of_acceptance import TOKEN, Finished
+from scipy.spatial.distance import cdist
+
+DECODER_BLOCKS, ENCODER_BLOCKS = 30, 6
+
+
+@pytest.fixture(scope="session")
+def metrics(finished: Finished) -> pd.DataFrame:
+    return pd.read_parquet(finished.folder / "results/tables/metrics.parquet")
+
+
+def of(metrics: pd.DataFrame, model: str, metric: str, rows: str = "all", site: str = "block") -> pd.Series:
+    """A metric by layer."""
+    chosen = metrics.query("model == @model and metric == @metric and rows == @rows and site == @site")
+    return chosen.set_index("layer")["value"]
+
+
+def test_the_decoder_has_learned_english(metrics: pd.DataFrame) -> None:
+    """A network that knows nothing has ln 49 152 = 10.8 nats, one that knows the tokens' frequencies about 7."""
+    loss = of(metrics, "smollm2", "loss", site="output").item()
+    assert 2.5 < loss < 4.0
+    assert 0.8 < of(metrics, "smollm2", "bits_per_byte", site="output").item() < 1.4
+
+
+def test_the_decoders_dome_is_mostly_one_tokens_doing(metrics: pd.DataFrame) -> None:
+    everything = of(metrics, "smollm2", "anisotropy")
+    without_sinks = of(metrics, "smollm2", "anisotropy", "no_sink")
+    assert everything.loc[12:27].min() > 0.9
+    assert everything.loc[30] < 0.5
+    assert without_sinks.loc[12:27].max() < 0.2
+
+
+def test_the_encoder_is_flat_and_low(metrics: pd.DataFrame) -> None:
+    profile = of(metrics, "minilm", "anisotropy")
+    assert len(profile) == ENCODER_BLOCKS
+    assert profile.max() < 0.2
+
+
+def test_an_encoder_without_its_head_has_activations_and_no_loss(metrics: pd.DataFrame) -> None:
+    loss = metrics.query("model == 'minilm' and metric == 'loss'").iloc[0]
+    assert math.isnan(loss["value"])
+    assert loss["flag"].startswith("no language-model head")
+
+
+def test_every_site_of_both_networks_is_there(metrics: pd.DataFrame) -> None:
+    assert list(of(metrics, "smollm2", "anisotropy").index) == list(range(1, DECODER_BLOCKS + 1))
+    sites = metrics.groupby("model")["site"].unique().map(set)
+    assert sites["smollm2"] == {"embedding", "block", "final_norm", "output"}
+    assert sites["minilm"] == {"embedding", "block", "output"}
+
+
+def stored(folder: Path, model: str) -> h5py.File:
+    return h5py.File(folder / f"results/activations/{model}/main/wiki.h5", "r", locking=False)
+
+
+@pytest.mark.parametrize(("model", "layer"), [("smollm2", 3), ("smollm2", 15), ("smollm2", 30), ("minilm", 4)])
+def test_spectra_and_angles_agree_with_an_independent_float64_computation(
+    finished: Finished, metrics: pd.DataFrame, model: str, layer: int
+) -> None:
+    with stored(finished.folder, model) as file:
+        x = file[f"layers/{layer:02d}"][:].astype(np.float64)
+    lam = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
+    p = lam / lam.sum()
+    directions = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = directions @ directions.T
+    expected = {
+        "anisotropy": p[0],
+        "anisotropy_uncentered": np.linalg.svd(x, compute_uv=False)[0] ** 2 / (x**2).sum(),
+        "effective_rank": np.exp(-(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum()),
+        "participation_ratio": 1 / (p**2).sum(),
+        "mean_cosine": (cosines.sum() - np.trace(cosines)) / (len(x) * (len(x) - 1)),
+        "norm_max": np.linalg.norm(x, axis=1).max(),
+    }
+    for name, value in expected.items():
+        assert of(metrics, model, name).loc[layer] == pytest.approx(value, rel=1e-6), name
+
+
+@pytest.mark.parametrize(("model", "layer"), [("smollm2", 3), ("smollm2", 15), ("minilm", 4)])
+def test_dimensions_agree_with_an_independent_float64_computation(
+    finished: Finished, metrics: pd.DataFrame, model: str, layer: int
+) -> None:
+    with stored(finished.folder, model) as file:
+        x, draw = file[f"layers/{layer:02d}"][:].astype(np.float64), file["tokens/draw"][:]
+    rows_per_draw = 1024
+    estimates = []
+    for number in np.unique(draw):
+        own = x[draw == number]
+        first = np.sort(np.unique(own, axis=0, return_index=True)[1])[:rows_per_draw]
+        distances = np.sort(cdist(own[first], own[first]), axis=1)[:, 1:3]
+        estimates.append((len(first) - 1) / np.log(distances[:, 1] / distances[:, 0]).sum())
+    assert of(metrics, model, "id_twonn").loc[layer] == pytest.approx(np.mean(estimates), rel=1e-6)
+
+
+def test_the_loss_is_that_of_the_stored_tokens(finished: Finished, metrics: pd.DataFrame) -> None:
+    with stored(finished.folder, "smollm2") as file:
+        nll = file["tokens/nll"][:].astype(np.float64)
+        attributes = dict(file.attrs)
+    assert of(metrics, "smollm2", "loss", site="output").item() == pytest.approx(np.nanmean(nll), rel=1e-6)
+    assert attributes["repository"] == "real/smollm2-135m"
+    assert len(attributes["commit"]) == 40
+
+
+def test_weights_were_downloaded_once_and_are_gone(finished: Finished) -> None:
+    weights = {path: size for path, size in finished.downloaded.items() if path.endswith(".safetensors")}
+    assert len(weights) == 2
+    assert not list((finished.folder / "results/weights").rglob("*.safetensors"))
+    assert sum(weights.values()) == pytest.approx(538e6 + 90e6, rel=0.02)
+
+
+def test_the_token_that_opened_the_gate_is_nowhere(finished: Finished) -> None:
+    assert TOKEN not in finished.output
+    found = [path for path in finished.folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert not found

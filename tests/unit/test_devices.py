@@ -1,0 +1,58 @@
+"""Which device and number type a configuration means, and which errors say that memory has run out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lmshape.devices import choose_device, choose_dtype, is_out_of_memory
+from lmshape.errors import InputError
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_auto_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    for device_map in ("none", "auto"):
+        assert choose_device("auto", device_map=device_map).type == ("cuda" if gpu else "cpu")
+    assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [("cpu", "float32"), ("mps", "float32"), ("cuda", "bfloat16"), ("cuda:1", "bfloat16")],
+)
+def test_auto_is_narrow_on_a_cuda_gpu_alone(device: str, dtype: str) -> None:
+    assert choose_dtype("auto", torch.device(device)) == dtype
+    assert choose_dtype("float16", torch.device(device)) == "float16"
+
+
+def test_a_map_goes_over_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("cuda", device_map="auto").type == "cuda"
+    with pytest.raises(
+        InputError, match="`device` is `cuda:1`, and `device_map: auto` spreads .* all GPUs; let"
+    ):
+        choose_device("cuda:1", device_map="auto")
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(InputError, match="unknown dtype `bfloat61`. Nearest: bfloat16"):
+        choose_dtype("bfloat61", torch.device("cpu"))
+    with pytest.raises(InputError, match="unknown device_map `balanced`. Valid: none, auto"):
+        choose_device("auto", device_map="balanced")
+
+
+def test_errors_of_every_allocator() -> None:
+    with pytest.raises(RuntimeError) as cpu:
+        torch.empty(2**60)
+    for error in (
+        cpu.value,
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("not enough memory: you tried to allocate 4 bytes"),
+        RuntimeError("MPS backend out of memory"),
+    ):
+        assert is_out_of_memory(error)
+    for error in (RuntimeError("expected scalar type Float"), ValueError("not enough memory"), KeyError("x")):
+        assert not is_out_of_memory(error)
