@@ -147,6 +147,7 @@ def activations(asset: Asset, protocol: Protocol = "windows") -> Path:
         loss_output=output.with_suffix(".loss.json"),
         attributes=_attributes(asset),
         kind=asset.kind,
+        dtype="float32",
         batch_tokens=BATCH_TOKENS,
         threads=torch.get_num_threads(),
         seed=0,
@@ -158,7 +159,7 @@ def activations(asset: Asset, protocol: Protocol = "windows") -> Path:
 def _tokens(tokenizer: object, protocol: Protocol) -> Tokens:
     return sample_tokens(
         tokenizer,
-        read_text(_text(clean=protocol == "paper")),
+        read_text(text_of(clean=protocol == "paper")),
         protocol=protocol,
         order="text",
         window=WINDOW,
@@ -168,7 +169,7 @@ def _tokens(tokenizer: object, protocol: Protocol) -> Tokens:
     )
 
 
-def _text(*, clean: bool) -> Path:
+def text_of(*, clean: bool) -> Path:
     """Return the excerpt as it is, or its prose: the article's text had no markup (75 MB of 100 MB are left)."""
     raw, prose = BENCH / TEXT, BENCH / f"{TEXT}-clean"
     if not raw.exists():

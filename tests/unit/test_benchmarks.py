@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY))  # `benchmarks` is a folder beside the library, not part of it
 
-from benchmarks import assets, clouds, corrections, methods, pages, runs, sections, worker  # noqa: E402
+from benchmarks import assets, clouds, corrections, extraction, methods, pages, runs, sections, worker  # noqa: E402
 
 from lmshape.errors import InputError  # noqa: E402
 from lmshape.tokens import Tokens  # noqa: E402
@@ -130,7 +130,12 @@ def test_a_ragged_table_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "page, command", [("benchmarks", "make bench"), ("corrections", corrections.COMMAND)]
+    "page, command",
+    [
+        ("benchmarks", "make bench"),
+        ("benchmarks", extraction.COMMAND),
+        ("corrections", corrections.COMMAND),
+    ],
 )
 def test_the_pages_have_their_markers(tmp_path: Path, page: str, command: str) -> None:
     copy = tmp_path / "page.md"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -219,7 +220,11 @@ def test_progress_is_quiet_when_asked(saved: Saved, tmp_path: Path, capfd: pytes
     extracted(saved("gpt_neox"), TOKENS, tmp_path, progress=True)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "tiny step3 wiki: 72/72 tokens" in err
+    # in a log file: lines, with tokens done, tokens a second, and the time left
+    assert re.search(
+        r"^tiny step3 wiki: 72/72 tokens \(100 %\), [\d.]+k?tokens/s, 00:00 left$", err, re.MULTILINE
+    )
+    assert "\r" not in err and "\x1b" not in err
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,9 @@ def extract(
     blocks: Annotated[int | None, typer.Option(help="blocks that the model must have")] = None,
     width: Annotated[int | None, typer.Option(help="width that the model must have")] = None,
     vocabulary: Annotated[int | None, typer.Option(help="entries that its vocabulary must have")] = None,
+    remote_code: Annotated[
+        bool, typer.Option(help="run the Python code that comes with the weights")
+    ] = False,
     read_by: Annotated[
         list[str] | None,
         typer.Option(help="datasets; downloaded weights are deleted when all have been read"),
@@ -168,6 +171,7 @@ def extract(
         expected_blocks=blocks,
         expected_width=width,
         expected_vocabulary=vocabulary,
+        remote_code=remote_code,
     )
     if read_by:
         release(weights, known["dataset"], of=read_by, keep=keep)

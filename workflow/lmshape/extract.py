@@ -57,6 +57,7 @@ def extract(
     expected_blocks: int | None = None,
     expected_width: int | None = None,
     expected_vocabulary: int | None = None,
+    remote_code: bool = False,
     progress: bool = True,
 ) -> None:
     """Write the activation store and the loss card of one cell.
@@ -84,6 +85,7 @@ def extract(
     threads, seed : CPU threads; seed of the mask
     mask_token_id : the tokenizer's mask token, needed for an encoder
     expected_blocks, expected_width, expected_vocabulary : what the registry says of the model, where it does
+    remote_code : run the Python code that comes with the weights
     progress : whether to show tokens done, rate and time left
 
     Raises
@@ -100,7 +102,13 @@ def extract(
     expected = {"blocks": expected_blocks, "width": expected_width, "vocabulary": expected_vocabulary}
     with _offload_folder(output, needed=device_map != "none") as offload:
         network = load_model(
-            Path(checkpoint), kind=kind, dtype=dtype, device=place, device_map=device_map, offload=offload
+            Path(checkpoint),
+            kind=kind,
+            dtype=dtype,
+            device=place,
+            device_map=device_map,
+            offload=offload,
+            remote_code=remote_code,
         )
         check_tokens(tokens, network.model)
         stream = residual_stream(network.model, _first_tokens(tokens, network.device))

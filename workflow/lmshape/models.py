@@ -42,6 +42,7 @@ class Model:
     unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
     entry : the registry's, of a model on the hub; empty for one on this machine
     lock : what the hub said of it, if it was asked
+    remote_code : whether the Python code that comes with its weights may run
     """
 
     name: str
@@ -60,6 +61,7 @@ class Model:
     unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
     entry: Mapping[str, Yaml] = field(default_factory=dict)
     lock: Lock | None = None
+    remote_code: bool = False
 
     @property
     def on_hub(self) -> bool:
@@ -117,6 +119,7 @@ def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None
         unlisted={checkpoint.name: checkpoint for checkpoint in run.unlisted},
         entry=entry,
         lock=run.lock,
+        remote_code=bool(entry.get("remote_code")),
     )
 
 
@@ -167,6 +170,7 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
         **read_facts(name, checkpoints, entry, root=root),
         parameters=entry.get("parameters"),
         license=entry["license"],
+        remote_code=bool(entry.get("remote_code")),
         pretraining=None,
         checkpoints={checkpoint.name: checkpoint for checkpoint in checkpoints},
     )

@@ -1,4 +1,4 @@
-"""A network from its folder: whole weights, the head of its kind; never foreign code, never a hub."""
+"""A network from its folder: whole weights, the head of its kind; no foreign code unless told so, never a hub."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ def load_model(
     device: torch.device,
     device_map: str | Mapping[str, str | int] = "none",
     offload: Path | None = None,
+    remote_code: bool = False,
 ) -> Network:
-    """Load a decoder or a masked encoder, ready to read: from the folder alone, and none of its code.
+    """Load a decoder or a masked encoder, ready to read: from the folder alone, and by default none of its code.
 
     Parameters
     ----------
@@ -75,6 +76,7 @@ def load_model(
     device : where the network goes as a whole, without a map
     device_map : `none`; `auto` spreads it over the GPUs, then memory, then disk; or the place of each part
     offload : folder for weights that a map puts on the disk; it must last as long as the network
+    remote_code : run the Python code that comes with the weights
 
     Raises
     ------
@@ -86,7 +88,7 @@ def load_model(
     if kind not in _HEADS:
         raise unknown("kind", kind, _HEADS)
     files = weight_files(folder)
-    config = _config(folder, files)
+    config = _config(folder, files, remote_code=remote_code)
     _check_head(folder, config, kind)
     logging.set_verbosity_error()  # what its load report says is checked here
     logging.disable_progress_bar()
@@ -98,7 +100,7 @@ def load_model(
                 config=config,
                 dtype=DTYPES[dtype],
                 local_files_only=True,
-                trust_remote_code=False,
+                trust_remote_code=remote_code,
                 weights_only=True,
                 ignore_mismatched_sizes=True,  # reported, and refused, below
                 output_loading_info=True,
@@ -122,13 +124,13 @@ def _unheard(files: list[Path]) -> AbstractContextManager:
     return redirect_stderr(StringIO()) if files[0].suffix == GGUF else nullcontext()
 
 
-def _config(folder: Path, files: list[Path]) -> PreTrainedConfig:
-    source = {}
+def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrainedConfig:
+    source = {"trust_remote_code": remote_code}
     if files[0].suffix == GGUF:  # its metadata is the config
-        source = {"gguf_file": files[0].name}
+        source["gguf_file"] = files[0].name
         check_whole_gguf(files[0])
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **source)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, **source)
     except (OSError, ValueError, KeyError) as error:
         name = source.get("gguf_file", "config.json")
         raise InputError(f"`{folder}/{name}` cannot be used: {first_line(error)}") from error

@@ -97,7 +97,9 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
         When Snakemake cannot plan the study; its words follow.
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
-    config = find_file(configfile, root=Path.cwd())  # relative to here, as Snakemake has it, and not to the study
+    config = find_file(
+        configfile, root=Path.cwd()
+    )  # relative to here, as Snakemake has it, and not to the study
     command += ["--quiet", "rules", "--configfile", str(config), "--directory", str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

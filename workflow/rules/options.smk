@@ -212,7 +212,7 @@ def extraction_options(wildcards):
         width=model.width,
         vocabulary=model.vocabulary,
         dtype=study.extraction.dtype,
-    )
+    ) + (" --remote-code" if model.remote_code else "")
 
 
 def reading_options(wildcards):

@@ -64,7 +64,7 @@ class _Client(httpx2.Client):
 
 
 def _new_client() -> httpx2.Client:
-    return _Client(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True)
+    return _Client(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None)
 
 
 set_client_factory(_new_client)
@@ -72,6 +72,10 @@ set_client_factory(_new_client)
 
 class NotThere(InputError):
     """The hub knows no such repository, revision or file."""
+
+
+class Closed(InputError):
+    """The hub shows it only to those whom it knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ def hub_error(error: Exception, *, what: str, attempts: int = 1) -> InputError:
             "on a machine with a network: `lmshape lock MODEL`, `snakemake --until download`."
         )
     if isinstance(error, GatedRepoError):
-        return InputError(
+        return Closed(
             f"{what}: access must be granted ({first_line(error)}). Accept its terms on the hub's page of the model, "
             "then log in with `hf auth login` or set HF_TOKEN."
         )

@@ -30,10 +30,16 @@ TOKENIZER_FILES = (
 ONLY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-def checkpoint_files(listed: Sequence[LockedFile], subfolder: str) -> tuple[LockedFile, ...]:
-    """Choose what to download of a listing; without config.json and weights when they are not there."""
+def checkpoint_files(
+    listed: Sequence[LockedFile], subfolder: str, *, code: bool = False
+) -> tuple[LockedFile, ...]:
+    """Choose what to download of a listing; without config.json and weights when they are not there.
+
+    Python files are among them only if `code` says so.
+    """
     inside = {_name(file, subfolder): file for file in listed if _is_inside(file, subfolder)}
     chosen = [inside["config.json"]] if "config.json" in inside else []
+    chosen += [inside[name] for name in sorted(inside) if code and name.endswith(".py")]
     for pattern, index in _FORMATS:
         names = sorted(name for name in inside if re.fullmatch(pattern, name))
         if names:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Self
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import LockedCheckpoint
@@ -24,6 +25,7 @@ VERDICTS = {
     "wrong_weights": "known to hold the weights of another step",
     "same_as_main": "the weights of main, under the name of an earlier step",
     "duplicate": "the weights of another step, too: at most one of the names is right",
+    "mixed_shards": "some of its shards are those of another step",
     "doubtful": "somebody has reason to doubt it; it is measured and shown",
     "expected_duplicate": "known to equal another step, and rightly so",
     "ok": "nothing is known against it",
@@ -74,6 +76,57 @@ def issues_of(issues: Iterable[Issue], model: str) -> tuple[Issue, ...]:
     return tuple(issue for issue in issues if issue.concerns(model))
 
 
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What all checkpoints of a model say together.
+
+    Attributes
+    ----------
+    of_weights : fingerprint of whole weights → names of the checkpoints that have them
+    of_file : digest of one file of weights → the same
+    main : fingerprint of the weights of `main`
+    last : name of the last checkpoint, which may equal `main`
+    usual_bytes : size of most checkpoints' weights
+    steps : name → step
+    issues : known faults
+    """
+
+    of_weights: Mapping[str, Sequence[str]]
+    of_file: Mapping[str, Sequence[str]]
+    main: str
+    last: str
+    usual_bytes: int
+    steps: Mapping[str, int]
+    issues: Sequence[Issue]
+
+    @classmethod
+    def of(cls, checkpoints: Sequence[LockedCheckpoint], main: str, issues: Sequence[Issue]) -> Self:
+        loadable = [one for one in checkpoints if one.weights]
+        of_weights: dict[str, list[str]] = {}
+        of_file: dict[str, list[str]] = {}
+        for one in loadable:
+            of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
+            for file in one.weights:
+                of_file.setdefault(file.digest, []).append(one.checkpoint)
+        usual = Counter(one.weights_bytes for one in loadable).most_common(1)
+        last = checkpoints[-1].checkpoint if checkpoints else ""
+        steps = {one.checkpoint: one.step for one in checkpoints}
+        return cls(of_weights, of_file, main, last, usual[0][0] if usual else 0, steps, issues)
+
+    def equals(self, one: LockedCheckpoint) -> list[str]:
+        """Name the other checkpoints with the same weights."""
+        return [name for name in self.of_weights.get(one.weights_sha256, ()) if name != one.checkpoint]
+
+    def equals_main(self, one: LockedCheckpoint) -> bool:
+        """Whether an earlier checkpoint has the weights of `main`."""
+        return bool(self.main) and one.weights_sha256 == self.main and one.checkpoint != self.last
+
+    def share_a_shard(self, one: LockedCheckpoint) -> list[str]:
+        """Name the checkpoints with other weights that have a shard in common with it."""
+        same = {one.checkpoint, *self.equals(one)}
+        return sorted({name for file in one.weights for name in self.of_file[file.digest]} - same)
+
+
 def audited(
     checkpoints: Sequence[LockedCheckpoint], *, main: str, issues: Sequence[Issue]
 ) -> tuple[LockedCheckpoint, ...]:
@@ -88,51 +141,61 @@ def audited(
     Returns
     -------
     The same checkpoints with `verdict`, `same_weights_as` and `note`. The checkpoint of the last step may equal
-    `main`; of several others that equal each other, none is trusted, since the weights do not say whose they are.
+    `main`; of several others that equal each other, or share a shard, none is trusted, since the weights do not say
+    whose they are.
     """
-    names: dict[str, list[str]] = {}
-    for checkpoint in checkpoints:
-        names.setdefault(checkpoint.weights_sha256, []).append(checkpoint.checkpoint)
-    usual = Counter(checkpoint.weights_bytes for checkpoint in checkpoints if checkpoint.files).most_common(1)
-    usual_bytes = usual[0][0] if usual else 0
-    last = checkpoints[-1].checkpoint if checkpoints else ""
-    return tuple(
-        _judged(checkpoint, names[checkpoint.weights_sha256], main, last, usual_bytes, issues)
-        for checkpoint in checkpoints
+    evidence = _Evidence.of(checkpoints, main, issues)
+    return tuple(_judged(one, evidence) for one in checkpoints)
+
+
+def _judged(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
+    found = [*_known(one, evidence), *_unloadable(one)]
+    if not any(verdict in ("expected_duplicate", *UNLOADABLE) for verdict, _ in found):
+        found += _unexpected(one, evidence)
+    verdicts = [verdict for verdict, _ in found]
+    notes = [note for _, note in found if note]
+    return replace(
+        one,
+        verdict=next((name for name in VERDICTS if name in verdicts), "ok"),
+        same_weights_as=tuple(evidence.equals(one) + ["main"] * evidence.equals_main(one)),
+        note="; ".join([*notes, *_remarks(one, evidence)]),
     )
 
 
-def _judged(
-    checkpoint: LockedCheckpoint,
-    equals: Sequence[str],
-    main: str,
-    last: str,
-    usual_bytes: int,
-    issues: Sequence[Issue],
-) -> LockedCheckpoint:
-    others = tuple(name for name in equals if name != checkpoint.checkpoint) if checkpoint.weights else ()
-    known = [issue for issue in issues if checkpoint.step in issue.steps]
-    verdicts = {issue.verdict: f"{issue.reason} ({issue.source})" for issue in known}
-    of_main = checkpoint.weights_sha256 == main != "" and checkpoint.checkpoint != last
-    if not checkpoint.weights:
-        verdicts.setdefault("no_weights", "")
-    elif missing := _missing_shards([file.path for file in checkpoint.weights]):
-        verdicts["incomplete"] = f"missing: {', '.join(missing)}"
-    if of_main and checkpoint.revision != "main":
-        verdicts["same_as_main"] = ""
-    elif others and checkpoint.checkpoint != last and "expected_duplicate" not in verdicts:
-        verdicts["duplicate"] = ""
-    elif "expected_duplicate" in verdicts and not others and checkpoint.weights:
-        # what the list says is no longer so: the hub at run time wins
-        verdicts.pop("expected_duplicate")
-    verdict = next((name for name in VERDICTS if name in verdicts), "ok")
-    notes = [note for note in verdicts.values() if note]
-    if checkpoint.weights and checkpoint.weights_bytes != usual_bytes:
-        notes.append(f"{checkpoint.weights_bytes} bytes of weights, most have {usual_bytes}")
-    if checkpoint.weights and checkpoint.weights[0].path.endswith(".bin"):
-        notes.append("PyTorch's .bin, loaded with weights only")
-    same = (*others, "main") if of_main else others
-    return replace(checkpoint, verdict=verdict, same_weights_as=same, note="; ".join(notes))
+def _known(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[str, str]]:
+    """Take the list's word, but for an expected equality that the hub does not show, or shows with other steps too."""
+    equal_steps = {evidence.steps[name] for name in evidence.equals(one)}
+    as_expected = bool(equal_steps) and not evidence.equals_main(one)
+    for issue in evidence.issues:
+        expects = issue.verdict == "expected_duplicate"
+        if one.step in issue.steps and (not expects or (as_expected and equal_steps <= issue.steps)):
+            yield issue.verdict, f"{issue.reason} ({issue.source})"
+
+
+def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
+    missing = _missing_shards([file.path for file in one.weights])
+    if not one.weights:
+        yield "no_weights", ""
+    elif missing:
+        yield "incomplete", f"missing: {', '.join(missing)}"
+
+
+def _unexpected(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[str, str]]:
+    if one.checkpoint == evidence.last or one.revision == "main":
+        return
+    if evidence.equals_main(one):
+        yield "same_as_main", ""
+    elif evidence.equals(one):
+        yield "duplicate", ""
+    elif others := evidence.share_a_shard(one):
+        yield "mixed_shards", f"shares a shard with {', '.join(others)}"
+
+
+def _remarks(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[str]:
+    if one.weights and one.weights_bytes != evidence.usual_bytes:
+        yield f"{one.weights_bytes} bytes of weights, most have {evidence.usual_bytes}"
+    if one.weights and one.weights[0].path.endswith(".bin"):
+        yield "PyTorch's .bin, loaded with weights only"
 
 
 def _missing_shards(paths: Sequence[str]) -> list[str]:

@@ -159,17 +159,9 @@ class Lock:
 
 def identity_of(entry: Mapping[str, Yaml]) -> str:
     """Spell what decides where a model's checkpoints lie; another spelling makes a lock void."""
-    keys = (
-        "repository",
-        "revision",
-        "step_pattern",
-        "subfolder",
-        "main_step",
-        "tokens_per_step",
-        "tokenizer",
-        "also",
-    )
-    return json.dumps({key: entry[key] for key in keys if entry.get(key) is not None}, sort_keys=True)
+    keys = "repository revision step_pattern subfolder main_step tokens_per_step tokenizer also remote_code"
+    told = {key: entry[key] for key in keys.split() if entry.get(key) not in (None, False)}
+    return json.dumps(told, sort_keys=True)
 
 
 def write_lock(path: Path, lock: Lock) -> None:

@@ -66,15 +66,27 @@ def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | Non
                 f"`lmshape lock {name}`; that takes seconds and downloads no weights."
             )
         lock = ask(name, entry)
+    facts = {fact: entry.get(fact, lock.facts.get(fact) if lock else None) for fact in (*FACTS, "context")}
+    _check_known(name, facts)
     listed = [_of_place(name, place, entry) for place in places or ()]
     locked = [_of_lock(name, one) for one in lock.checkpoints if one.weights] if lock else listed
     names = {one.name for one in listed or locked}
     return HubRun(
         checkpoints=tuple(one for one in locked if one.name in names),
         unlisted=tuple(one for one in locked if one.name not in names),
-        facts={fact: entry.get(fact, lock.facts.get(fact) if lock else None) for fact in (*FACTS, "context")},
+        facts=facts,
         lock=lock,
     )
+
+
+def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:
+    unknown = [fact for fact in FACTS if facts[fact] is None]
+    if unknown:
+        raise InputError(
+            f"`{name}`: {', '.join(unknown)} stand in no registry, and the hub has not shown its config.json. Log in "
+            f"(`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
+            "registry of models."
+        )
 
 
 def _of_place(name: str, place: Place, entry: Mapping[str, Yaml]) -> Checkpoint:

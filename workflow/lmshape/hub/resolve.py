@@ -23,7 +23,8 @@ Commit = tuple[str, str]  # repository, commit
 class _Asked:
     """The hub's answers during one resolution: nothing is asked twice."""
 
-    def __init__(self, previous: Lock | None) -> None:
+    def __init__(self, previous: Lock | None, *, code: bool) -> None:
+        self._code = code
         self._refs: dict[str, list[client.Ref]] = {}
         self._files: dict[Commit, list[LockedFile]] = {}
         # A commit never changes: what a lock says of one need not be asked again.
@@ -56,7 +57,8 @@ class _Asked:
         """Choose what to download of a checkpoint, from the lock if it knows the commit."""
         commit = (one.repository, one.commit)
         listed = self._locked.get(commit) if not one.subfolder else None
-        return checkpoint_files(self.files(*commit) if listed is None else listed, one.subfolder)
+        files = self.files(*commit) if listed is None else listed
+        return checkpoint_files(files, one.subfolder, code=self._code)
 
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
@@ -84,7 +86,8 @@ def resolve(
     InputError
         When the hub cannot be asked, or has no checkpoint of this model.
     """
-    sources, asked = read_sources(name, entry), _Asked(previous)
+    sources = read_sources(name, entry)
+    asked = _Asked(previous, code=bool(entry.get("remote_code")))
     found = _by_step([one for source in sources for one in _of_source(source, asked)])
     if not found:
         raise InputError(_nothing_found(name, sources[0], asked))
@@ -189,11 +192,14 @@ def _weights_of_main(
 
 
 def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:
-    """Read the config.json of the last checkpoint that has one."""
+    """Read the config.json of the last checkpoint that has one; nothing where it is shown to members only."""
     for one in reversed(checkpoints):
         for file in one.files:
             if file.path.rpartition("/")[2] == "config.json":
-                return config_facts(client.read_json(one.repository, one.commit, file.path))
+                try:
+                    return config_facts(client.read_json(one.repository, one.commit, file.path))
+                except client.Closed:
+                    return {}  # listings are open all the same, and so is the audit
     return {}
 
 
