@@ -15,10 +15,10 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 sys.path += [str(REPOSITORY), str(REPOSITORY / "tests/hub")]
 
-from hub_process import HubProcess  # noqa: E402
-
 from benchmarks import PEERS  # noqa: E402
 from benchmarks.assets import DECODER, ENCODER, checkpoint, verified  # noqa: E402
+from hub_process import HubProcess  # noqa: E402
+
 from lmshape.errors import InputError  # noqa: E402
 
 TOKEN = "hf_thisTokenMustNeverAppearAnywhere"

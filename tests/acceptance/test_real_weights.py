@@ -64,7 +64,9 @@ def stored(folder: Path, model: str) -> h5py.File:
     return h5py.File(folder / f"results/activations/{model}/main/wiki.h5", "r", locking=False)
 
 
-@pytest.mark.parametrize(("model", "layer"), [("smollm2", 3), ("smollm2", 15), ("smollm2", 30), ("minilm", 4)])
+@pytest.mark.parametrize(
+    ("model", "layer"), [("smollm2", 3), ("smollm2", 15), ("smollm2", 30), ("minilm", 4)]
+)
 def test_spectra_and_angles_agree_with_an_independent_float64_computation(
     finished: Finished, metrics: pd.DataFrame, model: str, layer: int
 ) -> None:
@@ -120,5 +122,7 @@ def test_weights_were_downloaded_once_and_are_gone(finished: Finished) -> None:
 
 def test_the_token_that_opened_the_gate_is_nowhere(finished: Finished) -> None:
     assert TOKEN not in finished.output
-    found = [path for path in finished.folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    found = [
+        path for path in finished.folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()
+    ]
     assert not found

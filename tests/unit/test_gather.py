@@ -35,6 +35,7 @@ ROOT = {
     "kind": "decoder",
     "parameters": 1234,
     "blocks": 2,
+    "dtype": "float32",
     "commit": "",
     "tokenizer_sha256": "t",
     "sampling": "{}",

@@ -14,7 +14,7 @@ import typer
 
 from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
-from lmshape.hub_cli import audit, download, fetch_tokenizer, lock, plan, resolve
+from lmshape.hub_cli import audit, download, fetch_tokenizer, lock, plan, release, resolve
 from lmshape.results_cli import figure, report, tables
 
 HELP = "Measure the shape of a language model's activations: one command for each step, from a text to the report."
@@ -101,14 +101,13 @@ def tokenize(
     context: Annotated[int | None, typer.Option(help="the model's longest sequence")] = None,
 ) -> None:
     """Sample the tokens that every checkpoint of a model will see."""
-    from transformers import AutoTokenizer
-
     from lmshape import corpus
     from lmshape.store import write_tokens
+    from lmshape.tokenizer_folder import load_tokenizer
     from lmshape.tokens import sample_tokens
 
     tokens = sample_tokens(
-        AutoTokenizer.from_pretrained(tokenizer, local_files_only=True),
+        load_tokenizer(tokenizer),
         corpus.span(corpus.read_text(text), *span) if text else "",
         protocol=protocol.value,
         order=order.value,
@@ -148,7 +147,7 @@ def extract(
 ) -> None:
     """Write the activations of every layer, and the loss, of one checkpoint on one dataset."""
     from lmshape.extract import extract as run
-    from lmshape.hub.budget import release
+    from lmshape.hub.budget import release as note_reading
     from lmshape.hub.receipt import read_receipt
     from lmshape.store import read_tokens
 
@@ -174,7 +173,7 @@ def extract(
         remote_code=remote_code,
     )
     if read_by:
-        release(weights, known["dataset"], of=read_by, keep=keep)
+        note_reading(weights, known["dataset"], of=read_by, keep=keep)
 
 
 @commands.command()
@@ -214,6 +213,9 @@ def gather(
     metric: Annotated[list[str], typer.Option(help="metric or family")],
     own_metrics: OwnMetrics = None,
     lock: Annotated[Path | None, typer.Option(help="lock of a model of the hub")] = None,
+    known_issues: Annotated[
+        Path | None, typer.Option(help="list of known faults of published checkpoints")
+    ] = None,
 ) -> None:
     """Turn the statistics of a model, below results/, into rows with intervals."""
     from lmshape.families import measured_families
@@ -225,10 +227,19 @@ def gather(
     families = measured_families(metric, read_own(own_metrics).names if own_metrics else ())
     archives = statistics_files(model, checkpoint, dataset, families=families, blocks=blocks)
     cards = loss_cards(model, checkpoint, dataset)
-    run(archives, cards, output, study=study, metrics=metric, own=own_metrics, lock=lock)
+    run(
+        archives,
+        cards,
+        output,
+        study=study,
+        metrics=metric,
+        own=own_metrics,
+        lock=lock,
+        known_issues=known_issues,
+    )
 
 
-for verb in (plan, lock, audit, resolve, download, fetch_tokenizer, tables, figure, report):
+for verb in (plan, lock, audit, resolve, download, release, fetch_tokenizer, tables, figure, report):
     commands.command()(verb)
 
 

@@ -94,6 +94,7 @@ def gather(
     metrics: Sequence[str],
     own: Path | None = None,
     lock: Path | None = None,
+    known_issues: Path | None = None,
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -107,7 +108,7 @@ def gather(
     study : name of the study
     metrics : names of metrics or families; statistics that none of them needs are passed over
     own : file of the user's own metrics, if `metrics` names any
-    lock : what stands behind the checkpoints of a model of the hub
+    lock, known_issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
 
     Raises
     ------
@@ -118,7 +119,7 @@ def gather(
     chosen = select(metrics, own_metrics(own))
     names = [metric.name for metric in chosen]
     attributes: dict[Path, Mapping[str, Value]] = {}
-    audits, provenance = Audits(study), Provenance.of(lock)
+    audits, provenance = Audits(study), Provenance.of(lock, known_issues)
     rows: dict[tuple[Value, ...], tuple[dict[str, Value], np.ndarray, Path]] = {}
     for path in (Path(path) for path in (*statistics, *losses)):
         attributes[path], entries = _read_card(path) if path.suffix == ".json" else _read_archive(path)

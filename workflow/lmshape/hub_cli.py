@@ -131,6 +131,18 @@ def download(
     )
 
 
+def release(
+    weights: Annotated[Path, typer.Argument(help="folder of the checkpoint")],
+    dataset: Annotated[str, typer.Option(help="that has been read")],
+    read_by: Annotated[list[str], typer.Option(help="all that are read; may be given again")],
+    keep: Annotated[bool, typer.Option(help="the weights stay for good")] = False,
+) -> None:
+    """Note that a dataset has been read from downloaded weights; after the last one they are deleted."""
+    from lmshape.hub.budget import release as run
+
+    run(weights, dataset, of=read_by, keep=keep)
+
+
 def fetch_tokenizer(output: Output, lock: Annotated[Path, typer.Option(help="lock of the model")]) -> None:
     """Download the tokenizer of a model."""
     from lmshape.hub.station import bring_tokenizer

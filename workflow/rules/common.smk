@@ -34,11 +34,11 @@ from lmshape.fingerprint import code_fingerprint
 from lmshape.hardware import has_gpu
 from lmshape.hub.budget import clear_unneeded, mark
 from lmshape.hub.integrity import issues_of, read_issues
-from lmshape.localrun import TOKENIZERS
 from lmshape.plan import activation_bytes
 from lmshape.registry import find_file
 from lmshape.study import Cell, load_study
-from lmshape.weights import weight_files
+from lmshape.tokenizer_folder import tokenizer_files as files_of_tokenizer
+from lmshape.weights import checkpoint_files
 
 AT_ONCE = {
     "downloads": 2,

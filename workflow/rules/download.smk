@@ -21,14 +21,15 @@ rule resolve:
     resources:
         mem_mb=500,
         runtime=60,
-    params:
         options=resolving_options,
-        faults=known_faults,
+    params:
+        entry=registry_entry,
         code=code_fingerprint("lmshape.hub.station"),
     message:
         "Ask the hub what stands behind the checkpoints of {wildcards.model}"
     shell:
-        "python -m lmshape resolve {wildcards.model} {params.options} --output {output} 2>&1 | tee {log}"
+        "python -m lmshape resolve {wildcards.model} --entry {params.entry:q} {resources.options} "
+        "--output {output} 2>&1 | tee {log}"
 
 
 rule fetch_tokenizer:
@@ -102,9 +103,11 @@ rule release:
     resources:
         mem_mb=100,
         runtime=5,
+        reading=reading_options,
     params:
         code="",
+        folder=checkpoint_folder,
     message:
         "{wildcards.dataset} has been read from {wildcards.model} at {wildcards.checkpoint}"
     shell:
-        "true > {log}"
+        "python -m lmshape release {params.folder:q} --dataset {wildcards.dataset} {resources.reading} > {log} 2>&1"

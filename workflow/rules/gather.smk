@@ -20,13 +20,16 @@ rule gather:
     resources:
         mem_mb=2000,
         runtime=30,
+        auditing=auditing_options,
     params:
         options=gathering_options,
+        faults=known_faults,
         code=gathering_fingerprint,
     message:
         "Gather the metrics of {wildcards.model}, with intervals, into one table"
     shell:
-        "python -m lmshape gather {wildcards.model} {params.options} --output {output} > {log} 2>&1"
+        "python -m lmshape gather {wildcards.model} {params.options} {resources.auditing} "
+        "--output {output} > {log} 2>&1"
 
 
 rule tables:

@@ -96,20 +96,30 @@ def describe_dataset(dataset):
     return order[dataset.order]
 
 
+def registry_entry(wildcards):
+    """The commits of a lock stay whatever of this changes; another repository or spelling makes a new lock."""
+    return json.dumps(study.models[wildcards.model].entry)
+
+
 def resolving_options(wildcards):
-    """The commits of a lock stay whatever of this changes; only what it is asked for is checked anew."""
-    model = study.models[wildcards.model]
+    """Not among the parameters: once there is a lock, the plan itself takes what the lock has."""
     options = {
-        "entry": json.dumps(model.entry),
         "known_issues": known_issues_file(),
-        "checkpoint": list(model.checkpoints),
+        "checkpoint": list(study.models[wildcards.model].checkpoints),
     }
     return flags(**options)
 
 
 def known_faults(wildcards):
-    """A fault that becomes known audits the lock again."""
-    return [str(issue.reason) for issue in issues_of(study.issues, wildcards.model)]
+    """A fault that becomes known changes verdicts in the tables."""
+    faults = issues_of(study.issues, wildcards.model)
+    return [f"{fault.verdict} {sorted(fault.steps)} {fault.reason}" for fault in faults]
+
+
+def auditing_options(wildcards):
+    """Not among the parameters: the faults themselves are, and not where their list lies."""
+    on_hub = study.models[wildcards.model].on_hub
+    return flags(known_issues=known_issues_file()) if on_hub else ""
 
 
 def download_options(wildcards):
@@ -146,9 +156,7 @@ def tokenizer_files(wildcards):
     model = study.models[wildcards.model]
     if model.pretraining or model.on_hub:
         return [str(model.tokenizer)]
-    return [
-        str(path) for name in TOKENIZERS if (path := model.tokenizer / name).is_file()
-    ]
+    return [str(path) for path in files_of_tokenizer(model.tokenizer)]
 
 
 def dataset_text(wildcards):
@@ -186,10 +194,11 @@ def checkpoint_weights(wildcards):
     """The files whose change makes a checkpoint another one."""
     folder = checkpoint_folder(wildcards)
     if study.models[wildcards.model].on_hub:
-        return ancient(str(folder))
+        # Snakemake does not look at jobs behind a download that has a reason of its own, unless this is one for them
+        return str(folder) if revised_weights(wildcards) else ancient(str(folder))
     if study.models[wildcards.model].pretraining:
         return [f"{folder}/model.safetensors"]
-    return [str(path) for path in (*weight_files(folder), folder / "config.json")]
+    return [str(path) for path in checkpoint_files(folder)]
 
 
 def extraction_options(wildcards):

@@ -68,6 +68,7 @@ def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | Non
         lock = ask(name, entry)
     facts = {fact: entry.get(fact, lock.facts.get(fact) if lock else None) for fact in (*FACTS, "context")}
     _check_known(name, facts)
+    check_facts(name, entry, lock.facts if lock else {})
     listed = [_of_place(name, place, entry) for place in places or ()]
     locked = [_of_lock(name, one) for one in lock.checkpoints if one.weights] if lock else listed
     names = {one.name for one in listed or locked}
@@ -77,6 +78,26 @@ def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | Non
         facts=facts,
         lock=lock,
     )
+
+
+def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> None:
+    """Refuse a registry entry whose shape is not that of the hub's config.json.
+
+    Raises
+    ------
+    InputError
+        Naming the keys, both values, and what to correct.
+    """
+    wrong = [
+        f"`{key}` is {entry[key]}, config.json has {value}"
+        for key, value in facts.items()
+        if value is not None and entry.get(key) not in (None, value)
+    ]
+    if wrong:
+        raise InputError(
+            f"`{name}`: the registry and the hub's config.json differ: {'; '.join(wrong)}. Correct the registry of "
+            "models, or take these keys out of the entry."
+        )
 
 
 def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from lmshape.errors import InputError
+from lmshape.hub.integrity import audited, issues_of, read_issues
 from lmshape.hub.lock import LockedCheckpoint, read_lock
 
 
@@ -18,10 +19,14 @@ class Provenance:
     locked: Mapping[str, LockedCheckpoint]
 
     @classmethod
-    def of(cls, lock_file: Path | None) -> Self:
-        """Read a lock, if the model has one."""
+    def of(cls, lock_file: Path | None, issues_file: Path | None) -> Self:
+        """Read a lock, if the model has one, and audit it with the faults that are known today."""
         lock = read_lock(lock_file) if lock_file else None
-        return cls({one.checkpoint: one for one in lock.checkpoints} if lock else {})
+        if lock is None:
+            return cls({})
+        issues = issues_of(read_issues(issues_file), lock.model) if issues_file else ()
+        found = audited(lock.checkpoints, main=lock.main_sha256, issues=issues)
+        return cls({one.checkpoint: one for one in found})
 
     def verdict(self, checkpoint: str) -> str:
         """Return the audit's verdict; "" for a local run."""

@@ -215,7 +215,8 @@ def _tokenizer(
     for repository, commit, subfolder in places:
         if commit and (found := tokenizer_files(asked.files(repository, commit), subfolder)):
             return Tokenizer(repository=repository, commit=commit, files=found)
-    return None
+    carried = tuple(file for file in last.weights if file.path.endswith(".gguf"))
+    return Tokenizer(repository=last.repository, commit=last.commit, files=carried) if carried else None
 
 
 def _nothing_found(name: str, source: Source, asked: _Asked) -> str:

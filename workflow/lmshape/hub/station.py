@@ -11,6 +11,7 @@ from lmshape.errors import InputError
 from lmshape.hub import budget
 from lmshape.hub.integrity import Issue, audited, issues_of
 from lmshape.hub.lock import Lock, LockedCheckpoint, identity_of, read_lock, write_lock
+from lmshape.hub.models import check_facts
 from lmshape.hub.resolve import resolve
 from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
@@ -79,26 +80,6 @@ def check_wanted(name: str, lock: Lock, wanted: Sequence[str]) -> None:
 
 def _names(checkpoints: Sequence[Checkpoint]) -> str:
     return ", ".join(one.name for one in checkpoints) or "none"
-
-
-def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> None:
-    """Refuse a registry entry whose shape is not that of the hub's config.json.
-
-    Raises
-    ------
-    InputError
-        Naming the keys, both values, and what to correct.
-    """
-    wrong = [
-        f"`{key}` is {entry[key]}, config.json has {value}"
-        for key, value in facts.items()
-        if value is not None and entry.get(key) not in (None, value)
-    ]
-    if wrong:
-        raise InputError(
-            f"`{name}`: the registry and the hub's config.json differ: {'; '.join(wrong)}. Correct the registry of "
-            "models, or take these keys out of the entry."
-        )
 
 
 def read_locked(lock_file: Path, checkpoint: str) -> LockedCheckpoint:

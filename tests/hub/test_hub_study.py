@@ -1,0 +1,194 @@
+"""A study of a published run: weights come and go, and what is new runs, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from hub_models import at_step, decoder, model_files
+from hub_process import HubProcess
+from runs import ENTRY, STEPS, lmshape, published
+from studies import HubStudy, make_study
+
+TARGET = "results/metrics/tiny.parquet"
+TABLES = "results/tables/metrics.parquet"
+TOKEN = "hf_neverToBeSeenAnywhere"
+COMPLETE = {
+    **ENTRY,
+    "steps": list(STEPS),
+    "architecture": "gpt_neox",
+    "blocks": 2,
+    "width": 16,
+    "vocabulary": 304,
+    "context": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A gated run with two equal steps, the second of which is so by mistake."""
+    hub = HubProcess(tmp_path_factory.mktemp("hub"))
+    published(hub, same_as={1: 0, 8: 4})
+    hub.gate("tiny/run", TOKEN)
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(scope="module")
+def done(shared_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> HubStudy:
+    """The study, run once with a token; tests must leave it as it is."""
+    folder = tmp_path_factory.mktemp("done") / "study"
+    study = make_study(folder, shared_hub.endpoint, {"tiny": ENTRY}, HF_TOKEN=TOKEN)
+    study.configure(datasets=["wiki", "wiki-random"], keep_activations=False)
+    (folder.parent / "output").write_text(study.run(TABLES))
+    return study
+
+
+@pytest.fixture
+def copy(done: HubStudy, shared_hub: HubProcess, tmp_path: Path) -> HubStudy:
+    shutil.copytree(done.path, tmp_path / "study", symlinks=True)
+    return HubStudy(tmp_path / "study", shared_hub.endpoint, HF_TOKEN=TOKEN)
+
+
+def metrics(study: HubStudy) -> pd.DataFrame:
+    return pd.read_parquet(study.path / TABLES)
+
+
+def test_every_checkpoint_of_the_hub_is_in_the_tables_with_its_verdict(done: HubStudy) -> None:
+    table = pd.read_parquet(done.path / "results/tables/checkpoints.parquet").query("dataset == 'wiki'")
+    assert list(table["step"]) == list(STEPS)
+    assert list(table["verdict"]) == ["duplicate", "duplicate", "ok", "duplicate", "duplicate", "ok"]
+    assert list(table["same_weights_as"]) == ["step1", "step0", "", "step8", "step4", ""]
+    assert table["commit"].str.len().eq(40).all()
+    assert set(table["repository"]) == {"tiny/run"}
+
+
+def test_changes_are_counted_between_checkpoints_that_are_trusted(done: HubStudy) -> None:
+    loss = metrics(done).query("metric == 'loss' and dataset == 'wiki'").set_index("step")
+    assert list(loss.index[loss["change"].notna()]) == [16]
+    assert loss.loc[16, "change"] == pytest.approx(loss.loc[16, "value"] - loss.loc[2, "value"])
+
+
+def test_weights_and_activations_are_gone_and_the_plan_is_empty(done: HubStudy) -> None:
+    assert not list(done.path.glob("results/weights/**/*.safetensors"))
+    assert not list(done.path.glob("results/activations/**/*.h5"))
+    assert done.planned(TABLES) == {}
+
+
+def test_the_token_is_nowhere(done: HubStudy) -> None:
+    files = [path for path in done.path.parent.rglob("*") if path.is_file()]
+    assert len(files) > 50
+    assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
+
+
+def test_a_new_dataset_downloads_again_and_extracts_only_itself(copy: HubStudy) -> None:
+    datasets = yaml.safe_load((copy.path / "datasets.yaml").read_text())
+    datasets["datasets"]["wiki-shuffled"] = {"text": "text", "order": "shuffled"}
+    (copy.path / "datasets.yaml").write_text(yaml.safe_dump(datasets))
+    copy.configure(datasets=["wiki", "wiki-random", "wiki-shuffled"])
+    n = len(STEPS)
+    expected = {"tokenize": 1, "download": n, "extract": n, "release": 3 * n, "measure": n, "gather": 1}
+    assert copy.planned(TARGET) == expected
+    copy.run(TARGET)
+    assert not list(copy.path.glob("results/weights/**/*.safetensors"))
+    assert copy.planned(TARGET) == {}
+
+
+def test_fewer_datasets_download_nothing(copy: HubStudy) -> None:
+    copy.configure(datasets=["wiki"])
+    assert copy.planned(TARGET) == {"gather": 1}
+
+
+def test_a_new_metric_family_extracts_again_since_activations_are_gone(copy: HubStudy) -> None:
+    copy.configure(metrics=["spectral", "angular", "loss"])
+    n = len(STEPS)
+    assert copy.planned(TARGET) == {
+        "download": n,
+        "extract": 2 * n,
+        "release": 2 * n,
+        "measure": 4 * n,
+        "gather": 1,
+    }
+
+
+def test_a_fault_that_becomes_known_gathers_anew_and_nothing_more(copy: HubStudy) -> None:
+    issue = {
+        "models": ["tiny"],
+        "steps": [2],
+        "verdict": "wrong_weights",
+        "reason": "Mixed up",
+        "source": "x#1",
+    }
+    (copy.path / "issues.yaml").write_text(yaml.safe_dump([issue]))
+    assert copy.planned(TARGET) == {"gather": 1}
+    copy.run(TABLES)
+    row = metrics(copy).query("step == 2").iloc[0]
+    assert row["verdict"] == "wrong_weights"
+
+
+def test_a_renewed_lock_runs_the_checkpoints_whose_weights_have_changed(
+    copy: HubStudy, shared_hub: HubProcess, tmp_path: Path
+) -> None:
+    hub = HubProcess(Path(shutil.copytree(shared_hub.folder, tmp_path / "hub")))
+    try:
+        copy.environment["HF_ENDPOINT"] = hub.endpoint
+        hub.commit("tiny/run", model_files(at_step(decoder(), 77)), "step4")
+        hub.commit("tiny/run", {**model_files(at_step(decoder(), 2)), "README.md": b"new words"}, "step2")
+        assert copy.planned(TARGET) == {}  # the lock stays where it was
+        lock = [
+            "lock",
+            "tiny",
+            "--update",
+            "--configfile",
+            copy.path / "config.yaml",
+            "--directory",
+            copy.path,
+        ]
+        done = lmshape(*lock, cwd=copy.path, HF_ENDPOINT=hub.endpoint, HF_TOKEN=TOKEN)
+        assert done.returncode == 0, done.stderr
+        assert copy.planned(TARGET) == {"download": 1, "extract": 2, "release": 2, "measure": 2, "gather": 1}
+        copy.run(TARGET)
+        assert copy.planned(TARGET) == {}
+    finally:
+        hub.stop()
+
+
+def test_with_its_shape_in_the_registry_a_study_is_planned_without_a_network(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", "http://127.0.0.1:9", {"tiny": COMPLETE})
+    n = len(STEPS)
+    plan = study.planned(TARGET)
+    assert plan == {
+        "fetch_text": 1,
+        "resolve": 1,
+        "fetch_tokenizer": 1,
+        "tokenize": 1,
+        "download": n,
+        "extract": n,
+        "release": n,
+        "measure": n,
+        "gather": 1,
+    }
+
+
+def test_without_it_the_hub_is_asked_and_a_dead_one_is_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", "http://127.0.0.1:9", {"tiny": ENTRY})
+    plan = study.snakemake("--dry-run", TARGET)
+    assert plan.returncode != 0
+    assert "http://127.0.0.1:9 cannot be used after 7 attempts" in plan.stdout
+
+
+def test_missing_checkpoints_end_the_study_before_anything_is_downloaded(
+    shared_hub: HubProcess, tmp_path: Path
+) -> None:
+    entry = {**COMPLETE, "steps": [0, 1, 2, 3, 4, 5, 8, 16]}
+    study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": entry}, HF_TOKEN=TOKEN)
+    run = study.snakemake("--cores", "2", TARGET)
+    assert run.returncode != 0
+    assert (
+        "2 of its 8 checkpoints cannot be had from the hub: step3 (nearest: step1, step2, step4" in run.stdout
+    )
+    assert not list(study.path.glob("results/weights/**/*.safetensors"))
