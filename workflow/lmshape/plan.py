@@ -74,13 +74,13 @@ def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
     """Most bytes of weights and passing activations at any moment, and what it rests on."""
     plans = list(plans)
     passing = 0 if study.keep_activations else 1
-    largest = max((one.checkpoint_bytes + passing * one.activation_bytes for one in plans), default=0)
+    largest = _largest(one.checkpoint_bytes + passing * one.activation_bytes for one in plans)
     if study.disk_budget_bytes is not None and not study.keep_weights:
-        return study.disk_budget_bytes, f"`disk_budget_gb`; it must be at least {size_text(largest)}"
+        return study.disk_budget_bytes, f"`disk_budget_gb`; it must be at least {_size(largest)}"
     whole = sum(one.download_bytes + passing * one.activation_bytes * one.checkpoints for one in plans)
     if study.keep_weights:
         return whole, "all weights, which are kept"
-    return whole, f"at most, without `disk_budget_gb`; with it, {size_text(largest)} would do"
+    return whole, f"at most, without `disk_budget_gb`; with it, {_size(largest)} would do"
 
 
 def kept_bytes(plans: Iterable[ModelPlan], study: Study) -> float:
@@ -116,7 +116,7 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
             one.model,
             f"{one.checkpoints}",
             f"{one.cells}",
-            "unknown" if isnan(one.download_bytes) else size_text(one.download_bytes),
+            _size(one.download_bytes),
             size_text(one.activation_bytes * one.checkpoints),
             f"{one.tokens:,}",
             f"{one.forward_flops:.2g}",
@@ -128,8 +128,8 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
     times = ", ".join(f"{_duration(flops / rate)} on {name}" for name, rate in RATES.items())
     lines += [
         "",
-        f"download   {size_text(sum(one.download_bytes for one in plans if not isnan(one.download_bytes)))}",
-        f"disk peak  {'unknown' if isnan(peak) else size_text(peak)} of weights and passing activations ({why}); "
+        f"download   {_download(plans)}",
+        f"disk peak  {_size(peak)} of weights and passing activations ({why}); "
         f"activations that stay: {size_text(kept_bytes(plans, study))}",
         f"forward    {flops:.2g} FLOPs: {times}",
         f"jobs       {sum(jobs.values())} still to run: "
@@ -152,7 +152,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         checkpoints=len(model.checkpoints),
         cells=cells,
         download_bytes=sum(sizes),
-        checkpoint_bytes=max(sizes, default=0),
+        checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
         forward_flops=cells * passes * flops,
         activation_bytes=len(datasets) * activation_bytes(model, tokens),
@@ -168,6 +168,23 @@ def _checkpoint_sizes(model: Model) -> list[float]:
     if isnan(size) and model.parameters:
         size = float(BYTES_PER_PARAMETER * model.parameters)
     return [size for _ in model.checkpoints]
+
+
+def _largest(sizes: Iterable[float]) -> float:
+    """Take the largest, NaN if any is unknown: `max` would forget it or not, as it comes."""
+    sizes = list(sizes)
+    return nan if any(map(isnan, sizes)) else max(sizes, default=0)
+
+
+def _size(size: float) -> str:
+    return "unknown" if isnan(size) else size_text(size)
+
+
+def _download(plans: Iterable[ModelPlan]) -> str:
+    known = [one.download_bytes for one in plans if not isnan(one.download_bytes)]
+    unknown = [one.model for one in plans if isnan(one.download_bytes)]
+    rest = f" and that of {', '.join(unknown)}, whose size nobody has written down" if unknown else ""
+    return size_text(sum(known)) + rest
 
 
 def _duration(seconds: float) -> str:

@@ -32,7 +32,7 @@ from lmshape.families import OWN_FAMILY, RELEASED_FAMILIES
 from lmshape.figures.names import NAMES as FIGURES
 from lmshape.fingerprint import code_fingerprint
 from lmshape.hardware import has_gpu
-from lmshape.hub.budget import clear_unneeded, mark
+from lmshape.hub.budget import clear_unneeded, forget_deleted, mark
 from lmshape.hub.integrity import issues_of, read_issues
 from lmshape.plan import activation_bytes
 from lmshape.registry import find_file
@@ -59,6 +59,9 @@ def known_issues_file():
     named = config.get("registry", {}).get("known_issues", "config/known_issues.yaml")
     return find_file(named, root=Path.cwd())
 
+
+if workflow.is_main_process:
+    forget_deleted(Path.cwd())
 
 try:
     study = load_study(config, Path.cwd(), ask=ask_hub)

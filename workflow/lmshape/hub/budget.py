@@ -10,9 +10,10 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,9 +21,10 @@ from pathlib import Path
 from lmshape.errors import InputError
 from lmshape.hub.lock import WEIGHTS
 from lmshape.hub.receipt import has_weights
-from lmshape.paths import partial_folder, staged_file
-from lmshape.sizes import size_text
-from lmshape.store.atomic import replaced_when_whole
+from lmshape.paths import STAGED, partial_folder, staged_file
+from lmshape.paths import WEIGHTS as WEIGHTS_OF
+from lmshape.sizes import gigabytes_above, size_text
+from lmshape.store.atomic import is_alive, replaced_when_whole
 
 LOG = logging.getLogger(__name__)
 
@@ -30,7 +32,8 @@ BOOK = ".budget"
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_LOG_LINES = 60.0
 LONGEST_WAIT_SECONDS = 12 * 3600.0  # without any change: a queue may be long, but not that long
-GIGABYTE = 10**9
+KEPT = "`keep_weights` keeps the weights. Raise the budget, or let weights be deleted once read."
+STUCK = "Nothing has moved for hours. Look at the logs of their extraction, or delete their weights."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Reservation:
     datasets : those that will be read
     activations : dataset → its activation file, of those that will be deleted once measured
     activation_bytes : size of each of these files
+    process : that downloads; one that is dead will not finish
     """
 
     folder: str
@@ -51,27 +55,37 @@ class Reservation:
     datasets: list[str]
     activations: Mapping[str, str] = field(default_factory=dict)
     activation_bytes: int = 0
+    process: int = field(default_factory=os.getpid)
 
     @property
     def total(self) -> int:
         """Most that the checkpoint will ever hold."""
         return self.weights_bytes + self.activation_bytes * len(self.activations)
 
+    @property
+    def arriving(self) -> bool:
+        """Whether its weights are on their way: what an earlier visit of theirs has left behind says nothing now."""
+        return partial_folder(Path(self.folder)).exists()
+
+    def held_weights(self) -> int:
+        """Bytes of weights that it holds or still will: of what has been deleted, nothing."""
+        return self.weights_bytes if self.arriving or has_weights(Path(self.folder)) else 0
+
     def held(self) -> int:
-        """Bytes that it holds or still will: of what has been deleted, nothing."""
+        """Bytes of weights and passing activations that it holds or still will."""
+        waiting = [dataset for dataset, file in self.activations.items() if self._waits(dataset, Path(file))]
+        return self.held_weights() + self.activation_bytes * len(waiting)
+
+    def _waits(self, dataset: str, file: Path) -> bool:
         folder = Path(self.folder)
-        arriving = partial_folder(folder).exists()
-        weights = self.weights_bytes if arriving or has_weights(folder) else 0
-        waiting = [
-            dataset
-            for dataset, file in self.activations.items()
-            if Path(file).exists() or (weights and not mark(folder, "read", dataset).exists())
-        ]
-        return weights + self.activation_bytes * len(waiting)
+        unread = has_weights(folder) and not mark(folder, "read", dataset).exists()
+        return self.arriving or unread or file.exists()
 
 
 def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
-    """Wait until there is room, and take it; weights whose every remaining reader has failed make room.
+    """Wait until there is room, and take it.
+
+    Weights whose every remaining reader has failed make room, and so do downloads that nobody goes on with.
 
     Parameters
     ----------
@@ -89,23 +103,27 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
     if wanted.total > budget:
         raise InputError(
             f"`{name}` needs {size_text(wanted.total)} of disk, `disk_budget_gb` allows {size_text(budget)}. "
-            f"Raise it to at least {wanted.total / GIGABYTE:.3g}, or take fewer tokens or datasets."
+            f"Raise it to at least {gigabytes_above(wanted.total)}, or take fewer tokens or datasets."
         )
     changed, told, before = time.monotonic(), -SECONDS_BETWEEN_LOG_LINES, ""
     while True:
         with _book(Path(wanted.folder).parents[1]) as book:
-            others = {_name(one.folder): one.held() for one in _others(book, wanted)}
+            reserved = _others(book, wanted)
+            others = {_name(one.folder): one.held() for one in reserved}
             if sum(others.values()) + wanted.total <= budget:
                 return _enter(book, wanted)
-            if _evict_failed(book, wanted):
+            if _evict_abandoned(reserved) or (not keeps and _evict_failed(reserved)):
                 continue
+        in_vain = keeps and sum(one.held_weights() for one in reserved) + wanted.total > budget
         now, state = time.monotonic(), json.dumps(others)
         changed = now if state != before else changed
         before = state
-        if keeps or now - changed > patience:
-            raise InputError(_no_room(name, wanted, others, budget, keeps=keeps))
+        if in_vain:
+            raise InputError(f"{_no_room(name, wanted, others, budget)} {KEPT}")
+        if now - changed > patience:
+            raise InputError(f"{_no_room(name, wanted, others, budget)} {STUCK}")
         if now - told > SECONDS_BETWEEN_LOG_LINES:
-            LOG.warning("%s", _no_room(name, wanted, others, budget, keeps=keeps, waiting=True))
+            LOG.warning("%s Waiting until they have been read.", _no_room(name, wanted, others, budget))
             told = now
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -148,9 +166,19 @@ def clear_unneeded(root: Path, needed: set[Path]) -> list[Path]:
             shutil.rmtree(folder)
             cleared.append(folder)
         elif has_weights(folder):
-            delete_weights(folder)
+            _unstage(folder, root=root)
             cleared.append(folder)
     return cleared
+
+
+def forget_deleted(root: Path) -> None:
+    """Unmark weights that are gone though a run was killed before it had noted who had read them.
+
+    Called before a study is planned: what is not marked as there is downloaded again if anybody needs it.
+    """
+    for marker in root.glob(STAGED.format(model="*", checkpoint="*")):
+        if not has_weights(root / WEIGHTS_OF.format(model=marker.parent.name, checkpoint=marker.name)):
+            marker.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -178,42 +206,42 @@ def _others(book: Path, wanted: Reservation) -> list[Reservation]:
 def _enter(book: Path, wanted: Reservation) -> None:
     """Write the reservation; the partial folder says that the download is on its way."""
     partial_folder(Path(wanted.folder)).mkdir(parents=True, exist_ok=True)
-    with replaced_when_whole(book / f"{_name(wanted.folder).replace('/', '--')}.json") as partial:
+    with replaced_when_whole(book / f"{_name(wanted.folder).replace('/', '@')}.json") as partial:
         partial.write_text(json.dumps(asdict(wanted)), encoding="utf-8")
 
 
-def _evict_failed(book: Path, wanted: Reservation) -> bool:
-    """Delete the weights of a checkpoint all of whose unread datasets have failed: this run will not read them."""
-    for one in _others(book, wanted):
-        folder = Path(one.folder)
-        unread = [name for name in one.datasets if not mark(folder, "read", name).exists()]
-        if has_weights(folder) and unread and all(mark(folder, "failed", name).exists() for name in unread):
-            LOG.warning("%s: deleted to make room, since reading it has failed", _name(one.folder))
-            delete_weights(folder)
-            staged_file(folder).unlink(missing_ok=True)  # so that the next run downloads it again
+def _evict_abandoned(reserved: Sequence[Reservation]) -> bool:
+    """Delete what has come of a download that was killed or has failed; if it is tried again, from the beginning."""
+    for one in reserved:
+        if one.arriving and not is_alive(one.process):
+            LOG.warning("%s: what came of its download was deleted to make room", _name(one.folder))
+            shutil.rmtree(partial_folder(Path(one.folder)))
             return True
     return False
 
 
-def _no_room(
-    name: str,
-    wanted: Reservation,
-    others: Mapping[str, int],
-    budget: int,
-    *,
-    keeps: bool,
-    waiting: bool = False,
-) -> str:
+def _evict_failed(reserved: Sequence[Reservation]) -> bool:
+    """Delete the weights of a checkpoint all of whose unread datasets have failed: this run will not read them."""
+    for one in reserved:
+        folder = Path(one.folder)
+        unread = [name for name in one.datasets if not mark(folder, "read", name).exists()]
+        if has_weights(folder) and unread and all(mark(folder, "failed", name).exists() for name in unread):
+            LOG.warning("%s: deleted to make room, since reading it has failed", _name(one.folder))
+            _unstage(folder)
+            return True
+    return False
+
+
+def _unstage(folder: Path, *, root: Path = Path()) -> None:
+    """Delete weights, and the file that says that they are there, so that they are downloaded when needed again."""
+    delete_weights(folder)
+    (root / staged_file(folder)).unlink(missing_ok=True)
+
+
+def _no_room(name: str, wanted: Reservation, others: Mapping[str, int], budget: int) -> str:
     holders = ", ".join(f"{other} {size_text(size)}" for other, size in others.items())
     room = f"of the {size_text(budget)} of `disk_budget_gb` are held: {holders}"
-    text = f"`{name}` needs {size_text(wanted.total)}; {room}."
-    if waiting:
-        return f"{text} Waiting until they have been read."
-    if keeps:
-        return f"{text} `keep_weights` keeps them. Raise the budget, or let weights be deleted once read."
-    return (
-        f"{text} Nothing has moved for hours. Look at the logs of their extraction, or delete their weights."
-    )
+    return f"`{name}` needs {size_text(wanted.total)}; {room}."
 
 
 def _name(folder: str) -> str:

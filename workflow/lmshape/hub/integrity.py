@@ -16,6 +16,7 @@ from typing import Self
 from lmshape.errors import InputError
 from lmshape.hub.lock import LockedCheckpoint
 from lmshape.hub.naming import expand_steps
+from lmshape.hub.published import MAIN
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names
 
 # Worst first: a checkpoint that deserves several gets the first.
@@ -31,14 +32,9 @@ VERDICTS = {
     "ok": "nothing is known against it",
 }
 UNLOADABLE = ("no_weights", "incomplete")
-DISTRUSTED = (
-    *UNLOADABLE,
-    "wrong_weights",
-    "same_as_main",
-    "duplicate",
-)  # out of trajectories, visible in tables
+DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
 
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")
+_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ class _Evidence:
     of_file : digest of one file of weights → the same
     main : fingerprint of the weights of `main`
     last : name of the last checkpoint, which may equal `main`
-    usual_bytes : size of most checkpoints' weights
+    usual_bytes : size of more than half of the checkpoints' weights, 0 when there is none
     steps : name → step
     issues : known faults
     """
@@ -108,10 +104,11 @@ class _Evidence:
             of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
             for file in one.weights:
                 of_file.setdefault(file.digest, []).append(one.checkpoint)
-        usual = Counter(one.weights_bytes for one in loadable).most_common(1)
+        sizes = Counter(one.weights_bytes for one in loadable)
+        usual = next((size for size, count in sizes.items() if 2 * count > len(loadable)), 0)
         last = checkpoints[-1].checkpoint if checkpoints else ""
         steps = {one.checkpoint: one.step for one in checkpoints}
-        return cls(of_weights, of_file, main, last, usual[0][0] if usual else 0, steps, issues)
+        return cls(of_weights, of_file, main, last, usual, steps, issues)
 
     def equals(self, one: LockedCheckpoint) -> list[str]:
         """Name the other checkpoints with the same weights."""
@@ -119,12 +116,32 @@ class _Evidence:
 
     def equals_main(self, one: LockedCheckpoint) -> bool:
         """Whether an earlier checkpoint has the weights of `main`."""
-        return bool(self.main) and one.weights_sha256 == self.main and one.checkpoint != self.last
+        return bool(self.main) and one.weights_sha256 == self.main and not self.may_equal_main(one)
+
+    def may_equal_main(self, one: LockedCheckpoint) -> bool:
+        """Whether a checkpoint is the last, or `main` itself."""
+        return one.checkpoint in (self.last, MAIN)
 
     def share_a_shard(self, one: LockedCheckpoint) -> list[str]:
         """Name the checkpoints with other weights that have a shard in common with it."""
         same = {one.checkpoint, *self.equals(one)}
         return sorted({name for file in one.weights for name in self.of_file[file.digest]} - same)
+
+    def known(self, one: LockedCheckpoint) -> list[Issue]:
+        """Take the list's word where the hub does not show otherwise: weights, or no equality, or one too many."""
+        return [issue for issue in self.issues if one.step in issue.steps and self._shows(issue, one)]
+
+    def expects_equality(self, one: LockedCheckpoint) -> bool:
+        """Whether the list says that it equals the steps that it does equal."""
+        return any(issue.verdict == "expected_duplicate" for issue in self.known(one))
+
+    def _shows(self, issue: Issue, one: LockedCheckpoint) -> bool:
+        if issue.verdict == "no_weights":
+            return not one.weights
+        if issue.verdict == "expected_duplicate":
+            steps = {self.steps[name] for name in self.equals(one)}
+            return bool(steps) and steps <= issue.steps and not self.equals_main(one)
+        return True
 
 
 def audited(
@@ -149,39 +166,31 @@ def audited(
 
 
 def _judged(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
-    found = [*_known(one, evidence), *_unloadable(one)]
-    if not any(verdict in ("expected_duplicate", *UNLOADABLE) for verdict, _ in found):
-        found += _unexpected(one, evidence)
-    verdicts = [verdict for verdict, _ in found]
-    notes = [note for _, note in found if note]
+    found = [*_known(one, evidence), *_unloadable(one), *_of_other_steps(one, evidence)]
+    notes = [*(note for _, note in found), *_remarks(one, evidence)]
+    same = [*evidence.equals(one), *([MAIN] if evidence.equals_main(one) else [])]
     return replace(
         one,
-        verdict=next((name for name in VERDICTS if name in verdicts), "ok"),
-        same_weights_as=tuple(evidence.equals(one) + ["main"] * evidence.equals_main(one)),
-        note="; ".join([*notes, *_remarks(one, evidence)]),
+        verdict=min((verdict for verdict, _ in found), key=list(VERDICTS).index, default="ok"),
+        same_weights_as=tuple(dict.fromkeys(same)),
+        note="; ".join(filter(None, notes)),
     )
 
 
 def _known(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[str, str]]:
-    """Take the list's word, but for an expected equality that the hub does not show, or shows with other steps too."""
-    equal_steps = {evidence.steps[name] for name in evidence.equals(one)}
-    as_expected = bool(equal_steps) and not evidence.equals_main(one)
-    for issue in evidence.issues:
-        expects = issue.verdict == "expected_duplicate"
-        if one.step in issue.steps and (not expects or (as_expected and equal_steps <= issue.steps)):
-            yield issue.verdict, f"{issue.reason} ({issue.source})"
+    for issue in evidence.known(one):
+        yield issue.verdict, f"{issue.reason} ({issue.source})"
 
 
 def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
-    missing = _missing_shards([file.path for file in one.weights])
     if not one.weights:
         yield "no_weights", ""
-    elif missing:
+    elif missing := _missing_files(one):
         yield "incomplete", f"missing: {', '.join(missing)}"
 
 
-def _unexpected(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[str, str]]:
-    if one.checkpoint == evidence.last or one.revision == "main":
+def _of_other_steps(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[str, str]]:
+    if evidence.may_equal_main(one) or evidence.expects_equality(one):
         return
     if evidence.equals_main(one):
         yield "same_as_main", ""
@@ -192,22 +201,21 @@ def _unexpected(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[st
 
 
 def _remarks(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[str]:
-    if one.weights and one.weights_bytes != evidence.usual_bytes:
+    if one.weights and evidence.usual_bytes not in (0, one.weights_bytes):
         yield f"{one.weights_bytes} bytes of weights, most have {evidence.usual_bytes}"
     if one.weights and one.weights[0].path.endswith(".bin"):
         yield "PyTorch's .bin, loaded with weights only"
 
 
-def _missing_shards(paths: Sequence[str]) -> list[str]:
-    """Name the shards of `model-00001-of-00003.safetensors` that are not there; all shards tell their count."""
-    found = {path: match for path in paths if (match := _SHARD.search(path))}
-    missing = []
-    for path, match in list(found.items())[:1]:
-        for number in range(1, int(match[2]) + 1):
-            shard = path.replace(match[0], f"-{number:05d}-of-{match[2]}.")
-            if shard not in found:
-                missing.append(shard)
-    return missing
+def _missing_files(one: LockedCheckpoint) -> list[str]:
+    """Name the shards of `model-00001-of-00003.safetensors`, and their index, that are not there."""
+    there = {file.path for file in one.files}
+    for file in one.weights:
+        if match := _SHARD.fullmatch(file.path):  # one of them tells the names of all
+            stem, count, ending = match.groups()
+            shards = [f"{stem}-{number:05d}-of-{count}.{ending}" for number in range(1, int(count) + 1)]
+            return [path for path in (*shards, f"{stem}.{ending}.index.json") if path not in there]
+    return []
 
 
 def _issue(entry: Mapping[str, Yaml]) -> Issue:

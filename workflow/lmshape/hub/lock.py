@@ -1,8 +1,8 @@
 r"""The lock of a model: which commit and which weights stand behind each checkpoint, as one TSV file.
 
-A row a checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`); what holds for the whole
-model stands above it, in lines that begin with `#`. Later runs use the commits that the lock names, whatever the
-hub's branches have come to point at; `lmshape lock --update` renews it.
+A row a checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`; text is in quotes, since a
+note may hold a `#`); what holds for the whole model stands above it, in lines that begin with `#`. Later runs use the
+commits that the lock names, whatever the hub's branches have come to point at; `lmshape lock --update` renews it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from lmshape.errors import InputError
@@ -21,23 +22,9 @@ from lmshape.schema import Yaml
 from lmshape.store.atomic import replaced_when_whole
 
 FORMAT = "lmshape-lock 1"
-COLUMNS = (
-    "checkpoint",
-    "step",
-    "tokens_seen",
-    "verdict",
-    "same_weights_as",
-    "note",
-    "repository",
-    "revision",
-    "ref",
-    "commit",
-    "subfolder",
-    "weights_format",
-    "weights_bytes",
-    "weights_sha256",
-    "revised",
-    "files",
+COLUMNS = tuple(
+    "checkpoint step tokens_seen verdict same_weights_as note repository revision ref commit subfolder "
+    "weights_format weights_bytes weights_sha256 revised files".split()
 )
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
@@ -159,8 +146,10 @@ class Lock:
 
 def identity_of(entry: Mapping[str, Yaml]) -> str:
     """Spell what decides where a model's checkpoints lie; another spelling makes a lock void."""
-    keys = "repository revision step_pattern subfolder main_step tokens_per_step tokenizer also remote_code"
-    told = {key: entry[key] for key in keys.split() if entry.get(key) not in (None, False)}
+    keys = "repository revision step_pattern subfolder main_step tokens_per_step tokenizer also remote_code".split()
+    if not any("{" in entry.get(key, "") for key in ("revision", "subfolder")):
+        keys.append("steps")  # the hub is asked for these alone; else for whatever has such a name
+    told = {key: entry[key] for key in keys if entry.get(key) not in (None, False)}
     return json.dumps(told, sort_keys=True)
 
 
@@ -176,8 +165,8 @@ def write_lock(path: Path, lock: Lock) -> None:
     text.write(f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n")
     for key, value in {**head, "tokenizer": tokenizer}.items():
         text.write(f"# {key}: {json.dumps(value)}\n")
-    rows = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n")
-    rows.writeheader()
+    text.write("\t".join(COLUMNS) + "\n")
+    rows = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     rows.writerows(_row(checkpoint) for checkpoint in lock.checkpoints)
     with replaced_when_whole(path) as partial:
         partial.write_text(text.getvalue(), encoding="utf-8")
@@ -191,27 +180,29 @@ def read_lock(path: Path) -> Lock | None:
     InputError
         When the file is no lock, or of a version that this code does not know.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    head = [line for line in lines if line.startswith("# ")]
     try:
-        if not head[0].startswith(f"# {FORMAT}:"):
-            raise ValueError(f"it begins with {lines[0][:40]!r}")
-        values = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in head[1:])}
-        rows = csv.DictReader(lines[len(head) :], delimiter="\t")
-        tokenizer = values.pop("tokenizer")
-        return Lock(
-            **values,
-            tokenizer=tokenizer and Tokenizer(**{**tokenizer, "files": _files(tokenizer["files"])}),
-            checkpoints=tuple(_checkpoint(row) for row in rows),
-        )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        with path.open(encoding="utf-8", newline="") as file:
+            return _lock(file.readlines())
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"`{path}` is no lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
             "results of another commit are then refused by name."
         ) from None
+
+
+def _lock(lines: Sequence[str]) -> Lock:
+    if not lines or not lines[0].startswith(f"# {FORMAT}:"):
+        raise ValueError(f"it begins with {lines[0][:40]!r}" if lines else "it is empty")
+    head = list(takewhile(lambda line: line.startswith("# "), lines))
+    values = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in head[1:])}
+    tokenizer = values.pop("tokenizer")
+    return Lock(
+        **values,
+        tokenizer=tokenizer and Tokenizer(**{**tokenizer, "files": _files(tokenizer["files"])}),
+        checkpoints=tuple(map(_checkpoint, csv.DictReader(lines[len(head) :], delimiter="\t"))),
+    )
 
 
 def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
@@ -219,7 +210,7 @@ def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
     seen = checkpoint.tokens_seen
     return {
         **values,
-        "tokens_seen": "" if math.isnan(seen) else str(int(seen)),
+        "tokens_seen": "" if math.isnan(seen) else int(seen),
         "same_weights_as": " ".join(checkpoint.same_weights_as),
         "weights_format": checkpoint.weights[0].path.rpartition(".")[2] if checkpoint.weights else "",
         "files": json.dumps(_spell(checkpoint.files), separators=(",", ":")),
@@ -227,6 +218,8 @@ def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
 
 
 def _checkpoint(row: Mapping[str, str]) -> LockedCheckpoint:
+    if None in row.values():
+        raise ValueError(f"the row of {row['checkpoint']} is cut short")
     same = ("checkpoint", "repository", "revision", "ref", "commit", "subfolder", "verdict", "note")
     return LockedCheckpoint(
         **{name: row[name] for name in same},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
+from lmshape.hub.integrity import UNLOADABLE
 from lmshape.hub.lock import Lock, LockedCheckpoint, identity_of, read_lock
 from lmshape.hub.published import Place, published, read_sources
 from lmshape.paths import LOCK, WEIGHTS
@@ -70,10 +71,16 @@ def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | Non
     _check_known(name, facts)
     check_facts(name, entry, lock.facts if lock else {})
     listed = [_of_place(name, place, entry) for place in places or ()]
-    locked = [_of_lock(name, one) for one in lock.checkpoints if one.weights] if lock else listed
+    locked = [_of_lock(name, one) for one in lock.checkpoints if _loads(one)] if lock else listed
     names = {one.name for one in listed or locked}
+    checkpoints = tuple(one for one in locked if one.name in names)
+    if not checkpoints:
+        raise InputError(
+            f"`{name}`: the hub has weights of none of its checkpoints, says {LOCK.format(model=name)}. Look at them "
+            f"with `lmshape audit {name}`, and correct the registry of models."
+        )
     return HubRun(
-        checkpoints=tuple(one for one in locked if one.name in names),
+        checkpoints=checkpoints,
         unlisted=tuple(one for one in locked if one.name not in names),
         facts=facts,
         lock=lock,
@@ -114,6 +121,10 @@ def _of_place(name: str, place: Place, entry: Mapping[str, Yaml]) -> Checkpoint:
     tokens = entry.get("tokens_per_step")
     seen = math.nan if tokens is None or place.step < 0 else float(place.step * tokens)
     return Checkpoint(place.name, place.step, Path(WEIGHTS.format(model=name, checkpoint=place.name)), seen)
+
+
+def _loads(one: LockedCheckpoint) -> bool:
+    return bool(one.weights) and one.verdict not in UNLOADABLE
 
 
 def _of_lock(name: str, one: LockedCheckpoint) -> Checkpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -83,6 +83,10 @@ class Naming:
         values = {"step": step, "kilo": step // 1000, "billions": -(-tokens // 10**9)}
         return _PLACEHOLDER.sub(lambda match: f"{values[match[1]]:0{match[2] or 1}d}", self.template)
 
+    def spells(self, step: int) -> bool:
+        """Whether the name of a step is its own: in thousands only whole ones are."""
+        return step % self.unit == 0
+
     def step(self, name: str) -> int | None:
         """Read the step off a name; None for a name of another kind.
 
@@ -100,9 +104,9 @@ def expand_steps(steps: Steps, *, where: str) -> tuple[int, ...]:
     Raises
     ------
     InputError
-        When the steps do not ascend.
+        When the steps do not ascend, or a range ends before it begins.
     """
-    expanded = tuple(step for entry in steps for step in _entry(entry))
+    expanded = tuple(step for entry in steps for step in _entry(entry, where))
     for before, after in zip(expanded, expanded[1:], strict=False):
         if after <= before:
             raise InputError(
@@ -116,11 +120,13 @@ def path_safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
 
 
-def _entry(entry: int | dict[str, int]) -> Iterator[int]:
+def _entry(entry: int | dict[str, int], where: str) -> Sequence[int]:
     if isinstance(entry, int):
-        yield entry
-    else:
-        yield from range(entry["from"], entry["to"] + 1, entry["every"])
+        return (entry,)
+    first, last = entry["from"], entry["to"]
+    if last < first:
+        raise InputError(f"`{where}`: from {first} to {last} there is no step. Exchange the two.")
+    return range(first, last + 1, entry["every"])
 
 
 def _regular_expression(template: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -61,31 +61,16 @@ class Source:
         Raises
         ------
         InputError
-            For a template that cannot be read, two of them, or steps without one.
+            For a template that cannot be read, two of them, steps without one, or steps that it cannot spell.
         """
-        templates = {
-            key: entry[key] for key in ("repository", "revision", "subfolder") if "{" in entry.get(key, "")
-        }
-        if len(templates) + ("step_pattern" in entry) > 1:
-            raise InputError(
-                f"`{where}`: {', '.join([*templates, *(['step_pattern'] * ('step_pattern' in entry))])} all tell "
-                "the step. Keep one of them."
-            )
-        varying, naming = _naming(entry, templates, tokens_per_step, where)
+        entry = {**entry, "subfolder": entry.get("subfolder", "").strip("/")}  # as the hub spells folders
+        varying, naming = _naming(entry, tokens_per_step, where)
         steps = expand_steps(entry["steps"], where=f"{where}.steps") if "steps" in entry else None
-        if steps is None and varying == "repository":
-            raise InputError(
-                f"`{where}`: the hub cannot list the repositories of `{entry['repository']}`. Give their `steps`."
-            )
-        if not varying and steps is not None and len(steps) != 1:
-            raise InputError(
-                f"`{where}.steps`: nothing tells {len(steps)} steps apart. Give `revision` as a template, "
-                "such as step{step}."
-            )
+        _check_steps(steps, entry, varying, naming, where)
         return cls(
             repository=entry["repository"],
-            revision=entry.get("revision", "") if varying != "revision" or naming.template else "",
-            subfolder=entry.get("subfolder", ""),
+            revision=entry.get("revision", ""),
+            subfolder=entry["subfolder"],
             naming=naming,
             varying=varying,
             steps=steps,
@@ -102,7 +87,7 @@ class Source:
             "revision": self.revision or MAIN,
             "subfolder": self.subfolder,
         }
-        name = f"step{step}" if self.varying == "repository" else path_safe(spelt.strip("/"))
+        name = f"step{step}" if self.varying == "repository" else path_safe(spelt)
         return Place(name, step, **{**parts, self.varying: spelt})
 
     def single(self) -> Place:
@@ -111,23 +96,21 @@ class Source:
         revision = MAIN if self.varying == "revision" else self.revision or MAIN
         return Place(path_safe(revision), step, self.repository, revision, self.subfolder)
 
-    def published(self) -> Iterator[Place] | None:
+    def published(self) -> list[Place] | None:
         """List what the registry knows; None where only the hub does."""
-        if self.varying and (self.steps is None or not self.naming.template):
+        if self.varying and self.steps is None:
             return None
         places = [self.place(step) for step in self.steps or ()]
-        if self.has_main(places):
-            places.append(self.single())
-        return iter(places)
+        return [*places, self.single()] if self.has_main() else places
 
-    def has_main(self, places: Sequence[Place]) -> bool:
+    def has_main(self) -> bool:
         """Whether `main` is a checkpoint of its own: the only one, or of a step that no other name has."""
         if not self.varying:
             return self.steps is None
         return (
             self.varying == "revision"
             and self.main_step is not None
-            and self.main_step not in [place.step for place in places]
+            and self.main_step not in (self.steps or ())
         )
 
 
@@ -141,7 +124,13 @@ def read_sources(name: str, entry: Mapping[str, Yaml]) -> tuple[Source, ...]:
 
 
 def published(sources: Sequence[Source]) -> tuple[Place, ...] | None:
-    """List a run's checkpoints by step, of equal steps the first source's; None where only the hub knows them."""
+    """List a run's checkpoints by step, of equal steps the first source's; None where only the hub knows them.
+
+    Raises
+    ------
+    InputError
+        When two steps have one name in paths.
+    """
     by_step: dict[int, Place] = {}
     for source in sources:
         places = source.published()
@@ -149,12 +138,65 @@ def published(sources: Sequence[Source]) -> tuple[Place, ...] | None:
             return None
         for place in places:
             by_step.setdefault(place.step, place)
-    return tuple(by_step[step] for step in sorted(by_step))
+    ordered = tuple(by_step[step] for step in sorted(by_step))
+    check_names(ordered)
+    return ordered
 
 
-def _naming(
-    entry: Mapping[str, Yaml], templates: Mapping[str, str], tokens_per_step: int | None, where: str
-) -> tuple[str, Naming | None]:
+def check_names(places: Sequence[Place]) -> None:
+    """Refuse places that paths could not tell apart.
+
+    Raises
+    ------
+    InputError
+        Naming two of them.
+    """
+    named: dict[str, Place] = {}
+    for place in places:
+        other = named.setdefault(place.name, place)
+        if other is not place:
+            raise InputError(
+                f"`{other.repository}` and `{place.repository}`: steps {other.step} and {place.step} would both be "
+                f"called {place.name}. Give one of them as `steps: [{place.step}]`, without `main_step`."
+            )
+
+
+def _check_steps(
+    steps: Sequence[int] | None, entry: Mapping[str, Yaml], varying: str, naming: Naming | None, where: str
+) -> None:
+    if steps is None:
+        if varying == "repository":
+            raise InputError(
+                f"`{where}`: the hub cannot list the repositories of `{entry['repository']}`. Give their `steps`."
+            )
+        return
+    if "step_pattern" in entry:
+        raise InputError(
+            f"`{where}`: `step_pattern` reads steps off the hub's names and cannot spell `steps`. Keep one of them, "
+            "or give `revision` as a template."
+        )
+    if naming is None and len(steps) != 1:
+        raise InputError(
+            f"`{where}.steps`: nothing tells {len(steps)} steps apart. Give `revision` as a template, "
+            "such as step{step}."
+        )
+    odd = [step for step in steps if naming and not naming.spells(step)]
+    if odd:
+        raise InputError(
+            f"`{where}.steps`: {odd[0]} is no multiple of {naming.unit}, and `{naming.template}` counts in these."
+        )
+
+
+def _naming(entry: Mapping[str, Yaml], tokens_per_step: int | None, where: str) -> tuple[str, Naming | None]:
+    """Say which key tells the step, and how."""
+    keys = ("repository", "revision", "subfolder")
+    templates = {key: entry[key] for key in keys if "{" in entry.get(key, "")}
+    patterns = (
+        [key for key in ("revision", "step_pattern") if key in entry] if "step_pattern" in entry else []
+    )
+    telling = list(dict.fromkeys([*templates, *patterns]))
+    if len(telling) > 1:
+        raise InputError(f"`{where}`: {', '.join(telling)} all tell the step. Keep one of them.")
     try:
         if "step_pattern" in entry:
             return "revision", Naming.reading(entry["step_pattern"])

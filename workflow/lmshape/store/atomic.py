@@ -42,11 +42,12 @@ def _remove_leftovers(path: Path) -> None:
     prefix = f".{path.name}.partial-"
     for leftover in path.parent.glob(f"{prefix}*"):
         process = leftover.name.removeprefix(prefix)
-        if process.isdigit() and not _is_alive(int(process)):
+        if process.isdigit() and not is_alive(int(process)):
             leftover.unlink(missing_ok=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,0 +1,114 @@
+"""The disk budget, measured while a study runs with many downloads ready: never exceeded, at any moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hub_models import at_step, bin_with_code, decoder, model_files
+from hub_process import HubProcess
+from runs import ENTRY, published
+from studies import HubStudy, make_study
+
+TARGET = "results/metrics/tiny.parquet"
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    hub = HubProcess(tmp_path_factory.mktemp("hub"))
+    published(hub, steps=STEPS)
+    yield hub
+    hub.stop()
+
+
+class Watch(threading.Thread):
+    """Looks every few milliseconds at how many bytes weights and activations take."""
+
+    def __init__(self, study: HubStudy) -> None:
+        super().__init__(daemon=True)
+        self.folders = [study.path / f"results/{name}" for name in ("weights", "activations")]
+        self.peak, self.looks, self._stop_now = 0, 0, threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_now.wait(0.005):
+            self.peak = max(self.peak, sum(size_of(folder) for folder in self.folders))
+            self.looks += 1
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop_now.set()
+        self.join()
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of weights, whole or on their way, and of activations; the marks and receipts beside them are not meant."""
+    sizes = []
+    for path in folder.rglob("*"):
+        if ".safetensors" in path.name or ".bin" in path.name or ".h5" in path.name:
+            try:
+                sizes.append(path.stat().st_size)
+            except FileNotFoundError:  # between the listing and the look
+                continue
+    return sum(sizes)
+
+
+def test_the_budget_is_never_exceeded(hub: HubProcess, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", hub.endpoint, {"tiny": ENTRY})
+    study.configure(datasets=["wiki", "wiki-random"], keep_activations=False, disk_budget_gb=0.0004)
+    with Watch(study) as watch:
+        study.run("--resources", "downloads=4", "--", TARGET)
+    assert watch.looks > 500
+    assert 100_000 < watch.peak <= 400_000
+    assert pd.read_parquet(study.path / TARGET)["step"].nunique() == len(STEPS)
+
+
+def test_a_budget_too_small_for_one_checkpoint_is_refused_with_the_number_that_would_do(
+    hub: HubProcess, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path / "study", hub.endpoint, {"tiny": ENTRY})
+    study.configure(checkpoints=[2], keep_activations=False, disk_budget_gb=0.00005)
+    run = study.snakemake("--cores", "2", TARGET)
+    assert run.returncode != 0
+    assert "`tiny/step2` needs" in run.stdout
+    assert "`disk_budget_gb` allows 50.0 kB. Raise it to at least" in run.stdout
+
+
+def test_weights_that_are_kept_and_a_full_budget_contradict_each_other(
+    hub: HubProcess, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path / "study", hub.endpoint, {"tiny": ENTRY})
+    study.configure(checkpoints=[2, 4, 8], keep_weights=True, disk_budget_gb=0.00015)
+    began = time.monotonic()
+    run = study.snakemake("--cores", "2", TARGET)
+    assert run.returncode != 0
+    assert "`keep_weights` keeps the weights. Raise the budget" in run.stdout
+    assert time.monotonic() - began < 60
+
+
+def test_a_checkpoint_that_cannot_be_read_makes_room_and_the_others_are_measured(
+    hub: HubProcess, tmp_path: Path
+) -> None:
+    marker = tmp_path / "the code ran"
+    for step in (1, 2):
+        files = model_files(at_step(decoder(), step), "bin")
+        hub.commit(
+            "tiny/broken", {**files, "pytorch_model.bin": bin_with_code(decoder(), marker)}, f"step{step}"
+        )
+    for step in (4, 8):
+        hub.commit("tiny/broken", model_files(at_step(decoder(), step), "bin"), f"step{step}")
+    study = make_study(tmp_path / "study", hub.endpoint, {"tiny": {**ENTRY, "repository": "tiny/broken"}})
+    study.configure(keep_activations=False, disk_budget_gb=0.0002)
+    run = study.snakemake("--cores", "2", "--keep-going", TARGET)
+    assert run.returncode != 0
+    assert "holds code that would run on loading" in run.stdout
+    assert not marker.exists()
+    done = {path.parent.name for path in (study.path / "results/losses/tiny").glob("*/wiki.json")}
+    assert done == {"step4", "step8"}

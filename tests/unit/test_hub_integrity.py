@@ -1,0 +1,254 @@
+"""What names are worth: each verdict from what the hub lists, and from the list of known faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hub_locks import CONFIG, checkpoint, sha, shards, whole
+
+from lmshape.errors import InputError
+from lmshape.hub.integrity import DISTRUSTED, UNLOADABLE, VERDICTS, Issue, audited, issues_of, read_issues
+from lmshape.hub.lock import LockedCheckpoint, LockedFile
+from lmshape.registry import REPOSITORY
+
+FIRST_STEPS = Issue(("run*",), frozenset({0, 1, 2}), "expected_duplicate", "The rate is 0", "run#1")
+
+
+def run_of(*steps: int, **files: tuple[LockedFile, ...]) -> list[LockedCheckpoint]:
+    """Checkpoints of different weights, but for those that are given, as in step4=whole("x")."""
+    return [checkpoint(step, files.get(f"step{step}")) for step in steps]
+
+
+def verdicts(found: tuple[LockedCheckpoint, ...]) -> dict[int, str]:
+    return {one.step: one.verdict for one in found}
+
+
+def audit(run: list[LockedCheckpoint], *issues: Issue, main: object = "") -> dict[int, LockedCheckpoint]:
+    return {one.step: one for one in audited(run, main=main and sha(main), issues=issues)}
+
+
+def issue(verdict: str, *steps: int, reason: str = "It was seen") -> Issue:
+    return Issue(("run",), frozenset(steps), verdict, reason, "run#2")
+
+
+def test_a_sound_run() -> None:
+    found = audited(run_of(0, 1, 2), main=sha(2), issues=())
+    assert found == tuple(run_of(0, 1, 2))  # verdict ok, no note
+
+
+def test_no_checkpoints() -> None:
+    assert audited([], main="", issues=()) == ()
+
+
+def test_the_last_checkpoint_may_equal_main_and_no_other() -> None:
+    found = audit(run_of(0, 4, 8, step4=whole("end"), step8=whole("end")), main="end")
+    assert {step: one.verdict for step, one in found.items()} == {0: "ok", 4: "same_as_main", 8: "ok"}
+    assert found[4].same_weights_as == ("step8", "main")
+    assert found[8].same_weights_as == ("step4",)
+
+
+def test_an_end_that_is_not_main_is_still_trusted() -> None:
+    found = audit(run_of(0, 4, 8, step4=whole("end"), step8=whole("end")), main="merged")
+    assert {step: one.verdict for step, one in found.items()} == {0: "ok", 4: "duplicate", 8: "ok"}
+
+
+def test_main_as_a_checkpoint_is_no_duplicate_of_itself() -> None:
+    main = checkpoint(6, whole("end"), checkpoint="main", revision="main")
+    found = audit([*run_of(0, 4, step4=whole("end")), main, *run_of(8)], main="end")
+    assert (found[6].verdict, found[6].same_weights_as) == ("ok", ("step4",))
+    assert (found[4].verdict, found[4].same_weights_as) == ("same_as_main", ("main",))
+
+
+def test_of_three_equal_ones_none_is_trusted() -> None:
+    equal = dict.fromkeys(("step1", "step4", "step8"), whole("x"))
+    found = audit(run_of(0, 1, 4, 8, 16, **equal), main=16)
+    assert {step for step, one in found.items() if one.verdict == "duplicate"} == {1, 4, 8}
+    assert found[4].same_weights_as == ("step1", "step8")
+
+
+def test_repositories_and_folders_of_their_own_are_compared_though_all_are_on_main() -> None:
+    run = [
+        checkpoint(step, whole(step // 2), revision="main", repository=f"some/{step}") for step in range(5)
+    ]
+    assert verdicts(audited(run, main="", issues=())) == {
+        0: "duplicate",
+        1: "duplicate",
+        2: "duplicate",
+        3: "duplicate",
+        4: "ok",
+    }
+
+
+def test_equal_weights_in_other_shards_are_not_seen_and_equal_shards_are() -> None:
+    run = run_of(0, 1, 2, step0=shards("a", "b"), step1=shards("a", "b"), step2=shards("b", "a"))
+    found = audit(run, main="m")
+    assert [one.verdict for one in found.values()] == ["duplicate", "duplicate", "ok"]
+    assert found[2].same_weights_as == ()
+
+
+def test_a_shard_of_another_step() -> None:
+    run = run_of(
+        0, 4, 8, 16, step4=shards("end 1", "4"), step8=shards("8", "8b"), step16=shards("end 1", "end 2")
+    )
+    found = audit(run, main="x")
+    assert (found[4].verdict, found[4].note) == ("mixed_shards", "shares a shard with step16")
+    assert [found[step].verdict for step in (0, 8, 16)] == ["ok"] * 3
+    assert found[4].same_weights_as == ()
+
+
+def test_weights_that_are_missing() -> None:
+    found = audit(run_of(0, 1, 2, step1=(CONFIG,), step0=()), main=2)
+    assert [one.verdict for one in found.values()] == ["no_weights", "no_weights", "ok"]
+    assert found[0].same_weights_as == () and found[0].note == ""
+
+
+def test_shards_that_are_missing() -> None:
+    files = {file.path: file for file in shards("a", "b", "c")}
+    del files["model-00002-of-00003.safetensors"]
+    found = audit(run_of(0, 1, 2, step1=tuple(files.values())), main=2)
+    assert (found[1].verdict, found[1].note.split(";")[0]) == (
+        "incomplete",
+        "missing: model-00002-of-00003.safetensors",
+    )
+    files = [
+        file
+        for file in shards("a", "b", "c", size=500)
+        if file.path.endswith(("config.json", "3.safetensors"))
+    ]
+    assert audit(run_of(0, 1, step0=tuple(files)))[0].note == (
+        "missing: model-00001-of-00003.safetensors, model-00002-of-00003.safetensors, model.safetensors.index.json"
+    )
+
+
+def test_shards_of_pytorch_in_a_folder() -> None:
+    names = ["config.json", "hf/pytorch_model-00001-of-00002.bin", "hf/pytorch_model.bin.index.json"]
+    files = tuple(LockedFile(name, 1000, sha256=sha(name)) for name in names)
+    found = audit(run_of(0, 1, 2, step0=files))[0]
+    assert found.verdict == "incomplete"
+    assert found.note == (
+        "missing: hf/pytorch_model-00002-of-00002.bin; PyTorch's .bin, loaded with weights only"
+    )
+
+
+def test_odd_sizes_are_noted_where_there_is_a_usual_one() -> None:
+    run = run_of(0, 1, 2, 3, step1=whole("x", size=900))
+    assert [one.note for one in audit(run).values()] == ["", "900 bytes of weights, most have 1000", "", ""]
+    assert [one.verdict for one in audit(run).values()] == ["ok"] * 4
+    assert [one.note for one in audit(run[:2]).values()] == ["", ""]  # of two sizes neither is the usual one
+
+
+def test_expected_duplicates() -> None:
+    equal = dict.fromkeys(("step0", "step1"), whole("initial"))
+    found = audit(run_of(0, 1, 2, 4, **equal), FIRST_STEPS, main=4)
+    assert [one.verdict for one in found.values()] == ["expected_duplicate", "expected_duplicate", "ok", "ok"]
+    assert found[0].note == "The rate is 0 (run#1)"
+    assert found[0].same_weights_as == ("step1",)
+    assert found[2].note == ""  # not equal to the first ones, as was expected of it: nothing to say
+
+
+def test_expected_duplicates_that_are_no_longer_equal() -> None:
+    assert audited(run_of(0, 1, 2, 4), main=sha(4), issues=[FIRST_STEPS]) == tuple(run_of(0, 1, 2, 4))
+
+
+def test_an_expectation_excuses_no_other_equality() -> None:
+    equal = dict.fromkeys(("step0", "step1", "step4"), whole("x"))
+    found = audit(run_of(0, 1, 4, 8, **equal), FIRST_STEPS, main=8)
+    assert [one.verdict for one in found.values()] == ["duplicate", "duplicate", "duplicate", "ok"]
+    of_main = audit(run_of(0, 1, 8, step0=whole(8), step1=whole(8)), FIRST_STEPS, main=8)
+    assert [one.verdict for one in of_main.values()] == ["same_as_main", "same_as_main", "ok"]
+
+
+@pytest.mark.parametrize("verdict", ["wrong_weights", "doubtful"])
+def test_known_faults_are_taken_at_their_word(verdict: str) -> None:
+    found = audit(run_of(0, 1, 2), issue(verdict, 1, 7), main=2)
+    assert [one.verdict for one in found.values()] == ["ok", verdict, "ok"]
+    assert found[1].note == "It was seen (run#2)"
+
+
+def test_weights_that_were_known_to_be_missing_may_have_come_since() -> None:
+    missing = issue("no_weights", 0, 1)
+    found = audit(run_of(0, 1, 2, step0=()), missing)
+    assert (found[0].verdict, found[0].note) == ("no_weights", "It was seen (run#2)")
+    assert (found[1].verdict, found[1].note) == ("ok", "")
+
+
+def test_the_worst_verdict_counts_and_all_notes_stay() -> None:
+    issues = (issue("doubtful", 1, 8), issue("wrong_weights", 1, reason="It is the end"))
+    found = audit(run_of(0, 1, 8, 9, step1=whole(8, size=5), step8=whole(8)), *issues, main=8)
+    assert found[1].verdict == "wrong_weights"
+    assert found[1].note == ("It was seen (run#2); It is the end (run#2); 5 bytes of weights, most have 1000")
+    assert found[8].verdict == "same_as_main"  # worse than doubtful
+
+
+def test_the_order_of_verdicts() -> None:
+    assert list(VERDICTS) == [
+        "no_weights",
+        "incomplete",
+        "wrong_weights",
+        "same_as_main",
+        "duplicate",
+        "mixed_shards",
+        "doubtful",
+        "expected_duplicate",
+        "ok",
+    ]
+    assert UNLOADABLE == ("no_weights", "incomplete")
+    assert DISTRUSTED == ("no_weights", "incomplete", "wrong_weights", "same_as_main", "duplicate")
+
+
+def test_an_audit_of_an_audit_changes_nothing() -> None:
+    run = run_of(0, 1, 2, 4, step1=whole(0), step2=())
+    once = audited(run, main=sha(4), issues=[FIRST_STEPS])
+    assert audited(once, main=sha(4), issues=[FIRST_STEPS]) == once
+
+
+ISSUE = """
+- models: [pythia-12b, "olmo-*"]
+  steps: [0, {from: 1000, to: 3000, every: 1000}]
+  verdict: doubtful
+  reason: Something is wrong.
+  source: someone#1
+"""
+
+
+def test_the_list_of_known_faults(tmp_path: Path) -> None:
+    (tmp_path / "issues.yaml").write_text(ISSUE)
+    [one] = read_issues(tmp_path / "issues.yaml")
+    steps = frozenset({0, 1000, 2000, 3000})
+    assert one == Issue(("pythia-12b", "olmo-*"), steps, "doubtful", "Something is wrong", "someone#1")
+    assert [one.concerns(name) for name in ("pythia-12b", "pythia-12b-deduped", "olmo-1b", "Olmo-1b")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert issues_of([one, FIRST_STEPS], "run-a") == (FIRST_STEPS,)
+    assert read_issues(REPOSITORY / "config" / "known_issues.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("doubtful", "doubtfull", "`[0].verdict` = 'doubtfull': unknown verdict. Nearest: doubtful."),
+        (
+            "doubtful",
+            "duplicate",
+            "`[0].verdict` = 'duplicate': unknown verdict. Nearest: expected_duplicate.",
+        ),
+        ("  source: someone#1", "", "`[0].source`: this key is missing."),
+        ("reason", "reasn", "`[0].reasn`: unknown key. Nearest: reason."),
+        ("every: 1000", "every: 0", "`[0].steps[1].every` = 0: must be at least 1."),
+    ],
+)
+def test_a_list_with_a_fault(tmp_path: Path, old: str, new: str, message: str) -> None:
+    (tmp_path / "issues.yaml").write_text(ISSUE.replace(old, new))
+    with pytest.raises(InputError) as error:
+        read_issues(tmp_path / "issues.yaml")
+    assert f"{tmp_path / 'issues.yaml'}: {message}" in str(error.value)
+
+
+def test_a_list_whose_steps_do_not_ascend(tmp_path: Path) -> None:
+    (tmp_path / "issues.yaml").write_text(ISSUE.replace("from: 1000", "from: 9000"))
+    with pytest.raises(InputError, match=r"`known_issues.steps`: from 9000 to 3000 there is no step."):
+        read_issues(tmp_path / "issues.yaml")
