@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hub_locks import CONFIG, checkpoint, sha, shards, whole
 
-from lmshape.errors import InputError
-from lmshape.hub.integrity import DISTRUSTED, UNLOADABLE, VERDICTS, Issue, audited, issues_of, read_issues
+from lmshape.hub.integrity import DISTRUSTED, UNLOADABLE, VERDICTS, Issue, audited
 from lmshape.hub.lock import LockedCheckpoint, LockedFile
 from lmshape.registry import REPOSITORY
 
@@ -114,7 +111,7 @@ def test_shards_that_are_missing() -> None:
     files = [
         file
         for file in shards("a", "b", "c", size=500)
-        if file.path.endswith(("config.json", "3.safetensors"))
+        if file.path.endswith(("config.json", "3-of-00003.safetensors"))
     ]
     assert audit(run_of(0, 1, step0=tuple(files)))[0].note == (
         "missing: model-00001-of-00003.safetensors, model-00002-of-00003.safetensors, model.safetensors.index.json"
@@ -194,61 +191,16 @@ def test_the_order_of_verdicts() -> None:
         "ok",
     ]
     assert UNLOADABLE == ("no_weights", "incomplete")
-    assert DISTRUSTED == ("no_weights", "incomplete", "wrong_weights", "same_as_main", "duplicate")
+    assert list(VERDICTS)[:6] == list(DISTRUSTED)
+
+
+def test_the_manual_has_every_verdict() -> None:
+    manual = (REPOSITORY / "config" / "README.md").read_text()
+    for name, meaning in VERDICTS.items():
+        assert f"| `{name}` | {meaning} | {'no' if name in DISTRUSTED else 'yes'} |" in manual
 
 
 def test_an_audit_of_an_audit_changes_nothing() -> None:
     run = run_of(0, 1, 2, 4, step1=whole(0), step2=())
     once = audited(run, main=sha(4), issues=[FIRST_STEPS])
     assert audited(once, main=sha(4), issues=[FIRST_STEPS]) == once
-
-
-ISSUE = """
-- models: [pythia-12b, "olmo-*"]
-  steps: [0, {from: 1000, to: 3000, every: 1000}]
-  verdict: doubtful
-  reason: Something is wrong.
-  source: someone#1
-"""
-
-
-def test_the_list_of_known_faults(tmp_path: Path) -> None:
-    (tmp_path / "issues.yaml").write_text(ISSUE)
-    [one] = read_issues(tmp_path / "issues.yaml")
-    steps = frozenset({0, 1000, 2000, 3000})
-    assert one == Issue(("pythia-12b", "olmo-*"), steps, "doubtful", "Something is wrong", "someone#1")
-    assert [one.concerns(name) for name in ("pythia-12b", "pythia-12b-deduped", "olmo-1b", "Olmo-1b")] == [
-        True,
-        False,
-        True,
-        False,
-    ]
-    assert issues_of([one, FIRST_STEPS], "run-a") == (FIRST_STEPS,)
-    assert read_issues(REPOSITORY / "config" / "known_issues.yaml")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("doubtful", "doubtfull", "`[0].verdict` = 'doubtfull': unknown verdict. Nearest: doubtful."),
-        (
-            "doubtful",
-            "duplicate",
-            "`[0].verdict` = 'duplicate': unknown verdict. Nearest: expected_duplicate.",
-        ),
-        ("  source: someone#1", "", "`[0].source`: this key is missing."),
-        ("reason", "reasn", "`[0].reasn`: unknown key. Nearest: reason."),
-        ("every: 1000", "every: 0", "`[0].steps[1].every` = 0: must be at least 1."),
-    ],
-)
-def test_a_list_with_a_fault(tmp_path: Path, old: str, new: str, message: str) -> None:
-    (tmp_path / "issues.yaml").write_text(ISSUE.replace(old, new))
-    with pytest.raises(InputError) as error:
-        read_issues(tmp_path / "issues.yaml")
-    assert f"{tmp_path / 'issues.yaml'}: {message}" in str(error.value)
-
-
-def test_a_list_whose_steps_do_not_ascend(tmp_path: Path) -> None:
-    (tmp_path / "issues.yaml").write_text(ISSUE.replace("from: 1000", "from: 9000"))
-    with pytest.raises(InputError, match=r"`known_issues.steps`: from 9000 to 3000 there is no step."):
-        read_issues(tmp_path / "issues.yaml")

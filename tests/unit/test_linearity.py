@@ -88,7 +88,11 @@ def test_linearity_is_that_of_least_squares(cloud: str, residual: bool) -> None:
     x = CLOUDS[cloud]
     y = block(x)
     target = y - x if residual else y
-    assert linearity(x, y, residual=residual) == pytest.approx(in_sample_reference(x, target), rel=1e-8)
+    # sums of squares of rows 1e4 long leave 8 digits of what lies across them: 1.2e-8 off on one processor, where
+    # a projection in 80 bits agrees with the reference to 1e-15
+    tolerance = 1e-7 if cloud == "massive rows" else 1e-8
+    found = linearity(x, y, residual=residual)
+    assert found == pytest.approx(in_sample_reference(x, target), rel=tolerance)
     expected = held_out_reference(x, target, HALVES)
     assert linearity(x, y, residual=residual, held_out=HALVES) == pytest.approx(expected, rel=1e-7)
 

@@ -22,7 +22,7 @@ from lmshape.schema import Yaml, faults, read_yaml, schema_with_names
 # Worst first: a checkpoint that deserves several gets the first.
 VERDICTS = {
     "no_weights": "the hub has no weights under this name",
-    "incomplete": "shards are missing that the others announce",
+    "incomplete": "shards are missing that the others announce, or their index",
     "wrong_weights": "known to hold the weights of another step",
     "same_as_main": "the weights of main, under the name of an earlier step",
     "duplicate": "the weights of another step, too: at most one of the names is right",

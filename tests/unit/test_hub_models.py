@@ -1,0 +1,194 @@
+"""A published run as a study plans it: from the registry, from its lock, or by asking."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hub_locks import ENTRY, FACTS, checkpoint, lock_of
+
+from lmshape.errors import InputError
+from lmshape.hub.lock import Lock, write_lock
+from lmshape.hub.models import HubRun, read_run
+from lmshape.hub.naming import expand_steps
+from lmshape.models import Model, read_model
+from lmshape.schema import Yaml
+from lmshape.study import Study, load_study
+
+SHORT = {**ENTRY, "steps": [0, 8, 16]}
+del SHORT["main_step"]
+
+
+def without(*keys: str, entry: dict[str, Yaml] = SHORT) -> dict[str, Yaml]:
+    return {key: value for key, value in entry.items() if key not in keys}
+
+
+def save(root: Path, lock: Lock) -> None:
+    write_lock(root / "results/revisions/run.tsv", lock)
+
+
+def run_of(root: Path, entry: dict[str, Yaml] = SHORT) -> HubRun:
+    def ask(name: str, entry: dict[str, Yaml]) -> Lock:
+        raise AssertionError("must not ask")
+
+    return read_run("run", entry, root=root, ask=ask)
+
+
+def refusal_of(root: Path, entry: dict[str, Yaml]) -> str:
+    with pytest.raises(InputError) as error:
+        read_run("run", entry, root=root, ask=None)
+    return str(error.value)
+
+
+def names(run: HubRun) -> tuple[list[str], list[str]]:
+    return [one.name for one in run.checkpoints], [one.name for one in run.unlisted]
+
+
+def test_without_a_lock_the_registry_tells_all(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    assert names(run) == (["step0", "step8", "step16"], [])
+    last = run.checkpoints[-1]
+    assert (last.step, last.tokens_seen, last.revised) == (16, 16 * 2_097_152.0, 0)
+    assert last.folder == Path("results/weights/run/step16")
+    assert (run.facts, run.lock) == (FACTS, None)
+
+
+def test_tokens_are_unknown_where_the_step_or_its_tokens_are(tmp_path: Path) -> None:
+    run = run_of(tmp_path, without("tokens_per_step"))
+    assert all(math.isnan(one.tokens_seen) for one in run.checkpoints)
+    [only] = run_of(tmp_path, without("revision", "steps")).checkpoints
+    assert (only.name, only.step) == ("main", -1) and math.isnan(only.tokens_seen)
+
+
+def test_of_the_list_stays_what_the_lock_has(tmp_path: Path) -> None:
+    lock = lock_of([checkpoint(0, revised=3), checkpoint(1), checkpoint(16, ()), checkpoint(32)], SHORT)
+    save(tmp_path, lock)
+    run = run_of(tmp_path)
+    assert names(run) == (["step0"], ["step1", "step32"])
+    assert run.checkpoints[0].revised == 3
+    assert run.lock == lock
+
+
+def test_what_cannot_be_loaded_is_not_there(tmp_path: Path) -> None:
+    save(tmp_path, lock_of([checkpoint(0), checkpoint(8, verdict="incomplete"), checkpoint(16)], SHORT))
+    assert names(run_of(tmp_path)) == (["step0", "step16"], [])
+
+
+def test_a_lock_of_other_checkpoints_is_as_none(tmp_path: Path) -> None:
+    save(tmp_path, lock_of([checkpoint(99)], {**SHORT, "repository": "another/run"}))
+    run = run_of(tmp_path)
+    assert names(run) == (["step0", "step8", "step16"], [])
+    assert run.lock is None
+
+
+def test_the_lock_tells_what_the_registry_does_not(tmp_path: Path) -> None:
+    entry = without("steps", "blocks", "context")
+    save(
+        tmp_path, lock_of([checkpoint(0), checkpoint(3)], entry, facts={**FACTS, "blocks": 7, "context": 64})
+    )
+    run = run_of(tmp_path, entry)
+    assert names(run) == (["step0", "step3"], [])
+    assert (run.facts["blocks"], run.facts["context"], run.facts["width"]) == (7, 64, 128)
+
+
+@pytest.mark.parametrize("missing", ["steps", "architecture", "blocks", "width", "vocabulary"])
+def test_the_hub_is_asked_for_what_nobody_has_written_down(tmp_path: Path, missing: str) -> None:
+    asked, entry = [], without(missing)
+
+    def ask(name: str, entry: dict[str, Yaml]) -> Lock:
+        asked.append((name, entry))
+        return lock_of([checkpoint(0), checkpoint(8)], entry)
+
+    run = read_run("run", entry, root=tmp_path, ask=ask)
+    assert asked == [("run", entry)]
+    assert [one.name for one in run.checkpoints] == ["step0", "step8"]
+    assert run.facts == FACTS
+
+
+def test_nothing_is_asked_for_a_longest_sequence(tmp_path: Path) -> None:
+    assert run_of(tmp_path, without("context")).facts["context"] is None
+
+
+def test_where_asking_is_not_allowed_the_command_is_named(tmp_path: Path) -> None:
+    assert refusal_of(tmp_path, without("steps", "width")) == (
+        "`run`: width, steps stand in no registry, only the hub knows. Ask it once with `lmshape lock run`; that "
+        "takes seconds and downloads no weights."
+    )
+
+
+def test_a_closed_repository_shows_no_configuration(tmp_path: Path) -> None:
+    entry = without("blocks", "width")
+    save(tmp_path, lock_of([checkpoint(0)], entry, facts={}))
+    assert refusal_of(tmp_path, entry) == (
+        "`run`: blocks, width stand in no registry, and the hub has not shown its config.json. Log in (`hf auth "
+        "login`, or HF_TOKEN) and ask again, `lmshape lock --update run`, or give them in the registry of models."
+    )
+
+
+def test_a_shape_that_the_hub_contradicts(tmp_path: Path) -> None:
+    save(tmp_path, lock_of([checkpoint(0)], SHORT, facts={**FACTS, "blocks": 12, "context": None}))
+    assert refusal_of(tmp_path, SHORT) == (
+        "`run`: the registry and the hub's config.json differ: `blocks` is 6, config.json has 12. Correct the "
+        "registry of models, or take these keys out of the entry."
+    )
+
+
+def test_a_run_without_any_weights(tmp_path: Path) -> None:
+    save(tmp_path, lock_of([checkpoint(0, ()), checkpoint(32)], SHORT))
+    assert refusal_of(tmp_path, SHORT) == (
+        "`run`: the hub has weights of none of its checkpoints, says results/revisions/run.tsv. Look at them with "
+        "`lmshape audit run`, and correct the registry of models."
+    )
+
+
+def test_the_model_of_a_run(tmp_path: Path) -> None:
+    model = read_model("run", {**SHORT, "remote_code": True}, root=tmp_path, pretraining=None)
+    assert isinstance(model, Model) and model.on_hub and model.remote_code
+    assert (model.folder, model.tokenizer) == (Path("results/weights/run"), Path("results/tokenizers/run"))
+    assert (model.kind, model.architecture, model.blocks, model.context) == ("decoder", "gpt_neox", 6, 2048)
+    assert list(model.checkpoints) == ["step0", "step8", "step16"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "models.yaml").write_text(json.dumps({"run": ENTRY}))
+    (tmp_path / "data.yaml").write_text('{"texts": {}, "datasets": {"random": {"order": "random"}}}')
+    return tmp_path
+
+
+def study_of(root: Path, checkpoints: Yaml) -> Study:
+    registry = {"models": "models.yaml", "datasets": "data.yaml"}
+    config = {"models": ["run"], "datasets": ["random"], "checkpoints": checkpoints, "registry": registry}
+    return load_study(config, root)
+
+
+@pytest.mark.parametrize("choice", [{"log": 5}, {"log": 20}, {"every": 7}, "last", "all", [0, "step512"]])
+def test_the_plan_is_the_same_before_and_after_the_hub_was_asked(root: Path, choice: Yaml) -> None:
+    before = study_of(root, choice).models["run"].checkpoints
+    complete = [checkpoint(step) for step in expand_steps(ENTRY["steps"], where="")]
+    extra = [checkpoint(143_001), checkpoint(200_000)]
+    save(root, lock_of([*complete, *extra]))
+    after = study_of(root, choice).models["run"].checkpoints
+    assert before == after
+    assert list(before) == list(after)
+
+
+def test_log_spaced_steps_of_pythia(root: Path) -> None:
+    assert list(study_of(root, {"log": 5}).models["run"].checkpoints) == [
+        "step0",
+        "step16",
+        "step512",
+        "step7000",
+        "step143000",
+    ]
+
+
+def test_what_the_registry_does_not_list_is_taken_by_name_alone(root: Path) -> None:
+    save(root, lock_of([checkpoint(0), checkpoint(3), checkpoint(1000)]))
+    assert list(study_of(root, "all").models["run"].checkpoints) == ["step0", "step1000"]
+    assert list(study_of(root, [3, 0]).models["run"].checkpoints) == ["step0", "step3"]
+    with pytest.raises(InputError) as error:
+        study_of(root, [2])
+    assert str(error.value) == "`run` has no checkpoint `2`. Nearest steps that exist: 0, 3, 1000."

@@ -1,0 +1,87 @@
+"""What the tables say of the weights behind a checkpoint, and the receipt beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hub_locks import checkpoint, lock_of, sha, whole
+
+from lmshape.errors import InputError
+from lmshape.hub.lock import write_lock
+from lmshape.hub.provenance import Provenance
+from lmshape.hub.receipt import has_weights, read_receipt
+
+ISSUE = """
+- models: ["ru*"]
+  steps: [4]
+  verdict: doubtful
+  reason: Somebody doubts it.
+  source: run#1
+"""
+OF_4 = {"model": "run", "checkpoint": "step4", "commit": "older", "weights_sha256": sha(4)}
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """Three steps of which the first two are equal, which its verdicts do not say yet."""
+    write_lock(
+        tmp_path / "run.tsv", lock_of([checkpoint(0), checkpoint(1, whole(0)), checkpoint(4), checkpoint(5)])
+    )
+    return tmp_path / "run.tsv"
+
+
+def test_a_local_run_has_no_lock(tmp_path: Path) -> None:
+    for found in (Provenance.of(None, None), Provenance.of(tmp_path / "absent.tsv", None)):
+        assert found.verdict("step0") == ""
+        assert found.doubts("step0") == {"verdict": "", "same_weights_as": "", "note": ""}
+        found.check(Path("x.h5"), {"checkpoint": "step0"})
+
+
+def test_verdicts_are_those_of_today(lock: Path, tmp_path: Path) -> None:
+    (tmp_path / "issues.yaml").write_text(ISSUE)
+    found = Provenance.of(lock, tmp_path / "issues.yaml")
+    verdicts = [found.verdict(name) for name in ("step0", "step1", "step4", "step5")]
+    assert verdicts == ["duplicate", "duplicate", "doubtful", "ok"]
+    assert found.doubts("step0") == {"verdict": "duplicate", "same_weights_as": "step1", "note": ""}
+    assert found.doubts("step4")["note"] == "Somebody doubts it (run#1)"
+    assert Provenance.of(lock, None).verdict("step4") == "ok"
+
+
+def test_a_result_of_other_weights_is_refused(lock: Path) -> None:
+    found = Provenance.of(lock, None)
+    found.check(Path("a.h5"), OF_4)
+    with pytest.raises(InputError) as error:
+        found.check(Path("a.h5"), {**OF_4, "weights_sha256": "abc"})
+    assert str(error.value) == (
+        f"`a.h5` was made from the weights abc (commit older), the lock of `run` names {sha(4)} (commit "
+        f"{sha(4)[:40]}). Delete the results of checkpoint `step4` and run again."
+    )
+
+
+def test_the_receipt_of_weights_that_are_there(tmp_path: Path) -> None:
+    assert read_receipt(tmp_path) == {}
+    (tmp_path / "lmshape.json").write_text(json.dumps(OF_4))
+    (tmp_path / "model.safetensors").touch()
+    assert read_receipt(tmp_path) == OF_4
+
+
+def test_weights_that_have_been_deleted(tmp_path: Path) -> None:
+    (tmp_path / "lmshape.json").write_text("{}")
+    (tmp_path / "config.json").touch()
+    with pytest.raises(InputError) as error:
+        read_receipt(tmp_path)
+    assert str(error.value) == (
+        f"`{tmp_path}`: the weights were deleted when the last dataset had been read. Download them again with "
+        "`snakemake --forcerun download`, or run the whole study, which knows when they are needed."
+    )
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "pytorch_model.bin", "q4.gguf"])
+def test_what_weights_are(tmp_path: Path, name: str) -> None:
+    assert not has_weights(tmp_path) and not has_weights(tmp_path / "absent")
+    (tmp_path / "sub.bin.part").touch()
+    assert not has_weights(tmp_path)
+    (tmp_path / name).touch()
+    assert has_weights(tmp_path)
