@@ -81,7 +81,7 @@ def test_activations_take_what_the_store_takes(tmp_path: Path) -> None:
     ARCHITECTURES["gpt_neox"].build().save_pretrained(tmp_path / "model")
     extracted(tmp_path / "model", tokens, tmp_path)
     stored = (tmp_path / "a.h5").stat().st_size
-    planned = activation_bytes(model_of(blocks=BLOCKS, width=WIDTH), tokens.n)
+    planned = activation_bytes(model_of(blocks=BLOCKS, width=WIDTH), len(tokens.ids))
     assert planned == pytest.approx(stored, rel=0.02)
 
 
@@ -184,7 +184,7 @@ def test_the_plan_as_people_read_it(root: Path) -> None:
     study = study_of(root, "run", "here", keep_activations=False, disk_budget_gb=2)
     assert describe(plan_of(study), study, {"extract": 14, "all": 1}).splitlines() == [
         "model                    checkpoints  cells   download  activations         tokens  forward FLOPs",
-        "run                                5     10    2.50 GB       106 MB         25,600        4.2e+11",
+        "run                                5     10    2.50 GB       106 MB         25,600          4e+11",
         "here                               2      4        0 B      21.2 MB         10,240        5.1e+09",
         "",
         "download   2.50 GB",

@@ -14,6 +14,7 @@ from lmshape.errors import InputError
 from lmshape.models import Model
 from lmshape.registry import REPOSITORY, find_file
 from lmshape.sizes import size_text
+from lmshape.store.activations import stored_bytes
 from lmshape.study import Study
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
@@ -54,8 +55,9 @@ def plan_of(study: Study) -> list[ModelPlan]:
 
 
 def activation_bytes(model: Model, tokens: int) -> int:
-    """Size of the activations of `tokens` tokens: all sites in float32, and a hundredth for HDF5's own pages."""
-    return int(1.01 * 4 * tokens * (model.blocks + 2) * model.width)
+    """Size of the activation file of `tokens` tokens, at most: embedding, blocks and final norm in float32."""
+    types = min(tokens, model.vocabulary)
+    return stored_bytes(tokens, model.width, sites=model.blocks + 2, types=types)
 
 
 def forward_flops(model: Model, *, tokens: int, window: int) -> float:

@@ -23,6 +23,21 @@ from lmshape.tokens import Tokens
 ACTIVATIONS_FORMAT = "lmshape-activations"
 
 CHUNK_BYTES = 2**20  # large enough to stream at disk speed, small enough for HDF5's own chunk cache
+TOKEN_BYTES = 21  # id, sequence, position, draw, nll of 4 bytes each, special of 1
+TYPE_BYTES = 64  # id and text of a token type, at most, but for a few that are whole words
+SITE_BYTES, CHUNK_ENTRY_BYTES = 6000, 64  # HDF5's own: headers and attributes of a site, its index of chunks
+
+
+def chunk_rows(n: int, width: int) -> int:
+    """Rows of a chunk; the last chunk of a site takes as much of the disk as the others."""
+    return max(1, min(n, CHUNK_BYTES // (4 * width)))
+
+
+def stored_bytes(n: int, width: int, *, sites: int, types: int) -> int:
+    """Size of a store of n tokens of so many types: at most this, and no less than 98 % of it from 1 MB on."""
+    chunks = -(-n // chunk_rows(n, width))
+    site = chunks * (4 * width * chunk_rows(n, width) + CHUNK_ENTRY_BYTES) + SITE_BYTES
+    return sites * site + n * TOKEN_BYTES + types * TYPE_BYTES + 2 * SITE_BYTES
 
 
 class ActivationWriter:
@@ -93,7 +108,7 @@ class ActivationWriter:
         write_attributes(self._file, self._attributes)
         tokens = write_token_group(self._file, self._tokens)
         tokens.create_dataset("nll", shape=(n,), dtype=np.float32, fillvalue=np.nan)
-        chunks = (max(1, min(n, CHUNK_BYTES // (4 * width))), width)
+        chunks = (chunk_rows(n, width), width)
         for site in self._missing:
             rows = self._file.create_dataset(site.path, shape=self._shape, dtype=np.float32, chunks=chunks)
             mark(rows, site)
