@@ -8,6 +8,8 @@ of these two models and of no other.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +110,12 @@ def checkpoint(asset: Asset) -> Path:
     if folder.exists():
         return folder
     weights = verified(PEERS / asset.weights, asset)
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     asset.save(weights, partial)
-    partial.rename(folder)
+    try:
+        partial.rename(folder)
+    except OSError:  # another process has made it in the meantime
+        shutil.rmtree(partial)
     return folder
 
 

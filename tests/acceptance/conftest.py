@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 
-from conftest_of_acceptance import finished, pytest_collection_modifyitems, real_hub  # noqa: E402
+from conftest_of_acceptance import finished, real_hub  # noqa: E402
 
-__all__ = ["finished", "pytest_collection_modifyitems", "real_hub"]
+__all__ = ["finished", "real_hub"]

@@ -86,10 +86,3 @@ def finished(real_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     assert run.returncode == 0, run.stdout
     return Finished(folder, run.stdout, dict(real_hub.bytes_served))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests on one worker, so that the study runs once."""
-    for item in items:
-        if "finished" in getattr(item, "fixturenames", []):
-            item.add_marker(pytest.mark.xdist_group("real weights"))

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from lmshape.changes import CHANGE_DESCRIPTIONS, add_changes
+from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics import METRICS
 
 
@@ -63,3 +64,26 @@ def test_lines_are_kept_apart_and_what_has_no_value_has_no_change():
     changes = [found["change"] for found, _ in rows]
     np.testing.assert_array_equal(changes, [np.nan, np.nan, np.nan, 2.0, np.nan, np.nan, 1.0])
     assert np.isnan(rows[-1][0]["change_low"])  # the maximum of a sample has no interval
+
+
+def test_a_distrusted_checkpoint_has_no_change_and_none_is_counted_from_it():
+    verdicts = ["ok", "wrong_weights", "doubtful", "duplicate", "expected_duplicate", ""]
+    values = [1.0, 100.0, 3.0, 200.0, 6.0, 10.0]
+    rows = [
+        (row(step, "id_twonn") | {"verdict": verdict}, np.full(5, value))
+        for step, (verdict, value) in enumerate(zip(verdicts, values, strict=True))
+    ]
+    add_changes(rows, METRICS)
+    changes = [found["change"] for found, _ in rows]
+    np.testing.assert_array_equal(changes, [np.nan, np.nan, 2.0, np.nan, 3.0, 4.0])
+    assert all(np.isnan(rows[3][0][name]) for name in CHANGE_DESCRIPTIONS)
+
+
+@pytest.mark.parametrize("verdict", DISTRUSTED)
+def test_a_run_whose_first_checkpoint_is_distrusted_begins_with_the_second(verdict: str):
+    rows = [
+        (row(step, "norm_max") | {"verdict": verdict if step == 0 else "ok"}, np.ones(1))
+        for step in (0, 1, 2)
+    ]
+    add_changes(rows, METRICS)
+    np.testing.assert_array_equal([found["change"] for found, _ in rows], [np.nan, np.nan, 0.0])

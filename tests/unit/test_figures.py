@@ -22,6 +22,7 @@ from lmshape.figures.files import read_tables, save
 from lmshape.figures.loss_spike import beside, spikes, with_spikes
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import Look, looks, looks_by_kind, nested_looks
+from lmshape.hub.integrity import DISTRUSTED
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 200, 300, 400, 500, 600, 700)
 DATASETS = ("wiki", "wiki-shuffled", "wiki-random")
@@ -319,6 +320,40 @@ def test_of_two_checkpoints_at_a_step_the_later_name_stands():
     assert set(selection.final_checkpoints(twice)["checkpoint"]) == {"main"}
     assert set(selection.trajectories(twice)["checkpoint"]) == {"main"}
     assert len(selection.trajectories(twice)) == len(frame)
+
+
+def with_verdicts(frame: pd.DataFrame, **verdicts: str) -> pd.DataFrame:
+    """Give checkpoints a verdict, as in step5="duplicate"; the others are ok."""
+    known = {f"checkpoint-{name.removeprefix('step')}": verdict for name, verdict in verdicts.items()}
+    return frame.assign(verdict=frame["checkpoint"].map(known).fillna("ok"))
+
+
+def test_trajectories_leave_out_distrusted_checkpoints_and_name_them():
+    frame = metrics_table((Model("a", steps=(0, 1, 2, 4, 8)), Model("b", steps=(0, 1))), ("text",))
+    told = with_verdicts(
+        frame, step0="expected_duplicate", step1="wrong_weights", step4="mixed_shards", step8="doubtful"
+    )
+    kept = selection.trajectories(told)
+    steps = kept.groupby("model")["step"].unique().map(list).to_dict()
+    assert steps == {"a": [0, 2, 8], "b": [0]}
+    named = kept.groupby("model")["distrusted"].unique().map(list).to_dict()
+    assert named == {"a": ["checkpoint-1, checkpoint-4"], "b": ["checkpoint-1"]}
+
+
+@pytest.mark.parametrize("verdict", DISTRUSTED)
+def test_a_distrusted_checkpoint_takes_no_place_from_a_sound_one_of_its_step(verdict: str):
+    frame = metrics_table((Model("a", steps=(5,)),), ("text",))
+    twice = pd.concat([frame.assign(checkpoint="step5"), frame.assign(checkpoint="again", verdict=verdict)])
+    kept = selection.trajectories(twice)
+    assert set(kept["checkpoint"]) == {"step5"} and len(kept) == len(frame)
+    assert set(kept["distrusted"]) == {"again"}
+
+
+def test_where_nothing_is_trusted_figures_over_training_are_drawn_empty():
+    frame = metrics_table((Model("a", steps=(0, 1)),), ("text",)).assign(verdict="duplicate")
+    assert selection.trajectories(frame).empty
+    for name in ("anisotropy_over_training", "dimension_over_training", "controls"):
+        assert FIGURES[name].draw(FIGURES[name].data(tables(frame))).axes
 
 
 def test_trajectories_leave_out_unknown_steps_and_sort_the_others():

@@ -258,6 +258,30 @@ def test_files_of_the_repository_are_found_from_anywhere(tmp_path: Path) -> None
     )
 
 
+def test_published_runs_keep_their_keys_and_have_their_defaults(tmp_path: Path) -> None:
+    entry = """
+      kind: encoder
+      repository: o/n
+      revision: s{step}
+      steps: [0, {from: 1, to: 9, every: 2}]
+      also: [{repository: o/early, step_pattern: (.*)}]
+    """
+    found = registry_of(tmp_path, models=f"theirs:{entry}").models["theirs"]
+    assert found["steps"] == [0, {"from": 1, "to": 9, "every": 2}]
+    assert found["also"] == [{"repository": "o/early", "step_pattern": "(.*)"}]
+    assert (found["gated"], found["remote_code"], found["unverified"]) == (False, False, [])
+
+
+def test_known_faults_are_part_of_the_registry(tmp_path: Path) -> None:
+    assert registry_of(tmp_path).issues == ()
+    files = [Path(f"config/{name}.yaml") for name in ("models", "datasets", "known_issues")]
+    found = read_registry(*files, root=tmp_path)
+    assert {issue.verdict for issue in found.issues} >= {"wrong_weights", "expected_duplicate"}
+    (tmp_path / "i.yaml").write_text("[]")
+    (tmp_path / "m.yaml").write_text(MODELS)
+    assert read_registry(Path("m.yaml"), Path("d.yaml"), Path("i.yaml"), root=tmp_path).issues == ()
+
+
 @pytest.mark.parametrize(
     ("models", "message"),
     [
@@ -284,6 +308,62 @@ def test_files_of_the_repository_are_found_from_anywhere(tmp_path: Path) -> None
             "the key `a` stands twice, the second",
         ),
         ("", "m.yaml: the file: must be a mapping of keys to values."),
+        (
+            "a: {kind: decoder, folder: x, repository: o/n}",
+            "m.yaml: `a`: must have one of two keys, and not both. Give `folder`, a training run on this machine, or "
+            "`repository`, one on the hub.",
+        ),
+        (
+            "a: {kind: decoder, repository: gpt2}",
+            "m.yaml: `a.repository` = 'gpt2': not valid. Write owner/name, as in EleutherAI/pythia-410m.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, revision: ''}",
+            "m.yaml: `a.revision` = '': must not be empty.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, steps: []}",
+            "m.yaml: `a.steps`: must not be empty. Write steps in",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, steps: 5}",
+            "m.yaml: `a.steps` = 5: must be a list. Write steps in ascending order, ranges as {from: 1000, to: 143000, "
+            "every: 1000}.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, steps: [-1]}",
+            "m.yaml: `a.steps[0]` = -1: must be at least 0.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, steps: ['0']}",
+            "m.yaml: `a.steps[0]` = '0': must be a whole number or",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, steps: [{from: 0, to: 9}]}",
+            "m.yaml: `a.steps[0].every`: this key is missing.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, steps: [{from: 0, to: 9, every: 0}]}",
+            "m.yaml: `a.steps[0].every` = 0: must be at least 1.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, main_step: -5}",
+            "m.yaml: `a.main_step` = -5: must be at least 0.",
+        ),
+        ("a: {kind: decoder, repository: o/n, also: []}", "m.yaml: `a.also`: must not be empty."),
+        (
+            "a: {kind: decoder, repository: o/n, also: [{steps: [1]}]}",
+            "m.yaml: `a.also[0].repository`: this key is missing.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, also: [{repository: o/m, blocks: 3}]}",
+            "m.yaml: `a.also[0].blocks`: unknown key. Valid: repository, revision, step_pattern, subfolder, steps, "
+            "main_step.",
+        ),
+        (
+            "a: {kind: decoder, repository: o/n, gigabytes: 0}",
+            "m.yaml: `a.gigabytes` = 0: must be more than 0.",
+        ),
     ],
 )
 def test_faults_of_models_yaml(tmp_path: Path, models: str, message: str) -> None:

@@ -29,6 +29,7 @@ SCHEMA = {
         "color": {"enum": ["red", "green"], "noun": "color"},
         "entries": {"type": "object", "additionalProperties": {"properties": {"size": {"default": 7}}}},
         "odd": {"multipleOf": 2},
+        "place": {"oneOf": [{"required": ["here"]}, {"required": ["there"]}], "remedy": "Name a place."},
     },
 }
 
@@ -80,11 +81,20 @@ def test_defaults_are_not_shared_between_calls() -> None:
         ({"name": "x", "one": 5}, "`one` = 5: must be a mapping of keys to values or empty."),
         ({"name": "x", "color": "gren"}, "`color` = 'gren': unknown color. Nearest: green, red."),
         ({"name": "x", "odd": 3}, "`odd` = 3: 3 is not a multiple of 2."),
+        ({"name": "x", "place": {}}, "`place`: must have one of two keys, and not both. Name a place."),
+        (
+            {"name": "x", "place": {"here": 1, "there": 2}},
+            "`place`: must have one of two keys, and not both. Name a place.",
+        ),
         (None, "the file: must be a mapping of keys to values."),
     ],
 )
 def test_each_fault_names_path_value_and_rule(data: object, sentence: str) -> None:
     assert faults(data, SCHEMA) == [sentence]
+
+
+def test_one_key_of_two_is_no_fault() -> None:
+    assert faults({"name": "x", "place": {"here": 1}}, SCHEMA) == []
 
 
 def test_all_faults_are_told_with_their_file() -> None:

@@ -76,8 +76,13 @@ def loss(value: float, **cell: str | int) -> dict:
     return {**CELL, **place, "value": value, "ci_low": low, "ci_high": high, "flag": flag, **cell}
 
 
-def metric_file(path: Path, rows: list[dict], weights: dict[str, str]) -> Path:
+def metric_file(
+    path: Path, rows: list[dict], weights: dict[str, str], told: dict[str, dict[str, str]] | None = None
+) -> Path:
+    """As `gather` writes it: weights are fingerprints by checkpoint, `told` what the hub says beside them."""
     identity = {name: {"commit": f"c-{sha}", "weights_sha256": sha} for name, sha in weights.items()}
+    for name, more in (told or {}).items():
+        identity[name] |= more
     table = pa.Table.from_pylist(rows, schema=COLUMNS)
     own = rows[0]
     audits = Audits("test")
@@ -242,6 +247,23 @@ def test_unknown_weights_are_no_duplicates(tmp_path: Path) -> None:
     rows = [row for step in (0, 1) for row in curve([0.1] * 4, checkpoint=f"step{step}", step=step)]
     combine([metric_file(tmp_path / "m.parquet", rows, {"step0": "", "step1": ""})], tmp_path)
     assert list(pd.read_parquet(tmp_path / "checkpoints.parquet")["duplicate_of"]) == ["", ""]
+
+
+def test_the_hubs_word_stands_beside_each_checkpoint(tmp_path: Path) -> None:
+    told = {
+        "repository": "some/run",
+        "revision": "stage1/step1",
+        "verdict": "wrong_weights",
+        "same_weights_as": "step2, main",
+        "note": "The branch serves the weights of main (some#1)",
+    }
+    rows = [row for step in (1, 2) for row in curve([0.1] * 4, checkpoint=f"step{step}", step=step)]
+    file = metric_file(tmp_path / "m.parquet", rows, {"step1": "aa", "step2": "bb"}, {"step1": told})
+    combine([file], tmp_path)
+    table = pd.read_csv(tmp_path / "checkpoints.csv", keep_default_na=False)
+    assert dict(table.loc[0, list(told)]) == told
+    assert dict(table.loc[1, list(told)]) == dict.fromkeys(told, "")
+    assert list(pd.read_parquet(tmp_path / "checkpoints.parquet").columns) == CHECKPOINT_COLUMNS.names
 
 
 def test_a_study_without_anisotropy_has_empty_profiles(tmp_path: Path) -> None:

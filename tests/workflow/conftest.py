@@ -98,7 +98,7 @@ def make_study(path: Path) -> StudyFolder:
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """Run the miniature study to its end, once; tests must leave it as it is."""
+    """Run the miniature study to its end, once a worker; tests must leave it as it is."""
     study = make_study(tmp_path_factory.mktemp("finished") / "study")
     run = study.snakemake("--cores", "2")
     assert run.returncode == 0, run.stdout
@@ -117,10 +117,3 @@ def study_copy(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
 def new_study(tmp_path: Path) -> StudyFolder:
     """A study that has not run yet."""
     return make_study(tmp_path / "study")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of the finished study on one worker, so that it runs once."""
-    for item in items:
-        if "finished_study" in getattr(item, "fixturenames", []):
-            item.add_marker(pytest.mark.xdist_group("finished study"))

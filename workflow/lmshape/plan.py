@@ -13,7 +13,7 @@ from pathlib import Path
 from lmshape.errors import InputError
 from lmshape.models import Model
 from lmshape.registry import REPOSITORY, find_file
-from lmshape.sizes import size_text
+from lmshape.sizes import gigabytes_above, size_text
 from lmshape.store.activations import stored_bytes
 from lmshape.study import Study
 
@@ -78,11 +78,11 @@ def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
     passing = 0 if study.keep_activations else 1
     largest = _largest(one.checkpoint_bytes + passing * one.activation_bytes for one in plans)
     if study.disk_budget_bytes is not None and not study.keep_weights:
-        return study.disk_budget_bytes, f"`disk_budget_gb`; it must be at least {_size(largest)}"
+        return study.disk_budget_bytes, f"`disk_budget_gb`; it must be at least {_bound(largest)}"
     whole = sum(one.download_bytes + passing * one.activation_bytes * one.checkpoints for one in plans)
     if study.keep_weights:
         return whole, "all weights, which are kept"
-    return whole, f"at most, without `disk_budget_gb`; with it, {_size(largest)} would do"
+    return whole, f"at most, without `disk_budget_gb`; with it, {_bound(largest)} would do"
 
 
 def kept_bytes(plans: Iterable[ModelPlan], study: Study) -> float:
@@ -180,6 +180,10 @@ def _largest(sizes: Iterable[float]) -> float:
 
 def _size(size: float) -> str:
     return "unknown" if isnan(size) else size_text(size)
+
+
+def _bound(size: float) -> str:
+    return "unknown" if isnan(size) else f"{gigabytes_above(size)} GB"
 
 
 def _download(plans: Iterable[ModelPlan]) -> str:

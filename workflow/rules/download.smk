@@ -7,6 +7,14 @@ needs `.staged`, which is there only as long as cells wait.
 """
 
 
+# On a cluster these run where Snakemake does, which has a network where compute nodes may have none.
+localrules:
+    resolve,
+    fetch_tokenizer,
+    download,
+    release,
+
+
 rule resolve:
     output:
         update(paths.LOCK),
@@ -48,8 +56,6 @@ rule fetch_tokenizer:
     resources:
         mem_mb=500,
         runtime=30,
-    params:
-        code="",
     message:
         "Download the tokenizer of {wildcards.model}"
     shell:
@@ -78,7 +84,6 @@ rule download:
         options=download_options,
     params:
         revised=revised_weights,
-        code="",
     message:
         "Download {wildcards.model} at {wildcards.checkpoint}"
     shell:
@@ -105,7 +110,6 @@ rule release:
         runtime=5,
         reading=reading_options,
     params:
-        code="",
         folder=checkpoint_folder,
     message:
         "{wildcards.dataset} has been read from {wildcards.model} at {wildcards.checkpoint}"

@@ -34,7 +34,7 @@ def chunk_rows(n: int, width: int) -> int:
 
 
 def stored_bytes(n: int, width: int, *, sites: int, types: int) -> int:
-    """Size of a store of n tokens of so many types: at most this, and no less than 98 % of it from 1 MB on."""
+    """Size of a store of n tokens of so many types: at most this, and beyond 1 MB hardly 2 % less."""
     chunks = -(-n // chunk_rows(n, width))
     site = chunks * (4 * width * chunk_rows(n, width) + CHUNK_ENTRY_BYTES) + SITE_BYTES
     return sites * site + n * TOKEN_BYTES + types * TYPE_BYTES + 2 * SITE_BYTES
