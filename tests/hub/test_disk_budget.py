@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -51,12 +53,11 @@ class Watch(threading.Thread):
 def size_of(folder: Path) -> int:
     """Bytes of weights, whole or on their way, and of activations; the marks and receipts beside them are not meant."""
     sizes = []
-    for path in folder.rglob("*"):
-        if ".safetensors" in path.name or ".bin" in path.name or ".h5" in path.name:
-            try:
-                sizes.append(path.stat().st_size)
-            except FileNotFoundError:  # between the listing and the look
-                continue
+    for parent, _, names in os.walk(folder):  # not rglob, which Python 3.11 ends when a folder goes meanwhile
+        for name in names:
+            if ".safetensors" in name or ".bin" in name or ".h5" in name:
+                with suppress(FileNotFoundError):  # between the listing and the look
+                    sizes.append((Path(parent) / name).stat().st_size)
     return sum(sizes)
 
 

@@ -77,9 +77,14 @@ class Reservation:
         return self.held_weights() + self.activation_bytes * len(waiting)
 
     def _waits(self, dataset: str, file: Path) -> bool:
+        # In the order in which they come: weights on their way, weights unread, activations. Looked at in any other,
+        # a file that moves on between two looks would be seen in neither place.
         folder = Path(self.folder)
-        unread = has_weights(folder) and not mark(folder, "read", dataset).exists()
-        return self.arriving or unread or file.exists()
+        return (
+            self.arriving
+            or (has_weights(folder) and not mark(folder, "read", dataset).exists())
+            or file.exists()
+        )
 
 
 def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
@@ -225,7 +230,9 @@ def _evict_failed(reserved: Sequence[Reservation]) -> bool:
     for one in reserved:
         folder = Path(one.folder)
         unread = [name for name in one.datasets if not mark(folder, "read", name).exists()]
-        if has_weights(folder) and unread and all(mark(folder, "failed", name).exists() for name in unread):
+        if one.arriving or not has_weights(folder):
+            continue
+        if unread and all(mark(folder, "failed", name).exists() for name in unread):
             LOG.warning("%s: deleted to make room, since reading it has failed", _name(one.folder))
             _unstage(folder)
             return True
