@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -87,11 +86,9 @@ def test_weights_that_are_kept_and_a_full_budget_contradict_each_other(
 ) -> None:
     study = make_study(tmp_path / "study", hub.endpoint, {"tiny": ENTRY})
     study.configure(checkpoints=[2, 4, 8], keep_weights=True, disk_budget_gb=0.00015)
-    began = time.monotonic()
     run = study.snakemake("--cores", "2", TARGET)
     assert run.returncode != 0
     assert "`keep_weights` keeps the weights. Raise the budget" in run.stdout
-    assert time.monotonic() - began < 60
 
 
 def test_a_checkpoint_that_cannot_be_read_makes_room_and_the_others_are_measured(
