@@ -95,6 +95,12 @@ def test_marks_of_an_earlier_visit_say_nothing_while_the_weights_come_again() ->
     assert wanted("step0", activations=50).held() == 200
 
 
+def test_a_folder_that_is_about_to_be_replaced_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = take("step0", activations=20)
+    monkeypatch.setattr(budget, "has_weights", lambda folder: pytest.fail("it may go at any moment"))
+    assert one.held() == 140
+
+
 def test_room_is_waited_for() -> None:
     take("step0", weights=200)
     arrive("step0")

@@ -230,9 +230,8 @@ def _evict_failed(reserved: Sequence[Reservation]) -> bool:
     for one in reserved:
         folder = Path(one.folder)
         unread = [name for name in one.datasets if not mark(folder, "read", name).exists()]
-        if one.arriving or not has_weights(folder):
-            continue
-        if unread and all(mark(folder, "failed", name).exists() for name in unread):
+        failed = bool(unread) and all(mark(folder, "failed", name).exists() for name in unread)
+        if failed and not one.arriving and has_weights(folder):
             LOG.warning("%s: deleted to make room, since reading it has failed", _name(one.folder))
             _unstage(folder)
             return True

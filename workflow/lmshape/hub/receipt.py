@@ -31,5 +31,8 @@ def read_receipt(folder: Path) -> dict[str, str]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether weights lie in a folder."""
-    return folder.is_dir() and any(path.suffix in WEIGHTS for path in folder.iterdir())
+    """Whether weights lie in a folder, which may be about to go."""
+    try:
+        return any(path.suffix in WEIGHTS for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
