@@ -10,8 +10,14 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session, disable_progress_bars
 
+from lmshape.hub import client
+from lmshape.hub.lock import LockedCheckpoint
+from lmshape.hub.transfer import bring_checkpoint
+
 sys.path.insert(0, str(Path(__file__).parent))  # of a package, pytest adds the parent
+from downloads import Bring
 from loopback_hub import LoopbackHub
+from runs import locked, published
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -52,3 +58,31 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
         point_at(monkeypatch, hub.endpoint)
         yield hub
         close_session()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses, and pieces small enough that something of a small file is kept."""
+    monkeypatch.setattr(client, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(client, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+
+
+@pytest.fixture
+def one(hub: LoopbackHub, tmp_path: Path) -> LockedCheckpoint:
+    """The last checkpoint of a published run."""
+    published(hub)
+    checkpoint = locked(tmp_path).named("step16")
+    hub.clear_log()
+    return checkpoint
+
+
+@pytest.fixture
+def bring(tmp_path: Path) -> Bring:
+    """Download a checkpoint in this process."""
+
+    def run(one: LockedCheckpoint, weights_in: str = "study") -> Path:
+        bring_checkpoint(one, tmp_path / "weights" / one.checkpoint, weights_in=weights_in)
+        return tmp_path / "weights" / one.checkpoint
+
+    return run

@@ -1,68 +1,25 @@
-"""Downloads from a hub that misbehaves: the right bytes in the end, or the right words, and nothing in between."""
+"""Downloads from a hub that behaves: the right bytes, in one format, and each of them asked for once."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
 import pytest
-from hub_models import bin_with_code, decoder, model_files
-from huggingface_hub import constants
+import torch
+from downloads import WEIGHTS, Bring, assert_right
+from hub_models import at_step, bin_with_code, decoder, encoder, model_files
+from hub_store import git_oid
+from huggingface_hub import hf_hub_download
 from loopback_hub import LoopbackHub
 from runs import ENTRY, locked, published
 
 from lmshape.errors import InputError
-from lmshape.hub import client
 from lmshape.hub.lock import LockedCheckpoint
-from lmshape.hub.receipt import read_receipt
-from lmshape.hub.transfer import bring_checkpoint
+from lmshape.network import load_model
 from lmshape.paths import partial_folder
 from lmshape.weights import weights_sha256
 
-WEIGHTS = r"resolve/.*model.*\.(safetensors|bin)$"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(client, "LONGEST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # else nothing of a small file is kept
-
-
-Bring = Callable[..., Path]
-
-
-@pytest.fixture
-def one(hub: LoopbackHub, tmp_path: Path) -> LockedCheckpoint:
-    """The last checkpoint of a published run."""
-    published(hub)
-    checkpoint = locked(tmp_path).named("step16")
-    hub.clear_log()
-    return checkpoint
-
-
-@pytest.fixture
-def bring(tmp_path: Path) -> Bring:
-    def run(one: LockedCheckpoint, weights_in: str = "study") -> Path:
-        bring_checkpoint(one, tmp_path / "weights" / one.checkpoint, weights_in=weights_in)
-        return tmp_path / "weights" / one.checkpoint
-
-    return run
-
-
-def assert_right(folder: Path, one: LockedCheckpoint) -> None:
-    """Every file is byte for byte the hub's, the receipt says whose, and nothing else is there."""
-    names = {Path(file.path).name: file for file in one.files}
-    assert {path.name for path in folder.iterdir()} == {*names, "lmshape.json"}
-    for name, file in names.items():
-        assert (folder / name).stat().st_size == file.bytes
-        if file.sha256:
-            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == file.sha256
-    assert weights_sha256(folder) == one.weights_sha256 == read_receipt(folder)["weights_sha256"]
-    assert read_receipt(folder)["commit"] == one.commit
-    assert not partial_folder(folder).exists()
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.mark.parametrize("layout", ["safetensors", "sharded", "bin", "sharded_bin", "both"])
@@ -71,167 +28,97 @@ def test_every_layout_comes_in_one_format(
 ) -> None:
     published(hub, layout=layout)
     one = locked(tmp_path).named("step4")
-    assert_right(bring(one), one)
+    folder = bring(one)
+    assert_right(folder, one)
     wanted = ".bin" if "bin" in layout else ".safetensors"
     assert {Path(request.path).suffix for request in hub.downloads(r"model")} - {".json"} == {wanted}
+    network = load_model(folder, kind="decoder", dtype="float32", device=torch.device("cpu"))
+    expected = at_step(decoder(), 4).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.model.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("status", {"status": 429, "retry_after": 0}),
-        ("status", {"status": 429, "rate_limit": 0}),
-        ("status", {"status": 503}),
-        ("status", {"status": 500}),
-        ("cut", {"after": 20_000}),
-        ("cut", {"after": 20_000, "reset": True}),
-        ("flip", {}),
-    ],
-)
-def test_what_goes_wrong_for_a_while_is_asked_for_again(
-    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, kind: str, options: dict[str, object]
-) -> None:
-    fault = hub.fault(WEIGHTS, kind, times=1, **options)
-    assert_right(bring(one), one)
-    assert fault.hits == 1
+def test_every_file_is_asked_for_once(hub: LoopbackHub, one: LockedCheckpoint, bring: Bring) -> None:
+    bring(one)
+    assert sorted(request.path.rpartition("/")[2] for request in hub.downloads()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    assert all(f"/resolve/{one.commit}/" in request.path for request in hub.requests)
 
 
-def test_a_cut_download_goes_on_where_it_stopped(
+def test_files_of_the_large_storage_announced_as_xet_come_by_http(
     hub: LoopbackHub, one: LockedCheckpoint, bring: Bring
 ) -> None:
-    hub.fault(WEIGHTS, "cut", after=20_000, times=1, reset=True)
-    assert_right(bring(one), one)
-    ranges = [request.range for request in hub.downloads(WEIGHTS)]
-    assert ranges[0] is None
-    assert 0 < int(ranges[1].removeprefix("bytes=").removesuffix("-")) <= 20_000
-
-
-def test_a_download_of_an_earlier_process_goes_on(
-    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, tmp_path: Path
-) -> None:
-    partial = partial_folder(tmp_path / "weights/step16")
-    partial.mkdir(parents=True)
-    blob = hub.blob(one.weights[0].sha256).read_bytes()
-    (partial / "model.safetensors.partial").write_bytes(blob[:30_000])
-    assert_right(bring(one), one)
-    assert [request.range for request in hub.downloads(WEIGHTS)] == ["bytes=30000-"]
-
-
-def test_what_an_earlier_process_left_wrong_is_fetched_anew(
-    one: LockedCheckpoint, bring: Bring, tmp_path: Path
-) -> None:
-    partial = partial_folder(tmp_path / "weights/step16")
-    partial.mkdir(parents=True)
-    (partial / "model.safetensors.partial").write_bytes(bytes(30_000))
-    (partial / "config.json").write_text("{}")
+    hub.set(xet=True, redirect=True)
     assert_right(bring(one), one)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "words"),
-    [
-        ("status", {"status": 404, "error_code": "EntryNotFound"}, "not on the hub"),
-        (
-            "status",
-            {"status": 503},
-            r"cannot be used after 7 attempts \(.*503.*\). Check the network and HF_ENDPOINT",
-        ),
-        ("status", {"status": 429, "retry_after": 0}, "cannot be used after 7 attempts .*429"),
-        (
-            "status",
-            {"status": 401, "error_code": "GatedRepo"},
-            "access must be granted .* `hf auth login` or set HF_TOKEN",
-        ),
-        ("flip", {}, "digest [0-9a-f]{64} where the hub lists .* Nothing of it was kept"),
-    ],
-)
-def test_what_stays_wrong_ends_in_words_and_leaves_nothing(
-    hub: LoopbackHub,
-    one: LockedCheckpoint,
-    bring: Bring,
-    tmp_path: Path,
-    kind: str,
-    options: dict[str, object],
-    words: str,
-) -> None:
-    hub.fault(WEIGHTS, kind, **options)
-    with pytest.raises(InputError, match=words):
-        bring(one)
-    assert not (tmp_path / "weights/step16").exists()
-    hub.clear_faults()
-    assert_right(bring(one), one)
-
-
-def test_a_hub_that_falls_silent_is_asked_again(
-    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-    fault = hub.fault(WEIGHTS, "hang", times=1, after=20_000, method="GET", seconds=5)
-    assert_right(bring(one), one)
-    assert fault.hits == 1
-
-
-def test_a_listing_that_never_comes_is_given_up(
-    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_repository_that_has_another_name_now_is_followed(
+    hub: LoopbackHub, tmp_path: Path, bring: Bring
 ) -> None:
     published(hub)
-    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr(client, "ATTEMPTS", 2)
-    hub.fault("/refs", "hang", seconds=3)
-    with pytest.raises(InputError, match="the revisions of `tiny/run`: .* cannot be used after 2 attempts"):
-        locked(tmp_path)
-
-
-def test_a_slow_hub_is_waited_for(hub: LoopbackHub, one: LockedCheckpoint, bring: Bring) -> None:
-    hub.fault(WEIGHTS, "slow", rate=200_000)
+    hub.rename("tiny/old", "tiny/run")
+    one = locked(tmp_path, {**ENTRY, "repository": "tiny/old"}).named("step2")
     assert_right(bring(one), one)
 
 
 def test_small_weights_outside_the_large_file_storage_are_verified_too(
-    hub: LoopbackHub, tmp_path: Path, bring: Bring
-) -> None:
-    published(hub)
-    one = locked(tmp_path).named("step2")
-    config = next(file for file in one.files if file.path == "config.json")
-    assert config.git_oid and not config.sha256
-    hub.fault(r"resolve/.*config\.json", "flip", after=0)
-    with pytest.raises(InputError, match=r"`config.json` of `tiny/run`: came with .* digest git:"):
-        bring(one)
-
-
-def test_the_token_stays_with_the_hub(
     hub: LoopbackHub, tmp_path: Path, bring: Bring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.set(redirect=True)
+    monkeypatch.setattr("hub_store.LARGE_ENDINGS", ())
     published(hub)
-    hub.gate("tiny/run", "hf_secret")
     one = locked(tmp_path).named("step2")
-    with pytest.raises(InputError, match="access must be granted") as error:
+    assert one.weights[0].git_oid == git_oid(model_files(at_step(decoder(), 2))["model.safetensors"])
+    assert not one.weights[0].sha256
+    fault = hub.fault(WEIGHTS, "flip")
+    with pytest.raises(InputError, match=r"`model.safetensors` of `tiny/run`: came with .* digest git:"):
         bring(one)
-    assert "hf_" not in str(error.value)
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert_right(bring(one), one)
-    assert {request.authorized for request in hub.requests if request.cdn} == {False}
+    assert fault.hits == 2
+    hub.clear_faults()
+    assert (bring(one) / "model.safetensors").stat().st_size == one.weights_bytes
 
 
-def test_what_lies_in_the_users_cache_is_not_asked_for(
+def test_equal_weights_outside_the_large_file_storage_are_found_too(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_store.LARGE_ENDINGS", ())
+    published(hub, same_as={8: 4})
+    assert locked(tmp_path).named("step8").same_weights_as == ("step4",)
+
+
+def test_what_lies_in_the_users_cache_is_linked_and_not_asked_for(
+    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring
+) -> None:
+    for file in one.files:
+        hf_hub_download(one.repository, file.path, revision=one.commit, endpoint=hub.endpoint)
+    hub.clear_log()
+    folder = bring(one)
+    assert (folder / "model.safetensors").is_symlink()
+    assert_right(folder, one)
+    assert not hub.requests
+
+
+def test_a_download_into_the_users_cache_is_there_for_everybody(
     hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, tmp_path: Path
 ) -> None:
     kept = bring(one, weights_in="cache")
-    assert (kept / "model.safetensors").is_symlink()
+    assert_right(kept, one)
     hub.clear_log()
-    (tmp_path / "weights/step16").rename(tmp_path / "elsewhere")
+    kept.rename(tmp_path / "elsewhere")
     assert (bring(one) / "model.safetensors").is_symlink()
+    hf_hub_download(one.repository, one.weights[0].path, revision=one.commit, endpoint=hub.endpoint)
     assert not hub.downloads()
-    assert weights_sha256(kept) == one.weights_sha256
 
 
-def test_offline_says_what_to_do(
-    one: LockedCheckpoint, bring: Bring, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("weights_in", ["study", "cache"])
+def test_a_file_of_the_cache_that_has_rotted_is_not_taken(
+    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, weights_in: str
 ) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set, so the hub is not asked. Unset it, or"):
-        bring(one)
+    rotten = Path(hf_hub_download(one.repository, one.weights[0].path, revision=one.commit)).resolve()
+    content = bytearray(rotten.read_bytes())
+    content[5_000] ^= 0xFF
+    rotten.write_bytes(content)
+    assert_right(bring(one, weights_in), one)
 
 
 def test_names_without_weights_are_refused_before_anything_is_asked(
@@ -246,33 +133,50 @@ def test_names_without_weights_are_refused_before_anything_is_asked(
     assert not hub.requests
 
 
+@pytest.mark.parametrize("zipped", [True, False])
 def test_a_bin_that_carries_code_is_refused_when_it_is_read(
-    hub: LoopbackHub, tmp_path: Path, bring: Bring
+    hub: LoopbackHub, tmp_path: Path, bring: Bring, zipped: bool
 ) -> None:
-    import torch
-
-    from lmshape.network import load_model
-
     marker = tmp_path / "the code ran"
-    files = {**model_files(decoder(), "bin"), "pytorch_model.bin": bin_with_code(decoder(), marker)}
-    hub.commit("tiny/run", files, "step0")
+    weights = bin_with_code(decoder(), marker, zipped=zipped)
+    hub.commit("tiny/run", {**model_files(decoder(), "bin"), "pytorch_model.bin": weights}, "step0")
     folder = bring(locked(tmp_path, ENTRY).named("step0"))
     with pytest.raises(InputError, match="holds code that would run on loading"):
         load_model(folder, kind="decoder", dtype="float32", device=torch.device("cpu"))
     assert not marker.exists()
 
 
-def test_a_dead_hub_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ATTEMPTS", 2)
-    with pytest.raises(InputError, match=r"http://127.0.0.1:9 cannot be used after 2 attempts"):
-        locked(tmp_path)
+def test_a_safetensors_beside_a_bin_with_code_is_all_that_comes(
+    hub: LoopbackHub, tmp_path: Path, bring: Bring
+) -> None:
+    marker = tmp_path / "the code ran"
+    files = {**model_files(decoder()), "pytorch_model.bin": bin_with_code(decoder(), marker)}
+    hub.commit("tiny/run", files, "step0")
+    folder = bring(locked(tmp_path, ENTRY).named("step0"))
+    assert not (folder / "pytorch_model.bin").exists()
+    load_model(folder, kind="decoder", dtype="float32", device=torch.device("cpu"))
+    assert not marker.exists()
 
 
-def test_unknown_errors_are_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError):
-        client.patiently(lambda: 1 // 0, what="nothing")
+def test_python_code_beside_the_weights_stays_on_the_hub(
+    hub: LoopbackHub, tmp_path: Path, bring: Bring
+) -> None:
+    hub.commit("tiny/run", {**model_files(decoder()), "modeling_tiny.py": b"raise SystemExit"}, "step0")
+    bring(locked(tmp_path).named("step0"))
+    assert not hub.asked(r"\.py")
 
 
-def test_only_what_may_pass_is_asked_again() -> None:
-    assert client.is_transient(httpx2.ReadError("reset"))
-    assert not client.is_transient(ValueError("no"))
+def test_an_encoder_comes_as_a_decoder_does(hub: LoopbackHub, tmp_path: Path, bring: Bring) -> None:
+    hub.commit("tiny/bert", model_files(encoder(), "bin"))
+    one = locked(tmp_path, {"kind": "encoder", "repository": "tiny/bert"}).named("main")
+    folder = bring(one)
+    assert_right(folder, one)
+    load_model(folder, kind="encoder", dtype="float32", device=torch.device("cpu"))
+
+
+def test_two_downloads_of_one_checkpoint_give_the_same_bytes(
+    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, tmp_path: Path
+) -> None:
+    first = bring(one).rename(tmp_path / "first")
+    assert not partial_folder(tmp_path / "weights/step16").exists()
+    assert weights_sha256(first) == weights_sha256(bring(one))

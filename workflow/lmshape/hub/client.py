@@ -48,6 +48,7 @@ FIRST_PAUSE_SECONDS = float(
 LONGEST_PAUSE_SECONDS = 300.0
 SILENCE_SECONDS = 60.0  # after which a connection is dropped; huggingface_hub's listings would wait for ever
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+REFUSED = frozenset({401, 403})
 AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no hub calls it a flood
 
 Answer = TypeVar("Answer")
@@ -166,8 +167,15 @@ def patiently(ask: Callable[[], Answer], *, what: str) -> Answer:
 def is_transient(error: Exception) -> bool:
     """Whether a later attempt may well succeed."""
     if isinstance(error, HfHubHTTPError):
-        return error.response is not None and error.response.status_code in TRANSIENT
+        return _status(error) in TRANSIENT
+    if _is_short(error):
+        return True
     return isinstance(error, httpx2.TransportError) and not isinstance(error, OfflineModeIsEnabled)
+
+
+def _is_short(error: Exception) -> bool:
+    """Whether the connection ended early: huggingface_hub tells that as an OSError without a number."""
+    return isinstance(error, OSError) and error.errno is None and "Consistency check failed" in str(error)
 
 
 def pause(error: Exception, attempt: int, *, what: str) -> None:
@@ -210,6 +218,16 @@ def hub_error(error: Exception, *, what: str, attempts: int = 1) -> InputError:
             f"{what}: the hub shows no such repository. Correct its name in the registry of models; for a private or "
             "gated one log in with `hf auth login` or set HF_TOKEN."
         )
+    if isinstance(error, HfHubHTTPError) and _status(error) in REFUSED:
+        return Closed(
+            f"{what}: the hub refuses it ({first_line(error)}). So it does where a token has expired or lacks a right: "
+            "log in with `hf auth login` or set HF_TOKEN."
+        )
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return InputError(
+            f"{what}: {constants.ENDPOINT} answers with something else than JSON ({first_line(error)}). Check "
+            "HF_ENDPOINT, and whether a proxy or a page to log in stands between."
+        )
     if isinstance(error, HfHubHTTPError | httpx2.HTTPError | OSError):
         times = f" after {attempts} attempts" if attempts > 1 else ""
         return InputError(
@@ -217,6 +235,10 @@ def hub_error(error: Exception, *, what: str, attempts: int = 1) -> InputError:
             "HF_ENDPOINT, then run the same command again: what was received is kept."
         )
     raise error
+
+
+def _status(error: HfHubHTTPError) -> int | None:
+    return error.response.status_code if error.response is not None else None
 
 
 def first_line(error: Exception) -> str:

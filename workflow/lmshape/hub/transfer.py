@@ -19,11 +19,12 @@ from huggingface_hub import (
     hf_hub_url,
     try_to_load_from_cache,
 )
+from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
 from lmshape.errors import InputError
-from lmshape.hub.client import ATTEMPTS, hub_error, is_transient, pause
+from lmshape.hub.client import ATTEMPTS, hub_error, is_transient, patiently, pause
 from lmshape.hub.integrity import UNLOADABLE, VERDICTS
 from lmshape.hub.lock import LockedCheckpoint, LockedFile
 from lmshape.hub.receipt import RECEIPT
@@ -102,10 +103,10 @@ def _bring(repository: str, commit: str, file: LockedFile, destination: Path, we
     cached = try_to_load_from_cache(repository, file.path, revision=commit)
     if isinstance(cached, str) and is_right(Path(cached), file):
         return _link(Path(cached), destination)
-    if weights_in == "cache":
-        return _link(_through_cache(repository, commit, file), destination)
     for repeated in (False, True):
         try:
+            if weights_in == "cache":
+                return _link(_through_cache(repository, commit, file), destination)
             return _receive_whole(repository, commit, file, destination)
         except WrongBytes:  # a proxy may have spoilt them once; the hub would spoil them again
             if repeated:
@@ -127,7 +128,7 @@ def _receive_whole(repository: str, commit: str, file: LockedFile, destination: 
                 raise
             failures = 1 if _received_bytes(received) > most else failures + 1
             most = max(most, _received_bytes(received))
-            if failures >= ATTEMPTS or not (is_transient(error) or _is_short(error)):
+            if failures >= ATTEMPTS or not is_transient(error):
                 raise hub_error(error, what=what, attempts=failures) from error
             pause(error, failures, what=what)
     _verify(received, file, what)
@@ -153,25 +154,19 @@ def _receive(repository: str, commit: str, file: LockedFile, received: Path) -> 
         )
 
 
-def _is_short(error: Exception) -> bool:
-    """Whether the connection ended early: huggingface_hub tells that as an OSError without a number."""
-    return isinstance(error, OSError) and error.errno is None and "Consistency check failed" in str(error)
-
-
 def _bar(*, total: int | None = None, initial: int = 0, desc: str = "", **other: object) -> object:
     return progress(total or 0, description=desc, unit="B", done=initial)
 
 
 def _through_cache(repository: str, commit: str, file: LockedFile) -> Path:
-    what = f"`{file.path}` of `{repository}`"
-    for attempt in range(1, ATTEMPTS + 1):
+    def ask() -> Path:
         try:
-            path = Path(hf_hub_download(repository, file.path, revision=commit, endpoint=constants.ENDPOINT))
-            break
-        except Exception as error:
-            if attempt == ATTEMPTS or not (is_transient(error) or _is_short(error)):
-                raise hub_error(error, what=what, attempts=attempt) from error
-            pause(error, attempt, what=what)
+            return Path(hf_hub_download(repository, file.path, revision=commit, endpoint=constants.ENDPOINT))
+        except LocalEntryNotFoundError as error:  # whatever kept it from asking the hub, in the words of that
+            raise error.__cause__ or error from None
+
+    what = f"`{file.path}` of `{repository}`"
+    path = patiently(ask, what=what)
     _verify(path.resolve(), file, what)
     return path
 
