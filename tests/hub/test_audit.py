@@ -3,57 +3,92 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hub_models import Run, at_step, decoder, model_files, publish, publish_folders
 from loopback_hub import LoopbackHub
-from runs import ENTRY, EXPECTED, STEPS, lmshape, locked, published, verdicts, write_registry
+from runs import ENTRY, FACTS, lmshape, locked, published, verdicts, write_registry
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import read_lock
 
+PLANTED = {
+    0: "expected_duplicate",
+    1: "expected_duplicate",
+    2: "ok",
+    4: "duplicate",
+    8: "duplicate",
+    16: "no_weights",
+    32: "incomplete",
+    64: "same_as_main",
+    128: "mixed_shards",
+    256: "incomplete",
+    512: "wrong_weights",
+    1000: "doubtful",
+    2000: "ok",
+}
+ISSUES = [
+    {"steps": [0, 1], "verdict": "expected_duplicate", "reason": "The first step has rate 0"},
+    {"steps": [512], "verdict": "wrong_weights", "reason": "Its author says so"},
+    {"steps": [1000], "verdict": "doubtful", "reason": "Its loss jumps"},
+    {"steps": [2, 2000], "verdict": "expected_duplicate", "reason": "They were, and are no more"},
+]
 
-def test_every_planted_fault_is_found(hub: LoopbackHub, tmp_path: Path) -> None:
-    published(
-        hub,
-        steps=(0, 1, 2, 4, 8, 16, 32, 64, 128),
-        same_as={1: 0, 8: 4, 64: 128},
-        layout="sharded",
-        weightless=(16,),
-        missing_shard=(32,),
-    )
-    assert verdicts(locked(tmp_path, issues=(EXPECTED,))) == {
-        0: "expected_duplicate",
-        1: "expected_duplicate",
-        2: "ok",
-        4: "duplicate",
-        8: "duplicate",
-        16: "no_weights",
-        32: "incomplete",
-        64: "same_as_main",
-        128: "ok",
-    }
 
+def plant(hub: LoopbackHub) -> None:
+    """Publish a run with every fault there is.
 
-def test_a_shard_of_another_step_is_found(hub: LoopbackHub, tmp_path: Path) -> None:
-    """As pythia-12b: the first shard of two steps was that of the last (EleutherAI/pythia#206)."""
-    published(hub, layout="sharded")
-    right, last = (model_files(at_step(decoder(), step), "sharded") for step in (4, 16))
+    The mixed shards are as those of pythia-12b: the first shard of two steps was that of the last
+    (EleutherAI/pythia#206).
+    """
+    same = {1: 0, 8: 4, 64: 2000}
+    faults = {"layout": "sharded", "weightless": (16,), "missing_shard": (32,), "tags": (4, 16)}
+    published(hub, steps=tuple(PLANTED), same_as=same, **faults)
+    right, last = (model_files(at_step(decoder(), step), "sharded") for step in (128, 2000))
     shard = sorted(name for name in last if name.endswith(".safetensors"))[0]
-    hub.commit("tiny/run", {**right, shard: last[shard]}, "step4")
-    lock = locked(tmp_path)
-    assert lock.named("step4").verdict == "mixed_shards"
-    assert lock.named("step4").note == "shares a shard with step16"
-    assert lock.named("step16").verdict == "ok"
+    hub.commit("tiny/run", {**right, shard: last[shard]}, "step128")
+    hub.delete_file("tiny/run", "model.safetensors.index.json", "step256")
 
 
-def test_no_weight_is_asked_for(hub: LoopbackHub, tmp_path: Path) -> None:
-    published(hub)
+def issues(*entries: dict[str, object]) -> list[dict[str, object]]:
+    return [{"models": ["tiny"], **entry, "source": "tiny#1"} for entry in entries]
+
+
+def test_every_planted_fault_is_found_and_told_as_a_table_as_json_and_by_the_exit_code(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    plant(hub)
+    steps = sorted([*PLANTED, 3, 5000])
+    write_registry(tmp_path, {"tiny": {**ENTRY, "steps": steps}}, issues(*ISSUES))
+    audit = ("audit", "tiny", "--configfile", "config.yaml")
+    table, document = lmshape(*audit, cwd=tmp_path), lmshape(*audit, "--json", cwd=tmp_path)
+    assert (table.returncode, document.returncode) == (1, 1), table.stderr + document.stderr
+    found = json.loads(document.stdout)
+    assert {one["step"]: one["verdict"] for one in found["checkpoints"]} == PLANTED
+    assert {name: count for name, count in found["counts"].items() if count} == Counter(PLANTED.values())
+    assert found["missing"] == ["step3", "step5000"]
+    for step, verdict in PLANTED.items():
+        assert re.search(rf"^step{step} +{verdict} ", table.stdout, re.MULTILINE)
+    assert "listed in the registry, not on the hub: step3, step5000" in table.stdout
+    notes = {one["checkpoint"]: (one["same_weights_as"], one["note"]) for one in found["checkpoints"]}
+    assert notes["step4"] == (["step8"], "")
+    assert notes["step64"] == (["step2000", "main"], "")
+    assert notes["step128"] == ([], "shares a shard with step2000, step64")
+    assert notes["step512"] == ([], "Its author says so (tiny#1)")
+    assert notes["step256"] == ([], "missing: model.safetensors.index.json")
+
+
+def test_nothing_but_listings_and_one_configuration_is_asked_for(hub: LoopbackHub, tmp_path: Path) -> None:
+    plant(hub)
     locked(tmp_path)
-    assert not hub.downloads(r"\.(safetensors|bin)")
+    allowed = r"/api/models/tiny/run/(refs|tree/[0-9a-f]{40}\?.*)|/tiny/run/resolve/[0-9a-f]{40}/config\.json"
+    assert not [request.path for request in hub.requests if not re.fullmatch(allowed, request.path)]
     assert len(hub.asked("/refs")) == 1
-    assert len(hub.asked("/tree/")) == len(STEPS) + 1  # a branch each, and main
+    assert len(hub.asked("/tree/")) == len(PLANTED) + 1  # a branch each, and main
+    assert len(hub.asked("config")) == 1
 
 
 def test_tags_are_revisions_too(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -68,6 +103,18 @@ def test_tags_are_revisions_too(hub: LoopbackHub, tmp_path: Path) -> None:
     }
 
 
+def test_a_branch_counts_before_a_tag_of_its_name_and_other_names_not_at_all(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    published(hub)
+    for branch, tag in ((None, "step2"), ("step2-old", None), ("dev", "v1"), ("wip/step4", None)):
+        hub.commit("tiny/run", model_files(at_step(decoder(), 99)), branch, tag)
+    lock = locked(tmp_path)
+    assert len(lock.checkpoints) == 6
+    found = lock.named("step2")
+    assert (found.ref, found.commit) == ("branch", hub.refs("tiny/run")["branches"]["step2"])
+
+
 def test_a_listing_in_pages_is_read_to_its_end(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.set(page_size=2)
     published(hub, layout="sharded")
@@ -76,7 +123,8 @@ def test_a_listing_in_pages_is_read_to_its_end(hub: LoopbackHub, tmp_path: Path)
 
 def test_a_repository_a_step(hub: LoopbackHub, tmp_path: Path) -> None:
     for step in (0, 20_000, 40_000):
-        hub.commit(f"tiny/run-step_{step // 1000}k", model_files(at_step(decoder(), step)))
+        files = model_files(at_step(decoder(), min(step, 20_000)))
+        hub.commit(f"tiny/run-step_{step // 1000}k", files)
     entry = {"kind": "decoder", "repository": "tiny/run-step_{kilo}k", "steps": [0, 20_000, 40_000, 60_000]}
     lock = locked(tmp_path, entry)
     assert [(one.checkpoint, one.step, one.revision) for one in lock.checkpoints] == [
@@ -84,17 +132,15 @@ def test_a_repository_a_step(hub: LoopbackHub, tmp_path: Path) -> None:
         ("step20000", 20_000, "main"),
         ("step40000", 40_000, "main"),
     ]
+    assert verdicts(lock) == {0: "ok", 20_000: "duplicate", 40_000: "ok"}
 
 
 def test_sub_directories(hub: LoopbackHub, tmp_path: Path) -> None:
-    publish_folders(hub, "tiny/folders", (1, 2, 4))
+    publish_folders(hub, "tiny/folders", (0, 1, 2, 4))
     lock = locked(tmp_path, {"kind": "decoder", "repository": "tiny/folders", "subfolder": "step{step}"})
-    assert [(one.checkpoint, one.subfolder) for one in lock.checkpoints] == [
-        ("step1", "step1"),
-        ("step2", "step2"),
-        ("step4", "step4"),
-    ]
-    assert len({one.weights_sha256 for one in lock.checkpoints}) == 3
+    assert [one.subfolder for one in lock.checkpoints] == ["step0", "step1", "step2", "step4"]
+    assert verdicts(lock) == {0: "duplicate", 1: "duplicate", 2: "ok", 4: "ok"}
+    assert len(hub.asked("/tree/")) == 1
 
 
 def test_a_second_repository_gives_the_early_steps(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -117,12 +163,23 @@ def test_main_is_a_checkpoint_where_its_step_has_no_other_name(hub: LoopbackHub,
     assert [(one.checkpoint, one.step) for one in lock.checkpoints][-1] == ("main", 3)
 
 
-def test_the_shape_of_the_registry_is_held_against_the_hubs(hub: LoopbackHub, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "told", "true"),
+    [
+        ("blocks", 12, 2),
+        ("width", 32, 16),
+        ("vocabulary", 50_304, 304),
+        ("architecture", "llama", "gpt_neox"),
+    ],
+)
+def test_the_shape_of_the_registry_is_held_against_the_hubs(
+    hub: LoopbackHub, tmp_path: Path, key: str, told: object, true: object
+) -> None:
     published(hub)
     with pytest.raises(InputError) as error:
-        locked(tmp_path, {**ENTRY, "blocks": 12, "width": 16})
+        locked(tmp_path, {**ENTRY, **FACTS, key: told})
     assert str(error.value).startswith(
-        "`tiny`: the registry and the hub's config.json differ: `blocks` is 12, config.json has 2. Correct"
+        f"`tiny`: the registry and the hub's config.json differ: `{key}` is {told}, config.json has {true}. Correct"
     )
 
 
@@ -146,24 +203,9 @@ def test_names_that_nothing_matches_are_listed(hub: LoopbackHub, tmp_path: Path)
     assert "Its branches and tags: step0, step1, step2" in str(error.value)
 
 
-def test_the_audit_is_a_table_and_json_and_an_exit_code(hub: LoopbackHub, tmp_path: Path) -> None:
-    published(hub, same_as={1: 0, 8: 4})
-    write_registry(tmp_path, {"tiny": {**ENTRY, "steps": [0, 1, 2, 3, 4, 8, 16]}})
-    table = lmshape("audit", "tiny", "--configfile", "config.yaml", cwd=tmp_path)
-    assert table.returncode == 1, table.stderr
-    assert "step8                            duplicate" in table.stdout
-    assert "listed in the registry, not on the hub: step3" in table.stdout
-    found = json.loads(lmshape("audit", "tiny", "--json", "--configfile", "config.yaml", cwd=tmp_path).stdout)
-    assert found["counts"]["duplicate"] == 4
-    assert found["missing"] == ["step3"]
-    assert {one["checkpoint"]: one["same_weights_as"] for one in found["checkpoints"]}["step4"] == ["step8"]
-
-
 def test_a_sound_run_ends_the_audit_with_0(hub: LoopbackHub, tmp_path: Path) -> None:
     published(hub)  # of which steps 0 and 1 are equal, as Pythia's are
-    expected = {"models": ["tiny"], "steps": [0, 1], "verdict": "expected_duplicate"}
-    issues = [{**expected, "reason": "The first step has rate 0.", "source": "tiny#1"}]
-    write_registry(tmp_path, {"tiny": ENTRY}, issues)
+    write_registry(tmp_path, {"tiny": ENTRY}, issues(ISSUES[0]))
     audit = lmshape("audit", "--configfile", "config.yaml", cwd=tmp_path)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert "4 ok: nothing is known against it" in audit.stdout
