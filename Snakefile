@@ -19,11 +19,13 @@ include: "workflow/rules/texts.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/tokenize.smk"
+include: "workflow/rules/admit.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/gather.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/ending.smk"
 
 
 rule all:
@@ -35,8 +37,10 @@ rule all:
 
 
 onstart:
+    begin_run()
     clear_unneeded_weights()
 
 
 onsuccess:
+    end_run()
     print(study_summary())

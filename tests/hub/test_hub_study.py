@@ -110,7 +110,7 @@ def test_a_new_metric_family_extracts_again_since_activations_are_gone(copy: Hub
         "download": n,
         "extract": 2 * n,
         "release": 2 * n,
-        "measure": 4 * n,
+        "measure": 2 * n,
         "gather": 1,
     }
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +166,37 @@ def test_who_waits_says_why(caplog: pytest.LogCaptureFixture) -> None:
         "`run/step1` needs 100 B; of the 250 B of `disk_budget_gb` are held: run/step0 200 B. Waiting until they have "
         "been read."
     ]
+
+
+@pytest.mark.parametrize(("silence", "given_up"), [(0.9, False), (1.1, True)])
+def test_a_download_of_another_host_is_given_up_when_nothing_of_it_comes(
+    silence: float, given_up: bool
+) -> None:
+    take("step0", weights=200, process=1, host="login-2")
+    partial = partial_folder(folder_of("step0"))
+    (partial / "model.safetensors.partial").touch()
+    for path in (partial / "model.safetensors.partial", partial):
+        os.utime(path, (path.stat().st_mtime - silence * budget.LONGEST_SILENCE_SECONDS,) * 2)
+    if given_up:
+        take("step1")
+        assert not partial.exists()
+    else:
+        assert "are held: run/step0 200 B" in refusal(lambda: take("step1"))
+        assert partial.exists()
+
+
+def test_a_download_of_this_host_is_given_up_when_its_process_is_dead() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    take("step0", weights=200, process=ended.pid)
+    take("step1")
+    assert not partial_folder(folder_of("step0")).exists()
+
+
+def test_a_book_of_the_time_before_hosts_were_written_is_read() -> None:
+    take("step0", weights=200)
+    (page,) = Path("results/weights/run").parent.glob(".budget/*.json")
+    content = json.loads(page.read_text())
+    assert content.pop("host")
+    page.write_text(json.dumps(content))
+    assert "are held: run/step0 200 B" in refusal(lambda: take("step1"))

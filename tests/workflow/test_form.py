@@ -17,12 +17,12 @@ RULES = [
     for match in RULE.finditer(path.read_text() + "\n")
 ]
 # What these make does not depend on their code: bytes that are verified against the hub's digests, and marks.
-VERIFIED = {"fetch_tokenizer", "download", "release"}
+VERIFIED = {"fetch_tokenizer", "download", "release", "admit"}
 
 
 @pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
 def test_every_rule_declares_what_it_needs(file: str, name: str, body: str) -> None:
-    for directive in ("log:", "benchmark:", "conda:", "threads:", "mem_mb", "runtime", "message:"):
+    for directive in ("log:", "benchmark:", "conda:", "threads:", "mem_mb", "runtime", "disk_mb", "message:"):
         assert directive in body, f"{file}: rule {name} has no {directive}"
     assert ("code=" in body) != (name in VERIFIED), f"{file}: rule {name} and the fingerprint of its code"
     assert "shell:" in body
@@ -56,7 +56,7 @@ def test_the_dry_run_tells_the_study_in_words(new_study: StudyFolder) -> None:
     for sentence in (
         "Pretrain small-decoder from scratch",
         "Extract activations of small-decoder at checkpoint-4 on wiki-random",
-        "Measure neighbor statistics of layers 00-02: small-encoder at checkpoint-16 on wiki",
+        "Measure the statistics of layers 00-02: small-encoder at checkpoint-16 on wiki",
         "Gather the metrics of small-encoder",
         "Write the report",
     ):

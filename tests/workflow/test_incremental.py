@@ -25,12 +25,12 @@ def test_a_new_model_runs_its_own_cells(study_copy: StudyFolder) -> None:
         shutil.copytree(source, run / f"checkpoint-{step}")
     study_copy.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
     study_copy.configure(models=[*CONFIG["models"], {"mine": {"checkpoints": "all", "datasets": ["wiki"]}}])
-    assert study_copy.planned() == {"tokenize": 1, "extract": 2, "measure": 4, "gather": 1, **AFTERWARDS}
+    assert study_copy.planned() == {"tokenize": 1, "extract": 2, "measure": 2, "gather": 1, **AFTERWARDS}
 
 
 def test_a_new_checkpoint_runs_its_own_cells(study_copy: StudyFolder) -> None:
     study_copy.configure(checkpoints=[0, 4, 8, 16])
-    assert study_copy.planned() == {"extract": 2, "measure": 4, "gather": 1, **AFTERWARDS}
+    assert study_copy.planned() == {"extract": 2, "measure": 2, "gather": 1, **AFTERWARDS}
 
 
 def test_a_new_dataset_runs_its_own_cells(study_copy: StudyFolder) -> None:
@@ -39,12 +39,30 @@ def test_a_new_dataset_runs_its_own_cells(study_copy: StudyFolder) -> None:
         "datasets.yaml", {**DATASETS, "datasets": {**DATASETS["datasets"], "wiki-shuffled": shuffled}}
     )
     study_copy.configure(datasets=["wiki", "wiki-random", "wiki-shuffled"])
-    assert study_copy.planned() == {"tokenize": 1, "extract": 3, "measure": 3 * 2, "gather": 1, **AFTERWARDS}
+    assert study_copy.planned() == {"tokenize": 1, "extract": 3, "measure": 3, "gather": 1, **AFTERWARDS}
 
 
-def test_a_new_metric_family_measures_every_cell_once(study_copy: StudyFolder) -> None:
+CELLS = 7
+BLOCK = "results/statistics/small-decoder/checkpoint-4/wiki/{}/layers-00-02.h5"
+
+
+def test_a_new_metric_family_is_measured_alone_and_one_that_goes_runs_nothing(
+    study_copy: StudyFolder,
+) -> None:
+    before = (study_copy.path / BLOCK.format("neighbor")).read_bytes()
     study_copy.configure(metrics=["spectral", "angular", "neighbor", "loss"])
-    assert study_copy.planned() == {"measure": 7, "gather": 2, **AFTERWARDS}
+    assert study_copy.planned() == {"measure": CELLS, "gather": 2, **AFTERWARDS}
+    run = study_copy.snakemake("--cores", "2", "results/tables/metrics.parquet")
+    assert run.returncode == 0, run.stdout
+    log = (
+        study_copy.path / "results/logs/measure/small-decoder/checkpoint-4/wiki/layers-00-02.log"
+    ).read_text()
+    assert "angular: layers/01 measured" in log
+    assert "spectral: layers" not in log and "neighbor: layers" not in log
+    assert (study_copy.path / BLOCK.format("neighbor")).read_bytes() == before
+    assert study_copy.planned("results/tables/metrics.parquet") == {}
+    study_copy.configure(metrics=["spectral", "loss"])
+    assert study_copy.planned("results/tables/metrics.parquet") == {"gather": 2, "tables": 1}
 
 
 def test_a_single_new_metric_of_a_kept_family_only_gathers(study_copy: StudyFolder) -> None:
@@ -88,10 +106,16 @@ def test_a_fresh_clone_beside_old_results_plans_nothing(study_copy: StudyFolder,
 def test_changed_code_of_a_family_measures_that_family_again(study_copy: StudyFolder, tmp_path: Path) -> None:
     clone = clone_of_repository(tmp_path / "clone")
     edit(clone, "measure/neighbor.py", "\ndef statistics(", "\nCHANGED = True\n\n\ndef statistics(")
-    assert study_copy.planned(repository=clone) == {"measure": 7, "gather": 2, **AFTERWARDS}
-    planned = study_copy.snakemake("--dry-run", repository=clone).stdout
-    assert "Measure neighbor" in planned
-    assert "Measure spectral" not in planned
+    assert study_copy.planned(repository=clone) == {"measure": CELLS, "gather": 2, **AFTERWARDS}
+    block = BLOCK.format("spectral")
+    before = (study_copy.path / block).read_bytes()
+    run = study_copy.snakemake("--cores", "2", block, repository=clone)
+    assert run.returncode == 0, run.stdout
+    log = (
+        study_copy.path / "results/logs/measure/small-decoder/checkpoint-4/wiki/layers-00-02.log"
+    ).read_text()
+    assert "neighbor: layers/01 measured" in log and "spectral: layers" not in log
+    assert (study_copy.path / block).read_bytes() == before
 
 
 def test_comments_and_docstrings_are_no_change(study_copy: StudyFolder, tmp_path: Path) -> None:

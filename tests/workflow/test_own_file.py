@@ -32,7 +32,7 @@ def test_own_metrics_stand_in_the_table_and_a_change_measures_them_alone(study_c
     write(study_copy)
     before = pd.read_parquet(study_copy.path / TABLE)
     study_copy.configure(**OWN)
-    assert study_copy.planned(TABLE) == {"measure": 7, "gather": 2, "tables": 1}
+    assert study_copy.planned(TABLE) == {"measure_own": 7, "gather": 2, "tables": 1}
     run = study_copy.snakemake("--cores", "2", TABLE)
     assert run.returncode == 0, run.stdout
     table = pd.read_parquet(study_copy.path / TABLE)
@@ -49,8 +49,8 @@ def test_own_metrics_stand_in_the_table_and_a_change_measures_them_alone(study_c
     assert study_copy.planned(TABLE) == {}
     write(study_copy, FILE.replace("centered**4", "centered**6"))
     plan = study_copy.snakemake("--dry-run", TABLE).stdout
-    assert study_copy.planned(TABLE) == {"measure": 7, "gather": 2, "tables": 1}
-    assert plan.count("Measure own statistics") == 7
+    assert study_copy.planned(TABLE) == {"measure_own": 7, "gather": 2, "tables": 1}
+    assert plan.count("Measure your own metrics") == 7
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import InputError
+from lmshape.store.leftovers import owner, remove_leftovers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -65,7 +66,9 @@ def train_tokenizer(text: str, vocabulary: int) -> PreTrainedTokenizerFast:
 def write_tokenizer(text: str, output: Path, *, vocabulary: int) -> None:
     """Train a tokenizer and save it as a folder that `AutoTokenizer` reads; whole or not at all."""
     tokenizer = train_tokenizer(text, vocabulary)
-    partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    prefix = f".{output.name}.partial-"
+    remove_leftovers(output.parent, prefix)
+    partial = output.with_name(f"{prefix}{owner()}")
     tokenizer.save_pretrained(partial)
     shutil.rmtree(output, ignore_errors=True)  # Snakemake makes the folder of an output beforehand
     os.replace(partial, output)

@@ -14,7 +14,7 @@ import typer
 
 from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
-from lmshape.hub_cli import audit, download, fetch_tokenizer, lock, plan, release, resolve
+from lmshape.hub_cli import admit, audit, download, fetch_tokenizer, lock, plan, release, resolve
 from lmshape.results_cli import figure, report, tables
 
 HELP = "Measure the shape of a language model's activations: one command for each step, from a text to the report."
@@ -179,21 +179,23 @@ def extract(
 @commands.command()
 def measure(
     activations: Path,
-    output: Output,
-    family: Annotated[str, typer.Option(help="metric family: `lmshape metrics` lists them")],
+    output: Annotated[Path, typer.Option(help="folder of the cell's archives, {family}/layers-00-12.h5")],
+    family: Annotated[
+        list[str], typer.Option(help="metric family, see `lmshape metrics`; may be given again")
+    ],
     first: Annotated[int, typer.Option(help="first layer; 0 is the embedding")],
     last: Annotated[int, typer.Option(help="last layer, included")],
     rows: Annotated[list[str], typer.Option(help="all, no_sink, one_per_type; may be given again")],
     rows_per_draw: Annotated[int | None, typer.Option(help="rows of a draw in neighbor statistics")] = None,
     own_metrics: OwnMetrics = None,
 ) -> None:
-    """Reduce a block of layers to the statistics that a metric family needs."""
-    from lmshape.measure import measure as run
+    """Reduce a block of layers to the statistics that metric families need; what is there already is kept."""
+    from lmshape.block import measure_block
 
-    run(
+    measure_block(
         activations,
         output,
-        family=family,
+        families=family,
         first=first,
         last=last,
         rows=rows,
@@ -239,7 +241,7 @@ def gather(
     )
 
 
-for verb in (plan, lock, audit, resolve, download, release, fetch_tokenizer, tables, figure, report):
+for verb in (plan, lock, audit, resolve, download, admit, release, fetch_tokenizer, tables, figure, report):
     commands.command()(verb)
 
 

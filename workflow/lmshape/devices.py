@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from lmshape.errors import InputError, unknown
+from lmshape.free_gpu import free_gpu
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICE_MAPS = ("none", "auto")
@@ -14,7 +17,9 @@ _OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "
 
 
 def choose_device(name: str, *, device_map: str = "none") -> torch.device:
-    """Return the device of a name, `auto`: a GPU if there is one; the first one where a map spreads the network.
+    """Return the device of a name, `auto`: a GPU if there is one.
+
+    Of several GPUs one that no other job here has taken; the first one where a map spreads the network over all.
 
     Raises
     ------
@@ -28,8 +33,10 @@ def choose_device(name: str, *, device_map: str = "none") -> torch.device:
             f"`device` is `{name}`, and `device_map: {device_map}` spreads the network over all GPUs; "
             "let `device` be `auto`, or `device_map` be `none`."
         )
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return _any_gpu(spread=device_map != "none")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -37,6 +44,13 @@ def choose_device(name: str, *, device_map: str = "none") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"`device` is `{name}`, but PyTorch sees no GPU here; use `auto` or `cpu`.")
     return device
+
+
+def _any_gpu(*, spread: bool) -> torch.device:
+    count = torch.cuda.device_count()
+    if spread or count < 2:
+        return torch.device("cuda")
+    return torch.device("cuda", free_gpu(count, visible=os.environ.get("CUDA_VISIBLE_DEVICES")))
 
 
 def choose_dtype(name: str, device: torch.device) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -26,6 +25,7 @@ from lmshape.progress import progress as progress_bar
 from lmshape.readers import Reader, reader
 from lmshape.residual import ResidualStream, Take, residual_stream
 from lmshape.store import ActivationWriter, Attributes, write_loss_card
+from lmshape.store.scratch import working_folder
 from lmshape.tokens import Tokens
 from lmshape.weights import weights_sha256
 
@@ -167,13 +167,12 @@ def write_activations(
 
 @contextmanager
 def _offload_folder(output: Path, *, needed: bool) -> Iterator[Path | None]:
-    """Make a folder beside the output, where there is room, for weights that do not fit into memory."""
+    """Make a folder on scratch, or beside the output, where there is room, for weights that do not fit into memory."""
     if not needed:
         yield None
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{output.stem}.weights-", dir=output.parent) as folder:
-        yield Path(folder)
+    with working_folder(output, "weights") as folder:
+        yield folder
 
 
 def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:

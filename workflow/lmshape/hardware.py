@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 
-def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is here, by its device file."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+@cache
+def gpu_count() -> int:
+    """NVIDIA GPUs of this machine, by their device files."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

@@ -1,4 +1,4 @@
-"""The verbs of the command line that deal with the hub: lock, audit, resolve, download, fetch-tokenizer, plan."""
+"""The verbs of the command line that deal with the hub and the disk budget."""
 
 from __future__ import annotations
 
@@ -76,10 +76,12 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
     """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
     from lmshape.plan import describe, plan_of, planned_jobs
     from lmshape.study import study_of
+    from lmshape.submissions import describe_submissions
 
     jobs = planned_jobs(configfile, directory)
     study = study_of(configfile, directory)
     print(describe(plan_of(study), study, jobs))
+    print(describe_submissions(study, jobs))
 
 
 def resolve(
@@ -129,6 +131,25 @@ def download(
         keep=keep,
         budget_bytes=budget_bytes,
     )
+
+
+def admit(
+    output: Output,
+    activations: Annotated[Path, typer.Option(help="file that will be made of the cell, and deleted")],
+    activation_bytes: Annotated[int, typer.Option(help="its size")],
+    budget_bytes: Annotated[int | None, typer.Option(help="most bytes of all that passes")] = None,
+    keep: Annotated[bool, typer.Option(help="downloaded weights stay for good")] = False,
+) -> None:
+    """Wait for room within the disk budget for the activations of one cell of a local run."""
+    from lmshape.hub.budget import reserve
+    from lmshape.hub.passing import Passing
+
+    _log_to_stderr()
+    room = Passing(marker=str(output), activations=str(activations), activation_bytes=activation_bytes)
+    if budget_bytes is None:
+        room.begin()
+    else:
+        reserve(room, budget=budget_bytes, keeps=keep)
 
 
 def release(

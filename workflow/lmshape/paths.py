@@ -8,13 +8,18 @@ from pathlib import Path
 
 ACTIVATIONS = "results/activations/{model}/{checkpoint}/{dataset}.h5"
 LOSSES = "results/losses/{model}/{checkpoint}/{dataset}.json"
-STATISTICS = "results/statistics/{model}/{checkpoint}/{dataset}/{family}/layers-{first}-{last}.h5"
+STATISTICS_FOLDER = "results/statistics/{model}/{checkpoint}/{dataset}"
+BLOCK = "{family}/layers-{first}-{last}.h5"  # below it
+STATISTICS = f"{STATISTICS_FOLDER}/{BLOCK}"
 METRICS = "results/metrics/{model}.parquet"
 LOCK = "results/revisions/{model}.tsv"
 WEIGHTS_FOLDER = "results/weights/{model}"
 WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
 STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights
 RELEASED = "results/released/{model}/{checkpoint}/{dataset}"
+ROOM = (
+    "results/room/{model}/{checkpoint}/{dataset}"  # there while a cell of a local run waits with room taken
+)
 TOKENIZER = "results/tokenizers/{model}"
 
 

@@ -172,6 +172,12 @@ def _checkpoint_sizes(model: Model) -> list[float]:
     return [size for _ in model.checkpoints]
 
 
+def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
+    """Say how large the weights of a published checkpoint are, in megabytes; 0 where nobody knows."""
+    size = dict(zip(model.checkpoints, _checkpoint_sizes(model), strict=True))[checkpoint]
+    return 0 if isnan(size) else int(size / 10**6)
+
+
 def _largest(sizes: Iterable[float]) -> float:
     """Take the largest, NaN if any is unknown: `max` would forget it or not, as it comes."""
     sizes = list(sizes)

@@ -60,6 +60,7 @@ class Study:
     keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
     weights_in : whether weights are downloaded into the study's folder or the user's cache
     disk_budget_bytes : most bytes of passing weights and activations, None for no bound
+    scratch : `tmpdir` where files are written in the job's $TMPDIR first
     issues : known faults of published checkpoints
     """
 
@@ -80,6 +81,7 @@ class Study:
     keep_weights: bool
     weights_in: Literal["study", "cache"]
     disk_budget_bytes: int | None
+    scratch: Literal["none", "tmpdir"]
     issues: tuple[Issue, ...]
 
     def cells(self) -> list[Cell]:
@@ -245,6 +247,7 @@ def _joined(
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
         weights_in=config["weights_in"],
         disk_budget_bytes=int(budget * 10**9) if (budget := config["disk_budget_gb"]) else None,
+        scratch=config["scratch"],
         issues=registry.issues,
     )
     raise_all([*problems, *problems_of(study, root)], what="what the configuration refers to")

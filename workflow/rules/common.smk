@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 # The library is imported from this repository, by Snakemake and by every job, installed or not; jobs use the
 # Python that runs Snakemake, unless `--sdm conda` gives them one. The prefix and not the environment carries the
@@ -26,23 +28,39 @@ shell.prefix(
 )
 
 from lmshape import paths
-from lmshape.batch_size import starting_tokens
+from lmshape.cluster import NO_PARTITION, check_profile
+from lmshape.costs import (
+    extraction_megabytes,
+    extraction_seconds,
+    gpus_that_hold,
+    measuring_megabytes,
+    measuring_seconds,
+    minutes_for,
+    pretraining_megabytes,
+    pretraining_seconds,
+    threads_of,
+    wants_gpu,
+    weights_of,
+)
 from lmshape.errors import InputError
-from lmshape.families import OWN_FAMILY, RELEASED_FAMILIES
+from lmshape.families import METRIC_FAMILIES, OUTPUT_FAMILY, OWN_FAMILY
 from lmshape.figures.names import NAMES as FIGURES
 from lmshape.fingerprint import code_fingerprint
-from lmshape.hardware import has_gpu
+from lmshape.hardware import gpu_count
 from lmshape.hub.budget import clear_unneeded, forget_deleted, mark
 from lmshape.hub.integrity import issues_of, read_issues
-from lmshape.plan import activation_bytes
+from lmshape.hub.passing import failed_mark, forget_rooms, unmeasured_mark
+from lmshape.plan import activation_bytes, checkpoint_megabytes
 from lmshape.registry import find_file
+from lmshape.store.scratch import VARIABLE as SCRATCH_VARIABLE
 from lmshape.study import Cell, load_study
 from lmshape.tokenizer_folder import tokenizer_files as files_of_tokenizer
 from lmshape.weights import checkpoint_files
 
 AT_ONCE = {
+    "admissions": 1,  # in the order of their priorities
     "downloads": 2,
-    "gpu": 1,
+    "gpu": max(1, gpu_count()),
 }  # jobs, unless `--resources downloads=…` says otherwise
 
 
@@ -62,15 +80,45 @@ def known_issues_file():
 
 if workflow.is_main_process:
     forget_deleted(Path.cwd())
+    forget_rooms(Path.cwd())
 
 try:
     study = load_study(config, Path.cwd(), ask=ask_hub)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Jobs inherit it: neither a parameter nor an option of theirs, since no result depends on it.
+os.environ[SCRATCH_VARIABLE] = study.scratch
+
+
+def of_profile(name):
+    """A default resource as the profile spells it; None where it has none."""
+    found = (workflow.resource_settings.default_resources or {}).get(name)
+    return None if found is None else found.raw
+
+
+GPU_GIGABYTES = int(
+    of_profile("gpu_gigabytes") or 40
+)  # memory of one GPU of the cluster
+
+# A profile that names partitions is a cluster's: its jobs run elsewhere, on machines of which this one knows nothing.
+ON_CLUSTER = of_profile("slurm_partition") is not None
+
+if ON_CLUSTER and workflow.is_main_process:
+    try:
+        check_profile(
+            {
+                name: of_profile(name)
+                for name in ("slurm_account", "slurm_partition", "gpu_partition")
+            }
+        )
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
 
 for resource, most in AT_ONCE.items():
-    workflow.global_resources.setdefault(resource, most)
+    if not (ON_CLUSTER and resource == "gpu"):  # there the partition bounds them
+        workflow.global_resources.setdefault(resource, most)
 
 
 def one_of(names):
@@ -83,7 +131,6 @@ wildcard_constraints:
     dataset=one_of(study.datasets),
     text=one_of(study.texts),
     run=one_of(study.pretraining.runs if study.pretraining else []),
-    family=one_of(study.measured_families),
     figure=one_of(FIGURES),
     checkpoint=r"[^/]+",
     first=r"\d+",

@@ -29,6 +29,7 @@ rule resolve:
     resources:
         mem_mb=500,
         runtime=60,
+        disk_mb=10,
         options=resolving_options,
     params:
         entry=registry_entry,
@@ -56,6 +57,7 @@ rule fetch_tokenizer:
     resources:
         mem_mb=500,
         runtime=30,
+        disk_mb=10,
     message:
         "Download the tokenizer of {wildcards.model}"
     shell:
@@ -80,6 +82,7 @@ rule download:
     resources:
         mem_mb=500,
         runtime=720,
+        disk_mb=download_disk,
         downloads=1,
         options=download_options,
     params:
@@ -108,6 +111,7 @@ rule release:
     resources:
         mem_mb=100,
         runtime=5,
+        disk_mb=10,
         reading=reading_options,
     params:
         folder=checkpoint_folder,

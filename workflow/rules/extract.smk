@@ -5,6 +5,7 @@ rule extract:
     input:
         weights=checkpoint_weights,
         tokens="results/tokens/{model}/{dataset}.h5",
+        room=room_for_activations,
     output:
         activations=kept_if_asked(paths.ACTIVATIONS),
         losses=paths.LOSSES,
@@ -12,15 +13,17 @@ rule extract:
         "results/logs/extract/{model}/{checkpoint}/{dataset}.log",
     benchmark:
         "results/benchmarks/extract/{model}/{checkpoint}/{dataset}.tsv"
-    priority: 10
+    priority: extraction_priority
     conda:
         "../../envs/lmshape.yaml"
-    threads: extraction_threads
+    threads: model_threads
     resources:
         mem_mb=extraction_memory,
-        runtime=60,
+        runtime=extraction_minutes,
+        disk_mb=extraction_disk,
         gpu=extraction_gpus,
-        device=study.extraction.device,
+        slurm_partition=extraction_partition,
+        device=extraction_device,
         device_map=study.extraction.device_map,
         batch_tokens=study.extraction.batch_tokens,
         reading=reading_options,

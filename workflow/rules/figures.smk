@@ -1,6 +1,10 @@
 """Figures: a picture for people, its vector twin, and the numbers behind it."""
 
 
+localrules:
+    figure,
+
+
 rule figure:
     input:
         tables=expand(
@@ -27,6 +31,7 @@ rule figure:
     resources:
         mem_mb=1000,
         runtime=15,
+        disk_mb=10,
     params:
         options=figure_options,
         code=figure_fingerprint,

@@ -1,6 +1,11 @@
 """Statistics become rows: one table per model, then the study's tables."""
 
 
+localrules:
+    gather,
+    tables,
+
+
 rule gather:
     input:
         statistics=model_statistics,
@@ -18,8 +23,9 @@ rule gather:
         "../../envs/lmshape.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=gathering_memory,
+        runtime=gathering_minutes,
+        disk_mb=100,
         auditing=auditing_options,
     params:
         options=gathering_options,
@@ -51,6 +57,7 @@ rule tables:
     resources:
         mem_mb=2000,
         runtime=30,
+        disk_mb=100,
     params:
         code=code_fingerprint("lmshape.tables"),
     message:

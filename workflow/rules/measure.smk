@@ -1,28 +1,75 @@
-"""Statistics of a block of layers, one metric family a job: what every metric can be computed from."""
+"""Statistics of a block of layers: what every metric can be computed from.
+
+One job measures all families of a block, so that a study is few, long jobs. `update`: archives that are there stay until
+they are replaced, and the job keeps those that it would make the same, so that a family that is added, or whose code has
+changed, is measured alone. That is why the fingerprint is of all families, measured or not: a family that the study no
+longer has runs nothing.
+"""
 
 
 rule measure:
     input:
         paths.ACTIVATIONS,
     output:
-        paths.STATISTICS,
+        [
+            update(file)
+            for file in expand(
+                paths.STATISTICS, family=library_families(), allow_missing=True
+            )
+        ],
     log:
-        "results/logs/measure/{model}/{checkpoint}/{dataset}/{family}/layers-{first}-{last}.log",
+        "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
     benchmark:
-        "results/benchmarks/measure/{model}/{checkpoint}/{dataset}/{family}/layers-{first}-{last}.tsv"
+        "results/benchmarks/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
     priority: 20
     conda:
         "../../envs/lmshape.yaml"
-    threads: measuring_threads
+    threads: model_threads
     resources:
         mem_mb=measuring_memory,
-        runtime=60,
+        runtime=measuring_minutes,
+        disk_mb=measuring_disk,
+        failed=measuring_failure_mark,
+        families=flags(family=library_families()),
     params:
-        options=measuring_options,
-        code=family_fingerprint,
+        options=measuring_options(),
+        code=families_fingerprint(),
     message:
-        "Measure {wildcards.family} statistics of layers {wildcards.first}-{wildcards.last}: "
+        "Measure the statistics of layers {wildcards.first}-{wildcards.last}: "
         "{wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
-        "python -m lmshape measure {input} --family {wildcards.family} --first {wildcards.first} "
-        "--last {wildcards.last} {params.options} --output {output} > {log} 2>&1"
+        "python -m lmshape measure {input} {resources.families} --first {wildcards.first} "
+        "--last {wildcards.last} {params.options} "
+        "--output results/statistics/{wildcards.model}/{wildcards.checkpoint}/{wildcards.dataset} > {log} 2>&1 "
+        "|| {{ true > {resources.failed:q}; exit 1; }}"
+
+
+rule measure_own:
+    input:
+        paths.ACTIVATIONS,
+    output:
+        update(expand(paths.STATISTICS, family=OWN_FAMILY, allow_missing=True)[0]),
+    log:
+        "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
+    benchmark:
+        "results/benchmarks/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
+    priority: 20
+    conda:
+        "../../envs/lmshape.yaml"
+    threads: model_threads
+    resources:
+        mem_mb=measuring_memory,
+        runtime=measuring_minutes,
+        disk_mb=measuring_disk,
+        failed=measuring_failure_mark,
+    params:
+        options=own_measuring_options(),
+        code=own_family_fingerprint(),
+    message:
+        "Measure your own metrics on layers {wildcards.first}-{wildcards.last}: "
+        "{wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
+    shell:
+        "python -m lmshape measure {input} --family own --first {wildcards.first} "
+        "--last {wildcards.last} {params.options} "
+        "--output results/statistics/{wildcards.model}/{wildcards.checkpoint}/{wildcards.dataset} > {log} 2>&1 "
+        "|| {{ true > {resources.failed:q}; exit 1; }}"

@@ -23,6 +23,11 @@ def text_options(wildcards):
     return f"{shlex.quote(str(source))} {flags(md5=text.md5, sha256=text.sha256, bytes=text.bytes)}"
 
 
+def text_disk(wildcards):
+    """Megabytes of a text, where the registry says how long it is."""
+    return 10 + (study.texts[wildcards.text].bytes or 10**9) // 10**6
+
+
 def pretraining_text(wildcards):
     return text_file(study.pretraining.text, study.pretraining.clean)
 
@@ -38,6 +43,25 @@ def tokenizer_options(wildcards):
 def pretraining_options(wildcards):
     recipe = study.pretraining.runs[wildcards.run].as_json()
     return flags(recipe=recipe, span=study.pretraining.span)
+
+
+def pretraining_memory(wildcards, attempt):
+    recipe = study.pretraining.runs[wildcards.run]
+    return attempt * pretraining_megabytes(recipe, study.pretraining.vocabulary)
+
+
+def pretraining_minutes(wildcards, attempt):
+    recipe = study.pretraining.runs[wildcards.run]
+    return attempt * minutes_for(
+        pretraining_seconds(recipe, study.pretraining.vocabulary)
+    )
+
+
+def pretraining_disk(wildcards):
+    """Megabytes of the checkpoints, and of the state that a killed run goes on from."""
+    recipe = study.pretraining.runs[wildcards.run]
+    size = 4 * weights_of(recipe, study.pretraining.vocabulary)
+    return 10 + (len(recipe.checkpoint_steps) + 3) * size // 10**6
 
 
 def pretrained_weights(folder):
@@ -143,6 +167,12 @@ def download_options(wildcards):
     ) + (" --keep" if study.keep_weights else "")
 
 
+def download_disk(wildcards):
+    """Megabytes of the weights, where lock or registry know them."""
+    model = study.models[wildcards.model]
+    return 10 + checkpoint_megabytes(model, wildcards.checkpoint)
+
+
 def revised_weights(wildcards):
     """How often an update of the lock has found other weights under this name: a changed one runs its cells again."""
     return study.models[wildcards.model].checkpoints[wildcards.checkpoint].revised
@@ -162,6 +192,16 @@ def tokenizer_files(wildcards):
 def dataset_text(wildcards):
     text = study.text_of(wildcards.dataset)
     return text_file(text.name, study.datasets[wildcards.dataset].clean) if text else []
+
+
+def tokenizing_memory(wildcards):
+    """A text, as bytes, as characters and as tokens, and a gigabyte for Python and the tokenizer."""
+    text = study.text_of(wildcards.dataset)
+    return 1000 + 10 * ((text.bytes or 10**8) if text else 0) // 10**6
+
+
+def tokenizing_disk(wildcards):
+    return 10 + 40 * study.sampling.most_tokens // 10**6
 
 
 def sampling_options(wildcards):
@@ -235,62 +275,200 @@ def reading_options(wildcards):
 
 
 def failure_mark(wildcards):
-    """The file that says that downloaded weights could not be read, so that they may make room."""
+    """The file that says that a cell could not be extracted, so that what it holds of the budget may make room."""
     if study.models[wildcards.model].on_hub:
         return mark(checkpoint_folder(wildcards), "failed", wildcards.dataset)
-    return os.devnull
+    room = room_for_activations(wildcards)
+    return failed_mark(Path(room)) if room else os.devnull
+
+
+def measuring_failure_mark(wildcards):
+    """The file that says that activations stay, and their room with them, since they could not be measured."""
+    room = room_for_activations(wildcards)
+    return unmeasured_mark(Path(room)) if room else os.devnull
+
+
+def room_for_activations(wildcards):
+    """What a cell of a local run waits for where a budget bounds activations that pass.
+
+    A cell that is done keeps the inputs that it was made with: another set of them would run it again.
+    """
+    if study.models[wildcards.model].on_hub:
+        return []
+    room, losses = paths.ROOM.format(**wildcards), paths.LOSSES.format(**wildcards)
+    made_with = workflow.persistence.input(IOFile(losses))
+    if made_with is None or is_due_again(wildcards):
+        return room if admits() else []
+    return room if room in made_with else []
+
+
+def admits():
+    return study.disk_budget_bytes is not None and not study.keep_activations
+
+
+def is_due_again(wildcards):
+    """Whether a cell that was extracted will be once more: statistics are missing, or made by other code."""
+    axes = {key: [wildcards[key]] for key in ("checkpoint", "dataset")}.values()
+    files = paths.statistics_files(
+        wildcards.model,
+        *axes,
+        families=study.measured_families,
+        blocks=study.blocks_of(wildcards.model),
+    )
+    made_by = {file: families_fingerprint() for file in files if not is_own(file)}
+    made_by[paths.LOSSES.format(**wildcards)] = code_fingerprint("lmshape.extract")
+    return not all(map(os.path.exists, files)) or any(
+        was_made_by_other_code(*made) for made in made_by.items()
+    )
+
+
+def is_own(file):
+    return Path(file).parent.name == OWN_FAMILY
+
+
+def was_made_by_other_code(file, fingerprint):
+    recorded = workflow.persistence.params(IOFile(file))
+    return recorded is not None and not any(fingerprint in value for value in recorded)
+
+
+def admission_options(wildcards):
+    """Not among the parameters: none of it makes other activations."""
+    model = study.models[wildcards.model]
+    return flags(
+        activations=paths.ACTIVATIONS.format(**wildcards),
+        activation_bytes=activation_bytes(model, study.sampling.most_tokens),
+        budget_bytes=study.disk_budget_bytes if admits() else None,
+    ) + (" --keep" if study.keep_weights else "")
+
+
+def place_among_checkpoints(wildcards):
+    """From 0, the first checkpoint of its model, to below 1."""
+    names = list(study.models[wildcards.model].checkpoints)
+    return names.index(wildcards.checkpoint) / len(names)
+
+
+def admission_priority(wildcards):
+    return 5 - place_among_checkpoints(wildcards)
+
+
+def extraction_priority(wildcards):
+    """A checkpoint is finished before the next one is begun; its measuring comes before any extraction."""
+    return 10 - place_among_checkpoints(wildcards)
 
 
 def kept_if_asked(path):
     return path if study.keep_activations else temp(path)
 
 
-def extraction_threads(wildcards):
-    """Small matrices gain nothing from a second core; more cells at once do."""
-    return 1 if study.models[wildcards.model].width <= 512 else 8
+def model_threads(wildcards):
+    return threads_of(study.models[wildcards.model])
 
 
 def extraction_gpus(wildcards):
-    """One extraction at a time has the GPU, if there is one here; `--resources gpu=2` lets two share it."""
+    """Here each extraction has a GPU, if there is one; on a cluster those of large models ask for one."""
+    model, device = study.models[wildcards.model], study.extraction.device
+    if device not in ("auto", "cpu"):
+        return gpus_of(model)
+    if device == "cpu":
+        return 0
+    if not ON_CLUSTER:
+        return int(gpu_count() > 0)
+    there = of_profile("gpu_partition") not in (None, NO_PARTITION)
+    return gpus_of(model) if there and wants_gpu(model, study.sampling) else 0
+
+
+def gpus_of(model):
+    """As many as hold the weights, where `device_map` spreads a model; else one."""
+    spread = ON_CLUSTER and study.extraction.device_map == "auto"
+    return gpus_that_hold(model, GPU_GIGABYTES) if spread else 1
+
+
+def extraction_device(wildcards):
+    """On a cluster's GPU node a job without one must not take another's."""
     device = study.extraction.device
-    present = device == "auto" and has_gpu()
-    return int(present or device.startswith("cuda"))
+    if device == "auto" and ON_CLUSTER:
+        return "cuda" if extraction_gpus(wildcards) else "cpu"
+    return device
 
 
-def extraction_memory(wildcards):
-    """Weights, the logits of a batch with their log-softmax, and a gigabyte for Python and PyTorch."""
+def extraction_partition(wildcards):
+    return partition(extraction_gpus(wildcards))
+
+
+def partition(gpus):
+    """Of the cluster, None where there is none."""
+    gpu_partition = of_profile("gpu_partition")
+    with_gpu = gpus and gpu_partition not in (None, NO_PARTITION)
+    return gpu_partition if with_gpu else of_profile("slurm_partition")
+
+
+def extraction_memory(wildcards, attempt):
     model = study.models[wildcards.model]
-    weights = 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
-    tokens = starting_tokens(
-        study.extraction.batch_tokens,
-        vocabulary=model.vocabulary,
-        on_gpu=bool(extraction_gpus(wildcards)),
+    gpus = extraction_gpus(wildcards)
+    return attempt * extraction_megabytes(model, study.extraction, on_gpu=gpus > 0)
+
+
+def extraction_minutes(wildcards, attempt, threads):
+    model = study.models[wildcards.model]
+    on_gpu = extraction_gpus(wildcards) > 0
+    seconds = extraction_seconds(model, study.sampling, threads=threads, on_gpu=on_gpu)
+    return attempt * minutes_for(seconds)
+
+
+def extraction_disk(wildcards):
+    """Megabytes of the activations."""
+    model = study.models[wildcards.model]
+    return 10 + activation_bytes(model, study.sampling.most_tokens) // 10**6
+
+
+def measuring_memory(wildcards, attempt):
+    model = study.models[wildcards.model]
+    return attempt * measuring_megabytes(model.width, study.sampling)
+
+
+def measuring_minutes(wildcards, attempt, threads):
+    seconds = measuring_seconds(
+        study.models[wildcards.model].width,
+        study.sampling,
+        families=study.measured_families,
+        rows=study.rows,
+        sites=int(wildcards.last) - int(wildcards.first) + 2,
+        threads=threads,
     )
-    logits = 3 * tokens * model.vocabulary
-    return 1000 + 4 * (weights + logits) // 10**6
+    return attempt * minutes_for(seconds)
 
 
-def measuring_threads(wildcards):
-    return extraction_threads(wildcards)
+def measuring_disk(wildcards):
+    """Megabytes of the archives of a block."""
+    return 10 + 2 * (int(wildcards.last) - int(wildcards.first) + 2)
 
 
-def measuring_memory(wildcards):
-    """A layer's rows in float64 and their copies, and one covariance for every draw."""
-    width, sampling = study.models[wildcards.model].width, study.sampling
-    rows = sampling.least_bytes  # at least one byte a token
-    return 500 + 8 * (4 * rows * width + 2 * (sampling.draws + 2) * width**2) // 10**6
+def library_families():
+    """Families of the library that the study measures, all where it measures none: a rule has outputs."""
+    all_families = [name for name in METRIC_FAMILIES if name != OUTPUT_FAMILY]
+    chosen = [name for name in study.measured_families if name != OWN_FAMILY]
+    return chosen or all_families
 
 
-def measuring_options(wildcards):
+def families_fingerprint():
+    """Of all families of the library, measured or not."""
+    families = [name for name in METRIC_FAMILIES if name != OUTPUT_FAMILY]
+    modules = [f"lmshape.measure.{family}" for family in families]
+    return code_fingerprint("lmshape.measure", *modules)
+
+
+def measuring_options():
     """The article's protocol takes all rows of its chunks; packed windows have some to spare."""
-    neighbors = wildcards.family == "neighbor"
-    limited = neighbors and study.sampling.protocol == "windows"
-    rows = sorted(row for row in study.rows if neighbors or row != "one_per_type")
+    windows = study.sampling.protocol == "windows"
     return flags(
-        rows=["all"] if wildcards.family in RELEASED_FAMILIES else rows,
-        rows_per_draw=study.sampling.rows_per_draw if limited else None,
-        own_metrics=own_path() if wildcards.family == OWN_FAMILY else None,
+        rows=sorted(study.rows),
+        rows_per_draw=study.sampling.rows_per_draw if windows else None,
     )
+
+
+def own_measuring_options():
+    rows = sorted(row for row in study.rows if row != "one_per_type")
+    return flags(rows=rows, own_metrics=own_path())
 
 
 def own_path():
@@ -302,11 +480,10 @@ def own_fingerprint():
     return study.own_metrics.fingerprint if study.own_metrics else ""
 
 
-def family_fingerprint(wildcards):
-    """Of the family's own module and of what drives all families: another family's change reruns nothing here."""
-    family = wildcards.family
-    code = code_fingerprint("lmshape.measure", f"lmshape.measure.{family}")
-    return code + own_fingerprint() if family == OWN_FAMILY else code
+def own_family_fingerprint():
+    return (
+        code_fingerprint("lmshape.measure", "lmshape.measure.own") + own_fingerprint()
+    )
 
 
 def gathering_fingerprint(wildcards):
@@ -342,6 +519,22 @@ def model_lock(wildcards):
     return (
         paths.LOCK.format(**wildcards) if study.models[wildcards.model].on_hub else []
     )
+
+
+def gathered_megabytes(wildcards):
+    """Of the statistics of a model: at most 2 a site of a cell."""
+    model = study.models[wildcards.model]
+    cells = len(model.checkpoints) * len(study.datasets_of[model.name])
+    return 2 * cells * (model.blocks + 2)
+
+
+def gathering_memory(wildcards, attempt):
+    return attempt * (1000 + gathered_megabytes(wildcards))
+
+
+def gathering_minutes(wildcards, attempt):
+    """At a megabyte a second, far slower than it is."""
+    return attempt * minutes_for(gathered_megabytes(wildcards))
 
 
 def gathering_options(wildcards):
@@ -384,3 +577,10 @@ def study_summary():
     """Where the results are, in the words of someone who has just waited for them."""
     figures = "\n".join(f"  results/figures/{figure}.png" for figure in FIGURES)
     return f"\nReport:   results/report.html\nTables:   results/tables/\nFigures:\n{figures}\n"
+
+
+# Snakemake asks for the signature of these functions several times for every job: said once, a large plan takes a tenth
+# less time.
+for function in list(globals().values()):
+    if inspect.isfunction(function) and "wildcards" in function.__code__.co_varnames:
+        function.__signature__ = inspect.signature(function)

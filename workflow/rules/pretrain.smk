@@ -1,6 +1,10 @@
 """The embedded study's own models; to every later station they are folders of `checkpoint-*` like any other."""
 
 
+localrules:
+    train_tokenizer,
+
+
 rule train_tokenizer:
     input:
         pretraining_text,
@@ -16,6 +20,7 @@ rule train_tokenizer:
     resources:
         mem_mb=2000,
         runtime=30,
+        disk_mb=10,
     params:
         options=tokenizer_options,
         code=code_fingerprint("lmshape.bpe", "lmshape.corpus"),
@@ -42,8 +47,9 @@ rule pretrain:
         "../../envs/lmshape.yaml"
     threads: pretraining_threads
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=pretraining_memory,
+        runtime=pretraining_minutes,
+        disk_mb=pretraining_disk,
     params:
         options=pretraining_options,
         code=code_fingerprint("lmshape.pretrain", "lmshape.corpus"),

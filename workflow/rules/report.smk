@@ -1,6 +1,10 @@
 """The report: one file that explains what was run and what it shows, and works offline."""
 
 
+localrules:
+    report,
+
+
 rule report:
     input:
         tables=expand(
@@ -26,6 +30,7 @@ rule report:
     resources:
         mem_mb=1000,
         runtime=15,
+        disk_mb=10,
     params:
         options=report_options,
         code=report_fingerprint,

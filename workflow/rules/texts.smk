@@ -1,6 +1,11 @@
 """Texts: fetched and verified once, cleaned of markup once."""
 
 
+localrules:
+    fetch_text,
+    clean_text,
+
+
 rule fetch_text:
     input:
         text_source,
@@ -16,6 +21,7 @@ rule fetch_text:
     resources:
         mem_mb=500,
         runtime=60,
+        disk_mb=text_disk,
     params:
         source=text_options,
         code=code_fingerprint("lmshape.fetch"),
@@ -40,6 +46,7 @@ rule clean_text:
     resources:
         mem_mb=1000,
         runtime=30,
+        disk_mb=text_disk,
     params:
         code=code_fingerprint("lmshape.cleaning"),
     message:

@@ -1,6 +1,10 @@
 """One fixed set of tokens per model and dataset: every checkpoint sees the same."""
 
 
+localrules:
+    tokenize,
+
+
 rule tokenize:
     input:
         text=dataset_text,
@@ -16,8 +20,9 @@ rule tokenize:
         "../../envs/lmshape.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=tokenizing_memory,
         runtime=30,
+        disk_mb=tokenizing_disk,
     params:
         tokenizer=tokenizer_folder,
         options=sampling_options,

@@ -17,22 +17,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from socket import gethostname
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import WEIGHTS
+from lmshape.hub.passing import Passing
 from lmshape.hub.receipt import has_weights
 from lmshape.paths import STAGED, partial_folder, staged_file
 from lmshape.paths import WEIGHTS as WEIGHTS_OF
 from lmshape.sizes import gigabytes_above, size_text
-from lmshape.store.atomic import is_alive, replaced_when_whole
+from lmshape.store.atomic import replaced_when_whole
+from lmshape.store.leftovers import is_abandoned
 
 LOG = logging.getLogger(__name__)
 
 BOOK = ".budget"
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_LOG_LINES = 60.0
+LONGEST_SILENCE_SECONDS = 3600.0  # of another host's download, which cannot be looked up; pauses are shorter
 LONGEST_WAIT_SECONDS = 12 * 3600.0  # without any change: a queue may be long, but not that long
+ANOTHER_ATTEMPT_SECONDS = 600.0  # where all that holds room has failed: a cluster may try again
 KEPT = "`keep_weights` keeps the weights. Raise the budget, or let weights be deleted once read."
+UNMEASURED = "Measuring them has failed. Look at the logs below results/logs/measure, and run again."
 STUCK = "Nothing has moved for hours. Look at the logs of their extraction, or delete their weights."
 
 
@@ -47,7 +53,7 @@ class Reservation:
     datasets : those that will be read
     activations : dataset → its activation file, of those that will be deleted once measured
     activation_bytes : size of each of these files
-    process : that downloads; one that is dead will not finish
+    process, host : that downloads, and the machine it runs on; one that is dead will not finish
     """
 
     folder: str
@@ -56,6 +62,17 @@ class Reservation:
     activations: Mapping[str, str] = field(default_factory=dict)
     activation_bytes: int = 0
     process: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=gethostname)
+
+    @property
+    def name(self) -> str:
+        """Model and checkpoint."""
+        return "/".join(Path(self.folder).parts[-2:])
+
+    @property
+    def results(self) -> Path:
+        """Folder of all results, where the book of reservations lies."""
+        return Path(self.folder).parents[2]
 
     @property
     def total(self) -> int:
@@ -76,6 +93,10 @@ class Reservation:
         waiting = [dataset for dataset, file in self.activations.items() if self._waits(dataset, Path(file))]
         return self.held_weights() + self.activation_bytes * len(waiting)
 
+    def begin(self) -> None:
+        """Hold the room from now on: the partial folder says that the download is on its way."""
+        partial_folder(Path(self.folder)).mkdir(parents=True, exist_ok=True)
+
     def _waits(self, dataset: str, file: Path) -> bool:
         # In the order in which they come: weights on their way, weights unread, activations. Looked at in any other,
         # a file that moves on between two looks would be seen in neither place.
@@ -87,14 +108,17 @@ class Reservation:
         )
 
 
-def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
+Room = Reservation | Passing
+
+
+def reserve(wanted: Room, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
     """Wait until there is room, and take it.
 
     Weights whose every remaining reader has failed make room, and so do downloads that nobody goes on with.
 
     Parameters
     ----------
-    wanted : what is needed; of the same folder it takes the place of an earlier one
+    wanted : what is needed, of a download or of a local run's cell; it takes the place of an earlier one of its name
     budget : bytes of all reservations together
     keeps : whether weights stay for good: then nobody waits for what nobody will delete
     patience : seconds without any change after which waiting has no point
@@ -104,7 +128,7 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
     InputError
         When the budget could not hold the checkpoint even alone, or nothing moves for too long.
     """
-    name = _name(wanted.folder)
+    name = wanted.name
     if wanted.total > budget:
         raise InputError(
             f"`{name}` needs {size_text(wanted.total)} of disk, `disk_budget_gb` allows {size_text(budget)}. "
@@ -112,12 +136,13 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
         )
     changed, told, before = time.monotonic(), -SECONDS_BETWEEN_LOG_LINES, ""
     while True:
-        with _book(Path(wanted.folder).parents[1]) as book:
+        with _book(wanted.results / "weights") as book:
             reserved = _others(book, wanted)
-            others = {_name(one.folder): one.held() for one in reserved}
+            others = {one.name: one.held() for one in reserved}
             if sum(others.values()) + wanted.total <= budget:
                 return _enter(book, wanted)
-            if _evict_abandoned(reserved) or (not keeps and _evict_failed(reserved)):
+            downloads = [one for one in reserved if isinstance(one, Reservation)]
+            if _evict_abandoned(downloads) or (not keeps and _evict_failed(downloads)):
                 continue
         in_vain = keeps and sum(one.held_weights() for one in reserved) + wanted.total > budget
         now, state = time.monotonic(), json.dumps(others)
@@ -125,8 +150,9 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
         before = state
         if in_vain:
             raise InputError(f"{_no_room(name, wanted, others, budget)} {KEPT}")
-        if now - changed > patience:
-            raise InputError(f"{_no_room(name, wanted, others, budget)} {STUCK}")
+        stuck = bool(reserved) and all(isinstance(one, Passing) and one.is_stuck for one in reserved)
+        if now - changed > (min(patience, ANOTHER_ATTEMPT_SECONDS) if stuck else patience):
+            raise InputError(f"{_no_room(name, wanted, others, budget)} {UNMEASURED if stuck else STUCK}")
         if now - told > SECONDS_BETWEEN_LOG_LINES:
             LOG.warning("%s Waiting until they have been read.", _no_room(name, wanted, others, budget))
             told = now
@@ -196,11 +222,12 @@ def _book(root: Path) -> Iterator[Path]:
         yield folder
 
 
-def _others(book: Path, wanted: Reservation) -> list[Reservation]:
+def _others(book: Path, wanted: Room) -> list[Room]:
     found = []
     for path in sorted(book.glob("*.json")):
-        one = Reservation(**json.loads(path.read_text(encoding="utf-8")))
-        if one.folder != wanted.folder:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        one = Passing(**fields) if "marker" in fields else Reservation(**fields)
+        if one.name != wanted.name:
             if one.held():
                 found.append(one)
             else:
@@ -208,19 +235,19 @@ def _others(book: Path, wanted: Reservation) -> list[Reservation]:
     return found
 
 
-def _enter(book: Path, wanted: Reservation) -> None:
-    """Write the reservation; the partial folder says that the download is on its way."""
-    partial_folder(Path(wanted.folder)).mkdir(parents=True, exist_ok=True)
-    with replaced_when_whole(book / f"{_name(wanted.folder).replace('/', '@')}.json") as partial:
+def _enter(book: Path, wanted: Room) -> None:
+    wanted.begin()
+    with replaced_when_whole(book / f"{wanted.name.replace('/', '@')}.json") as partial:
         partial.write_text(json.dumps(asdict(wanted)), encoding="utf-8")
 
 
 def _evict_abandoned(reserved: Sequence[Reservation]) -> bool:
     """Delete what has come of a download that was killed or has failed; if it is tried again, from the beginning."""
     for one in reserved:
-        if one.arriving and not is_alive(one.process):
-            LOG.warning("%s: what came of its download was deleted to make room", _name(one.folder))
-            shutil.rmtree(partial_folder(Path(one.folder)))
+        partial = partial_folder(Path(one.folder))
+        if one.arriving and is_abandoned(partial, one.process, one.host, silence=LONGEST_SILENCE_SECONDS):
+            LOG.warning("%s: what came of its download was deleted to make room", one.name)
+            shutil.rmtree(partial)
             return True
     return False
 
@@ -232,7 +259,7 @@ def _evict_failed(reserved: Sequence[Reservation]) -> bool:
         unread = [name for name in one.datasets if not mark(folder, "read", name).exists()]
         failed = bool(unread) and all(mark(folder, "failed", name).exists() for name in unread)
         if failed and not one.arriving and has_weights(folder):
-            LOG.warning("%s: deleted to make room, since reading it has failed", _name(one.folder))
+            LOG.warning("%s: deleted to make room, since reading it has failed", one.name)
             _unstage(folder)
             return True
     return False
@@ -244,11 +271,7 @@ def _unstage(folder: Path, *, root: Path = Path()) -> None:
     (root / staged_file(folder)).unlink(missing_ok=True)
 
 
-def _no_room(name: str, wanted: Reservation, others: Mapping[str, int], budget: int) -> str:
+def _no_room(name: str, wanted: Room, others: Mapping[str, int], budget: int) -> str:
     holders = ", ".join(f"{other} {size_text(size)}" for other, size in others.items())
     room = f"of the {size_text(budget)} of `disk_budget_gb` are held: {holders}"
     return f"`{name}` needs {size_text(wanted.total)}; {room}."
-
-
-def _name(folder: str) -> str:
-    return "/".join(Path(folder).parts[-2:])

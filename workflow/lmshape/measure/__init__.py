@@ -83,6 +83,11 @@ def family_module(family: str, own_metrics: Path | None = None) -> Family:
     return cast(Family, module.of_file(own_metrics) if hasattr(module, "of_file") else module)
 
 
+def chosen_rows(family: str, rows: Sequence[str]) -> list[str]:
+    """Choices of rows that concern a family."""
+    return [name for name in rows if ONE_FAMILY.get(name, family) == family]
+
+
 def measure(
     activations_path: str | Path,
     output_path: str | Path,
@@ -93,6 +98,7 @@ def measure(
     rows: Sequence[str] = ROWS,
     rows_per_draw: int | None = None,
     own_metrics: Path | None = None,
+    made_of: Attributes | None = None,
 ) -> None:
     """Write the statistics of one family for the layers first … last of one cell.
 
@@ -110,6 +116,7 @@ def measure(
         draw, chosen at random by the seed of the store, the same for every layer and checkpoint
     rows_per_draw : unique rows that the neighbor family takes of each draw; None: all that every draw has
     own_metrics : the file of the family `own`: `lmshape.own_metrics`
+    made_of : what the archive shall say of itself besides
     """
     module = family_module(family, own_metrics)
     for name in rows:
@@ -117,16 +124,18 @@ def measure(
             raise unknown("choice of rows", name, ROWS)
     if rows_per_draw is not None and rows_per_draw < 1:
         raise InputError(f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for all rows.")
-    names = [name for name in rows if ONE_FAMILY.get(name, family) == family]
+    names = chosen_rows(family, rows)
     # HDF5 has no None: 0 stands for all rows
     own = {"family": family, "first": first, "last": last, "rows_per_draw": rows_per_draw or 0}
+    own |= made_of or {}
     with Activations(activations_path) as activations:
         job = _Job(activations=activations, module=module, names=names, rows_per_draw=rows_per_draw)
-        layers = _layers(job, _sites_between(activations.sites, first, last))
+        layers = _layers(job, sites_between(activations.sites, first, last))
         write_statistics(output_path, attributes={**activations.attributes, **own}, layers=layers)
 
 
-def _sites_between(sites: Sequence[Site], first: int, last: int) -> list[Site]:
+def sites_between(sites: Sequence[Site], first: int, last: int) -> list[Site]:
+    """Sites of the layers first … last, both included; `InputError` where there is none."""
     chosen = [site for site in sites if first <= site.layer <= last]
     if not chosen:
         layers = [site.layer for site in sites]

@@ -6,7 +6,12 @@ from lmshape.store.hdf5 import FORMAT_VERSION, Attributes
 from lmshape.store.loss_card import DrawLoss, write_loss_card
 from lmshape.store.rows import Rows
 from lmshape.store.site import Site
-from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
+from lmshape.store.statistics import (
+    LayerStatistics,
+    read_statistics,
+    read_statistics_attributes,
+    write_statistics,
+)
 from lmshape.store.token_file import read_tokens, write_tokens
 
 __all__ = [
@@ -19,6 +24,7 @@ __all__ = [
     "Rows",
     "Site",
     "read_statistics",
+    "read_statistics_attributes",
     "read_tokens",
     "replaced_when_whole",
     "write_loss_card",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -12,10 +13,10 @@ from typing import Self
 import h5py
 import numpy as np
 
-from lmshape.store.atomic import replaced_when_whole
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
 from lmshape.store.rows import CHUNK_BYTES as PIECE_BYTES
 from lmshape.store.rows import Rows
+from lmshape.store.scratch import written_on_scratch
 from lmshape.store.site import Site, mark, sited
 from lmshape.store.token_file import read_token_group, write_token_group
 from lmshape.tokens import Tokens
@@ -25,6 +26,7 @@ ACTIVATIONS_FORMAT = "lmshape-activations"
 CHUNK_BYTES = 2**20  # large enough to stream at disk speed, small enough for HDF5's own chunk cache
 TOKEN_BYTES = 21  # id, sequence, position, draw, nll of 4 bytes each, special of 1
 TYPE_BYTES = 64  # id and text of a token type, at most, but for a few that are whole words
+ENDS = 8  # rows at either end of a site that tell it from another
 SITE_BYTES, CHUNK_ENTRY_BYTES = 6000, 64  # HDF5's own: headers and attributes of a site, its index of chunks
 
 
@@ -73,7 +75,7 @@ class ActivationWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            partial = stack.enter_context(replaced_when_whole(self._path))
+            partial = stack.enter_context(written_on_scratch(self._path, least_bytes=self._bytes()))
             self._file = stack.enter_context(h5py.File(partial, "w", locking=False))
             self._create()
             stack.push(self._refuse_incomplete)
@@ -101,6 +103,10 @@ class ActivationWriter:
     def write_nll(self, start: int, values: np.ndarray) -> None:
         """Write the negative log-likelihoods, nats, of tokens `start`, …; what is never written stays NaN."""
         self._file["tokens/nll"][start : start + len(values)] = values
+
+    def _bytes(self) -> int:
+        n, width = self._shape
+        return stored_bytes(n, width, sites=len(self._missing), types=len(self._tokens.texts))
 
     def _create(self) -> None:
         n, width = self._shape
@@ -158,6 +164,17 @@ class Activations:
     def nll(self) -> np.ndarray:
         """(n,) float32, nats; NaN where a token has no loss."""
         return self._file["tokens/nll"][:]
+
+    def digest(self, sites: Sequence[Site]) -> str:
+        """Tell apart activations that differ: 16 hexadecimal digits, without reading all of them.
+
+        A hash of the tokens' ids, their losses, which end every forward pass, and each site's first and last rows.
+        """
+        digest = hashlib.sha256(self.tokens.ids.tobytes() + self.nll.tobytes())
+        for site in sites:
+            rows = self._rows(site)
+            digest.update(rows[:ENDS].tobytes() + rows[-ENDS:].tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def width(self) -> int:

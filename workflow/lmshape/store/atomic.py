@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lmshape.store.leftovers import owner, remove_leftovers
+
 
 @contextmanager
 def replaced_when_whole(path: str | Path) -> Iterator[Path]:
     """Give a name to write under; rename it to `path` when the block ends well, remove it otherwise.
 
-    The name is `.{name}.partial-{pid}` in the folder of `path`, which is made if it does not exist. What a
+    The name is `.{name}.partial-{host}-{pid}` in the folder of `path`, which is made if it does not exist. What a
     killed process left behind under such a name is removed by the next writer of the same file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    prefix = f".{path.name}.partial-"
+    remove_leftovers(path.parent, prefix)
+    partial = path.with_name(f"{prefix}{owner()}")
     try:
         yield partial
         _to_disk(partial)
@@ -36,22 +39,3 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove_leftovers(path: Path) -> None:
-    prefix = f".{path.name}.partial-"
-    for leftover in path.parent.glob(f"{prefix}*"):
-        process = leftover.name.removeprefix(prefix)
-        if process.isdigit() and not is_alive(int(process)):
-            leftover.unlink(missing_ok=True)
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of this machine runs."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True

@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lmshape.store.atomic import replaced_when_whole
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
+from lmshape.store.scratch import written_on_scratch
 from lmshape.store.site import Site, mark, sited
 
 STATISTICS_FORMAT = "lmshape-statistics"
@@ -39,7 +39,7 @@ def write_statistics(path: str | Path, *, attributes: Attributes, layers: Iterab
 
     `layers` may be a generator: each entry is written before the next one is asked for.
     """
-    with replaced_when_whole(path) as partial, h5py.File(partial, "w", locking=False) as file:
+    with written_on_scratch(path) as partial, h5py.File(partial, "w", locking=False) as file:
         write_format(file, STATISTICS_FORMAT)
         write_attributes(file, attributes)
         for layer in layers:
@@ -52,6 +52,12 @@ def _write_layer(file: h5py.File, layer: LayerStatistics) -> None:
     write_attributes(group, layer.attributes)
     for name, array in layer.arrays.items():
         group.create_dataset(name, data=array)
+
+
+def read_statistics_attributes(path: str | Path) -> dict[str, str | int | float]:
+    """Read the root attributes of an archive; errors as `read_statistics`."""
+    with open_format(path, STATISTICS_FORMAT) as file:
+        return read_attributes(file)
 
 
 def read_statistics(path: str | Path) -> tuple[dict[str, str | int | float], list[LayerStatistics]]:

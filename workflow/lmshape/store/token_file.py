@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lmshape.store.atomic import replaced_when_whole
 from lmshape.store.hdf5 import open_format, read_attributes, write_attributes, write_format
+from lmshape.store.scratch import written_on_scratch
 from lmshape.tokens import Tokens
 
 TOKENS_FORMAT = "lmshape-tokens"
@@ -27,7 +27,7 @@ _COLUMNS = {
 
 def write_tokens(path: str | Path, tokens: Tokens) -> None:
     """Write a tokens file: `/tokens/{id,sequence,position,draw,special,sequence_bytes,type_id,type_text}`."""
-    with replaced_when_whole(path) as partial, h5py.File(partial, "w", locking=False) as file:
+    with written_on_scratch(path) as partial, h5py.File(partial, "w", locking=False) as file:
         write_format(file, TOKENS_FORMAT)
         write_token_group(file, tokens)
 

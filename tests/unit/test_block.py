@@ -1,0 +1,135 @@
+"""A block is measured family by family, and what is there already is kept, if it would be made the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_measure import SITES, WIDTH, clouds, stored, tokens
+
+from lmshape import block
+from lmshape.block import measure_block
+from lmshape.errors import InputError
+from lmshape.store import Activations, ActivationWriter, read_statistics
+
+FAMILIES = ["spectral", "angular", "neighbor", "linearity"]
+ROWS = ["all", "no_sink", "one_per_type"]
+
+
+def measured(source: Path, folder: Path, **changes: object) -> list[str]:
+    options = {"families": FAMILIES, "first": 0, "last": 2, "rows": ROWS, "rows_per_draw": 60} | changes
+    return measure_block(source, folder, **options)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return stored(tmp_path / "activations.h5", clouds())
+
+
+def archive(folder: Path, family: str) -> Path:
+    return folder / family / "layers-00-02.h5"
+
+
+def test_every_family_has_its_archive_with_the_rows_that_concern_it(source: Path, tmp_path: Path) -> None:
+    assert measured(source, tmp_path / "s") == FAMILIES
+    for family in FAMILIES:
+        attributes, layers = read_statistics(archive(tmp_path / "s", family))
+        assert attributes["family"] == family and attributes["model"] == "m"
+        assert {layer.site for layer in layers} == set(SITES)
+        assert {layer.rows for layer in layers} == set(ROWS if family == "neighbor" else ROWS[:2])
+        assert attributes["rows_per_draw"] == (60 if family == "neighbor" else 0)
+
+
+def test_what_would_be_made_the_same_is_kept_and_is_newer_than_the_activations(
+    source: Path, tmp_path: Path
+) -> None:
+    measured(source, tmp_path / "s", families=["spectral"])
+    path = archive(tmp_path / "s", "spectral")
+    before, inode = path.read_bytes(), path.stat().st_ino
+    os.utime(path, (1, 1))
+    assert measured(source, tmp_path / "s", families=["spectral", "angular"]) == ["angular"]
+    assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
+    assert path.stat().st_mtime >= source.stat().st_mtime
+
+
+def test_activations_that_are_made_again_alike_are_the_same(source: Path, tmp_path: Path) -> None:
+    measured(source, tmp_path / "s")
+    again = stored(tmp_path / "again.h5", clouds())
+    assert measured(again, tmp_path / "s") == []
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_other_activations_are_measured_again(source: Path, tmp_path: Path, site: object) -> None:
+    measured(source, tmp_path / "s", families=["angular"])
+    rows = clouds()
+    rows[site][0, 0] += 1
+    other = stored(tmp_path / "other.h5", rows)
+    assert measured(other, tmp_path / "s", families=["angular"]) == ["angular"]
+
+
+def test_a_change_of_the_layer_before_a_block_counts(source: Path, tmp_path: Path) -> None:
+    """Linearity compares a layer with the one before it, which is not of the block."""
+    measured(source, tmp_path / "s", families=["linearity"], first=2)
+    rows = clouds()
+    rows[SITES[1]][-1, 0] += 1
+    other = stored(tmp_path / "other.h5", rows)
+    assert measured(other, tmp_path / "s", families=["linearity"], first=2) == ["linearity"]
+
+
+def test_another_loss_is_another_forward_pass(source: Path, tmp_path: Path) -> None:
+    measured(source, tmp_path / "s", families=["angular"])
+    other = tmp_path / "other.h5"
+    with Activations(source) as old:
+        rows = {site: old.read(site) for site in old.sites}
+        attributes = old.attributes
+    with ActivationWriter(other, sites=SITES, width=WIDTH, tokens=tokens(), attributes=attributes) as writer:
+        for site in SITES:
+            writer.write(site, 0, rows[site])
+        writer.write_nll(0, np.ones(3, dtype=np.float32))
+    assert measured(other, tmp_path / "s", families=["angular"]) == ["angular"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({"rows": ["all", "no_sink"]}, ["neighbor"]),
+        ({"rows": ["all"]}, FAMILIES),
+        ({"rows_per_draw": 50}, ["neighbor"]),
+        ({}, []),
+    ],
+)
+def test_other_options_measure_the_families_that_they_concern(
+    source: Path, tmp_path: Path, changes: dict, again: list[str]
+) -> None:
+    measured(source, tmp_path / "s")
+    assert measured(source, tmp_path / "s", **changes) == again
+
+
+def test_changed_code_measures_its_family(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(source, tmp_path / "s")
+    real = block.code_fingerprint
+    monkeypatch.setattr(
+        block,
+        "code_fingerprint",
+        lambda *modules: "new" if "lmshape.measure.angular" in modules else real(*modules),
+    )
+    assert measured(source, tmp_path / "s") == ["angular"]
+
+
+def test_a_broken_archive_is_measured_again(source: Path, tmp_path: Path) -> None:
+    measured(source, tmp_path / "s", families=["angular"])
+    path = archive(tmp_path / "s", "angular")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert measured(source, tmp_path / "s", families=["angular"]) == ["angular"]
+    assert read_statistics(path)
+
+
+def test_a_block_beside_the_model_and_an_unknown_family_are_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no layer of the store, 0 to 2"):
+        measured(source, tmp_path / "s", first=7, last=8)
+    with pytest.raises(InputError, match="unknown module|unknown metric family"):
+        measured(source, tmp_path / "s", families=["spectrall"])

@@ -1,0 +1,112 @@
+"""What a study submits to a cluster: its jobs, their time, and how much of it is start-up and scheduling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lmshape.costs import (
+    MEASURING_START_SECONDS,
+    START_SECONDS,
+    extraction_seconds,
+    measuring_seconds,
+    pretraining_seconds,
+    threads_of,
+    wants_gpu,
+)
+from lmshape.families import OWN_FAMILY
+from lmshape.models import Model
+from lmshape.study import Study
+
+SUBMITTED = ("pretrain", "extract", "measure", "measure_own")  # all other rules are local
+JOB_SECONDS = (
+    10.0  # of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submissions:
+    """Jobs of one model, or of the study's pretraining.
+
+    Attributes
+    ----------
+    model : name
+    jobs : how many, over all rules
+    seconds : of all their work, estimated, on as many threads as they ask for
+    overhead_seconds : of scheduling and of starting Python, beside that
+    """
+
+    model: str
+    jobs: int
+    seconds: float
+    overhead_seconds: float
+
+    @property
+    def share(self) -> float:
+        """Overhead as a share of the jobs' whole time."""
+        return self.overhead_seconds / (self.seconds + self.overhead_seconds)
+
+
+def submissions_of(study: Study) -> list[Submissions]:
+    """Estimate the submitted jobs of a study, model by model, its pretraining runs last."""
+    of_models = [_of_model(model, study) for model in study.models.values()]
+    runs = study.pretraining.runs.items() if study.pretraining else ()
+    trained = [
+        _pretraining(name, pretraining_seconds(recipe, study.pretraining.vocabulary)) for name, recipe in runs
+    ]
+    return of_models + trained
+
+
+def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
+    """Tell in one line what is submitted of the jobs still to run."""
+    submitted = sum(jobs.get(rule, 0) for rule in SUBMITTED)
+    every = submissions_of(study)
+    work, overhead = (sum(getattr(one, name) for one in every) for name in ("seconds", "overhead_seconds"))
+    part = submitted / max(1, sum(one.jobs for one in every))
+    if not submitted:
+        return "cluster    nothing to submit"
+    return (
+        f"cluster    {submitted} of them submitted, the others run beside Snakemake; about "
+        f"{part * (work + overhead) / 3600:,.0f} hours of jobs, {overhead / (work + overhead):.1%} of it "
+        "start-up and scheduling"
+    )
+
+
+def _of_model(model: Model, study: Study) -> Submissions:
+    cells = len(model.checkpoints) * len(study.datasets_of[model.name])
+    threads, on_gpu = threads_of(model), wants_gpu(model, study.sampling)
+    extraction = extraction_seconds(model, study.sampling, threads=threads, on_gpu=on_gpu)
+    measuring = _measuring(model, study, threads=threads)
+    work = extraction - START_SECONDS + sum(one - MEASURING_START_SECONDS for one in measuring)
+    jobs = 1 + len(measuring)
+    start = START_SECONDS + MEASURING_START_SECONDS * len(measuring)
+    return Submissions(
+        model=model.name,
+        jobs=cells * jobs,
+        seconds=cells * work,
+        overhead_seconds=cells * (JOB_SECONDS * jobs + start),
+    )
+
+
+def _measuring(model: Model, study: Study, *, threads: int) -> list[float]:
+    """Seconds of the measuring jobs of a cell: a block of layers each, the user's own metrics apart."""
+    library = [family for family in study.measured_families if family != OWN_FAMILY]
+    own = [family for family in study.measured_families if family == OWN_FAMILY]
+    blocks = study.blocks_of(model.name)
+    return [
+        measuring_seconds(
+            model.width,
+            study.sampling,
+            families=families,
+            rows=study.rows,
+            sites=last - first + 1 + (last == model.blocks),  # the final norm goes with the last block
+            threads=threads,
+        )
+        for families in filter(None, (library, own))
+        for first, last in blocks
+    ]
+
+
+def _pretraining(name: str, seconds: float) -> Submissions:
+    overhead = JOB_SECONDS + START_SECONDS
+    return Submissions(model=name, jobs=1, seconds=seconds - START_SECONDS, overhead_seconds=overhead)

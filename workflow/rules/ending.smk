@@ -1,0 +1,129 @@
+"""How a run ends: when something has failed, its last lines say what is missing, why, and what makes it."""
+
+import atexit
+import traceback
+from types import SimpleNamespace
+
+from snakemake.logging import logger
+
+from lmshape import running
+from lmshape.aftermath import (
+    ENDED_EARLY,
+    INTERRUPTED,
+    LATER,
+    Aftermath,
+    command_line,
+    last_words,
+)
+from lmshape.failures import ErrorRecords, Failure, one_line
+from lmshape.missing import MISSING, causes_of, missing_cells, write_missing
+
+STUDY_FOLDER = Path.cwd()  # Snakemake leaves it before it exits
+RECORDS = ErrorRecords()
+RUN = SimpleNamespace(note=None, whole=False)
+
+
+def refuse_unlocking():
+    """Nobody unlocks a study that is being run, whatever the reason for the lock was thought to be."""
+    reason = running.refuse_unlocking(STUDY_FOLDER) if "--unlock" in sys.argv else ""
+    if reason:
+        raise WorkflowError(reason)
+
+
+def begin_run():
+    RUN.note = running.begin(STUDY_FOLDER, command_line(sys.argv))
+
+
+def end_run():
+    """A run that has made all it was to make leaves no list of what is missing."""
+    RUN.whole = True
+    (STUDY_FOLDER / MISSING).unlink(missing_ok=True)
+
+
+def tell_the_end():
+    """Snakemake's own epilogue comes after `onerror`, and where it dies itself nothing else is called."""
+    try:
+        if RECORDS.told.locked:
+            print(running.who_holds_it(STUDY_FOLDER), file=sys.stderr)
+        elif RUN.note and not RUN.whole:
+            print(last_words(aftermath(), command_line(sys.argv)), file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+        print("What failed could not be summed up: see above.", file=sys.stderr)
+
+
+def aftermath():
+    """Sum up what the plan had and what of it is done."""
+    undone = list(single_jobs(workflow.dag.needrun_jobs()))
+    failed = list(single_jobs(workflow.scheduler.failed if workflow.scheduler else ()))
+    causes = causes_of(map(failure_of, failed), STUDY_FOLDER)
+    stopped = why_stopped()
+    missing = missing_cells(undone_cells(undone), causes, study)
+    try:
+        write_missing(STUDY_FOLDER / MISSING, missing, stopped=stopped)
+    except OSError as error:  # a full disk must not take the summary with it
+        print(f"\n{MISSING} could not be written: {error}", file=sys.stderr)
+    return Aftermath(
+        missing=missing,
+        causes=causes,
+        cells=len(study.cells()),
+        later=undone_later(undone),
+        stopped=stopped,
+    )
+
+
+def single_jobs(jobs):
+    """Jobs, those of groups one by one."""
+    for job in jobs:
+        yield from (job.jobs if job.is_group() else [job])
+
+
+def failure_of(job):
+    told = RECORDS.told
+    logs = dict.fromkeys([*map(str, job.log), *told.logs.get(job.jobid, ())])
+    return Failure(
+        job.rule.name,
+        dict(job.wildcards.items()),
+        logs=tuple(logs),
+        attempts=job.attempt,
+        said=told.said.get(job.jobid, ""),
+    )
+
+
+def undone_cells(jobs):
+    """Cells in the order of the study; a cell whose weights were only not released is done."""
+    undone = set()
+    for job in jobs:
+        names = dict(job.wildcards.items())
+        if {
+            "model",
+            "checkpoint",
+            "dataset",
+        } <= names.keys() and job.rule.name != "release":
+            undone.add(Cell(names["model"], names["checkpoint"], names["dataset"]))
+    return [cell for cell in study.cells() if cell in undone]
+
+
+def undone_later(jobs):
+    later = {}
+    for job in jobs:
+        if job.rule.name in LATER:
+            later.setdefault(job.rule.name, set()).update(
+                dict(job.wildcards.items()).values()
+            )
+    return later
+
+
+def why_stopped():
+    if RECORDS.told.interrupted:
+        return INTERRUPTED
+    ended = workflow.scheduler and workflow.scheduler.failed
+    if ended and not workflow.execution_settings.keep_going:
+        return ENDED_EARLY
+    return f"Snakemake ended: {one_line(RECORDS.told.last_error)}"
+
+
+if workflow.is_main_process:
+    refuse_unlocking()
+    logger.addHandler(RECORDS)
+    atexit.register(tell_the_end)
