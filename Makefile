@@ -8,7 +8,9 @@ PIP_OPTIONS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test bench corrections check format lock clean
+.PHONY: install study test bench corrections check format lock clean
+
+install: $(READY)
 
 study: $(READY)
 	$(BIN)/snakemake --cores $(CORES)

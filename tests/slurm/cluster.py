@@ -91,11 +91,14 @@ class Cluster:
         ]
         lines = self.ask(*command, f"--format={FIELDS},WorkDir").splitlines()
         rows = [line.split("|") for line in lines]
-        jobs = [_job(row[:-1]) for row in rows if row[-1] == str(folder)]
+        comments = self._comments()
+        jobs = [_job(row[:-1], comments) for row in rows if row[-1] == str(folder)]
         return sorted(jobs, key=lambda job: job.id)
 
-    def running(self, folder: Path) -> list[Job]:
-        return [job for job in self.jobs(folder) if job.state == "RUNNING"]
+    def _comments(self) -> dict[str, str]:
+        """Comments by job, which accounting is told only when a job ends."""
+        lines = self.ask("squeue", "--noheader", "--states", "all", "--format", "%A|%k").splitlines()
+        return dict(line.split("|", 1) for line in lines)
 
     def cancel(self, job: Job) -> None:
         self.ask("scancel", job.id)
@@ -127,13 +130,13 @@ class Cluster:
         wait_until(lambda: not self.ask("squeue", "--noheader"), "an end of the jobs that were cancelled")
 
 
-def _job(row: list[str]) -> Job:
+def _job(row: list[str], comments: dict[str, str]) -> Job:
     number, comment, account, partition, memory, minutes, tres, state, node = row
     wanted = dict(one.split("=") for one in tres.split(","))
     megabytes = float(memory.rstrip("MG")) * (1024 if memory.endswith("G") else 1)
     return Job(
         id=int(number),
-        comment=comment,
+        comment=comment or comments[number],
         account=account,
         partition=partition,
         megabytes=round(megabytes),

@@ -1,9 +1,9 @@
 # Read by every bash of a job, as BASH_ENV, and by no other: what a compute node of the tests is like. Snakemake runs
 # each command of a rule with a bash.
 #
-# SLURM_TESTS   a folder; while it has a file `hold-extract`, jobs of `lmshape extract` wait before they begin, and
+# NODE_FOLDER   a folder; while it has a file `hold-extract`, jobs of `lmshape extract` wait before they begin, and
 #               say so with a file `extract-JOB`
-# SLURM_TESTS_CUT   an address, `host/port`: nodes are without a network; whether the address can be reached from within
+# NODE_CUT_FROM   an address, `host/port`: nodes are without a network; whether the address can be reached from within
 #                   a job is noted in `network`, beside whether it can be reached from outside
 if [[ -n ${SLURM_JOB_ID:-} ]]; then
     reaches() { (exec 3<>"/dev/tcp/$1") 2>/dev/null && echo reached || echo cut; }
@@ -14,16 +14,16 @@ if [[ -n ${SLURM_JOB_ID:-} ]]; then
             command python "$@"
             return
         fi
-        if [[ -e $SLURM_TESTS/hold-$3 ]]; then
-            touch "$SLURM_TESTS/$3-$SLURM_JOB_ID"
-            while [[ -e $SLURM_TESTS/hold-$3 ]]; do sleep 0.2; done
+        if [[ -e $NODE_FOLDER/hold-$3 ]]; then
+            touch "$NODE_FOLDER/$3-$SLURM_JOB_ID"
+            while [[ -e $NODE_FOLDER/hold-$3 ]]; do sleep 0.2; done
         fi
-        if [[ -z ${SLURM_TESTS_CUT:-} ]]; then
+        if [[ -z ${NODE_CUT_FROM:-} ]]; then
             command python "$@"
             return
         fi
-        echo "$SLURM_JOB_ID outside $(reaches "$SLURM_TESTS_CUT")" >>"$SLURM_TESTS/network"
-        unshare --net bash -c 'echo "$SLURM_JOB_ID inside $(reaches "$SLURM_TESTS_CUT")" >>"$SLURM_TESTS/network"
+        echo "$SLURM_JOB_ID outside $(reaches "$NODE_CUT_FROM")" >>"$NODE_FOLDER/network"
+        unshare --net bash -c 'echo "$SLURM_JOB_ID inside $(reaches "$NODE_CUT_FROM")" >>"$NODE_FOLDER/network"
             exec python "$@"' bash "$@"
     }
 fi

@@ -121,8 +121,9 @@ class SnakemakeRun:
         """Wait for a condition while this runs."""
         end = time.monotonic() + PATIENCE
         while not condition():
-            assert self.process.poll() is None, f"Snakemake ended before {what}:\n{self.output}"
-            assert time.monotonic() < end, f"{PATIENCE:.0f} s went by without {what}:\n{self.output}"
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                raise AssertionError(f"There was no {what}:\n{self.output}")
             time.sleep(0.3)
 
     def kill(self) -> None:
@@ -138,7 +139,7 @@ class SlurmStudy:
         self.path, self.cluster, self.profile = path, cluster, profile
         self.node = path.with_name(f"{path.name}-node")
         self.node.mkdir(exist_ok=True)
-        node = {"BASH_ENV": str(HERE / "node.sh"), "SLURM_TESTS": str(self.node)}
+        node = {"BASH_ENV": str(HERE / "node.sh"), "NODE_FOLDER": str(self.node)}
         self.environment = {**cluster.environment, **node, **environment}
         self._runs = 0
 

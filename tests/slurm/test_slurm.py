@@ -265,7 +265,7 @@ def test_nodes_need_no_network(cluster: Cluster, profile: Path, tmp_path: Path) 
         shutil.copytree(path, tmp_path / "here")
         address = hub.endpoint.removeprefix("http://").replace(":", "/")
         home = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
-        study = SlurmStudy(path, cluster, profile, **home, SLURM_TESTS_CUT=address)
+        study = SlurmStudy(path, cluster, profile, **home, NODE_CUT_FROM=address)
         run = study.run(TABLES)
         run.succeed()
         run_here(tmp_path / "here", TABLES, **home)

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from lmshape import running
-from lmshape.aftermath import ENDED_EARLY, INTERRUPTED, Aftermath, command_line, last_words
-from lmshape.failures import ErrorRecords, Failure, remedy, why
-from lmshape.missing import Cause, causes_of, missing_cells, write_missing
+from lmshape.aftermath import ENDED_EARLY, Aftermath, command_line, last_words
+from lmshape.error_records import ErrorRecords
+from lmshape.failures import Failure, is_interruption, remedy, why
+from lmshape.missing import INTERRUPTED, Cause, causes_of, missing_cells, write_missing
 from lmshape.study import Cell
 
 CELL = {"model": "tiny", "checkpoint": "step4", "dataset": "wiki"}
@@ -61,7 +62,7 @@ def of_log(content: str | None, folder: Path, **options: object) -> str:
         (
             TRACEBACK.format(error="OSError: [Errno 28] No space left on device")
             + TRACEBACK.format(error="RuntimeError: cannot close the file"),
-            "RuntimeError: cannot close the file (No space left on device)",
+            "No space left on device: RuntimeError: cannot close the file",
         ),
     ],
 )
@@ -105,6 +106,19 @@ def test_a_killed_process_left_no_error(said: str, signal: str, tmp_path: Path) 
     assert of_log("", tmp_path, said=said) == f"it was killed ({signal})"
 
 
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (TRACEBACK.format(error="KeyboardInterrupt"), ""),
+        ("Aborted!\n", ""),
+        ("", "returned non-zero exit status 130."),
+    ],
+)
+def test_what_ctrl_c_does_to_a_job_is_no_failure_of_it(log: str, said: str, tmp_path: Path) -> None:
+    assert is_interruption(of_log(log, tmp_path, said=said))
+    assert not is_interruption(of_log("error: it failed\n", tmp_path))
+
+
 @pytest.mark.parametrize("status", ["TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "CANCELLED", "PREEMPTED"])
 def test_what_slurm_did_counts_more_than_the_log(status: str, tmp_path: Path) -> None:
     said = f"SLURM-job '12' failed, SLURM status is: '{status}'. Reason: Unknown.{FOR_DETAILS}"
@@ -139,6 +153,7 @@ def test_files_that_come_late_are_named(tmp_path: Path) -> None:
     reason = of_log("", tmp_path, said=said)
     assert reason == "it ended well, but its files did not appear in time: c.h5"
     assert "--latency-wait" in remedy(reason, rule="extract")
+    assert of_log("error: the sentence\n", tmp_path, said=said) == "the sentence"
 
 
 # ---- what to do ------------------------------------------------------------------------------------------
@@ -335,11 +350,19 @@ def test_a_figure_that_failed_misses_no_cell() -> None:
 
 
 @pytest.mark.parametrize(
-    "stopped", [INTERRUPTED, ENDED_EARLY, "Snakemake ended: OSError: No space left on device"]
+    ("stopped", "said"),
+    [
+        (INTERRUPTED, "interrupted, or not begun"),
+        (ENDED_EARLY, f"not reached: {ENDED_EARLY}"),
+        (
+            "Snakemake ended: OSError: No space left on device",
+            "not reached: Snakemake ended: OSError: No space left on device\n    Free space",
+        ),
+    ],
 )
-def test_what_was_not_reached_says_why(stopped: str) -> None:
+def test_what_was_not_reached_says_why(stopped: str, said: str) -> None:
     words = words_of(missing_cells(CELLS[:2], [], STUDY), [], stopped=stopped)
-    assert f"  tiny: step0 on wiki, random (2 cells)\n    not reached: {stopped}" in words
+    assert f"  tiny: step0 on wiki, random (2 cells)\n    {said}" in words
     assert words.startswith("\nThe run was interrupted. 2 of 900") == (stopped == INTERRUPTED)
 
 

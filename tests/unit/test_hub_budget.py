@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from disk_rooms import arrive, folder_of, in_background, read, refusal, take, wanted
 
-from lmshape.hub import budget
+from lmshape.hub import budget, reservation
 from lmshape.hub.budget import reserve
 from lmshape.paths import partial_folder
 
@@ -101,7 +102,7 @@ def test_marks_of_an_earlier_visit_say_nothing_while_the_weights_come_again() ->
 
 def test_a_folder_that_is_about_to_be_replaced_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     one = take("step0", activations=20)
-    monkeypatch.setattr(budget, "has_weights", lambda folder: pytest.fail("it may go at any moment"))
+    monkeypatch.setattr(reservation, "has_weights", lambda folder: pytest.fail("it may go at any moment"))
     assert one.held() == 140
 
 
@@ -200,3 +201,14 @@ def test_a_book_of_the_time_before_hosts_were_written_is_read() -> None:
     assert content.pop("host")
     page.write_text(json.dumps(content))
     assert "are held: run/step0 200 B" in refusal(lambda: take("step1"))
+
+
+def test_a_file_system_without_locks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(budget.fcntl, "flock", refuse)
+    assert refusal(lambda: take("step0")) == (
+        "`disk_budget_gb` needs file locks, and the file system of `results/weights/.budget` has none (No locks "
+        "available). Mount it with locks, run the study in another folder (`--directory`), or leave the key out."
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from disk_rooms import in_background, refusal, take
 
+from lmshape import running
 from lmshape.hub import budget
 from lmshape.hub.budget import reserve
 from lmshape.hub.passing import Passing, failed_mark, forget_rooms, unmeasured_mark
@@ -95,8 +96,8 @@ def test_where_measuring_has_failed_nobody_waits_for_hours(monkeypatch: pytest.M
 
 def test_a_cell_that_does_not_fit_is_refused_at_once() -> None:
     assert refusal(lambda: admit("step0", 300)) == (
-        "`mine/step0/wiki` needs 300 B of disk, `disk_budget_gb` allows 250 B. Raise it to at least 0.01, or take fewer "
-        "tokens or datasets."
+        "`mine/step0/wiki` needs 300 B of disk, `disk_budget_gb` allows 250 B. Raise it to at least 0.01, or take "
+        "fewer tokens or datasets."
     )
 
 
@@ -109,13 +110,11 @@ def test_kept_weights_do_not_keep_activations_from_passing() -> None:
     assert not thread.is_alive()
 
 
-def test_rooms_of_a_run_that_was_killed_are_forgotten_and_those_of_one_that_goes_on_are_not() -> None:
+def test_rooms_of_a_run_that_has_ended_are_forgotten_and_those_of_one_that_goes_on_are_not() -> None:
     one = admit("step0")
-    locks = Path(".snakemake/locks")
-    locks.mkdir(parents=True)
-    (locks / "0.input.lock").touch()
-    forget_rooms(Path.cwd())
-    assert one.held() == 100
-    (locks / "0.input.lock").unlink()
+    Path(".snakemake").mkdir()
+    with running.begin(Path.cwd(), "snakemake --cores 2"):
+        forget_rooms(Path.cwd())
+        assert one.held() == 100
     forget_rooms(Path.cwd())
     assert one.held() == 0

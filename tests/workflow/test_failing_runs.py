@@ -162,10 +162,10 @@ def test_a_full_disk_is_named_and_with_room_the_printed_command_ends_the_study(
     target = "results/metrics/good.parquet"
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - ROOM_BYTES))
-    run = study.snakemake("--cores", "2", target)
+    run = study.snakemake("--cores", "2", "--retries", "0", target)
     assert run.returncode == 1, run.stdout
     words = last_words(run.stdout)
-    assert "No space left on device" in words
+    assert "    extract failed: No space left on device: " in words
     assert "Free space on the disk" in words
     assert "disk_budget_gb" in words
     assert "good: checkpoint-" in words
@@ -219,5 +219,5 @@ def test_a_second_run_is_refused_and_an_interrupted_one_says_so(tmp_path: Path) 
     assert process.returncode == 1
     words = last_words(output)
     assert words.startswith("\nThe run was interrupted. 2 of 2 cells are missing")
-    assert "  good: checkpoint-0, checkpoint-4 on wiki (2 cells)\n    not reached: " in words
+    assert "  good: checkpoint-0, checkpoint-4 on wiki (2 cells)\n    interrupted, or not begun\n" in words
     assert "failed" not in words.partition("Not made")[0]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmshape.failures import Failure, remedy
-from lmshape.missing import MISSING, Cause, Missing
+from lmshape.missing import INTERRUPTED, MISSING, Cause, Missing, not_reached
 from lmshape.study import Cell
 
 MOST_LINES = 20  # on a screen, of the groups; the file has all of them
@@ -17,8 +17,8 @@ MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
 MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
 LATER = {"gather": "metrics of", "tables": "tables", "figure": "figures", "report": "report"}
 
-INTERRUPTED = "the run was interrupted"
 ENDED_EARLY = "the run ended at the first failure; with `--keep-going` it does all that does not depend on it"
+NEEDS = "something that it needs was not made"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,20 +126,20 @@ def _within(groups: Sequence[tuple[_Group, str]], end: Aftermath) -> list[str]:
 def _group_lines(group: _Group, end: Aftermath, told: set[str]) -> Iterator[str]:
     causes = list(group.causes.values())
     yield from (f"  {line}" for line in _cell_lines(group.cells) or [causes[0].failure.name])
-    if not causes:
-        yield f"    not reached: {end.stopped}"
-        return
-    failure, reason = causes[0].failure, causes[0].reason
-    attempts = max(cause.failure.attempts for cause in causes)
-    times = f" {attempts} times" if attempts > 1 else ""
-    yield f"    {failure.rule} failed{times}: {_shortened(reason)}"
-    advice = remedy(reason, rule=failure.rule)
+    rule, reason = (causes[0].failure.rule, causes[0].reason) if causes else ("", end.stopped)
+    yield f"    {_times(causes)}{_shortened(reason)}" if causes else f"    {_shortened(not_reached(reason))}"
+    advice = remedy(reason, rule=rule)
     if advice and advice not in told:
         told.add(advice)
         yield f"    {advice}"
-    if failure.logs:
+    if causes and causes[0].failure.logs:
         others = f" and {len(causes) - 1} more like it" if len(causes) > 1 else ""
-        yield f"    log: {failure.logs[0]}{others}"
+        yield f"    log: {causes[0].failure.logs[0]}{others}"
+
+
+def _times(causes: Sequence[Cause]) -> str:
+    attempts = max(cause.failure.attempts for cause in causes)
+    return f"{causes[0].failure.rule} failed{f' {attempts} times' if attempts > 1 else ''}: "
 
 
 def _cell_lines(cells: Sequence[Cell]) -> list[str]:

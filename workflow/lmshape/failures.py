@@ -6,13 +6,11 @@ then the scheduler knows more than the log.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmshape.sizes import size_text
@@ -22,8 +20,8 @@ LITTLE_ROOM_BYTES = 4 << 20  # no job gets far with less
 TRACEBACK = "Traceback (most recent call last):"
 NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
-KILLED = re.compile(r"died with <Signals\.(\w+)|exit status (137|139|143)\b")
-SIGNALS = {"137": "SIGKILL", "139": "SIGSEGV", "143": "SIGTERM"}
+KILLED = re.compile(r"died with <Signals\.(\w+)|exit status (130|137|139|143)\b")
+SIGNALS = {"130": "SIGINT", "137": "SIGKILL", "139": "SIGSEGV", "143": "SIGTERM"}
 OUT_OF_MEMORY = re.compile(r"oom[_-]kill", re.IGNORECASE)
 SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
 SLURM_WORDS = {
@@ -39,7 +37,6 @@ NOT_SUBMITTED = re.compile(
     r"sbatch failed\. The error message was '(.*?)'\.\n|submission failed[^:]*: (.*)", re.DOTALL
 )
 MISSING_OUTPUT = re.compile(r"Job (\d+) +completed successfully, but some output files are missing")
-STOPPING = ("Terminating processes on user request", "Will exit after finishing currently running jobs")
 
 REMEDIES = (
     (
@@ -99,60 +96,6 @@ class Failure:
         return " ".join([self.rule, *self.wildcards.values()])
 
 
-@dataclass(slots=True)
-class Told:
-    """What Snakemake's log records have told so far.
-
-    Attributes
-    ----------
-    said : number of a job → what was said of its last failed attempt
-    logs : number of a job → its log files and those of the scheduler
-    last_error : text of the last error of any kind
-    interrupted : whether the user has ended the run
-    locked : whether the run was refused since another one holds the folder
-    """
-
-    said: dict[int, str] = field(default_factory=dict)
-    logs: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    last_error: str = ""
-    interrupted: bool = False
-    locked: bool = False
-
-
-class ErrorRecords(logging.Handler):
-    """Collect what Snakemake's logger says of jobs that fail; it holds no more than one text for each of them.
-
-    An executor tells the exit code in an error of its own, right before the job's and from the same thread.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.told = Told()
-        self._before: dict[int, str] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note a record; a fault in here is printed as logging does, and does not reach Snakemake."""
-        try:
-            self._note(str(getattr(record, "event", "")), record)
-        except Exception:
-            self.handleError(record)
-
-    def _note(self, event: str, record: logging.LogRecord) -> None:
-        thread = threading.get_ident()
-        if event == "job_error":
-            texts = (record.rule_msg, self._before.pop(thread, ""))
-            self.told.said[record.jobid] = "\n".join(text for text in texts if text)
-            self.told.logs[record.jobid] = tuple(map(str, record.log))
-        elif event == "error":
-            text = record.getMessage()
-            self._before[thread] = self.told.last_error = text
-            self.told.locked |= getattr(record, "exception", "") == "LockException"
-            if found := MISSING_OUTPUT.search(text):  # of which no error of a job follows
-                self.told.said[int(found[1])] = self._before.pop(thread)
-        elif record.levelno == logging.INFO and str(record.msg).startswith(STOPPING):
-            self.told.interrupted = True
-
-
 def why(failure: Failure, root: Path) -> str:
     """Say in one sentence why a job failed.
 
@@ -174,6 +117,10 @@ def why(failure: Failure, root: Path) -> str:
     own = tails[0] if tails else None
     if error := last_error(own or ""):
         return _with_its_cause(error, own or "")
+    if MISSING_OUTPUT.search(failure.said):
+        return (
+            f"it ended well, but its files did not appear in time: {one_line(failure.said.splitlines()[-1])}"
+        )
     if killed := KILLED.search(failure.said):
         return f"it was killed ({killed[1] or SIGNALS[killed[2]]}){_ending_with(own)}"
     return _last_line(own or "") or _nothing_in_the_log(failure, own, root)
@@ -211,22 +158,26 @@ def last_error(log: str) -> str:
 
 
 def _what_the_scheduler_did(said: str) -> str:
-    """Return why a job never ran, or was ended from outside, or its files were not seen; empty when it just failed."""
+    """Return why a job never ran, or was ended from outside; empty when it just failed."""
     status = SLURM_STATUS.search(said)
     if status and status[1] in SLURM_WORDS:
         return f"SLURM ended it ({status[1]}): {SLURM_WORDS[status[1]]}"
     if refused := NOT_SUBMITTED.search(said):
         text = (refused[1] or refused[2]).split("For further error details")[0]
         return f"SLURM did not take it: {one_line(text)}"
-    if MISSING_OUTPUT.search(said):
-        return f"it ended well, but its files did not appear in time: {one_line(said.splitlines()[-1])}"
     return ""
 
 
+def is_interruption(reason: str) -> bool:
+    """Whether a reason only says that the user ended the job, as Ctrl-C does to all that run."""
+    return reason.startswith(("KeyboardInterrupt", "Aborted", "it was killed (SIGINT)"))
+
+
 def _with_its_cause(error: str, log: str) -> str:
-    """Name a full disk where the last error only follows from it."""
-    causes = [words for words in NO_ROOM if words in log and words not in error]
-    return f"{error} ({causes[0]})" if causes else error
+    """Say first that a disk is full: libraries say it last, behind numbers of their own, or in an earlier error."""
+    causes = [words for words in NO_ROOM if words in log]
+    short = error.partition(" (file write failed")[0]  # what HDF5 goes on with is a page
+    return f"{causes[0]}: {short}" if causes and causes[0] not in short else error
 
 
 def one_line(text: str) -> str:

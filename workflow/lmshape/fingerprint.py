@@ -48,18 +48,27 @@ def code_fingerprint(*modules: str) -> str:
     InputError
         When there is no such module.
     """
-    return fingerprint_in(PACKAGE, modules)
+    return _fingerprint(_own_sources(), modules)
 
 
 def fingerprint_in(package: Path, modules: tuple[str, ...]) -> str:
     """`code_fingerprint` for a package in any folder, read anew."""
-    sources = _Sources(package)
+    return _fingerprint(_Sources(package), modules)
+
+
+@cache
+def _own_sources() -> _Sources:
+    """The modules of lmshape, each read once a process, however many fingerprints it is part of."""
+    return _Sources(PACKAGE)
+
+
+def _fingerprint(sources: _Sources, modules: tuple[str, ...]) -> str:
     for name in modules:
         if not sources.has(name):
             raise unknown("module", name, sources.names())
     digest = hashlib.sha256()
     for name in sorted(_reachable(sources, modules)):
-        digest.update(f"{name}\n{_canonical(sources.read(name).tree)}\n".encode())
+        digest.update(f"{name}\n{sources.canonical(name)}\n".encode())
     return digest.hexdigest()[:DIGITS]
 
 
@@ -84,6 +93,7 @@ class _Sources:
     def __init__(self, package: Path) -> None:
         self.package = package
         self._read: dict[str, _Module] = {}
+        self._canonical: dict[str, str] = {}
 
     def names(self) -> list[str]:
         """Dotted names of all modules."""
@@ -103,6 +113,12 @@ class _Sources:
             package = name if self.is_package(name) else name.rpartition(".")[0]
             self._read[name] = _Module(tree, tuple(_imports(tree, package)), _only_exports(tree))
         return self._read[name]
+
+    def canonical(self, name: str) -> str:
+        """Spell out the syntax tree of a module."""
+        if name not in self._canonical:
+            self._canonical[name] = _canonical(self.read(name).tree)
+        return self._canonical[name]
 
     def _path(self, name: str) -> Path | None:
         stem = self.package.parent.joinpath(*name.split("."))

@@ -14,6 +14,7 @@ from lmshape.store.atomic import replaced_when_whole
 from lmshape.study import Cell, Study
 
 MISSING = "results/missing.tsv"
+INTERRUPTED = "the run was interrupted"
 COLUMNS = ("model", "checkpoint", "dataset", "failed", "attempts", "why", "log")
 
 
@@ -74,9 +75,14 @@ def write_missing(path: Path, missing: Sequence[Missing], *, stopped: str) -> No
             writer.writerow([one.cell.model, one.cell.checkpoint, one.cell.dataset, *_columns(one, stopped)])
 
 
+def not_reached(stopped: str) -> str:
+    """Say of cells without a cause why they are not done."""
+    return "interrupted, or not begun" if stopped == INTERRUPTED else f"not reached: {stopped}"
+
+
 def _columns(one: Missing, stopped: str) -> list[str | int]:
     if one.cause is None:
-        return ["", 0, f"not reached: {stopped}", ""]
+        return ["", 0, not_reached(stopped), ""]
     failure = one.cause.failure
     return [failure.rule, failure.attempts, one.cause.reason, failure.logs[0] if failure.logs else ""]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -33,15 +34,14 @@ def begin(root: Path, command: str) -> IO[str]:
     The note is locked for as long as the process lives, however it ends, so that nobody takes it for another one.
     """
     file = (root / RUNNING).open("a+", encoding="utf-8")
-    try:
+    with contextlib.suppress(OSError):  # a file system without locks: the note itself still helps
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # a file system without locks: the note itself still helps
-        pass
-    file.seek(0)
-    file.truncate()
     run = Run(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M"), command)
-    json.dump(asdict(run), file)
-    file.flush()
+    with contextlib.suppress(OSError):  # on a full disk the run has worse troubles than this note
+        file.seek(0)
+        file.truncate()
+        json.dump(asdict(run), file)
+        file.flush()
     return file
 
 

@@ -9,14 +9,26 @@ from snakemake.logging import logger
 from lmshape import running
 from lmshape.aftermath import (
     ENDED_EARLY,
-    INTERRUPTED,
     LATER,
+    NEEDS,
     Aftermath,
     command_line,
     last_words,
 )
-from lmshape.failures import ErrorRecords, Failure, one_line
-from lmshape.missing import MISSING, causes_of, missing_cells, write_missing
+from lmshape.error_records import ErrorRecords
+from lmshape.failures import (
+    Failure,
+    is_interruption,
+    last_error,
+    one_line,
+)
+from lmshape.missing import (
+    INTERRUPTED,
+    MISSING,
+    causes_of,
+    missing_cells,
+    write_missing,
+)
 
 STUDY_FOLDER = Path.cwd()  # Snakemake leaves it before it exits
 RECORDS = ErrorRecords()
@@ -57,6 +69,8 @@ def aftermath():
     undone = list(single_jobs(workflow.dag.needrun_jobs()))
     failed = list(single_jobs(workflow.scheduler.failed if workflow.scheduler else ()))
     causes = causes_of(map(failure_of, failed), STUDY_FOLDER)
+    if RECORDS.told.interrupted:
+        causes = [cause for cause in causes if not is_interruption(cause.reason)]
     stopped = why_stopped()
     missing = missing_cells(undone_cells(undone), causes, study)
     try:
@@ -115,12 +129,13 @@ def undone_later(jobs):
 
 
 def why_stopped():
+    """Why cells that wait for no failure are not done."""
     if RECORDS.told.interrupted:
         return INTERRUPTED
-    ended = workflow.scheduler and workflow.scheduler.failed
-    if ended and not workflow.execution_settings.keep_going:
-        return ENDED_EARLY
-    return f"Snakemake ended: {one_line(RECORDS.told.last_error)}"
+    if workflow.scheduler and workflow.scheduler.failed:
+        return NEEDS if workflow.execution_settings.keep_going else ENDED_EARLY
+    error = RECORDS.told.last_error
+    return f"Snakemake ended: {last_error(error) or one_line(error)}"
 
 
 if workflow.is_main_process:

@@ -36,7 +36,7 @@ rule extract:
     message:
         "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
-        "python -m lmshape extract {params.folder:q} --tokens {input.tokens} {params.options} "
+        "HF_HUB_OFFLINE=1 python -m lmshape extract {params.folder:q} --tokens {input.tokens} {params.options} "
         "--device {resources.device} --device-map {resources.device_map} --batch-tokens {resources.batch_tokens} "
         "{resources.reading} "
         "--threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1 "

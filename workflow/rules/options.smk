@@ -266,7 +266,12 @@ def extraction_options(wildcards):
 
 def reading_options(wildcards):
     """What an extraction does with downloaded weights once it has read them; not among the parameters."""
-    model = study.models[wildcards.model]
+    return reading_options_of(wildcards.model)
+
+
+@cache
+def reading_options_of(name):
+    model = study.models[name]
     if not model.on_hub:
         return ""
     return flags(read_by=list(study.datasets_of[model.name])) + (
@@ -427,15 +432,22 @@ def measuring_memory(wildcards, attempt):
 
 
 def measuring_minutes(wildcards, attempt, threads):
+    sites = int(wildcards.last) - int(wildcards.first) + 2
+    width = study.models[wildcards.model].width
+    return attempt * minutes_of_block(width, sites, threads)
+
+
+@cache
+def minutes_of_block(width, sites, threads):
     seconds = measuring_seconds(
-        study.models[wildcards.model].width,
+        width,
         study.sampling,
         families=study.measured_families,
         rows=study.rows,
-        sites=int(wildcards.last) - int(wildcards.first) + 2,
+        sites=sites,
         threads=threads,
     )
-    return attempt * minutes_for(seconds)
+    return minutes_for(seconds)
 
 
 def measuring_disk(wildcards):

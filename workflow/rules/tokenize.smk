@@ -32,5 +32,5 @@ rule tokenize:
     message:
         "Sample the tokens of {wildcards.dataset} for {wildcards.model}, the same for all its checkpoints"
     shell:
-        "python -m lmshape tokenize {params.tokenizer:q} {params.options} "
+        "HF_HUB_OFFLINE=1 python -m lmshape tokenize {params.tokenizer:q} {params.options} "
         "--output {output} > {log} 2>&1"

@@ -1,8 +1,6 @@
-"""The disk budget: room for a checkpoint is taken before its download begins, and waited for when there is none.
+"""The disk budget: room is taken before a download or a local extraction begins, and waited for when there is none.
 
-A reservation covers the checkpoint's way through the study: its weights until the last dataset has been read, and
-the activations that will be deleted until they are. What is held is read off the files themselves, so that a killed
-run leaves no wrong account.
+What is held is read off the files themselves, so that a killed run leaves no wrong account.
 """
 
 from __future__ import annotations
@@ -10,19 +8,18 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from socket import gethostname
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import WEIGHTS
 from lmshape.hub.passing import Passing
 from lmshape.hub.receipt import has_weights
+from lmshape.hub.reservation import Reservation, mark
 from lmshape.paths import STAGED, partial_folder, staged_file
 from lmshape.paths import WEIGHTS as WEIGHTS_OF
 from lmshape.sizes import gigabytes_above, size_text
@@ -40,72 +37,6 @@ ANOTHER_ATTEMPT_SECONDS = 600.0  # where all that holds room has failed: a clust
 KEPT = "`keep_weights` keeps the weights. Raise the budget, or let weights be deleted once read."
 UNMEASURED = "Measuring them has failed. Look at the logs below results/logs/measure, and run again."
 STUCK = "Nothing has moved for hours. Look at the logs of their extraction, or delete their weights."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """Room for one checkpoint.
-
-    Attributes
-    ----------
-    folder : of its weights, from the working directory
-    weights_bytes : what will be downloaded
-    datasets : those that will be read
-    activations : dataset → its activation file, of those that will be deleted once measured
-    activation_bytes : size of each of these files
-    process, host : that downloads, and the machine it runs on; one that is dead will not finish
-    """
-
-    folder: str
-    weights_bytes: int
-    datasets: list[str]
-    activations: Mapping[str, str] = field(default_factory=dict)
-    activation_bytes: int = 0
-    process: int = field(default_factory=os.getpid)
-    host: str = field(default_factory=gethostname)
-
-    @property
-    def name(self) -> str:
-        """Model and checkpoint."""
-        return "/".join(Path(self.folder).parts[-2:])
-
-    @property
-    def results(self) -> Path:
-        """Folder of all results, where the book of reservations lies."""
-        return Path(self.folder).parents[2]
-
-    @property
-    def total(self) -> int:
-        """Most that the checkpoint will ever hold."""
-        return self.weights_bytes + self.activation_bytes * len(self.activations)
-
-    @property
-    def arriving(self) -> bool:
-        """Whether its weights are on their way: what an earlier visit of theirs has left behind says nothing now."""
-        return partial_folder(Path(self.folder)).exists()
-
-    def held_weights(self) -> int:
-        """Bytes of weights that it holds or still will: of what has been deleted, nothing."""
-        return self.weights_bytes if self.arriving or has_weights(Path(self.folder)) else 0
-
-    def held(self) -> int:
-        """Bytes of weights and passing activations that it holds or still will."""
-        waiting = [dataset for dataset, file in self.activations.items() if self._waits(dataset, Path(file))]
-        return self.held_weights() + self.activation_bytes * len(waiting)
-
-    def begin(self) -> None:
-        """Hold the room from now on: the partial folder says that the download is on its way."""
-        partial_folder(Path(self.folder)).mkdir(parents=True, exist_ok=True)
-
-    def _waits(self, dataset: str, file: Path) -> bool:
-        # In the order in which they come: weights on their way, weights unread, activations. Looked at in any other,
-        # a file that moves on between two looks would be seen in neither place.
-        folder = Path(self.folder)
-        return (
-            self.arriving
-            or (has_weights(folder) and not mark(folder, "read", dataset).exists())
-            or file.exists()
-        )
 
 
 Room = Reservation | Passing
@@ -181,11 +112,6 @@ def delete_weights(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def mark(folder: Path, word: str, dataset: str) -> Path:
-    """Name the file that says what has become of a dataset: `read` or `failed`."""
-    return folder / f".{word}-{dataset}"
-
-
 def clear_unneeded(root: Path, needed: set[Path]) -> list[Path]:
     """Delete downloaded weights, whole or partial, of checkpoints that a study does not have; return their folders."""
     cleared = []
@@ -214,11 +140,17 @@ def forget_deleted(root: Path) -> None:
 
 @contextmanager
 def _book(root: Path) -> Iterator[Path]:
-    """Hold the book of reservations alone; all downloads of a study run on one machine."""
+    """Hold the book of reservations alone; all that reserves for a study runs on one machine, where Snakemake does."""
     folder = root / BOOK
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise InputError(
+                f"`disk_budget_gb` needs file locks, and the file system of `{folder}` has none ({error.strerror}). "
+                "Mount it with locks, run the study in another folder (`--directory`), or leave the key out."
+            ) from error
         yield folder
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmshape.paths import ROOM
+from lmshape.running import last_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,11 @@ def unmeasured_mark(marker: Path) -> Path:
 def forget_rooms(root: Path) -> None:
     """Take back all room that was taken for activations to come.
 
-    Called before a study is planned, while nobody runs it: what is still to be extracted asks for room again.
+    Called before a study is planned: what is still to be extracted asks for room again. A run that goes on keeps its
+    own, for a dry run may stand beside it.
     """
-    if any((root / ".snakemake/locks").glob("*")):
+    _, goes_on = last_run(root)
+    if goes_on:
         return
     for path in root.glob(ROOM.format(model="*", checkpoint="*", dataset="*")):
         path.unlink(missing_ok=True)
