@@ -29,9 +29,11 @@ from .study import (
     write_profile,
 )
 
-# There is no GPU here, but the cluster counts some; extraction finds none and runs on the CPU.
 DECODER, ENCODER = "results/metrics/decoder.parquet", "results/metrics/encoder.parquet"
+# sacct says "CANCELLED by 0", which the executor plugin takes for a state of a job that runs.
+SEES_CANCELLED = ("--slurm-status-command", "squeue")
 LACKING = "gpt_neox.layers.1.mlp.dense_4h_to_h.weight"
+# There is no GPU here, but the cluster counts some; extraction finds none and runs on the CPU.
 ON_GPUS = ("--set-resources", "extract:gpu=1", "extract:slurm_partition=gpu")
 
 
@@ -191,7 +193,7 @@ def test_a_study_outlives_a_cancelled_job_a_dead_node_and_daemons_that_are_kille
 ) -> None:
     cluster, cells = pretrained.cluster, 2
     pretrained.hold("extract")
-    run = pretrained.start(DECODER)
+    run = pretrained.start(DECODER, *SEES_CANCELLED)
     run.wait_until(lambda: len(pretrained.held("extract")) == cells, "extraction of all cells")
     cancelled, other = pretrained.held("extract")
     cluster.cancel(cancelled)

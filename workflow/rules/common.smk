@@ -23,9 +23,11 @@ sys.path.insert(0, LIBRARY)
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
+# `set`: a prefix takes the place of Snakemake's own, and without it `… | tee {log}` succeeds whatever fails.
 # The tokenizers library counts its threads by a variable that Snakemake does not set.
 shell.prefix(
-    f"export PYTHONPATH={shlex.quote(LIBRARY)}; export RAYON_NUM_THREADS=$OMP_NUM_THREADS; "
+    f"set -euo pipefail; export PYTHONPATH={shlex.quote(LIBRARY)}; "
+    "export RAYON_NUM_THREADS=${OMP_NUM_THREADS:-1}; "
 )
 
 from lmshape import paths
@@ -79,7 +81,8 @@ def known_issues_file():
     return find_file(named, root=Path.cwd())
 
 
-if workflow.is_main_process:
+# Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.
+if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")):
     forget_deleted(Path.cwd())
     forget_rooms(Path.cwd())
 

@@ -2,6 +2,7 @@
 
 import atexit
 import traceback
+from operator import attrgetter
 from types import SimpleNamespace
 
 from snakemake.logging import logger
@@ -67,8 +68,9 @@ def tell_the_end():
 def aftermath():
     """Sum up what the plan had and what of it is done."""
     undone = list(single_jobs(workflow.dag.needrun_jobs()))
-    failed = list(single_jobs(workflow.scheduler.failed if workflow.scheduler else ()))
-    causes = causes_of(map(failure_of, failed), STUDY_FOLDER)
+    failed = single_jobs(workflow.scheduler.failed if workflow.scheduler else ())
+    in_order = sorted(failed, key=attrgetter("jobid"))  # Snakemake keeps a set
+    causes = causes_of(map(failure_of, in_order), STUDY_FOLDER)
     if RECORDS.told.interrupted:
         causes = [cause for cause in causes if not is_interruption(cause.reason)]
     stopped = why_stopped()

@@ -40,4 +40,4 @@ rule extract:
         "--device {resources.device} --device-map {resources.device_map} --batch-tokens {resources.batch_tokens} "
         "{resources.reading} "
         "--threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1 "
-        "|| {{ true > {resources.failed:q}; exit 1; }}"
+        "|| {{ code=$?; true > {resources.failed:q}; exit $code; }}"

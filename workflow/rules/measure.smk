@@ -41,7 +41,7 @@ rule measure:
         "python -m lmshape measure {input} {resources.families} --first {wildcards.first} "
         "--last {wildcards.last} {params.options} "
         "--output results/statistics/{wildcards.model}/{wildcards.checkpoint}/{wildcards.dataset} > {log} 2>&1 "
-        "|| {{ true > {resources.failed:q}; exit 1; }}"
+        "|| {{ code=$?; true > {resources.failed:q}; exit $code; }}"
 
 
 rule measure_own:
@@ -72,4 +72,4 @@ rule measure_own:
         "python -m lmshape measure {input} --family own --first {wildcards.first} "
         "--last {wildcards.last} {params.options} "
         "--output results/statistics/{wildcards.model}/{wildcards.checkpoint}/{wildcards.dataset} > {log} 2>&1 "
-        "|| {{ true > {resources.failed:q}; exit 1; }}"
+        "|| {{ code=$?; true > {resources.failed:q}; exit $code; }}"
