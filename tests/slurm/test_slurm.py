@@ -208,6 +208,7 @@ def test_a_study_outlives_a_cancelled_job_a_dead_node_and_daemons_that_are_kille
     lost = pretrained.held("measure")
     cluster.kill_node(lost[0].node)
     wait_until(lambda: not pretrained.held("measure"), "SLURM's notice of a dead node")
+    cluster.start_now(lost)
     pretrained.release("measure")
     run.succeed()
     ran_once(pretrained.jobs())

@@ -29,6 +29,12 @@ def test_every_rule_declares_what_it_needs(file: str, name: str, body: str) -> N
     assert "lambda" not in body
 
 
+def test_a_pipe_fails_with_its_first_command() -> None:
+    """A prefix takes the place of Snakemake's own `set -euo pipefail`; `… | tee {log}` needs it."""
+    common = (REPOSITORY / "workflow/rules/common.smk").read_text()
+    assert re.search(r"shell\.prefix\(\s*f?\"set -euo pipefail; ", common)
+
+
 def test_there_are_rules() -> None:
     assert len(RULES) >= 10
 

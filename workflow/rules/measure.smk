@@ -29,7 +29,7 @@ rule measure:
         mem_mb=measuring_memory,
         runtime=measuring_minutes,
         disk_mb=measuring_disk,
-        failed=measuring_failure_mark,
+        failed=measuring_failure_mark if admits() else os.devnull,
         families=flags(family=library_families()),
     params:
         options=measuring_options(),
@@ -61,7 +61,7 @@ rule measure_own:
         mem_mb=measuring_memory,
         runtime=measuring_minutes,
         disk_mb=measuring_disk,
-        failed=measuring_failure_mark,
+        failed=measuring_failure_mark if admits() else os.devnull,
     params:
         options=own_measuring_options(),
         code=own_family_fingerprint(),
