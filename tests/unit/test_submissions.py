@@ -1,0 +1,87 @@
+"""What `lmshape plan` says of a cluster: jobs as Snakemake plans them, their time, their overhead."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lmshape.plan import planned_jobs
+from lmshape.registry import REPOSITORY
+from lmshape.study import Study, study_of
+from lmshape.submissions import JOB_SECONDS, SUBMITTED, describe_submissions, submissions_of
+
+PYTHIA = REPOSITORY / "config/studies/pythia.yaml"
+
+
+@pytest.fixture(scope="module")
+def pythia(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study_of(PYTHIA, tmp_path_factory.mktemp("pythia"))
+
+
+@pytest.mark.parametrize("blocks", ["all", 8])
+def test_as_many_jobs_as_snakemake_plans(tmp_path: Path, blocks: object) -> None:
+    chosen = {"models": ["pythia-14m", "pythia-410m"], "checkpoints": [0, 512], "layers_per_job": blocks}
+    configfile = tmp_path / "study.yaml"
+    configfile.write_text(yaml.safe_dump({**yaml.safe_load(PYTHIA.read_text()), **chosen}))
+    jobs = planned_jobs(configfile, tmp_path)
+    every = submissions_of(study_of(configfile, tmp_path))
+    assert sum(one.jobs for one in every) == sum(jobs.get(rule, 0) for rule in SUBMITTED)
+    assert [one.jobs for one in every] == ([12, 12] if blocks == "all" else [6 + 6, 6 + 6 * 4])
+
+
+def test_rules_that_are_submitted_are_those_that_are_not_local() -> None:
+    rules = "\n".join(path.read_text() for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk")))
+    local = set(
+        re.findall(
+            r"^    (\w+),$", "\n".join(re.findall(r"^localrules:\n((?:    \w+,\n)+)", rules, re.M)), re.M
+        )
+    )
+    assert set(re.findall(r"^rule (\w+):", rules, re.M)) - local == set(SUBMITTED)
+
+
+def test_in_the_pythia_study_overhead_is_under_five_percent(pythia: Study) -> None:
+    every = submissions_of(pythia)
+    overhead = sum(one.overhead_seconds for one in every)
+    assert overhead / (overhead + sum(one.seconds for one in every)) < 0.05
+    shares = [one.share for one in every]
+    assert shares[0] > 0.1 > 0.02 > shares[-1]  # it is small models whose jobs are short
+    assert all(one.overhead_seconds >= JOB_SECONDS * one.jobs for one in every)
+
+
+def test_the_line(pythia: Study) -> None:
+    assert describe_submissions(pythia, {"gather": 3}) == "cluster    nothing to submit"
+    every = sum(one.jobs for one in submissions_of(pythia))
+    whole = describe_submissions(pythia, {"extract": every // 2, "measure": every // 2, "download": 5})
+    half = describe_submissions(pythia, {"measure": every // 2})
+    hours = [int(re.search(r"about ([\d,]+) hours", line)[1].replace(",", "")) for line in (whole, half)]
+    assert whole.startswith(f"cluster    {every} of them submitted")
+    assert hours[1] == pytest.approx(hours[0] / 2, abs=1)
+
+
+def test_users_own_metrics_are_jobs_of_their_own(pythia: Study) -> None:
+    own = replace(
+        pythia, metrics=("anisotropy", "mine"), own_metrics=type("File", (), {"names": ("mine",)})()
+    )
+    assert submissions_of(own)[0].jobs == 60 * 3
+    assert submissions_of(replace(pythia, metrics=("anisotropy",)))[0].jobs == 60 * 2
+
+
+def test_the_command_line_tells_it(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "lmshape",
+        "plan",
+        "--configfile",
+        str(REPOSITORY / "config/studies/olmo.yaml"),
+    ]
+    done = subprocess.run(
+        [*command, "--directory", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"^cluster    240 of them submitted", done.stdout, re.MULTILINE)
