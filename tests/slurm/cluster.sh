@@ -66,11 +66,12 @@ install_packages() {
         chmod 755 "$policy"
         made=$policy
     fi
-    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}")
-    local done_=0
-    { "${install[@]}" || { apt-get update && "${install[@]}"; }; } >"$log" 2>&1 || done_=$?
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install --option DPkg::Lock::Timeout=60
+        --yes --no-install-recommends "${missing[@]}")
+    local status=0
+    { "${install[@]}" || { apt-get update && "${install[@]}"; }; } >"$log" 2>&1 || status=$?
     [[ -z $made ]] || rm -f "$made"
-    ((done_ == 0)) || die "apt-get could not install ${missing[*]}" "$log"
+    ((status == 0)) || die "apt-get could not install ${missing[*]}" "$log"
 }
 
 # ---- Configuration -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from lmshape.study import study_of
 
 TARGET = "results/metrics/small-decoder.parquet"
 BASE = ("results/pretrained/small-decoder/summary.json", "results/tokens/small-decoder/wiki.h5")
-ALL, FEW = [0, 1, 4, 16], [0, 4, 16]
+ALL, FEW = [0, 4, 16], [0, 16]
 
 
 class Study(StudyFolder):
@@ -107,7 +107,7 @@ def test_the_budget_is_never_exceeded_and_a_checkpoint_is_finished_before_the_ne
         output = study.run(TARGET)
     assert watch.looks > 500
     assert 0.8 * study.cell_bytes < watch.peak <= study.cell_bytes + 1
-    assert pd.read_parquet(study.path / TARGET).groupby(["step", "dataset"]).ngroups == 8
+    assert pd.read_parquet(study.path / TARGET).groupby(["step", "dataset"]).ngroups == 6
     deleted = re.findall(r"Removing temporary output results/activations/.*/checkpoint-(\d+)/", output)
     assert deleted == [str(step) for step in ALL for _ in range(2)]
     assert not list((study.path / "results/room").rglob("wiki*"))
@@ -126,17 +126,17 @@ def test_the_budget_is_never_exceeded_and_a_checkpoint_is_finished_before_the_ne
 
 def test_a_budget_that_comes_later_runs_nothing_and_bounds_what_is_due(study: Study) -> None:
     study.passing(FEW)
-    assert study.planned(TARGET) == {"extract": 3, "measure": 3, "gather": 1}
+    assert study.planned(TARGET) == {"extract": 2, "measure": 2, "gather": 1}
     study.run(TARGET)
     study.passing(FEW, cells=1)
     assert study.planned(TARGET) == {}
     study.passing(FEW, cells=1, metrics=["spectral", "angular", "loss"])
-    assert study.planned(TARGET) == {"admit": 3, "extract": 3, "measure": 3, "gather": 1}
+    assert study.planned(TARGET) == {"admit": 2, "extract": 2, "measure": 2, "gather": 1}
     study.run(TARGET)
     study.passing(FEW, metrics=["spectral", "angular", "loss"])
     assert study.planned(TARGET) == {}
     study.passing(FEW, metrics=["spectral", "angular", "neighbor", "loss"])
-    assert study.planned(TARGET) == {"extract": 3, "measure": 3, "gather": 1}
+    assert study.planned(TARGET) == {"extract": 2, "measure": 2, "gather": 1}
 
 
 def test_a_cell_that_does_not_fit_is_refused_with_the_number_that_would_do(study: Study) -> None:
@@ -157,11 +157,11 @@ def test_a_cell_that_cannot_be_extracted_gives_its_room_to_the_others(study: Stu
     save_file({"x": np.zeros(1)}, own / "checkpoint-0/model.safetensors")  # a file, and none of its tensors
     study.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
     study.passing(FEW, cells=1, models=["small-decoder", "mine"])
-    run = study.snakemake("--cores", "2", "--keep-going", "results/metrics/mine.parquet")
+    run = study.snakemake("--cores", "2", "--retries", "0", "results/metrics/mine.parquet")
     assert run.returncode != 0
     assert "Wait for room for the activations of mine at checkpoint-16" in run.stdout
     done = {path.parent.name for path in (study.path / "results/losses/mine").glob("*/wiki.json")}
-    assert done == {"checkpoint-4", "checkpoint-16"}
+    assert done == {"checkpoint-16"}
 
 
 def test_a_killed_study_takes_its_room_anew(study: Study) -> None:
