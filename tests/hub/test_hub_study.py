@@ -115,6 +115,11 @@ def test_a_new_metric_family_extracts_again_since_activations_are_gone(copy: Hub
     }
 
 
+def test_a_metric_over_statistics_that_are_kept_downloads_nothing(copy: HubStudy) -> None:
+    copy.configure(metrics=["anisotropy", "rankme", "loss"])
+    assert copy.planned(TARGET) == {"gather": 1}
+
+
 def test_a_fault_that_becomes_known_gathers_anew_and_nothing_more(copy: HubStudy) -> None:
     issue = {
         "models": ["tiny"],
