@@ -149,7 +149,7 @@ class SlurmStudy:
         profile = ["--workflow-profile", self.profile]
         output = self.path.with_name(f"{self.path.name}-run{self._runs}.log")
         return SnakemakeRun(
-            [*_place(self.path), *profile, *arguments], output, cwd=self.path, env=self.environment
+            [*place_of(self.path), *profile, *arguments], output, cwd=self.path, env=self.environment
         )
 
     def run(self, *arguments: object) -> SnakemakeRun:
@@ -198,7 +198,7 @@ def write(file: Path, content: Mapping[str, object]) -> None:
 def run_here(path: Path, *arguments: object, **environment: str) -> None:
     """Run a study without a cluster, on two cores."""
     output = path.with_name(f"{path.name}-run.log")
-    command = [*_place(path), "--cores", 2, *arguments]
+    command = [*place_of(path), "--cores", 2, *arguments]
     SnakemakeRun(command, output, cwd=path, env={**os.environ, **environment}).succeed()
 
 
@@ -226,6 +226,6 @@ def write_profile(folder: Path, **filled_in: str) -> Path:
     return folder
 
 
-def _place(path: Path) -> list[object]:
+def place_of(path: Path) -> list[object]:
     config = ["--configfile", path / "config.yaml"]
     return ["--snakefile", REPOSITORY / "Snakefile", "--directory", path, *config]

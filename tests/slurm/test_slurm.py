@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +26,9 @@ from .study import (
     Declared,
     SlurmStudy,
     SnakemakeRun,
+    copy_pretrained,
     make_study,
+    place_of,
     run_here,
     write,
     write_profile,
@@ -234,6 +239,23 @@ def test_a_killed_snakemake_goes_on_where_it_was(pretrained: SlurmStudy, local: 
     assert len(pretrained.jobs("extract")) == 2
     assert len(pretrained.jobs("measure")) == 4
     same_archives(local, pretrained.path, ("decoder",))
+
+
+def test_a_study_in_one_allocation_is_a_study_on_a_workstation(
+    cluster: Cluster, local: Path, tmp_path: Path
+) -> None:
+    """One large job in the place of many: the command of docs/cluster.md."""
+    study = tmp_path / "study"
+    copy_pretrained(local, study)
+    snakemake = shlex.join(map(str, [sys.executable, "-m", "snakemake", *place_of(study)]))
+    room = "--resources mem_mb=$SLURM_MEM_PER_NODE --cores $SLURM_CPUS_PER_TASK"
+    command = f"{snakemake} {room} {DECODER}"
+    asked = ["--account=lab", "--partition=cpu", "--cpus-per-task=2", "--mem=6G", "--time=20"]
+    output = tmp_path / "allocation.log"
+    batch = ["sbatch", "--wait", f"--output={output}", f"--chdir={study}", *asked, "--wrap", command]
+    done = subprocess.run(batch, env=cluster.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + (output.read_text() if output.exists() else "")
+    same_archives(local, study, ("decoder",))
 
 
 # ---- What a profile may say wrong --------------------------------------------------------------------------

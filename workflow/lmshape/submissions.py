@@ -67,9 +67,13 @@ def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
         return "cluster    nothing to submit"
     return (
         f"cluster    {submitted} of them submitted, the others run beside Snakemake; about "
-        f"{part * (work + overhead) / 3600:,.0f} hours of jobs, {overhead / (work + overhead):.1%} of it "
+        f"{_hours(part * (work + overhead))} of jobs, {overhead / (work + overhead):.1%} of it "
         "start-up and scheduling"
     )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.0f} hours" if seconds > 36_000 else f"{max(seconds / 60, 1):,.0f} minutes"
 
 
 def _of_model(model: Model, study: Study) -> Submissions:
