@@ -12,7 +12,7 @@ import pytest
 
 from lmshape.store import leftovers as leftovers_module
 from lmshape.store import replaced_when_whole
-from lmshape.store.leftovers import ABANDONED_SECONDS, is_abandoned, remove_leftovers
+from lmshape.writing.leftovers import ABANDONED_SECONDS, is_abandoned, remove_leftovers
 
 HERE, ELSEWHERE = gethostname(), "node-17.cluster"
 

@@ -16,12 +16,12 @@ from hub_locks import ENTRY, checkpoint, lock_of, whole
 from tiny_models import ARCHITECTURES, BLOCKS, CELL, VOCABULARY, WIDTH, make_tokens
 from torch.utils.flop_counter import FlopCounterMode
 
+from lmshape.activation_size import stored_bytes
 from lmshape.hub.lock import write_lock
 from lmshape.models import Model
 from lmshape.plan import activation_bytes, describe, disk_peak, forward_flops, kept_bytes, plan_of
 from lmshape.schema import Yaml
 from lmshape.store import ActivationWriter, Site
-from lmshape.store.activations import stored_bytes
 from lmshape.study import Study, load_study
 
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}

@@ -18,7 +18,7 @@ from tiny_models import make_tokens
 from lmshape.errors import InputError
 from lmshape.store import ActivationWriter, LayerStatistics, Site, write_statistics, write_tokens
 from lmshape.store import scratch as scratch_module
-from lmshape.store.scratch import VARIABLE, scratch_folder, working_folder, written_on_scratch
+from lmshape.writing.scratch import VARIABLE, scratch_folder, working_folder, written_on_scratch
 
 TOKENS = make_tokens([12] * 6)
 SITE = Site("embedding", 0)
@@ -161,7 +161,7 @@ def test_without_the_variable_there_is_no_scratch(monkeypatch: pytest.MonkeyPatc
 
 KILLED = """
 import os, signal, sys
-from lmshape.store.scratch import written_on_scratch
+from lmshape.writing.scratch import written_on_scratch
 with written_on_scratch(sys.argv[1]) as written:
     written.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -53,3 +54,14 @@ def test_a_study_that_is_done(finished_study: StudyFolder) -> None:
     files = ours(opened(finished_study), finished_study)
     assert not [name for name in files if name.endswith((".h5", ".parquet", ".safetensors"))]
     assert {name: count for name, count in files.items() if count > 1} == {}
+
+
+def test_reading_the_rules_imports_nothing_heavy() -> None:
+    """Every job on a cluster reads them anew, twice."""
+    rules = "\n".join(path.read_text() for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk")))
+    modules = sorted(set(re.findall(r"^(?:from|import) (lmshape[.\w]*)", rules, re.MULTILINE)))
+    assert len(modules) > 10
+    code = f"import sys, {', '.join(modules)}\nprint(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, text=True, capture_output=True, check=True).stdout.split()
+    assert not {"numpy", "scipy", "h5py", "pandas", "torch", "transformers", "matplotlib"} & set(loaded)

@@ -10,7 +10,7 @@ from socket import gethostname
 import pytest
 from conftest import StudyFolder
 
-from lmshape.store.scratch import NAME
+from lmshape.writing.scratch import NAME
 
 FILES = (
     "results/tokens/small-encoder/wiki.h5",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import InputError
-from lmshape.store.leftovers import owner, remove_leftovers
+from lmshape.writing.leftovers import owner, remove_leftovers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

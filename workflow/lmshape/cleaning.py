@@ -7,8 +7,8 @@ from pathlib import Path
 from lmshape.corpus import lines_of
 from lmshape.errors import InputError
 from lmshape.progress import progress
-from lmshape.store.atomic import replaced_when_whole
 from lmshape.wikitext import articles
+from lmshape.writing.atomic import replaced_when_whole
 
 
 def clean_file(source: Path, destination: Path) -> None:

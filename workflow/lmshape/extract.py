@@ -25,9 +25,9 @@ from lmshape.progress import progress as progress_bar
 from lmshape.readers import Reader, reader
 from lmshape.residual import ResidualStream, Take, residual_stream
 from lmshape.store import ActivationWriter, Attributes, write_loss_card
-from lmshape.store.scratch import working_folder
 from lmshape.tokens import Tokens
 from lmshape.weights import weights_sha256
+from lmshape.writing.scratch import working_folder
 
 # what makes an activation store, and everything made of it, self-describing
 ROOT_ATTRIBUTES = frozenset(

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from lmshape.download import download
 from lmshape.errors import InputError
-from lmshape.store.atomic import replaced_when_whole
+from lmshape.writing.atomic import replaced_when_whole
 
 BLOCK_BYTES = 1 << 20
 DAMAGED = (EOFError, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)

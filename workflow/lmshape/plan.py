@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
 
+from lmshape.activation_size import stored_bytes
 from lmshape.errors import InputError
 from lmshape.models import Model
 from lmshape.registry import REPOSITORY, find_file
 from lmshape.sizes import gigabytes_above, size_text
-from lmshape.store.activations import stored_bytes
 from lmshape.study import Study
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size

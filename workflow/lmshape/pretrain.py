@@ -30,7 +30,7 @@ from lmshape.batches import batch_of, load_tokenizer, masked_batch, unigram_entr
 from lmshape.fingerprint import code_fingerprint
 from lmshape.progress import progress
 from lmshape.recipe import Recipe
-from lmshape.store.atomic import replaced_when_whole
+from lmshape.writing.atomic import replaced_when_whole
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
 

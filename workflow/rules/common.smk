@@ -59,7 +59,7 @@ from lmshape.hub.integrity import issues_of, read_issues
 from lmshape.hub.passing import failed_mark, forget_rooms, unmeasured_mark
 from lmshape.plan import activation_bytes, checkpoint_megabytes
 from lmshape.registry import find_file
-from lmshape.store.scratch import VARIABLE as SCRATCH_VARIABLE
+from lmshape.writing.scratch import VARIABLE as SCRATCH_VARIABLE
 from lmshape.study import Cell, load_study
 from lmshape.tokenizer_folder import tokenizer_files as files_of_tokenizer
 from lmshape.weights import checkpoint_files

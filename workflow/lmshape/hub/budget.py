@@ -23,8 +23,8 @@ from lmshape.hub.reservation import Reservation, mark
 from lmshape.paths import STAGED, partial_folder, staged_file
 from lmshape.paths import WEIGHTS as WEIGHTS_OF
 from lmshape.sizes import gigabytes_above, size_text
-from lmshape.store.atomic import replaced_when_whole
-from lmshape.store.leftovers import is_abandoned
+from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing.leftovers import is_abandoned
 
 LOG = logging.getLogger(__name__)
 

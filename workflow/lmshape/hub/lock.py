@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lmshape.errors import InputError
 from lmshape.schema import Yaml
-from lmshape.store.atomic import replaced_when_whole
+from lmshape.writing.atomic import replaced_when_whole
 
 FORMAT = "lmshape-lock 1"
 COLUMNS = tuple(

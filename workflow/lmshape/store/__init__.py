@@ -1,7 +1,6 @@
 """The files of a cell: tokens, activations, statistics, loss card. No other package knows their layouts."""
 
 from lmshape.store.activations import Activations, ActivationWriter
-from lmshape.store.atomic import replaced_when_whole
 from lmshape.store.hdf5 import FORMAT_VERSION, Attributes
 from lmshape.store.loss_card import DrawLoss, write_loss_card
 from lmshape.store.rows import Rows
@@ -13,6 +12,7 @@ from lmshape.store.statistics import (
     write_statistics,
 )
 from lmshape.store.token_file import read_tokens, write_tokens
+from lmshape.writing.atomic import replaced_when_whole
 
 __all__ = [
     "FORMAT_VERSION",

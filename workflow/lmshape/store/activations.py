@@ -13,33 +13,18 @@ from typing import Self
 import h5py
 import numpy as np
 
+from lmshape.activation_size import chunk_rows, stored_bytes
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
 from lmshape.store.rows import CHUNK_BYTES as PIECE_BYTES
 from lmshape.store.rows import Rows
-from lmshape.store.scratch import written_on_scratch
 from lmshape.store.site import Site, mark, sited
 from lmshape.store.token_file import read_token_group, write_token_group
 from lmshape.tokens import Tokens
+from lmshape.writing.scratch import written_on_scratch
 
 ACTIVATIONS_FORMAT = "lmshape-activations"
 
-CHUNK_BYTES = 2**20  # large enough to stream at disk speed, small enough for HDF5's own chunk cache
-TOKEN_BYTES = 21  # id, sequence, position, draw, nll of 4 bytes each, special of 1
-TYPE_BYTES = 64  # id and text of a token type, at most, but for a few that are whole words
 ENDS = 8  # rows at either end of a site that tell it from another
-SITE_BYTES, CHUNK_ENTRY_BYTES = 6000, 64  # HDF5's own: headers and attributes of a site, its index of chunks
-
-
-def chunk_rows(n: int, width: int) -> int:
-    """Rows of a chunk; the last chunk of a site takes as much of the disk as the others."""
-    return max(1, min(n, CHUNK_BYTES // (4 * width)))
-
-
-def stored_bytes(n: int, width: int, *, sites: int, types: int) -> int:
-    """Size of a store of n tokens of so many types: at most this, and beyond 1 MB hardly 2 % less."""
-    chunks = -(-n // chunk_rows(n, width))
-    site = chunks * (4 * width * chunk_rows(n, width) + CHUNK_ENTRY_BYTES) + SITE_BYTES
-    return sites * site + n * TOKEN_BYTES + types * TYPE_BYTES + 2 * SITE_BYTES
 
 
 class ActivationWriter:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lmshape.store.atomic import replaced_when_whole
 from lmshape.store.hdf5 import Attributes
+from lmshape.writing.atomic import replaced_when_whole
 
 
 @dataclass(frozen=True, slots=True)

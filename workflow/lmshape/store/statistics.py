@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
-from lmshape.store.scratch import written_on_scratch
 from lmshape.store.site import Site, mark, sited
+from lmshape.writing.scratch import written_on_scratch
 
 STATISTICS_FORMAT = "lmshape-statistics"
 

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 
 from lmshape.store.hdf5 import open_format, read_attributes, write_attributes, write_format
-from lmshape.store.scratch import written_on_scratch
 from lmshape.tokens import Tokens
+from lmshape.writing.scratch import written_on_scratch
 
 TOKENS_FORMAT = "lmshape-tokens"
 

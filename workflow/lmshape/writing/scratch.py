@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 from lmshape.errors import InputError
 from lmshape.sizes import size_text
-from lmshape.store.atomic import replaced_when_whole
-from lmshape.store.leftovers import owner, remove_leftovers
+from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing.leftovers import owner, remove_leftovers
 
 VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
 NAME = "lmshape-scratch-"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lmshape.store.leftovers import owner, remove_leftovers
+from lmshape.writing.leftovers import owner, remove_leftovers
 
 
 @contextmanager
