@@ -17,7 +17,7 @@ from tiny_models import make_tokens
 
 from lmshape.errors import InputError
 from lmshape.store import ActivationWriter, LayerStatistics, Site, write_statistics, write_tokens
-from lmshape.store import scratch as scratch_module
+from lmshape.writing import scratch as scratch_module
 from lmshape.writing.scratch import VARIABLE, scratch_folder, working_folder, written_on_scratch
 
 TOKENS = make_tokens([12] * 6)
