@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from test_measure import SITES, WIDTH, clouds, stored, tokens
@@ -48,6 +49,7 @@ def test_what_would_be_made_the_same_is_kept_and_is_newer_than_the_activations(
     measured(source, tmp_path / "s", families=["spectral"])
     path = archive(tmp_path / "s", "spectral")
     before, inode = path.read_bytes(), path.stat().st_ino
+    assert not list(path.parent.glob(".*partial*"))
     os.utime(path, (1, 1))
     assert measured(source, tmp_path / "s", families=["spectral", "angular"]) == ["angular"]
     assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
@@ -61,10 +63,11 @@ def test_activations_that_are_made_again_alike_are_the_same(source: Path, tmp_pa
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_other_activations_are_measured_again(source: Path, tmp_path: Path, site: object) -> None:
+@pytest.mark.parametrize("row", [0, 100, -1])
+def test_other_activations_are_measured_again(source: Path, tmp_path: Path, site: object, row: int) -> None:
     measured(source, tmp_path / "s", families=["angular"])
     rows = clouds()
-    rows[site][0, 0] += 1
+    rows[site][row, 0] += 1
     other = stored(tmp_path / "other.h5", rows)
     assert measured(other, tmp_path / "s", families=["angular"]) == ["angular"]
 
@@ -118,6 +121,46 @@ def test_changed_code_measures_its_family(
         lambda *modules: "new" if "lmshape.measure.angular" in modules else real(*modules),
     )
     assert measured(source, tmp_path / "s") == ["angular"]
+
+
+@pytest.mark.parametrize("column", ["draw", "sequence", "position", "special"])
+def test_tokens_that_are_counted_otherwise_are_others(source: Path, tmp_path: Path, column: str) -> None:
+    measured(source, tmp_path / "s", families=["angular"])
+    with h5py.File(source, "r+") as file:
+        file[f"tokens/{column}"][3] = 1 - int(file[f"tokens/{column}"][3])
+    assert measured(source, tmp_path / "s", families=["angular"]) == ["angular"]
+
+
+def test_a_name_that_was_deleted_is_given_again_and_a_stale_archive_is_not(
+    source: Path, tmp_path: Path
+) -> None:
+    """As Snakemake deletes outputs before a job, and of a job that fails."""
+    measured(source, tmp_path / "s")
+    before = archive(tmp_path / "s", "spectral").read_bytes()
+    for family in FAMILIES:
+        archive(tmp_path / "s", family).unlink()
+    assert measured(source, tmp_path / "s") == []
+    assert archive(tmp_path / "s", "spectral").read_bytes() == before
+    rows = clouds()
+    rows[SITES[1]][50] += 1
+    for family in FAMILIES:
+        archive(tmp_path / "s", family).unlink()
+    assert measured(stored(tmp_path / "other.h5", rows), tmp_path / "s") == FAMILIES
+    assert archive(tmp_path / "s", "spectral").read_bytes() != before
+
+
+def test_without_hard_links_the_archive_is_a_copy(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert measured(source, tmp_path / "s", families=["angular"]) == ["angular"]
+    assert measured(source, tmp_path / "s", families=["angular"]) == []
+    path = archive(tmp_path / "s", "angular")
+    assert read_statistics(path) and path.read_bytes() == block.kept_name(path).read_bytes()
+    assert not list(path.parent.glob("*partial*"))
 
 
 def test_a_broken_archive_is_measured_again(source: Path, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"slurm_account": "LAB"},
         {"slurm_partition": "cpu, gpu"},
         {"gpu_partition": None},
+        {"slurm_account": "lab, default"},
+        {"slurm_partition": "'cpu'"},
     ],
 )
 def test_what_there_is_passes(slurm: Path, changes: dict) -> None:
@@ -48,6 +50,7 @@ def test_what_there_is_passes(slurm: Path, changes: dict) -> None:
         ({"slurm_partition": "cpus"}, ["`slurm_partition` is cpus", "Nearest: cpu", "sinfo"]),
         ({"gpu_partition": "a100"}, ["`gpu_partition` is a100", "Valid: cpu, gpu"]),
         ({"slurm_partition": "cpu,long"}, ["`slurm_partition` is long"]),
+        ({"slurm_partition": "all"}, ["which Snakemake takes for Python", "slurm_partition: \"'all'\""]),
         ({"slurm_account": "CHANGE_ME"}, ["`slurm_account` is CHANGE_ME", "sacctmgr --noheader"]),
     ],
 )
@@ -70,4 +73,4 @@ def test_without_slurm_nothing_is_said_but_what_is_not_filled_in(
 def test_a_slurm_that_answers_nothing_is_no_reason_to_refuse(slurm: Path) -> None:
     (slurm / "sacctmgr").write_text("#!/bin/sh\nexit 1\n")
     (slurm / "sinfo").write_text("#!/bin/sh\nexit 0\n")
-    check_profile({**SETTINGS, "slurm_account": "anything", "slurm_partition": "any"})
+    check_profile({**SETTINGS, "slurm_account": "anything", "slurm_partition": "whatever"})

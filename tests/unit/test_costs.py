@@ -95,7 +95,12 @@ def test_threads_sites_and_choices_count() -> None:
 
 def test_gpus_that_hold_the_weights() -> None:
     twelve = pythia("12b")  # 23.6 GB, a quarter more
-    assert [gpus_that_hold(twelve, gigabytes) for gigabytes in (80, 40, 24, 16)] == [1, 1, 2, 2]
+    assert [gpus_that_hold(twelve, EXTRACTION, gigabytes) for gigabytes in (80, 40, 24, 16)] == [1, 1, 2, 2]
+    wide = replace(EXTRACTION, dtype="float32")
+    assert [gpus_that_hold(twelve, wide, gigabytes) for gigabytes in (80, 40, 24, 16)] == [1, 2, 3, 4]
+    assert extraction_megabytes(twelve, wide, on_gpu=True) > 20_000 + extraction_megabytes(
+        twelve, EXTRACTION, on_gpu=True
+    )
 
 
 def test_time_limits_are_three_times_the_estimate_and_at_least_ten_minutes() -> None:

@@ -125,8 +125,8 @@ def test_scratch_that_is_too_small_is_refused_before_the_first_pass(
         f"`{tmp_path}/a.h5` is written on scratch first, and $TMPDIR, `{scratch}`, has 1 B free of the "
     )
     assert str(error.value).endswith(
-        "that it takes. Name a larger folder by Snakemake's `--default-resources tmpdir=…`, or set `scratch: none` in "
-        "the configuration of the study."
+        "that it takes. Name a larger folder under `default-resources` of the profile, `tmpdir: …`, or set "
+        "`scratch: none` in the study's configuration."
     )
 
 
@@ -149,8 +149,8 @@ def test_a_tmpdir_that_is_no_folder_is_refused(
     with pytest.raises(InputError) as error:
         write_tokens(tmp_path / "tokens.h5", TOKENS)
     assert str(error.value) == (
-        f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is no folder that can be written to. Name one by "
-        "Snakemake's `--default-resources tmpdir=…`, or set `scratch: none` in the configuration of the study."
+        f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is no folder that can be written to. Name one "
+        "under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
     )
 
 

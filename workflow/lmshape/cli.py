@@ -130,6 +130,9 @@ def extract(
     attributes: Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")],
     dtype: str = "auto",
     device: str = "auto",
+    gpus: Annotated[
+        int | None, typer.Option(help="that the job was given; with 0 `auto` is the CPU, whatever is here")
+    ] = None,
     device_map: str = "none",
     batch_tokens: str = "auto",
     blocks: Annotated[int | None, typer.Option(help="blocks that the model must have")] = None,
@@ -161,7 +164,7 @@ def extract(
         attributes=known,
         kind=kind.value,
         dtype=dtype,
-        device=device,
+        device="cpu" if device == "auto" and gpus == 0 else device,
         device_map=device_map,
         batch_tokens=batch_tokens,
         threads=threads,

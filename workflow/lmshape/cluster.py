@@ -5,7 +5,9 @@ SLURM refuses a job of a wrong account or partition only when it is submitted, e
 
 from __future__ import annotations
 
+import builtins
 import getpass
+import re
 import subprocess
 from collections.abc import Mapping
 
@@ -42,27 +44,32 @@ def check_profile(settings: Mapping[str, str | None]) -> None:
                 f"`{name}` is {UNSET} in the SLURM profile. Fill it in, in {PROFILE} or a copy of it: "
                 f"`{ASK[name]}` lists what there is."
             )
+        if value is not None and hasattr(builtins, value):
+            raise InputError(
+                f"`{name}` is {value} in the SLURM profile, which Snakemake takes for Python. Write it in two pairs of "
+                f"quotes: {name}: \"'{value}'\"."
+            )
     partitions = _answer(["sinfo", "--noheader", "--format=%R"])
     for name in ("slurm_partition", "gpu_partition"):
         if settings.get(name) not in (None, NO_PARTITION):
-            # SLURM takes several, separated by commas, and chooses
-            for partition in str(settings[name]).split(","):
-                _check(name, partition.strip(), partitions)
+            _check(name, settings[name], partitions)
     user = getpass.getuser()
     accounts = _answer(
         ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}", "format=account"]
     )
     if settings.get("slurm_account") is not None:
-        _check("slurm_account", str(settings["slurm_account"]), accounts)
+        _check("slurm_account", settings["slurm_account"], accounts)
 
 
 def _check(name: str, value: str, known: list[str]) -> None:
-    # SLURM keeps accounts in lower case, and takes them in any
-    if known and value.lower() not in {one.lower() for one in known}:
-        raise InputError(
-            f"`{name}` is {value} in the SLURM profile; this cluster has no such name.{suggest(value, known)} "
-            f"Correct it in {PROFILE}, or your copy of it; `{ASK[name]}` lists what there is."
-        )
+    # Several may be named, separated by commas: SLURM, or the executor plugin, chooses.
+    for one in filter(None, re.split(r"[,\s]+", value.strip("'\""))):
+        # SLURM keeps accounts in lower case, and takes them in any
+        if known and one.lower() not in {other.lower() for other in known}:
+            raise InputError(
+                f"`{name}` is {one} in the SLURM profile; this cluster has no such name.{suggest(one, known)} "
+                f"Correct it in {PROFILE}, or your copy of it; `{ASK[name]}` lists what there is."
+            )
 
 
 def _answer(command: list[str]) -> list[str]:

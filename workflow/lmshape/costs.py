@@ -59,9 +59,16 @@ def wants_gpu(model: Model, sampling: Sampling) -> bool:
     return forward_seconds(model, sampling, threads=GPU_THREADS, on_gpu=False) > GPU_SECONDS
 
 
-def gpus_that_hold(model: Model, gigabytes: float) -> int:
-    """GPUs of so much memory each that hold the weights in 16 bits, with a quarter for all else."""
-    return max(1, ceil(1.25 * 2 * parameters(model) / (gigabytes * 1e9)))
+def gpus_that_hold(model: Model, extraction: Extraction, gigabytes: float) -> int:
+    """GPUs of so much memory each that hold the weights, with a quarter for all else."""
+    weights = weight_bytes(extraction, on_gpu=True) * parameters(model)
+    return max(1, ceil(1.25 * weights / (gigabytes * 1e9)))
+
+
+def weight_bytes(extraction: Extraction, *, on_gpu: bool) -> int:
+    """Bytes of a weight: `auto` is bfloat16 on a GPU and float32 on the CPU."""
+    wide = extraction.dtype == "float32" or (extraction.dtype == "auto" and not on_gpu)
+    return 4 if wide else 2
 
 
 def extraction_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
@@ -79,7 +86,7 @@ def extraction_megabytes(model: Model, extraction: Extraction, *, on_gpu: bool) 
     """
     tokens = starting_tokens(extraction.batch_tokens, vocabulary=model.vocabulary, on_gpu=on_gpu)
     written = 2 * 4 * tokens * model.width * (model.blocks + 2)
-    weights = (2 if on_gpu else 4) * parameters(model)
+    weights = weight_bytes(extraction, on_gpu=on_gpu) * parameters(model)
     logits = 0 if on_gpu else 3 * 4 * tokens * model.vocabulary
     return (4500 if on_gpu else 1500) + (weights + logits + written) // 10**6
 

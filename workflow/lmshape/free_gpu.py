@@ -30,9 +30,11 @@ def free_gpu(count: int, *, visible: str | None = None, folder: Path = LOCKS) ->
     0 … count - 1
     """
     names = visible.split(",") if visible else [str(number) for number in range(count)]
+    # two allocations on one node may both call their GPUs 0 and 1
+    owner = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', '')}"
     for number, name in enumerate(names[:count]):
         # named after the user, since another's file cannot be opened for writing
-        file = (folder / f"lmshape-{os.getuid()}-gpu-{name.strip().replace('/', '-')}.lock").open("w")
+        file = (folder / f"lmshape-{owner}-gpu-{name.strip().replace('/', '-')}.lock").open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

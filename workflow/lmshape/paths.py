@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 ACTIVATIONS = "results/activations/{model}/{checkpoint}/{dataset}.h5"
+TOKENS = "results/tokens/{model}/{dataset}.h5"
 LOSSES = "results/losses/{model}/{checkpoint}/{dataset}.json"
 STATISTICS_FOLDER = "results/statistics/{model}/{checkpoint}/{dataset}"
 BLOCK = "{family}/layers-{first}-{last}.h5"  # below it

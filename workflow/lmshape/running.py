@@ -52,8 +52,10 @@ def last_run(root: Path) -> tuple[Run | None, bool]:
             run = Run(**json.load(file))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 return run, True
+            except OSError:
+                return run, False  # a file system without locks: nobody can tell, and what is known is told
             return run, False
     except (OSError, ValueError, TypeError):
         return None, False

@@ -78,7 +78,8 @@ def _hours(seconds: float) -> str:
 
 def _of_model(model: Model, study: Study) -> Submissions:
     cells = len(model.checkpoints) * len(study.datasets_of[model.name])
-    threads, on_gpu = threads_of(model), wants_gpu(model, study.sampling)
+    threads, device = threads_of(model), study.extraction.device
+    on_gpu = wants_gpu(model, study.sampling) if device == "auto" else device != "cpu"
     extraction = extraction_seconds(model, study.sampling, threads=threads, on_gpu=on_gpu)
     measuring = _measuring(model, study, threads=threads)
     work = extraction - START_SECONDS + sum(one - MEASURING_START_SECONDS for one in measuring)

@@ -10,7 +10,11 @@ localrules:
 
 
 # No thread: what waits for room must not hold what the measuring needs that makes room.
+# Its inputs are those of the extraction: a cell that can never be extracted takes no room from the others.
 rule admit:
+    input:
+        weights=weights_that_are_there,
+        tokens=ancient(paths.TOKENS),
     output:
         temp(paths.ROOM),
     log:

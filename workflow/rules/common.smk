@@ -99,10 +99,16 @@ except InputError as error:
 os.environ[SCRATCH_VARIABLE] = study.scratch
 
 
-def of_profile(name):
+def as_in_profile(name):
     """A default resource as the profile spells it; None where it has none."""
     found = (workflow.resource_settings.default_resources or {}).get(name)
-    return None if found is None else found.raw
+    return None if found is None else str(found.raw)
+
+
+def of_profile(name):
+    """A default resource of the profile: a name in two pairs of quotes is that name."""
+    found = as_in_profile(name)
+    return None if found is None else found.strip("'\"")
 
 
 GPU_GIGABYTES = int(
@@ -116,7 +122,7 @@ if ON_CLUSTER and workflow.is_main_process:
     try:
         check_profile(
             {
-                name: of_profile(name)
+                name: as_in_profile(name)
                 for name in ("slurm_account", "slurm_partition", "gpu_partition")
             }
         )

@@ -44,6 +44,7 @@ def refuse_unlocking():
 
 
 def begin_run():
+    os.environ[RETRIES] = str(workflow.execution_settings.retries)
     RUN.note = running.begin(STUDY_FOLDER, command_line(sys.argv))
 
 

@@ -4,7 +4,7 @@
 rule extract:
     input:
         weights=checkpoint_weights,
-        tokens="results/tokens/{model}/{dataset}.h5",
+        tokens=paths.TOKENS,
         room=room_for_activations,
     output:
         activations=kept_if_asked(paths.ACTIVATIONS),
@@ -23,7 +23,7 @@ rule extract:
         disk_mb=extraction_disk,
         gpu=extraction_gpus,
         slurm_partition=extraction_partition,
-        device=extraction_device,
+        device=study.extraction.device,
         device_map=study.extraction.device_map,
         batch_tokens=study.extraction.batch_tokens,
         reading=reading_options,
@@ -37,7 +37,7 @@ rule extract:
         "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
         "HF_HUB_OFFLINE=1 python -m lmshape extract {params.folder:q} --tokens {input.tokens} {params.options} "
-        "--device {resources.device} --device-map {resources.device_map} --batch-tokens {resources.batch_tokens} "
+        "--device {resources.device} --gpus {resources.gpu} --device-map {resources.device_map} --batch-tokens {resources.batch_tokens} "
         "{resources.reading} "
         "--threads {threads} --output {output.activations} --losses {output.losses} > {log} 2>&1 "
         "|| {{ code=$?; true > {resources.failed:q}; exit $code; }}"

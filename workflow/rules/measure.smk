@@ -1,9 +1,8 @@
 """Statistics of a block of layers: what every metric can be computed from.
 
-One job measures all families of a block, so that a study is few, long jobs. `update`: archives that are there stay until
-they are replaced, and the job keeps those that it would make the same, so that a family that is added, or whose code has
-changed, is measured alone. That is why the fingerprint is of all families, measured or not: a family that the study no
-longer has runs nothing.
+One job measures all families of a block, so that a study is few, long jobs. It keeps archives that it would make the
+same (`lmshape.block`), so that a family that is added, or whose code has changed, is measured alone. That is why the
+fingerprint is of all families, measured or not: a family that the study no longer has runs nothing.
 """
 
 
@@ -11,12 +10,7 @@ rule measure:
     input:
         paths.ACTIVATIONS,
     output:
-        [
-            update(file)
-            for file in expand(
-                paths.STATISTICS, family=library_families(), allow_missing=True
-            )
-        ],
+        expand(paths.STATISTICS, family=library_families(), allow_missing=True),
     log:
         "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
     benchmark:
@@ -48,7 +42,7 @@ rule measure_own:
     input:
         paths.ACTIVATIONS,
     output:
-        update(expand(paths.STATISTICS, family=OWN_FAMILY, allow_missing=True)[0]),
+        expand(paths.STATISTICS, family=OWN_FAMILY, allow_missing=True),
     log:
         "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
     benchmark:

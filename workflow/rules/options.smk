@@ -279,18 +279,29 @@ def reading_options_of(name):
     )
 
 
-def failure_mark(wildcards):
+RETRIES = "LMSHAPE_RETRIES"  # the environment has them for jobs of a cluster, which are given none
+
+
+def is_last(attempt):
+    settings = workflow.execution_settings
+    retries = os.environ.get(RETRIES) or (settings.retries if settings else 0)
+    return attempt > int(retries)
+
+
+def failure_mark(wildcards, attempt):
     """The file that says that a cell could not be extracted, so that what it holds of the budget may make room."""
+    if not is_last(attempt):
+        return os.devnull
     if study.models[wildcards.model].on_hub:
         return mark(checkpoint_folder(wildcards), "failed", wildcards.dataset)
     room = room_for_activations(wildcards)
     return failed_mark(Path(room)) if room else os.devnull
 
 
-def measuring_failure_mark(wildcards):
+def measuring_failure_mark(wildcards, attempt):
     """The file that says that activations stay, and their room with them, since they could not be measured."""
     room = room_for_activations(wildcards)
-    return unmeasured_mark(Path(room)) if room else os.devnull
+    return unmeasured_mark(Path(room)) if room and is_last(attempt) else os.devnull
 
 
 def room_for_activations(wildcards):
@@ -312,7 +323,7 @@ def admits():
 
 
 def is_due_again(wildcards):
-    """Whether a cell that was extracted will be once more: statistics are missing, or made by other code."""
+    """Whether a cell that was extracted will be once more: statistics are missing, or of other code or options."""
     axes = {key: [wildcards[key]] for key in ("checkpoint", "dataset")}.values()
     files = paths.statistics_files(
         wildcards.model,
@@ -320,20 +331,33 @@ def is_due_again(wildcards):
         families=study.measured_families,
         blocks=study.blocks_of(wildcards.model),
     )
-    made_by = {file: families_fingerprint() for file in files if not is_own(file)}
-    made_by[paths.LOSSES.format(**wildcards)] = code_fingerprint("lmshape.extract")
-    return not all(map(os.path.exists, files)) or any(
-        was_made_by_other_code(*made) for made in made_by.items()
-    )
+    if not all(map(os.path.exists, files)):
+        return True
+    library = families_fingerprint(), measuring_options()
+    own = own_family_fingerprint(), own_measuring_options()
+    extraction = code_fingerprint("lmshape.extract"), extraction_options(wildcards)
+    made_of = {file: own if is_own(file) else library for file in files}
+    made_of[paths.LOSSES.format(**wildcards)] = extraction
+    made_of[paths.TOKENS.format(**wildcards)] = (sampling_options(wildcards),)
+    return any(was_made_otherwise(*made) for made in made_of.items())
 
 
 def is_own(file):
     return Path(file).parent.name == OWN_FAMILY
 
 
-def was_made_by_other_code(file, fingerprint):
+def was_made_otherwise(file, params):
+    """Whether one of these is not among the parameters that Snakemake has on record for a file."""
     recorded = workflow.persistence.params(IOFile(file))
-    return recorded is not None and not any(fingerprint in value for value in recorded)
+    if recorded is None:
+        return False
+    return not all(
+        any(repr(one)[1:-1] in value for value in recorded) for one in params
+    )
+
+
+def weights_that_are_there(wildcards):
+    return [ancient(file) for file in checkpoint_weights(wildcards)]
 
 
 def admission_options(wildcards):
@@ -385,15 +409,7 @@ def extraction_gpus(wildcards):
 def gpus_of(model):
     """As many as hold the weights, where `device_map` spreads a model; else one."""
     spread = ON_CLUSTER and study.extraction.device_map == "auto"
-    return gpus_that_hold(model, GPU_GIGABYTES) if spread else 1
-
-
-def extraction_device(wildcards):
-    """On a cluster's GPU node a job without one must not take another's."""
-    device = study.extraction.device
-    if device == "auto" and ON_CLUSTER:
-        return "cuda" if extraction_gpus(wildcards) else "cpu"
-    return device
+    return gpus_that_hold(model, study.extraction, GPU_GIGABYTES) if spread else 1
 
 
 def extraction_partition(wildcards):

@@ -10,7 +10,7 @@ rule tokenize:
         text=dataset_text,
         tokenizer=tokenizer_files,
     output:
-        "results/tokens/{model}/{dataset}.h5",
+        paths.TOKENS,
     log:
         "results/logs/tokenize/{model}/{dataset}.log",
     benchmark:

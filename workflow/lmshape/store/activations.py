@@ -24,8 +24,6 @@ from lmshape.writing.scratch import written_on_scratch
 
 ACTIVATIONS_FORMAT = "lmshape-activations"
 
-ENDS = 8  # rows at either end of a site that tell it from another
-
 
 class ActivationWriter:
     """Write the activations of one cell; the file appears under its name only when every row is there.
@@ -151,15 +149,19 @@ class Activations:
         return self._file["tokens/nll"][:]
 
     def digest(self, sites: Sequence[Site]) -> str:
-        """Tell apart activations that differ: 16 hexadecimal digits, without reading all of them.
-
-        A hash of the tokens' ids, their losses, which end every forward pass, and each site's first and last rows.
-        """
-        digest = hashlib.sha256(self.tokens.ids.tobytes() + self.nll.tobytes())
+        """Hash of the tokens with all that is known of them, their losses, and every row of some sites; 64 digits."""
+        digest = hashlib.sha256(self._file["tokens/nll"][:].tobytes())
+        for name, column in sorted(self._file["tokens"].items()):
+            values = column.asstr()[:] if h5py.check_string_dtype(column.dtype) else column[:]
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update("\0".join(values).encode() if values.dtype == object else values.tobytes())
         for site in sites:
             rows = self._rows(site)
-            digest.update(rows[:ENDS].tobytes() + rows[-ENDS:].tobytes())
-        return digest.hexdigest()[:16]
+            digest.update(f"{site.path} {rows.shape}".encode())
+            step = max(1, PIECE_BYTES // (4 * rows.shape[1]))
+            for start in range(0, len(rows), step):
+                digest.update(rows[start : start + step])
+        return digest.hexdigest()
 
     @property
     def width(self) -> int:

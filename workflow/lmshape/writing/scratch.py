@@ -89,8 +89,8 @@ def scratch_folder() -> Path | None:
     named = os.environ.get("TMPDIR", "")
     if not named or not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
         raise InputError(
-            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is no folder that can be written to. Name one by "
-            "Snakemake's `--default-resources tmpdir=…`, or set `scratch: none` in the configuration of the study."
+            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is no folder that can be written to. "
+            "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
         )
     return Path(named)
 
@@ -104,8 +104,8 @@ def _check_room(scratch: Path, path: Path, least_bytes: int) -> None:
 
 def _no_room(scratch: Path, path: Path, why: str) -> str:
     return (
-        f"`{path}` is written on scratch first, and $TMPDIR, `{scratch}`, {why}. Name a larger folder by Snakemake's "
-        "`--default-resources tmpdir=…`, or set `scratch: none` in the configuration of the study."
+        f"`{path}` is written on scratch first, and $TMPDIR, `{scratch}`, {why}. Name a larger folder under "
+        "`default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
     )
 
 
