@@ -118,6 +118,27 @@ def test_changed_code_of_a_family_measures_that_family_again(study_copy: StudyFo
     assert (study_copy.path / block).read_bytes() == before
 
 
+def test_a_block_that_cannot_be_measured_anew_is_not_taken_for_done(study_copy: StudyFolder) -> None:
+    """Statistics of before, of other rows, must not go into the tables of now."""
+    table = "results/tables/metrics.parquet"
+    activations = study_copy.path / "results/activations/small-decoder/checkpoint-4/wiki.h5"
+    whole = activations.read_bytes()
+    dates = activations.stat()
+    activations.write_bytes(whole[:1000])
+    os.utime(activations, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    study_copy.configure(rows=["all"])
+    run = study_copy.snakemake("--cores", "2", "--retries", "0", table)
+    assert run.returncode == 1
+    assert not (study_copy.path / BLOCK.format("neighbor")).exists()
+    assert study_copy.planned(table) == {"measure": 1, "gather": 1, "tables": 1}
+    activations.write_bytes(whole)
+    os.utime(activations, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    run = study_copy.snakemake("--cores", "2", table)
+    assert run.returncode == 0, run.stdout
+    assert set(pd.read_parquet(study_copy.path / table)["rows"]) == {"all"}
+    assert study_copy.planned(table) == {}
+
+
 def test_comments_and_docstrings_are_no_change(study_copy: StudyFolder, tmp_path: Path) -> None:
     clone = clone_of_repository(tmp_path / "clone")
     for module in ("measure/neighbor.py", "extract.py", "pretrain.py", "gather.py"):

@@ -75,8 +75,9 @@ def who_holds_it(root: Path) -> str:
         "" if run.host == socket.gethostname() else f" If it is still alive on {run.host}, wait for it."
     )
     return (
-        f"The last run of this study ended without unlocking it ({run}).{elsewhere}\nThen, and only then: the same "
-        "command with `--unlock`, and once more without it. What is done is kept."
+        f"The last run of this study ended without unlocking it ({run}).{elsewhere} On a cluster its jobs "
+        "run on: `scancel --name` with the SLURM run ID that its log in .snakemake/log begins with.\nThen, and only "
+        "then: the same command with `--unlock`, and once more without it. What is done is kept."
     )
 
 

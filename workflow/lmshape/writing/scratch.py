@@ -90,7 +90,8 @@ def scratch_folder() -> Path | None:
     if not named or not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
         raise InputError(
             f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is no folder that can be written to. "
-            "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
+            "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's "
+            "configuration."
         )
     return Path(named)
 
