@@ -202,7 +202,7 @@ def test_a_second_run_is_refused_and_an_interrupted_one_says_so(tmp_path: Path) 
         stderr=subprocess.STDOUT,
     )
     try:
-        wait_for(study.path / ".snakemake/lmshape-run.json", process)
+        wait_for(study.path / "results/logs/extract/good/checkpoint-0/wiki.log", process)
         os.killpg(process.pid, signal.SIGSTOP)  # else it may be done before a slow machine has looked at it
         second = study.snakemake("--cores", "1")
         assert second.returncode == 1

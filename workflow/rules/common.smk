@@ -102,7 +102,7 @@ os.environ[SCRATCH_VARIABLE] = study.scratch
 def as_in_profile(name):
     """A default resource as the profile spells it; None where it has none."""
     found = (workflow.resource_settings.default_resources or {}).get(name)
-    return None if found is None else str(found.raw)
+    return None if found is None or found.raw is None else str(found.raw)
 
 
 def of_profile(name):
