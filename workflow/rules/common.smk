@@ -118,6 +118,11 @@ GPU_GIGABYTES = int(
 # A profile that names partitions is a cluster's: its jobs run elsewhere, on machines of which this one knows nothing.
 ON_CLUSTER = of_profile("slurm_partition") is not None
 
+# None where the cluster has no GPUs for us.
+GPU_PARTITION = of_profile("gpu_partition")
+if GPU_PARTITION == NO_PARTITION:
+    GPU_PARTITION = None
+
 if ON_CLUSTER and workflow.is_main_process:
     try:
         check_profile(

@@ -402,8 +402,7 @@ def extraction_gpus(wildcards):
         return 0
     if not ON_CLUSTER:
         return int(gpu_count() > 0)
-    there = of_profile("gpu_partition") not in (None, NO_PARTITION)
-    return gpus_of(model) if there and wants_gpu(model, study.sampling) else 0
+    return gpus_of(model) if GPU_PARTITION and wants_gpu(model, study.sampling) else 0
 
 
 def gpus_of(model):
@@ -413,14 +412,10 @@ def gpus_of(model):
 
 
 def extraction_partition(wildcards):
-    return partition(extraction_gpus(wildcards))
-
-
-def partition(gpus):
     """Of the cluster, None where there is none."""
-    gpu_partition = of_profile("gpu_partition")
-    with_gpu = gpus and gpu_partition not in (None, NO_PARTITION)
-    return gpu_partition if with_gpu else of_profile("slurm_partition")
+    if GPU_PARTITION and extraction_gpus(wildcards):
+        return GPU_PARTITION
+    return of_profile("slurm_partition")
 
 
 def extraction_memory(wildcards, attempt):
@@ -471,17 +466,18 @@ def measuring_disk(wildcards):
     return 10 + 2 * (int(wildcards.last) - int(wildcards.first) + 2)
 
 
+LIBRARY_FAMILIES = [name for name in METRIC_FAMILIES if name != OUTPUT_FAMILY]
+
+
 def library_families():
     """Families of the library that the study measures, all where it measures none: a rule has outputs."""
-    all_families = [name for name in METRIC_FAMILIES if name != OUTPUT_FAMILY]
     chosen = [name for name in study.measured_families if name != OWN_FAMILY]
-    return chosen or all_families
+    return chosen or LIBRARY_FAMILIES
 
 
 def families_fingerprint():
     """Of all families of the library, measured or not."""
-    families = [name for name in METRIC_FAMILIES if name != OUTPUT_FAMILY]
-    modules = [f"lmshape.measure.{family}" for family in families]
+    modules = [f"lmshape.measure.{family}" for family in LIBRARY_FAMILIES]
     return code_fingerprint("lmshape.measure", *modules)
 
 
