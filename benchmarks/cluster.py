@@ -25,7 +25,7 @@ from benchmarks.pages import replace_between, table
 from lmshape.plan import disk_peak, plan_of
 from lmshape.sizes import size_text
 from lmshape.study import Study, study_of
-from lmshape.submissions import SUBMITTED, submissions_of
+from lmshape.submissions import SUBMITTED, Submissions, submissions_of, together
 
 PAGE = REPOSITORY / "docs/cluster.md"
 COMMAND = "python -m benchmarks.cluster"
@@ -87,8 +87,7 @@ def plans() -> tuple[list[list[str]], list[list[str]]]:
 
 
 def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
-    every = submissions_of(study)
-    work, overhead = (sum(getattr(one, name) for one in every) for name in ("seconds", "overhead_seconds"))
+    submitted = together(submissions_of(study))
     peak, _ = disk_peak(plan_of(study), study)
     return [
         title,
@@ -97,14 +96,14 @@ def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
         f"{planned.seconds:.1f} s",
         f"{planned.cpu_seconds:.1f} s",
         size_text(planned.resident),
-        f"{(work + overhead) / 3600:,.0f} h",
-        f"{overhead / (work + overhead):.1%}",
+        f"{submitted.all_seconds / 3600:,.0f} h",
+        f"{submitted.share:.1%}",
         size_text(peak),
     ]
 
 
-def _model_row(one: object) -> list[str]:
-    a_job = (one.seconds + one.overhead_seconds) / one.jobs
+def _model_row(one: Submissions) -> list[str]:
+    a_job = one.all_seconds / one.jobs
     return [
         one.model,
         f"{one.jobs}",

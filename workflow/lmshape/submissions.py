@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lmshape.costs import (
@@ -42,9 +42,14 @@ class Submissions:
     overhead_seconds: float
 
     @property
+    def all_seconds(self) -> float:
+        """The jobs' whole time."""
+        return self.seconds + self.overhead_seconds
+
+    @property
     def share(self) -> float:
         """Overhead as a share of the jobs' whole time."""
-        return self.overhead_seconds / (self.seconds + self.overhead_seconds)
+        return self.overhead_seconds / self.all_seconds
 
 
 def submissions_of(study: Study) -> list[Submissions]:
@@ -57,17 +62,25 @@ def submissions_of(study: Study) -> list[Submissions]:
     return of_models + trained
 
 
+def together(every: Sequence[Submissions]) -> Submissions:
+    """Sum up the submissions of a study."""
+    return Submissions(
+        model="",
+        jobs=sum(one.jobs for one in every),
+        seconds=sum(one.seconds for one in every),
+        overhead_seconds=sum(one.overhead_seconds for one in every),
+    )
+
+
 def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
     """Tell in one line what is submitted of the jobs still to run."""
     submitted = sum(jobs.get(rule, 0) for rule in SUBMITTED)
-    every = submissions_of(study)
-    work, overhead = (sum(getattr(one, name) for one in every) for name in ("seconds", "overhead_seconds"))
-    part = submitted / max(1, sum(one.jobs for one in every))
     if not submitted:
         return "cluster    nothing to submit"
+    whole = together(submissions_of(study))
     return (
         f"cluster    {submitted} of them submitted, the others run beside Snakemake; about "
-        f"{_hours(part * (work + overhead))} of jobs, {overhead / (work + overhead):.1%} of it "
+        f"{_hours(submitted / whole.jobs * whole.all_seconds)} of jobs, {whole.share:.1%} of it "
         "start-up and scheduling"
     )
 
