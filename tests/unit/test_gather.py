@@ -13,7 +13,14 @@ import pytest
 from lmshape.changes import CHANGE_DESCRIPTIONS
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES, metric_names
-from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, gather
+from lmshape.gather import (
+    AUDITS_KEY,
+    CHECKPOINTS_KEY,
+    COLUMN_DESCRIPTIONS,
+    COLUMNS,
+    MODEL_COLUMNS,
+    gather,
+)
 from lmshape.measure import measure
 from lmshape.metrics import METRICS
 from lmshape.store import (
@@ -163,8 +170,10 @@ def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
     table = gathered(
         tmp_path, [archive(tmp_path / "a.h5")], [card(tmp_path / "l.json")], ("mean_cosine", "loss")
     )
-    assert list(table.columns) == COLUMNS.names
+    assert list(table.columns) == MODEL_COLUMNS.names == [*COLUMNS.names, "interval", "replicates"]
     row = table.iloc[2].to_dict()
+    assert row.pop("interval") == "jackknife"
+    assert row["value"] == row.pop("replicates")[0]
     assert all(
         np.isnan(row.pop(name)) for name in CHANGE_DESCRIPTIONS
     )  # nothing comes before the first checkpoint

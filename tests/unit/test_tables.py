@@ -14,7 +14,7 @@ import pytest
 
 from lmshape.audits import Audits
 from lmshape.errors import InputError
-from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS
+from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
 from lmshape.tables import AUDIT_COLUMNS, CHECKPOINT_COLUMNS, PROFILE_COLUMNS, combine, profiles
 
 CELL = {
@@ -83,7 +83,7 @@ def metric_file(
     identity = {name: {"commit": f"c-{sha}", "weights_sha256": sha} for name, sha in weights.items()}
     for name, more in (told or {}).items():
         identity[name] |= more
-    table = pa.Table.from_pylist(rows, schema=COLUMNS)
+    table = pa.Table.from_pylist(rows, schema=MODEL_COLUMNS)
     own = rows[0]
     audits = Audits("test")
     for layer, attributes in ((0, AUDIT), (1, {**AUDIT, "audit_error": 2e-15, "recomputed": 3, "flag": ""})):

@@ -1,6 +1,7 @@
 """From the statistics of a model to rows of the tidy table, one row a number.
 
-The table's columns are declared here, once, with what each means. The file also carries, in its key-value
+The table's columns are declared here, once, with what each means; behind them stand the numbers that each
+estimate is made of. The file also carries, in its key-value
 metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every site.
 """
 
@@ -60,9 +61,19 @@ _INTEGERS = ("parameters", "step", "layer", "draws", "n_rows", "n_unique", "d", 
 _REALS = ("tokens_seen", "depth", "value", "ci_low", "ci_high", *CHANGE_DESCRIPTIONS)
 
 
-def declare(descriptions: Mapping[str, str], *, integers: Iterable[str], reals: Iterable[str]) -> pa.Schema:
-    """Declare a table from what its columns mean; those neither integer nor real are text."""
-    types = dict.fromkeys(integers, pa.int64()) | dict.fromkeys(reals, pa.float64())
+def declare(
+    descriptions: Mapping[str, str],
+    *,
+    integers: Iterable[str] = (),
+    reals: Iterable[str] = (),
+    lists: Iterable[str] = (),
+) -> pa.Schema:
+    """Declare a table from what its columns mean: integers, reals, lists of reals; all others are text."""
+    types = (
+        dict.fromkeys(integers, pa.int64())
+        | dict.fromkeys(reals, pa.float64())
+        | dict.fromkeys(lists, pa.list_(pa.float64()))
+    )
     return pa.schema(
         pa.field(name, types.get(name, pa.string()), metadata={"description": text})
         for name, text in descriptions.items()
@@ -70,6 +81,15 @@ def declare(descriptions: Mapping[str, str], *, integers: Iterable[str], reals: 
 
 
 COLUMNS = declare(COLUMN_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS)
+
+# Of a model's own table alone, for what is computed over layers and steps draw by draw: `lmshape.dynamics`.
+REPLICATE_DESCRIPTIONS = {
+    "interval": "how the interval is made: jackknife, draws, or none",
+    "replicates": "the numbers behind it: over all rows, then without each draw; for `draws`, of each draw",
+}
+MODEL_COLUMNS = declare(
+    COLUMN_DESCRIPTIONS | REPLICATE_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS, lists=["replicates"]
+)
 
 _SITES = ("embedding", "block", "final_norm", "output")
 
@@ -138,7 +158,14 @@ def gather(
     check_families(attributes, chosen)
     ordered = [rows[key][:2] for key in sorted(rows)]
     add_changes(ordered, {metric.name: metric for metric in chosen})
-    table = pa.Table.from_pylist([row for row, _ in ordered], schema=COLUMNS)
+    kinds = {metric.name: metric.interval for metric in chosen}
+    table = pa.Table.from_pylist(
+        [
+            {**row, "interval": kinds[str(row["metric"])], "replicates": replicates}
+            for row, replicates in ordered
+        ],
+        schema=MODEL_COLUMNS,
+    )
     with replaced_when_whole(output) as partial:
         metadata = {
             **_metadata(attributes.values(), provenance),

@@ -18,7 +18,15 @@ import pyarrow.parquet as pq
 
 from lmshape.audits import AUDIT_DESCRIPTIONS, AUDIT_INTEGERS, AUDIT_REALS
 from lmshape.errors import InputError
-from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, Value, declare
+from lmshape.gather import (
+    AUDITS_KEY,
+    CHECKPOINTS_KEY,
+    COLUMN_DESCRIPTIONS,
+    COLUMNS,
+    MODEL_COLUMNS,
+    Value,
+    declare,
+)
 from lmshape.store import replaced_when_whole
 
 PROFILED = "anisotropy"
@@ -94,7 +102,7 @@ def combine(metric_files: Sequence[Path], output_dir: Path) -> None:
         For a file that is not what `gather` writes.
     """
     models = [_read(Path(path)) for path in metric_files]
-    metrics = pa.concat_tables(models).replace_schema_metadata(None)
+    metrics = pa.concat_tables(models).select(COLUMNS.names).replace_schema_metadata(None)
     frame = metrics.to_pandas()
     weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
     _write(metrics, Path(output_dir) / "metrics")
@@ -110,7 +118,7 @@ def _read(path: Path) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"`{path}` cannot be read as Parquet ({error}); gather it again.") from error
     metadata = table.schema.metadata or {}
-    if not table.schema.equals(COLUMNS) or {CHECKPOINTS_KEY, AUDITS_KEY} - metadata.keys():
+    if not table.schema.equals(MODEL_COLUMNS) or {CHECKPOINTS_KEY, AUDITS_KEY} - metadata.keys():
         raise InputError(f"`{path}` is not a table of metrics as this lmshape writes it; gather it again.")
     return table
 
