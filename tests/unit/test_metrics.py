@@ -162,7 +162,9 @@ def test_pooled_metrics_and_their_jackknife_equal_the_recomputation(
 
 def test_every_spectral_and_angular_metric_has_a_reference() -> None:
     nulls = {"anisotropy_null", "effective_rank_null", "participation_ratio_null"}
-    assert {*METRIC_FAMILIES["spectral"], *METRIC_FAMILIES["angular"]} == {*REFERENCES, *nulls}
+    elsewhere = {"effective_rank_bulk"}  # needs wider rows than these: below
+    measured = {*METRIC_FAMILIES["spectral"], *METRIC_FAMILIES["angular"]}
+    assert measured == {*REFERENCES, *nulls, *elsewhere}
 
 
 def of_draw(x: np.ndarray, j: int) -> np.ndarray:
@@ -251,6 +253,22 @@ def test_closed_forms_of_spectra() -> None:
         assert METRICS[name].compute(equal).value == pytest.approx(10, rel=1e-12)
         assert METRICS[name].compute(line).value == pytest.approx(1, rel=1e-12)
     assert METRICS["anisotropy"].compute(line).value == pytest.approx(1, rel=1e-12)
+
+
+def test_the_bulk_is_what_the_leading_32_directions_leave() -> None:
+    halves = {"eigenvalues": np.array([[*[1e6] * 32, 8, 4, 2, 1, 1]] * 3)}
+    shares = np.array([8, 4, 2, 1, 1]) / 16
+    bulk = METRICS["effective_rank_bulk"].compute(halves)
+    assert bulk.value == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-12)
+    equal = {"eigenvalues": np.ones((3, 40))}
+    assert METRICS["effective_rank_bulk"].compute(equal).value == pytest.approx(8, rel=1e-12)
+
+
+@pytest.mark.parametrize("spectrum", [np.ones(32), np.ones(5), [*np.ones(32), 1e-17, 1e-18], np.zeros(40)])
+def test_a_spectrum_without_a_bulk_has_none(spectrum: np.ndarray) -> None:
+    metric = METRICS["effective_rank_bulk"]
+    assert np.isnan(metric.compute({"eigenvalues": np.array([spectrum] * 3)}).value)
+    assert metric.undefined == "no variance past the 32nd eigenvalue"
 
 
 def test_pareto_ratios_give_their_exponent() -> None:

@@ -20,6 +20,7 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "rogue_share_1",
         "rogue_share_3",
         "effective_rank",
+        "effective_rank_bulk",
         "effective_rank_null",
         "rankme",
         "participation_ratio",

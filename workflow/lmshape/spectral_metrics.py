@@ -118,6 +118,15 @@ SPECTRAL = (
         source="Roy & Vetterli 2007, on eigenvalues; arXiv 2509.23024",
         values=partial(_eigenvalues, scalar=scalars.effective_rank_of),
     ),
+    _dimensions(
+        name="effective_rank_bulk",
+        definition="effective_rank of the covariance without its 32 leading directions",
+        range="[1, min(n - 1, d) - 32]",
+        null="d - 32 for isotropic rows as n → ∞, less at finite n",
+        source="fragmential/training-time-entropy-circuits, top-32 removed",
+        undefined="no variance past the 32nd eigenvalue",
+        values=partial(_eigenvalues, scalar=scalars.bulk_effective_rank_of),
+    ),
     _isotropic(
         name="effective_rank_null",
         definition="m exp(-m/(2M)), m and M the smaller and larger of n - 1 and d: that of n isotropic rows",

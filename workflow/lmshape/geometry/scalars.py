@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FLOOR = 1e-7  # what RankMe adds to every share, as its source does
 FIRST_RANK, LAST_RANK = 11, 100  # where α-ReQ is fitted: after the outliers, before the tail that n cuts off
 FEWEST_RANKS = 20  # that α-ReQ needs
+LEADING = 32  # directions that are not the bulk
 
 
 def anisotropy_of(eigenvalues: ArrayLike) -> np.ndarray:
@@ -29,6 +30,19 @@ def anisotropy_of(eigenvalues: ArrayLike) -> np.ndarray:
 def effective_rank_of(eigenvalues: ArrayLike) -> np.ndarray:
     """Return exp(−Σ p ln p), p = λ/Σλ, over the last axis; NaN where Σλ is 0 or an eigenvalue is NaN."""
     return np.exp(entr(_shares(eigenvalues)).sum(axis=-1))
+
+
+def bulk_effective_rank_of(eigenvalues: ArrayLike) -> np.ndarray:
+    """Return the effective rank of the eigenvalues past the `LEADING` largest; NaN where nothing but rounding is there.
+
+    Eigenvalues are (..., m), descending. In [1, m − LEADING]; m − LEADING where they are equal.
+    """
+    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
+    kept = np.where(np.arange(values.shape[-1]) < rank_of(values)[..., None], values, 0.0)
+    bulk = _shares(np.where(np.isnan(values), np.nan, kept)[..., LEADING:])
+    return np.where(
+        np.isnan(bulk).any(axis=-1) | (bulk.shape[-1] == 0), np.nan, np.exp(entr(bulk).sum(axis=-1))
+    )
 
 
 def participation_ratio_of(eigenvalues: ArrayLike) -> np.ndarray:
