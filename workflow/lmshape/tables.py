@@ -27,7 +27,7 @@ from lmshape.gather import (
     Value,
     declare,
 )
-from lmshape.store import replaced_when_whole
+from lmshape.table_files import write_table
 
 PROFILED = "anisotropy"
 
@@ -105,11 +105,11 @@ def combine(metric_files: Sequence[Path], output_dir: Path) -> None:
     metrics = pa.concat_tables(models).select(COLUMNS.names).replace_schema_metadata(None)
     frame = metrics.to_pandas()
     weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
-    _write(metrics, Path(output_dir) / "metrics")
-    _write(_declared(checkpoints(frame, weights), CHECKPOINT_COLUMNS), Path(output_dir) / "checkpoints")
-    _write(_declared(profiles(frame), PROFILE_COLUMNS), Path(output_dir) / "profiles")
+    write_table(metrics, COLUMNS, Path(output_dir) / "metrics")
+    write_table(checkpoints(frame, weights), CHECKPOINT_COLUMNS, Path(output_dir) / "checkpoints")
+    write_table(profiles(frame), PROFILE_COLUMNS, Path(output_dir) / "profiles")
     audits = [row for model in models for row in json.loads(model.schema.metadata[AUDITS_KEY])]
-    _write(pa.Table.from_pylist(audits, schema=AUDIT_COLUMNS), Path(output_dir) / "audit")
+    write_table(pa.Table.from_pylist(audits, schema=AUDIT_COLUMNS), AUDIT_COLUMNS, Path(output_dir) / "audit")
 
 
 def _read(path: Path) -> pa.Table:
@@ -127,18 +127,6 @@ def _weights(model: pa.Table) -> Iterator[dict[str, str]]:
     name = model["model"][0].as_py()
     for checkpoint, identity in json.loads(model.schema.metadata[CHECKPOINTS_KEY]).items():
         yield {"model": name, "checkpoint": checkpoint, **identity}
-
-
-def _declared(frame: pd.DataFrame, columns: pa.Schema) -> pa.Table:
-    return pa.Table.from_pandas(frame.reindex(columns=columns.names), columns, preserve_index=False)
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    with replaced_when_whole(path.with_suffix(".parquet")) as partial:
-        pq.write_table(table, partial)
-    with replaced_when_whole(path.with_suffix(".csv")) as partial:
-        # nullable integers: one absent peak must not turn all layers into real numbers
-        table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
 
 
 def checkpoints(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,107 @@
+"""The published claims as code: each tested on the study's own cells, with an interval and a verdict.
+
+A claim stands in the module of its subject, as an entry of `CLAIMS`: what is claimed and where, the statistic, and the
+rule of the verdict, which was written before any number was looked at. A new claim is one entry and one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from lmshape.claims import anisotropy, consequences, convergence, dimension, encoders, training
+from lmshape.claims.claim import VERDICTS, Claim, Finding
+from lmshape.claims.evidence import Evidence
+from lmshape.claims.multiplicity import ALL_MODELS, adjusted_verdict, holm, over_models
+from lmshape.gather import declare
+from lmshape.table_files import write_table
+
+CLAIMS: tuple[Claim, ...] = (
+    *anisotropy.CLAIMS,
+    *encoders.CLAIMS,
+    *convergence.CLAIMS,
+    *dimension.CLAIMS,
+    *training.CLAIMS,
+    *consequences.CLAIMS,
+)
+TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")  # that they are decided from
+
+CLAIM_COLUMNS = declare(
+    {
+        "study": "name of the study, from the config",
+        "claim": "name of the claim",
+        "number": "its number in the lists of the article's claims (P) and of checks on public runs (3.12)",
+        "statement": "what is claimed",
+        "source": "where it is claimed",
+        "model": f"model that it was tested on; {ALL_MODELS}: all that it is about, together; empty when none is",
+        "dataset": "dataset that it was tested on",
+        "rows": "choice of rows: all, no_sink or one_per_type",
+        "place": "layer, band of layers, or what it is compared with; empty when it is about all layers",
+        "statistic": "what was computed",
+        "estimate": "its value",
+        "low": "lower end of its 95 % interval",
+        "high": "upper end of its 95 % interval",
+        "threshold": "what the interval is compared with; NaN where the rule has none",
+        "draws": "independent draws, or runs, behind the interval",
+        "p": "two-sided p-value of the statistic being the threshold; NaN where there is no such test",
+        "p_adjusted": "p after Holm's correction for all tests of the claim with these rows",
+        "verdict": "; ".join(f"{name}: {meaning}" for name, meaning in VERDICTS.items()),
+        "verdict_adjusted": "verdict that p_adjusted leaves: undecided where it is 0.05 or more",
+        "rule": "when the claim counts as supported and as contradicted, stated before looking",
+        "published": "what a public source gives for the model; empty when nothing",
+        "published_source": "that source",
+        "why": "the reason of a missing number, and what else there is to say",
+    },
+    integers=["draws"],
+    reals=["estimate", "low", "high", "threshold", "p", "p_adjusted"],
+)
+
+
+def decide(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Test all claims.
+
+    Returns
+    -------
+    The columns of CLAIM_COLUMNS but `study`, in the order of `claims`: a row for each model, dataset and choice of rows
+    that a claim is about, and behind them one over all models where there are two or more.
+    """
+    rows = [row for claim in claims for row in _rows(claim, claim.findings(evidence))]
+    return pd.DataFrame(rows).reindex(columns=[name for name in CLAIM_COLUMNS.names if name != "study"])
+
+
+def _rows(claim: Claim, findings: Iterable[Finding]) -> list[dict[str, str | float]]:
+    rows = []
+    findings = sorted(findings, key=lambda finding: finding.rows)  # stable: models keep their order
+    for _, group in groupby(findings, key=lambda finding: finding.rows):
+        of_rows = list(group)
+        p = holm([finding.p for finding in of_rows])
+        adjusted = [adjusted_verdict(finding, one) for finding, one in zip(of_rows, p, strict=True)]
+        rows += [_row(claim, *parts) for parts in zip(of_rows, p, adjusted, strict=True)]
+        together = over_models(of_rows, adjusted)
+        if together is not None:
+            rows.append(_row(claim, replace(together, place=""), float("nan"), together.verdict))
+    return rows
+
+
+def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> dict[str, str | float]:
+    said = {name: value for name, value in asdict(claim).items() if name not in ("name", "find")}
+    found = {**asdict(finding), "p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
+    return {"claim": claim.name, **said, **found}
+
+
+def decide_study(metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapping[str, str]) -> None:
+    """Write the table `claims` of a study as .parquet and .csv.
+
+    Parameters
+    ----------
+    metric_files : what `gather` wrote, one file a model
+    tables_dir : folder of the study's tables, where the new one goes as well
+    orders : dataset → text, shuffled or random; in the study's order, its text first
+    """
+    evidence = Evidence.read(metric_files, tables_dir, names=TABLES, orders=orders)
+    study = str(evidence.metrics["study"].iloc[0])
+    write_table(decide(evidence).assign(study=study), CLAIM_COLUMNS, Path(tables_dir) / "claims")

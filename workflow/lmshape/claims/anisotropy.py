@@ -1,0 +1,180 @@
+"""Claims about anisotropy: the dome of decoders, the flat profile of encoders, and what the sinks do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from lmshape.claims.claim import Claim, Finding, above, below, missing
+from lmshape.claims.evidence import Curves, Evidence, estimated
+from lmshape.claims.published import published
+
+ARTICLE = "Razzhigaev et al. 2024, arXiv 2311.05928"
+HABR = "the authors' article on Habr"
+FEWEST_BLOCKS = 3  # of a profile with an inside
+SEEN = 0.05  # of a dome that deserves the name
+NEAR_ONE = 0.95
+HALF = 0.5
+FLAT = 0.1
+EXPLAINED = 0.95
+LONG_RUN = 10_000  # steps; what happens at step 1000 of the published runs says nothing about shorter ones
+
+
+def profiles(
+    evidence: Evidence, kind: str | None, *, rows: tuple[str, ...] = ("all", "no_sink")
+) -> Iterator[tuple[Finding, Curves]]:
+    """Yield the anisotropy of each model of a kind by layer and step, on its first dataset, with and without sinks."""
+    for model in evidence.models(kind):
+        for choice in rows:
+            curves = evidence.curves(model, "anisotropy", rows=choice)
+            if curves is not None:
+                yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice), curves
+
+
+def shapeless(curves: Curves) -> str:
+    """Say why a profile has no shape; empty where it has one."""
+    if len(curves.layers) < FEWEST_BLOCKS:
+        return f"{len(curves.layers)} blocks; a profile needs {FEWEST_BLOCKS}"
+    return "" if curves.whole() else "a layer of the last checkpoint has no anisotropy"
+
+
+def edges(profile: np.ndarray) -> np.ndarray:
+    """Return the larger of the values after the first and after the last block; profile: (..., layers)."""
+    return np.maximum(profile[..., 0], profile[..., -1])
+
+
+def peaksshapeless(evidence: Evidence) -> Iterator[Finding]:
+    """Dome index of the last checkpoint against what a flat profile of this noise reads."""
+    table = evidence.table("profiles", metric="anisotropy")
+    for finding, curves in profiles(evidence, "decoder"):
+        if why := shapeless(curves):
+            yield missing(finding, why)
+            continue
+        null = _dome_null(table, finding)
+        index = curves.last.max(axis=1) - edges(curves.last)
+        yield replace(
+            above(finding, estimated(index), null), place=f"block {curves.layers[curves.last[0].argmax()]}"
+        )
+
+
+def _dome_null(table, finding: Finding) -> float:
+    own = table[
+        (table["model"] == finding.model)
+        & (table["dataset"] == finding.dataset)
+        & (table["rows"] == finding.rows)
+    ].sort_values("step", kind="stable")
+    nulls = own["dome_index_null"].dropna() if "dome_index_null" in own else own["dome_index"].iloc[:0]
+    return max(SEEN, float(nulls.iloc[-1]) if len(nulls) else 0.0)
+
+
+def falls_at_the_ends(evidence: Evidence) -> Iterator[Finding]:
+    """Higher edge over the peak, at the last checkpoint."""
+    for finding, curves in profiles(evidence, "decoder"):
+        why = shapeless(curves)
+        ratio = edges(curves.last) / curves.last.max(axis=1)
+        yield missing(finding, why) if why else below(finding, estimated(ratio), HALF)
+
+
+def nearly_a_line(evidence: Evidence) -> Iterator[Finding]:
+    """Largest anisotropy of the middle half of the blocks, at the last checkpoint."""
+    for finding, curves in profiles(evidence, "decoder"):
+        if why := shapeless(curves):
+            yield missing(finding, why)
+            continue
+        middle = (curves.depth > 0.25) & (curves.depth <= 0.75)
+        finding = published(finding, "anisotropy of the middle layers")
+        yield above(finding, estimated(curves.last[:, middle].max(axis=1)), NEAR_ONE)
+
+
+def onset(evidence: Evidence) -> Iterator[Finding]:
+    """First block whose anisotropy is over 0.95, beside the published one."""
+    for finding, curves in profiles(evidence, "decoder", rows=("all",)):
+        finding = published(finding, "onset layer")
+        if not finding.published:
+            continue
+        over = curves.last > NEAR_ONE
+        if not over.any(axis=1).all():
+            yield replace(finding, verdict="contradicted", why="no block is over 0.95")
+            continue
+        first = curves.layers[over.argmax(axis=1)].astype(float)
+        near = np.abs(first - float(finding.published)) <= 1
+        yield replace(
+            finding,
+            estimate=first[0],
+            low=first.min(),
+            high=first.max(),
+            draws=len(first) - 1,
+            threshold=float(finding.published),
+            verdict="supported" if near.all() else "undecided" if near.any() else "contradicted",
+        )
+
+
+def sinks_explain_it(evidence: Evidence) -> Iterator[Finding]:
+    """Share of the excess of anisotropy over its null that goes with the sinks, at the block where it is largest."""
+    for finding, curves in profiles(evidence, "decoder", rows=("all",)):
+        without = evidence.curves(finding.model, "anisotropy", rows="no_sink")
+        null = evidence.curves(finding.model, "anisotropy_null")
+        if without is None or null is None:
+            yield missing(finding, "needs anisotropy of `no_sink` rows and `anisotropy_null`")
+            continue
+        peak = int(curves.last[0].argmax())
+        finding = replace(finding, place=f"block {curves.layers[peak]}")
+        if not curves.last[0, peak] > HALF:
+            yield missing(
+                finding, f"anisotropy is {curves.last[0, peak]:.2f} at most; there is no plateau to explain"
+            )
+            continue
+        floor = null.last[:, peak]
+        share = 1 - (without.last[:, peak] - floor) / (curves.last[:, peak] - floor)
+        yield above(finding, estimated(share), EXPLAINED)
+
+
+CLAIMS = (
+    Claim(
+        name="dome",
+        number="P1",
+        statement="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
+        source=f"{ARTICLE}, abstract",
+        statistic="dome index: largest anisotropy of a block less that of the higher edge block, last checkpoint",
+        rule=f"supported if its interval is over {SEEN} and dome_index_null, a flat profile's; contradicted if under",
+        find=peaksshapeless,
+    ),
+    Claim(
+        name="isotropic_ends",
+        number="P1",
+        statement="The first and the last layers of decoders are much more isotropic than the middle",
+        source=f"{ARTICLE}, abstract; {HABR}",
+        statistic="anisotropy of the higher edge block over that of the peak, last checkpoint",
+        rule=f"supported if its interval is under {HALF}; contradicted if over",
+        find=falls_at_the_ends,
+    ),
+    Claim(
+        name="nearly_a_line",
+        number="P2, 3.12.1",
+        statement="In the middle layers of decoders anisotropy is practically 1, even after centering",
+        source=f"{HABR}; AIRI blog",
+        statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
+        rule=f"supported if its interval is over {NEAR_ONE}; contradicted if under",
+        find=nearly_a_line,
+    ),
+    Claim(
+        name="plateau_onset",
+        number="3.12.1",
+        statement="The plateau of Pythia begins at the block that public measurements give",
+        source="Skean et al. 2025, arXiv 2502.02013, its published numbers; fragmential/training-time-entropy-circuits",
+        statistic=f"first block with anisotropy over {NEAR_ONE}, last checkpoint; interval: without a draw",
+        rule="supported if it is the published block or one beside it, without any draw; contradicted if never",
+        find=onset,
+    ),
+    Claim(
+        name="sinks",
+        number="3.12.4",
+        statement="The plateau is the doing of sink rows: without position 0 and rows of huge norm it collapses",
+        source="fragmential/training-time-entropy-circuits, docs/dig_findings.md",
+        statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
+        rule=f"supported if its interval is over {EXPLAINED}; contradicted if under; needs a peak over {HALF}",
+        find=sinks_explain_it,
+    ),
+)

@@ -1,0 +1,72 @@
+"""From verdicts on single models to one over all of them, with many tests not taken for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isnan, nan
+
+import numpy as np
+
+from lmshape.claims.claim import LEVEL, Finding, Verdict
+
+ALL_MODELS = "all models"
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Adjust p-values for as many tests as there are, so that the chance of any false rejection stays under the level.
+
+    Parameters
+    ----------
+    p : p-values; NaN is no test
+
+    Returns
+    -------
+    Adjusted p-values, at most 1, in the same order; NaN where `p` is.
+
+    References
+    ----------
+    Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    values = np.asarray(p, dtype=np.float64)
+    adjusted = np.full_like(values, nan)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    return adjusted
+
+
+def adjusted_verdict(finding: Finding, p: float) -> Verdict:
+    """Return the verdict that the adjusted p-value leaves; one that rests on no p-value stands."""
+    decided = finding.verdict in ("supported", "contradicted")
+    return "undecided" if decided and not isnan(p) and p >= LEVEL else finding.verdict
+
+
+def over_models(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Finding | None:
+    """Decide a claim about all models from its verdicts on each, of one choice of rows; None for a single model.
+
+    Supported where each model supports it: all must, so that no correction is due (an intersection-union test, Berger
+    1982). Contradicted where one contradicts it still after Holm's correction. Otherwise undecided.
+    """
+    pairs = [
+        (finding, verdict)
+        for finding, verdict in zip(findings, adjusted, strict=True)
+        if finding.verdict != "not measurable"
+    ]
+    if len({finding.model for finding, _ in pairs}) < 2:
+        return None
+    verdict: Verdict = "undecided"
+    if all(finding.verdict == "supported" for finding, _ in pairs):
+        verdict = "supported"
+    elif any(corrected == "contradicted" for _, corrected in pairs):
+        verdict = "contradicted"
+    first = pairs[0][0]
+    counts = [
+        f"{word} in {number}"
+        for word in ("supported", "contradicted", "undecided")
+        if (number := sum(finding.verdict == word for finding, _ in pairs))
+    ]
+    why = f"of {len(pairs)}: {', '.join(counts)}"
+    return Finding(
+        model=ALL_MODELS, dataset=first.dataset, rows=first.rows, place=first.place, verdict=verdict, why=why
+    )
