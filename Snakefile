@@ -13,6 +13,9 @@ if not workflow.overwrite_configfiles:
     configfile: CONFIG if os.path.exists(CONFIG) else os.path.join(workflow.basedir, CONFIG)
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/options.smk"
 include: "workflow/rules/texts.smk"
@@ -23,6 +26,7 @@ include: "workflow/rules/admit.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/gather.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/ending.smk"

@@ -15,7 +15,7 @@ import typer
 from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
 from lmshape.hub_cli import admit, audit, download, fetch_tokenizer, lock, plan, release, resolve
-from lmshape.results_cli import figure, report, tables
+from lmshape.results_cli import claims, figure, findings, report, tables
 
 HELP = "Measure the shape of a language model's activations: one command for each step, from a text to the report."
 
@@ -244,7 +244,8 @@ def gather(
     )
 
 
-for verb in (plan, lock, audit, resolve, download, admit, release, fetch_tokenizer, tables, figure, report):
+HUB = (plan, lock, audit, resolve, download, admit, release, fetch_tokenizer)
+for verb in (*HUB, tables, claims, figure, findings, report):
     commands.command()(verb)
 
 

@@ -59,7 +59,7 @@ def models(metrics: pd.DataFrame) -> pd.DataFrame:
                 "checkpoints": of_model["checkpoint"].nunique(),
                 "steps": f"{steps.min()} to {steps.max()}" if steps.min() < steps.max() else f"{steps.max()}",
                 "tokens seen": of_model["tokens_seen"].max(),
-                "last loss, nats per token": _interval(loss.iloc[0])
+                "last loss, nats per token": interval(loss.iloc[0])
                 if len(loss)
                 else Cell("not measured", ""),
             }
@@ -91,9 +91,9 @@ def findings(metrics: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
 def _dome(profile: pd.Series, blocks: int) -> dict[str, Cell]:
     peak = profile["peak_layer"]
     return {
-        "peak of anisotropy": _interval(profile, "height", "height_low", "height_high"),
+        "peak of anisotropy": interval(profile, "height", "height_low", "height_high"),
         "at layer": Cell("–", "") if pd.isna(peak) else Cell(f"{peak:.0f} of {blocks}", float(peak)),
-        "dome index": _interval(profile, "dome_index", "dome_index_low", "dome_index_high"),
+        "dome index": interval(profile, "dome_index", "dome_index_low", "dome_index_high"),
     }
 
 
@@ -106,10 +106,10 @@ def _dimension(of_model: pd.DataFrame) -> dict[str, Cell]:
     middle = steps[steps["layer"] == middle_layer(int(steps["layer"].max()))]
     greatest = middle.loc[middle["value"].idxmax()]
     return {
-        "middle layer's dimension, first": _interval(middle.iloc[0]),
-        "greatest": _interval(greatest),
+        "middle layer's dimension, first": interval(middle.iloc[0]),
+        "greatest": interval(greatest),
         "at step": Cell(f"{greatest['step']}", float(greatest["step"])),
-        "last": _interval(middle.iloc[-1]),
+        "last": interval(middle.iloc[-1]),
     }
 
 
@@ -122,9 +122,7 @@ def last_layers(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, of_layer in last.groupby(keys, sort=False):
         cells = of_layer.set_index("metric")
-        values = {
-            name: _interval(cells.loc[name]) if name in cells.index else Cell("–", "") for name in names
-        }
+        values = {name: interval(cells.loc[name]) if name in cells.index else Cell("–", "") for name in names}
         rows.append(dict(zip(keys, key, strict=True)) | {"site": key[-1].replace("_", " ")} | values)
     return pd.DataFrame(rows)
 
@@ -133,7 +131,7 @@ def checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
     """Give each checkpoint's loss on each dataset, the beginning of its weights' fingerprint, and the hub's audit."""
     shown = frame[["model", "kind", "checkpoint", "step", "tokens_seen", "dataset"]].copy()
     shown["loss, nats per token"] = [
-        _interval(row, "loss", "loss_low", "loss_high") for _, row in frame.iterrows()
+        interval(row, "loss", "loss_low", "loss_high") for _, row in frame.iterrows()
     ]
     shown["weights (sha256)"] = frame["weights_sha256"].str.slice(0, 12)
     audited = ["verdict", "note"] if frame["verdict"].fillna("").any() else []
@@ -145,7 +143,7 @@ def domes(profiles: pd.DataFrame) -> pd.DataFrame:
     shown = profiles[["model", "checkpoint", "step", "dataset", "rows", "peak_layer", "peak_depth"]].copy()
     for name in ("height", "dome_index"):
         bounds = (name, f"{name}_low", f"{name}_high")
-        shown[name] = [_interval(row, *bounds) for _, row in profiles.iterrows()]
+        shown[name] = [interval(row, *bounds) for _, row in profiles.iterrows()]
     return shown.assign(edges=profiles["edges"], flag=profiles["flag"])
 
 
@@ -185,9 +183,12 @@ def _cell(value: object) -> Cell:
     return Cell(f"{number:,.0f}" if number == round(number) else f"{number:.3g}", number)
 
 
-def _interval(row: pd.Series, name: str = "value", low: str = "ci_low", high: str = "ci_high") -> Cell:
-    value, flag = float(row[name]), str(row["flag"] or "")
+def interval(
+    row: pd.Series, name: str = "value", low: str = "ci_low", high: str = "ci_high", flag: str = "flag"
+) -> Cell:
+    """Write a number with its interval: 0.23 [0.21, 0.25]."""
+    value, why = float(row[name]), str(row[flag] or "")
     if isnan(value):
-        return Cell("–", "", flag)
+        return Cell("–", "", why)
     bounds = "" if isnan(row[low]) else f" [{row[low]:.3g}, {row[high]:.3g}]"
-    return Cell(f"{value:.3g}{bounds}", value, flag)
+    return Cell(f"{value:.3g}{bounds}", value, why)

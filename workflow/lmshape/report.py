@@ -1,137 +1,57 @@
-"""The report: one HTML file with what was run, the figures and the tables; it needs no network.
+"""Snakemake's own report of a study that is being run: its results by category, with captions and provenance.
 
-Text, style and layout are in `workflow/report/report.html.j2`; here is what it shows.
+Snakemake makes a report of what has been run, in a process of its own. Here that process is a job of the run itself, so
+that the report is a file like any other: made again when what it shows has changed.
 """
 
 from __future__ import annotations
 
-import base64
 import os
-import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
 
-import pandas as pd
-
-from lmshape import __version__, overview
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES
-from lmshape.figures.files import TABLES, read_table
-from lmshape.figures.selection import in_order
-from lmshape.metrics import describe
-from lmshape.store import replaced_when_whole
+from lmshape.writing.atomic import replaced_when_whole
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-TEMPLATE = "report.html.j2"
-LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
+CONFIG = "LMSHAPE_CONFIG"  # environment variable: the study's whole configuration, as JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure of the page: its picture as a data address, what it shows in words, and its files."""
-
-    name: str
-    title: str
-    source: str
-    caption: str
-    alternative: str
-    files: dict[str, str]
-
-
-def build_report(
-    output: Path, *, tables_dir: Path, figures_dir: Path, captions_dir: Path, provenance: Mapping[str, object]
-) -> None:
-    """Write the report of a study as one file; links to figures and tables beside it are relative.
+def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:
+    """Write Snakemake's report of `target` and all that leads to it, as one HTML file that needs no network.
 
     Parameters
     ----------
     output : HTML file to write
-    tables_dir : folder of metrics, checkpoints and profiles, each as .parquet and .csv
-    figures_dir : folder of {name}.png, .svg and .csv; a figure that is not there is left out
-    captions_dir : folder of {name}.rst for each figure and of the page's template
-    provenance : what the tables do not say, shown as it is, nested as it is; of its keys `sampling` and
-        `datasets` (name → description) go to the head of the page as well, and so does `runs` (pretraining
-        run → its summary)
+    snakefile : of the workflow; the working directory is the study's
+    target : the results that it shows are those behind this file
+    config : the study's configuration, as JSON
+
+    Raises
+    ------
+    InputError
+        When Snakemake makes none; its words stand above.
     """
-    provenance = {"versions": versions(), **provenance}
-    output, tables_dir, figures_dir = Path(output), Path(tables_dir), Path(figures_dir)
-    tables = {name: read_table(tables_dir / f"{name}.parquet") for name in TABLES}
-    metrics, profiles = tables["metrics"], tables["profiles"]
-    pictures = [_picture(name, figures_dir, Path(captions_dir), output.parent) for name in FIGURES]
-    page = _template(Path(captions_dir)).render(
-        study=", ".join(in_order(metrics["study"])),
-        datasets=in_order(metrics["dataset"]),
-        numbers=len(metrics),
-        models=overview.table(overview.models(metrics)),
-        runs=overview.table(overview.pretraining_runs(provenance.get("runs") or {})),
-        findings=overview.table(overview.findings(metrics, profiles)),
-        pictures=[picture for picture in pictures if picture],
-        layers=overview.table(overview.last_layers(metrics)),
-        checkpoints=overview.table(overview.checkpoints(tables["checkpoints"])),
-        profiles=overview.table(overview.domes(profiles)),
-        flags=overview.table(overview.flags(metrics)),
-        definitions=overview.table(pd.DataFrame(describe())),
-        links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in TABLES},
-        provenance=provenance,
-    )
-    with replaced_when_whole(output) as partial:
-        partial.write_text(page, encoding="utf-8")
+    with replaced_when_whole(output) as partial, TemporaryDirectory() as folder:
+        file, page = Path(folder) / "config.json", Path(folder) / "report.html"
+        file.write_text(config, encoding="utf-8")
+        # the run that this is a job of holds the study's lock, and has set what its own jobs shall have
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(snakefile),
+            "--configfile",
+            str(file),
+        ]
+        command += ["--workflow-profile", "none", "--nolock", "--report", str(page), "--", target]
+        if subprocess.run(command, check=False, env=_own_environment()).returncode or not page.is_file():
+            raise InputError(f"Snakemake wrote no report of `{target}`; what it said stands above.")
+        partial.write_bytes(page.read_bytes())
 
 
-def versions() -> dict[str, str]:
-    """Give the versions of Python, lmshape and the libraries whose results the report shows."""
-    libraries = ("torch", "transformers", "numpy", "scipy", "pandas", "matplotlib", "snakemake")
-    installed = {name: version(name) for name in libraries}
-    return {"python": platform.python_version(), "lmshape": __version__, **installed}
-
-
-def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> Picture | None:
-    files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
-    if not all(path.is_file() for path in files.values()):
-        return None
-    vector = files["svg"].stat().st_size <= LARGEST_VECTOR
-    path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
-    text = _read_caption(captions_dir / f"{name}.rst")
-    return Picture(
-        name=name,
-        title=FIGURES[name].title,
-        source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
-        caption=_html(text),
-        alternative=f"{FIGURES[name].title}. {' '.join(text.split('. ')[0].split())}.",
-        files={end: _relative(path, page_dir) for end, path in files.items()},
-    )
-
-
-def _html(text: str) -> str:
-    from docutils.core import publish_parts
-
-    settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 2, "halt_level": 2}
-    return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
-
-
-def _template(folder: Path) -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE)
-
-
-def _read_caption(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"`{path}` does not exist; every figure of the report has a caption. Write it.")
-    return path.read_text(encoding="utf-8")
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+def _own_environment() -> dict[str, str]:
+    """Leave out what Snakemake tells its jobs: a profile named by variable would add options to the command."""
+    return {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}

@@ -23,6 +23,22 @@ def tables(files: Annotated[list[Path], typer.Argument(help="the models' metrics
     combine(files, output)
 
 
+def claims(
+    files: Annotated[list[Path], typer.Argument(help="the models' metrics")],
+    tables: Annotated[
+        Path, typer.Option(help="folder of the study's tables; the new one goes there as well")
+    ],
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="dataset=text, =shuffled or =random, in the study's order")
+    ] = None,
+) -> None:
+    """Test the published claims on the study's own numbers."""
+    from lmshape.claims import decide_study
+
+    orders = {name: order for name, _, order in (pair.partition("=") for pair in dataset or [])}
+    decide_study(files, tables, orders=orders)
+
+
 def figure(
     name: str,
     output: Annotated[Path, typer.Option(help="PNG to write; SVG and CSV appear beside it")],
@@ -37,21 +53,39 @@ def figure(
     render(name, tables, output_stem=output.with_suffix(""), losses=runs, datasets=dataset or [])
 
 
-def report(
+def findings(
     output: Output,
     tables: Annotated[Path, typer.Option(help="folder of the study's tables")],
     figures: Annotated[Path, typer.Option(help="folder of the study's figures")],
     provenance: Annotated[str, typer.Option(help="what was run, as JSON")],
     runs: Annotated[list[Path] | None, typer.Option(help="summary.json of a pretraining run")] = None,
 ) -> None:
-    """Write the report: one page that works offline."""
-    from lmshape.report import build_report
+    """Write the page of the findings, which works offline."""
+    from lmshape.findings import build_findings
 
     summaries = {path.parent.name: json.loads(path.read_text()) for path in runs or []}
-    build_report(
+    build_findings(
         output,
         tables_dir=tables,
         figures_dir=figures,
         captions_dir=CAPTIONS,
         provenance=json.loads(provenance) | {"runs": summaries},
     )
+
+
+def report(
+    output: Output,
+    snakefile: Annotated[Path, typer.Option(help="the workflow's")],
+    target: Annotated[str, typer.Option(help="file behind which all results lie")] = "results/findings.html",
+) -> None:
+    """Write Snakemake's report of the study that is being run; for other times there is `snakemake --report`."""
+    import os
+
+    from lmshape.errors import InputError
+    from lmshape.report import CONFIG, write_report
+
+    if CONFIG not in os.environ:
+        raise InputError(
+            "`lmshape report` is a job of the workflow; by hand, type `snakemake --report results/report.html`."
+        )
+    write_report(output, snakefile=snakefile, target=target, config=os.environ[CONFIG])

@@ -59,6 +59,7 @@ from lmshape.hub.integrity import issues_of, read_issues
 from lmshape.hub.passing import failed_mark, forget_rooms, unmeasured_mark
 from lmshape.plan import activation_bytes, checkpoint_megabytes
 from lmshape.registry import find_file
+from lmshape.report import CONFIG as CONFIG_VARIABLE
 from lmshape.writing.scratch import VARIABLE as SCRATCH_VARIABLE
 from lmshape.study import Cell, load_study
 from lmshape.tokenizer_folder import tokenizer_files as files_of_tokenizer
@@ -97,6 +98,7 @@ except InputError as error:
 
 # Jobs inherit it: neither a parameter nor an option of theirs, since no result depends on it.
 os.environ[SCRATCH_VARIABLE] = study.scratch
+os.environ[CONFIG_VARIABLE] = json.dumps(config)  # for the report, which reads the workflow once more
 
 
 def as_in_profile(name):

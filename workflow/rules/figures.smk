@@ -16,8 +16,8 @@ rule figure:
         png=report(
             "results/figures/{figure}.png",
             caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
+            category="2. Figures",
+            labels=figure_labels,
         ),
         svg="results/figures/{figure}.svg",
         csv="results/figures/{figure}.csv",
@@ -32,6 +32,7 @@ rule figure:
         mem_mb=1000,
         runtime=15,
         disk_mb=10,
+        caption=figure_caption,
     params:
         options=figure_options,
         code=figure_fingerprint,

@@ -89,7 +89,20 @@ def figure_options(wildcards):
     return flags(dataset=list(study.datasets), losses=losses)
 
 
-def report_options(wildcards):
+def claim_options(wildcards):
+    """Datasets in the study's order, its text first, each with what its tokens are."""
+    orders = {name: dataset.order for name, dataset in study.datasets.items()}
+    return flags(dataset=[f"{name}={order}" for name, order in orders.items()])
+
+
+def claims_fingerprint(wildcards):
+    """Published numbers count as much as the code."""
+    numbers = REPOSITORY / "workflow/lmshape/claims/published.yaml"
+    digest = hashlib.sha256(numbers.read_bytes()).hexdigest()
+    return code_fingerprint("lmshape.claims") + digest[:12]
+
+
+def findings_options(wildcards):
     described = {
         "study": study.name,
         "sampling": dataclasses.asdict(study.sampling),
@@ -581,11 +594,33 @@ def figure_fingerprint(wildcards):
     return code_fingerprint("lmshape.figures", f"lmshape.figures.{wildcards.figure}")
 
 
+def figure_caption(wildcards):
+    """For the report. A resource, since words that change draw no figure again."""
+    return str(REPOSITORY / f"workflow/report/{wildcards.figure}.rst")
+
+
+def figure_labels(wildcards):
+    return {"figure": wildcards.figure.replace("_", " ")}
+
+
+def findings_fingerprint(wildcards):
+    return code_fingerprint("lmshape.findings", "lmshape.figures") + words_of_the_report()
+
+
 def report_fingerprint(wildcards):
-    """The page's words count as much as its code."""
-    pages = sorted((REPOSITORY / "workflow/report").iterdir())
-    words = hashlib.sha256(b"".join(page.read_bytes() for page in pages)).hexdigest()
-    return code_fingerprint("lmshape.report", "lmshape.figures") + words[:12]
+    return code_fingerprint("lmshape.report") + words_of_the_report()
+
+
+@cache
+def words_of_the_report():
+    """A page's words count as much as its code."""
+    pages = [path for path in sorted((REPOSITORY / "workflow/report").rglob("*")) if path.is_file()]
+    return hashlib.sha256(b"".join(page.read_bytes() for page in pages)).hexdigest()[:12]
+
+
+def snakefile_option(wildcards):
+    """Where the repository lies is no part of the result, hence no parameter."""
+    return flags(snakefile=REPOSITORY / "Snakefile")
 
 
 def clear_unneeded_weights():
@@ -600,7 +635,10 @@ def clear_unneeded_weights():
 def study_summary():
     """Where the results are, in the words of someone who has just waited for them."""
     figures = "\n".join(f"  results/figures/{figure}.png" for figure in FIGURES)
-    return f"\nReport:   results/report.html\nTables:   results/tables/\nFigures:\n{figures}\n"
+    return (
+        "\nFindings: results/findings.html\nExplore:  results/explore.html\nReport:   results/report.html\n"
+        f"Tables:   results/tables/\nFigures:\n{figures}\n"
+    )
 
 
 # Snakemake asks for the signature of these functions several times for every job: said once, a large plan takes a tenth

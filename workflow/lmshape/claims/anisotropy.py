@@ -47,26 +47,23 @@ def edges(profile: np.ndarray) -> np.ndarray:
 
 def peaksshapeless(evidence: Evidence) -> Iterator[Finding]:
     """Dome index of the last checkpoint against what a flat profile of this noise reads."""
-    table = evidence.table("profiles", metric="anisotropy")
     for finding, curves in profiles(evidence, "decoder"):
         if why := shapeless(curves):
             yield missing(finding, why)
             continue
-        null = _dome_null(table, finding)
+        null = _dome_null(evidence, finding)
         index = curves.last.max(axis=1) - edges(curves.last)
         yield replace(
             above(finding, estimated(index), null), place=f"block {curves.layers[curves.last[0].argmax()]}"
         )
 
 
-def _dome_null(table, finding: Finding) -> float:
-    own = table[
-        (table["model"] == finding.model)
-        & (table["dataset"] == finding.dataset)
-        & (table["rows"] == finding.rows)
-    ].sort_values("step", kind="stable")
-    nulls = own["dome_index_null"].dropna() if "dome_index_null" in own else own["dome_index"].iloc[:0]
-    return max(SEEN, float(nulls.iloc[-1]) if len(nulls) else 0.0)
+def _dome_null(evidence: Evidence, finding: Finding) -> float:
+    """Dome index that a flat profile would read at the last checkpoint, and at least what deserves the name."""
+    cell = {"model": finding.model, "dataset": finding.dataset, "rows": finding.rows}
+    own = evidence.table("profiles", metric="anisotropy", **cell)
+    null = own.sort_values("step", kind="stable")["dome_index_null"].iloc[-1] if len(own) else 0.0
+    return SEEN if np.isnan(null) else max(SEEN, float(null))
 
 
 def falls_at_the_ends(evidence: Evidence) -> Iterator[Finding]:

@@ -93,11 +93,11 @@ def cosine_rises_late(evidence: Evidence) -> Iterator[Finding]:
 
 def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
     """Whether steps 0 and 1 of a Pythia run hold equal weights, by their fingerprints."""
-    table = evidence.table("checkpoints")
     for model in evidence.models():
         if not model.startswith("pythia"):
             continue
-        own = table[(table["model"] == model) & table["step"].isin([0, 1])].drop_duplicates("checkpoint")
+        own = evidence.table("checkpoints", model=model)
+        own = own[own["step"].isin([0, 1])].drop_duplicates("checkpoint")
         finding = Finding(model=model)
         if set(own["step"]) != {0, 1}:
             yield missing(finding, "needs the checkpoints of steps 0 and 1")

@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from claim_studies import rows_of, study_of
 
 from lmshape import overview
+from lmshape.claims import CLAIMS, decide
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
+from lmshape.findings import LARGEST_VECTOR, SHOWN, build_findings
 from lmshape.gather import COLUMNS
 from lmshape.overview import Cell
-from lmshape.report import LARGEST_VECTOR, build_report
 from lmshape.tables import checkpoints, profiles
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 STEPS = (0, 1, 64)
+LEVEL = np.full(4, 0.3)
 SITES = (("embedding", 0), ("block", 1), ("block", 2), ("block", 3), ("block", 4), ("final_norm", 4))
 PROVENANCE = {
     "datasets": {"wiki": "tokens of enwik8-excerpt", "wiki-random": "tokens drawn at random"},
@@ -71,6 +74,9 @@ def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
     metrics.to_parquet(folder / "metrics.parquet")
     checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
     profiles(metrics).to_parquet(folder / "profiles.parquet")
+    rng = np.random.default_rng(0)
+    made_up = study_of(rows_of(LEVEL, rng, model="wiki-decoder"), rows_of(LEVEL, rng, model="another"))
+    decide(made_up).to_parquet(folder / "claims.parquet")
 
 
 def write_figures(folder: Path) -> None:
@@ -121,12 +127,12 @@ def study(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(study) -> str:
-    return (study / "report.html").read_text(encoding="utf-8")
+    return (study / "findings.html").read_text(encoding="utf-8")
 
 
 def build(folder: Path, provenance: dict[str, object], captions: Path = CAPTIONS) -> None:
-    build_report(
-        folder / "report.html",
+    build_findings(
+        folder / "findings.html",
         tables_dir=folder / "tables",
         figures_dir=folder / "figures",
         captions_dir=captions,
@@ -153,7 +159,7 @@ def test_tags_are_balanced_and_links_within_the_page_arrive(page):
 def test_links_to_files_are_relative_to_the_page(page):
     files = [link for link in Page(page).references if link.startswith(("figures/", "tables/"))]
     assert {f"figures/{name}.{end}" for name in FIGURES for end in ("png", "svg", "csv")} <= set(files)
-    assert {f"tables/{name}.csv" for name in ("metrics", "checkpoints", "profiles")} <= set(files)
+    assert {f"tables/{name}.csv" for name in SHOWN} <= set(files)
 
 
 def test_every_figure_is_inside_with_words_for_those_who_cannot_see_it(page):
@@ -177,6 +183,17 @@ def test_what_lowers_the_dimension_and_what_a_dome_is_are_said_where_they_are_sh
     )
     assert "over the larger of the first and the last block" in text
     assert "over the embedding and the blocks" not in text
+
+
+def test_every_claim_stands_with_its_verdict_rule_and_numbers(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    for claim in CLAIMS:
+        assert f'id="claim-{claim.name}"' in page
+        assert claim.statement in text.replace("&#39;", "'")
+    shape = text[text.index("In decoders anisotropy over the layers") :]
+    assert "contradicted all rows: of 2: contradicted in 2. wiki-decoder" in shape[:400]
+    assert "Claims that the cells of this study cannot decide" in text
+    assert "The largest model here has 1,234,567 parameters." in text
 
 
 def test_table_headings_say_what_they_head(page):
@@ -204,29 +221,29 @@ def test_it_says_what_was_run(page):
 
 def test_it_is_small_and_written_whole(study, page):
     assert len(page) < 500_000
-    assert sorted(path.name for path in study.iterdir()) == ["figures", "report.html", "tables"]
+    assert sorted(path.name for path in study.iterdir()) == ["figures", "findings.html", "tables"]
 
 
 def test_the_same_study_gives_the_same_page(study, page):
     build(study, PROVENANCE)
-    assert (study / "report.html").read_text(encoding="utf-8") == page
+    assert (study / "findings.html").read_text(encoding="utf-8") == page
 
 
 def test_names_from_the_study_are_text_not_markup(tmp_path):
     metrics = metrics_table().replace({"model": {"wiki-decoder": "<script>alert(1)</script>"}})
     write_tables(tmp_path / "tables", metrics)
     build(tmp_path, {"note": "<b>"})
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "findings.html").read_text()
     assert "<script>alert" not in page and "<b>" not in page
 
 
 def test_a_study_without_figures_and_numbers_has_a_report(tmp_path):
     write_tables(tmp_path / "tables", metrics_table())
-    for name in ("metrics", "checkpoints", "profiles"):
+    for name in SHOWN:
         table = pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
         table.iloc[:0].to_parquet(tmp_path / "tables" / f"{name}.parquet")
     build(tmp_path, {})
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "findings.html").read_text()
     assert "No figure was drawn." in page and "Checkpoints and their loss: none." in page
     assert Page(page).open == []
 
@@ -236,7 +253,7 @@ def test_a_picture_of_many_paths_is_taken_as_pixels(tmp_path):
     write_figures(tmp_path / "figures")
     (tmp_path / "figures" / "controls.svg").write_text(" " * (LARGEST_VECTOR + 1))
     build(tmp_path, {})
-    kinds = [image["src"][:15] for image in Page((tmp_path / "report.html").read_text()).images]
+    kinds = [image["src"][:15] for image in Page((tmp_path / "findings.html").read_text()).images]
     assert kinds.count("data:image/png;") == 1
 
 
@@ -246,7 +263,7 @@ def test_missing_tables_are_refused_by_name(tmp_path):
 
 
 def test_a_figure_without_caption_is_refused_by_name(study, tmp_path):
-    (tmp_path / "report.html.j2").write_text((CAPTIONS / "report.html.j2").read_text())
+    (tmp_path / "findings.html.j2").write_text((CAPTIONS / "findings.html.j2").read_text())
     with pytest.raises(
         InputError, match=r"anisotropy_by_layer.rst` does not exist; every figure .* has a caption"
     ):
