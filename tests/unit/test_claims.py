@@ -17,7 +17,7 @@ from scipy.stats import ttest_1samp
 
 from lmshape.claims import CLAIM_COLUMNS, CLAIMS, decide, decide_study
 from lmshape.claims.claim import VERDICTS, Claim, Finding, above, below, two_sided
-from lmshape.claims.evidence import Evidence, estimated, leave_one_out
+from lmshape.claims.evidence import Evidence, estimated
 from lmshape.claims.multiplicity import ALL_MODELS, holm, over_models
 from lmshape.claims.published import published
 from lmshape.claims.summary import counts, summaries
@@ -80,14 +80,21 @@ def test_p_is_that_of_students_t():
     assert two_sided(Estimate(1, 1, 1, 5), 0.5) == 0 and two_sided(Estimate(1, 1, 1, 5), 1) == 1
 
 
-def test_leaving_a_draw_out_of_a_mean_is_the_mean_of_the_others():
+def test_the_jackknife_of_a_mean_is_students_t_of_its_draws():
     values = np.array([1.0, 2.0, 4.0, 8.0])
-    expected = [values.mean(), *(np.delete(values, j).mean() for j in range(4))]
-    np.testing.assert_allclose(leave_one_out("draws", values), expected, rtol=1e-15)
-    np.testing.assert_array_equal(leave_one_out("jackknife", values), values)
-    assert leave_one_out("draws", values[:1]) == [1.0]
-    # the jackknife of a mean is Student's t of its draws
-    assert estimated(leave_one_out("draws", values)).low == pytest.approx(over_draws(values).low, rel=1e-12)
+    left_out = np.array([values.mean(), *(np.delete(values, j).mean() for j in range(4))])
+    assert estimated(left_out).low == pytest.approx(over_draws(values).low, rel=1e-12)
+    assert np.isnan(estimated(left_out[:1]).low)
+
+
+@pytest.mark.parametrize("interval", ["jackknife", "draws"])
+def test_curves_carry_each_draw_left_out(interval: str) -> None:
+    rows = rows_of(np.outer([1.0, 2.0], DOME), np.random.default_rng(0), interval=interval)
+    curves = study_of(rows).curves("m", "anisotropy")
+    assert curves.values.shape == (6, 2, 7) and list(curves.steps) == [1, 2]
+    np.testing.assert_allclose(curves.values[1:].mean(axis=0), curves.values[0], rtol=1e-12)
+    again = study_of(rows_of(np.outer([1.0, 2.0], DOME), np.random.default_rng(0))).curves("m", "anisotropy")
+    np.testing.assert_allclose(curves.values, again.values, rtol=1e-12)
 
 
 # Many tests
@@ -222,7 +229,9 @@ def test_agreement_of_methods() -> None:
 def phases(**row: object) -> dict[str, pd.DataFrame]:
     course = {
         "model": "m", "dataset": "wiki", "rows": "all", "metric": "id_twonn", "band": "last", "shape": "rise_fall",
-        "peak_step": 4.0, "peak_step_low": 2.0, "peak_step_high": 8.0, "p_unimodal": 0.001, "draws": 5, "flag": "",
+        "moves": "rise, fall",
+        "peak_step": 4.0, "peak_step_low": 2.0, "peak_step_high": 8.0, "p_unimodal": 0.001,
+        "p_three_phase": 0.01, "draws": 5, "flag": "",
     }  # fmt: skip
     return {"phases": pd.DataFrame([course | row])}
 
@@ -231,10 +240,12 @@ def phases(**row: object) -> dict[str, pd.DataFrame]:
     ("name", "row", "expected"),
     [
         ("rise_then_fall", {}, "supported"),
-        ("rise_then_fall", {"shape": "rise"}, "contradicted"),
+        ("rise_then_fall", {"shape": "rise", "moves": "rise"}, "contradicted"),
+        ("rise_then_fall", {"shape": "flat", "moves": ""}, "contradicted"),
         ("rise_then_fall", {"shape": "undecided"}, "undecided"),
         ("rise_then_fall", {"shape": "", "flag": "3 checkpoints"}, "not measurable"),
-        ("early_collapse", {"metric": "effective_rank", "shape": "three_phase"}, "supported"),
+        ("early_collapse", {"metric": "effective_rank", "moves": "fall, rise, fall"}, "supported"),
+        ("early_collapse", {"metric": "effective_rank", "moves": "rise, fall, rise"}, "contradicted"),
         ("early_collapse", {"metric": "effective_rank"}, "contradicted"),
         ("peak_of_rankme", {"metric": "rankme", "model": "pythia-1b-deduped", "peak_step": 4000.0,
                             "peak_step_low": 3000.0, "peak_step_high": 6000.0}, "supported"),

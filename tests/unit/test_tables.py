@@ -1,9 +1,8 @@
-"""The study's tables: what is combined, who shares weights with whom, and the shape of a profile."""
+"""The study's tables: what is combined, and who shares weights with whom."""
 
 from __future__ import annotations
 
 import json
-from math import hypot
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,14 @@ import pytest
 from lmshape.audits import Audits
 from lmshape.errors import InputError
 from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
-from lmshape.tables import AUDIT_COLUMNS, CHECKPOINT_COLUMNS, PROFILE_COLUMNS, combine, profiles
+from lmshape.tables import (
+    AUDIT_COLUMNS,
+    CHECKPOINT_COLUMNS,
+    CONTRAST_COLUMNS,
+    PHASE_COLUMNS,
+    PROFILE_COLUMNS,
+    combine,
+)
 
 CELL = {
     "study": "test",
@@ -62,6 +68,8 @@ def curve(values: list[float], half_width: float = 0.01, **cell: str | int) -> l
             "ci_low": value - half_width,
             "ci_high": value + half_width,
             "flag": "not finite: 3 of 100 rows" if np.isnan(value) else "",
+            "interval": "jackknife",
+            "replicates": [value + 0.001 * (layer % 3 - 1) * draw for draw in (0, 1, -1, 2, -2, 0)],
             **cell,
         }
         for layer, value in enumerate(values)
@@ -93,78 +101,6 @@ def metric_file(
     return path
 
 
-def profile(values: list[float], half_width: float = 0.01) -> pd.Series:
-    table = profiles(pd.DataFrame(curve(values, half_width)))
-    assert len(table) == 1
-    return table.iloc[0]
-
-
-def test_a_dome_is_described_by_its_peak_over_the_edge_blocks() -> None:
-    row = profile([0.9, 0.2, 0.5, 0.95, 0.6, 0.3])
-    assert (row["peak_layer"], row["peak_depth"], row["height"]) == (3, pytest.approx(0.6), 0.95)
-    assert (row["height_low"], row["height_high"]) == (pytest.approx(0.94), pytest.approx(0.96))
-    assert row["edges"] == pytest.approx(0.3)
-    assert row["dome_index"] == pytest.approx(0.65)
-    half_width = hypot(0.01, 0.01)
-    assert row["dome_index_low"] == pytest.approx(0.65 - half_width)
-    assert row["dome_index_high"] == pytest.approx(0.65 + half_width)
-    assert row["flag"] == ""
-
-
-def test_the_embedding_is_no_part_of_the_profile() -> None:
-    assert profile([0.99, 0.2, 0.6, 0.3])["dome_index"] == pytest.approx(0.3)
-
-
-@pytest.mark.parametrize(
-    ("values", "peak"),
-    [
-        ([0.1, 0.2, 0.3, 0.4], 3),
-        ([0.1, 0.5, 0.3, 0.2], 1),
-        ([0.9, 0.6, 0.5, 0.2], 1),
-        ([0.3, 0.3, 0.3, 0.3], 1),
-    ],
-)
-def test_a_peak_at_an_edge_is_no_dome(values: list[float], peak: int) -> None:
-    row = profile(values)
-    assert (row["peak_layer"], row["dome_index"], row["flag"]) == (peak, 0.0, "monotone")
-    assert row["dome_index_low"] == 0 < row["dome_index_high"]
-
-
-def test_the_dome_index_stays_within_its_range() -> None:
-    row = profile([0.0, 0.0, 1.0, 0.0], half_width=0.9)
-    assert (row["dome_index"], row["dome_index_high"]) == (1.0, 1.0)
-
-
-def test_a_layer_without_a_value_leaves_no_profile() -> None:
-    row = profile([0.1, 0.2, np.nan, 0.4])
-    assert row["flag"] == "layer 2: not finite: 3 of 100 rows"
-    assert row["peak_layer"] is None
-    assert profile([0.1, 0.2, 0.3])["flag"] == "too few blocks: 2; a dome needs 3"
-
-
-def test_a_value_without_an_interval_leaves_the_dome_without_one() -> None:
-    reason = "no interval: not defined without one of its draws"
-    rows = curve([0.1, 0.2, 0.8, 0.4])
-    without = {"ci_low": np.nan, "ci_high": np.nan, "flag": reason}
-    [row] = profiles(pd.DataFrame([{**row, **(without if row["layer"] == 2 else {})} for row in rows])).iloc
-    assert row["dome_index"] == pytest.approx(0.4)
-    bounds = ["height_low", "height_high", "dome_index_low", "dome_index_high"]
-    assert np.isnan([row[name] for name in bounds]).all()
-    assert row["flag"] == f"layer 2: {reason}"
-    both = profiles(pd.DataFrame([{**row, **without} for row in rows]))
-    assert list(both["flag"]) == [f"layer 2: {reason}; layer 3: {reason}"]
-    assert profile([0.1, 0.2, 0.8, 0.4])["flag"] == ""
-    alone = profiles(pd.DataFrame([{**row, **without} for row in curve([0.1, 0.2, 0.3, 0.4])]))
-    assert list(alone["flag"]) == [f"monotone; layer 3: {reason}"]
-
-
-def test_each_choice_of_rows_has_its_profile() -> None:
-    rows = curve([0.1, 0.2, 0.8, 0.4]) + curve([0.1, 0.2, 0.3, 0.1], rows="no_sink")
-    table = profiles(pd.DataFrame(rows))
-    assert list(table["rows"]) == ["all", "no_sink"]
-    assert list(table["height"]) == [0.8, 0.3]
-
-
 @pytest.fixture
 def study(tmp_path: Path) -> dict[str, pd.DataFrame]:
     steps = {"step0": 0, "step1": 1, "step2": 2, "step9": 9}
@@ -189,7 +125,7 @@ def study(tmp_path: Path) -> dict[str, pd.DataFrame]:
     combine(files, tmp_path / "tables")
     return {
         name: pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
-        for name in ("metrics", "checkpoints", "profiles", "audit")
+        for name in ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit")
     }
 
 
@@ -227,6 +163,19 @@ def test_profiles_of_all_cells(study: dict[str, pd.DataFrame]) -> None:
     assert list(table.columns) == PROFILE_COLUMNS.names
     assert list(table["peak_layer"][:4]) == [2] * 4 and table["peak_layer"][4:].isna().all()
     assert (table["flag"] == ["", "", "", "", *["layer 1: not finite: 3 of 100 rows"] * 2]).all()
+
+
+def test_courses_over_training_and_contrasts_of_kinds(study: dict[str, pd.DataFrame]) -> None:
+    phases, contrasts = study["phases"], study["contrasts"]
+    assert list(phases.columns) == PHASE_COLUMNS.names
+    of_model = phases[phases["model"] == "m"]
+    assert list(of_model["band"]) == ["early", "middle", "last"] and set(of_model["shape"]) == {"flat"}
+    assert list(of_model["layer"]) == [1, 2, 3] and set(of_model["metric"]) == {"anisotropy"}
+    assert set(phases.loc[phases["model"] == "another", "shape"]) == {""}
+    assert list(contrasts.columns) == CONTRAST_COLUMNS.names
+    assert set(contrasts["flag"]) == {"no decoder with a whole profile"} | {
+        "no decoder and no encoder with a whole profile"
+    }
 
 
 def test_audits_of_all_models(study: dict[str, pd.DataFrame], tmp_path: Path) -> None:
@@ -268,8 +217,10 @@ def test_the_hubs_word_stands_beside_each_checkpoint(tmp_path: Path) -> None:
 
 def test_a_study_without_anisotropy_has_empty_profiles(tmp_path: Path) -> None:
     combine([metric_file(tmp_path / "m.parquet", [loss(2.0)], {"step1": "aa"})], tmp_path)
-    table = pd.read_parquet(tmp_path / "profiles.parquet")
-    assert table.empty and list(table.columns) == PROFILE_COLUMNS.names
+    columns = {"profiles": PROFILE_COLUMNS, "phases": PHASE_COLUMNS, "contrasts": CONTRAST_COLUMNS}
+    for name, declared in columns.items():
+        table = pd.read_parquet(tmp_path / f"{name}.parquet")
+        assert table.empty and list(table.columns) == declared.names
 
 
 def test_csv_says_what_parquet_says(study: dict[str, pd.DataFrame], tmp_path: Path) -> None:

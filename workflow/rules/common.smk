@@ -35,6 +35,7 @@ shell.prefix(
 )
 
 from lmshape import paths
+from lmshape.bands import named_layers
 from lmshape.cluster import NO_PARTITION, check_profile
 from lmshape.costs import (
     extraction_megabytes,
@@ -52,6 +53,7 @@ from lmshape.costs import (
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES, OUTPUT_FAMILY, OWN_FAMILY
 from lmshape.figures.names import NAMES as FIGURES
+from lmshape.figures.names import TABLES_OF
 from lmshape.fingerprint import code_fingerprint
 from lmshape.hardware import gpu_count
 from lmshape.hub.budget import clear_unneeded, forget_deleted, mark
@@ -63,6 +65,11 @@ from lmshape.report import CONFIG as CONFIG_VARIABLE
 from lmshape.writing.scratch import VARIABLE as SCRATCH_VARIABLE
 from lmshape.study import Cell, load_study
 from lmshape.tokenizer_folder import tokenizer_files as files_of_tokenizer
+from lmshape.truncation_costs import (
+    truncation_megabytes,
+    truncation_seconds,
+    truncation_wants_gpu,
+)
 from lmshape.weights import checkpoint_files
 
 AT_ONCE = {
@@ -98,7 +105,9 @@ except InputError as error:
 
 # Jobs inherit it: neither a parameter nor an option of theirs, since no result depends on it.
 os.environ[SCRATCH_VARIABLE] = study.scratch
-os.environ[CONFIG_VARIABLE] = json.dumps(config)  # for the report, which reads the workflow once more
+os.environ[CONFIG_VARIABLE] = json.dumps(
+    config
+)  # for the report, which reads the workflow once more
 
 
 def as_in_profile(name):

@@ -116,7 +116,7 @@ def undone_cells(jobs):
             "model",
             "checkpoint",
             "dataset",
-        } <= names.keys() and job.rule.name != "release":
+        } <= names.keys() and not job.rule.name.startswith("release"):
             undone.add(Cell(names["model"], names["checkpoint"], names["dataset"]))
     return [cell for cell in study.cells() if cell in undone]
 

@@ -7,10 +7,7 @@ localrules:
 
 rule figure:
     input:
-        tables=expand(
-            "results/tables/{table}.parquet",
-            table=["metrics", "checkpoints", "profiles"],
-        ),
+        tables=figure_tables,
         losses=pretrained_files("loss.csv"),
     output:
         png=report(

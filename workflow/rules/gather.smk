@@ -44,7 +44,14 @@ rule tables:
     output:
         expand(
             "results/tables/{table}.{format}",
-            table=["metrics", "checkpoints", "profiles", "audit"],
+            table=[
+                "metrics",
+                "checkpoints",
+                "profiles",
+                "phases",
+                "contrasts",
+                "audit",
+            ],
             format=["parquet", "csv"],
         ),
     log:
@@ -59,8 +66,9 @@ rule tables:
         runtime=30,
         disk_mb=100,
     params:
+        options=tables_options,
         code=code_fingerprint("lmshape.tables"),
     message:
         "Combine all models into the tidy tables"
     shell:
-        "python -m lmshape tables {input} --output results/tables > {log} 2>&1"
+        "python -m lmshape tables {input} {params.options} --output results/tables > {log} 2>&1"

@@ -80,6 +80,12 @@ def pretrained_files(name):
     return [f"results/pretrained/{run}/{name}" for run in runs]
 
 
+def figure_tables(wildcards):
+    names = ["metrics", "checkpoints", "profiles"]
+    names += TABLES_OF.get(wildcards.figure, ())
+    return [f"results/tables/{name}.parquet" for name in names]
+
+
 def figure_options(wildcards):
     losses = [
         f"{model.name}={model.folder}/loss.csv"
@@ -87,6 +93,12 @@ def figure_options(wildcards):
         if model.pretraining
     ]
     return flags(dataset=list(study.datasets), losses=losses)
+
+
+def tables_options(wildcards):
+    """Which models differ in their seed alone."""
+    recipes = {name: model.recipe for name, model in study.models.items()}
+    return flags(recipe=[f"{name}={recipe}" for name, recipe in recipes.items() if recipe])
 
 
 def claim_options(wildcards):
@@ -177,6 +189,7 @@ def download_options(wildcards):
         ),
         weights_in=study.weights_in,
         budget_bytes=study.disk_budget_bytes,
+        reader=study.readers(model.name, wildcards.checkpoint)[len(datasets) :],
     ) + (" --keep" if study.keep_weights else "")
 
 
@@ -279,15 +292,14 @@ def extraction_options(wildcards):
 
 def reading_options(wildcards):
     """What an extraction does with downloaded weights once it has read them; not among the parameters."""
-    return reading_options_of(wildcards.model)
+    return reading_options_of(wildcards.model, wildcards.checkpoint)
 
 
 @cache
-def reading_options_of(name):
-    model = study.models[name]
-    if not model.on_hub:
+def reading_options_of(name, checkpoint):
+    if not study.models[name].on_hub:
         return ""
-    return flags(read_by=list(study.datasets_of[model.name])) + (
+    return flags(read_by=study.readers(name, checkpoint)) + (
         " --keep" if study.keep_weights else ""
     )
 
@@ -408,14 +420,19 @@ def model_threads(wildcards):
 
 def extraction_gpus(wildcards):
     """Here each extraction has a GPU, if there is one; on a cluster those of large models ask for one."""
-    model, device = study.models[wildcards.model], study.extraction.device
+    model = study.models[wildcards.model]
+    return gpus_where_worth_it(model, wants_gpu(model, study.sampling))
+
+
+def gpus_where_worth_it(model, worth_it):
+    device = study.extraction.device
     if device not in ("auto", "cpu"):
         return gpus_of(model)
     if device == "cpu":
         return 0
     if not ON_CLUSTER:
         return int(gpu_count() > 0)
-    return gpus_of(model) if GPU_PARTITION and wants_gpu(model, study.sampling) else 0
+    return gpus_of(model) if GPU_PARTITION and worth_it else 0
 
 
 def gpus_of(model):
@@ -425,10 +442,12 @@ def gpus_of(model):
 
 
 def extraction_partition(wildcards):
+    return partition_for(extraction_gpus(wildcards))
+
+
+def partition_for(gpus):
     """Of the cluster, None where there is none."""
-    if GPU_PARTITION and extraction_gpus(wildcards):
-        return GPU_PARTITION
-    return of_profile("slurm_partition")
+    return GPU_PARTITION if GPU_PARTITION and gpus else of_profile("slurm_partition")
 
 
 def extraction_memory(wildcards, attempt):
@@ -548,8 +567,24 @@ def model_losses(wildcards):
 def model_releases(wildcards):
     """Of downloaded weights: that every cell has read them."""
     model = study.models[wildcards.model]
+    if not model.on_hub:
+        return []
     cells = paths.cells(model.name, model.checkpoints, study.datasets_of[model.name])
-    return [paths.RELEASED.format(**cell) for cell in cells] if model.on_hub else []
+    return [paths.RELEASED.format(**cell) for cell in cells] + truncation_releases(
+        wildcards
+    )
+
+
+def truncation_releases(wildcards):
+    """Of downloaded weights: that every truncation has read them."""
+    model = study.models[wildcards.model]
+    cells = study.truncated(model.name) if model.on_hub else []
+    return [released_mark(cell) for cell in cells]
+
+
+def released_mark(cell):
+    names = {"model": cell.model, "checkpoint": cell.checkpoint}
+    return paths.RELEASED.format(**names, dataset=truncation_reader(cell))
 
 
 def model_lock(wildcards):
@@ -590,6 +625,132 @@ def gathering_options(wildcards):
     return flags(**options)
 
 
+# Of which the tables `spectra` and `clouds` are made.
+SHAPE_FAMILIES = ("spectral", "leading")
+
+
+def shape_axes(wildcards):
+    """Families, first dataset and layers that stand for a network, as far as the study measures them."""
+    model = study.models[wildcards.model]
+    of_model = study.datasets_of[model.name]
+    named = set(named_layers(model.blocks).values())
+    return {
+        "datasets": [name for name in study.datasets if name in of_model][:1],
+        "families": [
+            name for name in SHAPE_FAMILIES if name in study.measured_families
+        ],
+        "blocks": [
+            (first, last)
+            for first, last in study.blocks_of(model.name)
+            if any(first <= layer <= last for layer in named)
+        ],
+    }
+
+
+def shape_statistics(wildcards):
+    model = study.models[wildcards.model]
+    return paths.statistics_files(
+        model.name, model.checkpoints, **shape_axes(wildcards)
+    )
+
+
+def shape_options(wildcards):
+    axes = shape_axes(wildcards)
+    options = {
+        "study": study.name,
+        "checkpoint": list(study.models[wildcards.model].checkpoints),
+        "dataset": axes["datasets"],
+        "layers": ["-".join(paths.layers(*block).values()) for block in axes["blocks"]],
+        "family": axes["families"],
+    }
+    return flags(**options)
+
+
+def losses_that_are_there(wildcards):
+    """A checkpoint that cannot be extracted is not truncated either, and not told of twice."""
+    return ancient(paths.LOSSES.format(**wildcards))
+
+
+def truncation_options(wildcards):
+    cell = extraction_options(wildcards)
+    rows = [name for name in study.rows if name in ("all", "no_sink")] or ["all"]
+    truncating = study.truncating
+    tried = flags(
+        rows=sorted(rows),
+        sequences=truncating.sequences,
+        rank=listed(truncating.ranks),
+        removed=listed(truncating.removed),
+    )
+    return f"{cell} {tried}"
+
+
+def listed(numbers):
+    return None if numbers is None else sorted(numbers)
+
+
+def truncation_reader(wildcards):
+    return paths.TRUNCATED.format(dataset=wildcards.dataset)
+
+
+def truncation_reading_options(wildcards):
+    """What a truncation does with downloaded weights once it has read them; not among the parameters."""
+    reading = reading_options(wildcards)
+    return f"{flags(reader=truncation_reader(wildcards))} {reading}" if reading else ""
+
+
+def truncation_failure_mark(wildcards, attempt):
+    if not (is_last(attempt) and study.models[wildcards.model].on_hub):
+        return os.devnull
+    folder = checkpoint_folder(wildcards)
+    return mark(folder, "failed", truncation_reader(wildcards))
+
+
+def truncation_gpus(wildcards):
+    """As of an extraction, by the work that it is: many passes over few sequences."""
+    model = study.models[wildcards.model]
+    worth_it = truncation_wants_gpu(
+        model, study.sampling, study.truncating, rows=study.rows
+    )
+    return gpus_where_worth_it(model, worth_it)
+
+
+def truncation_partition(wildcards):
+    return partition_for(truncation_gpus(wildcards))
+
+
+def truncation_memory(wildcards, attempt):
+    model = study.models[wildcards.model]
+    return attempt * truncation_megabytes(
+        model,
+        study.sampling,
+        study.truncating,
+        study.extraction,
+        on_gpu=truncation_gpus(wildcards) > 0,
+    )
+
+
+def truncation_minutes(wildcards, attempt, threads):
+    model = study.models[wildcards.model]
+    seconds = truncation_seconds(
+        model,
+        study.sampling,
+        study.truncating,
+        rows=study.rows,
+        threads=threads,
+        on_gpu=truncation_gpus(wildcards) > 0,
+    )
+    return attempt * minutes_for(seconds)
+
+
+def all_truncations(wildcards):
+    cells = [cell for model in study.models for cell in study.truncated(model)]
+    return [paths.TRUNCATION.format(**dataclasses.asdict(cell)) for cell in cells]
+
+
+def truncation_table_options(wildcards):
+    return flags(study=study.name)
+
+
 def figure_fingerprint(wildcards):
     return code_fingerprint("lmshape.figures", f"lmshape.figures.{wildcards.figure}")
 
@@ -604,18 +765,38 @@ def figure_labels(wildcards):
 
 
 def findings_fingerprint(wildcards):
-    return code_fingerprint("lmshape.findings", "lmshape.figures") + words_of_the_report()
+    return (
+        code_fingerprint("lmshape.findings", "lmshape.figures") + words_of_the_report()
+    )
 
 
 def report_fingerprint(wildcards):
     return code_fingerprint("lmshape.report") + words_of_the_report()
 
 
-@cache
+def explorer_options(wildcards):
+    return flags(dataset=list(study.datasets), own_metrics=own_path())
+
+
+def explorer_fingerprint(wildcards):
+    return (
+        code_fingerprint("lmshape.explore")
+        + words_in("workflow/report/explore")
+        + own_fingerprint()
+    )
+
+
 def words_of_the_report():
+    return words_in("workflow/report")
+
+
+@cache
+def words_in(folder):
     """A page's words count as much as its code."""
-    pages = [path for path in sorted((REPOSITORY / "workflow/report").rglob("*")) if path.is_file()]
-    return hashlib.sha256(b"".join(page.read_bytes() for page in pages)).hexdigest()[:12]
+    pages = [path for path in sorted((REPOSITORY / folder).glob("*")) if path.is_file()]
+    return hashlib.sha256(b"".join(page.read_bytes() for page in pages)).hexdigest()[
+        :12
+    ]
 
 
 def snakefile_option(wildcards):
@@ -634,7 +815,7 @@ def clear_unneeded_weights():
 
 def study_summary():
     """Where the results are, in the words of someone who has just waited for them."""
-    figures = "\n".join(f"  results/figures/{figure}.png" for figure in FIGURES)
+    figures = "\n".join(f"  results/figures/{figure}.png" for figure in study.figures)
     return (
         "\nFindings: results/findings.html\nExplore:  results/explore.html\nReport:   results/report.html\n"
         f"Tables:   results/tables/\nFigures:\n{figures}\n"

@@ -15,7 +15,7 @@ rule findings:
         ),
         figures=expand(
             "results/figures/{figure}.{format}",
-            figure=FIGURES,
+            figure=study.figures,
             format=["png", "svg", "csv"],
         ),
         runs=pretrained_files("summary.json"),

@@ -17,6 +17,7 @@ LOW_SHARE = 0.1
 AGREE = 0.8
 RANDOM = "random"
 FEWEST_PLACES = 8  # layers and steps of a rank correlation
+P_OF_MOVES = ("p_monotone", "p_unimodal", "p_three_phase")  # of fewer moves than one, two, three
 METHODS = {
     "anisotropy": ("mean_cosine", "mean_cosine_centered"),
     "id_twonn": ("id_mle", "id_gride_16"),
@@ -51,11 +52,11 @@ def low_beyond_the_spectrum(evidence: Evidence) -> Iterator[Finding]:
 
 def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
     """Shape of the course of the dimension over training, by band of layers."""
-    yield from courses(evidence, "id_twonn", wanted=("rise_fall",))
+    yield from courses(evidence, "id_twonn", wanted="rise, fall")
 
 
-def courses(evidence: Evidence, metric: str, *, wanted: tuple[str, ...]) -> Iterator[Finding]:
-    """Compare the shape of a metric's course over training with the `wanted` ones, in each band of each model."""
+def courses(evidence: Evidence, metric: str, *, wanted: str) -> Iterator[Finding]:
+    """Compare the moves of a metric's course over training with the `wanted` ones, in each band of each model."""
     for row in evidence.table("phases", metric=metric).to_dict("records"):
         model = row["model"]
         if model in evidence.models() and row["dataset"] != evidence.datasets(model)[0]:
@@ -64,22 +65,22 @@ def courses(evidence: Evidence, metric: str, *, wanted: tuple[str, ...]) -> Iter
         yield _of_shape(finding, row, wanted)
 
 
-def _of_shape(finding: Finding, row: dict, wanted: tuple[str, ...]) -> Finding:
-    shape = row["shape"]
-    if not isinstance(shape, str) or not shape:
+def _of_shape(finding: Finding, row: dict, wanted: str) -> Finding:
+    if not row["shape"]:
         return missing(finding, row["flag"])
+    moves = row["moves"].replace(", ", ", then ") or "level"
     told = replace(
         finding,
         estimate=row["peak_step"],
         low=row["peak_step_low"],
         high=row["peak_step_high"],
         draws=int(row["draws"]),
-        why=f"the course is {shape.replace('_', ', then ')}; the numbers are the step of its peak",
+        why=f"the course: {moves}; the numbers are the step of its peak",
     )
-    if shape == "undecided":
-        return replace(told, verdict="undecided", why=f"no shape is sure; {row['flag']}".rstrip("; "))
-    if shape in wanted:
-        return replace(told, verdict="supported", p=row["p_unimodal"])
+    if row["shape"] == "undecided":
+        return replace(told, verdict="undecided", why=f"the course: {moves}, and no shape is sure")
+    if row["moves"] == wanted:
+        return replace(told, verdict="supported", p=row[P_OF_MOVES[wanted.count(",")]])
     return replace(told, verdict="contradicted")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from lmshape.dynamics.replicates import leave_one_out
 from lmshape.errors import InputError
 from lmshape.figures.selection import final_checkpoints, in_order, trajectories
 from lmshape.geometry.resample import Estimate, jackknife
@@ -156,7 +157,8 @@ class Evidence:
         if frame.empty:
             return None
         steps, layers = np.unique(frame["step"]), np.unique(frame["layer"])
-        left_out = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
+        made_of = zip(frame["value"], frame["interval"], frame["replicates"], strict=True)
+        left_out = [_with_and_without(*parts) for parts in made_of]
         draws = max(map(len, left_out))
         values = np.full((draws, len(steps), len(layers)), np.nan)
         place = np.searchsorted(steps, frame["step"]), np.searchsorted(layers, frame["layer"])
@@ -166,14 +168,9 @@ class Evidence:
         return Curves(values, steps, layers, depth, int(frame["d"].max()))
 
 
-def leave_one_out(interval: str, replicates: np.ndarray) -> np.ndarray:
-    """Return a number with all K draws and without each, (K + 1,) float64, from what it is made of."""
-    numbers = np.asarray(replicates, dtype=np.float64)
-    if interval != "draws":
-        return numbers
-    if len(numbers) < 2:
-        return numbers[:1]
-    return np.concatenate([[numbers.mean()], (numbers.sum() - numbers) / (len(numbers) - 1)])
+def _with_and_without(value: float, interval: str, replicates: np.ndarray) -> np.ndarray:
+    """Return a number with all K draws and without each, (K + 1,) float64; alone where none can be left out."""
+    return np.concatenate([[value], leave_one_out(interval, replicates)])
 
 
 def _read(path: Path, **options: object) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def _near(finding: Finding, row: dict) -> Finding:
 
 def collapse_then_expansion(evidence: Evidence) -> Iterator[Finding]:
     """Shape of the course of the effective rank in the last block."""
-    for finding in courses(evidence, "effective_rank", wanted=("three_phase",)):
+    for finding in courses(evidence, "effective_rank", wanted="fall, rise, fall"):
         if finding.place == "last block":
             yield published(finding, "early collapse of the last layers")
 
@@ -122,7 +122,7 @@ CLAIMS = (
         statement="The last layers collapse early, expand again, and are compressed to the end",
         source="Li et al. 2025, arXiv 2509.23024; Skean et al. 2025, arXiv 2502.02013",
         statistic="shape of the course of the effective rank in the last block (table `phases`)",
-        rule="supported if it has three phases; contradicted if it has another shape",
+        rule="supported if it falls, rises and falls; contradicted if it has another shape",
         find=collapse_then_expansion,
     ),
     Claim(

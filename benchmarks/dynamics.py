@@ -1,0 +1,250 @@
+"""How often profiles and phases are read rightly where the truth is known: writes docs/dynamics.md.
+
+    python -m benchmarks.dynamics
+    python -m benchmarks.dynamics --trajectories 50 --print
+
+Courses of known shape, with breaks anywhere between the checkpoints, and profiles of known shape are measured in 5
+draws with noise that is correlated as in real cells (`benchmarks.trajectories`), and read as the study reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks import REPOSITORY
+from benchmarks.pages import replace_between, table
+from benchmarks.trajectories import GRIDS, PROFILES, TRAJECTORIES, Trajectory, course, profile, seeds
+from lmshape.dynamics.courses import together
+from lmshape.dynamics.distances import distance
+from lmshape.dynamics.domes import dome
+from lmshape.dynamics.phases import describe
+from lmshape.dynamics.replicates import Replicated
+from lmshape.dynamics.shapes import LEAST_CHANGE, LEAST_SHARE, UNDECIDED, name
+from lmshape.dynamics.turns import moves
+
+PAGE = REPOSITORY / "docs/dynamics.md"
+COMMAND = "python -m benchmarks.dynamics"
+NOISES = (0.01, 0.03)
+WANDER = 0.06  # of the logarithm, by which runs of one recipe differ
+BLOCKS = (6, 12, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A trajectory and what was read of it, the row of the table `phases`."""
+
+    truth: Trajectory
+    steps: Sequence[int]
+    row: dict
+
+    @property
+    def shape(self) -> str:
+        """Shape of the true course at its checkpoints: what can be told from them at the best."""
+        values = self.truth.at(self.steps)
+        return name(moves(values, max(LEAST_CHANGE, LEAST_SHARE * float(np.ptp(values)))))
+
+    @property
+    def pieces_right(self) -> bool:
+        """Whether it was read with as many straight pieces as it has."""
+        return self.row["pieces"] == len(self.truth.breaks) - 1
+
+    def covers(self, column: str, place: float) -> bool:
+        """Whether the interval of a step holds a place on the axis log10(1 + step)."""
+        low, high = (np.log10(1.0 + self.row[f"{column}_{end}"]) for end in ("low", "high"))
+        return low - 1e-9 <= place <= high + 1e-9
+
+
+def reads(kind: str, checkpoints: int, noise: float, count: int) -> list[Read]:
+    """Measure and read trajectories of one kind, the same ones each time."""
+    generator = np.random.default_rng((checkpoints, int(1000 * noise), list(TRAJECTORIES).index(kind)))
+    found = []
+    for _ in range(count):
+        truth = TRAJECTORIES[kind](generator)
+        steps = GRIDS[checkpoints]
+        found.append(Read(truth, steps, describe(course(truth, steps, noise, generator))))
+    return found
+
+
+def _percent(flags: Sequence[bool]) -> str:
+    return f"{100 * np.mean(flags):.0f} %" if len(flags) else "–"
+
+
+def verdicts(count: int) -> Iterator[list[str]]:
+    """Rows of the table of shapes: right, undecided, wrong; significant turns."""
+    for kind in TRAJECTORIES:
+        for checkpoints in GRIDS:
+            for noise in NOISES:
+                found = reads(kind, checkpoints, noise, count)
+                shapes = [read.row["shape"] for read in found]
+                right = [shape == read.shape for shape, read in zip(shapes, found, strict=True)]
+                undecided = [shape == UNDECIDED for shape in shapes]
+                wrong = [not a and not b for a, b in zip(right, undecided, strict=True)]
+                turned = [read.row["p_unimodal"] < 0.05 for read in found]
+                rates = [_percent(flags) for flags in (right, undecided, wrong, turned)]
+                yield [kind, f"{checkpoints}", f"{100 * noise:.0f} %", *rates]
+
+
+def places(count: int) -> Iterator[list[str]]:
+    """Rows of the table of steps: bias, coverage and width of the peak and of the boundaries."""
+    for kind in ("rise, fall", "fall, rise, fall"):
+        for checkpoints in GRIDS:
+            for noise in NOISES:
+                found = [read for read in reads(kind, checkpoints, noise, count) if read.row["moves"]]
+                found = [read for read in found if "rise, fall" in read.row["moves"]]
+                yield [kind, f"{checkpoints}", f"{100 * noise:.0f} %", *_peak(found), *_boundaries(found)]
+
+
+def _peak(found: Sequence[Read]) -> list[str]:
+    if not found:
+        return ["–"] * 3
+    axis = np.log10(
+        1.0 + np.array([[read.row[f"peak_step{end}"] for end in ("", "_low", "_high")] for read in found])
+    )
+    bias = axis[:, 0] - [read.truth.peak for read in found]
+    covered = [read.covers("peak_step", read.truth.peak) for read in found]
+    return [f"{np.mean(bias):+.2f}", _percent(covered), f"{np.median(axis[:, 2] - axis[:, 1]):.1f}"]
+
+
+def _boundaries(found: Sequence[Read]) -> list[str]:
+    right = [read for read in found if read.pieces_right]
+    pairs = [(read, place) for read in right for place in range(1, read.row["pieces"])]
+    covered = [read.covers(f"boundary_{place}_step", read.truth.breaks[place]) for read, place in pairs]
+    bias = [
+        np.log10(1.0 + read.row[f"boundary_{place}_step"]) - read.truth.breaks[place] for read, place in pairs
+    ]
+    return [
+        _percent([read.pieces_right for read in found]),
+        f"{np.mean(bias):+.2f}" if bias else "–",
+        _percent(covered),
+    ]
+
+
+def runs(count: int) -> Iterator[list[str]]:
+    """Rows of the table of seeds: what one run shows, and what several say of their recipe."""
+    for kind in ("flat", "rise", "rise, fall"):
+        for several in (1, 3, 5):
+            generator = np.random.default_rng((several, list(TRAJECTORIES).index(kind)))
+            found = [_run(kind, several, generator) for _ in range(count)]
+            shapes = [read.row["shape"] for read in found]
+            right = [shape == read.shape for shape, read in zip(shapes, found, strict=True)]
+            wrong = [shape not in (UNDECIDED, read.shape) for shape, read in zip(shapes, found, strict=True)]
+            turned = [read.row["p_unimodal"] < 0.05 for read in found]
+            yield [kind, f"{several}", *map(_percent, (right, wrong, turned))]
+
+
+def _run(kind: str, several: int, generator: np.random.Generator) -> Read:
+    truth, steps = TRAJECTORIES[kind](generator), GRIDS[20]
+    members = seeds(truth, steps, several, wander=WANDER, noise=NOISES[0], generator=generator)
+    return Read(truth, steps, describe(members[0] if several == 1 else together("recipe", members)))
+
+
+def domes(count: int) -> Iterator[list[str]]:
+    """Rows of the table of profiles: bias and coverage of the dome index, and what counts as a dome."""
+    for kind, shape in PROFILES.items():
+        for blocks in BLOCKS:
+            for noise in (0.003, 0.02):
+                generator = np.random.default_rng((blocks, int(1000 * noise), list(PROFILES).index(kind)))
+                yield [kind, f"{blocks}", f"{noise:g}", *_domes(shape, blocks, noise, generator, count)]
+
+
+def _domes(
+    shape: Callable, blocks: int, noise: float, generator: np.random.Generator, count: int
+) -> list[str]:
+    depth = np.arange(1, blocks + 1) / blocks
+    true = shape(depth)
+    index = float(true.max() - max(true[0], true[-1]))
+    found, tops = [], np.flatnonzero(true >= true.max() - 1e-12)
+    for _ in range(count):
+        axis, numbers = profile(shape, blocks, noise, generator)
+        found.append(dome(numbers.values, axis, numbers.noise()))
+    covered = [one.index_low - 1e-12 <= index <= one.index_high + 1e-12 for one in found]
+    seen = [one.index > one.null for one in found]
+    peak = [bool(((tops >= one.peak_low) & (tops <= one.peak_high)).any()) for one in found]
+    bias = np.mean([one.index for one in found]) - index
+    return [f"{index:.2f}", f"{bias:+.3f}", _percent(covered), _percent(seen), _percent(peak)]
+
+
+def distances(count: int) -> Iterator[list[str]]:
+    """Rows of the table of distances: bias and coverage, from equal profiles to far ones."""
+    for true in (0.0, 0.005, 0.02, 0.2):
+        for blocks in BLOCKS:
+            generator = np.random.default_rng((blocks, int(1000 * true)))
+            found = [_distance(true, blocks, generator) for _ in range(count)]
+            covered = [one.low - 1e-12 <= true <= one.high for one in found]
+            yield [
+                f"{true:g}",
+                f"{blocks}",
+                f"{np.mean([one.value for one in found]) - true:+.4f}",
+                _percent(covered),
+            ]
+
+
+def _distance(true: float, blocks: int, generator: np.random.Generator, noise: float = 0.01):
+    depth, numbers = profile(
+        lambda depth: true * np.sqrt(2) * np.sin(7 * depth + 1), blocks, noise, generator
+    )
+    size = float(np.sqrt((2 * np.sin(7 * depth + 1) ** 2).mean()))
+    scaled = Replicated(numbers.values / size, numbers.left_out / size)
+    return distance(scaled.values, scaled.noise())
+
+
+def report(count: int) -> str:
+    """Return all tables."""
+    heads = ["course", "checkpoints", "noise"]
+    parts = [
+        f"{count} courses or profiles a row.\n\n### Shapes",
+        table([*heads, "right", "undecided", "wrong", "p_unimodal < 0.05"], list(verdicts(count))),
+        "### Steps of peaks and boundaries",
+        table(
+            [
+                *heads,
+                "peak: bias, decades",
+                "coverage",
+                "width, decades",
+                "pieces right",
+                "boundaries: bias",
+                "coverage",
+            ],
+            list(places(count)),
+        ),
+        "### Seeds",
+        table(["course", "runs", "right", "wrong", "p_unimodal < 0.05"], list(runs(count))),
+        "### Dome index",
+        table(
+            [
+                "profile",
+                "blocks",
+                "noise",
+                "dome index",
+                "bias",
+                "coverage",
+                "over its null",
+                "peak within its interval",
+            ],
+            list(domes(count)),
+        ),
+        "### Distance to the last profile",
+        table(["distance", "blocks", "bias", "coverage"], list(distances(count))),
+    ]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Read the arguments, measure, and write or print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--trajectories", type=int, default=400, help="courses, and profiles, of each row")
+    parser.add_argument("--print", action="store_true", help=f"print the tables, leave {PAGE.name} alone")
+    arguments = parser.parse_args()
+    text = report(arguments.trajectories)
+    if arguments.print:
+        print(text)
+    else:
+        replace_between(PAGE, COMMAND, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Snakemake's report as a job of the run: made of a finished study, refused by hand, and never left half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmshape.cli import commands
+from lmshape.errors import InputError
+from lmshape.report import CONFIG, write_report
+
+SNAKEFILE = """
+rule made:
+    output: report("results/made.txt", caption="caption.rst", category="Made", labels={"of": config["of"]})
+    shell: "echo made > {output}"
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study of one file, which has been made."""
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    (tmp_path / "caption.rst").write_text("Of {{ snakemake.config['of'] }}, it says.\n")
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", "of=nothing", "--", "made"]
+    subprocess.run(command, check=True, capture_output=True)
+    return tmp_path
+
+
+def test_it_shows_results_with_caption_and_category_and_needs_no_network(study: Path) -> None:
+    config = '{"of": "clay"}'
+    write_report(
+        study / "report.html", snakefile=study / "Snakefile", target="results/made.txt", config=config
+    )
+    page = (study / "report.html").read_text()
+    for words in ("made.txt", "Made", "Of clay, it says."):
+        assert words in page, words
+    assert 'src="http' not in page and "@import" not in page
+    assert not list(study.glob(".*report*"))
+
+
+def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:
+    with pytest.raises(InputError, match=r"no report of `results/other.txt`; what it said stands above"):
+        write_report(
+            study / "report.html", snakefile=study / "Snakefile", target="results/other.txt", config="{}"
+        )
+    assert not (study / "report.html").exists()
+
+
+def test_by_hand_it_names_the_command_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CONFIG, raising=False)
+    with pytest.raises(
+        InputError, match=r"is a job of the workflow; .*`snakemake --report results/report.html`"
+    ):
+        commands(
+            ["report", "--snakefile", "Snakefile", "--output", str(tmp_path / "r.html")],
+            standalone_mode=False,
+        )

@@ -1,0 +1,178 @@
+"""Phases of training: the shape of each course over log(1 + step), its peak, its straight pieces, an early collapse.
+
+A row is a metric at a named block of a model, on one dataset with one choice of rows. `lmshape.dynamics.shapes` holds
+the rule of the shape, `lmshape.dynamics.noise` what its intervals and p-values are made of; docs/dynamics.md how often
+they are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp, nan
+
+import numpy as np
+import pandas as pd
+
+from lmshape.dynamics.best import around, may_be_largest
+from lmshape.dynamics.courses import Course, courses
+from lmshape.dynamics.noise import Noise, largest
+from lmshape.dynamics.phase_columns import PHASE_COLUMNS
+from lmshape.dynamics.pieces import fit, knots, most_pieces
+from lmshape.dynamics.shapes import Shape, shape_of
+from lmshape.dynamics.turns import Moves
+
+PHASED = ("anisotropy", "id_twonn", "id_gride_16", "effective_rank", "rankme", "participation_ratio")
+FEWEST = 4  # checkpoints of a course
+ENOUGH = 9  # checkpoints that can show four pieces
+STRAIGHT = 0.05  # of the range: misfit of pieces that are straight enough
+SIMULATED = 200
+TAILS = (0.025, 0.975)
+SEED = 0
+
+Row = dict[str, str | int | float | None]
+
+
+def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Describe the course of each followed metric over training.
+
+    Parameters
+    ----------
+    metrics : rows of the models' own tables (`lmshape.gather.MODEL_COLUMNS`)
+    groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.courses`
+
+    Returns
+    -------
+    The columns of PHASE_COLUMNS; NaN with a flag where there are under 4 checkpoints or a value is not positive.
+    """
+    followed = metrics[metrics["metric"].isin(PHASED)]
+    rows = [describe(course) for course in courses(followed, groups)]
+    return pd.DataFrame(rows, columns=PHASE_COLUMNS.names)
+
+
+def describe(course: Course) -> Row:
+    """Return the row of one course: the columns of PHASE_COLUMNS that it has."""
+    count = len(course.steps)
+    draws = max(course.values.draws, 1)
+    row = dict(course.cell) | {"seeds": len(course.copies), "checkpoints": count, "draws": draws, "shape": ""}
+    if count < FEWEST:
+        return row | {
+            "flag": _flags(course.left_aside, f"under {FEWEST} checkpoints of a known step: {count}")
+        }
+    if not (course.values.values > 0).all() or not (course.values.left_out > 0).all():
+        return row | {
+            "flag": _flags(course.left_aside, "not positive: courses are compared in the logarithm")
+        }
+    logarithms, noise = np.log(course.values.values), course.noise()
+    shape = shape_of(logarithms, noise)
+    few = f"few checkpoints: {count}; a phase between two of them does not show" if count < ENOUGH else ""
+    alone = "" if noise else "no interval: one draw, or not defined without one of them"
+    return (
+        row
+        | _shape(shape)
+        | _extremes(course.steps, logarithms, noise, shape.moves)
+        | _collapse(course.steps, logarithms, noise, shape.moves)
+        | _pieces(course.steps, logarithms, noise, len(shape.moves))
+        | {"flag": _flags(course.left_aside, few, alone)}
+    )
+
+
+def _flags(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
+
+
+def _shape(shape: Shape) -> Row:
+    names = ("p_monotone", "p_unimodal", "p_three_phase")
+    told = {"shape": shape.name, "moves": ", ".join(shape.moves.words)}
+    return told | {"least": shape.least, "noise": shape.noise} | dict(zip(names, shape.p, strict=True))
+
+
+def _extremes(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, moves: Moves) -> Row:
+    """Give the steps of peak and trough: at a turn of the course if it has one, else where it is at its extreme."""
+    row: Row = {}
+    for name, sign in (("peak", 1.0), ("trough", -1.0)):
+        place, domain = _extreme(sign * logarithms, moves, top=sign > 0)
+        row |= _located(name, place, steps, _interval(sign * logarithms, noise, domain))
+    return row
+
+
+def _extreme(values: np.ndarray, moves: Moves, *, top: bool) -> tuple[int, np.ndarray]:
+    """Place of the largest value among the turns, or of all; and the places between the turns beside it."""
+    turns = moves.turn(top=top)
+    if not turns:
+        return int(values.argmax()), np.arange(len(values))
+    place = max(turns, key=lambda turn: values[turn])
+    order = moves.turns.index(place)
+    # the move before the first turn, and that after the last, may have begun earlier or end later than its turn
+    first = moves.turns[order - 1] if order > 1 else 0
+    last = moves.turns[order + 1] if order + 2 < len(moves.turns) else len(values) - 1
+    return place, np.arange(first, last + 1)
+
+
+def _interval(values: np.ndarray, noise: Noise | None, domain: np.ndarray) -> tuple[int, int] | None:
+    if noise is None:
+        return None
+    places = domain[may_be_largest(values[domain], noise.at(domain))]
+    return around(places, len(values))
+
+
+def _located(name: str, place: int, steps: np.ndarray, interval: tuple[int, int] | None) -> Row:
+    low, high = (int(steps[end]) for end in interval) if interval else (None, None)
+    return {f"{name}_step": int(steps[place]), f"{name}_step_low": low, f"{name}_step_high": high}
+
+
+def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, moves: Moves) -> Row:
+    """Describe the first move if it is a fall: how deep, where it ends, and when half of it is made good."""
+    if not moves or moves.rises:
+        return {}
+    start, bottom = moves.turns[:2]
+    change = logarithms[bottom] - logarithms[start]
+    back = np.flatnonzero(logarithms[bottom:] >= logarithms[bottom] - change / 2)
+    weights = np.zeros((len(steps), 1))
+    weights[[bottom, start]] = [[1.0], [-1.0]]
+    half = noise.times(weights).bound(largest) if noise else nan
+    return {
+        "collapse_depth": 1 - exp(change),
+        "collapse_depth_low": max(1 - exp(change + half), 0.0) if noise else nan,
+        "collapse_depth_high": 1 - exp(change - half) if noise else nan,
+        "collapse_step": int(steps[bottom]),
+        "recovery_step": int(steps[bottom + back[0]]) if len(back) else None,
+    }
+
+
+def _pieces(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, moves: int) -> Row:
+    """Fit the fewest straight pieces that are straight enough; simulate the noise for their intervals."""
+    axis = np.log10(1.0 + steps)
+    curves, mixed = logarithms[None], None
+    if noise is not None:
+        curves = np.concatenate([curves, noise.rows()])
+        weights = noise.weights(np.random.default_rng(SEED), SIMULATED)
+        mixed = np.insert(np.pad(weights, ((1, 0), (0, 0))), 0, 1.0, axis=1)
+    pieces = _fewest(axis, logarithms, moves)
+    fits = fit(axis, curves, pieces, mixed=mixed)
+    row: Row = {"pieces": pieces}
+    for place, breaks in enumerate(fits.breaks, start=1):
+        row |= _boundary(f"boundary_{place}", breaks, axis, steps)
+    for place, slopes in enumerate(fits.slopes, start=1):
+        low, high = np.quantile(slopes[1:], TAILS) if noise else (nan, nan)
+        row |= {f"slope_{place}": slopes[0], f"slope_{place}_low": low, f"slope_{place}_high": high}
+    return row
+
+
+def _boundary(name: str, breaks: np.ndarray, axis: np.ndarray, steps: np.ndarray) -> Row:
+    """Give a break with its interval, which reaches to the knots beside: a break lies at one, the truth need not."""
+    at = np.searchsorted(axis, np.concatenate([axis[:1], knots(axis), axis[-1:]]))
+    found = np.searchsorted(axis[at], breaks)
+    if len(found) == 1:
+        return _located(name, int(at[found[0]]), steps, None)
+    ends = np.quantile(found[1:], TAILS, method="inverted_cdf").astype(int)
+    low, high = around(ends, len(at))
+    return _located(name, int(at[found[0]]), steps, (int(at[low]), int(at[high])))
+
+
+def _fewest(axis: np.ndarray, logarithms: np.ndarray, moves: int) -> int:
+    most = most_pieces(len(axis))
+    wanted = STRAIGHT * float(np.ptp(logarithms))
+    for pieces in range(min(max(moves, 1), most), most):
+        if fit(axis, logarithms[None], pieces).misfit[0] <= wanted:
+            return pieces
+    return most
