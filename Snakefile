@@ -26,8 +26,11 @@ include: "workflow/rules/admit.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/gather.smk"
+include: "workflow/rules/shapes.smk"
+include: "workflow/rules/truncate.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/explore.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/ending.smk"
 
@@ -36,6 +39,7 @@ rule all:
     default_target: True
     input:
         "results/report.html",
+        "results/explore.html",
     message:
         "The study is complete: every model, checkpoint, layer and dataset is in the report."
 

@@ -1,0 +1,368 @@
+"""The explorer's page: its numbers are the table's, it asks for nothing, and it says what it does not have."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+import zlib
+from decimal import ROUND_HALF_EVEN, Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from lmshape.cli import commands
+from lmshape.errors import InputError
+from lmshape.explore import build_explorer
+from lmshape.explore.contents import contents, reference
+from lmshape.explore.numbers import (
+    ABSENT,
+    DIGITS,
+    HIDDEN,
+    NO_VALUE,
+    WITH_INTERVAL,
+    WITHOUT_INTERVAL,
+    Numbers,
+    pack,
+)
+from lmshape.explore.page import SCRIPTS
+from lmshape.gather import COLUMNS
+from lmshape.metrics import describe
+from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
+
+SOURCES = Path(__file__).parents[2] / "workflow/report/explore"
+PLACES = (("embedding", 0), ("block", 1), ("block", 2), ("final_norm", 2))
+
+
+def numbers(*triples: tuple[float, float, float], flag: tuple[int, ...] = (), absent: int = -1) -> Numbers:
+    value, low, high = np.array(triples, dtype=np.float64).reshape(-1, 3).T
+    present = np.arange(len(value)) != absent
+    return Numbers(value, low, high, np.array(flag or [0] * len(value)), present)
+
+
+def unpack(packed: str) -> pd.DataFrame:
+    """What the page reads: decimals, what there is, flag, and the three parts as whole numbers."""
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8).reshape(16, -1)
+
+    def whole(first: int, kind: str) -> np.ndarray:
+        size = np.dtype(kind).itemsize
+        return np.ascontiguousarray(planes[first : first + size].T).view(kind)[:, 0].astype(np.int64)
+
+    value, below, longer = (whole(first, "<i4") for first in (4, 8, 12))
+    return pd.DataFrame(
+        {"decimals": whole(0, "i1"), "there": planes[1], "flag": whole(2, "<u2"),
+         "value": value, "low": value - below, "high": value + below + longer}
+    )  # fmt: skip
+
+
+def shown(whole: int, decimals: int, digits: int) -> Decimal:
+    return Decimal(int(whole)).scaleb(-int(decimals)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN)
+
+
+@given(st.floats(1e-12, 1e12), st.floats(0, 3), st.floats(0, 3), st.sampled_from([-1, 1]))
+def test_rounding_what_is_kept_gives_what_rounding_the_table_gives(
+    size: float, below: float, above: float, sign: int
+) -> None:
+    triple = (sign * size, sign * size - below * size, sign * size + above * size)
+    row = unpack(pack(numbers(triple))).iloc[0]
+    decimals = row["decimals"]
+    assert max(map(abs, row[["value", "low", "high"]])) >= 10 ** (DIGITS - 1)
+    for name, number in zip(("value", "low", "high"), triple, strict=True):
+        kept = Decimal(int(row[name])).scaleb(-int(decimals))
+        assert abs(kept - Decimal(number)) <= Decimal("1.000001").scaleb(-int(decimals))
+        for digits in range(decimals - HIDDEN - 1, decimals - HIDDEN + 1):
+            unit = Decimal(1).scaleb(-int(digits))
+            tie = abs(Decimal(number) / unit % 1).quantize(Decimal("1e-9")) == Decimal("0.5")
+            if not tie:
+                expected = Decimal(number).quantize(unit, ROUND_HALF_EVEN)
+                assert shown(row[name], decimals, digits) == expected
+
+
+def test_a_second_rounding_does_not_go_wrong() -> None:
+    row = unpack(pack(numbers((0.1234499999, 0.1, 0.2)))).iloc[0]
+    assert shown(row["value"], row["decimals"], 4) == Decimal(
+        "0.1234"
+    )  # 0.12345 would become 0.1235 or 0.1234
+
+
+def test_whole_and_short_numbers_are_kept_as_they_are() -> None:
+    table = unpack(pack(numbers((37, 36.25, 38.5), (0.29, 0.1, 0.3), (123456, 100000, 200000), (0, 0, 0))))
+    kept = [Decimal(int(v)).scaleb(-int(d)) for v, d in zip(table["value"], table["decimals"], strict=True)]
+    assert kept == [37, Decimal("0.29"), 123456, 0]
+    assert float(Decimal(int(table["low"][0])).scaleb(-int(table["decimals"][0]))) == 36.25
+
+
+def test_what_there_is_of_a_number() -> None:
+    nan = math.nan
+    packed = pack(numbers((1, 0, 2), (1, nan, nan), (nan, nan, nan), (1, 0, 2), flag=(0, 1, 2, 0), absent=3))
+    table = unpack(packed)
+    assert list(table["there"]) == [WITH_INTERVAL, WITHOUT_INTERVAL, NO_VALUE, ABSENT]
+    assert list(table["flag"]) == [0, 1, 2, 0]
+    assert unpack(pack(numbers((math.inf, 0, 1))))["there"][0] == NO_VALUE
+
+
+def test_numbers_beyond_what_is_written_do_no_harm() -> None:
+    table = unpack(pack(numbers((1e-200, 0, 1e-200), (1e90, -1e90, 1e90), (1e-9, -5.0, 1e6))))
+    assert list(table["value"][[0, 2]]) == [0, 0]
+    assert Decimal(int(table["value"][1])).scaleb(-int(table["decimals"][1])) == Decimal(10) ** 90
+    assert (table["low"][2], table["high"][2]) == (-5, 1_000_000)
+
+
+def metrics_table(*, steps: tuple[int, ...] = (0, 8, 64), model: str = "decoder") -> pd.DataFrame:
+    """Each number is told apart by its value: step, layer, rows and metric are in it."""
+    rows = []
+    for step in steps:
+        for dataset in ("wiki", "wiki-random"):
+            for number, (site, layer) in enumerate(PLACES):
+                for variant, share in (("no_sink", 0.5), ("all", 0.0)):
+                    for metric, size in (
+                        ("id_twonn", 2),
+                        ("anisotropy", 1),
+                        ("anisotropy_null", 3),
+                        ("mine", 4),
+                    ):
+                        value = 1000 * size + 100 * number + step + share + 0.25 * (dataset == "wiki")
+                        rows.append({"step": step, "dataset": dataset, "site": site, "layer": layer, "rows": variant,
+                                     "metric": metric, "value": value})  # fmt: skip
+    frame = pd.DataFrame(rows)
+    return frame.assign(
+        study="made up", model=model, kind="decoder", family="gpt_neox", parameters=10, verdict="", flag="",
+        checkpoint=frame["step"].map(lambda step: "main" if step < 0 else f"step{step}"), seed=0, d=8, draws=5,
+        tokens_seen=frame["step"].where(frame["step"] >= 0) * 10.0, ci_low=frame["value"] - 1,
+        ci_high=frame["value"] + 1, depth=frame["layer"] / 2, n_rows=100, n_unique=90,
+    ).reindex(columns=COLUMNS.names)  # fmt: skip
+
+
+def tables(metrics: pd.DataFrame, note: str = "") -> dict[str, pd.DataFrame]:
+    cells = metrics.drop_duplicates(["model", "checkpoint", "dataset"])
+    return {
+        "metrics": metrics,
+        "checkpoints": cells.assign(note=note).reindex(columns=CHECKPOINT_COLUMNS.names),
+        "profiles": pd.DataFrame(columns=PROFILE_COLUMNS.names),
+    }
+
+
+def lookup(head: dict, packed: list[str], **wanted: object) -> tuple[pd.DataFrame, dict]:
+    """Find a series as the page does: (place, checkpoint) → its row of the chunk, and the model."""
+    model = next(one for one in head["models"] if one["name"] == wanted["model"])
+    at = [
+        one["dataset"] == wanted["dataset"] and one["model"] == wanted["model"] for one in head["chunks"]
+    ].index(True)
+    table, first, width = unpack(packed[at]), 0, len(model["checkpoints"])
+    assert len(table) == head["chunks"][at]["count"]
+    for rows, metric, places in head["chunks"][at]["series"]:
+        if (rows, metric) == (wanted["rows"], wanted["metric"]):
+            found = table.iloc[first : first + len(places) * width].reset_index(drop=True)
+            return found.assign(place=np.repeat(places, width)), model
+        first += len(places) * width
+    raise KeyError(wanted)
+
+
+@pytest.mark.parametrize("metric", ["anisotropy", "mine"])
+def test_every_number_of_the_table_is_where_the_page_looks_for_it(metric: str) -> None:
+    metrics = pd.concat([metrics_table(), metrics_table(steps=(-1, 5), model="other")], ignore_index=True)
+    shuffled = metrics.sample(frac=1, random_state=0).sort_values("model", kind="stable")
+    head, packed = contents(tables(shuffled), describe())
+    for model in ("decoder", "other"):
+        wanted = {"model": model, "dataset": "wiki", "rows": "no_sink", "metric": metric}
+        found, entry = lookup(head, packed, **wanted)
+        table = metrics.loc[(metrics[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+        table = table.set_index(["site", "layer", "checkpoint"])["value"]
+        for number, row in found.iterrows():
+            checkpoint = entry["checkpoints"][number % len(entry["checkpoints"])]["name"]
+            value = float(Decimal(int(row["value"])).scaleb(-int(row["decimals"])))
+            assert value == table[*entry["places"][row["place"]], checkpoint]
+
+
+def test_names_stand_in_the_order_of_the_study() -> None:
+    metrics = pd.concat([metrics_table(steps=(-1, 64, 0)), metrics_table(model="a")], ignore_index=True)
+    head, _ = contents(tables(metrics), describe(), datasets=["wiki-random", "none", "wiki"])
+    assert head["datasets"] == ["wiki-random", "wiki"]
+    assert [model["name"] for model in head["models"]] == ["decoder", "a"]
+    assert [one["step"] for one in head["models"][0]["checkpoints"]] == [0, 64, -1]
+    assert list(head["rows"]) == ["all", "no_sink"]
+    assert list(head["metrics"]) == ["anisotropy", "anisotropy_null", "id_twonn", "mine"]
+    assert head["models"][0]["places"] == [list(place) for place in PLACES]
+    assert head["models"][0]["blocks"] == 2
+
+
+def test_cells_and_metrics_that_are_missing_are_marked_as_absent() -> None:
+    metrics = metrics_table()
+    gone = (metrics["dataset"] == "wiki") & (metrics["step"] == 8)
+    unmeasured = (metrics["metric"] == "id_twonn") & (metrics["site"] != "block")
+    head, packed = contents(tables(metrics[~gone & ~unmeasured]), describe())
+    found, _ = lookup(head, packed, model="decoder", dataset="wiki", rows="all", metric="id_twonn")
+    assert list(found["place"]) == [1, 1, 1, 2, 2, 2]
+    assert list(found["there"]) == [WITH_INTERVAL, ABSENT, WITH_INTERVAL] * 2
+    assert [one["name"] for one in head["models"][0]["checkpoints"]] == ["step0", "step8", "step64"]
+
+
+def test_the_page_tells_what_is_known_against_a_checkpoint() -> None:
+    metrics = metrics_table()
+    metrics.loc[metrics["step"] == 8, "verdict"] = "same_as_main"
+    metrics.loc[metrics["step"] == 64, "verdict"] = "doubtful"
+    head, _ = contents(tables(metrics, note="read it somewhere"), describe())
+    checkpoints = head["models"][0]["checkpoints"]
+    assert [one["distrusted"] for one in checkpoints] == [False, True, False]
+    assert checkpoints[1]["note"] == "read it somewhere"
+    assert head["verdicts"]["same_as_main"] == "the weights of main, under the name of an earlier step"
+
+
+def test_dome_indices_are_those_of_the_table() -> None:
+    dome = {"model": "decoder", "checkpoint": "step8", "dataset": "wiki", "rows": "all", "metric": "anisotropy",
+            "peak_layer": 2, "dome_index": 0.012345, "dome_index_low": math.nan, "dome_index_high": 0.5}  # fmt: skip
+    given_tables = tables(metrics_table()) | {"profiles": pd.DataFrame([dome])}
+    head, _ = contents(given_tables, describe())
+    assert head["domes"] == [["decoder", "step8", "wiki", "all", "anisotropy", 2.0, 0.0123, None, 0.5]]
+
+
+def test_every_null_of_the_library_stands_beside_a_metric() -> None:
+    by_name = {entry["name"]: entry for entry in describe()}
+    found = {name: reference(name, by_name) for name in by_name}
+    nulls = {name for name in by_name if name.endswith(("_null", "_surrogate"))}
+    assert set(found.values()) - {""} == nulls
+    assert found["anisotropy"] == found["anisotropy_standardized"] == "anisotropy_null"
+    assert found["id_twonn"] == "id_twonn_surrogate"
+    assert found["linearity_residual"] == "linearity_null"
+    assert {found[null] for null in nulls} == {""}
+    assert reference("id_twonn", {"id_twonn": by_name["id_twonn"]}) == ""
+
+
+def test_an_empty_table_and_too_many_flags_are_refused() -> None:
+    with pytest.raises(InputError, match="the table `metrics` has no row; measure a cell"):
+        contents(tables(metrics_table().iloc[:0]), describe())
+    many = pd.concat([metrics_table()] * 350, ignore_index=True)
+    many["flag"] = [f"reason {number}" for number in range(len(many))]
+    with pytest.raises(InputError, match=r"has \d+ distinct flags; the explorer holds 65536"):
+        contents(tables(many), describe())
+
+
+def write(folder: Path, metrics: pd.DataFrame) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, table in tables(metrics).items():
+        table.to_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+class Page(HTMLParser):
+    """Scripts and styles of a page, its policy, and what else it names."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.programs: list[str] = []
+        self.data: dict[str, str] = {}
+        self.policy = ""
+        self.addresses: list[str] = []
+        self.labels: set[str] = set()
+        self.controls: list[str] = []
+        self._script: dict[str, str | None] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = dict(attrs)
+        self.addresses += [names[key] or "" for key in ("src", "href", "action") if key in names]
+        self._script = names if tag == "script" else None
+        if names.get("http-equiv") == "Content-Security-Policy":
+            self.policy = names["content"] or ""
+        if tag == "label":
+            self.labels.add(names["for"] or "")
+        if tag in ("select", "input"):
+            self.controls.append(names["id"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None and "type" in self._script:
+            self.data[self._script["id"] or ""] = data
+        elif self._script is not None:
+            self.programs.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("explorer")
+    metrics = metrics_table()
+    metrics.loc[0, "flag"] = "</script><script>alert(1)</script><!--"
+    build_explorer(folder / "e.html", tables_dir=write(folder / "tables", metrics), sources_dir=SOURCES)
+    return (folder / "e.html").read_text(encoding="utf-8")
+
+
+def test_the_page_may_run_its_own_programs_and_fetch_nothing(page: str) -> None:
+    parsed = Page(page)
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in parsed.programs]
+    assert len(hashes) == 2  # the page's own and plotly.js
+    rules = dict(rule.strip().split(" ", 1) for rule in parsed.policy.split(";"))
+    assert rules.pop("default-src") == "'none'"
+    assert rules.pop("script-src").split() == [f"'sha256-{one}'" for one in hashes]
+    assert rules == {
+        "style-src": "'unsafe-inline'",
+        "img-src": "data: blob:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert sorted(parsed.addresses) == ["#panels", "data:,"]
+
+
+def test_names_from_the_table_cannot_break_out_of_the_page(page: str) -> None:
+    head = json.loads(Page(page).data["head"])
+    assert "</script><script>alert(1)</script><!--" in head["flags"]
+    assert page.count("alert(1)") == 1
+
+
+def test_every_control_has_a_label(page: str) -> None:
+    parsed = Page(page)
+    assert set(parsed.controls) == parsed.labels == {
+        "theme", "model", "dataset", "metric", "rows", "scale", "compare", "step", "place"
+    }  # fmt: skip
+
+
+def test_the_page_says_what_each_metric_means(page: str) -> None:
+    metrics = json.loads(Page(page).data["head"])["metrics"]
+    by_name = {entry["name"]: entry for entry in describe()}
+    for name in ("anisotropy", "id_twonn"):
+        assert metrics[name].items() >= by_name[name].items()
+    nothing = dict.fromkeys(("definition", "range", "null", "source", "reference"), "")
+    assert metrics["mine"] == {"name": "mine", "family": "other", **nothing}
+
+
+def test_every_program_of_the_folder_is_in_the_page(page: str) -> None:
+    assert sorted(SCRIPTS) == sorted(path.stem for path in SOURCES.glob("*.js"))
+    hidden = re.search(r"HIDDEN_DIGITS = (\d+);", page)
+    assert hidden and int(hidden[1]) == HIDDEN
+
+
+def test_the_same_tables_give_the_same_bytes_and_own_metrics_are_described(tmp_path: Path, page: str) -> None:
+    folder = write(tmp_path / "tables", metrics_table())
+    (tmp_path / "own.py").write_text('def mine(x):\n    """A number of mine."""\n    return 1\n')
+    pages = [tmp_path / "a.html", tmp_path / "b.html"]
+    for path in pages:
+        options = [
+            "--tables",
+            str(folder),
+            "--dataset",
+            "wiki-random",
+            "--own-metrics",
+            str(tmp_path / "own.py"),
+        ]
+        run = CliRunner().invoke(commands, ["explore", *options, "--output", str(path)])
+        assert run.exit_code == 0, run.output
+        assert run.output == f"{path}: {path.stat().st_size / 1e6:.1f} MB\n"
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    head = json.loads(Page(pages[0].read_text(encoding="utf-8")).data["head"])
+    assert head["metrics"]["mine"]["definition"] == "A number of mine."
+    assert head["datasets"] == ["wiki-random", "wiki"]
+
+
+def test_a_table_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics.parquet` does not exist"):
+        build_explorer(tmp_path / "e.html", tables_dir=tmp_path, sources_dir=SOURCES)
+    assert list(tmp_path.iterdir()) == []
