@@ -288,7 +288,8 @@ def test_the_dome_is_found_where_it_is():
     assert decoder["peak of anisotropy"].text == "0.9 [0.81, 0.99]"
     assert decoder["middle layer's dimension, first"].text == "12 [10.8, 13.2]"
     assert decoder["dome index"].key == pytest.approx(0.2)
-    assert (encoder["dome index"].key, encoder["dome index"].flag) == (0, "monotone")
+    # the table of the study has no replicates, which is a reason of its own
+    assert (encoder["dome index"].key, encoder["dome index"].flag.split("; ")[0]) == (0, "monotone")
 
 
 def test_layers_of_the_last_checkpoint_have_a_row_each():

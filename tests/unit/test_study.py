@@ -10,6 +10,7 @@ import pytest
 
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES, families_of, measured_families, metric_names
+from lmshape.figures.names import NAMES
 from lmshape.registry import REPOSITORY
 from lmshape.schema import Yaml, read_yaml
 from lmshape.settings import Sampling
@@ -23,7 +24,7 @@ CONFIG_JSON = {
     "vocab_size": 1000,
 }
 MODELS = """
-run-a: {kind: decoder, folder: runs/a, tokens_per_step: 10}
+run-a: {kind: decoder, folder: runs/a, tokens_per_step: 10, recipe: twins}
 run-b: {kind: decoder, folder: runs/b}
 planned: {kind: decoder, folder: results/pretrained/tiny}
 planned-encoder: {kind: encoder, folder: results/pretrained/tiny-encoder}
@@ -95,7 +96,7 @@ def test_the_embedded_study() -> None:
         assert model.pretraining == model.name and model.blocks == 6
         steps = [checkpoint.step for checkpoint in model.checkpoints.values()]
         assert (steps[0], steps[-1]) == (0, study.pretraining.runs[model.name].steps)
-    assert study.measured_families == ("spectral", "angular", "neighbor", "linearity")
+    assert study.measured_families == ("spectral", "angular", "leading", "neighbor", "linearity")
     assert study.pretraining.span[1] <= study.datasets["wiki"].span[0]  # what is measured is held out
 
 
@@ -110,7 +111,7 @@ def test_defaults(root: Path) -> None:
     extraction = study.extraction
     assert (extraction.dtype, extraction.device, extraction.batch_tokens) == ("auto", "auto", "auto")
     assert extraction.device_map == "none"
-    families = ("spectral", "angular", "neighbor", "linearity", "loss")
+    families = ("spectral", "angular", "leading", "neighbor", "linearity", "loss")
     assert study.metrics == tuple(name for family in families for name in METRIC_FAMILIES[family])
     assert study.keep_activations and study.pretraining is None
 
@@ -150,6 +151,11 @@ def test_models_may_differ_in_checkpoints_and_datasets(root: Path, form: str) ->
     assert list(study.datasets) == ["book", "book-shuffled", "random"]
 
 
+def test_runs_that_differ_in_their_seed_share_a_recipe(root: Path) -> None:
+    study = study_of(root, models=["run-a", "run-b"])
+    assert [model.recipe for model in study.models.values()] == ["twins", None]
+
+
 def test_datasets_that_no_model_takes_are_left_out(root: Path) -> None:
     study = study_of(root, models={"run-a": {"datasets": ["random"]}}, datasets=["book"])
     assert list(study.datasets) == ["random"]
@@ -175,6 +181,19 @@ def test_metrics_by_family_and_by_name(root: Path) -> None:
     assert study.families == ("angular", "neighbor", "loss")
     assert study.measured_families == ("angular", "neighbor")
     assert study_of(root, metrics=["bits_per_byte"]).metrics == ("bits_per_byte",)
+
+
+def test_figures_in_the_order_of_the_page(root: Path) -> None:
+    assert study_of(root).figures == NAMES
+    assert study_of(root, figures=[]).figures == ()
+    assert study_of(root, figures=["controls", "anisotropy_by_layer"]).figures == (
+        "anisotropy_by_layer",
+        "controls",
+    )
+    with pytest.raises(
+        InputError, match=r"anisotropy_by_lager.: unknown figure. Nearest: anisotropy_by_layer"
+    ):
+        study_of(root, figures=["anisotropy_by_lager"])
 
 
 def test_names_of_metrics_by_themselves() -> None:
@@ -481,3 +500,63 @@ def test_registries_elsewhere(root: Path) -> None:
     (root / "mine.yaml").write_text(MODELS.replace("run-a", "other"))
     study = study_of(root, models=["other"], registry={"models": "mine.yaml"})
     assert list(study.models) == ["other"]
+
+
+# ---- Truncations -------------------------------------------------------------------------------------------
+
+
+def truncated(study: Study) -> list[tuple[str, ...]]:
+    cells = [cell for model in study.models for cell in study.truncated(model)]
+    return [(cell.model, cell.checkpoint, cell.dataset) for cell in cells]
+
+
+def test_the_last_checkpoint_of_decoders_is_truncated_on_the_first_dataset(root: Path) -> None:
+    models = ["run-a", "planned-encoder", {"run-b": {"datasets": ["book-shuffled"]}}]
+    study = study_of(root, models=models, datasets=["book", "book-shuffled"], pretraining=PRETRAINING)
+    assert truncated(study) == [
+        ("run-a", "checkpoint-1000", "book"),
+        ("run-b", "checkpoint-50", "book-shuffled"),
+    ]
+    assert study.readers("run-a", "checkpoint-1000") == ["book", "book-shuffled", "book@truncation"]
+    assert study.readers("run-a", "checkpoint-100") == ["book", "book-shuffled"]
+
+
+@pytest.mark.parametrize(
+    ("section", "cells"),
+    [
+        (False, []),
+        ({"checkpoints": [0, 100]}, [("0", "book"), ("100", "book")]),
+        (
+            {"checkpoints": {"log": 2}, "datasets": "all"},
+            [(s, d) for s in ("0", "1000") for d in ("book", "tail")],
+        ),
+        ({"datasets": ["tail"]}, [("1000", "tail")]),
+    ],
+)
+def test_what_else_can_be_truncated(root: Path, section: Yaml, cells: list[tuple[str, str]]) -> None:
+    sampling = {"draws": 2, "rows_per_draw": 64, "window": 8}
+    (root / "book.txt").write_text("x" * 400_000)
+    study = study_of(root, models=["run-a"], datasets=["book", "tail"], truncation=section, sampling=sampling)
+    assert truncated(study) == [("run-a", f"checkpoint-{step}", dataset) for step, dataset in cells]
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        (
+            {"checkpoints": [3]},
+            "`truncation.checkpoints`: `run-a` has no checkpoint `3`. Nearest steps that exist:",
+        ),
+        (
+            {"datasets": ["tail"]},
+            "`truncation.datasets` names tail, which no model of the study is measured on.",
+        ),
+        ({"datasets": ["bok"]}, "`truncation.datasets[0]` = 'bok': unknown dataset"),
+        ({"sequences": 0}, "`truncation.sequences` = 0: must be at least 1."),
+        ({"ranks": "all"}, "`truncation.ranks` = 'all': not valid. Write `auto` or a list of ranks."),
+        (True, "`truncation` = True: not allowed. Write `off`"),
+        ({"rank": [1]}, "`truncation.rank`: unknown key. Nearest: ranks."),
+    ],
+)
+def test_truncations_that_are_refused(root: Path, section: Yaml, sentence: str) -> None:
+    assert sentence in refusal_of(root, models=["run-a"], truncation=section)

@@ -15,7 +15,9 @@ import typer
 from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
 from lmshape.hub_cli import admit, audit, download, fetch_tokenizer, lock, plan, release, resolve
-from lmshape.results_cli import claims, figure, findings, report, tables
+from lmshape.results_cli import claims, explore, figure, findings, report, tables
+from lmshape.shapes_cli import combine_shapes, shapes
+from lmshape.truncation_cli import truncate, truncation_tables
 
 HELP = "Measure the shape of a language model's activations: one command for each step, from a text to the report."
 
@@ -79,11 +81,14 @@ def pretrain(
 ) -> None:
     """Train a small model from scratch; a killed run resumes from its last checkpoint."""
     from lmshape import corpus
+    from lmshape.monitor import monitor_of
     from lmshape.pretrain import pretrain as train
     from lmshape.recipe import Recipe
 
-    part = corpus.span(corpus.read_text(text), *span)
-    train(part, tokenizer, output, recipe=Recipe.from_json(recipe), threads=threads)
+    whole, plan = corpus.read_text(text), Recipe.from_json(recipe)
+    held_out = corpus.span(whole, span[1], 1.0) or corpus.span(whole, 0.0, span[0])
+    monitor = monitor_of(held_out, tokenizer, plan) if plan.probe_every else None
+    train(corpus.span(whole, *span), tokenizer, output, recipe=plan, monitor=monitor, threads=threads)
 
 
 @commands.command()
@@ -245,7 +250,8 @@ def gather(
 
 
 HUB = (plan, lock, audit, resolve, download, admit, release, fetch_tokenizer)
-for verb in (*HUB, tables, claims, figure, findings, report):
+TABLES = (truncate, truncation_tables, tables, shapes, combine_shapes, claims)
+for verb in (*HUB, *TABLES, figure, explore, findings, report):
     commands.command()(verb)
 
 

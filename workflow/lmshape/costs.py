@@ -103,6 +103,7 @@ def measuring_seconds(
     core_seconds = {
         "spectral": choices * (COVARIANCE * n * d**2 + EIGENVALUES * (sampling.draws + 1) * d**3),
         "angular": choices * NORMS * n * d,
+        "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
         "neighbor": neighbors,
         "linearity": choices * LEAST_SQUARES * n * d**2,
         "released": neighbors / 4,

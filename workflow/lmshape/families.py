@@ -40,6 +40,16 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "activation_max",
         "massive_count",
     ),
+    "leading": (
+        "leading_share_position_0",
+        "leading_share_position_0_null",
+        "leading_share_other_sinks",
+        "leading_share_other_sinks_null",
+        "leading_share_first_newline",
+        "leading_share_rest",
+        "leading_kurtosis",
+        "anisotropy_without_position_0",
+    ),
     "neighbor": (
         "id_twonn",
         "id_twonn_surrogate",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmshape.store.rows import Rows
+from lmshape.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class Layer:
     sequence : (n,) integers, the sequence of each row
     kept : name of the choice (`all`, `no_sink`, `one_per_type`) → (n,) bool; at least 2 draws in each
     rows_per_draw : name of the choice → unique rows that the neighbor family takes of each draw; None: all
+    tokens : the n tokens; None where a family that does not ask for them is given arrays alone
+    sinks : (n,) bool, the sink rows of the site; None as `tokens`
     """
 
     rows: Rows
@@ -30,3 +33,5 @@ class Layer:
     sequence: np.ndarray
     kept: Mapping[str, np.ndarray]
     rows_per_draw: Mapping[str, int | None]
+    tokens: Tokens | None = None
+    sinks: np.ndarray | None = None

@@ -2,10 +2,10 @@
 
 `measure` keeps of a layer the statistics of a family; a metric is a function of them. A new metric over kept
 statistics is one entry and runs no model again. The documentation is made from this table. Its entries stand by
-family in `spectral_metrics`, `angular_metrics`, `neighbor_metrics`, `linearity_metrics` and `released_metrics`,
-those of the loss here. A user's own metrics join it from their file: `lmshape.own_metrics`. The bare names stand a
-second time, by family, in `lmshape.families`, which planning a study reads without importing what is here; a new
-metric is named there too, and a test compares the two.
+family in `spectral_metrics`, `angular_metrics`, `leading_metrics`, `neighbor_metrics`, `linearity_metrics` and
+`released_metrics`, those of the loss here. A user's own metrics join it from their file: `lmshape.own_metrics`. The
+bare names stand a second time, by family, in `lmshape.families`, which planning a study reads without importing what
+is here; a new metric is named there too, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from lmshape.angular_metrics import ANGULAR
 from lmshape.errors import InputError
 from lmshape.families import OWN_FAMILY, family_and_metric_names, metric_names
+from lmshape.leading_metrics import LEADING
 from lmshape.linearity_metrics import LINEARITY
 from lmshape.metric import Arrays, Metric
 from lmshape.neighbor_metrics import NEIGHBOR
@@ -42,6 +43,7 @@ _loss = partial(Metric, family="loss", interval="jackknife", low=0.0, high=inf, 
 ALL = (
     *SPECTRAL,
     *ANGULAR,
+    *LEADING,
     *NEIGHBOR,
     *LINEARITY,
     *RELEASED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +43,7 @@ class Model:
     entry : the registry's, of a model on the hub; empty for one on this machine
     lock : what the hub said of it, if it was asked
     remote_code : whether the Python code that comes with its weights may run
+    recipe : name that runs share which differ in their seed alone; None where there is none
     """
 
     name: str
@@ -62,6 +63,7 @@ class Model:
     entry: Mapping[str, Yaml] = field(default_factory=dict)
     lock: Lock | None = None
     remote_code: bool = False
+    recipe: str | None = None
 
     @property
     def on_hub(self) -> bool:
@@ -89,8 +91,15 @@ def read_model(
         When the folder does not exist or lacks checkpoints, a readable config.json or a tokenizer; when what a run
         on the hub is like cannot be told.
     """
-    if "repository" in entry:
-        return _hub_model(name, entry, root, ask)
+    model = (
+        _hub_model(name, entry, root, ask)
+        if "repository" in entry
+        else _local_model(name, entry, root, pretraining)
+    )
+    return replace(model, recipe=entry.get("recipe"))
+
+
+def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: Pretraining | None) -> Model:
     folder = Path(os.path.normpath(Path(entry["folder"]).expanduser()))
     run = folder.name if folder.parent == PRETRAINED else None
     if run is not None and pretraining is not None and run in pretraining.runs:
@@ -129,6 +138,11 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
         raise InputError(
             f"`{name}.kind` = '{entry['kind']}': `pretraining.runs.{folder.name}` trains a "
             f"{KIND_OF_ARCHITECTURE[recipe.architecture]}, {recipe.architecture}. Correct `kind`."
+        )
+    if not recipe.keep_checkpoints:
+        raise InputError(
+            f"`{name}.folder` = '{folder}': `pretraining.runs.{folder.name}` keeps no checkpoints to be measured. Take "
+            "`keep_checkpoints: false` away from it, or the model from `models`."
         )
     tokens_per_step = recipe.sequences * recipe.window
     checkpoints = [

@@ -21,7 +21,10 @@ RELEASED = "results/released/{model}/{checkpoint}/{dataset}"
 ROOM = (
     "results/room/{model}/{checkpoint}/{dataset}"  # there while a cell of a local run waits with room taken
 )
+SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
 TOKENIZER = "results/tokenizers/{model}"
+TRUNCATION = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"
+TRUNCATED = "{dataset}@truncation"  # a truncation among the readers of weights; no dataset has such a name
 
 
 def layers(first: int, last: int) -> dict[str, str]:

@@ -98,7 +98,9 @@ def figure_options(wildcards):
 def tables_options(wildcards):
     """Which models differ in their seed alone."""
     recipes = {name: model.recipe for name, model in study.models.items()}
-    return flags(recipe=[f"{name}={recipe}" for name, recipe in recipes.items() if recipe])
+    return flags(
+        recipe=[f"{name}={recipe}" for name, recipe in recipes.items() if recipe]
+    )
 
 
 def claim_options(wildcards):

@@ -2,7 +2,8 @@
 
 Each figure is a module with `TITLE`, `data(tables) -> DataFrame`, which selects from the study's tables
 exactly what is drawn, and `draw(data) -> Figure`, which needs nothing else: a reader sees what the CSV file
-holds. A new figure is a new module, its name in `names` and its caption in workflow/report.
+holds. `READS`, if it has it, names the metrics that `data` asks for, so that no others are read. A new figure is a
+new module, its name in `names` and its caption in workflow/report.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ class FigureEntry:
     def title(self) -> str:
         """What the figure shows, in a line."""
         return import_module(f"{__name__}.{self.name}").TITLE
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Give the metrics that the figure draws from; none where it says none, and is given all."""
+        return getattr(import_module(f"{__name__}.{self.name}"), "READS", ())
 
     @property
     def data(self) -> Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]:
@@ -74,5 +80,6 @@ def render(
 
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
-    data = FIGURES[name].data(read_tables(tables_dir, losses=losses, datasets=datasets))
+    metrics = FIGURES[name].reads
+    data = FIGURES[name].data(read_tables(tables_dir, losses=losses, datasets=datasets, metrics=metrics))
     save(FIGURES[name].draw(data), data, output_stem)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from lmshape.figures import marks, nulls, selection
+from lmshape.figures import control_dots, marks, nulls, selection
 from lmshape.figures.steps import step_axis
-from lmshape.figures.style import Look, nested_looks, styled
+from lmshape.figures.style import Look, nested_looks, paler, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,22 +17,26 @@ if TYPE_CHECKING:
 
 TITLE = "The same curves on other tokens"
 METRICS = ("anisotropy", "id_twonn")
+NULLS = {"anisotropy": "anisotropy_null", "id_twonn": "id_twonn_surrogate"}
+READS = (*METRICS, *NULLS.values())
+MOST_MARKERS = 13  # of a line
+MOST_MODELS = 4  # with curves of their own; more are compared by their middle blocks
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Select anisotropy and TwoNN dimension of all rows on every dataset, for two views.
+    """Select anisotropy and TwoNN dimension of every choice of rows on every dataset, for two views.
 
     `view` "by layer" holds every layer of the last checkpoint, "over training" the middle layer at every
-    step. Decoders, whose claims the controls test, come first. Models on one dataset, which have no control,
-    are left out if others have; `left_out` names them.
+    step; `null` is what isotropic rows, or Gaussian rows of the same covariance, read. Decoders, whose claims the
+    controls test, come first. Models on one dataset, which have no control, are left out if others have;
+    `left_out` names them.
     """
-    rows = pd.concat(
-        [selection.metric_rows(tables["metrics"], metric) for metric in METRICS], ignore_index=True
-    )
-    rows = selection.variant(rows, "all").sort_values("kind", kind="stable")
-    rows = _controlled(rows[(rows["metric"] != "id_twonn") | (rows["site"] != "embedding")])
-    rows = selection.with_null(rows, tables["metrics"], "anisotropy_null")
-    rows["null"] = rows["null"].where(rows["metric"] == "anisotropy")
+    metrics = tables["metrics"]
+    rows_of = {name: selection.metric_rows(metrics, name) for name in METRICS}
+    parts = [selection.with_null(rows, metrics, NULLS[name]) for name, rows in rows_of.items()]
+    rows = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    rows = _controlled(rows.sort_values("kind", kind="stable"))
+    rows = rows[(rows["metric"] != "id_twonn") | (rows["site"] != "embedding")]
     steps = selection.trajectories(rows[rows["site"] != "final_norm"])
     middle = steps[
         steps["layer"] == steps.groupby("model")["layer"].transform("max").map(selection.middle_layer)
@@ -52,96 +55,119 @@ def _controlled(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """Draw a row of panels for each model, both metrics by layer and over training; a line a dataset."""
+    """Draw a row of panels for each model and choice of rows, both metrics by layer and over training.
+
+    A line is a dataset. Of more than four models, only the middle blocks are drawn: `control_dots`.
+    """
     with styled():
         if data.empty:
             return marks.empty_figure(title=TITLE, note="This study has neither `anisotropy` nor `id_twonn`.")
-        models, datasets = selection.in_order(data["model"]), selection.in_order(data["dataset"])
-        look = nested_looks(datasets)
-        figure, grid = _grid(len(models))
-        for model, axes in zip(models, grid, strict=True):
-            of_model = data[data["model"] == model]
-            for metric, pair in zip(METRICS, (axes[:2], axes[2:]), strict=True):
-                _by_layer(pair[0], of_model[of_model["metric"] == metric], look, metric)
-                _over_training(pair[1], of_model[of_model["metric"] == metric], look, metric)
-        _legend(figure, look, data["null"])
-        marks.finish(figure, title=f"{TITLE}: {', '.join(datasets)}", notes=_notes(data))
+        look = nested_looks(selection.in_order(data["dataset"]))
+        many = data["model"].nunique() > MOST_MODELS
+        figure = control_dots.draw(data, look) if many else _curves(data, look)
+        _legend(figure, look, data)
+        title = f"{TITLE}: {', '.join(look)}"
+        marks.finish(figure, title=title, notes=[control_dots.NOTE if many else "", *_notes(data, many=many)])
         return figure
 
 
-def _grid(models: int) -> tuple[Figure, np.ndarray]:
+def _curves(data: pd.DataFrame, look: Mapping[str, Look]) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 3 * models + 0.7))
-    grid = figure.subplots(models, 4, squeeze=False)
+    models, variants = selection.in_order(data["model"]), selection.in_order(data["rows"])
+    places = [(model, rows) for model in models for rows in variants]
+    figure = Figure(figsize=(13, 2.6 * len(places) + 0.7))
+    grid = figure.subplots(len(places), 4, squeeze=False)
     for ax in grid[:, 2:].flat[1:]:
         ax.sharey(grid[0, 2])
-    return figure, grid
+    for (model, rows), axes in zip(places, grid, strict=True):
+        for metric, pair in zip(METRICS, (axes[:2], axes[2:]), strict=True):
+            of_pair = data[(data["model"] == model) & (data["rows"] == rows) & (data["metric"] == metric)]
+            _by_layer(pair[0], of_pair, look, metric, rows)
+            _over_training(pair[1], of_pair, look, metric, rows)
+    return figure
 
 
-def _legend(figure: Figure, look: Mapping[str, Look], null: pd.Series) -> None:
+def _legend(figure: Figure, look: Mapping[str, Look], data: pd.DataFrame) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=dataset, **its.settings) for dataset, its in look.items()]
-    handles += [nulls.handle(nulls.ISOTROPIC)] if null.notna().any() else []
+    if data["null"].notna().any():
+        handles.append(nulls.handle(nulls.BOTH))
     figure.legend(handles=handles, loc="outside upper right", ncols=min(len(handles), 4))
 
 
-def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str) -> None:
+def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str, rows: str) -> None:
     frame = frame[frame["view"] == "by layer"]
     if frame.empty:
-        where = " on a block" if metric == "id_twonn" else ""
-        return marks.nothing_here(ax, f"`{metric}` not measured{where}")
+        return marks.nothing_here(ax, _absence(metric, rows))
     blocks = int(frame["layer"].max())
     for dataset, of_dataset in frame.groupby("dataset", sort=False):
         final = of_dataset["site"] == "final_norm"
-        marks.line(ax, of_dataset[~final], x="layer", look=look[dataset], label=dataset)
+        inside, its = of_dataset[~final], look[dataset]
+        marks.line(ax, inside, x="layer", look=its, label=dataset, most_markers=MOST_MARKERS)
         marks.off_line(ax, of_dataset[final], x=marks.final_norm_place(blocks), look=look[dataset])
-    nulls.line(ax, _of_text(frame[frame["site"] != "final_norm"]), x="layer")
+    _nulls(ax, frame[frame["site"] != "final_norm"], "layer", look)
     final_norm = bool((frame["site"] == "final_norm").any())
     marks.layer_axis(ax, blocks, final_norm=final_norm, embedding=metric == "anisotropy")
     step = int(frame["step"].max())
     marks.note_without_numbers(ax, frame)
-    where = f"step {step}" if step >= 0 else "last checkpoint"
-    _finish_panel(ax, frame, metric, f"{frame['model'].iloc[0]}\n{where}")
+    _finish_panel(ax, frame, metric, f"step {step}" if step >= 0 else "last checkpoint")
 
 
-def _of_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the first dataset, whose null stands for all: they have as many rows, to a few sinks."""
-    return frame[frame["dataset"].isin(frame["dataset"].head(1))]
+def _absence(metric: str, rows: str) -> str:
+    if metric == "anisotropy" and rows == "one_per_type":
+        return "One row of each token id is a control of the dimension alone."
+    return f"`{metric}` not measured{' on a block' if metric == 'id_twonn' else ''}"
 
 
-def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str) -> None:
+def _nulls(ax: Axes, frame: pd.DataFrame, x: str, look: Mapping[str, Look]) -> None:
+    """Draw the null of each dataset's dimension; of anisotropy the text's, which stands for all: n is the same."""
+    for place, (dataset, of_dataset) in enumerate(frame.groupby("dataset", sort=False)):
+        if (of_dataset["metric"] == "id_twonn").any():
+            its = look[dataset]
+            nulls.line(ax, of_dataset, x=x, color=paler(its.color), label="_surrogate", marker=its.marker)
+        elif place == 0:
+            nulls.line(ax, of_dataset, x=x)
+
+
+def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str, rows: str) -> None:
     frame = frame[frame["view"] == "over training"]
     if frame["step"].nunique() < 2:
-        return marks.nothing_here(ax, "fewer than two training steps to draw")
+        by_type = metric == "anisotropy" and rows == "one_per_type"
+        return marks.nothing_here(ax, "" if by_type else "fewer than two training steps to draw")
     for dataset, of_dataset in frame.groupby("dataset", sort=False):
-        marks.line(ax, of_dataset, x="step", look=look[dataset], label=dataset)
-    nulls.line(ax, _of_text(frame), x="step")
+        marks.line(ax, of_dataset, x="step", look=look[dataset], label=dataset, most_markers=MOST_MARKERS)
+    _nulls(ax, frame, "step", look)
     step_axis(ax, frame["step"])
-    _finish_panel(
-        ax, frame, metric, f"{frame['model'].iloc[0]}\nlayer {frame['layer'].iloc[0]} over training"
-    )
+    _finish_panel(ax, frame, metric, f"layer {frame['layer'].iloc[0]} over training")
 
 
-def _finish_panel(ax: Axes, frame: pd.DataFrame, metric: str, title: str) -> None:
-    ax.set(ylabel=marks.METRIC_LABELS[metric], title=title)
+def _finish_panel(ax: Axes, frame: pd.DataFrame, metric: str, view: str) -> None:
+    rows = frame["rows"].iloc[0]
+    ax.set_title(f"{frame['model'].iloc[0]}, {view}\n{marks.SHORT_VARIANT_NAMES.get(rows, rows)}")
+    ax.set_ylabel(marks.AXIS_LABELS[metric])
     if metric == "anisotropy":
         marks.anisotropy_axis(ax)
+    else:
+        marks.dimension_axis(ax)
 
 
-def _notes(data: pd.DataFrame) -> list[str]:
+def _notes(data: pd.DataFrame, *, many: bool) -> Sequence[str]:
     controlled = data.groupby("model")["dataset"].nunique().max() > 1
     left_out = data["left_out"].astype(object).fillna("").iloc[0]
+    none = "No model was measured on two datasets: there is no control to compare with."
+    nested = "Lines grow narrower in the order of the legend: where curves coincide, they lie on one another."
     return [
-        "Lines grow narrower in the order of the legend: where curves coincide, they lie on one another."
-        if controlled
-        else "No model was measured on two datasets: there is no control to compare with.",
+        none if not controlled else "",
+        nested if controlled and not many else "",
         f"Not drawn, as measured on one dataset only: {left_out}." if left_out else "",
-        "All rows, sinks included. Dimensions have one scale, which need not begin at 0.",
+        "" if many else "Dimensions have one scale, which need not begin at 0.",
         marks.interval_note(data, f"anisotropy: {marks.JACKKNIFE}; dimension: {marks.STUDENT}"),
-        nulls.isotropic_note(data["null"]),
+        nulls.isotropic_note(data.loc[data["metric"] == "anisotropy", "null"]),
+        nulls.surrogate_note(data.loc[data["metric"] == "id_twonn", "null"]),
         marks.EMBEDDING_NOTE,
+        marks.sink_note(data),
         marks.flag_note(data),
         marks.distrusted_note(data),
     ]

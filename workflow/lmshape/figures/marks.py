@@ -1,16 +1,23 @@
-"""What figures are made of: a line over its interval, the final norm beside it, notes, a grid of panels."""
+"""What figures are made of: a line over its interval, the final norm beside it, axes, notes.
+
+The grids of panels, and title and notes around them, are those of `layout`, at hand under this name as well.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
+from lmshape.figures.layout import finish as finish
+from lmshape.figures.layout import label_outer_panels as label_outer_panels
+from lmshape.figures.layout import model_grid as model_grid
+from lmshape.figures.layout import panel_grid as panel_grid
+from lmshape.figures.layout import small_multiples as small_multiples
 from lmshape.figures.selection import has_flag, in_order, reason
-from lmshape.figures.style import FAINT, INK, Look
+from lmshape.figures.style import FAINT, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +28,20 @@ VARIANT_NAMES = {
     "no_sink": "without sink rows (position 0, huge norms)",
     "one_per_type": "one row of each token id",
 }
+SHORT_VARIANT_NAMES = {
+    "all": "all rows",
+    "no_sink": "without sinks",
+    "one_per_type": "one row of each token id",
+}
+SINK_NOTE = "Sinks: position 0 of each sequence, and rows with a norm over 10\u00a0×\u00a0the layer's median."
 METRIC_LABELS = {
     "anisotropy": "anisotropy $\\lambda_1/\\Sigma\\lambda$",
     "id_twonn": "intrinsic dimension (TwoNN)",
+}
+# The same with the unit or scale, in two lines, for an axis.
+AXIS_LABELS = {
+    "anisotropy": "anisotropy $\\lambda_1/\\Sigma\\lambda$\n(share of variance)",
+    "id_twonn": "intrinsic dimension\n(TwoNN), log scale",
 }
 JACKKNIFE = "delete-one-draw jackknife"
 STUDENT = "mean and Student's t"
@@ -31,21 +49,66 @@ EMBEDDING_NOTE = (
     "The embedding's dimension is left out: its rows are a finite set, one for each token (and position) there"
     " is, and no cloud like the blocks'; its number is in the table `metrics`."
 )
-CHARACTERS_PER_INCH = 16.5
-LEAST_WIDTH = 7.0  # inches; the title of a single panel needs them
 
 
-def line(ax: Axes, frame: pd.DataFrame, *, x: str, look: Look, label: str, opacity: float = 0.2) -> None:
-    """Draw `value` over `x` and the band of its interval; NaN leaves a gap, a flagged number gets an open marker."""
+def dimension_note(frame: pd.DataFrame) -> str:
+    """Say what limits a dimension, and what one row of each token id is for, if it is drawn."""
+    about = "A dimension is that at this number of rows, biased low in high dimension."
+    copies = " With all rows, a token's nearest neighbor is mostly the same token elsewhere."
+    return about + (copies if (frame["rows"] == "one_per_type").any() else "")
+
+
+def panel_title(model: str, rows: str, *, crowded: bool = False) -> str:
+    """Name a panel: the model, and under it which rows; shortly where panels are small."""
+    names = SHORT_VARIANT_NAMES if crowded else VARIANT_NAMES
+    return f"{model}\n{names.get(rows, rows)}"
+
+
+def sink_note(frame: pd.DataFrame) -> str:
+    """Say what sinks are, if rows without them are drawn."""
+    return SINK_NOTE if (frame["rows"] == "no_sink").any() else ""
+
+
+def line(
+    ax: Axes,
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    look: Look,
+    label: str,
+    opacity: float = 0.2,
+    most_markers: int = 1000,
+) -> None:
+    """Draw `value` over `x` and the band of its interval; NaN leaves a gap, a flagged number gets an open marker.
+
+    With `opacity` 0 there is no band. Of more points than `most_markers`, some have none, so that dashes are seen.
+    """
     frame = frame.sort_values(x, kind="stable")
-    flagged = has_flag(frame)
-    ax.fill_between(frame[x], frame["ci_low"], frame["ci_high"], color=look.color, alpha=opacity, linewidth=0)
-    ax.plot(frame[x], frame["value"], label=label, **look.settings)
-    ax.plot(frame.loc[flagged, x], frame.loc[flagged, "value"], linestyle="none", marker=look.marker,
-            markersize=look.size, markerfacecolor="white", markeredgecolor=look.color)  # fmt: skip
-    present = frame["value"].notna()
-    alone = frame[present & ~present.shift(1, fill_value=False) & ~present.shift(-1, fill_value=False)]
-    ax.vlines(alone[x], alone["ci_low"], alone["ci_high"], color=look.color, linewidth=1.2)
+    places, values = frame[x].to_numpy(), frame["value"].to_numpy(float)
+    ax.plot(places, values, label=label, markevery=_markers(values, most_markers), **look.settings)
+    flagged = has_flag(frame).to_numpy()
+    if flagged.any():
+        ax.plot(places[flagged], values[flagged], linestyle="none", marker=look.marker or "o", markersize=look.size,
+                markerfacecolor="white", markeredgecolor=look.color)  # fmt: skip
+    if opacity:
+        _band(ax, places, frame, look=look, opacity=opacity)
+
+
+def _markers(values: np.ndarray, most: int) -> float | int | None:
+    """Say which points have a marker: all, or some evenly spaced along the line, or one in so many if it has gaps."""
+    if len(values) <= most:
+        return None
+    return 1 / most if np.isfinite(values).all() else -(-len(values) // most)
+
+
+def _band(ax: Axes, places: np.ndarray, frame: pd.DataFrame, *, look: Look, opacity: float) -> None:
+    low, high = (frame[end].to_numpy(float) for end in ("ci_low", "ci_high"))
+    if np.isfinite(low).any():
+        ax.fill_between(places, low, high, color=look.color, alpha=opacity, linewidth=0)
+    present = np.pad(frame["value"].notna().to_numpy(), 1)
+    alone = present[1:-1] & ~present[:-2] & ~present[2:]
+    if alone.any():
+        ax.vlines(places[alone], low[alone], high[alone], color=look.color, linewidth=1.2)
 
 
 def off_line(ax: Axes, frame: pd.DataFrame, *, x: float, look: Look) -> None:
@@ -55,7 +118,7 @@ def off_line(ax: Axes, frame: pd.DataFrame, *, x: float, look: Look) -> None:
     value, low, high = frame[["value", "ci_low", "ci_high"]].iloc[0]
     # a dash is all edge
     edge, width = (look.color, 1.2) if look.marker == "_" else ("white", 0.5)
-    ax.plot([x], [value], linestyle="none", marker=look.marker, color=look.color, markersize=look.size + 2,
+    ax.plot([x], [value], linestyle="none", marker=look.marker or "o", color=look.color, markersize=look.size + 2,
             markeredgecolor=edge, markeredgewidth=width)  # fmt: skip
     ax.vlines([x], low, high, color=look.color, linewidth=1.2)
 
@@ -86,13 +149,19 @@ def anisotropy_axis(ax: Axes) -> None:
 
 def dimension_axis(ax: Axes) -> None:
     """Make y a logarithmic axis of dimensions with plain numbers: 2, 5, 10."""
+    ax.set_yscale("log")
+    plain_log_axis(ax)
+
+
+def plain_log_axis(ax: Axes, axis: Literal["x", "y"] = "y") -> None:
+    """Write plain numbers, 2, 5, 10, on a logarithmic axis."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.tick_params(axis="y", which="minor", length=0)
+    its = getattr(ax, f"{axis}axis")
+    its.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    its.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    its.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis=axis, which="minor", length=0)
 
 
 def interval_note(frame: pd.DataFrame, how: str) -> str:
@@ -102,6 +171,11 @@ def interval_note(frame: pd.DataFrame, how: str) -> str:
         return "One draw of sequences: no interval." if draws else ""
     count = f"{draws[-1]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
     return f"Bands: 95 % interval over {count} draws of sequences ({how})."
+
+
+def csv_interval_note(frame: pd.DataFrame) -> str:
+    """Say where the intervals are that are not drawn."""
+    return "Intervals are in the figure's CSV file." if frame["ci_low"].notna().any() else ""
 
 
 def flag_note(frame: pd.DataFrame) -> str:
@@ -135,14 +209,6 @@ def _shortened(names: str, most: int = 4) -> str:
     return ", ".join(every[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def finish(figure: Figure, *, title: str, notes: Sequence[str]) -> None:
-    """Put the title above and the notes below, wrapped to the figure's width."""
-    width = int(figure.get_figwidth() * CHARACTERS_PER_INCH)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    text = textwrap.fill(" ".join(note for note in notes if note), width)
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=FAINT, linespacing=1.4)
-
-
 def empty_figure(*, title: str, note: str) -> Figure:
     """Say in a figure why there is nothing to draw."""
     from matplotlib.figure import Figure
@@ -164,49 +230,9 @@ def note_without_numbers(ax: Axes, frame: pd.DataFrame) -> None:
     """Say in a panel with axes that none of its values is a number."""
     if frame["value"].isna().all():
         _in_the_middle(ax, "every value is flagged: nothing to draw")
-
-
-def panel_grid(
-    names: Sequence[str],
-    variants: Sequence[str],
-    *,
-    size: tuple[float, float],
-    columns: int = 4,
-    same_scale: bool = True,
-) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Lay out a panel for every name and variant: variants under one another, names side by side, wrapped.
-
-    All panels have the same scale of y, or each its own.
-
-    Returns
-    -------
-    The figure and its axes by (name, variant).
-    """
-    from matplotlib.figure import Figure
-
-    columns = min(columns, len(names))
-    width = max(size[0] * columns, LEAST_WIDTH)
-    bands = -(-len(names) // columns)
-    figure = Figure(figsize=(width, size[1] * bands * len(variants)))
-    grid = figure.subplots(bands * len(variants), columns, squeeze=False, sharey=same_scale)
-    panels = {}
-    for i in range(bands * columns):
-        for j, variant in enumerate(variants):
-            ax = grid[(i // columns) * len(variants) + j, i % columns]
-            if i < len(names):
-                panels[names[i], variant] = ax
-            else:
-                ax.remove()
-    return figure, panels
-
-
-def model_grid(models: Sequence[str], *, columns: int, height: float = 3.0) -> tuple[Figure, np.ndarray]:
-    """Lay out a row of panels for each model, 13 inches wide at 4 panels; the panels of a row share y."""
-    from matplotlib.figure import Figure
-
-    width = max(3.25 * columns, LEAST_WIDTH)
-    figure = Figure(figsize=(width, height * len(models) + 0.7))
-    return figure, figure.subplots(len(models), columns, squeeze=False, sharey="row")
+        together = ax.get_shared_y_axes().get_siblings(ax)
+        if ax.get_yscale() == "log" and all(one.dataLim.minposy == float("inf") for one in together):
+            ax.set_ylim(1, 10)  # a logarithmic axis without a number cannot be drawn
 
 
 def _in_the_middle(ax: Axes, note: str) -> None:

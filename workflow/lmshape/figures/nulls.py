@@ -15,17 +15,42 @@ if TYPE_CHECKING:
 
 ISOTROPIC = "isotropic rows at this n and d"
 SURROGATE = "Gaussian, same covariance"
+BOTH = "isotropic rows; Gaussian, same covariance"
 DASHES = (0, (4, 2.5))
+_DASH = {"linestyle": "none", "marker": "_", "markersize": 9, "markeredgewidth": 1.2}
 
 
-def line(ax: Axes, frame: pd.DataFrame, *, x: str, color: str = FAINT, label: str = ISOTROPIC) -> None:
-    """Draw `null` over `x`, thin and dashed, as one curve; nothing where it was not measured."""
+def line(
+    ax: Axes, frame: pd.DataFrame, *, x: str, color: str = FAINT, label: str = ISOTROPIC, marker: str = ""
+) -> None:
+    """Draw `null` over `x`, thin and dashed, as one curve; nothing where it was not measured.
+
+    `marker`, hollow at both ends, says in grey as well whose null it is.
+    """
     frame = frame[frame["null"].notna()].sort_values(x, kind="stable")
     if len(frame):
         alone = "_" if len(frame) == 1 else ""
+        if marker:
+            ends = frame.iloc[[0, -1]]
+            ax.plot(ends[x], ends["null"], color=color, linestyle="none", marker=marker, markersize=4,
+                    markerfacecolor="white", label=f"_{label}")  # fmt: skip
         ax.plot(
             frame[x], frame["null"], color=color, linestyle=DASHES, linewidth=1.0, marker=alone, label=label
         )
+
+
+def points(ax: Axes, frame: pd.DataFrame, *, x: str, color: str) -> None:
+    """Draw each `null` as a dash of its own, joined to nothing: where it stands at a single place of a line."""
+    frame = frame[frame["null"].notna()]
+    if len(frame):
+        ax.plot(frame[x], frame["null"], color=color, **_DASH, label="_null")
+
+
+def point_handle(label: str) -> Line2D:
+    """Give the dash of a null at a single place for a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=FAINT, **_DASH, label=label)
 
 
 def legend(figure: Figure, null: pd.Series, label: str) -> None:
@@ -41,13 +66,13 @@ def handle(label: str) -> Line2D:
     return Line2D([], [], color=FAINT, linestyle=DASHES, linewidth=1.0, label=label)
 
 
-def isotropic_note(null: pd.Series) -> str:
-    """Say what the dashed line at the bottom is."""
+def isotropic_note(null: pd.Series, mark: str = f"Dashed: {ISOTROPIC},") -> str:
+    """Say what the dashed line at the bottom is; `mark` opens the sentence."""
     values = sorted({f"{value:.2g}" for value in null.dropna()}, key=float)
     if not values:
         return ""
     span = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
-    return f"Dashed: {ISOTROPIC}, (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
+    return f"{mark} (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
 
 
 def surrogate_note(null: pd.Series) -> str:

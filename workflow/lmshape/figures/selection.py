@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
 import pandas as pd
 
+from lmshape.bands import middle_layer as middle_layer
+from lmshape.bands import named_layers as named_layers
 from lmshape.hub.integrity import DISTRUSTED
 
 COLUMNS = [
@@ -94,24 +95,6 @@ def _named_by_model(frame: pd.DataFrame, models: pd.Series) -> list[str]:
     """Checkpoints of a table by step, as text, for each of `models`."""
     named = frame.sort_values("step", kind="stable").groupby("model")["checkpoint"].unique()
     return [", ".join(map(str, named.get(model, ()))) for model in models]
-
-
-def named_layers(blocks: int) -> dict[str, int]:
-    """Few blocks that stand for a network of `blocks` blocks; equal ones are named once, the last first.
-
-    A quarter and half of the way up (rounded up), and the last block; none where there is no block.
-    """
-    places = {"last": blocks, "middle": middle_layer(blocks), "early": math.ceil(blocks / 4)}
-    kept: dict[str, int] = {}
-    for name, layer in places.items():
-        if layer > 0 and layer not in kept.values():
-            kept[name] = layer
-    return dict(sorted(kept.items(), key=lambda item: item[1]))
-
-
-def middle_layer(blocks: int) -> int:
-    """Layer that stands for the middle of a network, however few its blocks."""
-    return math.ceil(blocks / 2)
 
 
 def with_named_layers(frame: pd.DataFrame) -> pd.DataFrame:

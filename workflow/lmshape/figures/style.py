@@ -17,8 +17,15 @@ FAINT = "#6B6B6B"
 # matplotlib's names; what is not here is seaborn's style "ticks".
 SETTINGS = {
     "figure.constrained_layout.use": True,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same bytes
     "svg.hashsalt": "lmshape",  # the same data gives the same bytes
     "svg.fonttype": "path",  # a viewer without our font shows the same picture
+    "text.color": INK,
+    "lines.solid_capstyle": "round",
+    "hatch.linewidth": 0.6,
+    "hatch.color": FAINT,
+    "axes.axisbelow": True,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
@@ -40,9 +47,18 @@ SETTINGS = {
     "ytick.labelsize": 8.5,
     "font.size": 9,
     "savefig.facecolor": "white",
-    # other locales and themes of the caller must not reach the figures
-    "axes.formatter.use_locale": False,
-    "text.usetex": False,
+}
+# What is smaller where a figure has many panels.
+CROWDED_SETTINGS = {
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "axes.titlepad": 3,
+    "axes.labelpad": 2,
+    "font.size": 7,
 }
 
 
@@ -112,10 +128,14 @@ def _shades(color: str, count: int) -> list[str]:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Draw and save in the study's style, leaving the caller's matplotlib settings as they were."""
+def styled(*, crowded: bool = False) -> Iterator[None]:
+    """Draw and save in the study's style, in smaller letters if `crowded`; the caller's settings stay as they were."""
     import matplotlib
     import seaborn
 
-    with matplotlib.rc_context(seaborn.axes_style("ticks") | SETTINGS):
+    # from matplotlib's own defaults: neither themes nor locale of the caller reach the figures
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        theme = seaborn.axes_style("ticks")
+        matplotlib.rcParams.update(theme | SETTINGS | (CROWDED_SETTINGS if crowded else {}))
         yield

@@ -26,11 +26,17 @@ from lmshape.geometry.dimension import (
     twonn_fit,
 )
 from lmshape.geometry.gride import gride
+from lmshape.geometry.leading import leading_kurtosis, leading_shares
 from lmshape.geometry.linearity import linearity
 from lmshape.geometry.local import local_levina_bickel, mada
 from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors, unique_rows
 from lmshape.geometry.norms import Norms, leave_one_out_norms, row_norms
-from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
+from lmshape.geometry.nulls import (
+    anisotropy_null,
+    effective_rank_null,
+    participation_ratio_null,
+    spectrum_null,
+)
 from lmshape.geometry.occurrences import one_per_type
 from lmshape.geometry.released import released_anisotropy, released_dimension, released_linearity
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
@@ -61,6 +67,8 @@ __all__ = [
     "isoscore",
     "jackknife",
     "largest_error",
+    "leading_kurtosis",
+    "leading_shares",
     "leave_one_out_mean_cosine",
     "leave_one_out_norms",
     "leave_one_out_spectra",
@@ -83,6 +91,7 @@ __all__ = [
     "rogue_share",
     "row_norms",
     "sink_rows",
+    "spectrum_null",
     "twonn",
     "twonn_fit",
     "unique_rows",

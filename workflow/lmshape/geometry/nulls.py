@@ -7,6 +7,14 @@ say, by √(d/n). A measured value is to be read beside these numbers, not besid
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+ANGLES = 4096  # at which the Marchenko-Pastur law is integrated: shares are good to 1e-6
 
 
 def anisotropy_null(n: int, d: int) -> float:
@@ -38,6 +46,36 @@ def effective_rank_null(n: int, d: int) -> float:
     _refuse_degenerate(n, d)
     small, large = sorted((n - 1, d))
     return max(small * math.exp(-small / (2 * large)), 1.0)
+
+
+def spectrum_null(n: int, d: int, ranks: ArrayLike) -> np.ndarray:
+    """Return the shares λ_rank / Σλ of n isotropic rows in d dimensions: quantiles of the Marchenko–Pastur law.
+
+    Parameters
+    ----------
+    n, d : rows and columns
+    ranks : (r,) whole numbers from 1, the largest eigenvalue, to min(n − 1, d)
+
+    Returns
+    -------
+    (r,) shares, descending; the sum over all ranks is 1 to 0.1/m. With m and M the smaller and larger of n − 1 and d,
+    λ in units of its mean has the density √((b − x)(x − a)) / (2π c x) between a, b = (1 ∓ √c)², c = m/M; the
+    eigenvalue of rank r is taken where a share (r − ½)/m of the law lies above.
+
+    References
+    ----------
+    Marchenko & Pastur 1967.
+    """
+    _refuse_degenerate(n, d)
+    small, large = sorted((n - 1, d))
+    ratio = small / large
+    # x = 1 + c + 2 √c cos φ, in which the law is (2/π) sin² φ / x dφ, without singularity
+    edges = np.linspace(0, math.pi, ANGLES + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    above = np.cumsum(np.square(np.sin(middles)) / (1 + ratio + 2 * math.sqrt(ratio) * np.cos(middles)))
+    wanted = (np.asarray(ranks, dtype=np.float64) - 0.5) / small
+    angle = np.interp(wanted, np.concatenate([[0.0], above / above[-1]]), edges)
+    return (1 + ratio + 2 * math.sqrt(ratio) * np.cos(angle)) / small
 
 
 def _refuse_degenerate(n: int, d: int) -> None:

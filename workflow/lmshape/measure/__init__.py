@@ -192,6 +192,8 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
         sequence=tokens.sequence,
         kept=chosen.accepted,
         rows_per_draw=wanted,
+        tokens=tokens,
+        sinks=chosen.sinks,
     )
     found = job.module.statistics(layer) if layer.kept else {}
     for name, mask in chosen.kept.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +60,23 @@ def read_statistics_attributes(path: str | Path) -> dict[str, str | int | float]
         return read_attributes(file)
 
 
-def read_statistics(path: str | Path) -> tuple[dict[str, str | int | float], list[LayerStatistics]]:
+def read_statistics(
+    path: str | Path, *, sites: Container[Site] | None = None, arrays: Container[str] | None = None
+) -> tuple[dict[str, str | int | float], list[LayerStatistics]]:
     """Read an archive: its root attributes, and its entries in the order of the network.
 
-    `InputError` for a file that is missing, truncated, or of another format or version.
+    `sites` and `arrays` name those that are wanted, if not all are: others are not read. `InputError` for a file that
+    is missing, truncated, or of another format or version.
     """
     with open_format(path, STATISTICS_FORMAT) as file:
         layers = [
-            LayerStatistics(site, rows, {name: group[name][()] for name in group}, read_attributes(group))
+            LayerStatistics(site, rows, _read_arrays(group, arrays), read_attributes(group))
             for site, place in sited(file).items()
+            if sites is None or site in sites
             for rows, group in place.items()
         ]
         return read_attributes(file), layers
+
+
+def _read_arrays(group: h5py.Group, wanted: Container[str] | None) -> dict[str, np.ndarray]:
+    return {name: group[name][()] for name in group if wanted is None or name in wanted}

@@ -1,0 +1,232 @@
+"""What the leading axis is made of: which share of λ1 is position 0, by layer and over training, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lmshape.figures import few_models, marks, nulls, selection
+from lmshape.figures.sink_words import NULL, SHARE, sentence, tokens_note
+from lmshape.figures.steps import step_axis
+from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "Sinks: how much of the leading axis is position 0"
+# Bars from below: metric → name, color, hatch.
+PARTS = {
+    "leading_share_position_0": ("position 0", COLORS[1], "///"),
+    "leading_share_other_sinks": ("other sinks (norm over 10 × median)", COLORS[5], "..."),
+    "leading_share_rest": ("all other rows", "#DDDDDD", ""),
+}
+OVER_TRAINING = {
+    SHARE: ("position 0", Look(COLORS[1], "-", "o")),
+    "leading_share_other_sinks": ("other sinks", Look(COLORS[5], (0, (5, 1.5)), "s")),
+    "leading_share_first_newline": ("first newline of a sequence", Look(COLORS[2], (0, (1.2, 1.2)), "^")),
+}
+# Curves of anisotropy: (metric, rows) → name and look, in the order in which they are drawn over one another.
+CURVES = {
+    ("anisotropy", "all"): ("all rows", Look(COLORS[0], "-", "o", 4.0, 8.0)),
+    ("anisotropy_without_position_0", "all"): ("without position 0", Look(COLORS[4], "-", "s", 2.2, 5.5)),
+    ("anisotropy", "no_sink"): ("without all sinks", Look(COLORS[6], (0, (5, 1.5)), "^", 1.1, 4.0)),
+}
+READS = (
+    *PARTS,
+    NULL,
+    "leading_share_other_sinks_null",
+    "leading_share_first_newline",
+    "anisotropy",
+    "anisotropy_without_position_0",
+    "anisotropy_null",
+)
+MOST_MODELS = 6
+LAYERS, TRAINING = "layers", "training"  # of the column `view`
+MOST_MARKERS = 24  # of a line; more are a chain
+LEAST_SHARE = 5e-4  # of λ1 that the logarithmic axis shows
+TITLE_POINTS = 48  # height of a panel's title, above which its legend stands
+
+
+def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Select shares and anisotropies by layer at the last checkpoint, and at the layer of the peak at every step."""
+    metrics = tables["metrics"]
+    rows = pd.concat([selection.metric_rows(metrics, name) for name in READS], ignore_index=True)
+    rows = rows[(rows["rows"] == "all") | ((rows["rows"] == "no_sink") & (rows["metric"] == "anisotropy"))]
+    rows = selection.first_dataset(rows)
+    rows = rows[rows["model"].isin(rows.loc[rows["metric"] == SHARE, "model"])]
+    rows = few_models.shown(rows, most=MOST_MODELS)
+    last = selection.final_checkpoints(rows).assign(view=LAYERS)
+    peaks = last["model"].map(_peaks(last))
+    last = last.assign(peak=(last["site"] == "block") & (last["layer"] == peaks))
+    followed = rows[rows["metric"].isin([*OVER_TRAINING, NULL]) & (rows["site"] == "block")]
+    followed = followed[followed["layer"] == followed["model"].map(_peaks(last))]
+    training = selection.trajectories(followed).assign(view=TRAINING, peak=True)
+    return _with_tokens(pd.concat([last, training], ignore_index=True), tables.get("audit"))
+
+
+def _peaks(last: pd.DataFrame) -> dict[str, int]:
+    """Return for each model the block of the highest anisotropy of all rows."""
+    curve = last[(last["metric"] == "anisotropy") & (last["rows"] == "all") & (last["site"] == "block")]
+    curve = curve.dropna(subset="value")
+    highest = curve.loc[curve.groupby("model", sort=False)["value"].idxmax()]
+    return dict(zip(highest["model"], highest["layer"], strict=True))
+
+
+def _with_tokens(frame: pd.DataFrame, audit: pd.DataFrame | None) -> pd.DataFrame:
+    """Add `sink_tokens`, which tokens the sinks of the place are, from the table `audit`; missing where that is."""
+    if audit is None:
+        return frame.assign(sink_tokens=pd.Series(dtype=str))
+    return frame.merge(audit[[*selection.PLACE, "sink_tokens"]], how="left", on=list(selection.PLACE))
+
+
+def _at_peaks(data: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the layer of the highest anisotropy at the last checkpoint, all rows of the cloud."""
+    return data[data["peak"] & (data["view"] == LAYERS) & (data["rows"] == "all")]
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """Draw a row of panels for each model: shares by layer, anisotropy with and without them, shares by step."""
+    with styled():
+        if data.empty:
+            note = "This study has not measured what its leading axes are made of: the family `leading` does."
+            return marks.empty_figure(title=TITLE, note=note)
+        models = selection.in_order(data["model"])
+        figure, grid = _grid(len(models))
+        for model, axes in zip(models, grid, strict=True):
+            of_model = data[data["model"] == model]
+            by_layer, by_step = (of_model[of_model["view"] == view] for view in (LAYERS, TRAINING))
+            _bars(axes[0], by_layer)
+            _curves(axes[1], by_layer)
+            _over_training(axes[2], by_step)
+            axes[0].set_title(f"{model}\n{sentence(_at_peaks(by_layer))}", color=INK)
+            axes[1].set_title("anisotropy, last checkpoint\nwith position 0 and without it")
+            axes[2].set_title(f"over training\n{_followed(by_step)}")
+        _legends(figure, grid, data)
+        title = f"{TITLE}, last checkpoint, {selection.dataset_names(data)}"
+        marks.finish(figure, title=title, notes=_notes(data))
+        return figure
+
+
+def _grid(models: int) -> tuple[Figure, np.ndarray]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.2 * models + 1.2))
+    return figure, figure.subplots(models, 3, squeeze=False)
+
+
+def _bars(ax: Axes, frame: pd.DataFrame) -> None:
+    blocks = int(frame["layer"].max())
+    norm = frame["site"] == "final_norm"
+    frame = frame.assign(place=frame["layer"].where(~norm, marks.final_norm_place(blocks)))
+    bottom = pd.Series(dtype=float)
+    for metric, (_, color, hatch) in PARTS.items():
+        part = frame[frame["metric"] == metric].set_index("place")["value"].dropna()
+        below = bottom.reindex(part.index, fill_value=0.0)
+        ax.bar(
+            part.index,
+            part,
+            bottom=below,
+            width=0.8,
+            color=color,
+            hatch=hatch,
+            edgecolor=FAINT,
+            linewidth=0.4,
+        )
+        bottom = below + part
+    _whiskers(ax, frame[frame["metric"] == SHARE])
+    nulls.line(ax, frame[frame["metric"] == NULL].assign(null=lambda own: own["value"]), x="place", color=INK)
+    marks.layer_axis(ax, blocks, final_norm=bool(norm.any()))
+    ax.set(ylim=(0, 1.02), ylabel="share of $\\lambda_1$")
+
+
+def _whiskers(ax: Axes, frame: pd.DataFrame) -> None:
+    known = frame.dropna(subset=["value", "ci_low", "ci_high"])
+    ax.vlines(known["place"], known["ci_low"], known["ci_high"], color=INK, linewidth=1.2)
+
+
+def _curves(ax: Axes, frame: pd.DataFrame) -> None:
+    blocks, norm = int(frame["layer"].max()), frame["site"] == "final_norm"
+    few = frame["layer"].nunique() <= MOST_MARKERS
+    for (metric, rows), (label, look) in CURVES.items():
+        own = (frame["metric"] == metric) & (frame["rows"] == rows)
+        if not own.any():
+            continue
+        drawn = look if few else replace(look, marker="")
+        marks.line(ax, frame[own & ~norm], x="layer", look=drawn, label=label, opacity=0.15)
+        marks.off_line(ax, frame[own & norm], x=marks.final_norm_place(blocks), look=look)
+    null = frame[(frame["metric"] == "anisotropy_null") & (frame["rows"] == "all") & ~norm]
+    nulls.line(ax, null.assign(null=null["value"]), x="layer")
+    marks.layer_axis(ax, blocks, final_norm=bool(norm.any()))
+    marks.anisotropy_axis(ax)
+    ax.set_ylabel(marks.METRIC_LABELS["anisotropy"])
+
+
+def _over_training(ax: Axes, frame: pd.DataFrame) -> None:
+    if frame["step"].nunique() < 2:
+        return marks.nothing_here(ax, "fewer than two checkpoints with a known step")
+    for metric, (label, look) in OVER_TRAINING.items():
+        own = frame[(frame["metric"] == metric) & (frame["value"] > 0)]
+        if len(own):
+            own = own.assign(ci_low=own["ci_low"].clip(lower=LEAST_SHARE))
+            drawn = look if len(own) <= MOST_MARKERS else replace(look, marker="")
+            marks.line(ax, own, x="step", look=drawn, label=label, opacity=0.15)
+    null = frame[frame["metric"] == NULL]
+    nulls.line(ax, null.assign(null=null["value"]), x="step", color=INK)
+    step_axis(ax, frame["step"])
+    ax.set(yscale="log", ylim=(LEAST_SHARE, 1.4), ylabel="share of $\\lambda_1$ (log)")
+
+
+def _followed(by_step: pd.DataFrame) -> str:
+    return f"layer {by_step['layer'].iloc[0]:.0f}, of the highest anisotropy" if len(by_step) else ""
+
+
+def _legends(figure: Figure, grid: object, data: pd.DataFrame) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.transforms import offset_copy
+
+    bars: list[Artist] = [
+        Patch(facecolor=color, hatch=hatch, edgecolor=FAINT, linewidth=0.4, label=name)
+        for name, color, hatch in PARTS.values()
+    ]
+    present = {*zip(data["metric"], data["rows"], strict=True)}
+    curves = [
+        Line2D([], [], label=name, **look.settings) for key, (name, look) in CURVES.items() if key in present
+    ]
+    followed = set(data.loc[(data["view"] == TRAINING) & (data["value"] > 0), "metric"])
+    lines = [
+        Line2D([], [], label=name, **look.settings)
+        for key, (name, look) in OVER_TRAINING.items()
+        if key in followed
+    ]
+    columns = zip(grid[0], (bars, [*curves, nulls.handle(nulls.ISOTROPIC)], lines), strict=True)
+    for ax, handles in columns:
+        if handles:
+            above = offset_copy(ax.transAxes, fig=figure, y=TITLE_POINTS, units="points")
+            ax.legend(
+                handles=handles,
+                loc="lower left",
+                bbox_to_anchor=(0, 1),
+                bbox_transform=above,
+                borderaxespad=0,
+            )
+
+
+def _notes(data: pd.DataFrame) -> list[str]:
+    return [
+        "λ1 is a sum over rows, each adding the square of its coordinate on the leading axis; rows that are as all"
+        " others add their share of the rows: dashed, for position 0.",
+        "The first newline may be a sink or one of the other rows: it is no third part.",
+        marks.interval_note(data, marks.JACKKNIFE).replace("Bands", "Bands and whiskers"),
+        tokens_note(_at_peaks(data)),
+        nulls.isotropic_note(data.loc[data["metric"] == "anisotropy_null", "value"]),
+        marks.flag_note(data),
+        marks.distrusted_note(data[data["view"] == TRAINING]) if (data["view"] == TRAINING).any() else "",
+        few_models.left_out_note(data, "metrics"),
+    ]

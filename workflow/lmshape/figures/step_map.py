@@ -1,0 +1,152 @@
+"""Layers against training steps as a map of colors: its cells, their colors, the peak of each step, what is hatched.
+
+A cell reaches halfway, on the axis of steps, to the checkpoints before and after it; ticks above the map tell where
+they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lmshape.figures import selection
+from lmshape.figures.steps import ZERO_TO_ONE
+from lmshape.figures.style import FAINT, INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+
+COLORS = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
+_TO_ONE = ZERO_TO_ONE / (1 - 1 / 10)  # the linear stretch as matplotlib's symlog of base 10 makes it
+MOST_RINGS = 30  # steps of a panel whose peaks are marks of their own; more make a line
+
+
+def with_peaks(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add `peak`: the block of the largest value at its step, if its interval is wholly above that of the lowest.
+
+    A profile that is level by that rule, or has fewer than three blocks, has no peak.
+    """
+    keys = ["model", "dataset", "rows", "metric", "step"]
+    blocks = frame[(frame["site"] == "block") & frame["value"].notna()]
+    if blocks.empty:
+        return frame.assign(peak=False)
+    groups = blocks.groupby(keys, sort=False)["value"]
+    highest = blocks.loc[groups.idxmax()].set_index(keys)
+    lowest = blocks.loc[groups.idxmin()].set_index(keys)
+    above = highest["ci_low"].fillna(highest["value"]) > lowest["ci_high"].fillna(lowest["value"])
+    found = above[above & (groups.size() > 2)].index
+    places = highest.loc[found].reset_index()[[*keys, "layer"]]
+    peaks = frame[[*keys, "layer", "site"]].merge(places.assign(site="block", peak=True), how="left")
+    return frame.assign(peak=peaks["peak"].eq(True).to_numpy())
+
+
+def place_of_step(step: np.ndarray | pd.Series) -> np.ndarray:
+    """Give the place of steps on the axis of `steps.step_axis`, in decades from step 0; step 1 is at about half."""
+    steps = np.asarray(step, dtype=float)
+    return np.where(steps < 1, _TO_ONE * steps, _TO_ONE + np.log10(np.maximum(steps, 1)))
+
+
+def step_of_place(place: np.ndarray) -> np.ndarray:
+    """Invert `place_of_step`; places before step 0 are negative steps."""
+    return np.where(place < _TO_ONE, place / _TO_ONE, 10 ** (np.maximum(place, 0) - _TO_ONE))
+
+
+def step_edges(steps: Sequence[int]) -> np.ndarray:
+    """Give the n + 1 edges of the cells of n rising steps: halfway between on the axis, as far outside at its ends."""
+    places = place_of_step(np.asarray(steps))
+    if len(places) == 1:
+        return step_of_place(np.array([places[0] - 0.2, places[0] + 0.2]))
+    between = (places[1:] + places[:-1]) / 2
+    first = places[0] - min(between[0] - places[0], 0.2)
+    last = places[-1] + min(places[-1] - between[-1], 0.2)
+    return step_of_place(np.array([first, *between, last]))
+
+
+def cells(frame: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
+    """Values of one panel as a matrix, layers by steps; NaN where there is no number."""
+    return frame.pivot(index="layer", columns="step", values="value").reindex(layers)
+
+
+def draw_map(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, crowded: bool = False) -> None:
+    """Draw the values of one panel: the embedding, if measured, and the blocks; the final norm over a gap.
+
+    Cells without a number are hatched; those that do not differ from their null (`as_null`) carry a dot, and the
+    peak of each step a ring.
+    """
+    inside, final = frame[frame["site"] != "final_norm"], frame[frame["site"] == "final_norm"]
+    top = int(frame["layer"].max())
+    if len(inside):
+        layers = list(range(int(inside["layer"].min()), top + 1))
+        _mesh(ax, cells(inside, layers), np.arange(layers[0], top + 2) - 0.5, colors)
+    if len(final):
+        _mesh(ax, cells(final, [top]), norm_edges(top), colors)
+    height = frame["layer"].astype(float).where(frame["site"] != "final_norm", norm_edges(top).mean())
+    _dots(ax, frame.assign(height=height))
+    _peaks(ax, frame.assign(height=height), crowded=crowded)
+    _checkpoints(ax, frame)
+
+
+def norm_edges(blocks: int) -> np.ndarray:
+    """Lower and upper edge of the final norm's row, over a gap; both grow with the number of blocks, to be seen."""
+    height = max(1.0, blocks / 12)
+    return blocks + 0.5 + np.array([0.5, 1.5]) * height
+
+
+def _mesh(ax: Axes, values: pd.DataFrame, layer_edges: np.ndarray, colors: ScalarMappable) -> None:
+    from matplotlib.patches import Rectangle
+
+    edges = step_edges([int(step) for step in values.columns])
+    if values.isna().any(axis=None):
+        size = (edges[-1] - edges[0], layer_edges[-1] - layer_edges[0])
+        ax.add_patch(Rectangle((edges[0], layer_edges[0]), *size, facecolor="#F4F4F4", edgecolor=FAINT,
+                               hatch="////", linewidth=0, zorder=0.5))  # fmt: skip
+    # of pixels in the vector file as well: 154 × 48 cells as paths are a megabyte a panel
+    ax.pcolormesh(edges, layer_edges, np.ma.masked_invalid(values.to_numpy(float)), cmap=colors.cmap,
+                  norm=colors.norm, rasterized=True, zorder=1)  # fmt: skip
+
+
+def _dots(ax: Axes, frame: pd.DataFrame) -> None:
+    same = frame[frame["as_null"].astype(bool)]
+    size = 2.2 if len(same) <= 8 * MOST_RINGS else 1.0
+    ax.plot(same["step"], same["height"], linestyle="none", marker="o", markersize=size, color=INK,
+            markeredgecolor="white", markeredgewidth=0.3, rasterized=True, zorder=3, label="_as null")  # fmt: skip
+
+
+def _peaks(ax: Axes, frame: pd.DataFrame, *, crowded: bool) -> None:
+    """Draw rings; a line where the steps are many, with a gap where a step has no peak."""
+    steps = sorted(frame["step"].unique())
+    peaks = frame[frame["peak"].astype(bool)].set_index("step")["height"].reindex(steps)
+    if len(steps) > MOST_RINGS:
+        ax.plot(peaks.index, peaks, color=INK, linewidth=1.8, zorder=4, label="_peak")
+        ax.plot(peaks.index, peaks, color="white", linewidth=0.9, zorder=4, label="_peak")
+        return
+    size = 2.5 if crowded else 5.0 if len(steps) <= MOST_RINGS // 3 else 4.0
+    ax.plot(peaks.index, peaks, linestyle="none", marker="o", markersize=size, markerfacecolor="white",
+            markeredgecolor=INK, markeredgewidth=0.8, zorder=4, label="_peak")  # fmt: skip
+
+
+def _checkpoints(ax: Axes, frame: pd.DataFrame) -> None:
+    from matplotlib.transforms import blended_transform_factory
+
+    where = blended_transform_factory(ax.transData, ax.transAxes)
+    steps = sorted(frame["step"].unique())
+    width = 1.0 if len(steps) <= MOST_RINGS else 0.3
+    ax.plot(steps, [1.0] * len(steps), "|", markersize=4, markeredgewidth=width, color=FAINT, transform=where,
+            clip_on=False, label="_checkpoints")  # fmt: skip
+
+
+def missing_note(frame: pd.DataFrame) -> str:
+    """Count the hatched cells and say why: the flags of the table, or that the table has no such row."""
+    panels = frame.groupby(["model", "rows"], sort=False)
+    whole = sum(of_panel["step"].nunique() * of_panel[["site", "layer"]].drop_duplicates().shape[0]
+                for _, of_panel in panels)  # fmt: skip
+    flagged = frame[frame["value"].isna()]
+    absent = whole - len(frame)
+    if not absent and flagged.empty:
+        return ""
+    reasons = selection.in_order(flagged["flag"].map(selection.reason))[:3] + ["not measured"] * (absent > 0)
+    return f"Hatched: {absent + len(flagged)} of {whole} cells have no number ({'; '.join(reasons)})."

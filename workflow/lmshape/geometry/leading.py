@@ -1,0 +1,173 @@
+"""What the leading principal axis is made of: which rows its variance comes from, and how few they are.
+
+The largest eigenvalue of the covariance is λ1 = Σ p² / (n − 1), p = v1·(x − mean) the coordinate of a row on the
+leading axis v1: each row adds its own p². Where a handful of rows hold nearly all of that sum an anisotropy near 1
+is theirs, and says nothing of the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmshape.geometry.centering import ROUNDING, centered
+from lmshape.geometry.checks import as_array, as_labels, as_matrix
+from lmshape.geometry.covariance import CovarianceSums
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+ITERATED_WIDTH = 512  # beyond it an iteration for a few axes takes less time than a decomposition
+TOLERANCE = 1e-12  # of the residual of the iteration, relative to the eigenvalue
+
+
+@dataclass(frozen=True, slots=True)
+class LeadingAxes:
+    """The few leading principal axes of a cloud, float64.
+
+    Parameters
+    ----------
+    mean : (d,) of the rows
+    axes : (k, d) unit vectors, the leading one first; a row of zeros where the cloud has no such axis
+    eigenvalues : (k,) of the covariance along them, descending
+    total : sum of all eigenvalues
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    eigenvalues: np.ndarray
+    total: float
+
+    def coordinates(self, rows: np.ndarray) -> np.ndarray:
+        """Return the coordinates (m, k) of rows (m, d) on the axes, from the mean."""
+        return (rows - self.mean) @ self.axes.T
+
+
+def leading_axes(x: ArrayLike, *, count: int = 3) -> LeadingAxes:
+    """Return the `count` leading principal axes of a cloud.
+
+    Parameters
+    ----------
+    x : (n, d), rows are points; n ≥ 2
+    count : number of axes; those beyond min(n − 1, d) are zeros
+
+    Notes
+    -----
+    O(n d²) through X'X, O(n² d) through XX' when n < d. The sign of an axis is arbitrary.
+    """
+    rows = as_matrix(x)
+    differences, mean = centered(rows)
+    n, d = rows.shape
+    variances = np.square(differences).sum(axis=0) / (n - 1)
+    if n >= d:
+        return _axes(differences.T @ differences / (n - 1), mean, variances, count)
+    values, vectors = _largest(differences @ differences.T / (n - 1), min(count, n))
+    lengths = np.sqrt(np.maximum(values, 0) * (n - 1))
+    axes = np.divide(
+        vectors.T @ differences, lengths[:, None], out=np.zeros((len(values), d)), where=lengths[:, None] > 0
+    )
+    return _described(axes, values, mean, variances, count)
+
+
+def leading_axes_of_sums(sums: CovarianceSums, *, count: int = 3) -> LeadingAxes:
+    """Return what `leading_axes` does of rows that were summed, two at least: O(d³) time, O(d²) for a wide cloud."""
+    covariance = sums.covariance()
+    return _axes(covariance, sums.mean, np.diag(covariance), count)
+
+
+def leading_shares(x: ArrayLike, group: ArrayLike) -> np.ndarray:
+    """Return which share of λ1, the largest eigenvalue of the covariance, the rows of each group carry.
+
+    Parameters
+    ----------
+    x : (n, d), rows are points; n ≥ 2
+    group : (n,) integers from 0 or Booleans, the group of each row
+
+    Returns
+    -------
+    (largest group + 1,) shares in [0, 1] with the sum 1: Σ p² over the rows of a group over Σ p² over all, p the
+    coordinate on the leading axis. A group of rows like all others carries its share of the rows; one row of n that
+    is displaced by far more than the rest spread carries (n − 1)/n. NaN where all rows are equal.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((1000, 10))
+    >>> x[:5] += 100
+    >>> leading_shares(x, np.arange(1000) >= 5).round(3)
+    array([0.993, 0.007])
+    """
+    rows = as_matrix(x)
+    labels = as_labels(_counted(as_array(group)), len(rows), name="group")
+    if labels.min() < 0:
+        raise ValueError(f"`group` holds {labels.min()}; groups are numbered from 0.")
+    squares = np.square(leading_axes(rows, count=1).coordinates(rows)[:, 0])
+    return shares_of(np.bincount(labels, squares))
+
+
+def leading_kurtosis(x: ArrayLike) -> float:
+    """Return n Σ p⁴ / (Σ p²)² of the coordinates p of the n rows (n, d) on the leading axis.
+
+    In [1, n − 2 + 1/(n − 1)]: 3 for Gaussian rows, n − 2 + 1/(n − 1) where one row alone is off the others. NaN where
+    all rows are equal.
+    """
+    rows = as_matrix(x)
+    squares = np.square(leading_axes(rows, count=1).coordinates(rows)[:, 0])
+    total = squares.sum()
+    return float(len(rows) * np.square(squares).sum() / total**2) if total > 0 else float("nan")
+
+
+def shares_of(parts: np.ndarray) -> np.ndarray:
+    """Return parts (…, groups) over their sum, NaN where that is 0."""
+    total = parts.sum(axis=-1, keepdims=True)
+    return np.divide(parts, total, out=np.full(parts.shape, np.nan), where=total > 0)
+
+
+def _counted(group: np.ndarray) -> np.ndarray:
+    return group.astype(np.int64) if group.dtype == bool else group
+
+
+def _axes(covariance: np.ndarray, mean: np.ndarray, variances: np.ndarray, count: int) -> LeadingAxes:
+    values, vectors = _largest(covariance, min(count, len(covariance)))
+    return _described(vectors.T, values, mean, variances, count)
+
+
+def _described(
+    axes: np.ndarray, values: np.ndarray, mean: np.ndarray, variances: np.ndarray, count: int
+) -> LeadingAxes:
+    """Pad to `count` axes; what is the rounding of the mean is no axis."""
+    noise = np.square(ROUNDING * mean)
+    kept = values > noise.sum()
+    short = count - len(values)
+    return LeadingAxes(
+        mean=mean,
+        axes=np.pad(np.where(kept[:, None], axes, 0.0), ((0, short), (0, 0))),
+        eigenvalues=np.pad(np.where(kept, values, 0.0), (0, short)),
+        total=float(variances[variances > noise].sum()),
+    )
+
+
+def _largest(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest eigenvalues (count,) of a symmetric matrix, descending, and their vectors as columns."""
+    from scipy.linalg import eigh
+
+    size = len(matrix)
+    if size > ITERATED_WIDTH and (found := _iterated(matrix, count)) is not None:
+        return found
+    values, vectors = eigh(matrix, subset_by_index=[size - count, size - 1], check_finite=False)
+    return values[::-1], vectors[:, ::-1]
+
+
+def _iterated(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+    if not matrix.any():
+        return None
+    start = np.random.default_rng(0).standard_normal(len(matrix))
+    try:
+        values, vectors = eigsh(matrix, k=count, which="LA", tol=TOLERANCE, v0=start)
+    except ArpackNoConvergence:
+        return None
+    order = np.argsort(-values)
+    return values[order], vectors[:, order]
