@@ -43,6 +43,7 @@ CONFIG = {
     "models": ["smollm2", "minilm"],
     "datasets": ["wiki"],
     "sampling": {"window": 256, "draws": 3, "rows_per_draw": 1024, "seed": 0},
+    "truncation": False,  # half an hour of passes on two cores
     "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
     "disk_budget_gb": 1.2,
 }

@@ -16,6 +16,7 @@ from studies import HubStudy, make_study
 
 TARGET = "results/metrics/tiny.parquet"
 TABLES = "results/tables/metrics.parquet"
+TRUNCATION = {"sequences": 1, "ranks": [4], "removed": [1]}  # of the last checkpoint on wiki
 TOKEN = "hf_neverToBeSeenAnywhere"
 COMPLETE = {
     **ENTRY,
@@ -43,7 +44,7 @@ def done(shared_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Hu
     """The study, run once with a token; tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("done") / "study"
     study = make_study(folder, shared_hub.endpoint, {"tiny": ENTRY}, HF_TOKEN=TOKEN)
-    study.configure(datasets=["wiki", "wiki-random"], keep_activations=False)
+    study.configure(datasets=["wiki", "wiki-random"], keep_activations=False, truncation=TRUNCATION)
     (folder.parent / "output").write_text(study.run(TABLES))
     return study
 
@@ -92,7 +93,7 @@ def test_a_new_dataset_downloads_again_and_extracts_only_itself(copy: HubStudy) 
     copy.configure(datasets=["wiki", "wiki-random", "wiki-shuffled"])
     n = len(STEPS)
     expected = {"tokenize": 1, "download": n, "extract": n, "release": 3 * n, "measure": n, "gather": 1}
-    assert copy.planned(TARGET) == expected
+    assert copy.planned(TARGET) == {**expected, "release_truncated": 1}
     copy.run(TARGET)
     assert not list(copy.path.glob("results/weights/**/*.safetensors"))
     assert copy.planned(TARGET) == {}
@@ -110,9 +111,19 @@ def test_a_new_metric_family_extracts_again_since_activations_are_gone(copy: Hub
         "download": n,
         "extract": 2 * n,
         "release": 2 * n,
+        "release_truncated": 1,
         "measure": 2 * n,
         "gather": 1,
     }
+
+
+def test_truncations_download_again_and_extract_nothing(copy: HubStudy) -> None:
+    copy.configure(truncation={**TRUNCATION, "checkpoints": "all"})
+    n = len(STEPS) - 1
+    expected = {"download": n, "release": 2 * n, "truncate": n, "release_truncated": n, "gather": 1}
+    assert copy.planned(TARGET) == expected
+    copy.configure(truncation=False)
+    assert copy.planned(TARGET) == {"gather": 1}
 
 
 def test_a_metric_over_statistics_that_are_kept_downloads_nothing(copy: HubStudy) -> None:

@@ -18,9 +18,10 @@ from scipy.stats import ttest_1samp
 from lmshape.claims import CLAIM_COLUMNS, CLAIMS, decide, decide_study
 from lmshape.claims.claim import VERDICTS, Claim, Finding, above, below, two_sided
 from lmshape.claims.evidence import Evidence, estimated
-from lmshape.claims.multiplicity import ALL_MODELS, holm, over_models
+from lmshape.claims.multiplicity import ALL_MODELS, over_models
 from lmshape.claims.published import published
 from lmshape.claims.summary import counts, summaries
+from lmshape.dynamics.holm import holm
 from lmshape.errors import InputError
 from lmshape.gather import MODEL_COLUMNS
 from lmshape.geometry.resample import Estimate, over_draws

@@ -20,7 +20,7 @@ def documented_keys(schema: dict, root: dict, prefix: str = "") -> Iterator[str]
         part = {**root["$defs"][part["$ref"].rpartition("/")[2]], **part} if "$ref" in part else part
         description = " ".join(part["description"].split())
         yield f"| `{prefix}{key}` | {default_of(part, key in schema.get('required', []))} | {description} |"
-        if part.get("type") == "object":
+        if part.get("type") in ("object", ["object", "boolean"]):
             yield from documented_keys(part, root, f"{prefix}{key}.")
             below = part.get("additionalProperties") or {}
             yield from documented_keys(below, root, f"{prefix}{key}.{{name}}.")

@@ -32,7 +32,8 @@ def test_as_many_jobs_as_snakemake_plans(tmp_path: Path, blocks: object) -> None
     jobs = planned_jobs(configfile, tmp_path)
     every = submissions_of(study_of(configfile, tmp_path))
     assert sum(one.jobs for one in every) == sum(jobs.get(rule, 0) for rule in SUBMITTED)
-    assert [one.jobs for one in every] == ([12, 12] if blocks == "all" else [6 + 6, 6 + 6 * 4])
+    # of 6 cells each, and the truncation of one of them
+    assert [one.jobs for one in every] == ([13, 13] if blocks == "all" else [6 + 6 + 1, 6 + 6 * 4 + 1])
 
 
 def test_rules_that_are_submitted_are_those_that_are_not_local() -> None:
@@ -68,8 +69,18 @@ def test_users_own_metrics_are_jobs_of_their_own(pythia: Study) -> None:
     own = replace(
         pythia, metrics=("anisotropy", "mine"), own_metrics=type("File", (), {"names": ("mine",)})()
     )
-    assert submissions_of(own)[0].jobs == 60 * 3
-    assert submissions_of(replace(pythia, metrics=("anisotropy",)))[0].jobs == 60 * 2
+    assert submissions_of(own)[0].jobs == 60 * 3 + 1
+    assert submissions_of(replace(pythia, metrics=("anisotropy",)))[0].jobs == 60 * 2 + 1
+
+
+def test_truncations_are_jobs_of_decoders_alone(pythia: Study) -> None:
+    without = replace(pythia, truncating=None)
+    jobs = [sum(one.jobs for one in submissions_of(study)) for study in (pythia, without)]
+    assert jobs[0] - jobs[1] == 10  # one of each model
+    work = [sum(one.seconds for one in submissions_of(study)) for study in (pythia, without)]
+    assert work[0] > work[1]
+    encoders = {name: replace(model, kind="encoder") for name, model in pythia.models.items()}
+    assert submissions_of(replace(pythia, models=encoders))[0].jobs == submissions_of(without)[0].jobs
 
 
 def test_the_command_line_tells_it(tmp_path: Path) -> None:
@@ -84,4 +95,5 @@ def test_the_command_line_tells_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "--directory", str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert re.search(r"^cluster    240 of them submitted", done.stdout, re.MULTILINE)
+    assert re.search(r"^cluster    242 of them submitted", done.stdout, re.MULTILINE)
+    assert re.search(r"^truncation 2 cells, 1\.4e\+17 FLOPs beside: ", done.stdout, re.MULTILINE)

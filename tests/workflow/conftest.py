@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[2]
 JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
@@ -34,6 +35,7 @@ CONFIG = {
     "checkpoints": [0, 4, 16],
     "datasets": ["wiki", "wiki-random"],
     "metrics": ["spectral", "neighbor", "loss"],
+    "figures": ["anisotropy_by_layer", "controls"],
     "rows": ["all", "no_sink"],
     "sampling": {"window": 32, "draws": 3, "rows_per_draw": 128, "seed": 0},
     "keep_activations": True,
@@ -97,12 +99,19 @@ def make_study(path: Path) -> StudyFolder:
 
 
 @pytest.fixture(scope="session")
-def finished_study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """Run the miniature study to its end, once a worker; tests must leave it as it is."""
-    study = make_study(tmp_path_factory.mktemp("finished") / "study")
-    run = study.snakemake("--cores", "2")
-    assert run.returncode == 0, run.stdout
-    return study
+def finished_study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> StudyFolder:
+    """The miniature study, run to its end once for all workers; tests must leave it as it is."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "finished"
+    done = folder / "done"
+    with FileLock(folder.with_suffix(".lock")):  # the first worker runs it, the others wait
+        if done.is_file():
+            return StudyFolder(folder / "study")
+        study = make_study(folder / "study")
+        run = study.snakemake("--cores", "2")
+        assert run.returncode == 0, run.stdout
+        done.touch()
+        return study
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from conftest import CONFIG, DATASETS, MODELS, REPOSITORY, StudyFolder
 
-AFTERWARDS = {"tables": 1, "figure": 6, "report": 1, "all": 1}  # whatever is new, these show it
+AFTERWARDS = {"tables": 1, "truncation_tables": 1, "figure": 6, "report": 1, "all": 1}  # whatever is new, these show it
 
 
 def test_a_new_model_runs_its_own_cells(study_copy: StudyFolder) -> None:
@@ -25,7 +25,8 @@ def test_a_new_model_runs_its_own_cells(study_copy: StudyFolder) -> None:
         shutil.copytree(source, run / f"checkpoint-{step}")
     study_copy.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
     study_copy.configure(models=[*CONFIG["models"], {"mine": {"checkpoints": "all", "datasets": ["wiki"]}}])
-    assert study_copy.planned() == {"tokenize": 1, "extract": 2, "measure": 2, "gather": 1, **AFTERWARDS}
+    cells = {"tokenize": 1, "extract": 2, "measure": 2, "truncate": 1, "gather": 1}
+    assert study_copy.planned() == {**cells, **AFTERWARDS}
 
 
 def test_a_new_checkpoint_runs_its_own_cells(study_copy: StudyFolder) -> None:

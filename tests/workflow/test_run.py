@@ -15,9 +15,15 @@ from scipy.spatial.distance import cdist
 TABLES = ("metrics", "checkpoints", "profiles", "audit")
 FIGURES = (
     "anisotropy_by_layer",
+    "dimension_by_layer",
+    "encoders_and_decoders",
+    "linearity_by_layer",
     "anisotropy_over_training",
+    "anisotropy_map",
     "dimension_over_training",
+    "dimension_map",
     "dimension_by_scale",
+    "dimension_by_size",
     "controls",
     "loss_spike",
 )

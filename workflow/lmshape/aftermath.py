@@ -15,7 +15,17 @@ from lmshape.study import Cell
 MOST_LINES = 20  # on a screen, of the groups; the file has all of them
 MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
 MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
-LATER = {"gather": "metrics of", "tables": "tables", "figure": "figures", "report": "report"}
+LATER = {
+    "gather": "metrics of",
+    "truncate": "truncation of",
+    "tables": "tables",
+    "spikes": "spikes",
+    "claims": "claims",
+    "figure": "figures",
+    "findings": "findings",
+    "explore": "explorer",
+    "report": "report",
+}
 
 ENDED_EARLY = "the run ended at the first failure; with `--keep-going` it does all that does not depend on it"
 NEEDS = "something that it needs was not made"

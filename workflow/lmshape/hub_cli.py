@@ -77,11 +77,16 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
     from lmshape.plan import describe, plan_of, planned_jobs
     from lmshape.study import study_of
     from lmshape.submissions import describe_submissions
+    from lmshape.truncation_costs import describe_truncations
 
     jobs = planned_jobs(configfile, directory)
     study = study_of(configfile, directory)
-    print(describe(plan_of(study), study, jobs))
-    print(describe_submissions(study, jobs))
+    lines = (
+        describe(plan_of(study), study, jobs),
+        describe_submissions(study, jobs),
+        describe_truncations(study),
+    )
+    print("\n".join(filter(None, lines)))
 
 
 def resolve(
@@ -112,6 +117,9 @@ def download(
         list[str] | None, typer.Option(help="of each dataset: its activation file, if it will be deleted")
     ] = None,
     activation_bytes: Annotated[int, typer.Option(help="size of an activation file")] = 0,
+    reader: Annotated[
+        list[str] | None, typer.Option(help="what else reads the weights, and leaves no activations")
+    ] = None,
     weights_in: Annotated[str, typer.Option(help="study, or the user's cache")] = "study",
     keep: Annotated[bool, typer.Option(help="the weights stay for good")] = False,
     budget_bytes: Annotated[int | None, typer.Option(help="most bytes of all weights on the disk")] = None,
@@ -124,7 +132,7 @@ def download(
         lock,
         checkpoint,
         output,
-        datasets=dataset,
+        datasets=[*dataset, *(reader or ())],
         activations=dict(zip(dataset, activations or (), strict=bool(activations))),
         activation_bytes=activation_bytes,
         weights_in=weights_in,

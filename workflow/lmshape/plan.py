@@ -127,7 +127,7 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
     ]
     peak, why = disk_peak(plans, study)
     flops = sum(one.forward_flops for one in plans)
-    times = ", ".join(f"{_duration(flops / rate)} on {name}" for name, rate in RATES.items())
+    times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
     lines += [
         "",
         f"download   {_download(plans)}",
@@ -199,7 +199,8 @@ def _download(plans: Iterable[ModelPlan]) -> str:
     return size_text(sum(known)) + rest
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Write a duration in the largest unit of which there are two."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmshape.errors import InputError
 from lmshape.families import RELEASED_FAMILIES
 from lmshape.registry import Text
 
@@ -36,7 +37,24 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
                 remedy="Take a larger text, a wider `span`, or fewer draws or rows under `sampling`.",
             )
     yield from _families_without_rows(study)
+    yield from _truncation_problems(study)
     yield from _pretraining_problems(study, root)
+    yield from _loss_log_problems(study, root)
+
+
+def _truncation_problems(study: Study) -> Iterator[str]:
+    named = study.truncating.datasets if study.truncating else ()
+    for name in () if isinstance(named, str) else named:
+        if name not in study.datasets:
+            yield (
+                f"`truncation.datasets` names {name}, which no model of the study is measured on. Add it to "
+                "`datasets`, or leave it out here."
+            )
+    for model in study.models:
+        try:
+            study.truncated(model)
+        except InputError as error:
+            yield f"`truncation.checkpoints`: {error}"
 
 
 def _families_without_rows(study: Study) -> Iterator[str]:
@@ -72,18 +90,24 @@ def _long_chunks(study: Study) -> Iterator[str]:
 
 def _pretraining_problems(study: Study, root: Path) -> Iterator[str]:
     pretraining = study.pretraining
-    runs = [model.pretraining for model in study.models.values() if model.pretraining]
-    if pretraining is None or not runs:
+    if pretraining is None or not study.trained:
         return
-    recipe = pretraining.runs[runs[0]]
     yield from _text_problems(
         study.texts[pretraining.text],
         root,
         share=pretraining.span[1] - pretraining.span[0],
-        needed=recipe.sequences * recipe.window,
+        needed=max(recipe.sequences * recipe.window for recipe in study.trained.values()),
         reader="`pretraining`",
         remedy="Take a larger text or a wider `span`.",
     )
+
+
+def _loss_log_problems(study: Study, root: Path) -> Iterator[str]:
+    for name, path in study.loss_logs.items():
+        if name in study.trained:
+            yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
+        if not (root / path).is_file():
+            yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
 
 
 def _text_problems(

@@ -11,16 +11,23 @@ from typing import Annotated
 
 import typer
 
-from lmshape.arguments import Output
+from lmshape.arguments import Output, OwnMetrics
 
 CAPTIONS = Path(__file__).parents[1] / "report"
 
 
-def tables(files: Annotated[list[Path], typer.Argument(help="the models' metrics")], output: Output) -> None:
+def tables(
+    files: Annotated[list[Path], typer.Argument(help="the models' metrics")],
+    output: Output,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="model=recipe that other seeds of it share")
+    ] = None,
+) -> None:
     """Combine the models into the study's tables, as Parquet and CSV."""
     from lmshape.tables import combine
 
-    combine(files, output)
+    groups = {model: name for model, _, name in (pair.partition("=") for pair in recipe or [])}
+    combine(files, output, groups=groups)
 
 
 def claims(
@@ -51,6 +58,21 @@ def figure(
 
     runs = {model: Path(path) for model, _, path in (pair.partition("=") for pair in losses or [])}
     render(name, tables, output_stem=output.with_suffix(""), losses=runs, datasets=dataset or [])
+
+
+def explore(
+    output: Output,
+    tables: Annotated[Path, typer.Option(help="folder of the study's tables")],
+    dataset: Annotated[list[str] | None, typer.Option(help="datasets in the study's order")] = None,
+    own_metrics: OwnMetrics = None,
+) -> None:
+    """Write the explorer: one page to walk through the study's numbers, which works offline."""
+    from lmshape.explore import build_explorer
+
+    size = build_explorer(
+        output, tables_dir=tables, sources_dir=CAPTIONS / "explore", datasets=dataset or [], own=own_metrics
+    )
+    print(f"{output}: {size / 1e6:.1f} MB")
 
 
 def findings(

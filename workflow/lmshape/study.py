@@ -21,15 +21,25 @@ from lmshape.families import (
     measured_families,
     metric_names,
 )
+from lmshape.figures.names import NAMES as FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask
 from lmshape.localrun import require_weights
 from lmshape.models import Model, read_model
 from lmshape.own_metrics import OwnFile, read_own
+from lmshape.paths import TRUNCATED
 from lmshape.preflight import problems_of
+from lmshape.recipe import Recipe
 from lmshape.registry import Dataset, Registry, Text, find_file, raise_all, read_registry
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.settings import Extraction, Pretraining, Sampling, read_pretraining
+from lmshape.settings import (
+    Extraction,
+    Pretraining,
+    Sampling,
+    Truncating,
+    read_pretraining,
+    read_truncating,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,11 @@ class Study:
     texts : name → text, all of the registry
     metrics, families : names of the metrics, and of the families they belong to
     own_metrics : the user's own metrics, None without a file of them
+    figures : names of those that are drawn, in the order of the page
     rows : variants of the rows: `all`, `no_sink`, `one_per_type`
     sampling, extraction, pretraining : sections of the configuration; no `pretraining` where it has none
+    truncating : section `truncation`; None where it is off
+    loss_logs : name → CSV file of the losses of another run
     layers_per_job : layers of a measuring job, None for all
     keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
     weights_in : whether weights are downloaded into the study's folder or the user's cache
@@ -72,10 +85,13 @@ class Study:
     metrics: tuple[str, ...]
     families: tuple[str, ...]
     own_metrics: OwnFile | None
+    figures: tuple[str, ...]
     rows: tuple[str, ...]
     sampling: Sampling
     extraction: Extraction
     pretraining: Pretraining | None
+    truncating: Truncating | None
+    loss_logs: Mapping[str, Path]
     layers_per_job: int | None
     keep_activations: bool
     keep_weights: bool
@@ -96,6 +112,27 @@ class Study:
     def checkpoint(self, cell: Cell) -> Checkpoint:
         """Folder, step and tokens seen of a cell's checkpoint."""
         return self.models[cell.model].checkpoints[cell.checkpoint]
+
+    def truncated(self, model: str) -> list[Cell]:
+        """Cells of a model that are truncated: of a decoder, since the loss of an encoder is another."""
+        if self.truncating is None or self.models[model].kind != "decoder":
+            return []
+        known = list(self.models[model].checkpoints.values())
+        chosen = select(known, self.truncating.checkpoints, model=model)
+        datasets = self.truncating.datasets_of(self.datasets_of[model])
+        return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in datasets]
+
+    def readers(self, model: str, checkpoint: str) -> list[str]:
+        """All that read the weights of a checkpoint: its datasets, and truncations."""
+        truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
+        return [*self.datasets_of[model], *(TRUNCATED.format(dataset=name) for name in truncated)]
+
+    @property
+    def trained(self) -> dict[str, Recipe]:
+        """Name → recipe of the runs that are trained: those that are models, and those that are probed."""
+        runs = self.pretraining.runs if self.pretraining else {}
+        models = {model.pretraining for model in self.models.values()}
+        return {name: recipe for name, recipe in runs.items() if name in models or recipe.probe_every}
 
     def blocks_of(self, model: str) -> list[tuple[int, int]]:
         """First and last layer of each measuring job: 0 is the embedding; the final norm joins the last."""
@@ -133,7 +170,7 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
     problems: list[str] = []
     registry = _registry(config, root, problems)
     own = _own_metrics(config, root, problems)
-    names = _names(registry) if registry else {}
+    names = {**(_names(registry) if registry else {}), "figure_name": FIGURES}
     if own or "own_metrics" not in config:  # else not all names are known
         names["metric_name"] = family_and_metric_names(own.names if own else ())
     schema = schema_with_names("config", names)
@@ -238,10 +275,13 @@ def _joined(
         metrics=metrics,
         families=families_of(metrics, own_names),
         own_metrics=own,
+        figures=tuple(name for name in FIGURES if config["figures"] == "all" or name in config["figures"]),
         rows=tuple(config["rows"]),
         sampling=Sampling(**config["sampling"]),
         extraction=Extraction(**config["extraction"]),
         pretraining=pretraining,
+        truncating=read_truncating(config["truncation"]),
+        loss_logs={name: find_file(path, root=root) for name, path in config["loss_logs"].items()},
         layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
         keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",

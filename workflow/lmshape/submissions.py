@@ -17,8 +17,16 @@ from lmshape.costs import (
 from lmshape.families import OWN_FAMILY
 from lmshape.models import Model
 from lmshape.study import Study
+from lmshape.truncation_costs import truncation_seconds, truncation_wants_gpu
 
-SUBMITTED = ("pretrain", "extract", "measure", "measure_own")  # all other rules are local
+SUBMITTED = (
+    "pretrain",
+    "pretrain_unkept",
+    "extract",
+    "truncate",
+    "measure",
+    "measure_own",
+)  # all other rules are local
 JOB_SECONDS = (
     10.0  # of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured
 )
@@ -55,9 +63,9 @@ class Submissions:
 def submissions_of(study: Study) -> list[Submissions]:
     """Estimate the submitted jobs of a study, model by model, its pretraining runs last."""
     of_models = [_of_model(model, study) for model in study.models.values()]
-    runs = study.pretraining.runs.items() if study.pretraining else ()
     trained = [
-        _pretraining(name, pretraining_seconds(recipe, study.pretraining.vocabulary)) for name, recipe in runs
+        _pretraining(name, pretraining_seconds(recipe, study.pretraining.vocabulary))
+        for name, recipe in study.trained.items()
     ]
     return of_models + trained
 
@@ -98,12 +106,25 @@ def _of_model(model: Model, study: Study) -> Submissions:
     work = extraction - START_SECONDS + sum(one - MEASURING_START_SECONDS for one in measuring)
     jobs = 1 + len(measuring)
     start = START_SECONDS + MEASURING_START_SECONDS * len(measuring)
+    truncating = _truncating(model, study, threads=threads)
     return Submissions(
         model=model.name,
-        jobs=cells * jobs,
-        seconds=cells * work,
-        overhead_seconds=cells * (JOB_SECONDS * jobs + start),
+        jobs=cells * jobs + len(truncating),
+        seconds=cells * work + sum(truncating) - START_SECONDS * len(truncating),
+        overhead_seconds=cells * (JOB_SECONDS * jobs + start)
+        + (JOB_SECONDS + START_SECONDS) * len(truncating),
     )
+
+
+def _truncating(model: Model, study: Study, *, threads: int) -> list[float]:
+    """Seconds of each truncation of a model."""
+    cells = study.truncated(model.name)
+    if not cells:
+        return []
+    tried = {"truncating": study.truncating, "rows": study.rows}
+    device = study.extraction.device
+    on_gpu = truncation_wants_gpu(model, study.sampling, **tried) if device == "auto" else device != "cpu"
+    return [truncation_seconds(model, study.sampling, **tried, threads=threads, on_gpu=on_gpu)] * len(cells)
 
 
 def _measuring(model: Model, study: Study, *, threads: int) -> list[float]:

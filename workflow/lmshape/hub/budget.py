@@ -19,7 +19,7 @@ from lmshape.errors import InputError
 from lmshape.hub.lock import WEIGHTS
 from lmshape.hub.passing import Passing
 from lmshape.hub.receipt import has_weights
-from lmshape.hub.reservation import Reservation, mark
+from lmshape.hub.reservation import Reservation, has_failed, mark
 from lmshape.paths import STAGED, partial_folder, staged_file
 from lmshape.paths import WEIGHTS as WEIGHTS_OF
 from lmshape.sizes import gigabytes_above, size_text
@@ -96,7 +96,7 @@ def release(folder: Path, dataset: str, *, of: list[str], keep: bool) -> None:
     Parameters
     ----------
     folder : weights of a checkpoint
-    dataset, of : the one that has been read, and all that are
+    dataset, of : the one that has been read, and all that are; a truncation counts as one of its own
     keep : whether the weights stay
     """
     mark(folder, "failed", dataset).unlink(missing_ok=True)
@@ -185,11 +185,11 @@ def _evict_abandoned(reserved: Sequence[Reservation]) -> bool:
 
 
 def _evict_failed(reserved: Sequence[Reservation]) -> bool:
-    """Delete the weights of a checkpoint all of whose unread datasets have failed: this run will not read them."""
+    """Delete the weights of a checkpoint that whoever has not read them has failed to: this run will not read them."""
     for one in reserved:
         folder = Path(one.folder)
         unread = [name for name in one.datasets if not mark(folder, "read", name).exists()]
-        failed = bool(unread) and all(mark(folder, "failed", name).exists() for name in unread)
+        failed = bool(unread) and all(has_failed(folder, name) for name in unread)
         if failed and not one.arriving and has_weights(folder):
             LOG.warning("%s: deleted to make room, since reading it has failed", one.name)
             _unstage(folder)

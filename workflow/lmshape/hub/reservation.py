@@ -24,7 +24,7 @@ class Reservation:
     ----------
     folder : of its weights, from the working directory
     weights_bytes : what will be downloaded
-    datasets : those that will be read
+    datasets : those that will be read, and truncations, which read the weights as well
     activations : dataset → its activation file, of those that will be deleted once measured
     activation_bytes : size of each of these files
     process, host : that downloads, and the machine it runs on; one that is dead will not finish
@@ -80,6 +80,11 @@ class Reservation:
             or (has_weights(folder) and not mark(folder, "read", dataset).exists())
             or file.exists()
         )
+
+
+def has_failed(folder: Path, reader: str) -> bool:
+    """Whether a dataset could not be extracted, or a truncation not be made: it waits for its dataset's extraction."""
+    return any(mark(folder, "failed", name).exists() for name in (reader, reader.partition("@")[0]))
 
 
 def mark(folder: Path, word: str, dataset: str) -> Path:
