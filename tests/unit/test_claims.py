@@ -277,7 +277,8 @@ def test_a_published_onset_is_met_within_a_block() -> None:
 def warnings(**row: object) -> dict[str, pd.DataFrame]:
     series = {
         "metric": "id_twonn", "layer": 2, "spikes": 12, "runs": 6, "move_before": 1.2, "move_before_low": 0.4,
-        "move_before_high": 2.0, "auc_gain": -0.1, "auc_gain_low": -0.2, "auc_gain_high": -0.01, "flag": "",
+        "move_before_high": 2.0, "auc_gain": -0.1, "auc_gain_low": -0.2, "auc_gain_high": -0.01, "flag": "", "p": 0.01,
+        "source": "probe", "blocks": 4, "best_baseline": "loss_slope",
     }  # fmt: skip
     return {"warnings": pd.DataFrame([series | row])}
 

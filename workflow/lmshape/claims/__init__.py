@@ -16,7 +16,8 @@ import pandas as pd
 from lmshape.claims import anisotropy, consequences, convergence, dimension, encoders, training
 from lmshape.claims.claim import VERDICTS, Claim, Finding
 from lmshape.claims.evidence import Evidence
-from lmshape.claims.multiplicity import ALL_MODELS, adjusted_verdict, holm, over_models
+from lmshape.claims.multiplicity import ALL_MODELS, adjusted_verdict, over_models
+from lmshape.dynamics.holm import holm
 from lmshape.gather import declare
 from lmshape.table_files import write_table
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import isnan
+from math import isnan, nan
 
 from lmshape.claims.anisotropy import HABR
 from lmshape.claims.claim import Claim, Finding, missing
 from lmshape.claims.evidence import Evidence
 
 RUNS = "unstable runs"
+OFTEN = {"probe": "every few steps", "checkpoints": "checkpoints"}  # by the source of a series
 FEWEST_SPIKES = 3
 SMALL_LOSS = 0.1  # nats a token
 
@@ -18,17 +19,18 @@ SMALL_LOSS = 0.1  # nats a token
 def dimension_rises_before(evidence: Evidence) -> Iterator[Finding]:
     """Signed move of the dimension just before a spike's onset, in standard deviations of quiet steps, by layer."""
     for row in evidence.table("warnings", metric="id_twonn").to_dict("records"):
-        yield _signed(_at(row), row, "move_before", 0.0)
+        yield _signed(replace(_at(row), p=nan), row, "move_before", 0.0)
 
 
 def better_than_baselines(evidence: Evidence) -> Iterator[Finding]:
     """Area under the ROC curve of an alarm on the dimension less that of the best baseline, by layer."""
     for row in evidence.table("warnings", metric="id_twonn").to_dict("records"):
-        yield _signed(replace(_at(row), published=""), row, "auc_gain", 0.0)
+        yield _signed(_at(row), row, "auc_gain", 0.0)
 
 
 def _at(row: dict) -> Finding:
-    return Finding(model=RUNS, rows="all", place=f"block {row['layer']:.0f}", draws=int(row["runs"]))
+    place = f"block {row['layer']:.0f} of {row['blocks']:.0f}, at {OFTEN[row['source']]}"
+    return Finding(model=RUNS, rows="all", place=place, draws=int(row["runs"]), p=row["p"])
 
 
 def _signed(finding: Finding, row: dict, column: str, threshold: float) -> Finding:
@@ -37,9 +39,11 @@ def _signed(finding: Finding, row: dict, column: str, threshold: float) -> Findi
         return missing(finding, f"{row['spikes']} spikes in {row['runs']} runs; needs {FEWEST_SPIKES}")
     value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
     finding = replace(finding, estimate=value, low=low, high=high, threshold=threshold)
-    if isnan(value):
-        return missing(finding, row["flag"])
-    finding = replace(finding, why=f"{row['spikes']} spikes in {row['runs']} runs")
+    if isnan(low):
+        return missing(finding, row["flag"] or "no interval")
+    finding = replace(
+        finding, why=f"{row['spikes']} spikes in {row['runs']} runs; best without: {row['best_baseline']}"
+    )
     if low > threshold:
         return replace(finding, verdict="supported")
     return replace(finding, verdict="contradicted" if high < threshold else "undecided")

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import isnan, nan
-
-import numpy as np
+from collections.abc import Iterable
+from math import isnan
 
 from lmshape.claims.claim import LEVEL, Finding, Verdict
 
 ALL_MODELS = "all models"
-
-
-def holm(p: Sequence[float]) -> np.ndarray:
-    """Adjust p-values for as many tests as there are, so that the chance of any false rejection stays under the level.
-
-    Parameters
-    ----------
-    p : p-values; NaN is no test
-
-    Returns
-    -------
-    Adjusted p-values, at most 1, in the same order; NaN where `p` is.
-
-    References
-    ----------
-    Holm 1979, "A simple sequentially rejective multiple test procedure".
-    """
-    values = np.asarray(p, dtype=np.float64)
-    adjusted = np.full_like(values, nan)
-    tested = np.flatnonzero(~np.isnan(values))
-    order = tested[np.argsort(values[tested], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
-    return adjusted
 
 
 def adjusted_verdict(finding: Finding, p: float) -> Verdict:

@@ -90,7 +90,9 @@ class Told:
         steps = np.diff(hits, axis=1, prepend=0)
         precision = np.divide(hits, alarms, out=np.zeros_like(hits), where=alarms > 0)
         total = hits[:, -1]
-        return np.divide((steps * precision).sum(axis=1), total, out=np.full(len(weights), nan), where=total > 0)
+        return np.divide(
+            (steps * precision).sum(axis=1), total, out=np.full(len(weights), nan), where=total > 0
+        )
 
     def thresholds(self, runs: int, rule: WarningRule = RULE) -> np.ndarray:
         """Return (R,) for each run the least threshold that keeps the rate on the quiet windows of all others.

@@ -47,17 +47,17 @@ class RunningMedian:
 
 
 class CalmLosses:
-    """The last `window` calm losses: their median, and the noise about it.
+    """The median of the last `window` calm losses, and the noise of the last `noise_window`.
 
     The noise is read off the differences of successive losses: √2 standard deviations where there is no trend, and
     hardly more where there is one. Losses more than `longest_gap` steps apart are no successive ones: they differ by
     what was learned between them.
     """
 
-    def __init__(self, window: int, longest_gap: float) -> None:
+    def __init__(self, window: int, noise_window: int, longest_gap: float) -> None:
         """Begin without losses."""
         self._longest_gap = longest_gap
-        self._levels, self._changes = RunningMedian(window), RunningMedian(window)
+        self._levels, self._changes = RunningMedian(window), RunningMedian(noise_window)
         self._last: tuple[float, float] | None = None
 
     def add(self, step: float, loss: float) -> None:

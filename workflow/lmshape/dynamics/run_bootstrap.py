@@ -78,7 +78,9 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     -------
     (B,), NaN where all weights are 0.
     """
+    if not len(values):
+        return np.full(len(weights), nan)
     order = np.argsort(values, kind="stable")
     summed = np.cumsum(weights[:, order], axis=1)
     place = np.argmax(summed >= summed[:, -1:] / 2, axis=1)
-    return np.where(summed[:, -1] > 0, values[order][place], nan) if len(values) else np.full(len(weights), nan)
+    return np.where(summed[:, -1] > 0, values[order][place], nan)

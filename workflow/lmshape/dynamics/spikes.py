@@ -1,8 +1,8 @@
 """Loss spikes: a rule stated before any curve was looked at, the same for every curve.
 
 The baseline at a logged step is the median of the last `window` calm losses before it, those that are part of no
-excursion; the threshold `deviations` times their noise (`lmshape.dynamics.calm_losses`), and at least
-`least_height` nats. An excursion is a stretch of logged steps whose loss is over the baseline by more than half
+excursion; the threshold `deviations` times the noise of the last `noise_window` (`lmshape.dynamics.calm_losses`), and
+at least `least_height` nats. An excursion is a stretch of logged steps whose loss is over the baseline by more than half
 the threshold, or not finite; up to `calm` − 1 others in a row may lie between. Baseline and threshold stand
 still meanwhile. It is a spike where it reaches the whole threshold, or a loss that is not finite, and
 `least_steps` steps in a row are high: hard batches, of one or two steps, are none however many follow each other.
@@ -31,7 +31,7 @@ class SpikeRule:
 
     Attributes
     ----------
-    window : calm losses behind baseline and noise
+    window, noise_window : calm losses behind the baseline, and behind its noise, which takes more of them
     deviations, least_height : the threshold, in standard deviations of the noise and in nats
     least_steps : high steps in a row that a spike has at the least
     calm : steps in a row under half the threshold that end an excursion
@@ -39,6 +39,7 @@ class SpikeRule:
     """
 
     window: int = 50
+    noise_window: int = 200
     deviations: float = 6.0
     least_height: float = 0.25
     least_steps: int = 3
@@ -146,7 +147,7 @@ def in_spike(steps: np.ndarray, spikes: list[Spike]) -> np.ndarray:
 def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Iterator[_Excursion]:
     """Go through the curve once, step after step."""
     longest_gap = 10 * float(np.median(np.diff(steps))) if len(steps) > 1 else inf
-    background, current = CalmLosses(rule.window, longest_gap), None
+    background, current = CalmLosses(rule.window, rule.noise_window, longest_gap), None
     for place, loss in enumerate(losses.tolist()):
         if current is None:
             current = _begun(place, loss, background, rule)
@@ -158,7 +159,7 @@ def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Itera
         if current.calm == rule.calm or current.settled:
             yield current
             if current.settled:
-                background = CalmLosses(rule.window, longest_gap)
+                background = CalmLosses(rule.window, rule.noise_window, longest_gap)
             behind = slice(place + 1 - (rule.window if current.settled else rule.calm), place + 1)
             pairs = zip(steps[behind], losses[behind].tolist(), strict=True)
             background.resume((step, loss) for step, loss in pairs if isfinite(loss))

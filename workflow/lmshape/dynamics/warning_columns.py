@@ -71,7 +71,11 @@ WARNING_COLUMNS = declare(
     integers=["blocks", "layer", "spikes", "unscored", "runs", "quiet_windows"],
     reals=[
         "every",
-        *(f"{name}{end}" for name in ("auc", "average_precision", "hit_rate", "lead_steps") for end in ("", "_low", "_high")),
+        *(
+            f"{name}{end}"
+            for name in ("auc", "average_precision", "hit_rate", "lead_steps")
+            for end in ("", "_low", "_high")
+        ),
         "false_alarms_per_10k",
         *(f"{name}{end}" for name in ("move_before", "auc_gain") for end in ("", "_low", "_high")),
         "p",
