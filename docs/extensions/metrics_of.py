@@ -1,0 +1,55 @@
+"""`metric-definitions`: all metrics by family, as `lmshape.metrics` declares them."""
+
+from __future__ import annotations
+
+from generated import Generated
+
+from lmshape.families import METRIC_FAMILIES
+from lmshape.metrics import METRICS, describe
+
+INTERVALS = {
+    "jackknife": "delete-one-draw jackknife",
+    "draws": "Student's t over the draws, of which the value is the mean",
+    "none": "none",
+}
+ABOUT = {
+    "spectral": "What the spectrum of a layer's covariance says.",
+    "angular": "Directions and lengths of single rows.",
+    "neighbor": "Intrinsic dimension from the distances to nearest neighbors. Rows that repeat another of their draw "
+    "are dropped first: a copy at distance 0 is no neighbor. A dimension is that of this n and this scale; compare "
+    "like with like.",
+    "linearity": "How well a matrix maps the input of a block to its output.",
+    "released": "What LLM-Microscope 0.0.6 computes, faults included, to stand beside the corrected numbers: "
+    "[](../corrections.md).",
+    "loss": "Of the model's output, on the same tokens.",
+}
+
+
+class MetricDefinitions(Generated):
+    """Definition, range, null, interval and source of every metric."""
+
+    required_arguments = 0
+
+    def markdown(self, name: str) -> str:
+        """Write a section for each family, and in it one for each metric."""
+        return "\n".join(map(_family, METRIC_FAMILIES))
+
+
+def _family(family: str) -> str:
+    own = [entry for entry in describe() if entry["family"] == family]
+    head = f"(family-{family})=\n## {family.replace('_', ' ').capitalize()}\n\n{ABOUT.get(family, '')}\n"
+    return "\n".join([head, *map(_section, own)])
+
+
+def _section(entry: dict[str, str]) -> str:
+    metric = METRICS[entry["name"]]
+    interval = INTERVALS[metric.interval] + (f": {metric.no_interval}" if metric.no_interval else "")
+    facts = {
+        "Range": entry["range"],
+        "Null": entry["null"],
+        "Interval": interval,
+        "NaN where": metric.undefined,
+        "Source": entry["source"],
+    }
+    listed = "\n".join(f"- **{label}**: {text}" for label, text in facts.items())
+    return f"(metric-{entry['name']})=\n### `{entry['name']}`\n\n{entry['definition']}\n\n{listed}\n"

@@ -1,0 +1,44 @@
+"""`table-columns`: the columns of a table below results/tables, as the module that writes it declares them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from generated import Generated, table
+
+DECLARED = {
+    "metrics": "lmshape.gather:COLUMNS",
+    "model": "lmshape.gather:MODEL_COLUMNS",
+    "checkpoints": "lmshape.tables:CHECKPOINT_COLUMNS",
+    "audit": "lmshape.tables:AUDIT_COLUMNS",
+    "profiles": "lmshape.dynamics.profile_columns:PROFILE_COLUMNS",
+    "phases": "lmshape.dynamics.phase_columns:PHASE_COLUMNS",
+    "contrasts": "lmshape.dynamics.contrasts:CONTRAST_COLUMNS",
+    "spikes": "lmshape.dynamics.warning_columns:SPIKE_COLUMNS",
+    "warnings": "lmshape.dynamics.warning_columns:WARNING_COLUMNS",
+    "alarms": "lmshape.dynamics.warning_columns:ALARM_COLUMNS",
+    "before_spikes": "lmshape.dynamics.warning_columns:COURSE_COLUMNS",
+    "truncation": "lmshape.truncation_tables:TRUNCATION_COLUMNS",
+    "truncation_ranks": "lmshape.truncation_tables:RANKS_COLUMNS",
+    "spectra": "lmshape.spectra:SPECTRA_COLUMNS",
+    "clouds": "lmshape.cloud_points:CLOUD_COLUMNS",
+    "claims": "lmshape.claims:CLAIM_COLUMNS",
+}
+KINDS = {"string": "text", "int64": "integer", "double": "real", "list<item: double>": "list of reals"}
+
+
+class TableColumns(Generated):
+    """Name, type and meaning of every column of a table."""
+
+    def markdown(self, name: str) -> str:
+        """Write one table."""
+        module, _, attribute = DECLARED[name].partition(":")
+        schema = getattr(import_module(module), attribute)
+        rows = [
+            (f"`{field.name}`", _kind(field), field.metadata[b"description"].decode()) for field in schema
+        ]
+        return table(["column", "type", "meaning"], rows)
+
+
+def _kind(field: object) -> str:
+    return KINDS.get(str(field.type), str(field.type))
