@@ -31,6 +31,7 @@ from lmshape.figures.files import read_tables, save
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import Look
 from lmshape.hub.integrity import DISTRUSTED
+from lmshape.loss_spikes import write_spikes
 
 # The figures that need no table but `metrics` and `profiles`.
 NAMES = (
@@ -519,10 +520,11 @@ def written_tables(folder: Path) -> tuple[Path, Path]:
 
 def test_render_writes_picture_twin_and_data(tmp_path):
     folder, loss = written_tables(tmp_path)
-    render("loss_spike", folder, output_stem=tmp_path / "figures" / "loss_spike", losses={"run": loss})
-    assert sorted(os.listdir(tmp_path / "figures")) == ["loss_spike.csv", "loss_spike.png", "loss_spike.svg"]
-    assert imread(tmp_path / "figures" / "loss_spike.png").shape[:2] == (1240, 1800)
-    assert set(pd.read_csv(tmp_path / "figures" / "loss_spike.csv")["series"]) == {"loss", "dimension"}
+    write_spikes(folder, study="s", losses={"run": loss}, logs={}, geometry={})
+    render("spikes", folder, output_stem=tmp_path / "figures" / "spikes", losses={"run": loss})
+    assert sorted(os.listdir(tmp_path / "figures")) == ["spikes.csv", "spikes.png", "spikes.svg"]
+    assert imread(tmp_path / "figures" / "spikes.png").shape[:2] == (630, 2200)
+    assert set(pd.read_csv(tmp_path / "figures" / "spikes.csv")["series"]) == {"loss", "runs", "spike"}
 
 
 @pytest.mark.parametrize(

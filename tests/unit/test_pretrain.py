@@ -16,6 +16,7 @@ from lmshape import batches
 from lmshape.batches import batch_of, masked_batch, unigram_entropy
 from lmshape.bpe import train_tokenizer, write_tokenizer
 from lmshape.errors import InputError
+from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
 from lmshape.pretrain import TrainingRun, pretrain
 from lmshape.recipe import Recipe
 
@@ -45,12 +46,18 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def watch(tokenizer_folder: Path, plan: Recipe) -> GeometryMonitor:
+    return monitor_of(TEXT, tokenizer_folder, plan)
+
+
 @pytest.mark.parametrize("architecture", ["gpt_neox", "bert", "modernbert"])
 def test_a_killed_run_resumes_to_the_very_same_weights(
     architecture: str, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    followed = recipe(architecture=architecture)
-    pretrain(TEXT, tokenizer_folder, tmp_path / "whole", recipe=followed)
+    followed = recipe(architecture=architecture, probe_every=3, probe_tokens=64)
+    pretrain(
+        TEXT, tokenizer_folder, tmp_path / "whole", recipe=followed, monitor=watch(tokenizer_folder, followed)
+    )
 
     advance = TrainingRun.advance
 
@@ -60,8 +67,9 @@ def test_a_killed_run_resumes_to_the_very_same_weights(
         advance(run)
 
     monkeypatch.setattr(TrainingRun, "advance", killed_at_step_six)
+    monitor = watch(tokenizer_folder, followed)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(TEXT, tokenizer_folder, tmp_path / "killed", recipe=followed)
+        pretrain(TEXT, tokenizer_folder, tmp_path / "killed", recipe=followed, monitor=monitor)
     assert not (tmp_path / "killed").exists()  # nothing that a rerun would take for whole
 
     steps = []
@@ -71,11 +79,52 @@ def test_a_killed_run_resumes_to_the_very_same_weights(
         advance(run)
 
     monkeypatch.setattr(TrainingRun, "advance", counted)
-    pretrain(TEXT, tokenizer_folder, tmp_path / "killed", recipe=followed)
+    monitor = watch(tokenizer_folder, followed)
+    pretrain(TEXT, tokenizer_folder, tmp_path / "killed", recipe=followed, monitor=monitor)
     assert steps == list(range(4, 12))  # from the last checkpoint, not from the start
     for step in followed.checkpoint_steps:
         assert equal(weights(tmp_path / "whole", step), weights(tmp_path / "killed", step))
-    assert (tmp_path / "whole/loss.csv").read_text() == (tmp_path / "killed/loss.csv").read_text()
+    for file in ("loss.csv", "geometry.csv"):
+        assert (tmp_path / "whole" / file).read_text() == (tmp_path / "killed" / file).read_text()
+
+
+def test_measuring_on_the_way_leaves_weights_as_they_are(tokenizer_folder: Path, tmp_path: Path) -> None:
+    probed = recipe(probe_every=1, probe_tokens=64)
+    pretrain(TEXT, tokenizer_folder, tmp_path / "plain", recipe=recipe())
+    pretrain(
+        TEXT, tokenizer_folder, tmp_path / "probed", recipe=probed, monitor=watch(tokenizer_folder, probed)
+    )
+    for step in probed.checkpoint_steps:
+        assert equal(weights(tmp_path / "plain", step), weights(tmp_path / "probed", step))
+    assert (tmp_path / "plain/loss.csv").read_text() == (tmp_path / "probed/loss.csv").read_text()
+    assert (tmp_path / "plain/geometry.csv").read_text() == "step,layer,metric,value\n"
+    rows = (tmp_path / "probed/geometry.csv").read_text().splitlines()
+    assert len(rows) == 1 + 13 * (2 * len(METRICS) + 1)  # steps 0 … 12, two blocks, and the loss
+
+
+def test_another_monitor_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
+    plan = recipe(probe_every=4, probe_tokens=64)
+    run = TrainingRun(
+        plan, batches.windows_of(TEXT, tokenizer_folder, plan), batches.load_tokenizer(tokenizer_folder),
+        folder=tmp_path / "run.partial", monitor=watch(tokenizer_folder, plan),
+    )  # fmt: skip
+    run.resume()
+    run.advance()
+    run.save_if_due()
+    assert (tmp_path / "run.partial/checkpoint-1").is_dir()
+    run.monitor = GeometryMonitor(run.monitor.ids, every=5)
+    run.resume()
+    assert not (tmp_path / "run.partial/checkpoint-1").exists()
+
+
+def test_a_run_may_keep_nothing_but_its_numbers(tokenizer_folder: Path, tmp_path: Path) -> None:
+    plan = recipe(keep_checkpoints=False, checkpoint_steps=(4, 8))
+    pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=plan)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "geometry.csv",
+        "loss.csv",
+        "summary.json",
+    ]
 
 
 def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, tmp_path: Path) -> None:
@@ -155,9 +204,17 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     assert all(after < before for before, after in zip(rates[10:], rates[11:], strict=False))
 
 
+def test_the_schedule_begins_again_with_each_cycle() -> None:
+    plan = recipe(steps=90, warmup=20, cycle=30, checkpoint_steps=(), learning_rate=1.0, first_share=0.01)
+    rates = [plan.learning_rate_at(step) for step in range(90)]
+    assert rates[:30] == rates[30:60] == rates[60:]
+    assert rates[0] == pytest.approx(0.01) and max(rates) == rates[20] == 1.0 and rates[29] < 0.2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"probe_every": 2, "probe_tokens": 10}, "`probe_tokens` is 10; a dimension needs 64 tokens"),
         ({"width": 15}, "`width` 15 is not a multiple of `heads` 2"),
         ({"width": 8}, "leaves 4 dimensions a head"),
         ({"steps": 8}, "a checkpoint after step 12 lies behind the last step, 8"),

@@ -390,6 +390,46 @@ def test_a_pretraining_that_cannot_be(root: Path, change: dict[str, Yaml], messa
     assert message in refusal_of(root, models=["planned"], pretraining=PRETRAINING | change)
 
 
+WATCHED = TINY | {"steps": 7, "keep_checkpoints": False, "probe_every": 2, "probe_tokens": 128}
+
+
+def test_runs_that_no_model_is_made_of_are_trained_if_they_are_probed(root: Path) -> None:
+    runs = {"tiny": TINY, "watched": WATCHED | {"seed": 5, "cycle": 3}, "idle": TINY}
+    study = study_of(root, models=["planned"], pretraining=PRETRAINING | {"runs": runs, "span": [0.0, 0.5]})
+    assert list(study.trained) == ["tiny", "watched"]
+    watched = study.trained["watched"]
+    assert (watched.steps, watched.seed, watched.cycle, watched.keep_checkpoints) == (7, 5, 3, False)
+    assert all(0 < step < 7 for step in watched.checkpoint_steps)
+    assert study.trained["tiny"].seed == 0 and study.trained["tiny"].keep_checkpoints
+
+
+@pytest.mark.parametrize(
+    ("runs", "span", "message"),
+    [
+        ({"tiny": TINY, "w": WATCHED}, [0.0, 1.0], "`pretraining.runs.w.probe_every`: the geometry is measured on"),
+        ({"tiny": TINY | {"steps": 3}}, [0.0, 0.5], "`steps` 3 are not the study's"),
+        ({"tiny": WATCHED}, [0.0, 0.5], "`pretraining.runs.tiny` keeps no checkpoints to be measured"),
+        ({"tiny": TINY, "w": WATCHED | {"probe_tokens": 10}}, [0.0, 0.5], "must be at least 64"),
+    ],
+)  # fmt: skip
+def test_runs_that_cannot_be_watched(root: Path, runs: Yaml, span: Yaml, message: str) -> None:
+    changed = PRETRAINING | {"runs": runs, "span": span}
+    assert message in refusal_of(root, models=["planned"], pretraining=changed)
+
+
+def test_logs_of_other_runs(root: Path) -> None:
+    (root / "loss.csv").write_text("step,loss\n1,2\n")
+    logs = {"plain": "loss.csv", "watched": {"losses": "loss.csv", "geometry": "loss.csv"}}
+    study = study_of(root, loss_logs=logs)
+    assert [len(log.files) for log in study.loss_logs.values()] == [1, 2]
+    assert "`loss_logs.mine` = 'gone.csv': no such file" in refusal_of(root, loss_logs={"mine": "gone.csv"})
+    assert "`loss_logs.mine.losses`: this key is missing" in refusal_of(
+        root, loss_logs={"mine": {"geometry": "loss.csv"}}
+    )
+    both = {"models": ["planned"], "pretraining": PRETRAINING, "loss_logs": {"tiny": "loss.csv"}}
+    assert "`loss_logs.tiny`: a run of `pretraining` has this name" in refusal_of(root, **both)
+
+
 def test_faults_of_configuration_and_registry_are_told_together(root: Path) -> None:
     config = {"models": ["rn-a"], "datasets": ["bok"], "metrics": ["los"], "sampling": {"draws": 0}}
     first, *rest = refusal_of(root, **config, sede=3).splitlines()

@@ -25,7 +25,7 @@ FIGURES = (
     "dimension_by_scale",
     "dimension_by_size",
     "controls",
-    "loss_spike",
+    "spikes",
 )
 
 

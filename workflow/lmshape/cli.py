@@ -15,7 +15,7 @@ import typer
 from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
 from lmshape.hub_cli import admit, audit, download, fetch_tokenizer, lock, plan, release, resolve
-from lmshape.results_cli import claims, explore, figure, findings, report, tables
+from lmshape.results_cli import claims, explore, figure, findings, report, spikes, tables
 from lmshape.shapes_cli import combine_shapes, shapes
 from lmshape.truncation_cli import truncate, truncation_tables
 
@@ -250,7 +250,7 @@ def gather(
 
 
 HUB = (plan, lock, audit, resolve, download, admit, release, fetch_tokenizer)
-TABLES = (truncate, truncation_tables, tables, shapes, combine_shapes, claims)
+TABLES = (truncate, truncation_tables, tables, shapes, combine_shapes, spikes, claims)
 for verb in (*HUB, *TABLES, figure, explore, findings, report):
     commands.command()(verb)
 

@@ -103,11 +103,12 @@ def _pretraining_problems(study: Study, root: Path) -> Iterator[str]:
 
 
 def _loss_log_problems(study: Study, root: Path) -> Iterator[str]:
-    for name, path in study.loss_logs.items():
+    for name, log in study.loss_logs.items():
         if name in study.trained:
             yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
-        if not (root / path).is_file():
-            yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
+        for path in log.files:
+            if not (root / path).is_file():
+                yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
 
 
 def _text_problems(

@@ -11,23 +11,17 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 import transformers
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    ModernBertConfig,
-    ModernBertForMaskedLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lmshape.architectures import build_model
 from lmshape.batches import batch_of, load_tokenizer, masked_batch, unigram_entropy, windows_of
 from lmshape.fingerprint import code_fingerprint
+from lmshape.probe_rows import Row, write_rows
 from lmshape.progress import progress
 from lmshape.recipe import Recipe
 from lmshape.writing.atomic import replaced_when_whole
@@ -35,8 +29,33 @@ from lmshape.writing.atomic import replaced_when_whole
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
 
 
-def pretrain(text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe, threads: int = 1) -> None:
-    """Train a model on a text and leave a folder of `checkpoint-*` directories and `loss.csv`.
+class Monitor(Protocol):
+    """What watches a run, such as `lmshape.monitor.GeometryMonitor`; no weight depends on it.
+
+    Attributes
+    ----------
+    rows : what it has measured: step, layer, metric, value
+    """
+
+    rows: list[Row]
+
+    def observe(self, model: PreTrainedModel, step: int, *, last: bool) -> None:
+        """Measure the model, if it is due or the `last` time, and keep the rows."""
+
+    def identity(self) -> str:
+        """Name all that its numbers depend on."""
+
+
+def pretrain(
+    text: str,
+    tokenizer_folder: Path,
+    output: Path,
+    *,
+    recipe: Recipe,
+    monitor: Monitor | None = None,
+    threads: int = 1,
+) -> None:
+    """Train a model on a text and leave a folder of `checkpoint-*` directories, `loss.csv` and `geometry.csv`.
 
     Parameters
     ----------
@@ -44,6 +63,7 @@ def pretrain(text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe,
     tokenizer_folder : folder that `AutoTokenizer` reads
     output : the run's folder; it appears whole, once the last step is done
     recipe : what to train, and how
+    monitor : measures the geometry before each step that it finds due, and after the last
     threads : CPU threads; results are equal to the last bit for an equal number
 
     Raises
@@ -54,7 +74,7 @@ def pretrain(text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe,
     Notes
     -----
     Work in progress lies in `{output}.partial`. A second call resumes there from the last checkpoint, unless
-    the text, the tokenizer or the recipe has changed: then it starts anew.
+    the text, the tokenizer, the recipe or the monitor has changed: then it starts anew.
     """
     torch.set_num_threads(threads)
     transformers.utils.logging.disable_progress_bar()  # a bar for every checkpoint would bury ours
@@ -63,6 +83,7 @@ def pretrain(text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe,
         windows_of(text, tokenizer_folder, recipe),
         load_tokenizer(tokenizer_folder),
         folder=output.with_name(output.name + ".partial"),
+        monitor=monitor,
     )
     run.resume()
     run.save_if_due()
@@ -76,10 +97,16 @@ def pretrain(text: str, tokenizer_folder: Path, output: Path, *, recipe: Recipe,
 
 
 class TrainingRun:
-    """A model, its optimizer and the losses so far; the folder holds what a resumed run needs."""
+    """A model, its optimizer, the losses and geometry so far; the folder holds what a resumed run needs."""
 
     def __init__(
-        self, recipe: Recipe, windows: np.ndarray, tokenizer: PreTrainedTokenizerBase, *, folder: Path
+        self,
+        recipe: Recipe,
+        windows: np.ndarray,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        folder: Path,
+        monitor: Monitor | None = None,
     ) -> None:
         """Set up the run at step 0: initial weights are a function of the recipe's seed."""
         torch.manual_seed(recipe.seed)
@@ -93,9 +120,11 @@ class TrainingRun:
         )
         self.step = 0
         self.losses: list[tuple[int, int, float, float, float]] = []
+        self.monitor = monitor
 
     def advance(self) -> None:
-        """Do one parameter update and note its loss."""
+        """Measure the geometry if it is due, do one parameter update and note its loss."""
+        self._observe()
         recipe, step = self.recipe, self.step
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
@@ -107,6 +136,10 @@ class TrainingRun:
         self.step += 1
         tokens = self.step * recipe.sequences * recipe.window
         self.losses.append((step, tokens, loss.item(), recipe.learning_rate_at(step), norm.item()))
+
+    def _observe(self) -> None:
+        if self.monitor is not None:
+            self.monitor.observe(self.model, self.step, last=self.step == self.recipe.steps)
 
     def _batch(self, step: int) -> dict[str, torch.Tensor]:
         ids = torch.from_numpy(
@@ -124,7 +157,12 @@ class TrainingRun:
         shutil.rmtree(unfinished, ignore_errors=True)
         self.model.save_pretrained(unfinished)
         self.tokenizer.save_pretrained(unfinished)
-        state = {"step": self.step, "optimizer": self.optimizer.state_dict(), "losses": self.losses}
+        state = {
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses,
+            "geometry": self.monitor.rows if self.monitor else [],
+        }
         os.replace(unfinished, self._checkpoint(self.step))
         with replaced_when_whole(self.folder / "state.pt") as partial:
             torch.save(state | {"identity": self.identity()}, partial)
@@ -138,6 +176,8 @@ class TrainingRun:
             self.folder.mkdir(parents=True)
             return
         self.step, self.losses = state["step"], state["losses"]
+        if self.monitor is not None:
+            self.monitor.rows = state["geometry"]
         for checkpoint in self.folder.glob("checkpoint-*"):
             # weights saved, state not: killed in between
             if int(checkpoint.name.rpartition("-")[2]) > self.step:
@@ -147,11 +187,15 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def finish(self, output: Path) -> None:
-        """Write the losses and move the folder to its final name."""
+        """Write losses and geometry, and move the folder to its final name."""
+        self._observe()
+        write_rows(self.folder / "geometry.csv", self.monitor.rows if self.monitor else [])
         rows = [",".join(LOSS_COLUMNS), *(",".join(map(str, row)) for row in self.losses)]
         (self.folder / "loss.csv").write_text("\n".join(rows) + "\n")
         (self.folder / "summary.json").write_text(json.dumps(self.summary(), indent=2) + "\n")
         (self.folder / "state.pt").unlink(missing_ok=True)
+        for checkpoint in [] if self.recipe.keep_checkpoints else self.folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
         for weights in self.folder.glob("checkpoint-*/*"):
             os.utime(weights)  # made before a kill, they may look older than the text they were trained on
         shutil.rmtree(output, ignore_errors=True)  # Snakemake makes the folders of its outputs beforehand
@@ -174,39 +218,9 @@ class TrainingRun:
         made_by = f"{code_fingerprint('lmshape.pretrain')} {torch.__version__} {torch.get_num_threads()}"
         digest = hashlib.sha256(f"{self.recipe.as_json()} {made_by}".encode())
         digest.update(self.windows.tobytes())
+        digest.update(self.monitor.identity().encode() if self.monitor else b"")
         digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
         return digest.hexdigest()
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / f"checkpoint-{step}"
-
-
-def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Initialize the model of a recipe, without dropout: Pythia's GPT-NeoX, a BERT or a ModernBERT."""
-    shape = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": recipe.width,
-        "num_hidden_layers": recipe.blocks,
-        "num_attention_heads": recipe.heads,
-        "max_position_embeddings": recipe.window,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    wide = 4 * recipe.width
-    if recipe.architecture == "bert":
-        free = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        return BertForMaskedLM(BertConfig(**shape, **free, intermediate_size=wide))
-    if recipe.architecture == "modernbert":
-        return ModernBertForMaskedLM(
-            ModernBertConfig(
-                **shape,
-                **ends,
-                cls_token_id=tokenizer.eos_token_id,
-                sep_token_id=tokenizer.eos_token_id,
-                intermediate_size=wide // 2,  # gated: two matrices in, so as many parameters as the others
-                global_attn_every_n_layers=1,  # the window is no longer than its local attention
-                # with the usual 0.02 it takes thousands of steps to start learning
-                initializer_range=recipe.width**-0.5,
-            )
-        )
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **ends, intermediate_size=wide))

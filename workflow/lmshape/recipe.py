@@ -24,8 +24,12 @@ class Recipe:
     learning_rate, warmup, final_share : peak rate, updates until it is reached, share of it at the end
     first_share : share of the peak rate at step 0; 0 warms up linearly, more geometrically (as a learning-rate
         range test does, Smith 2017), so that a rate too high is met late, by a model that has learned
+    cycle : steps after which the schedule of the rate begins again (warm restarts, Loshchilov & Hutter 2017); 0 never
     weight_decay, beta2, gradient_clip : AdamW's, and the largest gradient norm (`inf`: not clipped)
     seed : of the initial weights, the data order and the masks
+    probe_every, probe_tokens : steps from one measurement of the geometry to the next, 0 for none, and the tokens that
+        it is measured on (`lmshape.monitor`); the weights do not depend on them
+    keep_checkpoints : whether the weights stay when the run is done; else they are there to resume from meanwhile
     """
 
     architecture: Literal["gpt_neox", "bert", "modernbert"]
@@ -40,10 +44,14 @@ class Recipe:
     warmup: int = 0
     first_share: float = 0.0
     final_share: float = 0.1
+    cycle: int = 0
     weight_decay: float = 0.1
     beta2: float = 0.95
     gradient_clip: float = 1.0
     seed: int = 0
+    probe_every: int = 0
+    probe_tokens: int = 512
+    keep_checkpoints: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a recipe that cannot be followed."""
@@ -56,10 +64,15 @@ class Recipe:
                 f"`width` {self.width} over `heads` {self.heads} leaves {self.width // self.heads} dimensions a head, "
                 "too few for rotary positions; 8 are needed. Take fewer heads."
             )
-        if max(self.checkpoint_steps) > self.steps:
+        if max(self.checkpoint_steps, default=0) > self.steps:
             raise InputError(
                 f"a checkpoint after step {max(self.checkpoint_steps)} lies behind the last step, {self.steps}. "
                 "Raise `steps`."
+            )
+        if self.probe_every and self.probe_tokens < max(64, self.window):
+            raise InputError(
+                f"`probe_tokens` is {self.probe_tokens}; a dimension needs 64 tokens, and a whole window of "
+                f"{self.window}. Take 512 or more."
             )
 
     def as_json(self) -> str:
@@ -73,11 +86,13 @@ class Recipe:
         return cls(**fields | {"checkpoint_steps": tuple(fields["checkpoint_steps"])})
 
     def learning_rate_at(self, step: int) -> float:
-        """Warm up, linearly or geometrically, then follow a cosine from `learning_rate` to its `final_share`."""
-        if step < self.warmup and self.first_share:
-            return self.learning_rate * self.first_share ** (1 - step / self.warmup)
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        """Warm up, linearly or geometrically, then follow a cosine down to the `final_share`; in each cycle anew."""
+        length = self.cycle or self.steps
+        place = step % self.cycle if self.cycle else step
+        if place < self.warmup and self.first_share:
+            return self.learning_rate * self.first_share ** (1 - place / self.warmup)
+        if place < self.warmup:
+            return self.learning_rate * (place + 1) / self.warmup
+        done = (place - self.warmup) / max(1, length - self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * done))
         return self.learning_rate * (self.final_share + (1 - self.final_share) * cosine)

@@ -46,6 +46,32 @@ def claims(
     decide_study(files, tables, orders=orders)
 
 
+def spikes(
+    output: Annotated[Path, typer.Option(help="folder of the study's tables; the new ones go there as well")],
+    study: Annotated[str, typer.Option(help="name of the study, a column of the tables")],
+    losses: Annotated[list[str] | None, typer.Option(help="run=loss.csv of a pretraining run")] = None,
+    log: Annotated[list[str] | None, typer.Option(help="name=CSV of the losses of another run")] = None,
+    geometry: Annotated[list[str] | None, typer.Option(help="run=geometry.csv measured in it")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="datasets in the study's order")] = None,
+) -> None:
+    """Find the spikes of losses, and what moves before them."""
+    from lmshape.loss_spikes import write_spikes
+
+    write_spikes(
+        output,
+        study=study,
+        losses=_paths(losses),
+        logs=_paths(log),
+        geometry=_paths(geometry),
+        metrics=output / "metrics.parquet",
+        datasets=dataset or [],
+    )
+
+
+def _paths(pairs: list[str] | None) -> dict[str, Path]:
+    return {name: Path(path) for name, _, path in (pair.partition("=") for pair in pairs or [])}
+
+
 def figure(
     name: str,
     output: Annotated[Path, typer.Option(help="PNG to write; SVG and CSV appear beside it")],
@@ -56,8 +82,7 @@ def figure(
     """Draw a figure of the study."""
     from lmshape.figures import render
 
-    runs = {model: Path(path) for model, _, path in (pair.partition("=") for pair in losses or [])}
-    render(name, tables, output_stem=output.with_suffix(""), losses=runs, datasets=dataset or [])
+    render(name, tables, output_stem=output.with_suffix(""), losses=_paths(losses), datasets=dataset or [])
 
 
 def explore(

@@ -25,6 +25,7 @@ from lmshape.figures.names import NAMES as FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask
 from lmshape.localrun import require_weights
+from lmshape.loss_log_files import LossLog, read_loss_log
 from lmshape.models import Model, read_model
 from lmshape.own_metrics import OwnFile, read_own
 from lmshape.paths import TRUNCATED
@@ -68,7 +69,7 @@ class Study:
     rows : variants of the rows: `all`, `no_sink`, `one_per_type`
     sampling, extraction, pretraining : sections of the configuration; no `pretraining` where it has none
     truncating : section `truncation`; None where it is off
-    loss_logs : name → CSV file of the losses of another run
+    loss_logs : name → files of another run, in which to look for spikes
     layers_per_job : layers of a measuring job, None for all
     keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
     weights_in : whether weights are downloaded into the study's folder or the user's cache
@@ -91,7 +92,7 @@ class Study:
     extraction: Extraction
     pretraining: Pretraining | None
     truncating: Truncating | None
-    loss_logs: Mapping[str, Path]
+    loss_logs: Mapping[str, LossLog]
     layers_per_job: int | None
     keep_activations: bool
     keep_weights: bool
@@ -281,7 +282,7 @@ def _joined(
         extraction=Extraction(**config["extraction"]),
         pretraining=pretraining,
         truncating=read_truncating(config["truncation"]),
-        loss_logs={name: find_file(path, root=root) for name, path in config["loss_logs"].items()},
+        loss_logs={name: read_loss_log(entry, root=root) for name, entry in config["loss_logs"].items()},
         layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
         keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",

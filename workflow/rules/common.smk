@@ -53,7 +53,7 @@ from lmshape.costs import (
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES, OUTPUT_FAMILY, OWN_FAMILY
 from lmshape.figures.names import NAMES as FIGURES
-from lmshape.figures.names import TABLES_OF
+from lmshape.figures.names import DRAW_LOSSES, TABLES_OF
 from lmshape.fingerprint import code_fingerprint
 from lmshape.hardware import gpu_count
 from lmshape.hub.budget import clear_unneeded, forget_deleted, mark

@@ -8,7 +8,7 @@ localrules:
 rule figure:
     input:
         tables=figure_tables,
-        losses=pretrained_files("loss.csv"),
+        losses=figure_losses,
     output:
         png=report(
             "results/figures/{figure}.png",

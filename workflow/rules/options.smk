@@ -64,20 +64,65 @@ def pretraining_disk(wildcards):
     return 10 + (len(recipe.checkpoint_steps) + 3) * size // 10**6
 
 
+def runs_that(keep):
+    """Names of the runs that keep their checkpoints, or of those that do not."""
+    runs = study.pretraining.runs if study.pretraining else {}
+    return [name for name, recipe in runs.items() if recipe.keep_checkpoints == keep]
+
+
 def pretrained_weights(folder):
-    """Every run of a study is saved at the same steps, so that one rule can name its outputs."""
-    steps = (
-        next(iter(study.pretraining.runs.values())).checkpoint_steps
-        if study.pretraining
-        else []
-    )
+    """Runs that keep their checkpoints are saved at the same steps, so that one rule can name its outputs."""
+    kept = runs_that(keep=True)
+    steps = study.pretraining.runs[kept[0]].checkpoint_steps if kept else []
     return [f"{folder}/checkpoint-{step}/model.safetensors" for step in steps]
+
+
+def pretraining_fingerprint(wildcards):
+    """What is measured while a run trains counts where it is measured."""
+    measured = study.pretraining.runs[wildcards.run].probe_every > 0
+    return code_fingerprint(
+        "lmshape.pretrain", "lmshape.corpus", *["lmshape.monitor"] * measured
+    )
 
 
 def pretrained_files(name):
     """A file of each run that the study trains itself."""
     runs = [model.pretraining for model in study.models.values() if model.pretraining]
     return [f"results/pretrained/{run}/{name}" for run in runs]
+
+
+def trained_files(name):
+    """A file of each run that is trained, whether it is a model or there for its spikes."""
+    return [f"results/pretrained/{run}/{name}" for run in study.trained]
+
+
+def probed_files(name):
+    probed = [run for run, recipe in study.trained.items() if recipe.probe_every]
+    return [f"results/pretrained/{run}/{name}" for run in probed]
+
+
+def by_run(files):
+    return [f"{Path(file).parent.name}={file}" for file in files]
+
+
+def loss_log_files(wildcards):
+    return [str(file) for log in study.loss_logs.values() for file in log.files]
+
+
+def spike_options(wildcards):
+    logs = study.loss_logs.items()
+    geometry = [f"{name}={log.geometry}" for name, log in logs if log.geometry]
+    return flags(
+        study=study.name,
+        losses=by_run(trained_files("loss.csv")),
+        log=[f"{name}={log.losses}" for name, log in logs],
+        geometry=by_run(probed_files("geometry.csv")) + geometry,
+        dataset=list(study.datasets),
+    )
+
+
+def figure_losses(wildcards):
+    return trained_files("loss.csv") if wildcards.figure in DRAW_LOSSES else []
 
 
 def figure_tables(wildcards):
@@ -87,11 +132,7 @@ def figure_tables(wildcards):
 
 
 def figure_options(wildcards):
-    losses = [
-        f"{model.name}={model.folder}/loss.csv"
-        for model in study.models.values()
-        if model.pretraining
-    ]
+    losses = by_run(figure_losses(wildcards))
     return flags(dataset=list(study.datasets), losses=losses)
 
 

@@ -21,6 +21,7 @@ from lmshape.dynamics.calm_losses import NORMAL_DEVIATION
 from lmshape.dynamics.spikes import Spike
 from lmshape.dynamics.warning_rule import RULE, WarningRule
 
+DIGITS = 9  # of a score behind the point
 RESOLUTION = 1e-9  # of a median: values nearer to each other than that are equal
 
 
@@ -108,7 +109,8 @@ def _scores(values: np.ndarray, rule: WarningRule) -> np.ndarray:
     medians = np.nanmedian(before[enough], axis=1)
     spread = NORMAL_DEVIATION * np.nanmedian(np.abs(before[enough] - medians[:, None]), axis=1)
     floor = RESOLUTION * np.maximum(np.abs(medians), 1e-300)
-    found[enough] = (values[enough] - medians) / np.maximum(spread, floor)
+    # rounded, so that a series of a fixed course, such as a learning rate, scores the same everywhere
+    found[enough] = np.round((values[enough] - medians) / np.maximum(spread, floor), DIGITS)
     return found
 
 

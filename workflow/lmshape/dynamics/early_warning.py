@@ -23,7 +23,6 @@ from lmshape.dynamics.spikes import Spike
 from lmshape.dynamics.warning_rule import RULE, WarningRule
 from lmshape.dynamics.warning_series import NO_LAYER, Series
 
-COURSES_OF = ("id_twonn", "id_twonn_types", "anisotropy", "activation_max", "loss_held_out", "loss_level")
 MOST_POINTS = 200  # of a curve over thresholds
 
 
@@ -213,8 +212,6 @@ class _Group:
     def course(self, one: _Tested) -> Iterator[dict[str, object]]:
         """Yield the rows of `before_spikes` of a series."""
         metric, layer = one.key
-        if metric not in COURSES_OF or not one.parts:
-            return
         every = float(
             np.median([np.median(np.diff(part.steps)) for part in one.parts if len(part.steps) > 1])
         )

@@ -17,27 +17,32 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "learning_rate": ("learning_rate", "lr", "train/learning_rate"),
 }
 REQUIRED = ("step", "loss")
+RUN = "run"  # column of a file that holds several runs
 
 
-def read_loss_log(path: Path) -> pd.DataFrame:
+def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
     """Read a CSV file of losses.
 
     Parameters
     ----------
     path : CSV with a header; a column for the step and one for the loss in nats, named as in `ALIASES`, and
-        those of gradient norm and learning rate if there are any. Empty cells are steps without a loss
+        those of gradient norm and learning rate if there are any. Empty cells are steps without a loss. A column
+        `run` of several values tells several runs apart
+    name : of the log
 
     Returns
     -------
-    `as_curve`'s columns step, loss, and gradient_norm and learning_rate if the file has them.
+    Name and `as_curve` of each run: `name`, or `name`/run. Columns step, loss, and gradient_norm and learning_rate if
+    the file has them.
 
     Raises
     ------
     InputError
-        When the file does not exist or is no CSV, a column is missing, or a step is not a number.
+        When the file does not exist or is no CSV, a column is missing, or a step is no whole number.
     """
     try:
-        table = pd.read_csv(path)
+        # as text: an empty cell is a step without a loss, `nan` a loss that is none
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise InputError(f"`{path}`: no such file. Correct the path under `loss_logs`.") from None
     except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors among them
@@ -47,14 +52,21 @@ def read_loss_log(path: Path) -> pd.DataFrame:
     found = {
         name: column for name, names in ALIASES.items() if (column := _first_of(names, table)) is not None
     }
-    for name in REQUIRED:
-        if name not in found:
+    for column in REQUIRED:
+        if column not in found:
             raise InputError(
-                f"`{path}` has no column for the {name}, only {', '.join(map(str, table.columns))}. "
-                f"Name it one of {', '.join(ALIASES[name])}."
+                f"`{path}` has no column for the {column}, only {', '.join(map(str, table.columns))}. "
+                f"Name it one of {', '.join(ALIASES[column])}."
             )
+    table = table[table[found["loss"]].str.strip() != ""]
+    curves = pd.DataFrame({column: table[spelled] for column, spelled in found.items()})
+    runs = table[RUN] if RUN in table else pd.Series(name, index=table.index)
+    several = runs.nunique() > 1
     try:
-        return as_curve(pd.DataFrame({name: table[column] for name, column in found.items()}))
+        return [
+            (f"{name}/{run}" if several else name, as_curve(curve))
+            for run, curve in curves.groupby(runs, sort=False)
+        ]
     except InputError as error:
         raise InputError(f"`{path}`: {error}") from None
 
@@ -69,21 +81,30 @@ def as_curve(run: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When a column is missing, or a step is no finite number.
+        When a column is missing, or a step is no whole number.
     """
     for column in REQUIRED:
         if column not in run:
             raise InputError(
                 f"the loss curve has no column `{column}`, only {', '.join(map(str, run))}. Add it."
             )
-    steps = pd.to_numeric(run["step"], errors="coerce")
-    odd = steps.isna() | (steps.abs() == float("inf"))
+    columns = [name for name in ALIASES if name in run]
+    curve = run.assign(**{name: _numbers(run[name]) for name in columns})
+    odd = curve["step"] % 1 != 0  # of NaN and infinity, too
     if odd.any():
         raise InputError(
-            f"`step` = {run.loc[odd, 'step'].iloc[0]}: must be a number in every row of a loss curve. Correct the row."
+            f"`step` = {run.loc[odd, 'step'].iloc[0]}: must be a whole number in every row. Correct the row."
         )
-    curve = run.assign(step=steps, loss=pd.to_numeric(run["loss"], errors="coerce").astype(float))
     return curve.drop_duplicates("step", keep="last").sort_values("step").reset_index(drop=True)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    words = column[numbers.isna() & column.notna()].astype(str).str.strip().str.lower()
+    odd = words[~words.isin(("", "nan", "none", "null"))]
+    if len(odd):
+        raise InputError(f"`{column.name}` = '{odd.iloc[0]}': must be a number, or `nan`. Correct the row.")
+    return numbers
 
 
 def _first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:

@@ -13,6 +13,7 @@ from lmshape.dynamics.calm_losses import NORMAL_DEVIATION
 from lmshape.dynamics.run_bootstrap import interval, weighted_median
 from lmshape.dynamics.warning_rule import RULE, WarningRule
 
+LEAST_SPREAD = 1e-6  # of moves, in deviations of the values
 DRAWN_BACK, DRAWN_ON = 20, 3  # values before and behind an onset, in the course around it
 
 
@@ -54,7 +55,7 @@ def moves(
         return nan, nan, nan
     middle = np.median(quiet)
     spread = NORMAL_DEVIATION * np.median(np.abs(quiet - middle))
-    if not spread > 0:
+    if not spread > LEAST_SPREAD:  # a series whose quiet moves are all the same has no deviations
         return nan, nan, nan
     medians = weighted_median((before[:, 1] - middle) / spread, weights[:, before[:, 0].astype(int)])
     return float(medians[0]), *interval(medians[1:], runs=runs)

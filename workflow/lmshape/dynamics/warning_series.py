@@ -1,6 +1,6 @@
 """Series that may warn of a spike: the geometry of each block, and what a user has without any.
 
-The baselines need no geometry: level, slope and variance of the training loss, the norm of its gradient, the loss
+The baselines need no geometry: level, slope and variance of the training loss, gradient norm, learning rate, the loss
 on held-out tokens, and the size of activations. Each is taken at the steps of the geometry, from no later step.
 """
 
@@ -26,6 +26,7 @@ BASELINES = (
     "loss_slope",
     "loss_variance",
     "gradient_norm",
+    "learning_rate",
     HELD_OUT,
     "norm_median",
     "activation_max",
@@ -69,7 +70,7 @@ def series_of(run: str, geometry: pd.DataFrame, losses: pd.DataFrame) -> list[Se
     ----------
     run : name
     geometry : step, layer, metric, value, as `lmshape.monitor` writes them; metrics of neither kind are left out
-    losses : step, loss and, if there is one, gradient_norm
+    losses : step, loss and, if there are any, gradient_norm and learning_rate
     """
     steps = np.unique(geometry["step"].to_numpy(np.float64))
     found = []
@@ -92,10 +93,11 @@ def _of_losses(steps: np.ndarray, losses: pd.DataFrame) -> Iterator[tuple[str, n
     ends = np.searchsorted(logged, steps, side="right")
     lines = [_line(logged, losses["loss"].to_numpy(np.float64), end) for end in ends]
     yield from zip(("loss_level", "loss_slope", "loss_variance"), np.array(lines).T, strict=True)
-    if "gradient_norm" in losses and losses["gradient_norm"].notna().any():
-        with np.errstate(divide="ignore", invalid="ignore"):
-            norms = np.log(losses["gradient_norm"].to_numpy(np.float64))
-        yield "gradient_norm", np.array([_mean(norms[max(0, end - TRAILING) : end]) for end in ends])
+    for name, rows in (("gradient_norm", TRAILING), ("learning_rate", 1)):
+        if name in losses and losses[name].notna().any():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                logarithms = np.log(losses[name].to_numpy(np.float64))
+            yield name, np.array([_mean(logarithms[max(0, end - rows) : end]) for end in ends])
 
 
 def _line(logged: np.ndarray, losses: np.ndarray, end: int) -> tuple[float, float, float]:

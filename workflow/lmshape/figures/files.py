@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 TABLES = ("metrics", "checkpoints", "profiles")
 # That some figures draw from, where they are there.
-MORE_TABLES = ("audit", "phases", "spectra", "clouds", "truncation", "truncation_ranks")
+MORE_TABLES = (
+    "audit",
+    "phases",
+    "spectra",
+    "clouds",
+    "spikes",
+    "warnings",
+    "alarms",
+    "before_spikes",
+    "truncation",
+    "truncation_ranks",
+)
 PIXELS_PER_INCH = 200
 
 

@@ -16,7 +16,7 @@ NAMES = (
     "sinks",
     "clouds",
     "controls",
-    "loss_spike",
+    "spikes",
     "truncation",
 )
 
@@ -26,5 +26,7 @@ TABLES_OF = {
     "spectrum": ("spectra",),
     "sinks": ("audit",),
     "clouds": ("clouds",),
+    "spikes": ("spikes", "warnings", "alarms", "before_spikes"),
     "truncation": ("truncation", "truncation_ranks"),
 }
+DRAW_LOSSES = ("spikes",)  # from the losses of every step

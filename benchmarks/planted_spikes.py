@@ -1,0 +1,100 @@
+"""Runs whose spikes, and whose warnings of them, are known: planted into noise, each run another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lmshape.dynamics.early_warning import Watched
+from lmshape.dynamics.spikes import find_spikes
+from lmshape.dynamics.warning_series import Series
+
+STEPS, EVERY = 600, 2
+MEMORY = 0.7  # of the noise of a series from one value to the next
+NOISES = {
+    "normal": lambda rng, size: rng.standard_normal(size),
+    "t, 3 degrees": lambda rng, size: rng.standard_t(3, size) / 1.73,
+    "Gumbel": lambda rng, size: (rng.gumbel(0, 1, size) - 0.577) / 1.283,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precursor:
+    """What a series does before a spike: it moves by `size` standard deviations of its noise, `lead` steps ahead.
+
+    `unheeded` is how often in a run it does so and no spike comes.
+    """
+
+    size: float = 0.0
+    lead: int = 10
+    unheeded: int = 0
+
+
+def planted_loss(
+    rng: np.random.Generator,
+    onsets: list[int],
+    *,
+    steps: int = STEPS,
+    noise: float = 0.08,
+    height: float = 1.5,
+    kind: str = "normal",
+) -> pd.DataFrame:
+    """A falling loss with a spike at each onset: up within 4 steps, back within about 40."""
+    step = np.arange(steps)
+    loss = 5.0 + 2.5 * np.exp(-step / 50) + noise * NOISES[kind](rng, steps)
+    for onset in onsets:
+        after = step - onset
+        rise = np.minimum(1, (after + 1) / 4) * np.exp(-np.maximum(0, after - 4) / 10)
+        loss += np.where(after >= 0, height * rise, 0)
+    return pd.DataFrame({"step": step, "loss": loss})
+
+
+def planted_onsets(rng: np.random.Generator, count: int) -> list[int]:
+    """Onsets far enough from each other and from the ends that values lie before each."""
+    first, room = 110, (STEPS - 140) // max(count, 1)
+    return [int(first + place * room + rng.integers(0, max(1, room - 110))) for place in range(count)]
+
+
+def planted_series(
+    rng: np.random.Generator,
+    onsets: list[int],
+    precursor: Precursor,
+    *,
+    run: str,
+    metric: str,
+    layer: int,
+) -> Series:
+    """Noise with a memory and a drift of the run's own, and the precursor before each onset, stronger in some runs."""
+    steps = np.arange(0, STEPS, EVERY)
+    values = np.zeros(len(steps))
+    for place, shock in enumerate(rng.standard_normal(len(steps)) * np.sqrt(1 - MEMORY**2)):
+        values[place] = MEMORY * values[place - 1] + shock if place else shock
+    values += rng.normal(0, 0.5) * steps / STEPS
+    size = precursor.size * np.exp(rng.normal(0, 0.3))
+    elsewhere = [int(rng.integers(60, STEPS - 60)) for _ in range(precursor.unheeded)]
+    for end in [*onsets, *elsewhere]:
+        values += size * ((steps >= end - precursor.lead) & (steps < end))
+    return Series(run=run, metric=metric, layer=layer, steps=steps.astype(float), values=values)
+
+
+def planted_runs(
+    rng: np.random.Generator,
+    series: dict[tuple[str, int], Precursor],
+    *,
+    spiking: int = 6,
+    calm: int = 2,
+    spikes: int = 3,
+) -> list[Watched]:
+    """Runs with `spikes` spikes each, then calm ones, all with the same series; spikes are found, not given."""
+    found = []
+    for number in range(spiking + calm):
+        onsets = planted_onsets(rng, spikes) if number < spiking else []
+        loss = planted_loss(rng, onsets)
+        own = [
+            planted_series(rng, onsets, precursor, run=str(number), metric=metric, layer=layer)
+            for (metric, layer), precursor in series.items()
+        ]
+        found.append(Watched(series=own, spikes=find_spikes(loss), last_step=float(STEPS - 1)))
+    return found

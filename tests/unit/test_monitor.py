@@ -1,0 +1,143 @@
+"""The geometry measured while a model trains: the library's own numbers, and a model that does not notice."""
+
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from lmshape.bpe import write_tokenizer
+from lmshape.errors import InputError
+from lmshape.geometry import (
+    anisotropy,
+    effective_rank,
+    intrinsic_dimension,
+    mean_cosine,
+    participation_ratio,
+)
+from lmshape.monitor import METRICS, GeometryMonitor, monitor_of, shape_of
+from lmshape.recipe import Recipe
+
+IDS = np.random.default_rng(0).integers(0, 60, (8, 32))
+
+
+@pytest.fixture(scope="module")
+def model() -> GPTNeoXForCausalLM:
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(
+        vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        hidden_dropout=0.3, attention_dropout=0.3,
+    )  # fmt: skip
+    return GPTNeoXForCausalLM(config)
+
+
+def by_place(monitor: GeometryMonitor, step: int) -> dict[tuple[int, str], float]:
+    return {(layer, metric): value for at, layer, metric, value in monitor.rows if at == step}
+
+
+def test_the_numbers_are_those_of_the_library(model) -> None:
+    monitor = GeometryMonitor(IDS, every=10)
+    monitor.observe(model, 0)
+    found = by_place(monitor, 0)
+    assert set(found) == {(layer, metric) for layer in (1, 2, 3) for metric in METRICS} | {(3, "loss")}
+    model.eval()
+    with torch.no_grad():
+        out = model(torch.as_tensor(IDS), output_hidden_states=True, labels=torch.as_tensor(IDS))
+    rows = out.hidden_states[2].reshape(-1, 32).numpy()
+    first = np.unique(IDS.ravel(), return_index=True)[1]
+    expected = {
+        "anisotropy": anisotropy(rows),
+        "effective_rank": effective_rank(rows),
+        "participation_ratio": participation_ratio(rows),
+        "mean_cosine": mean_cosine(rows),
+        "id_twonn": intrinsic_dimension(rows),
+        "id_twonn_types": intrinsic_dimension(rows[first]),
+        "norm_median": np.median(np.linalg.norm(rows.astype(float), axis=1)),
+        "activation_max": np.abs(rows).max(),
+    }
+    for metric, value in expected.items():
+        assert found[2, metric] == pytest.approx(value, rel=1e-9), metric
+    assert found[3, "loss"] == pytest.approx(float(out.loss), rel=1e-5)
+
+
+def test_only_steps_that_are_due_and_the_last_are_measured_each_once(model) -> None:
+    monitor = GeometryMonitor(IDS, every=4, causal=False)
+    for step in range(10):
+        monitor.observe(model, step)
+    monitor.observe(model, 9, last=True)
+    monitor.observe(model, 9, last=True)
+    assert [step for step, *_ in monitor.rows][:: 3 * len(METRICS)] == [0, 4, 8, 9]
+    assert len(monitor.rows) == 4 * 3 * len(METRICS)  # no loss where no next token is predicted
+
+
+def test_the_model_and_all_random_states_stay_as_they_are(model) -> None:
+    model.train()
+    hooks = sum(len(module._forward_hooks) for module in model.modules())  # transformers has its own
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = torch.rand(3), np.random.random(3)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    one, two = (GeometryMonitor(IDS, every=1) for _ in range(2))
+    one.observe(model, 0)
+    assert torch.equal(torch.rand(3), expected[0]) and (np.random.random(3) == expected[1]).all()
+    assert model.training and sum(len(module._forward_hooks) for module in model.modules()) == hooks
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    two.observe(model, 0)
+    assert one.rows == two.rows  # no dropout
+
+
+def test_a_diverged_model_leaves_empty_cells(model, tmp_path: Path) -> None:
+    broken = GPTNeoXForCausalLM(model.config)
+    broken.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        broken.gpt_neox.layers[1].mlp.dense_4h_to_h.bias.fill_(float("inf"))
+    monitor = GeometryMonitor(IDS, every=1)
+    monitor.observe(broken, 5)
+    found = by_place(monitor, 5)
+    assert all(not isnan(found[1, metric]) for metric in METRICS)
+    assert all(isnan(found[layer, metric]) for layer in (2, 3) for metric in METRICS) and isnan(
+        found[3, "loss"]
+    )
+    monitor.write(tmp_path / "geometry.csv")
+    table = pd.read_csv(tmp_path / "geometry.csv")
+    assert list(table) == ["step", "layer", "metric", "value"] and len(table) == len(monitor.rows)
+    assert table["value"].isna().sum() == 2 * len(METRICS) + 1
+
+
+def test_rows_that_are_all_equal_have_no_dimension() -> None:
+    found = shape_of(np.ones((80, 4), dtype=np.float32), first_of_type=np.arange(10))
+    assert isnan(found["id_twonn"]) and isnan(found["anisotropy"]) and found["norm_median"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("ids", "every", "message"),
+    [
+        (np.zeros(100), 1, "`ids` has shape"),
+        (np.zeros((2, 20)), 1, "with 64 tokens"),
+        (IDS, 0, "`every` is 0; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(ids: np.ndarray, every: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GeometryMonitor(ids, every=every)
+
+
+def test_the_probe_is_taken_from_all_over_the_held_out_text(tmp_path: Path) -> None:
+    text = " ".join(f"{number} words of the held-out text." for number in range(600))
+    write_tokenizer(text, tmp_path / "tokenizer", vocabulary=300)
+    plan = Recipe(
+        architecture="gpt_neox", width=16, blocks=1, heads=2, window=16, sequences=1, steps=1, checkpoint_steps=(),
+        learning_rate=0.1, probe_every=5, probe_tokens=128,
+    )  # fmt: skip
+    monitor = monitor_of(text, tmp_path / "tokenizer", plan)
+    assert monitor.ids.shape == (8, 16) and monitor.every == 5 and monitor.causal
+    assert len({tuple(row) for row in monitor.ids.tolist()}) == 8
+    with pytest.raises(InputError, match="Train on a smaller `span`"):
+        monitor_of(text[:200], tmp_path / "tokenizer", plan)

@@ -1,0 +1,223 @@
+"""Loss spikes: none where there is none, those that were planted, in any curve that a log may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lmshape.dynamics.calm_losses import CalmLosses, RunningMedian
+from lmshape.dynamics.loss_curves import as_curve, read_loss_log
+from lmshape.dynamics.spikes import SpikeRule, find_spikes, in_spike
+from lmshape.errors import InputError
+
+LOGS = Path(__file__).parents[1] / "data" / "loss_logs"
+
+
+def calm(steps: int = 1200, *, noise: float = 0.06, seed: int = 0, every: int = 1) -> pd.DataFrame:
+    """A loss that falls from 7.6 to 4.2 without a spike."""
+    step = np.arange(0, steps * every, every)
+    loss = 4.2 + 3.4 * np.exp(-np.arange(steps) / 60) + np.random.default_rng(seed).normal(0, noise, steps)
+    return pd.DataFrame({"step": step, "loss": loss})
+
+
+def planted(
+    run: pd.DataFrame, at: int, *, height: float = 2.0, fall: float = 15.0, length: int = 80
+) -> pd.DataFrame:
+    """Add a spike that rises at row `at` within 5 rows and falls exponentially."""
+    after = np.arange(length)
+    shape = height * np.minimum(1, (after + 1) / 5) * np.exp(-np.maximum(0, after - 5) / fall)
+    run = run.copy()
+    run.loc[at : at + length - 1, "loss"] += shape
+    return run
+
+
+def test_a_calm_curve_has_no_spike() -> None:
+    for seed in range(20):
+        assert find_spikes(calm(seed=seed)) == []
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda rng, n: 0.1 * rng.standard_t(3, n), lambda rng, n: rng.gumbel(0, 0.1, n)]
+)
+def test_heavy_tails_are_no_spikes(draw: Callable) -> None:
+    """Under one false spike in 20 000 steps, at noise whose extremes are 20 standard deviations out."""
+    found = 0
+    for seed in range(4):
+        run = calm(5000)
+        run["loss"] = 4.0 + draw(np.random.default_rng(seed), len(run))
+        found += len(find_spikes(run))
+    assert found <= 1
+
+
+def test_planted_spikes_are_found_where_they_are() -> None:
+    for seed in range(10):
+        run = planted(planted(calm(seed=seed), 400), 800, height=1.0)
+        first, second = find_spikes(run)
+        assert 399 <= first.onset <= 402 and 799 <= second.onset <= 803
+        assert first.peak_step in range(402, 412) and 1.7 < first.height < 2.4
+        assert first.last < first.recovery_step < 480
+        assert (first.flag, second.flag) == ("", "")
+
+
+def test_the_rule_knows_nothing_of_later_steps() -> None:
+    run = planted(calm(), 400)
+    whole = find_spikes(run)[0]
+    for end in (430, 500, 800):
+        (spike,) = find_spikes(run.head(end))
+        assert (spike.onset, spike.baseline, spike.threshold) == (
+            whole.onset,
+            whole.baseline,
+            whole.threshold,
+        )
+    assert find_spikes(run.head(400)) == []
+
+
+def test_hard_batches_of_one_or_two_steps_are_no_spikes() -> None:
+    run = calm()
+    for place in range(300, 340, 4):  # one after the other
+        run.loc[place : place + 1, "loss"] += 3
+    assert find_spikes(run) == []
+    run.loc[700:702, "loss"] += 3
+    assert [spike.onset for spike in find_spikes(run)] == [700]
+
+
+def test_a_loss_that_does_not_come_back_is_said_and_further_spikes_are_found() -> None:
+    run = calm()
+    run.loc[300:, "loss"] += 2
+    (spike,) = find_spikes(run)
+    assert (spike.onset, spike.recovery_step, spike.flag) == (300, None, "did not come back")
+    again = find_spikes(planted(run, 900))
+    assert [spike.onset for spike in again] == pytest.approx([300, 900], abs=2)
+    assert again[1].baseline == pytest.approx(6.2, abs=0.1)
+
+
+def test_losses_that_are_not_finite_spike() -> None:
+    run = calm()
+    run.loc[500:519, "loss"] = [np.nan] * 10 + [np.inf] * 10
+    (spike,) = find_spikes(run)
+    assert (spike.onset, spike.last, spike.recovery_step) == (500, 519, 520)
+    assert spike.peak_loss == np.inf and spike.flag == "not finite: the loss of 20 steps"
+    assert find_spikes(run.assign(loss=np.nan))[0].recovery_step is None
+    run.loc[500:519, "loss"] = [np.nan, 4.0] * 10  # lost now and then: no three in a row
+    assert find_spikes(run) == []
+
+
+def test_steps_may_be_in_any_order_and_at_any_distance() -> None:
+    run = planted(calm(every=10), 400)
+    (spike,) = find_spikes(run.sample(frac=1, random_state=0))
+    assert spike.onset == pytest.approx(4000, abs=20)
+    restarted = pd.concat([run.head(300).assign(loss=99.0), run])  # logged again after a restart
+    assert find_spikes(restarted) == find_spikes(run)
+
+
+@pytest.mark.parametrize("rows", range(5))
+def test_the_shortest_curves(rows: int) -> None:
+    assert find_spikes(calm(12).head(rows)) == []
+
+
+def test_a_large_curve_is_gone_through_once() -> None:
+    """Work grows with the steps, not with their square: 200 000 steps would take hours."""
+    assert len(find_spikes(planted(calm(200_000), 100_000))) == 1
+
+
+def test_the_steps_of_spikes() -> None:
+    run = planted(calm(), 400)
+    (spike,) = find_spikes(run)
+    inside = in_spike(run["step"].to_numpy(), [spike])
+    assert (
+        inside.sum() == spike.last - spike.onset + 1
+        and inside[int(spike.onset)]
+        and not inside[int(spike.onset) - 1]
+    )
+
+
+def test_running_medians_agree_with_numpy() -> None:
+    values = np.random.default_rng(0).normal(size=200).round(1)  # with ties
+    median = RunningMedian(25)
+    for place, value in enumerate(values):
+        median.add(value)
+        assert median.value == pytest.approx(np.median(values[max(0, place - 24) : place + 1]), abs=1e-15)
+
+
+def test_noise_is_a_standard_deviation_whatever_the_trend() -> None:
+    rng = np.random.default_rng(1)
+    for slope in (0.0, 0.02):
+        losses = CalmLosses(50, 2000, longest_gap=10)
+        for step in range(4000):
+            losses.add(step, slope * step + rng.normal(0, 0.5))
+        assert losses.noise == pytest.approx(0.5, rel=0.06)
+
+
+def test_a_rule_is_spelt_for_the_table() -> None:
+    assert str(SpikeRule(window=20)) == (
+        "window=20 noise_window=200 deviations=6 least_height=0.25 least_steps=3 calm=3 settled=200"
+    )
+
+
+# Public logs: excerpts, the whole ones are gone through in benchmarks/early_warning.py
+
+
+def test_bloom_spikes_once_as_its_chronicle_says() -> None:
+    curves = dict(read_loss_log(LOGS / "bigscience_excerpts.csv", name="bigscience"))
+    (bloom,) = find_spikes(curves["bigscience/tr11-176B-ml"])
+    assert 31214 < bloom.onset <= 31219 and bloom.peak_step == 31219 and bloom.recovery_step <= 31250
+    assert bloom.height == pytest.approx(2.8, abs=0.1)
+    (small,) = find_spikes(curves["bigscience/tr1-13B-base"])  # logged every 10 steps
+    assert (small.onset, small.peak_step) == (29050, 29060)
+
+
+def test_outliers_of_a_public_run_are_no_spikes() -> None:
+    (log,) = read_loss_log(LOGS / "modded_nanogpt_excerpt.csv", name="nanogpt")
+    curve = log[1]
+    far = curve["loss"] - curve["loss"].rolling(25, center=True, min_periods=1).median() > 0.5
+    assert far.sum() >= 10
+    assert find_spikes(curve) == []
+
+
+# Logs of others
+
+
+@pytest.mark.parametrize("names", [("step", "loss"), ("iteration", "lm_loss"), ("Step", "train_loss")])
+def test_logs_may_name_their_columns_in_many_ways(names: tuple[str, str], tmp_path: Path) -> None:
+    run = planted(calm(), 400).rename(columns=dict(zip(("step", "loss"), names, strict=True)))
+    run.assign(grad_norm=1.0).to_csv(tmp_path / "log.csv", index=False)
+    ((name, curve),) = read_loss_log(tmp_path / "log.csv", name="mine")
+    assert name == "mine" and list(curve.columns) == ["step", "loss", "gradient_norm"]
+    assert len(find_spikes(curve)) == 1
+
+
+def test_empty_cells_are_steps_without_a_loss_and_nan_is_a_loss_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss\n1,5.0\n2,\n3,nan\n4,inf\n")
+    ((_, curve),) = read_loss_log(tmp_path / "log.csv", name="mine")
+    assert curve["step"].tolist() == [1, 3, 4] and np.isnan(curve["loss"][1]) and np.isinf(curve["loss"][2])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "step,accuracy\n1,2\n",
+            "has no column for the loss, only step, accuracy. Name it one of loss, train_loss",
+        ),
+        ("epoch,loss\n1,2\n", "has no column for the step"),
+        ("step,loss\n0.5,2\n", "`step` = 0.5: must be a whole number"),
+        ("step,loss\none,2\n", "`step` = 'one': must be a number"),
+        ("step,loss\n1,high\n", "`loss` = 'high': must be a number, or `nan`"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_loss_log(tmp_path / "log.csv", name="mine")
+    with pytest.raises(InputError, match="no such file"):
+        read_loss_log(tmp_path / "other.csv", name="mine")
+
+
+def test_a_curve_needs_its_columns() -> None:
+    with pytest.raises(InputError, match="no column `loss`, only step"):
+        as_curve(pd.DataFrame({"step": [1]}))

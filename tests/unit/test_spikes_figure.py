@@ -1,0 +1,131 @@
+"""The figure of loss spikes: runs, series and words, for studies of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from figure_words import drawn, words
+from spiking_runs import NONE, SERIES, write_run
+
+from lmshape.figures import FIGURES
+from lmshape.loss_spikes import write_spikes
+
+FIGURE = FIGURES["spikes"]
+TABLES = ("spikes", "warnings", "alarms", "before_spikes")
+
+
+def made_up(folder: Path, runs: Mapping[str, int], *, watched: bool = True, series: Mapping = SERIES) -> dict:
+    """Tables of a study of runs with so many spikes each."""
+    files = {
+        name: write_run(folder, name, spikes=count, seed=seed, series=series)
+        for seed, (name, count) in enumerate(runs.items())
+    }
+    geometry = {name: one["geometry"] for name, one in files.items()} if watched else {}
+    losses = {name: one["losses"] for name, one in files.items()}
+    write_spikes(folder, study="made-up", losses=losses, logs={}, geometry=geometry)
+    every = [pd.read_csv(path).assign(run=name) for name, path in losses.items()]
+    none = pd.DataFrame(columns=["run", "step", "loss"])
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+    return tables | {"losses": pd.concat(every) if every else none, "metrics": pd.DataFrame()}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    return made_up(tmp_path_factory.mktemp("study"), {"a": 3, "calm": 0, "b": 2, "c": 3})
+
+
+@pytest.fixture(scope="module")
+def data(tables):
+    return FIGURE.data(tables)
+
+
+@pytest.fixture(scope="module")
+def figure(data):
+    return FIGURE.draw(data)
+
+
+def test_the_runs_that_spike_are_drawn_with_their_onsets(tables, data, figure) -> None:
+    assert list(data.loc[data["series"] == "loss", "run"].unique()) == ["a", "b", "c"]
+    said = words(figure)
+    assert "a: 3 spikes" in said and "b: 2 spikes" in said and "Not drawn: 1 more runs" in said
+    onsets = tables["spikes"].query("run == 'a'")["onset"].tolist()
+    panel = figure.axes[0]
+    assert sorted({line.get_xdata()[0] for line in panel.get_lines()[1:]}) == onsets
+    assert len(panel.patches) == 3  # shaded
+
+
+def test_three_series_are_chosen_and_drawn(tables, data, figure) -> None:
+    roles = data.dropna(subset="role").groupby("role")[["metric", "layer"]].first()
+    assert roles.loc["dimension"].tolist() == ["id_twonn", 1]  # the middle of two blocks
+    baselines = tables["warnings"].query("kind == 'baseline'")
+    assert roles.loc["baseline", "metric"] == baselines.loc[baselines["auc"].idxmax(), "metric"]
+    assert roles.loc["geometry", "metric"] == "id_twonn" and roles.loc["geometry", "layer"] == 2
+    points = dict(drawn(figure))
+    course = data[(data["series"] == "course") & (data["role"] == "dimension")].sort_values("step")
+    assert points["before spikes: mean, 95 %"]
+    first = [ax for ax in figure.axes if ax.get_title(loc="left").startswith("The dimension")][0]
+    line = [line for line in first.get_lines() if line.get_label().startswith("before")][0]
+    np.testing.assert_allclose(line.get_ydata(), course["value"])
+
+
+def test_the_words_say_what_it_comes_to(data, figure) -> None:
+    said = words(figure)
+    assert "the dimension of block 1 rises: +" in said
+    assert "8 spikes of 3 runs" in said
+    assert (
+        "Spikes told at 10 false alarms in 10 000 quiet steps of other runs: TwoNN dimension, block 1" in said
+    )
+    area = data[(data["series"] == "auc") & (data["role"] == "dimension")].iloc[0]
+    assert f"{area['value']:.2f} [{area['ci_low']:.2f}, {area['ci_high']:.2f}]" in said
+
+
+@pytest.mark.parametrize(("low", "high", "sentence"), [
+    (-3.0, -1.0, "falls, where the article says it rises: -2.00 [-3.00, -1.00]"),
+    (-3.0, 1.0, "neither rises nor falls for sure"),
+    (np.nan, np.nan, "moves by -2.00 quiet deviations"),
+])  # fmt: skip
+def test_a_claim_that_does_not_hold_is_said_not_to(data, low: float, high: float, sentence: str) -> None:
+    move = (data["series"] == "move_before") & (data["role"] == "dimension")
+    gain = (data["series"] == "auc_gain") & (data["role"] == "dimension")
+    changed = data.copy()
+    changed.loc[move, ["value", "ci_low", "ci_high"]] = [-2.0, low, high]
+    changed.loc[gain, ["value", "ci_low", "ci_high"]] = [-0.3, -0.5, -0.1]
+    said = words(FIGURE.draw(changed))
+    assert sentence in said and "As an alarm it is worse than the best baseline: area -0.30" in said
+
+
+def test_the_csv_holds_all_that_is_drawn(data, figure, tmp_path: Path) -> None:
+    data.to_csv(tmp_path / "data.csv", index=False)
+    again = FIGURE.draw(pd.read_csv(tmp_path / "data.csv"))
+    assert words(again) == words(figure)
+
+
+@pytest.mark.parametrize(
+    ("runs", "watched", "sentence"),
+    [
+        ({}, True, "This study has no pretraining run"),
+        ({"calm": 0}, True, "No run has a spike. What moves before a spike cannot be told here: not measurable:"),
+        ({"one": 1}, False, "no run was measured while it trained (`probe_every`)"),
+        ({"one": 2, "calm": 0}, True, "too few: 2 spikes in 1 runs"),
+    ],
+)  # fmt: skip
+def test_studies_of_every_kind_are_drawn(tmp_path: Path, runs: dict, watched: bool, sentence: str) -> None:
+    assert sentence in words(FIGURE.draw(FIGURE.data(made_up(tmp_path, runs, watched=watched))))
+
+
+def test_many_runs_are_drawn_eight_at_most(tmp_path: Path) -> None:
+    runs = {f"run-{number}": 1 + (number % 3 == 0) for number in range(12)}
+    short = {"id_twonn": NONE}
+    data = FIGURE.data(made_up(tmp_path, runs, watched=False, series=short))
+    kept = list(data.loc[data["series"] == "loss", "run"].unique())
+    assert len(kept) == 8 and {"run-0", "run-3", "run-6", "run-9"} <= set(kept)
+    assert "Not drawn: 4 more runs" in words(FIGURE.draw(data))
+
+
+def test_a_study_whose_tables_are_not_there_is_said_to_have_none() -> None:
+    figure = FIGURE.draw(FIGURE.data({"metrics": pd.DataFrame()}))
+    assert "no pretraining run" in words(figure)
