@@ -129,7 +129,10 @@ def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
     without = table["flag"].str.startswith("no interval: ")
     assert set(table.loc[without, "metric"]) == {name for name in names if METRICS[name].no_interval}
     narrow = table["metric"] == "effective_rank_bulk"  # of rows of more than 32 columns
-    assert table.loc[without, ["ci_low", "ci_high"]].isna().all(axis=None) and table["value"].notna()[~narrow].all()
+    assert (
+        table.loc[without, ["ci_low", "ci_high"]].isna().all(axis=None)
+        and table["value"].notna()[~narrow].all()
+    )
     assert set(table.loc[narrow, "flag"]) == {"no variance past the 32nd eigenvalue"}
     assert (table["value"].between(table["ci_low"], table["ci_high"]) | without | narrow).all()
     assert not table.duplicated(["site", "layer", "rows", "metric"]).any()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from math import isnan
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -141,3 +143,15 @@ def test_the_probe_is_taken_from_all_over_the_held_out_text(tmp_path: Path) -> N
     assert len({tuple(row) for row in monitor.ids.tolist()}) == 8
     with pytest.raises(InputError, match="Train on a smaller `span`"):
         monitor_of(text[:200], tmp_path / "tokenizer", plan)
+
+
+def test_the_callback_of_the_page_works(model, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/spikes.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, type] = {}
+    exec(code, names)
+    callback = names["Geometry"](IDS, tmp_path / "geometry.csv")
+    for step in range(201):
+        callback.on_step_begin(None, SimpleNamespace(global_step=step), None, model=model)
+    callback.on_save(None, None, None)
+    assert pd.read_csv(tmp_path / "geometry.csv")["step"].unique().tolist() == [0, 100, 200]

@@ -14,7 +14,13 @@ import pandas as pd
 import pytest
 from conftest import CONFIG, DATASETS, MODELS, REPOSITORY, StudyFolder
 
-AFTERWARDS = {"tables": 1, "truncation_tables": 1, "figure": 6, "report": 1, "all": 1}  # whatever is new, these show it
+AFTERWARDS = {
+    "tables": 1,
+    "truncation_tables": 1,
+    "figure": 6,
+    "report": 1,
+    "all": 1,
+}  # whatever is new, these show it
 
 
 def test_a_new_model_runs_its_own_cells(study_copy: StudyFolder) -> None:
