@@ -64,7 +64,9 @@ def test_the_dry_run_tells_the_study_in_words(new_study: StudyFolder) -> None:
         "Extract activations of small-decoder at checkpoint-4 on wiki-random",
         "Measure the statistics of layers 00-02: small-encoder at checkpoint-16 on wiki",
         "Gather the metrics of small-encoder",
-        "Write the report",
+        "Test the published claims on this study",
+        "Write the page of the findings",
+        "Write Snakemake's report",
     ):
         assert sentence in plan
 

@@ -17,7 +17,11 @@ from conftest import CONFIG, DATASETS, MODELS, REPOSITORY, StudyFolder
 AFTERWARDS = {
     "tables": 1,
     "truncation_tables": 1,
-    "figure": 6,
+    "spikes": 1,
+    "claims": 1,
+    "figure": len(CONFIG["figures"]),
+    "findings": 1,
+    "explore": 1,
     "report": 1,
     "all": 1,
 }  # whatever is new, these show it

@@ -12,20 +12,9 @@ import pytest
 from conftest import CONFIG, StudyFolder
 from scipy.spatial.distance import cdist
 
-TABLES = ("metrics", "checkpoints", "profiles", "audit")
-FIGURES = (
-    "anisotropy_by_layer",
-    "dimension_by_layer",
-    "encoders_and_decoders",
-    "linearity_by_layer",
-    "anisotropy_over_training",
-    "anisotropy_map",
-    "dimension_over_training",
-    "dimension_map",
-    "dimension_by_scale",
-    "dimension_by_size",
-    "controls",
-    "spikes",
+TABLES = (
+    "metrics checkpoints profiles phases contrasts audit spikes warnings".split()
+    + "truncation truncation_ranks claims".split()
 )
 
 
@@ -36,11 +25,16 @@ def metrics(finished_study: StudyFolder) -> pd.DataFrame:
 
 def test_everything_that_was_promised_is_there(finished_study: StudyFolder) -> None:
     results = finished_study.path / "results"
-    assert (results / "report.html").stat().st_size > 100_000
+    report = (results / "report.html").read_text()
+    for words in ("findings.html", "anisotropy by layer", "claims", "Every published claim"):
+        assert words in report, words  # results, labels, captions
+    for page in ("findings.html", "explore.html"):
+        assert (results / page).stat().st_size > 100_000
     for table in TABLES:
         rows = len(pd.read_parquet(results / f"tables/{table}.parquet"))
-        assert rows == len(pd.read_csv(results / f"tables/{table}.csv")) > 0
-    for figure in FIGURES:
+        assert rows == len(pd.read_csv(results / f"tables/{table}.csv"))
+        assert rows or table == "warnings"  # none where no run was probed
+    for figure in CONFIG["figures"]:
         for suffix in ("png", "svg", "csv"):
             assert (results / f"figures/{figure}.{suffix}").stat().st_size > 0
 
