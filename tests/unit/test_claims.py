@@ -119,7 +119,7 @@ def test_over_models_all_must_support_and_one_that_stands_contradicts():
     assert over_models([yes], ["supported"]) is None
     assert over_models([yes, Finding(model="x")], ["supported", "not measurable"]) is None
     assert (
-        over_models([yes, no], ["supported", "contradicted"]).why == "of 2: supported in 1, contradicted in 1"
+        over_models([yes, no], ["supported", "contradicted"]).why == "of 2 models: supported in 1, contradicted in 1"
     )
 
 
@@ -368,7 +368,7 @@ def test_the_page_sums_up(table: pd.DataFrame) -> None:
     found = {summary.name: summary for summary in summaries(table.assign(study="s"))}
     dome = found["dome"]
     assert [(answer.rows, answer.verdict) for answer in dome.answers] == [("all rows", "contradicted")]
-    assert dome.answers[0].why.startswith("of 2: supported in 1, contradicted in 1. m, block 4: 0.8")
+    assert dome.answers[0].why.startswith("of 2 models: supported in 1, contradicted in 1. m, block 4: 0.8")
     assert dome.measured and not found["equal_first_steps"].measured
     assert sum(counts(table).values()) == len(CLAIMS)
 

@@ -191,7 +191,7 @@ def test_every_claim_stands_with_its_verdict_rule_and_numbers(page):
         assert f'id="claim-{claim.name}"' in page
         assert claim.statement in text.replace("&#39;", "'")
     shape = text[text.index("In decoders anisotropy over the layers") :]
-    assert "contradicted all rows: of 2: contradicted in 2. wiki-decoder" in shape[:400]
+    assert "contradicted all rows: of 2 models: contradicted in 2. wiki-decoder" in shape[:400]
     assert "Claims that the cells of this study cannot decide" in text
     assert "The largest model here has 1,234,567 parameters." in text
 

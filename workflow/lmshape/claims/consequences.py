@@ -11,6 +11,7 @@ from lmshape.claims.claim import Claim, Finding, missing
 from lmshape.claims.evidence import Evidence
 
 RUNS = "unstable runs"
+DIMENSIONS = {"id_twonn": "all", "id_twonn_types": "one_per_type"}  # series, and the rows that they are of
 OFTEN = {"probe": "every few steps", "checkpoints": "checkpoints"}  # by the source of a series
 FEWEST_SPIKES = 3
 SMALL_LOSS = 0.1  # nats a token
@@ -18,19 +19,22 @@ SMALL_LOSS = 0.1  # nats a token
 
 def dimension_rises_before(evidence: Evidence) -> Iterator[Finding]:
     """Signed move of the dimension just before a spike's onset, in standard deviations of quiet steps, by layer."""
-    for row in evidence.table("warnings", metric="id_twonn").to_dict("records"):
-        yield _signed(replace(_at(row), p=nan), row, "move_before", 0.0)
+    for finding, row in _dimensions(evidence):
+        yield _signed(replace(finding, p=nan), row, "move_before", 0.0)
 
 
 def better_than_baselines(evidence: Evidence) -> Iterator[Finding]:
     """Area under the ROC curve of an alarm on the dimension less that of the best baseline, by layer."""
-    for row in evidence.table("warnings", metric="id_twonn").to_dict("records"):
-        yield _signed(_at(row), row, "auc_gain", 0.0)
+    for finding, row in _dimensions(evidence):
+        yield _signed(finding, row, "auc_gain", 0.0)
 
 
-def _at(row: dict) -> Finding:
-    place = f"block {row['layer']:.0f} of {row['blocks']:.0f}, at {OFTEN[row['source']]}"
-    return Finding(model=RUNS, rows="all", place=place, draws=int(row["runs"]), p=row["p"])
+def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, dict]]:
+    """Yield the rows of `warnings` about the dimension, of all rows and of one row of each token id."""
+    for metric, rows in DIMENSIONS.items():
+        for row in evidence.table("warnings", metric=metric).to_dict("records"):
+            place = f"block {row['layer']:.0f} of {row['blocks']:.0f}, at {OFTEN[row['source']]}"
+            yield Finding(model=RUNS, rows=rows, place=place, draws=int(row["runs"]), p=row["p"]), row
 
 
 def _signed(finding: Finding, row: dict, column: str, threshold: float) -> Finding:

@@ -40,7 +40,9 @@ def over_models(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Fin
         for word in ("supported", "contradicted", "undecided")
         if (number := sum(finding.verdict == word for finding, _ in pairs))
     ]
-    why = f"of {len(pairs)}: {', '.join(counts)}"
+    models = len({finding.model for finding, _ in pairs})
+    of = f"{models} models" if models == len(pairs) else f"{len(pairs)} verdicts on {models} models"
+    why = f"of {of}: {', '.join(counts)}"
     return Finding(
         model=ALL_MODELS, dataset=first.dataset, rows=first.rows, place=first.place, verdict=verdict, why=why
     )
