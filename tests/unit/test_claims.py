@@ -119,7 +119,8 @@ def test_over_models_all_must_support_and_one_that_stands_contradicts():
     assert over_models([yes], ["supported"]) is None
     assert over_models([yes, Finding(model="x")], ["supported", "not measurable"]) is None
     assert (
-        over_models([yes, no], ["supported", "contradicted"]).why == "of 2 models: supported in 1, contradicted in 1"
+        over_models([yes, no], ["supported", "contradicted"]).why
+        == "of 2 models: supported in 1, contradicted in 1"
     )
 
 
