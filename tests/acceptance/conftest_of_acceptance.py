@@ -42,6 +42,7 @@ CONFIG = {
     "study": "acceptance",
     "models": ["smollm2", "minilm"],
     "datasets": ["wiki"],
+    "figures": ["anisotropy_by_layer", "sinks"],
     "sampling": {"window": 256, "draws": 3, "rows_per_draw": 1024, "seed": 0},
     "truncation": False,  # half an hour of passes on two cores
     "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},

@@ -45,6 +45,7 @@ FILES: dict[str, Mapping[str, object]] = {
         "checkpoints": [0, 16],
         "datasets": ["wiki"],
         "metrics": ["spectral", "neighbor", "loss"],
+        "figures": ["anisotropy_by_layer"],
         "rows": ["all", "no_sink"],
         "sampling": {"window": 32, "draws": 3, "rows_per_draw": 128, "seed": 0},
         "keep_activations": True,

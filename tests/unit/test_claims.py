@@ -216,6 +216,11 @@ def test_on_the_threshold_a_claim_is_decided_as_seldom_as_the_interval_promises(
     assert found["undecided"] >= 0.95 - 0.053
 
 
+def test_a_single_checkpoint_tells_no_course() -> None:
+    rows = rows_of(LEVEL, np.random.default_rng(0), metric="mean_cosine", steps=[20000])
+    assert verdicts("late_cosine", study_of(rows)) == ["not measurable"]
+
+
 def test_agreement_of_methods() -> None:
     rng = np.random.default_rng(0)
     courses = np.outer([1, 2, 3, 4], DOME)

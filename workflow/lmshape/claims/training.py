@@ -83,8 +83,8 @@ def cosine_rises_late(evidence: Evidence) -> Iterator[Finding]:
         if curves is None or evidence.parameters(model) > SMALL:
             continue
         finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows="all", place="last block")
-        if curves.steps[-1] < LONG_RUN:
-            yield missing(finding, f"the claim is about runs of over {LONG_RUN} steps")
+        if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
+            yield missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
             continue
         tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
         rise = curves.values[:, -1, -1] - curves.values[:, tenth, -1]
