@@ -11,9 +11,8 @@ INSTALL = (
     "apt-get",
     "install",
     "--option",
-    "DPkg::Lock::Timeout=60",
-    "--yes",
-    "--no-install-recommends",
+    "DPkg::Lock::Timeout=300",  # the tests of SLURM install, too
+    "--yes",  # with what it recommends: fonts
     "chromium",
 )
 # Neither a profile of someone nor a service of the browser's maker has a part in a test.
