@@ -66,7 +66,7 @@ install_packages() {
         chmod 755 "$policy"
         made=$policy
     fi
-    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install --option DPkg::Lock::Timeout=60
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install --option DPkg::Lock::Timeout=300
         --yes --no-install-recommends "${missing[@]}")
     local status=0
     { "${install[@]}" || { apt-get update && "${install[@]}"; }; } >"$log" 2>&1 || status=$?
