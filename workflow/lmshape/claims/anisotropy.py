@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lmshape.claims.claim import Claim, Finding, above, below, missing
-from lmshape.claims.evidence import Curves, Evidence, estimated
+from lmshape.claims.evidence import Curves, Evidence, estimated, measured
 from lmshape.claims.published import published
 
 ARTICLE = "Razzhigaev et al. 2024, arXiv 2311.05928"
@@ -26,11 +26,7 @@ def profiles(
     evidence: Evidence, kind: str | None, *, rows: tuple[str, ...] = ("all", "no_sink")
 ) -> Iterator[tuple[Finding, Curves]]:
     """Yield the anisotropy of each model of a kind by layer and step, on its first dataset, with and without sinks."""
-    for model in evidence.models(kind):
-        for choice in rows:
-            curves = evidence.curves(model, "anisotropy", rows=choice)
-            if curves is not None:
-                yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice), curves
+    yield from measured(evidence, "anisotropy", kind=kind, rows=rows)
 
 
 def shapeless(curves: Curves) -> str:

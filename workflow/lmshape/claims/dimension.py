@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from lmshape.claims.anisotropy import ARTICLE, FLAT, HABR
 from lmshape.claims.claim import Claim, Finding, above, below, missing
-from lmshape.claims.evidence import Curves, Evidence, estimated
+from lmshape.claims.evidence import Curves, Evidence, estimated, measured
 from lmshape.claims.published import published
 
 LOW_SHARE = 0.1
@@ -24,25 +24,16 @@ METHODS = {
 }
 
 
-def dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Curves]]:
-    """Yield the TwoNN dimension of each model by layer and step, on its first dataset, for each choice of rows."""
-    for model in evidence.models():
-        for rows in evidence.rows(model, "id_twonn"):
-            curves = evidence.curves(model, "id_twonn", rows=rows)
-            if curves is not None:
-                yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows), curves
-
-
 def low(evidence: Evidence) -> Iterator[Finding]:
     """Largest dimension of a block, as a share of the width, at the last checkpoint."""
-    for finding, curves in dimensions(evidence):
+    for finding, curves in measured(evidence, "id_twonn"):
         finding = published(finding, "intrinsic dimension of the blocks")
         yield below(finding, estimated(curves.last.max(axis=1) / curves.width), LOW_SHARE)
 
 
 def low_beyond_the_spectrum(evidence: Evidence) -> Iterator[Finding]:
     """Largest ratio over the blocks of the dimension to that of a Gaussian with the same covariance."""
-    for finding, curves in dimensions(evidence):
+    for finding, curves in measured(evidence, "id_twonn"):
         surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
         if surrogate is None or surrogate.values.shape != curves.values.shape:
             yield missing(finding, "needs `id_twonn_surrogate` of the same rows")
@@ -57,11 +48,13 @@ def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
 
 def courses(evidence: Evidence, metric: str, *, wanted: str) -> Iterator[Finding]:
     """Compare the moves of a metric's course over training with the `wanted` ones, in each band of each model."""
+    first = {model: evidence.datasets(model)[0] for model in evidence.models()}
     for row in evidence.table("phases", metric=metric).to_dict("records"):
-        model = row["model"]
-        if model in evidence.models() and row["dataset"] != evidence.datasets(model)[0]:
+        if row["dataset"] != first.get(row["model"], row["dataset"]):
             continue
-        finding = Finding(model=model, dataset=row["dataset"], rows=row["rows"], place=f"{row['band']} block")
+        finding = Finding(
+            model=row["model"], dataset=row["dataset"], rows=row["rows"], place=f"{row['band']} block"
+        )
         yield _of_shape(finding, row, wanted)
 
 

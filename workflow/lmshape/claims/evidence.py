@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from lmshape.claims.claim import Finding
 from lmshape.dynamics.replicates import leave_one_out
 from lmshape.errors import InputError
 from lmshape.figures.selection import final_checkpoints, in_order, trajectories
@@ -22,10 +23,7 @@ METRICS = (
     "id_twonn_surrogate",
     "id_mle",
     "id_gride_16",
-    "participation_ratio",
-    "effective_rank",
     "effective_rank_bulk",
-    "rankme",
     "mean_cosine",
     "mean_cosine_centered",
     "linearity",
@@ -107,10 +105,6 @@ class Evidence:
         chosen = self.metrics if kind is None else self.metrics[self.metrics["kind"] == kind]
         return in_order(chosen["model"])
 
-    def kind(self, model: str) -> str:
-        """Decoder or encoder."""
-        return str(self._of(model)["kind"].iloc[0])
-
     def family(self, model: str) -> str:
         """Architecture of a model."""
         return str(self._of(model)["family"].iloc[0])
@@ -166,6 +160,17 @@ class Evidence:
             values[: len(numbers), step, layer] = numbers
         depth = frame.drop_duplicates("layer").sort_values("layer")["depth"].to_numpy()
         return Curves(values, steps, layers, depth, int(frame["d"].max()))
+
+
+def measured(
+    evidence: Evidence, metric: str, *, kind: str | None = None, rows: Sequence[str] | None = None
+) -> Iterator[tuple[Finding, Curves]]:
+    """Yield a metric of each model on its first dataset, for each choice of rows or those given, where there is one."""
+    for model in evidence.models(kind):
+        for choice in evidence.rows(model, metric) if rows is None else rows:
+            curves = evidence.curves(model, metric, rows=choice)
+            if curves is not None:
+                yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice), curves
 
 
 def _with_and_without(value: float, interval: str, replicates: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from lmshape.claims.anisotropy import LONG_RUN
 from lmshape.claims.claim import Claim, Finding, above, missing
 from lmshape.claims.dimension import courses
-from lmshape.claims.evidence import Evidence, estimated
+from lmshape.claims.evidence import Evidence, estimated, measured
 from lmshape.claims.published import published
 
 CIRCUITS = "fragmential/training-time-entropy-circuits"
@@ -52,37 +52,29 @@ def collapse_then_expansion(evidence: Evidence) -> Iterator[Finding]:
 
 def bulk_does_not_fall(evidence: Evidence) -> Iterator[Finding]:
     """effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on."""
-    for model in evidence.models("decoder"):
-        for rows in evidence.rows(model, "effective_rank_bulk"):
-            curves = evidence.curves(model, "effective_rank_bulk", rows=rows)
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows, place="last block")
-            trained = curves.steps >= curves.steps[-1] / 10
-            if trained.sum() < 3:
-                yield missing(
-                    finding, f"{trained.sum()} checkpoints after a tenth of the run; a course needs 3"
-                )
-                continue
-            last = curves.values[:, trained, -1]
-            yield above(finding, estimated(last[:, -1] / last[:, :-1].max(axis=1)), KEPT)
+    for finding, curves in measured(evidence, "effective_rank_bulk", kind="decoder"):
+        finding = replace(finding, place="last block")
+        trained = curves.steps >= curves.steps[-1] / 10
+        if trained.sum() < 3:
+            yield missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a course needs 3")
+            continue
+        last = curves.values[:, trained, -1]
+        yield above(finding, estimated(last[:, -1] / last[:, :-1].max(axis=1)), KEPT)
 
 
 def nearly_linear(evidence: Evidence) -> Iterator[Finding]:
     """Mean over the blocks of their linearity, last checkpoint."""
-    for model in evidence.models("decoder"):
-        curves = evidence.curves(model, "linearity")
-        if curves is not None:
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows="all")
-            finding = published(finding, "linearity of consecutive blocks")
-            yield above(finding, estimated(curves.last.mean(axis=1)), LINEAR)
+    for finding, curves in measured(evidence, "linearity", kind="decoder", rows=["all"]):
+        finding = published(finding, "linearity of consecutive blocks")
+        yield above(finding, estimated(curves.last.mean(axis=1)), LINEAR)
 
 
 def cosine_rises_late(evidence: Evidence) -> Iterator[Finding]:
     """Mean cosine of the last block at the end less that at the checkpoint nearest a tenth of the run."""
-    for model in evidence.models("decoder"):
-        curves = evidence.curves(model, "mean_cosine")
-        if curves is None or evidence.parameters(model) > SMALL:
+    for finding, curves in measured(evidence, "mean_cosine", kind="decoder", rows=["all"]):
+        if evidence.parameters(finding.model) > SMALL:
             continue
-        finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows="all", place="last block")
+        finding = replace(finding, place="last block")
         if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
             yield missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
             continue
