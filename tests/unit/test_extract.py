@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from lmshape.errors import InputError
 from lmshape.extract import ROOT_ATTRIBUTES
 from lmshape.loss import mask
 from lmshape.passes import batches
-from lmshape.store import Site
+from lmshape.store import ActivationWriter, Site
 from lmshape.weights import weights_sha256
 
 TOKENS = make_tokens([12] * 6, specials=True)
@@ -391,3 +392,21 @@ def test_a_write_that_fails_ends_the_extraction(
     with pytest.raises(OSError, match="No space left"):
         extracted(saved("gpt_neox"), TOKENS, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_order_of_threads_changes_no_byte(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, many = [], make_tokens([12] * 60)  # HDF5 allots less than 2 kB in advance
+    for slow in ("write", "write_nll"):  # by then the other thread has come as far as it can
+        original = getattr(ActivationWriter, slow)
+
+        def late(*arguments: object, original: Callable[..., None] = original) -> None:
+            time.sleep(0.2)
+            original(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ActivationWriter, slow, late)
+            extracted(saved("gpt_neox"), many, tmp_path / slow)
+        contents.append((tmp_path / slow / "a.h5").read_bytes())
+    assert contents[0] == contents[1]

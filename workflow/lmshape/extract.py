@@ -146,22 +146,19 @@ def write_activations(
     most = starting_tokens(batch_tokens, vocabulary=vocabulary, on_gpu=device.type not in ("cpu", "mps"))
     predicted = reading.predicted(tokens)
     nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
-    with (
-        _bar(tokens, attributes, shown=progress) as bar,
-        ActivationWriter(
-            output, sites=stream.sites, width=stream.width, tokens=tokens, attributes=attributes
-        ) as writer,
-        BackgroundWriter(writer) as background,
-    ):
+    with ActivationWriter(
+        output, sites=stream.sites, width=stream.width, tokens=tokens, attributes=attributes
+    ) as writer:
+        with _bar(tokens, attributes, shown=progress) as bar, BackgroundWriter(writer) as background:
 
-        def read(rows: np.ndarray, take: Take) -> None:
-            ids = torch.as_tensor(tokens.ids[rows], dtype=torch.int64, device=device)
-            chosen = torch.as_tensor(predicted[rows], device=device)
-            nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
-            bar.update(rows.size)
+            def read(rows: np.ndarray, take: Take) -> None:
+                ids = torch.as_tensor(tokens.ids[rows], dtype=torch.int64, device=device)
+                chosen = torch.as_tensor(predicted[rows], device=device)
+                nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
+                bar.update(rows.size)
 
-        read_all(tokens, most, read=read, write=background.take, device=device)
-        writer.write_nll(0, nll)
+            read_all(tokens, most, read=read, write=background.take, device=device)
+        writer.write_nll(0, nll)  # after the last row: the order of writes decides where in the file each is
     return nll
 
 
