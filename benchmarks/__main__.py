@@ -6,7 +6,6 @@ python -m benchmarks --rows 2000 --print      # a try: small clouds, nothing wri
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import time
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 from benchmarks import REPOSITORY
 from benchmarks.clouds import CLOUDS, ROWS, saved
 from benchmarks.machine import cores, description
-from benchmarks.pages import replace_between
+from benchmarks.pages import parser_of, publish
 from benchmarks.runs import Run, run
 from benchmarks.sections import LOOP_ROWS, dimension_section, neighbors_section, spectrum_section
 
@@ -62,16 +61,12 @@ def _told(task: str, name: str, cloud: Path, k: int, *, threads: int) -> Run:
 
 def main() -> None:
     """Read the arguments, compare, and write or print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = parser_of(__doc__, PAGE)
     parser.add_argument("--rows", type=int, default=ROWS, help="most rows of a cloud")
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--print", action="store_true", help=f"print the tables, leave {PAGE.name} alone")
     arguments = parser.parse_args()
     text = compare(arguments.rows, arguments.threads)
-    if arguments.print:
-        print(text)
-    else:
-        replace_between(PAGE, COMMAND, text)
+    publish(text, PAGE, COMMAND, arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m benchmarks.cluster --print    # nothing written
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 import re
@@ -21,7 +20,7 @@ import yaml
 
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
-from benchmarks.pages import replace_between, table
+from benchmarks.pages import parser_of, publish, table
 from lmshape.plan import disk_peak, plan_of
 from lmshape.sizes import size_text
 from lmshape.study import Study, study_of
@@ -115,9 +114,7 @@ def _model_row(one: Submissions) -> list[str]:
 
 def main() -> None:
     """Measure, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--print", action="store_true", help="write nothing")
-    options = parser.parse_args()
+    arguments = parser_of(__doc__, PAGE).parse_args()
     studies, models = plans()
     head = [
         "study",
@@ -135,9 +132,7 @@ def main() -> None:
         "Submitted jobs of `pythia`, as the cost model has them:\n\n"
         + table(["model", "submitted", "a job takes", "of it overhead", "share"], models)
     )
-    print(text)
-    if not options.print:
-        replace_between(PAGE, COMMAND, text)
+    publish(text, PAGE, COMMAND, arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ is the released protocol; every further one changes one thing, from the left to 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from benchmarks import REPOSITORY
 from benchmarks.assets import DECODER, activations
-from benchmarks.pages import replace_between, table
+from benchmarks.pages import parser_of, publish, table
 from lmshape.geometry import (
     Estimate,
     anisotropy,
@@ -217,12 +216,8 @@ def tables() -> str:
 
 def main() -> None:
     """Write the tables into the page, or print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--print", action="store_true", help=f"print the tables, leave {PAGE.name} alone")
-    if parser.parse_args().print:
-        print(tables())
-    else:
-        replace_between(PAGE, COMMAND, tables())
+    arguments = parser_of(__doc__, PAGE).parse_args()
+    publish(tables(), PAGE, COMMAND, arguments)
 
 
 if __name__ == "__main__":

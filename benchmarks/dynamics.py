@@ -9,14 +9,13 @@ draws with noise that is correlated as in real cells (`benchmarks.trajectories`)
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks import REPOSITORY
-from benchmarks.pages import replace_between, table
+from benchmarks.pages import parser_of, publish, table
 from benchmarks.trajectories import GRIDS, PROFILES, TRAJECTORIES, Trajectory, course, profile, seeds
 from lmshape.dynamics.courses import together
 from lmshape.dynamics.distances import distance
@@ -235,15 +234,11 @@ def report(count: int) -> str:
 
 def main() -> None:
     """Read the arguments, measure, and write or print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = parser_of(__doc__, PAGE)
     parser.add_argument("--trajectories", type=int, default=400, help="courses, and profiles, of each row")
-    parser.add_argument("--print", action="store_true", help=f"print the tables, leave {PAGE.name} alone")
     arguments = parser.parse_args()
     text = report(arguments.trajectories)
-    if arguments.print:
-        print(text)
-    else:
-        replace_between(PAGE, COMMAND, text)
+    publish(text, PAGE, COMMAND, arguments)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ Spikes and what moves before them are planted into noise (`benchmarks.planted_sp
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import REPOSITORY
-from benchmarks.pages import replace_between, table
+from benchmarks.pages import parser_of, publish, table
 from benchmarks.planted_spikes import NOISES, Precursor, planted_loss, planted_runs
 from lmshape.dynamics.early_warning import early_warnings
 from lmshape.dynamics.spikes import find_spikes
@@ -146,15 +145,11 @@ def report(count: int) -> str:
 
 def main() -> None:
     """Read the arguments, measure, and write or print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = parser_of(__doc__, PAGE)
     parser.add_argument("--studies", type=int, default=200, help="runs, or studies, of each row")
-    parser.add_argument("--print", action="store_true", help=f"print the tables, leave {PAGE.name} alone")
     arguments = parser.parse_args()
     text = report(arguments.studies)
-    if arguments.print:
-        print(text)
-    else:
-        replace_between(PAGE, COMMAND, text)
+    publish(text, PAGE, COMMAND, arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m benchmarks.extraction --tokens 2048 --print   # a try: nothing written
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import statistics
 import tempfile
@@ -21,7 +20,7 @@ import torch
 from benchmarks import REPOSITORY
 from benchmarks.assets import BATCH_TOKENS, DECODER, WINDOW, checkpoint, text_of
 from benchmarks.machine import cores, description
-from benchmarks.pages import replace_between, table
+from benchmarks.pages import parser_of, publish, table
 from benchmarks.worker import resident
 from lmshape.corpus import read_text
 from lmshape.extract import write_activations
@@ -178,20 +177,16 @@ def sampled(folder: Path, count: int) -> Tokens:
 
 def main() -> None:
     """Read the arguments, measure, and write or print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = parser_of(__doc__, PAGE)
     parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens that are timed")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="runs that count")
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--print", action="store_true", help=f"print the section, leave {PAGE.name} alone")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = checkpoint(DECODER)
     tokens = first(sampled(folder, MORE * arguments.tokens), MORE * arguments.tokens)
     text = compare(Extraction.of(folder), tokens, repeats=arguments.repeats, threads=arguments.threads)
-    if arguments.print:
-        print(text)
-    else:
-        replace_between(PAGE, COMMAND, text)
+    publish(text, PAGE, COMMAND, arguments)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,3 +34,18 @@ def replace_between(page: Path, command: str, text: str) -> None:
     before, _, rest = content.partition(begin)
     _, _, after = rest.partition(end)
     page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+
+
+def parser_of(description: str, page: Path) -> argparse.ArgumentParser:
+    """Return a parser of the arguments of a script that writes a part of a page, or prints it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--print", action="store_true", help=f"print the text, leave {page.name} alone")
+    return parser
+
+
+def publish(text: str, page: Path, command: str, arguments: argparse.Namespace) -> None:
+    """Write the text into its page, or print it where that was asked for."""
+    if arguments.print:
+        print(text)
+    else:
+        replace_between(page, command, text)

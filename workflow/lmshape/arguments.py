@@ -44,3 +44,18 @@ class Kind(StrEnum):
 
     decoder = "decoder"
     encoder = "encoder"
+
+
+# what the verbs share that read a checkpoint's weights
+Weights = Annotated[Path, typer.Argument(help="folder of the checkpoint")]
+TokenFile = Annotated[Path, typer.Option(help="file that `tokenize` wrote")]
+Trained = Annotated[Kind, typer.Option(help="what the model was trained to do")]
+Cell = Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")]
+Gpus = Annotated[
+    int | None, typer.Option(help="that the job was given; with 0 `auto` is the CPU, whatever is here")
+]
+Blocks = Annotated[int | None, typer.Option(help="blocks that the model must have")]
+Width = Annotated[int | None, typer.Option(help="width that the model must have")]
+Vocabulary = Annotated[int | None, typer.Option(help="entries that its vocabulary must have")]
+RemoteCode = Annotated[bool, typer.Option(help="run the Python code that comes with the weights")]
+Keep = Annotated[bool, typer.Option(help="do not delete downloaded weights")]

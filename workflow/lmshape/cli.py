@@ -12,7 +12,24 @@ from typing import Annotated
 
 import typer
 
-from lmshape.arguments import Kind, Order, Output, OwnMetrics, Protocol, Span, Threads
+from lmshape.arguments import (
+    Blocks,
+    Cell,
+    Gpus,
+    Keep,
+    Order,
+    Output,
+    OwnMetrics,
+    Protocol,
+    RemoteCode,
+    Span,
+    Threads,
+    TokenFile,
+    Trained,
+    Vocabulary,
+    Weights,
+    Width,
+)
 from lmshape.errors import InputError
 from lmshape.hub_cli import admit, audit, download, fetch_tokenizer, lock, plan, release, resolve
 from lmshape.results_cli import claims, explore, figure, findings, report, spikes, tables
@@ -127,30 +144,26 @@ def tokenize(
 
 @commands.command()
 def extract(
-    weights: Annotated[Path, typer.Argument(help="folder of the checkpoint")],
+    weights: Weights,
     output: Output,
-    tokens: Annotated[Path, typer.Option(help="file that `tokenize` wrote")],
+    tokens: TokenFile,
     losses: Annotated[Path, typer.Option(help="loss card to write")],
-    kind: Annotated[Kind, typer.Option(help="what the model was trained to do")],
-    attributes: Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")],
+    kind: Trained,
+    attributes: Cell,
     dtype: str = "auto",
     device: str = "auto",
-    gpus: Annotated[
-        int | None, typer.Option(help="that the job was given; with 0 `auto` is the CPU, whatever is here")
-    ] = None,
+    gpus: Gpus = None,
     device_map: str = "none",
     batch_tokens: str = "auto",
-    blocks: Annotated[int | None, typer.Option(help="blocks that the model must have")] = None,
-    width: Annotated[int | None, typer.Option(help="width that the model must have")] = None,
-    vocabulary: Annotated[int | None, typer.Option(help="entries that its vocabulary must have")] = None,
-    remote_code: Annotated[
-        bool, typer.Option(help="run the Python code that comes with the weights")
-    ] = False,
+    blocks: Blocks = None,
+    width: Width = None,
+    vocabulary: Vocabulary = None,
+    remote_code: RemoteCode = False,
     read_by: Annotated[
         list[str] | None,
         typer.Option(help="datasets; downloaded weights are deleted when all have been read"),
     ] = None,
-    keep: Annotated[bool, typer.Option(help="do not delete downloaded weights")] = False,
+    keep: Keep = False,
     threads: Threads = 1,
 ) -> None:
     """Write the activations of every layer, and the loss, of one checkpoint on one dataset."""
@@ -167,17 +180,18 @@ def extract(
         output=output,
         loss_output=losses,
         attributes=known,
-        kind=kind.value,
-        dtype=dtype,
-        device="cpu" if device == "auto" and gpus == 0 else device,
-        device_map=device_map,
-        batch_tokens=batch_tokens,
-        threads=threads,
         seed=int(chosen.attributes["seed"]),
         mask_token_id=int(chosen.attributes["mask_token_id"]),
-        expected_blocks=blocks,
-        expected_width=width,
-        expected_vocabulary=vocabulary,
+        batch_tokens=batch_tokens,
+        kind=kind.value,
+        threads=threads,
+        dtype=dtype,
+        device=device,
+        gpus=gpus,
+        device_map=device_map,
+        blocks=blocks,
+        width=width,
+        vocabulary=vocabulary,
         remote_code=remote_code,
     )
     if read_by:

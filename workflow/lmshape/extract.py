@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
 import torch
-import transformers
-from torch import Tensor
 from tqdm import tqdm
 
-import lmshape
 from lmshape.background import BackgroundWriter
 from lmshape.batch_size import starting_tokens
-from lmshape.devices import choose_device, choose_dtype
-from lmshape.extraction_checks import check_expected, check_tokens
 from lmshape.loss import loss_by_draw, no_loss
-from lmshape.network import Kind, Network, load_model
+from lmshape.network import Network
+from lmshape.opened import Opening, opened
 from lmshape.passes import read_all
 from lmshape.progress import progress as progress_bar
 from lmshape.readers import Reader, reader
-from lmshape.residual import ResidualStream, Take, residual_stream
+from lmshape.residual import ResidualStream, Take
 from lmshape.store import ActivationWriter, Attributes, write_loss_card
 from lmshape.tokens import Tokens
 from lmshape.weights import weights_sha256
-from lmshape.writing.scratch import working_folder
 
 # what makes an activation store, and everything made of it, self-describing
 ROOT_ATTRIBUTES = frozenset(
@@ -35,8 +28,6 @@ ROOT_ATTRIBUTES = frozenset(
     "tokens_seen dataset tokenizer_sha256 special_tokens sampling seed dtype "
     "lmshape_version torch_version transformers_version".split()
 )
-
-PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
 
 def extract(
@@ -46,19 +37,11 @@ def extract(
     output: Path,
     loss_output: Path,
     attributes: Attributes,
-    kind: Kind,
-    dtype: str = "auto",
-    device: str = "auto",
-    device_map: Literal["none", "auto"] = "none",
-    batch_tokens: int | str = "auto",
-    threads: int,
     seed: int,
     mask_token_id: int | None = None,
-    expected_blocks: int | None = None,
-    expected_width: int | None = None,
-    expected_vocabulary: int | None = None,
-    remote_code: bool = False,
+    batch_tokens: int | str = "auto",
     progress: bool = True,
+    **opening: Unpack[Opening],
 ) -> None:
     """Write the activation store and the loss card of one cell.
 
@@ -76,46 +59,23 @@ def extract(
     tokens : what is read, the same for every checkpoint of a model
     output, loss_output : activation store and loss card to write; each appears when it is whole
     attributes : what is known of the cell; what the network and the tokens say of themselves is added
-    kind : `decoder` (reads left to right) or `encoder` (masked)
-    dtype : the type that the network computes in, `auto`: bfloat16 on a CUDA GPU, else float32; rows are stored
-        as float32 whatever it is
-    device : `auto` takes a GPU if there is one
-    device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
-    batch_tokens : most tokens of a batch, `auto`: what fits; a longer sequence is a batch of its own
-    threads, seed : CPU threads; seed of the mask
+    seed : of the mask
     mask_token_id : the tokenizer's mask token, needed for an encoder
-    expected_blocks, expected_width, expected_vocabulary : what the registry says of the model, where it does
-    remote_code : run the Python code that comes with the weights
+    batch_tokens : most tokens of a batch, `auto`: what fits; a longer sequence is a batch of its own
     progress : whether to show tokens done, rate and time left
+    opening : see `Opening`; rows are stored as float32 whatever the network computes in
 
     Raises
     ------
     InputError
-        When the checkpoint cannot be loaded whole, is not the expected network, cannot read the tokens, or
-        does not fit into memory.
+        For what `opened` refuses, and when memory does not suffice for a sequence.
     ValueError
         When `attributes` leaves the files without one of `ROOT_ATTRIBUTES`.
     """
-    torch.set_num_threads(threads)
-    place = choose_device(device, device_map=device_map)
-    dtype = choose_dtype(dtype, place)
-    expected = {"blocks": expected_blocks, "width": expected_width, "vocabulary": expected_vocabulary}
-    with _offload_folder(output, needed=device_map != "none") as offload:
-        network = load_model(
-            Path(checkpoint),
-            kind=kind,
-            dtype=dtype,
-            device=place,
-            device_map=device_map,
-            offload=offload,
-            remote_code=remote_code,
-        )
-        check_tokens(tokens, network.model)
-        stream = residual_stream(network.model, _first_tokens(tokens, network.device))
-        check_expected(network.model, stream, checkpoint, expected)
-        reading = reader(kind, network, stream, mask_token_id=mask_token_id, seed=seed)
-        facts = {"kind": kind, "dtype": dtype, "seed": seed, "blocks": len(stream.blocks)}
-        known = _attributes(Path(checkpoint), network, {**tokens.attributes, **attributes, **facts})
+    with opened(checkpoint, tokens, output=output, **opening) as (network, stream, facts):
+        reading = reader(opening["kind"], network, stream, mask_token_id=mask_token_id, seed=seed)
+        own = {**facts, "seed": seed, "blocks": len(stream.blocks)}
+        known = _attributes(Path(checkpoint), network, {**tokens.attributes, **attributes, **own})
         nll = write_activations(
             output,
             tokens,
@@ -162,29 +122,11 @@ def write_activations(
     return nll
 
 
-@contextmanager
-def _offload_folder(output: Path, *, needed: bool) -> Iterator[Path | None]:
-    """Make a folder on scratch, or beside the output, where there is room, for weights that do not fit into memory."""
-    if not needed:
-        yield None
-        return
-    with working_folder(output, "weights") as folder:
-        yield folder
-
-
-def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:
-    ids = tokens.ids[tokens.sequence == tokens.sequence[0]][:PROBE_TOKENS]
-    return torch.as_tensor(ids[None], dtype=torch.int64, device=device)
-
-
 def _attributes(folder: Path, network: Network, known: Attributes) -> dict[str, str | int | float]:
     """Add what the network says of itself; what is known stands (hashing large weights takes minutes)."""
     found = {
         "architecture": network.model.config.model_type,
         "parameters": network.parameters,
-        "lmshape_version": lmshape.__version__,
-        "torch_version": torch.__version__,
-        "transformers_version": transformers.__version__,
         **known,
     }
     if "weights_sha256" not in found:
@@ -198,13 +140,11 @@ def _attributes(folder: Path, network: Network, known: Attributes) -> dict[str, 
 def _write_loss(
     path: Path, tokens: Tokens, nll: np.ndarray, *, network: Network, reading: Reader, attributes: Attributes
 ) -> None:
-    if not network.absent:
+    if network.no_loss:
+        write_loss_card(path, attributes={**attributes, "flag": network.no_loss}, draws=no_loss(tokens))
+    else:
         draws = loss_by_draw(tokens, nll, predicted=reading.predicted(tokens))
         write_loss_card(path, attributes=attributes, draws=draws)
-        return
-    count, first = len(network.absent), network.absent[0]
-    reason = f"no language-model head: the checkpoint lacks {count} of its tensors, {first} first"
-    write_loss_card(path, attributes={**attributes, "flag": reason}, draws=no_loss(tokens))
 
 
 def _bar(tokens: Tokens, known: Attributes, *, shown: bool) -> tqdm:

@@ -55,6 +55,13 @@ class Network:
         """Number of parameters, without those of a head that the checkpoint does not have."""
         return (self.model.base_model if self.absent else self.model).num_parameters()
 
+    @property
+    def no_loss(self) -> str | None:
+        """Why nobody can tell the loss of this network; None where its head is whole."""
+        if not self.absent:
+            return None
+        return f"no language-model head: the checkpoint lacks {len(self.absent)} of its tensors, {self.absent[0]} first"
+
 
 def load_model(
     folder: Path,

@@ -5,34 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from math import nan
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
-import torch
-import transformers
 
-import lmshape
 from lmshape.batch_size import starting_tokens
-from lmshape.devices import choose_device, choose_dtype
 from lmshape.errors import InputError
-from lmshape.extraction_checks import check_expected, check_tokens
 from lmshape.geometry.sinks import sinks_by_norm
 from lmshape.layer_moments import LayerReader, layer_norms, moments_by_layer
-from lmshape.network import Kind, Network, load_model
+from lmshape.network import Kind, Network
+from lmshape.opened import Opening, opened
 from lmshape.projection import VARIANTS
-from lmshape.residual import ResidualStream, residual_stream
+from lmshape.residual import ResidualStream
 from lmshape.rest_of_network import Losses, first_sequences
 from lmshape.store import Attributes, Site
 from lmshape.tokens import Tokens
 from lmshape.truncation_file import Measured, Truncation, write_truncation
 from lmshape.truncation_layer import Trial, not_measured, truncated_layer
-from lmshape.writing.scratch import working_folder
-
-PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
 
 def truncate(
@@ -41,18 +33,10 @@ def truncate(
     *,
     output: Path,
     attributes: Attributes,
-    kind: Kind,
     trial: Trial,
     sequences: int,
-    dtype: str = "auto",
-    device: str = "auto",
-    device_map: Literal["none", "auto"] = "none",
     batch_tokens: int | str = "auto",
-    threads: int,
-    expected_blocks: int | None = None,
-    expected_width: int | None = None,
-    expected_vocabulary: int | None = None,
-    remote_code: bool = False,
+    **opening: Unpack[Opening],
 ) -> None:
     """Write the losses of one cell with the residual stream truncated behind each layer, embedding to last block.
 
@@ -70,41 +54,23 @@ def truncate(
     tokens : of the cell; at least two draws
     output : file to write, see `lmshape.truncation_file`
     attributes : what is known of the cell
-    kind : must be `decoder`
     trial : choices of rows, ranks
     sequences : of each draw, whose loss is measured
-    dtype, device, device_map, batch_tokens, threads : as in `lmshape.extract`
-    expected_blocks, expected_width, expected_vocabulary, remote_code : as in `lmshape.extract`
+    batch_tokens : most tokens of a batch, as in `lmshape.extract`
+    opening : see `Opening`; `kind` must be `decoder`
 
     Raises
     ------
     InputError
-        For an encoder, one draw, no sequence, and whatever `lmshape.extract.extract` refuses of a checkpoint.
+        For an encoder, one draw, no sequence, and for what `opened` refuses.
     """
-    _check(kind, tokens, sequences)
-    torch.set_num_threads(threads)
-    place = choose_device(device, device_map=device_map)
-    dtype = choose_dtype(dtype, place)
-    spread = device_map != "none"
-    with working_folder(output, "weights") if spread else nullcontext() as offload:
-        network = load_model(
-            Path(checkpoint),
-            kind=kind,
-            dtype=dtype,
-            device=place,
-            device_map=device_map,
-            offload=offload,
-            remote_code=remote_code,
-        )
-        check_tokens(tokens, network.model)
-        stream = residual_stream(network.model, _first_tokens(tokens, network))
-        expected = {"blocks": expected_blocks, "width": expected_width, "vocabulary": expected_vocabulary}
-        check_expected(network.model, stream, checkpoint, expected)
-        known = {**attributes, "kind": kind, "dtype": dtype, "sequences": sequences, **_versions()}
+    _check(opening["kind"], tokens, sequences)
+    with opened(checkpoint, tokens, output=output, **opening) as (network, stream, facts):
         truncation = truncations(
             network, stream, tokens, trial=trial, sequences=sequences, batch_tokens=batch_tokens
         )
-    write_truncation(output, replace(truncation, attributes={**known, **truncation.attributes}))
+    known = {**attributes, **facts, "sequences": sequences, **truncation.attributes}
+    write_truncation(output, replace(truncation, attributes=known))
 
 
 def truncations(
@@ -119,7 +85,7 @@ def truncations(
     """Measure a network that is loaded; see `truncate`."""
     sites = [site for site in stream.sites if site.name != "final_norm"]
     shape = {"blocks": len(stream.blocks), "width": stream.width}
-    if network.absent:
+    if network.no_loss:
         return _without_head(network, tokens, sites, trial, shape)
     on_gpu = network.device.type not in ("cpu", "mps")
     vocabulary = network.model.get_input_embeddings().num_embeddings
@@ -166,13 +132,13 @@ def _without_head(
     network: Network, tokens: Tokens, sites: Sequence[Site], trial: Trial, shape: Attributes
 ) -> Truncation:
     """Return what is left to say of a checkpoint whose loss nobody can tell."""
-    count, first = len(network.absent), network.absent[0]
-    reason = f"no language-model head: the checkpoint lacks {count} of its tensors, {first} first"
     draws = len(np.unique(tokens.draw))
     missing = [
         one
         for site in sites
-        for one in not_measured(trial, layer=site.layer, width=shape["width"], draws=draws, reason=reason)
+        for one in not_measured(
+            trial, layer=site.layer, width=shape["width"], draws=draws, reason=network.no_loss
+        )
     ]
     nothing = {"tokens": (0,) * draws, "whole": (nan,) * draws}
     return Truncation(attributes=shape, measured=tuple(_in_order(missing, trial)), **nothing)
@@ -198,19 +164,6 @@ def _check(kind: Kind, tokens: Tokens, sequences: int) -> None:
         )
     if sequences < 1:
         raise InputError(f"`sequences` is {sequences}; it must be at least 1.")
-
-
-def _first_tokens(tokens: Tokens, network: Network) -> torch.Tensor:
-    ids = tokens.ids[tokens.sequence == tokens.sequence[0]][:PROBE_TOKENS]
-    return torch.as_tensor(ids[None], dtype=torch.int64, device=network.device)
-
-
-def _versions() -> Attributes:
-    return {
-        "lmshape_version": lmshape.__version__,
-        "torch_version": torch.__version__,
-        "transformers_version": transformers.__version__,
-    }
 
 
 def _tell(line: str, is_short: bool) -> None:

@@ -11,17 +11,28 @@ from typing import Annotated
 
 import typer
 
-from lmshape.arguments import Kind, Output, Threads
+from lmshape.arguments import (
+    Blocks,
+    Cell,
+    Gpus,
+    Keep,
+    Output,
+    RemoteCode,
+    Threads,
+    TokenFile,
+    Trained,
+    Vocabulary,
+    Weights,
+    Width,
+)
 
 
 def truncate(
-    weights: Annotated[Path, typer.Argument(help="folder of the checkpoint")],
+    weights: Weights,
     output: Output,
-    tokens: Annotated[Path, typer.Option(help="file that `tokenize` wrote")],
-    kind: Annotated[
-        Kind, typer.Option(help="what the model was trained to do; only decoders have this loss")
-    ],
-    attributes: Annotated[str, typer.Option(help="what the file shall say of the cell, as JSON")],
+    tokens: TokenFile,
+    kind: Trained,
+    attributes: Cell,
     rows: Annotated[list[str], typer.Option(help="all, no_sink; may be given again")],
     sequences: Annotated[int, typer.Option(help="of each draw, whose loss is measured")],
     rank: Annotated[list[int] | None, typer.Option(help="leading axes to keep; may be given again")] = None,
@@ -30,17 +41,13 @@ def truncate(
     ] = None,
     dtype: str = "auto",
     device: str = "auto",
-    gpus: Annotated[
-        int | None, typer.Option(help="that the job was given; with 0 `auto` is the CPU, whatever is here")
-    ] = None,
+    gpus: Gpus = None,
     device_map: str = "none",
     batch_tokens: str = "auto",
-    blocks: Annotated[int | None, typer.Option(help="blocks that the model must have")] = None,
-    width: Annotated[int | None, typer.Option(help="width that the model must have")] = None,
-    vocabulary: Annotated[int | None, typer.Option(help="entries that its vocabulary must have")] = None,
-    remote_code: Annotated[
-        bool, typer.Option(help="run the Python code that comes with the weights")
-    ] = False,
+    blocks: Blocks = None,
+    width: Width = None,
+    vocabulary: Vocabulary = None,
+    remote_code: RemoteCode = False,
     reader: Annotated[
         str | None, typer.Option(help="what this job is called among those of `--read-by`")
     ] = None,
@@ -48,7 +55,7 @@ def truncate(
         list[str] | None,
         typer.Option(help="all that read; downloaded weights are deleted when all of them have"),
     ] = None,
-    keep: Annotated[bool, typer.Option(help="do not delete downloaded weights")] = False,
+    keep: Keep = False,
     threads: Threads = 1,
 ) -> None:
     """Measure the loss of a decoder with the residual stream projected on its leading axes, layer by layer."""
@@ -63,17 +70,18 @@ def truncate(
         read_tokens(tokens),
         output=output,
         attributes=json.loads(attributes) | read_receipt(weights),
-        kind=kind.value,
         trial=Trial(rows=rows, ranks=rank or None, removed=removed or None),
         sequences=sequences,
-        dtype=dtype,
-        device="cpu" if device == "auto" and gpus == 0 else device,
-        device_map=device_map,
         batch_tokens=batch_tokens,
+        kind=kind.value,
         threads=threads,
-        expected_blocks=blocks,
-        expected_width=width,
-        expected_vocabulary=vocabulary,
+        dtype=dtype,
+        device=device,
+        gpus=gpus,
+        device_map=device_map,
+        blocks=blocks,
+        width=width,
+        vocabulary=vocabulary,
         remote_code=remote_code,
     )
     if reader and read_by:

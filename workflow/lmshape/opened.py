@@ -1,0 +1,121 @@
+"""A checkpoint opened for the tokens that it shall read: loaded whole, checked, its residual stream found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Literal, NamedTuple, Required, TypedDict
+
+import torch
+import transformers
+from torch import Tensor
+
+import lmshape
+from lmshape.devices import choose_device, choose_dtype
+from lmshape.extraction_checks import check_expected, check_tokens
+from lmshape.network import Kind, Network, load_model
+from lmshape.residual import ResidualStream, residual_stream
+from lmshape.store import Attributes
+from lmshape.tokens import Tokens
+from lmshape.writing.scratch import working_folder
+
+PROBE_TOKENS = 8  # enough to see which way the hidden state takes
+
+
+class Opening(TypedDict, total=False):
+    """How a checkpoint is opened; `kind` and `threads` are needed.
+
+    kind : `decoder` (reads left to right) or `encoder` (masked)
+    threads : CPU threads
+    dtype : the type that the network computes in, `auto`: bfloat16 on a CUDA GPU, else float32
+    device : `auto` takes a GPU if there is one
+    gpus : that the job was given; with 0 `auto` is the CPU, whatever is here
+    device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
+    blocks, width, vocabulary : what the registry says of the model, where it does
+    remote_code : run the Python code that comes with the weights
+    """
+
+    kind: Required[Kind]
+    threads: Required[int]
+    dtype: str
+    device: str
+    gpus: int | None
+    device_map: Literal["none", "auto"]
+    blocks: int | None
+    width: int | None
+    vocabulary: int | None
+    remote_code: bool
+
+
+class Opened(NamedTuple):
+    """A network with its residual stream, and what the files made with it say of how it was opened."""
+
+    network: Network
+    stream: ResidualStream
+    facts: Attributes
+
+
+@contextmanager
+def opened(
+    checkpoint: Path,
+    tokens: Tokens,
+    *,
+    output: Path,
+    kind: Kind,
+    threads: int,
+    dtype: str = "auto",
+    device: str = "auto",
+    gpus: int | None = None,
+    device_map: Literal["none", "auto"] = "none",
+    blocks: int | None = None,
+    width: int | None = None,
+    vocabulary: int | None = None,
+    remote_code: bool = False,
+) -> Iterator[Opened]:
+    """Open a checkpoint for as long as the block lasts; weights that are spread may lie beside `output` meanwhile.
+
+    Parameters
+    ----------
+    checkpoint : folder with config.json and weights, or with one GGUF file
+    tokens : what it shall read
+    output : file that is made of it
+    others : see `Opening`
+
+    Raises
+    ------
+    InputError
+        When the checkpoint cannot be loaded whole, is not the expected network, cannot read the tokens, or
+        does not fit into memory.
+    """
+    torch.set_num_threads(threads)
+    place = choose_device("cpu" if device == "auto" and gpus == 0 else device, device_map=device_map)
+    dtype = choose_dtype(dtype, place)
+    expected = {"blocks": blocks, "width": width, "vocabulary": vocabulary}
+    with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
+        network = load_model(
+            Path(checkpoint),
+            kind=kind,
+            dtype=dtype,
+            device=place,
+            device_map=device_map,
+            offload=offload,
+            remote_code=remote_code,
+        )
+        check_tokens(tokens, network.model)
+        stream = residual_stream(network.model, _first_tokens(tokens, network.device))
+        check_expected(network.model, stream, checkpoint, expected)
+        yield Opened(network, stream, {"kind": kind, "dtype": dtype, **_versions()})
+
+
+def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:
+    ids = tokens.ids[tokens.sequence == tokens.sequence[0]][:PROBE_TOKENS]
+    return torch.as_tensor(ids[None], dtype=torch.int64, device=device)
+
+
+def _versions() -> Attributes:
+    return {
+        "lmshape_version": lmshape.__version__,
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+    }
