@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmshape.claims import anisotropy, consequences, convergence, dimension, encoders, training
+from lmshape.claims import anisotropy, consequences, convergence, dimension, encoders, random_tokens, training
 from lmshape.claims.claim import VERDICTS, Claim, Finding
 from lmshape.claims.evidence import Evidence
 from lmshape.claims.multiplicity import ALL_MODELS, adjusted_verdict, over_models
+from lmshape.columns import declare
 from lmshape.dynamics.holm import holm
-from lmshape.gather import declare
 from lmshape.table_files import write_table
 
 CLAIMS: tuple[Claim, ...] = (
@@ -26,6 +26,7 @@ CLAIMS: tuple[Claim, ...] = (
     *encoders.CLAIMS,
     *convergence.CLAIMS,
     *dimension.CLAIMS,
+    *random_tokens.CLAIMS,
     *training.CLAIMS,
     *consequences.CLAIMS,
 )

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from lmshape.claims.claim import Claim, Finding, above, below, missing
+from lmshape.claims.claim import Claim, Finding, above, below, missing, two_sided
 from lmshape.claims.evidence import Curves, Evidence, estimated, measured
 from lmshape.claims.published import published
+from lmshape.dynamics.domes import FEWEST_BLOCKS, SEEN
+from lmshape.geometry.resample import Estimate
 
 ARTICLE = "Razzhigaev et al. 2024, arXiv 2311.05928"
 HABR = "the authors' article on Habr"
-FEWEST_BLOCKS = 3  # of a profile with an inside
-SEEN = 0.05  # of a dome that deserves the name
 NEAR_ONE = 0.95
 HALF = 0.5
 FLAT = 0.1
@@ -41,32 +41,55 @@ def edges(profile: np.ndarray) -> np.ndarray:
     return np.maximum(profile[..., 0], profile[..., -1])
 
 
-def peaksshapeless(evidence: Evidence) -> Iterator[Finding]:
+def inside(profile: np.ndarray) -> np.ndarray:
+    """Return the largest value of the blocks between the first and the last; profile: (..., layers)."""
+    return profile[..., 1:-1].max(axis=-1)
+
+
+def peaks_inside(evidence: Evidence) -> Iterator[Finding]:
     """Dome index of the last checkpoint against what a flat profile of this noise reads."""
     for finding, curves in profiles(evidence, "decoder"):
         if why := shapeless(curves):
             yield missing(finding, why)
             continue
-        null = _dome_null(evidence, finding)
-        index = curves.last.max(axis=1) - edges(curves.last)
-        yield replace(
-            above(finding, estimated(index), null), place=f"block {curves.layers[curves.last[0].argmax()]}"
-        )
+        index, null = dome_index(evidence, finding, curves)
+        dome = _dome(finding, index, null)
+        if not np.isnan(
+            dome.p
+        ):  # the index ends at 0, so that its interval may have no length; this goes on below
+            rise = estimated(inside(curves.last) - edges(curves.last))
+            dome = replace(dome, p=two_sided(rise, dome.threshold))
+        yield replace(dome, place=f"block {curves.layers[curves.last[0].argmax()]}")
 
 
-def _dome_null(evidence: Evidence, finding: Finding) -> float:
-    """Dome index that a flat profile would read at the last checkpoint, and at least what deserves the name."""
+def _dome(finding: Finding, index: Estimate, null: float) -> Finding:
+    """Decide: a dome has to exceed what noise alone makes; there is none where the index stays under `SEEN`."""
+    dome = above(finding, index, max(SEEN, null))
+    if dome.verdict != "contradicted" or null <= SEEN:
+        return dome
+    none = above(finding, index, SEEN)
+    if none.verdict == "contradicted":
+        return none
+    return replace(dome, verdict="undecided", why=f"noise alone reads up to {null:.2f}")
+
+
+def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Estimate, float]:
+    """Return the dome index of the last checkpoint with its interval from `profiles`, and a flat profile's index.
+
+    That interval counts each block that may be the highest one, where the jackknife of a largest value knows one alone.
+    """
     cell = {"model": finding.model, "dataset": finding.dataset, "rows": finding.rows}
     own = evidence.table("profiles", metric="anisotropy", **cell)
-    null = own.sort_values("step", kind="stable")["dome_index_null"].iloc[-1] if len(own) else 0.0
-    return SEEN if np.isnan(null) else max(SEEN, float(null))
+    row = own[own["step"] == curves.steps[-1]].iloc[-1]
+    found = Estimate(row["dome_index"], row["dome_index_low"], row["dome_index_high"], curves.draws)
+    return found, 0.0 if np.isnan(row["dome_index_null"]) else float(row["dome_index_null"])
 
 
 def falls_at_the_ends(evidence: Evidence) -> Iterator[Finding]:
-    """Higher edge over the peak, at the last checkpoint."""
+    """Higher edge over the highest block between the edges, at the last checkpoint."""
     for finding, curves in profiles(evidence, "decoder"):
         why = shapeless(curves)
-        ratio = edges(curves.last) / curves.last.max(axis=1)
+        ratio = edges(curves.last) / inside(curves.last) if not why else None
         yield missing(finding, why) if why else below(finding, estimated(ratio), HALF)
 
 
@@ -85,23 +108,33 @@ def onset(evidence: Evidence) -> Iterator[Finding]:
     """First block whose anisotropy is over 0.95, beside the published one."""
     for finding, curves in profiles(evidence, "decoder", rows=("all",)):
         finding = published(finding, "onset layer")
-        if not finding.published:
-            continue
-        over = curves.last > NEAR_ONE
-        if not over.any(axis=1).all():
-            yield replace(finding, verdict="contradicted", why="no block is over 0.95")
-            continue
-        first = curves.layers[over.argmax(axis=1)].astype(float)
-        near = np.abs(first - float(finding.published)) <= 1
-        yield replace(
-            finding,
-            estimate=first[0],
-            low=first.min(),
-            high=first.max(),
-            draws=len(first) - 1,
-            threshold=float(finding.published),
-            verdict="supported" if near.all() else "undecided" if near.any() else "contradicted",
+        if finding.published:
+            yield _onset(finding, curves)
+
+
+def _onset(finding: Finding, curves: Curves) -> Finding:
+    if why := shapeless(curves):
+        return missing(finding, why)
+    if curves.draws < 2:
+        return replace(finding, verdict="undecided", why="no interval: one draw")
+    over = curves.last > NEAR_ONE
+    if not over.any(axis=1).all():
+        sure = "contradicted" if not over.any() else "undecided"
+        return replace(
+            finding, verdict=sure, why="no block is over 0.95, with all draws or without one of them"
         )
+    first = curves.layers[over.argmax(axis=1)].astype(float)
+    near = np.abs(first - float(finding.published)) <= 1
+    return replace(
+        finding,
+        estimate=first[0],
+        low=first.min(),
+        high=first.max(),
+        draws=len(first) - 1,
+        threshold=float(finding.published),
+        verdict="supported" if near.all() else "undecided" if near.any() else "contradicted",
+        why="from the least to the greatest without a draw",
+    )
 
 
 def sinks_explain_it(evidence: Evidence) -> Iterator[Finding]:
@@ -130,16 +163,17 @@ CLAIMS = (
         number="P1",
         statement="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
         source=f"{ARTICLE}, abstract",
-        statistic="dome index: largest anisotropy of a block less that of the higher edge block, last checkpoint",
-        rule=f"supported if its interval is over {SEEN} and dome_index_null, a flat profile's; contradicted if under",
-        find=peaksshapeless,
+        statistic="dome index, last checkpoint (`profiles`): largest anisotropy of a block less the higher edge's",
+        rule=f"supported if its interval is over {SEEN} and dome_index_null, a flat profile's; contradicted if under"
+        f" {SEEN}",
+        find=peaks_inside,
     ),
     Claim(
         name="isotropic_ends",
         number="P1",
         statement="The first and the last layers of decoders are much more isotropic than the middle",
         source=f"{ARTICLE}, abstract; {HABR}",
-        statistic="anisotropy of the higher edge block over that of the peak, last checkpoint",
+        statistic="anisotropy of the higher of the first and the last block over the highest between, last checkpoint",
         rule=f"supported if its interval is under {HALF}; contradicted if over",
         find=falls_at_the_ends,
     ),

@@ -1,4 +1,4 @@
-"""Claims about the intrinsic dimension, and what remains of the curves on random tokens and by other estimators."""
+"""Claims about the intrinsic dimension, and whether other estimators tell the same."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import rankdata
 
-from lmshape.claims.anisotropy import ARTICLE, FLAT, HABR
+from lmshape.claims.anisotropy import ARTICLE, HABR, LONG_RUN
 from lmshape.claims.claim import Claim, Finding, above, below, missing
+from lmshape.claims.course import of_shape, phase_rows
 from lmshape.claims.evidence import Curves, Evidence, estimated, measured
 from lmshape.claims.published import published
 
-LOW_SHARE = 0.1
+LOW_SHARE, LOW = 0.1, 50.0  # of the width, and at all
 AGREE = 0.8
-RANDOM = "random"
 FEWEST_PLACES = 8  # layers and steps of a rank correlation
-P_OF_MOVES = ("p_monotone", "p_unimodal", "p_three_phase")  # of fewer moves than one, two, three
+TRANSITION = (500, 2000)  # steps: 1000, within a factor of 2
 METHODS = {
     "anisotropy": ("mean_cosine", "mean_cosine_centered"),
     "id_twonn": ("id_mle", "id_gride_16"),
@@ -25,10 +25,10 @@ METHODS = {
 
 
 def low(evidence: Evidence) -> Iterator[Finding]:
-    """Largest dimension of a block, as a share of the width, at the last checkpoint."""
+    """Largest dimension of a block at the last checkpoint."""
     for finding, curves in measured(evidence, "id_twonn"):
         finding = published(finding, "intrinsic dimension of the blocks")
-        yield below(finding, estimated(curves.last.max(axis=1) / curves.width), LOW_SHARE)
+        yield below(finding, estimated(curves.last.max(axis=1)), min(LOW_SHARE * curves.width, LOW))
 
 
 def low_beyond_the_spectrum(evidence: Evidence) -> Iterator[Finding]:
@@ -43,67 +43,30 @@ def low_beyond_the_spectrum(evidence: Evidence) -> Iterator[Finding]:
 
 def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
     """Shape of the course of the dimension over training, by band of layers."""
-    yield from courses(evidence, "id_twonn", wanted="rise, fall")
+    for finding, row, course in phase_rows(evidence, "id_twonn"):
+        yield of_shape(finding, row, course, ("rise", "fall"))
 
 
-def courses(evidence: Evidence, metric: str, *, wanted: str) -> Iterator[Finding]:
-    """Compare the moves of a metric's course over training with the `wanted` ones, in each band of each model."""
-    first = {model: evidence.datasets(model)[0] for model in evidence.models()}
-    for row in evidence.table("phases", metric=metric).to_dict("records"):
-        if row["dataset"] != first.get(row["model"], row["dataset"]):
+def changes_near_a_thousand(evidence: Evidence) -> Iterator[Finding]:
+    """Whether a straight piece of the course of the dimension ends near step 1000, by band of layers."""
+    for finding, row, course in phase_rows(evidence, "id_twonn", kind="decoder", band="middle"):
+        if course is None or course.last_step < LONG_RUN:
+            yield missing(finding, row["flag"] or f"the claim is about runs of over {LONG_RUN} steps")
             continue
-        finding = Finding(
-            model=row["model"], dataset=row["dataset"], rows=row["rows"], place=f"{row['band']} block"
-        )
-        yield _of_shape(finding, row, wanted)
+        breaks = [
+            (row[f"boundary_{place}_step_low"], row[f"boundary_{place}_step_high"]) for place in (1, 2, 3)
+        ]
+        yield _near_a_thousand(finding, row, [ends for ends in breaks if np.isfinite(ends).all()])
 
 
-def _of_shape(finding: Finding, row: dict, wanted: str) -> Finding:
-    if not row["shape"]:
-        return missing(finding, row["flag"])
-    moves = row["moves"].replace(", ", ", then ") or "level"
-    told = replace(
-        finding,
-        estimate=row["peak_step"],
-        low=row["peak_step_low"],
-        high=row["peak_step_high"],
-        draws=int(row["draws"]),
-        why=f"the course: {moves}; the numbers are the step of its peak",
-    )
-    if row["shape"] == "undecided":
-        return replace(told, verdict="undecided", why=f"the course: {moves}, and no shape is sure")
-    if row["moves"] == wanted:
-        return replace(told, verdict="supported", p=row[P_OF_MOVES[wanted.count(",")]])
-    return replace(told, verdict="contradicted")
-
-
-def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "anisotropy"):
-        distance = np.sqrt(((text.last - random.last) ** 2).mean(axis=1))
-        yield below(finding, estimated(distance), FLAT)
-
-
-def peak_shrinks(evidence: Evidence) -> Iterator[Finding]:
-    """Largest dimension of a block on random tokens over that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "id_twonn"):
-        yield below(finding, estimated(random.last.max(axis=1) / text.last.max(axis=1)), 1.0)
-
-
-def _pairs(evidence: Evidence, metric: str) -> Iterator[tuple[Finding, Curves, Curves]]:
-    """Yield each model's curves on text and on random tokens, as far as draws pair."""
-    for model in evidence.models():
-        first, *others = evidence.datasets(model)
-        for other in others:
-            for rows in evidence.rows(model, metric) if evidence.orders[other] == RANDOM else ():
-                text = evidence.curves(model, metric, rows=rows)
-                random = evidence.curves(model, metric, rows=rows, dataset=other)
-                if text and random and text.last.shape == random.last.shape:
-                    yield (
-                        Finding(model=model, dataset=other, rows=rows, place=f"beside {first}"),
-                        text,
-                        random,
-                    )
+def _near_a_thousand(finding: Finding, row: dict, breaks: list[tuple[float, float]]) -> Finding:
+    low, high = TRANSITION
+    told = ", ".join(f"[{first:.0f}, {last:.0f}]" for first, last in breaks)
+    finding = replace(finding, draws=int(row["draws"]), why=f"its slope changes at steps {told or 'unknown'}")
+    if any(first >= low and last <= high for first, last in breaks):
+        return replace(finding, verdict="supported")
+    apart = bool(breaks) and all(last < low or first > high for first, last in breaks)
+    return replace(finding, verdict="contradicted" if apart else "undecided")
 
 
 def methods_agree(evidence: Evidence) -> Iterator[Finding]:
@@ -132,17 +95,17 @@ CLAIMS = (
     Claim(
         name="low_dimension",
         number="P5",
-        statement="The intrinsic dimension of a layer is low beside its width",
+        statement="The intrinsic dimension of a layer is low",
         source=HABR,
-        statistic="largest TwoNN dimension of a block over the width, last checkpoint",
-        rule=f"supported if its interval is under {LOW_SHARE}; contradicted if over",
+        statistic="largest TwoNN dimension of a block, last checkpoint",
+        rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
         find=low,
     ),
     Claim(
         name="under_its_gaussian",
         number="P5",
         statement="The intrinsic dimension is lower than the spectrum alone makes it",
-        source="the null of the ID: a Gaussian of the same covariance",
+        source="not in the article: a check of P5",
         statistic="largest ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
         rule="supported if its interval is under 1; contradicted if over",
         find=low_beyond_the_spectrum,
@@ -153,26 +116,19 @@ CLAIMS = (
         statement="In training the intrinsic dimension first rises, then falls, in all models",
         source=f"{ARTICLE}, abstract",
         statistic="shape of the course of the TwoNN dimension over log(1 + step), by band of layers (table `phases`)",
-        rule="supported if the shape is rise, then fall; contradicted if it is another; undecided if none is sure",
+        rule="supported if the sure moves are a rise, then a fall, with room for no other; contradicted if they are no "
+        f"part of these, or another shape in a run of {LONG_RUN} steps and more; else undecided",
         find=rises_then_falls,
     ),
     Claim(
-        name="random_tokens",
-        number="P8, 3.12.12",
-        statement="The profile of anisotropy repeats on random sequences of tokens",
-        source=HABR,
-        statistic="root mean square difference of anisotropy over the blocks, random tokens from text, last checkpoint",
-        rule=f"supported if its interval is under {FLAT}; contradicted if over",
-        find=repeats_on_random_tokens,
-    ),
-    Claim(
-        name="random_dimension",
-        number="3.12.12",
-        statement="The peak of the intrinsic dimension over the layers shrinks on random tokens",
-        source="Cheng et al. 2025, arXiv 2405.15471",
-        statistic="largest TwoNN dimension of a block on random tokens over that on text, last checkpoint",
-        rule="supported if its interval is under 1; contradicted if over",
-        find=peak_shrinks,
+        name="transition_near_1000",
+        number="3.12.6",
+        statement="The course of the intrinsic dimension turns near step 1000",
+        source="Lee et al. 2024, arXiv 2410.01444",
+        statistic="steps at which the slope of the course changes, middle block (table `phases`)",
+        rule=f"supported if the interval of one lies within steps {TRANSITION[0]} to {TRANSITION[1]}; contradicted if "
+        f"none meets them; runs of {LONG_RUN} steps and more",
+        find=changes_near_a_thousand,
     ),
     Claim(
         name="methods_agree",

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from lmshape.claims.claim import Finding
 from lmshape.dynamics.replicates import leave_one_out
 from lmshape.errors import InputError
-from lmshape.figures.selection import final_checkpoints, in_order, trajectories
 from lmshape.geometry.resample import Estimate, jackknife
+from lmshape.table_rows import final_checkpoints, in_order, trajectories
 
 METRICS = (
     "anisotropy",
@@ -26,7 +26,7 @@ METRICS = (
     "effective_rank_bulk",
     "mean_cosine",
     "mean_cosine_centered",
-    "linearity",
+    "linearity_held_out",
 )
 _COLUMNS = (
     "study model family kind parameters checkpoint step dataset site layer depth rows metric value d flag "
@@ -56,6 +56,11 @@ class Curves:
     def last(self) -> np.ndarray:
         """(K + 1, layers): the last step."""
         return self.values[:, -1]
+
+    @property
+    def draws(self) -> int:
+        """Draws behind each number."""
+        return max(len(self.values) - 1, 1)
 
     def whole(self) -> bool:
         """Whether every layer of the last step has a number."""
@@ -112,6 +117,11 @@ class Evidence:
     def parameters(self, model: str) -> float:
         """Parameters of a model."""
         return float(self._of(model)["parameters"].iloc[0])
+
+    def last_step(self, model: str) -> float:
+        """Last trusted step of a model; 0 for a name that is none, such as a recipe's over its seeds."""
+        steps = trajectories(self._of(model))["step"]
+        return float(steps.max()) if len(steps) else 0.0
 
     def datasets(self, model: str) -> list[str]:
         """Datasets of a model in the study's order: its text first."""

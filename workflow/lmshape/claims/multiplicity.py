@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isnan
 
 from lmshape.claims.claim import LEVEL, Finding, Verdict
@@ -35,14 +35,22 @@ def over_models(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Fin
     elif any(corrected == "contradicted" for _, corrected in pairs):
         verdict = "contradicted"
     first = pairs[0][0]
+    return Finding(
+        model=ALL_MODELS,
+        dataset=first.dataset,
+        rows=first.rows,
+        place=first.place,
+        verdict=verdict,
+        why=_counted([finding for finding, _ in pairs]),
+    )
+
+
+def _counted(findings: Sequence[Finding]) -> str:
     counts = [
         f"{word} in {number}"
         for word in ("supported", "contradicted", "undecided")
-        if (number := sum(finding.verdict == word for finding, _ in pairs))
+        if (number := sum(finding.verdict == word for finding in findings))
     ]
-    models = len({finding.model for finding, _ in pairs})
-    of = f"{models} models" if models == len(pairs) else f"{len(pairs)} verdicts on {models} models"
-    why = f"of {of}: {', '.join(counts)}"
-    return Finding(
-        model=ALL_MODELS, dataset=first.dataset, rows=first.rows, place=first.place, verdict=verdict, why=why
-    )
+    models = len({finding.model for finding in findings})
+    of = f"{models} models" if models == len(findings) else f"{len(findings)} places of {models} models"
+    return f"{', '.join(counts)} of {of}"

@@ -65,12 +65,29 @@ def _answers(of_claim: pd.DataFrame) -> Iterator[Answer]:
         together = of_rows[of_rows["model"] == ALL_MODELS]
         single = of_rows[of_rows["model"] != ALL_MODELS]
         shown = together.iloc[0] if len(together) else _weakest(of_rows)
-        measured = single[single["estimate"].notna()]
-        more = len(measured) - MOST_NUMBERS
-        numbers = [_numbered(row) for _, row in measured.head(MOST_NUMBERS).iterrows()]
-        told = "; ".join([*numbers, *([f"{more} more below"] if more > 0 else [])])
-        why = ". ".join(filter(None, [shown["why"] if len(together) or not told else "", told]))
+        told = list(_told(single[single["verdict"] != "not measurable"]))
+        lone = [shown["why"]] if len(together) or not told else []
+        why = ". ".join(filter(None, [*lone, *_corrected(single), "; ".join(told)]))
         yield Answer(ROWS.get(rows, rows), shown["verdict_adjusted"], why)
+
+
+def _told(measured: pd.DataFrame) -> Iterator[str]:
+    for _, row in measured.head(MOST_NUMBERS).iterrows():
+        yield _numbered(row)
+    if (more := len(measured) - MOST_NUMBERS) > 0:
+        yield f"{more} more below"
+
+
+def _corrected(single: pd.DataFrame) -> list[str]:
+    """Say which verdicts the correction for many tests took back."""
+    lost = single[single["verdict"] != single["verdict_adjusted"]]
+    if lost.empty:
+        return []
+    tests = int(single["p"].notna().sum())
+    alone = ", ".join(
+        f"{verdict} in {count}" for verdict, count in lost["verdict"].value_counts(sort=False).items()
+    )
+    return [f"Undecided after correction for {tests} tests, alone {alone}"]
 
 
 def _weakest(of_rows: pd.DataFrame) -> pd.Series:
@@ -81,8 +98,9 @@ def _weakest(of_rows: pd.DataFrame) -> pd.Series:
 
 
 def _numbered(row: pd.Series) -> str:
-    told = interval(row, "estimate", "low", "high", "why").text
+    """Spell a finding: its number, or its words where the rule has no threshold to hold a number against."""
     place = f", {row['place']}" if row["place"] else ""
+    told = row["why"] if pd.isna(row["threshold"]) and row["why"] else _value(row).text
     return f"{row['model']}{place}: {told}"
 
 
