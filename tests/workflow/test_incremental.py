@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import CONFIG, DATASETS, MODELS, REPOSITORY, StudyFolder
 
+TABLE = "results/tables/metrics.parquet"
 AFTERWARDS = {
     "tables": 1,
     "truncation_tables": 1,
@@ -164,10 +165,10 @@ def test_temporary_activations_are_gone_and_not_missed(new_study: StudyFolder) -
     new_study.configure(
         keep_activations=False, models=[{"small-decoder": {"checkpoints": [16], "datasets": ["wiki"]}}]
     )
-    run = new_study.snakemake("--cores", "2")
+    run = new_study.snakemake("--cores", "2", TABLE)
     assert run.returncode == 0, run.stdout
     assert not list((new_study.path / "results/activations").rglob("*.h5"))
-    assert new_study.planned() == {}
+    assert new_study.planned(TABLE) == {}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_a_killed_study_ends_in_the_same_numbers(
 ) -> None:
     """kill -9 of the whole process group while a model trains, and while activations are written."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
-    command += ["--configfile", "config.yaml", "--cores", "2"]
+    command += ["--configfile", "config.yaml", "--cores", "2", "--", TABLE]
     process = subprocess.Popen(
         command,
         cwd=new_study.path,
@@ -193,10 +194,10 @@ def test_a_killed_study_ends_in_the_same_numbers(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert new_study.snakemake("--unlock").returncode == 0
-    rerun = new_study.snakemake("--cores", "2")
+    rerun = new_study.snakemake("--cores", "2", TABLE)
     assert rerun.returncode == 0, rerun.stdout
     tables = [
-        pd.read_parquet(study.path / "results/tables/metrics.parquet")
+        pd.read_parquet(study.path / TABLE)
         for study in (new_study, finished_study)
     ]
     pd.testing.assert_frame_equal(*tables, rtol=1e-9)

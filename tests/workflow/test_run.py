@@ -133,6 +133,7 @@ def test_the_papers_own_sampling_runs_from_text_to_report(new_study: StudyFolder
         models=["small-decoder"],
         checkpoints="last",
         datasets=["wiki"],
+        rows=["all"],
         sampling={"protocol": "paper", "draws": 4, "rows_per_draw": 512},
         pretraining=long,
     )

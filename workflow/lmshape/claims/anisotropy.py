@@ -52,8 +52,10 @@ def peaks_inside(evidence: Evidence) -> Iterator[Finding]:
         if why := shapeless(curves):
             yield missing(finding, why)
             continue
-        index, null = dome_index(evidence, finding, curves)
-        dome = _dome(finding, index, null)
+        if (found := dome_index(evidence, finding, curves)) is None:
+            yield missing(finding, "needs the row of `profiles` of the last checkpoint")
+            continue
+        dome = _dome(finding, *found)
         if not np.isnan(
             dome.p
         ):  # the index ends at 0, so that its interval may have no length; this goes on below
@@ -73,14 +75,17 @@ def _dome(finding: Finding, index: Estimate, null: float) -> Finding:
     return replace(dome, verdict="undecided", why=f"noise alone reads up to {null:.2f}")
 
 
-def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Estimate, float]:
+def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Estimate, float] | None:
     """Return the dome index of the last checkpoint with its interval from `profiles`, and a flat profile's index.
 
     That interval counts each block that may be the highest one, where the jackknife of a largest value knows one alone.
     """
     cell = {"model": finding.model, "dataset": finding.dataset, "rows": finding.rows}
     own = evidence.table("profiles", metric="anisotropy", **cell)
-    row = own[own["step"] == curves.steps[-1]].iloc[-1]
+    own = own[own["step"] == curves.steps[-1]]
+    if own.empty:
+        return None
+    row = own.iloc[-1]
     found = Estimate(row["dome_index"], row["dome_index_low"], row["dome_index_high"], curves.draws)
     return found, 0.0 if np.isnan(row["dome_index_null"]) else float(row["dome_index_null"])
 
