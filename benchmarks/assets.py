@@ -30,6 +30,7 @@ from lmshape.errors import InputError
 from lmshape.extract import extract
 from lmshape.fetch import fetch
 from lmshape.network import Kind
+from lmshape.opened import Opening
 from lmshape.tokens import Protocol, Tokens, sample_tokens
 
 TEXT = "enwik8-excerpt"
@@ -148,13 +149,11 @@ def activations(asset: Asset, protocol: Protocol = "windows") -> Path:
     extract(
         folder,
         _tokens(tokenizer, protocol),
+        opening=Opening(kind=asset.kind, threads=torch.get_num_threads(), dtype="float32"),
         output=output,
         loss_output=output.with_suffix(".loss.json"),
         attributes=_attributes(asset),
-        kind=asset.kind,
-        dtype="float32",
         batch_tokens=BATCH_TOKENS,
-        threads=torch.get_num_threads(),
         seed=0,
         mask_token_id=tokenizer.mask_token_id,
     )

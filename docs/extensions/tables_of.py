@@ -7,8 +7,8 @@ from importlib import import_module
 from generated import Generated, table
 
 DECLARED = {
-    "metrics": "lmshape.gather:COLUMNS",
-    "model": "lmshape.gather:MODEL_COLUMNS",
+    "metrics": "lmshape.columns:COLUMNS",
+    "model": "lmshape.columns:MODEL_COLUMNS",
     "checkpoints": "lmshape.tables:CHECKPOINT_COLUMNS",
     "audit": "lmshape.tables:AUDIT_COLUMNS",
     "profiles": "lmshape.dynamics.profile_columns:PROFILE_COLUMNS",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmshape.gather import COLUMNS
+from lmshape.columns import COLUMNS
 from lmshape.metrics import describe
 from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
 

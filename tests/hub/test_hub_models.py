@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from pathlib import Path
 
 import pytest
@@ -59,9 +58,7 @@ def test_encoder_loads(tmp_path: Path) -> None:
 
 
 def test_run_as_those_of_pythia(hub: LoopbackHub) -> None:
-    begin = time.monotonic()
     shas = publish(hub, REPO)
-    assert time.monotonic() - begin < 3
     assert hub.refs(REPO)["branches"] == shas
     assert len(set(shas.values())) == 13
     hashes = {name: weights(hub, name)["model.safetensors"].sha256 for name in shas}

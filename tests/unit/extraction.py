@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,11 @@ import numpy as np
 from tiny_models import CELL, MASK_TOKEN
 
 from lmshape.extract import extract
+from lmshape.opened import Opening
 from lmshape.store import Activations, Site
 from lmshape.tokens import Tokens
+
+OF_OPENING = {field.name for field in fields(Opening)}
 
 
 class Extracted(NamedTuple):
@@ -25,18 +29,12 @@ class Extracted(NamedTuple):
 
 
 def extracted(folder: Path, tokens: Tokens, tmp_path: Path, **changes: object) -> Extracted:
-    options = {
-        "kind": "decoder",
-        "attributes": CELL,
-        "threads": 1,
-        "seed": 5,
-        "device": "cpu",
-        "mask_token_id": MASK_TOKEN,
-        "progress": False,
-        **changes,
-    }
+    """Extract with the options of `extract` and of `Opening` mixed."""
+    opening = {"kind": "decoder", "threads": 1, "device": "cpu"}
+    opening |= {name: changes.pop(name) for name in OF_OPENING & changes.keys()}
+    options = {"attributes": CELL, "seed": 5, "mask_token_id": MASK_TOKEN, "progress": False, **changes}
     store, card = tmp_path / "a.h5", tmp_path / "a.json"
-    extract(folder, tokens, output=store, loss_output=card, **options)
+    extract(folder, tokens, opening=Opening(**opening), output=store, loss_output=card, **options)
     with Activations(store) as activations:
         rows = np.stack([activations.read(site) for site in activations.sites])
         known = activations.attributes

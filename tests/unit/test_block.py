@@ -62,6 +62,17 @@ def test_activations_that_are_made_again_alike_are_the_same(source: Path, tmp_pa
     assert measured(again, tmp_path / "s") == []
 
 
+def test_what_nobody_knows_is_the_same_again(source: Path, tmp_path: Path) -> None:
+    """A local run without `tokens_per_step` has NaN for the tokens it has seen."""
+    with h5py.File(source, "r+") as file:
+        file.attrs["tokens_seen"] = np.nan
+    assert measured(source, tmp_path / "s", families=["angular"]) == ["angular"]
+    assert measured(source, tmp_path / "s", families=["angular"]) == []
+    with h5py.File(source, "r+") as file:
+        file.attrs["tokens_seen"] = 8.0
+    assert measured(source, tmp_path / "s", families=["angular"]) == ["angular"]
+
+
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("row", [0, 100, -1])
 def test_other_activations_are_measured_again(source: Path, tmp_path: Path, site: object, row: int) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmshape.changes import CHANGE_DESCRIPTIONS, add_changes
+from lmshape.changes import add_changes
+from lmshape.columns import CHANGE_DESCRIPTIONS
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics import METRICS
 

@@ -10,8 +10,10 @@ import torch
 from extraction import extracted
 from tiny_models import ARCHITECTURES, CELL, MASK_TOKEN, make_tokens
 
-from lmshape import extract as extraction
+from lmshape import opened
+from lmshape.extract import extract
 from lmshape.network import load_model
+from lmshape.opened import Opening
 
 TOKENS = make_tokens([12] * 6, specials=True)
 
@@ -56,7 +58,7 @@ def test_weights_on_the_disk(name: str, format: str, tmp_path: Path, monkeypatch
         loaded.append(load_model(folder, device_map=PLACES[name], **options))
         return loaded[0]
 
-    monkeypatch.setattr(extraction, "load_model", dispatched)
+    monkeypatch.setattr(opened, "load_model", dispatched)
     spread = extracted(tmp_path / "checkpoint", TOKENS, tmp_path, device="auto", device_map="auto", **kind)
     network = loaded[0]
     assert {"cpu", "disk"} <= set(network.model.hf_device_map.values())
@@ -69,10 +71,12 @@ def test_weights_on_the_disk(name: str, format: str, tmp_path: Path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.json", "checkpoint"]
 
 
-def test_auto_without_a_gpu_is_one_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gpus", [None, 0])
+def test_auto_without_a_gpu_is_one_place(gpus: int | None, tmp_path: Path) -> None:
     ARCHITECTURES["llama"].build().save_pretrained(tmp_path / "checkpoint")
     whole = extracted(tmp_path / "checkpoint", TOKENS, tmp_path)
-    spread = extracted(tmp_path / "checkpoint", TOKENS, tmp_path, device="auto", device_map="auto")
+    on_all = {"device": "auto", "device_map": "auto", "gpus": gpus}
+    spread = extracted(tmp_path / "checkpoint", TOKENS, tmp_path, **on_all)
     np.testing.assert_array_equal(spread.rows, whole.rows)
     assert spread.attributes == whole.attributes
 
@@ -80,15 +84,13 @@ def test_auto_without_a_gpu_is_one_place(tmp_path: Path) -> None:
 def test_the_folder_for_weights_is_gone_after_an_error(tmp_path: Path) -> None:
     ARCHITECTURES["llama"].build().save_pretrained(tmp_path / "checkpoint")
     with pytest.raises(ValueError, match="`attributes` lacks"):
-        extraction.extract(
+        extract(
             tmp_path / "checkpoint",
             TOKENS,
+            opening=Opening(kind="decoder", device_map="auto", threads=1),
             output=tmp_path / "new" / "a.h5",
             loss_output=tmp_path / "a.json",
             attributes={"model": CELL["model"]},
-            kind="decoder",
-            device_map="auto",
-            threads=1,
             seed=0,
             mask_token_id=MASK_TOKEN,
         )

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lmshape.gather import COLUMN_DESCRIPTIONS
+from lmshape.columns import COLUMN_DESCRIPTIONS
 from lmshape.metrics import METRICS
 from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
 

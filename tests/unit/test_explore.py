@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lmshape.cli import commands
+from lmshape.columns import COLUMNS
 from lmshape.errors import InputError
 from lmshape.explore import build_explorer
 from lmshape.explore.contents import contents, reference
@@ -34,7 +35,6 @@ from lmshape.explore.numbers import (
     pack,
 )
 from lmshape.explore.page import SCRIPTS
-from lmshape.gather import COLUMNS
 from lmshape.metrics import describe
 from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
 

@@ -11,7 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from lmshape.figures import FIGURES, layout, step_map
+from lmshape.figures import FIGURES, layout, step_labels, step_map
 from lmshape.figures.files import save
 from lmshape.figures.kind_means import kind_means
 from lmshape.figures.steps import step_axis
@@ -48,6 +48,49 @@ def test_edges_lie_halfway_between_checkpoints():
     assert edges[0] < places[0] and edges[-1] > places[-1]
     low, high = step_map.step_edges([512])
     assert low < 512 < high
+
+
+def test_checkpoints_too_near_for_a_logarithmic_axis_are_slivers():
+    assert not step_map.has_slivers([0, 2, 8, 16, 64, 128, 384, 1024])
+    assert step_map.has_slivers([0, 8, 64, 640, 704, 768])
+    assert not step_map.has_slivers([512])
+    assert not step_map.has_slivers(range(0, 154_000, 1000))  # many are a picture of narrow cells
+
+
+def test_slivers_are_drawn_evenly_and_the_figure_says_so():
+    steps = (0, 64, 640, 704, 768)
+    figure = draw("anisotropy_map", metrics_table((Model("a", blocks=4, steps=steps),), ("text",)))
+    edges = np.asarray(meshes(figure)[0].get_coordinates())[0, :, 0]
+    assert edges.tolist() == [-0.5, 0.5, 1.5, 2.5, 3.5, 4.5]
+    panel = figure.axes[0]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == [str(step) for step in steps]
+    assert panel.get_xlim() == (-0.5, 4.5)
+    assert "too near one another for a logarithmic axis are evenly spaced." in words(figure)
+    assert "evenly spaced" not in words(draw("anisotropy_map", metrics_table((Model("a"),), ("text",))))
+
+
+# Labels of steps
+
+
+def test_steps_whose_colors_are_alike_are_near():
+    assert step_labels.near_steps([0, 8, 64, 256, 384, 448, 512]) == [384, 448, 512]
+    assert step_labels.near_steps([0, 1, 2, 4]) == []
+    assert step_labels.near_steps(range(0, 154_000, 1000)) == []  # more than have room
+
+
+def test_labels_are_moved_apart_and_keep_their_order():
+    moved = step_labels.spread([0.5, 0.1, 0.52, 0.51], 0.1)
+    assert moved == pytest.approx([0.41, 0.1, 0.61, 0.51])
+    assert step_labels.spread([], 0.1) == []
+    for heights in (np.linspace(0, 0.2, 9), [0.0, 0.05, 0.3, 0.31, 0.32, 0.45]):
+        assert np.diff(step_labels.spread(list(heights), 0.1)).min() >= 0.1 - 1e-12
+
+
+def test_near_steps_stand_beside_their_lines():
+    model = Model("a", blocks=4, steps=(0, 64, 640, 704))
+    figure = draw("anisotropy_over_training", metrics_table((model,), ("text",)))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["640", "704"]
+    assert "Steps beside lines: those within a factor of 1.5 of another." in words(figure)
 
 
 # Maps
@@ -223,6 +266,33 @@ def test_the_domes_of_the_kinds_are_those_of_the_table(crowd):
     figure = FIGURES["encoders_and_decoders"].draw(data)
     assert "mean of 9 decoders" in words(figure) and "mean of 3 encoders" in words(figure)
     assert "Bands of means: 95 % interval over models (Student's t)." in words(figure)
+
+
+def test_kinds_of_one_or_two_models_have_no_mean_and_their_models_are_named():
+    models = (Model("healthy"), Model("broken"), *(Model(f"e{i}", kind="encoder") for i in range(3)))
+    data = FIGURES["encoders_and_decoders"].data(tables(metrics_table(models, ("text",))))
+    assert set(data.loc[data["view"] == "kind", "kind"]) == {"encoder"}
+    figure = FIGURES["encoders_and_decoders"].draw(data)
+    said = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert {"healthy", "broken", "mean of 3 encoders", "each encoder"} <= {*said} and "e0" not in said
+    assert "No mean of decoders: fewer than three models." in words(figure)
+    panel = next(points for label, points in drawn(figure) if label == "broken")
+    values = data.query("view == 'model' and model == 'broken' and metric == 'anisotropy' and rows == 'all'")
+    assert [y for _, y in panel] == values["value"].tolist()
+
+
+def test_the_dome_of_each_model_stands_beside_its_name(crowd):
+    data = FIGURES["encoders_and_decoders"].data(tables(crowd))
+    panel = FIGURES["encoders_and_decoders"].draw(data).axes[2]
+    names = [tick.get_text() for tick in panel.get_yticklabels()]
+    assert names == [*(f"d{i}" for i in range(9)), *(f"e{i}" for i in range(3))]
+    dots = [line for line in panel.get_lines() if line.get_label() == "_dome"]
+    index = data[(data["view"] == "dome")].set_index(["model", "rows"])["value"]
+    for dot in dots:
+        rows = "no_sink" if dot.get_markerfacecolor() == "white" else "all"
+        (place,) = dot.get_ydata()
+        assert dot.get_xdata()[0] == index[names[round(place)], rows]
+    assert len(dots) == len(index) == 24
 
 
 def test_without_profiles_there_is_no_dome_panel_and_the_figure_says_so(crowd):

@@ -28,6 +28,7 @@ from matplotlib.image import imread
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, marks, render, selection
 from lmshape.figures.files import read_tables, save
+from lmshape.figures.names import TABLES_OF
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import Look
 from lmshape.hub.integrity import DISTRUSTED
@@ -331,6 +332,31 @@ def test_the_dimension_of_the_embedding_is_left_out_and_the_figure_says_so(drawi
     assert "The embedding's dimension is left out: its rows are a finite set" in words(drawings[name].figure)
 
 
+@pytest.mark.parametrize("name", ["dimension_by_layer", "dimension_over_training", "dimension_by_size"])
+def test_a_dimension_under_1_is_said_to_be_none(embedded, drawings, name):
+    metrics = embedded["metrics"]
+    low = (metrics["metric"] == "id_twonn") & (metrics["layer"] == 2) & (metrics["model"] == "wiki-decoder")
+    of_one = metrics[metrics["model"] == "wiki-decoder"].copy()
+    of_one.loc[low, ["value", "ci_low"]] = [0.7, 0.6]
+    assert marks.UNDER_ONE in words(draw(name, embedded | {"metrics": of_one}))
+    assert marks.UNDER_ONE not in words(drawings[name].figure)  # with anisotropies, which are under 1
+
+
+def test_without_an_embedding_there_is_no_tick_for_it(drawings):
+    ticks = drawings["dimension_by_layer"].figure.axes[0].get_xticks()
+    assert ticks.min() == 0.25
+
+
+def test_dashes_of_coinciding_nulls_are_as_long_and_narrower_from_one_to_the_next(drawings):
+    lines = [ax.get_lines() for ax in drawings["controls"].figure.axes if "dimension" in ax.get_ylabel()][0]
+    dashed = [line for line in lines if line.get_label() == "_surrogate"]
+    assert [line.get_linewidth() for line in dashed] == pytest.approx([4.12, 2.56, 1.0])
+    lengths = {tuple(np.round(line._dash_pattern[1], 6)) for line in dashed}  # in points
+    assert lengths == {(8.0, 5.0)}
+    legend = [text.get_text() for text in drawings["controls"].figure.legends[0].get_texts()]
+    assert legend[-2:] == ["isotropic rows at this n and d", "Gaussian, same covariance"]
+
+
 # Steps
 
 
@@ -552,6 +578,21 @@ def test_only_the_metrics_that_a_figure_asks_for_are_read(tmp_path):
     read = read_tables(folder, losses={}, metrics=["anisotropy"])
     assert set(read["metrics"]["metric"]) == {"anisotropy"}
     assert len(read_tables(folder, losses={})["metrics"]) > len(read["metrics"])
+
+
+def test_a_table_that_a_figure_does_not_name_is_not_read(tmp_path):
+    folder, _ = written_tables(tmp_path)
+    (folder / "phases.parquet").write_text("no table")
+    assert set(read_tables(folder, losses={})) == {"metrics", "checkpoints", "profiles", "losses"}
+    render("anisotropy_by_layer", folder, output_stem=tmp_path / "x", losses={})
+    assert (tmp_path / "x.png").is_file()
+
+
+@pytest.mark.parametrize("name", TABLES_OF)
+def test_a_table_that_a_figure_names_is_needed(tmp_path, name):
+    folder, _ = written_tables(tmp_path)
+    with pytest.raises(InputError, match=rf"{TABLES_OF[name][0]}\.parquet` does not exist"):
+        render(name, folder, output_stem=tmp_path / "x", losses={})
 
 
 def test_a_failure_leaves_no_file(tmp_path):

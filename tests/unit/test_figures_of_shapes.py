@@ -136,12 +136,33 @@ def test_the_parts_of_a_bar_make_a_whole() -> None:
     assert len(tops) == 8  # embedding, six blocks, final norm
 
 
+def test_a_share_below_the_axis_stands_at_its_edge_and_is_said() -> None:
+    tables = shape_tables((DECODER,))
+    metrics = tables["metrics"]
+    metrics.loc[metrics["metric"].isin(sinks.OVER_TRAINING), ["value", "ci_low", "ci_high"]] = [0.1, 0.1, 0.1]
+    assert "Hollow triangles" not in drawn("sinks", tables)[1]
+    low = (metrics["metric"] == sinks.SHARE) & (metrics["step"].isin([16, 128]))
+    metrics.loc[low, ["value", "ci_low", "ci_high"]] = [1e-5, 0.0, 2e-5]
+    figure = sinks.draw(FIGURES["sinks"].data(tables))
+    marked = [line for line in figure.axes[2].get_lines() if line.get_label() == "_below"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in marked] == [
+        (16, 128, sinks.LEAST_SHARE, sinks.LEAST_SHARE)
+    ]
+    assert "Hollow triangles at the lower edge: under 0.0005." in texts(figure).replace("\n", " ")
+
+
+def test_the_share_of_the_rows_is_named_where_it_is_drawn() -> None:
+    figure = sinks.draw(FIGURES["sinks"].data(shape_tables((DECODER,))))
+    named = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes[:3]]
+    assert [sinks.OF_ROWS in names for names in named] == [True, False, True]
+
+
 def test_sink_tokens_are_named_where_others_than_position_0_are() -> None:
     tables = shape_tables((DECODER,))
     place = tables["metrics"][["model", "checkpoint", "step", "dataset", "site", "layer", "rows"]]
     tables["audit"] = place.drop_duplicates().assign(sink_tokens="{\"'\\\\n'\": 40, \"'of'\": 3}")
     _, said = drawn("sinks", tables)
-    assert r"Tokens of the sinks there: decoder: '\n' (40), 'of' (3)." in said
+    assert r"Tokens of the sinks there: decoder: '\n' (40), 'of' (3)." in said.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from claim_studies import rows_of, study_of
+from claim_studies import profiled, rows_of
 
 from lmshape import overview
 from lmshape.claims import CLAIMS, decide
+from lmshape.columns import COLUMNS
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.findings import LARGEST_VECTOR, SHOWN, build_findings
-from lmshape.gather import COLUMNS
 from lmshape.overview import Cell
 from lmshape.tables import checkpoints, profiles
 
@@ -28,7 +28,10 @@ SITES = (("embedding", 0), ("block", 1), ("block", 2), ("block", 3), ("block", 4
 PROVENANCE = {
     "datasets": {"wiki": "tokens of enwik8-excerpt", "wiki-random": "tokens drawn at random"},
     "sampling": {"window": 128, "draws": 5, "seed": 0},
-    "runs": {"wiki-decoder": {"architecture": "gpt_neox", "unigram_entropy_nats": 6.51}},
+    "runs": {
+        "wiki-decoder": {"architecture": "gpt_neox", "unigram_entropy_nats": 6.51},
+        "spiking": {"architecture": "gpt_neox", "unigram_entropy_nats": 6.51},
+    },
     "config": ["config/config.yaml", "config/<local>.yaml"],
 }
 
@@ -75,7 +78,9 @@ def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
     checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
     profiles(metrics).to_parquet(folder / "profiles.parquet")
     rng = np.random.default_rng(0)
-    made_up = study_of(rows_of(LEVEL, rng, model="wiki-decoder"), rows_of(LEVEL, rng, model="another"))
+    made_up = profiled(
+        *(rows_of(LEVEL, rng, model=model, noise=0.002) for model in ("wiki-decoder", "another"))
+    )
     decide(made_up).to_parquet(folder / "claims.parquet")
 
 
@@ -130,13 +135,16 @@ def page(study) -> str:
     return (study / "findings.html").read_text(encoding="utf-8")
 
 
-def build(folder: Path, provenance: dict[str, object], captions: Path = CAPTIONS) -> None:
+def build(
+    folder: Path, provenance: dict[str, object], captions: Path = CAPTIONS, own: Path | None = None
+) -> None:
     build_findings(
         folder / "findings.html",
         tables_dir=folder / "tables",
         figures_dir=folder / "figures",
         captions_dir=captions,
         provenance=provenance,
+        own=own,
     )
 
 
@@ -144,9 +152,17 @@ def build(folder: Path, provenance: dict[str, object], captions: Path = CAPTIONS
 
 
 def test_nothing_is_loaded_from_a_network(page):
+    followed = "https://arxiv.org/abs/"  # by a click alone
     for reference in Page(page).references:
-        assert reference.startswith(("#", "data:image/", "figures/", "tables/")), reference
-    assert not re.search(r"@import|url\(|<link|<iframe|fetch\(|XMLHttpRequest|https?://", page)
+        assert reference.startswith(("#", "data:image/", "figures/", "tables/", followed)), reference
+    rest = page.replace(f'<a href="{followed}', "")
+    assert not re.search(r"@import|url\(|<link|<iframe|fetch\(|XMLHttpRequest|https?://", rest)
+
+
+def test_arxiv_numbers_are_links_wherever_they_can_be_read(page):
+    read = re.findall(r"arXiv\s(\d{4}\.\d{4,5})", re.sub(r"<[^>]+>", " ", page))
+    assert {"2311.05928", "2405.12250"} <= set(read)
+    assert re.findall(r'<a href="https://arxiv\.org/abs/([\d.]+)">arXiv\s\1</a>', page) == read
 
 
 def test_tags_are_balanced_and_links_within_the_page_arrive(page):
@@ -191,9 +207,21 @@ def test_every_claim_stands_with_its_verdict_rule_and_numbers(page):
         assert f'id="claim-{claim.name}"' in page
         assert claim.statement in text.replace("&#39;", "'")
     shape = text[text.index("In decoders anisotropy over the layers") :]
-    assert "contradicted all rows: of 2 models: contradicted in 2. wiki-decoder" in shape[:400]
+    assert "contradicted all rows: contradicted in 2 of 2 models. wiki-decoder" in shape[:400]
     assert "Claims that the cells of this study cannot decide" in text
     assert "The largest model here has 1,234,567 parameters." in text
+
+
+def test_the_numbers_of_the_claims_are_explained_where_they_are_first_met(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "P1 to P9: sentences of the article" in text[: text.index("(P1)")]
+    groups = {number for claim in CLAIMS for number in claim.number.split(", ")}
+    assert all(re.fullmatch(r"P[1-9]|3\.12\.([1-9]|1[0-3])", number) for number in groups), groups
+
+
+def test_runs_that_are_no_model_are_listed_too(page):
+    runs = page[page.index("<summary>Pretraining runs") :]
+    assert 'data-key="spiking"' in runs[: runs.index("</table>")]
 
 
 def test_table_headings_say_what_they_head(page):
@@ -205,12 +233,12 @@ def test_table_headings_say_what_they_head(page):
 def test_it_says_what_was_run(page):
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     for words in (
-        "The shape of learning: synthetic",
+        "The shape of learning: study “synthetic”",
         "2 models",
         "2 datasets (wiki, wiki-random)",
         "1,234,567",
         "0 to 64",
-        "4.4 [3.96, 4.84]",
+        "4.4 [4.0, 4.8]",
         "6.51",
         "tokens drawn at random",
         "config/config.yaml, config/&lt;local&gt;.yaml",
@@ -227,6 +255,15 @@ def test_it_is_small_and_written_whole(study, page):
 def test_the_same_study_gives_the_same_page(study, page):
     build(study, PROVENANCE)
     assert (study / "findings.html").read_text(encoding="utf-8") == page
+
+
+def test_the_users_own_metrics_are_described(study, tmp_path):
+    (tmp_path / "own.py").write_text('def mine(x):\n    """A number of mine."""\n    return 1\n')
+    (tmp_path / "tables").symlink_to(study / "tables")
+    (tmp_path / "figures").symlink_to(study / "figures")
+    build(tmp_path, PROVENANCE, own=tmp_path / "own.py")
+    described = (tmp_path / "findings.html").read_text(encoding="utf-8")
+    assert "A number of mine" in described[described.index('<section id="definitions"') :]
 
 
 def test_names_from_the_study_are_text_not_markup(tmp_path):
@@ -285,8 +322,8 @@ def test_the_dome_is_found_where_it_is():
     found = overview.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
     decoder, encoder = found.loc[("wiki-decoder", "all")], found.loc[("wiki-encoder", "no_sink")]
     assert decoder["at layer"] == Cell("2 of 4", 2.0)
-    assert decoder["peak of anisotropy"].text == "0.9 [0.81, 0.99]"
-    assert decoder["middle layer's dimension, first"].text == "12 [10.8, 13.2]"
+    assert decoder["peak of anisotropy"].text == "0.90 [0.81, 0.99]"
+    assert decoder["middle layer's dimension, first"].text == "12.0 [10.8, 13.2]"
     assert decoder["dome index"].key == pytest.approx(0.2)
     # the table of the study has no replicates, which is a reason of its own
     assert (encoder["dome index"].key, encoder["dome index"].flag.split("; ")[0]) == (0, "monotone")
@@ -296,7 +333,7 @@ def test_layers_of_the_last_checkpoint_have_a_row_each():
     layers = overview.last_layers(metrics_table())
     assert len(layers) == 2 * 2 * 2 * len(SITES)
     first = layers.iloc[0]
-    assert first["anisotropy"] == Cell("0.1 [0.09, 0.11]", 0.1)
+    assert first["anisotropy"] == Cell("0.100 [0.090, 0.110]", 0.1)
     assert first["id_twonn"].flag.startswith("fewer unique rows")
 
 
@@ -324,6 +361,28 @@ def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
     row = overview.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
     assert row.columns == ["a b", "c", "d", "e"]
     assert [cell.text for cell in row.rows[0]] == ["1,234,567", "0.123", "–", "x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "threshold", "text"),
+    [
+        (1024, 128, 1024, np.nan, "1,024 [128, 1,024]"),
+        (4.774, 4.619, 4.929, np.nan, "4.77 [4.62, 4.93]"),
+        (0.001248, -2.06e-05, 0.002517, 0.05, "0.0012 [0.0000, 0.0025]"),
+        (0.0002, 6.3e-5, 3.3e-4, np.nan, "0.00020 [0.00006, 0.00033]"),
+        (1.11, 1.0034, 1.2066, np.nan, "1.11 [1.00, 1.21]"),
+        (1.11, 1.0034, 1.2066, 1, "1.110 [1.003, 1.207]"),
+        (1.11, 1.0, 1.2066, 1, "1.11 [1.00, 1.21]"),
+        (0.1, -1e-17, 0.2, 0, "0.10000000 [0.00000000, 0.20000000]"),
+        (1, 1, 1, np.nan, "1 [1, 1]"),
+        (14, 13, 16, 2.5, "14 [13, 16]"),
+        (1234.5, np.nan, np.nan, np.nan, "1,234"),
+        (0.12345, np.nan, np.nan, np.nan, "0.123"),
+    ],
+)
+def test_an_interval_has_the_decimals_that_it_supports(value, low, high, threshold, text):
+    row = pd.Series({"value": value, "ci_low": low, "ci_high": high, "flag": ""})
+    assert overview.interval(row, apart_from=threshold) == Cell(text, value)
 
 
 def test_long_tables_are_cut_and_counted():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.fingerprint import PACKAGE, code_fingerprint, fingerprint_in
+from lmshape.fingerprint import PACKAGE, WITHOUT_RESULTS, code_fingerprint, fingerprint_in
 
 SOURCES = {
     "__init__.py": '"""A package."""\n\n__version__ = "0.1"\n',
@@ -148,6 +149,42 @@ def test_an_unknown_module_is_refused(package: Path) -> None:
         fingerprint_in(package, ("pkg.bse",))
     with pytest.raises(InputError, match="unknown module `numpy`"):
         fingerprint_in(package, ("numpy",))
+
+
+def test_only_the_module_that_is_meant_is_without_results(package: Path) -> None:
+    (package / "errors.py").write_text("def refuse():\n    return 1\n")
+    (package / "refusing.py").write_text("from pkg.errors import refuse\n")
+    assert changes(package, "errors.py", "return 1", "return 2", of="pkg.refusing")
+
+
+def copied(folder: Path) -> Path:
+    return Path(copytree(PACKAGE, folder / "lmshape", ignore=ignore_patterns("*.nb?", "__pycache__")))
+
+
+def append(package: Path, module: str) -> None:
+    path = package.parent.joinpath(*module.split(".")).with_suffix(".py")
+    path.write_text(path.read_text(encoding="utf-8") + "\n_MORE = 1\n", encoding="utf-8")
+
+
+def test_modules_without_results_exist_and_do_not_count(tmp_path: Path) -> None:
+    package = copied(tmp_path)
+    stations = ("lmshape.extract", "lmshape.tables", "lmshape.measure.spectral", "lmshape.bpe")
+    before = fingerprint_in(package, stations)
+    for module in WITHOUT_RESULTS:
+        append(package, module)
+    assert fingerprint_in(package, stations) == before
+
+
+# What makes a table of tables, or of files of its own, runs no more when an estimator changes.
+@pytest.mark.parametrize("station", ["loss_spikes", "truncation_tables", "shapes", "claims"])
+def test_tables_that_estimate_nothing_do_not_depend_on_estimators(tmp_path: Path, station: str) -> None:
+    package = copied(tmp_path)
+    before = fingerprint_in(package, (f"lmshape.{station}",))
+    for module in ("geometry.device_neighbors", "geometry.neighbors", "gather", "metrics", "figures.style"):
+        append(package, f"lmshape.{module}")
+    assert fingerprint_in(package, (f"lmshape.{station}",)) == before
+    append(package, "lmshape.columns")
+    assert fingerprint_in(package, (f"lmshape.{station}",)) != before
 
 
 def test_lmshape_itself() -> None:

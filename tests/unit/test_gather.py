@@ -10,17 +10,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lmshape.changes import CHANGE_DESCRIPTIONS
-from lmshape.errors import InputError
-from lmshape.families import METRIC_FAMILIES, metric_names
-from lmshape.gather import (
+from lmshape.columns import (
     AUDITS_KEY,
+    CHANGE_DESCRIPTIONS,
     CHECKPOINTS_KEY,
     COLUMN_DESCRIPTIONS,
     COLUMNS,
     MODEL_COLUMNS,
-    gather,
 )
+from lmshape.errors import InputError
+from lmshape.families import METRIC_FAMILIES, metric_names
+from lmshape.gather import gather
 from lmshape.measure import measure
 from lmshape.metrics import METRICS
 from lmshape.store import (

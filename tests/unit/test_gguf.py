@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_activations_and_loss_are_the_models_own(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    expected = {f"expected_{fact}": FACTS[fact] for fact in ("blocks", "width", "vocabulary")}
+    expected = {fact: FACTS[fact] for fact in ("blocks", "width", "vocabulary")}
     found = extracted(folder, TOKENS, tmp_path, **expected)
     ids = torch.as_tensor(TOKENS.ids.reshape(6, 12), dtype=torch.int64)
     states = hidden_states(llama(), ARCHITECTURES["llama"], ids)

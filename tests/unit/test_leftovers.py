@@ -10,8 +10,8 @@ from socket import gethostname
 
 import pytest
 
-from lmshape.store import replaced_when_whole
 from lmshape.writing import leftovers as leftovers_module
+from lmshape.writing.atomic import replaced_when_whole
 from lmshape.writing.leftovers import ABANDONED_SECONDS, is_abandoned, remove_leftovers
 
 HERE, ELSEWHERE = gethostname(), "node-17.cluster"

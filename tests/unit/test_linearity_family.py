@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from estimates import estimated
 
 from lmshape.geometry.linearity import linearity
 from lmshape.layer import Layer
@@ -95,7 +96,7 @@ def test_a_missing_direction_is_told_by_the_rank() -> None:
     arrays, attributes = statistics(layer_of(x, y))["all"]
     assert (arrays["rank"] == D - 1).all()
     null = next(metric for metric in LINEARITY if metric.name == "linearity_null")
-    assert null.compute(arrays).value == pytest.approx((D - 1) / N)
+    assert estimated(null, arrays).value == pytest.approx((D - 1) / N)
 
 
 def test_halves_alternate_within_each_draw() -> None:
@@ -153,7 +154,7 @@ def test_missing_arrays_are_those_of_statistics() -> None:
     }
     assert all(np.isnan(array).all() for array in empty.values())
     for metric in LINEARITY:
-        assert np.isnan(metric.compute(empty).value)
+        assert np.isnan(estimated(metric, empty).value)
 
 
 def test_a_site_without_one_before_is_refused() -> None:
@@ -188,7 +189,7 @@ def test_intervals_cover_their_value() -> None:
     for metric in LINEARITY:
         if metric.name == "linearity_null":
             continue
-        estimates = [metric.compute(arrays) for arrays in archives]
+        estimates = [estimated(metric, arrays) for arrays in archives]
         expected = np.mean([estimate.value for estimate in estimates])
         covered = np.mean([estimate.low <= expected <= estimate.high for estimate in estimates])
         assert 0.90 <= covered <= 0.99, (metric.name, covered)

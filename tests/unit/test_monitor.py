@@ -22,7 +22,7 @@ from lmshape.geometry import (
     mean_cosine,
     participation_ratio,
 )
-from lmshape.monitor import METRICS, GeometryMonitor, monitor_of, shape_of
+from lmshape.monitor import METRICS, GeometryMonitor, held_out, monitor_of, shape_of
 from lmshape.recipe import Recipe
 
 IDS = np.random.default_rng(0).integers(0, 60, (8, 32))
@@ -95,6 +95,39 @@ def test_the_model_and_all_random_states_stay_as_they_are(model) -> None:
     assert one.rows == two.rows  # no dropout
 
 
+def test_a_part_that_is_at_rest_stays_so(model) -> None:
+    model.train()
+    frozen = model.gpt_neox.layers[0].eval()
+    GeometryMonitor(IDS, every=1).observe(model, 0)
+    assert model.training and model.gpt_neox.layers[1].training
+    assert not any(module.training for module in frozen.modules())
+
+
+class Caching(torch.nn.Module):
+    """Keeps a tensor of its first pass, as rotary embeddings do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: torch.Tensor | None = None
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.kept is None:
+            self.kept = torch.ones(hidden.shape[-1])
+        return hidden * self.kept
+
+
+def test_a_model_that_was_measured_first_can_be_trained(model) -> None:
+    caching = GPTNeoXForCausalLM(model.config)
+    caching.gpt_neox.layers[1].mlp = torch.nn.Sequential(caching.gpt_neox.layers[1].mlp, Caching())
+    monitor = GeometryMonitor(IDS, every=1)
+    monitor.observe(caching, 0)
+    ids = torch.as_tensor(IDS)
+    caching(input_ids=ids, labels=ids).loss.backward()
+    assert caching.gpt_neox.embed_in.weight.grad is not None
+    monitor.observe(caching, 1)
+    assert len(monitor.rows) == 2 * (3 * len(METRICS) + 1)
+
+
 def test_a_diverged_model_leaves_empty_cells(model, tmp_path: Path) -> None:
     broken = GPTNeoXForCausalLM(model.config)
     broken.load_state_dict(model.state_dict())
@@ -143,6 +176,21 @@ def test_the_probe_is_taken_from_all_over_the_held_out_text(tmp_path: Path) -> N
     assert len({tuple(row) for row in monitor.ids.tolist()}) == 8
     with pytest.raises(InputError, match="Train on a smaller `span`"):
         monitor_of(text[:200], tmp_path / "tokenizer", plan)
+
+
+@pytest.mark.parametrize(
+    ("span", "beside"),
+    [
+        ((0.0, 0.5), "CC\nDD\n"),
+        ((0.25, 0.5), "CC\nDD\n"),
+        ((0.25, 1.0), "AA\n"),
+        ((0.0, 1.0), ""),
+        ((0.25, 0.9999), "AA\n"),
+        ((0.0, 0.9999), ""),
+    ],
+)
+def test_what_is_held_out_is_behind_the_span_or_before_it(span: tuple[float, float], beside: str) -> None:
+    assert held_out("AA\nBB\nCC\nDD\n", *span) == beside
 
 
 def test_the_callback_of_the_page_works(model, tmp_path: Path) -> None:

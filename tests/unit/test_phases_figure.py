@@ -88,14 +88,38 @@ def test_a_flat_or_lost_course_is_drawn() -> None:
     assert "every value is flagged" in words(drawn(lost)[1])
 
 
-def test_verdicts_and_pieces_in_words() -> None:
+def test_verdicts_in_words() -> None:
     row = {"moves": "fall, rise", "shape": "undecided", "flag": ""}
     assert phase_strip.verdict(row) == "undecided; sure: fall, rise"
     assert phase_strip.verdict(row | {"moves": ""}) == "undecided"
-    slopes = {
-        f"slope_{place}{end}": value
-        for place, value in ((1, -1.0), (2, 0.01))
-        for end in ("", "_low", "_high")
+
+
+COURSE = pd.DataFrame({"step": [0, 9, 30, 50, 99], "value": [5.0, 5.1, 2.0, np.nan, 4.0]})
+
+
+@pytest.mark.parametrize(
+    ("moves", "noise", "found"),
+    [
+        ("fall, rise", 0.1, [(9.0, 30.0, "fall"), (30.0, 99.0, "rise")]),
+        ("fall, rise", np.nan, [(9.0, 30.0, "fall"), (30.0, 99.0, "rise")]),  # of one draw
+        ("fall", 0.7, [(9.0, 30.0, "fall")]),  # the rise is lost in the noise
+        ("", 2.0, []),
+        ("rise, fall", 0.1, []),  # words of another course
+    ],
+)
+def test_a_strip_holds_the_moves_of_the_words_alone(moves: str, noise: float, found: list) -> None:
+    phase = {"least": 0.1, "noise": noise, "moves": moves}
+    assert list(phase_strip.sure_moves(phase, COURSE)) == found
+
+
+def test_the_strips_of_the_picture_are_the_moves_of_its_words() -> None:
+    data, picture = drawn(metrics())
+    panel = picture.axes[0]
+    stretches = {
+        (extents.x0, extents.x1)
+        for strip in panel.collections
+        if strip.get_hatch()
+        for extents in [strip.get_paths()[0].get_extents()]
     }
-    pieces = phase_strip.pieces({"boundary_1_step": 9, "least": 0.1, **slopes}, 0, 99)
-    assert list(pieces) == [(0, 9, "fall"), (9, 99, "level")]
+    course = data[(data["metric"] == "id_twonn") & (data["band"] == "last")]
+    assert (course.loc[course["value"].idxmax(), "step"], course["step"].max()) in stretches

@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from lmshape import batches
 from lmshape.batches import batch_of, masked_batch, unigram_entropy
 from lmshape.bpe import train_tokenizer, write_tokenizer
+from lmshape.cli import commands
 from lmshape.errors import InputError
 from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
 from lmshape.pretrain import TrainingRun, pretrain
 from lmshape.recipe import Recipe
+from lmshape.tokenizer_folder import load_tokenizer
 
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
 
@@ -105,7 +109,7 @@ def test_measuring_on_the_way_leaves_weights_as_they_are(tokenizer_folder: Path,
 def test_another_monitor_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     plan = recipe(probe_every=4, probe_tokens=64)
     run = TrainingRun(
-        plan, batches.windows_of(TEXT, tokenizer_folder, plan), batches.load_tokenizer(tokenizer_folder),
+        plan, batches.windows_of(TEXT, tokenizer_folder, plan), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial", monitor=watch(tokenizer_folder, plan),
     )  # fmt: skip
     run.resume()
@@ -133,7 +137,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
     run = TrainingRun(
         recipe(),
         batches.windows_of(TEXT, tokenizer_folder, recipe()),
-        batches.load_tokenizer(tokenizer_folder),
+        load_tokenizer(tokenizer_folder),
         folder=partial,
     )
     run.resume()
@@ -147,7 +151,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
 
 def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     run = TrainingRun(
-        recipe(seed=1), batches.windows_of(TEXT, tokenizer_folder, recipe()), batches.load_tokenizer(tokenizer_folder),
+        recipe(seed=1), batches.windows_of(TEXT, tokenizer_folder, recipe()), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial",
     )  # fmt: skip
     run.resume()
@@ -155,6 +159,50 @@ def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, 
     pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=recipe())
     pretrain(TEXT, tokenizer_folder, tmp_path / "fresh", recipe=recipe())
     assert equal(weights(tmp_path / "run", 0), weights(tmp_path / "fresh", 0))
+
+
+def test_other_libraries_never_resume_from_an_old_state(
+    tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = batches.windows_of(TEXT, tokenizer_folder, recipe())
+    run = TrainingRun(recipe(), windows, load_tokenizer(tokenizer_folder), folder=tmp_path / "run.partial")
+    found = {run.identity()}
+    for library in (torch, transformers):
+        with monkeypatch.context() as other:
+            other.setattr(library, "__version__", "0.0.1")
+            found.add(run.identity())
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("span", "probe_every", "error"),
+    [
+        (("0", "1"), 0, None),
+        (("0.1", "1"), 6, None),
+        (("0", "0.9"), 6, None),
+        (("0", "1"), 6, "the text beside the training text holds 0 tokens; `probe_tokens` asks for 64"),
+    ],
+)
+def test_the_verb_measures_on_what_is_beside_the_span(
+    span: tuple[str, str], probe_every: int, error: str | None, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    plan = recipe(probe_every=probe_every, probe_tokens=64, checkpoint_steps=(12,)).as_json()
+    command = [
+        "pretrain",
+        tmp_path / "text.txt",
+        "--output",
+        tmp_path / "run",
+        "--tokenizer",
+        tokenizer_folder,
+    ]
+    done = CliRunner().invoke(commands, [*map(str, command), "--recipe", plan, "--span", *span])
+    if error:
+        assert error in str(done.exception)
+        return
+    assert done.exit_code == 0, done.output
+    measured = (tmp_path / "run/geometry.csv").read_text().splitlines()[1:]
+    assert {line.split(",")[0] for line in measured} == ({"0", "6", "12"} if probe_every else set())
 
 
 def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_path: Path) -> None:
@@ -180,7 +228,7 @@ def test_every_model_sees_the_same_windows_once_an_epoch() -> None:
 
 
 def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path) -> None:
-    tokenizer = batches.load_tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     ids = torch.full((200, 100), 7)
     batch = masked_batch(ids, tokenizer, seed=(0, 1))
     asked = batch["labels"] != -100

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from lmshape.audits import AUDIT_DESCRIPTIONS
-from lmshape.gather import COLUMN_DESCRIPTIONS
+from lmshape.columns import COLUMN_DESCRIPTIONS
 from lmshape.geometry import anisotropy, intrinsic_dimension
 from lmshape.metrics import describe
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+CITATION = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
 
 
 @pytest.mark.parametrize("metric", describe(), ids=[metric["name"] for metric in describe()])
@@ -42,4 +45,32 @@ def test_the_example_gives_the_numbers_that_it_states() -> None:
 
 def test_every_link_leads_to_a_file() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (Path(__file__).parents[2] / target).exists(), target
+        assert (REPOSITORY / target).exists(), target
+
+
+def test_the_environment_is_entered_before_its_first_command() -> None:
+    commands = [
+        line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+    ]
+    first = next(n for n, line in enumerate(commands) if line.startswith(("lmshape ", "snakemake ")))
+    assert "source .venv/bin/activate" in commands[:first]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/citing.md"])
+def test_what_to_cite_is_what_the_citation_file_says(page: str) -> None:
+    (bibtex,) = re.findall(r"```bibtex\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
+    text = " ".join(bibtex.split())
+    (article,) = CITATION["references"]
+    names = " and ".join(f"{one['family-names']}, {one['given-names']}" for one in article["authors"])
+    for said in (
+        f"title = {{{article['title']}}}",
+        f"author = {{{names}}}",
+        f"booktitle = {{{article['collection-title']}}}",
+        f"pages = {{{article['start']}--{article['end']}}}",
+        f"year = {{{article['year']}}}",
+        article["identifiers"][0]["value"],
+        f"title = {{{CITATION['title']}}}",
+        f"author = {{{{{CITATION['authors'][0]['name']}}}}}",
+        f"version = {{{CITATION['version']}}}",
+    ):
+        assert said in re.sub(r" +=", " =", text), said

@@ -11,7 +11,7 @@ import pytest
 
 from lmshape.dynamics.calm_losses import CalmLosses, RunningMedian
 from lmshape.dynamics.loss_curves import as_curve, read_loss_log
-from lmshape.dynamics.spikes import SpikeRule, find_spikes, in_spike
+from lmshape.dynamics.spikes import SpikeRule, find_spikes
 from lmshape.errors import InputError
 
 LOGS = Path(__file__).parents[1] / "data" / "loss_logs"
@@ -122,17 +122,6 @@ def test_the_shortest_curves(rows: int) -> None:
 def test_a_large_curve_is_gone_through_once() -> None:
     """Work grows with the steps, not with their square: 200 000 steps would take hours."""
     assert len(find_spikes(planted(calm(200_000), 100_000))) == 1
-
-
-def test_the_steps_of_spikes() -> None:
-    run = planted(calm(), 400)
-    (spike,) = find_spikes(run)
-    inside = in_spike(run["step"].to_numpy(), [spike])
-    assert (
-        inside.sum() == spike.last - spike.onset + 1
-        and inside[int(spike.onset)]
-        and not inside[int(spike.onset) - 1]
-    )
 
 
 def test_running_medians_agree_with_numpy() -> None:

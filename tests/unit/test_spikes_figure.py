@@ -77,7 +77,8 @@ def test_the_words_say_what_it_comes_to(data, figure) -> None:
     assert "the dimension of block 1 rises: +" in said
     assert "8 spikes of 3 runs" in said
     assert (
-        "Spikes told at 10 false alarms in 10 000 quiet steps of other runs: TwoNN dimension, block 1" in said
+        "told by an alarm set to 10 false alarms in 10 000 quiet steps of other runs: TwoNN dimension, block 1"
+        in said
     )
     area = data[(data["series"] == "auc") & (data["role"] == "dimension")].iloc[0]
     assert f"{area['value']:.2f} [{area['ci_low']:.2f}, {area['ci_high']:.2f}]" in said
@@ -96,6 +97,41 @@ def test_a_claim_that_does_not_hold_is_said_not_to(data, low: float, high: float
     changed.loc[gain, ["value", "ci_low", "ci_high"]] = [-0.3, -0.5, -0.1]
     said = words(FIGURE.draw(changed))
     assert sentence in said and "As an alarm it is worse than the best baseline: area -0.30" in said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "quiet", "sentence"),
+    [
+        (-0.4, -0.1, 1.0, "Its mean course is below 0 in the last steps (-0.25 [-0.40, -0.10]), within what quiet"),
+        (-0.4, -0.1, 0.1, "beyond what quiet windows do"),
+        (-0.4, 0.1, 1.0, None),
+    ],
+)  # fmt: skip
+def test_a_mean_course_that_leaves_0_is_said(data, low, high, quiet, sentence) -> None:
+    changed, last = data.copy(), data.loc[(data["series"] == "course") & (data["step"] < 0), "step"].max()
+    row = (changed["series"] == "course") & (changed["role"] == "dimension") & (changed["step"] == last)
+    changed.loc[row, ["value", "ci_low", "ci_high", "quiet_low", "quiet_high"]] = [
+        -0.25,
+        low,
+        high,
+        -quiet,
+        quiet,
+    ]
+    said = words(FIGURE.draw(changed))
+    assert (sentence in said) if sentence else ("Its mean course" not in said)
+
+
+def test_quiet_windows_far_beyond_the_line_are_cut_and_the_line_is_whole(data) -> None:
+    changed = data.copy()
+    course = (changed["series"] == "course") & (changed["role"] == "dimension")
+    changed.loc[course & (changed["step"] < 0), "quiet_low"] = -500.0
+    panel = [ax for ax in FIGURE.draw(changed).axes if ax.get_title(loc="left").startswith("The dimension")][
+        0
+    ]
+    assert "grey reaches -5e+02" in " ".join(text.get_text() for text in panel.texts)
+    low, high = panel.get_ylim()
+    drawn_numbers = data.loc[course, ["value", "ci_low", "ci_high"]].to_numpy(float)
+    assert -500 < low < np.nanmin(drawn_numbers) and np.nanmax(drawn_numbers) < high
 
 
 def test_the_csv_holds_all_that_is_drawn(data, figure, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +25,12 @@ from lmshape.store import (
     Site,
     read_statistics,
     read_tokens,
-    replaced_when_whole,
     write_loss_card,
     write_statistics,
     write_tokens,
 )
 from lmshape.tokens import Tokens
+from lmshape.writing.atomic import replaced_when_whole
 
 EMBEDDING, FIRST, SECOND, FINAL = (
     Site("embedding", 0),
@@ -172,8 +171,32 @@ def test_chunks_on_disk_are_about_a_mebibyte(tmp_path: Path) -> None:
 def test_same_content_is_the_same_file(tmp_path: Path, tokens: Tokens) -> None:
     for name in ("a.h5", "b.h5"):
         write_tokens(tmp_path / name, tokens)
-        time.sleep(0.01)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def dated(path: Path) -> list[str]:
+    """Names of what says in a file when it was made: with that, same content would be another file a second later."""
+    found = []
+
+    def look(name: str, one: h5py.Group | h5py.Dataset) -> None:
+        known = h5py.h5o.get_info(one.id)
+        if any((known.atime, known.btime, known.ctime, known.mtime)):
+            found.append(name)
+
+    with h5py.File(path) as file:
+        file.visititems(look)
+    return found
+
+
+def test_no_file_says_when_it_was_made(tmp_path: Path, store: Path, tokens: Tokens) -> None:
+    write_tokens(tmp_path / "tokens.h5", tokens)
+    write_statistics(tmp_path / "statistics.h5", attributes=ATTRIBUTES, layers=layers())
+    for path in (store, tmp_path / "tokens.h5", tmp_path / "statistics.h5"):
+        assert dated(path) == []
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file.create_dataset("plain", data=[1])
+        file.create_dataset("dated", data=[1], track_times=True)
+    assert dated(tmp_path / "other.h5") == ["dated"]
 
 
 def layers() -> Iterator[LayerStatistics]:

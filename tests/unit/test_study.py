@@ -178,7 +178,7 @@ def test_layers_are_split_into_jobs(root: Path, layers_per_job: int | str, block
 def test_metrics_by_family_and_by_name(root: Path) -> None:
     study = study_of(root, metrics=["id_mle", "angular", "mean_cosine", "loss"])
     assert study.metrics == (*METRIC_FAMILIES["angular"], "id_mle", "loss", "bits_per_byte")
-    assert study.families == ("angular", "neighbor", "loss")
+    assert families_of(study.metrics) == ("angular", "neighbor", "loss")
     assert study.measured_families == ("angular", "neighbor")
     assert study_of(root, metrics=["bits_per_byte"]).metrics == ("bits_per_byte",)
 

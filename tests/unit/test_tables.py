@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmshape.audits import Audits
+from lmshape.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
 from lmshape.errors import InputError
-from lmshape.gather import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
 from lmshape.tables import (
     AUDIT_COLUMNS,
     CHECKPOINT_COLUMNS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,16 +25,17 @@ from test_device_map import PLACES
 from tiny_models import ARCHITECTURES, CELL, make_tokens
 from typer.testing import CliRunner
 
-from lmshape import truncation
+from lmshape import opened
 from lmshape.cli import commands
 from lmshape.errors import InputError
 from lmshape.geometry.sinks import sink_rows
 from lmshape.network import Network, load_model
+from lmshape.opened import Opening
 from lmshape.principal_axes import MomentsByDraw, PrincipalAxes, principal_axes
 from lmshape.projection import Projections, keep_leading, remove_leading
 from lmshape.ranks import TOLERANCES, least_rank
 from lmshape.residual import residual_stream
-from lmshape.rest_of_network import Losses, first_sequences
+from lmshape.rest_of_network import Losses, Sequences, first_sequences
 from lmshape.store import Site, write_tokens
 from lmshape.tokens import Tokens
 from lmshape.truncation import truncate, truncations
@@ -205,6 +207,26 @@ def test_what_takes_more_than_the_hidden_state_runs_as_a_whole(leaking: bool) ->
     assert np.all(losses.changed(lambda hidden, one: torch.zeros_like(hidden)) != losses.whole)
 
 
+def test_the_states_of_one_layer_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Markov()
+    tokens = spoken_by(model, sequences=4, length=12, draws=2)
+    stream = residual_stream(model, torch.zeros(1, 3, dtype=torch.int64))
+    losses = Losses(network_of(model), stream, tokens, chosen=first_sequences(tokens, 1), batch_tokens=12)
+    alive: list[weakref.ref[torch.Tensor]] = []
+    taken = Losses._state
+
+    def watched(self: Losses, one: Sequences) -> torch.Tensor:
+        state = taken(self, one)
+        alive.append(weakref.ref(state))
+        assert sum(each() is not None for each in alive) <= 2  # of this layer: one a sequence
+        return state
+
+    monkeypatch.setattr(Losses, "_state", watched)
+    for layer in (1, 2):
+        assert losses.behind(Site("block", layer))
+    assert len(alive) == 4
+
+
 def test_sequences_of_each_draw_in_any_batch() -> None:
     tokens = make_tokens([9, 5, 9, 7, 7, 5, 9, 9], draws=2)
     chosen = first_sequences(tokens, 3)
@@ -268,13 +290,18 @@ def test_a_checkpoint_without_a_head_is_flagged() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"kind": "encoder"}, "`kind` is encoder: .* only decoders have"),
+        ({"opening": Opening(kind="encoder", threads=1)}, "`kind` is encoder: .* only decoders have"),
         ({"sequences": 0}, "`sequences` is 0; it must be at least 1"),
         ({"tokens": make_tokens([8, 8], draws=1)}, "`tokens` has 1 draw; axes are fitted on the others"),
     ],
 )
 def test_what_cannot_be_truncated_is_refused(tmp_path: Path, changes: dict, words: str) -> None:
-    options = {"kind": "decoder", "trial": BOTH, "sequences": 1, "threads": 1, "attributes": CELL}
+    options = {
+        "opening": Opening(kind="decoder", threads=1),
+        "trial": BOTH,
+        "sequences": 1,
+        "attributes": CELL,
+    }
     options |= {"tokens": make_tokens([8, 8]), "output": tmp_path / "out.parquet", **changes}
     with pytest.raises(InputError, match=words):
         truncate(tmp_path, **options)
@@ -314,17 +341,18 @@ def test_a_network_in_several_places_gives_what_it_gives_in_one(
 ) -> None:
     ARCHITECTURES[name].build().save_pretrained(tmp_path / "model")
     tokens = make_tokens([12] * 6)
-    options = {"attributes": CELL, "kind": "decoder", "sequences": 1, "threads": 1}
-    options["trial"] = Trial(rows=["all"], ranks=[3], removed=[2])
-    truncate(tmp_path / "model", tokens, output=tmp_path / "one.parquet", **options)
+    options = {"attributes": CELL, "sequences": 1, "trial": Trial(rows=["all"], ranks=[3], removed=[2])}
+    whole = Opening(kind="decoder", threads=1)
+    truncate(tmp_path / "model", tokens, opening=whole, output=tmp_path / "one.parquet", **options)
     loaded = []
 
     def dispatched(folder: Path, *, device_map: str, **others: object) -> Network:
         loaded.append(load_model(folder, device_map=PLACES[name], **others))
         return loaded[0]
 
-    monkeypatch.setattr(truncation, "load_model", dispatched)
-    truncate(tmp_path / "model", tokens, output=tmp_path / "many.parquet", device_map="auto", **options)
+    monkeypatch.setattr(opened, "load_model", dispatched)
+    spread = replace(whole, device_map="auto")
+    truncate(tmp_path / "model", tokens, opening=spread, output=tmp_path / "many.parquet", **options)
     assert {"cpu", "disk"} <= set(loaded[0].model.hf_device_map.values())
     one, many = (read_truncation(tmp_path / f"{name}.parquet") for name in ("one", "many"))
     for before, after in zip(one.measured, many.measured, strict=True):

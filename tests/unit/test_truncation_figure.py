@@ -106,6 +106,12 @@ def test_few_models_have_their_curves_and_many_the_least_ranks_alone(models: int
     assert len(limits) == 1  # one scale for all models
 
 
+def test_a_panel_says_on_how_many_tokens_the_untouched_loss_is() -> None:
+    figure = truncation.draw(truncation.data(tables(["one"], rows=("all",))))
+    title = drawn(figure)[0].get_title(loc="left")
+    assert title == "one, all rows\nuntouched loss 4 nats (on 50 tokens)"
+
+
 def test_small_increases_and_decreases_stand_at_the_edge() -> None:
     every = tables(["one"], rows=("all",))
     every["truncation"]["loss_increase"] -= 1.0

@@ -49,8 +49,8 @@ class Kind(StrEnum):
 # what the verbs share that read a checkpoint's weights
 Weights = Annotated[Path, typer.Argument(help="folder of the checkpoint")]
 TokenFile = Annotated[Path, typer.Option(help="file that `tokenize` wrote")]
-Trained = Annotated[Kind, typer.Option(help="what the model was trained to do")]
-Cell = Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")]
+ModelKind = Annotated[Kind, typer.Option(help="what the model was trained to do")]
+CellAttributes = Annotated[str, typer.Option(help="what the files shall say of the cell, as JSON")]
 Gpus = Annotated[
     int | None, typer.Option(help="that the job was given; with 0 `auto` is the CPU, whatever is here")
 ]

@@ -6,19 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from lmshape.encoding import TextTokenizer
 from lmshape.errors import InputError
 from lmshape.recipe import Recipe
+from lmshape.tokenizer_folder import load_tokenizer
 
 # Always by the mask token: BERT's 10 % that stay as they are could be copied, and the loss would look like learning.
 MASKED_SHARE = 0.15
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer that a folder holds, without asking the hub for anything."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def windows_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:

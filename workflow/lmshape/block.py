@@ -118,4 +118,9 @@ def _is_current(archive: Path, wanted: Attributes) -> bool:
     except InputError as error:
         LOG.warning("%s It is measured again.", error)
         return False
-    return all(found.get(key) == value for key, value in wanted.items())
+    return all(_is_same(found.get(key), value) for key, value in wanted.items())
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two attributes are equal; NaN, which tokens seen are where nobody knows a step's, equals NaN here."""
+    return one == other or (one != one and other != other)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import InputError
-from lmshape.writing.leftovers import owner, remove_leftovers
+from lmshape.writing.atomic import folder_when_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -66,9 +64,5 @@ def train_tokenizer(text: str, vocabulary: int) -> PreTrainedTokenizerFast:
 def write_tokenizer(text: str, output: Path, *, vocabulary: int) -> None:
     """Train a tokenizer and save it as a folder that `AutoTokenizer` reads; whole or not at all."""
     tokenizer = train_tokenizer(text, vocabulary)
-    prefix = f".{output.name}.partial-"
-    remove_leftovers(output.parent, prefix)
-    partial = output.with_name(f"{prefix}{owner()}")
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(output, ignore_errors=True)  # Snakemake makes the folder of an output beforehand
-    os.replace(partial, output)
+    with folder_when_whole(output) as partial:
+        tokenizer.save_pretrained(partial)

@@ -11,16 +11,11 @@ from math import nan
 
 import numpy as np
 
+from lmshape.columns import CHANGE_DESCRIPTIONS
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metric import Metric
 
 Row = dict[str, str | int | float]
-
-CHANGE_DESCRIPTIONS = {
-    "change": "value less that of the trusted checkpoint before; NaN at the first, and where either has no value",
-    "change_low": "lower end of its 95 % interval, of differences taken draw by draw; NaN where there is none",
-    "change_high": "upper end of its 95 % interval; NaN where there is none",
-}
 
 
 def add_changes(rows: Iterable[tuple[Row, np.ndarray]], metrics: Mapping[str, Metric]) -> None:

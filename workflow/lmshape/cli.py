@@ -5,32 +5,15 @@ Stations are imported inside their verb: a job that measures must not pay for im
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmshape.arguments import (
-    Blocks,
-    Cell,
-    Gpus,
-    Keep,
-    Order,
-    Output,
-    OwnMetrics,
-    Protocol,
-    RemoteCode,
-    Span,
-    Threads,
-    TokenFile,
-    Trained,
-    Vocabulary,
-    Weights,
-    Width,
-)
+from lmshape.arguments import Order, Output, OwnMetrics, Protocol, Span, Threads
 from lmshape.errors import InputError
+from lmshape.extraction_cli import extract
 from lmshape.hub_cli import admit, audit, download, fetch_tokenizer, lock, plan, release, resolve
 from lmshape.results_cli import claims, explore, figure, findings, report, spikes, tables
 from lmshape.shapes_cli import combine_shapes, shapes
@@ -98,13 +81,12 @@ def pretrain(
 ) -> None:
     """Train a small model from scratch; a killed run resumes from its last checkpoint."""
     from lmshape import corpus
-    from lmshape.monitor import monitor_of
+    from lmshape.monitor import held_out, monitor_of
     from lmshape.pretrain import pretrain as train
     from lmshape.recipe import Recipe
 
     whole, plan = corpus.read_text(text), Recipe.from_json(recipe)
-    held_out = corpus.span(whole, span[1], 1.0) or corpus.span(whole, 0.0, span[0])
-    monitor = monitor_of(held_out, tokenizer, plan) if plan.probe_every else None
+    monitor = monitor_of(held_out(whole, *span), tokenizer, plan) if plan.probe_every else None
     train(corpus.span(whole, *span), tokenizer, output, recipe=plan, monitor=monitor, threads=threads)
 
 
@@ -142,60 +124,7 @@ def tokenize(
     write_tokens(output, tokens)
 
 
-@commands.command()
-def extract(
-    weights: Weights,
-    output: Output,
-    tokens: TokenFile,
-    losses: Annotated[Path, typer.Option(help="loss card to write")],
-    kind: Trained,
-    attributes: Cell,
-    dtype: str = "auto",
-    device: str = "auto",
-    gpus: Gpus = None,
-    device_map: str = "none",
-    batch_tokens: str = "auto",
-    blocks: Blocks = None,
-    width: Width = None,
-    vocabulary: Vocabulary = None,
-    remote_code: RemoteCode = False,
-    read_by: Annotated[
-        list[str] | None,
-        typer.Option(help="datasets; downloaded weights are deleted when all have been read"),
-    ] = None,
-    keep: Keep = False,
-    threads: Threads = 1,
-) -> None:
-    """Write the activations of every layer, and the loss, of one checkpoint on one dataset."""
-    from lmshape.extract import extract as run
-    from lmshape.hub.budget import release as note_reading
-    from lmshape.hub.receipt import read_receipt
-    from lmshape.store import read_tokens
-
-    chosen = read_tokens(tokens)
-    known = json.loads(attributes) | read_receipt(weights)
-    run(
-        weights,
-        chosen,
-        output=output,
-        loss_output=losses,
-        attributes=known,
-        seed=int(chosen.attributes["seed"]),
-        mask_token_id=int(chosen.attributes["mask_token_id"]),
-        batch_tokens=batch_tokens,
-        kind=kind.value,
-        threads=threads,
-        dtype=dtype,
-        device=device,
-        gpus=gpus,
-        device_map=device_map,
-        blocks=blocks,
-        width=width,
-        vocabulary=vocabulary,
-        remote_code=remote_code,
-    )
-    if read_by:
-        note_reading(weights, known["dataset"], of=read_by, keep=keep)
+commands.command()(extract)
 
 
 @commands.command()

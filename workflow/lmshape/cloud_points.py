@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lmshape.carriers import GROUPS
-from lmshape.gather import Value, declare
+from lmshape.columns import Value, declare
 from lmshape.shape_columns import PLACE_DESCRIPTIONS, PLACE_INTEGERS, PLACE_REALS
 from lmshape.store import LayerStatistics
 

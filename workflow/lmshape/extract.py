@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
 
 import numpy as np
 import torch
@@ -34,6 +33,7 @@ def extract(
     checkpoint: Path,
     tokens: Tokens,
     *,
+    opening: Opening,
     output: Path,
     loss_output: Path,
     attributes: Attributes,
@@ -41,7 +41,6 @@ def extract(
     mask_token_id: int | None = None,
     batch_tokens: int | str = "auto",
     progress: bool = True,
-    **opening: Unpack[Opening],
 ) -> None:
     """Write the activation store and the loss card of one cell.
 
@@ -57,13 +56,13 @@ def extract(
     ----------
     checkpoint : folder with config.json and weights, or with one GGUF file
     tokens : what is read, the same for every checkpoint of a model
+    opening : how the checkpoint is opened; rows are stored as float32 whatever the network computes in
     output, loss_output : activation store and loss card to write; each appears when it is whole
     attributes : what is known of the cell; what the network and the tokens say of themselves is added
     seed : of the mask
     mask_token_id : the tokenizer's mask token, needed for an encoder
     batch_tokens : most tokens of a batch, `auto`: what fits; a longer sequence is a batch of its own
     progress : whether to show tokens done, rate and time left
-    opening : see `Opening`; rows are stored as float32 whatever the network computes in
 
     Raises
     ------
@@ -72,8 +71,8 @@ def extract(
     ValueError
         When `attributes` leaves the files without one of `ROOT_ATTRIBUTES`.
     """
-    with opened(checkpoint, tokens, output=output, **opening) as (network, stream, facts):
-        reading = reader(opening["kind"], network, stream, mask_token_id=mask_token_id, seed=seed)
+    with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
+        reading = reader(opening.kind, network, stream, mask_token_id=mask_token_id, seed=seed)
         own = {**facts, "seed": seed, "blocks": len(stream.blocks)}
         known = _attributes(Path(checkpoint), network, {**tokens.attributes, **attributes, **own})
         nll = write_activations(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,17 +22,19 @@ from lmshape.claims.claim import VERDICTS
 from lmshape.claims.summary import counts, summaries
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.figures.files import read_table
-from lmshape.figures.selection import in_order
-from lmshape.metrics import describe
-from lmshape.store import replaced_when_whole
+from lmshape.metrics import describe, own_metrics
+from lmshape.table_files import read_table
+from lmshape.table_rows import in_order
+from lmshape.writing.atomic import replaced_when_whole
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 TEMPLATE = "findings.html.j2"
 SMALLEST_CLAIMED = 10**8  # parameters
 SHOWN = ("metrics", "checkpoints", "profiles", "claims")
+ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
 
 
@@ -48,7 +51,13 @@ class Picture:
 
 
 def build_findings(
-    output: Path, *, tables_dir: Path, figures_dir: Path, captions_dir: Path, provenance: Mapping[str, object]
+    output: Path,
+    *,
+    tables_dir: Path,
+    figures_dir: Path,
+    captions_dir: Path,
+    provenance: Mapping[str, object],
+    own: Path | None = None,
 ) -> None:
     """Write the findings of a study as one file; links to figures and tables beside it are relative.
 
@@ -61,6 +70,7 @@ def build_findings(
     provenance : what the tables do not say, shown as it is, nested as it is; of its keys `sampling` and
         `datasets` (name → description) go to the head of the page as well, and so does `runs` (pretraining
         run → its summary)
+    own : file of the user's own metrics, which is run for what they mean
     """
     provenance = {"versions": versions(), **provenance}
     output, tables_dir, figures_dir = Path(output), Path(tables_dir), Path(figures_dir)
@@ -83,7 +93,7 @@ def build_findings(
         checkpoints=overview.table(overview.checkpoints(tables["checkpoints"])),
         profiles=overview.table(overview.domes(profiles)),
         flags=overview.table(overview.flags(metrics)),
-        definitions=overview.table(pd.DataFrame(describe())),
+        definitions=overview.table(pd.DataFrame(describe(own_metrics(own)))),
         links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in SHOWN},
         provenance=provenance,
     )
@@ -115,7 +125,7 @@ def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -
         name=name,
         title=FIGURES[name].title,
         source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
-        caption=_html(text),
+        caption=_linked(_html(text)),
         alternative=f"{FIGURES[name].title}. {' '.join(text.split('. ')[0].split())}.",
         files={end: _relative(path, page_dir) for end, path in files.items()},
     )
@@ -138,7 +148,19 @@ def _template(folder: Path) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["arxiv"] = _arxiv
     return environment.get_template(TEMPLATE)
+
+
+def _arxiv(text: str) -> Markup:
+    from markupsafe import Markup, escape
+
+    return Markup(_linked(str(escape(text))))
+
+
+def _linked(html: str) -> str:
+    """Make each arXiv number a link: the one thing of the page that leads out of it."""
+    return ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">\g<0></a>', html)
 
 
 def _read_caption(path: Path) -> str:

@@ -5,11 +5,11 @@ it changes with the syntax tree of any of them, or of any lmshape module they im
 leaves the tree as it is: comments, docstrings, formatting, dates of files.
 
 What is followed: `import` and `from … import` anywhere in a module, functions included, within the package;
-not what stands under `if TYPE_CHECKING`, not `errors` and `progress`, whose words are in no result, not the modules
-of `store` by which a file comes to its name, not names given to importlib as text (pass these modules too), not other
-packages. What a package re-exports is followed name by name: `from lmshape.geometry import anisotropy` leads to the
-module that defines `anisotropy`, not to all that `lmshape.geometry` lists. The `__init__` of a package on the way
-counts, with its imports, only if it holds code beyond imports, docstrings and names like `__version__`.
+not what stands under `if TYPE_CHECKING`, not `WITHOUT_RESULTS`, not names given to importlib as text (pass these
+modules too), not other packages. What a package re-exports is followed name by name: `from lmshape.geometry import
+anisotropy` leads to the module that defines `anisotropy`, not to all that `lmshape.geometry` lists. The `__init__` of
+a package on the way counts, with its imports, only if it holds code beyond imports, docstrings and names like
+`__version__`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ from lmshape.errors import unknown
 
 PACKAGE = Path(__file__).parent
 DIGITS = 12  # 48 bits: no two versions of a module meet by chance
-# What these do is in no result: words for people, and how a file comes to its name.
-WITHOUT_RESULTS = {"errors", "progress", "atomic", "leftovers", "scratch"}
+# What these do is in no result: words for people, and how a file comes to its name. Named in full: another module of
+# the same last name may well be behind a result.
+WITHOUT_RESULTS = {
+    "lmshape.errors",
+    "lmshape.progress",
+    "lmshape.writing.atomic",
+    "lmshape.writing.leftovers",
+    "lmshape.writing.scratch",
+}
 
 
 @cache
@@ -151,7 +158,7 @@ def _with_parents(sources: _Sources, name: str) -> Iterator[str]:
 
 def _definitions(sources: _Sources, target: str, attribute: str, seen: set[tuple[str, str]]) -> Iterator[str]:
     """Yield the modules behind `from target import attribute`, or `import target` without an attribute."""
-    if not sources.has(target) or (target, attribute) in seen or target.rpartition(".")[2] in WITHOUT_RESULTS:
+    if not sources.has(target) or (target, attribute) in seen or target in WITHOUT_RESULTS:
         return
     seen.add((target, attribute))
     if attribute and sources.has(f"{target}.{attribute}"):

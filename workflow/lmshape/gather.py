@@ -1,8 +1,8 @@
 """From the statistics of a model to rows of the tidy table, one row a number.
 
-The table's columns are declared here, once, with what each means; behind them stand the numbers that each
-estimate is made of. The file also carries, in its key-value
-metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every site.
+Behind the columns of `lmshape.columns` stand the numbers that each estimate is made of. The file also carries, in
+its key-value metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every
+site.
 """
 
 from __future__ import annotations
@@ -19,77 +19,13 @@ import pyarrow.parquet as pq
 
 from lmshape.agreement import check_agreement, check_complete, check_families
 from lmshape.audits import Audits
-from lmshape.changes import CHANGE_DESCRIPTIONS, add_changes
+from lmshape.changes import add_changes
+from lmshape.columns import AUDITS_KEY, CHECKPOINTS_KEY, MODEL_COLUMNS, Value
 from lmshape.errors import InputError
 from lmshape.hub.provenance import Provenance
 from lmshape.metrics import Arrays, Metric, own_metrics, select
-from lmshape.store import read_statistics, replaced_when_whole
-
-Value = str | int | float
-
-CHECKPOINTS_KEY = b"lmshape.checkpoints"
-AUDITS_KEY = b"lmshape.audits"
-
-COLUMN_DESCRIPTIONS = {
-    "study": "name of the study, from the config",
-    "model": "name of the model, from the registry",
-    "family": "architecture of the model",
-    "kind": "decoder or encoder",
-    "parameters": "number of parameters of the model",
-    "checkpoint": "name of the checkpoint",
-    "step": "training steps before the checkpoint",
-    "tokens_seen": "training tokens before the checkpoint; NaN when unknown",
-    "dataset": "name of the dataset, from the registry",
-    "site": "embedding, block, final_norm; output for the loss",
-    "layer": "0 for the embedding, l after block l; the number of blocks for final_norm and output",
-    "depth": "layer / number of blocks",
-    "rows": "all; no_sink: without the attention sinks; one_per_type: a row of each token id in a draw",
-    "metric": "name of the metric: `lmshape metrics`",
-    "value": "the estimate; NaN never without a reason in flag",
-    "ci_low": "lower end of the 95 % interval; NaN where there is none",
-    "ci_high": "upper end of the 95 % interval; NaN where there is none",
-    **CHANGE_DESCRIPTIONS,
-    "draws": "number of independent draws of sequences behind the interval",
-    "n_rows": "number of token rows over all draws; for the loss, tokens that have one",
-    "n_unique": "rows that repeat none of their own draw; 0 for the loss",
-    "d": "width of a row; 0 for the loss",
-    "seed": "seed of the choice of tokens",
-    "flag": "the reason of NaN, or of a doubt about the value; empty when fine",
-    "verdict": "what the audit says of the checkpoint's weights: `lmshape audit`; empty for local folders",
-}
-_INTEGERS = ("parameters", "step", "layer", "draws", "n_rows", "n_unique", "d", "seed")
-_REALS = ("tokens_seen", "depth", "value", "ci_low", "ci_high", *CHANGE_DESCRIPTIONS)
-
-
-def declare(
-    descriptions: Mapping[str, str],
-    *,
-    integers: Iterable[str] = (),
-    reals: Iterable[str] = (),
-    lists: Iterable[str] = (),
-) -> pa.Schema:
-    """Declare a table from what its columns mean: integers, reals, lists of reals; all others are text."""
-    types = (
-        dict.fromkeys(integers, pa.int64())
-        | dict.fromkeys(reals, pa.float64())
-        | dict.fromkeys(lists, pa.list_(pa.float64()))
-    )
-    return pa.schema(
-        pa.field(name, types.get(name, pa.string()), metadata={"description": text})
-        for name, text in descriptions.items()
-    )
-
-
-COLUMNS = declare(COLUMN_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS)
-
-# Of a model's own table alone, for what is computed over layers and steps draw by draw: `lmshape.dynamics`.
-REPLICATE_DESCRIPTIONS = {
-    "interval": "how the interval is made: jackknife, draws, or none",
-    "replicates": "the numbers behind it: over all rows, then without each draw; for `draws`, of each draw",
-}
-MODEL_COLUMNS = declare(
-    COLUMN_DESCRIPTIONS | REPLICATE_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS, lists=["replicates"]
-)
+from lmshape.store import read_statistics
+from lmshape.writing.atomic import replaced_when_whole
 
 _SITES = ("embedding", "block", "final_norm", "output")
 
@@ -137,7 +73,8 @@ def gather(
         without a family that is asked for.
     """
     chosen = select(metrics, own_metrics(own))
-    names = [metric.name for metric in chosen]
+    ranks = {metric.name: rank for rank, metric in enumerate(chosen)}
+    datasets: dict[Value, int] = {}
     attributes: dict[Path, Mapping[str, Value]] = {}
     audits, provenance = Audits(study), Provenance.of(lock, known_issues)
     rows: dict[tuple[Value, ...], tuple[dict[str, Value], np.ndarray, Path]] = {}
@@ -147,10 +84,10 @@ def gather(
         provenance.check(path, attributes[path])
         for entry in entries:
             audits.add(attributes[path], entry.site, entry.layer, entry.rows, entry.attributes)
-        datasets = list(dict.fromkeys(own["dataset"] for own in attributes.values()))
+        datasets.setdefault(attributes[path]["dataset"], len(datasets))
         verdict = provenance.verdict(attributes[path]["checkpoint"])
         for row, replicates in _rows(entries, attributes[path], study=study, metrics=chosen, verdict=verdict):
-            *_, other = rows.setdefault(_order(row, datasets, names), (row, replicates, path))
+            *_, other = rows.setdefault(_order(row, datasets, ranks), (row, replicates, path))
             _check_single(row, path, other)
     if not attributes:
         raise InputError("`statistics` and `losses` name no file; measure a cell of the model first.")
@@ -249,19 +186,22 @@ def _estimate(metric: Metric, replicates: np.ndarray, attributes: Mapping[str, V
     }
 
 
-def _order(row: Mapping[str, Value], datasets: Sequence[Value], metrics: Sequence[str]) -> tuple[Value, ...]:
-    cell = (row["step"], row["checkpoint"], datasets.index(row["dataset"]))
+def _order(
+    row: Mapping[str, Value], datasets: Mapping[Value, int], metrics: Mapping[str, int]
+) -> tuple[Value, ...]:
+    """Return what a row is sorted by; datasets and metrics come with their ranks."""
+    cell = (row["step"], row["checkpoint"], datasets[row["dataset"]])
     place = (row["layer"], _SITES.index(row["site"]), row["rows"])
-    return (*cell, *place, metrics.index(row["metric"]))
+    return (*cell, *place, metrics[str(row["metric"])])
 
 
 def _metadata(attributes: Iterable[Mapping[str, Value]], provenance: Provenance) -> dict[bytes, bytes]:
     """Return the Parquet metadata: where the weights of each checkpoint came from, as JSON."""
     identity = {
-        str(own["checkpoint"]): {
-            **{name: own.get(name, "") for name in ("repository", "revision", "commit", "weights_sha256")},
-            **provenance.doubts(own["checkpoint"]),
+        str(cell["checkpoint"]): {
+            **{name: cell.get(name, "") for name in ("repository", "revision", "commit", "weights_sha256")},
+            **provenance.doubts(cell["checkpoint"]),
         }
-        for own in attributes
+        for cell in attributes
     }
     return {CHECKPOINTS_KEY: json.dumps(identity, sort_keys=True).encode()}

@@ -7,11 +7,15 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmshape.arguments import Output
+
+if TYPE_CHECKING:
+    from lmshape.hub.lock import Lock, LockedCheckpoint
+    from lmshape.registry import Registry
 
 Config = Annotated[Path, typer.Option("--configfile", help="the study, whose registry is read")]
 Directory = Annotated[Path, typer.Option(help="folder of the study, which holds its results")]
@@ -180,14 +184,14 @@ def fetch_tokenizer(output: Output, lock: Annotated[Path, typer.Option(help="loc
     bring_tokenizer(lock, output)
 
 
-def _registry(configfile: Path, directory: Path) -> object:
+def _registry(configfile: Path, directory: Path) -> Registry:
     from lmshape.study import registry_of
 
     return registry_of(configfile, directory)
 
 
 def _hub_entries(
-    registry: object, models: list[str] | None, configfile: Path, directory: Path
+    registry: Registry, models: list[str] | None, configfile: Path, directory: Path
 ) -> Iterator[tuple[str, dict]]:
     from lmshape.errors import InputError, unknown
     from lmshape.study import named_models
@@ -203,7 +207,7 @@ def _hub_entries(
             )
 
 
-def _moved(used: object, one: object) -> bool:
+def _moved(used: Lock | None, one: LockedCheckpoint) -> bool:
     before = used.named(one.checkpoint) if used else None
     return before is not None and before.commit != one.commit
 

@@ -52,19 +52,15 @@ class Metric:
                 'give the reason where the interval is "none", and nowhere else.'
             )
 
-    def compute(self, arrays: Arrays) -> Estimate:
-        """Estimate the metric with its 95 % interval from the arrays of its family.
-
-        NaN where it is not defined; a value without an interval where it has none (`missing_interval` says why).
-        """
-        return self.estimate(self.replicates(arrays))
-
     def replicates(self, arrays: Arrays) -> np.ndarray:
         """Return the numbers (float64) that value and interval are made of: `values` of the arrays."""
         return np.asarray(self.values(arrays), dtype=np.float64)
 
     def estimate(self, replicates: np.ndarray) -> Estimate:
-        """Return value and interval of the replicates."""
+        """Estimate the metric with its 95 % interval from its replicates.
+
+        NaN where it is not defined; a value without an interval where it has none (`missing_interval` says why).
+        """
         return self._estimate(replicates, bounds=(self.low, self.high), step=self.step)
 
     def change(self, before: np.ndarray, after: np.ndarray) -> Estimate:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lmshape.batches import load_tokenizer
+from lmshape import corpus
 from lmshape.encoding import TextTokenizer
 from lmshape.errors import InputError
 from lmshape.fingerprint import code_fingerprint
@@ -30,6 +30,7 @@ from lmshape.probe_rows import Row, write_rows
 from lmshape.recipe import Recipe
 from lmshape.residual import ResidualStream, residual_stream, run
 from lmshape.store import Site
+from lmshape.tokenizer_folder import load_tokenizer
 
 FEWEST_TOKENS = 64  # under which no dimension means anything
 
@@ -84,7 +85,7 @@ class GeometryMonitor:
             return
         self.rows += [(step, layer, metric, value) for layer, metric, value in self.measure(model)]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: what a pass caches in a model must serve a backward pass later
     def measure(self, model: PreTrainedModel) -> list[tuple[int, str, float]]:
         """Return layer, metric and value of every block."""
         found: list[tuple[int, str, float]] = []
@@ -101,7 +102,7 @@ class GeometryMonitor:
             with stream.observed(take):
                 output = run(model, ids)
         if self.causal:
-            loss = float(next_token_nll(output.logits, ids)[:, 1:].double().mean())
+            loss = float(next_token_nll(output.logits, ids)[:, 1:].float().cpu().double().mean())
             found.append((len(stream.blocks), "loss", loss if isfinite(loss) else nan))
         return found
 
@@ -118,6 +119,12 @@ class GeometryMonitor:
         if self._known is None or self._known[0] is not model:
             self._known = model, residual_stream(model, ids[:1, :8])
         return self._known[1]
+
+
+def held_out(text: str, start: float, end: float) -> str:
+    """Return what a text holds beside the span that a run is trained on: what is behind it, else what is before it."""
+    behind = corpus.span(text, end, 1.0) if end < 1 else ""
+    return behind or (corpus.span(text, 0.0, start) if start > 0 else "")
 
 
 def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMonitor:
@@ -142,13 +149,14 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
 
 @contextmanager
 def _at_rest(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off meanwhile."""
-    training = model.training
+    """Switch dropout off meanwhile; a part that was at rest before, as a frozen one is, stays so."""
+    training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module, trains in training.items():
+            module.training = trains
 
 
 def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]:

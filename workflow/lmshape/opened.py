@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Required, TypedDict
+from typing import NamedTuple
 
 import torch
 import transformers
 from torch import Tensor
 
 import lmshape
-from lmshape.devices import choose_device, choose_dtype
+from lmshape.devices import DeviceMap, choose_device, choose_dtype
 from lmshape.extraction_checks import check_expected, check_tokens
 from lmshape.network import Kind, Network, load_model
 from lmshape.residual import ResidualStream, residual_stream
@@ -23,9 +24,12 @@ from lmshape.writing.scratch import working_folder
 PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
 
-class Opening(TypedDict, total=False):
-    """How a checkpoint is opened; `kind` and `threads` are needed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a checkpoint is opened.
 
+    Attributes
+    ----------
     kind : `decoder` (reads left to right) or `encoder` (masked)
     threads : CPU threads
     dtype : the type that the network computes in, `auto`: bfloat16 on a CUDA GPU, else float32
@@ -36,16 +40,16 @@ class Opening(TypedDict, total=False):
     remote_code : run the Python code that comes with the weights
     """
 
-    kind: Required[Kind]
-    threads: Required[int]
-    dtype: str
-    device: str
-    gpus: int | None
-    device_map: Literal["none", "auto"]
-    blocks: int | None
-    width: int | None
-    vocabulary: int | None
-    remote_code: bool
+    kind: Kind
+    threads: int
+    dtype: str = "auto"
+    device: str = "auto"
+    gpus: int | None = None
+    device_map: DeviceMap = "none"
+    blocks: int | None = None
+    width: int | None = None
+    vocabulary: int | None = None
+    remote_code: bool = False
 
 
 class Opened(NamedTuple):
@@ -57,30 +61,15 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened(
-    checkpoint: Path,
-    tokens: Tokens,
-    *,
-    output: Path,
-    kind: Kind,
-    threads: int,
-    dtype: str = "auto",
-    device: str = "auto",
-    gpus: int | None = None,
-    device_map: Literal["none", "auto"] = "none",
-    blocks: int | None = None,
-    width: int | None = None,
-    vocabulary: int | None = None,
-    remote_code: bool = False,
-) -> Iterator[Opened]:
+def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) -> Iterator[Opened]:
     """Open a checkpoint for as long as the block lasts; weights that are spread may lie beside `output` meanwhile.
 
     Parameters
     ----------
     checkpoint : folder with config.json and weights, or with one GGUF file
     tokens : what it shall read
+    opening : how
     output : file that is made of it
-    others : see `Opening`
 
     Raises
     ------
@@ -88,24 +77,24 @@ def opened(
         When the checkpoint cannot be loaded whole, is not the expected network, cannot read the tokens, or
         does not fit into memory.
     """
-    torch.set_num_threads(threads)
-    place = choose_device("cpu" if device == "auto" and gpus == 0 else device, device_map=device_map)
-    dtype = choose_dtype(dtype, place)
-    expected = {"blocks": blocks, "width": width, "vocabulary": vocabulary}
+    torch.set_num_threads(opening.threads)
+    device, device_map = choose_device(opening.device, device_map=opening.device_map, gpus=opening.gpus)
+    dtype = choose_dtype(opening.dtype, device)
+    expected = {"blocks": opening.blocks, "width": opening.width, "vocabulary": opening.vocabulary}
     with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
         network = load_model(
             Path(checkpoint),
-            kind=kind,
+            kind=opening.kind,
             dtype=dtype,
-            device=place,
+            device=device,
             device_map=device_map,
             offload=offload,
-            remote_code=remote_code,
+            remote_code=opening.remote_code,
         )
         check_tokens(tokens, network.model)
         stream = residual_stream(network.model, _first_tokens(tokens, network.device))
         check_expected(network.model, stream, checkpoint, expected)
-        yield Opened(network, stream, {"kind": kind, "dtype": dtype, **_versions()})
+        yield Opened(network, stream, {"kind": opening.kind, "dtype": dtype, **_versions()})
 
 
 def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:

@@ -19,12 +19,13 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmshape.architectures import build_model
-from lmshape.batches import batch_of, load_tokenizer, masked_batch, unigram_entropy, windows_of
+from lmshape.batches import batch_of, masked_batch, unigram_entropy, windows_of
 from lmshape.fingerprint import code_fingerprint
 from lmshape.probe_rows import Row, write_rows
 from lmshape.progress import progress
 from lmshape.recipe import Recipe
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.tokenizer_folder import load_tokenizer
+from lmshape.writing.atomic import name_whole_folder, replaced_when_whole
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
 
@@ -163,7 +164,7 @@ class TrainingRun:
             "losses": self.losses,
             "geometry": self.monitor.rows if self.monitor else [],
         }
-        os.replace(unfinished, self._checkpoint(self.step))
+        name_whole_folder(unfinished, self._checkpoint(self.step))
         with replaced_when_whole(self.folder / "state.pt") as partial:
             torch.save(state | {"identity": self.identity()}, partial)
 
@@ -198,8 +199,7 @@ class TrainingRun:
             shutil.rmtree(checkpoint)
         for weights in self.folder.glob("checkpoint-*/*"):
             os.utime(weights)  # made before a kill, they may look older than the text they were trained on
-        shutil.rmtree(output, ignore_errors=True)  # Snakemake makes the folders of its outputs beforehand
-        os.replace(self.folder, output)
+        name_whole_folder(self.folder, output)
 
     def summary(self) -> dict[str, float | int | str]:
         """What a reader wants to know of the run: size, last loss, and the loss of knowing only frequencies."""
@@ -215,7 +215,8 @@ class TrainingRun:
 
     def identity(self) -> str:
         """Hash of all that the weights depend on, this code included: another's state is never resumed."""
-        made_by = f"{code_fingerprint('lmshape.pretrain')} {torch.__version__} {torch.get_num_threads()}"
+        versions = f"{torch.__version__} {transformers.__version__}"
+        made_by = f"{code_fingerprint('lmshape.pretrain')} {versions} {torch.get_num_threads()}"
         digest = hashlib.sha256(f"{self.recipe.as_json()} {made_by}".encode())
         digest.update(self.windows.tobytes())
         digest.update(self.monitor.identity().encode() if self.monitor else b"")

@@ -75,7 +75,7 @@ def run(model: nn.Module, ids: Tensor) -> object:
     return model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a model may keep of this pass what a backward pass needs later
 def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
     """Find the residual stream: as many calls as there are layers, each on what the one before gave out.
 

@@ -91,6 +91,7 @@ class Losses:
     def behind(self, site: Site) -> bool:
         """Turn to a site, in a pass; return whether the way from there is the short one."""
         self._site = site
+        self._states = []  # those of the site before go first, so that never two layers' are held
         self._states = [self._state(one) for one in self._batches]
         self._is_short = True
         self._is_short = self._gives_the_whole()

@@ -106,6 +106,7 @@ def findings(
     figures: Annotated[Path, typer.Option(help="folder of the study's figures")],
     provenance: Annotated[str, typer.Option(help="what was run, as JSON")],
     runs: Annotated[list[Path] | None, typer.Option(help="summary.json of a pretraining run")] = None,
+    own_metrics: OwnMetrics = None,
 ) -> None:
     """Write the page of the findings, which works offline."""
     from lmshape.findings import build_findings
@@ -117,6 +118,7 @@ def findings(
         figures_dir=figures,
         captions_dir=CAPTIONS,
         provenance=json.loads(provenance) | {"runs": summaries},
+        own=own_metrics,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lmshape.bands import named_layers
-from lmshape.gather import COLUMN_DESCRIPTIONS, Value
+from lmshape.columns import COLUMN_DESCRIPTIONS, Value
 from lmshape.store import LayerStatistics, Site
 
 _PLACE = ("study", "model", "kind", "checkpoint", "step", "dataset", "site", "layer", "depth")

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from lmshape.cloud_points import ARRAYS as CLOUD_ARRAYS
 from lmshape.cloud_points import CLOUD_COLUMNS, chosen_entry, cloud_rows, seen_checkpoints
 from lmshape.cloud_points import FAMILY as CLOUD_FAMILY
+from lmshape.columns import Value
 from lmshape.errors import InputError
-from lmshape.gather import Value
 from lmshape.shape_columns import named_sites, place_of
 from lmshape.spectra import ARRAYS as SPECTRUM_ARRAYS
 from lmshape.spectra import FAMILY as SPECTRUM_FAMILY

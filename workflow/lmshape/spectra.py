@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lmshape.gather import Value, declare
+from lmshape.columns import Value, declare
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.shape_columns import PLACE_DESCRIPTIONS, PLACE_INTEGERS, PLACE_REALS

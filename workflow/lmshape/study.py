@@ -16,7 +16,6 @@ from lmshape.errors import InputError
 from lmshape.families import (
     OWN_FAMILY,
     RELEASED_FAMILIES,
-    families_of,
     family_and_metric_names,
     measured_families,
     metric_names,
@@ -63,7 +62,7 @@ class Study:
     datasets_of : name of a model → names of the datasets it is measured on
     datasets : name → dataset, of those that are measured
     texts : name → text, all of the registry
-    metrics, families : names of the metrics, and of the families they belong to
+    metrics : names of the metrics
     own_metrics : the user's own metrics, None without a file of them
     figures : names of those that are drawn, in the order of the page
     rows : variants of the rows: `all`, `no_sink`, `one_per_type`
@@ -84,7 +83,6 @@ class Study:
     datasets: Mapping[str, Dataset]
     texts: Mapping[str, Text]
     metrics: tuple[str, ...]
-    families: tuple[str, ...]
     own_metrics: OwnFile | None
     figures: tuple[str, ...]
     rows: tuple[str, ...]
@@ -265,16 +263,13 @@ def _joined(
         except InputError as error:
             problems.append(str(error))
     datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
-    own_names = own.names if own else ()
-    metrics = metric_names(config["metrics"], own_names)
     study = Study(
         name=config["study"],
         models=models,
         datasets_of=datasets_of,
         datasets={name: registry.datasets[name] for name in _used(config["datasets"], datasets_of)},
         texts=registry.texts,
-        metrics=metrics,
-        families=families_of(metrics, own_names),
+        metrics=metric_names(config["metrics"], own.names if own else ()),
         own_metrics=own,
         figures=tuple(name for name in FIGURES if config["figures"] == "all" or name in config["figures"]),
         rows=tuple(config["rows"]),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lmshape.errors import InputError
 from lmshape.writing.atomic import replaced_when_whole
 
 
@@ -28,3 +30,12 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
     with replaced_when_whole(stem.with_suffix(".csv")) as partial:
         # nullable integers: one absent peak must not turn all layers into real numbers
         table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
+
+
+def read_table(path: Path, metrics: Sequence[str] = ()) -> pd.DataFrame:
+    """Read one of the study's tables, all of it or some `metrics`; one that does not exist is refused by name."""
+    if not path.is_file():
+        raise InputError(
+            f"`{path}` does not exist; figures and report need it. Make the tables first: `lmshape tables`."
+        )
+    return pd.read_parquet(path, filters=[("metric", "in", list(metrics))] if metrics else None)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.audits import AUDIT_DESCRIPTIONS, AUDIT_INTEGERS, AUDIT_REALS
+from lmshape.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMN_DESCRIPTIONS, COLUMNS, MODEL_COLUMNS, declare
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
 from lmshape.dynamics.phase_columns import PHASE_COLUMNS
 from lmshape.dynamics.phases import PHASED, phases
@@ -23,14 +24,6 @@ from lmshape.dynamics.profile_columns import CELL as _CELL
 from lmshape.dynamics.profile_columns import PROFILE_COLUMNS
 from lmshape.dynamics.profiles import PROFILED, profiles
 from lmshape.errors import InputError
-from lmshape.gather import (
-    AUDITS_KEY,
-    CHECKPOINTS_KEY,
-    COLUMN_DESCRIPTIONS,
-    COLUMNS,
-    MODEL_COLUMNS,
-    declare,
-)
 from lmshape.table_files import write_table
 
 _KEYS = ("model", "checkpoint", "dataset")

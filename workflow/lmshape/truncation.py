@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import nan
 from pathlib import Path
-from typing import Unpack
 
 import numpy as np
 
@@ -31,12 +30,12 @@ def truncate(
     checkpoint: Path,
     tokens: Tokens,
     *,
+    opening: Opening,
     output: Path,
     attributes: Attributes,
     trial: Trial,
     sequences: int,
     batch_tokens: int | str = "auto",
-    **opening: Unpack[Opening],
 ) -> None:
     """Write the losses of one cell with the residual stream truncated behind each layer, embedding to last block.
 
@@ -52,20 +51,20 @@ def truncate(
     ----------
     checkpoint : folder of the weights
     tokens : of the cell; at least two draws
+    opening : how the checkpoint is opened; its `kind` must be `decoder`
     output : file to write, see `lmshape.truncation_file`
     attributes : what is known of the cell
     trial : choices of rows, ranks
     sequences : of each draw, whose loss is measured
     batch_tokens : most tokens of a batch, as in `lmshape.extract`
-    opening : see `Opening`; `kind` must be `decoder`
 
     Raises
     ------
     InputError
         For an encoder, one draw, no sequence, and for what `opened` refuses.
     """
-    _check(opening["kind"], tokens, sequences)
-    with opened(checkpoint, tokens, output=output, **opening) as (network, stream, facts):
+    _check(opening.kind, tokens, sequences)
+    with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
         truncation = truncations(
             network, stream, tokens, trial=trial, sequences=sequences, batch_tokens=batch_tokens
         )

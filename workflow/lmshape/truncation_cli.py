@@ -13,14 +13,14 @@ import typer
 
 from lmshape.arguments import (
     Blocks,
-    Cell,
+    CellAttributes,
     Gpus,
     Keep,
+    ModelKind,
     Output,
     RemoteCode,
     Threads,
     TokenFile,
-    Trained,
     Vocabulary,
     Weights,
     Width,
@@ -31,8 +31,8 @@ def truncate(
     weights: Weights,
     output: Output,
     tokens: TokenFile,
-    kind: Trained,
-    attributes: Cell,
+    kind: ModelKind,
+    attributes: CellAttributes,
     rows: Annotated[list[str], typer.Option(help="all, no_sink; may be given again")],
     sequences: Annotated[int, typer.Option(help="of each draw, whose loss is measured")],
     rank: Annotated[list[int] | None, typer.Option(help="leading axes to keep; may be given again")] = None,
@@ -61,18 +61,12 @@ def truncate(
     """Measure the loss of a decoder with the residual stream projected on its leading axes, layer by layer."""
     from lmshape.hub.budget import release as note_reading
     from lmshape.hub.receipt import read_receipt
+    from lmshape.opened import Opening
     from lmshape.store import read_tokens
     from lmshape.truncation import truncate as run
     from lmshape.truncation_layer import Trial
 
-    run(
-        weights,
-        read_tokens(tokens),
-        output=output,
-        attributes=json.loads(attributes) | read_receipt(weights),
-        trial=Trial(rows=rows, ranks=rank or None, removed=removed or None),
-        sequences=sequences,
-        batch_tokens=batch_tokens,
+    opening = Opening(
         kind=kind.value,
         threads=threads,
         dtype=dtype,
@@ -83,6 +77,16 @@ def truncate(
         width=width,
         vocabulary=vocabulary,
         remote_code=remote_code,
+    )
+    run(
+        weights,
+        read_tokens(tokens),
+        opening=opening,
+        output=output,
+        attributes=json.loads(attributes) | read_receipt(weights),
+        trial=Trial(rows=rows, ranks=rank or None, removed=removed or None),
+        sequences=sequences,
+        batch_tokens=batch_tokens,
     )
     if reader and read_by:
         note_reading(weights, reader, of=read_by, keep=keep)

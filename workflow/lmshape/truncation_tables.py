@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmshape.gather import COLUMN_DESCRIPTIONS, Value, declare
+from lmshape.columns import COLUMN_DESCRIPTIONS, Value, declare
 from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.ranks import TOLERANCES, least_rank, rank_interval
 from lmshape.table_files import write_table

@@ -85,12 +85,6 @@ def pretraining_fingerprint(wildcards):
     )
 
 
-def pretrained_files(name):
-    """A file of each run that the study trains itself."""
-    runs = [model.pretraining for model in study.models.values() if model.pretraining]
-    return [f"results/pretrained/{run}/{name}" for run in runs]
-
-
 def trained_files(name):
     """A file of each run that is trained, whether it is a model or there for its spikes."""
     return [f"results/pretrained/{run}/{name}" for run in study.trained]
@@ -167,7 +161,9 @@ def findings_options(wildcards):
         },
     }
     return flags(
-        provenance=json.dumps(described), runs=pretrained_files("summary.json")
+        provenance=json.dumps(described),
+        runs=trained_files("summary.json"),
+        own_metrics=own_path(),
     )
 
 
@@ -809,7 +805,9 @@ def figure_labels(wildcards):
 
 def findings_fingerprint(wildcards):
     return (
-        code_fingerprint("lmshape.findings", "lmshape.figures") + words_of_the_report()
+        code_fingerprint("lmshape.findings", "lmshape.figures")
+        + words_of_the_report()
+        + own_fingerprint()
     )
 
 

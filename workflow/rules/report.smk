@@ -18,7 +18,7 @@ rule findings:
             figure=study.figures,
             format=["png", "svg", "csv"],
         ),
-        runs=pretrained_files("summary.json"),
+        runs=trained_files("summary.json"),
     output:
         report(
             "results/findings.html",

@@ -27,7 +27,10 @@ rule tokenize:
         tokenizer=tokenizer_folder,
         options=sampling_options,
         code=code_fingerprint(
-            "lmshape.tokens", "lmshape.corpus", "lmshape.store.token_file"
+            "lmshape.tokens",
+            "lmshape.corpus",
+            "lmshape.store.token_file",
+            "lmshape.tokenizer_folder",
         ),
     message:
         "Sample the tokens of {wildcards.dataset} for {wildcards.model}, the same for all its checkpoints"

@@ -82,7 +82,7 @@ def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Es
     """
     cell = {"model": finding.model, "dataset": finding.dataset, "rows": finding.rows}
     own = evidence.table("profiles", metric="anisotropy", **cell)
-    own = own[own["step"] == curves.steps[-1]]
+    own = own if own.empty else own[own["step"] == curves.steps[-1]]
     if own.empty:
         return None
     row = own.iloc[-1]

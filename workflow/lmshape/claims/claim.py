@@ -18,7 +18,7 @@ Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]
 VERDICTS: dict[Verdict, str] = {
     "supported": "the whole interval lies on the side that the claim names",
     "contradicted": "the whole interval lies on the other side",
-    "undecided": "the interval holds the threshold, there is none, or the verdict does not survive the correction",
+    "undecided": "the interval holds the threshold, there is none, or it does not survive correction for many tests",
     "not measurable": "the study has no cells that could tell; the reason stands beside it",
 }
 LEVEL = 0.05  # of a test, two-sided: that of the 95 % intervals

@@ -83,11 +83,10 @@ def _corrected(single: pd.DataFrame) -> list[str]:
     lost = single[single["verdict"] != single["verdict_adjusted"]]
     if lost.empty:
         return []
-    tests = int(single["p"].notna().sum())
     alone = ", ".join(
         f"{verdict} in {count}" for verdict, count in lost["verdict"].value_counts(sort=False).items()
     )
-    return [f"Undecided after correction for {tests} tests, alone {alone}"]
+    return [f"after correction for {single['p'].notna().sum()} tests undecided, each alone {alone}"]
 
 
 def _weakest(of_rows: pd.DataFrame) -> pd.Series:
@@ -120,5 +119,5 @@ def _numbers(of_claim: pd.DataFrame) -> Table:
 
 
 def _value(row: pd.Series) -> Cell:
-    cell = interval(row, "estimate", "low", "high", "why")
+    cell = interval(row, "estimate", "low", "high", "why", apart_from=row["threshold"])
     return Cell(cell.text, cell.key)

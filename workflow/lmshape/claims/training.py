@@ -197,7 +197,7 @@ CLAIMS = (
         statement="In small models the mean cosine of the last layer rises late in training",
         source="Godey et al. 2024, arXiv 2404.07647",
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
-        rule=f"supported if its interval is over 0; contradicted if under; up to {SMALL:.0e} parameters",
+        rule=f"supported if its interval is over 0; contradicted if under; up to {SMALL / 1e6:.0f} M parameters",
         find=cosine_rises_late,
     ),
     Claim(
@@ -206,7 +206,7 @@ CLAIMS = (
         statement="The output of large Pythia models is isotropic",
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
         statistic="mean_cosine of the last block, last checkpoint",
-        rule=f"supported if its interval is under {ALIKE}; contradicted if over; over {SMALL:.0e} parameters",
+        rule=f"supported if its interval is under {ALIKE}; contradicted if over; over {SMALL / 1e6:.0f} M parameters",
         find=isotropic_output,
     ),
     Claim(

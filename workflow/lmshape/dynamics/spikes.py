@@ -136,14 +136,6 @@ def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
     return [spike for spike in found if spike is not None]
 
 
-def in_spike(steps: np.ndarray, spikes: list[Spike]) -> np.ndarray:
-    """(n,) bool: the steps from the onset of a spike to its last."""
-    inside = np.zeros(len(steps), dtype=bool)
-    for spike in spikes:
-        inside |= (steps >= spike.onset) & (steps <= spike.last)
-    return inside
-
-
 def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Iterator[_Excursion]:
     """Go through the curve once, step after step."""
     longest_gap = 10 * float(np.median(np.diff(steps))) if len(steps) > 1 else inf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmshape.gather import declare
+from lmshape.columns import declare
 
 SPIKE_COLUMNS = declare(
     {

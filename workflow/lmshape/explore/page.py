@@ -15,8 +15,8 @@ from pathlib import Path
 
 from lmshape import __version__
 from lmshape.explore.contents import contents
-from lmshape.figures.files import read_table
 from lmshape.metrics import describe, own_metrics
+from lmshape.table_files import read_table
 from lmshape.writing.atomic import replaced_when_whole
 
 TABLES = ("metrics", "checkpoints", "profiles")

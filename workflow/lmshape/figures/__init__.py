@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import unknown
-from lmshape.figures.names import NAMES
+from lmshape.figures.names import NAMES, TABLES_OF
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def render(
     Parameters
     ----------
     name : one of `FIGURES`
-    tables_dir : folder of metrics.parquet, checkpoints.parquet and profiles.parquet
+    tables_dir : folder of metrics.parquet, checkpoints.parquet and profiles.parquet, and of the figure's `TABLES_OF`
     output_stem : path of the three files without their suffix
     losses : the loss of every step of each pretraining run, as CSV; empty when the study pretrains nothing
     datasets : the study's datasets in its order, its text first; without them the order of the table
@@ -80,6 +80,9 @@ def render(
 
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
-    metrics = FIGURES[name].reads
-    data = FIGURES[name].data(read_tables(tables_dir, losses=losses, datasets=datasets, metrics=metrics))
-    save(FIGURES[name].draw(data), data, output_stem)
+    figure = FIGURES[name]
+    tables = read_tables(
+        tables_dir, losses=losses, more=TABLES_OF.get(name, ()), datasets=datasets, metrics=figure.reads
+    )
+    data = figure.data(tables)
+    save(figure.draw(data), data, output_stem)

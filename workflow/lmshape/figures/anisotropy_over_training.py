@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import marks, nulls, selection
+from lmshape.figures import marks, nulls, selection, step_labels
 from lmshape.figures.layout import crowded
 from lmshape.figures.steps import step_colors, step_name, step_norm, step_ticks
 from lmshape.figures.style import INK, Look, styled
@@ -47,6 +47,8 @@ def draw(data: pd.DataFrame) -> Figure:
             _panel(ax, of_model[of_model["rows"] == rows], colors, crowded=many)
             ax.set_title(marks.panel_title(model, rows, crowded=True))
             _axes(ax, of_model)
+            if not many:
+                _label_steps(ax, of_model[of_model["rows"] == rows], colors)
         marks.label_outer_panels(panels.values(), y=not many)
         if many:
             figure.supylabel(marks.METRIC_LABELS["anisotropy"], fontsize=8.5, color=INK)
@@ -70,6 +72,20 @@ def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, crowded: bo
         marks.off_line(ax, of_step[final], x=place, look=point)
     nulls.line(ax, frame[(frame["step"] == last) & (frame["site"] != "final_norm")], x="layer")
     marks.note_without_numbers(ax, frame)
+
+
+def _label_steps(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable) -> None:
+    """Write steps whose colors are alike between the last block and the final norm."""
+    blocks = int(frame["layer"].max()) if len(frame) else 0
+    last = (
+        frame[(frame["layer"] == blocks) & (frame["site"] != "final_norm")]
+        .set_index("step")["value"]
+        .dropna()
+    )
+    near = [step for step in step_labels.near_steps(frame["step"]) if step in last.index]
+    shades = {step: colors.to_rgba(step) for step in near}
+    width = 0.12 * (marks.final_norm_place(blocks) - blocks)
+    step_labels.draw(ax, {step: last[step] for step in near}, shades, x=blocks, width=width)
 
 
 def _axes(ax: Axes, of_model: pd.DataFrame) -> None:
@@ -101,8 +117,11 @@ def _colorbar(
 
 def _notes(data: pd.DataFrame) -> list[str]:
     banded = data.groupby("model")["step"].nunique().max() <= MOST_BANDS
+    models = [] if crowded(selection.in_order(data["model"])) else data.groupby("model")["step"]
+    labeled = any(step_labels.near_steps(steps) for _, steps in models)
     return [
         "One line a checkpoint (white ticks in the color bar); markers: the last one.",
+        "Steps beside lines: those within a factor of 1.5 of another." if labeled else "",
         marks.interval_note(data, marks.JACKKNIFE) if banded else marks.csv_interval_note(data),
         nulls.isotropic_note(data["null"]),
         marks.sink_note(data),

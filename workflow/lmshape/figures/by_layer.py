@@ -42,7 +42,7 @@ class LayerView:
     beside_handles: Callable[[pd.DataFrame], Sequence[Artist]]
     notes: Callable[[pd.DataFrame], Sequence[str]]
     panels: str = "rows"
-    first_depth: str = "embed-\nding"
+    first_depth: str = "embed-\nding"  # empty without an embedding
     size: tuple[float, float] = (4.4, 4.0)
 
 
@@ -120,6 +120,8 @@ def _axes(ax: Axes, frame: pd.DataFrame, view: LayerView, final_norm: bool | Non
     ticks, names = [0, 0.25, 0.5, 0.75, 1], [view.first_depth, "¼", "½", "¾", "last\nblock"]
     if few:
         ticks, names = [0, 0.5, 1], ["0", "½", "1"]
+    if not view.first_depth:
+        ticks, names = ticks[1:], names[1:]
     if final_norm or (frame["site"] == "final_norm").any():
         ticks, names = [*ticks, FINAL_NORM_DEPTH], [*names, "norm" if few else "final\nnorm"]
     ax.set_xticks(ticks, names)

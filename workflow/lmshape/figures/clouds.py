@@ -165,7 +165,8 @@ def _panel_title(model: str, layer: int, band: str, frame: pd.DataFrame) -> str:
         return f"{model}, {band} block {layer}"
     step = frame["step"].iloc[0]
     when = f"step {step_name(step)}" if step >= 0 else str(frame["checkpoint"].iloc[0])
-    return f"{model}, {band} block {layer}\n{frame['moment'].iloc[0]}: {when}"
+    moment = str(frame["moment"].iloc[0]).replace("midway", "midway in log(step)")
+    return f"{model}, {band} block {layer}\n{moment}: {when}"
 
 
 def _colors() -> ScalarMappable:

@@ -20,6 +20,7 @@ METRICS = ("anisotropy", "id_twonn")
 NULLS = {"anisotropy": "anisotropy_null", "id_twonn": "id_twonn_surrogate"}
 READS = (*METRICS, *NULLS.values())
 MOST_MARKERS = 13  # of a line
+NARROWEST = 1.3  # points: the last of nested lines, whose null has 1
 MOST_MODELS = 4  # with curves of their own; more are compared by their middle blocks
 
 
@@ -65,7 +66,7 @@ def draw(data: pd.DataFrame) -> Figure:
         look = nested_looks(selection.in_order(data["dataset"]))
         many = data["model"].nunique() > MOST_MODELS
         figure = control_dots.draw(data, look) if many else _curves(data, look)
-        _legend(figure, look, data)
+        _legend(figure, look, data, many=many)
         title = f"{TITLE}: {', '.join(look)}"
         marks.finish(figure, title=title, notes=[control_dots.NOTE if many else "", *_notes(data, many=many)])
         return figure
@@ -88,13 +89,12 @@ def _curves(data: pd.DataFrame, look: Mapping[str, Look]) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, look: Mapping[str, Look], data: pd.DataFrame) -> None:
+def _legend(figure: Figure, look: Mapping[str, Look], data: pd.DataFrame, *, many: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=dataset, **its.settings) for dataset, its in look.items()]
-    if data["null"].notna().any():
-        handles.append(nulls.handle(nulls.BOTH))
-    figure.legend(handles=handles, loc="outside upper right", ncols=min(len(handles), 4))
+    handles += nulls.handles(data, dots=many)
+    figure.legend(handles=handles, loc="outside upper right", ncols=3)
 
 
 def _by_layer(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str, rows: str) -> None:
@@ -126,7 +126,9 @@ def _nulls(ax: Axes, frame: pd.DataFrame, x: str, look: Mapping[str, Look]) -> N
     for place, (dataset, of_dataset) in enumerate(frame.groupby("dataset", sort=False)):
         if (of_dataset["metric"] == "id_twonn").any():
             its = look[dataset]
-            nulls.line(ax, of_dataset, x=x, color=paler(its.color), label="_surrogate", marker=its.marker)
+            # narrower from one to the next, as the lines: where they coincide, they lie on one another
+            nulls.line(ax, of_dataset, x=x, color=paler(its.color), label="_surrogate", marker=its.marker,
+                       width=1 + 0.6 * max(its.width - NARROWEST, 0), stretch=2)  # fmt: skip
         elif place == 0:
             nulls.line(ax, of_dataset, x=x)
 
@@ -157,15 +159,19 @@ def _notes(data: pd.DataFrame, *, many: bool) -> Sequence[str]:
     controlled = data.groupby("model")["dataset"].nunique().max() > 1
     left_out = data["left_out"].astype(object).fillna("").iloc[0]
     none = "No model was measured on two datasets: there is no control to compare with."
-    nested = "Lines grow narrower in the order of the legend: where curves coincide, they lie on one another."
+    nested = (
+        "Lines, and their dashes, grow narrower in the order of the legend: where curves coincide, they lie on one"
+        " another."
+    )
+    mark = "Ticks:" if many else "Dashed:"
     return [
         none if not controlled else "",
         nested if controlled and not many else "",
         f"Not drawn, as measured on one dataset only: {left_out}." if left_out else "",
         "" if many else "Dimensions have one scale, which need not begin at 0.",
         marks.interval_note(data, f"anisotropy: {marks.JACKKNIFE}; dimension: {marks.STUDENT}"),
-        nulls.isotropic_note(data.loc[data["metric"] == "anisotropy", "null"]),
-        nulls.surrogate_note(data.loc[data["metric"] == "id_twonn", "null"]),
+        nulls.isotropic_note(data.loc[data["metric"] == "anisotropy", "null"], f"{mark} {nulls.ISOTROPIC},"),
+        nulls.surrogate_note(data.loc[data["metric"] == "id_twonn", "null"], mark),
         marks.EMBEDDING_NOTE,
         marks.sink_note(data),
         marks.flag_note(data),

@@ -39,7 +39,7 @@ def draw(data: pd.DataFrame) -> Figure:
         beside=_surrogate,
         beside_handles=_surrogate_handles,
         notes=_notes,
-        first_depth="0",
+        first_depth="",
         size=(4.0, 4.0),
     )
     return by_layer.draw(data, view)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import marks, nulls, selection
+from lmshape.figures import dome_panel, marks, nulls, selection
 from lmshape.figures.kind_means import LEAST_MODELS, kind_means, model_counts
-from lmshape.figures.style import FAINT, KIND_COLORS, LINES, MARKERS, Look, paler, styled
+from lmshape.figures.style import FAINT, KIND_COLORS, LINES, MARKERS, Look, looks_by_kind, paler, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +29,9 @@ DOME_COLUMNS = {
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Select both metrics over the blocks, and the dome index, at each model's last checkpoint on its first dataset.
 
-    `view` "model" holds the models' values, "kind" the means of the kinds with an interval over models, "dome" the
-    dome index of each model, which is 0 for a profile that is flat or monotone, with what noise makes of a flat one.
+    `view` "model" holds the models' values, "kind" the means of kinds with three models or more, with an interval over
+    models, "dome" the dome index of each model, which is 0 for a profile that is flat or monotone, with what noise
+    makes of a flat one.
     """
     parts = []
     for metric, null in METRICS.items():
@@ -38,7 +39,9 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         last = selection.final_checkpoints(selection.first_dataset(rows[rows["site"] == "block"]))
         last = selection.with_null(last, tables["metrics"], null)
         parts.append(last.assign(view="model"))
-        parts.append(kind_means(last, logarithmic=metric == "id_twonn").assign(view="kind"))
+        means = kind_means(last, logarithmic=metric == "id_twonn").assign(view="kind")
+        # of one or two models a mean tells of neither, least of all where one was trained to fail
+        parts.append(means[means["models"] >= LEAST_MODELS] if len(means) else means)
     parts.append(_domes(tables, parts[0]))
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
@@ -68,41 +71,48 @@ def draw(data: pd.DataFrame) -> Figure:
             return marks.empty_figure(title=TITLE, note="This study has neither `anisotropy` nor `id_twonn`.")
         figure = Figure(figsize=(12.6, 7.4))
         grid = figure.subplots(2, 3)
-        for axes, metric in zip(grid, METRICS, strict=True):
-            _row(axes, data[data["metric"] == metric], metric)
-        if (data["metric"] == "anisotropy").any():
-            _dome_panel(grid[0, 2], data[data["view"] == "dome"])
-        _legend(figure, data)
         models = data[data["view"] == "model"]
+        looks = _looks(models)
+        for axes, metric in zip(grid, METRICS, strict=True):
+            _row(axes, data[data["metric"] == metric], metric, looks)
+        if (data["metric"] == "anisotropy").any():
+            dome_panel.draw(grid[0, 2], data[data["view"] == "dome"])
+        _legend(figure, data, looks)
         marks.finish(figure, title=f"{TITLE}, {selection.dataset_names(models)}", notes=_notes(data))
         return figure
 
 
-def _row(axes: Sequence[Axes], frame: pd.DataFrame, metric: str) -> None:
+def _looks(models: pd.DataFrame) -> dict[str, Look]:
+    """Looks of the models of kinds without a mean, as in the figures by layer."""
+    few = _kinds_of_few(models)
+    kinds = models.drop_duplicates("model").set_index("model")["kind"].to_dict()
+    return {model: look for model, look in looks_by_kind(kinds).items() if kinds[model] in few}
+
+
+def _row(axes: Sequence[Axes], frame: pd.DataFrame, metric: str, looks: Mapping[str, Look]) -> None:
     if frame.empty:
         marks.nothing_here(axes[0], f"`{metric}` not measured on a block")
     variants = selection.in_order(frame["rows"])
     for ax in axes[1 : len(variants)]:
         ax.sharey(axes[0])
     for ax, rows in zip(axes, variants, strict=False):
-        _panel(ax, frame[frame["rows"] == rows], metric)
+        _panel(ax, frame[frame["rows"] == rows], metric, looks)
         ax.set_title(marks.VARIANT_NAMES.get(rows, rows))
     for ax in axes[max(len(variants), 1) :]:
         ax.set_axis_off()
 
 
-def _panel(ax: Axes, frame: pd.DataFrame, metric: str) -> None:
+def _panel(ax: Axes, frame: pd.DataFrame, metric: str, looks: Mapping[str, Look]) -> None:
     models = frame[frame["view"] == "model"]
-    few = _kinds_of_few(models)
-    for (kind, _), of_model in models.groupby(["kind", "model"], sort=False):
-        look = Look(paler(_look(kind).color), _look(kind).line, "", width=0.7)
-        opacity = 0.25 if kind in few else 0
-        marks.line(ax, of_model, x="depth", look=look, label="_model", opacity=opacity)
+    for (kind, model), of_model in models.groupby(["kind", "model"], sort=False):
+        if model in looks:
+            _curve(ax, of_model, looks[model], model)
+        else:
+            thin = Look(paler(_look(kind).color), _look(kind).line, "", width=0.7)
+            marks.line(ax, of_model, x="depth", look=thin, label="_model", opacity=0)
     for kind, mean in frame[frame["view"] == "kind"].groupby("kind", sort=False):
-        marks.line(ax, mean, x="depth", look=_look(kind), label=kind)
-        look = {"color": paler(_look(kind).color), "marker": _look(kind).marker}
-        nulls.line(ax, mean, x="depth", label="_null", **(look if metric == "id_twonn" else {}))
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "last\nblock"])
+        _curve(ax, mean, _look(kind), kind)
+    ax.set_xticks([0.25, 0.5, 0.75, 1], ["¼", "½", "¾", "last\nblock"])
     ax.set(xlabel="depth (layer / number of blocks)", ylabel=marks.AXIS_LABELS[metric], xlim=(-0.02, 1.04))
     if metric == "anisotropy":
         marks.anisotropy_axis(ax)
@@ -111,8 +121,16 @@ def _panel(ax: Axes, frame: pd.DataFrame, metric: str) -> None:
     marks.note_without_numbers(ax, frame)
 
 
+def _curve(ax: Axes, frame: pd.DataFrame, look: Look, label: str) -> None:
+    marks.line(ax, frame, x="depth", look=look, label=label)
+    of_line = {"color": paler(look.color), "marker": look.marker}
+    nulls.line(
+        ax, frame, x="depth", label="_null", **(of_line if frame["metric"].iloc[0] == "id_twonn" else {})
+    )
+
+
 def _kinds_of_few(models: pd.DataFrame) -> list[str]:
-    """Kinds whose mean has no interval, so that each model shows its own."""
+    """Kinds without a mean, whose models are drawn and named."""
     return [kind for kind, count in model_counts(models).items() if count < LEAST_MODELS]
 
 
@@ -121,56 +139,38 @@ def _look(kind: str) -> Look:
     return Look(KIND_COLORS.get(kind, FAINT), LINES[place], MARKERS[place], width=2.0)
 
 
-def _dome_panel(ax: Axes, domes: pd.DataFrame) -> None:
-    domes = domes[domes["value"].notna()].sort_values(["kind", "rows"], kind="stable")
-    if domes.empty:
-        return marks.nothing_here(ax, "no dome index: fewer than three blocks, or `profiles` is empty")
-    ax.set_axis_on()
-    groups = list(domes.groupby(["kind", "rows"], sort=False))
-    for lane, ((kind, _), group) in enumerate(groups):
-        look, places = _look(kind), [lane + 0.7 * ((i + 0.5) / len(group) - 0.5) for i in range(len(group))]
-        ax.hlines(places, group["ci_low"], group["ci_high"], color=paler(look.color), linewidth=1.2)
-        ax.plot(group["value"], places, label="_dome", **(look.settings | {"linestyle": "none"}))
-        ax.plot(group["null"], places, "|", color=FAINT, markersize=7, label="_null")
-    names = [f"{kind}s,\n{marks.SHORT_VARIANT_NAMES.get(rows, rows)}" for (kind, rows), _ in groups]
-    ax.set_yticks(range(len(groups)), names)
-    # no wider than that, what is level would look like a dome
-    ax.set_xlim(right=max(ax.get_xlim()[1], 0.2))
-    ax.locator_params(axis="x", nbins=5)
-    ax.set_ylim(len(groups) - 0.5, -0.5)
-    ax.set_xlabel("dome index: peak less the higher edge")
-    ax.set_title("dome of each model; |: of a flat profile and noise")
-    ax.grid(visible=False)
-
-
-def _legend(figure: Figure, data: pd.DataFrame) -> None:
+def _legend(figure: Figure, data: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = []
-    for kind, count in model_counts(data[data["view"] == "model"]).items():
-        what = f"mean of {count} {kind}s" if count > 1 else f"the only {kind}"
-        handles.append(Line2D([], [], label=what, **_look(kind).settings))
-    handles.append(Line2D([], [], color=FAINT, linewidth=0.7, label="each model"))
-    if data["null"].notna().any():
-        handles.append(nulls.handle(nulls.BOTH))
-    figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    models = data[data["view"] == "model"]
+    handles = [Line2D([], [], label=model, **look.settings) for model, look in looks.items()]
+    means = {kind: count for kind, count in model_counts(models).items() if count >= LEAST_MODELS}
+    for kind, count in means.items():
+        handles.append(Line2D([], [], label=f"mean of {count} {kind}s", **_look(kind).settings))
+    if means:
+        handles.append(Line2D([], [], color=FAINT, linewidth=0.7, label=f"each {' or '.join(means)}"))
+    handles += nulls.handles(data)
+    handles += dome_panel.handles(data[data["view"] == "dome"])
+    figure.legend(handles=handles, loc="outside upper right", ncols=3)
 
 
 def _notes(data: pd.DataFrame) -> Sequence[str]:
     models = data[data["view"] == "model"]
     missing = [kind for kind in ("decoder", "encoder") if kind not in set(models["kind"])]
     few = _kinds_of_few(models)
-    how = "of thin lines; a mean of fewer than three models has none"
-    every = len(few) == models["kind"].nunique()
+    means = models["kind"].nunique() > len(few)
+    how = f"anisotropy: {marks.JACKKNIFE}; dimension: {marks.STUDENT}"
     dome = (
         "Dome index: bars are 95 % intervals over draws; a flat profile with the same noise stays under | in 95 of 100"
         " samples."
     )
     return [
         *(f"No {kind} in this study." for kind in missing),
-        "" if every else "Bands of means: 95 % interval over models (Student's t).",
-        marks.interval_note(models[models["kind"].isin(few)], how),
-        "Means of dimensions are geometric.",
+        f"No mean of {' or '.join(f'{kind}s' for kind in few)}: fewer than three models." if few else "",
+        "Bands of means: 95 % interval over models (Student's t). Means of dimensions are geometric."
+        if means
+        else "",
+        marks.interval_note(models[models["kind"].isin(few)], how).replace("Bands", "Bands of models"),
         nulls.isotropic_note(models.loc[models["metric"] == "anisotropy", "null"]),
         nulls.surrogate_note(models.loc[models["metric"] == "id_twonn", "null"]),
         dome if (data["view"] == "dome").any() else "",

@@ -26,9 +26,12 @@ def left_out_note(frame: pd.DataFrame, table: str, *, most: int = 6) -> str:
     names = str(frame[LEFT_OUT].iloc[0]) if len(frame) else ""
     if not names:
         return ""
-    return f"Not shown, for want of room: {_shortened(names.split(', '), most)}; they are in the table `{table}`."
+    return (
+        f"Not shown, for want of room: {shortened(names.split(', '), most)}; they are in the table `{table}`."
+    )
 
 
-def _shortened(names: Sequence[str], most: int) -> str:
+def shortened(names: Sequence[str], most: int) -> str:
+    """Name the first few, and count the others."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -10,55 +10,39 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmshape.errors import InputError
 from lmshape.figures.style import styled
+from lmshape.table_files import read_table
 from lmshape.writing.atomic import replaced_when_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TABLES = ("metrics", "checkpoints", "profiles")
-# That some figures draw from, where they are there.
-MORE_TABLES = (
-    "audit",
-    "phases",
-    "spectra",
-    "clouds",
-    "spikes",
-    "warnings",
-    "alarms",
-    "before_spikes",
-    "truncation",
-    "truncation_ranks",
-)
+TABLES = ("metrics", "checkpoints", "profiles")  # that every figure may draw from
 PIXELS_PER_INCH = 200
 
 
 def read_tables(
-    tables_dir: Path, *, losses: Mapping[str, Path], datasets: Sequence[str] = (), metrics: Sequence[str] = ()
+    tables_dir: Path,
+    *,
+    losses: Mapping[str, Path],
+    more: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    metrics: Sequence[str] = (),
 ) -> dict[str, pd.DataFrame]:
-    """Read what figures draw from: the study's tables, and `losses`, of all runs, with the column `run`.
+    """Read what a figure draws from: `TABLES`, `more` of the study's, and `losses`, of all runs, with the column `run`.
+
+    No others, since what happens to lie there is no input of the figure.
 
     Of the table of metrics, the rows of `metrics` alone, or all: of a hundred checkpoints it has millions.
     """
     chosen = {"metrics": metrics}
-    tables = {name: read_table(Path(tables_dir) / f"{name}.parquet", chosen.get(name, ())) for name in TABLES}
-    more = {name: Path(tables_dir) / f"{name}.parquet" for name in MORE_TABLES}
-    tables |= {name: read_table(path) for name, path in more.items() if path.is_file()}
+    paths = {name: Path(tables_dir) / f"{name}.parquet" for name in (*TABLES, *more)}
+    tables = {name: read_table(path, chosen.get(name, ())) for name, path in paths.items()}
     if datasets:
         tables["metrics"] = _in_order(tables["metrics"], datasets)
     runs = [pd.read_csv(path).assign(run=run) for run, path in losses.items()]
     none = pd.DataFrame(columns=["run", "step", "loss"])
     return tables | {"losses": pd.concat(runs, ignore_index=True) if runs else none}
-
-
-def read_table(path: Path, metrics: Sequence[str] = ()) -> pd.DataFrame:
-    """Read one of the study's tables, all of it or some `metrics`; one that does not exist is refused by name."""
-    if not path.is_file():
-        raise InputError(
-            f"`{path}` does not exist; figures and report need it. Make the tables first: `lmshape tables`."
-        )
-    return pd.read_parquet(path, filters=[("metric", "in", list(metrics))] if metrics else None)
 
 
 def save(figure: Figure, data: pd.DataFrame, output_stem: Path) -> None:

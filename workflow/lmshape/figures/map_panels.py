@@ -71,9 +71,15 @@ def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, of_model: pd.D
     if frame.empty:
         return marks.nothing_here(ax, "not measured on these rows")
     many = len(ax.figure.axes) > CROWDED_COLUMNS * 2
-    step_map.draw_map(ax, frame, colors, crowded=many)
-    step_axis(ax, frame["step"])
-    edges = step_map.step_edges(sorted(frame["step"].unique()))
+    steps = sorted(frame["step"].unique())
+    if step_map.has_slivers(steps):
+        placed, edges = step_map.evenly(frame)
+        step_map.draw_map(ax, placed, colors, edges=edges, crowded=many)
+        step_map.even_axis(ax, steps)
+    else:
+        edges = step_map.step_edges(steps)
+        step_map.draw_map(ax, frame, colors, edges=edges, crowded=many)
+        step_axis(ax, steps)
     ax.set_xlim(edges[0], edges[-1])
     _layers(ax, of_model)
     ax.grid(visible=False)
@@ -138,4 +144,14 @@ def _legend(figure: Figure, data: pd.DataFrame, view: MapView) -> None:
 def _notes(data: pd.DataFrame) -> list[str]:
     ticks = "Ticks above a map: its checkpoints; a cell reaches halfway to the next."
     level = "No block is marked where the profile is level: intervals of its highest and lowest block meet."
-    return [ticks, level, step_map.missing_note(data), marks.sink_note(data), marks.distrusted_note(data)]
+    panels = data.groupby(["model", "rows"])["step"].unique()
+    even = any(step_map.has_slivers(sorted(steps)) for steps in panels)
+    evenly = "Checkpoints too near one another for a logarithmic axis are evenly spaced." if even else ""
+    return [
+        ticks,
+        evenly,
+        level,
+        step_map.missing_note(data),
+        marks.sink_note(data),
+        marks.distrusted_note(data),
+    ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from lmshape.figures.few_models import shortened
 from lmshape.figures.layout import finish as finish
 from lmshape.figures.layout import label_outer_panels as label_outer_panels
 from lmshape.figures.layout import model_grid as model_grid
@@ -43,6 +44,7 @@ AXIS_LABELS = {
     "anisotropy": "anisotropy $\\lambda_1/\\Sigma\\lambda$\n(share of variance)",
     "id_twonn": "intrinsic dimension\n(TwoNN), log scale",
 }
+MOST_NAMED = 4  # checkpoints of a model in a note
 JACKKNIFE = "delete-one-draw jackknife"
 STUDENT = "mean and Student's t"
 EMBEDDING_NOTE = (
@@ -51,11 +53,19 @@ EMBEDDING_NOTE = (
 )
 
 
+UNDER_ONE = (
+    "Under 1: near-copies of one token, whose two nearest distances differ by orders of magnitude; not a dimension of"
+    " anything."
+)
+
+
 def dimension_note(frame: pd.DataFrame) -> str:
-    """Say what limits a dimension, and what one row of each token id is for, if it is drawn."""
+    """Say what limits a dimension, what one row of each token id is for, and what is none, as far as they are drawn."""
     about = "A dimension is that at this number of rows, biased low in high dimension."
     copies = " With all rows, a token's nearest neighbor is mostly the same token elsewhere."
-    return about + (copies if (frame["rows"] == "one_per_type").any() else "")
+    dimensions = frame.loc[frame["metric"].str.startswith("id_"), "value"]
+    said = about + (copies if (frame["rows"] == "one_per_type").any() else "")
+    return f"{said} {UNDER_ONE}" if (dimensions < 1).any() else said
 
 
 def panel_title(model: str, rows: str, *, crowded: bool = False) -> str:
@@ -197,16 +207,12 @@ def distrusted_note(frame: pd.DataFrame) -> str:
     if "distrusted" not in frame:
         return ""
     by_model = frame.dropna(subset="distrusted").drop_duplicates("model").set_index("model")["distrusted"]
-    named = [f"{model}: {_shortened(names)}" for model, names in by_model.items() if names]
+    named = [
+        f"{model}: {shortened(names.split(', '), MOST_NAMED)}" for model, names in by_model.items() if names
+    ]
     if not named:
         return ""
     return f"Not drawn, since their weights are another step's: {'; '.join(named)}."
-
-
-def _shortened(names: str, most: int = 4) -> str:
-    every = names.split(", ")
-    more = len(every) - most
-    return ", ".join(every[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def empty_figure(*, title: str, note: str) -> Figure:

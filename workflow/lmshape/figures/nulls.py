@@ -15,27 +15,37 @@ if TYPE_CHECKING:
 
 ISOTROPIC = "isotropic rows at this n and d"
 SURROGATE = "Gaussian, same covariance"
-BOTH = "isotropic rows; Gaussian, same covariance"
+_OF_METRICS = (("anisotropy", ISOTROPIC, ""), ("id_twonn", SURROGATE, "o"))
 DASHES = (0, (4, 2.5))
 _DASH = {"linestyle": "none", "marker": "_", "markersize": 9, "markeredgewidth": 1.2}
 
 
 def line(
-    ax: Axes, frame: pd.DataFrame, *, x: str, color: str = FAINT, label: str = ISOTROPIC, marker: str = ""
+    ax: Axes,
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    color: str = FAINT,
+    label: str = ISOTROPIC,
+    marker: str = "",
+    width: float = 1.0,
+    stretch: float = 1.0,
 ) -> None:
-    """Draw `null` over `x`, thin and dashed, as one curve; nothing where it was not measured.
+    """Draw `null` over `x`, dashed, as one curve; nothing where it was not measured.
 
-    `marker`, hollow at both ends, says in grey as well whose null it is.
+    `marker`, hollow at both ends, says in grey as well whose null it is. Dashes are as long whatever the `width`, so
+    that a curve lies on another, wider one as a stripe; `stretch` makes them longer.
     """
     frame = frame[frame["null"].notna()].sort_values(x, kind="stable")
     if len(frame):
         alone = "_" if len(frame) == 1 else ""
         if marker:
             ends = frame.iloc[[0, -1]]
-            ax.plot(ends[x], ends["null"], color=color, linestyle="none", marker=marker, markersize=4,
+            ax.plot(ends[x], ends["null"], color=color, linestyle="none", marker=marker, markersize=2 + 2 * width,
                     markerfacecolor="white", label=f"_{label}")  # fmt: skip
+        dashes = (0, tuple(part * stretch / width for part in DASHES[1]))  # in widths of the line
         ax.plot(
-            frame[x], frame["null"], color=color, linestyle=DASHES, linewidth=1.0, marker=alone, label=label
+            frame[x], frame["null"], color=color, linestyle=dashes, linewidth=width, marker=alone, label=label
         )
 
 
@@ -59,11 +69,24 @@ def legend(figure: Figure, null: pd.Series, label: str) -> None:
         figure.legend(handles=[handle(label)], loc="outside upper right")
 
 
-def handle(label: str) -> Line2D:
-    """Give the dashed line of a null for a legend."""
+def handle(label: str, marker: str = "") -> Line2D:
+    """Give the dashed line of a null for a legend, with `marker` where lines of several names have theirs."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=FAINT, linestyle=DASHES, linewidth=1.0, label=label)
+    hollow = {"marker": marker, "markersize": 4, "markerfacecolor": "white"}
+    return Line2D([], [], color=FAINT, linestyle=DASHES, linewidth=1.0, label=label, **hollow)
+
+
+def handles(data: pd.DataFrame, *, dots: bool = False) -> list[Line2D]:
+    """Give an entry of a legend for each null of a figure of both metrics; of `dots`, both are a tick."""
+    from matplotlib.lines import Line2D
+
+    there = data.loc[data["null"].notna(), "metric"].unique()
+    drawn = {name: (label, marker) for name, label, marker in _OF_METRICS if name in there}
+    if dots and drawn:
+        label = "; ".join(label for label, _ in drawn.values())
+        return [Line2D([], [], linestyle="none", marker="|", markersize=7, color=FAINT, label=label)]
+    return [handle(label, marker) for label, marker in drawn.values()]
 
 
 def isotropic_note(null: pd.Series, mark: str = f"Dashed: {ISOTROPIC},") -> str:
@@ -75,11 +98,11 @@ def isotropic_note(null: pd.Series, mark: str = f"Dashed: {ISOTROPIC},") -> str:
     return f"{mark} (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
 
 
-def surrogate_note(null: pd.Series) -> str:
-    """Say what the dashed lines beside a dimension are."""
+def surrogate_note(null: pd.Series, mark: str = "Dashed:") -> str:
+    """Say what the dashed lines beside a dimension are; `mark` opens the sentence."""
     if null.isna().all():
         return ""
     return (
-        "Dashed: Gaussian rows with the same covariance and n; a dimension equal to theirs says nothing beyond the"
+        f"{mark} Gaussian rows with the same covariance and n; a dimension equal to theirs says nothing beyond the"
         " spectrum."
     )

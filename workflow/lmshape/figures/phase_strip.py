@@ -1,4 +1,4 @@
-"""A strip under a course: a lane for each block, its straight pieces rising, level or falling, and its turns."""
+"""A strip under a course: a lane for each block with its sure rises and falls, its turns, and the words for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from lmshape.dynamics.turns import moves
 from lmshape.figures.style import FAINT, INK
 
 if TYPE_CHECKING:
@@ -15,66 +16,86 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Rises are pale, falls dark and hatched: they differ in grey, too.
-KINDS = {"rise": ("#CFE3F2", ""), "level": ("#F4F4F4", ""), "fall": ("#E8B48C", "////")}
-NAMES = {"rise": "rises", "level": "level, as far as can be told", "fall": "falls"}
-LANE = 0.085  # of the panel's height
-SHARE = 0.34  # of the panel's height that the strip takes
+KINDS = {"rise": ("#CFE3F2", ""), "fall": ("#E8B48C", "////"), "": ("#F4F4F4", "")}
+NAMES = {"rise": "sure rise", "fall": "sure fall", "": "no sure move"}
+LANE = 0.05  # of the panel's height
+SLOT = 0.13  # a lane with the words above it
+SHARE = 3 * SLOT + 0.03  # of the panel's height that the strip takes
 
 
-def pieces(phase: Mapping[str, float], first: float, last: float) -> Iterator[tuple[float, float, str]]:
-    """Yield the straight pieces of a row of the table `phases`: where they begin and end, and what they are.
+def sure_moves(phase: Mapping[str, float], course: pd.DataFrame) -> Iterator[tuple[float, float, str]]:
+    """Yield the sure moves of a course from turn to turn: where they begin and end, and whether they rise or fall.
 
-    A piece rises or falls where its slope's interval says so and it changes the logarithm by `least`; else it is level.
+    They are found as those of the table `phases` were. None is yielded where they differ from the table's words,
+    whose course may be that of several models.
     """
-    breaks = [phase.get(f"boundary_{place}_step") for place in (1, 2, 3)]
-    ends = [first, *(place for place in breaks if pd.notna(place)), last]
-    for place, (start, end) in enumerate(zip(ends, ends[1:], strict=False), start=1):
-        low, high = phase[f"slope_{place}_low"], phase[f"slope_{place}_high"]
-        change = phase[f"slope_{place}"] * np.log10((1 + end) / (1 + start))
-        seen = abs(change) >= phase["least"]
-        yield start, end, "rise" if low > 0 and seen else "fall" if high < 0 and seen else "level"
+    known = course[course["value"] > 0].sort_values("step")
+    bound = phase["least"] + (phase["noise"] if pd.notna(phase["noise"]) else 0.0)
+    if not bound > 0:
+        return
+    found, steps = moves(np.log(known["value"].to_numpy(float)), bound), known["step"].to_numpy()
+    if ", ".join(found.words) == phase["moves"]:
+        for start, end, word in zip(found.turns, found.turns[1:], found.words, strict=False):
+            yield float(steps[start]), float(steps[end]), word
 
 
 def verdict(phase: Mapping[str, str]) -> str:
     """Say the shape of a row of the table `phases` in words."""
-    moves, shape = str(phase["moves"] or ""), str(phase["shape"] or "")
+    named, shape = str(phase["moves"] or ""), str(phase["shape"] or "")
     if not shape:
         return str(phase["flag"])
     if shape == "undecided":
-        return f"undecided; sure: {moves}" if moves else "undecided"
-    return moves or "flat"
+        return f"undecided; sure: {named}" if named else "undecided"
+    return named or "flat"
 
 
-def draw(ax: Axes, phases: pd.DataFrame, bands: Sequence[str], colors: Mapping[str, str]) -> None:
-    """Draw a lane for each band under the course, which is moved up to make room: the axis of y is logarithmic."""
+def draw(ax: Axes, frame: pd.DataFrame, bands: Sequence[str], colors: Mapping[str, str]) -> None:
+    """Draw a lane for each band under the courses, which are moved up to make room: the axis of y is logarithmic.
+
+    Parameters
+    ----------
+    frame : courses of several bands, each row with the columns of its row of the table `phases`
+    """
     _make_room(ax)
     for lane, band in enumerate(bands):
-        for phase in phases[phases["band"] == band].to_dict("records"):
-            _lane(ax, phase, 0.02 + LANE * 1.2 * (len(bands) - 1 - lane), colors[band])
+        course = frame[(frame["band"] == band) & frame["shape"].notna()]
+        if len(course):
+            _lane(ax, course, 0.02 + SLOT * (len(bands) - 1 - lane), colors[band])
 
 
-def _lane(ax: Axes, phase: Mapping[str, float], bottom: float, color: str) -> None:
-    across = ax.get_xaxis_transform()
-    middle = bottom + LANE / 2
+def _lane(ax: Axes, course: pd.DataFrame, bottom: float, color: str) -> None:
+    phase = course.iloc[0].to_dict()
+    steps = course.loc[course["value"].notna(), "step"]
     if phase["shape"]:
-        for start, end, kind in pieces(phase, phase["first_step"], phase["last_step"]):
-            face, hatch = KINDS[kind]
-            ax.fill_between([start, end], bottom, bottom + LANE, transform=across, facecolor=face, hatch=hatch,
-                            edgecolor="white", linewidth=0.8, zorder=1)  # fmt: skip
+        _stretch(ax, (steps.min(), steps.max()), bottom, kind="")
+        for start, end, kind in sure_moves(phase, course):
+            _stretch(ax, (start, end), bottom, kind=kind)
     for name in _turns(phase):
-        step, low, high = (phase[f"{name}_step{end}"] for end in ("", "_low", "_high"))
-        ax.plot([low, high], [bottom + 0.012] * 2, transform=across, color=INK, linewidth=1.6, zorder=4)
-        ax.plot([step], [bottom + 0.012], transform=across, color=INK, marker="|", markersize=6, zorder=4)
-    ax.text(0.012, middle, f"{phase['band']}: {verdict(phase)}", transform=ax.transAxes, va="center",
-            color=color, fontweight="bold", fontsize="small", zorder=5,
-            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})  # fmt: skip
+        _turn(ax, [phase[f"{name}_step{end}"] for end in ("_low", "", "_high")], bottom + LANE / 2)
+    ax.text(0.012, bottom + LANE + 0.008, f"{phase['band']}: {verdict(phase)}", transform=ax.transAxes,
+            va="bottom", color=color, fontweight="bold", fontsize="small", zorder=5)  # fmt: skip
+
+
+def _stretch(ax: Axes, ends: Sequence[float], bottom: float, *, kind: str) -> None:
+    face, hatch = KINDS[kind]
+    ax.fill_between(ends, bottom, bottom + LANE, transform=ax.get_xaxis_transform(), facecolor=face, hatch=hatch,
+                    edgecolor="white", linewidth=0.8, zorder=2 if kind else 1)  # fmt: skip
+
+
+def _turn(ax: Axes, steps: Sequence[float], height: float) -> None:
+    """Draw the interval of a turn as a bar with a tick, rimmed in white to be seen on hatching."""
+    across, (low, step, high) = ax.get_xaxis_transform(), steps
+    for color, wider in (("white", 1.6), (INK, 0.0)):
+        ax.plot([low, high], [height] * 2, transform=across, color=color, linewidth=1.6 + wider, zorder=4)
+        ax.plot([step], [height], transform=across, color=color, marker="|", markersize=7,
+                markeredgewidth=1.2 + wider, zorder=4)  # fmt: skip
 
 
 def _turns(phase: Mapping[str, float]) -> list[str]:
     """Turns of the course that have an interval."""
-    moves = str(phase["moves"] or "")
+    named = str(phase["moves"] or "")
     wanted = {"peak": "rise, fall", "trough": "fall, rise"}
-    return [name for name, turn in wanted.items() if turn in moves and pd.notna(phase[f"{name}_step_low"])]
+    return [name for name, turn in wanted.items() if turn in named and pd.notna(phase[f"{name}_step_low"])]
 
 
 def _make_room(ax: Axes) -> None:
@@ -102,5 +123,5 @@ def handles() -> list[Artist]:
         )
         for kind, (face, hatch) in KINDS.items()
     ]
-    turn = Line2D([], [], color=INK, linewidth=1.6, marker="|", markersize=6, label="turn, 95 % interval")
+    turn = Line2D([], [], color=INK, linewidth=1.6, marker="|", markersize=7, label="turn, 95 % interval")
     return [*kinds, turn]

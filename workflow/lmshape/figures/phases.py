@@ -30,7 +30,8 @@ SERIES = {
 }
 READS = ("id_twonn", "effective_rank")
 _KEYS = ["model", "dataset", "rows", "metric", "layer"]
-_PHASES = [name for name in PHASE_COLUMNS.names if name not in ("study", "kind", "band", "draws", *_KEYS)]
+_TURNS = [f"{turn}_step{end}" for turn in ("peak", "trough") for end in ("", "_low", "_high")]
+_PHASES = ["shape", "moves", "least", "noise", *_TURNS, "flag"]
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 title=TITLE, note="This study has no `id_twonn` or `effective_rank` at a known training step."
             )
         series = [name for name in SERIES.values() if (data["series"] == name).any()]
-        figure, panels = marks.small_multiples(models, series, size=(4.4, 3.1), same_scale=False)
+        figure, panels = marks.small_multiples(models, series, size=(4.4, 3.4), same_scale=False)
         for (model, name), ax in panels.items():
             _panel(ax, data[(data["model"] == model) & (data["series"] == name)])
             ax.set_title(f"{model}\n{name}")
@@ -80,16 +81,8 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
     ax.set_ylabel("dimensions (log scale)")
     marks.note_without_numbers(ax, frame)
     bands = [band for band in BANDS if (frame["band"] == band).any()]
-    phase_strip.draw(ax, _phases(frame), bands, {band: look.color for band, look in BAND_LOOKS.items()})
-
-
-def _phases(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row for each band, with the ends of its course."""
-    steps = frame[frame["value"].notna()].groupby("band")["step"]
-    ends = {"first_step": steps.min(), "last_step": steps.max()}
-    rows = frame.drop_duplicates("band").drop(columns="flag").rename(columns={"phase_flag": "flag"})
-    rows = rows[rows["shape"].notna()]
-    return rows.assign(**{name: rows["band"].map(step) for name, step in ends.items()})
+    courses = frame.drop(columns="flag").rename(columns={"phase_flag": "flag"})
+    phase_strip.draw(ax, courses, bands, {band: look.color for band, look in BAND_LOOKS.items()})
 
 
 def _legend(figure: Figure) -> None:
@@ -118,7 +111,8 @@ def _notes(data: pd.DataFrame) -> list[str]:
     )
     return [
         rule if pd.notna(least) else "The table `phases` has no row for these courses.",
-        "Strips: straight pieces of the logarithm over log(1 + step). Bars: the turn lies between these checkpoints.",
+        "Strips: the same moves, each from one extreme of the course to the next; the first may begin later than its"
+        " strip, and the last end earlier. Bars: the turn lies between these checkpoints.",
         marks.interval_note(data, "Student's t for dimensions, the delete-one-draw jackknife for ranks"),
         marks.dimension_note(data),
         marks.flag_note(data),

@@ -33,9 +33,9 @@ OVER_TRAINING = {
 }
 # Curves of anisotropy: (metric, rows) → name and look, in the order in which they are drawn over one another.
 CURVES = {
-    ("anisotropy", "all"): ("all rows", Look(COLORS[0], "-", "o", 4.0, 8.0)),
-    ("anisotropy_without_position_0", "all"): ("without position 0", Look(COLORS[4], "-", "s", 2.2, 5.5)),
-    ("anisotropy", "no_sink"): ("without all sinks", Look(COLORS[6], (0, (5, 1.5)), "^", 1.1, 4.0)),
+    ("anisotropy", "all"): ("all rows", Look(COLORS[4], "-", "o", 6.5, 11.0)),
+    ("anisotropy_without_position_0", "all"): ("without position 0", Look(COLORS[1], "-", "s", 3.2, 6.5)),
+    ("anisotropy", "no_sink"): ("without all sinks", Look(COLORS[6], (0, (2.5, 2.5)), "^", 1.1, 3.5)),
 }
 READS = (
     *PARTS,
@@ -49,7 +49,8 @@ READS = (
 MOST_MODELS = 6
 LAYERS, TRAINING = "layers", "training"  # of the column `view`
 MOST_MARKERS = 24  # of a line; more are a chain
-LEAST_SHARE = 5e-4  # of λ1 that the logarithmic axis shows
+LEAST_SHARE = 5e-4  # of λ1 that the logarithmic axis shows; what is less stands at its edge
+OF_ROWS = "position 0, were it like all rows"
 TITLE_POINTS = 48  # height of a panel's title, above which its legend stands
 
 
@@ -171,15 +172,25 @@ def _over_training(ax: Axes, frame: pd.DataFrame) -> None:
     if frame["step"].nunique() < 2:
         return marks.nothing_here(ax, "fewer than two checkpoints with a known step")
     for metric, (label, look) in OVER_TRAINING.items():
-        own = frame[(frame["metric"] == metric) & (frame["value"] > 0)]
-        if len(own):
-            own = own.assign(ci_low=own["ci_low"].clip(lower=LEAST_SHARE))
-            drawn = look if len(own) <= MOST_MARKERS else replace(look, marker="")
-            marks.line(ax, own, x="step", look=drawn, label=label, opacity=0.15)
+        own = frame[frame["metric"] == metric]
+        if (own["value"] > 0).any():
+            _share_line(ax, own, look, label)
     null = frame[frame["metric"] == NULL]
     nulls.line(ax, null.assign(null=null["value"]), x="step", color=INK)
     step_axis(ax, frame["step"])
     ax.set(yscale="log", ylim=(LEAST_SHARE, 1.4), ylabel="share of $\\lambda_1$ (log)")
+
+
+def _share_line(ax: Axes, own: pd.DataFrame, look: Look, label: str) -> None:
+    """Draw a share over the steps; where it is less than the axis shows, a hollow triangle at the edge."""
+    ends = ("value", "ci_low", "ci_high")
+    shown = own.assign(**{end: own[end].clip(lower=LEAST_SHARE) for end in ends})
+    drawn = look if len(own) <= MOST_MARKERS else replace(look, marker="")
+    marks.line(ax, shown, x="step", look=drawn, label=label, opacity=0.15)
+    below = shown[own["value"] < LEAST_SHARE]
+    if len(below):
+        ax.plot(below["step"], below["value"], linestyle="none", marker="v", markersize=6, markerfacecolor="white",
+                markeredgecolor=look.color, clip_on=False, zorder=5, label="_below")  # fmt: skip
 
 
 def _followed(by_step: pd.DataFrame) -> str:
@@ -205,7 +216,9 @@ def _legends(figure: Figure, grid: object, data: pd.DataFrame) -> None:
         for key, (name, look) in OVER_TRAINING.items()
         if key in followed
     ]
-    columns = zip(grid[0], (bars, [*curves, nulls.handle(nulls.ISOTROPIC)], lines), strict=True)
+    of_rows = Line2D([], [], color=INK, linestyle=nulls.DASHES, linewidth=1.0, label=OF_ROWS)
+    lines = [*lines, of_rows] if lines else []
+    columns = zip(grid[0], ([*bars, of_rows], [*curves, nulls.handle(nulls.ISOTROPIC)], lines), strict=True)
     for ax, handles in columns:
         if handles:
             above = offset_copy(ax.transAxes, fig=figure, y=TITLE_POINTS, units="points")
@@ -219,9 +232,13 @@ def _legends(figure: Figure, grid: object, data: pd.DataFrame) -> None:
 
 
 def _notes(data: pd.DataFrame) -> list[str]:
+    followed = (data["view"] == TRAINING) & data["metric"].isin(OVER_TRAINING)
+    drawn = data[followed].groupby("metric")["value"].transform("max") > 0
+    below = drawn & (data.loc[followed, "value"] < LEAST_SHARE)
     return [
         "λ1 is a sum over rows, each adding the square of its coordinate on the leading axis; rows that are as all"
         " others add their share of the rows: dashed, for position 0.",
+        f"Hollow triangles at the lower edge: under {LEAST_SHARE:g}." if below.any() else "",
         "The first newline may be a sink or one of the other rows: it is no third part.",
         marks.interval_note(data, marks.JACKKNIFE).replace("Bands", "Bands and whiskers"),
         tokens_note(_at_peaks(data)),

@@ -75,20 +75,33 @@ def course_panel(ax: Axes, data: pd.DataFrame, role: str) -> None:
         title=f"{ROLES[role]}: {short_name(first['metric'], first['layer'])}", xlabel="steps from the onset"
     )
     ax.set_ylabel(f"change of {axis_name(first['metric'])}")
-    _scale(ax, rows)
+    _scale(ax, rows, above=0.4 if role == "dimension" else 0.2)
     if role == "dimension":
         ax.legend(loc="upper left", fontsize=7.5, handlelength=2.2)
 
 
-def _scale(ax: Axes, rows: pd.DataFrame) -> None:
-    """Let what comes before the onset have the panel: what comes behind may leave it."""
-    before = rows[rows["step"] < 0][["value", "ci_low", "ci_high", "quiet_low", "quiet_high"]].to_numpy(
-        dtype=float
-    )
-    low, high = np.nanmin(before), np.nanmax(before)
-    room = 0.15 * (high - low or 1.0)
-    ax.set_ylim(low - room, high + 3 * room)
+def _scale(ax: Axes, rows: pd.DataFrame, *, above: float) -> None:
+    """Let the line and its band have the panel; quiet windows take as much again on each side, and are cut beyond.
+
+    `above` is the room over them, for words, as a share of their height.
+    """
+    low, high = _ends(rows, ["value", "ci_low", "ci_high"])
+    quiet_low, quiet_high = _ends(rows, ["quiet_low", "quiet_high"])
+    span = high - low or 1.0
+    bottom, top = max(min(low, quiet_low), low - span), min(max(high, quiet_high), high + span)
+    ax.set_ylim(bottom - 0.08 * (top - bottom), top + above * (top - bottom))
     ax.margins(x=0.02)
+    beyond = [end for end, cut in ((quiet_low, quiet_low < bottom), (quiet_high, quiet_high > top)) if cut]
+    if beyond:
+        said = f"cut off: grey reaches {' and '.join(f'{end:.2g}' for end in beyond)}"
+        ax.text(0.02, 0.98, said, transform=ax.transAxes, va="top", fontsize=7.5, color=INK,
+                bbox={"facecolor": "white", "linewidth": 0, "pad": 1.0})  # fmt: skip
+
+
+def _ends(rows: pd.DataFrame, columns: list[str]) -> tuple[float, float]:
+    numbers = rows[columns].to_numpy(float)
+    known = numbers[np.isfinite(numbers)]
+    return (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
 
 
 def curve_panels(roc: Axes, recall: Axes, words: Axes, data: pd.DataFrame) -> None:

@@ -50,9 +50,10 @@ def notes(data: pd.DataFrame) -> list[str]:
     found = int((spikes["spikes"] > 0).sum())
     drawn, every = spikes["run"].nunique(), int(data.loc[data["series"] == "runs", "value"].iloc[0])
     shaded = (
-        "Dashed: onset of a spike; shaded until the loss is back. A spike: the loss leaves its baseline, the median of "
-        f"{SPIKE_RULE.window} calm losses, for {SPIKE_RULE.least_steps} steps or more, by up to at least "
-        f"{SPIKE_RULE.deviations:g} standard deviations of their noise and {SPIKE_RULE.least_height:g} nats."
+        "Dashed: onset of a spike; shaded until the loss is back. A spike: the loss stays above its baseline, the "
+        f"median of the last {SPIKE_RULE.window} calm losses, for {SPIKE_RULE.least_steps} steps or more, and at its "
+        f"highest exceeds it by at least {SPIKE_RULE.deviations:g} standard deviations of the noise and "
+        f"{SPIKE_RULE.least_height:g} nats."
         if found
         else "No run has a spike."
     )
@@ -78,6 +79,7 @@ def _warned(data: pd.DataFrame) -> list[str]:
     return [
         counted,
         _move(data),
+        _last_steps(data),
         _gain(data),
         _at_rate(data),
         first["flag"] if isinstance(first["flag"], str) else "",
@@ -104,6 +106,24 @@ def _move(data: pd.DataFrame) -> str:
     )
 
 
+def _last_steps(data: pd.DataFrame) -> str:
+    """Say where the mean course of the dimension leaves 0 just before the onset, which a move in the median may not."""
+    course = data[(data["series"] == "course") & (data["role"] == "dimension") & (data["step"] < 0)]
+    course = course.dropna(subset=["value", "ci_low", "ci_high"])
+    if course.empty:
+        return ""
+    last = course.loc[course["step"].idxmax()]
+    if last["ci_low"] <= 0 <= last["ci_high"]:
+        return ""
+    where = "below" if last["ci_high"] < 0 else "above"
+    quiet = last["quiet_low"] <= last["value"] <= last["quiet_high"]
+    said = "within" if quiet else "beyond"
+    return (
+        f"Its mean course is {where} 0 in the last steps ({last['value']:+.2f} [{last['ci_low']:+.2f}, "
+        f"{last['ci_high']:+.2f}]), {said} what quiet windows do."
+    )
+
+
 def _at_rate(data: pd.DataFrame) -> str:
     """Say how many spikes each series tells at the rate of false alarms, and how early."""
     said = []
@@ -117,9 +137,8 @@ def _at_rate(data: pd.DataFrame) -> str:
         said.append(f"{short_name(first['metric'], first['layer'])} {first['value']:.0%}{early}")
     if not said:
         return ""
-    return (
-        f"Spikes told at {RULE.rate:g} false alarms in 10 000 quiet steps of other runs: {'; '.join(said)}."
-    )
+    rate = f"{RULE.rate:g} false alarms in 10 000 quiet steps of other runs"
+    return f"Spikes told by an alarm set to {rate}: {'; '.join(said)}."
 
 
 def _gain(data: pd.DataFrame) -> str:

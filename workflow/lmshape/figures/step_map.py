@@ -1,7 +1,7 @@
 """Layers against training steps as a map of colors: its cells, their colors, the peak of each step, what is hatched.
 
 A cell reaches halfway, on the axis of steps, to the checkpoints before and after it; ticks above the map tell where
-they are.
+they are. Where that would make slivers of some, checkpoints are evenly spaced.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lmshape.figures import selection
-from lmshape.figures.steps import ZERO_TO_ONE
+from lmshape.figures.steps import ZERO_TO_ONE, step_name
 from lmshape.figures.style import FAINT, INK
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 COLORS = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
 _TO_ONE = ZERO_TO_ONE / (1 - 1 / 10)  # the linear stretch as matplotlib's symlog of base 10 makes it
 MOST_RINGS = 30  # steps of a panel whose peaks are marks of their own; more make a line
+LEAST_SHARE = 0.025  # of the panel's width that a cell has, unless the steps are many
+MOST_NAMES = 7  # of evenly spaced checkpoints
 
 
 def with_peaks(frame: pd.DataFrame) -> pd.DataFrame:
@@ -66,13 +68,37 @@ def step_edges(steps: Sequence[int]) -> np.ndarray:
     return step_of_place(np.array([first, *between, last]))
 
 
+def has_slivers(steps: Sequence[int]) -> bool:
+    """Whether a logarithmic axis makes a cell of these rising steps too narrow to be read; of many, all are narrow."""
+    widths = np.diff(place_of_step(step_edges(steps)))
+    return len(steps) <= MOST_RINGS and bool(widths.min() < LEAST_SHARE * widths.sum())
+
+
+def evenly(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Put the number of the checkpoint in the place of its step; also the edges of the cells."""
+    steps = sorted(frame["step"].unique())
+    placed = frame.assign(step=frame["step"].map({step: place for place, step in enumerate(steps)}))
+    return placed, np.arange(len(steps) + 1) - 0.5
+
+
+def even_axis(ax: Axes, steps: Sequence[int]) -> None:
+    """Name some of the evenly spaced checkpoints, the first and the last among them."""
+    places = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_NAMES)).round().astype(int))
+    ax.set_xticks(places, [step_name(steps[place]) for place in places])
+    ax.set_xlabel("training step (evenly spaced)")
+
+
 def cells(frame: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
     """Values of one panel as a matrix, layers by steps; NaN where there is no number."""
     return frame.pivot(index="layer", columns="step", values="value").reindex(layers)
 
 
-def draw_map(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, crowded: bool = False) -> None:
+def draw_map(
+    ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, edges: np.ndarray, crowded: bool = False
+) -> None:
     """Draw the values of one panel: the embedding, if measured, and the blocks; the final norm over a gap.
+
+    `edges` are those of the cells of the rising steps.
 
     Cells without a number are hatched; those that do not differ from their null (`as_null`) carry a dot, and the
     peak of each step a ring.
@@ -81,9 +107,9 @@ def draw_map(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, crowded: 
     top = int(frame["layer"].max())
     if len(inside):
         layers = list(range(int(inside["layer"].min()), top + 1))
-        _mesh(ax, cells(inside, layers), np.arange(layers[0], top + 2) - 0.5, colors)
+        _mesh(ax, cells(inside, layers), (edges, np.arange(layers[0], top + 2) - 0.5), colors)
     if len(final):
-        _mesh(ax, cells(final, [top]), norm_edges(top), colors)
+        _mesh(ax, cells(final, [top]), (edges, norm_edges(top)), colors)
     height = frame["layer"].astype(float).where(frame["site"] != "final_norm", norm_edges(top).mean())
     _dots(ax, frame.assign(height=height))
     _peaks(ax, frame.assign(height=height), crowded=crowded)
@@ -96,10 +122,12 @@ def norm_edges(blocks: int) -> np.ndarray:
     return blocks + 0.5 + np.array([0.5, 1.5]) * height
 
 
-def _mesh(ax: Axes, values: pd.DataFrame, layer_edges: np.ndarray, colors: ScalarMappable) -> None:
+def _mesh(
+    ax: Axes, values: pd.DataFrame, sides: tuple[np.ndarray, np.ndarray], colors: ScalarMappable
+) -> None:
     from matplotlib.patches import Rectangle
 
-    edges = step_edges([int(step) for step in values.columns])
+    edges, layer_edges = sides
     if values.isna().any(axis=None):
         size = (edges[-1] - edges[0], layer_edges[-1] - layer_edges[0])
         ax.add_patch(Rectangle((edges[0], layer_edges[0]), *size, facecolor="#F4F4F4", edgecolor=FAINT,

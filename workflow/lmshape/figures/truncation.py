@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-TITLE = "Directions that a decoder needs"
+TITLE = "How many directions a decoder needs"
 CURVES = {"keep": "leading axes kept (log scale)", "remove": "leading axes removed (log scale)"}
 LEAST = "least"
 FLOOR = 1e-3  # nats a token: on a logarithmic axis smaller increases, and decreases, stand here
@@ -25,7 +25,9 @@ CEILING = 30.0
 MOST_BANDS = 8  # bands of more layers than this cover one another
 BESIDE = {"participation_ratio": "participation ratio", "id_twonn": "intrinsic dimension (TwoNN)"}
 READS = tuple(BESIDE)
-TOLERATED = {f"{tolerance:g}": f"least axes within {tolerance:g} nat" for tolerance in TOLERANCES}
+TOLERATED = {
+    f"{tolerance:g}": f"fewest axes that keep the loss within {tolerance:g} nat" for tolerance in TOLERANCES
+}
 LOOKS = {
     "0.01": Look(COLORS[6], "-", MARKERS[0]),
     "0.1": Look(COLORS[0], "-", MARKERS[1]),
@@ -34,7 +36,19 @@ LOOKS = {
     "id_twonn": Look(COLORS[2], (0, (1.2, 1.2)), "v"),
 }
 _COLUMNS = ["model", "checkpoint", "step", "dataset", "layer", "depth", "d", "rows"]
-_DRAWN = [*_COLUMNS, "view", "series", "x", "value", "ci_low", "ci_high", "draws", "whole_loss", "flag"]
+_DRAWN = [
+    *_COLUMNS,
+    "view",
+    "series",
+    "x",
+    "value",
+    "ci_low",
+    "ci_high",
+    "draws",
+    "whole_loss",
+    "tokens",
+    "flag",
+]
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -54,7 +68,9 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         ci_high=ranks["rank_high"].fillna(ranks["d"]), series=[f"{one:g}" for one in ranks["tolerance"]]
     )
     beside = _beside(tables["metrics"], ranks)
-    return pd.concat([part[_DRAWN] for part in (curves, least, beside) if len(part)], ignore_index=True)
+    return pd.concat(
+        [part.reindex(columns=_DRAWN) for part in (curves, least, beside) if len(part)], ignore_index=True
+    )
 
 
 def _last(table: pd.DataFrame | None) -> pd.DataFrame:
@@ -82,7 +98,7 @@ def draw(data: pd.DataFrame) -> Figure:
             return marks.empty_figure(title=TITLE, note="No decoder of this study was truncated.")
         variants = selection.in_order(data["rows"])
         figure = _many(data, models, variants) if layout.crowded(models) else _few(data, models, variants)
-        title = f"{TITLE}: the residual stream projected on its leading principal axes, {selection.dataset_names(data)}"
+        title = f"{TITLE}: residual stream projected on its leading principal axes, {selection.dataset_names(data)}"
         marks.finish(figure, title=title, notes=_notes(data, curves=not layout.crowded(models)))
         return figure
 
@@ -124,7 +140,9 @@ def _many(data: pd.DataFrame, models: Sequence[str], variants: Sequence[str]) ->
 
 def _title(of_place: pd.DataFrame) -> str:
     model, rows, whole = of_place[["model", "rows", "whole_loss"]].iloc[0]
-    return f"{model}, whole loss {whole:.3g} nats\n{marks.SHORT_VARIANT_NAMES.get(rows, rows)}"
+    tokens = of_place["tokens"].dropna()
+    on = f" (on {tokens.iloc[0]:.0f} tokens)" if len(tokens) else ""
+    return f"{model}, {marks.SHORT_VARIANT_NAMES.get(rows, rows)}\nuntouched loss {whole:.3g} nats{on}"
 
 
 def _directions(data: pd.DataFrame) -> pd.Series:
@@ -197,7 +215,7 @@ def _legend(figure: Figure, data: pd.DataFrame) -> None:
     handles = [
         Line2D([], [], label=names[one], **look.settings) for one, look in LOOKS.items() if one in drawn
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=3)
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
 
 
 def _notes(data: pd.DataFrame, *, curves: bool) -> list[str]:
@@ -206,10 +224,11 @@ def _notes(data: pd.DataFrame, *, curves: bool) -> list[str]:
         f"Dashed: the three tolerances. Increases under {FLOOR:g} nat, and decreases, stand at the lower edge."
         if curves
         else "The curves of the loss are in the figure's CSV file.",
-        "Least axes: all larger numbers that were tried stay within the tolerance as well.",
+        "Fewest axes: all larger numbers that were tried stay within the tolerance as well.",
         marks.interval_note(
-            data, "differences draw by draw, Student's t; least axes: the numbers that these leave open"
+            data, "differences draw by draw, Student's t; fewest axes: the numbers that these leave open"
         ),
+        marks.UNDER_ONE if (data.loc[data["series"] == "id_twonn", "value"] < 1).any() else "",
         marks.sink_note(data),
         marks.flag_note(data[data["view"] != LEAST]),
     ]

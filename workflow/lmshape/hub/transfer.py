@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -30,6 +29,7 @@ from lmshape.hub.lock import LockedCheckpoint, LockedFile
 from lmshape.hub.receipt import RECEIPT
 from lmshape.paths import partial_folder
 from lmshape.progress import progress
+from lmshape.writing.atomic import name_whole_folder
 
 PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
@@ -85,9 +85,7 @@ def bring_files(
                 "room, or bound what waits there with `disk_budget_gb`, and run again."
             ) from error
         raise
-    if folder.is_dir():  # an empty shell that an earlier release has left
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    name_whole_folder(partial, folder)  # in the place of an empty shell that an earlier release may have left
 
 
 def cached_bytes(one: LockedCheckpoint) -> int:

@@ -12,7 +12,6 @@ from lmshape.store.statistics import (
     write_statistics,
 )
 from lmshape.store.token_file import read_tokens, write_tokens
-from lmshape.writing.atomic import replaced_when_whole
 
 __all__ = [
     "FORMAT_VERSION",
@@ -26,7 +25,6 @@ __all__ = [
     "read_statistics",
     "read_statistics_attributes",
     "read_tokens",
-    "replaced_when_whole",
     "write_loss_card",
     "write_statistics",
     "write_tokens",
