@@ -196,8 +196,5 @@ def test_a_killed_study_ends_in_the_same_numbers(
     assert new_study.snakemake("--unlock").returncode == 0
     rerun = new_study.snakemake("--cores", "2", TABLE)
     assert rerun.returncode == 0, rerun.stdout
-    tables = [
-        pd.read_parquet(study.path / TABLE)
-        for study in (new_study, finished_study)
-    ]
+    tables = [pd.read_parquet(study.path / TABLE) for study in (new_study, finished_study)]
     pd.testing.assert_frame_equal(*tables, rtol=1e-9)
