@@ -37,12 +37,12 @@ from lmshape.geometry.released import (
     released_linearity,
 )
 from lmshape.geometry.surrogate import gaussian_surrogate
-from lmshape.layer import Layer
 from lmshape.measure.linearity import statistics
 from lmshape.metric import Arrays
 from lmshape.metrics import METRICS
+from lmshape.statistics.layer import Layer
 from lmshape.store import Activations, Rows
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 
 PAGE = REPOSITORY / "docs/corrections.md"
 COMMAND = "python -m benchmarks.corrections"

@@ -22,14 +22,14 @@ from benchmarks.assets import BATCH_TOKENS, DECODER, WINDOW, checkpoint, text_of
 from benchmarks.machine import cores, description
 from benchmarks.pages import parser_of, publish, table
 from benchmarks.worker import resident
-from lmshape.corpus import read_text
-from lmshape.extract import write_activations
-from lmshape.network import Network, load_model
-from lmshape.passes import batches
-from lmshape.readers import Reader, reader
-from lmshape.residual import ResidualStream, residual_stream
-from lmshape.tokenizer_folder import load_tokenizer
-from lmshape.tokens import Tokens, sample_tokens
+from lmshape.extraction.extract import write_activations
+from lmshape.extraction.passes import batches
+from lmshape.extraction.readers import Reader, reader
+from lmshape.networks.network import Network, load_model
+from lmshape.networks.residual import ResidualStream, residual_stream
+from lmshape.texts.corpus import read_text
+from lmshape.texts.tokenizer_folder import load_tokenizer
+from lmshape.texts.tokens import Tokens, sample_tokens
 
 PAGE = REPOSITORY / "docs/benchmarks.md"
 COMMAND = "python -m benchmarks.extraction"

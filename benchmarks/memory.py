@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from lmshape.store import ActivationWriter, Site
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 
 WINDOW = 512
 DRAWS = 5

@@ -17,7 +17,7 @@ def verbs() -> dict[str, TyperCommand]:
     """Return the verbs by name."""
     import typer
 
-    from lmshape.cli import commands
+    from lmshape.commands.cli import commands
 
     return typer.main.get_command(commands).commands
 

@@ -7,10 +7,10 @@ from importlib import import_module
 from generated import Generated, table
 
 DECLARED = {
-    "metrics": "lmshape.columns:COLUMNS",
-    "model": "lmshape.columns:MODEL_COLUMNS",
-    "checkpoints": "lmshape.tables:CHECKPOINT_COLUMNS",
-    "audit": "lmshape.tables:AUDIT_COLUMNS",
+    "metrics": "lmshape.tables.columns:COLUMNS",
+    "model": "lmshape.tables.columns:MODEL_COLUMNS",
+    "checkpoints": "lmshape.tables.study_tables:CHECKPOINT_COLUMNS",
+    "audit": "lmshape.tables.study_tables:AUDIT_COLUMNS",
     "profiles": "lmshape.dynamics.profile_columns:PROFILE_COLUMNS",
     "phases": "lmshape.dynamics.phase_columns:PHASE_COLUMNS",
     "contrasts": "lmshape.dynamics.contrasts:CONTRAST_COLUMNS",
@@ -18,10 +18,10 @@ DECLARED = {
     "warnings": "lmshape.dynamics.warning_columns:WARNING_COLUMNS",
     "alarms": "lmshape.dynamics.warning_columns:ALARM_COLUMNS",
     "before_spikes": "lmshape.dynamics.warning_columns:COURSE_COLUMNS",
-    "truncation": "lmshape.truncation_tables:TRUNCATION_COLUMNS",
-    "truncation_ranks": "lmshape.truncation_tables:RANKS_COLUMNS",
-    "spectra": "lmshape.spectra:SPECTRA_COLUMNS",
-    "clouds": "lmshape.cloud_points:CLOUD_COLUMNS",
+    "truncation": "lmshape.truncation.tables:TRUNCATION_COLUMNS",
+    "truncation_ranks": "lmshape.truncation.tables:RANKS_COLUMNS",
+    "spectra": "lmshape.tables.spectra:SPECTRA_COLUMNS",
+    "clouds": "lmshape.tables.cloud_points:CLOUD_COLUMNS",
     "claims": "lmshape.claims:CLAIM_COLUMNS",
 }
 KINDS = {"string": "text", "int64": "integer", "double": "real", "list<item: double>": "list of reals"}

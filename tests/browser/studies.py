@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmshape.columns import COLUMNS
 from lmshape.metrics import describe
-from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
+from lmshape.tables.columns import COLUMNS
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
 
 METRICS = [entry["name"] for entry in describe() if entry["family"] != "loss"]
 MISSING, FLAGGED = "not finite: 3 of 640 rows", "fewer unique rows: 412 of 1024 per draw"

@@ -15,9 +15,9 @@ from runs import ENTRY, locked, published
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import LockedCheckpoint
-from lmshape.network import load_model
+from lmshape.networks.network import load_model
+from lmshape.networks.weights import weights_sha256
 from lmshape.paths import partial_folder
-from lmshape.weights import weights_sha256
 
 pytestmark = pytest.mark.usefixtures("quick")
 

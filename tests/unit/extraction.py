@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from tiny_models import CELL, MASK_TOKEN
 
-from lmshape.extract import extract
-from lmshape.opened import Opening
+from lmshape.extraction.extract import extract
+from lmshape.extraction.opened import Opening
 from lmshape.store import Activations, Site
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 
 OF_OPENING = {field.name for field in fields(Opening)}
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 
-from lmshape.layer import Layer
+from lmshape.statistics.layer import Layer
 from lmshape.store import Rows
 
 

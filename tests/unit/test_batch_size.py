@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lmshape.batch_size import starting_tokens
 from lmshape.errors import InputError
+from lmshape.extraction.batch_size import starting_tokens
 
 
 @pytest.mark.parametrize(

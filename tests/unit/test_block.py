@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from test_measure import SITES, WIDTH, clouds, stored, tokens
 
-from lmshape import block
-from lmshape.block import measure_block
 from lmshape.errors import InputError
+from lmshape.statistics import block
+from lmshape.statistics.block import measure_block
 from lmshape.store import Activations, ActivationWriter, read_statistics
 
 FAMILIES = ["spectral", "angular", "neighbor", "linearity"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmshape.changes import add_changes
-from lmshape.columns import CHANGE_DESCRIPTIONS
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics import METRICS
+from lmshape.tables.changes import add_changes
+from lmshape.tables.columns import CHANGE_DESCRIPTIONS
 
 
 def row(step: int, metric: str, *, layer: int = 3) -> dict[str, str | int | float]:

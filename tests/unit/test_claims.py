@@ -22,11 +22,11 @@ from lmshape.claims.evidence import Evidence, estimated
 from lmshape.claims.multiplicity import ALL_MODELS, over_models
 from lmshape.claims.published import published
 from lmshape.claims.summary import counts, summaries
-from lmshape.columns import MODEL_COLUMNS
 from lmshape.dynamics.holm import holm
 from lmshape.dynamics.turns import moves
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, over_draws
+from lmshape.tables.columns import MODEL_COLUMNS
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 DOME = np.array([0.1, 0.5, 0.9, 0.97, 0.9, 0.4, 0.1])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.registry import REPOSITORY
-from lmshape.schema import read_yaml
+from lmshape.planning.registry import REPOSITORY
+from lmshape.planning.schema import read_yaml
 
 README = (REPOSITORY / "config" / "README.md").read_text()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_plan import model_of
 
-from lmshape.costs import (
+from lmshape.planning.costs import (
     LEAST_MINUTES,
     extraction_megabytes,
     extraction_seconds,
@@ -17,8 +17,8 @@ from lmshape.costs import (
     minutes_for,
     wants_gpu,
 )
-from lmshape.models import Model
-from lmshape.settings import Extraction, Sampling
+from lmshape.planning.models import Model
+from lmshape.planning.settings import Extraction, Sampling
 
 SAMPLING = Sampling(protocol="windows", window=512, draws=5, rows_per_draw=4096, seed=0)
 EXTRACTION = Extraction(dtype="auto", device="auto", device_map="none", batch_tokens="auto")

@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 from lmshape.geometry.neighbors import unique_rows
 from lmshape.geometry.norms import leave_one_out_norms
 from lmshape.geometry.resample import Estimate, jackknife
-from lmshape.layer import Layer
 from lmshape.measure import angular, linearity, neighbor, spectral
 from lmshape.metrics import METRICS
+from lmshape.statistics.layer import Layer
 from lmshape.store import Rows
 
 SAMPLES = 200

@@ -10,10 +10,10 @@ import torch
 from extraction import extracted
 from tiny_models import ARCHITECTURES, CELL, MASK_TOKEN, make_tokens
 
-from lmshape import opened
-from lmshape.extract import extract
-from lmshape.network import load_model
-from lmshape.opened import Opening
+from lmshape.extraction import opened
+from lmshape.extraction.extract import extract
+from lmshape.extraction.opened import Opening
+from lmshape.networks.network import load_model
 
 TOKENS = make_tokens([12] * 6, specials=True)
 

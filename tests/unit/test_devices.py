@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmshape.devices import choose_device, choose_dtype, is_out_of_memory
 from lmshape.errors import InputError
+from lmshape.networks.devices import choose_device, choose_dtype, is_out_of_memory
 
 
 @pytest.mark.parametrize("gpu", [True, False])

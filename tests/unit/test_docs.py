@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lmshape.columns import COLUMN_DESCRIPTIONS
 from lmshape.metrics import METRICS
-from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
+from lmshape.tables.columns import COLUMN_DESCRIPTIONS
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS, TOOLS = REPOSITORY / "docs", REPOSITORY / ".docs"
@@ -154,7 +154,7 @@ def test_every_column_has_its_row(site: Path) -> None:
 def options_of_commands() -> Iterator[tuple[str, str]]:
     from typer.main import get_command
 
-    from lmshape.cli import commands
+    from lmshape.commands.cli import commands
 
     for verb, command in get_command(commands).commands.items():
         yield from (

@@ -17,14 +17,14 @@ import pytest
 import yaml
 from estimates import estimated
 
-from lmshape import spectral_metrics
-from lmshape.columns import COLUMNS
 from lmshape.errors import InputError
 from lmshape.figures.files import save
 from lmshape.geometry import scalars
+from lmshape.metric_families import spectral as spectral_metrics
 from lmshape.metrics import own_metrics
-from lmshape.registry import REPOSITORY
-from lmshape.study import load_study
+from lmshape.planning.registry import REPOSITORY
+from lmshape.planning.study import load_study
+from lmshape.tables.columns import COLUMNS
 
 DOCS = REPOSITORY / "docs"
 PAGES = [*DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
@@ -91,7 +91,7 @@ def test_the_metric_of_ones_own_is_one(tmp_path: Path) -> None:
 def test_the_metric_of_lmshape_is_one() -> None:
     function, entry = (
         files_to_write()[f"workflow/lmshape/{name}"]
-        for name in ("geometry/scalars.py", "spectral_metrics.py")
+        for name in ("geometry/scalars.py", "metric_families/spectral.py")
     )
     names = dict(vars(scalars))
     exec(compile(f"from __future__ import annotations\n{function}", "scalars", "exec"), names)
@@ -156,7 +156,7 @@ def commands() -> Iterator[tuple[str, str, str]]:
 def options() -> dict[str, set[str]]:
     from typer.main import get_command
 
-    from lmshape.cli import commands as ours
+    from lmshape.commands.cli import commands as ours
 
     found = get_command(ours).commands
     return {

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmshape import download as module
 from lmshape.errors import InputError
-from lmshape.fetch import fetch
+from lmshape.texts import download as module
+from lmshape.texts.fetch import fetch
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -206,7 +206,7 @@ def test_without_a_checksum_no_half_of_an_earlier_download_is_used(server: Serve
 
 def test_a_killed_fetch_is_resumed(server: Server, tmp_path: Path) -> None:
     server.script = ["stall"]
-    code = "import sys; from pathlib import Path; from lmshape.fetch import fetch; "
+    code = "import sys; from pathlib import Path; from lmshape.texts.fetch import fetch; "
     code += f"fetch(sys.argv[1], Path(sys.argv[2]), sha256={SHA256!r})"
     process = subprocess.Popen(
         [sys.executable, "-c", code, server.address, tmp_path / "a.txt"], stderr=subprocess.PIPE

@@ -21,9 +21,9 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from lmshape.encoding import SLICE_CHARACTERS, TextTokenizer
 from lmshape.errors import InputError
-from lmshape.wikitext import clean
+from lmshape.texts.encoding import SLICE_CHARACTERS, TextTokenizer
+from lmshape.texts.wikitext import clean
 
 EXCERPT = Path(__file__).parents[2] / "data" / "enwik8-excerpt.xz"
 

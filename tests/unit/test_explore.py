@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lmshape.cli import commands
-from lmshape.columns import COLUMNS
+from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.explore import build_explorer
 from lmshape.explore.contents import contents, reference
@@ -36,7 +35,8 @@ from lmshape.explore.numbers import (
 )
 from lmshape.explore.page import SCRIPTS
 from lmshape.metrics import describe
-from lmshape.tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
+from lmshape.tables.columns import COLUMNS
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
 
 SOURCES = Path(__file__).parents[2] / "workflow/report/explore"
 PLACES = (("embedding", 0), ("block", 1), ("block", 2), ("final_norm", 2))

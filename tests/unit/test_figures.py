@@ -32,7 +32,7 @@ from lmshape.figures.names import TABLES_OF
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import Look
 from lmshape.hub.integrity import DISTRUSTED
-from lmshape.loss_spikes import write_spikes
+from lmshape.tables.loss_spikes import write_spikes
 
 # The figures that need no table but `metrics` and `profiles`.
 NAMES = (

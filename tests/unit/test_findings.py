@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from claim_studies import profiled, rows_of
 
-from lmshape import overview
 from lmshape.claims import CLAIMS, decide
-from lmshape.columns import COLUMNS
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.findings import LARGEST_VECTOR, SHOWN, build_findings
-from lmshape.overview import Cell
-from lmshape.tables import checkpoints, profiles
+from lmshape.pages import overview
+from lmshape.pages.findings import LARGEST_VECTOR, SHOWN, build_findings
+from lmshape.pages.overview import Cell
+from lmshape.tables.columns import COLUMNS
+from lmshape.tables.study_tables import checkpoints, profiles
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 STEPS = (0, 1, 64)

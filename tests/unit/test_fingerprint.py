@@ -168,7 +168,12 @@ def append(package: Path, module: str) -> None:
 
 def test_modules_without_results_exist_and_do_not_count(tmp_path: Path) -> None:
     package = copied(tmp_path)
-    stations = ("lmshape.extract", "lmshape.tables", "lmshape.measure.spectral", "lmshape.bpe")
+    stations = (
+        "lmshape.extraction.extract",
+        "lmshape.tables.study_tables",
+        "lmshape.measure.spectral",
+        "lmshape.texts.bpe",
+    )
     before = fingerprint_in(package, stations)
     for module in WITHOUT_RESULTS:
         append(package, module)
@@ -176,17 +181,23 @@ def test_modules_without_results_exist_and_do_not_count(tmp_path: Path) -> None:
 
 
 # What makes a table of tables, or of files of its own, runs no more when an estimator changes.
-@pytest.mark.parametrize("station", ["loss_spikes", "truncation_tables", "shapes", "claims"])
+@pytest.mark.parametrize("station", ["tables.loss_spikes", "truncation.tables", "tables.shapes", "claims"])
 def test_tables_that_estimate_nothing_do_not_depend_on_estimators(tmp_path: Path, station: str) -> None:
     package = copied(tmp_path)
     before = fingerprint_in(package, (f"lmshape.{station}",))
-    for module in ("geometry.device_neighbors", "geometry.neighbors", "gather", "metrics", "figures.style"):
+    for module in (
+        "geometry.device_neighbors",
+        "geometry.neighbors",
+        "tables.gather",
+        "metrics",
+        "figures.style",
+    ):
         append(package, f"lmshape.{module}")
     assert fingerprint_in(package, (f"lmshape.{station}",)) == before
-    append(package, "lmshape.columns")
+    append(package, "lmshape.tables.columns")
     assert fingerprint_in(package, (f"lmshape.{station}",)) != before
 
 
 def test_lmshape_itself() -> None:
     assert code_fingerprint("lmshape.errors") == fingerprint_in(PACKAGE, ("lmshape.errors",))
-    assert code_fingerprint("lmshape.registry") != code_fingerprint("lmshape.checkpoints")
+    assert code_fingerprint("lmshape.planning.registry") != code_fingerprint("lmshape.planning.checkpoints")

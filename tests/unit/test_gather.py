@@ -10,17 +10,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lmshape.columns import (
-    AUDITS_KEY,
-    CHANGE_DESCRIPTIONS,
-    CHECKPOINTS_KEY,
-    COLUMN_DESCRIPTIONS,
-    COLUMNS,
-    MODEL_COLUMNS,
-)
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES, metric_names
-from lmshape.gather import gather
 from lmshape.measure import measure
 from lmshape.metrics import METRICS
 from lmshape.store import (
@@ -31,7 +22,16 @@ from lmshape.store import (
     write_loss_card,
     write_statistics,
 )
-from lmshape.tokens import Tokens
+from lmshape.tables.columns import (
+    AUDITS_KEY,
+    CHANGE_DESCRIPTIONS,
+    CHECKPOINTS_KEY,
+    COLUMN_DESCRIPTIONS,
+    COLUMNS,
+    MODEL_COLUMNS,
+)
+from lmshape.tables.gather import gather
+from lmshape.texts.tokens import Tokens
 
 COSINES = ("mean_cosine", "mean_cosine_centered")
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))

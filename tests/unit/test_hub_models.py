@@ -13,9 +13,9 @@ from lmshape.errors import InputError
 from lmshape.hub.lock import Lock, write_lock
 from lmshape.hub.models import HubRun, read_run
 from lmshape.hub.naming import expand_steps
-from lmshape.models import Model, read_model
-from lmshape.schema import Yaml
-from lmshape.study import Study, load_study
+from lmshape.planning.models import Model, read_model
+from lmshape.planning.schema import Yaml
+from lmshape.planning.study import Study, load_study
 
 SHORT = {**ENTRY, "steps": [0, 8, 16]}
 del SHORT["main_step"]

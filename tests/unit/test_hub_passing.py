@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from disk_rooms import in_background, refusal, take
 
-from lmshape import running
+from lmshape.ending import running
 from lmshape.hub import budget
 from lmshape.hub.budget import reserve
 from lmshape.hub.passing import Passing, failed_mark, forget_rooms, unmeasured_mark

@@ -10,8 +10,8 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from lmshape.interventions import Shortcut, leaving_with, replaced
-from lmshape.residual import ResidualStream, residual_stream, run
+from lmshape.networks.interventions import Shortcut, leaving_with, replaced
+from lmshape.networks.residual import ResidualStream, residual_stream, run
 from lmshape.store import Site
 
 DECODERS = [name for name, one in ARCHITECTURES.items() if one.kind == "decoder"]

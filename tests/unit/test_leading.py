@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from estimates import estimated
 
-from lmshape.carriers import GROUPS, first_newlines, groups_of
-from lmshape.cloud_sample import MOST_ROWS, sampled_rows
 from lmshape.errors import InputError
 from lmshape.geometry import anisotropy_null
 from lmshape.geometry.leading import (
@@ -21,11 +19,13 @@ from lmshape.geometry.leading import (
 )
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.spectrum import covariance_eigenvalues
-from lmshape.layer import Layer
 from lmshape.measure import leading, measure
+from lmshape.metric_families.carriers import GROUPS, first_newlines, groups_of
 from lmshape.metrics import METRICS
+from lmshape.statistics.cloud_sample import MOST_ROWS, sampled_rows
+from lmshape.statistics.layer import Layer
 from lmshape.store import Activations, ActivationWriter, Rows, Site, read_statistics
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 
 DRAWS, SEQUENCES, WINDOW, WIDTH = 4, 5, 16, 12
 N = DRAWS * SEQUENCES * WINDOW

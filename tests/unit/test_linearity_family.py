@@ -7,9 +7,9 @@ import pytest
 from estimates import estimated
 
 from lmshape.geometry.linearity import linearity
-from lmshape.layer import Layer
-from lmshape.linearity_metrics import LINEARITY
 from lmshape.measure.linearity import halves, missing, statistics
+from lmshape.metric_families.linearity import LINEARITY
+from lmshape.statistics.layer import Layer
 from lmshape.store.rows import Rows
 
 DRAWS, SEQUENCES, WINDOW, D = 3, 6, 20, 8

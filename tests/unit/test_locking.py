@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.registry import REPOSITORY
+from lmshape.planning.registry import REPOSITORY
 
 MODULES = sorted((REPOSITORY / "workflow/lmshape").rglob("*.py"))
 

@@ -11,7 +11,7 @@ from spiking_runs import metrics_of, write_run
 
 from lmshape.dynamics.warning_columns import ALARM_COLUMNS, COURSE_COLUMNS, SPIKE_COLUMNS, WARNING_COLUMNS
 from lmshape.errors import InputError
-from lmshape.loss_spikes import read_geometry, write_spikes
+from lmshape.tables.loss_spikes import read_geometry, write_spikes
 
 SCHEMAS = {
     "spikes": SPIKE_COLUMNS,

@@ -18,7 +18,7 @@ from lmshape.geometry.occurrences import one_per_type
 from lmshape.geometry.ratios import KEPT_ORDERS
 from lmshape.measure import families, family_module, measure
 from lmshape.store import Activations, ActivationWriter, LayerStatistics, Site, read_statistics
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
 DRAWS, SEQUENCES, WINDOW, WIDTH = 3, 5, 16, 24

@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from lmshape.bpe import write_tokenizer
 from lmshape.errors import InputError
 from lmshape.geometry import (
     anisotropy,
@@ -23,7 +22,8 @@ from lmshape.geometry import (
     participation_ratio,
 )
 from lmshape.monitor import METRICS, GeometryMonitor, held_out, monitor_of, shape_of
-from lmshape.recipe import Recipe
+from lmshape.texts.bpe import write_tokenizer
+from lmshape.training.recipe import Recipe
 
 IDS = np.random.default_rng(0).integers(0, 60, (8, 32))
 

@@ -18,14 +18,14 @@ from test_study import refusal_of, root, study_of  # noqa: F401 (a fixture)
 
 from lmshape.errors import InputError
 from lmshape.families import family_and_metric_names, metric_names
-from lmshape.gather import gather
-from lmshape.layer import Layer
 from lmshape.measure import measure
 from lmshape.measure.own import OwnMetrics
 from lmshape.metrics import describe, own_metrics, select
 from lmshape.own_metrics import Declaration, load_own, metric, read_own
-from lmshape.registry import REPOSITORY
+from lmshape.planning.registry import REPOSITORY
+from lmshape.statistics.layer import Layer
 from lmshape.store import Rows, read_statistics
+from lmshape.tables.gather import gather
 
 FILE = '''
 """Metrics of mine."""

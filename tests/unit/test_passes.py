@@ -13,8 +13,8 @@ from extraction import extracted
 from tiny_models import ARCHITECTURES, make_tokens
 
 from lmshape.errors import InputError
-from lmshape.passes import batches, read_all
-from lmshape.residual import Take
+from lmshape.extraction.passes import batches, read_all
+from lmshape.networks.residual import Take
 from lmshape.store import Site
 
 CPU = torch.device("cpu")

@@ -16,13 +16,13 @@ from hub_locks import ENTRY, checkpoint, lock_of, whole
 from tiny_models import ARCHITECTURES, BLOCKS, CELL, VOCABULARY, WIDTH, make_tokens
 from torch.utils.flop_counter import FlopCounterMode
 
-from lmshape.activation_size import stored_bytes
 from lmshape.hub.lock import write_lock
-from lmshape.models import Model
-from lmshape.plan import activation_bytes, describe, disk_peak, forward_flops, kept_bytes, plan_of
-from lmshape.schema import Yaml
+from lmshape.planning.activation_size import stored_bytes
+from lmshape.planning.models import Model
+from lmshape.planning.plan import activation_bytes, describe, disk_peak, forward_flops, kept_bytes, plan_of
+from lmshape.planning.schema import Yaml
+from lmshape.planning.study import Study, load_study
 from lmshape.store import ActivationWriter, Site
-from lmshape.study import Study, load_study
 
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
 NETWORKS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.plan import planned_jobs
-from lmshape.registry import REPOSITORY
+from lmshape.planning.plan import planned_jobs
+from lmshape.planning.registry import REPOSITORY
 
 CONFIG = REPOSITORY / "config" / "config.yaml"
 

@@ -14,15 +14,15 @@ import transformers
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from lmshape import batches
-from lmshape.batches import batch_of, masked_batch, unigram_entropy
-from lmshape.bpe import train_tokenizer, write_tokenizer
-from lmshape.cli import commands
+from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
-from lmshape.pretrain import TrainingRun, pretrain
-from lmshape.recipe import Recipe
-from lmshape.tokenizer_folder import load_tokenizer
+from lmshape.texts.bpe import train_tokenizer, write_tokenizer
+from lmshape.texts.tokenizer_folder import load_tokenizer
+from lmshape.training import batches
+from lmshape.training.batches import batch_of, masked_batch, unigram_entropy
+from lmshape.training.pretrain import TrainingRun, pretrain
+from lmshape.training.recipe import Recipe
 
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmshape.geometry.resample import over_draws
-from lmshape.ranks import (
+from lmshape.truncation.ranks import (
     TOLERANCES,
     kept_ranks,
     least_rank,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.localrun import require_weights
-from lmshape.models import Model, read_model
-from lmshape.registry import REPOSITORY, Dataset, Text, read_registry
+from lmshape.planning.localrun import require_weights
+from lmshape.planning.models import Model, read_model
+from lmshape.planning.registry import REPOSITORY, Dataset, Text, read_registry
 
 GPT_NEOX = {
     "model_type": "gpt_neox",

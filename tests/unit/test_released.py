@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from test_gather import SITES, activations  # noqa: F401 (a fixture)
 
-from lmshape.gather import gather
 from lmshape.geometry import intrinsic_dimension
 from lmshape.geometry.released import (
     RELEASED_ROWS,
@@ -22,12 +21,13 @@ from lmshape.geometry.released import (
     released_distances,
     released_linearity,
 )
-from lmshape.layer import Layer
 from lmshape.measure import measure
 from lmshape.measure import released as measured
 from lmshape.measure import released_linearity as measured_linearity
 from lmshape.metrics import METRICS
+from lmshape.statistics.layer import Layer
 from lmshape.store import Activations, Rows
+from lmshape.tables.gather import gather
 
 # intrinsic_dimension, calculate_anisotropy_torch and procrustes_similarity(x, tanh(x)) of llm-microscope 0.0.6 on
 # `clouds()` as float32, with torch 2.13 on a CPU

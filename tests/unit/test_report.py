@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.cli import commands
+from lmshape.commands.cli import commands
 from lmshape.errors import InputError
-from lmshape.report import CONFIG, write_report
+from lmshape.pages.report import CONFIG, write_report
 
 SNAKEFILE = """
 rule made:

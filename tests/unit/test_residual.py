@@ -11,7 +11,7 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, hidden_states
 from torch import Tensor, nn
 
 from lmshape.errors import InputError
-from lmshape.residual import residual_stream, run
+from lmshape.networks.residual import residual_stream, run
 from lmshape.store import Site
 
 IDS = torch.arange(3, 15).reshape(2, 6)

@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from lmshape.cli import commands
-from lmshape.cloud_points import CLOUD_COLUMNS, seen_checkpoints
+from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.measure import measure
-from lmshape.shapes import combine_shapes, shapes
-from lmshape.spectra import SPECTRA_COLUMNS, log_ranks
 from lmshape.store import ActivationWriter, Site, write_statistics
-from lmshape.tokens import Tokens
+from lmshape.tables.cloud_points import CLOUD_COLUMNS, seen_checkpoints
+from lmshape.tables.shapes import combine_shapes, shapes
+from lmshape.tables.spectra import SPECTRA_COLUMNS, log_ranks
+from lmshape.texts.tokens import Tokens
 
 DRAWS, SEQUENCES, WINDOW, WIDTH, BLOCKS = 3, 4, 16, 10, 4
 N = DRAWS * SEQUENCES * WINDOW

@@ -12,7 +12,7 @@ from figure_words import drawn, words
 from spiking_runs import NONE, SERIES, write_run
 
 from lmshape.figures import FIGURES
-from lmshape.loss_spikes import write_spikes
+from lmshape.tables.loss_spikes import write_spikes
 
 FIGURE = FIGURES["spikes"]
 TABLES = ("spikes", "warnings", "alarms", "before_spikes")

@@ -29,7 +29,7 @@ from lmshape.store import (
     write_statistics,
     write_tokens,
 )
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 from lmshape.writing.atomic import replaced_when_whole
 
 EMBEDDING, FIRST, SECOND, FINAL = (

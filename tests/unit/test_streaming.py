@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from layers import layer_of
 
-from lmshape import choices, measure
-from lmshape.layer import Layer
+from lmshape import measure
 from lmshape.measure import angular, spectral
-from lmshape.parts import parts_of, robust_center
+from lmshape.statistics import choices
+from lmshape.statistics.layer import Layer
+from lmshape.statistics.parts import parts_of, robust_center
+from lmshape.statistics.survey import survey
 from lmshape.store import ActivationWriter, Rows, Site, read_statistics
-from lmshape.survey import survey
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 
 N, WIDTH, WINDOW = 600, 12, 20
 DRAW = np.repeat([0, 1, 2], 200)

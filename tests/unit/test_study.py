@@ -11,10 +11,10 @@ import pytest
 from lmshape.errors import InputError
 from lmshape.families import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.figures.names import NAMES
-from lmshape.registry import REPOSITORY
-from lmshape.schema import Yaml, read_yaml
-from lmshape.settings import Sampling
-from lmshape.study import Cell, Study, load_study
+from lmshape.planning.registry import REPOSITORY
+from lmshape.planning.schema import Yaml, read_yaml
+from lmshape.planning.settings import Sampling
+from lmshape.planning.study import Cell, Study, load_study
 
 CONFIG_JSON = {
     "model_type": "gpt_neox",

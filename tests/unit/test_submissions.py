@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmshape.plan import planned_jobs
-from lmshape.registry import REPOSITORY
-from lmshape.study import Study, study_of
-from lmshape.submissions import JOB_SECONDS, SUBMITTED, describe_submissions, submissions_of
+from lmshape.planning.plan import planned_jobs
+from lmshape.planning.registry import REPOSITORY
+from lmshape.planning.study import Study, study_of
+from lmshape.planning.submissions import JOB_SECONDS, SUBMITTED, describe_submissions, submissions_of
 
 PYTHIA = REPOSITORY / "config/studies/pythia.yaml"
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmshape.audits import Audits
-from lmshape.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
 from lmshape.errors import InputError
-from lmshape.tables import (
+from lmshape.tables.audits import Audits
+from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
+from lmshape.tables.study_tables import (
     AUDIT_COLUMNS,
     CHECKPOINT_COLUMNS,
     CONTRAST_COLUMNS,

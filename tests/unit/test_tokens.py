@@ -13,9 +13,9 @@ from scipy.stats import chisquare
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from lmshape.encoding import TextTokenizer
 from lmshape.errors import InputError
-from lmshape.tokens import (
+from lmshape.texts.encoding import TextTokenizer
+from lmshape.texts.tokens import (
     PAPER_CHARACTERS,
     PAPER_CHUNKS,
     PROTOCOLS,
@@ -256,7 +256,7 @@ def test_a_text_that_just_suffices() -> None:
 
 
 def test_importing_texts_and_tokens_stays_light() -> None:
-    code = "import sys, lmshape.corpus, lmshape.cleaning, lmshape.fetch, lmshape.tokens; "
+    code = "import sys, lmshape.texts.corpus, lmshape.texts.cleaning, lmshape.texts.fetch, lmshape.texts.tokens; "
     code += (
         "print([name for name in ('torch', 'transformers', 'tokenizers', 'pandas') if name in sys.modules])"
     )

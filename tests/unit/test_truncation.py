@@ -25,22 +25,22 @@ from test_device_map import PLACES
 from tiny_models import ARCHITECTURES, CELL, make_tokens
 from typer.testing import CliRunner
 
-from lmshape import opened
-from lmshape.cli import commands
+from lmshape.commands.cli import commands
 from lmshape.errors import InputError
+from lmshape.extraction import opened
+from lmshape.extraction.opened import Opening
 from lmshape.geometry.sinks import sink_rows
-from lmshape.network import Network, load_model
-from lmshape.opened import Opening
-from lmshape.principal_axes import MomentsByDraw, PrincipalAxes, principal_axes
-from lmshape.projection import Projections, keep_leading, remove_leading
-from lmshape.ranks import TOLERANCES, least_rank
-from lmshape.residual import residual_stream
-from lmshape.rest_of_network import Losses, Sequences, first_sequences
+from lmshape.networks.network import Network, load_model
+from lmshape.networks.residual import residual_stream
 from lmshape.store import Site, write_tokens
-from lmshape.tokens import Tokens
-from lmshape.truncation import truncate, truncations
-from lmshape.truncation_file import Truncation, by_rank, read_truncation
-from lmshape.truncation_layer import Trial
+from lmshape.texts.tokens import Tokens
+from lmshape.truncation.file import Truncation, by_rank, read_truncation
+from lmshape.truncation.layer import Trial
+from lmshape.truncation.principal_axes import MomentsByDraw, PrincipalAxes, principal_axes
+from lmshape.truncation.projection import Projections, keep_leading, remove_leading
+from lmshape.truncation.ranks import TOLERANCES, least_rank
+from lmshape.truncation.rest_of_network import Losses, Sequences, first_sequences
+from lmshape.truncation.truncate import truncate, truncations
 
 CPU = torch.device("cpu")
 LONG = 5  # a token

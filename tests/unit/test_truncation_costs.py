@@ -14,15 +14,12 @@ from tiny_models import make_tokens
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from lmshape.moment_memory import layer_bytes, layers_at_once
-from lmshape.network import Network
-from lmshape.ranks import kept_ranks, next_rank, removed_ranks
-from lmshape.registry import REPOSITORY
-from lmshape.residual import residual_stream
-from lmshape.settings import Sampling, Truncating
-from lmshape.study import study_of
-from lmshape.truncation import truncations
-from lmshape.truncation_costs import (
+from lmshape.networks.network import Network
+from lmshape.networks.residual import residual_stream
+from lmshape.planning.registry import REPOSITORY
+from lmshape.planning.settings import Sampling, Truncating
+from lmshape.planning.study import study_of
+from lmshape.truncation.costs import (
     describe_truncations,
     measured_tokens,
     passes_of,
@@ -31,7 +28,10 @@ from lmshape.truncation_costs import (
     truncation_seconds,
     truncation_wants_gpu,
 )
-from lmshape.truncation_layer import Trial
+from lmshape.truncation.layer import Trial
+from lmshape.truncation.moment_memory import layer_bytes, layers_at_once
+from lmshape.truncation.ranks import kept_ranks, next_rank, removed_ranks
+from lmshape.truncation.truncate import truncations
 
 TRUNCATING = Truncating(checkpoints="last", datasets="first", sequences=2, ranks=None, removed=None)
 ROWS = ["all", "no_sink", "one_per_type"]

@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 from lmshape.errors import InputError
-from lmshape.truncation_file import Measured, Truncation, read_truncation, write_truncation
-from lmshape.truncation_tables import RANKS_COLUMNS, TRUNCATION_COLUMNS, write_truncation_tables
+from lmshape.truncation.file import Measured, Truncation, read_truncation, write_truncation
+from lmshape.truncation.tables import RANKS_COLUMNS, TRUNCATION_COLUMNS, write_truncation_tables
 
 WHOLE = (4.0, 5.0, 4.5)
 CELL = {

@@ -10,7 +10,7 @@ from socket import gethostname
 import pytest
 from conftest import StudyFolder
 
-from lmshape.block import kept_name
+from lmshape.statistics.block import kept_name
 from lmshape.writing.scratch import NAME
 
 FILES = (

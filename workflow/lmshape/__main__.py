@@ -1,5 +1,5 @@
 """`python -m lmshape`: the same as the `lmshape` command."""
 
-from lmshape.cli import app
+from lmshape.commands.cli import app
 
 app()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lmshape.errors import unknown
-from lmshape.scales import DECIMATIONS, GRIDE_SCALES
+from lmshape.metric_families.scales import DECIMATIONS, GRIDE_SCALES
 
 METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
     "spectral": (

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lmshape.angular_metrics import ANGULAR
 from lmshape.errors import InputError
 from lmshape.families import OWN_FAMILY, family_and_metric_names, metric_names
-from lmshape.leading_metrics import LEADING
-from lmshape.linearity_metrics import LINEARITY
 from lmshape.metric import Arrays, Metric
-from lmshape.neighbor_metrics import NEIGHBOR
+from lmshape.metric_families.angular import ANGULAR
+from lmshape.metric_families.leading import LEADING
+from lmshape.metric_families.linearity import LINEARITY
+from lmshape.metric_families.neighbor import NEIGHBOR
+from lmshape.metric_families.released import RELEASED
+from lmshape.metric_families.spectral import SPECTRAL
 from lmshape.own_metrics import OwnMetric, load_own, read_own
-from lmshape.released_metrics import RELEASED
-from lmshape.spectral_metrics import SPECTRAL
 
 
 def _nats_per(arrays: Arrays, *, unit: str, scale: float) -> np.ndarray:

@@ -36,8 +36,8 @@ shell.prefix(
 
 from lmshape import paths
 from lmshape.bands import named_layers
-from lmshape.cluster import NO_PARTITION, check_profile
-from lmshape.costs import (
+from lmshape.planning.cluster import NO_PARTITION, check_profile
+from lmshape.planning.costs import (
     extraction_megabytes,
     extraction_seconds,
     gpus_that_hold,
@@ -55,22 +55,22 @@ from lmshape.families import METRIC_FAMILIES, OUTPUT_FAMILY, OWN_FAMILY
 from lmshape.figures.names import NAMES as FIGURES
 from lmshape.figures.names import DRAW_LOSSES, TABLES_OF
 from lmshape.fingerprint import code_fingerprint
-from lmshape.hardware import gpu_count
+from lmshape.planning.hardware import gpu_count
 from lmshape.hub.budget import clear_unneeded, forget_deleted, mark
 from lmshape.hub.integrity import issues_of, read_issues
 from lmshape.hub.passing import failed_mark, forget_rooms, unmeasured_mark
-from lmshape.plan import activation_bytes, checkpoint_megabytes
-from lmshape.registry import find_file
-from lmshape.report import CONFIG as CONFIG_VARIABLE
+from lmshape.planning.plan import activation_bytes, checkpoint_megabytes
+from lmshape.planning.registry import find_file
+from lmshape.pages.report import CONFIG as CONFIG_VARIABLE
 from lmshape.writing.scratch import VARIABLE as SCRATCH_VARIABLE
-from lmshape.study import Cell, load_study
-from lmshape.tokenizer_folder import tokenizer_files as files_of_tokenizer
-from lmshape.truncation_costs import (
+from lmshape.planning.study import Cell, load_study
+from lmshape.texts.tokenizer_folder import tokenizer_files as files_of_tokenizer
+from lmshape.truncation.costs import (
     truncation_megabytes,
     truncation_seconds,
     truncation_wants_gpu,
 )
-from lmshape.weights import checkpoint_files
+from lmshape.networks.weights import checkpoint_files
 
 AT_ONCE = {
     "admissions": 1,  # in the order of their priorities

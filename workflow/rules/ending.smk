@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 from snakemake.logging import logger
 
-from lmshape import running
-from lmshape.aftermath import (
+from lmshape.ending import running
+from lmshape.ending.aftermath import (
     ENDED_EARLY,
     LATER,
     NEEDS,
@@ -16,14 +16,14 @@ from lmshape.aftermath import (
     command_line,
     last_words,
 )
-from lmshape.error_records import ErrorRecords
-from lmshape.failures import (
+from lmshape.ending.error_records import ErrorRecords
+from lmshape.ending.failures import (
     Failure,
     is_interruption,
     last_error,
     one_line,
 )
-from lmshape.missing import (
+from lmshape.ending.missing import (
     INTERRUPTED,
     MISSING,
     causes_of,

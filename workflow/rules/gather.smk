@@ -67,7 +67,7 @@ rule tables:
         disk_mb=100,
     params:
         options=tables_options,
-        code=code_fingerprint("lmshape.tables"),
+        code=code_fingerprint("lmshape.tables.study_tables"),
     message:
         "Combine all models into the tidy tables"
     shell:

@@ -81,7 +81,9 @@ def pretraining_fingerprint(wildcards):
     """What is measured while a run trains counts where it is measured."""
     measured = study.pretraining.runs[wildcards.run].probe_every > 0
     return code_fingerprint(
-        "lmshape.pretrain", "lmshape.corpus", *["lmshape.monitor"] * measured
+        "lmshape.training.pretrain",
+        "lmshape.texts.corpus",
+        *["lmshape.monitor"] * measured,
     )
 
 
@@ -399,7 +401,9 @@ def is_due_again(wildcards):
         return True
     library = families_fingerprint(), measuring_options()
     own = own_family_fingerprint(), own_measuring_options()
-    extraction = code_fingerprint("lmshape.extract"), extraction_options(wildcards)
+    extraction = code_fingerprint("lmshape.extraction.extract"), extraction_options(
+        wildcards
+    )
     made_of = {file: own if is_own(file) else library for file in files}
     made_of[paths.LOSSES.format(**wildcards)] = extraction
     made_of[paths.TOKENS.format(**wildcards)] = (sampling_options(wildcards),)
@@ -582,7 +586,7 @@ def own_family_fingerprint():
 
 
 def gathering_fingerprint(wildcards):
-    return code_fingerprint("lmshape.gather") + own_fingerprint()
+    return code_fingerprint("lmshape.tables.gather") + own_fingerprint()
 
 
 def model_statistics(wildcards):
@@ -805,14 +809,14 @@ def figure_labels(wildcards):
 
 def findings_fingerprint(wildcards):
     return (
-        code_fingerprint("lmshape.findings", "lmshape.figures")
+        code_fingerprint("lmshape.pages.findings", "lmshape.figures")
         + words_of_the_report()
         + own_fingerprint()
     )
 
 
 def report_fingerprint(wildcards):
-    return code_fingerprint("lmshape.report") + words_of_the_report()
+    return code_fingerprint("lmshape.pages.report") + words_of_the_report()
 
 
 def explorer_options(wildcards):

@@ -26,7 +26,7 @@ rule shapes:
         disk_mb=100,
     params:
         options=shape_options,
-        code=code_fingerprint("lmshape.shapes"),
+        code=code_fingerprint("lmshape.tables.shapes"),
     message:
         "Take spectra and points of a few layers of {wildcards.model} from its statistics"
     shell:
@@ -56,7 +56,7 @@ rule combine_shapes:
         disk_mb=100,
     params:
         folders=[f"results/shapes/{model}" for model in study.models],
-        code=code_fingerprint("lmshape.shapes"),
+        code=code_fingerprint("lmshape.tables.shapes"),
     message:
         "Combine the spectra and points of all models into their tables"
     shell:

@@ -30,7 +30,7 @@ rule spikes:
         disk_mb=100,
     params:
         options=spike_options,
-        code=code_fingerprint("lmshape.loss_spikes"),
+        code=code_fingerprint("lmshape.tables.loss_spikes"),
     message:
         "Find the spikes of the losses, and what moves before them"
     shell:

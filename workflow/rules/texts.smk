@@ -24,7 +24,7 @@ rule fetch_text:
         disk_mb=text_disk,
     params:
         source=text_options,
-        code=code_fingerprint("lmshape.fetch"),
+        code=code_fingerprint("lmshape.texts.fetch"),
     message:
         "Fetch the text {wildcards.text} and verify its checksum"
     shell:
@@ -48,7 +48,7 @@ rule clean_text:
         runtime=30,
         disk_mb=text_disk,
     params:
-        code=code_fingerprint("lmshape.cleaning"),
+        code=code_fingerprint("lmshape.texts.cleaning"),
     message:
         "Clean the text {wildcards.text} of Wikipedia's markup"
     shell:

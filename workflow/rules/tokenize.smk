@@ -27,10 +27,10 @@ rule tokenize:
         tokenizer=tokenizer_folder,
         options=sampling_options,
         code=code_fingerprint(
-            "lmshape.tokens",
-            "lmshape.corpus",
+            "lmshape.texts.tokens",
+            "lmshape.texts.corpus",
             "lmshape.store.token_file",
-            "lmshape.tokenizer_folder",
+            "lmshape.texts.tokenizer_folder",
         ),
     message:
         "Sample the tokens of {wildcards.dataset} for {wildcards.model}, the same for all its checkpoints"

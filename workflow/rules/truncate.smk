@@ -39,7 +39,7 @@ rule truncate:
         folder=checkpoint_folder,
         options=truncation_options,
         revised=revised_weights,
-        code=code_fingerprint("lmshape.truncation"),
+        code=code_fingerprint("lmshape.truncation.truncate"),
     message:
         "Truncate the residual stream of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
@@ -101,7 +101,7 @@ rule truncation_tables:
         disk_mb=100,
     params:
         options=truncation_table_options,
-        code=code_fingerprint("lmshape.truncation_tables"),
+        code=code_fingerprint("lmshape.truncation.tables"),
     message:
         "Combine the truncations into their tables"
     shell:

@@ -17,9 +17,9 @@ from lmshape.claims import anisotropy, consequences, convergence, dimension, enc
 from lmshape.claims.claim import VERDICTS, Claim, Finding
 from lmshape.claims.evidence import Evidence
 from lmshape.claims.multiplicity import ALL_MODELS, adjusted_verdict, over_models
-from lmshape.columns import declare
 from lmshape.dynamics.holm import holm
-from lmshape.table_files import write_table
+from lmshape.tables.columns import declare
+from lmshape.tables.files import write_table
 
 CLAIMS: tuple[Claim, ...] = (
     *anisotropy.CLAIMS,

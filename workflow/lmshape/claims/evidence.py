@@ -14,7 +14,7 @@ from lmshape.claims.claim import Finding
 from lmshape.dynamics.replicates import leave_one_out
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, jackknife
-from lmshape.table_rows import final_checkpoints, in_order, trajectories
+from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 METRICS = (
     "anisotropy",

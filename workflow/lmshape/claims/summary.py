@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmshape.claims.claim import VERDICTS
 from lmshape.claims.multiplicity import ALL_MODELS
-from lmshape.overview import Cell, Table, interval, table
+from lmshape.pages.overview import Cell, Table, interval, table
 
 MOST_NUMBERS = 3  # beside a verdict; the table below has all
 ROWS = {"all": "all rows", "no_sink": "without sinks", "one_per_type": "one row a token id", "": ""}

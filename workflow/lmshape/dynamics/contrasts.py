@@ -14,11 +14,11 @@ from math import nan, sqrt
 import numpy as np
 import pandas as pd
 
-from lmshape.columns import COLUMN_DESCRIPTIONS, declare
 from lmshape.dynamics.domes import excess
 from lmshape.dynamics.effects import hedges, welch
 from lmshape.dynamics.profiles import PROFILED, last_checkpoint
 from lmshape.dynamics.replicates import Replicated
+from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
 
 QUANTITIES = {
     "height": "largest value of a block",
@@ -81,7 +81,7 @@ def contrasts(metrics: pd.DataFrame, metric: str = PROFILED) -> pd.DataFrame:
 
     Parameters
     ----------
-    metrics : rows of the models' own tables (`lmshape.columns.MODEL_COLUMNS`)
+    metrics : rows of the models' own tables (`lmshape.tables.columns.MODEL_COLUMNS`)
 
     Returns
     -------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lmshape.columns import COLUMN_DESCRIPTIONS, declare
 from lmshape.dynamics.pieces import MOST_PIECES
 from lmshape.dynamics.shapes import SHAPES
+from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
 
 
 def _with_interval(name: str, text: str) -> dict[str, str]:

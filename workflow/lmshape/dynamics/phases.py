@@ -37,7 +37,7 @@ def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd
 
     Parameters
     ----------
-    metrics : rows of the models' own tables (`lmshape.columns.MODEL_COLUMNS`)
+    metrics : rows of the models' own tables (`lmshape.tables.columns.MODEL_COLUMNS`)
     groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.courses`
 
     Returns

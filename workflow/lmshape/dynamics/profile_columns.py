@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmshape.columns import COLUMN_DESCRIPTIONS, declare
+from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
 
 # What a profile belongs to, beside its rows and its metric.
 CELL = ("study", "model", "family", "kind", "checkpoint", "step", "tokens_seen", "dataset")

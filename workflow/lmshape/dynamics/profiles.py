@@ -58,7 +58,7 @@ def profiles(metrics: pd.DataFrame, metric: str = PROFILED) -> pd.DataFrame:
 
     Parameters
     ----------
-    metrics : rows of the models' own tables (`lmshape.columns.MODEL_COLUMNS`); without the columns interval and
+    metrics : rows of the models' own tables (`lmshape.tables.columns.MODEL_COLUMNS`); without the columns interval and
         replicates, as in the study's table, there are no intervals of what is made of several layers
 
     Returns

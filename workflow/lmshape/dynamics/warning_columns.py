@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmshape.columns import declare
+from lmshape.tables.columns import declare
 
 SPIKE_COLUMNS = declare(
     {

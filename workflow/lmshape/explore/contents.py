@@ -17,7 +17,7 @@ from lmshape.errors import InputError
 from lmshape.explore.numbers import MOST_FLAGS, Numbers, pack
 from lmshape.figures.marks import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
-from lmshape.table_rows import in_order
+from lmshape.tables.rows import in_order
 
 Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from lmshape import __version__
 from lmshape.explore.contents import contents
 from lmshape.metrics import describe, own_metrics
-from lmshape.table_files import read_table
+from lmshape.tables.files import read_table
 from lmshape.writing.atomic import replaced_when_whole
 
 TABLES = ("metrics", "checkpoints", "profiles")

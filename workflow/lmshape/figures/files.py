@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lmshape.figures.style import styled
-from lmshape.table_files import read_table
+from lmshape.tables.files import read_table
 from lmshape.writing.atomic import replaced_when_whole
 
 if TYPE_CHECKING:

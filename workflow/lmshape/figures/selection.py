@@ -6,12 +6,12 @@ import pandas as pd
 
 from lmshape.bands import middle_layer as middle_layer
 from lmshape.bands import named_layers as named_layers
-from lmshape.table_rows import final_checkpoints as final_checkpoints
-from lmshape.table_rows import first_dataset as first_dataset
-from lmshape.table_rows import has_flag as has_flag
-from lmshape.table_rows import in_order as in_order
-from lmshape.table_rows import reason as reason
-from lmshape.table_rows import trajectories as trajectories
+from lmshape.tables.rows import final_checkpoints as final_checkpoints
+from lmshape.tables.rows import first_dataset as first_dataset
+from lmshape.tables.rows import has_flag as has_flag
+from lmshape.tables.rows import in_order as in_order
+from lmshape.tables.rows import reason as reason
+from lmshape.tables.rows import trajectories as trajectories
 
 COLUMNS = [
     "model",

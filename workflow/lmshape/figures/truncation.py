@@ -10,7 +10,7 @@ import pandas as pd
 from lmshape.figures import layout, marks, selection
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import COLORS, FAINT, MARKERS, Look, styled
-from lmshape.ranks import TOLERANCES
+from lmshape.truncation.ranks import TOLERANCES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

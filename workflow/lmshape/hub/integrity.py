@@ -17,7 +17,7 @@ from lmshape.errors import InputError
 from lmshape.hub.lock import LockedCheckpoint
 from lmshape.hub.naming import expand_steps
 from lmshape.hub.published import MAIN
-from lmshape.schema import Yaml, faults, read_yaml, schema_with_names
+from lmshape.planning.schema import Yaml, faults, read_yaml, schema_with_names
 
 # Worst first: a checkpoint that deserves several gets the first.
 VERDICTS = {

@@ -18,7 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from lmshape.errors import InputError
-from lmshape.schema import Yaml
+from lmshape.planning.schema import Yaml
 from lmshape.writing.atomic import replaced_when_whole
 
 FORMAT = "lmshape-lock 1"
@@ -96,7 +96,7 @@ class LockedCheckpoint:
 
     @property
     def weights_sha256(self) -> str:
-        """Fingerprint of the weights, as `lmshape.weights.weights_sha256` takes it; "" without weights.
+        """Fingerprint of the weights, as `lmshape.networks.weights.weights_sha256` takes it; "" without weights.
 
         Where the hub gives no sha256 (small files that are not in its large file storage), git's names of the
         files take its place: still equal for equal weights, and for no others.

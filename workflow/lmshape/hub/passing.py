@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmshape.ending.running import last_run
 from lmshape.paths import ROOM
-from lmshape.running import last_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Self
 
 from lmshape.errors import InputError
 from lmshape.hub.naming import Naming, expand_steps, path_safe
-from lmshape.schema import Yaml
+from lmshape.planning.schema import Yaml
 
 MAIN = "main"
 UNKNOWN_STEP = -1

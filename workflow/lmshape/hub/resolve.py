@@ -14,8 +14,8 @@ from lmshape.hub.integrity import Issue, audited
 from lmshape.hub.lock import Lock, LockedCheckpoint, LockedFile, Tokenizer, identity_of
 from lmshape.hub.naming import path_safe
 from lmshape.hub.published import MAIN, Place, Source, read_sources
-from lmshape.model_config import config_facts
-from lmshape.schema import Yaml
+from lmshape.networks.model_config import config_facts
+from lmshape.planning.schema import Yaml
 
 Commit = tuple[str, str]  # repository, commit
 

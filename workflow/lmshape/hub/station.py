@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lmshape.checkpoints import Checkpoint, nearest
 from lmshape.errors import InputError
 from lmshape.hub import budget
 from lmshape.hub.integrity import Issue, audited, issues_of
@@ -14,7 +13,8 @@ from lmshape.hub.lock import Lock, LockedCheckpoint, identity_of, read_lock, wri
 from lmshape.hub.models import check_facts
 from lmshape.hub.resolve import resolve
 from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
-from lmshape.schema import Yaml
+from lmshape.planning.checkpoints import Checkpoint, nearest
+from lmshape.planning.schema import Yaml
 
 
 def make_lock(

@@ -19,13 +19,13 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from lmshape.audit import sinks_by_name
-from lmshape.choices import ROWS, choices, most_rows
 from lmshape.errors import InputError, unknown
-from lmshape.layer import Layer
 from lmshape.progress import site_by_site
+from lmshape.statistics.audit import sinks_by_name
+from lmshape.statistics.choices import ROWS, choices, most_rows
+from lmshape.statistics.layer import Layer
+from lmshape.statistics.survey import Survey, survey
 from lmshape.store import Activations, Attributes, LayerStatistics, Rows, Site, write_statistics
-from lmshape.survey import Survey, survey
 
 ONE_FAMILY = {"one_per_type": "neighbor"}  # choices of rows that only one family takes; the others pass over
 NO_LAYER_BEFORE = (

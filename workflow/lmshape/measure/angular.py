@@ -12,8 +12,8 @@ from lmshape.geometry.directions import DirectionSums
 from lmshape.geometry.lengths import lengths
 from lmshape.geometry.magnitudes import count_over, median_magnitudes
 from lmshape.geometry.norms import MASSIVE, Norms, massive_limits, peaks, summaries
-from lmshape.layer import Layer
-from lmshape.parts import parts_of, robust_center
+from lmshape.statistics.layer import Layer
+from lmshape.statistics.parts import parts_of, robust_center
 from lmshape.store import Attributes
 
 FAMILY = "angular"

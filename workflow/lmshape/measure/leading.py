@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lmshape.carriers import GROUPS, first_newlines, groups_of
-from lmshape.cloud_sample import sampled_rows
 from lmshape.geometry.covariance import CovarianceSums
 from lmshape.geometry.draws import leave_one_out_masks
 from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums
-from lmshape.layer import Layer
-from lmshape.parts import Parts, parts_of, robust_center
+from lmshape.metric_families.carriers import GROUPS, first_newlines, groups_of
+from lmshape.statistics.cloud_sample import sampled_rows
+from lmshape.statistics.layer import Layer
+from lmshape.statistics.parts import Parts, parts_of, robust_center
 from lmshape.store import Attributes
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 
 FAMILY = "leading"
 
@@ -46,7 +46,8 @@ def statistics(layer: Layer) -> dict[str, tuple[Arrays, Attributes]]:
 
     With p the coordinate of a row on the leading axis of the entry, each of K + 1: all rows, then without each draw,
 
-    - `rows`, `second`, `fourth` (K + 1, 3), the number of rows, Σp² and Σp⁴ of each of `lmshape.carriers.GROUPS`
+    - `rows`, `second`, `fourth` (K + 1, 3), the number of rows, Σp² and Σp⁴ of each of the GROUPS of
+      `lmshape.metric_families.carriers`
     - `first_newline` (K + 1, 2), rows and Σp² of the first newline of each sequence; NaN where texts are not known
     - `eigenvalues` (K + 1, 3), the largest of the covariance, of all rows; but the first 0 without a draw
     - `total` (K + 1,), Σλ

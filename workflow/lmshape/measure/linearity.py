@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from lmshape.geometry.linearity import Linearity, leave_one_out_linearity, white_coordinates
 from lmshape.geometry.pairs import Basis, PairSums
-from lmshape.layer import Layer
+from lmshape.statistics.layer import Layer
 
 FAMILY = "linearity"
 PAIRED = True  # a site is compared with the one before it

@@ -11,8 +11,8 @@ from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbo
 from lmshape.geometry.ratios import KEPT_ORDERS
 from lmshape.geometry.spectrum import eigenvalues_of_sums
 from lmshape.geometry.surrogate import gaussian_surrogate
-from lmshape.layer import Layer
-from lmshape.scales import DECIMATIONS, NEIGHBORS
+from lmshape.metric_families.scales import DECIMATIONS, NEIGHBORS
+from lmshape.statistics.layer import Layer
 from lmshape.store import Attributes
 
 FAMILY = "neighbor"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lmshape.errors import InputError
-from lmshape.layer import Layer
 from lmshape.own_metrics import OwnMetric, failure, load_own
+from lmshape.statistics.layer import Layer
 
 FAMILY = "own"
 

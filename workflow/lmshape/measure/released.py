@@ -6,7 +6,7 @@ import numpy as np
 
 from lmshape.geometry.neighbors import unique_rows
 from lmshape.geometry.released import RELEASED_ROWS, released_distances
-from lmshape.layer import Layer
+from lmshape.statistics.layer import Layer
 
 FAMILY = "released"
 FEWEST_ROWS = 3  # two other rows for each

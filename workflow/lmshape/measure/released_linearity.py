@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lmshape.geometry.released import released_linearity
-from lmshape.layer import Layer
+from lmshape.statistics.layer import Layer
 
 FAMILY = "released_linearity"
 PAIRED = True  # a family of its own: the dimension of `released` exists where no layer is before

@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 from lmshape.geometry.draws import leave_one_out_masks
 from lmshape.geometry.moments import MomentSums
 from lmshape.geometry.spectrum import Spectra, spectra_of_rows, spectra_of_sums
-from lmshape.layer import Layer
-from lmshape.parts import parts_of, robust_center
+from lmshape.statistics.layer import Layer
+from lmshape.statistics.parts import parts_of, robust_center
 from lmshape.store import Attributes
 
 FAMILY = "spectral"

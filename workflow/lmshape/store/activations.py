@@ -13,13 +13,13 @@ from typing import Self
 import h5py
 import numpy as np
 
-from lmshape.activation_size import chunk_rows, stored_bytes
+from lmshape.planning.activation_size import chunk_rows, stored_bytes
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
 from lmshape.store.rows import CHUNK_BYTES as PIECE_BYTES
 from lmshape.store.rows import Rows
 from lmshape.store.site import Site, mark, sited
 from lmshape.store.token_file import read_token_group, write_token_group
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 from lmshape.writing.scratch import written_on_scratch
 
 ACTIVATIONS_FORMAT = "lmshape-activations"

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from lmshape.store.hdf5 import open_format, read_attributes, write_attributes, write_format
-from lmshape.tokens import Tokens
+from lmshape.texts.tokens import Tokens
 from lmshape.writing.scratch import written_on_scratch
 
 TOKENS_FORMAT = "lmshape-tokens"

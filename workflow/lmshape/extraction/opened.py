@@ -1,0 +1,110 @@
+"""A checkpoint opened for the tokens that it shall read: loaded whole, checked, its residual stream found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import transformers
+from torch import Tensor
+
+import lmshape
+from lmshape.extraction.extraction_checks import check_expected, check_tokens
+from lmshape.networks.devices import DeviceMap, choose_device, choose_dtype
+from lmshape.networks.network import Kind, Network, load_model
+from lmshape.networks.residual import ResidualStream, residual_stream
+from lmshape.store import Attributes
+from lmshape.texts.tokens import Tokens
+from lmshape.writing.scratch import working_folder
+
+PROBE_TOKENS = 8  # enough to see which way the hidden state takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a checkpoint is opened.
+
+    Attributes
+    ----------
+    kind : `decoder` (reads left to right) or `encoder` (masked)
+    threads : CPU threads
+    dtype : the type that the network computes in, `auto`: bfloat16 on a CUDA GPU, else float32
+    device : `auto` takes a GPU if there is one
+    gpus : that the job was given; with 0 `auto` is the CPU, whatever is here
+    device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
+    blocks, width, vocabulary : what the registry says of the model, where it does
+    remote_code : run the Python code that comes with the weights
+    """
+
+    kind: Kind
+    threads: int
+    dtype: str = "auto"
+    device: str = "auto"
+    gpus: int | None = None
+    device_map: DeviceMap = "none"
+    blocks: int | None = None
+    width: int | None = None
+    vocabulary: int | None = None
+    remote_code: bool = False
+
+
+class Opened(NamedTuple):
+    """A network with its residual stream, and what the files made with it say of how it was opened."""
+
+    network: Network
+    stream: ResidualStream
+    facts: Attributes
+
+
+@contextmanager
+def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) -> Iterator[Opened]:
+    """Open a checkpoint for as long as the block lasts; weights that are spread may lie beside `output` meanwhile.
+
+    Parameters
+    ----------
+    checkpoint : folder with config.json and weights, or with one GGUF file
+    tokens : what it shall read
+    opening : how
+    output : file that is made of it
+
+    Raises
+    ------
+    InputError
+        When the checkpoint cannot be loaded whole, is not the expected network, cannot read the tokens, or
+        does not fit into memory.
+    """
+    torch.set_num_threads(opening.threads)
+    device, device_map = choose_device(opening.device, device_map=opening.device_map, gpus=opening.gpus)
+    dtype = choose_dtype(opening.dtype, device)
+    expected = {"blocks": opening.blocks, "width": opening.width, "vocabulary": opening.vocabulary}
+    with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
+        network = load_model(
+            Path(checkpoint),
+            kind=opening.kind,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            offload=offload,
+            remote_code=opening.remote_code,
+        )
+        check_tokens(tokens, network.model)
+        stream = residual_stream(network.model, _first_tokens(tokens, network.device))
+        check_expected(network.model, stream, checkpoint, expected)
+        yield Opened(network, stream, {"kind": opening.kind, "dtype": dtype, **_versions()})
+
+
+def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:
+    ids = tokens.ids[tokens.sequence == tokens.sequence[0]][:PROBE_TOKENS]
+    return torch.as_tensor(ids[None], dtype=torch.int64, device=device)
+
+
+def _versions() -> Attributes:
+    return {
+        "lmshape_version": lmshape.__version__,
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+    }

@@ -1,0 +1,192 @@
+"""A network from its folder: whole weights, the head of its kind; no foreign code unless told so, never a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+from transformers.utils import logging
+
+from lmshape.errors import InputError, unknown
+from lmshape.networks.devices import DTYPES
+from lmshape.networks.gguf_file import check_whole_gguf
+from lmshape.networks.loading_errors import FAILURES, first_line, loading_error
+from lmshape.networks.weights import GGUF, weight_files
+
+Kind = Literal["decoder", "encoder"]
+
+_HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
+_OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
+_OTHER_HEAD = {"decoder": _OWN_HEAD["encoder"], "encoder": _OWN_HEAD["decoder"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network ready to read.
+
+    Attributes
+    ----------
+    model : with the head of its kind
+    device : where the ids of its tokens go, and its logits come out
+    absent : tensors of the head that the checkpoint lacks; what the head says is then random, and means nothing
+    """
+
+    model: PreTrainedModel
+    device: torch.device
+    absent: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, without those of a head that the checkpoint does not have."""
+        return (self.model.base_model if self.absent else self.model).num_parameters()
+
+    @property
+    def no_loss(self) -> str | None:
+        """Why nobody can tell the loss of this network; None where its head is whole."""
+        if not self.absent:
+            return None
+        return f"no language-model head: the checkpoint lacks {len(self.absent)} of its tensors, {self.absent[0]} first"
+
+
+def load_model(
+    folder: Path,
+    *,
+    kind: Kind,
+    dtype: str,
+    device: torch.device,
+    device_map: str | Mapping[str, str | int] = "none",
+    offload: Path | None = None,
+    remote_code: bool = False,
+) -> Network:
+    """Load a decoder or a masked encoder, ready to read: from the folder alone, and by default none of its code.
+
+    Parameters
+    ----------
+    folder : checkpoint in the format of transformers, or a folder with one GGUF file, which is dequantized
+    kind : which head the network has
+    dtype : number type of the weights, one of `DTYPES`
+    device : where the network goes as a whole, without a map
+    device_map : `none`; `auto` spreads it over the GPUs, then memory, then disk; or the place of each part
+    offload : folder for weights that a map puts on the disk; it must last as long as the network
+    remote_code : run the Python code that comes with the weights
+
+    Raises
+    ------
+    InputError
+        Without weights; with a config or weights that cannot be read (the file is named); with weights that
+        do not fill the base model (the rest would be random numbers); with a head of the other kind; for an
+        unknown kind; when the memory does not suffice.
+    """
+    if kind not in _HEADS:
+        raise unknown("kind", kind, _HEADS)
+    files = weight_files(folder)
+    config = _config(folder, files, remote_code=remote_code)
+    _check_head(folder, config, kind)
+    logging.set_verbosity_error()  # what its load report says is checked here
+    logging.disable_progress_bar()
+    placed = {} if device_map == "none" else {"device_map": device_map, "offload_folder": offload}
+    try:
+        with _unheard(files):
+            model, report = _HEADS[kind].from_pretrained(
+                folder,
+                config=config,
+                dtype=DTYPES[dtype],
+                local_files_only=True,
+                trust_remote_code=remote_code,
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # reported, and refused, below
+                output_loading_info=True,
+                **placed,
+                **_gguf_options(files),
+            )
+        model = model.eval() if placed else model.eval().to(device)
+    except FAILURES as error:
+        raise loading_error(folder, files, error) from error
+    return Network(model, _entrance(model), _absent_head(folder, model, report))
+
+
+def _gguf_options(files: list[Path]) -> dict[str, str | GgufConfig]:
+    if files[0].suffix != GGUF:
+        return {}
+    return {"gguf_file": files[0].name, "quantization_config": GgufConfig(dequantize=True)}
+
+
+def _unheard(files: list[Path]) -> AbstractContextManager:
+    """Keep the bar of the GGUF reader, which has no switch, out of log files."""
+    return redirect_stderr(StringIO()) if files[0].suffix == GGUF else nullcontext()
+
+
+def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrainedConfig:
+    source = {"trust_remote_code": remote_code}
+    if files[0].suffix == GGUF:  # its metadata is the config
+        source["gguf_file"] = files[0].name
+        check_whole_gguf(files[0])
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, **source)
+    except (OSError, ValueError, KeyError) as error:
+        name = source.get("gguf_file", "config.json")
+        raise InputError(f"`{folder}/{name}` cannot be used: {first_line(error)}") from error
+    config.use_cache = False  # keys and values of past tokens are of no use here and cost memory
+    return config
+
+
+def _check_head(folder: Path, config: PreTrainedConfig, kind: Kind) -> None:
+    names = config.architectures or []
+    other = any(name.endswith(_OTHER_HEAD[kind]) for name in names)
+    own = any(name.endswith(_OWN_HEAD[kind]) for name in names)
+    # BERT without its head would load as a decoder, and still read both ways
+    both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if other or (kind == "decoder" and not own and both_ways):
+        what = ", ".join(names) or config.model_type
+        raise InputError(f"`{folder}` holds {what}, which is no {kind}; correct its `kind`.")
+
+
+def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -> tuple[str, ...]:
+    """Return the absent tensors, all of them of the head; of the base model none may be."""
+    absent = sorted(report["missing_keys"])
+    shaped = sorted(str(key) for key in report["mismatched_keys"])
+    within = "" if model.base_model is model else f"{model.base_model_prefix}."
+    if shaped or any(key.startswith(within) for key in absent):
+        raise InputError(
+            f"the weights of `{folder}` do not fill its network: {len(absent)} tensors are missing, "
+            f"{len(shaped)} have another shape (first: {(absent + shaped)[0]}). "
+            "Its config.json belongs to other weights."
+        )
+    return tuple(absent)
+
+
+def _entrance(model: PreTrainedModel) -> torch.device:
+    """Return the device of the embedding, or where an embedding that lies on the disk is computed."""
+    device = model.get_input_embeddings().weight.device
+    if device.type != "meta":
+        return device
+    places = [torch.device(place) for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
+    return places[0] if places else torch.device("cpu")
+
+
+def longest_window(model: PreTrainedModel) -> int | None:
+    """Tokens that a window may have; None where nothing limits it.
+
+    `max_position_embeddings` of the config, less the places that a position table with a padding index
+    (RoBERTa) keeps free at its beginning.
+    """
+    limits = [getattr(model.config, "max_position_embeddings", None)]
+    for name, table in model.named_modules():
+        if isinstance(table, nn.Embedding) and "position" in name and table.padding_idx is not None:
+            limits.append(table.num_embeddings - table.padding_idx - 1)
+    return min((limit for limit in limits if limit is not None), default=None)

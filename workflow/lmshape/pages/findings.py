@@ -1,0 +1,174 @@
+"""The findings: one HTML page with the claims and their verdicts, figures and tables; it needs no network.
+
+Text, style and layout are in `workflow/report/findings.html.j2`; here is what it shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lmshape import __version__
+from lmshape.claims.claim import VERDICTS
+from lmshape.claims.summary import counts, summaries
+from lmshape.errors import InputError
+from lmshape.figures import FIGURES
+from lmshape.metrics import describe, own_metrics
+from lmshape.pages import overview
+from lmshape.tables.files import read_table
+from lmshape.tables.rows import in_order
+from lmshape.writing.atomic import replaced_when_whole
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+TEMPLATE = "findings.html.j2"
+SMALLEST_CLAIMED = 10**8  # parameters
+SHOWN = ("metrics", "checkpoints", "profiles", "claims")
+ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
+LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of the page: its picture as a data address, what it shows in words, and its files."""
+
+    name: str
+    title: str
+    source: str
+    caption: str
+    alternative: str
+    files: dict[str, str]
+
+
+def build_findings(
+    output: Path,
+    *,
+    tables_dir: Path,
+    figures_dir: Path,
+    captions_dir: Path,
+    provenance: Mapping[str, object],
+    own: Path | None = None,
+) -> None:
+    """Write the findings of a study as one file; links to figures and tables beside it are relative.
+
+    Parameters
+    ----------
+    output : HTML file to write
+    tables_dir : folder of metrics, checkpoints, profiles and claims, each as .parquet and .csv
+    figures_dir : folder of {name}.png, .svg and .csv; a figure that is not there is left out
+    captions_dir : folder of {name}.rst for each figure and of the page's template
+    provenance : what the tables do not say, shown as it is, nested as it is; of its keys `sampling` and
+        `datasets` (name → description) go to the head of the page as well, and so does `runs` (pretraining
+        run → its summary)
+    own : file of the user's own metrics, which is run for what they mean
+    """
+    provenance = {"versions": versions(), **provenance}
+    output, tables_dir, figures_dir = Path(output), Path(tables_dir), Path(figures_dir)
+    tables = {name: read_table(tables_dir / f"{name}.parquet") for name in SHOWN}
+    metrics, profiles = tables["metrics"], tables["profiles"]
+    pictures = [_picture(name, figures_dir, Path(captions_dir), output.parent) for name in FIGURES]
+    page = _template(Path(captions_dir)).render(
+        study=", ".join(in_order(metrics["study"])),
+        datasets=in_order(metrics["dataset"]),
+        numbers=len(metrics),
+        claims=summaries(tables["claims"]),
+        counts=counts(tables["claims"]),
+        verdicts=VERDICTS,
+        small=_largest_if_small(metrics),
+        models=overview.table(overview.models(metrics)),
+        runs=overview.table(overview.pretraining_runs(provenance.get("runs") or {})),
+        findings=overview.table(overview.findings(metrics, profiles)),
+        pictures=[picture for picture in pictures if picture],
+        layers=overview.table(overview.last_layers(metrics)),
+        checkpoints=overview.table(overview.checkpoints(tables["checkpoints"])),
+        profiles=overview.table(overview.domes(profiles)),
+        flags=overview.table(overview.flags(metrics)),
+        definitions=overview.table(pd.DataFrame(describe(own_metrics(own)))),
+        links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in SHOWN},
+        provenance=provenance,
+    )
+    with replaced_when_whole(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _largest_if_small(metrics: pd.DataFrame) -> int:
+    """Parameters of the largest model where it is smaller than any that the claims are about; else 0."""
+    largest = int(metrics["parameters"].max()) if len(metrics) else 0
+    return largest if largest < SMALLEST_CLAIMED else 0
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of Python, lmshape and the libraries whose results the report shows."""
+    libraries = ("torch", "transformers", "numpy", "scipy", "pandas", "matplotlib", "snakemake")
+    installed = {name: version(name) for name in libraries}
+    return {"python": platform.python_version(), "lmshape": __version__, **installed}
+
+
+def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> Picture | None:
+    files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
+    if not all(path.is_file() for path in files.values()):
+        return None
+    vector = files["svg"].stat().st_size <= LARGEST_VECTOR
+    path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
+    text = _read_caption(captions_dir / f"{name}.rst")
+    return Picture(
+        name=name,
+        title=FIGURES[name].title,
+        source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
+        caption=_linked(_html(text)),
+        alternative=f"{FIGURES[name].title}. {' '.join(text.split('. ')[0].split())}.",
+        files={end: _relative(path, page_dir) for end, path in files.items()},
+    )
+
+
+def _html(text: str) -> str:
+    from docutils.core import publish_parts
+
+    settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 2, "halt_level": 2}
+    return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+
+
+def _template(folder: Path) -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["arxiv"] = _arxiv
+    return environment.get_template(TEMPLATE)
+
+
+def _arxiv(text: str) -> Markup:
+    from markupsafe import Markup, escape
+
+    return Markup(_linked(str(escape(text))))
+
+
+def _linked(html: str) -> str:
+    """Make each arXiv number a link: the one thing of the page that leads out of it."""
+    return ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">\g<0></a>', html)
+
+
+def _read_caption(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"`{path}` does not exist; every figure of the report has a caption. Write it.")
+    return path.read_text(encoding="utf-8")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()

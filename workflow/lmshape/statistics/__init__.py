@@ -1,0 +1,1 @@
+"""From the activations of a layer to the statistics that metrics are made of."""

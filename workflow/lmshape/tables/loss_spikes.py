@@ -1,0 +1,181 @@
+"""The station of loss spikes: from losses and geometry of training runs to the tables of spikes and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lmshape.dynamics.early_warning import Warnings, Watched, early_warnings
+from lmshape.dynamics.loss_curves import as_curve, read_loss_log
+from lmshape.dynamics.spikes import RULE, Spike, find_spikes
+from lmshape.dynamics.warning_columns import ALARM_COLUMNS, COURSE_COLUMNS, SPIKE_COLUMNS, WARNING_COLUMNS
+from lmshape.dynamics.warning_series import BASELINES, GEOMETRIC, series_of
+from lmshape.errors import InputError
+from lmshape.tables.files import write_table
+from lmshape.training.probe_rows import COLUMNS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A training run: where its losses come from, the losses, and its geometry if it was measured meanwhile."""
+
+    name: str
+    source: str
+    losses: pd.DataFrame
+    spikes: Sequence[Spike]
+    geometry: pd.DataFrame | None
+
+
+def write_spikes(
+    output_dir: Path,
+    *,
+    study: str,
+    losses: Mapping[str, Path],
+    logs: Mapping[str, Path],
+    geometry: Mapping[str, Path],
+    metrics: Path | None = None,
+    datasets: Sequence[str] = (),
+) -> None:
+    """Write the tables `spikes`, `warnings`, `alarms` and `before_spikes`, each as .parquet and .csv.
+
+    Parameters
+    ----------
+    output_dir : folder of the tables
+    study : name of the study
+    losses : run → loss.csv of the study's pretraining
+    logs : name → CSV of another run's losses, or of several runs with a column `run`
+    geometry : run or name → geometry.csv, of those that have one
+    metrics : the study's table of metrics, for what is known at checkpoints of the runs in `losses`
+    datasets : the study's datasets in its order; the first of each model counts
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read as what it should be.
+    """
+    own = [_run(name, "pretraining", pd.read_csv(path), geometry) for name, path in losses.items()]
+    others = [
+        _run(run, "log", curve, geometry)
+        for name, path in logs.items()
+        for run, curve in read_loss_log(path, name=name)
+    ]
+    runs = own + others
+    spikes = pd.DataFrame([row for run in runs for row in _rows(run)])
+    at_checkpoints = _at_checkpoints(metrics, own, datasets) if metrics else []
+    found = [*_warnings(runs, "probe"), *_warnings(at_checkpoints, "checkpoints")]
+    tables = {
+        "spikes": (spikes, SPIKE_COLUMNS),
+        "warnings": (_joined(one.warnings for one in found), WARNING_COLUMNS),
+        "alarms": (_joined(one.alarms for one in found), ALARM_COLUMNS),
+        "before_spikes": (_joined(one.courses for one in found), COURSE_COLUMNS),
+    }
+    for name, (table, columns) in tables.items():
+        write_table(table.assign(study=study), columns, Path(output_dir) / name)
+
+
+def _run(name: str, source: str, table: pd.DataFrame, geometry: Mapping[str, Path]) -> Run:
+    curve = as_curve(table)
+    measured = read_geometry(geometry[name]) if name in geometry else None
+    if measured is not None and measured.empty:
+        measured = None
+    return Run(name=name, source=source, losses=curve, spikes=find_spikes(curve), geometry=measured)
+
+
+def read_geometry(path: Path) -> pd.DataFrame:
+    """Read step, layer, metric and value as `lmshape.monitor` writes them.
+
+    Raises
+    ------
+    InputError
+        When the file does not exist or has other columns.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"`{path}` cannot be read as CSV: {error}. Write it with `GeometryMonitor.write`."
+        ) from None
+    if list(table.columns) != list(COLUMNS):
+        raise InputError(
+            f"`{path}` has the columns {', '.join(map(str, table.columns))}, not {', '.join(COLUMNS)}. Write it with "
+            "`GeometryMonitor.write`."
+        )
+    return table
+
+
+def _rows(run: Run) -> Iterator[dict[str, object]]:
+    """Yield a row of `spikes` for each spike, or one that says that there is none."""
+    common = {"run": run.name, "source": run.source, "logged": len(run.losses), "rule": str(RULE)}
+    if not run.spikes:
+        yield common | {"spike": 0, "flag": "no spike"}
+    for number, spike in enumerate(run.spikes, start=1):
+        end = spike.last if spike.recovery_step is None else spike.recovery_step
+        yield common | {
+            "spike": number,
+            "onset": spike.onset,
+            "peak_step": spike.peak_step,
+            "peak_loss": spike.peak_loss,
+            "baseline": spike.baseline,
+            "height": spike.height,
+            "threshold": spike.threshold,
+            "recovery_step": spike.recovery_step,
+            "steps": end - spike.onset,
+            "flag": spike.flag,
+        }
+
+
+def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str]) -> list[Run]:
+    """Return the runs with what the table of metrics knows of them, at their checkpoints."""
+    chosen = {*GEOMETRIC, *BASELINES}
+    columns = ["model", "dataset", "site", "step", "layer", "rows", "metric", "value"]
+    table = pd.read_parquet(metrics, columns=columns, filters=[("metric", "in", sorted(chosen))])
+    table = table[(table["site"] == "block") & table["rows"].isin(("all", "one_per_type"))]
+    rank = {name: place for place, name in enumerate(datasets)}
+    found = []
+    for run in runs:
+        of_model = table[table["model"] == run.name]
+        if of_model.empty:
+            continue
+        first = min(of_model["dataset"].unique(), key=lambda name: rank.get(name, len(rank)))
+        rows = of_model[of_model["dataset"] == first]
+        types = (rows["rows"] == "one_per_type") & (rows["metric"] == "id_twonn")
+        rows = rows.assign(metric=rows["metric"].where(~types, "id_twonn_types"))
+        rows = rows[types | (rows["rows"] == "all")]
+        found.append(
+            Run(
+                name=run.name,
+                source=run.source,
+                losses=run.losses,
+                spikes=run.spikes,
+                geometry=rows[list(COLUMNS)],
+            )
+        )
+    return found
+
+
+def _warnings(runs: Iterable[Run], source: str) -> Iterator[Warnings]:
+    """Test the series of all runs with a geometry, those of equal blocks together."""
+    groups: dict[int, list[Watched]] = {}
+    for run in runs:
+        if run.geometry is not None:
+            series = series_of(run.name, run.geometry, run.losses)
+            last = float(run.losses["step"].max())
+            groups.setdefault(int(run.geometry["layer"].max()), []).append(
+                Watched(series=series, spikes=run.spikes, last_step=last)
+            )
+    for blocks, watched in sorted(groups.items()):
+        found = early_warnings(watched)
+        yield Warnings(
+            *(
+                table.assign(source=source, blocks=blocks)
+                for table in (found.warnings, found.alarms, found.courses)
+            )
+        )
+
+
+def _joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()

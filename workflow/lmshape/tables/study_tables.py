@@ -1,0 +1,156 @@
+"""The study's tables, as Parquet and CSV.
+
+`metrics` is the tidy table of all models. `checkpoints` says which weights a checkpoint holds and how well it
+predicts. `audit` says of each site which rows repeat, which are sinks, and how exact its neighbor distances are.
+`profiles`, `phases` and `contrasts` are what `lmshape.dynamics` makes of the curves over layers and over training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
+from lmshape.dynamics.phase_columns import PHASE_COLUMNS
+from lmshape.dynamics.phases import PHASED, phases
+from lmshape.dynamics.profile_columns import CELL as _CELL
+from lmshape.dynamics.profile_columns import PROFILE_COLUMNS
+from lmshape.dynamics.profiles import PROFILED, profiles
+from lmshape.errors import InputError
+from lmshape.tables.audits import AUDIT_DESCRIPTIONS, AUDIT_INTEGERS, AUDIT_REALS
+from lmshape.tables.columns import (
+    AUDITS_KEY,
+    CHECKPOINTS_KEY,
+    COLUMN_DESCRIPTIONS,
+    COLUMNS,
+    MODEL_COLUMNS,
+    declare,
+)
+from lmshape.tables.files import write_table
+
+_KEYS = ("model", "checkpoint", "dataset")
+_CELL_DESCRIPTIONS = {name: COLUMN_DESCRIPTIONS[name] for name in _CELL}
+
+CHECKPOINT_COLUMNS = declare(
+    {
+        **_CELL_DESCRIPTIONS,
+        "repository": "repository on the hub, or folder, that the weights came from",
+        "revision": "branch or tag of the repository, as the hub spells it; name of the folder for local runs",
+        "commit": "commit of the repository that the weights came from; empty for local folders",
+        "weights_sha256": "fingerprint of the weights",
+        "duplicate_of": "first other checkpoint of the model, by step, with equal weights; empty when none",
+        "verdict": "what the audit of the hub says of the weights: `lmshape audit`; empty for local folders",
+        "same_weights_as": "all checkpoints on the hub with equal weights, studied or not, and main; empty when none",
+        "note": "what else the audit says, with the source of a known fault; empty when nothing",
+        "loss": "nats per token",
+        "loss_low": "lower end of its 95 % interval",
+        "loss_high": "upper end of its 95 % interval",
+        "flag": "the reason of NaN, or of a doubt about the checkpoint; empty when fine",
+    },
+    integers=["step"],
+    reals=["tokens_seen", "loss", "loss_low", "loss_high"],
+)
+
+AUDIT_COLUMNS = declare(AUDIT_DESCRIPTIONS, integers=AUDIT_INTEGERS, reals=AUDIT_REALS)
+
+
+# of the models' own tables, for what is computed draw by draw
+_FOLLOWED = (
+    "study model family kind checkpoint step tokens_seen dataset site layer depth rows metric value ci_low ci_high "
+    "flag verdict interval replicates"
+).split()
+
+
+def combine(
+    metric_files: Sequence[Path], output_dir: Path, *, groups: Mapping[str, str] | None = None
+) -> None:
+    """Write the study's tables as .parquet and .csv from the metrics of each model.
+
+    Parameters
+    ----------
+    metric_files : what `gather` wrote, one file a model; the tables keep their order
+    output_dir : folder of the tables; each file is replaced when the new one is whole
+    groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.courses`
+
+    Raises
+    ------
+    InputError
+        For a file that is not what `gather` writes.
+    """
+    models = [_read(Path(path)) for path in metric_files]
+    metrics = pa.concat_tables(models).replace_schema_metadata(None)
+    frame = metrics.select([*_CELL, "metric", "value", "ci_low", "ci_high", "flag"]).to_pandas()
+    weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
+    audits = [row for model in models for row in json.loads(model.schema.metadata[AUDITS_KEY])]
+    followed = pd.concat([_followed(Path(path)) for path in metric_files], ignore_index=True)
+    tables = {
+        "metrics": (metrics, COLUMNS),
+        "checkpoints": (checkpoints(frame, weights), CHECKPOINT_COLUMNS),
+        "audit": (pa.Table.from_pylist(audits, schema=AUDIT_COLUMNS), AUDIT_COLUMNS),
+        "profiles": (profiles(followed), PROFILE_COLUMNS),
+        "phases": (phases(followed, groups), PHASE_COLUMNS),
+        "contrasts": (contrasts(followed), CONTRAST_COLUMNS),
+    }
+    for name, (table, columns) in tables.items():
+        write_table(table, columns, Path(output_dir) / name)
+
+
+def _read(path: Path) -> pa.Table:
+    """Read a model's own table without the numbers behind each estimate, which are ten times the rest."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"`{path}` cannot be read as Parquet ({error}); gather it again.") from error
+    if not schema.equals(MODEL_COLUMNS) or {CHECKPOINTS_KEY, AUDITS_KEY} - (schema.metadata or {}).keys():
+        raise InputError(f"`{path}` is not a table of metrics as this lmshape writes it; gather it again.")
+    return pq.read_table(path, columns=COLUMNS.names)
+
+
+def _followed(path: Path) -> pd.DataFrame:
+    """Rows of the metrics that are followed over layers and steps, at the blocks, with their replicates."""
+    chosen = [("metric", "in", {PROFILED, *PHASED}), ("site", "==", "block")]
+    return pq.read_table(path, columns=_FOLLOWED, filters=chosen).to_pandas()
+
+
+def _weights(model: pa.Table) -> Iterator[dict[str, str]]:
+    name = model["model"][0].as_py()
+    for checkpoint, identity in json.loads(model.schema.metadata[CHECKPOINTS_KEY]).items():
+        yield {"model": name, "checkpoint": checkpoint, **identity}
+
+
+def checkpoints(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """Say of each checkpoint and dataset whose weights they are and what the loss is.
+
+    Parameters
+    ----------
+    metrics : the tidy table
+    weights : model, checkpoint, commit, weights_sha256
+
+    Returns
+    -------
+    The columns of CHECKPOINT_COLUMNS, a row for each model, checkpoint and dataset.
+    """
+    cells = metrics[list(_CELL)].drop_duplicates()
+    loss = metrics.loc[metrics["metric"] == "loss", [*_KEYS, "value", "ci_low", "ci_high", "flag"]]
+    loss = loss.rename(columns={"value": "loss", "ci_low": "loss_low", "ci_high": "loss_high"})
+    frame = cells.merge(weights, on=["model", "checkpoint"]).merge(loss, on=list(_KEYS), how="left")
+    others = _same_weights(frame)
+    reasons = zip(frame["flag"].fillna("loss not gathered"), others, strict=True)
+    flags = ["; ".join(filter(None, [flag, other and f"same weights as {other}"])) for flag, other in reasons]
+    return frame.assign(duplicate_of=others, flag=flags)
+
+
+def _same_weights(frame: pd.DataFrame) -> list[str]:
+    """Name for each row the first checkpoint of its model with equal weights; nothing where that is the row itself."""
+    by_step = frame.sort_values("step", kind="stable").groupby(["model", "weights_sha256"])["checkpoint"]
+    first = by_step.first().to_dict()
+    rows = frame[["model", "weights_sha256", "checkpoint"]].itertuples(index=False, name=None)
+    pairs = [
+        (checkpoint, first[model, sha256] if sha256 else checkpoint) for model, sha256, checkpoint in rows
+    ]
+    return ["" if other == checkpoint else other for checkpoint, other in pairs]

@@ -1,0 +1,1 @@
+"""From a text to the tokens that every checkpoint of a model reads."""

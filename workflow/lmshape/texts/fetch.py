@@ -1,0 +1,117 @@
+"""A text, brought here: from a file or an address, unpacked, and verified."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from lmshape.errors import InputError
+from lmshape.texts.download import download
+from lmshape.writing.atomic import replaced_when_whole
+
+BLOCK_BYTES = 1 << 20
+DAMAGED = (EOFError, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
+
+
+def fetch(
+    source: str | Path,
+    destination: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    size: int | None = None,
+) -> None:
+    """Bring a text to `destination`, unpacked and verified; a file there is a file that is right.
+
+    An address is downloaded into `{destination}.partial`, which survives a kill and is resumed; without a
+    checksum nothing could tell whether two halves belong together, so then it starts anew. The archive format
+    (xz, gzip, zip of one file, or none) is read off the first bytes. Memory is constant.
+
+    Parameters
+    ----------
+    source : local path, or http(s) address
+    destination : file to write, by renaming a finished one
+    sha256, md5, size : what the unpacked text must have, as hexadecimal digits and bytes; None is not checked
+
+    Raises
+    ------
+    InputError
+        When there is no such source, the archive is damaged, or the text is another one than expected. A
+        wrong download is removed.
+    """
+    digests = {name: value.lower() for name, value in (("sha256", sha256), ("md5", md5)) if value}
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if not str(source).startswith(("http://", "https://")):
+        return _install(_local(source), destination, source=source, digests=digests, size=size)
+    partial = destination.with_name(f"{destination.name}.partial")
+    if not digests:
+        partial.unlink(missing_ok=True)
+    download(str(source), partial)
+    try:
+        _install(partial, destination, source=source, digests=digests, size=size)
+    except InputError:
+        partial.unlink()  # whole and wrong: resuming it would never make it right
+        raise
+    partial.unlink()
+
+
+def _local(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(f"`source` is {source}, which is no file; give a path or an http(s) address.")
+    return path
+
+
+def _install(
+    archive: Path, destination: Path, *, source: str | Path, digests: Mapping[str, str], size: int | None
+) -> None:
+    hashes = {name: hashlib.new(name) for name in digests}
+    with replaced_when_whole(destination) as partial, partial.open("wb") as output:
+        try:
+            with _unpacked(archive) as text:
+                while block := text.read(BLOCK_BYTES):
+                    output.write(block)
+                    for digest in hashes.values():
+                        digest.update(block)
+        except DAMAGED as error:
+            raise InputError(f"`{source}` is a damaged archive ({error}); fetch it again.") from error
+        found = {name: digest.hexdigest() for name, digest in hashes.items()}
+        _verify(source, found={**found, "bytes": output.tell()}, expected={**digests, "bytes": size})
+
+
+def _verify(source: str | Path, *, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    wrong = [name for name, value in expected.items() if value is not None and found[name] != value]
+    if wrong:
+        difference = ", ".join(f"`{name}` {found[name]} instead of {expected[name]}" for name in wrong)
+        raise InputError(
+            f"`{source}` is another text than expected: {difference}. Nothing of it was kept: fetch it again "
+            "or, if it is the right one, correct the expected values."
+        )
+
+
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[BinaryIO]:
+    with archive.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(archive) as folder, folder.open(_only_name(archive, folder)) as text:
+            yield text
+        return
+    opener = lzma.open if start == b"\xfd7zXZ\x00" else gzip.open if start[:2] == b"\x1f\x8b" else io.open
+    with opener(archive, "rb") as text:
+        yield text
+
+
+def _only_name(archive: Path, folder: zipfile.ZipFile) -> str:
+    names = [entry.filename for entry in folder.infolist() if not entry.is_dir()]
+    if len(names) != 1:
+        raise InputError(f"`{archive}` holds {len(names)} files; a zipped text must be alone in its archive.")
+    return names[0]

@@ -1,0 +1,249 @@
+"""A text → the fixed tokens of a (model, dataset): K disjoint draws of whole sequences, and two controls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lmshape.errors import InputError, unknown
+from lmshape.texts.encoding import TextTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Protocol = Literal["windows", "paper"]
+Order = Literal["text", "shuffled", "random"]
+PROTOCOLS = ("windows", "paper")
+ORDERS = ("text", "shuffled", "random")
+# One independent stream of random numbers each; append only, the position is part of the seed.
+PURPOSES = ("windows", "chunks", "shuffled", "random")
+
+SPARE = 1.25  # rows sampled for each row needed: repeated rows and sinks are dropped later
+# LLM-Microscope's released sampling (METRICS.md, section 8).
+PAPER_CHUNKS = 128
+PAPER_CHARACTERS = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """The tokens of a cell, in rows ordered by sequence, then position; sequences are ordered by draw.
+
+    Attributes
+    ----------
+    ids : (n,) int32
+    sequence : (n,) int32, 0 … S - 1
+    position : (n,) int32, from 0 in each sequence
+    draw : (n,) int32, 0 … K - 1
+    special : (n,) bool, true where the tokenizer's own template put the token ([CLS], [SEP], BOS, …)
+    sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
+        token of the sequence, special ones left out, as the tokenizer decodes them
+    attributes : `tokenizer_sha256`, `special_tokens` (JSON: the template's `prefix` and `suffix`), `text_sha256`,
+        `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
+    texts : token id → the text that it stands for, special tokens too; empty where that is not known
+    """
+
+    ids: np.ndarray
+    sequence: np.ndarray
+    position: np.ndarray
+    draw: np.ndarray
+    special: np.ndarray
+    sequence_bytes: np.ndarray
+    attributes: Mapping[str, str | int | float]
+    texts: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sequences:
+    """Text tokens of each sequence, without the template, and the draw that it belongs to."""
+
+    contents: list[np.ndarray]
+    draw: np.ndarray
+
+
+def sample_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    *,
+    protocol: Protocol,
+    order: Order,
+    window: int,
+    draws: int,
+    rows_per_draw: int,
+    seed: int,
+    context: int | None = None,
+) -> Tokens:
+    """Choose the tokens that every checkpoint of a model sees on a dataset.
+
+    `windows`: the text's token ids are packed and cut into non-overlapping windows which, with the special
+    tokens of the tokenizer's template around them, have exactly `window` tokens; `draws` disjoint sets of
+    them are chosen at random, each of ceil(1.25 `rows_per_draw` / `window`) windows.
+    `paper`: 128 random chunks of 512 characters without overlap, each tokenized on its own, whatever its
+    length; chunk i is in draw i mod `draws`. `window` and `rows_per_draw` have no part in it.
+
+    Parameters
+    ----------
+    tokenizer : fast tokenizer of transformers, left as it is
+    text : unused when `order` is "random" in `windows`
+    protocol : how sequences are taken from the text
+    order : "text" as it stands; "shuffled" permutes the tokens within each sequence; "random" replaces each
+        by one drawn uniformly from the vocabulary without special tokens. The template's tokens stay in place
+    window : tokens in a sequence
+    draws : K, number of disjoint draws
+    rows_per_draw : rows that a draw must have after duplicates are dropped
+    seed : the same seed gives the same windows in "text" and "shuffled"
+    context : longest sequence that the model takes; None is not checked
+
+    Raises
+    ------
+    InputError
+        For an unknown protocol or order, a count below 1, a sequence longer than the context, a window
+        without room for two tokens of text, an empty text or one with too few tokens.
+    """
+    _check(protocol, order, {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}, seed)
+    reader = TextTokenizer.of(tokenizer)
+    sampling = {"protocol": protocol, "order": order, "draws": draws}
+    if protocol == "paper":
+        sequences = _chunks(reader, text, draws=draws, seed=seed, context=context)
+    else:
+        length = _window_length(reader, window, context)
+        per_draw = math.ceil(SPARE * rows_per_draw / window)
+        # Random tokens take nothing of the text but the shape of its windows, which is known without it.
+        source = None if order == "random" else text
+        sequences = _windows(reader, source, length=length, draws=draws, per_draw=per_draw, seed=seed)
+        sampling |= {"window": window, "rows_per_draw": rows_per_draw}
+    attributes = {
+        "tokenizer_sha256": reader.sha256,
+        "special_tokens": json.dumps(reader.special_tokens),
+        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "sampling": json.dumps(sampling, sort_keys=True),
+        "seed": seed,
+        "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
+    }
+    return _assemble(reader, _reorder(sequences, order, reader.ordinary, seed), attributes)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
+    """Encode a text of any length as `sample_tokens` does: (n,) int32, no special tokens."""
+    return TextTokenizer.of(tokenizer).encode_long(text)
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Fingerprint what turns text into ids: vocabulary, merges, normalizer, template; not call settings."""
+    return TextTokenizer.of(tokenizer).sha256
+
+
+def _check(protocol: str, order: str, counts: Mapping[str, int], seed: int) -> None:
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    if order not in ORDERS:
+        raise unknown("order", order, ORDERS)
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"`{name}` is {count}; it must be at least 1.")
+    if seed < 0:
+        raise InputError(f"`seed` is {seed}; it must be at least 0.")
+
+
+def _window_length(reader: TextTokenizer, window: int, context: int | None) -> int:
+    """Give the tokens of text in a window."""
+    if context is not None and window > context:
+        raise InputError(f"`window` is {window}, more than the model's context of {context}; lower `window`.")
+    if window < reader.added + 2:
+        raise InputError(
+            f"`window` is {window}, of which special tokens take {reader.added}; "
+            f"raise it to {reader.added + 2} or more."
+        )
+    return window - reader.added
+
+
+def _windows(
+    reader: TextTokenizer, text: str | None, *, length: int, draws: int, per_draw: int, seed: int
+) -> _Sequences:
+    """Choose windows of `length` tokens of the text; without one, windows of zeros."""
+    count = draws * per_draw
+    draw = np.repeat(np.arange(draws), per_draw)
+    if text is None:
+        return _Sequences([np.zeros(length, dtype=np.int32)] * count, draw)
+    ids = reader.encode_long(_not_empty(text))
+    found = len(ids) // length
+    if found < count:
+        raise InputError(
+            f"the text has {len(ids)} tokens, and {count * length} are needed: {draws} draws of {per_draw} "
+            f"windows of {length}. Lower `draws`, `rows_per_draw` or `window`, or take a larger text."
+        )
+    chosen = _generator(seed, "windows").permutation(found)[:count]
+    return _Sequences(list(ids[: found * length].reshape(found, length)[chosen]), draw)
+
+
+def _chunks(reader: TextTokenizer, text: str, *, draws: int, seed: int, context: int | None) -> _Sequences:
+    """Choose the paper's chunks from the cells of a grid, so that none overlap."""
+    if draws > PAPER_CHUNKS:
+        raise InputError(
+            f"`draws` is {draws}; the protocol `paper` has {PAPER_CHUNKS} chunks. Lower `draws`."
+        )
+    cells = len(_not_empty(text)) // PAPER_CHARACTERS
+    if cells < PAPER_CHUNKS:
+        raise InputError(
+            f"the text has {len(text)} characters, and the protocol `paper` needs "
+            f"{PAPER_CHUNKS * PAPER_CHARACTERS}; take a larger text or the protocol `windows`."
+        )
+    starts = _generator(seed, "chunks").choice(cells, PAPER_CHUNKS, replace=False) * PAPER_CHARACTERS
+    draw = np.arange(PAPER_CHUNKS) % draws
+    by_draw = np.argsort(draw, kind="stable")
+    contents = reader.encode([text[start : start + PAPER_CHARACTERS] for start in starts[by_draw]])
+    longest = max(map(len, contents)) + reader.added
+    if context is not None and longest > context:
+        raise InputError(
+            f"a chunk of {PAPER_CHARACTERS} characters has {longest} tokens, more than the model's context "
+            f"of {context}; take the protocol `windows`."
+        )
+    return _Sequences(contents, draw[by_draw])
+
+
+def _reorder(sequences: _Sequences, order: Order, ordinary: np.ndarray, seed: int) -> _Sequences:
+    if order == "text":
+        return sequences
+    generator = _generator(seed, order)
+    if order == "shuffled":
+        contents = [generator.permutation(content) for content in sequences.contents]
+    else:
+        contents = [generator.choice(ordinary, size=len(content)) for content in sequences.contents]
+    return _Sequences(contents, sequences.draw)
+
+
+def _assemble(
+    reader: TextTokenizer, sequences: _Sequences, attributes: Mapping[str, str | int | float]
+) -> Tokens:
+    framed: Sequence[list[int]] = [
+        [*reader.prefix, *content.tolist(), *reader.suffix] for content in sequences.contents
+    ]
+    lengths = np.array([len(ids) for ids in framed])
+    position = np.concatenate([np.arange(length) for length in lengths])
+    from_end = np.repeat(lengths, lengths) - 1 - position
+    ids = np.concatenate(framed).astype(np.int32)
+    return Tokens(
+        ids=ids,
+        sequence=np.repeat(np.arange(len(framed)), lengths).astype(np.int32),
+        position=position.astype(np.int32),
+        draw=np.repeat(sequences.draw, lengths).astype(np.int32),
+        special=(position < len(reader.prefix)) | (from_end < len(reader.suffix)),
+        sequence_bytes=reader.count_bytes([frame[1:] for frame in framed]),
+        attributes=attributes,
+        texts=reader.texts(np.unique(ids).tolist()),
+    )
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise InputError("the text is empty; name another text, or another span of it.")
+    return text
+
+
+def _generator(seed: int, purpose: str) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),)))

@@ -1,0 +1,227 @@
+"""Pretrain the embedded study's small models, checkpoint by checkpoint.
+
+Every step is a function of the recipe and of its own number (which windows, which masks, which learning
+rate; no dropout), so a run that was killed continues from its last checkpoint to the very same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lmshape.fingerprint import code_fingerprint
+from lmshape.progress import progress
+from lmshape.texts.tokenizer_folder import load_tokenizer
+from lmshape.training.architectures import build_model
+from lmshape.training.batches import batch_of, masked_batch, unigram_entropy, windows_of
+from lmshape.training.probe_rows import Row, write_rows
+from lmshape.training.recipe import Recipe
+from lmshape.writing.atomic import name_whole_folder, replaced_when_whole
+
+LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
+
+
+class Monitor(Protocol):
+    """What watches a run, such as `lmshape.monitor.GeometryMonitor`; no weight depends on it.
+
+    Attributes
+    ----------
+    rows : what it has measured: step, layer, metric, value
+    """
+
+    rows: list[Row]
+
+    def observe(self, model: PreTrainedModel, step: int, *, last: bool) -> None:
+        """Measure the model, if it is due or the `last` time, and keep the rows."""
+
+    def identity(self) -> str:
+        """Name all that its numbers depend on."""
+
+
+def pretrain(
+    text: str,
+    tokenizer_folder: Path,
+    output: Path,
+    *,
+    recipe: Recipe,
+    monitor: Monitor | None = None,
+    threads: int = 1,
+) -> None:
+    """Train a model on a text and leave a folder of `checkpoint-*` directories, `loss.csv` and `geometry.csv`.
+
+    Parameters
+    ----------
+    text : the training text
+    tokenizer_folder : folder that `AutoTokenizer` reads
+    output : the run's folder; it appears whole, once the last step is done
+    recipe : what to train, and how
+    monitor : measures the geometry before each step that it finds due, and after the last
+    threads : CPU threads; results are equal to the last bit for an equal number
+
+    Raises
+    ------
+    InputError
+        When the text holds fewer tokens than one step needs.
+
+    Notes
+    -----
+    Work in progress lies in `{output}.partial`. A second call resumes there from the last checkpoint, unless
+    the text, the tokenizer, the recipe or the monitor has changed: then it starts anew.
+    """
+    torch.set_num_threads(threads)
+    transformers.utils.logging.disable_progress_bar()  # a bar for every checkpoint would bury ours
+    run = TrainingRun(
+        recipe,
+        windows_of(text, tokenizer_folder, recipe),
+        load_tokenizer(tokenizer_folder),
+        folder=output.with_name(output.name + ".partial"),
+        monitor=monitor,
+    )
+    run.resume()
+    run.save_if_due()
+    with progress(recipe.steps, done=run.step, description=output.name, unit="steps") as bar:
+        while run.step < recipe.steps:
+            run.advance()
+            run.save_if_due()
+            bar.set_postfix_str(f"loss {run.losses[-1][2]:.3f} nats", refresh=False)
+            bar.update()
+    run.finish(output)
+
+
+class TrainingRun:
+    """A model, its optimizer, the losses and geometry so far; the folder holds what a resumed run needs."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        windows: np.ndarray,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        folder: Path,
+        monitor: Monitor | None = None,
+    ) -> None:
+        """Set up the run at step 0: initial weights are a function of the recipe's seed."""
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.windows, self.tokenizer, self.folder = recipe, windows, tokenizer, folder
+        self.model = build_model(recipe, tokenizer)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=recipe.learning_rate,
+            betas=(0.9, recipe.beta2),
+            weight_decay=recipe.weight_decay,
+        )
+        self.step = 0
+        self.losses: list[tuple[int, int, float, float, float]] = []
+        self.monitor = monitor
+
+    def advance(self) -> None:
+        """Measure the geometry if it is due, do one parameter update and note its loss."""
+        self._observe()
+        recipe, step = self.recipe, self.step
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(step)
+        loss = self.model(**self._batch(step)).loss
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        tokens = self.step * recipe.sequences * recipe.window
+        self.losses.append((step, tokens, loss.item(), recipe.learning_rate_at(step), norm.item()))
+
+    def _observe(self) -> None:
+        if self.monitor is not None:
+            self.monitor.observe(self.model, self.step, last=self.step == self.recipe.steps)
+
+    def _batch(self, step: int) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(
+            batch_of(self.windows, step, sequences=self.recipe.sequences, seed=self.recipe.seed)
+        )
+        if self.recipe.architecture != "gpt_neox":
+            return masked_batch(ids, self.tokenizer, seed=(self.recipe.seed, step))
+        return {"input_ids": ids, "labels": ids}
+
+    def save_if_due(self) -> None:
+        """Save weights and the state to resume from, each whole or not at all."""
+        if self.step not in self.recipe.checkpoint_steps or self._checkpoint(self.step).is_dir():
+            return
+        unfinished = self.folder / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self.model.save_pretrained(unfinished)
+        self.tokenizer.save_pretrained(unfinished)
+        state = {
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses,
+            "geometry": self.monitor.rows if self.monitor else [],
+        }
+        name_whole_folder(unfinished, self._checkpoint(self.step))
+        with replaced_when_whole(self.folder / "state.pt") as partial:
+            torch.save(state | {"identity": self.identity()}, partial)
+
+    def resume(self) -> None:
+        """Continue from the last saved state when it belongs to the same recipe, text and tokenizer."""
+        state_file = self.folder / "state.pt"
+        state = torch.load(state_file, weights_only=True) if state_file.is_file() else {}
+        if state.get("identity") != self.identity():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            return
+        self.step, self.losses = state["step"], state["losses"]
+        if self.monitor is not None:
+            self.monitor.rows = state["geometry"]
+        for checkpoint in self.folder.glob("checkpoint-*"):
+            # weights saved, state not: killed in between
+            if int(checkpoint.name.rpartition("-")[2]) > self.step:
+                shutil.rmtree(checkpoint)
+        self.model = type(self.model).from_pretrained(self._checkpoint(self.step)).train()
+        self.optimizer.param_groups[0]["params"] = list(self.model.parameters())
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def finish(self, output: Path) -> None:
+        """Write losses and geometry, and move the folder to its final name."""
+        self._observe()
+        write_rows(self.folder / "geometry.csv", self.monitor.rows if self.monitor else [])
+        rows = [",".join(LOSS_COLUMNS), *(",".join(map(str, row)) for row in self.losses)]
+        (self.folder / "loss.csv").write_text("\n".join(rows) + "\n")
+        (self.folder / "summary.json").write_text(json.dumps(self.summary(), indent=2) + "\n")
+        (self.folder / "state.pt").unlink(missing_ok=True)
+        for checkpoint in [] if self.recipe.keep_checkpoints else self.folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        for weights in self.folder.glob("checkpoint-*/*"):
+            os.utime(weights)  # made before a kill, they may look older than the text they were trained on
+        name_whole_folder(self.folder, output)
+
+    def summary(self) -> dict[str, float | int | str]:
+        """What a reader wants to know of the run: size, last loss, and the loss of knowing only frequencies."""
+        last = [loss for _, _, loss, _, _ in self.losses[-32:]]
+        return {
+            "architecture": self.recipe.architecture,
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "steps": self.step,
+            "tokens_per_step": self.recipe.sequences * self.recipe.window,
+            "training_loss_nats": float(np.mean(last)) if last else float("nan"),
+            "unigram_entropy_nats": unigram_entropy(self.windows),
+        }
+
+    def identity(self) -> str:
+        """Hash of all that the weights depend on, this code included: another's state is never resumed."""
+        versions = f"{torch.__version__} {transformers.__version__}"
+        made_by = f"{code_fingerprint('lmshape.training.pretrain')} {versions} {torch.get_num_threads()}"
+        digest = hashlib.sha256(f"{self.recipe.as_json()} {made_by}".encode())
+        digest.update(self.windows.tobytes())
+        digest.update(self.monitor.identity().encode() if self.monitor else b"")
+        digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        return digest.hexdigest()
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}"
