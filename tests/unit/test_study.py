@@ -24,7 +24,7 @@ CONFIG_JSON = {
     "vocab_size": 1000,
 }
 MODELS = """
-run-a: {kind: decoder, folder: runs/a, tokens_per_step: 10, recipe: twins}
+run-a: {kind: decoder, folder: runs/a, tokens_per_step: 10, recipe: twins, unstable: true}
 run-b: {kind: decoder, folder: runs/b}
 planned: {kind: decoder, folder: results/pretrained/tiny}
 planned-encoder: {kind: encoder, folder: results/pretrained/tiny-encoder}
@@ -154,6 +154,7 @@ def test_models_may_differ_in_checkpoints_and_datasets(root: Path, form: str) ->
 def test_runs_that_differ_in_their_seed_share_a_recipe(root: Path) -> None:
     study = study_of(root, models=["run-a", "run-b"])
     assert [model.recipe for model in study.models.values()] == ["twins", None]
+    assert [model.unstable for model in study.models.values()] == [True, False]
 
 
 def test_datasets_that_no_model_takes_are_left_out(root: Path) -> None:

@@ -215,6 +215,23 @@ def test_the_hubs_word_stands_beside_each_checkpoint(tmp_path: Path) -> None:
     assert list(pd.read_parquet(tmp_path / "checkpoints.parquet").columns) == CHECKPOINT_COLUMNS.names
 
 
+def test_a_run_that_was_trained_to_fail_is_no_example_of_its_kind(tmp_path: Path) -> None:
+    files = [
+        metric_file(tmp_path / f"{model}.parquet", curve(values, model=model, kind=kind), {"step1": "aa"})
+        for model, kind, values in (
+            ("sound", "decoder", [0.1, 0.2, 0.3, 0.2]),
+            ("broken", "decoder", [0.1, 0.9, 0.9, 0.9]),
+            ("encoder", "encoder", [0.1, 0.2, 0.2, 0.2]),
+        )
+    ]
+    for unstable, decoders, difference in (((), 2, 0.4), (("broken",), 1, 0.1)):
+        combine(files, tmp_path, unstable=unstable)
+        table = pd.read_parquet(tmp_path / "contrasts.parquet").set_index("quantity")
+        assert table.loc["height", "decoders"] == decoders
+        assert table.loc["height", "difference"] == pytest.approx(difference)
+        assert "broken" in set(pd.read_parquet(tmp_path / "profiles.parquet")["model"])
+
+
 def test_a_study_without_anisotropy_has_empty_profiles(tmp_path: Path) -> None:
     combine([metric_file(tmp_path / "m.parquet", [loss(2.0)], {"step1": "aa"})], tmp_path)
     columns = {"profiles": PROFILE_COLUMNS, "phases": PHASE_COLUMNS, "contrasts": CONTRAST_COLUMNS}

@@ -22,12 +22,15 @@ def tables(
     recipe: Annotated[
         list[str] | None, typer.Option(help="model=recipe that other seeds of it share")
     ] = None,
+    unstable: Annotated[
+        list[str] | None, typer.Option(help="model that is in no comparison of decoders with encoders")
+    ] = None,
 ) -> None:
     """Combine the models into the study's tables, as Parquet and CSV."""
     from lmshape.tables.study_tables import combine
 
     groups = {model: name for model, _, name in (pair.partition("=") for pair in recipe or [])}
-    combine(files, output, groups=groups)
+    combine(files, output, groups=groups, unstable=unstable or ())
 
 
 def claims(

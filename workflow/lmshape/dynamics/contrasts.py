@@ -33,7 +33,7 @@ CONTRAST_COLUMNS = declare(
         "rows": COLUMN_DESCRIPTIONS["rows"],
         "metric": "the metric whose profile over the blocks is compared, at each model's last trusted checkpoint",
         "quantity": "; ".join(f"{name}: {text}" for name, text in QUANTITIES.items()),
-        "decoders": "number of decoders",
+        "decoders": "number of decoders; those that the registry calls unstable are left out",
         "encoders": "number of encoders",
         "decoder_mean": "mean of the quantity over the decoders",
         "encoder_mean": "mean of the quantity over the encoders",

@@ -44,6 +44,7 @@ class Model:
     lock : what the hub said of it, if it was asked
     remote_code : whether the Python code that comes with its weights may run
     recipe : name that runs share which differ in their seed alone; None where there is none
+    unstable : whether it was trained to fail, or has failed
     """
 
     name: str
@@ -64,6 +65,7 @@ class Model:
     lock: Lock | None = None
     remote_code: bool = False
     recipe: str | None = None
+    unstable: bool = False
 
     @property
     def on_hub(self) -> bool:
@@ -96,7 +98,7 @@ def read_model(
         if "repository" in entry
         else _local_model(name, entry, root, pretraining)
     )
-    return replace(model, recipe=entry.get("recipe"))
+    return replace(model, recipe=entry.get("recipe"), unstable=entry.get("unstable", False))
 
 
 def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: Pretraining | None) -> Model:

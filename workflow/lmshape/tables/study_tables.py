@@ -8,7 +8,7 @@ predicts. `audit` says of each site which rows repeat, which are sinks, and how 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -67,7 +67,11 @@ _FOLLOWED = (
 
 
 def combine(
-    metric_files: Sequence[Path], output_dir: Path, *, groups: Mapping[str, str] | None = None
+    metric_files: Sequence[Path],
+    output_dir: Path,
+    *,
+    groups: Mapping[str, str] | None = None,
+    unstable: Collection[str] = (),
 ) -> None:
     """Write the study's tables as .parquet and .csv from the metrics of each model.
 
@@ -76,6 +80,7 @@ def combine(
     metric_files : what `gather` wrote, one file a model; the tables keep their order
     output_dir : folder of the tables; each file is replaced when the new one is whole
     groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.courses`
+    unstable : models that are no examples of their kind, and not in `contrasts`
 
     Raises
     ------
@@ -94,7 +99,7 @@ def combine(
         "audit": (pa.Table.from_pylist(audits, schema=AUDIT_COLUMNS), AUDIT_COLUMNS),
         "profiles": (profiles(followed), PROFILE_COLUMNS),
         "phases": (phases(followed, groups), PHASE_COLUMNS),
-        "contrasts": (contrasts(followed), CONTRAST_COLUMNS),
+        "contrasts": (contrasts(followed[~followed["model"].isin(unstable)]), CONTRAST_COLUMNS),
     }
     for name, (table, columns) in tables.items():
         write_table(table, columns, Path(output_dir) / name)

@@ -18,10 +18,11 @@ def spike_options(wildcards):
 
 
 def tables_options(wildcards):
-    """Which models differ in their seed alone."""
+    """Which models differ in their seed alone, and which were trained to fail."""
     recipes = {name: model.recipe for name, model in study.models.items()}
     return flags(
-        recipe=[f"{name}={recipe}" for name, recipe in recipes.items() if recipe]
+        recipe=[f"{name}={recipe}" for name, recipe in recipes.items() if recipe],
+        unstable=[name for name, model in study.models.items() if model.unstable],
     )
 
 
