@@ -13,6 +13,9 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("cluster.sh")
 ACCOUNT, PARTITION, GPU_PARTITION = "lab", "cpu", "gpu"
 PATIENCE = 180.0  # seconds until something must have happened, on a machine with much else to do
+# Seconds after which slurmctld has written down what has changed (5 at most). Killed sooner and started again, it
+# starts jobs that run a second time, and drains their nodes, which refuse that ("Duplicate jobid").
+STATE_SAVED = 8.0
 FIELDS = "JobIDRaw,Comment,Account,Partition,ReqMem,TimelimitRaw,ReqTRES,State,NodeList"
 
 
@@ -114,6 +117,8 @@ class Cluster:
 
     def kill_daemon(self, name: str) -> None:
         """Kill `slurmctld`, or the slurmd of `node1` or `node2`: the jobs run on."""
+        if name == "slurmctld":
+            time.sleep(STATE_SAVED)
         os.kill(int((self.folder / f"run/{name}.pid").read_text()), signal.SIGKILL)
 
     def kill_node(self, node: str) -> None:

@@ -240,6 +240,9 @@ start_nodes() {
         alive "$node" || slurmd -N "$node" || die "slurmd of $node ended" "$FOLDER/log/$node.log"
     done
     for node in "${NODES[@]}"; do
+        # ReturnToService takes back nodes that are down, and none that was drained.
+        ! sinfo --noheader --nodes "$node" --format %t | grep --quiet '^drain\|^drng' ||
+            scontrol update NodeName="$node" State=RESUME
         wait_for 60 "$node" "$FOLDER/log/$node.log" \
             bash -c "sinfo --noheader --nodes $node --format %t | grep --quiet --extended-regexp '^(idle|mix|alloc|comp)$'"
     done

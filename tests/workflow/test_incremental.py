@@ -153,7 +153,12 @@ def test_a_block_that_cannot_be_measured_anew_is_not_taken_for_done(study_copy: 
 
 def test_comments_and_docstrings_are_no_change(study_copy: StudyFolder, tmp_path: Path) -> None:
     clone = clone_of_repository(tmp_path / "clone")
-    for module in ("measure/neighbor.py", "extract.py", "pretrain.py", "gather.py"):
+    for module in (
+        "measure/neighbor.py",
+        "extraction/extract.py",
+        "training/pretrain.py",
+        "tables/gather.py",
+    ):
         path = clone / "workflow/lmshape" / module
         text = path.read_text()
         assert text.startswith('"""')
