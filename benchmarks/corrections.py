@@ -38,7 +38,6 @@ from lmshape.geometry.released import (
 )
 from lmshape.geometry.surrogate import gaussian_surrogate
 from lmshape.measure.linearity import statistics
-from lmshape.metric import Arrays
 from lmshape.metrics import METRICS
 from lmshape.statistics.layer import Layer
 from lmshape.store import Activations, Rows
@@ -157,11 +156,6 @@ def anisotropies(site: Site, kept: np.ndarray) -> tuple[Estimate, Estimate]:
     return tuple(jackknife(values[0], values[1:], bounds=(0.0, 1.0)) for values in (plain, standardized))
 
 
-def estimated(name: str, arrays: Arrays) -> Estimate:
-    """Return value and interval of a metric from the arrays of its family."""
-    return METRICS[name].estimate(METRICS[name].replicates(arrays))
-
-
 def linearity_row(x: np.ndarray, y: np.ndarray, tokens: Tokens) -> list[str]:
     """Return the cells of one block, its input x and its output y (n, d): from the released linearity to the null."""
     sinks = sink_rows(x, tokens.position) | sink_rows(y, tokens.position)
@@ -174,9 +168,9 @@ def linearity_row(x: np.ndarray, y: np.ndarray, tokens: Tokens) -> list[str]:
         rows_per_draw={},
     )
     (arrays, _), (sinkless, _) = statistics(layer).values()
-    found = [estimated(name, arrays) for name in LINEARITIES]
-    found.append(estimated(LINEARITIES[-1], sinkless))
-    null = estimated("linearity_null", arrays).value
+    found = [METRICS[name].compute(arrays) for name in LINEARITIES]
+    found.append(METRICS[LINEARITIES[-1]].compute(sinkless))
+    null = METRICS["linearity_null"].compute(arrays).value
     return [f"{released_linearity(x, y):.3f}", *(shown(estimate, 3) for estimate in found), f"{null:.3f}"]
 
 

@@ -12,7 +12,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from estimates import estimated
 from threadpoolctl import threadpool_limits
 
 from lmshape.geometry.neighbors import unique_rows
@@ -93,7 +92,7 @@ def estimates(network: Network, rng: np.random.Generator) -> dict[str, Estimate]
         **measured(angular, x),
         **measured(neighbor, x),
         **measured(linearity, x + network.update(x, rng), before=x),
-        **{name: estimated(METRICS[name], arrays) for name, arrays in own.items()},
+        **{name: METRICS[name].compute(arrays) for name, arrays in own.items()},
     }
 
 
@@ -119,7 +118,7 @@ def measured(family: ModuleType, x: np.ndarray, before: np.ndarray | None = None
         rows_per_draw={},
     )
     arrays, _ = family.statistics(layer)["all"]
-    return {name: estimated(METRICS[name], arrays) for name in of_family(family.FAMILY)}
+    return {name: METRICS[name].compute(arrays) for name in of_family(family.FAMILY)}
 
 
 def of_family(family: str) -> list[str]:

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from estimates import estimated
 
 from lmshape.errors import InputError
 from lmshape.figures.files import save
@@ -99,7 +98,7 @@ def test_the_metric_of_lmshape_is_one() -> None:
     vars(changed).update(names)
     metric = eval(entry.strip().rstrip(","), {**vars(spectral_metrics), "scalars": changed})
     eigenvalues = np.array([[4.0, 2, 1, 1], [4, 2, 1, 0], [3, 2, 1, 1], [4, 1, 1, 1]])
-    estimate = estimated(metric, {"eigenvalues": eigenvalues})
+    estimate = metric.compute({"eigenvalues": eigenvalues})
     assert estimate.value == 2
     assert estimate.low < 2 < estimate.high
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from estimates import estimated
 
 from lmshape.errors import InputError
 from lmshape.geometry import anisotropy_null
@@ -184,9 +183,7 @@ def test_the_metrics_are_what_they_say() -> None:
     x, known = cloud(), tokens()
     layer = layer_of(x, known)
     arrays, _ = leading.statistics(layer)["all"]
-    values = {
-        name: estimated(METRICS[name], arrays) for name, one in METRICS.items() if one.family == "leading"
-    }
+    values = {name: METRICS[name].compute(arrays) for name, one in METRICS.items() if one.family == "leading"}
     _, _, coordinates = decomposed(x.astype(np.float64))
     squares = coordinates[:, 0] ** 2
     groups = groups_of(layer.sinks, known)
@@ -212,21 +209,21 @@ def test_without_position_0_and_other_sinks_it_is_the_anisotropy_without_sinks()
     arrays, _ = leading.statistics(layer_of(x, known))["no_sink"]
     np.testing.assert_array_equal(arrays["without_position_0"][:, 0], arrays["eigenvalues"][:, 0])
     np.testing.assert_array_equal(arrays["without_position_0"][:, 1], arrays["total"])
-    assert estimated(METRICS["leading_share_rest"], arrays).value == 1
+    assert METRICS["leading_share_rest"].compute(arrays).value == 1
 
 
 def test_unknown_texts_leave_the_newline_alone_without_a_number() -> None:
     arrays, attributes = leading.statistics(layer_of(cloud(), tokens({})))["all"]
-    assert np.isnan(estimated(METRICS["leading_share_first_newline"], arrays).value)
+    assert np.isnan(METRICS["leading_share_first_newline"].compute(arrays).value)
     assert "no texts of tokens" in attributes["flag_leading_share_first_newline"]
-    assert np.isfinite(estimated(METRICS["leading_share_position_0"], arrays).value)
+    assert np.isfinite(METRICS["leading_share_position_0"].compute(arrays).value)
 
 
 def test_rows_without_variance_have_reasons_and_not_numbers() -> None:
     arrays, _ = leading.statistics(layer_of(np.ones((N, WIDTH), np.float32), tokens()))["all"]
     for metric in METRICS.values():
         if metric.family == "leading" and not metric.name.endswith("_null"):
-            assert np.isnan(estimated(metric, arrays).value) and metric.undefined
+            assert np.isnan(metric.compute(arrays).value) and metric.undefined
 
 
 def test_a_layer_without_tokens_is_refused() -> None:
@@ -340,6 +337,6 @@ def test_the_interval_of_the_share_covers_the_truth_at_its_rate() -> None:
         first = known.position == 0
         x[first, 0] += offset + spread * random.standard_normal(first.sum())
         arrays, _ = leading.statistics(layer_of(x, known))["all"]
-        estimate = estimated(METRICS["leading_share_position_0"], arrays)
+        estimate = METRICS["leading_share_position_0"].compute(arrays)
         covered += estimate.low <= truth <= estimate.high
     assert 0.90 <= covered / 200 <= 0.99

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from estimates import estimated
 
 from lmshape.geometry.linearity import linearity
 from lmshape.measure.linearity import halves, missing, statistics
@@ -96,7 +95,7 @@ def test_a_missing_direction_is_told_by_the_rank() -> None:
     arrays, attributes = statistics(layer_of(x, y))["all"]
     assert (arrays["rank"] == D - 1).all()
     null = next(metric for metric in LINEARITY if metric.name == "linearity_null")
-    assert estimated(null, arrays).value == pytest.approx((D - 1) / N)
+    assert null.compute(arrays).value == pytest.approx((D - 1) / N)
 
 
 def test_halves_alternate_within_each_draw() -> None:
@@ -154,7 +153,7 @@ def test_missing_arrays_are_those_of_statistics() -> None:
     }
     assert all(np.isnan(array).all() for array in empty.values())
     for metric in LINEARITY:
-        assert np.isnan(estimated(metric, empty).value)
+        assert np.isnan(metric.compute(empty).value)
 
 
 def test_a_site_without_one_before_is_refused() -> None:
@@ -189,7 +188,7 @@ def test_intervals_cover_their_value() -> None:
     for metric in LINEARITY:
         if metric.name == "linearity_null":
             continue
-        estimates = [estimated(metric, arrays) for arrays in archives]
+        estimates = [metric.compute(arrays) for arrays in archives]
         expected = np.mean([estimate.value for estimate in estimates])
         covered = np.mean([estimate.low <= expected <= estimate.high for estimate in estimates])
         assert 0.90 <= covered <= 0.99, (metric.name, covered)

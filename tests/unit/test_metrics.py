@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from estimates import estimated
 from layers import measured
 from scipy.spatial.distance import cdist
 from scipy.stats import t
@@ -146,7 +145,7 @@ def test_pooled_metrics_and_their_jackknife_equal_the_recomputation(
     name: str, x: np.ndarray, arrays: dict[str, dict[str, np.ndarray]]
 ) -> None:
     metric, value = METRICS[name], REFERENCES[name](x)
-    estimate = estimated(metric, arrays[metric.family])
+    estimate = metric.compute(arrays[metric.family])
     assert estimate.value == pytest.approx(value, rel=1e-9, abs=1e-12)
     assert estimate.draws == DRAWS
     if metric.no_interval:
@@ -236,7 +235,7 @@ def skdim_mle(distances: np.ndarray) -> float:
 def test_dimensions_equal_scikit_dimension_on_scipys_distances(
     name: str, reference: callable, x: np.ndarray, arrays: dict[str, dict[str, np.ndarray]]
 ) -> None:
-    estimate = estimated(METRICS[name], arrays["neighbor"])
+    estimate = METRICS[name].compute(arrays["neighbor"])
     draws = np.array([reference(of_draw(x, j)) for j in range(DRAWS)])
     half_width = t.ppf(0.975, DRAWS - 1) * draws.std(ddof=1) / np.sqrt(DRAWS)
     assert estimate.value == pytest.approx(draws.mean(), rel=1e-9)
@@ -248,27 +247,27 @@ def test_dimensions_equal_scikit_dimension_on_scipys_distances(
 def test_closed_forms_of_spectra() -> None:
     equal = {"eigenvalues": np.ones((3, 10)), "leading_uncentered": np.array([[1.0, 10]] * 3)}
     line = {"eigenvalues": np.eye(1, 10).repeat(3, axis=0)}
-    assert estimated(METRICS["anisotropy"], equal).value == pytest.approx(0.1, rel=1e-12)
-    assert estimated(METRICS["anisotropy_uncentered"], equal).value == pytest.approx(0.1, rel=1e-12)
+    assert METRICS["anisotropy"].compute(equal).value == pytest.approx(0.1, rel=1e-12)
+    assert METRICS["anisotropy_uncentered"].compute(equal).value == pytest.approx(0.1, rel=1e-12)
     for name in ("effective_rank", "participation_ratio"):
-        assert estimated(METRICS[name], equal).value == pytest.approx(10, rel=1e-12)
-        assert estimated(METRICS[name], line).value == pytest.approx(1, rel=1e-12)
-    assert estimated(METRICS["anisotropy"], line).value == pytest.approx(1, rel=1e-12)
+        assert METRICS[name].compute(equal).value == pytest.approx(10, rel=1e-12)
+        assert METRICS[name].compute(line).value == pytest.approx(1, rel=1e-12)
+    assert METRICS["anisotropy"].compute(line).value == pytest.approx(1, rel=1e-12)
 
 
 def test_the_bulk_is_what_the_leading_32_directions_leave() -> None:
     halves = {"eigenvalues": np.array([[*[1e6] * 32, 8, 4, 2, 1, 1]] * 3)}
     shares = np.array([8, 4, 2, 1, 1]) / 16
-    bulk = estimated(METRICS["effective_rank_bulk"], halves)
+    bulk = METRICS["effective_rank_bulk"].compute(halves)
     assert bulk.value == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-12)
     equal = {"eigenvalues": np.ones((3, 40))}
-    assert estimated(METRICS["effective_rank_bulk"], equal).value == pytest.approx(8, rel=1e-12)
+    assert METRICS["effective_rank_bulk"].compute(equal).value == pytest.approx(8, rel=1e-12)
 
 
 @pytest.mark.parametrize("spectrum", [np.ones(32), np.ones(5), [*np.ones(32), 1e-17, 1e-18], np.zeros(40)])
 def test_a_spectrum_without_a_bulk_has_none(spectrum: np.ndarray) -> None:
     metric = METRICS["effective_rank_bulk"]
-    assert np.isnan(estimated(metric, {"eigenvalues": np.array([spectrum] * 3)}).value)
+    assert np.isnan(metric.compute({"eigenvalues": np.array([spectrum] * 3)}).value)
     assert metric.undefined == "no variance past the 32nd eigenvalue"
 
 
@@ -276,9 +275,7 @@ def test_pareto_ratios_give_their_exponent() -> None:
     rng = np.random.default_rng(0)
     distances = np.ones((5, 4096, 9))
     distances[:, :, 1] = (1 - rng.random((5, 4096))) ** (-1 / 20)
-    estimate = estimated(
-        METRICS["id_twonn"], {"distances": distances, "log_distance_sum": np.zeros((5, 4096))}
-    )
+    estimate = METRICS["id_twonn"].compute({"distances": distances, "log_distance_sum": np.zeros((5, 4096))})
     assert estimate.value == pytest.approx(20, abs=0.5)  # 3.6 standard errors
     assert estimate.low < 20 < estimate.high
 
@@ -286,19 +283,19 @@ def test_pareto_ratios_give_their_exponent() -> None:
 def test_the_surrogate_is_twonn_of_its_distances_and_duplicates_are_shares() -> None:
     rng = np.random.default_rng(1)
     surrogate = 1 + rng.random((3, 60, 2)).cumsum(axis=2)
-    estimate = estimated(METRICS["id_twonn_surrogate"], {"surrogate_distances": surrogate})
+    estimate = METRICS["id_twonn_surrogate"].compute({"surrogate_distances": surrogate})
     draws = [59 / np.log(r[:, 1] / r[:, 0]).sum() for r in surrogate]
     half_width = t.ppf(0.975, 2) * np.std(draws, ddof=1) / np.sqrt(3)
     assert estimate.value == pytest.approx(np.mean(draws), rel=1e-12)
     assert estimate.high == pytest.approx(np.mean(draws) + half_width, rel=1e-7)
-    shares = estimated(METRICS["duplicate_share"], {"duplicate_share": np.array([0.1, 0.0, 0.2])})
+    shares = METRICS["duplicate_share"].compute({"duplicate_share": np.array([0.1, 0.0, 0.2])})
     assert (shares.value, shares.low) == (pytest.approx(0.1, rel=1e-12), 0)
 
 
 def test_only_the_scales_that_need_more_rows_are_nan() -> None:
     x = np.random.default_rng(2).standard_normal((90, 6))
     found, attributes = measured(neighbor, x, np.repeat([0, 1], 45))
-    values = {name: estimated(METRICS[name], found).value for name in METRIC_FAMILIES["neighbor"]}
+    values = {name: METRICS[name].compute(found).value for name in METRIC_FAMILIES["neighbor"]}
     assert [name for name, value in values.items() if np.isnan(value)] == ["id_gride_64"]
     assert attributes["flag"] == "" and "under 65 unique rows" in METRICS["id_gride_64"].undefined
 
@@ -307,10 +304,10 @@ def test_one_row_of_equal_distances_ends_the_mean_but_not_the_quartiles(arrays: 
     tied = {name: array.copy() for name, array in arrays["neighbor"].items()}
     tied["distances"][:, 0] = 0.5
     tied["log_distance_sum"][:, 0] = 19 * np.log(0.5)
-    assert np.isnan(estimated(METRICS["id_local_mean"], tied).value)
+    assert np.isnan(METRICS["id_local_mean"].compute(tied).value)
     for name in ("id_local_q25", "id_local_median", "id_local_q75", "id_mada", "id_mle", "id_gride_16"):
-        before = estimated(METRICS[name], arrays["neighbor"]).value
-        assert estimated(METRICS[name], tied).value == pytest.approx(before, rel=0.05)
+        before = METRICS[name].compute(arrays["neighbor"]).value
+        assert METRICS[name].compute(tied).value == pytest.approx(before, rel=0.05)
 
 
 def test_loss_is_weighted_by_tokens_and_bits_by_bytes() -> None:
@@ -319,7 +316,7 @@ def test_loss_is_weighted_by_tokens_and_bits_by_bytes() -> None:
         "tokens": np.array([10, 30, 10]),
         "bytes": np.array([40.0, 90.0, 50.0]),
     }
-    loss, bits = estimated(METRICS["loss"], card), estimated(METRICS["bits_per_byte"], card)
+    loss, bits = METRICS["loss"].compute(card), METRICS["bits_per_byte"].compute(card)
     left_out = np.array([70 / 40, 50 / 20, 80 / 40])
     error = np.sqrt(2 / 3 * ((left_out - left_out.mean()) ** 2).sum())
     assert loss.value == pytest.approx(2, rel=1e-12)
@@ -329,27 +326,27 @@ def test_loss_is_weighted_by_tokens_and_bits_by_bytes() -> None:
 
 
 def test_an_interval_ends_where_the_metric_does() -> None:
-    loss = estimated(METRICS["loss"], {"nats": np.array([0.0, 50.0, 9.0]), "tokens": np.full(3, 10)})
+    loss = METRICS["loss"].compute({"nats": np.array([0.0, 50.0, 9.0]), "tokens": np.full(3, 10)})
     assert loss.low == 0
     line = np.zeros((3, 2))
     line[:] = [[0.99, 0.01], [0.9, 0.1], [1.0, 0.0]]
-    assert estimated(METRICS["anisotropy"], {"eigenvalues": line}).high == 1
+    assert METRICS["anisotropy"].compute({"eigenvalues": line}).high == 1
 
 
 def test_a_metric_that_is_not_defined_is_nan() -> None:
-    assert np.isnan(estimated(METRICS["loss"], {"nats": np.zeros(2), "tokens": np.zeros(2)}).value)
+    assert np.isnan(METRICS["loss"].compute({"nats": np.zeros(2), "tokens": np.zeros(2)}).value)
     ties = {"distances": np.ones((3, 70, 9)), "log_distance_sum": np.zeros((3, 70))}
     ties["surrogate_distances"] = np.full((3, 70, 2), np.nan)
     ties |= {f"decimated_{share}": np.ones((3, 70 // share, 2)) for share in (2, 4, 8)}
     for name in METRIC_FAMILIES["neighbor"][:-1]:
-        estimate = estimated(METRICS[name], ties)
+        estimate = METRICS[name].compute(ties)
         assert np.isnan([estimate.value, estimate.low, estimate.high]).all() and estimate.draws == 3
     equal_rows, _ = measured(spectral, np.zeros((40, 5)), np.arange(40) % 4)
     for name in METRIC_FAMILIES["spectral"]:
-        assert np.isnan(estimated(METRICS[name], equal_rows).value) != name.endswith("_null")
+        assert np.isnan(METRICS[name].compute(equal_rows).value) != name.endswith("_null")
     nothing = spectral.missing(rows=40, width=5, draws=4) | angular.missing(rows=40, width=5, draws=4)
     for name in METRIC_FAMILIES["spectral"] + METRIC_FAMILIES["angular"]:
-        assert np.isnan(estimated(METRICS[name], nothing).value)
+        assert np.isnan(METRICS[name].compute(nothing).value)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +361,7 @@ def test_a_metric_that_is_not_defined_is_nan() -> None:
 def test_too_few_rows_or_columns_are_nan_with_a_reason(name: str, n: int, d: int) -> None:
     rows = np.random.default_rng(0).standard_normal((n, d))
     arrays, _ = measured(spectral, rows, np.arange(n) % 3)
-    assert np.isnan(estimated(METRICS[name], arrays).value) and METRICS[name].undefined
+    assert np.isnan(METRICS[name].compute(arrays).value) and METRICS[name].undefined
 
 
 def test_a_null_is_that_of_all_rows_and_known_without_error() -> None:
@@ -373,7 +370,7 @@ def test_a_null_is_that_of_all_rows_and_known_without_error() -> None:
     nulls = {"anisotropy": anisotropy_null, "effective_rank": effective_rank_null}
     nulls["participation_ratio"] = participation_ratio_null
     for name, null in nulls.items():
-        estimate = estimated(METRICS[f"{name}_null"], arrays)
+        estimate = METRICS[f"{name}_null"].compute(arrays)
         found = [estimate.value, estimate.low, estimate.high]
         assert found == pytest.approx([null(200, 10)] * 3, rel=1e-12)
 
@@ -381,14 +378,14 @@ def test_a_null_is_that_of_all_rows_and_known_without_error() -> None:
 def test_a_count_without_a_draw_stands_for_as_many_rows() -> None:
     """Independent draws of 2, 0, 4 hits: the interval of their sum, not of two thirds of it."""
     arrays = {"massive_count": np.array([6.0, 4, 6, 2]), "rows": np.array([30.0, 20, 20, 20])}
-    estimate = estimated(METRICS["massive_count"], arrays)
+    estimate = METRICS["massive_count"].compute(arrays)
     assert estimate.value == 6
     assert estimate.high == pytest.approx(6 + t.ppf(0.975, 2) * np.sqrt(3 * 4), rel=1e-12)
     assert estimate.low == 0
 
 
 def test_a_metric_without_some_left_out_value_has_no_interval() -> None:
-    estimate = estimated(METRICS["mean_cosine"], {"mean_cosine": np.array([0.5, 0.4, np.nan])})
+    estimate = METRICS["mean_cosine"].compute({"mean_cosine": np.array([0.5, 0.4, np.nan])})
     assert estimate.value == 0.5 and np.isnan([estimate.low, estimate.high]).all() and estimate.draws == 2
     reason = METRICS["mean_cosine"].missing_interval(estimate)
     assert reason == "no interval: not defined without one of its draws"
@@ -397,12 +394,12 @@ def test_a_metric_without_some_left_out_value_has_no_interval() -> None:
 def test_a_metric_without_interval_is_its_first_number_alone() -> None:
     alone = replace(METRICS["norm_max"], values=lambda arrays: arrays["found"])
     for found, draws in (([7.0, 6.0, np.nan], 2), ([7.0], 1)):
-        estimate = estimated(alone, {"found": np.array(found)})
+        estimate = alone.compute({"found": np.array(found)})
         assert (estimate.value, estimate.draws) == (7, draws) and np.isnan(
             [estimate.low, estimate.high]
         ).all()
         assert alone.missing_interval(estimate) == "no interval: a maximum of a sample has none"
-    assert alone.missing_interval(estimated(alone, {"found": np.array([np.nan])})) == ""
+    assert alone.missing_interval(alone.compute({"found": np.array([np.nan])})) == ""
 
 
 @pytest.mark.parametrize(("interval", "reason"), [("none", ""), ("draws", "why")])

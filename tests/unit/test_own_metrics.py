@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from estimates import estimated
 from scipy.stats import t
 from test_gather import ROOT, SITES, WIDTH, activations  # noqa: F401 (a fixture)
 from test_study import refusal_of, root, study_of  # noqa: F401 (a fixture)
@@ -228,7 +227,7 @@ def test_values_are_of_all_rows_without_each_draw_and_of_each_draw(tmp_path: Pat
         shares = [np.mean(rows[draw == j] > 0) for j in range(5)]
         np.testing.assert_array_equal(arrays["positive_share"], shares)
         assert attributes == {"flag": ""}
-    estimate = estimated(own_metrics(path)[1], found["all"][0])
+    estimate = own_metrics(path)[1].compute(found["all"][0])
     half = t.ppf(0.975, 4) * np.std(found["all"][0]["positive_share"], ddof=1) / np.sqrt(5)
     assert estimate.high - estimate.value == pytest.approx(half, rel=1e-9)
 
@@ -276,7 +275,7 @@ def test_a_value_outside_its_own_bounds_is_none(tmp_path: Path, declared: str, f
     arrays, attributes = OwnMetrics(path := written(tmp_path, text)).statistics(own_layer(np.ones((50, 2))))[
         "all"
     ]
-    estimate = estimated(own_metrics(path)[0], arrays)
+    estimate = own_metrics(path)[0].compute(arrays)
     assert attributes.get("flag_f", "") == flag
     np.testing.assert_array_equal(
         [estimate.low, estimate.value, estimate.high], np.full(3, np.nan if flag else 2)
@@ -288,7 +287,7 @@ def test_a_number_that_lacks_a_draw_has_no_interval_and_says_which(tmp_path: Pat
     x = np.zeros((50, 2))
     x[10, 0] = 1  # the first row where draw 0 is left out
     arrays, attributes = OwnMetrics(path := written(tmp_path, text)).statistics(own_layer(x))["all"]
-    estimate = estimated(own_metrics(path)[0], arrays)
+    estimate = own_metrics(path)[0].compute(arrays)
     assert estimate.value == 2 and np.isnan([estimate.low, estimate.high]).all()
     assert attributes["flag_f"] == "odd (without draw 0)"
 
@@ -406,6 +405,6 @@ def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(from lmshape.own_metrics import metric\n.*?)```", text, re.DOTALL)
     x = np.random.default_rng(0).standard_normal((5000, 4))
     arrays, _ = OwnMetrics(path := written(tmp_path, example)).statistics(own_layer(x))["all"]
-    kurtosis, share = (estimated(metric, arrays) for metric in own_metrics(path))
+    kurtosis, share = (metric.compute(arrays) for metric in own_metrics(path))
     assert kurtosis.value == pytest.approx(3, abs=0.5) and kurtosis.low < kurtosis.value < kurtosis.high
     assert share.value == pytest.approx(0.5, abs=0.02) and 0 <= share.low < share.high <= 1

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from estimates import estimated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -195,9 +194,7 @@ def layer_of(x: np.ndarray, before: np.ndarray | None = None, mask: np.ndarray |
 
 
 def values(arrays: dict[str, np.ndarray], family: str) -> dict[str, float]:
-    return {
-        name: estimated(metric, arrays).value for name, metric in METRICS.items() if metric.family == family
-    }
+    return {name: metric.compute(arrays).value for name, metric in METRICS.items() if metric.family == family}
 
 
 def test_the_dimension_is_that_of_the_first_4096_rows_and_the_linearity_that_of_all() -> None:
@@ -218,7 +215,7 @@ def test_there_is_one_sample_and_so_no_interval() -> None:
     arrays, _ = measured.statistics(layer_of(x))["all"]
     paired, _ = measured_linearity.statistics(layer_of(np.tanh(x), before=x))["all"]
     for name, kept in (("id_released", arrays), ("linearity_released", paired)):
-        estimate = estimated(METRICS[name], kept)
+        estimate = METRICS[name].compute(kept)
         assert np.isnan([estimate.low, estimate.high]).all() and estimate.draws == 1
         reason = "no interval: the released protocol takes one sample"
         assert METRICS[name].missing_interval(estimate) == reason

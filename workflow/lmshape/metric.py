@@ -63,6 +63,10 @@ class Metric:
         """
         return self._estimate(replicates, bounds=(self.low, self.high), step=self.step)
 
+    def compute(self, arrays: Arrays) -> Estimate:
+        """Estimate the metric from the arrays of its family, as `estimate` does."""
+        return self.estimate(self.replicates(arrays))
+
     def change(self, before: np.ndarray, after: np.ndarray) -> Estimate:
         """Return the difference of two values by their replicates on the same draws, with its interval."""
         # the rounding of both values; where one is infinite there is no difference

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lmshape.claims.claim import Claim, Finding, above, below, missing, two_sided
+from lmshape.claims.claim import ONE_DRAW, Claim, Finding, above, below, missing, two_sided, undecided
 from lmshape.claims.evidence import Curves, Evidence, estimated, measured
 from lmshape.claims.published import published
 from lmshape.dynamics.domes import FEWEST_BLOCKS, SEEN
@@ -56,9 +56,8 @@ def peaks_inside(evidence: Evidence) -> Iterator[Finding]:
             yield missing(finding, "needs the row of `profiles` of the last checkpoint")
             continue
         dome = _dome(finding, *found)
-        if not np.isnan(
-            dome.p
-        ):  # the index ends at 0, so that its interval may have no length; this goes on below
+        if not np.isnan(dome.p):
+            # the index ends at 0, so that its interval may have no length; this goes on below
             rise = estimated(inside(curves.last) - edges(curves.last))
             dome = replace(dome, p=two_sided(rise, dome.threshold))
         yield replace(dome, place=f"block {curves.layers[curves.last[0].argmax()]}")
@@ -72,7 +71,7 @@ def _dome(finding: Finding, index: Estimate, null: float) -> Finding:
     none = above(finding, index, SEEN)
     if none.verdict == "contradicted":
         return none
-    return replace(dome, verdict="undecided", why=f"noise alone reads up to {null:.2f}")
+    return undecided(dome, f"noise alone reads up to {null:.2f}")
 
 
 def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Estimate, float] | None:
@@ -81,8 +80,7 @@ def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Es
     That interval counts each block that may be the highest one, where the jackknife of a largest value knows one alone.
     """
     cell = {"model": finding.model, "dataset": finding.dataset, "rows": finding.rows}
-    own = evidence.table("profiles", metric="anisotropy", **cell)
-    own = own if own.empty else own[own["step"] == curves.steps[-1]]
+    own = evidence.table("profiles", metric="anisotropy", step=int(curves.steps[-1]), **cell)
     if own.empty:
         return None
     row = own.iloc[-1]
@@ -121,7 +119,7 @@ def _onset(finding: Finding, curves: Curves) -> Finding:
     if why := shapeless(curves):
         return missing(finding, why)
     if curves.draws < 2:
-        return replace(finding, verdict="undecided", why="no interval: one draw")
+        return undecided(finding, ONE_DRAW)
     over = curves.last > NEAR_ONE
     if not over.any(axis=1).all():
         sure = "contradicted" if not over.any() else "undecided"

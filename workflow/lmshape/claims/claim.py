@@ -21,6 +21,7 @@ VERDICTS: dict[Verdict, str] = {
     "undecided": "the interval holds the threshold, there is none, or it does not survive correction for many tests",
     "not measurable": "the study has no cells that could tell; the reason stands beside it",
 }
+ONE_DRAW = "no interval: one draw"
 LEVEL = 0.05  # of a test, two-sided: that of the 95 % intervals
 
 
@@ -97,6 +98,11 @@ def missing(finding: Finding, why: str) -> Finding:
     return replace(finding, verdict="not measurable", why=why)
 
 
+def undecided(finding: Finding, *why: str) -> Finding:
+    """Leave a claim open, and say why beside what there is to say already."""
+    return replace(finding, verdict="undecided", why=joined(finding.why, *why))
+
+
 def _decided(finding: Finding, estimate: Estimate, threshold: float, *, sign: int) -> Finding:
     told = replace(
         finding,
@@ -109,7 +115,7 @@ def _decided(finding: Finding, estimate: Estimate, threshold: float, *, sign: in
     if isnan(estimate.value):
         return missing(told, finding.why or "the statistic has no value here")
     if isnan(estimate.low):
-        return replace(told, verdict="undecided", why=_joined(finding.why, "no interval: one draw"))
+        return undecided(told, ONE_DRAW)
     near, far = (estimate.low, estimate.high) if sign > 0 else (-estimate.high, -estimate.low)
     verdict: Verdict = "undecided"
     if near > sign * threshold:
@@ -133,5 +139,6 @@ def two_sided(estimate: Estimate, threshold: float) -> float:
     return float(2 * stdtr(freedom, -t))
 
 
-def _joined(*texts: str) -> str:
+def joined(*texts: str) -> str:
+    """Write what is not empty one behind the other."""
     return "; ".join(filter(None, texts))

@@ -8,7 +8,7 @@ from math import isnan
 
 from lmshape.bands import middle_layer
 from lmshape.claims.anisotropy import HABR
-from lmshape.claims.claim import Claim, Finding, missing
+from lmshape.claims.claim import Claim, Finding, joined, missing
 from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.warning_rule import RULE
 
@@ -59,7 +59,7 @@ def _signed(finding: Finding, row: dict, column: str, threshold: float, more: st
     if isnan(low):
         return missing(finding, row["flag"] or "no interval")
     counted = f"{row['spikes']} spikes in {row['runs']} runs"
-    finding = replace(finding, why="; ".join(filter(None, [counted, more])))
+    finding = replace(finding, why=joined(counted, more))
     if low > threshold:
         return replace(finding, verdict="supported")
     return replace(finding, verdict="contradicted" if high < threshold else "undecided")

@@ -9,13 +9,14 @@ from itertools import combinations
 import numpy as np
 
 from lmshape.claims.anisotropy import FLAT, HABR, HALF, LONG_RUN, profiles, shapeless
-from lmshape.claims.claim import Claim, Finding, below, missing
-from lmshape.claims.course import Course
+from lmshape.claims.claim import ONE_DRAW, Claim, Finding, below, missing, undecided
+from lmshape.claims.course import ROOM, Course
 from lmshape.claims.evidence import Curves, Evidence, estimated
 from lmshape.claims.published import published
+from lmshape.dynamics.noise import size
+from lmshape.dynamics.phases import FEWEST
 
 SETTLED = 2000  # steps, after which the published runs are said to grow
-FEWEST_STEPS = 4  # checkpoints of a course, as in the table `phases`
 PYTHIA = "gpt_neox"  # its architecture
 GRID = np.linspace(0, 1, 21)
 
@@ -53,8 +54,7 @@ def _pairs(evidence: Evidence) -> Iterator[tuple[Finding, Curves, Curves]]:
 def _distance(one: Curves, two: Curves, place: int, other: int) -> np.ndarray:
     """(K + 1,): root mean square difference over relative depth of two profiles, each of a step's place."""
     count = min(len(one.values), len(two.values))
-    difference = _on_grid(one, place)[:count] - _on_grid(two, other)[:count]
-    return np.sqrt((difference**2).mean(axis=1))
+    return size(_on_grid(one, place)[:count] - _on_grid(two, other)[:count])
 
 
 def _on_grid(curves: Curves, place: int) -> np.ndarray:
@@ -81,20 +81,20 @@ def _growth(finding: Finding, curves: Curves, chosen: np.ndarray) -> Finding:
     heights = curves.values.max(axis=2)[:, chosen]
     kept = np.isfinite(heights).all(axis=0)
     heights, steps = heights[:, kept], curves.steps[chosen][kept]
-    if len(steps) < FEWEST_STEPS:
-        return missing(finding, f"{len(steps)} checkpoints; a course needs {FEWEST_STEPS}")
+    if len(steps) < FEWEST:
+        return missing(finding, f"{len(steps)} checkpoints; a course needs {FEWEST}")
     change = estimated(heights[:, -1] - heights[:, 0])
     course = Course.of_values(heights, steps)
     told = replace(
         finding, estimate=change.value, low=change.low, high=change.high, draws=curves.draws, why=course.words
     )
     if not course.sure:
-        return replace(told, verdict="undecided", why=f"{course.words}; no interval: one draw")
+        return undecided(told, ONE_DRAW)
     if "fall" in course.moves or (course.decided and not course.moves):
         return replace(told, verdict="contradicted", p=course.p_of_moves())
     if course.decided:
         return replace(told, verdict="supported", p=course.p_of_moves())
-    return replace(told, verdict="undecided", why=f"{course.words}; the noise leaves room for another move")
+    return undecided(told, ROOM)
 
 
 def none_before_a_thousand(evidence: Evidence) -> Iterator[Finding]:

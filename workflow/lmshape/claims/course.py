@@ -15,13 +15,14 @@ from math import isnan, nan
 import numpy as np
 
 from lmshape.claims.anisotropy import LONG_RUN
-from lmshape.claims.claim import Finding, Verdict, missing
+from lmshape.claims.claim import ONE_DRAW, Finding, Verdict, joined, missing, undecided
 from lmshape.claims.evidence import Evidence
-from lmshape.dynamics.noise import Noise
 from lmshape.dynamics.phases import ENOUGH
+from lmshape.dynamics.replicates import Replicated
 from lmshape.dynamics.shapes import UNDECIDED, shape_of
 
 Moves = tuple[str, ...]
+ROOM = "the noise leaves room for another move"
 P_OF_MOVES = ("p_monotone", "p_unimodal", "p_three_phase")  # of fewer moves than one, two, three
 
 
@@ -60,9 +61,9 @@ class Course:
     @classmethod
     def of_values(cls, values: np.ndarray, steps: np.ndarray) -> Course:
         """Judge positive values (K + 1, steps), with all draws and without each, by `lmshape.dynamics.shapes`."""
-        logarithms = np.log(values)
-        noise = Noise.of_draws(logarithms[1:]) if len(values) > 2 else None
-        shape = shape_of(logarithms[0], noise)
+        logarithms = Replicated(values[0], values[1:].T).logarithms()
+        noise = logarithms.noise()
+        shape = shape_of(logarithms.values, noise)
         return cls(
             moves=shape.moves.words,
             decided=shape.name != UNDECIDED,
@@ -84,20 +85,18 @@ class Course:
 
 def compared(finding: Finding, course: Course, wanted: Moves) -> Finding:
     """Compare a course with the moves that a claim says are all of it."""
-    finding = replace(finding, p=course.p_of_moves())
+    finding = replace(finding, why=joined(course.words, finding.why))
     if not course.sure:
-        return replace(
-            finding, verdict="undecided", p=nan, why=_told(finding, course, "no interval: one draw")
-        )
+        return undecided(finding, ONE_DRAW)
     verdict, reason = _verdict(course, wanted)
-    return replace(finding, verdict=verdict, why=_told(finding, course, reason))
+    return replace(finding, verdict=verdict, p=course.p_of_moves(), why=joined(finding.why, reason))
 
 
 def _verdict(course: Course, wanted: Moves) -> tuple[Verdict, str]:
     if not is_part(course.moves, wanted):
         return "contradicted", ""
     if not course.decided:
-        return "undecided", "the noise leaves room for another move"
+        return "undecided", ROOM
     if course.moves == wanted:
         return "supported", ""
     if course.last_step < LONG_RUN:
@@ -111,10 +110,6 @@ def is_part(moves: Moves, wanted: Moves) -> bool:
     """Whether moves are found among others, in their order, with or without gaps."""
     rest = iter(wanted)
     return all(move in rest for move in moves)
-
-
-def _told(finding: Finding, course: Course, reason: str) -> str:
-    return "; ".join(filter(None, [course.words, finding.why, reason]))
 
 
 def phase_rows(

@@ -142,7 +142,7 @@ class Evidence:
             self._curves[key] = self._make(*key)
         return self._curves[key]
 
-    def table(self, name: str, **values: str) -> pd.DataFrame:
+    def table(self, name: str, **values: str | int) -> pd.DataFrame:
         """Rows of one of the study's tables whose columns have these values; empty where there is no such table."""
         frame = self.tables.get(name, pd.DataFrame(columns=list(values)))
         for column, value in values.items():

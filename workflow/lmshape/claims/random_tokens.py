@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from lmshape.claims.anisotropy import FLAT, HABR
-from lmshape.claims.claim import Claim, Finding, below, missing
+from lmshape.claims.claim import Claim, Finding, below, missing, undecided
 from lmshape.claims.course import Course, course_of, phase_rows
 from lmshape.claims.evidence import Curves, Evidence, estimated
+from lmshape.dynamics.noise import size
 
 RANDOM, SHUFFLED = "random", "shuffled"
 
@@ -18,8 +17,7 @@ RANDOM, SHUFFLED = "random", "shuffled"
 def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
     """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
     for finding, text, random in _pairs(evidence, "anisotropy"):
-        distance = np.sqrt(((text.last - random.last) ** 2).mean(axis=1))
-        yield below(finding, estimated(distance), FLAT)
+        yield below(finding, estimated(size(text.last - random.last)), FLAT)
 
 
 def same_course_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
@@ -40,7 +38,7 @@ def same_course_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
 def _beside(finding: Finding, text: Course, random: Course) -> Finding:
     told = f"text: {text.words}; random tokens: {random.words}"
     if not (text.decided and random.decided):
-        return replace(finding, verdict="undecided", why=f"{told}; a shape is not sure")
+        return undecided(finding, told, "a shape is not sure")
     if text.moves == random.moves:
         return replace(finding, verdict="supported", why=told)
     longer = max(text, random, key=lambda course: len(course.moves))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lmshape.claims.anisotropy import LONG_RUN
-from lmshape.claims.claim import Claim, Finding, above, below, missing
+from lmshape.claims.claim import ONE_DRAW, Claim, Finding, above, below, missing, undecided
 from lmshape.claims.convergence import PYTHIA
 from lmshape.claims.course import Course, of_shape, phase_rows
 from lmshape.claims.evidence import Evidence, estimated, measured
@@ -40,9 +40,9 @@ def _near(finding: Finding, row: dict, course: Course) -> Finding:
     if course.last_step < wanted:
         return missing(finding, f"this run ends at step {course.last_step:.0f}")
     if not course.sure or not np.isfinite([low, high]).all():
-        return replace(finding, verdict="undecided", why="no interval: one draw")
+        return undecided(finding, ONE_DRAW)
     if "rise, fall" not in ", ".join(course.moves):
-        return replace(finding, verdict="undecided", why=f"no sure peak: {course.words}")
+        return undecided(finding, f"no sure peak: {course.words}")
     if low >= wanted / CLOSE and high <= wanted * CLOSE:
         return replace(finding, verdict="supported")
     apart = high < wanted / CLOSE or low > wanted * CLOSE
@@ -57,15 +57,16 @@ def collapse_and_recovery(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _collapse(finding: Finding, row: dict, course: Course) -> Finding:
-    finding = replace(finding, draws=int(row["draws"]), p=course.p_of_moves(), why=course.words)
+    finding = replace(finding, draws=int(row["draws"]), why=course.words)
     if not course.sure:
-        return replace(finding, verdict="undecided", p=np.nan, why=f"{course.words}; no interval: one draw")
+        return undecided(finding, ONE_DRAW)
+    finding = replace(finding, p=course.p_of_moves())
     if course.moves[:2] == ("fall", "rise"):
         return _recovered(replace(finding, estimate=row["collapse_step"]), row, course)
     if course.moves[:1] == ("fall",) and course.last_step < LONG_RUN:
-        return replace(finding, verdict="undecided", why=f"{course.words}; a rise may come later")
+        return undecided(finding, "a rise may come later")
     if course.checkpoints < ENOUGH or not course.decided:
-        return replace(finding, verdict="undecided", why=f"{course.words}; an early fall may be hidden")
+        return undecided(finding, "an early fall may be hidden")
     return replace(finding, verdict="contradicted")
 
 
