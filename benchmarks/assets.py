@@ -25,13 +25,13 @@ from transformers import (
 
 from benchmarks import BENCH, PEERS, REPOSITORY
 from lmshape.errors import InputError
-from lmshape.extraction.extract import extract
-from lmshape.extraction.opened import Opening
-from lmshape.networks.network import Kind
-from lmshape.texts.cleaning import clean_file
-from lmshape.texts.corpus import read_text
+from lmshape.models.extract import extract
+from lmshape.models.network import Kind
+from lmshape.models.opened import Opening
+from lmshape.store.tokens import Tokens
+from lmshape.texts.corpus import clean_file, read_text
 from lmshape.texts.fetch import fetch
-from lmshape.texts.tokens import Protocol, Tokens, sample_tokens
+from lmshape.texts.tokens import Protocol, sample_tokens
 
 TEXT = "enwik8-excerpt"
 TEXT_SHA256 = "5985c81c39d927ae0e169625790ca4d9e7d1531270c8b09ad73176a375bb3d97"

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from benchmarks import BENCH
 from benchmarks.assets import DECODER, ENCODER, Asset, activations
 from lmshape.geometry import unique_rows
-from lmshape.store import Activations
+from lmshape.store.activations import Activations
 
 ROWS = 20_000
 CHECKED_ROWS = 500

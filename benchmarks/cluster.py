@@ -21,10 +21,10 @@ import yaml
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
 from benchmarks.pages import parser_of, publish, table
-from lmshape.planning.plan import disk_peak, plan_of
-from lmshape.planning.study import Study, study_of
-from lmshape.planning.submissions import SUBMITTED, Submissions, submissions_of, together
-from lmshape.sizes import size_text
+from lmshape.progress import size_text
+from lmshape.study.cluster import SUBMITTED, Submissions, submissions_of, together
+from lmshape.study.plan import disk_peak, plan_of
+from lmshape.study.study import Study, study_of
 
 PAGE = REPOSITORY / "docs/cluster.md"
 COMMAND = "python -m benchmarks.cluster"

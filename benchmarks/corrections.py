@@ -30,18 +30,18 @@ from lmshape.geometry import (
     twonn_fit,
     unique_rows,
 )
+from lmshape.geometry.nulls import gaussian_surrogate
 from lmshape.geometry.released import (
     RELEASED_ROWS,
     released_anisotropy,
     released_dimension,
     released_linearity,
 )
-from lmshape.geometry.surrogate import gaussian_surrogate
-from lmshape.measure.linearity import statistics
-from lmshape.metrics import METRICS
-from lmshape.statistics.layer import Layer
-from lmshape.store import Activations, Rows
-from lmshape.texts.tokens import Tokens
+from lmshape.metrics.linearity import statistics
+from lmshape.metrics.metric import Layer
+from lmshape.metrics.registry import METRICS
+from lmshape.store.activations import Activations, Rows
+from lmshape.store.tokens import Tokens
 
 PAGE = REPOSITORY / "docs/corrections.md"
 COMMAND = "python -m benchmarks.corrections"

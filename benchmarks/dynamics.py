@@ -17,13 +17,10 @@ import numpy as np
 from benchmarks import REPOSITORY
 from benchmarks.pages import parser_of, publish, table
 from benchmarks.trajectories import GRIDS, PROFILES, TRAJECTORIES, Trajectory, course, profile, seeds
-from lmshape.dynamics.courses import together
-from lmshape.dynamics.distances import distance
-from lmshape.dynamics.domes import dome
+from lmshape.dynamics.noise import Replicated
 from lmshape.dynamics.phases import describe
-from lmshape.dynamics.replicates import Replicated
-from lmshape.dynamics.shapes import LEAST_CHANGE, LEAST_SHARE, UNDECIDED, name
-from lmshape.dynamics.turns import moves
+from lmshape.dynamics.profiles import distance, dome
+from lmshape.dynamics.trajectories import LEAST_CHANGE, LEAST_SHARE, UNDECIDED, moves, name, together
 
 PAGE = REPOSITORY / "docs/dynamics.md"
 COMMAND = "python -m benchmarks.dynamics"

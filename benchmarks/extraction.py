@@ -22,14 +22,14 @@ from benchmarks.assets import BATCH_TOKENS, DECODER, WINDOW, checkpoint, text_of
 from benchmarks.machine import cores, description
 from benchmarks.pages import parser_of, publish, table
 from benchmarks.worker import resident
-from lmshape.extraction.extract import write_activations
-from lmshape.extraction.passes import batches
-from lmshape.extraction.readers import Reader, reader
-from lmshape.networks.network import Network, load_model
-from lmshape.networks.residual import ResidualStream, residual_stream
+from lmshape.models.extract import write_activations
+from lmshape.models.network import Network, load_model
+from lmshape.models.passes import Reader, batches, reader
+from lmshape.models.residual import ResidualStream, residual_stream
+from lmshape.store.tokens import Tokens
 from lmshape.texts.corpus import read_text
-from lmshape.texts.tokenizer_folder import load_tokenizer
-from lmshape.texts.tokens import Tokens, sample_tokens
+from lmshape.texts.tokenizer import load_tokenizer
+from lmshape.texts.tokens import sample_tokens
 
 PAGE = REPOSITORY / "docs/benchmarks.md"
 COMMAND = "python -m benchmarks.extraction"

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lmshape.store import ActivationWriter, Site
-from lmshape.texts.tokens import Tokens
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter
+from lmshape.store.tokens import Tokens
 
 WINDOW = 512
 DRAWS = 5
@@ -92,7 +93,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="where the store is written; the system's by default")
     arguments = parser.parse_args()
-    modules = [importlib.import_module(f"lmshape.measure.{family}") for family in arguments.family]
+    modules = [importlib.import_module(f"lmshape.metrics.block.{family}") for family in arguments.family]
     paired = any(getattr(module, "PAIRED", False) for module in modules)
     sites = [*([Site("embedding", 0)] if paired else []), Site("block", 1)]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -49,7 +49,8 @@ def ours_unpruned(x: np.ndarray, k: int) -> np.ndarray:
     """Do the same with all axes in the products: what pruning must not lose against where nothing can be pruned."""
     from unittest.mock import patch
 
-    from lmshape.geometry import axes, candidates, nearest_neighbors
+    from lmshape.geometry import candidates, nearest_neighbors
+    from lmshape.geometry import candidates as axes
 
     whole = patch.object(candidates, "leading_axes", lambda search, cloud: x.shape[1])
     with whole, patch.object(axes, "FEWEST_ROWS_PER_AXIS", np.inf):

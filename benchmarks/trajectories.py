@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmshape.dynamics.courses import Course
-from lmshape.dynamics.replicates import Replicated
+from lmshape.dynamics.noise import Replicated
+from lmshape.dynamics.trajectories import Course
 
 DRAWS = 5
 LAST = 143_000
@@ -28,7 +28,7 @@ class Trajectory:
 
     Attributes
     ----------
-    shape : what `lmshape.dynamics.shapes` calls it
+    shape : what `lmshape.dynamics.trajectories` calls it
     breaks, heights : (b + 2,) places on the axis log10(1 + step), ends included, and the logarithm there
     """
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing import replaced_when_whole
 
 HERE = Path(__file__).parent
 METRICS = (

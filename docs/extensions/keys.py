@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from generated import Generated, table
 
-from lmshape.planning.schema import schema_with_names
+from lmshape.schema import schema_with_names
 
 Part = Mapping[str, object]
 

@@ -1,11 +1,11 @@
-"""`metric-definitions`: all metrics by family, as `lmshape.metrics` declares them."""
+"""`metric-definitions`: all metrics by family, as `lmshape.metrics.registry` declares them."""
 
 from __future__ import annotations
 
 from generated import Generated
 
-from lmshape.families import METRIC_FAMILIES
-from lmshape.metrics import METRICS, describe
+from lmshape.metrics.families import METRIC_FAMILIES
+from lmshape.metrics.registry import METRICS, describe
 
 INTERVALS = {
     "jackknife": "delete-one-draw jackknife",

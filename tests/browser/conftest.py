@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lmshape.explore import build_explorer
+from lmshape.pages.explore import build_explorer
 
 from .chromium import FLAGS, CannotStart, find_chromium
 from .explorer_page import Explorer

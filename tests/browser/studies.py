@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmshape.metrics import describe
+from lmshape.dynamics.profiles import PROFILE_COLUMNS
+from lmshape.metrics.registry import describe
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
 METRICS = [entry["name"] for entry in describe() if entry["family"] != "loss"]
 MISSING, FLAGGED = "not finite: 3 of 640 rows", "fewer unique rows: 412 of 1024 per draw"

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from hub_store import git_oid
 
-from lmshape.hub.lock import LockedCheckpoint, LockedFile
-from lmshape.hub.receipt import RECEIPT, read_receipt
-from lmshape.networks.weights import weights_sha256
+from lmshape.hub.lock import RECEIPT, LockedCheckpoint, LockedFile, read_receipt
 from lmshape.paths import partial_folder
+from lmshape.store.weights import weights_sha256
 
 WEIGHTS = r"resolve/.*model.*\.(safetensors|bin)$"
 

@@ -14,7 +14,7 @@ from loopback_hub import Hub
 
 from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
-from lmshape.hub.station import make_lock
+from lmshape.hub.resolve import make_lock
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS = (0, 1, 2, 4, 8, 16)

@@ -15,9 +15,9 @@ from runs import ENTRY, locked, published
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import LockedCheckpoint
-from lmshape.networks.network import load_model
-from lmshape.networks.weights import weights_sha256
+from lmshape.models.network import load_model
 from lmshape.paths import partial_folder
+from lmshape.store.weights import weights_sha256
 
 pytestmark = pytest.mark.usefixtures("quick")
 

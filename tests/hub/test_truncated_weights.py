@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.hub.budget import _evict_failed, release
-from lmshape.hub.reservation import Reservation, mark
+from lmshape.hub.budget import Reservation, _evict_failed, mark, release
 
 READERS = ["wiki", "wiki-random", "wiki@truncation"]
 

@@ -9,7 +9,7 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from lmshape.claims.evidence import Evidence
+from lmshape.claims.claim import Evidence
 from lmshape.dynamics.profiles import profiles
 
 DRAWS = 5

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from tiny_models import CELL, MASK_TOKEN
 
-from lmshape.extraction.extract import extract
-from lmshape.extraction.opened import Opening
-from lmshape.store import Activations, Site
-from lmshape.texts.tokens import Tokens
+from lmshape.models.extract import extract
+from lmshape.models.opened import Opening
+from lmshape.site import Site
+from lmshape.store.activations import Activations
+from lmshape.store.tokens import Tokens
 
 OF_OPENING = {field.name for field in fields(Opening)}
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from lmshape.hub.lock import Lock, LockedCheckpoint, LockedFile, Tokenizer, identity_of
-from lmshape.planning.schema import Yaml
+from lmshape.schema import Yaml
 
 PYTHIA_STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, {"from": 1000, "to": 143_000, "every": 1000}]
 ENTRY: dict[str, Yaml] = {

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import numpy as np
 
-from lmshape.statistics.layer import Layer
-from lmshape.store import Rows
+from lmshape.metrics.metric import Layer
+from lmshape.store.activations import Rows
 
 
 def layer_of(

@@ -10,8 +10,8 @@ import torch
 from tiny_models import make_tokens
 from torch import Tensor, nn
 
-from lmshape.networks.network import Network
-from lmshape.texts.tokens import Tokens
+from lmshape.models.network import Network
+from lmshape.store.tokens import Tokens
 
 VOCABULARY, WIDTH, BLOCKS = 23, 12, 2
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from figure_tables import COLUMNS, Model
 
-from lmshape.bands import named_layers
+from lmshape.site import named_layers
 
 SHARES = {  # metric → value once training is over, in a decoder's middle blocks
     "leading_share_position_0": 0.7,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
-from lmshape.geometry.angles import leave_one_out_mean_cosine, mean_cosine
+from lmshape.geometry.angular import leave_one_out_mean_cosine, mean_cosine
 
 
 def all_pairs(x: np.ndarray) -> float:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from lmshape.statistics.audit import most_common
-from lmshape.tables.audits import AUDIT_DESCRIPTIONS, Audits
+from lmshape.metrics.rows import most_common
+from lmshape.tables.gather import AUDIT_DESCRIPTIONS, Audits
 
 CELL = {"model": "m", "checkpoint": "step4", "step": 4, "dataset": "wiki"}
 COUNTS = {"n_rows": 30, "n_unique": 28, "flag": ""}

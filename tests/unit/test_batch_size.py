@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.extraction.batch_size import starting_tokens
+from lmshape.models.batch_size import starting_tokens
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ sys.path.append(str(REPOSITORY))  # `benchmarks` is a folder beside the library,
 from benchmarks import assets, clouds, corrections, extraction, methods, pages, runs, sections, worker  # noqa: E402
 
 from lmshape.errors import InputError  # noqa: E402
-from lmshape.texts.tokens import Tokens  # noqa: E402
+from lmshape.store.tokens import Tokens  # noqa: E402
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 from test_measure import SITES, WIDTH, clouds, stored, tokens
 
 from lmshape.errors import InputError
-from lmshape.statistics import block
-from lmshape.statistics.block import measure_block
-from lmshape.store import Activations, ActivationWriter, read_statistics
+from lmshape.metrics import block
+from lmshape.metrics.block import measure_block
+from lmshape.store.activations import Activations, ActivationWriter
+from lmshape.store.statistics import read_statistics
 
 FAMILIES = ["spectral", "angular", "neighbor", "linearity"]
 ROWS = ["all", "no_sink", "one_per_type"]
@@ -129,7 +130,7 @@ def test_changed_code_measures_its_family(
     monkeypatch.setattr(
         block,
         "code_fingerprint",
-        lambda *modules: "new" if "lmshape.measure.angular" in modules else real(*modules),
+        lambda *modules: "new" if "lmshape.metrics.angular" in modules else real(*modules),
     )
     assert measured(source, tmp_path / "s") == ["angular"]
 

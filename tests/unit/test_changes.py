@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from lmshape.hub.integrity import DISTRUSTED
-from lmshape.metrics import METRICS
-from lmshape.tables.changes import add_changes
+from lmshape.metrics.registry import METRICS
 from lmshape.tables.columns import CHANGE_DESCRIPTIONS
+from lmshape.tables.gather import add_changes
 
 
 def row(step: int, metric: str, *, layer: int = 3) -> dict[str, str | int | float]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmshape.checkpoints import Checkpoint, checkpoint_steps, log_spaced, select
 from lmshape.errors import InputError
-from lmshape.planning.checkpoints import Checkpoint, checkpoint_steps, log_spaced, select
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 143_001, 1000)]
 

@@ -16,16 +16,25 @@ from claim_studies import profiled, rows_of, study_of
 from scipy.stats import ttest_1samp
 
 from lmshape.claims import CLAIM_COLUMNS, CLAIMS, decide, decide_study
-from lmshape.claims.claim import VERDICTS, Claim, Finding, above, below, two_sided
+from lmshape.claims.claim import (
+    ALL_MODELS,
+    VERDICTS,
+    Claim,
+    Evidence,
+    Finding,
+    above,
+    below,
+    estimated,
+    over_models,
+    published,
+    two_sided,
+)
 from lmshape.claims.course import is_part
-from lmshape.claims.evidence import Evidence, estimated
-from lmshape.claims.multiplicity import ALL_MODELS, over_models
-from lmshape.claims.published import published
-from lmshape.claims.summary import counts, summaries
-from lmshape.dynamics.holm import holm
-from lmshape.dynamics.turns import moves
+from lmshape.dynamics.contrasts import holm
+from lmshape.dynamics.trajectories import moves
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, over_draws
+from lmshape.pages.findings import counts, summaries
 from lmshape.tables.columns import MODEL_COLUMNS
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}

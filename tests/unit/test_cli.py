@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lmshape.metrics import METRICS
+from lmshape.metrics.registry import METRICS
 
 
 def lmshape(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

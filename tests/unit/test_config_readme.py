@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.planning.registry import REPOSITORY
-from lmshape.planning.schema import read_yaml
+from lmshape.schema import read_yaml
+from lmshape.study.registry import REPOSITORY
 
 README = (REPOSITORY / "config" / "README.md").read_text()
 

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import nct, ttest_ind
 
-from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
-from lmshape.dynamics.effects import hedges, noncentrality, welch
+from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts, hedges, noncentrality, welch
 
 
 def model(

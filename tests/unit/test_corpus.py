@@ -14,10 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmshape.errors import InputError
-from lmshape.texts.cleaning import clean_file
-from lmshape.texts.corpus import read_text, span
+from lmshape.texts.corpus import clean, clean_file, read_text, span
 from lmshape.texts.fetch import fetch
-from lmshape.texts.wikitext import clean
 
 DATA = Path(__file__).parents[2] / "data"
 TEXT = "Naïve café.\nZwei Zeilen.\n".encode() * 1000

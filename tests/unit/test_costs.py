@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_plan import model_of
 
-from lmshape.planning.costs import (
+from lmshape.study.costs import (
     LEAST_MINUTES,
     extraction_megabytes,
     extraction_seconds,
@@ -17,8 +17,8 @@ from lmshape.planning.costs import (
     minutes_for,
     wants_gpu,
 )
-from lmshape.planning.models import Model
-from lmshape.planning.settings import Extraction, Sampling
+from lmshape.study.models import Model
+from lmshape.study.settings import Extraction, Sampling
 
 SAMPLING = Sampling(protocol="windows", window=512, draws=5, rows_per_draw=4096, seed=0)
 EXTRACTION = Extraction(dtype="auto", device="auto", device_map="none", batch_tokens="auto")

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from lmshape.geometry.angular import leave_one_out_norms
 from lmshape.geometry.neighbors import unique_rows
-from lmshape.geometry.norms import leave_one_out_norms
 from lmshape.geometry.resample import Estimate, jackknife
-from lmshape.measure import angular, linearity, neighbor, spectral
-from lmshape.metrics import METRICS
-from lmshape.statistics.layer import Layer
-from lmshape.store import Rows
+from lmshape.metrics import angular, linearity, neighbor, spectral
+from lmshape.metrics.metric import Layer
+from lmshape.metrics.registry import METRICS
+from lmshape.store.activations import Rows
 
 SAMPLES = 200
 DRAWS, SEQUENCES, LENGTH, WIDTH = 5, 8, 20, 20

@@ -10,10 +10,10 @@ import torch
 from extraction import extracted
 from tiny_models import ARCHITECTURES, CELL, MASK_TOKEN, make_tokens
 
-from lmshape.extraction import opened
-from lmshape.extraction.extract import extract
-from lmshape.extraction.opened import Opening
-from lmshape.networks.network import load_model
+from lmshape.models import opened
+from lmshape.models.extract import extract
+from lmshape.models.network import load_model
+from lmshape.models.opened import Opening
 
 TOKENS = make_tokens([12] * 6, specials=True)
 

@@ -12,14 +12,15 @@ from skdim.id import MLE, TwoNN
 from lmshape.errors import InputError
 from lmshape.geometry.dimension import (
     METHODS,
+    gride,
     intrinsic_dimension,
     levina_bickel,
     levina_bickel_from_summary,
+    local_levina_bickel,
+    mada,
     twonn,
     twonn_fit,
 )
-from lmshape.geometry.gride import gride
-from lmshape.geometry.local import local_levina_bickel, mada
 from lmshape.geometry.neighbors import nearest_neighbors
 
 

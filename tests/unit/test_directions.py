@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lmshape.geometry.directions import DirectionSums
-from lmshape.geometry.magnitudes import count_over, median_magnitudes
+from lmshape.geometry.angular import DirectionSums, count_over, median_magnitudes
 
 
 def mean_over_pairs(x: np.ndarray, point: np.ndarray) -> float:

@@ -18,9 +18,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lmshape.metrics import METRICS
+from lmshape.dynamics.profiles import PROFILE_COLUMNS
+from lmshape.metrics.registry import METRICS
 from lmshape.tables.columns import COLUMN_DESCRIPTIONS
-from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS, TOOLS = REPOSITORY / "docs", REPOSITORY / ".docs"

@@ -19,10 +19,10 @@ import yaml
 from lmshape.errors import InputError
 from lmshape.figures.files import save
 from lmshape.geometry import scalars
-from lmshape.metric_families import spectral as spectral_metrics
-from lmshape.metrics import own_metrics
-from lmshape.planning.registry import REPOSITORY
-from lmshape.planning.study import load_study
+from lmshape.metrics import spectral as spectral_metrics
+from lmshape.metrics.registry import own_metrics
+from lmshape.study.registry import REPOSITORY
+from lmshape.study.study import load_study
 from lmshape.tables.columns import COLUMNS
 
 DOCS = REPOSITORY / "docs"
@@ -74,7 +74,7 @@ def test_the_metric_of_ones_own_is_one(tmp_path: Path) -> None:
     path.write_text(files_to_write()["my_metrics.py"])
     (metric,) = own_metrics(path)
     assert (metric.name, metric.interval, metric.low, metric.high) == ("tail_share", "jackknife", 0, 1)
-    from lmshape.own_metrics import load_own
+    from lmshape.metrics.own import load_own
 
     (own,) = load_own(path)
     x = np.random.default_rng(0).standard_normal((500, 10)) @ np.random.default_rng(1).standard_normal(

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.texts import download as module
+from lmshape.texts import fetch as module
 from lmshape.texts.fetch import fetch
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)

@@ -15,13 +15,18 @@ sys.path.append(str(REPOSITORY))  # `benchmarks` is a folder beside the library,
 from benchmarks.early_warning import BASELINE, GEOMETRY, OTHERS, coverage, studies  # noqa: E402
 from benchmarks.planted_spikes import Precursor, planted_loss, planted_runs  # noqa: E402
 
-from lmshape.dynamics.alarm_curves import Told  # noqa: E402
-from lmshape.dynamics.alarm_scores import scores, windows_of  # noqa: E402
-from lmshape.dynamics.early_warning import Watched, early_warnings  # noqa: E402
-from lmshape.dynamics.run_bootstrap import interval, run_weights, two_sided, weighted_median  # noqa: E402
+from lmshape.dynamics.alarms import (  # noqa: E402
+    Told,
+    WarningRule,
+    interval,
+    run_weights,
+    scores,
+    two_sided,
+    weighted_median,
+    windows_of,
+)
+from lmshape.dynamics.early_warning import WARNING_COLUMNS, Watched, early_warnings  # noqa: E402
 from lmshape.dynamics.spikes import Spike  # noqa: E402
-from lmshape.dynamics.warning_columns import WARNING_COLUMNS  # noqa: E402
-from lmshape.dynamics.warning_rule import WarningRule  # noqa: E402
 from lmshape.dynamics.warning_series import NO_LAYER, Series, series_of  # noqa: E402
 
 NONE = Precursor()

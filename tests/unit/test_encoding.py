@@ -22,8 +22,8 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from lmshape.errors import InputError
-from lmshape.texts.encoding import SLICE_CHARACTERS, TextTokenizer
-from lmshape.texts.wikitext import clean
+from lmshape.texts.corpus import clean
+from lmshape.texts.tokenizer import SLICE_CHARACTERS, TextTokenizer
 
 EXCERPT = Path(__file__).parents[2] / "data" / "enwik8-excerpt.xz"
 

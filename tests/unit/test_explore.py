@@ -20,23 +20,25 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lmshape.commands.cli import commands
+from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
-from lmshape.explore import build_explorer
-from lmshape.explore.contents import contents, reference
-from lmshape.explore.numbers import (
+from lmshape.metrics.registry import describe
+from lmshape.pages.explore import (
     ABSENT,
     DIGITS,
     HIDDEN,
     NO_VALUE,
+    SCRIPTS,
     WITH_INTERVAL,
     WITHOUT_INTERVAL,
     Numbers,
+    build_explorer,
+    contents,
     pack,
+    reference,
 )
-from lmshape.explore.page import SCRIPTS
-from lmshape.metrics import describe
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, PROFILE_COLUMNS
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
 SOURCES = Path(__file__).parents[2] / "workflow/report/explore"
 PLACES = (("embedding", 0), ("block", 1), ("block", 2), ("final_norm", 2))

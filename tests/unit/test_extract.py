@@ -29,11 +29,11 @@ from tiny_models import (
 
 import lmshape
 from lmshape.errors import InputError
-from lmshape.extraction.extract import ROOT_ATTRIBUTES
-from lmshape.extraction.loss import mask
-from lmshape.extraction.passes import batches
-from lmshape.networks.weights import weights_sha256
-from lmshape.store import ActivationWriter, Site
+from lmshape.models.extract import ROOT_ATTRIBUTES
+from lmshape.models.passes import batches, mask
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter
+from lmshape.store.weights import weights_sha256
 
 TOKENS = make_tokens([12] * 6, specials=True)
 RAGGED = make_tokens([7, 12, 1, 12, 7, 3])

@@ -17,7 +17,7 @@ from lmshape.ending.aftermath import ENDED_EARLY, Aftermath, command_line, last_
 from lmshape.ending.error_records import ErrorRecords
 from lmshape.ending.failures import TAIL_BYTES, Failure, is_interruption, remedy, why
 from lmshape.ending.missing import INTERRUPTED, Cause, causes_of, missing_cells, write_missing
-from lmshape.planning.study import Cell
+from lmshape.study.study import Cell
 
 CELL = {"model": "tiny", "checkpoint": "step4", "dataset": "wiki"}
 FOR_DETAILS = "For further error details see the cluster/cloud log and the log files of the involved rule(s)."

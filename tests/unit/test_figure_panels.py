@@ -11,9 +11,12 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from lmshape.figures import FIGURES, layout, step_labels, step_map
+from lmshape.figures import FIGURES
+from lmshape.figures import maps as step_map
+from lmshape.figures import marks as layout
+from lmshape.figures import steps as step_labels
 from lmshape.figures.files import save
-from lmshape.figures.kind_means import kind_means
+from lmshape.figures.selection import kind_means
 from lmshape.figures.steps import step_axis
 
 

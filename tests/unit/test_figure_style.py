@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lmshape.figures import FIGURES, marks
-from lmshape.figures.layout import crowded
-from lmshape.figures.step_map import COLORS as MAP_COLORS
+from lmshape.figures.maps import COLORS as MAP_COLORS
+from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import (
     COLORS,

@@ -33,6 +33,7 @@ from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import Look
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.tables.loss_spikes import write_spikes
+from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 # The figures that need no table but `metrics` and `profiles`.
 NAMES = (
@@ -185,7 +186,7 @@ def test_without_the_null_in_the_table_the_figure_selects_the_values_alone(embed
 
 def test_one_row_of_each_token_id_has_panels_of_its_own_on_the_scale_of_its_model(drawings):
     figure, data = drawings["dimension_over_training"].figure, drawings["dimension_over_training"].data
-    assert selection.in_order(data["rows"]) == ["all", "no_sink", "one_per_type"]
+    assert in_order(data["rows"]) == ["all", "no_sink", "one_per_type"]
     panels = figure.axes[:3]
     titles = [ax.get_title(loc="left") for ax in panels]
     assert titles == [
@@ -242,9 +243,9 @@ def test_linearity_is_the_held_out_one_beside_that_in_sample(drawings):
 def test_of_two_checkpoints_at_a_step_the_later_name_stands():
     frame = metrics_table((small(steps=(5,)),), ("text",))
     twice = pd.concat([frame.assign(checkpoint="step5"), frame.assign(checkpoint="main")])
-    assert set(selection.final_checkpoints(twice)["checkpoint"]) == {"main"}
-    assert set(selection.trajectories(twice)["checkpoint"]) == {"main"}
-    assert len(selection.trajectories(twice)) == len(frame)
+    assert set(final_checkpoints(twice)["checkpoint"]) == {"main"}
+    assert set(trajectories(twice)["checkpoint"]) == {"main"}
+    assert len(trajectories(twice)) == len(frame)
 
 
 def with_verdicts(frame: pd.DataFrame, **verdicts: str) -> pd.DataFrame:
@@ -258,7 +259,7 @@ def test_trajectories_leave_out_distrusted_checkpoints_and_name_them():
     told = with_verdicts(
         frame, step0="expected_duplicate", step1="wrong_weights", step4="mixed_shards", step8="doubtful"
     )
-    kept = selection.trajectories(told)
+    kept = trajectories(told)
     steps = kept.groupby("model")["step"].unique().map(list).to_dict()
     assert steps == {"a": [0, 2, 8], "b": [0]}
     named = kept.groupby("model")["distrusted"].unique().map(list).to_dict()
@@ -269,21 +270,21 @@ def test_trajectories_leave_out_distrusted_checkpoints_and_name_them():
 def test_a_distrusted_checkpoint_takes_no_place_from_a_sound_one_of_its_step(verdict: str):
     frame = metrics_table((small(steps=(5,)),), ("text",))
     twice = pd.concat([frame.assign(checkpoint="step5"), frame.assign(checkpoint="again", verdict=verdict)])
-    kept = selection.trajectories(twice)
+    kept = trajectories(twice)
     assert set(kept["checkpoint"]) == {"step5"} and len(kept) == len(frame)
     assert set(kept["distrusted"]) == {"again"}
 
 
 def test_where_nothing_is_trusted_figures_over_training_are_drawn_empty():
     frame = metrics_table((small(),), ("text",)).assign(verdict="duplicate")
-    assert selection.trajectories(frame).empty
+    assert trajectories(frame).empty
     for name in (*OVER_TRAINING, "controls"):
         assert draw(name, tables(frame)).axes
 
 
 def test_trajectories_leave_out_unknown_steps_and_sort_the_others():
     frame = metrics_table((Model("a", steps=(8, -1, 2)), Model("b", steps=(4, 0))), ("text",))
-    steps = selection.trajectories(frame).groupby("model", sort=False)["step"].unique()
+    steps = trajectories(frame).groupby("model", sort=False)["step"].unique()
     assert {model: list(of_model) for model, of_model in steps.items()} == {"a": [2, 8], "b": [0, 4]}
 
 
@@ -304,8 +305,8 @@ def test_named_layers_are_distinct_and_in_order(blocks, named):
 
 def test_controls_hold_every_dataset_and_put_decoders_first(drawings):
     data = drawings["controls"].data
-    assert tuple(selection.in_order(data["dataset"])) == DATASETS
-    assert selection.in_order(data["model"])[-1] == "wiki-encoder"
+    assert tuple(in_order(data["dataset"])) == DATASETS
+    assert in_order(data["model"])[-1] == "wiki-encoder"
     assert set(data.loc[data["view"] == "over training", "layer"]) == {3}
     assert set(data.loc[data["view"] == "by layer", "step"]) == {700}
 
@@ -314,10 +315,10 @@ def test_controls_leave_out_models_without_control_by_name_unless_none_has_one()
     one = metrics_table((small(),), ("wiki", "random"))
     both = pd.concat([one, metrics_table((Model("c", blocks=2, steps=(700,)),), ("wiki",))])
     data = FIGURES["controls"].data(tables(both.query("rows == 'all'")))
-    assert selection.in_order(data["model"]) == ["a"]
+    assert in_order(data["model"]) == ["a"]
     assert "Not drawn, as measured on one dataset only: c." in words(FIGURES["controls"].draw(data))
     alone = FIGURES["controls"].data(tables(both.query("rows == 'all' and dataset == 'wiki'")))
-    assert selection.in_order(alone["model"]) == ["a", "c"]
+    assert in_order(alone["model"]) == ["a", "c"]
     assert set(alone["left_out"]) == {""}
 
 
@@ -567,9 +568,9 @@ def test_the_same_tables_give_the_same_bytes_whatever_the_callers_theme(tmp_path
 
 def test_datasets_are_taken_in_the_order_of_the_study(tmp_path):
     folder, _ = written_tables(tmp_path)
-    assert selection.in_order(read_tables(folder, losses={})["metrics"]["dataset"]) == ["b", "a"]
+    assert in_order(read_tables(folder, losses={})["metrics"]["dataset"]) == ["b", "a"]
     ordered = read_tables(folder, losses={}, datasets=["a", "b"])["metrics"]
-    assert selection.in_order(ordered["dataset"]) == ["a", "b"]
+    assert in_order(ordered["dataset"]) == ["a", "b"]
     assert FIGURES["anisotropy_by_layer"].data({"metrics": ordered})["dataset"].unique().tolist() == ["a"]
 
 

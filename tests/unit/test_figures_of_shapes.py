@@ -11,8 +11,9 @@ from figure_tables import Model, metrics_table
 from matplotlib.figure import Figure
 from shape_tables import clouds_table, shape_tables, spectra_table
 
-from lmshape.figures import FIGURES, clouds, few_models, sinks, spectrum
-from lmshape.figures.sink_words import percent
+from lmshape.figures import FIGURES, clouds, sinks, spectrum
+from lmshape.figures import selection as few_models
+from lmshape.figures.sinks import percent
 from lmshape.hub.integrity import DISTRUSTED
 
 SHORT = (0, 16, 128, 700)

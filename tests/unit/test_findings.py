@@ -13,13 +13,14 @@ import pytest
 from claim_studies import profiled, rows_of
 
 from lmshape.claims import CLAIMS, decide
+from lmshape.dynamics.profiles import profiles
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.pages import overview
 from lmshape.pages.findings import LARGEST_VECTOR, SHOWN, build_findings
 from lmshape.pages.overview import Cell
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.study_tables import checkpoints, profiles
+from lmshape.tables.study_tables import checkpoints
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 STEPS = (0, 1, 64)

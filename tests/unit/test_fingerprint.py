@@ -169,10 +169,10 @@ def append(package: Path, module: str) -> None:
 def test_modules_without_results_exist_and_do_not_count(tmp_path: Path) -> None:
     package = copied(tmp_path)
     stations = (
-        "lmshape.extraction.extract",
+        "lmshape.models.extract",
         "lmshape.tables.study_tables",
-        "lmshape.measure.spectral",
-        "lmshape.texts.bpe",
+        "lmshape.metrics.spectral",
+        "lmshape.texts.tokenizer",
     )
     before = fingerprint_in(package, stations)
     for module in WITHOUT_RESULTS:
@@ -200,4 +200,4 @@ def test_tables_that_estimate_nothing_do_not_depend_on_estimators(tmp_path: Path
 
 def test_lmshape_itself() -> None:
     assert code_fingerprint("lmshape.errors") == fingerprint_in(PACKAGE, ("lmshape.errors",))
-    assert code_fingerprint("lmshape.planning.registry") != code_fingerprint("lmshape.planning.checkpoints")
+    assert code_fingerprint("lmshape.study.registry") != code_fingerprint("lmshape.checkpoints")

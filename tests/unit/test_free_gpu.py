@@ -9,7 +9,7 @@ from pathlib import Path
 TAKE = """
 import sys
 from pathlib import Path
-from lmshape.networks.free_gpu import free_gpu
+from lmshape.models.network import free_gpu
 print(free_gpu(int(sys.argv[1]), visible=sys.argv[2] or None, folder=Path(sys.argv[3])), flush=True)
 sys.stdin.read()  # the GPU is held until the input ends
 """

@@ -11,17 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.families import METRIC_FAMILIES, metric_names
-from lmshape.measure import measure
-from lmshape.metrics import METRICS
-from lmshape.store import (
-    ActivationWriter,
-    DrawLoss,
-    LayerStatistics,
-    Site,
-    write_loss_card,
-    write_statistics,
-)
+from lmshape.metrics.block import measure
+from lmshape.metrics.families import METRIC_FAMILIES, metric_names
+from lmshape.metrics.registry import METRICS
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter
+from lmshape.store.loss_card import DrawLoss, write_loss_card
+from lmshape.store.statistics import LayerStatistics, write_statistics
+from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHANGE_DESCRIPTIONS,
@@ -31,7 +28,6 @@ from lmshape.tables.columns import (
     MODEL_COLUMNS,
 )
 from lmshape.tables.gather import gather
-from lmshape.texts.tokens import Tokens
 
 COSINES = ("mean_cosine", "mean_cosine_centered")
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))

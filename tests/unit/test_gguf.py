@@ -12,12 +12,11 @@ from tiny_gguf import TOKENS as TEXTS
 from tiny_gguf import llama, write_gguf
 from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, WINDOW, hidden_states, make_tokens
 
+from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.networks.gguf_file import gguf_config
-from lmshape.networks.weights import weights_sha256
-from lmshape.planning.checkpoints import Checkpoint
-from lmshape.planning.localrun import find_checkpoints, find_tokenizer, read_facts, require_weights
-from lmshape.texts.tokenizer_folder import load_tokenizer, tokenizer_files
+from lmshape.store.weights import gguf_config, weights_sha256
+from lmshape.study.models import find_checkpoints, find_tokenizer, read_facts, require_weights
+from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import sample_tokens
 
 TOKENS = make_tokens([12] * 6)

@@ -11,8 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.special import betaln
 from skdim.id import GRIDE
 
-from lmshape.geometry.dimension import twonn
-from lmshape.geometry.gride import gride
+from lmshape.geometry.dimension import gride, twonn
 from lmshape.geometry.neighbors import nearest_neighbors
 
 SCALES = (2, 4, 8, 16, 32, 64)

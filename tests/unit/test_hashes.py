@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmshape.geometry import hashes
-from lmshape.geometry.hashes import row_hashes
+from lmshape.geometry import neighbors as hashes
+from lmshape.geometry.neighbors import row_hashes
 
 DTYPES = [np.float16, np.float32, np.float64]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from disk_rooms import arrive, folder_of, in_background, read, refusal, take, wanted
 
-from lmshape.hub import budget, reservation
+from lmshape.hub import budget
+from lmshape.hub import budget as reservation
 from lmshape.hub.budget import reserve
 from lmshape.paths import partial_folder
 

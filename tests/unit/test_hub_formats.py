@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lmshape.hub.formats import TOKENIZER_FILES, checkpoint_files, tokenizer_files
 from lmshape.hub.lock import LockedFile
+from lmshape.hub.published import TOKENIZER_FILES, checkpoint_files, tokenizer_files
 
 SAFETENSORS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 BIN = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]

@@ -7,7 +7,7 @@ from hub_locks import CONFIG, checkpoint, sha, shards, whole
 
 from lmshape.hub.integrity import DISTRUSTED, UNLOADABLE, VERDICTS, Issue, audited
 from lmshape.hub.lock import LockedCheckpoint, LockedFile
-from lmshape.planning.registry import REPOSITORY
+from lmshape.study.registry import REPOSITORY
 
 FIRST_STEPS = Issue(("run*",), frozenset({0, 1, 2}), "expected_duplicate", "The rate is 0", "run#1")
 

@@ -8,7 +8,7 @@ import pytest
 
 from lmshape.errors import InputError
 from lmshape.hub.integrity import Issue, issues_of, read_issues
-from lmshape.planning.registry import REPOSITORY
+from lmshape.study.registry import REPOSITORY
 
 ISSUE = """
 - models: [pythia-12b, "olmo-*"]

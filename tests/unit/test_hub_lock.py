@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import COLUMNS, Lock, LockedFile, identity_of, read_lock, write_lock
-from lmshape.networks.weights import weights_sha256
+from lmshape.store.weights import weights_sha256
 
 NOTE = "The branch serves the weights of main, “the end” (EleutherAI/pythia#205)\n# \u2028 a\tsecond line"
 

@@ -12,10 +12,10 @@ from hub_locks import ENTRY, FACTS, checkpoint, lock_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import Lock, write_lock
 from lmshape.hub.models import HubRun, read_run
-from lmshape.hub.naming import expand_steps
-from lmshape.planning.models import Model, read_model
-from lmshape.planning.schema import Yaml
-from lmshape.planning.study import Study, load_study
+from lmshape.hub.published import expand_steps
+from lmshape.schema import Yaml
+from lmshape.study.models import Model, read_model
+from lmshape.study.study import Study, load_study
 
 SHORT = {**ENTRY, "steps": [0, 8, 16]}
 del SHORT["main_step"]

@@ -9,9 +9,8 @@ import pytest
 from hub_locks import checkpoint, lock_of, sha, whole
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import write_lock
-from lmshape.hub.provenance import Provenance
-from lmshape.hub.receipt import has_weights, read_receipt
+from lmshape.hub.integrity import Provenance
+from lmshape.hub.lock import has_weights, read_receipt, write_lock
 
 ISSUE = """
 - models: ["ru*"]

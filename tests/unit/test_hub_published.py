@@ -7,7 +7,7 @@ from hub_locks import ENTRY
 
 from lmshape.errors import InputError
 from lmshape.hub.published import Place, Source, published, read_sources
-from lmshape.planning.schema import Yaml
+from lmshape.schema import Yaml
 
 
 def places(**entry: Yaml) -> list[Place] | None:

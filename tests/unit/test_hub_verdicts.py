@@ -7,9 +7,8 @@ import math
 
 from hub_locks import checkpoint, lock_of, sha, shards, whole
 
-from lmshape.hub.integrity import VERDICTS, audited
+from lmshape.hub.integrity import VERDICTS, as_json, as_table, audited, has_fault, summary
 from lmshape.hub.lock import Lock
-from lmshape.hub.verdicts import as_json, as_table, has_fault, summary
 
 
 def lock_with(*faulty: int, steps: int = 4, equal: object = 0) -> Lock:

@@ -10,9 +10,8 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from lmshape.networks.interventions import Shortcut, leaving_with, replaced
-from lmshape.networks.residual import ResidualStream, residual_stream, run
-from lmshape.store import Site
+from lmshape.models.residual import ResidualStream, Shortcut, leaving_with, replaced, residual_stream, run
+from lmshape.site import Site
 
 DECODERS = [name for name, one in ARCHITECTURES.items() if one.kind == "decoder"]
 IDS = torch.arange(3, 19).reshape(2, 8)

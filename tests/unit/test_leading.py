@@ -18,13 +18,15 @@ from lmshape.geometry.leading import (
 )
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.spectrum import covariance_eigenvalues
-from lmshape.measure import leading, measure
-from lmshape.metric_families.carriers import GROUPS, first_newlines, groups_of
-from lmshape.metrics import METRICS
-from lmshape.statistics.cloud_sample import MOST_ROWS, sampled_rows
-from lmshape.statistics.layer import Layer
-from lmshape.store import Activations, ActivationWriter, Rows, Site, read_statistics
-from lmshape.texts.tokens import Tokens
+from lmshape.metrics import leading
+from lmshape.metrics.block import measure
+from lmshape.metrics.metric import Layer
+from lmshape.metrics.registry import METRICS
+from lmshape.metrics.rows import GROUPS, MOST_ROWS, first_newlines, groups_of, sampled_rows
+from lmshape.site import Site
+from lmshape.store.activations import Activations, ActivationWriter, Rows
+from lmshape.store.statistics import read_statistics
+from lmshape.store.tokens import Tokens
 
 DRAWS, SEQUENCES, WINDOW, WIDTH = 4, 5, 16, 12
 N = DRAWS * SEQUENCES * WINDOW

@@ -10,9 +10,8 @@ from socket import gethostname
 
 import pytest
 
-from lmshape.writing import leftovers as leftovers_module
-from lmshape.writing.atomic import replaced_when_whole
-from lmshape.writing.leftovers import ABANDONED_SECONDS, is_abandoned, remove_leftovers
+from lmshape import writing as leftovers_module
+from lmshape.writing import ABANDONED_SECONDS, is_abandoned, remove_leftovers, replaced_when_whole
 
 HERE, ELSEWHERE = gethostname(), "node-17.cluster"
 

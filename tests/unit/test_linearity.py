@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from lmshape.geometry.fits import least_squares
-from lmshape.geometry.linearity import linearity, white_coordinates
+from lmshape.geometry.linearity import least_squares, linearity, white_coordinates
 from lmshape.geometry.pairs import PairSums, merged
 
 N, D = 600, 12

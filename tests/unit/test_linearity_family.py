@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from lmshape.geometry.linearity import linearity
-from lmshape.measure.linearity import halves, missing, statistics
-from lmshape.metric_families.linearity import LINEARITY
-from lmshape.statistics.layer import Layer
-from lmshape.store.rows import Rows
+from lmshape.metrics.linearity import LINEARITY, halves, missing, statistics
+from lmshape.metrics.metric import Layer
+from lmshape.store.activations import Rows
 
 DRAWS, SEQUENCES, WINDOW, D = 3, 6, 20, 8
 N = DRAWS * SEQUENCES * WINDOW

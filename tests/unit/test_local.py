@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from skdim.id import MADA, MLE
 
-from lmshape.geometry.dimension import levina_bickel
-from lmshape.geometry.local import local_levina_bickel, mada
+from lmshape.geometry.dimension import levina_bickel, local_levina_bickel, mada
 from lmshape.geometry.neighbors import nearest_neighbors
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, WINDOW
 
+from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.planning.checkpoints import Checkpoint
-from lmshape.planning.localrun import find_checkpoints, read_facts, require_weights
+from lmshape.study.models import find_checkpoints, read_facts, require_weights
 
 
 def found(root: Path) -> tuple[Checkpoint, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.planning.registry import REPOSITORY
+from lmshape.study.registry import REPOSITORY
 
 MODULES = sorted((REPOSITORY / "workflow/lmshape").rglob("*.py"))
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from spiking_runs import metrics_of, write_run
 
-from lmshape.dynamics.warning_columns import ALARM_COLUMNS, COURSE_COLUMNS, SPIKE_COLUMNS, WARNING_COLUMNS
+from lmshape.dynamics.early_warning import ALARM_COLUMNS, COURSE_COLUMNS, SPIKE_COLUMNS, WARNING_COLUMNS
 from lmshape.errors import InputError
 from lmshape.tables.loss_spikes import read_geometry, write_spikes
 

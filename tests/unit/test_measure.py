@@ -14,11 +14,13 @@ from layers import layer_of
 from scipy.spatial.distance import cdist
 
 from lmshape.errors import InputError
-from lmshape.geometry.occurrences import one_per_type
-from lmshape.geometry.ratios import KEPT_ORDERS
-from lmshape.measure import families, family_module, measure
-from lmshape.store import Activations, ActivationWriter, LayerStatistics, Site, read_statistics
-from lmshape.texts.tokens import Tokens
+from lmshape.geometry.dimension import KEPT_ORDERS
+from lmshape.geometry.sinks import one_per_type
+from lmshape.metrics.block import families, family_module, measure
+from lmshape.site import Site
+from lmshape.store.activations import Activations, ActivationWriter
+from lmshape.store.statistics import LayerStatistics, read_statistics
+from lmshape.store.tokens import Tokens
 
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
 DRAWS, SEQUENCES, WINDOW, WIDTH = 3, 5, 16, 24
@@ -352,13 +354,13 @@ def test_a_log_file_gets_a_line_for_each_site(tmp_path: Path, capfd: pytest.Capt
 def test_every_family_module_names_itself() -> None:
     assert set(families()) >= {"angular", "linearity", "neighbor", "spectral"}
     for name in families():
-        assert importlib.import_module(f"lmshape.measure.{name}").FAMILY == name
+        assert importlib.import_module(f"lmshape.metrics.block.{name}").FAMILY == name
 
 
 def test_a_measuring_job_imports_nothing_heavy() -> None:
     code = (
-        "import sys, importlib, lmshape.measure as m;"
-        "[importlib.import_module('lmshape.measure.' + name) for name in m.families()];"
+        "import sys, importlib, lmshape.metrics.block as m;"
+        "[importlib.import_module('lmshape.metrics.block.' + name) for name in m.families()];"
         "print({'torch', 'transformers', 'pandas', 'skdim', 'scipy.stats', 'pyarrow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

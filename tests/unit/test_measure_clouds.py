@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from layers import measured
 
-from lmshape.measure import angular, spectral
-from lmshape.metrics import select
+from lmshape.metrics import angular, spectral
+from lmshape.metrics.registry import select
 
 DRAWS, ROWS, WIDTH = 3, 70, 24
 DRAW = np.repeat(np.arange(DRAWS), ROWS)

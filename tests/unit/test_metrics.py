@@ -12,10 +12,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import t
 
 from lmshape.errors import InputError
-from lmshape.families import METRIC_FAMILIES
 from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
-from lmshape.measure import angular, families, neighbor, spectral
-from lmshape.metrics import ALL, METRICS, describe, select
+from lmshape.metrics import angular, neighbor, spectral
+from lmshape.metrics.block import families
+from lmshape.metrics.families import METRIC_FAMILIES
+from lmshape.metrics.registry import ALL, METRICS, describe, select
 
 DRAWS, ROWS, WIDTH = 4, 120, 24
 DRAW = np.repeat(np.arange(DRAWS), ROWS)

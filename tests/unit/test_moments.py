@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from layers import layer_of
 
 from lmshape.geometry import spectrum
-from lmshape.geometry.moments import MomentSums
 from lmshape.geometry.scalars import effective_rank_of
-from lmshape.measure import spectral
+from lmshape.geometry.spectrum import MomentSums
+from lmshape.metrics import spectral
 
 
 def sums_of(x: np.ndarray, sizes: list[int], center: np.ndarray) -> MomentSums:

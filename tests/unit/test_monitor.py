@@ -22,7 +22,7 @@ from lmshape.geometry import (
     participation_ratio,
 )
 from lmshape.monitor import METRICS, GeometryMonitor, held_out, monitor_of, shape_of
-from lmshape.texts.bpe import write_tokenizer
+from lmshape.texts.tokenizer import write_tokenizer
 from lmshape.training.recipe import Recipe
 
 IDS = np.random.default_rng(0).integers(0, 60, (8, 32))

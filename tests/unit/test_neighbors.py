@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
-from lmshape.geometry import all_pairs, axes, candidates, neighbors
+from lmshape.geometry import candidates, neighbors
+from lmshape.geometry import candidates as axes
+from lmshape.geometry import neighbors as all_pairs
 from lmshape.geometry.checks import as_stored_matrix
 from lmshape.geometry.neighbors import largest_error, nearest_neighbors, unique_rows
 
@@ -442,7 +444,7 @@ def test_small_clouds_do_not_wait_for_the_compiler():
     code = (
         "import sys, numpy as np; from lmshape.geometry import nearest_neighbors;"
         "nearest_neighbors(np.random.default_rng(0).standard_normal((1024, 64)), 20);"
-        "assert 'numba' not in sys.modules and 'lmshape.geometry.meeting' not in sys.modules"
+        "assert 'numba' not in sys.modules and 'lmshape.geometry.tiles' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

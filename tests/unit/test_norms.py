@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmshape.geometry.norms import Norms, leave_one_out_norms, row_norms
+from lmshape.geometry.angular import Norms, leave_one_out_norms, row_norms
 
 
 def reference(x: np.ndarray) -> Norms:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from lmshape.geometry import clouds
+from lmshape.geometry import scalars as clouds
 from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
 
 NULLS = (anisotropy_null, effective_rank_null, participation_ratio_null)

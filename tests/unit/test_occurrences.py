@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmshape.geometry.occurrences import one_per_type
+from lmshape.geometry.sinks import one_per_type
 
 RNG = np.random.default_rng(0)
 TYPES = RNG.integers(0, 30, 400).astype(np.int32)

@@ -16,21 +16,21 @@ from test_gather import ROOT, SITES, WIDTH, activations  # noqa: F401 (a fixture
 from test_study import refusal_of, root, study_of  # noqa: F401 (a fixture)
 
 from lmshape.errors import InputError
-from lmshape.families import family_and_metric_names, metric_names
-from lmshape.measure import measure
-from lmshape.measure.own import OwnMetrics
-from lmshape.metrics import describe, own_metrics, select
-from lmshape.own_metrics import Declaration, load_own, metric, read_own
-from lmshape.planning.registry import REPOSITORY
-from lmshape.statistics.layer import Layer
-from lmshape.store import Rows, read_statistics
+from lmshape.metrics.block import measure
+from lmshape.metrics.families import family_and_metric_names, metric_names
+from lmshape.metrics.metric import Layer
+from lmshape.metrics.own import Declaration, OwnMetrics, load_own, metric, read_own
+from lmshape.metrics.registry import describe, own_metrics, select
+from lmshape.store.activations import Rows
+from lmshape.store.statistics import read_statistics
+from lmshape.study.registry import REPOSITORY
 from lmshape.tables.gather import gather
 
 FILE = '''
 """Metrics of mine."""
 import numpy as np
 from numpy.linalg import norm
-from lmshape.own_metrics import metric
+from lmshape.metrics.own import metric
 
 MOST = 3.0
 
@@ -170,15 +170,15 @@ def test_no_bytecode_is_left_beside_the_file(tmp_path: Path) -> None:
         ("import no_such_module\ndef f(x): return 1", "ModuleNotFoundError on line 1: No module named"),
         ("def f(x): return 1\n\n1 / 0", "ZeroDivisionError on line 3: division by zero"),
         (
-            "from lmshape.own_metrics import metric\n@metric(interval='bootstrap')\ndef f(x): return 1",
+            "from lmshape.metrics.own import metric\n@metric(interval='bootstrap')\ndef f(x): return 1",
             'ValueError on line 2: `interval` is \'bootstrap\'; it must be "jackknife" or "draws"',
         ),
         (
-            "from lmshape.own_metrics import metric\n@metric(low=1, high=0)\ndef f(x): return 1",
+            "from lmshape.metrics.own import metric\n@metric(low=1, high=0)\ndef f(x): return 1",
             "ValueError on line 2: `low` is 1 and `high` 0; `low` must be below `high`. Correct it.$",
         ),
         (
-            "from lmshape.own_metrics import metric\n@metric('draws')\ndef f(x): return 1",
+            "from lmshape.metrics.own import metric\n@metric('draws')\ndef f(x): return 1",
             "ValueError on line 2: `metric` got 'draws' without a name; write `interval='draws'`, say. Correct",
         ),
         ("import sys\ndef f(x): return 1\nsys.exit(3)", "SystemExit on line 3: 3. Correct it"),
@@ -208,7 +208,7 @@ def test_a_name_that_is_no_function_in_the_end_is_refused(tmp_path: Path, last: 
 
 
 def test_a_bare_decorator_declares_the_defaults(tmp_path: Path) -> None:
-    text = "from lmshape.own_metrics import metric\n@metric\ndef f(x):\n    return x.sum()\n"
+    text = "from lmshape.metrics.own import metric\n@metric\ndef f(x):\n    return x.sum()\n"
     (own,) = load_own(written(tmp_path, text))
     assert own.declaration == Declaration() and own.function(np.ones((2, 3))) == 6
 
@@ -271,7 +271,7 @@ def test_where_there_is_no_number_the_reason_stands(tmp_path: Path, body: str, f
     ],
 )
 def test_a_value_outside_its_own_bounds_is_none(tmp_path: Path, declared: str, flag: str) -> None:
-    text = f"from lmshape.own_metrics import metric\n@metric({declared})\ndef f(x): return 2\n"
+    text = f"from lmshape.metrics.own import metric\n@metric({declared})\ndef f(x): return 2\n"
     arrays, attributes = OwnMetrics(path := written(tmp_path, text)).statistics(own_layer(np.ones((50, 2))))[
         "all"
     ]
@@ -395,14 +395,14 @@ def test_the_released_families_come_with_the_protocol_or_by_name(root: Path) -> 
 
 def test_planning_and_measuring_need_no_torch(tmp_path: Path) -> None:
 
-    code = "import sys; from lmshape.own_metrics import load_own; from pathlib import Path\n"
+    code = "import sys; from lmshape.metrics.own import load_own; from pathlib import Path\n"
     code += f"load_own(Path({str(written(tmp_path))!r}))\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
     text = (REPOSITORY / "config/README.md").read_text()
-    (example,) = re.findall(r"```python\n(from lmshape.own_metrics import metric\n.*?)```", text, re.DOTALL)
+    (example,) = re.findall(r"```python\n(from lmshape.metrics.own import metric\n.*?)```", text, re.DOTALL)
     x = np.random.default_rng(0).standard_normal((5000, 4))
     arrays, _ = OwnMetrics(path := written(tmp_path, example)).statistics(own_layer(x))["all"]
     kurtosis, share = (metric.compute(arrays) for metric in own_metrics(path))

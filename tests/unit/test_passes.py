@@ -13,9 +13,9 @@ from extraction import extracted
 from tiny_models import ARCHITECTURES, make_tokens
 
 from lmshape.errors import InputError
-from lmshape.extraction.passes import batches, read_all
-from lmshape.networks.residual import Take
-from lmshape.store import Site
+from lmshape.models.passes import batches, read_all
+from lmshape.models.residual import Take
+from lmshape.site import Site
 
 CPU = torch.device("cpu")
 RAGGED = make_tokens([7, 12, 1, 12, 7, 3])

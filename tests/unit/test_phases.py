@@ -10,13 +10,20 @@ import pytest
 from benchmarks.dynamics import reads
 from benchmarks.trajectories import GRIDS, PYTHIA, TRAJECTORIES, correlated, sampled, seeds
 
-from lmshape.bands import named_layers
-from lmshape.dynamics.best import around, may_be_largest
-from lmshape.dynamics.courses import courses, together
-from lmshape.dynamics.phases import PHASED, describe, phases
-from lmshape.dynamics.pieces import fit, knots, most_pieces
-from lmshape.dynamics.shapes import SHAPES, UNDECIDED, name, shape_of
-from lmshape.dynamics.turns import Moves, depths, moves
+from lmshape.dynamics.noise import around, may_be_largest
+from lmshape.dynamics.phases import PHASED, describe, fit, knots, most_pieces, phases
+from lmshape.dynamics.trajectories import (
+    SHAPES,
+    UNDECIDED,
+    Moves,
+    courses,
+    depths,
+    moves,
+    name,
+    shape_of,
+    together,
+)
+from lmshape.site import named_layers
 
 STEPS = (0, 1, 4, 16, 64, 256, 512, 1000, 4000)
 COUNT = 100

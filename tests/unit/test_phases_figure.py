@@ -9,8 +9,8 @@ from benchmarks.trajectories import GRIDS
 from matplotlib.text import Text
 
 from lmshape.dynamics.phases import phases
-from lmshape.figures import phase_strip
 from lmshape.figures import phases as figure
+from lmshape.figures import phases as phase_strip
 
 KINDS = {"id_twonn": [6.0, 9.0, 5.0], "effective_rank": [40.0, 8.0, 30.0]}
 

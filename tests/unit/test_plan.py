@@ -17,12 +17,12 @@ from tiny_models import ARCHITECTURES, BLOCKS, CELL, VOCABULARY, WIDTH, make_tok
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmshape.hub.lock import write_lock
-from lmshape.planning.activation_size import stored_bytes
-from lmshape.planning.models import Model
-from lmshape.planning.plan import activation_bytes, describe, disk_peak, forward_flops, kept_bytes, plan_of
-from lmshape.planning.schema import Yaml
-from lmshape.planning.study import Study, load_study
-from lmshape.store import ActivationWriter, Site
+from lmshape.schema import Yaml
+from lmshape.site import Site, stored_bytes
+from lmshape.store.activations import ActivationWriter
+from lmshape.study.models import Model
+from lmshape.study.plan import activation_bytes, describe, disk_peak, forward_flops, kept_bytes, plan_of
+from lmshape.study.study import Study, load_study
 
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
 NETWORKS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.planning.plan import planned_jobs
-from lmshape.planning.registry import REPOSITORY
+from lmshape.study.plan import planned_jobs
+from lmshape.study.registry import REPOSITORY
 
 CONFIG = REPOSITORY / "config" / "config.yaml"
 

@@ -17,11 +17,9 @@ from typer.testing import CliRunner
 from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
-from lmshape.texts.bpe import train_tokenizer, write_tokenizer
-from lmshape.texts.tokenizer_folder import load_tokenizer
-from lmshape.training import batches
-from lmshape.training.batches import batch_of, masked_batch, unigram_entropy
-from lmshape.training.pretrain import TrainingRun, pretrain
+from lmshape.texts.tokenizer import load_tokenizer, train_tokenizer, write_tokenizer
+from lmshape.training import pretrain as batches
+from lmshape.training.pretrain import TrainingRun, batch_of, masked_batch, pretrain, unigram_entropy
 from lmshape.training.recipe import Recipe
 
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))

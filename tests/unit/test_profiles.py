@@ -7,12 +7,8 @@ import pandas as pd
 import pytest
 from benchmarks.trajectories import PROFILES, correlated, profile, sampled
 
-from lmshape.dynamics.best import may_be_largest
-from lmshape.dynamics.distances import distance
-from lmshape.dynamics.domes import dome, excess
-from lmshape.dynamics.noise import Noise, largest, size, spread
-from lmshape.dynamics.profiles import profiles
-from lmshape.dynamics.replicates import Replicated, leave_one_out
+from lmshape.dynamics.noise import Noise, Replicated, largest, leave_one_out, may_be_largest, size, spread
+from lmshape.dynamics.profiles import distance, dome, excess, profiles
 from lmshape.geometry.resample import jackknife, over_draws
 
 BLOCKS = np.arange(1, 13) / 12

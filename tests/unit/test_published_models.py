@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.planning.schema import read_yaml
+from lmshape.schema import read_yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
 MODELS = read_yaml(CONFIG / "models.yaml")

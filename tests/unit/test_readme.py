@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from lmshape.geometry import anisotropy, intrinsic_dimension
-from lmshape.metrics import describe
-from lmshape.tables.audits import AUDIT_DESCRIPTIONS
+from lmshape.metrics.registry import describe
 from lmshape.tables.columns import COLUMN_DESCRIPTIONS
+from lmshape.tables.gather import AUDIT_DESCRIPTIONS
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.planning.localrun import require_weights
-from lmshape.planning.models import Model, read_model
-from lmshape.planning.registry import REPOSITORY, Dataset, Text, read_registry
+from lmshape.study.models import Model, read_model, require_weights
+from lmshape.study.registry import REPOSITORY, Dataset, Text, read_registry
 
 GPT_NEOX = {
     "model_type": "gpt_neox",

@@ -20,12 +20,12 @@ from lmshape.geometry.released import (
     released_distances,
     released_linearity,
 )
-from lmshape.measure import measure
-from lmshape.measure import released as measured
-from lmshape.measure import released_linearity as measured_linearity
-from lmshape.metrics import METRICS
-from lmshape.statistics.layer import Layer
-from lmshape.store import Activations, Rows
+from lmshape.metrics import released as measured
+from lmshape.metrics import released_linearity as measured_linearity
+from lmshape.metrics.block import measure
+from lmshape.metrics.metric import Layer
+from lmshape.metrics.registry import METRICS
+from lmshape.store.activations import Activations, Rows
 from lmshape.tables.gather import gather
 
 # intrinsic_dimension, calculate_anisotropy_torch and procrustes_similarity(x, tanh(x)) of llm-microscope 0.0.6 on

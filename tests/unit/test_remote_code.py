@@ -12,7 +12,7 @@ from tiny_models import ARCHITECTURES
 from transformers import dynamic_module_utils
 
 from lmshape.errors import InputError
-from lmshape.networks.network import load_model
+from lmshape.models.network import load_model
 
 CODE = """
 from pathlib import Path

@@ -9,10 +9,9 @@ import pytest
 from scipy import stats
 
 from lmshape.geometry.dimension import intrinsic_dimension
-from lmshape.geometry.draws import leave_one_out_masks
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
 from lmshape.geometry.scalars import anisotropy_of
-from lmshape.geometry.spectrum import leave_one_out_spectra
+from lmshape.geometry.spectrum import leave_one_out_masks, leave_one_out_spectra
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])

@@ -11,8 +11,8 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, hidden_states
 from torch import Tensor, nn
 
 from lmshape.errors import InputError
-from lmshape.networks.residual import residual_stream, run
-from lmshape.store import Site
+from lmshape.models.residual import residual_stream, run
+from lmshape.site import Site
 
 IDS = torch.arange(3, 15).reshape(2, 6)
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lmshape.store import Rows
+from lmshape.store.activations import Rows
 
 X = np.random.default_rng(0).standard_normal((23, 5)).astype(np.float32)
 

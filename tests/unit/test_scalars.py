@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmshape.geometry import clouds, scalars
+from lmshape.geometry import scalars
+from lmshape.geometry import scalars as clouds
 from lmshape.geometry.spectrum import covariance_eigenvalues
 
 SCALARS = (

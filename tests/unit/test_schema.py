@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.planning.schema import faults, read_yaml, schema_with_names, with_defaults
+from lmshape.schema import faults, read_yaml, schema_with_names, with_defaults
 
 SCHEMA = {
     "type": "object",

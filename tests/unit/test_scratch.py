@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from tiny_models import make_tokens
 
+from lmshape import writing as scratch_module
 from lmshape.errors import InputError
-from lmshape.store import ActivationWriter, LayerStatistics, Site, write_statistics, write_tokens
-from lmshape.writing import scratch as scratch_module
-from lmshape.writing.scratch import VARIABLE, scratch_folder, working_folder, written_on_scratch
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter
+from lmshape.store.statistics import LayerStatistics, write_statistics
+from lmshape.store.tokens import write_tokens
+from lmshape.writing import VARIABLE, scratch_folder, working_folder, written_on_scratch
 
 TOKENS = make_tokens([12] * 6)
 SITE = Site("embedding", 0)
@@ -161,7 +164,7 @@ def test_without_the_variable_there_is_no_scratch(monkeypatch: pytest.MonkeyPatc
 
 KILLED = """
 import os, signal, sys
-from lmshape.writing.scratch import written_on_scratch
+from lmshape.writing import written_on_scratch
 with written_on_scratch(sys.argv[1]) as written:
     written.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -14,12 +14,19 @@ from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
-from lmshape.measure import measure
-from lmshape.store import ActivationWriter, Site, write_statistics
-from lmshape.tables.cloud_points import CLOUD_COLUMNS, seen_checkpoints
-from lmshape.tables.shapes import combine_shapes, shapes
-from lmshape.tables.spectra import SPECTRA_COLUMNS, log_ranks
-from lmshape.texts.tokens import Tokens
+from lmshape.metrics.block import measure
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter
+from lmshape.store.statistics import write_statistics
+from lmshape.store.tokens import Tokens
+from lmshape.tables.shapes import (
+    CLOUD_COLUMNS,
+    SPECTRA_COLUMNS,
+    combine_shapes,
+    log_ranks,
+    seen_checkpoints,
+    shapes,
+)
 
 DRAWS, SEQUENCES, WINDOW, WIDTH, BLOCKS = 3, 4, 16, 10, 4
 N = DRAWS * SEQUENCES * WINDOW

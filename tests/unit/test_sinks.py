@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmshape.geometry.clouds import anisotropy
 from lmshape.geometry.dimension import intrinsic_dimension
+from lmshape.geometry.scalars import anisotropy
 from lmshape.geometry.sinks import sink_rows
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmshape.sizes import gigabytes_above, size_text
+from lmshape.progress import gigabytes_above, size_text
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lmshape.geometry.clouds import anisotropy, effective_rank, participation_ratio
-from lmshape.geometry.covariance import CovarianceSums
-from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
-from lmshape.geometry.spectrum import covariance_eigenvalues, leave_one_out_spectra
+from lmshape.geometry.scalars import (
+    anisotropy,
+    anisotropy_of,
+    effective_rank,
+    effective_rank_of,
+    participation_ratio,
+    participation_ratio_of,
+)
+from lmshape.geometry.spectrum import CovarianceSums, covariance_eigenvalues, leave_one_out_spectra
 
 SCALARS = (anisotropy, effective_rank, participation_ratio)
 

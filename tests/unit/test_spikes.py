@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmshape.dynamics.calm_losses import CalmLosses, RunningMedian
-from lmshape.dynamics.loss_curves import as_curve, read_loss_log
-from lmshape.dynamics.spikes import SpikeRule, find_spikes
+from lmshape.dynamics.spikes import CalmLosses, RunningMedian, SpikeRule, as_curve, find_spikes, read_loss_log
 from lmshape.errors import InputError
 
 LOGS = Path(__file__).parents[1] / "data" / "loss_logs"

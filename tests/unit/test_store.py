@@ -17,20 +17,12 @@ import numpy as np
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.store import (
-    Activations,
-    ActivationWriter,
-    DrawLoss,
-    LayerStatistics,
-    Site,
-    read_statistics,
-    read_tokens,
-    write_loss_card,
-    write_statistics,
-    write_tokens,
-)
-from lmshape.texts.tokens import Tokens
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.site import Site
+from lmshape.store.activations import Activations, ActivationWriter
+from lmshape.store.loss_card import DrawLoss, write_loss_card
+from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
+from lmshape.store.tokens import Tokens, read_tokens, write_tokens
+from lmshape.writing import replaced_when_whole
 
 EMBEDDING, FIRST, SECOND, FINAL = (
     Site("embedding", 0),

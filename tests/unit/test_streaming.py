@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from layers import layer_of
 
-from lmshape import measure
-from lmshape.measure import angular, spectral
-from lmshape.statistics import choices
-from lmshape.statistics.layer import Layer
-from lmshape.statistics.parts import parts_of, robust_center
-from lmshape.statistics.survey import survey
-from lmshape.store import ActivationWriter, Rows, Site, read_statistics
-from lmshape.texts.tokens import Tokens
+from lmshape.metrics import angular, spectral
+from lmshape.metrics import block as measure
+from lmshape.metrics import rows as choices
+from lmshape.metrics.metric import Layer
+from lmshape.metrics.rows import parts_of, robust_center, survey
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter, Rows
+from lmshape.store.statistics import read_statistics
+from lmshape.store.tokens import Tokens
 
 N, WIDTH, WINDOW = 600, 12, 20
 DRAW = np.repeat([0, 1, 2], 200)
@@ -257,7 +258,7 @@ def test_a_killed_measuring_job_leaves_no_archive(tmp_path: Path) -> None:
     source = stored(tmp_path / "a.h5", {site: cloud(seed) for seed, site in enumerate(SITES)})
     target = tmp_path / "out" / "s.h5"
     code = (
-        "import sys, time; from lmshape.measure import measure, spectral; real = spectral.statistics\n"
+        "import sys, time; from lmshape.metrics.block import measure, spectral; real = spectral.statistics\n"
         "def slow(layer): print('measuring', flush=True); time.sleep(60); return real(layer)\n"
         "spectral.statistics = slow\n"
         f"measure({str(source)!r}, {str(target)!r}, family='spectral', first=0, last=2)"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.families import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.figures.names import NAMES
-from lmshape.planning.registry import REPOSITORY
-from lmshape.planning.schema import Yaml, read_yaml
-from lmshape.planning.settings import Sampling
-from lmshape.planning.study import Cell, Study, load_study
+from lmshape.metrics.families import METRIC_FAMILIES, families_of, measured_families, metric_names
+from lmshape.schema import Yaml, read_yaml
+from lmshape.study.registry import REPOSITORY
+from lmshape.study.settings import Sampling
+from lmshape.study.study import Cell, Study, load_study
 
 CONFIG_JSON = {
     "model_type": "gpt_neox",

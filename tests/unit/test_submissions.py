@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmshape.planning.plan import planned_jobs
-from lmshape.planning.registry import REPOSITORY
-from lmshape.planning.study import Study, study_of
-from lmshape.planning.submissions import JOB_SECONDS, SUBMITTED, describe_submissions, submissions_of
+from lmshape.study.cluster import JOB_SECONDS, SUBMITTED, describe_submissions, submissions_of
+from lmshape.study.plan import planned_jobs
+from lmshape.study.registry import REPOSITORY
+from lmshape.study.study import Study, study_of
 
 PYTHIA = REPOSITORY / "config/studies/pythia.yaml"
 

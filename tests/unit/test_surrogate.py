@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lmshape.geometry.dimension import intrinsic_dimension
+from lmshape.geometry.nulls import gaussian_surrogate
 from lmshape.geometry.spectrum import covariance_eigenvalues
-from lmshape.geometry.surrogate import gaussian_surrogate
 
 
 def test_the_covariance_is_the_given_one_up_to_its_scale():

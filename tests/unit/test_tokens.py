@@ -14,12 +14,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from lmshape.errors import InputError
-from lmshape.texts.encoding import TextTokenizer
+from lmshape.store.tokens import Tokens
+from lmshape.texts.tokenizer import TextTokenizer
 from lmshape.texts.tokens import (
     PAPER_CHARACTERS,
     PAPER_CHUNKS,
     PROTOCOLS,
-    Tokens,
     encode,
     sample_tokens,
     tokenizer_sha256,
@@ -256,7 +256,9 @@ def test_a_text_that_just_suffices() -> None:
 
 
 def test_importing_texts_and_tokens_stays_light() -> None:
-    code = "import sys, lmshape.texts.corpus, lmshape.texts.cleaning, lmshape.texts.fetch, lmshape.texts.tokens; "
+    code = (
+        "import sys, lmshape.texts.corpus, lmshape.texts.corpus, lmshape.texts.fetch, lmshape.texts.tokens; "
+    )
     code += (
         "print([name for name in ('torch', 'transformers', 'tokenizers', 'pandas') if name in sys.modules])"
     )

@@ -27,20 +27,27 @@ from typer.testing import CliRunner
 
 from lmshape.commands.cli import commands
 from lmshape.errors import InputError
-from lmshape.extraction import opened
-from lmshape.extraction.opened import Opening
 from lmshape.geometry.sinks import sink_rows
-from lmshape.networks.network import Network, load_model
-from lmshape.networks.residual import residual_stream
-from lmshape.store import Site, write_tokens
-from lmshape.texts.tokens import Tokens
+from lmshape.models import opened
+from lmshape.models.network import Network, load_model
+from lmshape.models.opened import Opening
+from lmshape.models.residual import residual_stream
+from lmshape.site import Site
+from lmshape.store.tokens import Tokens, write_tokens
 from lmshape.truncation.file import Truncation, by_rank, read_truncation
-from lmshape.truncation.layer import Trial
-from lmshape.truncation.principal_axes import MomentsByDraw, PrincipalAxes, principal_axes
-from lmshape.truncation.projection import Projections, keep_leading, remove_leading
+from lmshape.truncation.projection import (
+    Losses,
+    MomentsByDraw,
+    PrincipalAxes,
+    Projections,
+    Sequences,
+    first_sequences,
+    keep_leading,
+    principal_axes,
+    remove_leading,
+)
 from lmshape.truncation.ranks import TOLERANCES, least_rank
-from lmshape.truncation.rest_of_network import Losses, Sequences, first_sequences
-from lmshape.truncation.truncate import truncate, truncations
+from lmshape.truncation.truncate import Trial, truncate, truncations
 
 CPU = torch.device("cpu")
 LONG = 5  # a token

@@ -14,12 +14,9 @@ from tiny_models import make_tokens
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from lmshape.networks.network import Network
-from lmshape.networks.residual import residual_stream
-from lmshape.planning.registry import REPOSITORY
-from lmshape.planning.settings import Sampling, Truncating
-from lmshape.planning.study import study_of
-from lmshape.truncation.costs import (
+from lmshape.models.network import Network
+from lmshape.models.residual import residual_stream
+from lmshape.study.costs import (
     describe_truncations,
     measured_tokens,
     passes_of,
@@ -28,10 +25,11 @@ from lmshape.truncation.costs import (
     truncation_seconds,
     truncation_wants_gpu,
 )
-from lmshape.truncation.layer import Trial
-from lmshape.truncation.moment_memory import layer_bytes, layers_at_once
-from lmshape.truncation.ranks import kept_ranks, next_rank, removed_ranks
-from lmshape.truncation.truncate import truncations
+from lmshape.study.registry import REPOSITORY
+from lmshape.study.settings import Sampling, Truncating
+from lmshape.study.study import study_of
+from lmshape.truncation.ranks import kept_ranks, layer_bytes, layers_at_once, next_rank, removed_ranks
+from lmshape.truncation.truncate import Trial, truncations
 
 TRUNCATING = Truncating(checkpoints="last", datasets="first", sequences=2, ranks=None, removed=None)
 ROWS = ["all", "no_sink", "one_per_type"]

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lmshape.errors import InputError
-from lmshape.networks.weights import (
+from lmshape.store.weights import (
     check_whole,
     checkpoint_files,
     has_weights,

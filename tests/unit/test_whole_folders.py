@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.writing.atomic import folder_when_whole, name_whole_folder
+from lmshape.writing import folder_when_whole, name_whole_folder
 
 
 def filled(folder: Path) -> Path:

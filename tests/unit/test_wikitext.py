@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.texts.wikitext import clean, clean_markup, clean_page, pages
+from lmshape.texts.corpus import clean, clean_markup, clean_page, pages
 
 EXCERPT = Path(__file__).parents[2] / "data" / "enwik8-excerpt.xz"
 MARKUP = [

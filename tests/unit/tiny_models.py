@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from lmshape.texts.tokens import Tokens
+from lmshape.store.tokens import Tokens
 
 VOCABULARY, WIDTH, BLOCKS, WINDOW, MASK_TOKEN = 61, 24, 3, 32, 60
 

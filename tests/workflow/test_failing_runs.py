@@ -20,7 +20,7 @@ from conftest import StudyFolder, make_study
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from lmshape.texts.bpe import write_tokenizer
+from lmshape.texts.tokenizer import write_tokenizer
 
 STEPS = (0, 4)
 GOOD = {"kind": "decoder", "folder": "runs/good"}

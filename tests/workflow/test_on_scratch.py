@@ -10,8 +10,8 @@ from socket import gethostname
 import pytest
 from conftest import StudyFolder
 
-from lmshape.statistics.block import kept_name
-from lmshape.writing.scratch import NAME
+from lmshape.metrics.block import kept_name
+from lmshape.writing import NAME
 
 FILES = (
     "results/tokens/small-encoder/wiki.h5",

@@ -8,7 +8,7 @@ from conftest import StudyFolder
 
 FILE = '''
 import numpy as np
-from lmshape.own_metrics import metric
+from lmshape.metrics.own import metric
 
 def kurtosis_max(x):
     """Largest kurtosis of a coordinate."""

@@ -19,8 +19,8 @@ import pytest
 from conftest import MODELS, REPOSITORY, StudyFolder, make_study
 from safetensors.numpy import save_file
 
-from lmshape.planning.plan import activation_bytes
-from lmshape.planning.study import study_of
+from lmshape.study.plan import activation_bytes
+from lmshape.study.study import study_of
 
 TARGET = "results/metrics/small-decoder.parquet"
 BASE = ("results/pretrained/small-decoder/summary.json", "results/tokens/small-decoder/wiki.h5")

@@ -30,9 +30,7 @@ DIGITS = 12  # 48 bits: no two versions of a module meet by chance
 WITHOUT_RESULTS = {
     "lmshape.errors",
     "lmshape.progress",
-    "lmshape.writing.atomic",
-    "lmshape.writing.leftovers",
-    "lmshape.writing.scratch",
+    "lmshape.writing",
 }
 
 
@@ -44,7 +42,7 @@ def code_fingerprint(*modules: str) -> str:
 
     Parameters
     ----------
-    modules : dotted names, such as "lmshape.measure.spectral"
+    modules : dotted names, such as "lmshape.metrics.spectral"
 
     Returns
     -------

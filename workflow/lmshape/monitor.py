@@ -18,19 +18,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lmshape.errors import InputError
-from lmshape.extraction.loss import next_token_nll
 from lmshape.fingerprint import code_fingerprint
-from lmshape.geometry.angles import mean_cosine
+from lmshape.geometry.angular import mean_cosine
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
 from lmshape.geometry.spectrum import covariance_eigenvalues
-from lmshape.networks.residual import ResidualStream, residual_stream, run
-from lmshape.store import Site
+from lmshape.models.passes import next_token_nll
+from lmshape.models.residual import ResidualStream, residual_stream, run
+from lmshape.site import Site
 from lmshape.texts import corpus
-from lmshape.texts.encoding import TextTokenizer
-from lmshape.texts.tokenizer_folder import load_tokenizer
-from lmshape.training.probe_rows import Row, write_rows
-from lmshape.training.recipe import Recipe
+from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
+from lmshape.training.recipe import Recipe, Row, write_rows
 
 FEWEST_TOKENS = 64  # under which no dimension means anything
 

@@ -35,42 +35,49 @@ shell.prefix(
 )
 
 from lmshape import paths
-from lmshape.bands import named_layers
-from lmshape.planning.cluster import NO_PARTITION, check_profile
-from lmshape.planning.costs import (
-    extraction_megabytes,
-    extraction_seconds,
-    gpus_that_hold,
-    measuring_megabytes,
-    measuring_seconds,
-    minutes_for,
-    pretraining_megabytes,
-    pretraining_seconds,
-    threads_of,
-    wants_gpu,
-    weights_of,
-)
+from lmshape.site import named_layers
+from lmshape.study.cluster import NO_PARTITION
+from lmshape.study.cluster import check_profile
+from lmshape.study.costs import extraction_megabytes
+from lmshape.study.costs import extraction_seconds
+from lmshape.study.costs import gpus_that_hold
+from lmshape.study.costs import measuring_megabytes
+from lmshape.study.costs import measuring_seconds
+from lmshape.study.costs import minutes_for
+from lmshape.study.costs import pretraining_megabytes
+from lmshape.study.costs import pretraining_seconds
+from lmshape.study.costs import threads_of
+from lmshape.study.costs import wants_gpu
+from lmshape.study.costs import weights_of
 from lmshape.errors import InputError
-from lmshape.families import METRIC_FAMILIES, OUTPUT_FAMILY, OWN_FAMILY
+from lmshape.metrics.families import METRIC_FAMILIES
+from lmshape.metrics.families import OUTPUT_FAMILY
+from lmshape.metrics.families import OWN_FAMILY
 from lmshape.figures.names import NAMES as FIGURES
-from lmshape.figures.names import DRAW_LOSSES, TABLES_OF
+from lmshape.figures.names import DRAW_LOSSES
+from lmshape.figures.names import TABLES_OF
 from lmshape.fingerprint import code_fingerprint
-from lmshape.planning.hardware import gpu_count
-from lmshape.hub.budget import clear_unneeded, forget_deleted, mark
-from lmshape.hub.integrity import issues_of, read_issues
-from lmshape.hub.passing import failed_mark, forget_rooms, unmeasured_mark
-from lmshape.planning.plan import activation_bytes, checkpoint_megabytes
-from lmshape.planning.registry import find_file
+from lmshape.study.costs import gpu_count
+from lmshape.hub.budget import clear_unneeded
+from lmshape.hub.budget import forget_deleted
+from lmshape.hub.budget import mark
+from lmshape.hub.integrity import issues_of
+from lmshape.hub.integrity import read_issues
+from lmshape.hub.passing import failed_mark
+from lmshape.hub.passing import forget_rooms
+from lmshape.hub.passing import unmeasured_mark
+from lmshape.study.plan import activation_bytes
+from lmshape.study.plan import checkpoint_megabytes
+from lmshape.study.registry import find_file
 from lmshape.pages.report import CONFIG as CONFIG_VARIABLE
-from lmshape.writing.scratch import VARIABLE as SCRATCH_VARIABLE
-from lmshape.planning.study import Cell, load_study
-from lmshape.texts.tokenizer_folder import tokenizer_files as files_of_tokenizer
-from lmshape.truncation.costs import (
-    truncation_megabytes,
-    truncation_seconds,
-    truncation_wants_gpu,
-)
-from lmshape.networks.weights import checkpoint_files
+from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
+from lmshape.study.study import Cell
+from lmshape.study.study import load_study
+from lmshape.texts.tokenizer import tokenizer_files as files_of_tokenizer
+from lmshape.study.costs import truncation_megabytes
+from lmshape.study.costs import truncation_seconds
+from lmshape.study.costs import truncation_wants_gpu
+from lmshape.store.weights import checkpoint_files
 
 AT_ONCE = {
     "admissions": 1,  # in the order of their priorities
@@ -81,7 +88,7 @@ AT_ONCE = {
 
 def ask_hub(name, entry):
     """Make the lock of a model whose checkpoints only the hub can tell, so that the study can be planned."""
-    from lmshape.hub.station import make_lock
+    from lmshape.hub.resolve import make_lock
 
     print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
     issues = read_issues(known_issues_file())

@@ -33,7 +33,7 @@ rule resolve:
         options=resolving_options,
     params:
         entry=registry_entry,
-        code=code_fingerprint("lmshape.hub.station"),
+        code=code_fingerprint("lmshape.hub.resolve"),
     message:
         "Ask the hub what stands behind the checkpoints of {wildcards.model}"
     shell:

@@ -8,28 +8,22 @@ from types import SimpleNamespace
 from snakemake.logging import logger
 
 from lmshape.ending import running
-from lmshape.ending.aftermath import (
-    ENDED_EARLY,
-    LATER,
-    NEEDS,
-    Aftermath,
-    command_line,
-    last_words,
-)
+from lmshape.ending.aftermath import ENDED_EARLY
+from lmshape.ending.aftermath import LATER
+from lmshape.ending.aftermath import NEEDS
+from lmshape.ending.aftermath import Aftermath
+from lmshape.ending.aftermath import command_line
+from lmshape.ending.aftermath import last_words
 from lmshape.ending.error_records import ErrorRecords
-from lmshape.ending.failures import (
-    Failure,
-    is_interruption,
-    last_error,
-    one_line,
-)
-from lmshape.ending.missing import (
-    INTERRUPTED,
-    MISSING,
-    causes_of,
-    missing_cells,
-    write_missing,
-)
+from lmshape.ending.failures import Failure
+from lmshape.ending.failures import is_interruption
+from lmshape.ending.failures import last_error
+from lmshape.ending.failures import one_line
+from lmshape.ending.missing import INTERRUPTED
+from lmshape.ending.missing import MISSING
+from lmshape.ending.missing import causes_of
+from lmshape.ending.missing import missing_cells
+from lmshape.ending.missing import write_missing
 
 STUDY_FOLDER = Path.cwd()  # Snakemake leaves it before it exits
 RECORDS = ErrorRecords()

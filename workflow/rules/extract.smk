@@ -32,7 +32,7 @@ rule extract:
         folder=checkpoint_folder,
         options=extraction_options,
         revised=revised_weights,
-        code=code_fingerprint("lmshape.extraction.extract"),
+        code=code_fingerprint("lmshape.models.extract"),
     message:
         "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:

@@ -1,7 +1,7 @@
 """Statistics of a block of layers: what every metric can be computed from.
 
 One job measures all families of a block, so that a study is few, long jobs. It keeps archives that it would make the
-same (`lmshape.statistics.block`), so that a family that is added, or whose code has changed, is measured alone. That is why the
+same (`lmshape.metrics.block`), so that a family that is added, or whose code has changed, is measured alone. That is why the
 fingerprint is of all families, measured or not: a family that the study no longer has runs nothing.
 """
 

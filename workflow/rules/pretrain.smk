@@ -23,7 +23,7 @@ rule train_tokenizer:
         disk_mb=10,
     params:
         options=tokenizer_options,
-        code=code_fingerprint("lmshape.texts.bpe", "lmshape.texts.corpus"),
+        code=code_fingerprint("lmshape.texts.tokenizer", "lmshape.texts.corpus"),
     message:
         "Train the byte-level BPE tokenizer of the embedded models"
     shell:

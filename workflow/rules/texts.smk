@@ -48,7 +48,7 @@ rule clean_text:
         runtime=30,
         disk_mb=text_disk,
     params:
-        code=code_fingerprint("lmshape.texts.cleaning"),
+        code=code_fingerprint("lmshape.texts.corpus"),
     message:
         "Clean the text {wildcards.text} of Wikipedia's markup"
     shell:

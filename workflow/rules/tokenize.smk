@@ -29,8 +29,8 @@ rule tokenize:
         code=code_fingerprint(
             "lmshape.texts.tokens",
             "lmshape.texts.corpus",
-            "lmshape.store.token_file",
-            "lmshape.texts.tokenizer_folder",
+            "lmshape.store.tokens",
+            "lmshape.texts.tokenizer",
         ),
     message:
         "Sample the tokens of {wildcards.dataset} for {wildcards.model}, the same for all its checkpoints"

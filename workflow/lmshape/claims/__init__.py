@@ -13,20 +13,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmshape.claims import anisotropy, consequences, convergence, dimension, encoders, random_tokens, training
-from lmshape.claims.claim import VERDICTS, Claim, Finding
-from lmshape.claims.evidence import Evidence
-from lmshape.claims.multiplicity import ALL_MODELS, adjusted_verdict, over_models
-from lmshape.dynamics.holm import holm
+from lmshape.claims import anisotropy, consequences, dimension, training
+from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Evidence, Finding, adjusted_verdict, over_models
+from lmshape.dynamics.contrasts import holm
 from lmshape.tables.columns import declare
 from lmshape.tables.files import write_table
 
 CLAIMS: tuple[Claim, ...] = (
     *anisotropy.CLAIMS,
-    *encoders.CLAIMS,
-    *convergence.CLAIMS,
+    *anisotropy.CLAIMS_ENCODERS,
+    *training.CLAIMS_CONVERGENCE,
     *dimension.CLAIMS,
-    *random_tokens.CLAIMS,
+    *dimension.CLAIMS_RANDOM_TOKENS,
     *training.CLAIMS,
     *consequences.CLAIMS,
 )

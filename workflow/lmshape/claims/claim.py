@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from math import isnan, nan
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import yaml
 from scipy.special import stdtr, stdtrit
 
-from lmshape.geometry.resample import Estimate
-
-if TYPE_CHECKING:
-    from lmshape.claims.evidence import Evidence
+from lmshape.dynamics.noise import leave_one_out
+from lmshape.errors import InputError
+from lmshape.geometry.resample import Estimate, jackknife
+from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]
 VERDICTS: dict[Verdict, str] = {
@@ -142,3 +148,243 @@ def two_sided(estimate: Estimate, threshold: float) -> float:
 def joined(*texts: str) -> str:
     """Write what is not empty one behind the other."""
     return "; ".join(filter(None, texts))
+
+
+METRICS = (
+    "anisotropy",
+    "anisotropy_null",
+    "id_twonn",
+    "id_twonn_surrogate",
+    "id_mle",
+    "id_gride_16",
+    "effective_rank_bulk",
+    "mean_cosine",
+    "mean_cosine_centered",
+    "linearity_held_out",
+)
+_COLUMNS = (
+    "study model family kind parameters checkpoint step dataset site layer depth rows metric value d flag "
+    "verdict interval replicates"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A metric over the blocks and the steps of a model, as it is and with each draw left out.
+
+    Attributes
+    ----------
+    values : (K + 1, steps, layers) float64: with all K draws, then without each; NaN where there is no number
+    steps : (steps,) training steps, rising; −1 for a single checkpoint of unknown step
+    layers, depth : (layers,) of the blocks, rising
+    width : dimension of the residual stream
+    """
+
+    values: np.ndarray
+    steps: np.ndarray
+    layers: np.ndarray
+    depth: np.ndarray
+    width: int
+
+    @property
+    def last(self) -> np.ndarray:
+        """(K + 1, layers): the last step."""
+        return self.values[:, -1]
+
+    @property
+    def draws(self) -> int:
+        """Draws behind each number."""
+        return max(len(self.values) - 1, 1)
+
+    def whole(self) -> bool:
+        """Whether every layer of the last step has a number."""
+        return bool(np.isfinite(self.last[0]).all())
+
+
+def estimated(statistic: np.ndarray) -> Estimate:
+    """Estimate a statistic from its K + 1 values: with all draws, then without each (delete-one-draw jackknife)."""
+    statistic = np.asarray(statistic, dtype=np.float64)
+    if len(statistic) < 3 or not np.isfinite(statistic).all():
+        return Estimate(float(statistic[0]), np.nan, np.nan, max(len(statistic) - 1, 1))
+    return jackknife(statistic[0], statistic[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The tables of a study that claims are decided from.
+
+    Attributes
+    ----------
+    metrics : rows of the models' own tables, with `interval` and `replicates`
+    tables : name → table of the study
+    orders : dataset → text, shuffled or random; in the study's order, its text first
+    """
+
+    metrics: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
+    orders: Mapping[str, str]
+    _curves: dict[tuple[str, ...], Curves | None] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        metric_files: Sequence[Path],
+        tables_dir: Path,
+        *,
+        names: Sequence[str],
+        orders: Mapping[str, str],
+    ) -> Evidence:
+        """Read the models' own tables, of the metrics that claims need, and the study's `names`."""
+        parts = [_read(path, columns=_COLUMNS, filters=[("metric", "in", METRICS)]) for path in metric_files]
+        tables = {name: _read(Path(tables_dir) / f"{name}.parquet") for name in names}
+        return cls(pd.concat(parts, ignore_index=True), tables, orders)
+
+    def models(self, kind: str | None = None) -> list[str]:
+        """Models in the study's order, of one kind or all."""
+        chosen = self.metrics if kind is None else self.metrics[self.metrics["kind"] == kind]
+        return in_order(chosen["model"])
+
+    def family(self, model: str) -> str:
+        """Architecture of a model."""
+        return str(self._of(model)["family"].iloc[0])
+
+    def parameters(self, model: str) -> float:
+        """Parameters of a model."""
+        return float(self._of(model)["parameters"].iloc[0])
+
+    def last_step(self, model: str) -> float:
+        """Last trusted step of a model; 0 for a name that is none, such as a recipe's over its seeds."""
+        steps = trajectories(self._of(model))["step"]
+        return float(steps.max()) if len(steps) else 0.0
+
+    def datasets(self, model: str) -> list[str]:
+        """Datasets of a model in the study's order: its text first."""
+        own = set(self._of(model)["dataset"])
+        return [name for name in self.orders if name in own]
+
+    def rows(self, model: str, metric: str) -> list[str]:
+        """Choices of rows that a metric was measured with."""
+        of_model = self._of(model)
+        return in_order(of_model.loc[of_model["metric"] == metric, "rows"])
+
+    def curves(
+        self, model: str, metric: str, *, rows: str = "all", dataset: str | None = None
+    ) -> Curves | None:
+        """Return a metric over blocks and trusted steps; None where it was not measured."""
+        key = (model, metric, rows, dataset or self.datasets(model)[0])
+        if key not in self._curves:
+            self._curves[key] = self._make(*key)
+        return self._curves[key]
+
+    def table(self, name: str, **values: str | int) -> pd.DataFrame:
+        """Rows of one of the study's tables whose columns have these values; empty where there is no such table."""
+        frame = self.tables.get(name, pd.DataFrame(columns=list(values)))
+        for column, value in values.items():
+            frame = frame[frame[column] == value]
+        return frame
+
+    def _of(self, model: str) -> pd.DataFrame:
+        return self.metrics[self.metrics["model"] == model]
+
+    def _make(self, model: str, metric: str, rows: str, dataset: str) -> Curves | None:
+        frame = self._of(model)
+        frame = frame[(frame["metric"] == metric) & (frame["rows"] == rows) & (frame["dataset"] == dataset)]
+        frame = frame[frame["site"] == "block"]
+        followed = trajectories(frame)
+        frame = followed if len(followed) else final_checkpoints(frame)
+        if frame.empty:
+            return None
+        steps, layers = np.unique(frame["step"]), np.unique(frame["layer"])
+        made_of = zip(frame["value"], frame["interval"], frame["replicates"], strict=True)
+        left_out = [_with_and_without(*parts) for parts in made_of]
+        draws = max(map(len, left_out))
+        values = np.full((draws, len(steps), len(layers)), np.nan)
+        place = np.searchsorted(steps, frame["step"]), np.searchsorted(layers, frame["layer"])
+        for step, layer, numbers in zip(*place, left_out, strict=True):
+            values[: len(numbers), step, layer] = numbers
+        depth = frame.drop_duplicates("layer").sort_values("layer")["depth"].to_numpy()
+        return Curves(values, steps, layers, depth, int(frame["d"].max()))
+
+
+def measured(
+    evidence: Evidence, metric: str, *, kind: str | None = None, rows: Sequence[str] | None = None
+) -> Iterator[tuple[Finding, Curves]]:
+    """Yield a metric of each model on its first dataset, for each choice of rows or those given, where there is one."""
+    for model in evidence.models(kind):
+        for choice in evidence.rows(model, metric) if rows is None else rows:
+            curves = evidence.curves(model, metric, rows=choice)
+            if curves is not None:
+                yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice), curves
+
+
+def _with_and_without(value: float, interval: str, replicates: np.ndarray) -> np.ndarray:
+    """Return a number with all K draws and without each, (K + 1,) float64; alone where none can be left out."""
+    return np.concatenate([[value], leave_one_out(interval, replicates)])
+
+
+def _read(path: Path, **options: object) -> pd.DataFrame:
+    if not Path(path).is_file():
+        raise InputError(f"`{path}` does not exist; claims need it. Make the tables first: `lmshape tables`.")
+    return pq.read_table(path, **options).to_pandas()
+
+
+def published(finding: Finding, quantity: str) -> Finding:
+    """Add what a source gives for the model's `quantity`; the finding as it is where none does."""
+    entry = _numbers()[quantity].get(finding.model)
+    if entry is None:
+        return finding
+    return replace(finding, published=str(entry["value"]), published_source=entry["source"])
+
+
+@cache
+def _numbers() -> dict[str, dict[str, dict[str, str | int]]]:
+    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+
+
+ALL_MODELS = "all models"
+
+
+def adjusted_verdict(finding: Finding, p: float) -> Verdict:
+    """Return the verdict that the adjusted p-value leaves; one that rests on no p-value stands."""
+    decided = finding.verdict in ("supported", "contradicted")
+    return "undecided" if decided and not isnan(p) and p >= LEVEL else finding.verdict
+
+
+def over_models(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Finding | None:
+    """Decide a claim about all models from its verdicts on each, of one choice of rows; None for a single model.
+
+    Supported where each model supports it: all must, so that no correction is due (an intersection-union test, Berger
+    1982). Contradicted where one contradicts it still after Holm's correction. Otherwise undecided.
+    """
+    pairs = [
+        (finding, verdict)
+        for finding, verdict in zip(findings, adjusted, strict=True)
+        if finding.verdict != "not measurable"
+    ]
+    if len({finding.model for finding, _ in pairs}) < 2:
+        return None
+    verdict: Verdict = "undecided"
+    if all(finding.verdict == "supported" for finding, _ in pairs):
+        verdict = "supported"
+    elif any(corrected == "contradicted" for _, corrected in pairs):
+        verdict = "contradicted"
+    first = pairs[0][0]
+    return Finding(
+        model=ALL_MODELS,
+        dataset=first.dataset,
+        rows=first.rows,
+        place=first.place,
+        verdict=verdict,
+        why=_counted([finding for finding, _ in pairs]),
+    )
+
+
+def _counted(findings: Sequence[Finding]) -> str:
+    counts = [
+        f"{word} in {number}"
+        for word in ("supported", "contradicted", "undecided")
+        if (number := sum(finding.verdict == word for finding in findings))
+    ]
+    models = len({finding.model for finding in findings})
+    of = f"{models} models" if models == len(findings) else f"{len(findings)} places of {models} models"
+    return f"{', '.join(counts)} of {of}"

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import isnan
 
-from lmshape.bands import middle_layer
 from lmshape.claims.anisotropy import HABR
-from lmshape.claims.claim import Claim, Finding, joined, missing
-from lmshape.claims.evidence import Evidence
-from lmshape.dynamics.warning_rule import RULE
+from lmshape.claims.claim import Claim, Evidence, Finding, joined, missing
+from lmshape.dynamics.alarms import RULE
+from lmshape.site import middle_layer
 
 RUNS = "unstable runs"
 DIMENSIONS = {"id_twonn": "all", "id_twonn_types": "one_per_type"}  # series, and the rows that they are of

@@ -15,11 +15,10 @@ from math import isnan, nan
 import numpy as np
 
 from lmshape.claims.anisotropy import LONG_RUN
-from lmshape.claims.claim import ONE_DRAW, Finding, Verdict, joined, missing, undecided
-from lmshape.claims.evidence import Evidence
+from lmshape.claims.claim import ONE_DRAW, Evidence, Finding, Verdict, joined, missing, undecided
+from lmshape.dynamics.noise import Replicated
 from lmshape.dynamics.phases import ENOUGH
-from lmshape.dynamics.replicates import Replicated
-from lmshape.dynamics.shapes import UNDECIDED, shape_of
+from lmshape.dynamics.trajectories import UNDECIDED, shape_of
 
 Moves = tuple[str, ...]
 ROOM = "the noise leaves room for another move"
@@ -60,7 +59,7 @@ class Course:
 
     @classmethod
     def of_values(cls, values: np.ndarray, steps: np.ndarray) -> Course:
-        """Judge positive values (K + 1, steps), with all draws and without each, by `lmshape.dynamics.shapes`."""
+        """Judge positive values (K + 1, steps), with all draws and without each, by `lmshape.dynamics.trajectories`."""
         logarithms = Replicated(values[0], values[1:].T).logarithms()
         noise = logarithms.noise()
         shape = shape_of(logarithms.values, noise)

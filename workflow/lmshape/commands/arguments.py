@@ -11,7 +11,7 @@ import typer
 
 def _found(file: str) -> Path:
     """Return a file from the working directory, else from the repository."""
-    from lmshape.planning.registry import find_file
+    from lmshape.study.registry import find_file
 
     return find_file(file, root=Path.cwd())
 

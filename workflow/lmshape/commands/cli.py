@@ -42,7 +42,7 @@ def fetch(
     size: Annotated[int | None, typer.Option("--bytes", help="length of the unpacked text")] = None,
 ) -> None:
     """Fetch a text, unpack it, and verify it; a download resumes where it broke off."""
-    from lmshape.planning.registry import find_file
+    from lmshape.study.registry import find_file
     from lmshape.texts.fetch import fetch as bring
 
     local = "://" not in source
@@ -52,7 +52,7 @@ def fetch(
 @commands.command()
 def clean(source: Path, output: Output) -> None:
     """Take Wikipedia's markup out of a dump."""
-    from lmshape.texts.cleaning import clean_file
+    from lmshape.texts.corpus import clean_file
 
     clean_file(source, output)
 
@@ -65,7 +65,8 @@ def train_tokenizer(
     span: Span = (0.0, 1.0),
 ) -> None:
     """Train the embedded study's byte-level BPE tokenizer."""
-    from lmshape.texts import bpe, corpus
+    from lmshape.texts import corpus
+    from lmshape.texts import tokenizer as bpe
 
     bpe.write_tokenizer(corpus.span(corpus.read_text(text), *span), output, vocabulary=vocabulary)
 
@@ -105,9 +106,9 @@ def tokenize(
     context: Annotated[int | None, typer.Option(help="the model's longest sequence")] = None,
 ) -> None:
     """Sample the tokens that every checkpoint of a model will see."""
-    from lmshape.store import write_tokens
+    from lmshape.store.tokens import write_tokens
     from lmshape.texts import corpus
-    from lmshape.texts.tokenizer_folder import load_tokenizer
+    from lmshape.texts.tokenizer import load_tokenizer
     from lmshape.texts.tokens import sample_tokens
 
     tokens = sample_tokens(
@@ -141,7 +142,7 @@ def measure(
     own_metrics: OwnMetrics = None,
 ) -> None:
     """Reduce a block of layers to the statistics that metric families need; what is there already is kept."""
-    from lmshape.statistics.block import measure_block
+    from lmshape.metrics.block import measure_block
 
     measure_block(
         activations,
@@ -171,8 +172,8 @@ def gather(
     ] = None,
 ) -> None:
     """Turn the statistics of a model, below results/, into rows with intervals."""
-    from lmshape.families import measured_families
-    from lmshape.own_metrics import read_own
+    from lmshape.metrics.families import measured_families
+    from lmshape.metrics.own import read_own
     from lmshape.paths import loss_cards, statistics_files
     from lmshape.tables.gather import gather as run
 
@@ -201,8 +202,8 @@ for verb in (*HUB, *TABLES, figure, explore, findings, report):
 @commands.command()
 def metrics(own_metrics: OwnMetrics = None) -> None:
     """List the metrics: family, definition, range, value where there is nothing to see, source."""
-    from lmshape.metrics import describe
-    from lmshape.metrics import own_metrics as own
+    from lmshape.metrics.registry import describe
+    from lmshape.metrics.registry import own_metrics as own
 
     for entry in describe(own(own_metrics)):
         print(f"{entry['name']}  ({entry['family']})")

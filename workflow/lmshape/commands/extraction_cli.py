@@ -51,11 +51,11 @@ def extract(
     threads: Threads = 1,
 ) -> None:
     """Write the activations of every layer, and the loss, of one checkpoint on one dataset."""
-    from lmshape.extraction.extract import extract as run
-    from lmshape.extraction.opened import Opening
     from lmshape.hub.budget import release as note_reading
-    from lmshape.hub.receipt import read_receipt
-    from lmshape.store import read_tokens
+    from lmshape.hub.lock import read_receipt
+    from lmshape.models.extract import extract as run
+    from lmshape.models.opened import Opening
+    from lmshape.store.tokens import read_tokens
 
     chosen = read_tokens(tokens)
     known = json.loads(attributes) | read_receipt(weights)

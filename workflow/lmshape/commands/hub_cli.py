@@ -15,7 +15,7 @@ from lmshape.commands.arguments import Output
 
 if TYPE_CHECKING:
     from lmshape.hub.lock import Lock, LockedCheckpoint
-    from lmshape.planning.registry import Registry
+    from lmshape.study.registry import Registry
 
 Config = Annotated[Path, typer.Option("--configfile", help="the study, whose registry is read")]
 Directory = Annotated[Path, typer.Option(help="folder of the study, which holds its results")]
@@ -33,8 +33,8 @@ def lock(
     directory: Directory = HERE,
 ) -> None:
     """Ask the hub which commits and weights stand behind a model's checkpoints; write results/revisions/{model}.tsv."""
-    from lmshape.hub.station import make_lock
-    from lmshape.hub.verdicts import summary
+    from lmshape.hub.integrity import summary
+    from lmshape.hub.resolve import make_lock
     from lmshape.paths import LOCK
 
     registry = _registry(configfile, directory)
@@ -54,7 +54,7 @@ def audit(
 
     Ends with exit code 1 when a checkpoint has the weights of another one, or none.
     """
-    from lmshape.hub import verdicts
+    from lmshape.hub import integrity as verdicts
     from lmshape.hub.integrity import issues_of
     from lmshape.hub.lock import read_lock
     from lmshape.hub.published import published, read_sources
@@ -78,10 +78,10 @@ def audit(
 
 def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> None:
     """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
-    from lmshape.planning.plan import describe, plan_of, planned_jobs
-    from lmshape.planning.study import study_of
-    from lmshape.planning.submissions import describe_submissions
-    from lmshape.truncation.costs import describe_truncations
+    from lmshape.study.cluster import describe_submissions
+    from lmshape.study.costs import describe_truncations
+    from lmshape.study.plan import describe, plan_of, planned_jobs
+    from lmshape.study.study import study_of
 
     jobs = planned_jobs(configfile, directory)
     study = study_of(configfile, directory)
@@ -101,9 +101,8 @@ def resolve(
     checkpoint: Annotated[list[str], typer.Option(help="that the study takes; may be given again")],
 ) -> None:
     """Write a model's lock if there is none, audit it, and refuse checkpoints that cannot be had."""
-    from lmshape.hub.integrity import read_issues
-    from lmshape.hub.station import make_lock
-    from lmshape.hub.verdicts import summary
+    from lmshape.hub.integrity import read_issues, summary
+    from lmshape.hub.resolve import make_lock
 
     _log_to_stderr()
     issues = read_issues(known_issues)
@@ -129,7 +128,7 @@ def download(
     budget_bytes: Annotated[int | None, typer.Option(help="most bytes of all weights on the disk")] = None,
 ) -> None:
     """Download the weights of a checkpoint, verified; waits for room within the disk budget."""
-    from lmshape.hub.station import download as run
+    from lmshape.hub.resolve import download as run
 
     _log_to_stderr()
     run(
@@ -178,14 +177,14 @@ def release(
 
 def fetch_tokenizer(output: Output, lock: Annotated[Path, typer.Option(help="lock of the model")]) -> None:
     """Download the tokenizer of a model."""
-    from lmshape.hub.station import bring_tokenizer
+    from lmshape.hub.resolve import bring_tokenizer
 
     _log_to_stderr()
     bring_tokenizer(lock, output)
 
 
 def _registry(configfile: Path, directory: Path) -> Registry:
-    from lmshape.planning.study import registry_of
+    from lmshape.study.study import registry_of
 
     return registry_of(configfile, directory)
 
@@ -194,7 +193,7 @@ def _hub_entries(
     registry: Registry, models: list[str] | None, configfile: Path, directory: Path
 ) -> Iterator[tuple[str, dict]]:
     from lmshape.errors import InputError, unknown
-    from lmshape.planning.study import named_models
+    from lmshape.study.study import named_models
 
     for name in models or named_models(configfile, directory):
         if name not in registry.models:

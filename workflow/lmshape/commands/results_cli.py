@@ -95,7 +95,7 @@ def explore(
     own_metrics: OwnMetrics = None,
 ) -> None:
     """Write the explorer: one page to walk through the study's numbers, which works offline."""
-    from lmshape.explore import build_explorer
+    from lmshape.pages.explore import build_explorer
 
     size = build_explorer(
         output, tables_dir=tables, sources_dir=CAPTIONS / "explore", datasets=dataset or [], own=own_metrics

@@ -59,11 +59,11 @@ def truncate(
     threads: Threads = 1,
 ) -> None:
     """Measure the loss of a decoder with the residual stream projected on its leading axes, layer by layer."""
-    from lmshape.extraction.opened import Opening
     from lmshape.hub.budget import release as note_reading
-    from lmshape.hub.receipt import read_receipt
-    from lmshape.store import read_tokens
-    from lmshape.truncation.layer import Trial
+    from lmshape.hub.lock import read_receipt
+    from lmshape.models.opened import Opening
+    from lmshape.store.tokens import read_tokens
+    from lmshape.truncation.truncate import Trial
     from lmshape.truncation.truncate import truncate as run
 
     opening = Opening(

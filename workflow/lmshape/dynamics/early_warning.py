@@ -14,14 +14,139 @@ from math import isnan, nan
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.alarm_curves import PER_STEPS, Told
-from lmshape.dynamics.alarm_scores import Windows, scores, windows_of
-from lmshape.dynamics.holm import holm
-from lmshape.dynamics.moves import Followed, courses, moves
-from lmshape.dynamics.run_bootstrap import interval, run_weights, two_sided, weighted_median
-from lmshape.dynamics.spikes import Spike
-from lmshape.dynamics.warning_rule import RULE, WarningRule
+from lmshape.dynamics.alarms import (
+    PER_STEPS,
+    RULE,
+    Told,
+    WarningRule,
+    Windows,
+    interval,
+    run_weights,
+    scores,
+    two_sided,
+    weighted_median,
+    windows_of,
+)
+from lmshape.dynamics.contrasts import holm
+from lmshape.dynamics.spikes import NORMAL_DEVIATION, Spike
 from lmshape.dynamics.warning_series import NO_LAYER, Series
+from lmshape.tables.columns import declare
+
+LEAST_SPREAD = 1e-6  # of moves, in deviations of the values
+DRAWN_BACK, DRAWN_ON = 20, 3  # values before and behind an onset, in the course around it
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A series of one run: number of the run, steps, values, signed scores, and the windows of its steps."""
+
+    run: int
+    steps: np.ndarray
+    values: np.ndarray
+    scores: np.ndarray
+    windows: Windows
+
+
+def moves(
+    parts: Sequence[Followed], weights: np.ndarray, *, runs: int, rule: WarningRule = RULE
+) -> tuple[float, float, float]:
+    """Return the median move over spikes and its interval, in standard deviations of quiet moves about their median.
+
+    A move is the mean of the last signed scores of a window.
+
+    Parameters
+    ----------
+    parts : the series in each run
+    weights : (1 + B, R) how often each run is drawn
+    runs : runs with spikes
+
+    Returns
+    -------
+    NaN where no window, or no quiet one, has a score.
+    """
+    before = np.array(
+        [(part.run, _move(part, places, rule)) for part in parts for places in part.windows.before]
+    )
+    quiet = np.array([_move(part, places, rule) for part in parts for places in part.windows.quiet])
+    before = before.reshape(-1, 2)
+    before, quiet = before[~np.isnan(before[:, 1])], quiet[~np.isnan(quiet)]
+    if not len(before) or len(quiet) < 2:
+        return nan, nan, nan
+    middle = np.median(quiet)
+    spread = NORMAL_DEVIATION * np.median(np.abs(quiet - middle))
+    if not spread > LEAST_SPREAD:  # a series whose quiet moves are all the same has no deviations
+        return nan, nan, nan
+    medians = weighted_median((before[:, 1] - middle) / spread, weights[:, before[:, 0].astype(int)])
+    return float(medians[0]), *interval(medians[1:], runs=runs)
+
+
+def courses(
+    parts: Sequence[Followed], weights: np.ndarray, *, runs: int, rule: WarningRule = RULE
+) -> Iterator[dict[str, float]]:
+    """Yield the mean change around onsets, offset by offset, and that around the ends of quiet windows.
+
+    A change is a value less the median of those before the horizon, in the series' own unit.
+    """
+    before = [
+        (part.run, _course(part, _place_of(part, onset), rule))
+        for part in parts
+        for onset in part.windows.onsets
+    ]
+    quiet = [_course(part, int(places[-1]) + 1, rule) for part in parts for places in part.windows.quiet]
+    if not before:
+        return
+    of_run, table = np.array([run for run, _ in before]), np.array([course for _, course in before])
+    others = np.array(quiet).reshape(len(quiet), DRAWN_BACK + DRAWN_ON)
+    for column, offset in enumerate(range(-DRAWN_BACK, DRAWN_ON)):
+        known = ~np.isnan(table[:, column])
+        if not known.any():
+            continue
+        drawn = weights[:, of_run[known]]
+        total = drawn.sum(axis=1)
+        means = np.divide(drawn @ table[known, column], total, out=np.full(len(total), nan), where=total > 0)
+        low, high = interval(means[1:], runs=runs)
+        calm = others[:, column][~np.isnan(others[:, column])] if offset < 0 else np.array([])
+        quiet_low, quiet_high = np.quantile(calm, [0.025, 0.975]) if len(calm) else (nan, nan)
+        yield {
+            "offset": offset,
+            "spikes": int(known.sum()),
+            "change": float(means[0]),
+            "change_low": low,
+            "change_high": high,
+            "quiet": float(calm.mean()) if len(calm) else nan,
+            "quiet_low": float(quiet_low),
+            "quiet_high": float(quiet_high),
+        }
+
+
+def _move(part: Followed, places: np.ndarray, rule: WarningRule) -> float:
+    latest = part.scores[places[-rule.latest :]]
+    known = latest[~np.isnan(latest)]
+    return float(known.mean()) if len(known) else nan
+
+
+def _place_of(part: Followed, onset: float) -> int:
+    """Place of the first value that is not before an onset."""
+    return int(np.searchsorted(part.steps, onset, side="left"))
+
+
+def _course(part: Followed, end: int, rule: WarningRule) -> np.ndarray:
+    """(offsets,) change at each offset from place `end`; NaN outside the stretch before, and behind the next onset."""
+    found = np.full(DRAWN_BACK + DRAWN_ON, nan)
+    stretch = part.windows.stretches[end - 1]
+    start = end - rule.horizon
+    reference = np.arange(max(0, start - rule.window), max(0, start))
+    reference = reference[part.windows.stretches[reference] == stretch]
+    values = part.values[reference]
+    if np.count_nonzero(~np.isnan(values)) < 3:
+        return found
+    level = np.nanmedian(values)
+    for column, place in enumerate(range(end - DRAWN_BACK, min(end + DRAWN_ON, len(part.values)))):
+        inside = place >= end or (place >= 0 and part.windows.stretches[place] == stretch)
+        if inside:
+            found[column] = part.values[place] - level
+    return found
+
 
 MOST_POINTS = 200  # of a curve over thresholds
 
@@ -242,3 +367,113 @@ def _points(one: _Tested) -> Iterator[dict[str, object]]:
             "false_alarms_per_10k": false / told.steps.sum() * PER_STEPS,
             "precision": hits / (hits + false) if hits + false else nan,
         }
+
+
+SPIKE_COLUMNS = declare(
+    {
+        "study": "name of the study, from the config",
+        "run": "name of the training run, or of the log and its run",
+        "source": "pretraining: a run of the study; log: of `loss_logs`",
+        "spike": "number of the spike in its run, from 1; 0 where the run has none",
+        "onset": "step at which the loss leaves its baseline",
+        "peak_step": "step at which it is largest",
+        "peak_loss": "nats per token there; infinite where the loss is not finite",
+        "baseline": "median of the calm losses before the onset, nats per token",
+        "height": "peak_loss - baseline",
+        "threshold": "nats over the baseline that make a spike",
+        "recovery_step": "first step at which the loss is back for good; empty where it is not",
+        "steps": "steps from the onset to the recovery, or to the last high one",
+        "logged": "losses in the run's log",
+        "rule": "numbers of the rule: `lmshape.dynamics.spikes`",
+        "flag": "no spike; did not come back; not finite, and how often; empty when fine",
+    },
+    integers=["spike", "onset", "peak_step", "recovery_step", "steps", "logged"],
+    reals=["peak_loss", "baseline", "height", "threshold"],
+)
+
+_SERIES = {
+    "study": "name of the study, from the config",
+    "source": "probe: measured while the runs trained; checkpoints: at those of the models",
+    "blocks": "blocks of the runs' models: layers of others are not theirs",
+    "kind": "geometric, or baseline: needs no geometry",
+    "metric": "name of the series: `lmshape.dynamics.warning_series`",
+    "layer": "l after block l; empty for what is of the whole run",
+}
+
+WARNING_COLUMNS = declare(
+    {
+        **_SERIES,
+        "spikes": "spikes with values enough before them",
+        "unscored": "spikes without",
+        "runs": "runs with such a spike",
+        "quiet_windows": "windows without a spike, as long as those before a spike",
+        "every": "steps from one value to the next, median",
+        "auc": "area under the ROC curve of an alarm on it: 0.5 by chance",
+        "auc_low": "lower end of its 95 % interval, over runs",
+        "auc_high": "upper end of its 95 % interval, over runs",
+        "average_precision": "area under precision over recall: spikes / (spikes + quiet_windows) by chance",
+        "average_precision_low": "lower end of its 95 % interval, over runs",
+        "average_precision_high": "upper end of its 95 % interval, over runs",
+        "hit_rate": "share of the spikes with an alarm, at 10 false ones in 10 000 quiet steps of other runs",
+        "hit_rate_low": "lower end of its 95 % interval, over runs",
+        "hit_rate_high": "upper end of its 95 % interval, over runs",
+        "lead_steps": "steps from the first alarm to the onset at that rate, median of the hits",
+        "lead_steps_low": "lower end of its 95 % interval, over runs",
+        "lead_steps_high": "upper end of its 95 % interval, over runs",
+        "false_alarms_per_10k": "false alarms that this came to, in 10 000 quiet steps",
+        "move_before": "move just before the onset in standard deviations of quiet moves, signed, median",
+        "move_before_low": "lower end of its 95 % interval, over runs",
+        "move_before_high": "upper end of its 95 % interval, over runs",
+        "best_baseline": "baseline of the largest auc, with its layer; empty for baselines",
+        "auc_gain": "auc less that of the best baseline",
+        "auc_gain_low": "lower end of its 95 % interval, over the same runs",
+        "auc_gain_high": "upper end of its 95 % interval, over the same runs",
+        "p": "two-sided, of auc_gain being 0",
+        "p_adjusted": "p after Holm's correction for all geometric series of the same source and blocks",
+        "rule": "numbers of the rule: `lmshape.dynamics.alarms`",
+        "flag": "not measurable, and why; too few runs or spikes for an interval; empty when fine",
+    },
+    integers=["blocks", "layer", "spikes", "unscored", "runs", "quiet_windows"],
+    reals=[
+        "every",
+        *(
+            f"{name}{end}"
+            for name in ("auc", "average_precision", "hit_rate", "lead_steps")
+            for end in ("", "_low", "_high")
+        ),
+        "false_alarms_per_10k",
+        *(f"{name}{end}" for name in ("move_before", "auc_gain") for end in ("", "_low", "_high")),
+        "p",
+        "p_adjusted",
+    ],
+)
+
+ALARM_COLUMNS = declare(
+    {
+        **_SERIES,
+        "threshold": "score over which it alarms, in robust standard deviations of the values before",
+        "hit_rate": "share of the spikes with an alarm",
+        "false_alarm_rate": "share of the quiet windows with one",
+        "false_alarms_per_10k": "false alarms in 10 000 quiet steps",
+        "precision": "share of the windows with an alarm that are before a spike",
+    },
+    integers=["blocks", "layer"],
+    reals=["threshold", "hit_rate", "false_alarm_rate", "false_alarms_per_10k", "precision"],
+)
+
+COURSE_COLUMNS = declare(
+    {
+        **_SERIES,
+        "offset": "values before the onset, or before the end of a quiet window, from -1 back; 0 is at the onset",
+        "steps": "offset in steps",
+        "spikes": "spikes behind the mean",
+        "change": "value less the median of those before the horizon, mean over spikes",
+        "change_low": "lower end of its 95 % interval, over runs",
+        "change_high": "upper end of its 95 % interval, over runs",
+        "quiet": "the same in quiet windows, mean",
+        "quiet_low": "2.5 % quantile over quiet windows",
+        "quiet_high": "97.5 % quantile over quiet windows",
+    },
+    integers=["blocks", "layer", "offset", "spikes"],
+    reals=["steps", "change", "change_low", "change_high", "quiet", "quiet_low", "quiet_high"],
+)

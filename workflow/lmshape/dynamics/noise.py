@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pandas as pd
 from scipy.linalg import helmert
 from scipy.special import fdtrc, fdtri
 
@@ -143,3 +144,98 @@ def size(error: np.ndarray) -> np.ndarray:
 def largest(error: np.ndarray) -> np.ndarray:
     """Largest magnitude in a curve, (…, T) → (…)."""
     return np.abs(error).max(axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """Numbers of a table, and what each is without one of its draws.
+
+    Attributes
+    ----------
+    values : (rows,) float64
+    left_out : (rows, K) float64: without each draw; (rows, 0) where there are under 2 draws, where rows have different
+        numbers of draws, and in a table without replicates
+    """
+
+    values: np.ndarray
+    left_out: np.ndarray
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Replicated:
+        """Read the columns value, interval and replicates."""
+        values = frame["value"].to_numpy(dtype=np.float64)
+        none = cls(values, np.empty((len(values), 0)))
+        if not len(frame) or "replicates" not in frame:
+            return none
+        parts = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
+        return cls(values, np.array(parts)) if len({len(part) for part in parts}) == 1 else none
+
+    @property
+    def draws(self) -> int:
+        """Draws behind each number; 0 where none can be left out."""
+        return self.left_out.shape[1]
+
+    def rows(self, chosen: np.ndarray) -> Replicated:
+        """Keep some of the numbers."""
+        return Replicated(self.values[chosen], self.left_out[chosen])
+
+    def logarithms(self) -> Replicated:
+        """Natural logarithms of all numbers, which are over 0."""
+        return Replicated(np.log(self.values), np.log(self.left_out))
+
+    def noise(self) -> Noise | None:
+        """Error of the numbers as one curve; None where draws cannot tell."""
+        known = self.draws >= 2 and np.isfinite(self.left_out).all()
+        return Noise.of_draws(self.left_out.T) if known else None
+
+
+def leave_one_out(interval: str, replicates: np.ndarray) -> np.ndarray:
+    """Return a number without each of its K draws, (K,); empty where there are under 2.
+
+    Parameters
+    ----------
+    interval : jackknife, draws or none
+    replicates : K + 1 numbers, over all rows, then without each draw; for `draws` those of the K draws, whose mean the
+        number is
+    """
+    numbers = np.asarray(replicates, dtype=np.float64)
+    if interval == "draws" and len(numbers) > 1:
+        return (numbers.sum() - numbers) / (len(numbers) - 1)
+    return numbers[1:] if interval == "jackknife" and len(numbers) > 2 else np.empty(0)
+
+
+def may_be_largest(values: np.ndarray, noise: Noise) -> np.ndarray:
+    """Return the places that cannot be told from the largest number of a curve.
+
+    A place is struck off where it lies further below the largest number than the errors of any two of the places
+    left may lie apart; this is repeated with the smaller bound of what is left, until nothing more goes. The place of
+    the true largest number is among them with 95 % confidence. A flat curve keeps all of its places.
+
+    Parameters
+    ----------
+    values : (T,) numbers
+    noise : their error
+
+    Returns
+    -------
+    Indices, rising.
+
+    References
+    ----------
+    Hansen, Lunde & Nason 2011, "The model confidence set", with its range statistic.
+    """
+    left = np.arange(len(values))
+    while len(left) > 1:
+        near = values.max() - values[left] <= noise.at(left).bound(spread)
+        if near.all():
+            break
+        left = left[near]
+    return left
+
+
+def around(places: np.ndarray, count: int) -> tuple[int, int]:
+    """Return the places just below the first and just above the last, within a curve of `count` numbers.
+
+    Between two places nothing was measured: a peak at one of them may lie anywhere up to the next ones.
+    """
+    return max(int(places[0]) - 1, 0), min(int(places[-1]) + 1, count - 1)

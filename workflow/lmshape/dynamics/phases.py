@@ -1,6 +1,7 @@
 """Phases of training: the shape of each course over log(1 + step), its peak, its straight pieces, an early collapse.
 
-A row is a metric at a named block of a model, on one dataset with one choice of rows. `lmshape.dynamics.shapes` holds
+A row is a metric at a named block of a model, on one dataset with one choice of rows.
+`lmshape.dynamics.trajectories` holds
 the rule of the shape, `lmshape.dynamics.noise` what its intervals and p-values are made of; docs/dynamics.md how often
 they are right.
 """
@@ -8,18 +9,178 @@ they are right.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 from math import exp, nan
 
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.best import around, may_be_largest
-from lmshape.dynamics.courses import Course, courses
-from lmshape.dynamics.noise import Noise, largest
-from lmshape.dynamics.phase_columns import PHASE_COLUMNS
-from lmshape.dynamics.pieces import fit, knots, most_pieces
-from lmshape.dynamics.shapes import Shape, shape_of
-from lmshape.dynamics.turns import Moves
+from lmshape.dynamics.noise import Noise, around, largest, may_be_largest
+from lmshape.dynamics.trajectories import SHAPES, Course, Moves, Shape, courses, shape_of
+from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
+
+MOST_KNOTS = 24
+MOST_PIECES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """Best fits of one number of pieces to some curves.
+
+    Attributes
+    ----------
+    breaks : (pieces − 1, curves) places of the breaks on the axis
+    slopes : (pieces, curves)
+    misfit : (curves,) weighted root mean square of the residuals
+    """
+
+    breaks: np.ndarray
+    slopes: np.ndarray
+    misfit: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """All choices of breaks: `breaks` (choices, p − 1), `basis` (choices, T, p + 1) orthonormal, `triangle` its R."""
+
+    breaks: np.ndarray
+    basis: np.ndarray
+    triangle: np.ndarray
+
+
+def most_pieces(count: int) -> int:
+    """Return the most pieces that `count` checkpoints can show: two intervals between checkpoints for each."""
+    return int(np.clip((count - 1) // 2, 1, MOST_PIECES))
+
+
+def fit(axis: np.ndarray, curves: np.ndarray, pieces: int, *, mixed: np.ndarray | None = None) -> Fits:
+    """Fit continuous straight pieces to curves.
+
+    Parameters
+    ----------
+    axis : (T,) rising
+    curves : (curves, T)
+    pieces : at most `most_pieces(T)`
+    mixed : (mixtures, curves) weights: fit these sums of the curves in the place of the curves, for the cost of a few
+    """
+    design = _design(tuple(axis), pieces)
+    mixed = np.eye(len(curves)) if mixed is None else mixed
+    weighted = (curves * np.sqrt(_weights(axis))).T
+    shares = np.swapaxes(design.basis, 1, 2) @ weighted @ mixed.T
+    explained = np.einsum("cpm,cpm->cm", shares, shares)
+    best = explained.argmax(axis=0)
+    columns = np.arange(len(mixed))
+    coefficients = np.linalg.solve(design.triangle[best], shares[best, :, columns][..., None])[..., 0]
+    total = np.einsum("tm,tm->m", weighted @ mixed.T, weighted @ mixed.T)
+    misfit = np.sqrt(np.maximum(total - explained[best, columns], 0.0))
+    return Fits(design.breaks[best].T, coefficients[:, 1:].cumsum(axis=1).T, misfit)
+
+
+def knots(axis: np.ndarray) -> np.ndarray:
+    """Return the places where a curve may break: inner checkpoints, all or as many as spread evenly."""
+    inner = axis[1:-1]
+    if len(inner) <= MOST_KNOTS:
+        return inner
+    wanted = np.linspace(axis[0], axis[-1], MOST_KNOTS + 2)[1:-1]
+    return np.unique(inner[np.abs(inner[None, :] - wanted[:, None]).argmin(axis=1)])
+
+
+def _weights(axis: np.ndarray) -> np.ndarray:
+    """Share of the axis nearest to each place; they sum to 1."""
+    ends = np.concatenate([axis[:1], (axis[1:] + axis[:-1]) / 2, axis[-1:]])
+    return np.diff(ends) / (axis[-1] - axis[0])
+
+
+@lru_cache(maxsize=16)
+def _design(axis: tuple[float, ...], pieces: int) -> _Design:
+    places = np.array(axis)
+    chosen = list(combinations(knots(places), pieces - 1))
+    breaks = np.array(chosen, dtype=np.float64).reshape(len(chosen), pieces - 1)
+    hinges = np.maximum(places[None, :, None] - breaks[:, None, :], 0.0)
+    ones = np.ones((len(chosen), len(places), 1))
+    columns = np.concatenate([ones, ones * places[:, None], hinges], axis=2)
+    basis, triangle = np.linalg.qr(columns * np.sqrt(_weights(places))[:, None])
+    return _Design(breaks, basis, triangle)
+
+
+def _with_interval(name: str, text: str) -> dict[str, str]:
+    return {
+        name: text,
+        f"{name}_low": "lower end of its 95 % interval",
+        f"{name}_high": "upper end of its 95 % interval",
+    }
+
+
+_STEPS = ("peak_step", "trough_step", *(f"boundary_{place}_step" for place in range(1, MOST_PIECES)))
+_SLOPES = tuple(f"slope_{place}" for place in range(1, MOST_PIECES + 1))
+
+PHASE_DESCRIPTIONS = {
+    "study": COLUMN_DESCRIPTIONS["study"],
+    "model": "name of the model; of models that differ in their seed alone, the name of the recipe",
+    **{name: COLUMN_DESCRIPTIONS[name] for name in ("kind", "dataset", "rows", "metric")},
+    "band": "early, middle or last block: after a quarter, half and all of the blocks",
+    "layer": "that block",
+    "seeds": "training runs in the row: 1, or those of the recipe",
+    "checkpoints": "checkpoints in the course: trusted, of a known step, with a number",
+    "draws": "number of independent draws of sequences behind the intervals",
+    "shape": "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items()) + "; empty: not measurable",
+    "moves": "rises and falls that are sure, in their order: what the shape is made of",
+    "least": "change of the natural logarithm of the value that makes a rise or fall",
+    "noise": "difference of the logarithm between two checkpoints that the draws explain, 95 % for all pairs at once",
+    "p_monotone": "p-value of the course having no rise or fall of `least`",
+    "p_unimodal": "p-value of its having one at most, which is neither a rise and a fall nor a fall and a rise",
+    "p_three_phase": "p-value of its having two at most",
+    **_with_interval(
+        "peak_step", "step of the highest turn from rise to fall; without one, of the largest value"
+    ),
+    **_with_interval(
+        "trough_step", "step of the lowest turn from fall to rise; without one, of the least value"
+    ),
+    **_with_interval("collapse_depth", "share of the value lost in the first move; empty if that is no fall"),
+    "collapse_step": "step at which that fall ends",
+    "recovery_step": "first step after it at which half of the fall, in the logarithm, is made good; empty if never",
+    "pieces": f"straight pieces of the logarithm over log(1 + step), as few as fit, {MOST_PIECES} at most",
+    **{
+        name: text
+        for step in _STEPS[2:]
+        for name, text in _with_interval(
+            step, "step at which the slope changes; empty beyond the last"
+        ).items()
+    },
+    **{
+        name: text
+        for slope in _SLOPES
+        for name, text in _with_interval(
+            slope, "change of the logarithm per decade of steps in that piece; empty beyond the last"
+        ).items()
+    },
+    "flag": "the reason of an empty shape, or of a doubt about the course; empty when fine",
+}
+
+PHASE_COLUMNS = declare(
+    PHASE_DESCRIPTIONS,
+    integers=[
+        "layer",
+        "seeds",
+        "checkpoints",
+        "draws",
+        "pieces",
+        "collapse_step",
+        "recovery_step",
+        *(name for step in _STEPS for name in (step, f"{step}_low", f"{step}_high")),
+    ],
+    reals=[
+        "least",
+        "noise",
+        "p_monotone",
+        "p_unimodal",
+        "p_three_phase",
+        *(name for real in ("collapse_depth", *_SLOPES) for name in (real, f"{real}_low", f"{real}_high")),
+    ],
+)
+
 
 PHASED = ("anisotropy", "id_twonn", "id_gride_16", "effective_rank", "rankme", "participation_ratio")
 FEWEST = 4  # checkpoints of a course
@@ -38,7 +199,7 @@ def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd
     Parameters
     ----------
     metrics : rows of the models' own tables (`lmshape.tables.columns.MODEL_COLUMNS`)
-    groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.courses`
+    groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.trajectories`
 
     Returns
     -------

@@ -8,13 +8,196 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.distances import distance
-from lmshape.dynamics.domes import FEWEST_BLOCKS, Dome, dome
-from lmshape.dynamics.noise import Noise
-from lmshape.dynamics.profile_columns import CELL, PROFILE_COLUMNS
-from lmshape.dynamics.replicates import Replicated
+from lmshape.dynamics.noise import Noise, Replicated, largest, may_be_largest, size
 from lmshape.hub.integrity import DISTRUSTED
-from lmshape.metrics import METRICS
+from lmshape.metrics.registry import METRICS
+from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """Root mean square difference of two profiles, with its 95 % interval; NaN where draws cannot tell."""
+
+    value: float
+    low: float
+    high: float
+
+
+def distance(difference: np.ndarray, noise: Noise | None) -> Distance:
+    """Return the root mean square of a difference of profiles, without what the noise adds to it.
+
+    The mean square of the differences exceeds the true one by the mean variance of their errors, which is subtracted:
+    equal profiles read about 0. Where the difference exceeds what the noise makes of equal profiles, the interval is
+    Student's t for the error along the difference; otherwise it begins at 0 and ends where the plain value and the
+    noise together do.
+
+    Parameters
+    ----------
+    difference : (L,) one profile less the other
+    noise : its error, paired by draws
+    """
+    plain = float(size(difference))
+    if noise is None:
+        return Distance(plain, np.nan, np.nan)
+    variance = float((noise.samples() ** 2).mean())
+    value = float(np.sqrt(max(plain**2 - variance, 0.0)))
+    bound = noise.bound(size)
+    if plain <= bound:
+        return Distance(value, 0.0, plain + bound)
+    along = difference / (plain * len(difference))
+    half = noise.times(along[:, None]).bound(largest)
+    return Distance(value, max(value - half, 0.0), value + half)
+
+
+LEVEL_TOP = 0.9  # share of the way from edge to peak that the top of a dome begins at
+PLATEAU = 0.7  # `top_share` of a plateau: a parabola has 0.45, a bell 0.39, a tent 0.2, two cliffs 1
+SEEN = 0.05  # of a dome that deserves the name
+FEWEST_BLOCKS = 3  # of a profile with an inside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dome:
+    """What the numbers of a profile, one for each block, look like from the side.
+
+    Attributes
+    ----------
+    peak, edge : places of the largest number and of the larger of the first and the last one
+    index : the one less the other; 0 for a profile that is flat or monotone
+    index_low, index_high : 95 % interval; NaN where draws cannot tell
+    peak_low, peak_high : first and last place that cannot be told from the peak; `peak` where draws cannot tell
+    null : index that a flat profile with this noise stays under in 95 of 100 samples; NaN where draws cannot tell
+    width : relative depth over which the profile is over half the way from its higher edge to its peak; NaN without
+        a peak inside
+    top_share : relative depth over nine tenths of the way, over `width`
+    """
+
+    peak: int
+    edge: int
+    index: float
+    index_low: float
+    index_high: float
+    peak_low: int
+    peak_high: int
+    null: float
+    width: float
+    top_share: float
+
+    @property
+    def kind(self) -> str:
+        """Name it: dome, plateau, slight (under 0.05), none (a flat profile may read as much); empty without a null."""
+        if np.isnan(self.null):
+            return ""
+        if self.index <= self.null:
+            return "none"
+        if self.index < SEEN:
+            return "slight"
+        return "plateau" if self.top_share >= PLATEAU else "dome"
+
+
+def dome(values: np.ndarray, depth: np.ndarray, noise: Noise | None) -> Dome:
+    """Describe a profile.
+
+    Parameters
+    ----------
+    values, depth : (L,) numbers at the blocks and their relative depths, L ≥ 3
+    noise : error of the values; None where draws cannot tell
+    """
+    ends = np.array([0, len(values) - 1])
+    peak, edge = int(values.argmax()), int(ends[values[ends].argmax()])
+    index = float(values[peak] - values[edge])
+    tops, half, null = np.array([peak]), nan, nan
+    if noise is not None:
+        tops = may_be_largest(values, noise)
+        edges = ends[may_be_largest(values[ends], noise.at(ends))]
+        half = noise.times(_pairs(tops, edges, len(values))).bound(largest)
+        null = noise.bound(excess)
+    width = _depth_over(values, depth, values[edge] + index / 2) if index > 0 else nan
+    top = _depth_over(values, depth, values[edge] + LEVEL_TOP * index) if index > 0 else nan
+    return Dome(
+        peak=peak,
+        edge=edge,
+        index=index,
+        index_low=max(index - half, 0.0) if noise else nan,
+        index_high=index + half,
+        peak_low=int(tops[0]),
+        peak_high=int(tops[-1]),
+        null=null,
+        width=width,
+        top_share=top / width,
+    )
+
+
+def excess(profiles: np.ndarray) -> np.ndarray:
+    """Largest number over the larger of the first and the last, (…, L) → (…)."""
+    return profiles.max(axis=-1) - np.maximum(profiles[..., 0], profiles[..., -1])
+
+
+def _pairs(tops: np.ndarray, edges: np.ndarray, count: int) -> np.ndarray:
+    """Weights (count, pairs) of the differences of each top to each edge."""
+    unit = np.eye(count)
+    return (unit[:, tops][:, :, None] - unit[:, edges][:, None, :]).reshape(count, -1)
+
+
+def _depth_over(values: np.ndarray, depth: np.ndarray, level: float) -> float:
+    """Return the length of the axis over which the line through the values lies over a level."""
+    low, high = np.minimum(values[1:], values[:-1]), np.maximum(values[1:], values[:-1])
+    rise = np.where(high > low, high - low, 1.0)
+    share = np.where(high > low, np.clip((high - level) / rise, 0.0, 1.0), high >= level)
+    return float((share * np.diff(depth)).sum())
+
+
+# What a profile belongs to, beside its rows and its metric.
+CELL = ("study", "model", "family", "kind", "checkpoint", "step", "tokens_seen", "dataset")
+
+PROFILE_DESCRIPTIONS = {
+    **{name: COLUMN_DESCRIPTIONS[name] for name in CELL},
+    "rows": COLUMN_DESCRIPTIONS["rows"],
+    "metric": "the metric that is followed over the layers",
+    "peak_layer": "block after which the value is largest",
+    "peak_layer_low": "first block that cannot be told from the peak: 95 % interval",
+    "peak_layer_high": "last block that cannot be told from the peak",
+    "peak_depth": "peak_layer / number of blocks",
+    "height": "value at the peak",
+    "height_low": "lower end of its 95 % interval",
+    "height_high": "upper end of its 95 % interval",
+    "edges": "the larger of the values after the first and after the last block",
+    "dome_index": "height - edges, in [0, 1]; 0 for a profile that is flat or monotone",
+    "dome_index_low": "lower end of its 95 % interval, paired by draws, over all blocks that may be the peak",
+    "dome_index_high": "upper end of its 95 % interval",
+    "dome_index_null": "dome_index that a flat profile with this noise stays under in 95 of 100 samples",
+    "dome": "none: dome_index is not over its null; slight: over it, but under 0.05; plateau: with a top_share of 0.7 "
+    "or more; dome; empty without a null",
+    "width": "relative depth over which the value is over half the way from edges to height; NaN if monotone",
+    "top_share": "relative depth over nine tenths of that way, over width: 0.2 a tent, 0.45 a parabola, 1 two cliffs",
+    "distance_to_final": "root mean square difference over the blocks to the last trusted checkpoint, without the "
+    "noise's part",
+    "distance_low": "lower end of its 95 % interval, paired by draws",
+    "distance_high": "upper end of its 95 % interval",
+    "flag": "monotone: the peak is at the first or last block; and the reason of NaN; empty when fine",
+}
+
+PROFILE_COLUMNS = declare(
+    PROFILE_DESCRIPTIONS,
+    integers=["step", "peak_layer", "peak_layer_low", "peak_layer_high"],
+    reals=[
+        "tokens_seen",
+        "peak_depth",
+        "height",
+        "height_low",
+        "height_high",
+        "edges",
+        "dome_index",
+        "dome_index_low",
+        "dome_index_high",
+        "dome_index_null",
+        "width",
+        "top_share",
+        "distance_to_final",
+        "distance_low",
+        "distance_high",
+    ],
+)
+
 
 PROFILED = "anisotropy"
 Row = dict[str, str | int | float | None]

@@ -1,7 +1,7 @@
 """Loss spikes: a rule stated before any curve was looked at, the same for every curve.
 
 The baseline at a logged step is the median of the last `window` calm losses before it, those that are part of no
-excursion; the threshold is `deviations` times the noise of the last `noise_window` (`lmshape.dynamics.calm_losses`),
+excursion; the threshold is `deviations` times the noise of the last `noise_window` (`lmshape.dynamics.spikes`),
 and at least `least_height` nats. An excursion is a stretch of logged steps whose loss is over the baseline by more
 than half the threshold, or not finite; up to `calm` − 1 others in a row may lie between. Baseline and threshold stand
 still meanwhile. It is a spike where it reaches the whole threshold, or a loss that is not finite, and `least_steps`
@@ -14,15 +14,198 @@ to have warned of it: it is the first step of the excursion, not the one at whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from math import inf, isfinite
+from math import inf, isfinite, nan, sqrt
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.calm_losses import CalmLosses
-from lmshape.dynamics.loss_curves import as_curve
+from lmshape.errors import InputError
+
+# Standard deviation of a normal variable over its median absolute deviation.
+NORMAL_DEVIATION = 1.4826
+LEAST_LEVELS, LEAST_CHANGES = (
+    3,
+    2,
+)  # losses, and differences of successive ones, without which there is no noise
+
+
+class RunningMedian:
+    """Median of the last `size` numbers."""
+
+    def __init__(self, size: int) -> None:
+        """Begin without numbers."""
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._size = size
+
+    def add(self, value: float) -> None:
+        """Take a finite number in, and the oldest out where there are more than `size`."""
+        if len(self._recent) == self._size:
+            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+        self._recent.append(value)
+        insort(self._sorted, value)
+
+    def __len__(self) -> int:
+        """Count the numbers."""
+        return len(self._recent)
+
+    @property
+    def value(self) -> float:
+        """NaN where there is no number."""
+        if not self._sorted:
+            return nan
+        middle = len(self._sorted) // 2
+        if len(self._sorted) % 2:
+            return self._sorted[middle]
+        return (self._sorted[middle - 1] + self._sorted[middle]) / 2
+
+
+class CalmLosses:
+    """The median of the last `window` calm losses, and the noise of the last `noise_window`.
+
+    The noise is read off the differences of successive losses: √2 standard deviations where there is no trend, and
+    hardly more where there is one. Losses more than `longest_gap` steps apart are no successive ones: they differ by
+    what was learned between them.
+    """
+
+    def __init__(self, window: int, noise_window: int, longest_gap: float) -> None:
+        """Begin without losses."""
+        self._longest_gap = longest_gap
+        self._levels, self._changes = RunningMedian(window), RunningMedian(noise_window)
+        self._last: tuple[float, float] | None = None
+
+    def add(self, step: float, loss: float) -> None:
+        """Take in the loss of the next calm step."""
+        if self._last is not None and step - self._last[0] <= self._longest_gap:
+            self._changes.add(abs(loss - self._last[1]))
+        self._levels.add(loss)
+        self._last = step, loss
+
+    def resume(self, calm: Iterable[tuple[float, float]]) -> None:
+        """Take in steps and losses behind an excursion: the first is no successor of the last one before it."""
+        self._last = None
+        for step, loss in calm:
+            self.add(step, loss)
+
+    @property
+    def baseline(self) -> float:
+        """Median loss, nats; NaN without losses."""
+        return self._levels.value
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation, nats; infinite until there are losses enough to tell."""
+        if len(self._levels) < LEAST_LEVELS or len(self._changes) < LEAST_CHANGES:
+            return inf
+        return NORMAL_DEVIATION * self._changes.value / sqrt(2)
+
+
+# Names that logs give to the columns, the first that is there counts.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "step": ("step", "steps", "iteration", "iter", "global_step", "_step", "train/global_step"),
+    "loss": ("loss", "train_loss", "lm_loss", "training_loss", "train/loss", "lm loss"),
+    "gradient_norm": ("gradient_norm", "grad_norm", "train/grad_norm", "grad norm"),
+    "learning_rate": ("learning_rate", "lr", "train/learning_rate"),
+}
+REQUIRED = ("step", "loss")
+RUN = "run"  # column of a file that holds several runs
+
+
+def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
+    """Read a CSV file of losses.
+
+    Parameters
+    ----------
+    path : CSV with a header; a column for the step and one for the loss in nats, named as in `ALIASES`, and
+        those of gradient norm and learning rate if there are any. Empty cells are steps without a loss. A column
+        `run` of several values tells several runs apart
+    name : of the log
+
+    Returns
+    -------
+    Name and `as_curve` of each run: `name`, or `name`/run. Columns step, loss, and gradient_norm and learning_rate if
+    the file has them.
+
+    Raises
+    ------
+    InputError
+        When the file does not exist or is no CSV, a column is missing, or a step is no whole number.
+    """
+    try:
+        # as text: an empty cell is a step without a loss, `nan` a loss that is none
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"`{path}`: no such file. Correct the path under `loss_logs`.") from None
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors among them
+        raise InputError(
+            f"`{path}` cannot be read as CSV: {error}. Write a header and a row a step."
+        ) from None
+    found = {
+        name: column for name, names in ALIASES.items() if (column := _first_of(names, table)) is not None
+    }
+    for column in REQUIRED:
+        if column not in found:
+            raise InputError(
+                f"`{path}` has no column for the {column}, only {', '.join(map(str, table.columns))}. "
+                f"Name it one of {', '.join(ALIASES[column])}."
+            )
+    table = table[table[found["loss"]].str.strip() != ""]
+    curves = pd.DataFrame({column: table[spelled] for column, spelled in found.items()})
+    runs = table[RUN] if RUN in table else pd.Series(name, index=table.index)
+    several = runs.nunique() > 1
+    try:
+        return [
+            (f"{name}/{run}" if several else name, as_curve(curve))
+            for run, curve in curves.groupby(runs, sort=False)
+        ]
+    except InputError as error:
+        raise InputError(f"`{path}`: {error}") from None
+
+
+def as_curve(run: pd.DataFrame) -> pd.DataFrame:
+    """Sort a loss curve by step; where a step was logged again, as after a restart, the later row counts.
+
+    Parameters
+    ----------
+    run : columns `step` and `loss`, nats; others are kept. The loss may be NaN or infinite
+
+    Raises
+    ------
+    InputError
+        When a column is missing, or a step is no whole number.
+    """
+    for column in REQUIRED:
+        if column not in run:
+            raise InputError(
+                f"the loss curve has no column `{column}`, only {', '.join(map(str, run))}. Add it."
+            )
+    columns = [name for name in ALIASES if name in run]
+    curve = run.assign(**{name: _numbers(run[name]) for name in columns})
+    odd = curve["step"] % 1 != 0  # of NaN and infinity, too
+    if odd.any():
+        raise InputError(
+            f"`step` = {run.loc[odd, 'step'].iloc[0]}: must be a whole number in every row. Correct the row."
+        )
+    return curve.drop_duplicates("step", keep="last").sort_values("step").reset_index(drop=True)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    words = column[numbers.isna() & column.notna()].astype(str).str.strip().str.lower()
+    odd = words[~words.isin(("", "nan", "none", "null"))]
+    if len(odd):
+        raise InputError(f"`{column.name}` = '{odd.iloc[0]}': must be a number, or `nan`. Correct the row.")
+    return numbers
+
+
+def _first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:
+    spelled = {str(column).strip().lower(): column for column in table.columns}
+    return next((spelled[name] for name in names if name in spelled), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

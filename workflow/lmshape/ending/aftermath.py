@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmshape.ending.failures import Failure, remedy
 from lmshape.ending.missing import INTERRUPTED, MISSING, Cause, Missing, not_reached
-from lmshape.planning.study import Cell
+from lmshape.study.study import Cell
 
 MOST_LINES = 20  # on a screen, of the groups; the file has all of them
 MOST_NAMES = 4  # in a line, of models, checkpoints or datasets

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmshape.sizes import size_text
+from lmshape.progress import size_text
 
 TAIL_BYTES = 1 << 16  # of a log: a traceback is shorter, and a log may be long
 LITTLE_ROOM_BYTES = 4 << 20  # no job gets far with less

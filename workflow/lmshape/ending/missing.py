@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 
 from lmshape.ending.failures import Failure, why
-from lmshape.planning.study import Cell, Study
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.study.study import Cell, Study
+from lmshape.writing import replaced_when_whole
 
 MISSING = "results/missing.tsv"
 INTERRUPTED = "the run was interrupted"

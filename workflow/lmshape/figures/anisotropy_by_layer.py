@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import by_layer, marks, nulls, selection
+from lmshape.figures import by_layer, marks, selection
+from lmshape.figures import marks as nulls
 from lmshape.figures.style import Look
+from lmshape.tables.rows import final_checkpoints, first_dataset
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -22,7 +24,7 @@ READS = ("anisotropy", "anisotropy_null")
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Select anisotropy on the first dataset at each model's last checkpoint, and its null."""
     rows = selection.metric_rows(tables["metrics"], "anisotropy")
-    last = selection.final_checkpoints(selection.first_dataset(rows))
+    last = final_checkpoints(first_dataset(rows))
     return selection.with_null(last, tables["metrics"], "anisotropy_null")
 
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import map_panels, marks, nulls, selection
-from lmshape.figures.step_map import with_peaks
+from lmshape.figures import maps as map_panels
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
+from lmshape.figures.maps import with_peaks
+from lmshape.tables.rows import first_dataset, trajectories
 
 if TYPE_CHECKING:
     from matplotlib.colors import Normalize
@@ -25,8 +28,8 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     `peak` is the block of the largest value at its step, `as_null` says that the interval reaches down to `null`,
     what isotropic rows read.
     """
-    rows = selection.first_dataset(selection.metric_rows(tables["metrics"], "anisotropy"))
-    steps = selection.with_null(selection.trajectories(rows), tables["metrics"], "anisotropy_null")
+    rows = first_dataset(selection.metric_rows(tables["metrics"], "anisotropy"))
+    steps = selection.with_null(trajectories(rows), tables["metrics"], "anisotropy_null")
     return with_peaks(steps.assign(as_null=steps["ci_low"].fillna(steps["value"]) <= steps["null"]))
 
 

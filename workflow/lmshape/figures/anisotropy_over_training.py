@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import marks, nulls, selection, step_labels
-from lmshape.figures.layout import crowded
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
+from lmshape.figures import steps as step_labels
+from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_colors, step_name, step_norm, step_ticks
 from lmshape.figures.style import INK, Look, styled
+from lmshape.tables.rows import first_dataset, in_order, trajectories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +29,14 @@ MOST_MARKERS = 24  # layers; more markers of full size are a chain
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Select anisotropy on the first dataset at every step of every model, and its null."""
-    rows = selection.first_dataset(selection.metric_rows(tables["metrics"], "anisotropy"))
-    steps = selection.trajectories(rows)
+    rows = first_dataset(selection.metric_rows(tables["metrics"], "anisotropy"))
+    steps = trajectories(rows)
     return selection.with_null(steps, tables["metrics"], "anisotropy_null")
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """Draw a panel for each model, over a second one for each further choice of rows."""
-    models, variants = selection.in_order(data["model"]), selection.in_order(data["rows"])
+    models, variants = in_order(data["model"]), in_order(data["rows"])
     many = crowded(models)
     with styled(crowded=many):
         if data.empty:
@@ -117,7 +120,7 @@ def _colorbar(
 
 def _notes(data: pd.DataFrame) -> list[str]:
     banded = data.groupby("model")["step"].nunique().max() <= MOST_BANDS
-    models = [] if crowded(selection.in_order(data["model"])) else data.groupby("model")["step"]
+    models = [] if crowded(in_order(data["model"])) else data.groupby("model")["step"]
     labeled = any(step_labels.near_steps(steps) for _, steps in models)
     return [
         "One line a checkpoint (white ticks in the color bar); markers: the last one.",

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures.layout import CROWDED_COLUMNS, CROWDED_SIZE, crowded
+from lmshape.figures.marks import CROWDED_COLUMNS, CROWDED_SIZE, crowded
 from lmshape.figures.style import INK, KIND_COLORS, Look, looks, looks_by_kind, paler, styled
+from lmshape.tables.rows import in_order
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -60,7 +61,7 @@ def draw(data: pd.DataFrame, view: LayerView) -> Figure:
 
 
 def _together(data: pd.DataFrame, view: LayerView, models: Mapping[str, str]) -> Figure:
-    look, variants = looks_by_kind(dict(models)), selection.in_order(data[view.panels])
+    look, variants = looks_by_kind(dict(models)), in_order(data[view.panels])
     figure, panels = marks.panel_grid(variants, [ALONE], size=view.size)
     for (variant, _), ax in panels.items():
         of_panel = data[data[view.panels] == variant]
@@ -75,7 +76,7 @@ def _together(data: pd.DataFrame, view: LayerView, models: Mapping[str, str]) ->
 
 
 def _apart(data: pd.DataFrame, view: LayerView, models: Mapping[str, str]) -> Figure:
-    look, variants = looks(selection.in_order(data[view.panels])), selection.in_order(data[view.panels])
+    look, variants = looks(in_order(data[view.panels])), in_order(data[view.panels])
     names = sorted(models, key=lambda model: models[model])
     figure, panels = marks.panel_grid(names, [ALONE], size=CROWDED_SIZE, columns=CROWDED_COLUMNS)
     context = _context(data[data[view.panels] == variants[0]], models)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmshape.figures import few_models, marks, selection
+from lmshape.figures import marks, selection
+from lmshape.figures import selection as few_models
+from lmshape.figures.selection import trusted
 from lmshape.figures.steps import step_name
 from lmshape.figures.style import COLORS, INK, styled
-from lmshape.figures.trust import trusted
+from lmshape.tables.rows import reason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,9 +113,7 @@ def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
 
 def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable) -> None:
     if frame.empty or frame[list(AXES)].isna().all(axis=None):
-        return marks.nothing_here(
-            ax, selection.reason(frame["flag"].iloc[0]) if len(frame) else "not measured"
-        )
+        return marks.nothing_here(ax, reason(frame["flag"].iloc[0]) if len(frame) else "not measured")
     spread = np.sqrt(np.average(np.square(frame["axis_3"]), weights=frame["weight"]))
     third = frame["axis_3"] / (spread if spread > 0 else 1.0)
     rest = ~frame["group"].isin(SINKS)

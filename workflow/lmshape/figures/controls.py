@@ -3,17 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import control_dots, marks, nulls, selection
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
 from lmshape.figures.steps import step_axis
-from lmshape.figures.style import Look, nested_looks, paler, styled
+from lmshape.figures.style import FAINT, Look, nested_looks, paler, styled
+from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+NOTE = "The middle block of each model at its last checkpoint; other layers and steps: in the CSV file."
+LABELS = {"anisotropy": "anisotropy $\\lambda_1/\\Sigma\\lambda$", "id_twonn": "dimension (TwoNN), log scale"}
+INCHES_A_MODEL = 0.3
+BETWEEN = 0.6  # of a row, from the first dataset's dot to the last's
+
+
+def draw_of_control_dots(data: pd.DataFrame, look: Mapping[str, Look]) -> Figure:
+    """Draw a row for each model and a panel for each metric and choice of rows, with dots over their intervals."""
+    from matplotlib.figure import Figure
+
+    middle, models = _middle(data), in_order(data["model"])
+    columns = middle[["metric", "rows"]].drop_duplicates().itertuples(index=False, name=None)
+    columns = list(columns) or [("anisotropy", "all")]
+    figure = Figure(figsize=(max(2.6 * len(columns), 10), INCHES_A_MODEL * len(models) + 1.9))
+    axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
+    for (metric, rows), ax in zip(columns, axes, strict=True):
+        of_panel = middle[(middle["metric"] == metric) & (middle["rows"] == rows)]
+        _panel(ax, of_panel, models, look)
+        ax.set_title(marks.SHORT_VARIANT_NAMES.get(rows, rows))
+        _value_axis(ax, metric)
+        if of_panel["value"].isna().all():
+            marks.nothing_here(ax, "every value is flagged: nothing to draw")
+    axes[0].set_yticks(range(len(models)), models)
+    axes[0].set_ylim(len(models) - 0.5, -0.5)
+    return figure
+
+
+def _middle(data: pd.DataFrame) -> pd.DataFrame:
+    blocks = data[(data["view"] == "by layer") & (data["site"] == "block")]
+    layer = blocks.groupby("model")["layer"].transform("max").map(selection.middle_layer)
+    return blocks[blocks["layer"] == layer]
+
+
+def _panel(ax: Axes, frame: pd.DataFrame, models: Sequence[str], look: Mapping[str, Look]) -> None:
+    place = {model: i for i, model in enumerate(models)}
+    names = list(look)
+    for i, (dataset, its) in enumerate(look.items()):
+        of_dataset = frame[frame["dataset"] == dataset]
+        rows = of_dataset["model"].map(place) + BETWEEN * (i / max(len(names) - 1, 1) - 0.5)
+        its = replace(its, size=5.0)
+        ax.hlines(rows, of_dataset["ci_low"], of_dataset["ci_high"], color=its.color, linewidth=1.2)
+        ax.plot(of_dataset["value"], rows, label=dataset, **(its.settings | {"linestyle": "none"}))
+        ax.plot(of_dataset["null"], rows, "|", markersize=7, color=FAINT, label="_null")
+    for row in range(1, len(models), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="#F5F5F5", zorder=0, linewidth=0)
+
+
+def _value_axis(ax: Axes, metric: str) -> None:
+    ax.set_xlabel(LABELS[metric])
+    ax.grid(visible=True, axis="x")
+    ax.grid(visible=False, axis="y")
+    if metric == "anisotropy":
+        ax.set_xlim(-0.02, 1.02)
+        return
+    ax.set_xscale("log")
+    marks.plain_log_axis(ax, axis="x")
+
 
 TITLE = "The same curves on other tokens"
 METRICS = ("anisotropy", "id_twonn")
@@ -38,12 +100,12 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     rows = _controlled(rows.sort_values("kind", kind="stable"))
     rows = rows[(rows["metric"] != "id_twonn") | (rows["site"] != "embedding")]
-    steps = selection.trajectories(rows[rows["site"] != "final_norm"])
+    steps = trajectories(rows[rows["site"] != "final_norm"])
     middle = steps[
         steps["layer"] == steps.groupby("model")["layer"].transform("max").map(selection.middle_layer)
     ]
     views = [
-        selection.final_checkpoints(rows).assign(view="by layer"),
+        final_checkpoints(rows).assign(view="by layer"),
         middle.assign(view="over training"),
     ]
     return pd.concat([view for view in views if len(view)] or views[:1], ignore_index=True)
@@ -63,19 +125,19 @@ def draw(data: pd.DataFrame) -> Figure:
     with styled():
         if data.empty:
             return marks.empty_figure(title=TITLE, note="This study has neither `anisotropy` nor `id_twonn`.")
-        look = nested_looks(selection.in_order(data["dataset"]))
+        look = nested_looks(in_order(data["dataset"]))
         many = data["model"].nunique() > MOST_MODELS
-        figure = control_dots.draw(data, look) if many else _curves(data, look)
+        figure = draw(data, look) if many else _curves(data, look)
         _legend(figure, look, data, many=many)
         title = f"{TITLE}: {', '.join(look)}"
-        marks.finish(figure, title=title, notes=[control_dots.NOTE if many else "", *_notes(data, many=many)])
+        marks.finish(figure, title=title, notes=[NOTE if many else "", *_notes(data, many=many)])
         return figure
 
 
 def _curves(data: pd.DataFrame, look: Mapping[str, Look]) -> Figure:
     from matplotlib.figure import Figure
 
-    models, variants = selection.in_order(data["model"]), selection.in_order(data["rows"])
+    models, variants = in_order(data["model"]), in_order(data["rows"])
     places = [(model, rows) for model in models for rows in variants]
     figure = Figure(figsize=(13, 2.6 * len(places) + 0.7))
     grid = figure.subplots(len(places), 4, squeeze=False)

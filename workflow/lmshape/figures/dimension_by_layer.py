@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import by_layer, marks, nulls, selection
+from lmshape.figures import by_layer, marks, selection
+from lmshape.figures import marks as nulls
 from lmshape.figures.style import Look, paler
+from lmshape.tables.rows import final_checkpoints, first_dataset
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -25,7 +27,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     `null` is that of Gaussian rows with the same covariance.
     """
     rows = selection.metric_rows(tables["metrics"], "id_twonn")
-    last = selection.final_checkpoints(selection.first_dataset(rows[rows["site"] != "embedding"]))
+    last = final_checkpoints(first_dataset(rows[rows["site"] != "embedding"]))
     return selection.with_null(last, tables["metrics"], "id_twonn_surrogate")
 
 

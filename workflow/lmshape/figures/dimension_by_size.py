@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import scale_panels
-from lmshape.metric_families.scales import DECIMATIONS
+from lmshape.metrics.neighbor import DECIMATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

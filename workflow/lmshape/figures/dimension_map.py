@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import map_panels, marks, selection
-from lmshape.figures.step_map import with_peaks
+from lmshape.figures import maps as map_panels
+from lmshape.figures import marks, selection
+from lmshape.figures.maps import with_peaks
+from lmshape.tables.rows import first_dataset, trajectories
 
 if TYPE_CHECKING:
     from matplotlib.colors import Normalize
@@ -24,8 +26,8 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     `peak` is the block of the largest value at its step, `as_null` says that the interval reaches up to `null`, the
     dimension of Gaussian rows with the same covariance.
     """
-    rows = selection.first_dataset(selection.metric_rows(tables["metrics"], "id_twonn"))
-    steps = selection.trajectories(rows[rows["site"] != "embedding"])
+    rows = first_dataset(selection.metric_rows(tables["metrics"], "id_twonn"))
+    steps = trajectories(rows[rows["site"] != "embedding"])
     steps = selection.with_null(steps, tables["metrics"], "id_twonn_surrogate")
     return with_peaks(steps.assign(as_null=steps["ci_high"].fillna(steps["value"]) >= steps["null"]))
 

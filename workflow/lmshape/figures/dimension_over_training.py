@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import marks, nulls, selection
-from lmshape.figures.layout import crowded
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
+from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_axis
 from lmshape.figures.style import INK, looks, paler, styled
+from lmshape.tables.rows import first_dataset, in_order, trajectories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,14 +29,14 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Of every choice of rows: all, without sinks and one row of each token id, as far as they were measured.
     """
-    rows = selection.first_dataset(selection.metric_rows(tables["metrics"], "id_twonn"))
+    rows = first_dataset(selection.metric_rows(tables["metrics"], "id_twonn"))
     rows = selection.with_null(rows, tables["metrics"], "id_twonn_surrogate")
-    return selection.with_named_layers(selection.trajectories(rows))
+    return selection.with_named_layers(trajectories(rows))
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """Draw a panel for each model and choice of rows, on a scale for each model; a line for each named block."""
-    models, variants = selection.in_order(data["model"]), selection.in_order(data["rows"])
+    models, variants = in_order(data["model"]), in_order(data["rows"])
     many = crowded(models)
     with styled(crowded=many):
         if data.empty:

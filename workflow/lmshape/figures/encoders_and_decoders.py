@@ -7,13 +7,80 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import dome_panel, marks, nulls, selection
-from lmshape.figures.kind_means import LEAST_MODELS, kind_means, model_counts
-from lmshape.figures.style import FAINT, KIND_COLORS, LINES, MARKERS, Look, looks_by_kind, paler, styled
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
+from lmshape.figures.selection import LEAST_MODELS, kind_means, model_counts
+from lmshape.figures.style import FAINT, INK, KIND_COLORS, LINES, MARKERS, Look, looks_by_kind, paler, styled
+from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+TITLE_DOME_PANEL = "dome index of each model\n|: what noise alone reaches"
+LEAST_END = 0.2  # of the axis: on a shorter one, what is level would look like a dome
+MOST_POINTS, LEAST_POINTS = 8.5, 4.0  # size of the names
+NAMED = 12  # models that have names of full size
+BETWEEN = 0.5  # of a row, from the first choice of rows to the last
+_MARK = {"marker": "o", "linestyle": "none"}
+
+
+def draw_of_dome_panel(ax: Axes, domes: pd.DataFrame) -> None:
+    """Draw a row for each model, decoders first: its index over its interval, filled with all rows, else hollow."""
+    domes = domes[domes["value"].notna()].sort_values("kind", kind="stable")
+    if domes.empty:
+        return marks.nothing_here(ax, "no dome index: fewer than three blocks, or `profiles` is empty")
+    ax.set_axis_on()
+    models, variants = in_order(domes["model"]), in_order(domes["rows"])
+    points = min(MOST_POINTS, max(LEAST_POINTS, MOST_POINTS * NAMED / len(models)))
+    for place, rows in enumerate(variants):
+        shift = BETWEEN * (place / max(len(variants) - 1, 1) - 0.5)
+        places = {model: i + shift for i, model in enumerate(models)}
+        _variant(ax, domes[domes["rows"] == rows], places, size=0.6 * points)
+    ax.set_yticks(range(len(models)), models, fontsize=points)
+    for row in range(1, len(models), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="#F5F5F5", zorder=0, linewidth=0)
+    ax.set_ylim(len(models) - 0.5, -0.5)
+    end = max(ax.get_xlim()[1], LEAST_END)
+    ax.set_xlim(-0.02 * end, end)  # a dot at 0 is whole
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_xlabel("dome index: peak less the higher edge")
+    ax.set_title(TITLE_DOME_PANEL)
+    ax.grid(visible=False)
+
+
+def _variant(ax: Axes, domes: pd.DataFrame, places: Mapping[str, float], *, size: float) -> None:
+    for dome in domes.itertuples():
+        color, place = KIND_COLORS.get(dome.kind, FAINT), places[dome.model]
+        ax.hlines(place, dome.ci_low, dome.ci_high, color=color, linewidth=1.2)
+        ax.plot([dome.null], [place], "|", color=FAINT, markersize=1.6 * size, label="_null")
+        ax.plot(
+            [dome.value], [place], color=color, markersize=size, label="_dome", **_MARK, **_face(dome.rows)
+        )
+
+
+def _face(rows: str) -> dict[str, str]:
+    return {} if rows == "all" else {"markerfacecolor": "white"}
+
+
+def handles(domes: pd.DataFrame) -> list[Artist]:
+    """Give the entries of a legend: which choice of rows is filled, and which hollow."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D(
+            [],
+            [],
+            color=INK,
+            label=f"dome, {marks.SHORT_VARIANT_NAMES.get(rows, rows)}",
+            **_MARK,
+            **_face(rows),
+        )
+        for rows in in_order(domes["rows"])
+    ]
+
 
 TITLE = "Encoders and decoders at the end of training"
 METRICS = {"anisotropy": "anisotropy_null", "id_twonn": "id_twonn_surrogate"}
@@ -36,7 +103,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     parts = []
     for metric, null in METRICS.items():
         rows = selection.metric_rows(tables["metrics"], metric)
-        last = selection.final_checkpoints(selection.first_dataset(rows[rows["site"] == "block"]))
+        last = final_checkpoints(first_dataset(rows[rows["site"] == "block"]))
         last = selection.with_null(last, tables["metrics"], null)
         parts.append(last.assign(view="model"))
         means = kind_means(last, logarithmic=metric == "id_twonn").assign(view="kind")
@@ -76,7 +143,7 @@ def draw(data: pd.DataFrame) -> Figure:
         for axes, metric in zip(grid, METRICS, strict=True):
             _row(axes, data[data["metric"] == metric], metric, looks)
         if (data["metric"] == "anisotropy").any():
-            dome_panel.draw(grid[0, 2], data[data["view"] == "dome"])
+            draw(grid[0, 2], data[data["view"] == "dome"])
         _legend(figure, data, looks)
         marks.finish(figure, title=f"{TITLE}, {selection.dataset_names(models)}", notes=_notes(data))
         return figure
@@ -92,7 +159,7 @@ def _looks(models: pd.DataFrame) -> dict[str, Look]:
 def _row(axes: Sequence[Axes], frame: pd.DataFrame, metric: str, looks: Mapping[str, Look]) -> None:
     if frame.empty:
         marks.nothing_here(axes[0], f"`{metric}` not measured on a block")
-    variants = selection.in_order(frame["rows"])
+    variants = in_order(frame["rows"])
     for ax in axes[1 : len(variants)]:
         ax.sharey(axes[0])
     for ax, rows in zip(axes, variants, strict=False):
@@ -150,7 +217,7 @@ def _legend(figure: Figure, data: pd.DataFrame, looks: Mapping[str, Look]) -> No
     if means:
         handles.append(Line2D([], [], color=FAINT, linewidth=0.7, label=f"each {' or '.join(means)}"))
     handles += nulls.handles(data)
-    handles += dome_panel.handles(data[data["view"] == "dome"])
+    handles += handles(data[data["view"] == "dome"])
     figure.legend(handles=handles, loc="outside upper right", ncols=3)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lmshape.figures.style import styled
 from lmshape.tables.files import read_table
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing import replaced_when_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import by_layer, marks, nulls, selection
+from lmshape.figures import by_layer, marks, selection
+from lmshape.figures import marks as nulls
 from lmshape.figures.style import FAINT, Look, paler
+from lmshape.tables.rows import final_checkpoints, first_dataset
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -38,7 +40,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _held_out(metrics: pd.DataFrame, measure: str) -> pd.DataFrame:
     rows = selection.metric_rows(metrics, f"{measure}_held_out")
-    last = selection.final_checkpoints(selection.first_dataset(rows[rows["site"] == "block"]))
+    last = final_checkpoints(first_dataset(rows[rows["site"] == "block"]))
     return selection.with_null(last, metrics, measure).rename(columns={"null": "in_sample"})
 
 

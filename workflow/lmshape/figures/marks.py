@@ -6,23 +6,120 @@ The grids of panels, and title and notes around them, are those of `layout`, at 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
-from lmshape.figures.few_models import shortened
-from lmshape.figures.layout import finish as finish
-from lmshape.figures.layout import label_outer_panels as label_outer_panels
-from lmshape.figures.layout import model_grid as model_grid
-from lmshape.figures.layout import panel_grid as panel_grid
-from lmshape.figures.layout import small_multiples as small_multiples
-from lmshape.figures.selection import has_flag, in_order, reason
-from lmshape.figures.style import FAINT, Look
+from lmshape.figures.selection import shortened
+from lmshape.figures.style import FAINT, INK, Look
+from lmshape.tables.rows import has_flag, in_order, reason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+
+# More lines than this in a panel are not told apart; more panels than this are drawn smaller.
+MOST_TOGETHER = 8
+CROWDED_SIZE = (2.2, 1.75)  # inches of a panel where there are many
+CROWDED_COLUMNS = 6
+CHARACTERS_PER_INCH = 16.5  # of the notes
+TITLE_CHARACTERS_PER_INCH = 9.5
+LEAST_WIDTH = 7.0  # inches; the title of a single panel needs them
+
+
+def crowded(models: Sequence[str]) -> bool:
+    """Whether there are too many models for one panel, or for panels of full size."""
+    return len(models) > MOST_TOGETHER
+
+
+def small_multiples(
+    models: Sequence[str], variants: Sequence[str], *, size: tuple[float, float], same_scale: bool = True
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """Lay out a panel for every model and variant, as `panel_grid`; small ones, six a row, where there are many."""
+    if not crowded(models):
+        return panel_grid(models, variants, size=size, same_scale=same_scale)
+    return panel_grid(models, variants, size=CROWDED_SIZE, columns=CROWDED_COLUMNS, same_scale=same_scale)
+
+
+def panel_grid(
+    names: Sequence[str],
+    variants: Sequence[str],
+    *,
+    size: tuple[float, float],
+    columns: int = 4,
+    same_scale: bool = True,
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """Lay out a panel for every name and variant: variants under one another, names side by side, wrapped.
+
+    All panels have the same scale of y, or each its own.
+
+    Returns
+    -------
+    The figure and its axes by (name, variant).
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(names))
+    width = max(size[0] * columns, LEAST_WIDTH)
+    bands = -(-len(names) // columns)
+    figure = Figure(figsize=(width, size[1] * bands * len(variants)))
+    grid = figure.subplots(bands * len(variants), columns, squeeze=False, sharey=same_scale)
+    panels = {}
+    for i in range(bands * columns):
+        for j, variant in enumerate(variants):
+            ax = grid[(i // columns) * len(variants) + j, i % columns]
+            if i < len(names):
+                panels[names[i], variant] = ax
+            else:
+                ax.remove()
+    return figure, panels
+
+
+def model_grid(models: Sequence[str], *, columns: int, height: float = 3.0) -> tuple[Figure, np.ndarray]:
+    """Lay out a row of panels for each model, 13 inches wide at 4 panels; the panels of a row share y."""
+    from matplotlib.figure import Figure
+
+    width = max(3.25 * columns, LEAST_WIDTH)
+    figure = Figure(figsize=(width, height * len(models) + 0.7))
+    return figure, figure.subplots(len(models), columns, squeeze=False, sharey="row")
+
+
+def label_outer_panels(panels: Iterable[Axes], *, y: bool = True) -> None:
+    """Keep the name of x under the lowest panel of each column alone, and that of y, if any, left of the first."""
+    panels = list(panels)
+    lowest: dict[int, int] = {}
+    for ax in panels:
+        place = ax.get_subplotspec()
+        lowest[place.colspan.start] = max(lowest.get(place.colspan.start, 0), place.rowspan.stop)
+    for ax in panels:
+        place = ax.get_subplotspec()
+        if place.rowspan.stop != lowest[place.colspan.start]:
+            ax.set_xlabel("")
+        if not y or not place.is_first_col():
+            ax.set_ylabel("")
+
+
+def finish(figure: Figure, *, title: str, notes: Sequence[str]) -> None:
+    """Put the title above, beside the legend, and the notes below, both wrapped to the figure's width."""
+    width = figure.get_figwidth()
+    beside = max((_inches_wide(figure, legend) for legend in figure.legends), default=0.0)
+    text = textwrap.fill(title, max(int((width - beside) * TITLE_CHARACTERS_PER_INCH), 20))
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    text = textwrap.fill(" ".join(note for note in notes if note), int(width * CHARACTERS_PER_INCH))
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=FAINT, linespacing=1.4)
+
+
+def _inches_wide(figure: Figure, legend: object) -> float:
+    # the renderer of a figure that nobody shows is Agg's
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    return legend.get_window_extent(renderer).width / figure.dpi
+
 
 VARIANT_NAMES = {
     "all": "all rows",
@@ -247,3 +344,98 @@ def _in_the_middle(ax: Axes, note: str) -> None:
 
 def _reasons(frame: pd.DataFrame) -> str:
     return "; ".join(in_order(frame["flag"].map(reason))[:3])
+
+
+ISOTROPIC = "isotropic rows at this n and d"
+SURROGATE = "Gaussian, same covariance"
+_OF_METRICS = (("anisotropy", ISOTROPIC, ""), ("id_twonn", SURROGATE, "o"))
+DASHES = (0, (4, 2.5))
+_DASH = {"linestyle": "none", "marker": "_", "markersize": 9, "markeredgewidth": 1.2}
+
+
+def line_of_nulls(
+    ax: Axes,
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    color: str = FAINT,
+    label: str = ISOTROPIC,
+    marker: str = "",
+    width: float = 1.0,
+    stretch: float = 1.0,
+) -> None:
+    """Draw `null` over `x`, dashed, as one curve; nothing where it was not measured.
+
+    `marker`, hollow at both ends, says in grey as well whose null it is. Dashes are as long whatever the `width`, so
+    that a curve lies on another, wider one as a stripe; `stretch` makes them longer.
+    """
+    frame = frame[frame["null"].notna()].sort_values(x, kind="stable")
+    if len(frame):
+        alone = "_" if len(frame) == 1 else ""
+        if marker:
+            ends = frame.iloc[[0, -1]]
+            ax.plot(ends[x], ends["null"], color=color, linestyle="none", marker=marker, markersize=2 + 2 * width,
+                    markerfacecolor="white", label=f"_{label}")  # fmt: skip
+        dashes = (0, tuple(part * stretch / width for part in DASHES[1]))  # in widths of the line
+        ax.plot(
+            frame[x], frame["null"], color=color, linestyle=dashes, linewidth=width, marker=alone, label=label
+        )
+
+
+def points(ax: Axes, frame: pd.DataFrame, *, x: str, color: str) -> None:
+    """Draw each `null` as a dash of its own, joined to nothing: where it stands at a single place of a line."""
+    frame = frame[frame["null"].notna()]
+    if len(frame):
+        ax.plot(frame[x], frame["null"], color=color, **_DASH, label="_null")
+
+
+def point_handle(label: str) -> Line2D:
+    """Give the dash of a null at a single place for a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=FAINT, **_DASH, label=label)
+
+
+def legend(figure: Figure, null: pd.Series, label: str) -> None:
+    """Name the dashed lines at the upper right of the figure, if there are any."""
+    if null.notna().any():
+        figure.legend(handles=[handle(label)], loc="outside upper right")
+
+
+def handle(label: str, marker: str = "") -> Line2D:
+    """Give the dashed line of a null for a legend, with `marker` where lines of several names have theirs."""
+    from matplotlib.lines import Line2D
+
+    hollow = {"marker": marker, "markersize": 4, "markerfacecolor": "white"}
+    return Line2D([], [], color=FAINT, linestyle=DASHES, linewidth=1.0, label=label, **hollow)
+
+
+def handles(data: pd.DataFrame, *, dots: bool = False) -> list[Line2D]:
+    """Give an entry of a legend for each null of a figure of both metrics; of `dots`, both are a tick."""
+    from matplotlib.lines import Line2D
+
+    there = data.loc[data["null"].notna(), "metric"].unique()
+    drawn = {name: (label, marker) for name, label, marker in _OF_METRICS if name in there}
+    if dots and drawn:
+        label = "; ".join(label for label, _ in drawn.values())
+        return [Line2D([], [], linestyle="none", marker="|", markersize=7, color=FAINT, label=label)]
+    return [handle(label, marker) for label, marker in drawn.values()]
+
+
+def isotropic_note(null: pd.Series, mark: str = f"Dashed: {ISOTROPIC},") -> str:
+    """Say what the dashed line at the bottom is; `mark` opens the sentence."""
+    values = sorted({f"{value:.2g}" for value in null.dropna()}, key=float)
+    if not values:
+        return ""
+    span = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
+    return f"{mark} (1\u00a0+\u00a0√(d/n))²/d\u00a0=\u00a0{span}."
+
+
+def surrogate_note(null: pd.Series, mark: str = "Dashed:") -> str:
+    """Say what the dashed lines beside a dimension are; `mark` opens the sentence."""
+    if null.isna().all():
+        return ""
+    return (
+        f"{mark} Gaussian rows with the same covariance and n; a dimension equal to theirs says nothing beyond the"
+        " spectrum."
+    )

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import marks, nulls, selection
-from lmshape.figures.layout import crowded
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
+from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import MARKERS, Look, styled
+from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +42,7 @@ def at_scales(metrics: pd.DataFrame, scales: Mapping[str, int]) -> pd.DataFrame:
     it is measured there. A model without a second scale is left out.
     """
     rows = pd.concat([selection.metric_rows(metrics, name) for name in scales], ignore_index=True)
-    last = selection.final_checkpoints(selection.first_dataset(rows[rows["site"] == "block"]))
+    last = final_checkpoints(first_dataset(rows[rows["site"] == "block"]))
     last = last.assign(scale=last["metric"].map(scales))
     last = last[last.groupby("model")["scale"].transform("nunique") > 1].reset_index(drop=True)
     with_null = selection.with_null(last, metrics, "id_twonn_surrogate")
@@ -49,7 +51,7 @@ def at_scales(metrics: pd.DataFrame, scales: Mapping[str, int]) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame, view: ScaleView) -> Figure:
     """Draw a panel for each model and choice of rows, on a scale for each model; a line for each block."""
-    models, variants = selection.in_order(data["model"]), selection.in_order(data["rows"])
+    models, variants = in_order(data["model"]), in_order(data["rows"])
     many = crowded(models)
     with styled(crowded=many):
         if data.empty:
@@ -111,7 +113,7 @@ def _colorbar(figure: Figure, colors: ScalarMappable, panels: Sequence[Axes], *,
 
 
 def _notes(data: pd.DataFrame, view: ScaleView) -> list[str]:
-    many = crowded(selection.in_order(data["model"]))
+    many = crowded(in_order(data["model"]))
     banded = many or data.groupby("model")["layer"].nunique().max() <= MOST_BANDS
     named = "Lines: the blocks at a quarter and half of the depth, and the last."
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,15 +10,63 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmshape.figures import few_models, marks, nulls, selection
-from lmshape.figures.sink_words import NULL, SHARE, sentence, tokens_note
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
+from lmshape.figures import selection as few_models
 from lmshape.figures.steps import step_axis
 from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
+from lmshape.tables.rows import final_checkpoints, first_dataset, in_order, trajectories
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+SHARE, NULL = "leading_share_position_0", "leading_share_position_0_null"
+MOST_TOKENS = 4  # that are named
+
+
+def sentence(peak: pd.DataFrame) -> str:
+    """Say how much of λ1 is position 0 where anisotropy is highest: share, interval, and its share of the rows.
+
+    Parameters
+    ----------
+    peak : the rows of one model at that layer, one for each metric
+    """
+    peak = peak.set_index("metric")
+    if SHARE not in peak.index or pd.isna(peak.loc[SHARE, "value"]):
+        return "what position 0 carries is not known"
+    value, low, high, layer = peak.loc[SHARE, ["value", "ci_low", "ci_high", "layer"]]
+    interval = "" if pd.isna(low) else f" [{percent(low)}, {percent(high)}]"
+    found = f"{percent(value)} %{interval} of $\\lambda_1$ at layer {layer:.0f} is position 0"
+    return (
+        f"{found},\nwhich is {percent(peak.loc[NULL, 'value'])} % of the rows"
+        if NULL in peak.index
+        else found
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share in percent with two digits, and those near 1 as such: 0.79, 12, 99.3."""
+    value = 100 * share
+    if value >= 99.95 or value == 0:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}" if value < 99 else f"{value:.1f}"
+
+
+def tokens_note(peaks: pd.DataFrame) -> str:
+    """Name the tokens of the sinks at the layer of the peak, for models with others than position 0."""
+    places = peaks[peaks["sink_tokens"].notna()]
+    others = places[(places["metric"] == "leading_share_other_sinks_null") & (places["value"] > 0)]
+    named = [f"{row.model}: {_named(row.sink_tokens)}" for row in others.itertuples()]
+    return f"Tokens of the sinks there: {'; '.join(named)}." if named else ""
+
+
+def _named(tokens: str) -> str:
+    counts = list(json.loads(tokens).items())[:MOST_TOKENS]
+    return ", ".join(f"{token} ({count})" for token, count in counts)
+
 
 TITLE = "Sinks: how much of the leading axis is position 0"
 # Bars from below: metric → name, color, hatch.
@@ -59,15 +108,15 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     metrics = tables["metrics"]
     rows = pd.concat([selection.metric_rows(metrics, name) for name in READS], ignore_index=True)
     rows = rows[(rows["rows"] == "all") | ((rows["rows"] == "no_sink") & (rows["metric"] == "anisotropy"))]
-    rows = selection.first_dataset(rows)
+    rows = first_dataset(rows)
     rows = rows[rows["model"].isin(rows.loc[rows["metric"] == SHARE, "model"])]
     rows = few_models.shown(rows, most=MOST_MODELS)
-    last = selection.final_checkpoints(rows).assign(view=LAYERS)
+    last = final_checkpoints(rows).assign(view=LAYERS)
     peaks = last["model"].map(_peaks(last))
     last = last.assign(peak=(last["site"] == "block") & (last["layer"] == peaks))
     followed = rows[rows["metric"].isin([*OVER_TRAINING, NULL]) & (rows["site"] == "block")]
     followed = followed[followed["layer"] == followed["model"].map(_peaks(last))]
-    training = selection.trajectories(followed).assign(view=TRAINING, peak=True)
+    training = trajectories(followed).assign(view=TRAINING, peak=True)
     return _with_tokens(pd.concat([last, training], ignore_index=True), tables.get("audit"))
 
 
@@ -97,7 +146,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             note = "This study has not measured what its leading axes are made of: the family `leading` does."
             return marks.empty_figure(title=TITLE, note=note)
-        models = selection.in_order(data["model"])
+        models = in_order(data["model"])
         figure, grid = _grid(len(models))
         for model, axes in zip(models, grid, strict=True):
             of_model = data[data["model"] == model]

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmshape.figures import few_models, marks, nulls, selection
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as nulls
+from lmshape.figures import selection as few_models
+from lmshape.figures.selection import trusted
 from lmshape.figures.steps import step_colors, step_name, step_norm, step_ticks
 from lmshape.figures.style import FAINT, INK, styled
-from lmshape.figures.trust import trusted
+from lmshape.tables.rows import in_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +57,7 @@ def draw(data: pd.DataFrame) -> Figure:
             return marks.empty_figure(
                 title=TITLE, note="This study has no spectrum at a known step: the family `spectral` has it."
             )
-        models, variants = selection.in_order(data["model"]), selection.in_order(data["rows"])
+        models, variants = in_order(data["model"]), in_order(data["rows"])
         bands = [band for band in BANDS if band in set(data["band"])]
         places = [(band, rows) for band in bands for rows in variants]
         figure, grid = marks.model_grid(models, columns=len(places), height=2.9)

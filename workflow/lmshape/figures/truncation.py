@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import layout, marks, selection
+from lmshape.figures import marks, selection
+from lmshape.figures import marks as layout
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import COLORS, FAINT, MARKERS, Look, styled
+from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 from lmshape.truncation.ranks import TOLERANCES
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _last(table: pd.DataFrame | None) -> pd.DataFrame:
     if table is None or table.empty:
         return pd.DataFrame(columns=[*_COLUMNS, "tolerance"])
-    return selection.final_checkpoints(selection.first_dataset(table))
+    return final_checkpoints(first_dataset(table))
 
 
 def _beside(metrics: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
@@ -92,11 +94,11 @@ def _beside(metrics: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame) -> Figure:
     """Draw a row of panels for each model and choice of rows; of many models the least ranks alone."""
-    models = selection.in_order(data["model"])
+    models = in_order(data["model"])
     with styled(crowded=layout.crowded(models)):
         if data.empty:
             return marks.empty_figure(title=TITLE, note="No decoder of this study was truncated.")
-        variants = selection.in_order(data["rows"])
+        variants = in_order(data["rows"])
         figure = _many(data, models, variants) if layout.crowded(models) else _few(data, models, variants)
         title = f"{TITLE}: residual stream projected on its leading principal axes, {selection.dataset_names(data)}"
         marks.finish(figure, title=title, notes=_notes(data, curves=not layout.crowded(models)))

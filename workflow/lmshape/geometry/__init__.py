@@ -5,45 +5,51 @@ released functions are the exception: `released_linearity` keeps float32, and `r
 heights, since the rounding is part of what was released.
 """
 
-from lmshape.geometry.angles import leave_one_out_mean_cosine, mean_cosine
-from lmshape.geometry.clouds import (
-    alpha_req,
-    anisotropy,
-    components,
-    corrected_participation_ratio,
-    effective_rank,
-    isoscore,
-    participation_ratio,
-    rankme,
-    rogue_share,
+from lmshape.geometry.angular import (
+    Norms,
+    leave_one_out_mean_cosine,
+    leave_one_out_norms,
+    mean_cosine,
+    row_norms,
 )
-from lmshape.geometry.covariance import CovarianceSums
 from lmshape.geometry.dimension import (
+    gride,
     intrinsic_dimension,
     levina_bickel,
     levina_bickel_from_summary,
+    local_levina_bickel,
+    mada,
     twonn,
     twonn_fit,
 )
-from lmshape.geometry.gride import gride
 from lmshape.geometry.leading import leading_kurtosis, leading_shares
 from lmshape.geometry.linearity import linearity
-from lmshape.geometry.local import local_levina_bickel, mada
 from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors, unique_rows
-from lmshape.geometry.norms import Norms, leave_one_out_norms, row_norms
 from lmshape.geometry.nulls import (
     anisotropy_null,
     effective_rank_null,
+    gaussian_surrogate,
     participation_ratio_null,
     spectrum_null,
 )
-from lmshape.geometry.occurrences import one_per_type
 from lmshape.geometry.released import released_anisotropy, released_dimension, released_linearity
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
-from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
-from lmshape.geometry.sinks import sink_rows
-from lmshape.geometry.spectrum import Spectra, covariance_eigenvalues, leave_one_out_spectra
-from lmshape.geometry.surrogate import gaussian_surrogate
+from lmshape.geometry.scalars import (
+    alpha_req,
+    anisotropy,
+    anisotropy_of,
+    components,
+    corrected_participation_ratio,
+    effective_rank,
+    effective_rank_of,
+    isoscore,
+    participation_ratio,
+    participation_ratio_of,
+    rankme,
+    rogue_share,
+)
+from lmshape.geometry.sinks import one_per_type, sink_rows
+from lmshape.geometry.spectrum import CovarianceSums, Spectra, covariance_eigenvalues, leave_one_out_spectra
 
 __all__ = [
     "CovarianceSums",

@@ -15,6 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+
 LARGEST = 1e100  # sums of squares stay in float64; float32 ends at 3e38
 
 
@@ -114,3 +115,34 @@ def _refuse_unusable(matrix: np.ndarray, name: str) -> None:
             f"`{name}` has an entry of size {max(-low, high):.1e}; the limit is {LARGEST:.0e}, "
             "since squares are summed. Rescale it."
         )
+
+
+# Rows that are all equal leave the rounding of their mean. What is shorter than 8 units in the last place of
+# the mean is that rounding: no variance and no direction.
+ROUNDING = 8 * np.finfo(np.float64).eps
+
+
+def centered(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows (n, d) less their mean, and the mean (d,), in float64.
+
+    The mean of the differences, which is the error of the first mean (a sum of n terms is off by up to n
+    units in the last place), is subtracted once more.
+    """
+    mean = rows.mean(axis=0)
+    differences = rows - mean
+    correction = differences.mean(axis=0)
+    differences -= correction
+    return differences, mean + correction
+
+
+BLOCK_ENTRIES = 2**18  # 2 MiB in float64 at a time: squares are summed in the cache
+
+
+def lengths(rows: np.ndarray) -> np.ndarray:
+    """Return the norms (n,) of rows (n, d), float64; NaN or infinite for a row that is not finite."""
+    norms = np.empty(len(rows))
+    step = max(1, BLOCK_ENTRIES // rows.shape[1])
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step].astype(np.float64)
+        norms[start : start + step] = np.sqrt(np.einsum("ij,ij->i", block, block))
+    return norms

@@ -7,6 +7,7 @@ high dimension (a uniform 20-cube reads 15.6 at n = 4096): report them with thei
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -14,13 +15,202 @@ import numpy as np
 
 from lmshape.errors import unknown
 from lmshape.geometry.checks import as_array, as_whole
-from lmshape.geometry.gride import gride
-from lmshape.geometry.local import mada
 from lmshape.geometry.neighbors import nearest_neighbors
-from lmshape.geometry.ratios import divide, log_ratios, refuse_unusable, summed_log_ratios
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+
+# Powers of two for GRIDE and TwoNN; 10 and 20 for MADA; 20, with a sum of logarithms, for Levina-Bickel.
+KEPT_ORDERS = (1, 2, 4, 8, 10, 16, 20, 32, 64)
+
+
+def log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    """Return ln(second/first), (n,) and not negative, of distances to two neighbors of the same n ≥ 2 points.
+
+    `ValueError` for a distance that is not positive and finite, and where `second` is below `first`.
+    """
+    first, second = (np.asarray(as_array(values), dtype=np.float64) for values in (first, second))
+    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
+        raise ValueError(
+            f"`first` {first.shape} and `second` {second.shape} must be (n,) of the same points, n ≥ 2."
+        )
+    refuse_unusable(first, name="first")
+    refuse_unusable(second, name="second")
+    if (second < first).any():
+        raise ValueError("`second` is below `first` for some points; swap them or sort the distances.")
+    return np.log(second / first)
+
+
+def summed_log_ratios(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> np.ndarray:
+    """Return Σ ln(r_k/r_j) over the neighbors j = 1 … k − 1 of each point from two numbers of it.
+
+    Parameters
+    ----------
+    log_distance_sum : (n,) Σ ln r_j over the neighbors j = 1 … k − 1 of each point
+    last : (n,) distance r_k to the k-th neighbor, positive
+    k : number of neighbors, at least 2
+
+    Returns
+    -------
+    (n,) not negative; 0 where only rounding keeps the logarithms of the distances apart.
+    """
+    if k < 2:
+        raise ValueError(f"`k` is {k}; ratios of distances need at least 2 neighbors.")
+    sums, last = (np.asarray(as_array(values), dtype=np.float64) for values in (log_distance_sum, last))
+    if sums.shape != last.shape or sums.ndim != 1 or len(sums) < 1:
+        raise ValueError(
+            f"`log_distance_sum` {sums.shape} and `last` {last.shape} must be (n,) of the same points."
+        )
+    refuse_unusable(last, name="last")
+    if not np.isfinite(sums).all():
+        raise ValueError("`log_distance_sum` is not finite. Remove repeated rows before searching neighbors.")
+    terms = (k - 1) * np.log(last) - sums
+    # logarithms of equal distances differ by their rounding
+    noise = 4 * np.finfo(np.float64).eps * k * np.maximum(np.abs(np.log(last)), 1)
+    if (terms < -noise).any():
+        raise ValueError(
+            f"`log_distance_sum` exceeds (k − 1) ln r_k for `k` {k}; it must hold the nearer k − 1."
+        )
+    return np.where(terms > noise, terms, 0.0)
+
+
+def refuse_unusable(distances: np.ndarray, *, name: str) -> None:
+    """Raise `ValueError` for distances that are zero, negative or not finite."""
+    bad = np.count_nonzero(~(np.isfinite(distances) & (distances > 0)))
+    if bad:
+        raise ValueError(
+            f"`{name}` has {bad} of {distances.size} distances that are zero, negative or not finite. "
+            "Remove repeated rows before searching neighbors."
+        )
+
+
+def divide(numerator: float, denominator: float) -> float:
+    """Return the quotient of two numbers that are not negative, infinite where the denominator is 0."""
+    return float(numerator / denominator) if denominator > 0 else math.inf
+
+
+MOST_STEPS = 100  # of Newton's method, which needs about six
+
+
+def gride(first: ArrayLike, second: ArrayLike, *, n1: int, n2: int) -> float:
+    """Estimate the dimension by maximum likelihood from the distances to the neighbors n1 and n2.
+
+    With μ = r_n2/r_n1 and m = n2 − n1 − 1, the density d (μ^d − 1)^m / (B(n2 − n1, n1) μ^(d(n2 − 1) + 1)) holds
+    where that of the points is constant over r_n2. Its logarithm is concave in d; the maximum solves
+    n − 1 + m Σ h(d ln μ) = (n2 − 1) d Σ ln μ with h(y) = y/(1 − e^−y). The 1 less than the n of the likelihood
+    takes the bias out of n2 = 2.
+
+    Parameters
+    ----------
+    first, second : (n,) distances to the neighbors n1 and n2, 0 < first ≤ second, n ≥ 2
+    n1, n2 : orders of the neighbors, 1 ≤ n1 < n2
+
+    Returns
+    -------
+    Positive; infinite where every ratio is 1. A ratio of 1 counts as the limit of ratios above it. The larger
+    n1, the less noisy and the less local. For n2 = 2 it is `twonn`.
+
+    Notes
+    -----
+    scikit-dimension's `GRIDE`, and DADApy's, but that these leave out ratios of 1 and far above the median.
+
+    References
+    ----------
+    Denti, Doimo, Laio & Mira 2022, doi:10.1038/s41598-022-20991-1.
+    """
+    if not 1 <= n1 < n2:
+        raise ValueError(f"`n1` is {n1} and `n2` {n2}; orders of neighbors need 1 ≤ n1 < n2.")
+    logs = log_ratios(first, second)
+    logs = logs / (scale := logs.mean() or 1.0)
+    if not logs.any():
+        return math.inf
+    return _root(logs, m=n2 - n1 - 1, slope=(n2 - 1) * len(logs)) / scale
+
+
+def _root(logs: np.ndarray, *, m: int, slope: int) -> float:
+    """Solve the score's equation for logarithms of mean 1.
+
+    The score n − 1 + m Σ h(d L) − slope d falls and is convex in d: Newton's steps from 0 rise to its root and
+    never pass it, until rounding ends them.
+    """
+    dimension = 0.0
+    for _ in range(MOST_STEPS):
+        values, slopes = _h(dimension * logs)
+        step = (len(logs) - 1 + m * values.sum() - slope * dimension) / (slope - m * (slopes @ logs))
+        dimension += step
+        if step <= 16 * np.finfo(np.float64).eps * dimension:
+            return dimension
+    raise ArithmeticError(f"no maximum of the likelihood after {MOST_STEPS} steps, at {dimension}.")
+
+
+def _h(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return y/(1 − e^−y), 1 at 0, and its derivative, 1/2 at 0, for y ≥ 0."""
+    small = y < 1e-4  # the series below errs by y³/720 relative to 1: under 1e-14
+    safe = np.where(small, 1.0, y)
+    rest = -np.expm1(-safe)
+    values = np.where(small, 1 + y / 2 + y * y / 12, safe / rest)
+    slopes = np.where(small, 0.5 + y / 6, (1 - safe * np.exp(-safe) / rest) / rest)
+    return values, slopes
+
+
+def mada(half: ArrayLike, full: ArrayLike) -> np.ndarray:
+    """Estimate the dimension at each point from how fast the ball around it fills: ln 2 / ln(r_k / r_(k/2)).
+
+    Parameters
+    ----------
+    half, full : (n,) distances to the neighbors k/2 and k, 0 < half ≤ full, n ≥ 2
+
+    Returns
+    -------
+    (n,) positive; infinite where both neighbors are at one distance. A single point's estimate is noisy and
+    skewed: at k = 20 and d = 10 its quartiles are 8.1 and 12.6. Take the median over points.
+
+    Notes
+    -----
+    scikit-dimension's `MADA`.
+
+    References
+    ----------
+    Farahmand, Szepesvári & Audibert 2007, "Manifold-adaptive dimension estimation".
+    """
+    return _inverse(np.log(2), log_ratios(half, full))
+
+
+def local_levina_bickel(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> np.ndarray:
+    """Estimate the dimension at each point by maximum likelihood from its k nearest distances, without bias.
+
+    (k − 2) / Σ_{j<k} ln(r_k/r_j): its mean is d where the density is constant over r_k, with a standard
+    deviation of d/√(k − 3).
+
+    Parameters
+    ----------
+    log_distance_sum : (n,) Σ ln r_j over the neighbors j = 1 … k − 1 of each point
+    last : (n,) distance r_k to the k-th neighbor, positive
+    k : number of neighbors, at least 3
+
+    Returns
+    -------
+    (n,) positive; infinite where all neighbors are at one distance.
+
+    Notes
+    -----
+    scikit-dimension's `MLE(unbiased=True).dimension_pw_`. One over the mean of one over these is (k − 2)/(k − 1)
+    times `levina_bickel`.
+
+    References
+    ----------
+    Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic dimension", the remark below equation 9.
+    """
+    if k < 3:
+        raise ValueError(f"`k` is {k}; the estimate without bias needs at least 3 neighbors.")
+    return _inverse(k - 2, summed_log_ratios(log_distance_sum, last, k))
+
+
+def _inverse(numerator: float, denominators: np.ndarray) -> np.ndarray:
+    infinite = np.full_like(denominators, np.inf)
+    return np.divide(numerator, denominators, out=infinite, where=denominators > 0)
+
 
 Method = Literal["twonn", "twonn_fit20", "twonn_fit", "mle", "gride", "mada"]
 SHARES = {"twonn_fit20": 0.2, "twonn_fit": 0.9}

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.centering import ROUNDING, centered
-from lmshape.geometry.checks import as_array, as_labels, as_matrix
-from lmshape.geometry.covariance import CovarianceSums
+from lmshape.geometry.checks import ROUNDING, as_array, as_labels, as_matrix, centered
+from lmshape.geometry.spectrum import CovarianceSums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

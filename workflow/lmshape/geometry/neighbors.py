@@ -19,13 +19,201 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from lmshape.geometry.all_pairs import search_rows
 from lmshape.geometry.checks import as_stored_matrix, as_whole
-from lmshape.geometry.direct import nearest_of
-from lmshape.geometry.hashes import row_hashes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+
+DIRECT_ENTRIES = 2**16  # coordinates gathered at a time: 512 KiB stays in the cache
+
+
+def direct_distances(points: np.ndarray, queries: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the Euclidean distance (m,) of each query (m,) to the row beside it in `others` (m,).
+
+    points : (n, d) of any real dtype; differences and their squares are float64.
+    """
+    squares = np.empty(len(queries))
+    step = max(1, DIRECT_ENTRIES // points.shape[1])
+    for start in range(0, len(squares), step):
+        pairs = slice(start, start + step)
+        difference = points[queries[pairs]].astype(np.float64, copy=False)
+        difference -= points[others[pairs]]
+        np.einsum("ij,ij->i", difference, difference, out=squares[pairs])
+    return np.sqrt(squares)
+
+
+def nearest_of(
+    points: np.ndarray, block: np.ndarray, columns: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k smallest distances of each row of a block to some rows, and which these are.
+
+    Parameters
+    ----------
+    points : (n, d)
+    block : (m,) rows of it
+    columns : (m, c) rows of it, ascending, c ≥ k; n and above stand for none
+    k : number of neighbors
+
+    Returns
+    -------
+    (m, k) distances, ascending, and (m, k) rows; equal distances in the order of the rows.
+    """
+    present = columns < len(points)
+    distances = np.full(columns.shape, np.inf)
+    queries = np.repeat(block, np.count_nonzero(present, axis=1))
+    distances[present] = direct_distances(points, queries, columns[present])
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(columns, order, axis=1)
+
+
+SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
+TILE_ENTRIES = 2**24  # bounds held at a time: 128 MiB, and as much again for the order of them
+FACTOR_BYTES = 2**29  # of the centered float64 points; a larger cloud is centered anew, a piece at a time
+
+
+def search_rows(
+    points: np.ndarray, rows: np.ndarray, k: int, tile: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return distances and indices (len(rows), k) of the nearest of some rows, and how many were searched twice."""
+    cloud = BoundedCloud.of(points)
+    step = min(tile, max(1, TILE_ENTRIES // len(points)))
+    found = [_search(cloud, rows[start : start + step], k) for start in range(0, len(rows), step)]
+    distances, indices, recomputed = zip(*found, strict=True)
+    return np.concatenate(distances), np.concatenate(indices), sum(recomputed)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedCloud:
+    """The points, and what their lower bounds are made of.
+
+    With u = 2⁻⁵³, a and b two centered points of d coordinates: rounding moves the matrix product by at
+    most (d + 2)u (2‖a‖‖b‖ + ‖b‖²), ‖b‖² itself by du‖b‖², and centering moves the squared distance by
+    2u (‖a‖ + ‖b‖)². `rounding` = (2d + 8)u exceeds what these add up to for each of the terms ‖a‖², 2‖a‖‖b‖
+    and ‖b‖², and the (d + 3)u by which a directly measured distance is off in its square (Higham 2002,
+    chapter 3).
+
+    Attributes
+    ----------
+    points : (m, d) as they came; direct differences are taken of these, so that centering costs no digit
+    center : (d,) float64
+    squares : (m,) float64, ‖b‖² less its share of the rounding
+    factors : pieces of (m, d + 2), the columns b, (1 − rounding)‖b‖², ‖b‖; empty where they are made when needed
+    rounding : the relative error that none of these terms exceeds
+    """
+
+    points: np.ndarray
+    center: np.ndarray
+    squares: np.ndarray
+    factors: tuple[np.ndarray, ...]
+    rounding: float
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> BoundedCloud:
+        """Center the points and take their norms."""
+        m, d = points.shape
+        rounding = (d + 4) * float(np.finfo(np.float64).eps)
+        center = points.mean(axis=0, dtype=np.float64)
+        empty = cls(points, center, np.empty(m), (), rounding)
+        factors = []
+        for piece in empty.pieces():
+            factor = empty.factor(piece)
+            empty.squares[piece] = factor[:, -2]
+            if 8 * m * d <= FACTOR_BYTES:
+                factors.append(factor)
+        return cls(points, center, empty.squares, tuple(factors), rounding)
+
+    def pieces(self) -> list[slice]:
+        """Return the rows that are centered together."""
+        m, d = self.points.shape
+        step = m if 8 * m * d <= FACTOR_BYTES else max(1, FACTOR_BYTES // (64 * d))
+        return [slice(start, min(start + step, m)) for start in range(0, m, step)]
+
+    def factor(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return the factor of some rows."""
+        d = self.points.shape[1]
+        factor = np.empty((len(self.squares[rows]), d + 2))
+        centered = np.subtract(self.points[rows], self.center, out=factor[:, :d])
+        squares = np.einsum("ij,ij->i", centered, centered)
+        factor[:, d] = (1 - self.rounding) * squares
+        factor[:, d + 1] = np.sqrt(squares)
+        return factor
+
+    def lower_bounds(self, block: np.ndarray) -> np.ndarray:
+        """Return (len(block), m) numbers that no ‖a − b‖² − ‖a‖² is below; infinite for a = b."""
+        query = -2 * self.factor(block)
+        query[:, -2] = 1
+        query[:, -1] *= self.rounding
+        bounds = np.empty((len(block), len(self.points)))
+        for number, piece in enumerate(self.pieces()):
+            factor = self.factors[number] if self.factors else self.factor(piece)
+            np.matmul(query, factor.T, out=bounds[:, piece])
+        bounds[np.arange(len(block)), block] = np.inf
+        return bounds
+
+    def limits(self, block: np.ndarray, radii: np.ndarray) -> np.ndarray:
+        """Return what a lower bound must exceed for its pair to be measured at more than the radius."""
+        return (1 + self.rounding) * np.square(radii) - self.squares[block]
+
+
+def _search(cloud: BoundedCloud, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return distances and indices of the k nearest of each point of a block, and how many it redid."""
+    bounds = cloud.lower_bounds(block)
+    count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 1)
+    order = np.argpartition(bounds, count, axis=1)
+    distances, indices = nearest_of(cloud.points, block, np.sort(order[:, :count], axis=1), k)
+    limits = cloud.limits(block, distances[:, -1])
+    others = np.take_along_axis(bounds, order[:, count : count + 1], axis=1)[:, 0]
+    uncertain = np.flatnonzero(others <= limits)
+    for row in uncertain:
+        columns = np.flatnonzero(bounds[row] <= limits[row])
+        query = block[row : row + 1]
+        distances[row], indices[row] = (
+            found[0] for found in nearest_of(cloud.points, query, columns[None], k)
+        )
+    return distances, indices, len(uncertain)
+
+
+HASHED_BYTES = 2**21  # of rows at a time: what is made of them stays in the cache
+
+
+def row_hashes(rows: np.ndarray) -> np.ndarray:
+    """Return 64 bits for each row, the same for equal rows and hardly ever for others.
+
+    Parameters
+    ----------
+    rows : (n, d) of any real dtype; 0.0 and −0.0 are the same
+
+    Returns
+    -------
+    (n,) uint64, the same on every run; of rows of different dtypes they do not compare. Two different rows of
+    10⁶ meet by chance once in 10⁷ such matrices: compare the rows where one error matters.
+    """
+    n, d = rows.shape
+    words = -(-d * rows.dtype.itemsize // 8)
+    # odd factors: a product loses no bit of a word. Two rounds, for the highest bit, the sign of a number, is
+    # multiplied to nothing but itself in the first
+    factors = np.random.default_rng(0).integers(2**63, size=(2, words), dtype=np.uint64) * np.uint64(2)
+    factors += np.uint64(1)
+    hashes = np.empty(n, dtype=np.uint64)
+    step = max(1, HASHED_BYTES // (8 * words))
+    padded = np.zeros((min(step, n), words * 8 // rows.dtype.itemsize), dtype=rows.dtype)
+    for start in range(0, n, step):
+        block = padded[: min(step, n - start)]
+        block[:, d:] = 0
+        with np.errstate(invalid="ignore"):  # a signaling NaN is a row like others
+            np.add(
+                rows[start : start + step], np.zeros((), rows.dtype), out=block[:, :d]
+            )  # −0.0 + 0.0 is 0.0
+        bits = block.view(np.uint64)
+        bits ^= bits >> np.uint64(32)  # a number of few digits has zeros in its lower half
+        bits *= factors[0]
+        bits ^= bits >> np.uint64(29)
+        bits *= factors[1]
+        bits ^= bits >> np.uint64(32)
+        hashes[start : start + step] = bits.sum(axis=1)
+    return hashes
+
 
 COMPARED_ENTRIES = 2**22  # of rows that may repeat another, at a time
 COMPILED_PRODUCTS = 4e9  # multiplications from which compiled code is worth its start: 2 600 rows of 576
@@ -192,7 +380,7 @@ def _search_pruned(points: np.ndarray, k: int, tile: int) -> tuple[np.ndarray, n
 
 
 def _products_worth_compiling() -> float:
-    return LOADED_PRODUCTS if "lmshape.geometry.meeting" in sys.modules else COMPILED_PRODUCTS
+    return LOADED_PRODUCTS if "lmshape.geometry.tiles" in sys.modules else COMPILED_PRODUCTS
 
 
 def _refuse_too_few(unique: int, rows: int, k: int) -> None:

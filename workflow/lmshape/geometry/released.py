@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmshape.geometry.checks import as_array, as_matrix, as_stored_matrix
-from lmshape.geometry.clouds import anisotropy
 from lmshape.geometry.neighbors import nearest_neighbors
+from lmshape.geometry.scalars import anisotropy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -97,7 +97,7 @@ def released_dimension_of(distances: ArrayLike) -> float:
 def released_anisotropy(x: ArrayLike) -> float:
     """Return λ1/Σλ of a cloud x (n, d): as released but for the released code's float32, which moves 1e-6 of it.
 
-    `lmshape.geometry.clouds.anisotropy` under the name that stands beside the other two. ValueError where all
+    `lmshape.geometry.scalars.anisotropy` under the name that stands beside the other two. ValueError where all
     rows are equal.
     """
     return anisotropy(x)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import as_labels, as_matrix
+from lmshape.geometry.checks import as_array, as_labels, as_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -48,3 +48,29 @@ def sinks_by_norm(norms: np.ndarray, position: np.ndarray, *, factor: float = 10
     finite = np.isfinite(norms)
     median = np.median(norms[finite]) if finite.any() else np.inf
     return (position == 0) | (finite & (norms > factor * median))
+
+
+def one_per_type(types: ArrayLike, draw: ArrayLike, *, seed: int) -> np.ndarray:
+    """Choose one row at random of each type in each draw.
+
+    The nearest neighbor of a token is mostly the same token in another context: the dimension of all rows
+    then measures how one token varies.
+
+    Parameters
+    ----------
+    types : (n,) integers, the token id of each row
+    draw : (n,) integers, the draw of each row; a type has one row in every draw that it occurs in
+    seed : of NumPy's default generator; the choice depends on it, `types` and `draw` alone
+
+    Returns
+    -------
+    (n,) bool, True for the rows chosen.
+    """
+    types = as_array(types)
+    draw = as_labels(draw, len(types), name="draw")
+    types = as_labels(types, len(types), name="types")
+    order = np.random.default_rng(seed).permutation(len(types))
+    _, first = np.unique(np.stack([draw, types])[:, order], axis=1, return_index=True)
+    chosen = np.zeros(len(types), dtype=bool)
+    chosen[order[first]] = True
+    return chosen

@@ -1,26 +1,219 @@
 """The eigenvalues of the covariance of a cloud, of all its rows and with each draw left out.
 
-`lmshape.geometry.scalars` says what their sizes mean, `lmshape.geometry.clouds` gives it for a cloud.
+`lmshape.geometry.scalars` says what their sizes mean, `lmshape.geometry.scalars` gives it for a cloud.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.centering import ROUNDING, centered
-from lmshape.geometry.checks import as_matrix
-from lmshape.geometry.draws import leave_one_out_masks
-from lmshape.geometry.moments import MomentSums
+from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix, centered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
-    from lmshape.geometry.covariance import CovarianceSums
+
+def leave_one_out_masks(draw: ArrayLike, count: int) -> list[np.ndarray]:
+    """Return which rows take part: all of them, then all but those of each draw in ascending order.
+
+    Parameters
+    ----------
+    draw : (count,) integers, the draw of each row
+    count : number of rows
+
+    Returns
+    -------
+    K + 1 Boolean arrays (count,).
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than 2 draws, or fewer than 2 rows without one of them.
+    """
+    draw = as_labels(draw, count, name="draw")
+    labels = np.unique(draw)
+    if len(labels) < 2:
+        raise ValueError(f"`draw` names {len(labels)} draw; an interval needs at least 2. Sample more draws.")
+    masks = [np.ones(count, dtype=bool), *(draw != label for label in labels)]
+    fewest = min(int(mask.sum()) for mask in masks)
+    if fewest < 2:
+        raise ValueError(
+            f"`draw` leaves {fewest} row without one of its draws; at least 2 are needed. Add rows."
+        )
+    return masks
+
+
+class CovarianceSums:
+    """Count, mean and scatter matrix of rows that arrive in batches: O(d²) memory, however many rows.
+
+    Attributes
+    ----------
+    count : rows seen
+    mean : (d,) float64, mean of the rows
+    scatter : (d, d) float64, Σ (x − mean)(x − mean)'
+    """
+
+    __slots__ = ("count", "mean", "scatter")
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(width)
+        self.scatter = np.zeros((width, width))
+
+    @classmethod
+    def merged(cls, parts: Iterable[CovarianceSums], width: int) -> CovarianceSums:
+        """Return the sums over the rows of all `parts`, which stay as they are, in O(d²) for each."""
+        total = cls(width)
+        parts = [part for part in parts if part.count]
+        if not parts:
+            return total
+        counts = np.array([part.count for part in parts])
+        total.count = int(counts.sum())
+        # about the mean of one of them, whose rounding would else be left in the differences
+        offsets = np.stack([part.mean - parts[0].mean for part in parts])
+        offset = counts @ offsets / total.count
+        total.mean = parts[0].mean + offset
+        between = np.sqrt(counts)[:, None] * (offsets - offset)
+        np.matmul(between.T, between, out=total.scatter)
+        for part in parts:
+            total.scatter += part.scatter
+        return total
+
+    def update(self, rows: ArrayLike) -> None:
+        """Add a batch of rows (m, d), m ≥ 1, in O(m d²)."""
+        batch = as_matrix(rows, name="rows", minimum_rows=1)
+        self._refuse_other_width(batch.shape[1])
+        self.add_differences(*centered(batch))
+
+    def add_differences(self, differences: np.ndarray, mean: np.ndarray) -> None:
+        """Add a batch of rows, given as their differences (m, d) from their mean (d,), both float64."""
+        self.scatter += differences.T @ differences
+        self._join(len(differences), mean)
+
+    def merge(self, other: CovarianceSums) -> None:
+        """Add the rows that `other` has seen."""
+        self._refuse_other_width(len(other.mean))
+        if other.count:
+            self.scatter += other.scatter
+            self._join(other.count, other.mean)
+
+    def covariance(self, *, center: bool = True) -> np.ndarray:
+        """Return Σ (x − mean)(x − mean)' / (n − 1) as (d, d), or Σ xx' / (n − 1) without centering."""
+        if self.count < 2:
+            raise ValueError(
+                f"a covariance of {self.count} rows does not exist; at least 2 are needed. Add rows."
+            )
+        if center:
+            return self.scatter / (self.count - 1)
+        uncentered = np.outer(self.mean * self.count, self.mean)
+        uncentered += self.scatter
+        uncentered /= self.count - 1
+        return uncentered
+
+    def _join(self, count: int, mean: np.ndarray) -> None:
+        """Count rows whose scatter about their own mean is in the sum, and add what lies between the means."""
+        total = self.count + count
+        offset = mean - self.mean
+        if self.count:
+            self.scatter += np.outer(offset * (self.count * count / total), offset)
+        self.mean += offset * (count / total)
+        self.count = total
+
+    def _refuse_other_width(self, width: int) -> None:
+        if width != len(self.mean):
+            raise ValueError(f"rows of {width} columns cannot join sums over {len(self.mean)} columns.")
+
+
+PRODUCT_ENTRIES = 2**19  # of a product at a time where rows are short: 4 MiB in float64
+
+
+class MomentSums:
+    """Sums over rows that arrive in batches of any size: O(d²) memory.
+
+    Σ‖x − m‖⁴ about a mean m that is known in the end is a polynomial in m − center; its coefficients are kept.
+
+    Parameters
+    ----------
+    center : (d,) float64, a point amid the rows, the same for all sums that are merged. The nearer to the mean, the
+        more digits of the fourth moment are right: at a distance of ten times the spread, twelve
+
+    Attributes
+    ----------
+    covariance : count, mean less `center`, and scatter of the rows
+    cubes, fourths : Σ‖y‖² y (d,) and Σ‖y‖⁴ of y = x − center
+    """
+
+    __slots__ = ("_held", "_waiting", "center", "covariance", "cubes", "fourths")
+
+    def __init__(self, center: np.ndarray) -> None:
+        self.center = center
+        self.covariance = CovarianceSums(len(center))
+        self.cubes = np.zeros(len(center))
+        self.fourths = 0.0
+        self._waiting: list[np.ndarray] = []
+        self._held = 0
+
+    @classmethod
+    def merged(cls, parts: Sequence[MomentSums]) -> MomentSums:
+        """Return the sums over the rows of all `parts`, one at least; these stay as they are."""
+        total = cls.__new__(cls)
+        total._waiting, total._held = [], 0
+        total.center = parts[0].center
+        for part in parts:
+            part.finish()
+        total.covariance = CovarianceSums.merged((part.covariance for part in parts), len(total.center))
+        total.cubes = np.sum([part.cubes for part in parts], axis=0)
+        total.fourths = sum(part.fourths for part in parts)
+        return total
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(d,) float64, mean of the rows."""
+        return self.center + self.covariance.mean
+
+    def update(self, rows: np.ndarray) -> None:
+        """Add finite rows (m, d) of any real dtype; they must not change before `finish`."""
+        self._waiting.append(rows)
+        self._held += len(rows)
+        if self._held >= len(self.center):  # a product of fewer rows costs more to add up than to make
+            self.finish()
+
+    def finish(self) -> None:
+        """Add the rows that wait for others to be multiplied with."""
+        step = max(len(self.center), PRODUCT_ENTRIES // len(self.center))
+        for rows in _joined(self._waiting):
+            for start in range(0, len(rows), step):
+                self._add(rows[start : start + step])
+        self._waiting, self._held = [], 0
+
+    def fourth_moment(self) -> float:
+        """Return Σ‖x − mean‖⁴ / (n − 1)."""
+        n, offset = self.covariance.count, self.covariance.mean
+        length = float(offset @ offset)
+        squares = float(np.trace(self.covariance.scatter)) + n * length  # Σ‖y‖²
+        along = float(offset @ self.covariance.scatter @ offset) + n * length**2  # Σ(y·offset)²
+        total = self.fourths - 4 * float(self.cubes @ offset) + 2 * length * squares
+        return (total + 4 * along - 3 * n * length**2) / (n - 1)
+
+    def _add(self, rows: np.ndarray) -> None:
+        differences = rows - self.center  # float64, whatever the rows are
+        squares = np.einsum("ij,ij->i", differences, differences)
+        self.cubes += squares @ differences
+        self.fourths += float(squares @ squares)
+        mean = differences.mean(axis=0)
+        differences -= mean
+        self.covariance.add_differences(differences, mean)
+
+
+def _joined(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return list(batches) if len(batches) < 2 else [np.concatenate(batches)]
+
 
 DECOMPOSED_WIDTH = 512  # up to here all eigenvalues take less time than importing the iteration for one
 TOLERANCE = (

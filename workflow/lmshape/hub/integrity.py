@@ -5,6 +5,8 @@ A pure function of what the hub says of every revision and of the cited list of 
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import LockedCheckpoint
-from lmshape.hub.naming import expand_steps
-from lmshape.hub.published import MAIN
-from lmshape.planning.schema import Yaml, faults, read_yaml, schema_with_names
+from lmshape.hub.lock import Lock, LockedCheckpoint, read_lock
+from lmshape.hub.published import MAIN, expand_steps
+from lmshape.progress import size_text
+from lmshape.schema import Yaml, faults, read_yaml, schema_with_names
 
 # Worst first: a checkpoint that deserves several gets the first.
 VERDICTS = {
@@ -226,3 +228,121 @@ def _issue(entry: Mapping[str, Yaml]) -> Issue:
         reason=entry["reason"].rstrip("."),
         source=entry["source"],
     )
+
+
+MOST_ROWS = 40  # of checkpoints against which nothing is known, in a table for people
+
+
+def as_table(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = ()) -> str:
+    """Tell the verdict on every checkpoint, those with a fault first, and how many there are of each.
+
+    Parameters
+    ----------
+    lock : what the hub says now
+    moved : checkpoints whose commit is another than in the lock that the study uses
+    missing : checkpoints that the registry lists and the hub does not have
+    """
+    suspects = [one for one in lock.checkpoints if one.verdict != "ok"]
+    fine = [one for one in lock.checkpoints if one.verdict == "ok"]
+    lines = [_line("checkpoint", "verdict", "size", "same weights as", "note")]
+    lines += [_of(one) for one in (*suspects, *fine[:MOST_ROWS])]
+    if len(fine) > MOST_ROWS:
+        lines.append(f"… and {len(fine) - MOST_ROWS} more with the verdict ok")
+    lines += ["", summary(lock)]
+    if missing:
+        lines.append(f"listed in the registry, not on the hub: {', '.join(missing)}")
+    if moved:
+        lines.append(f"another commit than in the study's lock: {', '.join(moved)}")
+    return "\n".join(lines)
+
+
+def summary(lock: Lock) -> str:
+    """Count the verdicts of a model in a few lines."""
+    counts = Counter(one.verdict for one in lock.checkpoints)
+    size = size_text(sum(one.weights_bytes for one in lock.checkpoints))
+    head = f"{lock.model}: {len(lock.checkpoints)} checkpoints, {size} of weights; asked {lock.asked}"
+    lines = [f"  {counts[name]:5d} {name}: {meaning}" for name, meaning in VERDICTS.items() if counts[name]]
+    return "\n".join([head, *lines])
+
+
+def as_json(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = ()) -> str:
+    """Spell the same as JSON: `{"model", "asked", "counts", "missing", "moved", "checkpoints": [{…}, …]}`."""
+    counts = Counter(one.verdict for one in lock.checkpoints)
+    return json.dumps(
+        {
+            "model": lock.model,
+            "asked": lock.asked,
+            "counts": {name: counts[name] for name in VERDICTS},
+            "missing": list(missing),
+            "moved": list(moved),
+            "checkpoints": [_entry(one) for one in lock.checkpoints],
+        },
+        indent=1,
+        allow_nan=False,
+    )
+
+
+def has_fault(lock: Lock) -> bool:
+    """Whether any checkpoint is not what its name says."""
+    return any(one.verdict in DISTRUSTED for one in lock.checkpoints)
+
+
+def _entry(one: LockedCheckpoint) -> dict[str, object]:
+    names = ("checkpoint", "step", "verdict", "note", "repository", "revision", "ref", "commit", "subfolder")
+    seen = None if math.isnan(one.tokens_seen) else int(one.tokens_seen)
+    weights = {"weights_sha256": one.weights_sha256, "weights_bytes": one.weights_bytes}
+    same = {"same_weights_as": list(one.same_weights_as)}
+    return {name: getattr(one, name) for name in names} | {"tokens_seen": seen} | weights | same
+
+
+def _of(one: LockedCheckpoint) -> str:
+    same = ", ".join(one.same_weights_as[:3]) + (", …" if len(one.same_weights_as) > 3 else "")
+    return _line(one.checkpoint, one.verdict, size_text(one.weights_bytes), same, one.note)
+
+
+def _line(checkpoint: str, verdict: str, size: str, same: str, note: str) -> str:
+    return f"{checkpoint:<32} {verdict:<19} {size:>8}  {same:<28} {note}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The checkpoints of a lock by name; none for a local run."""
+
+    locked: Mapping[str, LockedCheckpoint]
+
+    @classmethod
+    def of(cls, lock_file: Path | None, issues_file: Path | None) -> Self:
+        """Read a lock, if the model has one, and audit it with the faults that are known today."""
+        lock = read_lock(lock_file) if lock_file else None
+        if lock is None:
+            return cls({})
+        issues = issues_of(read_issues(issues_file), lock.model) if issues_file else ()
+        found = audited(lock.checkpoints, main=lock.main_sha256, issues=issues)
+        return cls({one.checkpoint: one for one in found})
+
+    def verdict(self, checkpoint: str) -> str:
+        """Return the audit's verdict; "" for a local run."""
+        return self.locked[checkpoint].verdict if checkpoint in self.locked else ""
+
+    def doubts(self, checkpoint: str) -> dict[str, str]:
+        """Return verdict, checkpoints of the same weights, and note."""
+        one = self.locked.get(checkpoint)
+        if one is None:
+            return {"verdict": "", "same_weights_as": "", "note": ""}
+        return {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": one.note}
+
+    def check(self, path: Path, attributes: Mapping[str, str | int | float]) -> None:
+        """Refuse a file that was made from other weights than the lock names.
+
+        Raises
+        ------
+        InputError
+            Naming both, and what to do.
+        """
+        one = self.locked.get(str(attributes["checkpoint"]))
+        if one is not None and attributes["weights_sha256"] != one.weights_sha256:
+            raise InputError(
+                f"`{path}` was made from the weights {attributes['weights_sha256']} (commit {attributes['commit']}), "
+                f"the lock of `{attributes['model']}` names {one.weights_sha256} (commit {one.commit}). Delete the "
+                f"results of checkpoint `{one.checkpoint}` and run again."
+            )

@@ -18,8 +18,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from lmshape.errors import InputError
-from lmshape.planning.schema import Yaml
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.schema import Yaml
+from lmshape.writing import replaced_when_whole
 
 FORMAT = "lmshape-lock 1"
 COLUMNS = tuple(
@@ -96,7 +96,7 @@ class LockedCheckpoint:
 
     @property
     def weights_sha256(self) -> str:
-        """Fingerprint of the weights, as `lmshape.networks.weights.weights_sha256` takes it; "" without weights.
+        """Fingerprint of the weights, as `lmshape.store.weights.weights_sha256` takes it; "" without weights.
 
         Where the hub gives no sha256 (small files that are not in its large file storage), git's names of the
         files take its place: still equal for equal weights, and for no others.
@@ -242,3 +242,33 @@ def _files(spelt: Sequence[Sequence[str | int]]) -> tuple[LockedFile, ...]:
         else LockedFile(path, size, sha256=digest)
         for path, size, digest in spelt
     )
+
+
+RECEIPT = "lmshape.json"
+
+
+def read_receipt(folder: Path) -> dict[str, str]:
+    """Return repository, revision, commit and weights_sha256 of downloaded weights; nothing for a local run.
+
+    Raises
+    ------
+    InputError
+        When the weights have been deleted since they were read.
+    """
+    path = folder / RECEIPT
+    if not path.is_file():
+        return {}
+    if not has_weights(folder):
+        raise InputError(
+            f"`{folder}`: the weights were deleted when the last dataset had been read. Download them again with "
+            f"`snakemake --forcerun download`, or run the whole study, which knows when they are needed."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether weights lie in a folder, which may be about to go."""
+    try:
+        return any(path.suffix in WEIGHTS for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
 from lmshape.hub.integrity import UNLOADABLE
 from lmshape.hub.lock import Lock, LockedCheckpoint, identity_of, read_lock
 from lmshape.hub.published import Place, published, read_sources
 from lmshape.paths import LOCK, WEIGHTS
-from lmshape.planning.checkpoints import Checkpoint
-from lmshape.planning.schema import Yaml
+from lmshape.schema import Yaml
 
 FACTS = ("architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
 

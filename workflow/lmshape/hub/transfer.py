@@ -25,11 +25,10 @@ from huggingface_hub.utils import build_hf_headers
 from lmshape.errors import InputError
 from lmshape.hub.client import ATTEMPTS, hub_error, is_transient, patiently, pause
 from lmshape.hub.integrity import UNLOADABLE, VERDICTS
-from lmshape.hub.lock import LockedCheckpoint, LockedFile
-from lmshape.hub.receipt import RECEIPT
+from lmshape.hub.lock import RECEIPT, LockedCheckpoint, LockedFile
 from lmshape.paths import partial_folder
 from lmshape.progress import progress
-from lmshape.writing.atomic import name_whole_folder
+from lmshape.writing import name_whole_folder
 
 PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20

@@ -11,8 +11,8 @@ from math import ceil, isnan, log10, nan
 
 import pandas as pd
 
-from lmshape.bands import middle_layer
-from lmshape.metrics import METRICS
+from lmshape.metrics.registry import METRICS
+from lmshape.site import middle_layer
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, reason, trajectories
 
 MOST_ROWS = 2000  # of a table in the page; the whole is in its CSV file

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmshape.errors import InputError
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing import replaced_when_whole
 
 CONFIG = "LMSHAPE_CONFIG"  # environment variable: the study's whole configuration, as JSON
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,14 +15,67 @@ from typing import Self
 import h5py
 import numpy as np
 
-from lmshape.planning.activation_size import chunk_rows, stored_bytes
+from lmshape.site import Site, chunk_rows, mark, sited, stored_bytes
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
-from lmshape.store.rows import CHUNK_BYTES as PIECE_BYTES
-from lmshape.store.rows import Rows
-from lmshape.store.site import Site, mark, sited
-from lmshape.store.token_file import read_token_group, write_token_group
-from lmshape.texts.tokens import Tokens
-from lmshape.writing.scratch import written_on_scratch
+from lmshape.store.tokens import Tokens, read_token_group, write_token_group
+from lmshape.writing import written_on_scratch
+
+CHUNK_BYTES = 2**26  # 64 MiB: long enough for matrix products at full rate, short beside any machine's memory
+
+
+class Rows:
+    """An (n, d) matrix of rows that need not fit into memory.
+
+    Parameters
+    ----------
+    source : an array, or a dataset of an open HDF5 file
+    chunk_bytes : size of the pieces, as they are stored
+
+    Attributes
+    ----------
+    shape : (n, d)
+    """
+
+    def __init__(self, source: np.ndarray | h5py.Dataset, *, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._source = source
+        self.shape: tuple[int, int] = source.shape
+        self._step = max(1, chunk_bytes // (source.dtype.itemsize * source.shape[1]))
+
+    def chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield which rows, and these rows (m, d) in the stored dtype, in order; one piece of a file is read ahead.
+
+        Pieces of an array are views of it: not to be written to.
+        """
+        yield from self._read(self._pieces())
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Return the rows of an ascending index (m,) as (m, d) in the stored dtype; other pieces are not read."""
+        if isinstance(self._source, np.ndarray):
+            return self._source[index]
+        taken = np.empty((len(index), self.shape[1]), dtype=self._source.dtype)
+        bounds = [np.searchsorted(index, [piece.start, piece.stop]) for piece in self._pieces()]
+        wanted = [piece for piece, (first, last) in zip(self._pieces(), bounds, strict=True) if first < last]
+        for piece, rows in self._read(wanted):
+            first, last = np.searchsorted(index, [piece.start, piece.stop])
+            taken[first:last] = rows[index[first:last] - piece.start]
+        return taken
+
+    def _pieces(self) -> list[slice]:
+        n, _ = self.shape
+        return [slice(start, min(start + self._step, n)) for start in range(0, n, self._step)]
+
+    def _read(self, pieces: list[slice]) -> Iterator[tuple[slice, np.ndarray]]:
+        if isinstance(self._source, np.ndarray):
+            yield from ((piece, self._source[piece]) for piece in pieces)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead = None
+            for piece, following in zip_longest(pieces, pieces[1:]):
+                rows = self._source[piece] if ahead is None else ahead.result()
+                if following is not None:
+                    ahead = reader.submit(self._source.__getitem__, following)
+                yield piece, rows
+
 
 ACTIVATIONS_FORMAT = "lmshape-activations"
 
@@ -158,7 +213,7 @@ class Activations:
         for site in sites:
             rows = self._rows(site)
             digest.update(f"{site.path} {rows.shape}".encode())
-            step = max(1, PIECE_BYTES // (4 * rows.shape[1]))
+            step = max(1, CHUNK_BYTES // (4 * rows.shape[1]))
             for start in range(0, len(rows), step):
                 digest.update(rows[start : start + step])
         return digest.hexdigest()
@@ -175,7 +230,7 @@ class Activations:
     def rows(self, site: Site) -> Rows:
         """The (n, d) float32 rows of a site, in pieces; a site that is no more than one is read at once."""
         cloud = self._rows(site)
-        return Rows(cloud[:] if 4 * cloud.size <= PIECE_BYTES else cloud)
+        return Rows(cloud[:] if 4 * cloud.size <= CHUNK_BYTES else cloud)
 
     def _rows(self, site: Site) -> h5py.Dataset:
         if site not in self.sites:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lmshape.store.hdf5 import Attributes
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing import replaced_when_whole
 
 
 @dataclass(frozen=True, slots=True)

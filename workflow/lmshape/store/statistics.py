@@ -9,9 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lmshape.site import Site, mark, sited
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
-from lmshape.store.site import Site, mark, sited
-from lmshape.writing.scratch import written_on_scratch
+from lmshape.writing import written_on_scratch
 
 STATISTICS_FORMAT = "lmshape-statistics"
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing import replaced_when_whole
 
 
 def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) -> None:

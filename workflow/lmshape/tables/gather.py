@@ -8,6 +8,7 @@ site.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -18,14 +19,180 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
-from lmshape.hub.provenance import Provenance
-from lmshape.metrics import Arrays, Metric, own_metrics, select
-from lmshape.store import read_statistics
-from lmshape.tables.agreement import check_agreement, check_complete, check_families
-from lmshape.tables.audits import Audits
-from lmshape.tables.changes import add_changes
-from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, MODEL_COLUMNS, Value
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.hub.integrity import DISTRUSTED, Provenance
+from lmshape.metrics.metric import Arrays, Metric
+from lmshape.metrics.registry import own_metrics, select
+from lmshape.store.statistics import read_statistics
+from lmshape.tables.columns import AUDITS_KEY, CHANGE_DESCRIPTIONS, CHECKPOINTS_KEY, MODEL_COLUMNS, Value
+from lmshape.writing import replaced_when_whole
+
+# What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
+_AGREEMENT = {
+    "model": ("model", "architecture", "kind", "parameters", "blocks", "dtype"),
+    "checkpoint": ("weights_sha256", "commit", "step", "tokens_seen"),
+    "dataset": ("tokenizer_sha256", "sampling", "seed"),
+}
+
+
+def check_complete(path: Path, attributes: Mapping[str, Value]) -> None:
+    """Refuse a file whose root attributes lack what a row of the table says."""
+    names = [name for group, shared in _AGREEMENT.items() for name in (group, *shared)]
+    missing = [f"`{name}`" for name in names if name not in attributes]
+    if missing:
+        raise InputError(f"`{path}` does not say {', '.join(missing)}; delete it and run its job again.")
+
+
+def check_agreement(attributes: Mapping[Path, Mapping[str, Value]]) -> None:
+    """Refuse a file whose attributes differ from those of most files of its model, checkpoint or dataset."""
+    for group, names in _AGREEMENT.items():
+        of_group: dict[Value, list[Path]] = {}
+        for path, own in attributes.items():
+            of_group.setdefault("" if group == "model" else own[group], []).append(path)
+        for paths in of_group.values():
+            for name in names:
+                _check_equal(name, {path: str(attributes[path][name]) for path in paths})
+
+
+def _check_equal(name: str, values: Mapping[Path, str]) -> None:
+    usual, _ = Counter(values.values()).most_common(1)[0]
+    for path, value in values.items():
+        if value != usual:
+            other = next(path for path in values if values[path] == usual)
+            raise InputError(
+                f"`{path}` has `{name}` {value}, `{other}` has {usual}: they were made from different "
+                "activations. Delete the stale one and run its job again."
+            )
+
+
+def check_families(attributes: Mapping[Path, Mapping[str, Value]], metrics: Sequence[Metric]) -> None:
+    """Refuse a cell without the family of a metric that is asked for."""
+    cells: dict[tuple[Value, Value], set[Value]] = {}
+    for own in attributes.values():
+        cells.setdefault((own["checkpoint"], own["dataset"]), set()).add(own["family"])
+    for (checkpoint, dataset), families in cells.items():
+        for metric in metrics:
+            if metric.family not in families:
+                raise InputError(
+                    f"`{metric.name}` needs the family `{metric.family}`, which no file holds for checkpoint "
+                    f"`{checkpoint}`, dataset `{dataset}`; measure it, or leave the metric out."
+                )
+
+
+AUDIT_DESCRIPTIONS = {
+    "study": "name of the study, from the config",
+    "model": "name of the model, from the registry",
+    "checkpoint": "name of the checkpoint",
+    "step": "training steps before the checkpoint",
+    "dataset": "name of the dataset, from the registry",
+    "site": "embedding, block or final_norm",
+    "layer": "0 for the embedding, l after block l; the number of blocks for final_norm",
+    "rows": "all; no_sink: without the attention sinks; one_per_type: a row of each token id in a draw",
+    "n_rows": "number of token rows over all draws",
+    "n_unique": "rows that repeat none of their own draw",
+    "duplicates": "rows that repeat another of their draw: neighbors are searched without them",
+    "zero_rows": "rows of zeros, which have no direction: mean_cosine leaves them out; empty where not counted",
+    "sink_rows": "sinks of the site, position 0 and rows over 10 × its median norm, which no_sink leaves out",
+    "sink_positions": "position in the sequence → sink rows there, JSON: the 20 most common, then other",
+    "sink_tokens": "token, its text in quotes or its id → sink rows of it, JSON: the 20 most common, then other",
+    "audit_error": "largest relative error of the neighbor distances of 200 random rows against direct differences",
+    "recomputed": "rows whose neighbors could not be certified at first and were searched again",
+    "flag": "why the neighbors were not audited, or a doubt about these rows; empty when fine",
+}
+AUDIT_INTEGERS = ("step", "layer", "n_rows", "n_unique", "duplicates", "zero_rows", "sink_rows", "recomputed")
+AUDIT_REALS = ("audit_error",)
+
+# Which family is asked first how many rows there are: paired ones count rows that two sites share, and the released
+# protocol's takes the first 4096.
+_ASKED = ("neighbor", "spectral", "angular")
+_audits_SITES = ("embedding", "block", "final_norm")
+
+
+class Audits:
+    """Collect what the entries of statistics archives say of their rows.
+
+    Parameters
+    ----------
+    study : name of the study
+    """
+
+    def __init__(self, study: str) -> None:
+        self._study = study
+        self._found: dict[tuple[Value, ...], dict[str, Mapping[str, Value]]] = {}
+
+    def add(
+        self, cell: Mapping[str, Value], site: str, layer: int, rows: str, attributes: Mapping[str, Value]
+    ) -> None:
+        """Take the attributes of one entry of an archive whose root attributes are `cell`; a loss card has none."""
+        if site in _audits_SITES:
+            key = (*(cell[name] for name in ("model", "checkpoint", "step", "dataset")), site, layer, rows)
+            self._found.setdefault(key, {})[str(cell["family"])] = attributes
+
+    def rows(self) -> list[dict[str, Value | None]]:
+        """Return the rows of the table, by step, checkpoint and dataset in the order of the files."""
+        datasets = list(dict.fromkeys(key[3] for key in self._found))
+        ordered = sorted(self._found, key=lambda key: _audits_order(key, datasets))
+        return [self._row(key) for key in ordered]
+
+    def _row(self, key: tuple[Value, ...]) -> dict[str, Value | None]:
+        model, checkpoint, step, dataset, site, layer, rows = key
+        families = self._found[key]
+        place = {"site": site, "layer": layer, "rows": rows}
+        cell = {"model": model, "checkpoint": checkpoint, "step": step, "dataset": dataset}
+        counts = families[_first_of(families)]
+        neighbors, angles = families.get("neighbor", {}), families.get("angular", {})
+        return {
+            "study": self._study,
+            **cell,
+            **place,
+            **{name: counts.get(name) for name in ("n_rows", "n_unique")},
+            "duplicates": int(counts["n_rows"]) - int(counts["n_unique"]),
+            "zero_rows": angles.get("zero_rows"),
+            **{name: counts.get(name) for name in ("sink_rows", "sink_positions", "sink_tokens")},
+            **{name: neighbors.get(name) for name in ("audit_error", "recomputed")},
+            "flag": _flag(counts, neighbors),
+        }
+
+
+def _flag(counts: Mapping[str, Value], neighbors: Mapping[str, Value]) -> str:
+    """Return the doubt about the rows, else why there is no audit of their neighbors."""
+    flag = str(neighbors.get("flag") or counts["flag"])
+    if flag or "audit_error" in neighbors:
+        return flag
+    return "neighbors not audited" if neighbors else "neighbors not measured"
+
+
+def _first_of(families: Iterable[str]) -> str:
+    return min(families, key=lambda name: (_ASKED.index(name) if name in _ASKED else len(_ASKED), name))
+
+
+def _audits_order(key: tuple[Value, ...], datasets: list[Value]) -> tuple[Value, ...]:
+    _, checkpoint, step, dataset, site, layer, rows = key
+    return (step, checkpoint, datasets.index(dataset), layer, _audits_SITES.index(site), rows)
+
+
+Row = dict[str, str | int | float]
+
+
+def add_changes(rows: Iterable[tuple[Row, np.ndarray]], metrics: Mapping[str, Metric]) -> None:
+    """Set the columns of `CHANGE_DESCRIPTIONS` in rows of one model.
+
+    Parameters
+    ----------
+    rows : ascending by step; beside each the numbers that its estimate was made of (`Metric.replicates`). A row
+        whose checkpoint is distrusted (`verdict`) has no change, and none is counted from it
+    metrics : name → the metric
+    """
+    before: dict[tuple[str | int | float, ...], np.ndarray] = {}
+    for row, values in rows:
+        line = tuple(row[name] for name in ("dataset", "site", "layer", "rows", "metric"))
+        row.update(dict.fromkeys(CHANGE_DESCRIPTIONS, nan))
+        if row.get("verdict") in DISTRUSTED:
+            continue
+        if line in before and before[line].shape == values.shape:
+            change = metrics[str(row["metric"])].change(before[line], values)
+            row.update(change=change.value, change_low=change.low, change_high=change.high)
+        before[line] = values
+
 
 _SITES = ("embedding", "block", "final_norm", "output")
 

@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmshape.dynamics.early_warning import Warnings, Watched, early_warnings
-from lmshape.dynamics.loss_curves import as_curve, read_loss_log
-from lmshape.dynamics.spikes import RULE, Spike, find_spikes
-from lmshape.dynamics.warning_columns import ALARM_COLUMNS, COURSE_COLUMNS, SPIKE_COLUMNS, WARNING_COLUMNS
+from lmshape.dynamics.early_warning import (
+    ALARM_COLUMNS,
+    COURSE_COLUMNS,
+    SPIKE_COLUMNS,
+    WARNING_COLUMNS,
+    Warnings,
+    Watched,
+    early_warnings,
+)
+from lmshape.dynamics.spikes import RULE, Spike, as_curve, find_spikes, read_loss_log
 from lmshape.dynamics.warning_series import BASELINES, GEOMETRIC, series_of
 from lmshape.errors import InputError
 from lmshape.tables.files import write_table
-from lmshape.training.probe_rows import COLUMNS
+from lmshape.training.recipe import COLUMNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,25 +6,195 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
-from lmshape.store import LayerStatistics, read_statistics, read_statistics_attributes
-from lmshape.tables.cloud_points import ARRAYS as CLOUD_ARRAYS
-from lmshape.tables.cloud_points import CLOUD_COLUMNS, chosen_entry, cloud_rows, seen_checkpoints
-from lmshape.tables.cloud_points import FAMILY as CLOUD_FAMILY
-from lmshape.tables.columns import Value
+from lmshape.geometry.nulls import spectrum_null
+from lmshape.geometry.resample import jackknife
+from lmshape.metrics.rows import GROUPS
+from lmshape.site import Site, named_layers
+from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
+from lmshape.tables.columns import COLUMN_DESCRIPTIONS, Value, declare
 from lmshape.tables.files import write_table
-from lmshape.tables.shape_columns import named_sites, place_of
-from lmshape.tables.spectra import ARRAYS as SPECTRUM_ARRAYS
-from lmshape.tables.spectra import FAMILY as SPECTRUM_FAMILY
-from lmshape.tables.spectra import SPECTRA_COLUMNS, spectrum_rows
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.writing import replaced_when_whole
+
+_PLACE = ("study", "model", "kind", "checkpoint", "step", "dataset", "site", "layer", "depth")
+PLACE_DESCRIPTIONS = {
+    **{name: COLUMN_DESCRIPTIONS[name] for name in _PLACE},
+    "band": "early, middle or last: a quarter and half of the way up, and the last block",
+    "rows": COLUMN_DESCRIPTIONS["rows"],
+}
+PLACE_INTEGERS = ("step", "layer")
+PLACE_REALS = ("depth",)
+
+
+def named_sites(attributes: Mapping[str, Value]) -> dict[Site, str]:
+    """Return the blocks that stand for the network of an archive, and the name of each."""
+    return {Site("block", layer): name for name, layer in named_layers(int(attributes["blocks"])).items()}
+
+
+def place_of(
+    study: str, attributes: Mapping[str, Value], entry: LayerStatistics, band: str
+) -> dict[str, Value]:
+    """Return the columns that say where an entry of an archive was taken."""
+    cell = {name: attributes[name] for name in ("model", "kind", "checkpoint", "step", "dataset")}
+    layer = entry.site.layer
+    place = {"site": entry.site.name, "layer": layer, "depth": layer / int(attributes["blocks"])}
+    return {"study": study, **cell, **place, "band": band, "rows": entry.rows}
+
+
+FAMILY_CLOUD_POINTS = "leading"
+ARRAYS_CLOUD_POINTS = (
+    "eigenvalues",
+    "total",
+    "sample_coordinates",
+    "sample_group",
+    "sample_position",
+    "sample_token",
+    "sample_draw",
+    "sample_weight",
+)  # of its archive
+ROWS = ("all", "no_sink")  # the first of them that an archive has
+MOST_CHECKPOINTS = 5
+
+CLOUD_COLUMNS = declare(
+    {
+        **PLACE_DESCRIPTIONS,
+        "draw": "draw of sequences that the token is in",
+        "position": "of the token in its sequence, from 0",
+        "token": "id of the token",
+        "text": "the token's text, in quotes; empty where it is not known",
+        "group": "position_0; other_sink: norm over 10 × the site's median; rest",
+        "weight": "rows of its group that this one stands for; 1 where all of them are here",
+        **{f"axis_{k}": f"coordinate on principal axis {k}, from the mean, in units of the rows" for k in (1, 2, 3)},
+        **{f"share_{k}": f"λ{k} / Σλ: the share of the variance along axis {k}" for k in (1, 2, 3)},
+        "n_rows": "number of token rows that the axes were taken of",
+        "d": "width of a row",
+        "flag": "the reason of NaN; empty when fine",
+    },
+    integers=[*PLACE_INTEGERS, "draw", "position", "token", "n_rows", "d"],
+    reals=[*PLACE_REALS, "weight", *(f"{name}_{k}" for name in ("axis", "share") for k in (1, 2, 3))],
+)  # fmt: skip
+
+
+def seen_checkpoints(steps: Mapping[str, int], *, most: int = MOST_CHECKPOINTS) -> list[str]:
+    """Choose checkpoints to look at: the first, the last, and those between nearest to even places of ln(1 + step).
+
+    Parameters
+    ----------
+    steps : checkpoint → step, negative where it is not known
+    most : number of checkpoints, 2 or more
+
+    Returns
+    -------
+    Names by step; the last name alone where no step is known.
+    """
+    known = sorted((step, name) for name, step in steps.items() if step >= 0)
+    if not known:
+        return list(steps)[-1:]
+    places = np.log1p([step for step, _ in known])
+    wanted = np.linspace(places[0], places[-1], most)
+    nearest = {int(np.abs(places - place).argmin()) for place in wanted}
+    return [known[i][1] for i in sorted(nearest)]
+
+
+def chosen_entry(entries: list[LayerStatistics]) -> LayerStatistics:
+    """Return the entry of a site that is drawn: all rows, or without sinks where only that was measured."""
+    return min(entries, key=lambda entry: ROWS.index(entry.rows))
+
+
+def cloud_rows(entry: LayerStatistics) -> Iterator[dict[str, Value | None]]:
+    """Yield the sampled rows of one entry of a leading archive; one with the reason where there is no axis."""
+    counts = {name: entry.attributes[name] for name in ("n_rows", "d")}
+    arrays, flag = entry.arrays, str(entry.attributes["flag"])
+    total = arrays["total"][0]
+    if not np.isfinite(total) or total <= 0:
+        yield {**counts, "flag": flag or "zero variance"}
+        return
+    texts = json.loads(entry.attributes["texts"])
+    shares = {f"share_{k}": value for k, value in enumerate((arrays["eigenvalues"][0] / total).tolist(), 1)}
+    for i, coordinates in enumerate(arrays["sample_coordinates"]):
+        token = int(arrays["sample_token"][i])
+        yield {
+            **counts,
+            "draw": int(arrays["sample_draw"][i]),
+            "position": int(arrays["sample_position"][i]),
+            "token": token,
+            "text": repr(texts[str(token)]) if str(token) in texts else "",
+            "group": GROUPS[arrays["sample_group"][i]],
+            "weight": _shortest(arrays["sample_weight"][i]),
+            **{f"axis_{k}": _shortest(value) for k, value in enumerate(coordinates, 1)},
+            **shares,
+            "flag": flag,
+        }
+
+
+def _shortest(value: np.float32) -> float:
+    """Return the shortest number that is the same in float32: CSV files are half as long."""
+    return float(str(value))
+
+
+FAMILY = "spectral"
+ARRAYS = ("eigenvalues",)  # of its archive
+MOST_RANKS = 60
+
+SPECTRA_COLUMNS = declare(
+    {
+        **PLACE_DESCRIPTIONS,
+        "rank": "of the eigenvalue, 1 the largest; about 60 ranks, evenly spread on a logarithmic axis",
+        "share": "λ_rank / Σλ of the covariance: the share of the variance along this principal axis",
+        "ci_low": "lower end of its 95 % interval; NaN where there is none",
+        "ci_high": "upper end of its 95 % interval; NaN where there is none",
+        "null": "share of this rank in isotropic rows of this number and width: Marchenko-Pastur",
+        "draws": "number of independent draws of sequences behind the interval",
+        "n_rows": "number of token rows over all draws",
+        "d": "width of a row",
+        "flag": "the reason of NaN; empty when fine",
+    },
+    integers=[*PLACE_INTEGERS, "rank", "draws", "n_rows", "d"],
+    reals=[*PLACE_REALS, "share", "ci_low", "ci_high", "null"],
+)
+
+
+def log_ranks(last: int, *, most: int = MOST_RANKS) -> np.ndarray:
+    """Return whole ranks 1 … `last`, all of the first and then ever fewer, about `most` of them."""
+    return np.unique(np.round(np.geomspace(1, last, most)).astype(np.int64))
+
+
+def spectrum_rows(entry: LayerStatistics) -> Iterator[dict[str, Value | None]]:
+    """Yield the rows of one entry of a spectral archive; one row with the reason where it has no spectrum."""
+    counts = {name: entry.attributes[name] for name in ("draws", "n_rows", "d")}
+    eigenvalues = entry.arrays["eigenvalues"]
+    total = eigenvalues.sum(axis=1)
+    if not np.isfinite(total[0]) or total[0] <= 0:
+        yield {**counts, "rank": 1, "flag": str(entry.attributes["flag"]) or "zero variance"}
+        return
+    ranks = log_ranks(eigenvalues.shape[1])
+    shares = np.divide(
+        eigenvalues, total[:, None], out=np.full(eigenvalues.shape, np.nan), where=total[:, None] > 0
+    )
+    null = spectrum_null(int(counts["n_rows"]), int(counts["d"]), ranks)
+    for rank, expected in zip(ranks.tolist(), null.tolist(), strict=True):
+        estimate = jackknife(shares[0, rank - 1], shares[1:, rank - 1], bounds=(0.0, 1.0))
+        interval = {"ci_low": estimate.low, "ci_high": estimate.high}
+        unsure = "" if np.isfinite(estimate.low) else "no interval: not defined without one of its draws"
+        flag = "; ".join(filter(None, [str(entry.attributes["flag"]), unsure]))
+        yield {
+            **counts,
+            "rank": rank,
+            "share": estimate.value,
+            **interval,
+            "null": expected,
+            "flag": flag,
+        }
+
 
 TABLES = {"spectra": SPECTRA_COLUMNS, "clouds": CLOUD_COLUMNS}
 
@@ -56,8 +226,8 @@ def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
             )
     ordered = dict(sorted(attributes.items(), key=lambda item: (item[1]["step"], item[1]["first"])))
     rows = {
-        "spectra": list(_spectra(_of_family(ordered, SPECTRUM_FAMILY), study)),
-        "clouds": list(_clouds(_of_family(ordered, CLOUD_FAMILY), study)),
+        "spectra": list(_spectra(_of_family(ordered, FAMILY), study)),
+        "clouds": list(_clouds(_of_family(ordered, FAMILY_CLOUD_POINTS), study)),
     }
     for name, columns in TABLES.items():
         with replaced_when_whole(Path(output_dir) / f"{name}.parquet") as partial:
@@ -89,7 +259,7 @@ def _of_family(attributes: Mapping[Path, Attributes], family: str) -> dict[Path,
 def _spectra(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
     for path, own in archives.items():
         sites = named_sites(own)
-        for entry in _entries(path, own, SPECTRUM_ARRAYS):
+        for entry in _entries(path, own, ARRAYS):
             place = place_of(study, own, entry, sites[entry.site])
             yield from ({**place, **row} for row in spectrum_rows(entry))
 
@@ -100,7 +270,7 @@ def _clouds(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
         if own["checkpoint"] not in seen:
             continue
         sites = named_sites(own)
-        for site, entries in groupby(_entries(path, own, CLOUD_ARRAYS), key=lambda entry: entry.site):
+        for site, entries in groupby(_entries(path, own, ARRAYS_CLOUD_POINTS), key=lambda entry: entry.site):
             entry = chosen_entry(list(entries))
             place = place_of(study, own, entry, sites[site])
             yield from ({**place, **row} for row in cloud_rows(entry))

@@ -16,13 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
-from lmshape.dynamics.phase_columns import PHASE_COLUMNS
-from lmshape.dynamics.phases import PHASED, phases
-from lmshape.dynamics.profile_columns import CELL as _CELL
-from lmshape.dynamics.profile_columns import PROFILE_COLUMNS
-from lmshape.dynamics.profiles import PROFILED, profiles
+from lmshape.dynamics.phases import PHASE_COLUMNS, PHASED, phases
+from lmshape.dynamics.profiles import CELL as _CELL
+from lmshape.dynamics.profiles import PROFILE_COLUMNS, PROFILED, profiles
 from lmshape.errors import InputError
-from lmshape.tables.audits import AUDIT_DESCRIPTIONS, AUDIT_INTEGERS, AUDIT_REALS
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHECKPOINTS_KEY,
@@ -32,6 +29,7 @@ from lmshape.tables.columns import (
     declare,
 )
 from lmshape.tables.files import write_table
+from lmshape.tables.gather import AUDIT_DESCRIPTIONS, AUDIT_INTEGERS, AUDIT_REALS
 
 _KEYS = ("model", "checkpoint", "dataset")
 _CELL_DESCRIPTIONS = {name: COLUMN_DESCRIPTIONS[name] for name in _CELL}
@@ -79,7 +77,7 @@ def combine(
     ----------
     metric_files : what `gather` wrote, one file a model; the tables keep their order
     output_dir : folder of the tables; each file is replaced when the new one is whole
-    groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.courses`
+    groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.trajectories`
     unstable : models that are no examples of their kind, and not in `contrasts`
 
     Raises

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lmshape.errors import InputError, unknown
-from lmshape.texts.encoding import TextTokenizer
+from lmshape.store.tokens import Tokens
+from lmshape.texts.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,34 +29,6 @@ SPARE = 1.25  # rows sampled for each row needed: repeated rows and sinks are dr
 # LLM-Microscope's released sampling (METRICS.md, section 8).
 PAPER_CHUNKS = 128
 PAPER_CHARACTERS = 512
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tokens:
-    """The tokens of a cell, in rows ordered by sequence, then position; sequences are ordered by draw.
-
-    Attributes
-    ----------
-    ids : (n,) int32
-    sequence : (n,) int32, 0 … S - 1
-    position : (n,) int32, from 0 in each sequence
-    draw : (n,) int32, 0 … K - 1
-    special : (n,) bool, true where the tokenizer's own template put the token ([CLS], [SEP], BOS, …)
-    sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
-        token of the sequence, special ones left out, as the tokenizer decodes them
-    attributes : `tokenizer_sha256`, `special_tokens` (JSON: the template's `prefix` and `suffix`), `text_sha256`,
-        `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
-    texts : token id → the text that it stands for, special tokens too; empty where that is not known
-    """
-
-    ids: np.ndarray
-    sequence: np.ndarray
-    position: np.ndarray
-    draw: np.ndarray
-    special: np.ndarray
-    sequence_bytes: np.ndarray
-    attributes: Mapping[str, str | int | float]
-    texts: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

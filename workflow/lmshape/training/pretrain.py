@@ -16,16 +16,101 @@ from typing import Protocol
 import numpy as np
 import torch
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from lmshape.errors import InputError
 from lmshape.fingerprint import code_fingerprint
 from lmshape.progress import progress
-from lmshape.texts.tokenizer_folder import load_tokenizer
-from lmshape.training.architectures import build_model
-from lmshape.training.batches import batch_of, masked_batch, unigram_entropy, windows_of
-from lmshape.training.probe_rows import Row, write_rows
-from lmshape.training.recipe import Recipe
-from lmshape.writing.atomic import name_whole_folder, replaced_when_whole
+from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
+from lmshape.training.recipe import Recipe, Row, write_rows
+from lmshape.writing import name_whole_folder, replaced_when_whole
+
+
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Initialize the model of a recipe, without dropout: Pythia's GPT-NeoX, a BERT or a ModernBERT."""
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": recipe.width,
+        "num_hidden_layers": recipe.blocks,
+        "num_attention_heads": recipe.heads,
+        "max_position_embeddings": recipe.window,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    wide = 4 * recipe.width
+    if recipe.architecture == "bert":
+        free = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        return BertForMaskedLM(BertConfig(**shape, **free, intermediate_size=wide))
+    if recipe.architecture == "modernbert":
+        return ModernBertForMaskedLM(
+            ModernBertConfig(
+                **shape,
+                **ends,
+                cls_token_id=tokenizer.eos_token_id,
+                sep_token_id=tokenizer.eos_token_id,
+                intermediate_size=wide // 2,  # gated: two matrices in, so as many parameters as the others
+                global_attn_every_n_layers=1,  # the window is no longer than its local attention
+                # with the usual 0.02 it takes thousands of steps to start learning
+                initializer_range=recipe.width**-0.5,
+            )
+        )
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **ends, intermediate_size=wide))
+
+
+# Always by the mask token: BERT's 10 % that stay as they are could be copied, and the loss would look like learning.
+MASKED_SHARE = 0.15
+
+
+def windows_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:
+    """Cut a text into consecutive windows of token ids, (count, window); the rest of the text is left.
+
+    Raises
+    ------
+    InputError
+        When the text holds fewer windows than one step needs.
+    """
+    ids = TextTokenizer.of(load_tokenizer(tokenizer_folder)).encode_long(text)
+    count = len(ids) // recipe.window
+    if count < recipe.sequences:
+        raise InputError(
+            f"the training text holds {len(ids)} tokens; one step needs {recipe.sequences * recipe.window} "
+            f"({recipe.sequences} windows of {recipe.window}). Take a larger text."
+        )
+    return ids[: count * recipe.window].reshape(count, recipe.window)
+
+
+def batch_of(windows: np.ndarray, step: int, *, sequences: int, seed: int) -> np.ndarray:
+    """Windows of a step, (sequences, window): a seeded shuffle an epoch, the same for every model."""
+    per_epoch = len(windows) // sequences
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng((seed, epoch)).permutation(len(windows))
+    return windows[order[place * sequences : (place + 1) * sequences]].astype(np.int64)
+
+
+def masked_batch(
+    ids: torch.Tensor, tokenizer: PreTrainedTokenizerBase, *, seed: tuple[int, int]
+) -> dict[str, torch.Tensor]:
+    """Put the mask token for a share of the tokens; the labels are -100 where nothing is asked."""
+    asked = torch.from_numpy(np.random.default_rng((2, *seed)).random(ids.shape) < MASKED_SHARE)
+    inputs = torch.where(asked, tokenizer.mask_token_id, ids)
+    return {"input_ids": inputs, "labels": torch.where(asked, ids, -100)}
+
+
+def unigram_entropy(windows: np.ndarray) -> float:
+    """Entropy of the token frequencies in nats: the loss of a model that has learned nothing else."""
+    counts = np.bincount(windows.ravel())
+    share = counts[counts > 0] / windows.size
+    return float(-(share * np.log(share)).sum())
+
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
-from lmshape.store import Attributes
-from lmshape.writing.atomic import replaced_when_whole
+from lmshape.store.hdf5 import Attributes
+from lmshape.writing import replaced_when_whole
 
 KEY = b"lmshape.truncation"
 SCHEMA = pa.schema(

@@ -4,26 +4,223 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from math import nan
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lmshape.errors import InputError
-from lmshape.extraction.batch_size import starting_tokens
-from lmshape.extraction.opened import Opening, opened
+from lmshape.geometry.checks import lengths
 from lmshape.geometry.sinks import sinks_by_norm
-from lmshape.networks.network import Kind, Network
-from lmshape.networks.residual import ResidualStream
-from lmshape.store import Attributes, Site
-from lmshape.texts.tokens import Tokens
+from lmshape.models.batch_size import starting_tokens
+from lmshape.models.network import Kind, Network
+from lmshape.models.opened import Opening, opened
+from lmshape.models.passes import read_all
+from lmshape.models.residual import ResidualStream, Take, run
+from lmshape.site import Site
+from lmshape.store.hdf5 import Attributes
+from lmshape.store.tokens import Tokens
 from lmshape.truncation.file import Measured, Truncation, write_truncation
-from lmshape.truncation.layer import Trial, not_measured, truncated_layer
-from lmshape.truncation.layer_moments import LayerReader, layer_norms, moments_by_layer
-from lmshape.truncation.projection import VARIANTS
-from lmshape.truncation.rest_of_network import Losses, first_sequences
+from lmshape.truncation.projection import (
+    VARIANTS,
+    Losses,
+    MomentsByDraw,
+    PrincipalAxes,
+    Projections,
+    Sequences,
+    Variant,
+    first_sequences,
+    principal_axes,
+)
+from lmshape.truncation.ranks import kept_ranks, layers_at_once, next_rank, removed_ranks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is tried at every layer.
+
+    Attributes
+    ----------
+    rows : which rows are projected: `all`, `no_sink`
+    ranks, removed : ranks of the projection, and numbers of leading axes that are taken out; None: see `ranks`
+    """
+
+    rows: Sequence[str]
+    ranks: Sequence[int] | None = None
+    removed: Sequence[int] | None = None
+
+    def grid(self, variant: Variant, width: int) -> list[int]:
+        """Ranks that are measured whatever comes of them."""
+        return kept_ranks(width, self.ranks) if variant == "keep" else removed_ranks(width, self.removed)
+
+
+def truncated_layer(
+    losses: Losses,
+    moments: MomentsByDraw,
+    *,
+    layer: int,
+    sinks: np.ndarray,
+    trial: Trial,
+    device: torch.device,
+) -> Iterator[Measured]:
+    """Yield the losses at every rank; `losses` has turned to the layer.
+
+    Parameters
+    ----------
+    losses : of the network behind the layer
+    moments : of the layer's rows
+    layer : for the results
+    sinks : (n,) bool: rows that `no_sink` neither fits axes on nor projects
+    trial : what is tried
+    device : where matrices are diagonalized
+    """
+    for rows in trial.rows:
+        projected = ~sinks if rows == "no_sink" else np.ones_like(sinks)
+        fitted = {draw: principal_axes(moments.without(draw, rows), device) for draw in losses.draws}
+        yield from _Curve(losses, projected, fitted, layer=layer, rows=rows).measured(trial)
+
+
+def not_measured(trial: Trial, *, layer: int, width: int, draws: int, reason: str) -> Iterator[Measured]:
+    """Yield the ranks of the grid without numbers, and why."""
+    for rows in trial.rows:
+        for variant in VARIANTS:
+            for rank in trial.grid(variant, width):
+                place = {"layer": layer, "rows": rows, "variant": variant, "rank": rank}
+                yield Measured(**place, losses=(nan,) * draws, flag=reason)
+
+
+class _Curve:
+    """Losses over ranks at one layer for one choice of rows."""
+
+    def __init__(
+        self,
+        losses: Losses,
+        projected: np.ndarray,
+        fitted: dict[int, PrincipalAxes],
+        *,
+        layer: int,
+        rows: str,
+    ) -> None:
+        self._losses, self._projected = losses, projected
+        self._width = len(next(iter(fitted.values())).mean)
+        self._fewest = min(one.rows for one in fitted.values())
+        self._projections = Projections.of(fitted, losses.device)
+        self._place = {"layer": layer, "rows": rows}
+
+    def measured(self, trial: Trial) -> Iterator[Measured]:
+        """Yield the grid of both variants, and between the ranks that are kept those that are asked for."""
+        flag = self._doubt()
+        if self._fewest < 2:
+            place = {"layer": self._place["layer"], "width": self._width, "draws": len(self._losses.draws)}
+            only = Trial(rows=[self._place["rows"]], ranks=trial.ranks, removed=trial.removed)
+            yield from not_measured(only, **place, reason=flag)
+            return
+        increases: dict[int, float] = {}
+        waiting = trial.grid("keep", self._width)
+        while waiting:
+            rank = waiting.pop()
+            losses = self._at("keep", rank)
+            increases[rank] = float(np.mean(losses - self._losses.whole))
+            yield self._row("keep", rank, losses, flag)
+            if not waiting and (following := next_rank(increases)) is not None:
+                waiting.append(following)
+        for rank in trial.grid("remove", self._width):
+            yield self._row("remove", rank, self._at("remove", rank), flag)
+
+    def _at(self, variant: Variant, rank: int) -> np.ndarray:
+        if variant == "keep" and rank == self._width:
+            return self._losses.whole  # nothing is left out
+        return self._losses.changed(lambda hidden, one: self._applied(hidden, one, variant, rank))
+
+    def _applied(self, hidden: Tensor, one: Sequences, variant: Variant, rank: int) -> Tensor:
+        rows = torch.as_tensor(self._projected[one.index], device=hidden.device)
+        draw = torch.as_tensor(one.draw, device=hidden.device)
+        return self._projections.applied(hidden, draw, rows, variant=variant, rank=rank)
+
+    def _row(self, variant: Variant, rank: int, losses: np.ndarray, flag: str) -> Measured:
+        wrong = "" if all(map(isfinite, losses)) else "not finite: loss"
+        reasons = "; ".join(filter(None, [wrong, flag]))
+        numbers = tuple(map(float, losses))
+        return Measured(**self._place, variant=variant, rank=rank, losses=numbers, flag=reasons)
+
+    def _doubt(self) -> str:
+        if self._fewest < 2:
+            return f"too few rows: {self._fewest} to fit axes on; 2 needed"
+        if self._fewest <= self._width:
+            return f"few rows: axes beyond {self._fewest - 1} are arbitrary, fitted on {self._fewest} rows"
+        return ""
+
+
+Use = Callable[[np.ndarray, Site, np.ndarray], None]
+
+
+class LayerReader:
+    """Passes over all tokens of a cell, head left out, that give the rows of some sites in float32.
+
+    Parameters
+    ----------
+    network, stream : a decoder and its residual stream
+    tokens : the n tokens
+    batch_tokens : most tokens of a batch
+    """
+
+    def __init__(
+        self, network: Network, stream: ResidualStream, tokens: Tokens, *, batch_tokens: int
+    ) -> None:
+        self._network, self._stream, self._tokens = network, stream, tokens
+        self._batch_tokens = batch_tokens
+
+    def read(self, sites: Sequence[Site], use: Use) -> None:
+        """Give index (m,), site and rows (m, d) float32 to `use`, each row of the sites once."""
+        wanted = set(sites)
+
+        def one_pass(rows: np.ndarray, take: Take) -> None:
+            ids = torch.as_tensor(self._tokens.ids[rows], dtype=torch.int64, device=self._network.device)
+            with torch.inference_mode(), self._stream.observed(take):
+                run(self._network.model.base_model, ids)
+
+        def write(rows: np.ndarray, site: Site, hidden: Tensor) -> None:
+            if site in wanted:
+                use(rows.reshape(-1), site, hidden.reshape(rows.size, -1).float().cpu().numpy())
+
+        read_all(self._tokens, self._batch_tokens, read=one_pass, write=write, device=self._network.device)
+
+
+def layer_norms(reader: LayerReader, sites: Sequence[Site], count: int) -> dict[Site, np.ndarray]:
+    """Return the Euclidean norms (n,) float64 of the rows of each site; not finite where a row is not."""
+    norms = {site: np.empty(count) for site in sites}
+
+    def use(index: np.ndarray, site: Site, rows: np.ndarray) -> None:
+        norms[site][index] = lengths(rows)
+
+    reader.read(sites, use)
+    return norms
+
+
+def moments_by_layer(
+    reader: LayerReader, sinks: Mapping[Site, np.ndarray], draw: np.ndarray, width: int
+) -> Iterator[tuple[Site, MomentsByDraw]]:
+    """Yield the moments of each site, in a pass for as many of them as are held at a time.
+
+    Parameters
+    ----------
+    reader : of the rows
+    sinks : site → (n,) bool
+    draw : (n,) the draw of each row
+    width : d
+    """
+    held = layers_at_once(width, len(np.unique(draw)))
+    sites = list(sinks)
+    for first in range(0, len(sites), held):
+        sums = {site: MomentsByDraw(width, draw, sinks[site]) for site in sites[first : first + held]}
+        reader.read(list(sums), lambda index, site, rows, sums=sums: sums[site].update(index, rows))
+        while sums:  # each is let go as soon as it is done with
+            site = next(iter(sums))
+            yield site, sums.pop(site)
 
 
 def truncate(
@@ -56,7 +253,7 @@ def truncate(
     attributes : what is known of the cell
     trial : choices of rows, ranks
     sequences : of each draw, whose loss is measured
-    batch_tokens : most tokens of a batch, as in `lmshape.extraction.extract`
+    batch_tokens : most tokens of a batch, as in `lmshape.models.extract`
 
     Raises
     ------

@@ -32,7 +32,7 @@ def is_due_again(wildcards):
         return True
     library = families_fingerprint(), measuring_options()
     own = own_family_fingerprint(), own_measuring_options()
-    extraction = code_fingerprint("lmshape.extraction.extract"), extraction_options(
+    extraction = code_fingerprint("lmshape.models.extract"), extraction_options(
         wildcards
     )
     made_of = {file: own if is_own(file) else library for file in files}

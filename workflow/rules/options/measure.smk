@@ -41,8 +41,8 @@ def library_families():
 
 def families_fingerprint():
     """Of all families of the library, measured or not."""
-    modules = [f"lmshape.measure.{family}" for family in LIBRARY_FAMILIES]
-    return code_fingerprint("lmshape.measure", *modules)
+    modules = [f"lmshape.metrics.block.{family}" for family in LIBRARY_FAMILIES]
+    return code_fingerprint("lmshape.metrics.block", *modules)
 
 
 def measuring_options():
@@ -70,5 +70,5 @@ def own_fingerprint():
 
 def own_family_fingerprint():
     return (
-        code_fingerprint("lmshape.measure", "lmshape.measure.own") + own_fingerprint()
+        code_fingerprint("lmshape.metrics.block", "lmshape.metrics.own") + own_fingerprint()
     )

@@ -1,1 +1,0 @@
-"""From a checkpoint and tokens to the activations of every layer, and the loss."""

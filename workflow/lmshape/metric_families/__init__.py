@@ -1,1 +1,0 @@
-"""The metrics, a module a family: definition, range, null, source."""

@@ -1,0 +1,332 @@
+"""Leading family: which rows the variance along the leading principal axis comes from, and a few rows to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf, nan
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums, shares_of
+from lmshape.geometry.spectrum import CovarianceSums, leave_one_out_masks
+from lmshape.metrics.metric import Arrays, Layer, Metric
+from lmshape.metrics.rows import (
+    GROUPS,
+    Parts,
+    first_newlines,
+    groups_of,
+    parts_of,
+    robust_center,
+    sampled_rows,
+)
+from lmshape.store.hdf5 import Attributes
+from lmshape.store.tokens import Tokens
+
+FAMILY = "leading"
+
+AXES = 3  # that are kept of all rows: as many as can be looked at
+ONE_THREAD = 256  # up to this width BLAS threads wait for each other longer than they work
+WHOLE_PIECES = 2**62  # entries of a block: a piece is read at a time, and products are the faster the larger
+BLOCK_ENTRIES = 2**18  # 2 MiB in float64: what is made of a block stays in the cache
+MOST_CHARACTERS = 40  # of a token's text: HDF5 holds 64 KiB in an attribute
+NOT_POSITION_0 = "not position 0"  # beside the choices of rows when they are sorted into parts
+NO_TEXTS = "not known which tokens are newlines: no texts of tokens"
+SAMPLED = {"group": np.int8, "position": np.int32, "token": np.int32, "draw": np.int32, "weight": np.float32}
+
+KeptArrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Of one choice: axes of all rows, then without each draw; the same (one axis) without position 0."""
+
+    found: list[LeadingAxes]
+    without: list[LeadingAxes | None]
+
+
+def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
+    """Return of each choice of rows what its leading axis is made of, rows in K draws: O(n d² + K d³) time.
+
+    With p the coordinate of a row on the leading axis of the entry, each of K + 1: all rows, then without each draw,
+
+    - `rows`, `second`, `fourth` (K + 1, 3), the number of rows, Σp² and Σp⁴ of each of the GROUPS of
+      `lmshape.metrics.rows`
+    - `first_newline` (K + 1, 2), rows and Σp² of the first newline of each sequence; NaN where texts are not known
+    - `eigenvalues` (K + 1, 3), the largest of the covariance, of all rows; but the first 0 without a draw
+    - `total` (K + 1,), Σλ
+    - `without_position_0` (K + 1, 2), λ1 and Σλ of the rows that are not at position 0; NaN under 2 rows
+    - `sample_coordinates` (m, 3) float32 of m ≤ 400 rows on the three axes, from the mean; the sign of an axis is
+      that which makes its largest coordinate positive. `sample_group`, `_position`, `_token`, `_draw` of them, and
+      `sample_weight`, the rows of its group that one stands for
+
+    The attribute `texts` has the text of each sampled token, JSON, cut to 40 characters. Under 30 KB. Two passes over
+    the rows, O(K d²) memory: 3 K + 2 matrices (d, d).
+    """
+    if layer.tokens is None or layer.sinks is None:
+        raise ValueError("`layer` has no tokens and sinks; this family tells rows apart by them.")
+    group, newlines = groups_of(layer.sinks, layer.tokens), first_newlines(layer.tokens)
+    ordinary = np.logical_or.reduce(list(layer.kept.values())) & (group != GROUPS.index("position_0"))
+    parts = parts_of(layer.draw, {**layer.kept, NOT_POSITION_0: ordinary})
+    with threadpool_limits(1 if layer.rows.shape[1] <= ONE_THREAD else None, user_api="blas"):
+        axes = _of_few_rows(layer, ordinary) | _of_many_rows(layer, parts)
+        coordinates = _coordinates(layer, parts, axes)
+    found = {}
+    for name, kept in layer.kept.items():
+        arrays = _sums(coordinates[name], leave_one_out_masks_of(layer.draw, kept), group, newlines)
+        sampled, texts = _sample(coordinates[name][0], kept, group, layer.tokens)
+        unknown = {"flag_leading_share_first_newline": NO_TEXTS} if newlines is None else {}
+        found[name] = arrays | _sizes(axes[name]) | sampled, {"flag": "", "texts": texts, **unknown}
+    return found
+
+
+def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> KeptArrays:
+    """Return the arrays of `statistics`, NaN, for rows that have no leading axis; none of them is sampled."""
+    shapes = {
+        "rows": (len(GROUPS),),
+        "second": (len(GROUPS),),
+        "fourth": (len(GROUPS),),
+        "first_newline": (2,),
+        "eigenvalues": (AXES,),
+        "total": (),
+        "without_position_0": (2,),
+    }
+    empty = {f"sample_{name}": np.zeros(0, dtype) for name, dtype in SAMPLED.items()}
+    numbers = {name: np.full((draws + 1, *shape), np.nan) for name, shape in shapes.items()}
+    return numbers | {"sample_coordinates": np.zeros((0, AXES), np.float32)} | empty
+
+
+def leave_one_out_masks_of(draw: np.ndarray, kept: np.ndarray) -> list[np.ndarray]:
+    """Return which of all rows (n,) take part: the kept ones, then those without each of their draws."""
+    masks = []
+    for inside in leave_one_out_masks(draw[kept], int(np.count_nonzero(kept))):
+        mask = kept.copy()
+        mask[kept] = inside
+        masks.append(mask)
+    return masks
+
+
+def _count(entry: int) -> int:
+    """Axes that an entry needs: those to look at of all rows, the leading one without a draw."""
+    return AXES if entry == 0 else 1
+
+
+def _few(layer: Layer, kept: np.ndarray) -> bool:
+    return int(np.count_nonzero(kept)) < layer.rows.shape[1]
+
+
+def _of_few_rows(layer: Layer, ordinary: np.ndarray) -> dict[str, _Axes]:
+    """Take a choice of fewer rows than columns as a whole."""
+    found = {}
+    for name, kept in layer.kept.items():
+        if not _few(layer, kept):
+            continue
+        rows = layer.rows.take(np.flatnonzero(kept)).astype(np.float64)
+        masks = leave_one_out_masks(layer.draw[kept], len(rows))
+        others = [rows[mask & ordinary[kept]] for mask in masks]
+        found[name] = _Axes(
+            [leading_axes(rows[mask], count=_count(entry)) for entry, mask in enumerate(masks)],
+            [leading_axes(part, count=1) if len(part) > 1 else None for part in others],
+        )
+    return found
+
+
+def _of_many_rows(layer: Layer, parts: Parts) -> dict[str, _Axes]:
+    """Sum the parts of the rows once, for all choices of no fewer rows than columns."""
+    many = [name for name, kept in layer.kept.items() if not _few(layer, kept)]
+    if not many:
+        return {}
+    width = layer.rows.shape[1]
+    sums = [CovarianceSums(width) for _ in range(parts.count)]
+    for part, _, rows in parts.blocks(layer.rows, WHOLE_PIECES):
+        sums[part].update(rows)
+    ordinary = {part for draw in parts.members[NOT_POSITION_0] for part in draw}
+    found = {}
+    for name in many:
+        subsets = parts.subsets(name)
+        all_rows = [_of_parts(sums, subset, count=_count(entry)) for entry, subset in enumerate(subsets)]
+        others = [[part for part in subset if part in ordinary] for subset in subsets]
+        same = others == subsets  # a choice without position 0
+        without = all_rows if same else [_of_parts(sums, subset, count=1) for subset in others]
+        found[name] = _Axes([axes for axes in all_rows if axes is not None], without)
+    return found
+
+
+def _of_parts(sums: Sequence[CovarianceSums], subset: Sequence[int], *, count: int) -> LeadingAxes | None:
+    total = CovarianceSums.merged((sums[part] for part in subset), len(sums[0].mean))
+    return leading_axes_of_sums(total, count=count) if total.count > 1 else None
+
+
+def _coordinates(layer: Layer, parts: Parts, axes: Mapping[str, _Axes]) -> dict[str, list[np.ndarray]]:
+    """Return for each choice and entry the coordinates (n, axes) of all rows, NaN where no choice keeps a row."""
+    center = robust_center(layer.rows, layer.kept)
+    entries = [entry for name in layer.kept for entry in axes[name].found]
+    directions = np.concatenate([entry.axes for entry in entries])
+    offsets = np.concatenate([entry.axes @ (entry.mean - center) for entry in entries])
+    coordinates = np.full((len(layer.draw), len(directions)), np.nan)
+    for _, where, rows in parts.blocks(layer.rows, BLOCK_ENTRIES):
+        coordinates[where] = (rows - center) @ directions.T - offsets
+    ends = np.cumsum([len(entry.axes) for entry in entries])
+    split = iter(np.split(coordinates, ends[:-1], axis=1))
+    return {name: [next(split) for _ in axes[name].found] for name in layer.kept}
+
+
+def _sums(
+    coordinates: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    group: np.ndarray,
+    newlines: np.ndarray | None,
+) -> KeptArrays:
+    """Return, for each entry, the number of rows and the sums over them."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("rows", "second", "fourth", "first_newline")}
+    for own, mask in zip(coordinates, masks, strict=True):
+        squares, groups = np.square(own[mask, 0]), group[mask]
+        for name, weights in (("rows", None), ("second", squares), ("fourth", np.square(squares))):
+            found[name].append(np.bincount(groups, weights, minlength=len(GROUPS)).astype(np.float64))
+        if newlines is None:
+            found["first_newline"].append(np.full(2, np.nan))
+        else:
+            of_newlines = squares[newlines[mask]]
+            found["first_newline"].append(np.array([len(of_newlines), of_newlines.sum()]))
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def _sizes(axes: _Axes) -> KeptArrays:
+    """Return the eigenvalues, and the sum of all."""
+    eigenvalues = np.zeros((len(axes.found), AXES))
+    for entry, own in enumerate(axes.found):
+        eigenvalues[entry, : len(own.eigenvalues)] = own.eigenvalues
+    without = [(np.nan, np.nan) if own is None else (own.eigenvalues[0], own.total) for own in axes.without]
+    total = np.array([own.total for own in axes.found])
+    return {"eigenvalues": eigenvalues, "total": total, "without_position_0": np.array(without)}
+
+
+def _sample(
+    coordinates: np.ndarray, kept: np.ndarray, group: np.ndarray, tokens: Tokens
+) -> tuple[KeptArrays, str]:
+    """Return what is kept of single rows, and the texts of their tokens."""
+    index, weight = sampled_rows(group, kept)
+    inside = coordinates[kept]
+    farthest = inside[np.abs(inside).argmax(axis=0), np.arange(AXES)]
+    columns = {
+        "group": group[index],
+        "position": tokens.position[index],
+        "token": tokens.ids[index],
+        "draw": tokens.draw[index],
+        "weight": weight,
+    }
+    ids = np.unique(columns["token"]).tolist()
+    texts = {str(token): tokens.texts[token][:MOST_CHARACTERS] for token in ids if token in tokens.texts}
+    oriented = (coordinates[index] * np.where(farthest < 0, -1, 1)).astype(np.float32)
+    sampled = {f"sample_{name}": columns[name].astype(dtype) for name, dtype in SAMPLED.items()}
+    return {"sample_coordinates": oriented, **sampled}, json.dumps(texts, ensure_ascii=False)
+
+
+def _share(arrays: Arrays, *, group: str) -> np.ndarray:
+    """Return the share of Σp² that the rows of a group carry."""
+    return shares_of(arrays["second"])[:, GROUPS.index(group)]
+
+
+def _share_of_rows(arrays: Arrays, *, group: str) -> np.ndarray:
+    """Return the share of all rows at every entry: it is known without error."""
+    shares = shares_of(arrays["rows"])[:, GROUPS.index(group)]
+    return np.full(len(shares), shares[0])
+
+
+def _share_of_first_newlines(arrays: Arrays) -> np.ndarray:
+    return _ratio(arrays["first_newline"][:, 1], arrays["second"].sum(axis=1))
+
+
+def _kurtosis(arrays: Arrays) -> np.ndarray:
+    rows, second, fourth = (arrays[name].sum(axis=1) for name in ("rows", "second", "fourth"))
+    return _ratio(rows * fourth, np.square(second))
+
+
+def _anisotropy_without_position_0(arrays: Arrays) -> np.ndarray:
+    return _ratio(*arrays["without_position_0"].T)
+
+
+def _ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return np.divide(part, total, out=np.full(len(total), nan), where=total > 0)
+
+
+_leading = partial(Metric, family="leading", interval="jackknife", undefined="zero variance")
+_part = partial(
+    _leading,
+    low=0.0,
+    high=1.0,
+    range="[0, 1]; the three parts add up to 1",
+    source="arXiv 2402.17762; fragmential/training-time-entropy-circuits",
+)
+_part_of_rows = partial(
+    _leading,
+    low=0.0,
+    high=1.0,
+    range="[0, 1]",
+    null="is one itself: the value where these rows are as all others",
+    source="counting",
+    undefined="no rows",
+)
+
+LEADING = (
+    _part(
+        name="leading_share_position_0",
+        definition="share of λ1 = Σp²/(n - 1) that rows at position 0 carry, p = v1·(x - mean)",
+        null="their share of the rows: leading_share_position_0_null",
+        values=partial(_share, group="position_0"),
+    ),
+    _part_of_rows(
+        name="leading_share_position_0_null",
+        definition="share of the rows that are at position 0",
+        values=partial(_share_of_rows, group="position_0"),
+    ),
+    _part(
+        name="leading_share_other_sinks",
+        definition="share of λ1 that other sink rows carry, with norms over 10 × the site's median",
+        null="0: rows without far ones; their share of the rows where only their norms are large",
+        values=partial(_share, group="other_sink"),
+    ),
+    _part_of_rows(
+        name="leading_share_other_sinks_null",
+        definition="share of the rows that are sinks and not at position 0",
+        values=partial(_share_of_rows, group="other_sink"),
+    ),
+    _part(
+        name="leading_share_first_newline",
+        definition="share of λ1 that the first newline of each sequence carries, a sink or not",
+        range="[0, 1]; part of one of the other shares",
+        null="at most 1/window, its share of the rows",
+        undefined="zero variance, or no texts of tokens",
+        values=_share_of_first_newlines,
+    ),
+    _part(
+        name="leading_share_rest",
+        definition="share of λ1 that all rows but position 0 and other sinks carry",
+        null="1: no rows of either kind, or rows like all others",
+        values=partial(_share, group="rest"),
+    ),
+    _leading(
+        name="leading_kurtosis",
+        definition="n Σp⁴/(Σp²)², p the coordinates on the leading axis: how few rows make it",
+        low=1.0,
+        high=inf,
+        range="[1, n - 2 + 1/(n - 1)], the upper end where one row is off all others",
+        null="3 for Gaussian rows",
+        source="Pearson 1905; fourth standardized moment",
+        values=_kurtosis,
+    ),
+    _leading(
+        name="anisotropy_without_position_0",
+        definition="anisotropy of the rows that are not at position 0, other sinks among them",
+        low=0.0,
+        high=1.0,
+        range="[1/min(n - 1, d), 1]",
+        null="that of anisotropy",
+        source="Razzhigaev et al. 2024, arXiv 2311.05928; without position 0",
+        undefined="zero variance, or under 2 rows",
+        values=_anisotropy_without_position_0,
+    ),
+)

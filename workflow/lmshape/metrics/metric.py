@@ -1,0 +1,119 @@
+"""What a metric is: one number of a layer as a function of the statistics that are kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf, isfinite, nan, sqrt
+from typing import Literal
+
+import numpy as np
+
+from lmshape.geometry.resample import Estimate, jackknife, over_draws
+from lmshape.store.activations import Rows
+from lmshape.store.tokens import Tokens
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def kept_array(arrays: Arrays, *, array: str) -> np.ndarray:
+    """Return an array as it is kept: the `values` of a metric that was computed when the layer was measured."""
+    return arrays[array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One number of a layer, with its interval and what a reader must know to read it.
+
+    From the arrays of the family `values` gives the K + 1 numbers of the jackknife (all rows; then without
+    each draw) or the K numbers of the draws, as `interval` says; with "none" the first number stands alone, and
+    `no_interval` says why, for the table. `low` and `high` bound value and interval; `range` is the tighter truth
+    in words; `step` is 1 for a number that is rounded to a whole one, whose left-out values are not rounded.
+    `null` is the value that means "nothing there"; `undefined` is the reason where there is no number.
+    """
+
+    name: str
+    family: str
+    definition: str
+    low: float
+    high: float
+    range: str
+    null: str
+    source: str
+    undefined: str
+    interval: Literal["jackknife", "draws", "none"]
+    values: Callable[[Arrays], np.ndarray]
+    no_interval: str = ""
+    step: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a metric without an interval that does not say why, and a reason beside an interval."""
+        if (self.interval == "none") != bool(self.no_interval):
+            raise ValueError(
+                f"`{self.name}` has `interval` {self.interval!r} and `no_interval` {self.no_interval!r}; "
+                'give the reason where the interval is "none", and nowhere else.'
+            )
+
+    def replicates(self, arrays: Arrays) -> np.ndarray:
+        """Return the numbers (float64) that value and interval are made of: `values` of the arrays."""
+        return np.asarray(self.values(arrays), dtype=np.float64)
+
+    def estimate(self, replicates: np.ndarray) -> Estimate:
+        """Estimate the metric with its 95 % interval from its replicates.
+
+        NaN where it is not defined; a value without an interval where it has none (`missing_interval` says why).
+        """
+        return self._estimate(replicates, bounds=(self.low, self.high), step=self.step)
+
+    def compute(self, arrays: Arrays) -> Estimate:
+        """Estimate the metric from the arrays of its family, as `estimate` does."""
+        return self.estimate(self.replicates(arrays))
+
+    def change(self, before: np.ndarray, after: np.ndarray) -> Estimate:
+        """Return the difference of two values by their replicates on the same draws, with its interval."""
+        # the rounding of both values; where one is infinite there is no difference
+        with np.errstate(invalid="ignore"):
+            difference = after - before
+        return self._estimate(difference, bounds=(-inf, inf), step=sqrt(2) * self.step)
+
+    def _estimate(self, values: np.ndarray, *, bounds: tuple[float, float], step: float) -> Estimate:
+        by_draw = self.interval == "draws"
+        value = float(values.mean() if by_draw else values[0])
+        draws = len(values) if by_draw else max(len(values) - 1, 1)
+        if self.interval == "none" or not np.isfinite(values).all():
+            return Estimate(value if np.isfinite(value) else nan, nan, nan, draws)
+        if by_draw:
+            return over_draws(values, bounds=bounds)
+        return jackknife(value, values[1:], bounds=bounds, step=step)
+
+    def missing_interval(self, estimate: Estimate) -> str:
+        """Return why a value stands without its interval; empty where it has one, and where there is no value."""
+        if not isfinite(estimate.value) or isfinite(estimate.low):
+            return ""
+        return f"no interval: {self.no_interval or 'not defined without one of its draws'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """The rows of one site, and which of them each choice of rows keeps.
+
+    Parameters
+    ----------
+    rows : n rows of width d, finite in every choice of `kept`
+    before : the rows of the same tokens one block earlier; None at the embedding and at the final norm
+    draw : (n,) integers, the draw of each row
+    sequence : (n,) integers, the sequence of each row
+    kept : name of the choice (`all`, `no_sink`, `one_per_type`) → (n,) bool; at least 2 draws in each
+    rows_per_draw : name of the choice → unique rows that the neighbor family takes of each draw; None: all
+    tokens : the n tokens; None where a family that does not ask for them is given arrays alone
+    sinks : (n,) bool, the sink rows of the site; None as `tokens`
+    """
+
+    rows: Rows
+    before: Rows | None
+    draw: np.ndarray
+    sequence: np.ndarray
+    kept: Mapping[str, np.ndarray]
+    rows_per_draw: Mapping[str, int | None]
+    tokens: Tokens | None = None
+    sinks: np.ndarray | None = None

@@ -1,0 +1,295 @@
+"""Which rows of a site each choice of rows keeps, and why some choices have no statistics."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmshape.geometry.checks import lengths
+from lmshape.geometry.neighbors import row_hashes
+from lmshape.geometry.sinks import one_per_type, sinks_by_norm
+from lmshape.store.activations import Rows
+from lmshape.store.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The rows of one site at a glance.
+
+    Parameters
+    ----------
+    norms : (n,) float64, Euclidean; NaN or infinite where a row is not finite
+    finite : (n,) bool
+    hashes : (n,) uint64, equal for equal rows
+    """
+
+    norms: np.ndarray
+    finite: np.ndarray
+    hashes: np.ndarray
+
+    def unique(self, draw: np.ndarray, kept: np.ndarray) -> int:
+        """Count the rows of a choice (n,) bool that repeat none of their own draw (n,)."""
+        return sum(len(np.unique(self.hashes[kept & (draw == j)])) for j in np.unique(draw[kept]))
+
+
+def survey(rows: Rows) -> Survey:
+    """Look at every row once, in O(n d) and the memory of two pieces."""
+    n, _ = rows.shape
+    norms, hashes = np.empty(n), np.empty(n, dtype=np.uint64)
+    for piece, part in rows.chunks():
+        norms[piece], hashes[piece] = lengths(part), row_hashes(part)
+    return Survey(norms, np.isfinite(norms), hashes)
+
+
+ROWS = ("all", "no_sink", "one_per_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The choices of rows of one site.
+
+    Parameters
+    ----------
+    kept : name → (n,) bool, the rows that belong to it
+    refused : name → why no statistic exists of these rows, for the choices without one
+    sinks : (n,) bool, the rows that `no_sink` leaves out
+    """
+
+    kept: Mapping[str, np.ndarray]
+    refused: Mapping[str, str]
+    sinks: np.ndarray
+
+    @property
+    def accepted(self) -> dict[str, np.ndarray]:
+        """The choices that statistics can be taken of."""
+        return {name: mask for name, mask in self.kept.items() if name not in self.refused}
+
+
+def choices(names: Sequence[str], surveys: Sequence[Survey], tokens: Tokens, *, seed: int) -> Choices:
+    """Choose the rows of a site.
+
+    Parameters
+    ----------
+    names : of `ROWS`
+    surveys : of the site, and of each other site that the same tokens are needed of: a sink of one is left out
+    tokens : the n tokens
+    seed : of the choice of one row per type
+    """
+    finite = np.logical_and.reduce([survey.finite for survey in surveys])
+    sinks = np.logical_or.reduce([sinks_by_norm(survey.norms, tokens.position) for survey in surveys])
+    everything = np.ones(len(finite), dtype=bool)
+    masks = {
+        "all": lambda: everything,
+        # else no median norm to find sinks by: flagged either way
+        "no_sink": lambda: ~sinks if finite.all() else everything,
+        "one_per_type": lambda: one_per_type(tokens.ids, tokens.draw, seed=seed),
+    }
+    kept = {name: masks[name]() for name in names}
+    reasons = {name: _refusal(tokens.draw[mask], finite[mask]) for name, mask in kept.items()}
+    return Choices(kept, {name: reason for name, reason in reasons.items() if reason}, sinks)
+
+
+def most_rows(rows_per_draw: int | None, draw: np.ndarray) -> int | None:
+    """Return what can be asked of draws with fewer rows than others have, so that only copies flag them."""
+    fewest = int(np.unique(draw, return_counts=True)[1].min(initial=rows_per_draw or len(draw)))
+    return fewest if rows_per_draw is None else min(rows_per_draw, fewest)
+
+
+def _refusal(draw: np.ndarray, finite: np.ndarray) -> str:
+    """Return why no statistic exists of these rows; empty when one does."""
+    if not finite.all():
+        return f"not finite: {np.count_nonzero(~finite)} of {len(finite)} rows"
+    _, counts = np.unique(draw, return_counts=True)
+    if len(counts) < 2:
+        return f"too few draws: {len(counts)}; an interval needs 2"
+    fewest = int(counts.sum() - counts.max())
+    if fewest < 2:
+        return f"too few rows: {fewest} with one draw left out; 2 needed"
+    return ""
+
+
+CENTER_ROWS = 101  # a few sinks among them do not move their median
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Which part each row is in, and which parts a choice of rows consists of.
+
+    Parameters
+    ----------
+    label : (n,) integers, the part of each row from 0; −1 for rows that no choice keeps
+    members : name of the choice → for each of its draws, in ascending order, the parts of it
+    """
+
+    label: np.ndarray
+    members: Mapping[str, list[list[int]]]
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return int(self.label.max(initial=-1)) + 1
+
+    def subsets(self, name: str) -> list[list[int]]:
+        """Return the parts of a choice: of all of its draws, then without each of them."""
+        draws = self.members[name]
+        everything = [part for draw in draws for part in draw]
+        return [everything, *([part for part in everything if part not in draw] for draw in draws)]
+
+    def blocks(self, rows: Rows, entries: int) -> Iterator[tuple[int, slice | np.ndarray, np.ndarray]]:
+        """Yield part, which rows (a slice or an index), and these rows in the stored dtype: every kept row once.
+
+        entries : a block has about as many, and at least one row
+        """
+        step = max(1, entries // rows.shape[1])
+        for piece, chunk in rows.chunks():
+            for start in range(0, len(chunk), step):
+                block = chunk[start : start + step]
+                first = piece.start + start
+                label = self.label[first : first + len(block)]
+                if label[0] >= 0 and (label == label[0]).all():
+                    yield int(label[0]), slice(first, first + len(block)), block
+                    continue
+                for part in np.unique(label[label >= 0]):
+                    own = np.flatnonzero(label == part)
+                    yield int(part), first + own, block[own]
+
+
+def parts_of(draw: np.ndarray, kept: Mapping[str, np.ndarray]) -> Parts:
+    """Sort rows into parts.
+
+    Parameters
+    ----------
+    draw : (n,) integers, the draw of each row
+    kept : name of the choice → (n,) bool
+    """
+    # one bit for each choice: rows of the same bits and draw are one part
+    choices = np.zeros(len(draw), dtype=np.int64)
+    for bit, mask in enumerate(kept.values()):
+        choices |= mask.astype(np.int64) << bit
+    draws, ordinal = np.unique(draw, return_inverse=True)
+    taken = np.flatnonzero(choices)
+    keys, inverse = np.unique((ordinal << len(kept) | choices)[taken], return_inverse=True)
+    label = np.full(len(draw), -1)
+    label[taken] = inverse
+    members = {
+        name: [own for j in range(len(draws)) if (own := _members(keys, len(kept), draw=j, bit=bit))]
+        for bit, name in enumerate(kept)
+    }
+    return Parts(label, members)
+
+
+def _members(keys: np.ndarray, bits: int, *, draw: int, bit: int) -> list[int]:
+    """Return the parts of a draw that a choice keeps."""
+    return np.flatnonzero((keys >> bits == draw) & (keys >> bit & 1 == 1)).tolist()
+
+
+def robust_center(rows: Rows, kept: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return a point (d,) amid the rows that no far row has moved, to take sums about: float64.
+
+    The median, coordinate by coordinate, of the first rows that every choice keeps; of those that any keeps where
+    there are none.
+    """
+    masks = list(kept.values())
+    common = np.logical_and.reduce(masks)
+    index = np.flatnonzero(common if common.any() else np.logical_or.reduce(masks))[:CENTER_ROWS]
+    return np.median(rows.take(index).astype(np.float64), axis=0)
+
+
+MOST_NAMED = 20  # positions and tokens by name; the others are one number
+
+
+def sinks_by_name(sinks: np.ndarray, tokens: Tokens) -> dict[str, str | int]:
+    """Say which rows of a site are sinks: attributes that each of its entries in a statistics archive has.
+
+    Parameters
+    ----------
+    sinks : (n,) bool, the rows that `no_sink` leaves out
+    tokens : the n tokens
+
+    Returns
+    -------
+    `sink_rows`, how many there are; `sink_positions` and `sink_tokens`, JSON objects from the position in the
+    sequence, and from the token, to its sink rows: the 20 most common, the rest together under "other".
+    A token is named by the `repr` of its text, or by its id where the text is not known.
+    """
+    named = (_name(int(token), tokens) for token in tokens.ids[sinks])
+    return {
+        "sink_rows": int(np.count_nonzero(sinks)),
+        "sink_positions": most_common(tokens.position[sinks].tolist()),
+        "sink_tokens": most_common(named),
+    }
+
+
+def most_common(names: Iterable[Hashable]) -> str:
+    """Return name → count as JSON text, most common first, ties in order of their first appearance."""
+    counts = Counter(names).most_common()
+    named, others = dict(counts[:MOST_NAMED]), sum(count for _, count in counts[MOST_NAMED:])
+    return json.dumps(named | ({"other": others} if others else {}), ensure_ascii=False)
+
+
+def _name(token: int, tokens: Tokens) -> str:
+    return repr(tokens.texts[token]) if token in tokens.texts else str(token)
+
+
+GROUPS = ("position_0", "other_sink", "rest")  # a row's group is the place of its name
+
+
+def groups_of(sinks: np.ndarray, tokens: Tokens) -> np.ndarray:
+    """Return the group of each row (n,), a place in `GROUPS`.
+
+    Parameters
+    ----------
+    sinks : (n,) bool, position 0 and the rows whose norm is over 10 × the median of the site
+    tokens : the n tokens
+    """
+    return np.where(tokens.position == 0, 0, np.where(sinks, 1, 2)).astype(np.int8)
+
+
+def first_newlines(tokens: Tokens) -> np.ndarray | None:
+    """Find the first newline of each sequence past its position 0; None where the texts of tokens are not known.
+
+    A newline is a token of white space alone with a line feed in it, one or more. In Pythia it is a sink, as position
+    0 is.
+
+    Returns
+    -------
+    (n,) bool, at most one True a sequence.
+    """
+    if not tokens.texts:
+        return None
+    newlines = [token for token, text in tokens.texts.items() if "\n" in text and not text.strip()]
+    index = np.flatnonzero(np.isin(tokens.ids, newlines) & (tokens.position > 0))
+    _, first = np.unique(tokens.sequence[index], return_index=True)
+    found = np.zeros(len(tokens.ids), dtype=bool)
+    found[index[first]] = True
+    return found
+
+
+MOST_ROWS = {"position_0": 50, "other_sink": 50, "rest": 300}
+SEED = 0  # one order of the rows for every layer and checkpoint: the same tokens are seen everywhere
+
+
+def sampled_rows(group: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Choose rows at random within each group, at most `MOST_ROWS` of it.
+
+    Parameters
+    ----------
+    group : (n,) places in `GROUPS`
+    kept : (n,) bool, the rows to choose from
+
+    Returns
+    -------
+    Ascending index (m,) of the rows, m ≤ 400; and how many rows of its group each stands for, 1 where all are there.
+    """
+    order = np.random.default_rng(SEED).permutation(len(group))
+    weights = np.zeros(len(group))
+    for place, name in enumerate(GROUPS):
+        own = order[(kept & (group == place))[order]]
+        chosen = own[: MOST_ROWS[name]]
+        weights[chosen] = len(own) / max(len(chosen), 1)
+    index = np.flatnonzero(weights)
+    return index, weights[index]

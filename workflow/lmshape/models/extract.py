@@ -1,0 +1,197 @@
+"""From a checkpoint and the tokens of a dataset to the activations of every layer and the loss."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lmshape.models.batch_size import starting_tokens
+from lmshape.models.network import Network
+from lmshape.models.opened import Opening, opened
+from lmshape.models.passes import Reader, loss_by_draw, no_loss, read_all, reader
+from lmshape.models.residual import ResidualStream, Take
+from lmshape.progress import progress as progress_bar
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter
+from lmshape.store.hdf5 import Attributes
+from lmshape.store.loss_card import write_loss_card
+from lmshape.store.tokens import Tokens
+from lmshape.store.weights import weights_sha256
+
+WAITING = 4  # matrices that may wait for the disk: bounds the memory when it is slower than the network
+
+
+class BackgroundWriter:
+    """Put hidden states into an activation store from a thread of its own.
+
+    A write that fails raises its error at a later `take`, or at the end.
+    """
+
+    def __init__(self, writer: ActivationWriter) -> None:
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=error is not None)
+        if error is None:
+            for write in self._waiting:
+                write.result()
+
+    def take(self, rows: np.ndarray, site: Site, hidden: Tensor) -> None:
+        """Accept the hidden state (batch, length, width) of the tokens at `rows` (batch, length)."""
+        # a copy: later blocks may work in place
+        values = hidden.to("cpu", torch.float32, copy=True).flatten(0, -2).numpy()
+        self._waiting.append(self._thread.submit(self._write, site, rows.ravel(), values))
+        if len(self._waiting) > WAITING:
+            self._waiting.popleft().result()
+
+    def _write(self, site: Site, rows: np.ndarray, values: np.ndarray) -> None:
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1
+        for start, run in zip(rows[np.r_[0, ends]], np.split(values, ends), strict=True):
+            self._writer.write(site, int(start), run)
+
+
+# what makes an activation store, and everything made of it, self-describing
+ROOT_ATTRIBUTES = frozenset(
+    "model architecture kind parameters blocks repository revision commit weights_sha256 checkpoint step "
+    "tokens_seen dataset tokenizer_sha256 special_tokens sampling seed dtype "
+    "lmshape_version torch_version transformers_version".split()
+)
+
+
+def extract(
+    checkpoint: Path,
+    tokens: Tokens,
+    *,
+    opening: Opening,
+    output: Path,
+    loss_output: Path,
+    attributes: Attributes,
+    seed: int,
+    mask_token_id: int | None = None,
+    batch_tokens: int | str = "auto",
+    progress: bool = True,
+) -> None:
+    """Write the activation store and the loss card of one cell.
+
+    Sequences of one length share a batch, none is padded. Rows stand at their token's place. Decoders: the
+    loss of each token given those before it, from the same pass. Encoders: the activations of the text as it
+    is, and the loss of a fixed 15 % of the tokens from a second pass in which they are masked. Of a checkpoint
+    without the whole of its head there are activations, and in the loss card the reason why there is no loss.
+
+    Memory: the weights, one batch with its logits, and a few layers of it that wait for the disk. A batch for
+    which it does not suffice is halved, as are those behind it.
+
+    Parameters
+    ----------
+    checkpoint : folder with config.json and weights, or with one GGUF file
+    tokens : what is read, the same for every checkpoint of a model
+    opening : how the checkpoint is opened; rows are stored as float32 whatever the network computes in
+    output, loss_output : activation store and loss card to write; each appears when it is whole
+    attributes : what is known of the cell; what the network and the tokens say of themselves is added
+    seed : of the mask
+    mask_token_id : the tokenizer's mask token, needed for an encoder
+    batch_tokens : most tokens of a batch, `auto`: what fits; a longer sequence is a batch of its own
+    progress : whether to show tokens done, rate and time left
+
+    Raises
+    ------
+    InputError
+        For what `opened` refuses, and when memory does not suffice for a sequence.
+    ValueError
+        When `attributes` leaves the files without one of `ROOT_ATTRIBUTES`.
+    """
+    with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
+        reading = reader(opening.kind, network, stream, mask_token_id=mask_token_id, seed=seed)
+        own = {**facts, "seed": seed, "blocks": len(stream.blocks)}
+        known = _attributes(Path(checkpoint), network, {**tokens.attributes, **attributes, **own})
+        nll = write_activations(
+            output,
+            tokens,
+            network=network,
+            stream=stream,
+            reading=reading,
+            attributes=known,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+    _write_loss(loss_output, tokens, nll, network=network, reading=reading, attributes=known)
+
+
+def write_activations(
+    output: Path,
+    tokens: Tokens,
+    *,
+    network: Network,
+    stream: ResidualStream,
+    reading: Reader,
+    attributes: Attributes,
+    batch_tokens: int | str,
+    progress: bool,
+) -> np.ndarray:
+    """Write the activation store, one pass after the other, and return the loss of each token, (n,) float32 nats."""
+    model, device = network.model, network.device
+    vocabulary = model.get_input_embeddings().num_embeddings
+    most = starting_tokens(batch_tokens, vocabulary=vocabulary, on_gpu=device.type not in ("cpu", "mps"))
+    predicted = reading.predicted(tokens)
+    nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
+    with ActivationWriter(
+        output, sites=stream.sites, width=stream.width, tokens=tokens, attributes=attributes
+    ) as writer:
+        with _bar(tokens, attributes, shown=progress) as bar, BackgroundWriter(writer) as background:
+
+            def read(rows: np.ndarray, take: Take) -> None:
+                ids = torch.as_tensor(tokens.ids[rows], dtype=torch.int64, device=device)
+                chosen = torch.as_tensor(predicted[rows], device=device)
+                nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
+                bar.update(rows.size)
+
+            read_all(tokens, most, read=read, write=background.take, device=device)
+        writer.write_nll(0, nll)  # after the last row: the order of writes decides where in the file each is
+    return nll
+
+
+def _attributes(folder: Path, network: Network, known: Attributes) -> dict[str, str | int | float]:
+    """Add what the network says of itself; what is known stands (hashing large weights takes minutes)."""
+    found = {
+        "architecture": network.model.config.model_type,
+        "parameters": network.parameters,
+        **known,
+    }
+    if "weights_sha256" not in found:
+        found["weights_sha256"] = weights_sha256(folder)
+    absent = sorted(ROOT_ATTRIBUTES - found.keys())
+    if absent:
+        raise ValueError(f"`attributes` lacks {', '.join(absent)}; the files would not describe themselves.")
+    return found
+
+
+def _write_loss(
+    path: Path, tokens: Tokens, nll: np.ndarray, *, network: Network, reading: Reader, attributes: Attributes
+) -> None:
+    if network.no_loss:
+        write_loss_card(path, attributes={**attributes, "flag": network.no_loss}, draws=no_loss(tokens))
+    else:
+        draws = loss_by_draw(tokens, nll, predicted=reading.predicted(tokens))
+        write_loss_card(path, attributes=attributes, draws=draws)
+
+
+def _bar(tokens: Tokens, known: Attributes, *, shown: bool) -> tqdm:
+    if not shown:
+        return tqdm(disable=True)
+    cell = f"{known['model']} {known['checkpoint']} {known['dataset']}"
+    return progress_bar(len(tokens.ids), description=cell, unit="tokens")

@@ -1,0 +1,380 @@
+"""A network from its folder: whole weights, the head of its kind; no foreign code unless told so, never a hub."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Literal, NamedTuple, TextIO, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+from transformers.utils import logging
+
+from lmshape.errors import InputError, unknown
+from lmshape.store.weights import GGUF, check_whole_gguf, weight_files
+
+LOCKS = Path("/tmp")  # and not $TMPDIR, of which jobs may have one each
+_held: list[TextIO] = []  # a lock is held as long as its file is open: until the process ends
+
+
+def free_gpu(count: int, *, visible: str | None = None, folder: Path = LOCKS) -> int:
+    """Take the first of `count` GPUs that no other process of this machine has taken, for as long as this one lives.
+
+    Where all are taken, as when `--resources gpu=…` lets more jobs run than there are GPUs, they are shared by turns.
+
+    Parameters
+    ----------
+    count : GPUs that this process sees
+    visible : CUDA_VISIBLE_DEVICES, which names them; None: all of the machine's
+    folder : where the lock files lie, the same for all processes
+
+    Returns
+    -------
+    0 … count - 1
+    """
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    # two allocations on one node may both call their GPUs 0 and 1
+    owner = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', '')}"
+    for number, name in enumerate(names[:count]):
+        # named after the user, since another's file cannot be opened for writing
+        file = (folder / f"lmshape-{owner}-gpu-{name.strip().replace('/', '-')}.lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _held.append(file)
+        return number
+    return os.getpid() % count
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DeviceMap = Literal["none", "auto"]
+DEVICE_MAPS: tuple[DeviceMap, ...] = get_args(DeviceMap)
+
+# what the allocators of a CPU, of Apple's GPU and of CUDA's libraries write into a plain RuntimeError
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class Placement(NamedTuple):
+    """Where a network goes: one device, or a map that spreads it over all there is."""
+
+    device: torch.device
+    device_map: DeviceMap
+
+
+def choose_device(name: str, *, device_map: DeviceMap = "none", gpus: int | None = None) -> Placement:
+    """Return where a network goes by the name of a device, `auto`: a GPU if there is one.
+
+    Of several GPUs one that no other job here has taken; the first one where a map spreads the network over all.
+    A job that was given no GPU leaves alone, with `auto`, those that are here. A map would take them, and is left
+    out; where there is none it stays, for what does not fit into memory goes to the disk.
+
+    Parameters
+    ----------
+    name : `auto`, or as PyTorch names it
+    device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
+    gpus : that the job was given, None where nobody counts them
+
+    Raises
+    ------
+    InputError
+        For an unknown name, a GPU that is not there, and one device beside a map over all of them.
+    """
+    if device_map not in DEVICE_MAPS:
+        raise unknown("device_map", device_map, DEVICE_MAPS)
+    if device_map != "none" and name not in ("auto", "cuda"):
+        raise InputError(
+            f"`device` is `{name}`, and `device_map: {device_map}` spreads the network over all GPUs; "
+            "let `device` be `auto`, or `device_map` be `none`."
+        )
+    there = torch.cuda.is_available()
+    if name == "auto" and not there:
+        return Placement(torch.device("cpu"), device_map)
+    if name == "auto" and gpus == 0:
+        return Placement(torch.device("cpu"), "none")
+    if name in ("auto", "cuda") and there:
+        return Placement(_any_gpu(spread=device_map != "none"), device_map)
+    return Placement(_named(name, is_there=there), device_map)
+
+
+def _named(name: str, *, is_there: bool) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise unknown("device", name, ["auto", "cpu", "cuda"]) from error
+    if device.type == "cuda" and not is_there:
+        raise InputError(f"`device` is `{name}`, but PyTorch sees no GPU here; use `auto` or `cpu`.")
+    return device
+
+
+def _any_gpu(*, spread: bool) -> torch.device:
+    count = torch.cuda.device_count()
+    if spread or count < 2:
+        return torch.device("cuda")
+    return torch.device("cuda", free_gpu(count, visible=os.environ.get("CUDA_VISIBLE_DEVICES")))
+
+
+def choose_dtype(name: str, device: torch.device) -> str:
+    """Return the number type of a name, `auto`: bfloat16 on a CUDA GPU, float32 elsewhere.
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+    """
+    if name == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    if name not in DTYPES:
+        raise unknown("dtype", name, ["auto", *DTYPES])
+    return name
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on a GPU or in the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+FAILURES = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    ValueError,
+    KeyError,
+)
+
+
+def loading_error(folder: Path, files: Sequence[Path], error: Exception) -> InputError:
+    """Return the error to raise for weights that did not load: no memory, code in them, damage, or what it says."""
+    if is_out_of_memory(error):
+        return InputError(
+            f"the network of `{folder}` does not fit into memory ({first_line(error)}); "
+            "take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
+        )
+    broken = {file: reason for file in files if (reason := _why_unreadable(file))}
+    for file, reason in broken.items():
+        if code := _called(reason):
+            return InputError(
+                f"`{folder}`: {file.name} holds code that would run on loading (it calls {code}) and is not "
+                "loaded. Save the weights as safetensors where you trust it, or fetch them from elsewhere."
+            )
+    if broken:
+        names = ", ".join(file.name for file in broken)
+        return InputError(
+            f"`{folder}`: {names} cannot be loaded ({first_line(error)}); "
+            "the file is truncated or corrupt. Fetch it again."
+        )
+    names = ", ".join(file.name for file in files)
+    return InputError(
+        f"`{folder}`: {names} cannot be loaded ({first_line(error)}). Check `kind` and config.json."
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its name."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def _why_unreadable(file: Path) -> str:
+    """Return what an attempt to read a file of weights says; empty when it can be read."""
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt"):
+                return ""
+        if file.suffix == ".bin":
+            torch.load(file, map_location="meta", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        return str(error) or repr(error)
+    return ""
+
+
+def _called(reason: str) -> str:
+    """Return the function or class that a pickle would call: PyTorch names what it does not allow."""
+    found = re.search(r"GLOBAL (\S+)", reason)
+    return found[1] if found else ""
+
+
+Kind = Literal["decoder", "encoder"]
+
+_HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
+_OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
+_OTHER_HEAD = {"decoder": _OWN_HEAD["encoder"], "encoder": _OWN_HEAD["decoder"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network ready to read.
+
+    Attributes
+    ----------
+    model : with the head of its kind
+    device : where the ids of its tokens go, and its logits come out
+    absent : tensors of the head that the checkpoint lacks; what the head says is then random, and means nothing
+    """
+
+    model: PreTrainedModel
+    device: torch.device
+    absent: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, without those of a head that the checkpoint does not have."""
+        return (self.model.base_model if self.absent else self.model).num_parameters()
+
+    @property
+    def no_loss(self) -> str | None:
+        """Why nobody can tell the loss of this network; None where its head is whole."""
+        if not self.absent:
+            return None
+        return f"no language-model head: the checkpoint lacks {len(self.absent)} of its tensors, {self.absent[0]} first"
+
+
+def load_model(
+    folder: Path,
+    *,
+    kind: Kind,
+    dtype: str,
+    device: torch.device,
+    device_map: str | Mapping[str, str | int] = "none",
+    offload: Path | None = None,
+    remote_code: bool = False,
+) -> Network:
+    """Load a decoder or a masked encoder, ready to read: from the folder alone, and by default none of its code.
+
+    Parameters
+    ----------
+    folder : checkpoint in the format of transformers, or a folder with one GGUF file, which is dequantized
+    kind : which head the network has
+    dtype : number type of the weights, one of `DTYPES`
+    device : where the network goes as a whole, without a map
+    device_map : `none`; `auto` spreads it over the GPUs, then memory, then disk; or the place of each part
+    offload : folder for weights that a map puts on the disk; it must last as long as the network
+    remote_code : run the Python code that comes with the weights
+
+    Raises
+    ------
+    InputError
+        Without weights; with a config or weights that cannot be read (the file is named); with weights that
+        do not fill the base model (the rest would be random numbers); with a head of the other kind; for an
+        unknown kind; when the memory does not suffice.
+    """
+    if kind not in _HEADS:
+        raise unknown("kind", kind, _HEADS)
+    files = weight_files(folder)
+    config = _config(folder, files, remote_code=remote_code)
+    _check_head(folder, config, kind)
+    logging.set_verbosity_error()  # what its load report says is checked here
+    logging.disable_progress_bar()
+    placed = {} if device_map == "none" else {"device_map": device_map, "offload_folder": offload}
+    try:
+        with _unheard(files):
+            model, report = _HEADS[kind].from_pretrained(
+                folder,
+                config=config,
+                dtype=DTYPES[dtype],
+                local_files_only=True,
+                trust_remote_code=remote_code,
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # reported, and refused, below
+                output_loading_info=True,
+                **placed,
+                **_gguf_options(files),
+            )
+        model = model.eval() if placed else model.eval().to(device)
+    except FAILURES as error:
+        raise loading_error(folder, files, error) from error
+    return Network(model, _entrance(model), _absent_head(folder, model, report))
+
+
+def _gguf_options(files: list[Path]) -> dict[str, str | GgufConfig]:
+    if files[0].suffix != GGUF:
+        return {}
+    return {"gguf_file": files[0].name, "quantization_config": GgufConfig(dequantize=True)}
+
+
+def _unheard(files: list[Path]) -> AbstractContextManager:
+    """Keep the bar of the GGUF reader, which has no switch, out of log files."""
+    return redirect_stderr(StringIO()) if files[0].suffix == GGUF else nullcontext()
+
+
+def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrainedConfig:
+    source = {"trust_remote_code": remote_code}
+    if files[0].suffix == GGUF:  # its metadata is the config
+        source["gguf_file"] = files[0].name
+        check_whole_gguf(files[0])
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, **source)
+    except (OSError, ValueError, KeyError) as error:
+        name = source.get("gguf_file", "config.json")
+        raise InputError(f"`{folder}/{name}` cannot be used: {first_line(error)}") from error
+    config.use_cache = False  # keys and values of past tokens are of no use here and cost memory
+    return config
+
+
+def _check_head(folder: Path, config: PreTrainedConfig, kind: Kind) -> None:
+    names = config.architectures or []
+    other = any(name.endswith(_OTHER_HEAD[kind]) for name in names)
+    own = any(name.endswith(_OWN_HEAD[kind]) for name in names)
+    # BERT without its head would load as a decoder, and still read both ways
+    both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if other or (kind == "decoder" and not own and both_ways):
+        what = ", ".join(names) or config.model_type
+        raise InputError(f"`{folder}` holds {what}, which is no {kind}; correct its `kind`.")
+
+
+def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -> tuple[str, ...]:
+    """Return the absent tensors, all of them of the head; of the base model none may be."""
+    absent = sorted(report["missing_keys"])
+    shaped = sorted(str(key) for key in report["mismatched_keys"])
+    within = "" if model.base_model is model else f"{model.base_model_prefix}."
+    if shaped or any(key.startswith(within) for key in absent):
+        raise InputError(
+            f"the weights of `{folder}` do not fill its network: {len(absent)} tensors are missing, "
+            f"{len(shaped)} have another shape (first: {(absent + shaped)[0]}). "
+            "Its config.json belongs to other weights."
+        )
+    return tuple(absent)
+
+
+def _entrance(model: PreTrainedModel) -> torch.device:
+    """Return the device of the embedding, or where an embedding that lies on the disk is computed."""
+    device = model.get_input_embeddings().weight.device
+    if device.type != "meta":
+        return device
+    places = [torch.device(place) for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
+    return places[0] if places else torch.device("cpu")
+
+
+def longest_window(model: PreTrainedModel) -> int | None:
+    """Tokens that a window may have; None where nothing limits it.
+
+    `max_position_embeddings` of the config, less the places that a position table with a padding index
+    (RoBERTa) keeps free at its beginning.
+    """
+    limits = [getattr(model.config, "max_position_embeddings", None)]
+    for name, table in model.named_modules():
+        if isinstance(table, nn.Embedding) and "position" in name and table.padding_idx is not None:
+            limits.append(table.num_embeddings - table.padding_idx - 1)
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,165 @@
+"""A checkpoint opened for the tokens that it shall read: loaded whole, checked, its residual stream found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import lmshape
+from lmshape.errors import InputError
+from lmshape.models.network import (
+    DeviceMap,
+    Kind,
+    Network,
+    choose_device,
+    choose_dtype,
+    load_model,
+    longest_window,
+)
+from lmshape.models.residual import ResidualStream, residual_stream
+from lmshape.store.hdf5 import Attributes
+from lmshape.store.tokens import Tokens
+from lmshape.writing import working_folder
+
+
+def check_tokens(tokens: Tokens, model: PreTrainedModel) -> None:
+    """Refuse tokens that a network cannot read.
+
+    Raises
+    ------
+    InputError
+        Without tokens; for a sequence longer than the context; for an id outside of the vocabulary.
+    """
+    if not len(tokens.ids):
+        raise InputError("`tokens` is empty; a dataset needs at least one sequence.")
+    longest, limit = np.bincount(tokens.sequence).max(), longest_window(model)
+    if limit is not None and longest > limit:
+        raise InputError(
+            f"a sequence has {longest} tokens, but `{model.config.model_type}` here reads at most {limit}; "
+            "shorten the dataset's window."
+        )
+    largest, vocabulary = tokens.ids.max(), model.get_input_embeddings().num_embeddings
+    if largest >= vocabulary:
+        raise InputError(
+            f"token id {largest} is outside the network's vocabulary of {vocabulary}; "
+            "tokenize with the tokenizer of this model."
+        )
+
+
+def check_expected(
+    model: PreTrainedModel, stream: ResidualStream, folder: Path, expected: dict[str, int | None]
+) -> None:
+    """Refuse a network whose blocks, width or vocabulary are not what the registry says of it, where it does.
+
+    The vocabulary is that of config.json: the embedding may have more rows, as padding.
+
+    Raises
+    ------
+    InputError
+        When one of them is another.
+    """
+    vocabulary = model.config.get_text_config().vocab_size
+    found = {"blocks": len(stream.blocks), "width": stream.width, "vocabulary": vocabulary}
+    for name, value in expected.items():
+        if value is not None and value != found[name]:
+            raise InputError(
+                f"`{name}` of `{folder}` is {found[name]}, but the registry says {value}; correct one of them."
+            )
+
+
+PROBE_TOKENS = 8  # enough to see which way the hidden state takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a checkpoint is opened.
+
+    Attributes
+    ----------
+    kind : `decoder` (reads left to right) or `encoder` (masked)
+    threads : CPU threads
+    dtype : the type that the network computes in, `auto`: bfloat16 on a CUDA GPU, else float32
+    device : `auto` takes a GPU if there is one
+    gpus : that the job was given; with 0 `auto` is the CPU, whatever is here
+    device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
+    blocks, width, vocabulary : what the registry says of the model, where it does
+    remote_code : run the Python code that comes with the weights
+    """
+
+    kind: Kind
+    threads: int
+    dtype: str = "auto"
+    device: str = "auto"
+    gpus: int | None = None
+    device_map: DeviceMap = "none"
+    blocks: int | None = None
+    width: int | None = None
+    vocabulary: int | None = None
+    remote_code: bool = False
+
+
+class Opened(NamedTuple):
+    """A network with its residual stream, and what the files made with it say of how it was opened."""
+
+    network: Network
+    stream: ResidualStream
+    facts: Attributes
+
+
+@contextmanager
+def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) -> Iterator[Opened]:
+    """Open a checkpoint for as long as the block lasts; weights that are spread may lie beside `output` meanwhile.
+
+    Parameters
+    ----------
+    checkpoint : folder with config.json and weights, or with one GGUF file
+    tokens : what it shall read
+    opening : how
+    output : file that is made of it
+
+    Raises
+    ------
+    InputError
+        When the checkpoint cannot be loaded whole, is not the expected network, cannot read the tokens, or
+        does not fit into memory.
+    """
+    torch.set_num_threads(opening.threads)
+    device, device_map = choose_device(opening.device, device_map=opening.device_map, gpus=opening.gpus)
+    dtype = choose_dtype(opening.dtype, device)
+    expected = {"blocks": opening.blocks, "width": opening.width, "vocabulary": opening.vocabulary}
+    with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
+        network = load_model(
+            Path(checkpoint),
+            kind=opening.kind,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            offload=offload,
+            remote_code=opening.remote_code,
+        )
+        check_tokens(tokens, network.model)
+        stream = residual_stream(network.model, _first_tokens(tokens, network.device))
+        check_expected(network.model, stream, checkpoint, expected)
+        yield Opened(network, stream, {"kind": opening.kind, "dtype": dtype, **_versions()})
+
+
+def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:
+    ids = tokens.ids[tokens.sequence == tokens.sequence[0]][:PROBE_TOKENS]
+    return torch.as_tensor(ids[None], dtype=torch.int64, device=device)
+
+
+def _versions() -> Attributes:
+    return {
+        "lmshape_version": lmshape.__version__,
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+    }

@@ -1,0 +1,282 @@
+"""Batch after batch through a network, smaller ones where memory runs out; every row is given on once."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from math import nan
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from lmshape.errors import InputError
+from lmshape.models.network import Kind, Network, is_out_of_memory
+from lmshape.models.residual import ResidualStream, Take, run
+from lmshape.site import Site
+from lmshape.store.loss_card import DrawLoss
+from lmshape.store.tokens import Tokens
+
+Read = Callable[[np.ndarray, Take], None]
+Write = Callable[[np.ndarray, Site, Tensor], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Sequences of one length, and what is written of them already.
+
+    Attributes
+    ----------
+    rows : (sequences, length), the rows of the tokens
+    written : sites that a pass has given on before memory ran out in it
+    """
+
+    rows: np.ndarray
+    written: frozenset[Site] = frozenset()
+
+    def split(self, sequences: int) -> Iterator[Batch]:
+        """Yield the batch in parts of at most so many sequences."""
+        for first in range(0, len(self.rows), sequences):
+            yield Batch(self.rows[first : first + sequences], self.written)
+
+
+def read_all(tokens: Tokens, batch_tokens: int, *, read: Read, write: Write, device: torch.device) -> None:
+    """Read all tokens; a batch that does not fit is halved and read again, and those behind it are as small.
+
+    Parameters
+    ----------
+    tokens : what is read
+    batch_tokens : most tokens of a batch; a longer sequence is a batch of its own
+    read : makes the passes of the tokens at rows (sequences, length) and gives its hidden states to the `take`
+        that it gets; when it returns, the batch is done
+    write : gets rows, site and hidden state, of every row and site once
+    device : for the error message
+
+    Raises
+    ------
+    InputError
+        When memory runs out in a batch of one sequence.
+    """
+    waiting = map(Batch, batches(tokens, batch_tokens))
+    while (batch := next(waiting, None)) is not None:
+        unfinished = _attempt(batch, read, write)
+        if unfinished is not None:
+            _release_memory()
+            half = _half(unfinished, device)
+            waiting = _split(chain([unfinished], waiting), half * batch.rows.shape[1])
+
+
+def batches(tokens: Tokens, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Rows of each batch, (sequences, length): sequences of one length, so that nothing is padded.
+
+    The longest come first: memory that does not suffice shows at once.
+    """
+    _, starts, lengths = np.unique(tokens.sequence, return_index=True, return_counts=True)
+    for length in np.unique(lengths)[::-1]:
+        alike = starts[lengths == length]
+        size = max(1, batch_tokens // length)
+        for first in range(0, len(alike), size):
+            yield alike[first : first + size, None] + np.arange(length)
+
+
+def _attempt(batch: Batch, read: Read, write: Write) -> Batch | None:
+    """Read a batch; return it, with the sites that got through, if memory ran out, and None if it is done."""
+    written = set(batch.written)
+
+    def take(site: Site, hidden: Tensor) -> None:
+        if site not in written:
+            write(batch.rows, site, hidden)
+            written.add(site)
+
+    try:
+        read(batch.rows, take)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return Batch(batch.rows, frozenset(written))  # the error, and all that its frames hold, ends here
+    return None
+
+
+def _half(batch: Batch, device: torch.device) -> int:
+    sequences, length = batch.rows.shape
+    if sequences == 1:
+        raise InputError(
+            f"a sequence of {length} tokens does not fit into the memory of `{device}`; shorten the dataset's "
+            "window, take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
+        )
+    half = sequences // 2
+    message = (
+        f"memory ran out with {sequences} sequences of {length} tokens on {device}; going on with {half}"
+    )
+    print(message, file=sys.stderr, flush=True)
+    return half
+
+
+def _split(waiting: Iterator[Batch], batch_tokens: int) -> Iterator[Batch]:
+    for batch in waiting:
+        yield from batch.split(max(1, batch_tokens // batch.rows.shape[1]))
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+MASKED_SHARE = 0.15  # BERT's
+
+
+def next_token_nll(logits: Tensor, ids: Tensor) -> Tensor:
+    """Negative log-likelihood of each token given those before it, nats.
+
+    logits: (batch, length, vocabulary), ids: (batch, length) → (batch, length) float32, NaN at position 0.
+    Sequence by sequence: the float32 copy of the logits would otherwise double the memory of a pass.
+    """
+    nll = torch.full(ids.shape, torch.nan, device=ids.device)
+    for values, scores, targets in zip(nll, logits, ids, strict=True):
+        values[1:] = cross_entropy(scores[:-1].float(), targets[1:], reduction="none")
+    return nll
+
+
+def masked_nll(logits: Tensor, ids: Tensor, masked: Tensor) -> Tensor:
+    """Negative log-likelihood of the masked tokens, nats; NaN at the others.
+
+    logits: (batch, length, vocabulary) of the masked input; ids: (batch, length), what stood there; masked:
+    (batch, length) bool.
+    """
+    nll = torch.full(ids.shape, torch.nan, device=ids.device)
+    nll[masked] = cross_entropy(logits[masked].float(), ids[masked], reduction="none")
+    return nll
+
+
+def predictable(tokens: Tokens) -> np.ndarray:
+    """(n,) bool: the tokens that a loss covers, all but the first of a sequence and the special ones."""
+    return (tokens.position > 0) & ~tokens.special
+
+
+def mask(tokens: Tokens, seed: int) -> np.ndarray:
+    """(n,) bool: 15 % of the predictable tokens; the same ones for every checkpoint, by the seed alone."""
+    chosen = np.random.default_rng(seed).random(len(tokens.ids)) < MASKED_SHARE
+    return chosen & predictable(tokens)
+
+
+def loss_by_draw(tokens: Tokens, nll: np.ndarray, *, predicted: np.ndarray) -> list[DrawLoss]:
+    """Sum the loss of each draw over the tokens that count, in float64.
+
+    nll: (n,) float32 nats; predicted: (n,) bool. Where only a share of the predictable tokens is predicted,
+    as under a mask, they stand for that share of the draw's bytes.
+    """
+    covered = predictable(tokens)
+    _, starts = np.unique(tokens.sequence, return_index=True)
+    draws = []
+    for draw in np.unique(tokens.draw):
+        inside = tokens.draw == draw
+        counted = inside & predicted
+        share = np.count_nonzero(counted) / max(1, np.count_nonzero(inside & covered))
+        text = tokens.sequence_bytes[tokens.draw[starts] == draw].sum()
+        nats = nll[counted].sum(dtype=np.float64)
+        draws.append(DrawLoss(int(draw), int(np.count_nonzero(counted)), float(nats), float(text * share)))
+    return draws
+
+
+def no_loss(tokens: Tokens) -> list[DrawLoss]:
+    """Return the draws of a network that predicts nothing: no token, and no number for their loss."""
+    return [DrawLoss(int(draw), 0, nan, 0.0) for draw in np.unique(tokens.draw)]
+
+
+class Reader(Protocol):
+    """What extraction needs of a network."""
+
+    def predicted(self, tokens: Tokens) -> np.ndarray:
+        """(n,) bool: the tokens whose loss counts, the same for every checkpoint."""
+
+    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
+        """Give every hidden state to `take`; return the loss of each token.
+
+        ids: (batch, length) int64, predicted: (batch, length) bool → (batch, length) float32 nats, NaN where
+        there is none.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Reads from left to right: activations and loss come from the same pass."""
+
+    model: PreTrainedModel
+    stream: ResidualStream
+
+    def predicted(self, tokens: Tokens) -> np.ndarray:
+        """All but the first token of a sequence and the special ones."""
+        return predictable(tokens)
+
+    @torch.inference_mode()
+    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
+        """Loss of every token given those before it, NaN for the first."""
+        with self.stream.observed(take):
+            logits = run(self.model, ids).logits
+        return next_token_nll(logits, ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Reads both ways: activations of the text as it is, loss from a second pass with some tokens masked."""
+
+    model: PreTrainedModel
+    stream: ResidualStream
+    mask_token_id: int
+    seed: int
+
+    def predicted(self, tokens: Tokens) -> np.ndarray:
+        """A fixed share of the tokens, chosen by the seed alone."""
+        return mask(tokens, self.seed)
+
+    @torch.inference_mode()
+    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
+        """Loss of the tokens at `predicted`, all of them masked at once; NaN elsewhere."""
+        with self.stream.observed(take):
+            run(self.model.base_model, ids)
+        logits = run(self.model, ids.masked_fill(predicted, self.mask_token_id)).logits
+        return masked_nll(logits, ids, predicted)
+
+
+@dataclass(frozen=True, slots=True)
+class Headless:
+    """Reads without a head: the checkpoint has none, or not all of it, and random predictions are no loss."""
+
+    model: PreTrainedModel
+    stream: ResidualStream
+
+    def predicted(self, tokens: Tokens) -> np.ndarray:
+        """Return no token."""
+        return np.zeros(len(tokens.ids), dtype=bool)
+
+    @torch.inference_mode()
+    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
+        """NaN for every token."""
+        with self.stream.observed(take):
+            run(self.model.base_model, ids)
+        return torch.full(ids.shape, torch.nan)
+
+
+def reader(
+    kind: Kind, network: Network, stream: ResidualStream, *, mask_token_id: int | None, seed: int
+) -> Reader:
+    """Choose the reader of a network; an encoder with a head, but without a mask token of its own, is refused."""
+    model = network.model
+    if network.absent:
+        return Headless(model, stream)
+    if kind == "decoder":
+        return Decoder(model, stream)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if mask_token_id is None or not 0 <= mask_token_id < vocabulary:
+        raise InputError(
+            f"`mask_token_id` is {mask_token_id}; an encoder's loss needs its tokenizer's mask token, "
+            f"an id below {vocabulary}."
+        )
+    return Encoder(model, stream, mask_token_id, seed)

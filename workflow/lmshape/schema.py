@@ -1,0 +1,183 @@
+"""YAML files and their JSON schemas: defaults filled in, faults told as sentences."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from lmshape.errors import InputError, suggest
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+Yaml = dict[str, "Yaml"] | list["Yaml"] | str | int | float | bool | None
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Safe loader that refuses a key given twice; YAML would silently keep the last."""
+
+
+def _mapping_of_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[str, Yaml]:
+    keys = [key.value for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(f"the key `{key}` stands twice, the second time on line {_last_line(node, key)}")
+    loader.flatten_mapping(node)
+    return dict(loader.construct_pairs(node, deep=True))
+
+
+def _last_line(node: yaml.MappingNode, key: str) -> int:
+    return max(name.start_mark.line for name, _ in node.value if name.value == key) + 1
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_of_unique_keys)
+
+
+def read_yaml(path: Path) -> Yaml:
+    """Read a YAML file.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, it is not YAML, or a mapping has a key twice.
+    """
+    try:
+        return yaml.load(path.read_bytes(), Loader=_Loader)
+    except FileNotFoundError:
+        raise InputError(f"`{path}`: no such file.") from None
+    except (yaml.YAMLError, InputError, UnicodeDecodeError) as error:
+        raise InputError(f"`{path}` cannot be read as YAML: {error}.") from None
+
+
+@cache
+def _schema(name: str) -> dict[str, Yaml]:
+    return read_yaml(SCHEMAS / f"{name}.schema.yaml")
+
+
+def schema_with_names(name: str, names: Mapping[str, Collection[str]]) -> dict[str, Yaml]:
+    """Copy a file's schema; `names` adds the valid values of its `$defs`, such as `{"model_name": …}`."""
+    schema = copy.deepcopy(_schema(name))
+    for definition, valid in names.items():
+        schema["$defs"][definition]["enum"] = list(valid)
+    return schema
+
+
+def faults(data: Yaml, schema: Mapping[str, Yaml], *, where: str = "") -> list[str]:
+    """Every way in which data break their schema, a sentence each: path, value, rule, remedy."""
+    errors = Draft202012Validator(schema).iter_errors(data)
+    return list(dict.fromkeys(f"{where}{sentence}" for error in errors for sentence in _sentences(error)))
+
+
+def with_defaults(data: Yaml, schema: Mapping[str, Yaml], root: Mapping[str, Yaml] | None = None) -> Yaml:
+    """Copy of valid data with the schema's defaults put where a key is missing, at any depth."""
+    root = root if root is not None else schema
+    schema = _resolved(schema, root)
+    if isinstance(data, list):
+        return [with_defaults(item, schema.get("items", {}), root) for item in data]
+    if not isinstance(data, dict):
+        return copy.deepcopy(data)
+    known = {key: _resolved(part, root) for key, part in schema.get("properties", {}).items()}
+    defaults = {key: part["default"] for key, part in known.items() if "default" in part}
+    other = schema.get("additionalProperties") or {}
+    return {
+        key: with_defaults(value, known.get(key, other), root) for key, value in (defaults | data).items()
+    }
+
+
+def _resolved(schema: Mapping[str, Yaml], root: Mapping[str, Yaml]) -> Mapping[str, Yaml]:
+    if "$ref" not in schema:
+        return schema
+    return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    path = _dotted(error)
+    remedy = f" {error.schema['remedy']}" if "remedy" in error.schema else ""
+    if error.validator == "additionalProperties":
+        valid = error.schema.get("properties", {})
+        for key in error.instance:
+            if key not in valid:
+                yield f"{_quoted(path, key)}: unknown key.{suggest(key, valid)}"
+    elif error.validator == "required":
+        for key in error.validator_value:
+            if key not in error.instance:
+                yield f"{_quoted(path, key)}: this key is missing."
+    elif "propertyNames" in error.absolute_schema_path:
+        yield f"{_quoted(path, error.instance)}: {_rule(error)}{remedy}"
+    elif isinstance(error.instance, dict | list) or not path:
+        yield f"{_quoted(path)}: {_rule(error)}{remedy}"
+    else:
+        yield f"{_quoted(path)} = {error.instance!r}: {_rule(error)}{remedy}"
+
+
+def _dotted(error: ValidationError) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    return "".join(parts).removeprefix(".")
+
+
+def _quoted(*path: object) -> str:
+    dotted = ".".join(str(part) for part in path if part != "")
+    return f"`{dotted}`" if dotted else "the file"
+
+
+def _rule(error: ValidationError) -> str:
+    if error.validator == "type":
+        return _type(error)
+    if error.validator == "enum":
+        return f"unknown {error.schema.get('noun', 'value')}.{suggest(error.instance, error.validator_value)}"
+    if error.validator == "uniqueItems":
+        twice = dict.fromkeys(str(item) for item in error.instance if error.instance.count(item) > 1)
+        return f"lists {', '.join(twice)} more than once. Keep one."
+    if error.validator == "minItems" and error.validator_value == 1:
+        return "must not be empty."
+    if error.validator == "maxProperties":
+        return f"must have one key, not {len(error.instance)}: {', '.join(map(str, error.instance))}."
+    if error.validator in _RULES:
+        return _RULES[error.validator].format(limit=error.validator_value)
+    return f"{error.message}."
+
+
+def _type(error: ValidationError) -> str:
+    kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+    rule = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}."
+    if isinstance(error.instance, str) and {"integer", "number"} & set(kinds) and _is_number(error.instance):
+        # YAML 1.1 wants a decimal point before an exponent; Snakemake's --config makes text of nested keys.
+        rule += (
+            " This is text: write 5, not '5'; 1.0e-3, not 1e-3; nested keys in a file, not after --config."
+        )
+    return rule
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping of keys to values",
+    "null": "empty",
+}
+_RULES = {
+    "minimum": "must be at least {limit}.",
+    "maximum": "must be at most {limit}.",
+    "exclusiveMinimum": "must be more than {limit}.",
+    "exclusiveMaximum": "must be less than {limit}.",
+    "minItems": "must have at least {limit} entries.",
+    "maxItems": "must have at most {limit} entries.",
+    "minProperties": "must not be empty.",
+    "minLength": "must not be empty.",
+    "pattern": "not valid.",
+    "not": "not allowed.",
+    "oneOf": "must have one of two keys, and not both.",
+}

@@ -1,0 +1,100 @@
+"""Where in the network a cloud of token representations was taken, and where its file keeps it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import h5py
+
+SiteName = Literal["embedding", "block", "final_norm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place of the residual stream.
+
+    Parameters
+    ----------
+    name : `embedding`, `block` or `final_norm`
+    layer : 0 for the embedding, l after block l, the number of blocks for the final norm
+
+    Raises
+    ------
+    ValueError
+        For a name and a layer that do not belong together.
+    """
+
+    name: SiteName
+    layer: int
+
+    def __post_init__(self) -> None:
+        if self.name not in ("embedding", "block", "final_norm"):
+            raise ValueError(f"`name` is `{self.name}`; it must be `embedding`, `block` or `final_norm`.")
+        if (self.layer == 0) != (self.name == "embedding") or self.layer < 0:
+            raise ValueError(f"`layer` is {self.layer} for `{self.name}`; only the embedding is layer 0.")
+
+    @property
+    def path(self) -> str:
+        """HDF5 path: `layers/00` … `layers/NN`, `final_norm`."""
+        return "final_norm" if self.name == "final_norm" else f"layers/{self.layer:02d}"
+
+
+def mark(item: h5py.HLObject, site: Site) -> None:
+    """Write the site into the attributes `site` and `layer` of a dataset or group."""
+    item.attrs["site"] = site.name
+    item.attrs["layer"] = site.layer
+
+
+def site_of(item: h5py.HLObject) -> Site:
+    """Read the site back from the attributes of a dataset or group."""
+    return Site(item.attrs["site"], int(item.attrs["layer"]))
+
+
+def sited(file: h5py.File) -> dict[Site, h5py.HLObject]:
+    """All datasets or groups of a file that belong to a site, in the order of the network."""
+    paths = [f"layers/{name}" for name in file.get("layers", ())]
+    items = {site_of(file[path]): file[path] for path in [*paths, "final_norm"] if path in file}
+    return dict(sorted(items.items(), key=_place))
+
+
+def _place(entry: tuple[Site, h5py.HLObject]) -> tuple[bool, int]:
+    site, _ = entry
+    return site.name == "final_norm", site.layer
+
+
+def named_layers(blocks: int) -> dict[str, int]:
+    """Few blocks that stand for a network of `blocks` blocks; equal ones are named once, the last first.
+
+    A quarter and half of the way up (rounded up), and the last block; none where there is no block.
+    """
+    places = {"last": blocks, "middle": middle_layer(blocks), "early": math.ceil(blocks / 4)}
+    kept: dict[str, int] = {}
+    for name, layer in places.items():
+        if layer > 0 and layer not in kept.values():
+            kept[name] = layer
+    return dict(sorted(kept.items(), key=lambda item: item[1]))
+
+
+def middle_layer(blocks: int) -> int:
+    """Layer that stands for the middle of a network, however few its blocks."""
+    return math.ceil(blocks / 2)
+
+
+CHUNK_BYTES = 2**20  # large enough to stream at disk speed, small enough for HDF5's own chunk cache
+TOKEN_BYTES = 21  # id, sequence, position, draw, nll of 4 bytes each, special of 1
+TYPE_BYTES = 64  # id and text of a token type, at most, but for a few that are whole words
+SITE_BYTES, CHUNK_ENTRY_BYTES = 6000, 64  # HDF5's own: headers and attributes of a site, its index of chunks
+
+
+def chunk_rows(n: int, width: int) -> int:
+    """Rows of a chunk; the last chunk of a site takes as much of the disk as the others."""
+    return max(1, min(n, CHUNK_BYTES // (4 * width)))
+
+
+def stored_bytes(n: int, width: int, *, sites: int, types: int) -> int:
+    """Size of a store of n tokens of so many types: at most this, and beyond 1 MB hardly 2 % less."""
+    chunks = -(-n // chunk_rows(n, width))
+    site = chunks * (4 * width * chunk_rows(n, width) + CHUNK_ENTRY_BYTES) + SITE_BYTES
+    return sites * site + n * TOKEN_BYTES + types * TYPE_BYTES + 2 * SITE_BYTES

@@ -1,1 +1,0 @@
-"""From the activations of a layer to the statistics that metrics are made of."""

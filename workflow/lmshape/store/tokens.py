@@ -1,0 +1,100 @@
+"""The tokens file: the one token matrix that every checkpoint of a model reads on a dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lmshape.store.hdf5 import open_format, read_attributes, write_attributes, write_format
+from lmshape.writing import written_on_scratch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """The tokens of a cell, in rows ordered by sequence, then position; sequences are ordered by draw.
+
+    Attributes
+    ----------
+    ids : (n,) int32
+    sequence : (n,) int32, 0 … S - 1
+    position : (n,) int32, from 0 in each sequence
+    draw : (n,) int32, 0 … K - 1
+    special : (n,) bool, true where the tokenizer's own template put the token ([CLS], [SEP], BOS, …)
+    sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
+        token of the sequence, special ones left out, as the tokenizer decodes them
+    attributes : `tokenizer_sha256`, `special_tokens` (JSON: the template's `prefix` and `suffix`), `text_sha256`,
+        `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
+    texts : token id → the text that it stands for, special tokens too; empty where that is not known
+    """
+
+    ids: np.ndarray
+    sequence: np.ndarray
+    position: np.ndarray
+    draw: np.ndarray
+    special: np.ndarray
+    sequence_bytes: np.ndarray
+    attributes: Mapping[str, str | int | float]
+    texts: Mapping[int, str] = field(default_factory=dict)
+
+
+TOKENS_FORMAT = "lmshape-tokens"
+
+# dataset in the file -> field of Tokens, and its type
+_COLUMNS = {
+    "id": ("ids", np.int32),
+    "sequence": ("sequence", np.int32),
+    "position": ("position", np.int32),
+    "draw": ("draw", np.int32),
+    "special": ("special", np.bool_),
+    "sequence_bytes": ("sequence_bytes", np.int32),
+}
+
+
+def write_tokens(path: str | Path, tokens: Tokens) -> None:
+    """Write a tokens file: `/tokens/{id,sequence,position,draw,special,sequence_bytes,type_id,type_text}`."""
+    with written_on_scratch(path) as partial, h5py.File(partial, "w", locking=False) as file:
+        write_format(file, TOKENS_FORMAT)
+        write_token_group(file, tokens)
+
+
+def read_tokens(path: str | Path) -> Tokens:
+    """Read a tokens file; `InputError` for a missing, truncated or foreign file."""
+    with open_format(path, TOKENS_FORMAT) as file:
+        return read_token_group(file)
+
+
+def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
+    """Write the group `/tokens`, the same in the tokens file and beside activations.
+
+    `type_id` and `type_text` are the distinct ids in ascending order and what each stands for, as JSON strings:
+    HDF5 ends a text at the character 0, which is a token of byte-level vocabularies.
+    """
+    group = file.create_group("tokens")
+    write_attributes(group, tokens.attributes)
+    for name, (attribute, dtype) in _COLUMNS.items():
+        group.create_dataset(name, data=np.asarray(getattr(tokens, attribute), dtype=dtype))
+    types = sorted(tokens.texts)
+    texts = [json.dumps(tokens.texts[index], ensure_ascii=False) for index in types]
+    group.create_dataset("type_id", data=np.array(types, dtype=np.int32))
+    group.create_dataset("type_text", data=texts, shape=(len(texts),), dtype=h5py.string_dtype())
+    return group
+
+
+def read_token_group(file: h5py.File) -> Tokens:
+    """Read the group `/tokens` of a tokens or activations file."""
+    group = file["tokens"]
+    columns = {field: group[name][:] for name, (field, _) in _COLUMNS.items()}
+    return Tokens(**columns, attributes=read_attributes(group), texts=_read_texts(group))
+
+
+def _read_texts(group: h5py.Group) -> dict[int, str]:
+    """Return token id → text; empty for a file of the time before texts were kept."""
+    if "type_id" not in group:
+        return {}
+    texts = map(json.loads, group["type_text"].asstr()[:])
+    return dict(zip(group["type_id"][:].tolist(), texts, strict=True))

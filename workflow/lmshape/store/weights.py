@@ -1,0 +1,222 @@
+"""The weight files of a checkpoint folder and their fingerprint, without loading them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lmshape.errors import InputError
+
+# in the order in which transformers prefers them
+_NAMES = ("model.safetensors", "pytorch_model.bin")
+GGUF = ".gguf"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weight files of a checkpoint folder, sorted by name.
+
+    safetensors before PyTorch's .bin; one file, or the shards that `*.index.json` names. A GGUF file where there
+    is neither.
+
+    Raises
+    ------
+    InputError
+        When there is no such folder, or it has no weights, lacks a shard that its index names, or holds several
+        GGUF files and nothing else.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"`{folder}` is not a folder; a checkpoint is a folder with config.json and weights."
+        )
+    for name in _NAMES:
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return _shards(index)
+    quantized = sorted(folder.glob(f"*{GGUF}"))
+    if len(quantized) > 1:
+        names = ", ".join(path.name for path in quantized)
+        raise InputError(
+            f"`{folder}` has {len(quantized)} GGUF files, {names}; leave one of them, each in a folder of its own."
+        )
+    if not quantized:
+        raise InputError(
+            f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
+            f"or one {GGUF} file."
+        )
+    return quantized
+
+
+def only_gguf(folder: Path) -> Path | None:
+    """Return the GGUF file of a checkpoint folder whose weights are in that one file and in no other format."""
+    try:
+        files = weight_files(folder)
+    except InputError:
+        return None
+    return files[0] if files[0].suffix == GGUF else None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder itself, and not one below it, holds weights, whole or not."""
+    patterns = [*_NAMES, *(f"{name}.index.json" for name in _NAMES), f"*{GGUF}"]
+    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Return the files whose change makes a checkpoint another one: its weights, and config.json if there is one.
+
+    Raises
+    ------
+    InputError
+        As `weight_files`.
+    """
+    config = folder / "config.json"
+    return [*weight_files(folder), *([config] if config.is_file() else [])]
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError) as error:
+        raise InputError(f"`{index}` is no index of weight shards ({error!r}); fetch it again.") from error
+    shards = [index.parent / name for name in sorted(names)]
+    absent = [shard.name for shard in shards if not shard.is_file()]
+    if absent:
+        raise InputError(
+            f"`{index.parent}` lacks {', '.join(absent)}, named in {index.name}; fetch it again."
+        )
+    return shards
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a safetensors file that ends before its header says so; a look at the header, not at the weights.
+
+    Raises
+    ------
+    InputError
+        When the file is cut short or has no header.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(header_bytes)) if header_bytes < size else None
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected = 8 + header_bytes + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise InputError(f"`{path}` has no safetensors header; save or fetch it again.") from None
+    if size != expected:
+        raise InputError(
+            f"`{path}` has {size} bytes of {expected}: it was not saved whole; save or fetch it again."
+        )
+
+
+def weights_sha256(folder: Path) -> str:
+    """Fingerprint of the weights of a checkpoint: two checkpoints with the same one are the same model.
+
+    For a single file its plain sha256, the one that the hub shows. For shards the sha256 of their hexadecimal
+    sha256 one after the other, sorted by file name, so that it can be made from the hub's answers alone.
+    """
+    digests = [_sha256(path) for path in weight_files(folder)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+Fact = str | int
+
+# What config.json calls the facts of a model, by architecture.
+CONFIG_KEYS = {
+    "architecture": ("model_type",),
+    "blocks": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    "width": ("hidden_size", "n_embd", "d_model", "dim"),
+    "context": ("max_position_embeddings", "n_positions", "n_ctx"),
+    "vocabulary": ("vocab_size",),
+}
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # the first token's position is pad_token_id + 1
+
+
+def config_facts(config: Mapping[str, Fact]) -> dict[str, Fact | None]:
+    """Architecture, blocks, width, context and vocabulary; None for what it does not say.
+
+    `context` is None where the architecture has no longest sequence (ALiBi).
+    """
+    read = {fact: _first(config, keys) for fact, keys in CONFIG_KEYS.items()}
+    if read["context"] and read["architecture"] in OFFSET_POSITIONS:
+        read["context"] -= config.get("pad_token_id", 1) + 1
+    return read
+
+
+def _first(config: Mapping[str, Fact], keys: Sequence[str]) -> Fact | None:
+    return next((config[key] for key in keys if config.get(key) is not None), None)
+
+
+# GGUF's names, behind the architecture's; what a configuration of transformers calls them
+_KEYS = {
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "context_length": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+}
+TOKENS = "tokenizer.ggml.tokens"
+
+
+def gguf_config(path: Path) -> Mapping[str, str | int]:
+    """Architecture, blocks, width, context and vocabulary of a GGUF file, under transformers' names.
+
+    Takes milliseconds beside the import of transformers, a second or two: the vocabulary is counted, not read.
+
+    Raises
+    ------
+    InputError
+        When the file is cut short within its metadata, or is no GGUF file.
+    """
+    from transformers.integrations.gguf import read_gguf_metadata
+
+    with _telling(path):
+        metadata, _ = read_gguf_metadata(str(path))
+        architecture = metadata["general.architecture"]
+    read = {name: metadata.get(f"{architecture}.{key}") for key, name in _KEYS.items()}
+    read["vocab_size"] = read["vocab_size"] or metadata.get(TOKENS)
+    return {"model_type": architecture, **{name: value for name, value in read.items() if value is not None}}
+
+
+def check_whole_gguf(path: Path) -> None:
+    """Refuse a GGUF file that ends before its table of tensors says so; no tensor is read.
+
+    Raises
+    ------
+    InputError
+        When the file is cut short, or is no GGUF file.
+    """
+    from transformers.integrations.gguf import GgufHeader
+
+    gguf_config(path)
+    try:
+        header = GgufHeader.from_file(str(path))
+    except ValueError:  # a quantization whose size it does not know, and may be able to undo nevertheless
+        return
+    expected = header.data_start + max((one.offset + one.nbytes for one in header.tensors), default=0)
+    size = path.stat().st_size
+    if size < expected:
+        raise InputError(
+            f"`{path}` has {size} bytes of {expected}: it was not saved whole; save or fetch it again."
+        )
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
+        raise InputError(
+            f"`{path}` cannot be read as GGUF ({error}); it is truncated or no GGUF file. Fetch it again."
+        ) from error

@@ -1,0 +1,1 @@
+"""What a study asks for: configuration, registry, models, cells, and what they cost."""

@@ -1,0 +1,279 @@
+"""What a job takes: seconds, memory and GPUs, from the shape of the model and the sampling.
+
+The rates were measured, those of measuring as docs/cluster.md has them, and are rounded towards slow: a job that is
+given too little is killed, one that is given too much waits a little longer. A second attempt asks for twice as much.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cache
+from math import ceil, log2
+from pathlib import Path
+
+from lmshape.metrics.families import OWN_FAMILY
+from lmshape.models.batch_size import starting_tokens
+from lmshape.study.models import Model
+from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
+from lmshape.study.settings import PAPER_CHARACTERS, Extraction, Sampling, Truncating
+from lmshape.study.study import Study
+from lmshape.training.recipe import Recipe
+from lmshape.truncation.ranks import (
+    MOMENT_BYTES,
+    TOLERANCES,
+    kept_ranks,
+    layer_bytes,
+    layers_at_once,
+    removed_ranks,
+)
+
+CORE_FLOPS = 1.5e10  # float32 matrix products a second and core, in a forward pass
+GPU_FLOPS = 2e13  # bfloat16, a small share of what a data centre's GPU can do
+DISK_BYTES = 2e8  # read or written a second, on a busy network file system
+START_SECONDS = 20.0  # Python, PyTorch, transformers, from a network file system
+MEASURING_START_SECONDS = 5.0  # without PyTorch
+GPU_SECONDS = 300.0  # a forward pass that takes longer on `GPU_THREADS` cores is worth a GPU
+GPU_THREADS = 8
+SHARE_OF_ESTIMATE = 3  # time limit over estimate: shared nodes are slow, and a killed job is lost
+LEAST_MINUTES = 10
+
+# Core-seconds of a site in float64, 2 choices of rows (3 of neighbors, each with its Gaussian surrogate).
+COVARIANCE = 1.3e-10  # n d²
+EIGENVALUES = 1.3e-10  # d³, for all rows and without each draw
+LEAST_SQUARES = 6.5e-10  # n d²
+NORMS = 3e-8  # n d
+PAIR = 2.4e-8  # of rows of a draw
+PAIR_OF_WIDTH = 1.2e-11  # times d
+AXES = 1.2e-10  # d³, of each draw
+OWN = 1e-7  # n d: nobody knows what a user's own metric does
+
+
+def forward_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
+    """Seconds of the forward passes of a cell."""
+    passes = (
+        1 if model.kind == "decoder" else 2
+    )  # an encoder reads the text, and the masked text for its loss
+    flops = passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
+    return flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
+
+
+def threads_of(model: Model) -> int:
+    """Threads of its jobs: small matrices gain nothing from a second core, more cells at once do."""
+    return 1 if model.width <= 512 else 8
+
+
+def wants_gpu(model: Model, sampling: Sampling) -> bool:
+    """Whether the forward passes of a cell are worth a GPU: over 5 minutes on 8 cores.
+
+    With 25 600 tokens that is from about a billion parameters on.
+    """
+    return forward_seconds(model, sampling, threads=GPU_THREADS, on_gpu=False) > GPU_SECONDS
+
+
+def gpus_that_hold(model: Model, extraction: Extraction, gigabytes: float) -> int:
+    """GPUs of so much memory each that hold the weights, with a quarter for all else."""
+    weights = weight_bytes(extraction, on_gpu=True) * parameters(model)
+    return max(1, ceil(1.25 * weights / (gigabytes * 1e9)))
+
+
+def weight_bytes(extraction: Extraction, *, on_gpu: bool) -> int:
+    """Bytes of a weight: `auto` is bfloat16 on a GPU and float32 on the CPU."""
+    wide = extraction.dtype == "float32" or (extraction.dtype == "auto" and not on_gpu)
+    return 4 if wide else 2
+
+
+def extraction_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
+    """Seconds of an extraction: start, weights read, forward passes, activations written."""
+    moved = 4 * parameters(model) + activation_bytes(model, sampling.most_tokens)
+    forward = forward_seconds(model, sampling, threads=threads, on_gpu=on_gpu)
+    return START_SECONDS + moved / DISK_BYTES + forward
+
+
+def extraction_megabytes(model: Model, extraction: Extraction, *, on_gpu: bool) -> int:
+    """Memory of an extraction.
+
+    The weights, the logits of a batch with their log-softmax, two batches on their way to the disk, and 1.5 GB for
+    Python and PyTorch. On a GPU the logits are there, and CUDA takes 3 GB here.
+    """
+    tokens = starting_tokens(extraction.batch_tokens, vocabulary=model.vocabulary, on_gpu=on_gpu)
+    written = 2 * 4 * tokens * model.width * (model.blocks + 2)
+    weights = weight_bytes(extraction, on_gpu=on_gpu) * parameters(model)
+    logits = 0 if on_gpu else 3 * 4 * tokens * model.vocabulary
+    return (4500 if on_gpu else 1500) + (weights + logits + written) // 10**6
+
+
+def measuring_seconds(
+    width: int, sampling: Sampling, *, families: Iterable[str], rows: Iterable[str], sites: int, threads: int
+) -> float:
+    """Seconds of the measuring of a block of `sites` sites, of which each takes an equal time."""
+    n, d, rows = sampling.most_tokens, width, list(rows)
+    choices = len([name for name in rows if name != "one_per_type"]) / 2
+    drawn = sampling.rows_per_draw if sampling.protocol == "windows" else n // sampling.draws
+    searches = 2 * len(rows) * sampling.draws
+    neighbors = searches * (drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + AXES * d**3)
+    core_seconds = {
+        "spectral": choices * (COVARIANCE * n * d**2 + EIGENVALUES * (sampling.draws + 1) * d**3),
+        "angular": choices * NORMS * n * d,
+        "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
+        "neighbor": neighbors,
+        "linearity": choices * LEAST_SQUARES * n * d**2,
+        "released": neighbors / 4,
+        "released_linearity": LEAST_SQUARES * n * d**2,
+        OWN_FAMILY: choices * OWN * n * d,
+    }
+    return MEASURING_START_SECONDS + sites * sum(core_seconds[family] for family in families) / threads
+
+
+def measuring_megabytes(width: int, sampling: Sampling) -> int:
+    """Memory of a measuring job: rows of a layer in float64 and their copies, one covariance for every draw."""
+    rows = min(
+        sampling.most_tokens, 2 * 2**26 // (4 * width)
+    )  # at most two pieces of 64 MiB are read at a time
+    drawn = sampling.most_tokens // sampling.draws
+    held = 3 * rows * width + 4 * drawn * width + 2 * (sampling.draws + 2) * width**2
+    return 800 + 8 * held // 10**6
+
+
+def weights_of(recipe: Recipe, vocabulary: int) -> int:
+    """Parameters of a model that the study trains: 12 L d² of the blocks, 2 V d outside."""
+    return 12 * recipe.blocks * recipe.width**2 + 2 * vocabulary * recipe.width
+
+
+def pretraining_seconds(recipe: Recipe, vocabulary: int) -> float:
+    """Seconds of a pretraining run on one core: 6 operations a weight and token, small matrices being slow."""
+    tokens = recipe.steps * recipe.sequences * recipe.window
+    return START_SECONDS + 6 * tokens * weights_of(recipe, vocabulary) / (CORE_FLOPS / 2)
+
+
+def pretraining_megabytes(recipe: Recipe, vocabulary: int) -> int:
+    """Memory of a pretraining run: weights, gradients and AdamW's moments, the logits of a step, and PyTorch."""
+    logits = 4 * recipe.sequences * recipe.window * vocabulary
+    inside = 40 * recipe.sequences * recipe.window * recipe.width * recipe.blocks
+    return 1500 + 4 * (4 * weights_of(recipe, vocabulary) + logits + inside) // 10**6
+
+
+def minutes_for(seconds: float) -> int:
+    """Time limit of a job that should take so long, in whole minutes: three times that, and at least ten."""
+    return max(LEAST_MINUTES, ceil(SHARE_OF_ESTIMATE * seconds / 60))
+
+
+def parameters(model: Model) -> int:
+    """Parameters as the registry has them, else as the shape gives them: 12 L d² of the blocks, 2 V d outside."""
+    return model.parameters or 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
+
+
+PAPER_WINDOW = PAPER_CHARACTERS // 128  # characters of a chunk, each a token at the very most
+HALVINGS = 5  # ranks that a tolerance adds to the grid, on average
+AXES_COSTS = 4e-10  # core-seconds over d³: eigenvectors in float64
+MOMENTS = 1.3e-10  # core-seconds over n d²
+
+
+def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
+    """Tokens that the loss is measured on."""
+    if sampling.protocol == "paper":
+        return min(sampling.draws * truncating.sequences * PAPER_WINDOW, sampling.most_tokens)
+    sequences = min(truncating.sequences, sampling.sequences_per_draw)
+    return sampling.draws * sequences * sampling.window
+
+
+def choices_of(rows: Iterable[str]) -> int:
+    """Choices of rows that are truncated."""
+    return len({"all", "no_sink"} & set(rows)) or 1
+
+
+def passes_of(width: int, *, kept: Sequence[int] | None = None, removed: Sequence[int] | None = None) -> int:
+    """Estimate the ranks measured at a layer for a choice of rows: the two grids, and what makes least ranks exact."""
+    grid = kept_ranks(width, kept)
+    widest = max((after - before for before, after in zip(grid, grid[1:], strict=False)), default=1)
+    halvings = ceil(log2(widest)) if widest > 1 else 0
+    return len(grid) + len(removed_ranks(width, removed)) + min(HALVINGS, halvings) * len(TOLERANCES)
+
+
+def truncation_flops(
+    model: Model, sampling: Sampling, truncating: Truncating, *, rows: Iterable[str]
+) -> float:
+    """Floating-point operations of the truncation of a cell.
+
+    At each layer, embedding included, as many passes as ranks for each choice of rows: the head, the projection of
+    4 d² a token, and the blocks behind the layer, half of all on average. Beside that what axes are fitted on.
+    """
+    window = sampling.window if sampling.protocol == "windows" else PAPER_WINDOW
+    head = 2 * model.vocabulary * model.width
+    blocks = forward_flops(model, tokens=1, window=window) - head
+    layers = model.blocks + 1
+    tried = choices_of(rows) * passes_of(model.width, kept=truncating.ranks, removed=truncating.removed)
+    at_every_layer = layers * (blocks / 2 + head + 4 * model.width**2)
+    fitting = 1 + ceil(layers / layers_at_once(model.width, sampling.draws))
+    fitted = fitting * sampling.most_tokens * blocks
+    return tried * measured_tokens(sampling, truncating) * at_every_layer + fitted
+
+
+def truncation_seconds(
+    model: Model,
+    sampling: Sampling,
+    truncating: Truncating,
+    *,
+    rows: Iterable[str],
+    threads: int,
+    on_gpu: bool,
+) -> float:
+    """Seconds of the truncation of a cell: start, weights read, axes, passes."""
+    rows = list(rows)
+    flops = truncation_flops(model, sampling, truncating, rows=rows)
+    passes = flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
+    axes = choices_of(rows) * sampling.draws * AXES_COSTS * model.width**3
+    moments = MOMENTS * sampling.most_tokens * model.width**2
+    fitting = (model.blocks + 1) * (axes + moments) / threads
+    return START_SECONDS + 4 * parameters(model) / DISK_BYTES + fitting + passes
+
+
+def truncation_wants_gpu(
+    model: Model, sampling: Sampling, truncating: Truncating, *, rows: Iterable[str]
+) -> bool:
+    """Whether a truncation is worth a GPU: over 5 minutes of passes on 8 cores."""
+    flops = truncation_flops(model, sampling, truncating, rows=rows)
+    return flops / (GPU_THREADS * CORE_FLOPS) > GPU_SECONDS
+
+
+def truncation_megabytes(
+    model: Model, sampling: Sampling, truncating: Truncating, extraction: Extraction, *, on_gpu: bool
+) -> int:
+    """Memory of a truncation: what an extraction takes, moments, axes of each draw, states behind one layer."""
+    moments = max(MOMENT_BYTES, layer_bytes(model.width, sampling.draws))
+    moments = min(moments, (model.blocks + 1) * layer_bytes(model.width, sampling.draws))
+    axes = 16 * sampling.draws * model.width**2
+    states = 12 * measured_tokens(sampling, truncating) * model.width
+    return extraction_megabytes(model, extraction, on_gpu=on_gpu) + (moments + axes + states) // 10**6
+
+
+def describe_truncations(study: Study) -> str:
+    """Tell in one line what the truncations of a study take, beside its extractions; empty where there are none."""
+    cells = [cell for model in study.models for cell in study.truncated(model)]
+    if not cells:
+        return ""
+    flops = sum(
+        truncation_flops(study.models[cell.model], study.sampling, study.truncating, rows=study.rows)
+        for cell in cells
+    )
+    times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
+    return f"truncation {len(cells)} cells, {flops:.2g} FLOPs beside: {times}"
+
+
+@cache
+def gpu_count() -> int:
+    """NVIDIA GPUs that processes here may use: by their device files, as far as CUDA_VISIBLE_DEVICES lets them."""
+    return visible_gpus(Path("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible_gpus(devices: Path, visible: str | None) -> int:
+    """Count the GPUs of a folder of device files of which a list of names lets some be seen; None: all.
+
+    As CUDA reads it: names after -1, and all of an empty list, do not count.
+    """
+    present = len(list(devices.glob("nvidia[0-9]*")))
+    if visible is None:
+        return present
+    names = [name.strip() for name in visible.split(",")]
+    valid = names[: names.index("-1")] if "-1" in names else names
+    return min(present, len([name for name in valid if name]))

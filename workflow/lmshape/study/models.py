@@ -1,0 +1,408 @@
+"""A model of the registry: what it is and which checkpoints it has, on disk, on the hub, or still to be trained."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from lmshape.checkpoints import Checkpoint
+from lmshape.errors import InputError, suggest
+from lmshape.hub.lock import Lock
+from lmshape.hub.models import Ask, read_run
+from lmshape.paths import TOKENIZER, WEIGHTS_FOLDER
+from lmshape.schema import Yaml
+from lmshape.store.weights import (
+    CONFIG_KEYS,
+    GGUF,
+    check_whole,
+    check_whole_gguf,
+    config_facts,
+    gguf_config,
+    has_weights,
+    only_gguf,
+    weight_files,
+)
+from lmshape.study.settings import Pretraining
+from lmshape.texts.tokenizer import TOKENIZERS, tokenizer_files
+
+FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which nobody says
+
+Fact = str | int
+
+
+def find_checkpoints(
+    name: str, folder: Path, *, root: Path, step_pattern: str, tokens_per_step: int | None
+) -> tuple[Checkpoint, ...]:
+    """List the checkpoints of a run's folder in the order of their steps.
+
+    A folder that holds weights itself, and no checkpoint below it, is one: `final`, of step -1.
+
+    Parameters
+    ----------
+    name : the model's, for error messages
+    folder : the run's folder, from `root`
+    root : the working directory
+    step_pattern : regular expression for the whole name of a checkpoint's folder; its first group is the step
+    tokens_per_step : tokens of a training step, if known
+
+    Raises
+    ------
+    InputError
+        When the pattern is none or captures no number, the folder does not exist or holds no checkpoint, or
+        two checkpoints are of the same step.
+    """
+    pattern = _compiled(name, step_pattern)
+    found: dict[int, Checkpoint] = {}
+    for entry in _folders(name, folder, root):
+        match = pattern.fullmatch(entry)
+        if match is None:
+            continue
+        step = _step(name, match)
+        if step in found:
+            raise InputError(
+                f"`{name}`: {found[step].folder.name} and {entry} in {folder} are both of step {step}. "
+                "Move one away, or make `step_pattern` narrower."
+            )
+        seen = math.nan if tokens_per_step is None else float(step * tokens_per_step)
+        found[step] = Checkpoint(_path_safe(entry), step, folder / entry, seen)
+    if not found and has_weights(root / folder):
+        return (Checkpoint(FINAL, NO_STEP, folder),)
+    if not found:
+        raise InputError(
+            f"`{name}`: no folder in {folder} matches `step_pattern` = '{step_pattern}'. "
+            f"{_inventory(root / folder)} Name the folder that holds the checkpoints, or their pattern."
+        )
+    return tuple(found[step] for step in sorted(found))
+
+
+def require_weights(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> None:
+    """Refuse checkpoints without weights: saved half-way, or none at all.
+
+    Raises
+    ------
+    InputError
+        When one of the folders has no weights that transformers can load.
+    """
+    reasons = {one.name: reason for one in checkpoints if (reason := _why_unusable(root / one.folder))}
+    if reasons:
+        names = ", ".join(list(reasons)[:5]) + (", …" if len(reasons) > 5 else "")
+        raise InputError(
+            f"`{name}`: {len(reasons)} of its {len(checkpoints)} checkpoints cannot be loaded: {names}. "
+            f"The first: {next(iter(reasons.values()))} Save them whole, or leave them out under "
+            "`checkpoints`."
+        )
+
+
+def read_facts(
+    name: str, checkpoints: Sequence[Checkpoint], given: Mapping[str, Fact], *, root: Path
+) -> dict[str, Fact | None]:
+    """Architecture, blocks, width, context and vocabulary: as given, else of the first checkpoint that says it.
+
+    A checkpoint says it in config.json; one whose weights are a GGUF file, in that file. `context` is None where
+    the architecture has no longest sequence (ALiBi).
+
+    Raises
+    ------
+    InputError
+        When what says it cannot be read, lacks another fact, or belongs to a model of the other kind.
+    """
+    places = (_facts_file(one.folder, root) for one in checkpoints)
+    file = next((place for place in places if place is not None), None)
+    config = _read_config(name, root / file) if file else {}
+    _check_kind(name, str(given["kind"]), config)
+    facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
+    unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
+    if unknown:
+        keys = [key for fact in unknown for key in CONFIG_KEYS[fact]]
+        reason = f"{file} has none of {', '.join(keys)}" if file else "no checkpoint has a config.json"
+        raise InputError(
+            f"`{name}`: {', '.join(unknown)} cannot be told, since {reason}. "
+            "Give what is unknown in the registry of models."
+        )
+    return facts
+
+
+def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
+    """Give the first of the folders that holds a tokenizer.
+
+    Raises
+    ------
+    InputError
+        When none does.
+    """
+    for place in places:
+        if tokenizer_files(root / place):
+            return place
+    raise InputError(
+        f"`{name}`: no tokenizer ({', '.join(TOKENIZERS)}, or a GGUF file) in {' or '.join(map(str, places))}. "
+        "Give the folder that holds it as `tokenizer` in the registry of models."
+    )
+
+
+def _compiled(name: str, step_pattern: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(step_pattern)
+    except re.error as error:
+        raise InputError(
+            f"`{name}.step_pattern` = '{step_pattern}': no regular expression ({error})."
+        ) from None
+    if not pattern.groups:
+        raise InputError(
+            f"`{name}.step_pattern` = '{step_pattern}': needs a group around the step, "
+            "as in `checkpoint-(\\d+)`."
+        )
+    return pattern
+
+
+def _folders(name: str, folder: Path, root: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in (root / folder).iterdir() if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"`{name}.folder` = '{folder}': no such folder in {root}. Correct the path."
+        ) from None
+
+
+def _step(name: str, match: re.Match[str]) -> int:
+    try:
+        return int(match[1])
+    except (TypeError, ValueError):
+        raise InputError(
+            f"`{name}.step_pattern` = '{match.re.pattern}': takes {match[1]!r} of {match[0]} for the step. "
+            "Put the first group around the digits."
+        ) from None
+
+
+def _path_safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
+
+
+def _why_unusable(folder: Path) -> str:
+    try:
+        for path in weight_files(folder):
+            if path.suffix == ".safetensors":
+                check_whole(path)
+            elif path.suffix == GGUF:
+                check_whole_gguf(path)
+    except InputError as error:
+        return f"{error} {_inventory(folder)}"
+    return ""
+
+
+def _inventory(folder: Path) -> str:
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    if not names:
+        return "The folder is empty."
+    return f"It holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
+
+
+def _facts_file(folder: Path, root: Path) -> Path | None:
+    """Return the file of a checkpoint that says what its model is like, from the working directory."""
+    quantized = only_gguf(root / folder)
+    if quantized:
+        return folder / quantized.name
+    if (root / folder / "config.json").is_file():
+        return folder / "config.json"
+    if any((root / folder).glob(f"*{GGUF}")):
+        weight_files(root / folder)  # says that there are several
+    return None
+
+
+def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
+    if file.suffix == GGUF:
+        return gguf_config(file)
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model anew.") from None
+    if not isinstance(config, dict):
+        raise InputError(f"`{name}`: {file} is no configuration of a model. Save the model anew.")
+    return config
+
+
+def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
+    other = {"encoder": "ForCausalLM", "decoder": "ForMaskedLM"}[kind]
+    for model_class in config.get("architectures") or ():
+        if model_class.endswith(other):
+            raise InputError(f"`{name}.kind` = '{kind}': its config.json says {model_class}. Correct `kind`.")
+
+
+PRETRAINED = Path("results/pretrained")  # where the study's own runs are written
+STEP_PATTERN = r"checkpoint-(\d+)"  # Trainer's
+KIND_OF_ARCHITECTURE = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A training run: what the model is, and its checkpoints.
+
+    Attributes
+    ----------
+    name, kind : name in the registry; causal decoder or masked encoder
+    architecture : `model_type` of transformers
+    folder, tokenizer : folders of the run and of its tokenizer, from the working directory; of a run on the hub,
+        where they will be
+    blocks, width : transformer blocks, dimension of the residual stream
+    vocabulary : entries of the vocabulary
+    context : longest sequence in tokens; None where there is no longest
+    parameters : number of parameters if the registry gives it; extraction counts them
+    license : for the reader
+    pretraining : name of the run of this study that makes the folder; None when the folder is there
+    checkpoints : name → checkpoint, in the order of steps
+    unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
+    entry : the registry's, of a model on the hub; empty for one on this machine
+    lock : what the hub said of it, if it was asked
+    remote_code : whether the Python code that comes with its weights may run
+    recipe : name that runs share which differ in their seed alone; None where there is none
+    unstable : whether it was trained to fail, or has failed
+    """
+
+    name: str
+    kind: Literal["decoder", "encoder"]
+    architecture: str
+    folder: Path
+    tokenizer: Path
+    blocks: int
+    width: int
+    vocabulary: int
+    context: int | None
+    parameters: int | None
+    license: str
+    pretraining: str | None
+    checkpoints: Mapping[str, Checkpoint]
+    unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
+    entry: Mapping[str, Yaml] = field(default_factory=dict)
+    lock: Lock | None = None
+    remote_code: bool = False
+    recipe: str | None = None
+    unstable: bool = False
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether its weights are downloaded."""
+        return bool(self.entry)
+
+
+def read_model(
+    name: str,
+    entry: Mapping[str, Yaml],
+    *,
+    root: Path,
+    pretraining: Pretraining | None,
+    ask: Ask | None = None,
+) -> Model:
+    """Look up what a model is and which checkpoints it has.
+
+    A folder that a run of `pretraining` makes is described by that run, whether it exists already or not: the
+    plan must not change when the run is done. Any other folder is looked into. A run on the hub is described by its
+    lock and its entry; where these do not suffice, `ask` is called for a lock.
+
+    Raises
+    ------
+    InputError
+        When the folder does not exist or lacks checkpoints, a readable config.json or a tokenizer; when what a run
+        on the hub is like cannot be told.
+    """
+    model = (
+        _hub_model(name, entry, root, ask)
+        if "repository" in entry
+        else _local_model(name, entry, root, pretraining)
+    )
+    return replace(model, recipe=entry.get("recipe"), unstable=entry.get("unstable", False))
+
+
+def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: Pretraining | None) -> Model:
+    folder = Path(os.path.normpath(Path(entry["folder"]).expanduser()))
+    run = folder.name if folder.parent == PRETRAINED else None
+    if run is not None and pretraining is not None and run in pretraining.runs:
+        return _planned_model(name, entry, folder, pretraining)
+    if run is not None and not (root / folder).exists():
+        runs = pretraining.runs if pretraining else {}
+        raise InputError(
+            f"`{name}.folder` = '{folder}': no such folder, and `pretraining.runs` has no run `{run}` "
+            f"that would make it.{suggest(run, runs)}"
+        )
+    return _existing_model(name, entry, folder, root)
+
+
+def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None) -> Model:
+    run = read_run(name, entry, root=root, ask=ask)
+    return Model(
+        name=name,
+        kind=entry["kind"],
+        folder=Path(WEIGHTS_FOLDER.format(model=name)),
+        tokenizer=Path(TOKENIZER.format(model=name)),
+        **run.facts,
+        parameters=entry.get("parameters"),
+        license=entry["license"],
+        pretraining=None,
+        checkpoints={checkpoint.name: checkpoint for checkpoint in run.checkpoints},
+        unlisted={checkpoint.name: checkpoint for checkpoint in run.unlisted},
+        entry=entry,
+        lock=run.lock,
+        remote_code=bool(entry.get("remote_code")),
+    )
+
+
+def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraining: Pretraining) -> Model:
+    recipe = pretraining.runs[folder.name]
+    if KIND_OF_ARCHITECTURE[recipe.architecture] != entry["kind"]:
+        raise InputError(
+            f"`{name}.kind` = '{entry['kind']}': `pretraining.runs.{folder.name}` trains a "
+            f"{KIND_OF_ARCHITECTURE[recipe.architecture]}, {recipe.architecture}. Correct `kind`."
+        )
+    if not recipe.keep_checkpoints:
+        raise InputError(
+            f"`{name}.folder` = '{folder}': `pretraining.runs.{folder.name}` keeps no checkpoints to be measured. Take "
+            "`keep_checkpoints: false` away from it, or the model from `models`."
+        )
+    tokens_per_step = recipe.sequences * recipe.window
+    checkpoints = [
+        Checkpoint(f"checkpoint-{step}", step, folder / f"checkpoint-{step}", float(step * tokens_per_step))
+        for step in recipe.checkpoint_steps
+    ]
+    return Model(
+        name=name,
+        kind=entry["kind"],
+        architecture=recipe.architecture,
+        folder=folder,
+        tokenizer=PRETRAINED / "tokenizer",
+        blocks=recipe.blocks,
+        width=recipe.width,
+        vocabulary=pretraining.vocabulary,
+        context=recipe.window,
+        parameters=entry.get("parameters"),
+        license=entry["license"],
+        pretraining=folder.name,
+        checkpoints={checkpoint.name: checkpoint for checkpoint in checkpoints},
+    )
+
+
+def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Path) -> Model:
+    checkpoints = find_checkpoints(
+        name,
+        folder,
+        root=root,
+        step_pattern=entry.get("step_pattern", STEP_PATTERN),
+        tokens_per_step=entry.get("tokens_per_step"),
+    )
+    given = entry.get("tokenizer")
+    places = [Path(given).expanduser()] if given else [folder, checkpoints[0].folder]
+    return Model(
+        name=name,
+        kind=entry["kind"],
+        folder=folder,
+        tokenizer=find_tokenizer(name, places, root=root),
+        **read_facts(name, checkpoints, entry, root=root),
+        parameters=entry.get("parameters"),
+        license=entry["license"],
+        remote_code=bool(entry.get("remote_code")),
+        pretraining=None,
+        checkpoints={checkpoint.name: checkpoint for checkpoint in checkpoints},
+    )

@@ -1,0 +1,213 @@
+"""What a study will take before it runs: downloads, disk, floating-point operations, jobs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from pathlib import Path
+
+from lmshape.errors import InputError
+from lmshape.progress import gigabytes_above, size_text
+from lmshape.site import stored_bytes
+from lmshape.study.models import Model
+from lmshape.study.registry import REPOSITORY, find_file
+from lmshape.study.study import Study
+
+BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
+# For a rough idea of the time; the docs say what was measured.
+RATES = {"two CPU cores (0.1 TFLOP/s)": 1e11, "a GPU that reaches 100 TFLOP/s": 1e14}
+
+_JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """What one model takes.
+
+    Attributes
+    ----------
+    model : name
+    checkpoints, cells : how many
+    download_bytes : of all its checkpoints, 0 for a local run; NaN where nobody knows yet
+    checkpoint_bytes : of the largest of them
+    tokens : read in all its cells together
+    forward_flops : floating-point operations of the forward passes
+    activation_bytes : of one checkpoint's activations on all its datasets
+    """
+
+    model: str
+    checkpoints: int
+    cells: int
+    download_bytes: float
+    checkpoint_bytes: float
+    tokens: int
+    forward_flops: float
+    activation_bytes: int
+
+
+def plan_of(study: Study) -> list[ModelPlan]:
+    """Plan every model of a study, from its lock, if there is one, else from the registry."""
+    return [_plan_model(model, study) for model in study.models.values()]
+
+
+def activation_bytes(model: Model, tokens: int) -> int:
+    """Size of the activation file of `tokens` tokens, at most: embedding, blocks and final norm in float32."""
+    types = min(tokens, model.vocabulary)
+    return stored_bytes(tokens, model.width, sites=model.blocks + 2, types=types)
+
+
+def forward_flops(model: Model, *, tokens: int, window: int) -> float:
+    """Floating-point operations of one pass over `tokens` tokens in sequences of `window`.
+
+    Two for each weight that multiplies an activation: 12 L d² of the blocks and V d of the head; and 4 L d for each
+    pair of tokens that attends, of which a causal decoder has half (Kaplan et al. 2020, section 2.1).
+    """
+    blocks = 12 * model.blocks * model.width**2
+    head = model.vocabulary * model.width
+    seen = window / 2 if model.kind == "decoder" else window
+    return tokens * (2 * (blocks + head) + 4 * model.blocks * model.width * seen)
+
+
+def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
+    """Most bytes of weights and passing activations at any moment, and what it rests on."""
+    plans = list(plans)
+    passing = 0 if study.keep_activations else 1
+    largest = _largest(one.checkpoint_bytes + passing * one.activation_bytes for one in plans)
+    if study.disk_budget_bytes is not None and not study.keep_weights:
+        return study.disk_budget_bytes, f"`disk_budget_gb`; it must be at least {_bound(largest)}"
+    whole = sum(one.download_bytes + passing * one.activation_bytes * one.checkpoints for one in plans)
+    if study.keep_weights:
+        return whole, "all weights, which are kept"
+    return whole, f"at most, without `disk_budget_gb`; with it, {_bound(largest)} would do"
+
+
+def kept_bytes(plans: Iterable[ModelPlan], study: Study) -> float:
+    """Bytes of activations that stay when the study is done."""
+    return sum(one.activation_bytes * one.checkpoints for one in plans) if study.keep_activations else 0
+
+
+def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
+    """Count the jobs that are still to run, by rule, as Snakemake itself plans them.
+
+    Raises
+    ------
+    InputError
+        When Snakemake cannot plan the study; its words follow.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
+    config = find_file(
+        configfile, root=Path.cwd()
+    )  # relative to here, as Snakemake has it, and not to the study
+    command += ["--quiet", "rules", "--configfile", str(config), "--directory", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"Snakemake cannot plan `{configfile}`:\n{done.stdout}{done.stderr}")
+    table = (done.stdout + done.stderr).partition("Job stats:")[2].partition("total")[0]
+    return {rule: int(count) for rule, count in _JOB_STATISTICS.findall(table)}
+
+
+def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
+    """Tell the plan as a table and a few lines."""
+    lines = [_line("model", "checkpoints", "cells", "download", "activations", "tokens", "forward FLOPs")]
+    lines += [
+        _line(
+            one.model,
+            f"{one.checkpoints}",
+            f"{one.cells}",
+            _size(one.download_bytes),
+            size_text(one.activation_bytes * one.checkpoints),
+            f"{one.tokens:,}",
+            f"{one.forward_flops:.2g}",
+        )
+        for one in plans
+    ]
+    peak, why = disk_peak(plans, study)
+    flops = sum(one.forward_flops for one in plans)
+    times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
+    lines += [
+        "",
+        f"download   {_download(plans)}",
+        f"disk peak  {_size(peak)} of weights and passing activations ({why}); "
+        f"activations that stay: {size_text(kept_bytes(plans, study))}",
+        f"forward    {flops:.2g} FLOPs: {times}",
+        f"jobs       {sum(jobs.values())} still to run: "
+        + (", ".join(f"{count} {rule}" for rule, count in jobs.items()) or "none"),
+    ]
+    return "\n".join(lines)
+
+
+def _plan_model(model: Model, study: Study) -> ModelPlan:
+    datasets = study.datasets_of[model.name]
+    tokens = study.sampling.most_tokens
+    cells = len(model.checkpoints) * len(datasets)
+    sizes = _checkpoint_sizes(model)
+    passes = (
+        1 if model.kind == "decoder" else 2
+    )  # an encoder reads the text, then the masked text for its loss
+    flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
+    return ModelPlan(
+        model=model.name,
+        checkpoints=len(model.checkpoints),
+        cells=cells,
+        download_bytes=sum(sizes),
+        checkpoint_bytes=_largest(sizes),
+        tokens=cells * tokens,
+        forward_flops=cells * passes * flops,
+        activation_bytes=len(datasets) * activation_bytes(model, tokens),
+    )
+
+
+def _checkpoint_sizes(model: Model) -> list[float]:
+    if not model.on_hub:
+        return [0.0 for _ in model.checkpoints]
+    if model.lock is not None:
+        return [float(model.lock.named(name).weights_bytes) for name in model.checkpoints]
+    size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
+    if isnan(size) and model.parameters:
+        size = float(BYTES_PER_PARAMETER * model.parameters)
+    return [size for _ in model.checkpoints]
+
+
+def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
+    """Say how large the weights of a published checkpoint are, in megabytes; 0 where nobody knows."""
+    size = dict(zip(model.checkpoints, _checkpoint_sizes(model), strict=True))[checkpoint]
+    return 0 if isnan(size) else int(size / 10**6)
+
+
+def _largest(sizes: Iterable[float]) -> float:
+    """Take the largest, NaN if any is unknown: `max` would forget it or not, as it comes."""
+    sizes = list(sizes)
+    return nan if any(map(isnan, sizes)) else max(sizes, default=0)
+
+
+def _size(size: float) -> str:
+    return "unknown" if isnan(size) else size_text(size)
+
+
+def _bound(size: float) -> str:
+    return "unknown" if isnan(size) else f"{gigabytes_above(size)} GB"
+
+
+def _download(plans: Iterable[ModelPlan]) -> str:
+    known = [one.download_bytes for one in plans if not isnan(one.download_bytes)]
+    unknown = [one.model for one in plans if isnan(one.download_bytes)]
+    rest = f" and that of {', '.join(unknown)}, whose size nobody has written down" if unknown else ""
+    return size_text(sum(known)) + rest
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration in the largest unit of which there are two."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"
+
+
+def _line(*cells: str) -> str:
+    first, *others = cells
+    widths = (11, 6, 10, 12, 14, 14)
+    return f"{first:<24}" + "".join(f" {cell:>{width}}" for cell, width in zip(others, widths, strict=True))

@@ -1,0 +1,326 @@
+"""A study: its configuration joined with the registry, validated before the first job, as frozen dataclasses.
+
+Faults are told together, in two rounds: first what the files say (keys, names, numbers), then what they refer
+to (folders, checkpoints, texts), since the second cannot be looked up before the first is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.errors import InputError
+from lmshape.figures.names import NAMES as FIGURES
+from lmshape.hub.integrity import Issue
+from lmshape.hub.models import Ask
+from lmshape.metrics.families import (
+    OWN_FAMILY,
+    RELEASED_FAMILIES,
+    family_and_metric_names,
+    measured_families,
+    metric_names,
+)
+from lmshape.metrics.own import OwnFile, read_own
+from lmshape.paths import TRUNCATED
+from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
+from lmshape.study.checks import problems_of
+from lmshape.study.models import Model, read_model, require_weights
+from lmshape.study.registry import (
+    Dataset,
+    LossLog,
+    Registry,
+    Text,
+    find_file,
+    raise_all,
+    read_loss_log,
+    read_registry,
+)
+from lmshape.study.settings import (
+    Extraction,
+    Pretraining,
+    Sampling,
+    Truncating,
+    read_pretraining,
+    read_truncating,
+)
+from lmshape.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one extraction covers: names of a model, one of its checkpoints, and a dataset."""
+
+    model: str
+    checkpoint: str
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """All that the rules need to know.
+
+    Attributes
+    ----------
+    name : name of the study
+    models : name → model with the checkpoints that the study takes, in the order of the configuration
+    datasets_of : name of a model → names of the datasets it is measured on
+    datasets : name → dataset, of those that are measured
+    texts : name → text, all of the registry
+    metrics : names of the metrics
+    own_metrics : the user's own metrics, None without a file of them
+    figures : names of those that are drawn, in the order of the page
+    rows : variants of the rows: `all`, `no_sink`, `one_per_type`
+    sampling, extraction, pretraining : sections of the configuration; no `pretraining` where it has none
+    truncating : section `truncation`; None where it is off
+    loss_logs : name → files of another run, in which to look for spikes
+    layers_per_job : layers of a measuring job, None for all
+    keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
+    weights_in : whether weights are downloaded into the study's folder or the user's cache
+    disk_budget_bytes : most bytes of passing weights and activations, None for no bound
+    scratch : `tmpdir` where files are written in the job's $TMPDIR first
+    issues : known faults of published checkpoints
+    """
+
+    name: str
+    models: Mapping[str, Model]
+    datasets_of: Mapping[str, tuple[str, ...]]
+    datasets: Mapping[str, Dataset]
+    texts: Mapping[str, Text]
+    metrics: tuple[str, ...]
+    own_metrics: OwnFile | None
+    figures: tuple[str, ...]
+    rows: tuple[str, ...]
+    sampling: Sampling
+    extraction: Extraction
+    pretraining: Pretraining | None
+    truncating: Truncating | None
+    loss_logs: Mapping[str, LossLog]
+    layers_per_job: int | None
+    keep_activations: bool
+    keep_weights: bool
+    weights_in: Literal["study", "cache"]
+    disk_budget_bytes: int | None
+    scratch: Literal["none", "tmpdir"]
+    issues: tuple[Issue, ...]
+
+    def cells(self) -> list[Cell]:
+        """Every cell, by model, then step, then dataset."""
+        return [
+            Cell(name, checkpoint, dataset)
+            for name, model in self.models.items()
+            for checkpoint in model.checkpoints
+            for dataset in self.datasets_of[name]
+        ]
+
+    def checkpoint(self, cell: Cell) -> Checkpoint:
+        """Folder, step and tokens seen of a cell's checkpoint."""
+        return self.models[cell.model].checkpoints[cell.checkpoint]
+
+    def truncated(self, model: str) -> list[Cell]:
+        """Cells of a model that are truncated: of a decoder, since the loss of an encoder is another."""
+        if self.truncating is None or self.models[model].kind != "decoder":
+            return []
+        known = list(self.models[model].checkpoints.values())
+        chosen = select(known, self.truncating.checkpoints, model=model)
+        datasets = self.truncating.datasets_of(self.datasets_of[model])
+        return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in datasets]
+
+    def readers(self, model: str, checkpoint: str) -> list[str]:
+        """All that read the weights of a checkpoint: its datasets, and truncations."""
+        truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
+        return [*self.datasets_of[model], *(TRUNCATED.format(dataset=name) for name in truncated)]
+
+    @property
+    def trained(self) -> dict[str, Recipe]:
+        """Name → recipe of the runs that are trained: those that are models, and those that are probed."""
+        runs = self.pretraining.runs if self.pretraining else {}
+        models = {model.pretraining for model in self.models.values()}
+        return {name: recipe for name, recipe in runs.items() if name in models or recipe.probe_every}
+
+    def blocks_of(self, model: str) -> list[tuple[int, int]]:
+        """First and last layer of each measuring job: 0 is the embedding; the final norm joins the last."""
+        layers = self.models[model].blocks + 1
+        size = self.layers_per_job or layers
+        return [(first, min(first + size, layers) - 1) for first in range(0, layers, size)]
+
+    def text_of(self, dataset: str) -> Text | None:
+        """Text that a dataset's tokens are drawn from; None where random tokens follow no text."""
+        part = self.datasets[dataset]
+        if part.order == "random" and self.sampling.protocol == "windows":
+            return None
+        return None if part.text is None else self.texts[part.text]
+
+    @property
+    def measured_families(self) -> tuple[str, ...]:
+        """Families with statistics of layers: all but the loss, which comes with the extraction."""
+        return measured_families(self.metrics, self.own_metrics.names if self.own_metrics else ())
+
+
+def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None) -> Study:
+    """Validate a configuration and join it with the registry.
+
+    Parameters
+    ----------
+    config : the configuration as read from YAML; it is not changed
+    root : the working directory, to which relative paths refer
+    ask : asks the hub for the lock of a model whose checkpoints only the hub can tell; None refuses such a model
+
+    Raises
+    ------
+    InputError
+        With every fault found, each naming the key, the value, the rule and the nearest valid names.
+    """
+    problems: list[str] = []
+    registry = _registry(config, root, problems)
+    own = _own_metrics(config, root, problems)
+    names = {**(_names(registry) if registry else {}), "figure_name": FIGURES}
+    if own or "own_metrics" not in config:  # else not all names are known
+        names["metric_name"] = family_and_metric_names(own.names if own else ())
+    schema = schema_with_names("config", names)
+    problems.extend(faults(config, schema))
+    raise_all(problems, what="the configuration")
+    complete = with_defaults(config, schema)
+    complete["metrics"] = _metrics(complete, own, named="metrics" in config)
+    return _joined(complete, registry, own, root, ask)
+
+
+def registry_of(configfile: Path, root: Path) -> Registry:
+    """Read the registry that a configuration names.
+
+    Raises
+    ------
+    InputError
+        When either cannot be read.
+    """
+    problems: list[str] = []
+    config = read_yaml(find_file(configfile, root=Path.cwd()))
+    registry = _registry(config, root, problems) if isinstance(config, dict) else None
+    raise_all(problems or [f"`{configfile}`: no configuration."] * (registry is None), what=f"{configfile}")
+    return registry
+
+
+def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
+    """Read a configuration file and all that it refers to; see `load_study`."""
+    return load_study(read_yaml(find_file(configfile, root=Path.cwd())), root, ask=ask)
+
+
+def named_models(configfile: Path, root: Path) -> list[str]:
+    """Name the models of a configuration."""
+    config = read_yaml(find_file(configfile, root=Path.cwd()))
+    raise_all(faults(config, schema_with_names("config", {})), what=f"{configfile}")
+    return list(_choices(with_defaults(config, schema_with_names("config", {})))[0])
+
+
+def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
+    schema = schema_with_names("config", {})
+    if faults(config.get("registry", {}), schema["properties"]["registry"]):
+        return None
+    files = with_defaults(config, schema)["registry"]
+    try:
+        return read_registry(
+            Path(files["models"]), Path(files["datasets"]), Path(files["known_issues"]), root=root
+        )
+    except InputError as error:
+        problems.append(str(error))
+        return None
+
+
+def _own_metrics(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> OwnFile | None:
+    path = config.get("own_metrics")
+    if not isinstance(path, str):  # absent, or refused by the schema
+        return None
+    try:
+        return read_own(root / find_file(path, root=root), named=path, taken=family_and_metric_names())
+    except InputError as error:
+        problems.append(str(error))
+        return None
+
+
+def _metrics(config: Mapping[str, Yaml], own: OwnFile | None, *, named: bool) -> list[str]:
+    """Return the metrics and families to measure: those named, and what the protocol and the own file bring."""
+    metrics = list(config["metrics"])
+    if config["sampling"]["protocol"] == "paper" and not named:
+        metrics += RELEASED_FAMILIES
+    if own and not {OWN_FAMILY, *own.names} & set(metrics):
+        metrics.append(OWN_FAMILY)
+    return metrics
+
+
+def _names(registry: Registry) -> dict[str, tuple[str, ...]]:
+    return {
+        "model_name": tuple(registry.models),
+        "dataset_name": tuple(registry.datasets),
+        "text_name": tuple(registry.texts),
+    }
+
+
+def _joined(
+    config: Mapping[str, Yaml], registry: Registry, own: OwnFile | None, root: Path, ask: Ask | None
+) -> Study:
+    pretraining = read_pretraining(config["pretraining"]) if "pretraining" in config else None
+    choices, problems = _choices(config)
+    models: dict[str, Model] = {}
+    for name, choice in choices.items():
+        try:
+            model = read_model(name, registry.models[name], root=root, pretraining=pretraining, ask=ask)
+            models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], root)
+        except InputError as error:
+            problems.append(str(error))
+    datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
+    study = Study(
+        name=config["study"],
+        models=models,
+        datasets_of=datasets_of,
+        datasets={name: registry.datasets[name] for name in _used(config["datasets"], datasets_of)},
+        texts=registry.texts,
+        metrics=metric_names(config["metrics"], own.names if own else ()),
+        own_metrics=own,
+        figures=tuple(name for name in FIGURES if config["figures"] == "all" or name in config["figures"]),
+        rows=tuple(config["rows"]),
+        sampling=Sampling(**config["sampling"]),
+        extraction=Extraction(**config["extraction"]),
+        pretraining=pretraining,
+        truncating=read_truncating(config["truncation"]),
+        loss_logs={name: read_loss_log(entry, root=root) for name, entry in config["loss_logs"].items()},
+        layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
+        keep_activations=config["keep_activations"],
+        keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
+        weights_in=config["weights_in"],
+        disk_budget_bytes=int(budget * 10**9) if (budget := config["disk_budget_gb"]) else None,
+        scratch=config["scratch"],
+        issues=registry.issues,
+    )
+    raise_all([*problems, *problems_of(study, root)], what="what the configuration refers to")
+    return study
+
+
+def _choices(config: Mapping[str, Yaml]) -> tuple[dict[str, dict[str, Yaml]], list[str]]:
+    """Name of a model → its checkpoints and datasets, and what is wrong with the list."""
+    models = config["models"]
+    listed = [item if isinstance(item, dict) else {item: None} for item in models]
+    pairs = [pair for entry in ([models] if isinstance(models, dict) else listed) for pair in entry.items()]
+    names = [name for name, _ in pairs]
+    twice = [f"`models` lists {name} more than once. Keep one." for name in names if names.count(name) > 1]
+    shared = {key: config[key] for key in ("checkpoints", "datasets")}
+    return {name: shared | (choice or {}) for name, choice in pairs}, twice
+
+
+def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Datasets of any model, in the order of the configuration, then of the models."""
+    of_models = list(dict.fromkeys(name for names in datasets_of.values() for name in names))
+    return [name for name in datasets if name in of_models] + [
+        name for name in of_models if name not in datasets
+    ]
+
+
+def _with_chosen_checkpoints(model: Model, choice: Choice, root: Path) -> Model:
+    known = list(model.checkpoints.values())
+    if isinstance(choice, list):
+        known = sorted([*known, *model.unlisted.values()], key=lambda checkpoint: checkpoint.step)
+    chosen = select(known, choice, model=model.name)
+    if model.pretraining is None and not model.on_hub:
+        require_weights(model.name, chosen, root=root)
+    return replace(model, checkpoints={checkpoint.name: checkpoint for checkpoint in chosen})

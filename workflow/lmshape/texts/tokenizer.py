@@ -1,0 +1,230 @@
+"""The tokenizer that a folder holds: files of its own, or a GGUF file that carries one."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from lmshape.errors import InputError
+from lmshape.store.weights import only_gguf
+from lmshape.writing import folder_when_whole
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files whose change makes a tokenizer another one; none where there is no tokenizer."""
+    own = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
+    quantized = None if own else only_gguf(folder)
+    return [quantized] if quantized else own
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder, without asking the hub for anything.
+
+    Raises
+    ------
+    OSError, ValueError
+        When there is none, or none that transformers can read.
+    """
+    from transformers import AutoTokenizer
+
+    files = tokenizer_files(folder)
+    carried = {"gguf_file": files[0].name} if files and files[0].suffix == ".gguf" else {}
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, **carried)
+
+
+SLICE_CHARACTERS = 100_000
+SLICES_PER_BATCH = 32  # bounds the memory that the encodings take to some 100 MB
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextTokenizer:
+    """A transformers tokenizer seen as a function of text alone.
+
+    Truncation, padding and everything else that depends on how it was last called is off, and text that
+    spells a special token is encoded as text: "</s>" on a page is four characters, not the end of a sequence.
+
+    Attributes
+    ----------
+    backend : private copy of the tokenizer's backend
+    prefix, suffix : ids that the template puts around a sequence ([CLS] … [SEP], BOS, nothing)
+    ordinary : ids that stand for a piece of text, int32 ascending: in the vocabulary and not special
+    """
+
+    backend: Tokenizer
+    prefix: list[int]
+    suffix: list[int]
+    ordinary: np.ndarray
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Take what is needed from a fast tokenizer, which is left as it is.
+
+        Raises
+        ------
+        InputError
+            When the tokenizer is slow, or has no token for the letter a (its template is read off that).
+        """
+        backend = _plain_backend(tokenizer)
+        probe = backend.encode("a")
+        inside = np.flatnonzero(np.array(probe.special_tokens_mask) == 0)
+        if not len(inside):
+            raise InputError(
+                f"`{tokenizer.name_or_path}` has no token for `a`, so its special tokens cannot be located; "
+                "use a tokenizer whose vocabulary has the alphabet."
+            )
+        return cls(backend, probe.ids[: inside[0]], probe.ids[inside[-1] + 1 :], _ordinary_ids(tokenizer))
+
+    @property
+    def added(self) -> int:
+        """Number of tokens that the template adds to a sequence."""
+        return len(self.prefix) + len(self.suffix)
+
+    @property
+    def special_tokens(self) -> dict[str, list[str]]:
+        """The tokens of the template by name, `prefix` and `suffix`; empty lists where it adds none."""
+        parts = {"prefix": self.prefix, "suffix": self.suffix}
+        return {part: [self.backend.id_to_token(index) for index in ids] for part, ids in parts.items()}
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of what turns text into ids: vocabulary, merges, normalizer, template."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Encode each text on its own, (n_i,) int32 without the template."""
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def encode_long(self, text: str) -> np.ndarray:
+        """Encode a text of any length, (n,) int32 without the template, in slices cut before white space.
+
+        A tokenizer that splits at white space gives what it gives for the whole text; one that puts a space
+        before its input does so once a slice. About 2.5 MB/s on one core.
+        """
+        slices = list(_slices(text))
+        ids = [np.empty(0, dtype=np.int32)]
+        for first in range(0, len(slices), SLICES_PER_BATCH):
+            ids += self.encode(slices[first : first + SLICES_PER_BATCH])
+        return np.concatenate(ids)
+
+    def count_bytes(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        """Count the UTF-8 bytes of what each sequence decodes to, special tokens left out, (S,) int32.
+
+        The parts of a character cut at a sequence's border each decode to U+FFFD, three bytes.
+        """
+        decoded = self.backend.decode_batch(sequences, skip_special_tokens=True)
+        return np.array([len(text.encode()) for text in decoded], dtype=np.int32)
+
+    def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """Decode each id by itself, special tokens too; a part of a character gives U+FFFD."""
+        decoded = self.backend.decode_batch([[index] for index in ids], skip_special_tokens=False)
+        return dict(zip(ids, decoded, strict=True))
+
+
+def _plain_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    if not tokenizer.is_fast:
+        raise InputError(f"`{tokenizer.name_or_path}` is a slow tokenizer; convert it to a `tokenizer.json`.")
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _ordinary_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    # Ids without a token, such as the rows that pad an embedding matrix, are in no vocabulary.
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special.update(tokenizer.all_special_ids)
+    return np.array(sorted(set(tokenizer.get_vocab().values()) - special), dtype=np.int32)
+
+
+def _slices(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = start + SLICE_CHARACTERS
+        if end < len(text):
+            end = start + _cut_before_space(text[start:end])
+        yield text[start:end]
+        start = end
+
+
+def _cut_before_space(piece: str) -> int:
+    """Find where to end a slice; white space goes to the word behind it, as byte-level tokenizers have it."""
+    last_space = max(piece.rfind(" "), piece.rfind("\n"))
+    return len(piece[: last_space + 1].rstrip()) or len(piece)
+
+
+END_OF_TEXT, MASK, PAD = "<|endoftext|>", "<|mask|>", "<|pad|>"
+SMALLEST_VOCABULARY = 256 + 3  # every byte, and the three special tokens
+
+
+def train_tokenizer(text: str, vocabulary: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer that can spell any text.
+
+    Parameters
+    ----------
+    text : the training text
+    vocabulary : number of entries, the 256 bytes and three special tokens included
+
+    Returns
+    -------
+    A tokenizer with end-of-text, mask and padding tokens that adds no special token by itself.
+
+    Raises
+    ------
+    InputError
+        When `vocabulary` cannot hold the bytes, or the text is empty.
+    """
+    if vocabulary < SMALLEST_VOCABULARY:
+        raise InputError(
+            f"`pretraining.vocabulary` is {vocabulary}; a byte-level vocabulary needs at least "
+            f"{SMALLEST_VOCABULARY} entries (256 bytes and 3 special tokens). Raise it."
+        )
+    if not text.strip():
+        raise InputError("the training text is empty. Name a text with words in `pretraining.text`.")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END_OF_TEXT, MASK, PAD],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(text.splitlines(keepends=True), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=END_OF_TEXT,
+        mask_token=MASK,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def write_tokenizer(text: str, output: Path, *, vocabulary: int) -> None:
+    """Train a tokenizer and save it as a folder that `AutoTokenizer` reads; whole or not at all."""
+    tokenizer = train_tokenizer(text, vocabulary)
+    with folder_when_whole(output) as partial:
+        tokenizer.save_pretrained(partial)

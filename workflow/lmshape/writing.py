@@ -1,0 +1,253 @@
+"""A file or folder that exists is right: it is written under another name and renamed when whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from socket import gethostname
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+
+from lmshape.errors import InputError
+from lmshape.progress import size_text
+
+# Without a touch, of another host's: whoever writes a file does so more often than once a day.
+ABANDONED_SECONDS = 24 * 3600.0
+OWNER = re.compile(r"(?:(?P<host>.+)-)?(?P<process>\d+)(?:\.\w+)?")
+
+
+def owner() -> str:
+    """Spell this process for the end of a name: `{host}-{pid}`."""
+    return f"{gethostname()}-{os.getpid()}"
+
+
+def is_abandoned(path: Path, process: int, host: str, *, silence: float = ABANDONED_SECONDS) -> bool:
+    """Whether nobody goes on with a file or folder.
+
+    Parameters
+    ----------
+    path : what is being written
+    process, host : who writes it
+    silence : seconds without a write after which that of another host, which cannot be looked up, is given up
+    """
+    if host == gethostname():
+        return not _is_alive(process)
+    return _seconds_untouched(path) > silence
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
+
+
+def remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove files and folders `{prefix}{host}-{pid}`, with or without an ending, that nobody writes any more.
+
+    What belongs to another user stays.
+    """
+    for leftover in folder.glob(f"{prefix}*"):
+        name = OWNER.fullmatch(leftover.name.removeprefix(prefix))
+        if name and is_abandoned(leftover, int(name["process"]), name["host"] or ""):
+            _remove(leftover)
+
+
+def _seconds_untouched(path: Path) -> float:
+    """Tell how long ago a file, or the newest file of a folder, was written, by the clock of its file system.
+
+    The clock is read off a new file beside it: that of this machine may be wrong by minutes.
+    """
+    with NamedTemporaryFile(prefix=".clock-", dir=path.parent) as probe:
+        now = os.fstat(probe.fileno()).st_mtime
+    return now - max(_times(path), default=now)
+
+
+def _times(path: Path) -> Iterator[float]:
+    inside = (os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names)
+    for one in (path, *inside):
+        with suppress(FileNotFoundError):  # between the listing and the look
+            yield os.lstat(one).st_mtime
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def replaced_when_whole(path: str | Path) -> Iterator[Path]:
+    """Give a name to write under; rename it to `path` when the block ends well, remove it otherwise.
+
+    The name is `.{name}.partial-{host}-{pid}` in the folder of `path`, which is made if it does not exist. What a
+    killed process left behind under such a name is removed by the next writer of the same file.
+    """
+    path = Path(path)
+    partial = _partial_of(path)
+    try:
+        yield partial
+        _to_disk(partial)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)
+
+
+@contextmanager
+def folder_when_whole(path: Path) -> Iterator[Path]:
+    """Give a new folder to write into; rename it to `path` when the block ends well, remove it otherwise."""
+    partial = _partial_of(path)
+    shutil.rmtree(partial, ignore_errors=True)  # of a dead process that had the number of this one
+    partial.mkdir()
+    try:
+        yield partial
+        name_whole_folder(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def name_whole_folder(partial: Path, path: Path) -> None:
+    """Give a folder its final name, once all that it holds is on the disk; what is there under that name goes.
+
+    For folders that a killed process goes on with, whose names are not its own; see `folder_when_whole`.
+    """
+    for parent, _, names in os.walk(partial):
+        for name in names:
+            _to_disk(Path(parent, name))
+        _to_disk(Path(parent))
+    shutil.rmtree(path, ignore_errors=True)  # Snakemake makes the folders of its outputs beforehand
+    os.replace(partial, path)
+    _to_disk(path.parent)
+
+
+def _partial_of(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}.partial-"
+    remove_leftovers(path.parent, prefix)
+    return path.with_name(f"{prefix}{owner()}")
+
+
+def _to_disk(path: Path) -> None:
+    """Flush a file, or the names in a folder: else a power cut could leave the new name on old bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
+NAME = "lmshape-scratch-"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def written_on_scratch(path: str | Path, *, least_bytes: int = 0) -> Iterator[Path]:
+    """Give a name to write under, on scratch if there is one; `path` appears when the block ends well.
+
+    From scratch it is copied in one sequential write. See `replaced_when_whole`, which is all of it without scratch.
+
+    Parameters
+    ----------
+    path : file to write
+    least_bytes : what it will take, as far as that is known; scratch that lacks this room is refused at once
+
+    Raises
+    ------
+    InputError
+        When there is no room on scratch, or none at the destination for the copy; neither keeps anything then.
+    """
+    scratch = scratch_folder()
+    if scratch is None:
+        with replaced_when_whole(path) as partial:
+            yield partial
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with own_folder(scratch, NAME) as folder:
+        _check_room(scratch, Path(path), least_bytes)
+        written = folder / Path(path).name
+        try:
+            yield written
+        except OSError as error:
+            if error.errno in NO_ROOM:  # h5py reads it off HDF5's words
+                raise InputError(_no_room(scratch, Path(path), "has no room left")) from error
+            raise
+        with replaced_when_whole(path) as partial:
+            _copy(written, partial, Path(path))
+
+
+@contextmanager
+def working_folder(beside: Path, word: str) -> Iterator[Path]:
+    """Make a folder for as long as the block lasts: on scratch if there is one, else beside a file that is written."""
+    scratch = scratch_folder()
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    place = (scratch, NAME) if scratch else (beside.parent, f".{beside.name}.{word}-")
+    with own_folder(*place) as folder:
+        yield folder
+
+
+@contextmanager
+def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder that nobody else may look into; those that killed processes left there are removed."""
+    remove_leftovers(parent, prefix)
+    with TemporaryDirectory(prefix=f"{prefix}{owner()}.", dir=parent) as folder:
+        yield Path(folder)
+
+
+def scratch_folder() -> Path | None:
+    """Name the folder for scratch, None where the study has none.
+
+    Raises
+    ------
+    InputError
+        When the study says `tmpdir`, and $TMPDIR is no folder that can be written to.
+    """
+    if os.environ.get(VARIABLE, "none") == "none":
+        return None
+    named = os.environ.get("TMPDIR", "")
+    if not named or not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
+        raise InputError(
+            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is no folder that can be written to. "
+            "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's "
+            "configuration."
+        )
+    return Path(named)
+
+
+def _check_room(scratch: Path, path: Path, least_bytes: int) -> None:
+    free = shutil.disk_usage(scratch).free
+    if free < least_bytes:
+        why = f"has {size_text(free)} free of the {size_text(least_bytes)} that it takes"
+        raise InputError(_no_room(scratch, path, why))
+
+
+def _no_room(scratch: Path, path: Path, why: str) -> str:
+    return (
+        f"`{path}` is written on scratch first, and $TMPDIR, `{scratch}`, {why}. Name a larger folder under "
+        "`default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
+    )
+
+
+def _copy(written: Path, partial: Path, path: Path) -> None:
+    try:
+        shutil.copyfile(written, partial)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            size = size_text(written.stat().st_size)
+            raise InputError(
+                f"`{path}`: no room on its disk for {size} ({error.strerror}). Nothing of it was kept; make room, or "
+                "bound what waits there with `disk_budget_gb`, and run again."
+            ) from error
+        raise
