@@ -50,10 +50,9 @@ def ours_unpruned(x: np.ndarray, k: int) -> np.ndarray:
     from unittest.mock import patch
 
     from lmshape.geometry import candidates, nearest_neighbors
-    from lmshape.geometry import candidates as axes
 
     whole = patch.object(candidates, "leading_axes", lambda search, cloud: x.shape[1])
-    with whole, patch.object(axes, "FEWEST_ROWS_PER_AXIS", np.inf):
+    with whole, patch.object(candidates, "FEWEST_ROWS_PER_AXIS", np.inf):
         return nearest_neighbors(x, k).distances
 
 

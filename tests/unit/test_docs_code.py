@@ -19,7 +19,6 @@ import yaml
 from lmshape.errors import InputError
 from lmshape.figures.files import save
 from lmshape.geometry import scalars
-from lmshape.metrics import spectral as spectral_metrics
 from lmshape.metrics.registry import own_metrics
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import load_study

@@ -11,9 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from lmshape.figures import FIGURES
-from lmshape.figures import maps as step_map
-from lmshape.figures import marks as layout
+from lmshape.figures import FIGURES, maps, marks
 from lmshape.figures import steps as step_labels
 from lmshape.figures.files import save
 from lmshape.figures.selection import kind_means
@@ -36,28 +34,28 @@ def test_places_of_steps_are_those_of_the_axis():
     ax = Figure().subplots()
     step_axis(ax, steps)
     pixels = ax.transData.transform(np.c_[steps, np.zeros(6)])[:, 0]
-    places = step_map.place_of_step(steps)
+    places = maps.place_of_step(steps)
     assert np.diff(pixels) / np.diff(pixels)[0] == pytest.approx(np.diff(places) / np.diff(places)[0])
-    assert step_map.step_of_place(places) == pytest.approx(steps)
+    assert maps.step_of_place(places) == pytest.approx(steps)
 
 
 def test_edges_lie_halfway_between_checkpoints():
     steps = [0, 1, 10, 1000]
     places, edges = (
-        step_map.place_of_step(np.array(steps)),
-        step_map.place_of_step(step_map.step_edges(steps)),
+        maps.place_of_step(np.array(steps)),
+        maps.place_of_step(maps.step_edges(steps)),
     )
     assert edges[1:-1] == pytest.approx((places[1:] + places[:-1]) / 2)
     assert edges[0] < places[0] and edges[-1] > places[-1]
-    low, high = step_map.step_edges([512])
+    low, high = maps.step_edges([512])
     assert low < 512 < high
 
 
 def test_checkpoints_too_near_for_a_logarithmic_axis_are_slivers():
-    assert not step_map.has_slivers([0, 2, 8, 16, 64, 128, 384, 1024])
-    assert step_map.has_slivers([0, 8, 64, 640, 704, 768])
-    assert not step_map.has_slivers([512])
-    assert not step_map.has_slivers(range(0, 154_000, 1000))  # many are a picture of narrow cells
+    assert not maps.has_slivers([0, 2, 8, 16, 64, 128, 384, 1024])
+    assert maps.has_slivers([0, 8, 64, 640, 704, 768])
+    assert not maps.has_slivers([512])
+    assert not maps.has_slivers(range(0, 154_000, 1000))  # many are a picture of narrow cells
 
 
 def test_slivers_are_drawn_evenly_and_the_figure_says_so():
@@ -107,7 +105,7 @@ def test_a_map_holds_the_table_with_layers_upwards():
     np.testing.assert_allclose(np.asarray(inside.get_array()).reshape(matrix.shape), matrix)
     edges = np.asarray(inside.get_coordinates())
     assert edges[:, 0, 1].tolist() == [-0.5, 0.5, 1.5, 2.5, 3.5, 4.5]
-    assert edges[0, :, 0] == pytest.approx(step_map.step_edges([0, 16, 700]))
+    assert edges[0, :, 0] == pytest.approx(maps.step_edges([0, 16, 700]))
     assert final.get_coordinates()[0, 0, 1] > 4.5
 
 
@@ -146,7 +144,7 @@ def profile(values: list[float], *, half_width: float, site: str = "block") -> p
 )
 def test_the_peak_is_the_highest_block_unless_the_profile_is_level(values, half_width, peak):
     norm = profile([2.0], half_width=0.0, site="final_norm")  # in another space, and no block
-    marked = step_map.with_peaks(pd.concat([profile(values, half_width=half_width), norm], ignore_index=True))
+    marked = maps.with_peaks(pd.concat([profile(values, half_width=half_width), norm], ignore_index=True))
     assert marked.loc[marked["peak"], "layer"].tolist() == ([peak] if peak else [])
     assert set(marked.loc[marked["peak"], "site"]) <= {"block"}
 
@@ -308,10 +306,10 @@ def test_without_profiles_there_is_no_dome_panel_and_the_figure_says_so(crowd):
 
 
 def test_only_the_outer_panels_name_their_axes():
-    figure, panels = layout.panel_grid(["a", "b", "c"], ["all", "no_sink"], size=(2, 2), columns=2)
+    figure, panels = marks.panel_grid(["a", "b", "c"], ["all", "no_sink"], size=(2, 2), columns=2)
     for ax in panels.values():
         ax.set(xlabel="x", ylabel="y")
-    layout.label_outer_panels(panels.values())
+    marks.label_outer_panels(panels.values())
     assert {place for place, ax in panels.items() if ax.get_xlabel()} == {("b", "no_sink"), ("c", "no_sink")}
     assert {name for (name, _), ax in panels.items() if ax.get_ylabel()} == {"a", "c"}
 
@@ -323,6 +321,6 @@ def test_a_title_beside_a_legend_is_wrapped_to_the_room_that_is_left():
         figure.subplots().plot([0, 1], label="a name that takes half of the width of the figure")
         if legend:
             figure.legend(loc="outside upper right")
-        layout.finish(figure, title="A title of the figure that takes more than half of its width", notes=[])
+        marks.finish(figure, title="A title of the figure that takes more than half of its width", notes=[])
         lines[legend] = figure._suptitle.get_text().count("\n")
     assert lines[False] == 0 < lines[True]

@@ -32,6 +32,7 @@ from lmshape.figures.names import TABLES_OF
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import Look
 from lmshape.hub.integrity import DISTRUSTED
+from lmshape.site import named_layers
 from lmshape.tables.loss_spikes import write_spikes
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
@@ -299,8 +300,8 @@ def test_trajectories_leave_out_unknown_steps_and_sort_the_others():
     ],
 )
 def test_named_layers_are_distinct_and_in_order(blocks, named):
-    assert selection.named_layers(blocks) == named
-    assert list(selection.named_layers(blocks).values()) == sorted(named.values())
+    assert named_layers(blocks) == named
+    assert list(named_layers(blocks).values()) == sorted(named.values())
 
 
 def test_controls_hold_every_dataset_and_put_decoders_first(drawings):

@@ -11,8 +11,7 @@ from figure_tables import Model, metrics_table
 from matplotlib.figure import Figure
 from shape_tables import clouds_table, shape_tables, spectra_table
 
-from lmshape.figures import FIGURES, clouds, sinks, spectrum
-from lmshape.figures import selection as few_models
+from lmshape.figures import FIGURES, clouds, selection, sinks, spectrum
 from lmshape.figures.sinks import percent
 from lmshape.hub.integrity import DISTRUSTED
 
@@ -78,7 +77,7 @@ def test_many_models_and_steps_are_thinned_and_the_rest_named() -> None:
     tables = {"spectra": spectra_table(models), "clouds": clouds_table(models)}
     data = FIGURES["spectrum"].data(tables)
     assert data["model"].nunique() == spectrum.MOST_MODELS and "m13" in set(data["model"])
-    note = few_models.left_out_note(data, "spectra")
+    note = selection.left_out_note(data, "spectra")
     assert "Not shown, for want of room: m05, m06" in note and "and 2 more" in note
     steps = data.loc[data["model"] == "m00", "step"].unique()
     assert len(steps) <= spectrum.MOST_LINES and {0, LONG[-1]} <= set(steps)
@@ -87,11 +86,11 @@ def test_many_models_and_steps_are_thinned_and_the_rest_named() -> None:
 
 def test_the_first_of_every_kind_is_shown() -> None:
     frame = pd.DataFrame({"model": list("abcd"), "kind": ["decoder"] * 3 + ["encoder"]})
-    assert list(few_models.shown(frame, most=2)["model"]) == ["a", "d"]
-    assert few_models.left_out_note(few_models.shown(frame, most=2), "spectra").startswith(
+    assert list(selection.shown(frame, most=2)["model"]) == ["a", "d"]
+    assert selection.left_out_note(selection.shown(frame, most=2), "spectra").startswith(
         "Not shown, for want of room: b, c;"
     )
-    assert few_models.left_out_note(few_models.shown(frame, most=4), "spectra") == ""
+    assert selection.left_out_note(selection.shown(frame, most=4), "spectra") == ""
 
 
 def test_few_steps_are_the_ends_and_even_in_logarithms() -> None:

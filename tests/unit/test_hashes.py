@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmshape.geometry import neighbors as hashes
+from lmshape.geometry import neighbors
 from lmshape.geometry.neighbors import row_hashes
 
 DTYPES = [np.float16, np.float32, np.float64]
@@ -24,7 +24,7 @@ def test_equal_rows_and_no_others_share_a_hash(
     expected = len(np.unique(x + 0.0, axis=0))
     whole = row_hashes(x)
     assert len(np.unique(whole)) == expected
-    monkeypatch.setattr(hashes, "HASHED_BYTES", 300)
+    monkeypatch.setattr(neighbors, "HASHED_BYTES", 300)
     np.testing.assert_array_equal(row_hashes(x), whole)
     np.testing.assert_array_equal(row_hashes(np.asfortranarray(x)[::-1])[::-1], whole)
 

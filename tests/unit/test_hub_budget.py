@@ -14,7 +14,6 @@ import pytest
 from disk_rooms import arrive, folder_of, in_background, read, refusal, take, wanted
 
 from lmshape.hub import budget
-from lmshape.hub import budget as reservation
 from lmshape.hub.budget import reserve
 from lmshape.paths import partial_folder
 
@@ -103,7 +102,7 @@ def test_marks_of_an_earlier_visit_say_nothing_while_the_weights_come_again() ->
 
 def test_a_folder_that_is_about_to_be_replaced_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     one = take("step0", activations=20)
-    monkeypatch.setattr(reservation, "has_weights", lambda folder: pytest.fail("it may go at any moment"))
+    monkeypatch.setattr(budget, "has_weights", lambda folder: pytest.fail("it may go at any moment"))
     assert one.held() == 140
 
 

@@ -19,8 +19,6 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
 from lmshape.geometry import candidates, neighbors
-from lmshape.geometry import candidates as axes
-from lmshape.geometry import neighbors as all_pairs
 from lmshape.geometry.checks import as_stored_matrix
 from lmshape.geometry.neighbors import largest_error, nearest_neighbors, unique_rows
 
@@ -35,7 +33,9 @@ ten_percent_copies = partial(breaking_clouds.ten_percent_copies, n=N)
 def path(request, monkeypatch):
     """Every search of the test along one path, in tiles small enough that they meet."""
     if request.param != "all pairs":
-        monkeypatch.setattr(axes, "FEWEST_ROWS_PER_AXIS", 0 if request.param == "principal axes" else np.inf)
+        monkeypatch.setattr(
+            candidates, "FEWEST_ROWS_PER_AXIS", 0 if request.param == "principal axes" else np.inf
+        )
         monkeypatch.setattr(neighbors, "_products_worth_compiling", lambda: 0)
         monkeypatch.setattr(candidates, "TILE", 96)
         monkeypatch.setattr(candidates, "PLAIN_COST", np.inf)  # with so few rows nothing is ever worth it
@@ -174,7 +174,7 @@ entries = (st.floats(-1e12, 1e12) | st.floats(-1, 1)).filter(lambda value: value
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(1, 5)), elements=entries))
 def test_the_bounds_lie_below_the_exact_squares_in_rational_arithmetic(x):
-    cloud = all_pairs.BoundedCloud.of(x)
+    cloud = neighbors.BoundedCloud.of(x)
     everything = np.arange(len(x))
     bounds = cloud.lower_bounds(everything)
     mean = [Fraction(value) for value in x.mean(axis=0)]
@@ -228,7 +228,7 @@ def test_constant_columns_change_nothing():
 
 def test_memory_is_bounded_by_the_tile(monkeypatch):
     x = plain(n=3000, d=4)
-    monkeypatch.setattr(all_pairs, "TILE_ENTRIES", 2**18)
+    monkeypatch.setattr(neighbors, "TILE_ENTRIES", 2**18)
     tracemalloc.start()
     nearest_neighbors(x, 2, tile=3000)
     peak = tracemalloc.get_traced_memory()[1]
@@ -313,7 +313,7 @@ def test_the_number_of_leading_axes_changes_nothing(cloud, depth, monkeypatch):
 
 
 def number_of_leading_axes(x: np.ndarray, k: int) -> int | None:
-    cloud = axes.PrincipalCloud.of(x, group=500)
+    cloud = candidates.PrincipalCloud.of(x, group=500)
     search = candidates._empty_search(cloud, k)
     with ThreadPoolExecutor(1) as pool:
         candidates._bound_radii(search, cloud, pool)
@@ -356,9 +356,9 @@ def test_clouds_that_float32_cannot_hold_or_tell_apart_are_searched_whole():
 @pytest.mark.parametrize("cloud", [name for name in CLOUDS if name not in ("copies", "float16 with ties")])
 def test_stored_points_are_no_further_from_the_truth_than_they_say(cloud, single, monkeypatch):
     """Of all pairs: the distance on principal axes differs from the exact one by no more than the errors."""
-    monkeypatch.setattr(axes, "FEWEST_ROWS_PER_AXIS", 0)
+    monkeypatch.setattr(candidates, "FEWEST_ROWS_PER_AXIS", 0)
     x = np.unique(np.asarray(CLOUDS[cloud], dtype=np.float64), axis=0)
-    rotated = axes.PrincipalCloud.of(x, group=64, single=single)
+    rotated = candidates.PrincipalCloud.of(x, group=64, single=single)
     if rotated is None:
         return
     scale = np.median(np.linalg.norm(x - np.median(x, axis=0), axis=1))
@@ -396,7 +396,7 @@ def test_near_neighbors_far_from_the_center_are_rotated_in_float64(monkeypatch):
     """Two clusters 1e4 radii apart: float32 on other axes would blur them, and all of a cluster be candidates."""
     rng = np.random.default_rng(8)
     x = rng.standard_normal((1600, 96)) + rng.choice([-1e4, 1e4], size=(1600, 1))
-    rotations, of = [], axes.PrincipalCloud.of
+    rotations, of = [], candidates.PrincipalCloud.of
 
     def recorded(points, *, group, single):
         rotations.append(single)
@@ -453,7 +453,7 @@ def test_small_clouds_do_not_wait_for_the_compiler():
 def test_a_cloud_that_is_centered_piece_by_piece_has_the_same_neighbors(bytes_held, monkeypatch):
     x = spectral_cloud(n=300).astype(np.float32)
     expected = nearest_neighbors(x, 5)
-    monkeypatch.setattr(all_pairs, "FACTOR_BYTES", bytes_held)
+    monkeypatch.setattr(neighbors, "FACTOR_BYTES", bytes_held)
     found = nearest_neighbors(x, 5)
     np.testing.assert_array_equal(found.distances, expected.distances)
     np.testing.assert_array_equal(found.indices, expected.indices)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from lmshape.geometry import scalars as clouds
+from lmshape.geometry import scalars
 from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
 
 NULLS = (anisotropy_null, effective_rank_null, participation_ratio_null)
@@ -36,13 +36,13 @@ def test_the_effective_rank_is_the_entropy_of_marchenko_and_pastur(n, d):
 def test_isotropic_rows_read_the_nulls(n, d):
     rng = np.random.default_rng(n)
     x = [rng.standard_normal((n, d)) for _ in range(3)]
-    assert np.mean([clouds.effective_rank(part) for part in x]) == pytest.approx(
+    assert np.mean([scalars.effective_rank(part) for part in x]) == pytest.approx(
         effective_rank_null(n, d), rel=5e-3
     )
-    assert np.mean([clouds.participation_ratio(part) for part in x]) == pytest.approx(
+    assert np.mean([scalars.participation_ratio(part) for part in x]) == pytest.approx(
         participation_ratio_null(n, d), rel=5e-3
     )
-    assert np.mean([clouds.anisotropy(part) for part in x]) == pytest.approx(anisotropy_null(n, d), rel=0.05)
+    assert np.mean([scalars.anisotropy(part) for part in x]) == pytest.approx(anisotropy_null(n, d), rel=0.05)
 
 
 def test_the_value_that_is_stated():

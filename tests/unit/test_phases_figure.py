@@ -9,8 +9,8 @@ from benchmarks.trajectories import GRIDS
 from matplotlib.text import Text
 
 from lmshape.dynamics.phases import phases
+from lmshape.figures import phases
 from lmshape.figures import phases as figure
-from lmshape.figures import phases as phase_strip
 
 KINDS = {"id_twonn": [6.0, 9.0, 5.0], "effective_rank": [40.0, 8.0, 30.0]}
 
@@ -90,8 +90,8 @@ def test_a_flat_or_lost_course_is_drawn() -> None:
 
 def test_verdicts_in_words() -> None:
     row = {"moves": "fall, rise", "shape": "undecided", "flag": ""}
-    assert phase_strip.verdict(row) == "undecided; sure: fall, rise"
-    assert phase_strip.verdict(row | {"moves": ""}) == "undecided"
+    assert phases.verdict(row) == "undecided; sure: fall, rise"
+    assert phases.verdict(row | {"moves": ""}) == "undecided"
 
 
 COURSE = pd.DataFrame({"step": [0, 9, 30, 50, 99], "value": [5.0, 5.1, 2.0, np.nan, 4.0]})
@@ -109,7 +109,7 @@ COURSE = pd.DataFrame({"step": [0, 9, 30, 50, 99], "value": [5.0, 5.1, 2.0, np.n
 )
 def test_a_strip_holds_the_moves_of_the_words_alone(moves: str, noise: float, found: list) -> None:
     phase = {"least": 0.1, "noise": noise, "moves": moves}
-    assert list(phase_strip.sure_moves(phase, COURSE)) == found
+    assert list(phases.sure_moves(phase, COURSE)) == found
 
 
 def test_the_strips_of_the_picture_are_the_moves_of_its_words() -> None:

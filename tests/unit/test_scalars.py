@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmshape.geometry import scalars
-from lmshape.geometry import scalars as clouds
 from lmshape.geometry.spectrum import covariance_eigenvalues
 
 SCALARS = (
-    clouds.rankme,
-    clouds.corrected_participation_ratio,
-    clouds.isoscore,
-    clouds.alpha_req,
-    clouds.effective_rank,
+    scalars.rankme,
+    scalars.corrected_participation_ratio,
+    scalars.isoscore,
+    scalars.alpha_req,
+    scalars.effective_rank,
 )
 
 
@@ -36,12 +35,12 @@ def rankme_of_source(x: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("n", "d"), [(300, 40), (41, 40), (40, 40), (30, 40), (2, 5)])
 def test_rankme_is_that_of_the_singular_values(n, d):
-    assert clouds.rankme(cloud(n, d) + 3) == pytest.approx(rankme_of_source(cloud(n, d) + 3), rel=1e-9)
+    assert scalars.rankme(cloud(n, d) + 3) == pytest.approx(rankme_of_source(cloud(n, d) + 3), rel=1e-9)
 
 
 def test_rankme_of_a_rank_that_is_not_full_holds_no_roots_of_rounding():
     x = cloud(500, 30) @ np.random.default_rng(1).standard_normal((30, 200))
-    assert clouds.rankme(x) == pytest.approx(rankme_of_source(x), rel=1e-9)
+    assert scalars.rankme(x) == pytest.approx(rankme_of_source(x), rel=1e-9)
 
 
 def test_rankme_where_a_subset_has_fewer_singular_values_than_eigenvalues_are_kept():
@@ -59,7 +58,7 @@ def test_components_are_the_least_number_that_suffices():
     np.testing.assert_array_equal(scalars.components_of(spectra, 0.25), [1, 1, 1])
     np.testing.assert_array_equal(scalars.components_of(np.ones((1, 10)), 0.9), [9])  # not 10 by rounding
     assert np.isnan(scalars.components_of([[0.0, 0.0], [np.nan, 1.0]], 0.9)).all()
-    assert clouds.components(np.eye(3), 0.9) == 2
+    assert scalars.components(np.eye(3), 0.9) == 2
 
 
 def test_partial_components_take_what_they_need_of_the_last_one():
@@ -95,7 +94,7 @@ def test_isoscore_at_its_ends_and_beyond_its_rows():
     np.testing.assert_allclose(found, [1, 0, 1 / 3, np.nan, np.nan], atol=1e-15)
     assert np.isnan(scalars.isoscore_of([[1.0]], rows=[9], width=1)).all()
     x = np.random.default_rng(0).standard_normal((20000, 20))
-    assert clouds.isoscore(x) == pytest.approx(1, abs=2e-3)
+    assert scalars.isoscore(x) == pytest.approx(1, abs=2e-3)
 
 
 def corrected_by_definition(x: np.ndarray) -> float:
@@ -110,14 +109,14 @@ def corrected_by_definition(x: np.ndarray) -> float:
 @pytest.mark.parametrize(("n", "d"), [(4, 3), (6, 3), (7, 10), (8, 1)])
 def test_the_corrected_participation_ratio_averages_over_four_rows(n, d):
     x = cloud(n, d, seed=3) + 2
-    assert clouds.corrected_participation_ratio(x) == pytest.approx(corrected_by_definition(x), rel=1e-10)
+    assert scalars.corrected_participation_ratio(x) == pytest.approx(corrected_by_definition(x), rel=1e-10)
 
 
 def test_the_corrected_participation_ratio_equals_its_authors_code():
     """γ_row of the package `dimensionality` 0.1.3 on the rows below."""
     rng = np.random.default_rng(0)
     found = [
-        clouds.corrected_participation_ratio(rng.standard_normal((n, d)) * np.geomspace(1, 0.1, d) + 0.5)
+        scalars.corrected_participation_ratio(rng.standard_normal((n, d)) * np.geomspace(1, 0.1, d) + 0.5)
         for n, d in ((6, 3), (40, 9), (30, 50))
     ]
     assert found == pytest.approx([1.054359018240757, 3.640720007243831, 21.155025286803827], rel=1e-12)
@@ -130,11 +129,11 @@ def test_the_corrected_participation_ratio_hardly_depends_on_n(n):
     truth = variances.sum() ** 2 / (variances**2).sum()
     rng = np.random.default_rng(n)
     clouds_of_n = [rng.standard_normal((n, 100)) * np.sqrt(variances) for _ in range(60)]
-    corrected = [clouds.corrected_participation_ratio(x) for x in clouds_of_n]
+    corrected = [scalars.corrected_participation_ratio(x) for x in clouds_of_n]
     noise = 3 * np.std(corrected) / np.sqrt(60)
     assert np.mean(corrected) == pytest.approx(truth * (1 + 2 / n), abs=noise)
     if n == 50:
-        assert np.mean([clouds.participation_ratio(x) for x in clouds_of_n]) < 0.8 * truth
+        assert np.mean([scalars.participation_ratio(x) for x in clouds_of_n]) < 0.8 * truth
 
 
 def test_an_estimate_that_is_rounding_is_none():
@@ -148,8 +147,8 @@ def test_rogue_coordinates_carry_their_share():
     np.testing.assert_allclose(scalars.rogue_share_of(variances, 3), [7 / 8, 0.75, np.nan])
     x = cloud(100, 6) * [1, 1, 50, 1, 1, 1] + 1e3
     variances = np.sort(x.var(axis=0))[::-1]
-    assert clouds.rogue_share(x) == pytest.approx(variances[0] / variances.sum(), rel=1e-9)
-    assert clouds.rogue_share(x, 3) == pytest.approx(variances[:3].sum() / variances.sum(), rel=1e-9)
+    assert scalars.rogue_share(x) == pytest.approx(variances[0] / variances.sum(), rel=1e-9)
+    assert scalars.rogue_share(x, 3) == pytest.approx(variances[:3].sum() / variances.sum(), rel=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -169,15 +168,15 @@ def test_coordinates_may_be_scaled_or_exchanged_before_they_are_standardized(see
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((40, d)) @ rng.standard_normal((d, d))
     moved = (x * rng.uniform(0.01, 100, d) + rng.uniform(-100, 100, d))[:, rng.permutation(d)]
-    assert clouds.anisotropy(moved, standardize=True) == pytest.approx(
-        clouds.anisotropy(x, standardize=True), rel=1e-9
+    assert scalars.anisotropy(moved, standardize=True) == pytest.approx(
+        scalars.anisotropy(x, standardize=True), rel=1e-9
     )
 
 
 def test_entropies_on_singular_values_are_larger_than_on_variances():
     x = cloud(200, 30)
-    assert clouds.rankme(x) > clouds.effective_rank(x) > clouds.participation_ratio(x)
-    assert clouds.components(x, 0.9) <= clouds.components(x, 0.95) <= clouds.components(x, 0.99) <= 30
+    assert scalars.rankme(x) > scalars.effective_rank(x) > scalars.participation_ratio(x)
+    assert scalars.components(x, 0.9) <= scalars.components(x, 0.95) <= scalars.components(x, 0.99) <= 30
 
 
 def test_the_storage_type_is_only_storage():
@@ -188,7 +187,7 @@ def test_the_storage_type_is_only_storage():
 
 def test_equal_rows_have_no_shape():
     for x in (np.full((60, 5), 0.1), np.full((1003, 5), 1e4 / 3, dtype=np.float32)):
-        for scalar in (*SCALARS, clouds.rogue_share):
+        for scalar in (*SCALARS, scalars.rogue_share):
             with pytest.raises(ValueError, match="`x` has zero variance: all rows are equal. Pass rows"):
                 scalar(x)
 
@@ -204,20 +203,23 @@ def test_spectra_may_be_tensors():
     ("call", "message"),
     [
         (
-            lambda: clouds.isoscore(np.eye(4)),
+            lambda: scalars.isoscore(np.eye(4)),
             r"`x` has shape \(4, 4\); IsoScore needs 2 columns, and more rows",
         ),
-        (lambda: clouds.isoscore(np.ones((9, 1))), r"`x` has shape \(9, 1\); IsoScore needs 2 columns"),
-        (lambda: clouds.alpha_req(cloud(50, 19)), "`x` has rank 19; .* needs 20. Take more rows"),
+        (lambda: scalars.isoscore(np.ones((9, 1))), r"`x` has shape \(9, 1\); IsoScore needs 2 columns"),
+        (lambda: scalars.alpha_req(cloud(50, 19)), "`x` has rank 19; .* needs 20. Take more rows"),
         (
-            lambda: clouds.corrected_participation_ratio(np.eye(4)),
+            lambda: scalars.corrected_participation_ratio(np.eye(4)),
             "`x` leaves no positive estimate of Σλ² from its 4 rows. Add rows",
         ),
-        (lambda: clouds.corrected_participation_ratio(cloud(3, 4)), r"`x` has shape \(3, 4\); 4 rows"),
-        (lambda: clouds.components(np.ones((5, 2)), 0.9), "`x` has zero variance: all rows are equal"),
-        (lambda: clouds.components(cloud(5, 2), 90), "`share` is 90; it must lie between 0 and 1"),
-        (lambda: clouds.rogue_share(cloud(5, 2), 3), "`count` is 3; it must lie between 1 and the 2 columns"),
-        (lambda: clouds.rankme([[1.0, np.inf], [0.0, 1.0]]), "`x` is not finite in 1 of 2 rows"),
+        (lambda: scalars.corrected_participation_ratio(cloud(3, 4)), r"`x` has shape \(3, 4\); 4 rows"),
+        (lambda: scalars.components(np.ones((5, 2)), 0.9), "`x` has zero variance: all rows are equal"),
+        (lambda: scalars.components(cloud(5, 2), 90), "`share` is 90; it must lie between 0 and 1"),
+        (
+            lambda: scalars.rogue_share(cloud(5, 2), 3),
+            "`count` is 3; it must lie between 1 and the 2 columns",
+        ),
+        (lambda: scalars.rankme([[1.0, np.inf], [0.0, 1.0]]), "`x` is not finite in 1 of 2 rows"),
     ],
 )
 def test_what_has_no_number_is_refused(call, message):

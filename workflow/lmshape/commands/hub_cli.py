@@ -54,7 +54,7 @@ def audit(
 
     Ends with exit code 1 when a checkpoint has the weights of another one, or none.
     """
-    from lmshape.hub import integrity as verdicts
+    from lmshape.hub import integrity
     from lmshape.hub.integrity import issues_of
     from lmshape.hub.lock import read_lock
     from lmshape.hub.published import published, read_sources
@@ -70,8 +70,8 @@ def audit(
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
             "missing": [place.name for place in listed if found.named(place.name) is None],
         }
-        print(verdicts.as_json(found, **changes) if as_json else verdicts.as_table(found, **changes))
-        faulty |= verdicts.has_fault(found)
+        print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
+        faulty |= integrity.has_fault(found)
     if faulty:
         raise typer.Exit(1)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import by_layer, marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures.style import Look
 from lmshape.tables.rows import final_checkpoints, first_dataset
 
@@ -43,17 +42,17 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _null(ax: Axes, frame: pd.DataFrame, _: Look) -> None:
-    nulls.line(ax, frame, x="depth")
+    marks.null_line(ax, frame, x="depth")
 
 
 def _null_handles(data: pd.DataFrame) -> Sequence[Artist]:
-    return [nulls.handle(nulls.ISOTROPIC)] if data["null"].notna().any() else []
+    return [marks.handle(marks.ISOTROPIC)] if data["null"].notna().any() else []
 
 
 def _notes(data: pd.DataFrame) -> Sequence[str]:
     return [
         marks.interval_note(data, marks.JACKKNIFE),
-        nulls.isotropic_note(data["null"]),
+        marks.isotropic_note(data["null"]),
         marks.sink_note(data),
         marks.flag_note(data),
     ]

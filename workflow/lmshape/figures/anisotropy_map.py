@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import maps as map_panels
-from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
+from lmshape.figures import maps, marks, selection
 from lmshape.figures.maps import with_peaks
 from lmshape.tables.rows import first_dataset, trajectories
 
@@ -35,7 +33,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame) -> Figure:
     """Draw a map for each model, over a second one for each further choice of rows."""
-    view = map_panels.MapView(
+    view = maps.MapView(
         title=TITLE,
         nothing="This study has no anisotropy at a known training step.",
         label=marks.AXIS_LABELS["anisotropy"],
@@ -43,7 +41,7 @@ def draw(data: pd.DataFrame) -> Figure:
         null="no more than isotropic rows read",
         notes=_notes,
     )
-    return map_panels.draw(data, view)
+    return maps.draw(data, view)
 
 
 def _norm(values: pd.Series) -> Normalize:
@@ -54,5 +52,5 @@ def _norm(values: pd.Series) -> Normalize:
 
 
 def _notes(data: pd.DataFrame) -> Sequence[str]:
-    isotropic = nulls.isotropic_note(data["null"], mark="Isotropic rows at this n and d read")
+    isotropic = marks.isotropic_note(data["null"], mark="Isotropic rows at this n and d read")
     return [isotropic, marks.csv_interval_note(data)]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures import steps as step_labels
 from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_colors, step_name, step_norm, step_ticks
@@ -56,7 +55,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if many:
             figure.supylabel(marks.METRIC_LABELS["anisotropy"], fontsize=8.5, color=INK)
         _colorbar(figure, colors, data["step"], panels=list(panels.values()))
-        nulls.legend(figure, data["null"], nulls.ISOTROPIC)
+        marks.legend(figure, data["null"], marks.ISOTROPIC)
         title = f"{TITLE}, {selection.dataset_names(data)}"
         marks.finish(figure, title=title, notes=_notes(data))
         return figure
@@ -73,7 +72,7 @@ def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, crowded: bo
         place = marks.final_norm_place(int(of_step["layer"].max()))
         point = Look(look.color, "-", "_" if step != last else "o", size=size)
         marks.off_line(ax, of_step[final], x=place, look=point)
-    nulls.line(ax, frame[(frame["step"] == last) & (frame["site"] != "final_norm")], x="layer")
+    marks.null_line(ax, frame[(frame["step"] == last) & (frame["site"] != "final_norm")], x="layer")
     marks.note_without_numbers(ax, frame)
 
 
@@ -126,7 +125,7 @@ def _notes(data: pd.DataFrame) -> list[str]:
         "One line a checkpoint (white ticks in the color bar); markers: the last one.",
         "Steps beside lines: those within a factor of 1.5 of another." if labeled else "",
         marks.interval_note(data, marks.JACKKNIFE) if banded else marks.csv_interval_note(data),
-        nulls.isotropic_note(data["null"]),
+        marks.isotropic_note(data["null"]),
         marks.sink_note(data),
         marks.flag_note(data),
         marks.distrusted_note(data),

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import selection as few_models
 from lmshape.figures.selection import trusted
 from lmshape.figures.steps import step_name
 from lmshape.figures.style import COLORS, INK, styled
@@ -41,9 +40,9 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table = tables.get("clouds", pd.DataFrame())
     table = table if table.empty else trusted(table, tables.get("checkpoints"))
     if table.empty:
-        return pd.DataFrame(columns=["model", "band", "moment", few_models.LEFT_OUT])
+        return pd.DataFrame(columns=["model", "band", "moment", selection.LEFT_OUT])
     several = table["model"].nunique() > 1
-    table = few_models.shown(table, most=MOST_MODELS)
+    table = selection.shown(table, most=MOST_MODELS)
     return _in_units(_moments(_middle(table) if several else table)).reset_index(drop=True)
 
 
@@ -207,7 +206,7 @@ def _notes(data: pd.DataFrame) -> list[str]:
         "Units: root mean square distance of all rows from their mean; both axes of a panel have one scale, each panel"
         " its own. Each checkpoint has axes of its own; their signs put the farthest row on the positive side.",
         marks.distrusted_note(data),
-        few_models.left_out_note(data, "clouds"),
+        selection.left_out_note(data, "clouds"),
     ]
 
 

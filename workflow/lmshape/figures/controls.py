@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures.steps import step_axis
 from lmshape.figures.style import FAINT, Look, nested_looks, paler, styled
+from lmshape.site import middle_layer
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def draw_of_control_dots(data: pd.DataFrame, look: Mapping[str, Look]) -> Figure
 
 def _middle(data: pd.DataFrame) -> pd.DataFrame:
     blocks = data[(data["view"] == "by layer") & (data["site"] == "block")]
-    layer = blocks.groupby("model")["layer"].transform("max").map(selection.middle_layer)
+    layer = blocks.groupby("model")["layer"].transform("max").map(middle_layer)
     return blocks[blocks["layer"] == layer]
 
 
@@ -101,9 +101,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = _controlled(rows.sort_values("kind", kind="stable"))
     rows = rows[(rows["metric"] != "id_twonn") | (rows["site"] != "embedding")]
     steps = trajectories(rows[rows["site"] != "final_norm"])
-    middle = steps[
-        steps["layer"] == steps.groupby("model")["layer"].transform("max").map(selection.middle_layer)
-    ]
+    middle = steps[steps["layer"] == steps.groupby("model")["layer"].transform("max").map(middle_layer)]
     views = [
         final_checkpoints(rows).assign(view="by layer"),
         middle.assign(view="over training"),
@@ -155,7 +153,7 @@ def _legend(figure: Figure, look: Mapping[str, Look], data: pd.DataFrame, *, man
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=dataset, **its.settings) for dataset, its in look.items()]
-    handles += nulls.handles(data, dots=many)
+    handles += marks.handles(data, dots=many)
     figure.legend(handles=handles, loc="outside upper right", ncols=3)
 
 
@@ -189,10 +187,10 @@ def _nulls(ax: Axes, frame: pd.DataFrame, x: str, look: Mapping[str, Look]) -> N
         if (of_dataset["metric"] == "id_twonn").any():
             its = look[dataset]
             # narrower from one to the next, as the lines: where they coincide, they lie on one another
-            nulls.line(ax, of_dataset, x=x, color=paler(its.color), label="_surrogate", marker=its.marker,
+            marks.null_line(ax, of_dataset, x=x, color=paler(its.color), label="_surrogate", marker=its.marker,
                        width=1 + 0.6 * max(its.width - NARROWEST, 0), stretch=2)  # fmt: skip
         elif place == 0:
-            nulls.line(ax, of_dataset, x=x)
+            marks.null_line(ax, of_dataset, x=x)
 
 
 def _over_training(ax: Axes, frame: pd.DataFrame, look: Mapping[str, Look], metric: str, rows: str) -> None:
@@ -232,8 +230,8 @@ def _notes(data: pd.DataFrame, *, many: bool) -> Sequence[str]:
         f"Not drawn, as measured on one dataset only: {left_out}." if left_out else "",
         "" if many else "Dimensions have one scale, which need not begin at 0.",
         marks.interval_note(data, f"anisotropy: {marks.JACKKNIFE}; dimension: {marks.STUDENT}"),
-        nulls.isotropic_note(data.loc[data["metric"] == "anisotropy", "null"], f"{mark} {nulls.ISOTROPIC},"),
-        nulls.surrogate_note(data.loc[data["metric"] == "id_twonn", "null"], mark),
+        marks.isotropic_note(data.loc[data["metric"] == "anisotropy", "null"], f"{mark} {marks.ISOTROPIC},"),
+        marks.surrogate_note(data.loc[data["metric"] == "id_twonn", "null"], mark),
         marks.EMBEDDING_NOTE,
         marks.sink_note(data),
         marks.flag_note(data),

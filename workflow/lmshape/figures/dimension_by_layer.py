@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import by_layer, marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures.style import Look, paler
 from lmshape.tables.rows import final_checkpoints, first_dataset
 
@@ -48,17 +47,17 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _surrogate(ax: Axes, frame: pd.DataFrame, look: Look) -> None:
-    nulls.line(ax, frame, x="depth", color=paler(look.color), label="_surrogate", marker=look.marker)
+    marks.null_line(ax, frame, x="depth", color=paler(look.color), label="_surrogate", marker=look.marker)
 
 
 def _surrogate_handles(data: pd.DataFrame) -> Sequence[Artist]:
-    return [nulls.handle(nulls.SURROGATE)] if data["null"].notna().any() else []
+    return [marks.handle(marks.SURROGATE)] if data["null"].notna().any() else []
 
 
 def _notes(data: pd.DataFrame) -> Sequence[str]:
     return [
         marks.interval_note(data, marks.STUDENT),
-        nulls.surrogate_note(data["null"]),
+        marks.surrogate_note(data["null"]),
         marks.dimension_note(data),
         marks.EMBEDDING_NOTE,
         marks.sink_note(data),

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmshape.figures import maps as map_panels
-from lmshape.figures import marks, selection
+from lmshape.figures import maps, marks, selection
 from lmshape.figures.maps import with_peaks
 from lmshape.tables.rows import first_dataset, trajectories
 
@@ -34,7 +33,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame) -> Figure:
     """Draw a map for each model, over one for each further choice of rows."""
-    view = map_panels.MapView(
+    view = maps.MapView(
         title=TITLE,
         nothing="This study has no `id_twonn` of a block at a known training step.",
         label=marks.AXIS_LABELS["id_twonn"],
@@ -42,7 +41,7 @@ def draw(data: pd.DataFrame) -> Figure:
         null="as high as Gaussian rows of the same covariance",
         notes=_notes,
     )
-    return map_panels.draw(data, view)
+    return maps.draw(data, view)
 
 
 def _norm(values: pd.Series) -> Normalize:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_axis
 from lmshape.figures.style import INK, looks, paler, styled
@@ -65,7 +64,7 @@ def _panel(ax: Axes, frame: pd.DataFrame, *, legend: bool) -> None:
         return marks.nothing_here(ax, "not measured on these rows")
     for layer, of_layer in frame.groupby("layer"):
         look = BAND_LOOKS[of_layer["band"].iloc[0]]
-        nulls.line(ax, of_layer, x="step", color=paler(look.color), label=f"_surrogate of layer {layer:.0f}",
+        marks.null_line(ax, of_layer, x="step", color=paler(look.color), label=f"_surrogate of layer {layer:.0f}",
                    marker=look.marker)  # fmt: skip
     layer_lines(ax, frame, legend=legend)
     step_axis(ax, frame["step"])
@@ -93,7 +92,7 @@ def _legend(figure: Figure, data: pd.DataFrame, *, many: bool) -> None:
     }
     lines = [Line2D([], [], label=names[band], **look.settings) for band, look in BAND_LOOKS.items()]
     lines = lines if many else []
-    surrogate = [nulls.handle(nulls.SURROGATE)] if data["null"].notna().any() else []
+    surrogate = [marks.handle(marks.SURROGATE)] if data["null"].notna().any() else []
     if lines or surrogate:
         figure.legend(handles=[*lines, *surrogate], loc="outside upper right", ncols=2 if many else 1)
     if many:
@@ -107,7 +106,7 @@ def _notes(data: pd.DataFrame) -> list[str]:
     return [
         "Each model has its own scale, which does not begin at 0." if data["model"].nunique() > 1 else "",
         marks.interval_note(data, marks.STUDENT),
-        nulls.surrogate_note(data["null"]),
+        marks.surrogate_note(data["null"]),
         f"One checkpoint only: {', '.join(single)}." if single else "",
         marks.dimension_note(data),
         marks.EMBEDDING_NOTE,

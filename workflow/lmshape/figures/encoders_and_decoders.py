@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures.selection import LEAST_MODELS, kind_means, model_counts
 from lmshape.figures.style import FAINT, INK, KIND_COLORS, LINES, MARKERS, Look, looks_by_kind, paler, styled
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
@@ -191,7 +190,7 @@ def _panel(ax: Axes, frame: pd.DataFrame, metric: str, looks: Mapping[str, Look]
 def _curve(ax: Axes, frame: pd.DataFrame, look: Look, label: str) -> None:
     marks.line(ax, frame, x="depth", look=look, label=label)
     of_line = {"color": paler(look.color), "marker": look.marker}
-    nulls.line(
+    marks.null_line(
         ax, frame, x="depth", label="_null", **(of_line if frame["metric"].iloc[0] == "id_twonn" else {})
     )
 
@@ -216,7 +215,7 @@ def _legend(figure: Figure, data: pd.DataFrame, looks: Mapping[str, Look]) -> No
         handles.append(Line2D([], [], label=f"mean of {count} {kind}s", **_look(kind).settings))
     if means:
         handles.append(Line2D([], [], color=FAINT, linewidth=0.7, label=f"each {' or '.join(means)}"))
-    handles += nulls.handles(data)
+    handles += marks.handles(data)
     handles += handles(data[data["view"] == "dome"])
     figure.legend(handles=handles, loc="outside upper right", ncols=3)
 
@@ -238,8 +237,8 @@ def _notes(data: pd.DataFrame) -> Sequence[str]:
         if means
         else "",
         marks.interval_note(models[models["kind"].isin(few)], how).replace("Bands", "Bands of models"),
-        nulls.isotropic_note(models.loc[models["metric"] == "anisotropy", "null"]),
-        nulls.surrogate_note(models.loc[models["metric"] == "id_twonn", "null"]),
+        marks.isotropic_note(models.loc[models["metric"] == "anisotropy", "null"]),
+        marks.surrogate_note(models.loc[models["metric"] == "id_twonn", "null"]),
         dome if (data["view"] == "dome").any() else "",
         marks.dimension_note(models),
         marks.sink_note(models),

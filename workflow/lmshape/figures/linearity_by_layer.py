@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import by_layer, marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures.style import FAINT, Look, paler
 from lmshape.tables.rows import final_checkpoints, first_dataset
 
@@ -71,7 +70,7 @@ def _axis(ax: Axes) -> None:
 def _beside(ax: Axes, frame: pd.DataFrame, look: Look) -> None:
     frame = frame.sort_values("layer", kind="stable")
     ax.plot(frame["depth"], frame["in_sample"], color=paler(look.color), linewidth=0.8, label="_in sample")
-    nulls.line(ax, frame, x="depth", label=NULL)
+    marks.null_line(ax, frame, x="depth", label=NULL)
 
 
 def _handles(data: pd.DataFrame) -> Sequence[Artist]:
@@ -80,7 +79,7 @@ def _handles(data: pd.DataFrame) -> Sequence[Artist]:
     handles = []
     if data["in_sample"].notna().any():
         handles.append(Line2D([], [], color=FAINT, linewidth=0.8, label=IN_SAMPLE))
-    return handles + ([nulls.handle(NULL)] if data["null"].notna().any() else [])
+    return handles + ([marks.handle(NULL)] if data["null"].notna().any() else [])
 
 
 def _notes(data: pd.DataFrame) -> Sequence[str]:

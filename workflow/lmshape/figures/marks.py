@@ -353,7 +353,7 @@ DASHES = (0, (4, 2.5))
 _DASH = {"linestyle": "none", "marker": "_", "markersize": 9, "markeredgewidth": 1.2}
 
 
-def line_of_nulls(
+def null_line(
     ax: Axes,
     frame: pd.DataFrame,
     *,

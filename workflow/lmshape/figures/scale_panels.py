@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
 from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import MARKERS, Look, styled
@@ -68,7 +67,7 @@ def draw(data: pd.DataFrame, view: ScaleView) -> Figure:
         marks.label_outer_panels(panels.values())
         _colorbar(figure, colors, list(panels.values()), many=many)
         if data["null"].notna().any():
-            figure.legend(handles=[nulls.point_handle(nulls.SURROGATE)], loc="outside upper right")
+            figure.legend(handles=[marks.point_handle(marks.SURROGATE)], loc="outside upper right")
         title = f"{view.title}, last checkpoint, {selection.dataset_names(data)}"
         marks.finish(figure, title=title, notes=_notes(data, view))
         return figure
@@ -84,7 +83,7 @@ def _panel(ax: Axes, frame: pd.DataFrame, view: ScaleView, colors: ScalarMappabl
         look = Look(colors.to_rgba(of_layer["depth"].iloc[0]), "-", marker, size=4.0)
         opacity = 0.08 if layers <= MOST_BANDS else 0
         marks.line(ax, of_layer, x="scale", look=look, label=f"layer {layer:.0f}", opacity=opacity)
-        nulls.points(ax, of_layer, x="scale", color=look.color)
+        marks.points(ax, of_layer, x="scale", color=look.color)
     _scale_axis(ax, sorted(frame["scale"].unique()), view)
     marks.note_without_numbers(ax, frame)
 

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
-from lmshape.figures import selection as few_models
 from lmshape.figures.steps import step_axis
 from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order, trajectories
@@ -110,7 +108,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = rows[(rows["rows"] == "all") | ((rows["rows"] == "no_sink") & (rows["metric"] == "anisotropy"))]
     rows = first_dataset(rows)
     rows = rows[rows["model"].isin(rows.loc[rows["metric"] == SHARE, "model"])]
-    rows = few_models.shown(rows, most=MOST_MODELS)
+    rows = selection.shown(rows, most=MOST_MODELS)
     last = final_checkpoints(rows).assign(view=LAYERS)
     peaks = last["model"].map(_peaks(last))
     last = last.assign(peak=(last["site"] == "block") & (last["layer"] == peaks))
@@ -190,7 +188,9 @@ def _bars(ax: Axes, frame: pd.DataFrame) -> None:
         )
         bottom = below + part
     _whiskers(ax, frame[frame["metric"] == SHARE])
-    nulls.line(ax, frame[frame["metric"] == NULL].assign(null=lambda own: own["value"]), x="place", color=INK)
+    marks.null_line(
+        ax, frame[frame["metric"] == NULL].assign(null=lambda own: own["value"]), x="place", color=INK
+    )
     marks.layer_axis(ax, blocks, final_norm=bool(norm.any()))
     ax.set(ylim=(0, 1.02), ylabel="share of $\\lambda_1$")
 
@@ -211,7 +211,7 @@ def _curves(ax: Axes, frame: pd.DataFrame) -> None:
         marks.line(ax, frame[own & ~norm], x="layer", look=drawn, label=label, opacity=0.15)
         marks.off_line(ax, frame[own & norm], x=marks.final_norm_place(blocks), look=look)
     null = frame[(frame["metric"] == "anisotropy_null") & (frame["rows"] == "all") & ~norm]
-    nulls.line(ax, null.assign(null=null["value"]), x="layer")
+    marks.null_line(ax, null.assign(null=null["value"]), x="layer")
     marks.layer_axis(ax, blocks, final_norm=bool(norm.any()))
     marks.anisotropy_axis(ax)
     ax.set_ylabel(marks.METRIC_LABELS["anisotropy"])
@@ -225,7 +225,7 @@ def _over_training(ax: Axes, frame: pd.DataFrame) -> None:
         if (own["value"] > 0).any():
             _share_line(ax, own, look, label)
     null = frame[frame["metric"] == NULL]
-    nulls.line(ax, null.assign(null=null["value"]), x="step", color=INK)
+    marks.null_line(ax, null.assign(null=null["value"]), x="step", color=INK)
     step_axis(ax, frame["step"])
     ax.set(yscale="log", ylim=(LEAST_SHARE, 1.4), ylabel="share of $\\lambda_1$ (log)")
 
@@ -265,9 +265,9 @@ def _legends(figure: Figure, grid: object, data: pd.DataFrame) -> None:
         for key, (name, look) in OVER_TRAINING.items()
         if key in followed
     ]
-    of_rows = Line2D([], [], color=INK, linestyle=nulls.DASHES, linewidth=1.0, label=OF_ROWS)
+    of_rows = Line2D([], [], color=INK, linestyle=marks.DASHES, linewidth=1.0, label=OF_ROWS)
     lines = [*lines, of_rows] if lines else []
-    columns = zip(grid[0], ([*bars, of_rows], [*curves, nulls.handle(nulls.ISOTROPIC)], lines), strict=True)
+    columns = zip(grid[0], ([*bars, of_rows], [*curves, marks.handle(marks.ISOTROPIC)], lines), strict=True)
     for ax, handles in columns:
         if handles:
             above = offset_copy(ax.transAxes, fig=figure, y=TITLE_POINTS, units="points")
@@ -291,8 +291,8 @@ def _notes(data: pd.DataFrame) -> list[str]:
         "The first newline may be a sink or one of the other rows: it is no third part.",
         marks.interval_note(data, marks.JACKKNIFE).replace("Bands", "Bands and whiskers"),
         tokens_note(_at_peaks(data)),
-        nulls.isotropic_note(data.loc[data["metric"] == "anisotropy_null", "value"]),
+        marks.isotropic_note(data.loc[data["metric"] == "anisotropy_null", "value"]),
         marks.flag_note(data),
         marks.distrusted_note(data[data["view"] == TRAINING]) if (data["view"] == TRAINING).any() else "",
-        few_models.left_out_note(data, "metrics"),
+        selection.left_out_note(data, "metrics"),
     ]

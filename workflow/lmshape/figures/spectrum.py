@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as nulls
-from lmshape.figures import selection as few_models
 from lmshape.figures.selection import trusted
 from lmshape.figures.steps import step_colors, step_name, step_norm, step_ticks
 from lmshape.figures.style import FAINT, INK, styled
@@ -33,9 +31,9 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Select the spectra of the middle and the last block, of a few models, at a dozen steps."""
     table = tables.get("spectra", pd.DataFrame())
     if table.empty:
-        return pd.DataFrame(columns=["model", "rows", "band", "step", few_models.LEFT_OUT])
+        return pd.DataFrame(columns=["model", "rows", "band", "step", selection.LEFT_OUT])
     chosen = table[table["band"].isin(BANDS) & (table["step"] >= 0)]
-    chosen = few_models.shown(trusted(chosen, tables.get("checkpoints")), most=MOST_MODELS)
+    chosen = selection.shown(trusted(chosen, tables.get("checkpoints")), most=MOST_MODELS)
     seen = [few_steps(of_model["step"]) for _, of_model in chosen.groupby("model", sort=False)]
     parts = zip(chosen.groupby("model", sort=False), seen, strict=True)
     kept = [of_model[of_model["step"].isin(steps)] for (_, of_model), steps in parts]
@@ -69,7 +67,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 ax.set_title(_panel_title(model, own, band, rows))
         marks.label_outer_panels(grid.ravel())
         _colorbar(figure, grid, colors, data["step"])
-        nulls.legend(figure, data["null"], nulls.ISOTROPIC)
+        marks.legend(figure, data["null"], marks.ISOTROPIC)
         marks.finish(figure, title=f"{TITLE}, {selection.dataset_names(data)}", notes=_notes(data))
         return figure
 
@@ -89,7 +87,7 @@ def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable) -> None:
             low = of_step["ci_low"].clip(lower=LEAST_SHARE)
             ax.fill_between(of_step["rank"], low, of_step["ci_high"], color=color, alpha=0.25, linewidth=0)
     null = frame[frame["step"] == last].sort_values("rank")
-    ax.plot(null["rank"], null["null"], color=FAINT, linestyle=nulls.DASHES, linewidth=1.0)
+    ax.plot(null["rank"], null["null"], color=FAINT, linestyle=marks.DASHES, linewidth=1.0)
     ax.text(0.03, 0.04, _leading(frame, first, last), transform=ax.transAxes, fontsize=7.5, color=INK)
 
 
@@ -142,5 +140,5 @@ def _notes(data: pd.DataFrame) -> list[str]:
         f"Shares under {LEAST_SHARE:g} are not drawn." if (data["share"] <= LEAST_SHARE).any() else "",
         marks.sink_note(data),
         marks.distrusted_note(data),
-        few_models.left_out_note(data, "spectra"),
+        selection.left_out_note(data, "spectra"),
     ]

@@ -12,7 +12,6 @@ from lmshape.dynamics.alarms import RULE
 from lmshape.dynamics.spikes import RULE as SPIKE_RULE
 from lmshape.dynamics.warning_series import GEOMETRIC
 from lmshape.figures import marks
-from lmshape.figures import marks as layout
 from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
 from lmshape.site import middle_layer
 from lmshape.tables.rows import in_order
@@ -429,5 +428,5 @@ def draw(data: pd.DataFrame) -> Figure:
             row = bands + 1
             axes = [figure.add_subplot(grid[row, first : first + 4]) for first in (0, 4, 8)]
             curve_panels(*axes, data)
-        layout.finish(figure, title=TITLE, notes=notes(data))
+        marks.finish(figure, title=TITLE, notes=notes(data))
         return figure

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmshape.figures import marks, selection
-from lmshape.figures import marks as layout
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import COLORS, FAINT, MARKERS, Look, styled
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
@@ -95,13 +94,13 @@ def _beside(metrics: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
 def draw(data: pd.DataFrame) -> Figure:
     """Draw a row of panels for each model and choice of rows; of many models the least ranks alone."""
     models = in_order(data["model"])
-    with styled(crowded=layout.crowded(models)):
+    with styled(crowded=marks.crowded(models)):
         if data.empty:
             return marks.empty_figure(title=TITLE, note="No decoder of this study was truncated.")
         variants = in_order(data["rows"])
-        figure = _many(data, models, variants) if layout.crowded(models) else _few(data, models, variants)
+        figure = _many(data, models, variants) if marks.crowded(models) else _few(data, models, variants)
         title = f"{TITLE}: residual stream projected on its leading principal axes, {selection.dataset_names(data)}"
-        marks.finish(figure, title=title, notes=_notes(data, curves=not layout.crowded(models)))
+        marks.finish(figure, title=title, notes=_notes(data, curves=not marks.crowded(models)))
         return figure
 
 
