@@ -6,6 +6,7 @@ import copy
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
@@ -13,7 +14,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from lmshape.errors import InputError, suggest
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
-Yaml = dict[str, "Yaml"] | list["Yaml"] | str | int | float | bool | None
+Yaml: TypeAlias = Any  # what a YAML file holds: a schema has checked it before anything reads it
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
