@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 from math import exp, nan
 
 import numpy as np
@@ -19,7 +19,7 @@ import pandas as pd
 
 from lmshape.dynamics.noise import Noise, around, largest, may_be_largest
 from lmshape.dynamics.trajectories import SHAPES, Course, Moves, Shape, courses, shape_of
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
+from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 
 MOST_KNOTS = 24
 MOST_PIECES = 4
@@ -105,82 +105,66 @@ def _design(axis: tuple[float, ...], pieces: int) -> _Design:
     return _Design(breaks, basis, triangle)
 
 
-def _with_interval(name: str, text: str) -> dict[str, str]:
-    return {
-        name: text,
-        f"{name}_low": "lower end of its 95 % interval",
-        f"{name}_high": "upper end of its 95 % interval",
-    }
-
-
-_STEPS = ("peak_step", "trough_step", *(f"boundary_{place}_step" for place in range(1, MOST_PIECES)))
-_SLOPES = tuple(f"slope_{place}" for place in range(1, MOST_PIECES + 1))
-
-PHASE_DESCRIPTIONS = {
-    "study": COLUMN_DESCRIPTIONS["study"],
-    "model": "name of the model; of models that differ in their seed alone, the name of the recipe",
-    **{name: COLUMN_DESCRIPTIONS[name] for name in ("kind", "dataset", "rows", "metric")},
-    "band": "early, middle or last block: after a quarter, half and all of the blocks",
-    "layer": "that block",
-    "seeds": "training runs in the row: 1, or those of the recipe",
-    "checkpoints": "checkpoints in the course: trusted, of a known step, with a number",
-    "draws": "number of independent draws of sequences behind the intervals",
-    "shape": "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items()) + "; empty: not measurable",
-    "moves": "rises and falls that are sure, in their order: what the shape is made of",
-    "least": "change of the natural logarithm of the value that makes a rise or fall",
-    "noise": "difference of the logarithm between two checkpoints that the draws explain, 95 % for all pairs at once",
-    "p_monotone": "p-value of the course having no rise or fall of `least`",
-    "p_unimodal": "p-value of its having one at most, which is neither a rise and a fall nor a fall and a rise",
-    "p_three_phase": "p-value of its having two at most",
-    **_with_interval(
-        "peak_step", "step of the highest turn from rise to fall; without one, of the largest value"
-    ),
-    **_with_interval(
-        "trough_step", "step of the lowest turn from fall to rise; without one, of the least value"
-    ),
-    **_with_interval("collapse_depth", "share of the value lost in the first move; empty if that is no fall"),
-    "collapse_step": "step at which that fall ends",
-    "recovery_step": "first step after it at which half of the fall, in the logarithm, is made good; empty if never",
-    "pieces": f"straight pieces of the logarithm over log(1 + step), as few as fit, {MOST_PIECES} at most",
-    **{
-        name: text
-        for step in _STEPS[2:]
-        for name, text in _with_interval(
-            step, "step at which the slope changes; empty beyond the last"
-        ).items()
-    },
-    **{
-        name: text
-        for slope in _SLOPES
-        for name, text in _with_interval(
-            slope, "change of the logarithm per decade of steps in that piece; empty beyond the last"
-        ).items()
-    },
-    "flag": "the reason of an empty shape, or of a doubt about the course; empty when fine",
-}
-
 PHASE_COLUMNS = declare(
-    PHASE_DESCRIPTIONS,
-    integers=[
-        "layer",
-        "seeds",
-        "checkpoints",
-        "draws",
-        "pieces",
-        "collapse_step",
-        "recovery_step",
-        *(name for step in _STEPS for name in (step, f"{step}_low", f"{step}_high")),
-    ],
-    reals=[
-        "least",
+    *shared("study"),
+    text("model", "name of the model; of models that differ in their seed alone, the name of the recipe"),
+    *shared("kind dataset rows metric"),
+    text("band", "early, middle or last block: after a quarter, half and all of the blocks"),
+    integer("layer", "that block"),
+    integer("seeds", "training runs in the row: 1, or those of the recipe"),
+    integer("checkpoints", "checkpoints in the trajectory: trusted, of a known step, with a number"),
+    integer("draws", "number of independent draws of sequences behind the intervals"),
+    text(
+        "shape",
+        "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items()) + "; empty: not measurable",
+    ),
+    text("moves", "significant rises and falls, in their order: what the shape is made of"),
+    real("least", "change of the natural logarithm of the value that makes a rise or fall"),
+    real(
         "noise",
-        "p_monotone",
+        "difference of the logarithm between two checkpoints that the draws explain, 95 % for all pairs at once",
+    ),
+    real("p_monotone", "p-value of the trajectory having no rise or fall of `least`"),
+    real(
         "p_unimodal",
-        "p_three_phase",
-        *(name for real in ("collapse_depth", *_SLOPES) for name in (real, f"{real}_low", f"{real}_high")),
-    ],
+        "p-value of its having one at most, which is neither a rise and a fall nor a fall and a rise",
+    ),
+    real("p_three_phase", "p-value of its having two at most"),
+    *interval(
+        integer,
+        "peak_step",
+        "step of the highest change point from rise to fall; without one, of the largest value",
+    ),
+    *interval(
+        integer,
+        "trough_step",
+        "step of the lowest change point from fall to rise; without one, of the least value",
+    ),
+    *interval(
+        real, "collapse_depth", "share of the value lost in the first segment; empty if that is no fall"
+    ),
+    integer("collapse_step", "step at which that fall ends"),
+    integer(
+        "recovery_step",
+        "first step after it at which half of the fall, in the logarithm, is made good; empty if never",
+    ),
+    integer(
+        "pieces", f"straight pieces of the logarithm over log(1 + step), as few as fit, {MOST_PIECES} at most"
+    ),
+    *chain.from_iterable(
+        interval(integer, f"boundary_{place}_step", "step at which the slope changes; empty beyond the last")
+        for place in range(1, MOST_PIECES)
+    ),
+    *chain.from_iterable(
+        interval(
+            real,
+            f"slope_{place}",
+            "change of the logarithm per decade of steps in that piece; empty beyond the last",
+        )
+        for place in range(1, MOST_PIECES + 1)
+    ),
+    text("flag", "the reason of an empty shape, or of a doubt about the trajectory; empty when fine"),
 )
-
 
 PHASED = ("anisotropy", "id_twonn", "id_gride_16", "effective_rank", "rankme", "participation_ratio")
 FEWEST = 4  # checkpoints of a course
@@ -189,8 +173,6 @@ STRAIGHT = 0.05  # of the range: misfit of pieces that are straight enough
 SIMULATED = 200
 TAILS = (0.025, 0.975)
 SEED = 0
-
-Row = dict[str, str | int | float | None]
 
 
 def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -217,11 +199,11 @@ def describe(course: Course) -> Row:
     row = dict(course.cell) | {"seeds": len(course.copies), "checkpoints": count, "draws": draws, "shape": ""}
     if count < FEWEST:
         return row | {
-            "flag": _flags(course.left_aside, f"under {FEWEST} checkpoints of a known step: {count}")
+            "flag": joined(course.left_aside, f"under {FEWEST} checkpoints of a known step: {count}")
         }
     if not (course.values.values > 0).all() or not (course.values.left_out > 0).all():
         return row | {
-            "flag": _flags(course.left_aside, "not positive: courses are compared in the logarithm")
+            "flag": joined(course.left_aside, "not positive: courses are compared in the logarithm")
         }
     logarithms, noise = np.log(course.values.values), course.noise()
     shape = shape_of(logarithms, noise)
@@ -233,12 +215,8 @@ def describe(course: Course) -> Row:
         | _extremes(course.steps, logarithms, noise, shape.moves)
         | _collapse(course.steps, logarithms, noise, shape.moves)
         | _pieces(course.steps, logarithms, noise, len(shape.moves))
-        | {"flag": _flags(course.left_aside, few, alone)}
+        | {"flag": joined(course.left_aside, few, alone)}
     )
-
-
-def _flags(*reasons: str) -> str:
-    return "; ".join(filter(None, reasons))
 
 
 def _shape(shape: Shape) -> Row:
