@@ -19,15 +19,7 @@ from lmshape.dynamics.contrasts import holm
 from lmshape.tables.columns import Row, declare, integer, real, shared, text
 from lmshape.tables.files import write_table
 
-CLAIMS: tuple[Claim, ...] = (
-    *anisotropy.CLAIMS,
-    *anisotropy.CLAIMS_ENCODERS,
-    *training.CLAIMS_CONVERGENCE,
-    *dimension.CLAIMS,
-    *dimension.CLAIMS_RANDOM_TOKENS,
-    *training.CLAIMS,
-    *consequences.CLAIMS,
-)
+CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CLAIMS, *consequences.CLAIMS)
 TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")  # that they are decided from
 
 CLAIM_COLUMNS = declare(
@@ -72,7 +64,7 @@ def decide(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
     return pd.DataFrame(rows).reindex(columns=[name for name in CLAIM_COLUMNS.names if name != "study"])
 
 
-def _rows(claim: Claim, findings: Iterable[Finding]) -> list[dict[str, str | float]]:
+def _rows(claim: Claim, findings: Iterable[Finding]) -> list[Row]:
     rows = []
     findings = sorted(findings, key=lambda finding: finding.rows)  # stable: models keep their order
     for _, group in groupby(findings, key=lambda finding: finding.rows):
@@ -86,7 +78,7 @@ def _rows(claim: Claim, findings: Iterable[Finding]) -> list[dict[str, str | flo
     return rows
 
 
-def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> dict[str, str | float]:
+def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> Row:
     said = {name: value for name, value in asdict(claim).items() if name not in ("name", "find")}
     found = {**asdict(finding), "p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
     return {"claim": claim.name, **said, **found}

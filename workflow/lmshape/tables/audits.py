@@ -55,7 +55,7 @@ class Audits:
     def __init__(self, study: str) -> None:
         self._study = study
         self._datasets: dict[str, int] = {}
-        self._found: dict[tuple[str | int, ...], tuple[Row, dict[str, Attributes]]] = {}
+        self._found: dict[tuple[object, ...], tuple[Row, dict[str, Attributes]]] = {}
 
     def add(self, cell: Attributes, site: str, layer: int, rows: str, attributes: Attributes) -> None:
         """Take the attributes of one entry of a file whose root attributes are `cell`; a loss has no rows."""
