@@ -25,7 +25,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
-from lmshape.errors import InputError, unknown
+from lmshape.errors import InputError, first_line, unknown
 from lmshape.store.weights import GGUF, check_whole_gguf, weight_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -147,11 +147,6 @@ def loading_error(folder: Path, files: Sequence[Path], error: Exception) -> Inpu
     return InputError(
         f"`{folder}`: {names} cannot be loaded ({first_line(error)}). Check `kind` and config.json."
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its name."""
-    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _why_unreadable(file: Path) -> str:
