@@ -60,10 +60,10 @@ class Resolve(Rule):
 class FetchTokenizer(Resolve):
     """The tokenizer of a published run."""
 
-    reads = ("lock",)
+    reads: tuple[str, ...] = ("lock",)
     code = ()
     log_file = "results/logs/fetch_tokenizer/{model}.log"
-    writes = (paths.TOKENIZER,)
+    writes: Sequence[str] = (paths.TOKENIZER,)
     rank = 150
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
