@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
-from lmshape.hub.integrity import DISTRUSTED, Provenance
+from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
 from lmshape.metrics.metric import Arrays, Metric
 from lmshape.metrics.registry import own_metrics, select
 from lmshape.store.hdf5 import Attributes
@@ -57,7 +57,7 @@ def gather(
     metrics: Sequence[str],
     own: Path | None = None,
     lock: Path | None = None,
-    known_issues: Path | None = None,
+    issues: Sequence[Issue] = (),
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -71,7 +71,7 @@ def gather(
     study : name of the study
     metrics : names of metrics or families; statistics that none of them needs are passed over
     own : file of the user's own metrics, if `metrics` names any
-    lock, known_issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
+    lock, issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
 
     Raises
     ------
@@ -80,7 +80,7 @@ def gather(
         without a family that is asked for.
     """
     chosen = {metric.name: metric for metric in select(metrics, own_metrics(own))}
-    audits, provenance = Audits(study), Provenance.of(lock, known_issues)
+    audits, provenance = Audits(study), Provenance.of(lock, issues)
     datasets: dict[str, int] = {}
     attributes: dict[Path, Attributes] = {}
     rows: dict[tuple[str | int, ...], tuple[Row, np.ndarray, Path]] = {}
@@ -133,7 +133,7 @@ def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> _Entry:
     reason = str(attributes.get("flag", ""))  # why a checkpoint has no loss at all
     flag = reason or ("" if np.isfinite(arrays["nats"]).all() else "not finite: loss")
     tokens = int(arrays["tokens"].sum())
-    counts = {"draws": len(draws), "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
+    counts: Row = {"draws": len(draws), "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
     return _Entry("output", int(attributes["blocks"]), "all", arrays, counts)
 
 
