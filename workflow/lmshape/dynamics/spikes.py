@@ -14,12 +14,12 @@ to have warned of it: it is the first step of the excursion, not the one at whic
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import inf, isfinite, nan, sqrt
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -28,41 +28,8 @@ from lmshape.errors import InputError
 
 # Standard deviation of a normal variable over its median absolute deviation.
 NORMAL_DEVIATION = 1.4826
-LEAST_LEVELS, LEAST_CHANGES = (
-    3,
-    2,
-)  # losses, and differences of successive ones, without which there is no noise
-
-
-class RunningMedian:
-    """Median of the last `size` numbers."""
-
-    def __init__(self, size: int) -> None:
-        """Begin without numbers."""
-        self._recent: deque[float] = deque()
-        self._sorted: list[float] = []
-        self._size = size
-
-    def add(self, value: float) -> None:
-        """Take a finite number in, and the oldest out where there are more than `size`."""
-        if len(self._recent) == self._size:
-            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
-        self._recent.append(value)
-        insort(self._sorted, value)
-
-    def __len__(self) -> int:
-        """Count the numbers."""
-        return len(self._recent)
-
-    @property
-    def value(self) -> float:
-        """NaN where there is no number."""
-        if not self._sorted:
-            return nan
-        middle = len(self._sorted) // 2
-        if len(self._sorted) % 2:
-            return self._sorted[middle]
-        return (self._sorted[middle - 1] + self._sorted[middle]) / 2
+LEAST_LEVELS = 3  # losses without which there is no noise
+LEAST_CHANGES = 2  # differences of successive losses without which there is none
 
 
 class CalmLosses:
@@ -76,14 +43,15 @@ class CalmLosses:
     def __init__(self, window: int, noise_window: int, longest_gap: float) -> None:
         """Begin without losses."""
         self._longest_gap = longest_gap
-        self._levels, self._changes = RunningMedian(window), RunningMedian(noise_window)
+        self._levels: deque[float] = deque(maxlen=window)
+        self._changes: deque[float] = deque(maxlen=noise_window)
         self._last: tuple[float, float] | None = None
 
     def add(self, step: float, loss: float) -> None:
         """Take in the loss of the next calm step."""
         if self._last is not None and step - self._last[0] <= self._longest_gap:
-            self._changes.add(abs(loss - self._last[1]))
-        self._levels.add(loss)
+            self._changes.append(abs(loss - self._last[1]))
+        self._levels.append(loss)
         self._last = step, loss
 
     def resume(self, calm: Iterable[tuple[float, float]]) -> None:
@@ -95,14 +63,14 @@ class CalmLosses:
     @property
     def baseline(self) -> float:
         """Median loss, nats; NaN without losses."""
-        return self._levels.value
+        return median(self._levels) if self._levels else nan
 
     @property
     def noise(self) -> float:
         """Standard deviation, nats; infinite until there are losses enough to tell."""
         if len(self._levels) < LEAST_LEVELS or len(self._changes) < LEAST_CHANGES:
             return inf
-        return NORMAL_DEVIATION * self._changes.value / sqrt(2)
+        return NORMAL_DEVIATION * median(self._changes) / sqrt(2)
 
 
 # Names that logs give to the columns, the first that is there counts.
@@ -311,7 +279,7 @@ def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
 
     Notes
     -----
-    O(n log window): 20 000 steps take about 0.1 s.
+    20 000 steps take about 0.3 s.
     """
     curve = as_curve(run)
     steps, losses = curve["step"].to_numpy(np.float64), curve["loss"].to_numpy(np.float64)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from lmshape.checkpoints import nearest_log_spaced
 from lmshape.figures import marks, selection
 from lmshape.figures.selection import trusted
 from lmshape.figures.steps import step_colors, step_name, step_norm, step_ticks
@@ -43,9 +44,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def few_steps(steps: Iterable[int]) -> list[int]:
     """Choose at most a dozen of the steps: first, last, and those nearest to even places of ln(1 + step) between."""
     every = np.unique(list(steps))
-    places = np.log1p(every)
-    nearest = np.abs(places[:, None] - np.linspace(places[0], places[-1], MOST_LINES)).argmin(axis=0)
-    return every[np.unique(nearest)].tolist()
+    return every[nearest_log_spaced(every, MOST_LINES)].tolist()
 
 
 def draw(data: pd.DataFrame) -> Figure:
