@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from lmshape.errors import InputError
+from lmshape.tables.columns import joined
 
 # Standard deviation of a normal variable over its median absolute deviation.
 NORMAL_DEVIATION = 1.4826
@@ -176,8 +177,17 @@ def _first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:
     return next((spelled[name] for name in names if name in spelled), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The numbers of a rule."""
+
+    def __str__(self) -> str:
+        """Spell the rule as a table does."""
+        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpikeRule:
+class SpikeRule(Rule):
     """The numbers of the rule; all counts are of logged steps.
 
     Attributes
@@ -196,10 +206,6 @@ class SpikeRule:
     least_steps: int = 3
     calm: int = 3
     settled: int = 200
-
-    def __str__(self) -> str:
-        """Spell the rule as the table does."""
-        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
 
     def threshold(self, background: CalmLosses) -> float:
         """Nats over the baseline that make a spike; infinite while the noise is unknown."""
@@ -314,13 +320,9 @@ def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Itera
 def _begun(place: int, loss: float, background: CalmLosses, rule: SpikeRule) -> _Excursion | None:
     """Begin an excursion at a loss that is high, or not finite."""
     threshold = rule.threshold(background)
-    if not isfinite(loss):
-        return _Excursion(place, place, background.baseline, threshold)
-    return (
-        _Excursion(place, place, background.baseline, threshold)
-        if loss > background.baseline + threshold / 2
-        else None
-    )
+    if isfinite(loss) and not loss > background.baseline + threshold / 2:
+        return None
+    return _Excursion(place, place, background.baseline, threshold)
 
 
 def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Spike | None:
@@ -340,7 +342,10 @@ def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray, rule: S
         threshold=excursion.threshold,
         last=steps[excursion.last],
         recovery_step=None if back is None else steps[back],
-        flag=_flag(back, lost),
+        flag=joined(
+            "did not come back" if back is None else "",
+            f"not finite: the loss of {np.count_nonzero(lost)} steps" if lost.any() else "",
+        ),
     )
 
 
@@ -357,12 +362,3 @@ def _recovery(excursion: _Excursion, losses: np.ndarray, rule: SpikeRule) -> int
         if back[place : place + rule.calm].all():
             return excursion.last + 1 + int(place)
     return None
-
-
-def _flag(back: int | None, lost: np.ndarray) -> str:
-    reasons = []
-    if back is None:
-        reasons.append("did not come back")
-    if lost.any():
-        reasons.append(f"not finite: the loss of {np.count_nonzero(lost)} steps")
-    return "; ".join(reasons)
