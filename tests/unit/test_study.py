@@ -10,7 +10,7 @@ import pytest
 
 from lmshape.errors import InputError
 from lmshape.figures.names import NAMES
-from lmshape.metrics.families import METRIC_FAMILIES, families_of, measured_families, metric_names
+from lmshape.metrics.registry import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.schema import Yaml, read_yaml
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.settings import Sampling
