@@ -11,8 +11,8 @@ import yaml
 
 from lmshape.geometry import anisotropy, intrinsic_dimension
 from lmshape.metrics.registry import describe
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS
-from lmshape.tables.gather import AUDIT_DESCRIPTIONS
+from lmshape.tables.audits import AUDIT_COLUMNS
+from lmshape.tables.columns import COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -25,14 +25,14 @@ def test_every_metric_is_in_the_table(metric: dict[str, str]) -> None:
     assert f"| {' | '.join(cells)} |" in README
 
 
-@pytest.mark.parametrize("column", COLUMN_DESCRIPTIONS)
+@pytest.mark.parametrize("column", COLUMNS.names)
 def test_every_column_is_in_the_table(column: str) -> None:
-    assert f"| `{column}` | {COLUMN_DESCRIPTIONS[column]} |" in README
+    assert f"| `{column}` | {COLUMNS.field(column).metadata[b'description'].decode()} |" in README
 
 
-@pytest.mark.parametrize("column", AUDIT_DESCRIPTIONS)
+@pytest.mark.parametrize("column", AUDIT_COLUMNS.names)
 def test_every_column_of_the_audit_is_in_the_table(column: str) -> None:
-    assert f"| `{column}` | {AUDIT_DESCRIPTIONS[column]} |" in README
+    assert f"| `{column}` | {AUDIT_COLUMNS.field(column).metadata[b'description'].decode()} |" in README
 
 
 def test_the_example_gives_the_numbers_that_it_states() -> None:

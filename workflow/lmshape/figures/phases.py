@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lmshape.dynamics.phases import PHASE_COLUMNS
-from lmshape.dynamics.trajectories import moves
+from lmshape.dynamics.trajectories import segments
 from lmshape.figures import marks, selection
 from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_axis
@@ -41,9 +41,9 @@ def sure_moves(phase: Mapping[str, float], course: pd.DataFrame) -> Iterator[tup
     bound = phase["least"] + (phase["noise"] if pd.notna(phase["noise"]) else 0.0)
     if not bound > 0:
         return
-    found, steps = moves(np.log(known["value"].to_numpy(float)), bound), known["step"].to_numpy()
+    found, steps = segments(np.log(known["value"].to_numpy(float)), bound), known["step"].to_numpy()
     if ", ".join(found.words) == phase["moves"]:
-        for start, end, word in zip(found.turns, found.turns[1:], found.words, strict=False):
+        for start, end, word in zip(found.ends, found.ends[1:], found.words, strict=False):
             yield float(steps[start]), float(steps[end]), word
 
 
