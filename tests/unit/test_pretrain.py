@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from lmshape.commands.cli import commands
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
 from lmshape.texts.tokenizer import load_tokenizer, train_tokenizer, write_tokenizer

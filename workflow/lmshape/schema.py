@@ -18,10 +18,7 @@ Error: TypeAlias = Any  # a jsonschema.ValidationError, whose attributes may be 
 Yaml: TypeAlias = Any  # what a YAML file holds: a schema has checked it before anything reads it
 
 
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where PyYAML was built with libyaml
-
-
-class _Loader(_SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Safe loader that refuses a key given twice; YAML would silently keep the last."""
 
 
