@@ -53,9 +53,7 @@ from lmshape.errors import InputError
 from lmshape.metrics.families import METRIC_FAMILIES
 from lmshape.metrics.families import OUTPUT_FAMILY
 from lmshape.metrics.families import OWN_FAMILY
-from lmshape.figures.names import NAMES as FIGURES
-from lmshape.figures.names import DRAW_LOSSES
-from lmshape.figures.names import TABLES_OF
+from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
 from lmshape.study.costs import gpu_count
 from lmshape.hub.budget import clear_unneeded

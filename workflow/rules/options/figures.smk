@@ -2,13 +2,13 @@
 
 
 def figure_losses(wildcards):
-    return trained_files("loss.csv") if wildcards.figure in DRAW_LOSSES else []
+    return trained_files("loss.csv") if FIGURES[wildcards.figure].draws_losses else []
 
 
 def figure_tables(wildcards):
-    names = ["metrics", "checkpoints", "profiles"]
-    names += TABLES_OF.get(wildcards.figure, ())
-    return [f"results/tables/{name}.parquet" for name in names]
+    return [
+        f"results/tables/{name}.parquet" for name in FIGURES[wildcards.figure].tables
+    ]
 
 
 def figure_options(wildcards):
@@ -17,7 +17,7 @@ def figure_options(wildcards):
 
 
 def figure_fingerprint(wildcards):
-    return code_fingerprint("lmshape.figures", f"lmshape.figures.{wildcards.figure}")
+    return code_fingerprint("lmshape.figures", FIGURES[wildcards.figure].code)
 
 
 def figure_caption(wildcards):
