@@ -1,4 +1,4 @@
-"""`command`, `command-list` and `command-sections`: the verbs of the command line, as Typer knows them."""
+"""`command-list` and `command-sections`: the verbs of the command line, as Typer knows them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,6 @@ def verbs() -> dict[str, TyperCommand]:
     return typer.main.get_command(commands).commands
 
 
-class CommandDirective(Generated):
-    """What a verb does, its arguments and its options."""
-
-    def markdown(self, name: str) -> str:
-        """Write what `described` does."""
-        return described(name)
-
-
 class CommandList(Generated):
     """All verbs, each with its sentence."""
 
@@ -48,10 +40,10 @@ class CommandSections(Generated):
 
     def markdown(self, name: str) -> str:
         """Write a section for each."""
-        return "\n".join(f"(command-{verb})=\n## `lmshape {verb}`\n\n{described(verb)}" for verb in verbs())
+        return "\n".join(f"(command-{verb})=\n## `lmshape {verb}`\n\n{_described(verb)}" for verb in verbs())
 
 
-def described(name: str) -> str:
+def _described(name: str) -> str:
     """Write the usage of a verb, its help and a table of its options."""
     verb = verbs()[name]
     words = [_placeholder(one) for one in verb.params if one.param_type_name == "argument"]
