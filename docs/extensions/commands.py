@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def verbs() -> dict[str, TyperCommand]:
     """Return the verbs by name."""
     import typer
-
     from lmshape.commands.cli import commands
 
     return typer.main.get_command(commands).commands

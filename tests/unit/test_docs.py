@@ -133,9 +133,8 @@ def test_every_column_has_its_row(site: Path) -> None:
 
 
 def options_of_commands() -> Iterator[tuple[str, str]]:
-    from typer.main import get_command
-
     from lmshape.commands.cli import commands
+    from typer.main import get_command
 
     for verb, command in get_command(commands).commands.items():
         yield from (

@@ -201,9 +201,8 @@ def commands() -> Iterator[tuple[str, str, str]]:
 
 @cache
 def options() -> dict[str, set[str]]:
-    from typer.main import get_command
-
     from lmshape.commands.cli import commands as ours
+    from typer.main import get_command
 
     found = get_command(ours).commands
     return {

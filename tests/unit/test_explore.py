@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lmshape.commands.cli import commands
 from typer.testing import CliRunner
 
-from lmshape.commands.cli import commands
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
 from lmshape.metrics.registry import describe

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from lmshape.ending import running
 from lmshape.ending.aftermath import ENDED_EARLY, Aftermath, command_line, last_words
 from lmshape.ending.error_records import ErrorRecords
 from lmshape.ending.failures import TAIL_BYTES, Failure, is_interruption, remedy, why
 from lmshape.ending.missing import INTERRUPTED, Cause, causes_of, missing_cells, write_missing
+
 from lmshape.study.study import Cell
 
 CELL = {"model": "tiny", "checkpoint": "step4", "dataset": "wiki"}

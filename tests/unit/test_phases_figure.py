@@ -8,7 +8,7 @@ import pytest
 from benchmarks.trajectories import GRIDS
 from matplotlib.text import Text
 
-from lmshape.dynamics.phases import phases
+from lmshape.dynamics.phases import phases as phases_table
 from lmshape.figures import phases
 from lmshape.figures import phases as figure
 
@@ -36,7 +36,7 @@ def metrics(models: int = 1, checkpoints: int = 20, rows: tuple[str, ...] = ("al
 
 
 def drawn(frame: pd.DataFrame, found: pd.DataFrame | None = None):
-    tables = {"metrics": frame, "phases": phases(frame) if found is None else found}
+    tables = {"metrics": frame, "phases": phases_table(frame) if found is None else found}
     data = figure.data(tables)
     return data, figure.draw(data)
 

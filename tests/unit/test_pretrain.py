@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from lmshape.commands.cli import commands
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
 from lmshape.texts.tokenizer import load_tokenizer, train_tokenizer, write_tokenizer
-from lmshape.training import pretrain
-from lmshape.training.pretrain import TrainingRun, batch_of, masked_batch, pretrain, unigram_entropy
+from lmshape.training.pretrain import (
+    MASKED_SHARE,
+    TrainingRun,
+    batch_of,
+    masked_batch,
+    pretrain,
+    unigram_entropy,
+    windows_of,
+)
 from lmshape.training.recipe import Recipe
 
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
@@ -107,7 +114,7 @@ def test_measuring_on_the_way_leaves_weights_as_they_are(tokenizer_folder: Path,
 def test_another_monitor_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     plan = recipe(probe_every=4, probe_tokens=64)
     run = TrainingRun(
-        plan, pretrain.windows_of(TEXT, tokenizer_folder, plan), load_tokenizer(tokenizer_folder),
+        plan, windows_of(TEXT, tokenizer_folder, plan), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial", monitor=watch(tokenizer_folder, plan),
     )  # fmt: skip
     run.resume()
@@ -134,7 +141,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
     partial = tmp_path / "again.partial"
     run = TrainingRun(
         recipe(),
-        pretrain.windows_of(TEXT, tokenizer_folder, recipe()),
+        windows_of(TEXT, tokenizer_folder, recipe()),
         load_tokenizer(tokenizer_folder),
         folder=partial,
     )
@@ -149,7 +156,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
 
 def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     run = TrainingRun(
-        recipe(seed=1), pretrain.windows_of(TEXT, tokenizer_folder, recipe()), load_tokenizer(tokenizer_folder),
+        recipe(seed=1), windows_of(TEXT, tokenizer_folder, recipe()), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial",
     )  # fmt: skip
     run.resume()
@@ -162,7 +169,7 @@ def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, 
 def test_other_libraries_never_resume_from_an_old_state(
     tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows = pretrain.windows_of(TEXT, tokenizer_folder, recipe())
+    windows = windows_of(TEXT, tokenizer_folder, recipe())
     run = TrainingRun(recipe(), windows, load_tokenizer(tokenizer_folder), folder=tmp_path / "run.partial")
     found = {run.identity()}
     for library in (torch, transformers):
@@ -208,7 +215,7 @@ def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_pa
     pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=long)
     losses = np.loadtxt(tmp_path / "run/loss.csv", delimiter=",", skiprows=1)
     assert losses.shape == (120, 5)
-    entropy = unigram_entropy(pretrain.windows_of(TEXT, tokenizer_folder, long))
+    entropy = unigram_entropy(windows_of(TEXT, tokenizer_folder, long))
     assert losses[0, 2] == pytest.approx(math.log(300), abs=0.3)  # uniform at the start
     assert losses[-10:, 2].mean() < 0.7 * entropy
 
@@ -231,7 +238,7 @@ def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path
     batch = masked_batch(ids, tokenizer, seed=(0, 1))
     asked = batch["labels"] != -100
     masked = batch["input_ids"] == tokenizer.mask_token_id
-    assert asked.float().mean().item() == pytest.approx(pretrain.MASKED_SHARE, abs=0.01)
+    assert asked.float().mean().item() == pytest.approx(MASKED_SHARE, abs=0.01)
     assert torch.equal(masked, asked)
     assert torch.equal(batch["input_ids"][~asked], ids[~asked])
     assert not torch.equal(batch["labels"], masked_batch(ids, tokenizer, seed=(0, 2))["labels"])

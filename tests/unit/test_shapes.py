@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from lmshape.commands.cli import commands
 from typer.testing import CliRunner
 
-from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife

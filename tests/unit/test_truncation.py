@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lmshape.commands.cli import commands
 from markov_network import (
     BLOCKS,
     VOCABULARY,
@@ -25,7 +26,6 @@ from test_device_map import PLACES
 from tiny_models import ARCHITECTURES, CELL, make_tokens
 from typer.testing import CliRunner
 
-from lmshape.commands.cli import commands
 from lmshape.errors import InputError
 from lmshape.geometry.sinks import sink_rows
 from lmshape.models import opened

@@ -17,7 +17,7 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 Yaml: TypeAlias = Any  # what a YAML file holds: a schema has checked it before anything reads it
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(yaml.CSafeLoader):
     """Safe loader that refuses a key given twice; YAML would silently keep the last."""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import unknown
-from lmshape.figures.names import NAMES, TABLES_OF
+from lmshape.figures.names import DRAW_LOSSES, NAMES, TABLES_OF
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,18 @@ class FigureEntry:
     """One figure: its name, which is that of its module, of its files and of its caption."""
 
     name: str
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        return TABLES_OF.get(self.name, ())
+
+    @property
+    def draws_losses(self) -> bool:
+        return self.name in DRAW_LOSSES
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return (f"lmshape.figures.{self.name}",)
 
     @property
     def title(self) -> str:

@@ -125,7 +125,7 @@ def draw(data: pd.DataFrame) -> Figure:
             return marks.empty_figure(title=TITLE, note="This study has neither `anisotropy` nor `id_twonn`.")
         look = nested_looks(in_order(data["dataset"]))
         many = data["model"].nunique() > MOST_MODELS
-        figure = draw(data, look) if many else _curves(data, look)
+        figure = draw_of_control_dots(data, look) if many else _curves(data, look)
         _legend(figure, look, data, many=many)
         title = f"{TITLE}: {', '.join(look)}"
         marks.finish(figure, title=title, notes=[NOTE if many else "", *_notes(data, many=many)])

@@ -142,7 +142,7 @@ def draw(data: pd.DataFrame) -> Figure:
         for axes, metric in zip(grid, METRICS, strict=True):
             _row(axes, data[data["metric"] == metric], metric, looks)
         if (data["metric"] == "anisotropy").any():
-            draw(grid[0, 2], data[data["view"] == "dome"])
+            draw_of_dome_panel(grid[0, 2], data[data["view"] == "dome"])
         _legend(figure, data, looks)
         marks.finish(figure, title=f"{TITLE}, {selection.dataset_names(models)}", notes=_notes(data))
         return figure

@@ -201,7 +201,7 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
     marks.note_without_numbers(ax, frame)
     bands = [band for band in BANDS if (frame["band"] == band).any()]
     courses = frame.drop(columns="flag").rename(columns={"phase_flag": "flag"})
-    draw(ax, courses, bands, {band: look.color for band, look in BAND_LOOKS.items()})
+    draw_of_phase_strip(ax, courses, bands, {band: look.color for band, look in BAND_LOOKS.items()})
 
 
 def _legend(figure: Figure) -> None:

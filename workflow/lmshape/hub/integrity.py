@@ -311,13 +311,13 @@ class Provenance:
     locked: Mapping[str, LockedCheckpoint]
 
     @classmethod
-    def of(cls, lock_file: Path | None, issues_file: Path | None) -> Self:
+    def of(cls, lock_file: Path | None, issues: Sequence[Issue]) -> Self:
         """Read a lock, if the model has one, and audit it with the faults that are known today."""
         lock = read_lock(lock_file) if lock_file else None
         if lock is None:
             return cls({})
-        issues = issues_of(read_issues(issues_file), lock.model) if issues_file else ()
-        found = audited(lock.checkpoints, main=lock.main_sha256, issues=issues)
+        known = issues_of(issues, lock.model)
+        found = audited(lock.checkpoints, main=lock.main_sha256, issues=known)
         return cls({one.checkpoint: one for one in found})
 
     def verdict(self, checkpoint: str) -> str:

@@ -328,33 +328,24 @@ def download(
     checkpoint: str,
     folder: Path,
     *,
-    datasets: Sequence[str],
-    activations: Mapping[str, str],
-    activation_bytes: int,
+    readers: Sequence[str],
     weights_in: WeightsIn,
     keep: bool,
     budget_bytes: int | None,
 ) -> None:
-    """Put a checkpoint's weights on the disk, after waiting for room within the budget.
+    """Put a checkpoint's weights on the disk, after waiting for its share of the disk quota.
 
     Parameters
     ----------
     lock_file, checkpoint, folder : what is downloaded, and where to
-    datasets : those that will be read from these weights
-    activations, activation_bytes : files that will be made of them and deleted, and the size of each
+    readers : datasets and truncations that will read these weights
     weights_in, keep, budget_bytes : the study's settings
     """
     one = read_locked(lock_file, checkpoint)
     if budget_bytes is not None and weights_in == "study":
         size = sum(file.bytes for file in one.files) - cached_bytes(one)
-        room = budget.Reservation(
-            folder=str(folder),
-            weights_bytes=size,
-            datasets=list(datasets),
-            activations=dict(activations),
-            activation_bytes=activation_bytes,
-        )
-        budget.reserve(room, budget=budget_bytes, keeps=keep)
+        wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
+        budget.reserve(wanted, budget=budget_bytes, keeps=keep)
     bring_checkpoint(one, folder, weights_in=weights_in)
 
 

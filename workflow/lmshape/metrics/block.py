@@ -314,7 +314,7 @@ def _give_name(kept: Path, archive: Path) -> None:
 def family_code(family: str, own_metrics: Path | None = None) -> str:
     """Return the fingerprint of what computes a family: its module, what drives all of them, the user's file."""
     own = source_fingerprint(own_metrics) if family == OWN_FAMILY and own_metrics else ""
-    return code_fingerprint("lmshape.metrics.block", f"lmshape.metrics.block.{family}") + own
+    return code_fingerprint("lmshape.metrics.block.measure", f"lmshape.metrics.{family}") + own
 
 
 def _source(path: Path, first: int, last: int) -> Attributes:
@@ -339,3 +339,11 @@ def _is_current(archive: Path, wanted: Attributes) -> bool:
 def _is_same(one: object, other: object) -> bool:
     """Whether two attributes are equal; NaN, which tokens seen are where nobody knows a step's, equals NaN here."""
     return one == other or (one != one and other != other)
+
+
+def families_code() -> str:
+    """Return the fingerprint of what computes the families of the library, measured or not."""
+    library = [family for family in MODULES if family != OWN_FAMILY]
+    return code_fingerprint(
+        "lmshape.metrics.block.measure", *[f"lmshape.metrics.{family}" for family in library]
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,43 +25,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
-from lmshape.errors import InputError, unknown
+from lmshape.errors import InputError, first_line, unknown
 from lmshape.store.weights import GGUF, check_whole_gguf, weight_files
-
-LOCKS = Path("/tmp")  # and not $TMPDIR, of which jobs may have one each
-_held: list[TextIO] = []  # a lock is held as long as its file is open: until the process ends
-
-
-def free_gpu(count: int, *, visible: str | None = None, folder: Path = LOCKS) -> int:
-    """Take the first of `count` GPUs that no other process of this machine has taken, for as long as this one lives.
-
-    Where all are taken, as when `--resources gpu=…` lets more jobs run than there are GPUs, they are shared by turns.
-
-    Parameters
-    ----------
-    count : GPUs that this process sees
-    visible : CUDA_VISIBLE_DEVICES, which names them; None: all of the machine's
-    folder : where the lock files lie, the same for all processes
-
-    Returns
-    -------
-    0 … count - 1
-    """
-    names = visible.split(",") if visible else [str(number) for number in range(count)]
-    # two allocations on one node may both call their GPUs 0 and 1
-    owner = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', '')}"
-    for number, name in enumerate(names[:count]):
-        # named after the user, since another's file cannot be opened for writing
-        file = (folder / f"lmshape-{owner}-gpu-{name.strip().replace('/', '-')}.lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
-        _held.append(file)
-        return number
-    return os.getpid() % count
-
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DeviceMap = Literal["none", "auto"]
@@ -83,9 +46,10 @@ class Placement(NamedTuple):
 def choose_device(name: str, *, device_map: DeviceMap = "none", gpus: int | None = None) -> Placement:
     """Return where a network goes by the name of a device, `auto`: a GPU if there is one.
 
-    Of several GPUs one that no other job here has taken; the first one where a map spreads the network over all.
-    A job that was given no GPU leaves alone, with `auto`, those that are here. A map would take them, and is left
-    out; where there is none it stays, for what does not fit into memory goes to the disk.
+    The GPU is the first that the process sees: CUDA_VISIBLE_DEVICES, which a cluster sets for each job, says which.
+    Several GPUs of one machine are shared out by the cluster, or by one Snakemake per GPU with a variable of its own.
+    With `auto`, a job that was given no GPU takes none. A map would take them all, and is left out; where the machine
+    has no GPU the map stays, for what does not fit into memory goes to the disk.
 
     Parameters
     ----------
@@ -111,7 +75,7 @@ def choose_device(name: str, *, device_map: DeviceMap = "none", gpus: int | None
     if name == "auto" and gpus == 0:
         return Placement(torch.device("cpu"), "none")
     if name in ("auto", "cuda") and there:
-        return Placement(_any_gpu(spread=device_map != "none"), device_map)
+        return Placement(torch.device("cuda"), device_map)
     return Placement(_named(name, is_there=there), device_map)
 
 
@@ -123,13 +87,6 @@ def _named(name: str, *, is_there: bool) -> torch.device:
     if device.type == "cuda" and not is_there:
         raise InputError(f"`device` is `{name}`, but PyTorch sees no GPU here; use `auto` or `cpu`.")
     return device
-
-
-def _any_gpu(*, spread: bool) -> torch.device:
-    count = torch.cuda.device_count()
-    if spread or count < 2:
-        return torch.device("cuda")
-    return torch.device("cuda", free_gpu(count, visible=os.environ.get("CUDA_VISIBLE_DEVICES")))
 
 
 def choose_dtype(name: str, device: torch.device) -> str:
@@ -190,11 +147,6 @@ def loading_error(folder: Path, files: Sequence[Path], error: Exception) -> Inpu
     return InputError(
         f"`{folder}`: {names} cannot be loaded ({first_line(error)}). Check `kind` and config.json."
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its name."""
-    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _why_unreadable(file: Path) -> str:

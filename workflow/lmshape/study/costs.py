@@ -250,12 +250,12 @@ def truncation_megabytes(
 def describe_truncations(study: Study) -> str:
     """Tell in one line what the truncations of a study take, beside its extractions; empty where there are none."""
     cells = [cell for model in study.models for cell in study.truncated(model)]
-    if not cells:
+    if not cells or study.truncating is None:
         return ""
-    flops = sum(
-        truncation_flops(study.models[cell.model], study.sampling, study.truncating, rows=study.rows)
-        for cell in cells
-    )
+    flops = 0.0
+    for cell in cells:
+        model = study.models[cell.model]
+        flops += truncation_flops(model, study.sampling, study.truncating, rows=study.rows)
     times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
     return f"truncation {len(cells)} cells, {flops:.2g} FLOPs beside: {times}"
 

@@ -11,6 +11,7 @@ from math import isnan, nan
 from pathlib import Path
 
 from lmshape.errors import InputError
+from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
 from lmshape.study.models import Model
@@ -165,11 +166,16 @@ def _checkpoint_sizes(model: Model) -> list[float]:
     if not model.on_hub:
         return [0.0 for _ in model.checkpoints]
     if model.lock is not None:
-        return [float(model.lock.named(name).weights_bytes) for name in model.checkpoints]
+        return [_locked_bytes(model.lock, name) for name in model.checkpoints]
     size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
     if isnan(size) and model.parameters:
         size = float(BYTES_PER_PARAMETER * model.parameters)
     return [size for _ in model.checkpoints]
+
+
+def _locked_bytes(lock: Lock, checkpoint: str) -> float:
+    found = lock.named(checkpoint)
+    return nan if found is None else float(found.weights_bytes)
 
 
 def checkpoint_megabytes(model: Model, checkpoint: str) -> int:

@@ -154,6 +154,11 @@ class Study:
         return None if part.text is None else self.texts[part.text]
 
     @property
+    def library_families(self) -> tuple[str, ...]:
+        """Those of them that the library measures, not the user's file."""
+        return tuple(family for family in self.measured_families if family != OWN_FAMILY)
+
+    @property
     def measured_families(self) -> tuple[str, ...]:
         """Families with statistics of layers: all but the loss, which comes with the extraction."""
         return measured_families(self.metrics, self.own_metrics.names if self.own_metrics else ())
@@ -182,6 +187,7 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
     schema = schema_with_names("config", names)
     problems.extend(faults(config, schema))
     raise_all(problems, what="the configuration")
+    assert registry is not None  # else there was a problem
     complete = with_defaults(config, schema)
     complete["metrics"] = _metrics(complete, own, named="metrics" in config)
     return _joined(complete, registry, own, root, ask)
@@ -198,7 +204,10 @@ def registry_of(configfile: Path, root: Path) -> Registry:
     problems: list[str] = []
     config = read_yaml(find_file(configfile, root=Path.cwd()))
     registry = _registry(config, root, problems) if isinstance(config, dict) else None
-    raise_all(problems or [f"`{configfile}`: no configuration."] * (registry is None), what=f"{configfile}")
+    if registry is None:
+        problems = problems or [f"`{configfile}`: no configuration."]
+    raise_all(problems, what=f"{configfile}")
+    assert registry is not None  # else there was a problem
     return registry
 
 
@@ -207,7 +216,7 @@ def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
     return load_study(read_yaml(find_file(configfile, root=Path.cwd())), root, ask=ask)
 
 
-def named_models(configfile: Path, root: Path) -> list[str]:
+def named_models(configfile: Path) -> list[str]:
     """Name the models of a configuration."""
     config = read_yaml(find_file(configfile, root=Path.cwd()))
     raise_all(faults(config, schema_with_names("config", {})), what=f"{configfile}")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
-from lmshape.hub.integrity import DISTRUSTED, Provenance
+from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
 from lmshape.metrics.metric import Arrays, Metric
 from lmshape.metrics.registry import own_metrics, select
 from lmshape.store.statistics import read_statistics
@@ -217,7 +217,7 @@ def gather(
     metrics: Sequence[str],
     own: Path | None = None,
     lock: Path | None = None,
-    known_issues: Path | None = None,
+    issues: Sequence[Issue] = (),
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -231,7 +231,7 @@ def gather(
     study : name of the study
     metrics : names of metrics or families; statistics that none of them needs are passed over
     own : file of the user's own metrics, if `metrics` names any
-    lock, known_issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
+    lock, issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
 
     Raises
     ------
@@ -243,7 +243,7 @@ def gather(
     ranks = {metric.name: rank for rank, metric in enumerate(chosen)}
     datasets: dict[Value, int] = {}
     attributes: dict[Path, Mapping[str, Value]] = {}
-    audits, provenance = Audits(study), Provenance.of(lock, known_issues)
+    audits, provenance = Audits(study), Provenance.of(lock, issues)
     rows: dict[tuple[Value, ...], tuple[dict[str, Value], np.ndarray, Path]] = {}
     for path in (Path(path) for path in (*statistics, *losses)):
         attributes[path], entries = _read_card(path) if path.suffix == ".json" else _read_archive(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,22 +77,14 @@ class Failure:
 
     Attributes
     ----------
-    rule, wildcards : which job
-    logs : its own log files, then those of the scheduler, from the working directory
-    attempts : how often it was tried
+    rule : whose job it was
+    logs : its own log file, then those of the scheduler, from the working directory
     said : what Snakemake and the scheduler said of the last attempt; empty when nothing
     """
 
     rule: str
-    wildcards: Mapping[str, str]
     logs: tuple[str, ...] = ()
-    attempts: int = 1
     said: str = ""
-
-    @property
-    def name(self) -> str:
-        """Rule and wildcards, as a person would say them."""
-        return " ".join([self.rule, *self.wildcards.values()])
 
 
 def why(failure: Failure, root: Path) -> str:

@@ -1,4 +1,4 @@
-"""A study's disk while checkpoints come and go: room is taken, weights arrive, datasets are read."""
+"""A study's disk while checkpoints come and go: the quota is taken, weights arrive, datasets are read."""
 
 from __future__ import annotations
 
@@ -19,16 +19,10 @@ def folder_of(name: str) -> Path:
     return Path("results/weights/run") / name
 
 
-def wanted(name: str, weights: int = 100, *, activations: int = 0, **changes: object) -> Reservation:
-    """Room for a checkpoint, and for activations of both datasets if they have a size."""
-    files = {dataset: f"results/activations/run/{name}/{dataset}.h5" for dataset in DATASETS if activations}
-    known = {
-        "folder": str(folder_of(name)),
-        "weights_bytes": weights,
-        "datasets": DATASETS,
-        "activations": files,
-    }
-    return Reservation(**{**known, "activation_bytes": activations, **changes})
+def wanted(name: str, weights: int = 100, **changes: object) -> Reservation:
+    """The part of the quota that a checkpoint takes."""
+    known = {"folder": str(folder_of(name)), "weights_bytes": weights, "readers": DATASETS}
+    return Reservation(**{**known, **changes})
 
 
 def take(name: str, *, bytes: int = 250, **options: object) -> Reservation:
