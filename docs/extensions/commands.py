@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def verbs() -> dict[str, TyperCommand]:
     """Return the verbs by name."""
     import typer
-    from lmshape.commands.cli import commands
+    from lmshape.cli import app
 
-    return typer.main.get_command(commands).commands
+    return typer.main.get_command(app).commands
 
 
 class CommandList(Generated):

@@ -133,10 +133,10 @@ def test_every_column_has_its_row(site: Path) -> None:
 
 
 def options_of_commands() -> Iterator[tuple[str, str]]:
-    from lmshape.commands.cli import commands
+    from lmshape.cli import app
     from typer.main import get_command
 
-    for verb, command in get_command(commands).commands.items():
+    for verb, command in get_command(app).commands.items():
         yield from (
             (verb, option) for one in command.params for option in one.opts if option.startswith("--")
         )

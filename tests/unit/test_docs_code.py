@@ -201,10 +201,10 @@ def commands() -> Iterator[tuple[str, str, str]]:
 
 @cache
 def options() -> dict[str, set[str]]:
-    from lmshape.commands.cli import commands as ours
+    from lmshape.cli import app
     from typer.main import get_command
 
-    found = get_command(ours).commands
+    found = get_command(app).commands
     return {
         name: {one for parameter in verb.params for one in parameter.opts} for name, verb in found.items()
     }
