@@ -7,6 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from generated import Generated, table
+from typer.main import get_command
+
+from lmshape.cli import app
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand, TyperOption
@@ -15,10 +18,7 @@ if TYPE_CHECKING:
 @cache
 def verbs() -> dict[str, TyperCommand]:
     """Return the verbs by name."""
-    import typer
-    from lmshape.cli import app
-
-    return typer.main.get_command(app).commands
+    return get_command(app).commands
 
 
 class CommandList(Generated):

@@ -17,7 +17,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from typer.main import get_command
 
+from lmshape.cli import app
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.metrics.registry import METRICS
 from lmshape.tables.columns import COLUMN_DESCRIPTIONS
@@ -133,9 +135,6 @@ def test_every_column_has_its_row(site: Path) -> None:
 
 
 def options_of_commands() -> Iterator[tuple[str, str]]:
-    from lmshape.cli import app
-    from typer.main import get_command
-
     for verb, command in get_command(app).commands.items():
         yield from (
             (verb, option) for one in command.params for option in one.opts if option.startswith("--")

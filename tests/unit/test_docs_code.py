@@ -19,7 +19,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.main import get_command
 
+from lmshape.cli import app
 from lmshape.errors import InputError
 from lmshape.figures.files import save
 from lmshape.geometry import anisotropy, intrinsic_dimension, scalars
@@ -201,9 +203,6 @@ def commands() -> Iterator[tuple[str, str, str]]:
 
 @cache
 def options() -> dict[str, set[str]]:
-    from lmshape.cli import app
-    from typer.main import get_command
-
     found = get_command(app).commands
     return {
         name: {one for parameter in verb.params for one in parameter.opts} for name, verb in found.items()
