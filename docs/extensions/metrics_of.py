@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from generated import Generated
 
-from lmshape.metrics.families import METRIC_FAMILIES
-from lmshape.metrics.registry import METRICS, describe
+from lmshape.metrics.registry import METRIC_FAMILIES, METRICS, describe
 
 INTERVALS = {
     "jackknife": "delete-one-draw jackknife",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import InputError
-from lmshape.metrics.families import RELEASED_FAMILIES
+from lmshape.metrics.registry import RELEASED_FAMILIES
 from lmshape.study.registry import Text
 
 if TYPE_CHECKING:

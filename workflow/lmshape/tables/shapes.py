@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
-from lmshape.metrics.rows import GROUPS
+from lmshape.metrics.leading import GROUPS
 from lmshape.site import Site, named_layers
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
 from lmshape.tables.columns import COLUMN_DESCRIPTIONS, Value, declare
