@@ -24,7 +24,7 @@ from typer.main import get_command
 from lmshape.cli import app
 from lmshape.errors import InputError
 from lmshape.figures.files import save
-from lmshape.geometry import anisotropy, intrinsic_dimension, scalars
+from lmshape.geometry import anisotropy, intrinsic_dimension
 from lmshape.metrics import spectral
 from lmshape.metrics.registry import own_metrics
 from lmshape.schema import faults, schema_with_names
@@ -139,14 +139,13 @@ def test_the_metric_of_ones_own_is_one(tmp_path: Path) -> None:
 
 def test_the_metric_of_lmshape_is_one() -> None:
     function, entry = (
-        files_to_write()[f"workflow/lmshape/{name}"]
-        for name in ("geometry/scalars.py", "metrics/spectral.py")
+        text
+        for name, text in FILE.findall((DOCS / "adding.md").read_text())
+        if name == "workflow/lmshape/metrics/spectral.py"
     )
-    names = dict(vars(scalars))
-    exec(compile(f"from __future__ import annotations\n{function}", "scalars", "exec"), names)
-    changed = ModuleType("scalars")
-    vars(changed).update(names)
-    metric = eval(entry.strip().rstrip(","), {**vars(spectral), "scalars": changed})
+    names = dict(vars(spectral))
+    exec(compile(f"from __future__ import annotations\n{function}", "spectral", "exec"), names)
+    metric = eval(entry.strip().rstrip(","), names)
     eigenvalues = np.array([[4.0, 2, 1, 1], [4, 2, 1, 0], [3, 2, 1, 1], [4, 1, 1, 1]])
     estimate = metric.compute({"eigenvalues": eigenvalues})
     assert estimate.value == 2
