@@ -14,8 +14,7 @@ from scipy import stats
 from lmshape.errors import InputError
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics.block import measure
-from lmshape.metrics.families import METRIC_FAMILIES, metric_names
-from lmshape.metrics.registry import METRICS
+from lmshape.metrics.registry import MEASURED, METRIC_FAMILIES, METRICS, metric_names
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.loss_card import DrawLoss, write_loss_card
@@ -112,7 +111,7 @@ def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
     for family in families:
         for first, last in blocks:
             output = tmp_path / family / f"{first}-{last}.h5"
-            measure(activations, output, family=family, first=first, last=last, rows_per_draw=80)
+            measure(activations, output, family=MEASURED[family], first=first, last=last, rows_per_draw=80)
     whole = [tmp_path / family / "0-2.h5" for family in families]
     in_blocks = [tmp_path / family / name for name in ("1-2.h5", "0-0.h5") for family in families[::-1]]
     losses = [card(tmp_path / "loss.json")]
@@ -150,7 +149,7 @@ def test_zero_rows_are_told_beside_the_mean_cosine_and_in_the_audit(tmp_path: Pa
     path = tmp_path / "activations.h5"
     with ActivationWriter(path, sites=SITES[:1], width=8, tokens=tokens, attributes=ROOT) as writer:
         writer.write(SITES[0], 0, x)
-    measure(path, tmp_path / "angular.h5", family="angular", first=0, last=0, rows=["all"])
+    measure(path, tmp_path / "angular.h5", family=MEASURED["angular"], first=0, last=0, rows=["all"])
     table = gathered(tmp_path, [tmp_path / "angular.h5"]).set_index("metric")
     assert table["flag"].to_dict() == {COSINES[0]: "2 zero rows left out", COSINES[1]: ""}
     assert np.isfinite(table["value"]).all()

@@ -19,7 +19,7 @@ from lmshape.checkpoints import nearest_log_spaced
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
-from lmshape.metrics.rows import GROUPS
+from lmshape.metrics.leading import GROUPS
 from lmshape.site import Site, named_layers
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
