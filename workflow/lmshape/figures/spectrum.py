@@ -39,7 +39,8 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def few_steps(steps: Iterable[int]) -> list[int]:
     """Choose at most a dozen of the steps: first, last, and those nearest to even places of ln(1 + step) between."""
     every = np.unique(list(steps))
-    return every[nearest_log_spaced(every, MOST_LINES)].tolist()
+    every = sorted(set(steps))
+    return [every[place] for place in nearest_log_spaced(every, MOST_LINES)]
 
 
 def draw(data: pd.DataFrame) -> Figure:

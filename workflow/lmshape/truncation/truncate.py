@@ -273,8 +273,7 @@ def truncations(
             attributes=shape, tokens=(0,) * draws, whole=(nan,) * draws, measured=tuple(missing)
         )
     on_gpu = network.device.type not in ("cpu", "mps")
-    vocabulary = network.vocabulary
-    most = starting_tokens(batch_tokens, vocabulary=vocabulary, on_gpu=on_gpu)
+    most = starting_tokens(batch_tokens, vocabulary=network.vocabulary, on_gpu=on_gpu)
     chosen = first_sequences(tokens, sequences)
     losses = Losses(network, stream, tokens, chosen=chosen, batch_tokens=most)
     reader = LayerReader(network, stream, tokens, most)
