@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from lmshape.errors import InputError
 from lmshape.geometry.dimension import KEPT_ORDERS
-from lmshape.geometry.sinks import one_per_type
+from lmshape.geometry.rows import one_per_type
 from lmshape.metrics.block import families, family_module, measure
 from lmshape.site import Site
 from lmshape.store.activations import Activations, ActivationWriter

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from lmshape.commands.cli import commands
 from lmshape.errors import InputError
-from lmshape.geometry.sinks import sink_rows
+from lmshape.geometry.rows import sink_rows
 from lmshape.models import opened
 from lmshape.models.network import Network, load_model
 from lmshape.models.opened import Opening

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmshape.geometry.checks import ROUNDING, as_matrix, centered, lengths
-from lmshape.geometry.spectrum import leave_one_out_masks
+from lmshape.geometry.rows import leave_one_out_masks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -124,7 +124,7 @@ def measure(
     output_path : statistics archive to write; it appears when it is whole
     family : name of a module of this package
     first, last : layers, both included; 0 is the embedding
-    rows : which rows: "all"; "no_sink" without those that `lmshape.geometry.sinks.sink_rows` finds, in a paired family
+    rows : which rows: "all"; "no_sink" without those that `lmshape.geometry.rows.sink_rows` finds, in a paired family
         at either of the two sites; "one_per_type", for the neighbor family alone: of each token id one row of every
         draw, chosen at random by the seed of the store, the same for every layer and checkpoint
     rows_per_draw : unique rows that the neighbor family takes of each draw; None: all that every draw has

@@ -17,8 +17,9 @@ from lmshape.geometry.dimension import (
     twonn,
     twonn_fit,
 )
-from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors, unique_rows
+from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors
 from lmshape.geometry.nulls import gaussian_surrogate
+from lmshape.geometry.rows import unique_rows
 from lmshape.geometry.spectrum import CovarianceSums, eigenvalues_of_sums
 from lmshape.metrics.metric import Arrays, Layer, Metric, kept_array
 from lmshape.store.hdf5 import Attributes

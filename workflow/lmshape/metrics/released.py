@@ -7,8 +7,8 @@ from math import inf
 
 import numpy as np
 
-from lmshape.geometry.neighbors import unique_rows
 from lmshape.geometry.released import RELEASED_ROWS, released_dimension_of, released_distances
+from lmshape.geometry.rows import unique_rows
 from lmshape.metrics.metric import Arrays, Layer, Metric, kept_array
 
 FAMILY = "released"

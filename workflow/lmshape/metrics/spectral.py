@@ -11,13 +11,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lmshape.geometry import nulls, scalars
-from lmshape.geometry.spectrum import (
-    MomentSums,
-    Spectra,
-    leave_one_out_masks,
-    spectra_of_rows,
-    spectra_of_sums,
-)
+from lmshape.geometry.rows import leave_one_out_masks
+from lmshape.geometry.spectrum import MomentSums, Spectra, spectra_of_rows, spectra_of_sums
 from lmshape.metrics.metric import Arrays, Layer, Metric
 from lmshape.metrics.rows import parts_of, robust_center
 from lmshape.store.hdf5 import Attributes
