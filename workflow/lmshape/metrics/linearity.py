@@ -10,8 +10,8 @@ from math import inf
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lmshape.geometry.linearity import Linearity, leave_one_out_linearity, white_coordinates
-from lmshape.geometry.pairs import Basis, PairSums
+from lmshape.geometry.linearity import Linearity, leave_one_out_linearity
+from lmshape.geometry.pairs import Basis, PairSums, white_coordinates
 from lmshape.metrics.metric import Arrays, Layer, Metric, kept_array
 
 FAMILY = "linearity"
