@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import ROUNDING, as_array, as_labels, as_matrix
+from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix
 from lmshape.geometry.pairs import (
     Basis,
     GramFactor,
@@ -240,8 +240,7 @@ def _halves(held_out: ArrayLike | None, shape: tuple[int, int]) -> np.ndarray:
     n, d = shape
     if held_out is None:
         return np.zeros(n, dtype=np.int64)
-    labels = as_array(held_out)
-    halves = as_labels(labels.astype(np.int64) if labels.dtype == bool else labels, n, name="held_out")
+    halves = as_labels(held_out, n, name="held_out", booleans=True)
     _, counts = np.unique(halves, return_counts=True)
     if len(counts) != 2 or counts.min() <= d:
         raise ValueError(

@@ -11,8 +11,9 @@ from math import inf, nan
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums, shares_of
+from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums
 from lmshape.geometry.rows import leave_one_out_masks
+from lmshape.geometry.scalars import shares_of
 from lmshape.geometry.spectrum import CovarianceSums
 from lmshape.metrics.metric import Arrays, Layer, Metric
 from lmshape.metrics.rows import (
