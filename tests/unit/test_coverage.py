@@ -15,8 +15,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from lmshape.geometry.angular import leave_one_out_norms
-from lmshape.geometry.neighbors import unique_rows
 from lmshape.geometry.resample import Estimate, jackknife
+from lmshape.geometry.rows import unique_rows
 from lmshape.metrics import angular, linearity, neighbor, spectral
 from lmshape.metrics.layer import Layer
 from lmshape.metrics.registry import METRICS

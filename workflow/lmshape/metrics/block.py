@@ -81,7 +81,7 @@ def measure(
         lead on to all families
     first, last : layers, both included; 0 is the embedding
     rows : which rows, of those that concern the family: "all"; "no_sink" without those that
-        `lmshape.geometry.sinks.sink_rows` finds, in a paired family at either of the two sites; "one_per_type": of each
+        `lmshape.geometry.rows.sink_rows` finds, in a paired family at either of the two sites; "one_per_type": of each
         token id one row of every draw, chosen at random by the seed of the store, the same for every layer and
         checkpoint
     rows_per_draw : unique rows that a capped family takes of each draw; None: all that every draw has

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmshape.geometry.checks import lengths
-from lmshape.geometry.neighbors import row_hashes, unique_rows
-from lmshape.geometry.sinks import one_per_type, sinks_by_norm
+from lmshape.geometry.rows import one_per_type, row_hashes, sinks_by_norm, unique_rows
 from lmshape.metrics.layer import Layer
 from lmshape.store.activations import Rows
 from lmshape.store.tokens import Tokens
