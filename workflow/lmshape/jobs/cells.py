@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lmshape import paths
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
+from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.store.weights import checkpoint_files
@@ -212,7 +213,7 @@ class Measure(Rule):
         return [*archives, job.fill(paths.MEASURED)]
 
     def facts(self, job: Wildcards) -> object:
-        return [self.rows, self.rows_per_draw]
+        return [self.rows, self.rows_per_draw, list(skdim.named(self.study.metrics))]
 
     def code_of(self, job: Wildcards) -> str:
         """Return the fingerprint of all families of the library, so that a family that goes runs nothing."""
@@ -252,6 +253,7 @@ class Measure(Rule):
             rows=self.rows,
             rows_per_draw=self.rows_per_draw,
             own_metrics=self.own_path,
+            skdim=self.study.metrics,
         )
 
 
@@ -259,7 +261,13 @@ class Measure(Rule):
 def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> float:
     study = rule.study
     return measuring_seconds(
-        width, study.sampling, families=rule.families, rows=study.rows, sites=sites, threads=threads
+        width,
+        study.sampling,
+        families=rule.families,
+        rows=study.rows,
+        sites=sites,
+        threads=threads,
+        metrics=study.metrics,
     )
 
 

@@ -21,7 +21,7 @@ from lmshape import __version__
 from lmshape.claims.claim import ALL_MODELS, VERDICTS
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.metrics.registry import describe, own_metrics
+from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages import overview
 from lmshape.pages.overview import Cell, Table, interval, table
 from lmshape.tables.files import read_table
@@ -207,7 +207,7 @@ def build_findings(
         checkpoints=overview.table(overview.checkpoints(tables["checkpoints"])),
         profiles=overview.table(overview.domes(profiles)),
         flags=overview.table(overview.flags(metrics)),
-        definitions=overview.table(pd.DataFrame(describe(own_metrics(own)))),
+        definitions=overview.table(pd.DataFrame(describe(added_metrics(metrics["metric"].unique(), own)))),
         links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in SHOWN},
         provenance=provenance,
     )
