@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from generated import Generated, table
 
-from generated import Generated
-
-from lmshape.metrics.metric import Metric
-from lmshape.metrics.registry import FAMILIES
-from lmshape.metrics.skdim import DESCRIBED
+from lmshape.metrics import skdim
+from lmshape.metrics.registry import METRIC_FAMILIES, METRICS, describe
 
 INTERVALS = {
     "jackknife": "delete-one-draw jackknife",
@@ -24,37 +21,46 @@ ABOUT = {
     "linearity": "How well a matrix maps the input of a block to its output.",
     "released": "What LLM-Microscope 0.0.6 computes, faults included, to stand beside the corrected numbers: "
     "[](../corrections.md).",
-    "skdim": "Estimators of scikit-dimension, measured where a study names them, as in `skdim.CorrInt`. Each is the "
-    "mean over draws of what it makes of the rows of the neighbor family; options stand behind its name, as in "
-    "`skdim.lPCA(ver=participation_ratio)`. `DANCo`, `ESS` and `PH` take half a minute to two for 1024 rows.",
     "loss": "Of the model's output, on the same tokens.",
+    "skdim": "A study names the estimators of scikit-dimension, with options: `skdim.lPCA(ver=participation_ratio)`. "
+    "The value is the mean over the draws, of the same rows as in the neighbor family.",
 }
 
 
 class MetricDefinitions(Generated):
-    """Definition, range, null, interval and source of every metric."""
+    """Definition, range, null, interval and source of every metric; the estimators of scikit-dimension."""
 
     required_arguments = 0
 
     def markdown(self, name: str) -> str:
         """Write a section for each family, and in it one for each metric."""
-        metrics = {name: family.metrics for name, family in FAMILIES.items()} | {"skdim": DESCRIBED}
-        return "\n".join(_family(name, own) for name, own in metrics.items() if own)
+        return "\n".join([*map(_family, METRIC_FAMILIES), _estimators()])
 
 
-def _family(family: str, own: Sequence[Metric]) -> str:
+def _family(family: str) -> str:
+    own = [entry for entry in describe() if entry["family"] == family]
     head = f"(family-{family})=\n## {family.replace('_', ' ').capitalize()}\n\n{ABOUT.get(family, '')}\n"
     return "\n".join([head, *map(_section, own)])
 
 
-def _section(metric: Metric) -> str:
+def _section(entry: dict[str, str]) -> str:
+    metric = METRICS[entry["name"]]
     interval = INTERVALS[metric.interval] + (f": {metric.no_interval}" if metric.no_interval else "")
     facts = {
-        "Range": metric.range,
-        "Null": metric.null,
+        "Range": entry["range"],
+        "Null": entry["null"],
         "Interval": interval,
         "NaN where": metric.undefined,
-        "Source": metric.source,
+        "Source": entry["source"],
     }
     listed = "\n".join(f"- **{label}**: {text}" for label, text in facts.items())
-    return f"(metric-{metric.name})=\n### `{metric.name}`\n\n{metric.definition}\n\n{listed}\n"
+    return f"(metric-{entry['name']})=\n### `{entry['name']}`\n\n{entry['definition']}\n\n{listed}\n"
+
+
+def _estimators() -> str:
+    rows = [
+        (f"`{skdim.PREFIX}{name}`", about.definition, about.range, about.source)
+        for name, about in skdim.ABOUT.items()
+    ]
+    listed = table(["metric", "definition", "range", "source"], rows)
+    return f"(family-skdim)=\n## skdim\n\n{ABOUT['skdim']}\n\n{listed}"

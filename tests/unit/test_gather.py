@@ -20,9 +20,8 @@ from lmshape.store.statistics import LayerStatistics, write_statistics
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import (
     AUDITS_KEY,
-    CHANGE_DESCRIPTIONS,
+    CHANGES,
     CHECKPOINTS_KEY,
-    COLUMN_DESCRIPTIONS,
     COLUMNS,
     MODEL_COLUMNS,
 )
@@ -174,9 +173,7 @@ def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
     row = table.iloc[2].to_dict()
     assert row.pop("interval") == "jackknife"
     assert row["value"] == row.pop("replicates")[0]
-    assert all(
-        np.isnan(row.pop(name)) for name in CHANGE_DESCRIPTIONS
-    )  # nothing comes before the first checkpoint
+    assert all(np.isnan(row.pop(name)) for name in CHANGES)  # nothing comes before the first checkpoint
     assert row == {
         "study": "test",
         "model": "tiny",
@@ -373,6 +370,5 @@ def test_nothing_to_gather_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_column_is_described_and_typed() -> None:
-    assert COLUMNS.names == list(COLUMN_DESCRIPTIONS)
+    assert all(field.metadata[b"description"] for field in MODEL_COLUMNS)
     assert COLUMNS.field("step").type == "int64" and COLUMNS.field("value").type == "double"
-    assert COLUMNS.field("flag").metadata[b"description"].decode() == COLUMN_DESCRIPTIONS["flag"]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
-from lmshape.figures.names import NAMES as FIGURES
+from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask
 from lmshape.metrics import skdim
