@@ -19,8 +19,10 @@ from lmshape.errors import InputError
 from lmshape.metrics import neighbor, skdim
 from lmshape.metrics.block import measure, measured_family
 from lmshape.metrics.layer import Layer
-from lmshape.metrics.registry import METRICS, describe, families_of, metric_names, select
-from lmshape.metrics.skdim import ABOUT, measured_skdim, named, problems
+from lmshape.metrics.registry import METRICS, added_metrics, describe, families_of, metric_names, select
+from lmshape.metrics.skdim import ABOUT, core_seconds, measured_skdim, named, problems
+from lmshape.study.costs import measuring_seconds
+from lmshape.study.settings import Sampling
 from lmshape.tables.gather import gather
 
 DRAWS, ROWS, WIDTH = 3, 60, 6
@@ -214,6 +216,24 @@ def test_a_study_names_estimators(root: Path) -> None:  # noqa: F811
     assert "`skdim.CorInt`. Nearest: skdim.CorrInt" in told and "Nearest: angular" in told
     assert "`skdim` stands for the estimators of scikit-dimension" in refusal_of(root, metrics=["skdim"])
     assert "must be text" in refusal_of(root, metrics=[{"skdim.lPCA": {"ver": "Fan"}}])
+
+
+def test_estimators_take_their_own_time() -> None:
+    fast, slow = (core_seconds([name, "id_mle"], rows=1024, width=128) for name in ("skdim.MOM", "skdim.ESS"))
+    assert fast < 5 < 60 < slow
+    assert core_seconds(["skdim.MOM", "skdim.ESS"], rows=1024, width=128) == pytest.approx(fast + slow)
+    sampling = Sampling(protocol="windows", window=128, draws=5, rows_per_draw=1024, seed=0)
+    options = {"families": ["skdim"], "rows": ["all", "no_sink"], "sites": 3}
+    seconds = [
+        measuring_seconds(128, sampling, **options, threads=threads, metrics=["skdim.ESS"])
+        for threads in (1, 8)
+    ]
+    assert seconds[0] == pytest.approx(3 * 2 * 5 * slow, rel=0.01) and seconds[0] == seconds[1]
+
+
+def test_a_page_describes_the_estimators_that_a_table_holds() -> None:
+    names = ["skdim.lPCA(ver=Fan)", "id_mle"]
+    assert [row["name"] for row in describe(added_metrics(names, None))][-2:] == ["bits_per_byte", names[0]]
 
 
 def test_the_family_without_names_is_refused() -> None:

@@ -212,8 +212,13 @@ class Measure(Rule):
         archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
         return [*archives, job.fill(paths.MEASURED)]
 
+    @property
+    def estimators(self) -> list[str]:
+        """Names of the estimators of scikit-dimension that the study names."""
+        return list(skdim.named(self.study.metrics))
+
     def facts(self, job: Wildcards) -> object:
-        return [self.rows, self.rows_per_draw, list(skdim.named(self.study.metrics))]
+        return [self.rows, self.rows_per_draw, self.estimators]
 
     def code_of(self, job: Wildcards) -> str:
         """Return the fingerprint of all families of the library, so that a family that goes runs nothing."""
@@ -253,7 +258,7 @@ class Measure(Rule):
             rows=self.rows,
             rows_per_draw=self.rows_per_draw,
             own_metrics=self.own_path,
-            skdim=self.study.metrics,
+            skdim=self.estimators,
         )
 
 

@@ -1,4 +1,4 @@
-"""What a metric is: one number of a layer as a function of the arrays that are kept of it. A family: its metrics."""
+"""A metric is one number of a layer, a function of the arrays that are kept of it; a family is what shares them."""
 
 from __future__ import annotations
 

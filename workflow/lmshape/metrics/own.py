@@ -91,9 +91,7 @@ class OwnFile:
     fingerprint: str
 
 
-def metric(
-    function: Function | None = None, /, **settings: Any
-) -> Function | Callable[[Function], Function]:
+def metric(function: Function | None = None, /, **settings: Any) -> Function | Callable[[Function], Function]:
     """Declare what a metric's number is, by the settings of `Declaration`.
 
     A function without this decorator, or under a bare one, has the defaults. `ValueError` for a setting without its
