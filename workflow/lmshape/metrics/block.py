@@ -156,7 +156,7 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
     chosen = choices(job.names, surveys, tokens, seed=seed)
     if job.family.paired and before is None:
         chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, NO_LAYER_BEFORE))
-    wanted = dict.fromkeys(chosen.kept, job.rows_per_draw)
+    wanted = {name: job.rows_per_draw for name in chosen.kept}
     if "one_per_type" in wanted:
         wanted["one_per_type"] = most_rows(job.rows_per_draw, tokens.draw[chosen.kept["one_per_type"]])
     layer = Layer(
