@@ -253,6 +253,10 @@ def test_from_activations_to_the_table(tmp_path: Path, activations: Path) -> Non
     fine, failed = (table[table["metric"] == name] for name in names)
     assert fine["value"].between(fine["ci_low"], fine["ci_high"]).all() and (fine["flag"] == "").all()
     assert failed["value"].isna().all() and failed["flag"].str.startswith("ValueError: ").all()
+    with pytest.raises(
+        InputError, match="the archive of the family `skdim` holds no `skdim.MOM`; measure it again"
+    ):
+        gather([tmp_path / "skdim.h5"], [], tmp_path / "t.parquet", study="s", metrics=["skdim.MOM"])
 
 
 def test_only_a_name_imports_scikit_dimension() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from lmshape.errors import InputError
 from lmshape.fingerprint import source_fingerprint
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
-from lmshape.metrics.metric import Family, Metric
+from lmshape.metrics.metric import Family, Metric, named_array
 
 Function = Callable[[np.ndarray], float]
 Interval = Literal["jackknife", "draws"]
@@ -307,14 +307,8 @@ def metric_of(own: OwnMetric) -> Metric:
         source=declared.source,
         undefined="not finite",
         interval=declared.interval,
-        values=partial(_kept, name=own.name),
+        values=partial(named_array, family=OWN.name, name=own.name),
     )
-
-
-def _kept(arrays: Arrays, *, name: str) -> np.ndarray:
-    if name not in arrays:
-        raise InputError(f"the archive of the family `own` holds no `{name}`; measure it again.")
-    return arrays[name]
 
 
 MEASURED = Measured(name="own", statistics=statistics, missing=missing)

@@ -23,7 +23,7 @@ import numpy as np
 
 from lmshape.errors import InputError, unknown
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
-from lmshape.metrics.metric import Family, Metric, kept_array
+from lmshape.metrics.metric import Family, Metric, named_array
 from lmshape.metrics.rows import ROWS, UniqueRows
 
 PREFIX = "skdim."
@@ -278,7 +278,7 @@ def _metric(name: str, one: Estimator) -> Metric:
         source=about.source,
         undefined="the estimator gives no number",
         interval="draws",
-        values=partial(kept_array, array=name),
+        values=partial(named_array, family=SKDIM.name, name=name),
     )
 
 
