@@ -299,5 +299,5 @@ def _is_current(archive: Path, wanted: Attributes) -> bool:
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Whether two attributes are equal; NaN, which tokens seen are where nobody knows a step's, equals NaN here."""
+    """Whether two attributes are equal; NaN, which stands for an unknown number of tokens seen, equals NaN here."""
     return one == other or (one != one and other != other)
