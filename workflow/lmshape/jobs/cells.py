@@ -266,7 +266,13 @@ class Measure(Rule):
 def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> float:
     study = rule.study
     return measuring_seconds(
-        width, study.sampling, families=rule.families, rows=study.rows, sites=sites, threads=threads
+        width,
+        study.sampling,
+        families=rule.families,
+        rows=study.rows,
+        sites=sites,
+        threads=threads,
+        metrics=study.metrics,
     )
 
 

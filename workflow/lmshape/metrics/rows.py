@@ -113,7 +113,7 @@ def _refusal(draw: np.ndarray, finite: np.ndarray) -> str:
 
 
 BLOCK_ENTRIES = 2**18  # of `Parts.blocks`, 2 MiB in float64: what is made of a block stays in the cache
-WHOLE_PIECES = 2**62  # a piece is read at a time: products of matrices are the faster the larger
+WHOLE_PIECES = 2**62  # a block is a whole piece: larger products of matrices are faster
 CENTER_ROWS = 101  # a few sinks among them do not move their median
 
 

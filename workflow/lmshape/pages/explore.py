@@ -23,7 +23,7 @@ from lmshape import __version__
 from lmshape.errors import InputError
 from lmshape.figures.layout import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
-from lmshape.metrics.registry import describe, own_metrics
+from lmshape.metrics.registry import added_metrics, describe
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import in_order
 from lmshape.writing import replaced_when_whole
@@ -86,7 +86,8 @@ def build_explorer(
         For a table that does not exist or has no row.
     """
     tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
-    head, chunks = contents(tables, describe(own_metrics(own)), datasets=datasets)
+    added = added_metrics(tables["metrics"]["metric"].unique(), own)
+    head, chunks = contents(tables, describe(added), datasets=datasets)
     text = render(head, chunks, Path(sources_dir))
     with replaced_when_whole(output) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")

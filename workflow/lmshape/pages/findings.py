@@ -24,7 +24,7 @@ from lmshape import __version__
 from lmshape.claims.claim import ALL_MODELS, VERDICTS
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.metrics.registry import describe, own_metrics
+from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages import overview
 from lmshape.pages.overview import Cell, Table
 from lmshape.tables.files import read_table
@@ -76,7 +76,7 @@ def build_findings(
         "checkpoints": overview.checkpoints(read["checkpoints"]),
         "profiles": overview.domes(profiles),
         "flags": overview.flags(metrics),
-        "definitions": pd.DataFrame(describe(own_metrics(own))),
+        "definitions": pd.DataFrame(describe(added_metrics(metrics["metric"].unique(), own))),
     }
     page = _template(captions_dir).render(
         study=", ".join(in_order(metrics["study"])),
