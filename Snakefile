@@ -13,9 +13,6 @@ if not workflow.overwrite_configfiles:
     configfile: CONFIG if os.path.exists(CONFIG) else os.path.join(workflow.basedir, CONFIG)
 
 
-conda: "envs/lmshape.yaml"
-
-
 report: "workflow/report/workflow.rst"
 
 

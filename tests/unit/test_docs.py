@@ -22,7 +22,7 @@ from typer.main import get_command
 from lmshape.cli import app
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.metrics.registry import METRICS
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS
+from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -130,7 +130,7 @@ def test_every_metric_has_its_section(site: Path) -> None:
 
 def test_every_column_has_its_row(site: Path) -> None:
     page = text_of(site, "reference/tables.html")
-    for name in {*COLUMN_DESCRIPTIONS, *CHECKPOINT_COLUMNS.names, *PROFILE_COLUMNS.names}:
+    for name in {*COLUMNS.names, *CHECKPOINT_COLUMNS.names, *PROFILE_COLUMNS.names}:
         assert f'<span class="pre">{name}</span>' in page, name
 
 

@@ -17,6 +17,8 @@ rule resolve:
     benchmark:
         "results/benchmarks/resolve/{model}.tsv"
     priority: jobs.priority("resolve")
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("resolve"),
     params:
@@ -37,6 +39,8 @@ rule fetch_tokenizer:
     benchmark:
         "results/benchmarks/fetch_tokenizer/{model}.tsv"
     priority: jobs.priority("fetch_tokenizer")
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("fetch_tokenizer"),
     message:
@@ -56,6 +60,8 @@ rule download:
     benchmark:
         "results/benchmarks/download/{model}/{checkpoint}.tsv"
     priority: jobs.priority("download")
+    conda:
+        "../../envs/lmshape.yaml"
     threads: jobs.threads("download")
     resources:
         **jobs.resources("download"),
@@ -78,6 +84,8 @@ rule release:
     benchmark:
         "results/benchmarks/release/{model}/{checkpoint}/{reader}.tsv"
     priority: jobs.priority("release")
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("release"),
     params:

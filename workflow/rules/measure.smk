@@ -17,6 +17,8 @@ if study.keep_activations:
         benchmark:
             "results/benchmarks/extract/{model}/{checkpoint}/{dataset}.tsv"
         priority: jobs.priority("extract")
+        conda:
+            "../../envs/lmshape.yaml"
         threads: jobs.threads("extract")
         resources:
             **jobs.resources("extract"),
@@ -43,6 +45,8 @@ if study.keep_activations:
         benchmark:
             "results/benchmarks/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
         priority: jobs.priority("measure")
+        conda:
+            "../../envs/lmshape.yaml"
         threads: jobs.threads("measure")
         resources:
             **jobs.resources("measure"),
@@ -88,6 +92,8 @@ else:
             wildcard_constraints:
                 model=one_of(models),
             priority: jobs.priority("measure_cell")
+            conda:
+                "../../envs/lmshape.yaml"
             threads: jobs.threads("measure_cell")
             resources:
                 **jobs.resources("measure_cell"),

@@ -24,6 +24,8 @@ rule figure:
         "results/logs/figure/{figure}.log",
     benchmark:
         "results/benchmarks/figure/{figure}.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("figure"),
         caption=jobs.rules["figure"].caption,
@@ -44,6 +46,8 @@ rule explore:
         "results/logs/explore.log",
     benchmark:
         "results/benchmarks/explore.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("explore"),
     params:
@@ -68,6 +72,8 @@ rule findings:
         "results/logs/findings.log",
     benchmark:
         "results/benchmarks/findings.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("findings"),
     params:
@@ -87,6 +93,8 @@ rule report:
         "results/logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("report"),
     params:

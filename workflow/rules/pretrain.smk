@@ -14,6 +14,8 @@ rule train_tokenizer:
         "results/logs/train_tokenizer.log",
     benchmark:
         "results/benchmarks/train_tokenizer.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("train_tokenizer"),
     params:
@@ -39,6 +41,8 @@ rule pretrain:
     wildcard_constraints:
         run=one_of(jobs.rules["pretrain"].runs_that(keep=True)),
     priority: jobs.priority("pretrain")
+    conda:
+        "../../envs/lmshape.yaml"
     threads: jobs.threads("pretrain")
     resources:
         **jobs.resources("pretrain"),

@@ -21,6 +21,8 @@ rule gather:
     benchmark:
         "results/benchmarks/gather/{model}.tsv"
     priority: jobs.priority("gather")
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("gather"),
     params:
@@ -51,6 +53,8 @@ rule tables:
         "results/logs/tables.log",
     benchmark:
         "results/benchmarks/tables.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("tables"),
     params:
@@ -71,6 +75,8 @@ rule shapes:
     benchmark:
         "results/benchmarks/shapes/{model}.tsv"
     priority: jobs.priority("shapes")
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("shapes"),
     params:
@@ -94,6 +100,8 @@ rule combine_shapes:
         "results/logs/combine_shapes.log",
     benchmark:
         "results/benchmarks/combine_shapes.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("combine_shapes"),
     params:
@@ -117,6 +125,8 @@ rule spikes:
         "results/logs/spikes.log",
     benchmark:
         "results/benchmarks/spikes.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("spikes"),
     params:
@@ -140,6 +150,8 @@ rule truncation_tables:
         "results/logs/truncation_tables.log",
     benchmark:
         "results/benchmarks/truncation_tables.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("truncation_tables"),
     params:
@@ -165,6 +177,8 @@ rule claims:
         "results/logs/claims.log",
     benchmark:
         "results/benchmarks/claims.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("claims"),
     params:

@@ -16,6 +16,8 @@ rule fetch_text:
         "results/logs/fetch_text/{text}.log",
     benchmark:
         "results/benchmarks/fetch_text/{text}.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("fetch_text"),
     params:
@@ -35,6 +37,8 @@ rule clean_text:
         "results/logs/clean_text/{text}.log",
     benchmark:
         "results/benchmarks/clean_text/{text}.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("clean_text"),
     params:
@@ -55,6 +59,8 @@ rule tokenize:
     benchmark:
         "results/benchmarks/tokenize/{model}/{dataset}.tsv"
     priority: jobs.priority("tokenize")
+    conda:
+        "../../envs/lmshape.yaml"
     resources:
         **jobs.resources("tokenize"),
     params:

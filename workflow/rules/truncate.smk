@@ -14,6 +14,8 @@ rule truncate:
     benchmark:
         "results/benchmarks/truncate/{model}/{checkpoint}/{dataset}.tsv"
     priority: jobs.priority("truncate")
+    conda:
+        "../../envs/lmshape.yaml"
     threads: jobs.threads("truncate")
     resources:
         **jobs.resources("truncate"),

@@ -131,12 +131,11 @@ class Extract(Reader):
     """The activations of a cell, which stay, and its loss."""
 
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.ACTIVATIONS), job.fill(paths.LOSSES)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/extract/{model}/{checkpoint}/{dataset}.log")
+    log_file = "results/logs/extract/{model}/{checkpoint}/{dataset}.log"
+    writes = (
+        paths.ACTIVATIONS,
+        paths.LOSSES,
+    )
 
     def megabytes(self, job: Wildcards) -> int:
         return extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
@@ -186,6 +185,8 @@ class Measure(Rule):
     """
 
     reads = ("activations",)
+    log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
+    rank = 20
 
     @property
     def families(self) -> list[str]:
@@ -209,9 +210,6 @@ class Measure(Rule):
     def outputs(self, job: Wildcards) -> list[str]:
         archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
         return [*archives, job.fill(paths.MEASURED)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log")
 
     def facts(self, job: Wildcards) -> object:
         return [self.rows, self.rows_per_draw]
@@ -238,9 +236,6 @@ class Measure(Rule):
         """Megabytes of the archives, at most two a layer."""
         first, last = layers_of(job)
         return LEAST_DISK_MEGABYTES + 2 * (last - first + 2)
-
-    def priority(self, job: Wildcards) -> float:
-        return 20
 
     def run(self, job: Wildcards, given: Given) -> None:
         self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
@@ -271,6 +266,8 @@ def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> f
 class MeasureOwn(Measure):
     """The values of the user's own metrics: a job of their own, so that a change to their file runs no other family."""
 
+    log_file = "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
+
     @property
     def families(self) -> list[str]:
         return [OWN_FAMILY]
@@ -281,9 +278,6 @@ class MeasureOwn(Measure):
 
     def outputs(self, job: Wildcards) -> list[str]:
         return [job.fill(paths.STATISTICS.replace("{family}", OWN_FAMILY))]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log")
 
     def facts(self, job: Wildcards) -> object:
         return [self.rows, str(self.own_path)]
@@ -369,16 +363,13 @@ class Truncate(Reader):
 
     reads = ("weights", "tokens", "losses")
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
+    log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
+    writes = (paths.TRUNCATION,)
+    disk = LEAST_DISK_MEGABYTES
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         """The losses come first: a checkpoint that cannot be extracted fails once."""
         return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSSES))}
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.TRUNCATION)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/truncate/{model}/{checkpoint}/{dataset}.log")
 
     @property
     def rows(self) -> list[str]:
@@ -416,9 +407,6 @@ class Truncate(Reader):
             on_gpu=self.gpus(job) > 0,
         )
         return minutes_for(seconds)
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return LEAST_DISK_MEGABYTES
 
     def run(self, job: Wildcards, given: Given) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lmshape import paths
@@ -30,28 +30,16 @@ class Resolve(Rule):
     """The lock of a model: commit and weights behind each of its checkpoints."""
 
     code: tuple[str, ...] = ("lmshape.hub.resolve",)
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.LOCK)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/resolve/{model}.log")
+    log_file = "results/logs/resolve/{model}.log"
+    writes: Sequence[str] = (paths.LOCK,)
+    memory_megabytes = 500
+    time_minutes = 60
+    disk = LEAST_DISK_MEGABYTES
+    rank = 200
 
     def facts(self, job: Wildcards) -> object:
         """The commits of a lock stay whatever of this changes; another repository or spelling makes a new lock."""
         return self.model(job).entry
-
-    def megabytes(self, job: Wildcards) -> int:
-        return 500
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return 60
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return LEAST_DISK_MEGABYTES
-
-    def priority(self, job: Wildcards) -> float:
-        return 200
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.hub.integrity import summary
@@ -72,23 +60,17 @@ class Resolve(Rule):
 class FetchTokenizer(Resolve):
     """The tokenizer of a published run."""
 
-    reads = ("lock",)
+    reads: tuple[str, ...] = ("lock",)
     code = ()
+    log_file = "results/logs/fetch_tokenizer/{model}.log"
+    writes: Sequence[str] = (paths.TOKENIZER,)
+    rank = 150
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"lock": job.fill(paths.LOCK)}
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.TOKENIZER)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/fetch_tokenizer/{model}.log")
-
     def facts(self, job: Wildcards) -> object:
         return None
-
-    def priority(self, job: Wildcards) -> float:
-        return 150
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.hub.resolve import bring_tokenizer
@@ -105,11 +87,10 @@ class Download(FetchTokenizer):
     download back: every cell that is extracted runs it again, and it needs `STAGED`, which exists while cells wait.
     """
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.WEIGHTS), job.fill(paths.STAGED)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/download/{model}/{checkpoint}.log")
+    log_file = "results/logs/download/{model}/{checkpoint}.log"
+    writes = (paths.WEIGHTS, paths.STAGED)
+    time_minutes = 720
+    rank = 5
 
     def facts(self, job: Wildcards) -> object:
         """How often an update of the lock has found other weights under this name: a change runs its cells again."""
@@ -119,14 +100,8 @@ class Download(FetchTokenizer):
         """None: a download that waits for disk space must not hold the core of the extraction that frees it."""
         return 0
 
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return 720
-
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + checkpoint_megabytes(self.model(job), job.checkpoint)
-
-    def priority(self, job: Wildcards) -> float:
-        return 5
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.hub.resolve import download
@@ -147,6 +122,12 @@ class Release(Rule):
     """One reader's note that it has read the weights of a checkpoint; after the last one they are deleted."""
 
     reads = ("staged", "read")
+    log_file = "results/logs/release/{model}/{checkpoint}/{reader}.log"
+    writes = (paths.RELEASED,)
+    memory_megabytes = 100
+    time_minutes = 5
+    disk = LEAST_DISK_MEGABYTES
+    rank = 15
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         dataset, _, truncation = job.reader.partition(paths.READER_SEPARATOR)
@@ -154,26 +135,8 @@ class Release(Rule):
         result = paths.TRUNCATION if truncation else paths.LOSSES
         return {"staged": job.fill(paths.STAGED), "read": result.format(**names)}
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.RELEASED)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/release/{model}/{checkpoint}/{reader}.log")
-
     def facts(self, job: Wildcards) -> object:
         return job.fill(paths.WEIGHTS)
-
-    def megabytes(self, job: Wildcards) -> int:
-        return 100
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return 5
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return LEAST_DISK_MEGABYTES
-
-    def priority(self, job: Wildcards) -> float:
-        return 15
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.hub.budget import release

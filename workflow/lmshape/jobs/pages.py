@@ -33,20 +33,20 @@ class DrawFigure(Rule):
     """A figure: a picture for people, its vector twin, and the numbers behind it."""
 
     reads = ("tables", "losses")
+    log_file = "results/logs/figure/{figure}.log"
+    memory_megabytes = 1000
+    time_minutes = 15
+    disk = LEAST_DISK_MEGABYTES
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         figure = FIGURES[job.figure]
-        tables = ("metrics", "checkpoints", "profiles", *figure.tables)
         return {
-            "tables": table_files(*tables, formats=("parquet",)),
+            "tables": table_files(*figure.tables, formats=("parquet",)),
             "losses": trained_files(self.study, "loss.csv") if figure.draws_losses else [],
         }
 
     def outputs(self, job: Wildcards) -> list[str]:
         return [f"{FIGURE_FOLDER}/{job.figure}.{suffix}" for suffix in ("png", "svg", "csv")]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/figure/{figure}.log")
 
     def caption(self, wildcards: Mapping[str, str]) -> str:
         """Return the file of a figure's caption, for Snakemake's report; words that change draw no figure again."""
@@ -57,16 +57,7 @@ class DrawFigure(Rule):
 
     def code_of(self, job: Wildcards) -> str:
         figure = FIGURES[job.figure]
-        return code_fingerprint("lmshape.figures.render", *figure.code)
-
-    def megabytes(self, job: Wildcards) -> int:
-        return 1000
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return 15
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return LEAST_DISK_MEGABYTES
+        return code_fingerprint("lmshape.figures.render", figure.code)
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render
@@ -86,25 +77,17 @@ class Explore(Rule):
 
     reads = ("tables",)
     code = ("lmshape.pages.explore.build_explorer",)
+    log_file = "results/logs/explore.log"
+    writes = (EXPLORER,)
+    time_minutes = 15
+    disk = 20
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"tables": table_files("metrics", "checkpoints", "profiles", formats=("parquet",))}
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [EXPLORER]
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/explore.log"
-
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
         return [list(self.study.datasets), own, digest_of_words(WORDS / "explore")]
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return 15
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return 20
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.explore import build_explorer
@@ -124,6 +107,11 @@ class Findings(Rule):
 
     reads = ("tables", "figures", "runs")
     code = ("lmshape.pages.findings.build_findings", "lmshape.figures.FIGURES")
+    log_file = "results/logs/findings.log"
+    writes = (FINDINGS,)
+    memory_megabytes = 1000
+    time_minutes = 15
+    disk = LEAST_DISK_MEGABYTES
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         figures = self.study.figures
@@ -134,12 +122,6 @@ class Findings(Rule):
             ],
             "runs": trained_files(self.study, "summary.json"),
         }
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [FINDINGS]
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/findings.log"
 
     @property
     def provenance(self) -> dict[str, object]:
@@ -170,15 +152,6 @@ class Findings(Rule):
         own = [str(self.own_path), self.own_fingerprint]
         return [self.provenance, self.inputs(job)["runs"], own, digest_of_words(WORDS)]
 
-    def megabytes(self, job: Wildcards) -> int:
-        return 1000
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return 15
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return LEAST_DISK_MEGABYTES
-
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.findings import build_findings
 
@@ -199,15 +172,11 @@ class Report(Rule):
 
     reads = ("findings",)
     code = ("lmshape.pages.report.write_report",)
+    log_file = "results/logs/report.log"
+    writes = (REPORT,)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"findings": FINDINGS}
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [REPORT]
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/report.log"
 
     def facts(self, job: Wildcards) -> object:
         return digest_of_words(WORDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -148,11 +148,21 @@ class Rule:
     Attributes
     ----------
     reads : names of its inputs
+    writes : patterns of its outputs
+    log_file : pattern of its log
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
+    memory_megabytes, time_minutes, disk : what a job needs, where the methods below say nothing else
+    rank : priority of its jobs
     """
 
     reads: tuple[str, ...] = ()
+    writes: Sequence[str] = ()
+    log_file: str
     code: tuple[str, ...] = ()
+    memory_megabytes: int = 2000
+    time_minutes: int = 30
+    disk: int = 100
+    rank: float = 0
 
     def __init__(self, study: Study, machine: Machine) -> None:
         self.study = study
@@ -164,11 +174,11 @@ class Rule:
 
     def outputs(self, job: Wildcards) -> list[str]:
         """Return the files that a job writes."""
-        raise NotImplementedError
+        return [job.fill(pattern) for pattern in self.writes]
 
     def log(self, job: Wildcards) -> str:
         """Return the log file of a job."""
-        raise NotImplementedError
+        return job.fill(self.log_file)
 
     def facts(self, job: Wildcards) -> object:
         """Return what the result depends on beside inputs and code, as JSON can hold it."""
@@ -189,15 +199,15 @@ class Rule:
 
     def megabytes(self, job: Wildcards) -> int:
         """Return the memory of a job."""
-        return 2000
+        return self.memory_megabytes
 
     def minutes(self, job: Wildcards, threads: int) -> int:
         """Return the time limit of a job."""
-        return 30
+        return self.time_minutes
 
     def disk_megabytes(self, job: Wildcards) -> int:
         """Return the disk space that a job fills."""
-        return 100
+        return self.disk
 
     def gpus(self, job: Wildcards) -> int:
         """Return the GPUs of a job."""
@@ -205,7 +215,7 @@ class Rule:
 
     def priority(self, job: Wildcards) -> float:
         """Return the priority of a job among those that could run."""
-        return 0
+        return self.rank
 
     def run(self, job: Wildcards, given: Given) -> None:
         """Do the work of a job; the working directory is the study's."""

@@ -25,6 +25,9 @@ class Gather(Rule):
 
     reads: tuple[str, ...] = ("statistics", "measured", "losses", "released", "lock")
     code: tuple[str, ...] = ("lmshape.tables.gather.gather",)
+    log_file = "results/logs/gather/{model}.log"
+    writes = (paths.METRICS,)
+    rank = 30
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         model = self.model(job)
@@ -62,12 +65,6 @@ class Gather(Rule):
             for reader in self.study.readers(job.model, checkpoint)
         ]
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.METRICS)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/gather/{model}.log")
-
     def facts(self, job: Wildcards) -> object:
         return {
             "study": self.study.name,
@@ -90,9 +87,6 @@ class Gather(Rule):
 
     def minutes(self, job: Wildcards, threads: int) -> int:
         return minutes_for(self.statistics_megabytes(job))  # at a megabyte a second, far slower than it is
-
-    def priority(self, job: Wildcards) -> float:
-        return 30
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.tables.gather import gather
@@ -117,15 +111,11 @@ class Tables(Rule):
     reads = ("metrics",)
     code = ("lmshape.tables.study_tables.combine",)
     tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit")
+    log_file = "results/logs/tables.log"
+    writes = table_files(*tables)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"metrics": [paths.METRICS.format(model=model) for model in self.study.models]}
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return table_files(*self.tables)
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/tables.log"
 
     def facts(self, job: Wildcards) -> object:
         return [self.groups, self.unstable]
@@ -152,6 +142,7 @@ class Shapes(Gather):
 
     reads = ("statistics",)
     code = ("lmshape.tables.shapes.shapes",)
+    log_file = "results/logs/shapes/{model}.log"
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"statistics": self.statistics(job)}
@@ -176,9 +167,6 @@ class Shapes(Gather):
     def outputs(self, job: Wildcards) -> list[str]:
         return [job.fill(paths.SHAPES.replace("{table}", table)) for table in SHAPES]
 
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/shapes/{model}.log")
-
     def facts(self, job: Wildcards) -> object:
         return [self.study.name, self.statistics(job)]
 
@@ -194,18 +182,14 @@ class CombineShapes(Rule):
 
     reads = ("shapes",)
     code = ("lmshape.tables.shapes.combine_shapes",)
+    log_file = "results/logs/combine_shapes.log"
+    writes = table_files(*SHAPES)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         models = self.study.models
         return {
             "shapes": [paths.SHAPES.format(model=name, table=table) for name in models for table in SHAPES]
         }
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return table_files(*SHAPES)
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/combine_shapes.log"
 
     def facts(self, job: Wildcards) -> object:
         return list(self.study.models)
@@ -225,6 +209,8 @@ class Spikes(Rule):
     reads = ("metrics", "losses", "geometry", "logs")
     code = ("lmshape.tables.loss_spikes.write_spikes",)
     tables = ("spikes", "warnings", "alarms", "before_spikes")
+    log_file = "results/logs/spikes.log"
+    writes = table_files(*tables)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         logs = self.study.loss_logs.values()
@@ -234,12 +220,6 @@ class Spikes(Rule):
             "geometry": trained_files(self.study, "geometry.csv", probed=True),
             "logs": [str(file) for log in logs for file in log.files],
         }
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return table_files(*self.tables)
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/spikes.log"
 
     def sources(self) -> dict[str, dict[str, Path]]:
         """Return losses of the study's runs, losses of others' logs, and geometry of both, by run."""
@@ -271,6 +251,8 @@ class TruncationTables(Rule):
 
     reads = ("truncations", "metrics")
     code = ("lmshape.truncation.tables.write_truncation_tables",)
+    log_file = "results/logs/truncation_tables.log"
+    writes = table_files("truncation", "truncation_ranks")
 
     @property
     def truncations(self) -> list[str]:
@@ -283,12 +265,6 @@ class TruncationTables(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"truncations": self.truncations, "metrics": METRICS_TABLE}
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return table_files("truncation", "truncation_ranks")
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/truncation_tables.log"
 
     def facts(self, job: Wildcards) -> object:
         return self.study.name
@@ -305,18 +281,15 @@ class Claims(Rule):
 
     reads = ("metrics", "tables")
     code = ("lmshape.claims.decide_study", "lmshape.claims.claim")
+    log_file = "results/logs/claims.log"
+    writes = table_files("claims")
+    disk = LEAST_DISK_MEGABYTES
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {
             "metrics": [paths.METRICS.format(model=model) for model in self.study.models],
             "tables": table_files(*CLAIM_TABLES, formats=("parquet",)),
         }
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return table_files("claims")
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/claims.log"
 
     @property
     def orders(self) -> dict[str, str]:
@@ -326,9 +299,6 @@ class Claims(Rule):
     def facts(self, job: Wildcards) -> object:
         """The published numbers count as much as the code."""
         return [list(self.orders.items()), PUBLISHED_NUMBERS.read_text(encoding="utf-8")]
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return LEAST_DISK_MEGABYTES
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.claims import decide_study

@@ -43,6 +43,10 @@ class FetchText(Rule):
 
     reads = ("source",)
     code = ("lmshape.texts.fetch.fetch",)
+    log_file = "results/logs/fetch_text/{text}.log"
+    writes = (TEXT,)
+    memory_megabytes = 500
+    time_minutes = 60
 
     def text(self, job: Wildcards) -> Text:
         """Return the text of a job."""
@@ -53,12 +57,6 @@ class FetchText(Rule):
         text = self.text(job)
         return {"source": [] if text.path is None or text.sha256 or text.md5 else str(text.path)}
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(TEXT)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/fetch_text/{text}.log")
-
     def facts(self, job: Wildcards) -> object:
         """A text of the repository is named relative to it: where the clone lies is no part of the result."""
         text = self.text(job)
@@ -66,12 +64,6 @@ class FetchText(Rule):
         if text.path and text.path.is_relative_to(REPOSITORY):
             source = text.path.relative_to(REPOSITORY)
         return [str(source), text.md5, text.sha256, text.bytes]
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return 60
-
-    def megabytes(self, job: Wildcards) -> int:
-        return 500
 
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
@@ -94,21 +86,15 @@ class CleanText(FetchText):
 
     reads = ("text",)
     code = ("lmshape.texts.corpus.clean_file",)
+    log_file = "results/logs/clean_text/{text}.log"
+    writes = (CLEAN_TEXT,)
+    memory_megabytes = 1000
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"text": job.fill(TEXT)}
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(CLEAN_TEXT)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/clean_text/{text}.log")
-
     def facts(self, job: Wildcards) -> object:
         return None
-
-    def megabytes(self, job: Wildcards) -> int:
-        return 1000
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.texts.corpus import clean_file
@@ -125,6 +111,9 @@ class TrainTokenizer(Rule):
         "lmshape.texts.corpus.span",
         "lmshape.texts.corpus.read_text",
     )
+    log_file = "results/logs/train_tokenizer.log"
+    writes = (PRETRAINED_TOKENIZER,)
+    disk = LEAST_DISK_MEGABYTES
 
     @property
     def pretraining(self) -> Pretraining:
@@ -140,17 +129,8 @@ class TrainTokenizer(Rule):
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"text": self.text}
 
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [PRETRAINED_TOKENIZER]
-
-    def log(self, job: Wildcards) -> str:
-        return "results/logs/train_tokenizer.log"
-
     def facts(self, job: Wildcards) -> object:
         return [self.pretraining.vocabulary, self.pretraining.span]
-
-    def disk_megabytes(self, job: Wildcards) -> int:
-        return LEAST_DISK_MEGABYTES
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.texts.corpus import read_text, span
@@ -169,6 +149,7 @@ class Pretrain(TrainTokenizer):
         "lmshape.texts.corpus.span",
         "lmshape.texts.corpus.read_text",
     )
+    log_file = "results/logs/pretrain/{run}.log"
 
     def recipe(self, job: Wildcards) -> Recipe:
         """Return the recipe of a run."""
@@ -191,9 +172,6 @@ class Pretrain(TrainTokenizer):
         kept = self.runs_that(keep=True)
         steps = self.pretraining.runs[kept[0]].checkpoint_steps if kept else []
         return [f"{PRETRAINED}/checkpoint-{step}/model.safetensors" for step in steps]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/pretrain/{run}.log")
 
     def facts(self, job: Wildcards) -> object:
         return [self.recipe(job).as_json(), self.pretraining.span]
@@ -252,6 +230,9 @@ class Tokenize(Rule):
         "lmshape.texts.corpus.read_text",
         "lmshape.store.tokens.write_tokens",
     )
+    log_file = "results/logs/tokenize/{model}/{dataset}.log"
+    writes = (paths.TOKENS,)
+    rank = 110
 
     def text(self, job: Wildcards) -> str:
         """Return the file of the dataset's text; empty where random tokens follow no text."""
@@ -264,12 +245,6 @@ class Tokenize(Rule):
         folder = model.tokenizer
         tokenizer = [str(folder)] if made_here else [str(path) for path in tokenizer_files(folder)]
         return {"text": self.text(job) or [], "tokenizer": tokenizer}
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.TOKENS)]
-
-    def log(self, job: Wildcards) -> str:
-        return job.fill("results/logs/tokenize/{model}/{dataset}.log")
 
     def facts(self, job: Wildcards) -> object:
         dataset, text = self.study.datasets[job.dataset], self.text(job)
@@ -302,9 +277,6 @@ class Tokenize(Rule):
 
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + 40 * self.study.sampling.most_tokens // 10**6
-
-    def priority(self, job: Wildcards) -> float:
-        return 110
 
     def run(self, job: Wildcards, given: Given) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the hub about the tokenizer's folder

@@ -54,23 +54,6 @@ class OwnMetric:
     function: Function
     declaration: Declaration
 
-    def metric(self) -> Metric:
-        """Return the metric of the table."""
-        declared = self.declaration
-        return Metric(
-            name=self.name,
-            family=OWN.name,
-            definition=self.definition,
-            low=declared.low,
-            high=declared.high,
-            range=declared.range or declared.bounds(),
-            null=declared.null,
-            source=declared.source,
-            undefined="not finite",
-            interval=declared.interval,
-            values=partial(_kept, name=self.name),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class OwnFile:
@@ -314,6 +297,24 @@ def _parts(own: OwnMetric, draw: np.ndarray) -> Iterator[tuple[np.ndarray, str]]
         return
     yield np.ones(len(draw), dtype=bool), ""
     yield from ((draw != j, f" (without draw {j})") for j in draws)
+
+
+def metric_of(own: OwnMetric) -> Metric:
+    """Return the metric of the table."""
+    declared = own.declaration
+    return Metric(
+        name=own.name,
+        family=OWN.name,
+        definition=own.definition,
+        low=declared.low,
+        high=declared.high,
+        range=declared.range or declared.bounds(),
+        null=declared.null,
+        source=declared.source,
+        undefined="not finite",
+        interval=declared.interval,
+        values=partial(_kept, name=own.name),
+    )
 
 
 def _kept(arrays: Arrays, *, name: str) -> np.ndarray:

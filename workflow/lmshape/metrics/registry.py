@@ -19,7 +19,7 @@ from lmshape.metrics.linearity import LINEARITY
 from lmshape.metrics.loss import LOSS
 from lmshape.metrics.metric import Metric
 from lmshape.metrics.neighbor import NEIGHBOR
-from lmshape.metrics.own import OWN, load_own, read_own
+from lmshape.metrics.own import OWN, load_own, metric_of, read_own
 from lmshape.metrics.released import RELEASED, RELEASED_LINEARITY
 from lmshape.metrics.skdim import SKDIM
 from lmshape.metrics.spectral import SPECTRAL
@@ -98,7 +98,7 @@ def own_metrics(path: Path | None) -> tuple[Metric, ...]:
     if path is None:
         return ()
     read_own(path, taken=family_and_metric_names())
-    return tuple(one.metric() for one in load_own(path))
+    return tuple(map(metric_of, load_own(path)))
 
 
 def select(names: Sequence[str], own: Sequence[Metric] = ()) -> list[Metric]:

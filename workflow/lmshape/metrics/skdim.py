@@ -59,7 +59,7 @@ def read_name(name: str) -> Estimator:
                 return Estimator(estimator, {})
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id="skdim"), attr=estimator), args=[], keywords=given
-            ):
+            ) if all(one.arg for one in given):
                 return Estimator(estimator, {str(one.arg): _value(one.value) for one in given})
     except (SyntaxError, ValueError):
         pass

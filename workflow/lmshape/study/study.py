@@ -13,7 +13,7 @@ from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
-from lmshape.figures.names import NAMES as FIGURES
+from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask
 from lmshape.metrics import skdim
@@ -80,7 +80,7 @@ class Study:
     layers_per_job : layers of a measuring job, None for all
     keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
     weights_in : whether weights are downloaded into the study's folder or the user's cache
-    disk_budget_bytes : most bytes of passing weights and activations, None for no bound
+    disk_budget_bytes : most bytes of downloaded weights, None for no bound
     scratch : `tmpdir` where files are written in the job's $TMPDIR first
     issues : known faults of published checkpoints
     """
