@@ -98,7 +98,9 @@ def left_out_note(frame: pd.DataFrame, table: str, *, most: int = 6) -> str:
     names = str(frame[LEFT_OUT].astype(object).fillna("").iloc[0]) if len(frame) else ""
     if not names:
         return ""
-    return f"Not shown, for want of room: {shortened(names.split(', '), most)}; they are in the table `{table}`."
+    return (
+        f"Not shown, for want of room: {shortened(names.split(', '), most)}; they are in the table `{table}`."
+    )
 
 
 def shortened(names: Sequence[str], most: int) -> str:
