@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parent
-LIBRARY = str(DOCS.parent / "workflow")  # this one, whatever is installed: here and in the kernels of the notebooks
+LIBRARY = str(DOCS.parent / "workflow")  # for this process and the kernels of the notebooks
 sys.path[:0] = [str(DOCS / "extensions"), LIBRARY]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
 
