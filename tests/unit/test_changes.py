@@ -8,7 +8,7 @@ from scipy import stats
 
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics.registry import METRICS
-from lmshape.tables.columns import CHANGE_DESCRIPTIONS
+from lmshape.tables.columns import CHANGES
 from lmshape.tables.gather import add_changes
 
 
@@ -30,7 +30,7 @@ def test_a_change_has_the_interval_of_the_differences_and_not_of_the_values():
     rows = [(row(0, "id_twonn"), before), (row(8, "id_twonn"), after)]
     add_changes(rows, METRICS)
     first, second = (found for found, _ in rows)
-    assert all(np.isnan(first[name]) for name in CHANGE_DESCRIPTIONS)
+    assert all(np.isnan(first[name]) for name in CHANGES)
     difference = after - before
     assert second["change"] == pytest.approx(difference.mean(), rel=1e-12)
     low, high = stats.t.interval(0.95, 4, difference.mean(), stats.sem(difference))
@@ -77,7 +77,7 @@ def test_a_distrusted_checkpoint_has_no_change_and_none_is_counted_from_it():
     add_changes(rows, METRICS)
     changes = [found["change"] for found, _ in rows]
     np.testing.assert_array_equal(changes, [np.nan, np.nan, 2.0, np.nan, 3.0, 4.0])
-    assert all(np.isnan(rows[3][0][name]) for name in CHANGE_DESCRIPTIONS)
+    assert all(np.isnan(rows[3][0][name]) for name in CHANGES)
 
 
 @pytest.mark.parametrize("verdict", DISTRUSTED)

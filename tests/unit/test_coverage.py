@@ -18,7 +18,7 @@ from lmshape.geometry.angular import leave_one_out_norms
 from lmshape.geometry.neighbors import unique_rows
 from lmshape.geometry.resample import Estimate, jackknife
 from lmshape.metrics import angular, linearity, neighbor, spectral
-from lmshape.metrics.metric import Layer
+from lmshape.metrics.layer import Layer
 from lmshape.metrics.registry import METRICS
 from lmshape.store.activations import Rows
 

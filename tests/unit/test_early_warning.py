@@ -25,9 +25,10 @@ from lmshape.dynamics.alarms import (  # noqa: E402
     weighted_median,
     windows_of,
 )
-from lmshape.dynamics.early_warning import WARNING_COLUMNS, Watched, early_warnings  # noqa: E402
+from lmshape.dynamics.early_warning import Watched, early_warnings  # noqa: E402
 from lmshape.dynamics.spikes import Spike  # noqa: E402
 from lmshape.dynamics.warning_series import NO_LAYER, Series, series_of  # noqa: E402
+from lmshape.tables.loss_spikes import WARNING_COLUMNS  # noqa: E402
 
 NONE = Precursor()
 
@@ -198,14 +199,14 @@ def test_the_baselines_take_no_later_loss() -> None:
         ],
         columns=["step", "layer", "metric", "value"],
     )
-    whole = {series.key: series for series in series_of("run", geometry, loss)}
+    whole = {(series.metric, series.layer): series for series in series_of("run", geometry, loss)}
     assert {key[0] for key in whole} == {
         "id_twonn", "norm_median", "loss_held_out", "loss_level", "loss_slope", "loss_variance", "gradient_norm",
         "learning_rate",
     }  # fmt: skip
     assert whole["id_twonn", 1].kind == "geometric" and whole["loss_slope", NO_LAYER].kind == "baseline"
     cut = {
-        series.key: series
+        (series.metric, series.layer): series
         for series in series_of("run", geometry, loss.assign(loss=loss["loss"].where(loss.index <= 200, 9)))
     }
     for name in ("loss_level", "loss_slope", "loss_variance"):

@@ -12,8 +12,7 @@ import pytest
 
 from lmshape.errors import InputError
 from lmshape.metrics.block import measure
-from lmshape.metrics.families import METRIC_FAMILIES, metric_names
-from lmshape.metrics.registry import METRICS
+from lmshape.metrics.registry import MEASURED, METRIC_FAMILIES, METRICS, metric_names
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.loss_card import DrawLoss, write_loss_card
@@ -21,9 +20,8 @@ from lmshape.store.statistics import LayerStatistics, write_statistics
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import (
     AUDITS_KEY,
-    CHANGE_DESCRIPTIONS,
+    CHANGES,
     CHECKPOINTS_KEY,
-    COLUMN_DESCRIPTIONS,
     COLUMNS,
     MODEL_COLUMNS,
 )
@@ -111,7 +109,7 @@ def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
     for family in families:
         for first, last in blocks:
             output = tmp_path / family / f"{first}-{last}.h5"
-            measure(activations, output, family=family, first=first, last=last, rows_per_draw=80)
+            measure(activations, output, family=MEASURED[family], first=first, last=last, rows_per_draw=80)
     whole = [tmp_path / family / "0-2.h5" for family in families]
     in_blocks = [tmp_path / family / name for name in ("1-2.h5", "0-0.h5") for family in families[::-1]]
     losses = [card(tmp_path / "loss.json")]
@@ -149,7 +147,7 @@ def test_zero_rows_are_told_beside_the_mean_cosine_and_in_the_audit(tmp_path: Pa
     path = tmp_path / "activations.h5"
     with ActivationWriter(path, sites=SITES[:1], width=8, tokens=tokens, attributes=ROOT) as writer:
         writer.write(SITES[0], 0, x)
-    measure(path, tmp_path / "angular.h5", family="angular", first=0, last=0, rows=["all"])
+    measure(path, tmp_path / "angular.h5", family=MEASURED["angular"], first=0, last=0, rows=["all"])
     table = gathered(tmp_path, [tmp_path / "angular.h5"]).set_index("metric")
     assert table["flag"].to_dict() == {COSINES[0]: "2 zero rows left out", COSINES[1]: ""}
     assert np.isfinite(table["value"]).all()
@@ -175,9 +173,7 @@ def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
     row = table.iloc[2].to_dict()
     assert row.pop("interval") == "jackknife"
     assert row["value"] == row.pop("replicates")[0]
-    assert all(
-        np.isnan(row.pop(name)) for name in CHANGE_DESCRIPTIONS
-    )  # nothing comes before the first checkpoint
+    assert all(np.isnan(row.pop(name)) for name in CHANGES)  # nothing comes before the first checkpoint
     assert row == {
         "study": "test",
         "model": "tiny",
@@ -374,6 +370,5 @@ def test_nothing_to_gather_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_column_is_described_and_typed() -> None:
-    assert COLUMNS.names == list(COLUMN_DESCRIPTIONS)
+    assert all(field.metadata[b"description"] for field in MODEL_COLUMNS)
     assert COLUMNS.field("step").type == "int64" and COLUMNS.field("value").type == "double"
-    assert COLUMNS.field("flag").metadata[b"description"].decode() == COLUMN_DESCRIPTIONS["flag"]

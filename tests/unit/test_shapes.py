@@ -15,6 +15,7 @@ from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.metrics.block import measure
+from lmshape.metrics.registry import MEASURED
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.statistics import write_statistics
@@ -78,7 +79,9 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str, s
         for family in ("spectral", "leading"):
             for first, last in ((0, 2), (3, 4)):
                 output = folder / f"{step}-{family}-{first}.h5"
-                measure(path, output, family=family, first=first, last=last, rows=["all", "no_sink"])
+                measure(
+                    path, output, family=MEASURED[family], first=first, last=last, rows=["all", "no_sink"]
+                )
                 found[step, family, f"{first:02d}-{last:02d}"] = output
     return found
 
@@ -149,7 +152,7 @@ def test_one_choice_of_rows_will_do(archives: dict, tmp_path: Path) -> None:
     measure(
         next(iter(archives.values())).parent / "64.h5",
         tmp_path / "only.h5",
-        family="leading",
+        family=MEASURED["leading"],
         first=0,
         last=4,
         rows=["no_sink"],

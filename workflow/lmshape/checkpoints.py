@@ -63,10 +63,8 @@ def select(available: Sequence[Checkpoint], choice: Choice, *, model: str) -> tu
     InputError
         When the list has a checkpoint that does not exist (the message names the nearest), or has one twice.
     """
-    if choice == "all":
-        return tuple(available)
-    if choice == "last":
-        return (available[-1],)
+    if isinstance(choice, str):
+        return tuple(available) if choice == "all" else (available[-1],)
     if isinstance(choice, list):
         return _listed(available, choice, model=model)
     if "every" in choice:

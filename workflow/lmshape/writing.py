@@ -71,10 +71,10 @@ def _seconds_untouched(path: Path) -> float:
 
 
 def _times(path: Path) -> Iterator[float]:
-    inside = (os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names)
+    inside = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
     for one in (path, *inside):
         with suppress(FileNotFoundError):  # between the listing and the look
-            yield os.lstat(one).st_mtime
+            yield one.lstat().st_mtime
 
 
 def _remove(path: Path) -> None:

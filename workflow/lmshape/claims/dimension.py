@@ -1,4 +1,4 @@
-"""Claims about the intrinsic dimension, and whether other estimators tell the same."""
+"""Claims about the intrinsic dimension, whether other estimators tell the same, and what random tokens change."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import rankdata
 
-from lmshape.claims.anisotropy import ARTICLE, FLAT, HABR, LONG_RUN
+from lmshape.claims.anisotropy import ARTICLE, FLAT, HABR
 from lmshape.claims.claim import (
+    LONG_RUN,
     Claim,
     Curves,
     Evidence,
@@ -22,12 +23,14 @@ from lmshape.claims.claim import (
     published,
     undecided,
 )
-from lmshape.claims.course import Course, course_of, of_shape, phase_rows
+from lmshape.claims.trajectory import Observed, finding_of, of_shape, phase_rows
 from lmshape.dynamics.noise import size
+from lmshape.tables.columns import Row
 
 LOW_SHARE, LOW = 0.1, 50.0  # of the width, and at all
 AGREE = 0.8
 FEWEST_PLACES = 8  # layers and steps of a rank correlation
+RANDOM, SHUFFLED = "random", "shuffled"  # what the tokens of a dataset are, beside text
 TRANSITION = (500, 2000)  # steps: 1000, within a factor of 2
 METHODS = {
     "anisotropy": ("mean_cosine", "mean_cosine_centered"),
@@ -53,15 +56,15 @@ def low_beyond_the_spectrum(evidence: Evidence) -> Iterator[Finding]:
 
 
 def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
-    """Shape of the course of the dimension over training, by band of layers."""
-    for finding, row, course in phase_rows(evidence, "id_twonn"):
-        yield of_shape(finding, row, course, ("rise", "fall"))
+    """Shape of the trajectory of the dimension over training, by band of layers."""
+    for finding, row, observed in phase_rows(evidence, "id_twonn"):
+        yield of_shape(finding, row, observed, ("rise", "fall"))
 
 
 def changes_near_a_thousand(evidence: Evidence) -> Iterator[Finding]:
-    """Whether a straight piece of the course of the dimension ends near step 1000, by band of layers."""
-    for finding, row, course in phase_rows(evidence, "id_twonn", kind="decoder", band="middle"):
-        if course is None or course.last_step < LONG_RUN:
+    """Whether a straight piece of the trajectory of the dimension ends near step 1000, by band of layers."""
+    for finding, row, observed in phase_rows(evidence, "id_twonn", kind="decoder", band="middle"):
+        if observed is None or observed.last_step < LONG_RUN:
             yield missing(finding, row["flag"] or f"the claim is about runs of over {LONG_RUN} steps")
             continue
         breaks = [
@@ -70,7 +73,7 @@ def changes_near_a_thousand(evidence: Evidence) -> Iterator[Finding]:
         yield _near_a_thousand(finding, row, [ends for ends in breaks if np.isfinite(ends).all()])
 
 
-def _near_a_thousand(finding: Finding, row: dict, breaks: list[tuple[float, float]]) -> Finding:
+def _near_a_thousand(finding: Finding, row: Row, breaks: list[tuple[float, float]]) -> Finding:
     low, high = TRANSITION
     told = ", ".join(f"[{first:.0f}, {last:.0f}]" for first, last in breaks)
     finding = replace(finding, draws=int(row["draws"]), why=f"its slope changes at steps {told or 'unknown'}")
@@ -100,6 +103,57 @@ def _agreement(finding: Finding, one: Curves, two: Curves) -> Finding:
         )
     correlations = [np.corrcoef(rankdata(a[measured]), rankdata(b[measured]))[0, 1] for a, b in pairs]
     return above(finding, estimated(np.array(correlations)), AGREE)
+
+
+def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
+    """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
+    for finding, text, random in _pairs(evidence, "anisotropy"):
+        yield below(finding, estimated(size(text.last - random.last)), FLAT)
+
+
+def same_trajectory_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
+    """Significant segments of the dimension over training on random tokens beside those on text, by band of layers."""
+    on_text = {
+        (finding.model, finding.rows, finding.place): observed
+        for finding, _, observed in phase_rows(evidence, "id_twonn")
+    }
+    for row in evidence.table("phases", metric="id_twonn").to_dict("records"):
+        finding = finding_of(row)
+        text = on_text.get((finding.model, finding.rows, finding.place))
+        if evidence.orders.get(row["dataset"]) == RANDOM and text is not None:
+            random = Observed.of_row(evidence, row)
+            yield missing(finding, row["flag"]) if random is None else _beside(finding, text, random)
+
+
+def _beside(finding: Finding, text: Observed, random: Observed) -> Finding:
+    told = f"text: {text.words}; random tokens: {random.words}"
+    if not (text.decided and random.decided):
+        return undecided(finding, told, "a shape is not sure")
+    if text.segments == random.segments:
+        return replace(finding, verdict="supported", why=told)
+    longer = max(text, random, key=lambda one: len(one.segments))
+    return replace(finding, verdict="contradicted", p=longer.p_of_segments(), why=told)
+
+
+def peak_shrinks(evidence: Evidence) -> Iterator[Finding]:
+    """Largest dimension of a block on random or shuffled tokens over that on text, last checkpoint."""
+    for finding, text, random in _pairs(evidence, "id_twonn", (RANDOM, SHUFFLED)):
+        yield below(finding, estimated(random.last.max(axis=1) / text.last.max(axis=1)), 1.0)
+
+
+def _pairs(
+    evidence: Evidence, metric: str, orders: tuple[str, ...] = (RANDOM,)
+) -> Iterator[tuple[Finding, Curves, Curves]]:
+    """Yield each model's curves on text and on tokens in other orders, as far as draws pair."""
+    for model in evidence.models():
+        first, *others = evidence.datasets(model)
+        for other in others:
+            for rows in evidence.rows(model, metric) if evidence.orders[other] in orders else ():
+                text = evidence.curves(model, metric, rows=rows)
+                random = evidence.curves(model, metric, rows=rows, dataset=other)
+                if text and random and text.last.shape == random.last.shape:
+                    finding = Finding(model=model, dataset=other, rows=rows, place=f"{other} beside {first}")
+                    yield finding, text, random
 
 
 CLAIMS = (
@@ -150,65 +204,6 @@ CLAIMS = (
         rule=f"supported if its interval is over {AGREE}; contradicted if under",
         find=methods_agree,
     ),
-)
-
-
-RANDOM, SHUFFLED = "random", "shuffled"
-
-
-def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "anisotropy"):
-        yield below(finding, estimated(size(text.last - random.last)), FLAT)
-
-
-def same_course_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Sure moves of the course of the dimension on random tokens beside those on text, by band of layers."""
-    on_text = {
-        (finding.model, finding.rows, finding.place): course
-        for finding, _, course in phase_rows(evidence, "id_twonn")
-    }
-    for row in evidence.table("phases", metric="id_twonn").to_dict("records"):
-        place = f"{row['band']} block"
-        text = on_text.get((row["model"], row["rows"], place))
-        if evidence.orders.get(row["dataset"]) == RANDOM and text is not None:
-            finding = Finding(model=row["model"], dataset=row["dataset"], rows=row["rows"], place=place)
-            random = course_of(evidence, row)
-            yield missing(finding, row["flag"]) if random is None else _beside(finding, text, random)
-
-
-def _beside(finding: Finding, text: Course, random: Course) -> Finding:
-    told = f"text: {text.words}; random tokens: {random.words}"
-    if not (text.decided and random.decided):
-        return undecided(finding, told, "a shape is not sure")
-    if text.moves == random.moves:
-        return replace(finding, verdict="supported", why=told)
-    longer = max(text, random, key=lambda course: len(course.moves))
-    return replace(finding, verdict="contradicted", p=longer.p_of_moves(), why=told)
-
-
-def peak_shrinks(evidence: Evidence) -> Iterator[Finding]:
-    """Largest dimension of a block on random or shuffled tokens over that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "id_twonn", (RANDOM, SHUFFLED)):
-        yield below(finding, estimated(random.last.max(axis=1) / text.last.max(axis=1)), 1.0)
-
-
-def _pairs(
-    evidence: Evidence, metric: str, orders: tuple[str, ...] = (RANDOM,)
-) -> Iterator[tuple[Finding, Curves, Curves]]:
-    """Yield each model's curves on text and on tokens in other orders, as far as draws pair."""
-    for model in evidence.models():
-        first, *others = evidence.datasets(model)
-        for other in others:
-            for rows in evidence.rows(model, metric) if evidence.orders[other] in orders else ():
-                text = evidence.curves(model, metric, rows=rows)
-                random = evidence.curves(model, metric, rows=rows, dataset=other)
-                if text and random and text.last.shape == random.last.shape:
-                    finding = Finding(model=model, dataset=other, rows=rows, place=f"{other} beside {first}")
-                    yield finding, text, random
-
-
-CLAIMS_RANDOM_TOKENS = (
     Claim(
         name="random_tokens",
         number="P8, 3.12.12",
@@ -225,7 +220,7 @@ CLAIMS_RANDOM_TOKENS = (
         source=HABR,
         statistic="sure moves of its course over log(1 + step), random tokens and text (table `phases`)",
         rule="supported if they are the same; contradicted if not; undecided where a shape is not sure",
-        find=same_course_on_random_tokens,
+        find=same_trajectory_on_random_tokens,
     ),
     Claim(
         name="random_dimension",

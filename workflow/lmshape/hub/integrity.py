@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import Lock, LockedCheckpoint, read_lock
+from lmshape.hub.lock import UNLOADABLE, Lock, LockedCheckpoint, read_lock
 from lmshape.hub.published import MAIN, expand_steps
 from lmshape.progress import size_text
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names
@@ -33,7 +33,6 @@ VERDICTS = {
     "expected_duplicate": "known to equal another step, and rightly so",
     "ok": "nothing is known against it",
 }
-UNLOADABLE = ("no_weights", "incomplete")
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
 
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lmshape import paths
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
+from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.store.weights import checkpoint_files
@@ -211,8 +212,13 @@ class Measure(Rule):
         archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
         return [*archives, job.fill(paths.MEASURED)]
 
+    @property
+    def estimators(self) -> list[str]:
+        """Names of the estimators of scikit-dimension that the study names."""
+        return list(skdim.named(self.study.metrics))
+
     def facts(self, job: Wildcards) -> object:
-        return [self.rows, self.rows_per_draw]
+        return [self.rows, self.rows_per_draw, self.estimators]
 
     def code_of(self, job: Wildcards) -> str:
         """Return the fingerprint of all families of the library, so that a family that goes runs nothing."""
@@ -252,6 +258,7 @@ class Measure(Rule):
             rows=self.rows,
             rows_per_draw=self.rows_per_draw,
             own_metrics=self.own_path,
+            skdim=self.estimators,
         )
 
 

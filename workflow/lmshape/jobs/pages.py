@@ -40,9 +40,8 @@ class DrawFigure(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         figure = FIGURES[job.figure]
-        tables = ("metrics", "checkpoints", "profiles", *figure.tables)
         return {
-            "tables": table_files(*tables, formats=("parquet",)),
+            "tables": table_files(*figure.tables, formats=("parquet",)),
             "losses": trained_files(self.study, "loss.csv") if figure.draws_losses else [],
         }
 
@@ -58,7 +57,7 @@ class DrawFigure(Rule):
 
     def code_of(self, job: Wildcards) -> str:
         figure = FIGURES[job.figure]
-        return code_fingerprint("lmshape.figures.render", *figure.code)
+        return code_fingerprint("lmshape.figures.render", figure.code)
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render

@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -22,7 +23,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
 from lmshape.errors import InputError, first_line, unknown
@@ -193,7 +193,17 @@ class Network:
     @property
     def parameters(self) -> int:
         """Number of parameters, without those of a head that the checkpoint does not have."""
-        return (self.model.base_model if self.absent else self.model).num_parameters()
+        return (self.base if self.absent else self.model).num_parameters()
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The model without its head."""
+        return cast(PreTrainedModel, self.model.base_model)
+
+    @property
+    def vocabulary(self) -> int:
+        """Entries of the embedding, which may have more than the tokenizer."""
+        return _embedding(self.model).num_embeddings
 
     @property
     def no_loss(self) -> str | None:
@@ -272,7 +282,7 @@ def _unheard(files: list[Path]) -> AbstractContextManager:
 
 
 def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrainedConfig:
-    source = {"trust_remote_code": remote_code}
+    source: dict[str, Any] = {"trust_remote_code": remote_code}
     if files[0].suffix == GGUF:  # its metadata is the config
         source["gguf_file"] = files[0].name
         check_whole_gguf(files[0])
@@ -310,12 +320,17 @@ def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -
     return tuple(absent)
 
 
+def _embedding(model: PreTrainedModel) -> nn.Embedding:
+    return cast(nn.Embedding, model.get_input_embeddings())
+
+
 def _entrance(model: PreTrainedModel) -> torch.device:
     """Return the device of the embedding, or where an embedding that lies on the disk is computed."""
-    device = model.get_input_embeddings().weight.device
+    device = _embedding(model).weight.device
     if device.type != "meta":
         return device
-    places = [torch.device(place) for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
+    spread = cast(Mapping[str, str | int], model.hf_device_map)
+    places = [torch.device(place) for place in spread.values() if place not in ("cpu", "disk")]
     return places[0] if places else torch.device("cpu")
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from lmshape import __version__
 from lmshape.errors import InputError
-from lmshape.figures.marks import VARIANT_NAMES
+from lmshape.figures.layout import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
 from lmshape.metrics.registry import describe, own_metrics
 from lmshape.tables.files import read_table

@@ -234,13 +234,13 @@ def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -
         return None
     vector = files["svg"].stat().st_size <= LARGEST_VECTOR
     path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
-    text = _read_caption(captions_dir / f"{name}.rst")
+    text, title = _read_caption(captions_dir / f"{name}.rst"), FIGURES[name].load().title
     return Picture(
         name=name,
-        title=FIGURES[name].title,
+        title=title,
         source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
         caption=_linked(_html(text)),
-        alternative=f"{FIGURES[name].title}. {' '.join(text.split('. ')[0].split())}.",
+        alternative=f"{title}. {' '.join(text.split('. ')[0].split())}.",
         files={end: _relative(path, page_dir) for end, path in files.items()},
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from lmshape.errors import InputError
 from lmshape.store.hdf5 import Attributes
 from lmshape.writing import replaced_when_whole
 
@@ -35,13 +37,34 @@ def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable
 
     JSON has no NaN and no infinity: both are written as null.
     """
-    card = {
-        "attributes": {key: _or_null(value) for key, value in attributes.items()},
-        "draws": [{key: _or_null(value) for key, value in asdict(draw).items()} for draw in draws],
-    }
+    card = {"attributes": nulled(attributes), "draws": [nulled(asdict(draw)) for draw in draws]}
     with replaced_when_whole(path) as partial:
         partial.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _or_null(value: str | int | float) -> str | int | float | None:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
+    """Read attributes and draws; null becomes NaN.
+
+    Raises
+    ------
+    InputError
+        For a file that is no loss card.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        return restored(card["attributes"]), [DrawLoss(**restored(draw)) for draw in card["draws"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
+
+
+def nulled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put None in the place of NaN and infinity, which JSON cannot hold."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
+
+
+def restored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put NaN in the place of None."""
+    return {key: math.nan if value is None else value for key, value in values.items()}

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lmshape.errors import InputError
 
@@ -105,7 +106,7 @@ def check_whole(path: Path) -> None:
     try:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(header_bytes)) if header_bytes < size else None
+            header = json.loads(file.read(header_bytes) if header_bytes < size else b"")
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = 8 + header_bytes + max(ends, default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
@@ -131,8 +132,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-Fact = str | int
-
 # What config.json calls the facts of a model, by architecture.
 CONFIG_KEYS = {
     "architecture": ("model_type",),
@@ -144,7 +143,7 @@ CONFIG_KEYS = {
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # the first token's position is pad_token_id + 1
 
 
-def config_facts(config: Mapping[str, Fact]) -> dict[str, Fact | None]:
+def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Architecture, blocks, width, context and vocabulary; None for what it does not say.
 
     `context` is None where the architecture has no longest sequence (ALiBi).
@@ -155,7 +154,7 @@ def config_facts(config: Mapping[str, Fact]) -> dict[str, Fact | None]:
     return read
 
 
-def _first(config: Mapping[str, Fact], keys: Sequence[str]) -> Fact | None:
+def _first(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((config[key] for key in keys if config.get(key) is not None), None)
 
 

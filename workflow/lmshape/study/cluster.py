@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lmshape.errors import InputError, suggest
-from lmshape.metrics.families import OWN_FAMILY
+from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.study.costs import (
     MEASURING_START_SECONDS,
     START_SECONDS,

@@ -12,7 +12,7 @@ from functools import cache
 from math import ceil, log2
 from pathlib import Path
 
-from lmshape.metrics.families import OWN_FAMILY
+from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.models.batch_size import starting_tokens
 from lmshape.study.models import Model
 from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
