@@ -239,6 +239,27 @@ def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
     assert str(losses).startswith("ancient results/losses/")
 
 
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("metrics", [["spectral", "neighbor", "mine"], ["neighbor"], ["mine"], ["loss"]])
+def test_what_reads_archives_reads_what_is_written_after_them(
+    keep: bool, metrics: list[str], root: Path
+) -> None:
+    """Snakemake restores the archives that a failed job found; the file without which it runs again is another."""
+    jobs = jobs_of(root, keep_activations=keep, metrics=metrics, layers_per_job=1)
+    rule = "measure" if keep else "measure_cell"
+    last: dict[str, set[str]] = {}
+    for job in all_jobs(jobs, rule):
+        outputs = jobs.rules[rule].outputs(job)
+        last |= dict.fromkeys(outputs, {file for file in outputs if not file.endswith(".h5")})
+    for name in ("gather", "shapes"):
+        for job in all_jobs(jobs, name):
+            read = jobs.rules[name].inputs(job)
+            files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
+            assert set(read["statistics"]) <= files
+            for archive in set(read["statistics"]) & last.keys():
+                assert last[archive] <= files and last[archive], archive
+
+
 # ---- digests ---------------------------------------------------------------------------------------------
 
 
