@@ -44,4 +44,5 @@ onsuccess:
 
 
 onerror:
-    shell("python -m lmshape missing --log {log:q}")
+    command = command_line(sys.argv)
+    shell("python -m lmshape missing --log {log:q} --command {command:q}")

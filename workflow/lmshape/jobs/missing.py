@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmshape import paths
+from lmshape.figures import FIGURES
 from lmshape.jobs import Jobs
-from lmshape.jobs.failures import Failure, remedy, why
+from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
+from lmshape.jobs.tables import SHAPES
+from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 MOST_GROUPS = 8  # on a screen
 MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
 MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
 NOT_REACHED = "not reached"
-ERROR = re.compile(r"^Error in rule (\w+)\b.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
-GROUP_ERROR = re.compile(r"^Error in group .*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
-LOG_FILE = re.compile(r"results/logs/\S+?\.log")
-SCHEDULER_LOG = re.compile(r"\S*slurm_logs/\S+?\.log")
+INTERRUPTED = "interrupted"
 
-COMMAND = re.compile(r"^ *Command: (.+)$", re.MULTILINE)
+# What Snakemake's log says of a failed job: how its command ended, its error, and files that did not appear.
+ERROR = re.compile(
+    r"^Error in (?:rule|group) .*?(?=^(?:\[|Logfile |RuleException|Trying to restart |Select jobs )|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+COMMAND_ENDED = re.compile(
+    r"^Command '.*?' (?:returned non-zero exit status \d+|died with <Signals\.\w+: \d+>)",
+    re.MULTILINE | re.DOTALL,
+)
+NO_OUTPUT = re.compile(
+    r"^Job \d+ +completed successfully, but some output files are missing.*\n(?:results/.*\n?)+", re.MULTILINE
+)
+LOG_FILE = re.compile(r"results/logs/\S+?\.log")
+RESULT_FILE = re.compile(r"^results/\S+", re.MULTILINE)
+SCHEDULER_LOG = re.compile(r"\S*slurm_logs/\S+?\.log")
 
 Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
 
@@ -35,7 +50,7 @@ class Missing:
     Attributes
     ----------
     what : a cell, or the name of a result behind the cells
-    step : the first job on the way to it whose files are not there
+    step : the first job on the way to it that has failed, else the first whose files are not there
     reason : why, in one sentence
     log : of that job; empty where it has not run
     """
@@ -63,12 +78,25 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     found = []
     present: dict[str, bool] = {}
     for what, steps in [*_cells(jobs), *_results(jobs)]:
-        step = next((step for step in steps if not _is_there(jobs, step, root, present)), None)
-        if step is not None:
-            log = jobs.rules[step[0]].log(step[1])
-            reason = _reason(step, log, root, errors.get(log, ""))
-            found.append(Missing(what, step, reason, log if reason != NOT_REACHED else ""))
+        lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
+        reasons = [(step, *_reason(jobs, step, root, errors)) for step in lacking]
+        if lacking and not _is_made(what, steps, lacking):
+            found.append(Missing(what, *next((one for one in reasons if one[1] != NOT_REACHED), reasons[0])))
+        else:
+            found += [Missing(what, *one) for one in reasons if _has_failed(one[2], root, errors)][:1]
     return found
+
+
+def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -> bool:
+    """Whether what is asked for is there, although files on the way to it have been deleted since."""
+    wanted = (
+        [step for step in steps if step[0].startswith("measure")] if isinstance(what, Cell) else steps[-1:]
+    )
+    return not [step for step in wanted if step in lacking]
+
+
+def _has_failed(log: str, root: Path, errors: dict[str, str]) -> bool:
+    return log in errors or (bool(log) and ends_with_an_error(root / log))
 
 
 def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
@@ -79,25 +107,43 @@ def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
 def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
     """Yield the results behind the cells, each with the jobs that lead to it from there."""
     study = jobs.study
-    for name in study.models:
+    for name, model in study.models.items():
         for cell in study.truncated(name):
             yield f"truncation of {'/'.join(_names(cell))}", [("truncate", _wildcards(cell))]
-        yield f"metrics of {name}", [("gather", Wildcards(model=name))]
-    for table in ("tables", "spikes", "claims"):
+        yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
+    for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
+    yield "spikes", [*_spike_steps(study), ("spikes", Wildcards())]
+    yield "claims", [("claims", Wildcards())]
+    shapes: list[Step] = [("shapes", Wildcards(model=name)) for name in study.models]
     for figure in study.figures:
-        yield f"figure {figure}", [("figure", Wildcards(figure=figure))]
+        drawn_from = (
+            [*shapes, ("combine_shapes", Wildcards())] if set(SHAPES) & set(FIGURES[figure].tables) else []
+        )
+        yield f"figure {figure}", [*drawn_from, ("figure", Wildcards(figure=figure))]
     yield EXPLORER, [("explore", Wildcards())]
     yield REPORT, [("findings", Wildcards()), ("report", Wildcards())]
+
+
+def _releases(study: Study, model: Model) -> Iterator[Step]:
+    for checkpoint in model.checkpoints if model.on_hub else ():
+        for reader in study.readers(model.name, checkpoint):
+            yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
+
+
+def _spike_steps(study: Study) -> Iterator[Step]:
+    """Yield the runs whose spikes are looked for and that no model is made of."""
+    models = {model.pretraining for model in study.models.values()}
+    for run in study.trained:
+        if run not in models:
+            yield from _pretraining_steps(study, run)
 
 
 def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
     """Yield the jobs that lead to a cell, in their order."""
     model, job = study.models[cell.model], _wildcards(cell)
-    if model.pretraining and study.pretraining:
-        yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
-        yield "train_tokenizer", Wildcards()
-        yield "pretrain", Wildcards(run=model.pretraining)
+    if model.pretraining:
+        yield from _pretraining_steps(study, model.pretraining)
     if model.on_hub:
         yield "resolve", job
         yield "fetch_tokenizer", job
@@ -108,6 +154,13 @@ def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
     if model.on_hub:
         yield "download", job
     yield from _measuring_steps(study, cell)
+
+
+def _pretraining_steps(study: Study, run: str) -> Iterator[Step]:
+    assert study.pretraining is not None  # else there would be no run
+    yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
+    yield "train_tokenizer", Wildcards()
+    yield "pretrain", Wildcards(run=run)
 
 
 def _text_steps(text: str, *, clean: bool) -> Iterator[Step]:
@@ -153,16 +206,24 @@ def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> b
 
 
 def _errors(said: str) -> dict[str, str]:
-    """Sort what Snakemake said of failed jobs by their log files."""
-    blocks = [match[0] for match in (*ERROR.finditer(said), *GROUP_ERROR.finditer(said))]
-    return {log: block for block in blocks for log in LOG_FILE.findall(block)}
+    """Sort what Snakemake said of the last attempt of failed jobs by log file, or by the file that did not appear."""
+    found: dict[str, dict[str, str]] = {}
+    for pattern, names in ((COMMAND_ENDED, LOG_FILE), (ERROR, LOG_FILE), (NO_OUTPUT, RESULT_FILE)):
+        for match in pattern.finditer(said):
+            for name in names.findall(match[0]):
+                found.setdefault(name, {})[pattern.pattern] = match[0]
+    return {name: "\n".join(parts.values()) for name, parts in found.items()}
 
 
-def _reason(step: Step, log: str, root: Path, said: str) -> str:
+def _reason(jobs: Jobs, step: Step, root: Path, errors: dict[str, str]) -> tuple[str, str]:
+    """Return why the files of a job are not there, and its log; none where it has not run."""
+    rule = jobs.rules[step[0]]
+    log = rule.log(step[1])
+    said = next((errors[name] for name in (log, *rule.outputs(step[1])) if name in errors), "")
     if not said and not (root / log).exists():
-        return NOT_REACHED
-    logs = (log, *SCHEDULER_LOG.findall(said))
-    return why(Failure(step[0], logs=logs, said=said), root)
+        return NOT_REACHED, ""
+    reason = why(Failure(step[0], logs=(log, *SCHEDULER_LOG.findall(said)), said=said), root)
+    return (INTERRUPTED if is_interruption(reason) else reason), log
 
 
 def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
@@ -191,13 +252,17 @@ def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
     return "\n".join([*lines, "What is done is kept. To make the rest:", f"  {command}"])
 
 
-def go_on(said: str) -> str:
-    """Return the command that makes the rest: that of the last run, as Snakemake's log has it."""
-    command = COMMAND.search(said)
-    if command is None:
-        return "snakemake --cores all"
-    program, _, options = command[1].partition(" ")
-    return f"{Path(program).name} {options}".strip()
+def command_line(argv: Sequence[str]) -> str:
+    """Spell the command of a run as one types it.
+
+    Parameters
+    ----------
+    argv : its words; the first is a path, which a shell has found for the user unless it is relative
+    """
+    program = Path(argv[0])
+    if program.name == "__main__.py":
+        return shlex.join(["python", "-m", program.parent.name, *argv[1:]])
+    return shlex.join([program.name if program.is_absolute() else argv[0], *argv[1:]])
 
 
 def _without_names(one: Missing) -> str:
