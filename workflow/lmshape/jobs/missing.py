@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
@@ -18,11 +19,19 @@ MOST_GROUPS = 8  # on a screen
 MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
 MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
 NOT_REACHED = "not reached"
-ERROR = re.compile(r"^Error in rule (\w+)\b.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
-GROUP_ERROR = re.compile(r"^Error in group .*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
-LOG_FILE = re.compile(r"results/logs/\S+?\.log")
-SCHEDULER_LOG = re.compile(r"\S*slurm_logs/\S+?\.log")
 
+# What Snakemake's log says of jobs that fail: how a command ended, which job it was, which of its files are not there.
+# It shows the log of a failed SLURM job, in which another Snakemake says the first two of the same job.
+SAID = re.compile(
+    r"^Command '[^\n]*' (?:died with|returned non-zero exit status) [^\n]*\n"
+    r"|^Error in rule \w+:\n.*?(?=^\[|^Command '|^Error in rule|\Z)"
+    r"|^Job \d+ +completed successfully, but some output files are missing[^\n]*\n(?:[^\n]+ \(missing [^\n]*\n?)+",
+    re.MULTILINE | re.DOTALL,
+)
+LOGS = re.compile(r"^    log: (.+?) \(check log", re.MULTILINE)  # the job's own, then the scheduler's
+FILE = re.compile(r"results/logs/[^\s']+?\.log|^\S+(?= \(missing )", re.MULTILINE)
+OF_THE_SCHEDULER = re.compile(r"^    message: (?!None$)", re.MULTILINE)
+DATE = re.compile(r"^ *Date: (.+)$", re.MULTILINE)
 COMMAND = re.compile(r"^ *Command: (.+)$", re.MULTILINE)
 
 Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
@@ -59,15 +68,15 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     -------
     Cells in the study's order, then results behind them; empty where nothing is missing.
     """
-    errors = _errors(said)
+    errors, began = _errors(said), _began(said)
     found = []
     present: dict[str, bool] = {}
     for what, steps in [*_cells(jobs), *_results(jobs)]:
         step = next((step for step in steps if not _is_there(jobs, step, root, present)), None)
         if step is not None:
-            log = jobs.rules[step[0]].log(step[1])
-            reason = _reason(step, log, root, errors.get(log, ""))
-            found.append(Missing(what, step, reason, log if reason != NOT_REACHED else ""))
+            reason = _reason(jobs, step, root, errors, began)
+            log = jobs.rules[step[0]].log(step[1]) if reason != NOT_REACHED else ""
+            found.append(Missing(what, step, reason, log))
     return found
 
 
@@ -153,16 +162,32 @@ def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> b
 
 
 def _errors(said: str) -> dict[str, str]:
-    """Sort what Snakemake said of failed jobs by their log files."""
-    blocks = [match[0] for match in (*ERROR.finditer(said), *GROUP_ERROR.finditer(said))]
-    return {log: block for block in blocks for log in LOG_FILE.findall(block)}
+    """Sort what Snakemake said of the last attempt of jobs that failed, by their log files or the outputs they lack."""
+    found: dict[str, str] = {}
+    for text in SAID.findall(said):
+        logs = LOGS.search(text)
+        for file in [logs[1].split(", ")[0]] if logs else FILE.findall(text):
+            before = found.get(file, "")
+            anew = OF_THE_SCHEDULER.search(text) or not (logs or OF_THE_SCHEDULER.search(before))
+            found[file] = text if anew else before + text
+    return found
 
 
-def _reason(step: Step, log: str, root: Path, said: str) -> str:
-    if not said and not (root / log).exists():
+def _began(said: str) -> float:
+    """Return when the last run began, in seconds of the epoch; 0 where nothing tells."""
+    date = DATE.search(said)
+    return datetime.fromisoformat(date[1]).timestamp() if date else 0.0
+
+
+def _reason(jobs: Jobs, step: Step, root: Path, errors: Mapping[str, str], began: float) -> str:
+    """Say why a job has no result: not reached where neither Snakemake nor a log of the last run has a word of it."""
+    rule, job = jobs.rules[step[0]], step[1]
+    log = rule.log(job)
+    said = next(filter(None, (errors.get(file) for file in (log, *rule.outputs(job)))), "")
+    if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
         return NOT_REACHED
-    logs = (log, *SCHEDULER_LOG.findall(said))
-    return why(Failure(step[0], logs=logs, said=said), root)
+    logs = LOGS.search(said)
+    return why(Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said), root)
 
 
 def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
