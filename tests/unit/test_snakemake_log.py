@@ -201,9 +201,20 @@ def test_a_log_of_an_earlier_run_says_nothing(jobs: Jobs, tmp_path: Path) -> Non
     assert missing_of(jobs, tmp_path)[0].reason == "an old error"  # no run is known to have followed it
 
 
+def test_the_advice_names_the_rule_that_the_command_line_takes(jobs: Jobs, tmp_path: Path) -> None:
+    said = ON_SLURM.format(root=tmp_path, status="TIMEOUT").replace(
+        "rule extract:", "rule measure_cell_00_02:"
+    )
+    told = describe(missing_of(jobs, tmp_path, said=said), jobs.study, command="snakemake")
+    assert "--set-resources measure_cell_00_02:runtime=…" in told
+
+
 def test_the_command_of_the_run_goes_on(jobs: Jobs, tmp_path: Path) -> None:
     said = HEAD + SBATCH_FAILED + TAIL
     told = describe(missing_of(jobs, tmp_path, said=said), jobs.study, command=go_on(said))
     assert told.startswith("2 of 2 cells are missing")
     assert "Correct `slurm_account` and `slurm_partition` in your profile" in told
     assert told.endswith("  snakemake --cores 2 results/tables/metrics.parquet")
+    assert go_on(said.replace("bin/snakemake", "lib/snakemake/__main__.py")).startswith(
+        "python -m snakemake --cores"
+    )

@@ -28,6 +28,7 @@ SAID = re.compile(
     r"|^Job \d+ +completed successfully, but some output files are missing[^\n]*\n(?:[^\n]+ \(missing [^\n]*\n?)+",
     re.MULTILINE | re.DOTALL,
 )
+RULE = re.compile(r"^Error in rule (\w+):", re.MULTILINE)
 LOGS = re.compile(r"^    log: (.+?) \(check log", re.MULTILINE)  # the job's own, then the scheduler's
 FILE = re.compile(r"results/logs/[^\s']+?\.log|^\S+(?= \(missing )", re.MULTILINE)
 OF_THE_SCHEDULER = re.compile(r"^    message: (?!None$)", re.MULTILINE)
@@ -47,12 +48,14 @@ class Missing:
     step : the first job on the way to it whose files are not there
     reason : why, in one sentence
     log : of that job; empty where it has not run
+    rule : its name in the Snakefile, which the command line takes; models of another layout have another `measure_cell`
     """
 
     what: Cell | str
     step: Step
     reason: str
     log: str
+    rule: str
 
 
 def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
@@ -74,9 +77,7 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     for what, steps in [*_cells(jobs), *_results(jobs)]:
         step = next((step for step in steps if not _is_there(jobs, step, root, present)), None)
         if step is not None:
-            reason = _reason(jobs, step, root, errors, began)
-            log = jobs.rules[step[0]].log(step[1]) if reason != NOT_REACHED else ""
-            found.append(Missing(what, step, reason, log))
+            found.append(_missing(jobs, what, step, root, said=_said(jobs, step, errors), began=began))
     return found
 
 
@@ -179,15 +180,20 @@ def _began(said: str) -> float:
     return datetime.fromisoformat(date[1]).timestamp() if date else 0.0
 
 
-def _reason(jobs: Jobs, step: Step, root: Path, errors: Mapping[str, str], began: float) -> str:
-    """Say why a job has no result: not reached where neither Snakemake nor a log of the last run has a word of it."""
+def _said(jobs: Jobs, step: Step, errors: Mapping[str, str]) -> str:
+    """Return what Snakemake said of a job, empty where it has not failed."""
     rule, job = jobs.rules[step[0]], step[1]
-    log = rule.log(job)
-    said = next(filter(None, (errors.get(file) for file in (log, *rule.outputs(job)))), "")
+    return next(filter(None, map(errors.get, (rule.log(job), *rule.outputs(job)))), "")
+
+
+def _missing(jobs: Jobs, what: Cell | str, step: Step, root: Path, *, said: str, began: float) -> Missing:
+    """Say why a job has no result: not reached where neither Snakemake nor a log of the last run has a word of it."""
+    log = jobs.rules[step[0]].log(step[1])
     if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
-        return NOT_REACHED
-    logs = LOGS.search(said)
-    return why(Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said), root)
+        return Missing(what, step, NOT_REACHED, log="", rule=step[0])
+    logs, rule = LOGS.search(said), RULE.search(said)
+    failure = Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said)
+    return Missing(what, step, why(failure, root), log=log, rule=rule[1] if rule else step[0])
 
 
 def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
@@ -222,7 +228,8 @@ def go_on(said: str) -> str:
     if command is None:
         return "snakemake --cores all"
     program, _, options = command[1].partition(" ")
-    return f"{Path(program).name} {options}".strip()
+    name = Path(program).name
+    return f"{'python -m snakemake' if name == '__main__.py' else name} {options}".strip()
 
 
 def _without_names(one: Missing) -> str:
@@ -246,7 +253,7 @@ def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
         yield "  not reached: no job of theirs has run"
         return
     yield f"  {first.step[0]}: {first.reason[:MOST_CHARACTERS]}"
-    advice = remedy(first.reason, rule=first.step[0])
+    advice = remedy(first.reason, rule=first.rule)
     if advice and advice not in told:
         told.add(advice)
         yield f"  {advice}"
