@@ -44,5 +44,4 @@ onsuccess:
 
 
 onerror:
-    command = command_line(sys.argv)
-    shell("python -m lmshape missing --log {log:q} --command {command:q}")
+    shell("python -m lmshape missing --log {log:q}")

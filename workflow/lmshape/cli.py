@@ -63,20 +63,14 @@ def missing(
     configfile: Config = DEFAULT_CONFIG,
     directory: Directory = HERE,
     log: Annotated[Path | None, typer.Option(help="Snakemake's log of the run that failed")] = None,
-    command: Annotated[
-        str, typer.Option(help="what makes the rest; Snakemake on this study by default")
-    ] = "",
 ) -> None:
     """Tell which cells and results a study lacks, why, and the command that goes on."""
     from lmshape.jobs import Jobs
-    from lmshape.jobs.missing import command_line, describe, missing_of
+    from lmshape.jobs.missing import describe, go_on, missing_of
 
     study = _study(configfile, directory)
     said = log.read_text(encoding="utf-8", errors="replace") if log else ""
-    options = ["--configfile", str(configfile)] if configfile != DEFAULT_CONFIG else []
-    options += ["--directory", str(directory)] if directory != HERE else []
-    again = command or command_line(["snakemake", "--cores", "all", *options])
-    print(describe(missing_of(Jobs(study), directory, said=said), study, command=again))
+    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said)))
 
 
 @app.command()

@@ -21,7 +21,8 @@ NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 KILLED = re.compile(r"died with <Signals\.(\w+)|exit status (130|137|139|143)\b")
 SIGNALS = {"130": "SIGINT", "137": "SIGKILL", "139": "SIGSEGV", "143": "SIGTERM"}
-OUT_OF_MEMORY = re.compile(r"oom[_-]kill", re.IGNORECASE)
+# The kernel's words, and SLURM's where it looks at memory itself; the state of the job is then FAILED.
+OUT_OF_MEMORY = re.compile(r"oom[_-]kill|exceeded (?:job )?memory limit", re.IGNORECASE)
 SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
 SLURM_WORDS = {
     "TIMEOUT": "it ran longer than the time it had asked for",

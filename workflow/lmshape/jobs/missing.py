@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
@@ -24,21 +24,20 @@ MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
 NOT_REACHED = "not reached"
 INTERRUPTED = "interrupted"
 
-# What Snakemake's log says of a failed job: how its command ended, its error, and files that did not appear.
-ERROR = re.compile(
-    r"^Error in (?:rule|group) .*?(?=^(?:\[|Logfile |RuleException|Trying to restart |Select jobs )|\Z)",
+# What Snakemake's log says of jobs that fail: how a command ended, which job it was, which of its files are not there.
+# It shows the log of a failed SLURM job, in which another Snakemake says the first two of the same job.
+SAID = re.compile(
+    r"^Command '[^\n]*' (?:died with|returned non-zero exit status) [^\n]*\n"
+    r"|^Error in rule \w+:\n.*?(?=^\[|^Command '|^Error in rule|\Z)"
+    r"|^Job \d+ +completed successfully, but some output files are missing[^\n]*\n(?:[^\n]+ \(missing [^\n]*\n?)+",
     re.MULTILINE | re.DOTALL,
 )
-COMMAND_ENDED = re.compile(
-    r"^Command '.*?' (?:returned non-zero exit status \d+|died with <Signals\.\w+: \d+>)",
-    re.MULTILINE | re.DOTALL,
-)
-NO_OUTPUT = re.compile(
-    r"^Job \d+ +completed successfully, but some output files are missing.*\n(?:results/.*\n?)+", re.MULTILINE
-)
-LOG_FILE = re.compile(r"results/logs/\S+?\.log")
-RESULT_FILE = re.compile(r"^results/\S+", re.MULTILINE)
-SCHEDULER_LOG = re.compile(r"\S*slurm_logs/\S+?\.log")
+RULE = re.compile(r"^Error in rule (\w+):", re.MULTILINE)
+LOGS = re.compile(r"^    log: (.+?) \(check log", re.MULTILINE)  # the job's own, then the scheduler's
+FILE = re.compile(r"results/logs/[^\s']+?\.log|^\S+(?= \(missing )", re.MULTILINE)
+OF_THE_SCHEDULER = re.compile(r"^    message: (?!None$)", re.MULTILINE)
+DATE = re.compile(r"^ *Date: (.+)$", re.MULTILINE)
+COMMAND = re.compile(r"^ *Command: (.+)$", re.MULTILINE)
 
 Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
 
@@ -53,12 +52,14 @@ class Missing:
     step : the first job on the way to it that has failed, else the first whose files are not there
     reason : why, in one sentence
     log : of that job; empty where it has not run
+    rule : its name in the Snakefile, which the command line takes; models of another layout have another `measure_cell`
     """
 
     what: Cell | str
     step: Step
     reason: str
     log: str
+    rule: str
 
 
 def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
@@ -74,12 +75,15 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     -------
     Cells in the study's order, then results behind them; empty where nothing is missing.
     """
-    errors = _errors(said)
+    errors, began = _errors(said), _began(said)
     found = []
     present: dict[str, bool] = {}
     for what, steps in [*_cells(jobs), *_results(jobs)]:
         lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
-        reasons = [(step, *_reason(jobs, step, root, errors)) for step in lacking]
+        reasons = [
+            (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
+            for step in lacking
+        ]
         if lacking and not _is_made(what, steps, lacking):
             found.append(Missing(what, *next((one for one in reasons if one[1] != NOT_REACHED), reasons[0])))
         else:
@@ -206,24 +210,41 @@ def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> b
 
 
 def _errors(said: str) -> dict[str, str]:
-    """Sort what Snakemake said of the last attempt of failed jobs by log file, or by the file that did not appear."""
-    found: dict[str, dict[str, str]] = {}
-    for pattern, names in ((COMMAND_ENDED, LOG_FILE), (ERROR, LOG_FILE), (NO_OUTPUT, RESULT_FILE)):
-        for match in pattern.finditer(said):
-            for name in names.findall(match[0]):
-                found.setdefault(name, {})[pattern.pattern] = match[0]
-    return {name: "\n".join(parts.values()) for name, parts in found.items()}
+    """Sort what Snakemake said of the last attempt of jobs that failed, by their log files or the outputs they lack."""
+    found: dict[str, str] = {}
+    for text in SAID.findall(said):
+        logs = LOGS.search(text)
+        for file in [logs[1].split(", ")[0]] if logs else FILE.findall(text):
+            before = found.get(file, "")
+            anew = OF_THE_SCHEDULER.search(text) or not (logs or OF_THE_SCHEDULER.search(before))
+            found[file] = text if anew else before + text
+    return found
 
 
-def _reason(jobs: Jobs, step: Step, root: Path, errors: dict[str, str]) -> tuple[str, str]:
-    """Return why the files of a job are not there, and its log; none where it has not run."""
-    rule = jobs.rules[step[0]]
-    log = rule.log(step[1])
-    said = next((errors[name] for name in (log, *rule.outputs(step[1])) if name in errors), "")
-    if not said and not (root / log).exists():
-        return NOT_REACHED, ""
-    reason = why(Failure(step[0], logs=(log, *SCHEDULER_LOG.findall(said)), said=said), root)
-    return (INTERRUPTED if is_interruption(reason) else reason), log
+def _began(said: str) -> float:
+    """Return when the last run began, in seconds of the epoch; 0 where nothing tells."""
+    date = DATE.search(said)
+    return datetime.fromisoformat(date[1]).timestamp() if date else 0.0
+
+
+def _said(jobs: Jobs, step: Step, errors: Mapping[str, str]) -> str:
+    """Return what Snakemake said of a job, empty where it has not failed."""
+    rule, job = jobs.rules[step[0]], step[1]
+    return next(filter(None, map(errors.get, (rule.log(job), *rule.outputs(job)))), "")
+
+
+def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> tuple[str, str, str]:
+    """Return why the files of a job are not there, its log and its rule.
+
+    Not reached, without a log, where neither Snakemake nor a log of the last run has a word of the job.
+    """
+    log = jobs.rules[step[0]].log(step[1])
+    if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
+        return NOT_REACHED, "", step[0]
+    logs, rule = LOGS.search(said), RULE.search(said)
+    failure = Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said)
+    reason = why(failure, root)
+    return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
 
 
 def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
@@ -252,17 +273,14 @@ def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
     return "\n".join([*lines, "What is done is kept. To make the rest:", f"  {command}"])
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """Spell the command of a run as one types it.
-
-    Parameters
-    ----------
-    argv : its words; the first is a path, which a shell has found for the user unless it is relative
-    """
-    program = Path(argv[0])
-    if program.name == "__main__.py":
-        return shlex.join(["python", "-m", program.parent.name, *argv[1:]])
-    return shlex.join([program.name if program.is_absolute() else argv[0], *argv[1:]])
+def go_on(said: str) -> str:
+    """Return the command that makes the rest: that of the last run, as Snakemake's log has it."""
+    command = COMMAND.search(said)
+    if command is None:
+        return "snakemake --cores all"
+    program, _, options = command[1].partition(" ")
+    name = Path(program).name
+    return f"{'python -m snakemake' if name == '__main__.py' else name} {options}".strip()
 
 
 def _without_names(one: Missing) -> str:
@@ -286,7 +304,7 @@ def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
         yield "  not reached: no job of theirs has run"
         return
     yield f"  {first.step[0]}: {first.reason[:MOST_CHARACTERS]}"
-    advice = remedy(first.reason, rule=first.step[0])
+    advice = remedy(first.reason, rule=first.rule)
     if advice and advice not in told:
         told.add(advice)
         yield f"  {advice}"
