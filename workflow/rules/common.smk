@@ -30,7 +30,6 @@ from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_deleted
 from lmshape.jobs import CONFIG_VARIABLE, Jobs
-from lmshape.jobs.missing import command_line
 from lmshape.jobs.hub import ask_hub, delete_unneeded_weights
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import load_study
