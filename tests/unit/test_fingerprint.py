@@ -16,6 +16,7 @@ from lmshape.fingerprint import (
     code_fingerprint,
     source_fingerprint,
 )
+from lmshape.jobs import RULES
 
 SOURCES = {
     "__init__.py": '"""A package."""\n\n__version__ = "0.1"\n',
@@ -57,7 +58,6 @@ SOURCES = {
     "imports.py": "from pkg import base, shapes\nfrom pkg import __version__\n",
     "star.py": "from pkg.shapes import *\n\n\ndef star():\n    return square()\n",
 }
-from lmshape.jobs import RULES
 
 
 @pytest.fixture
