@@ -378,7 +378,6 @@ def test_only_the_module_that_is_meant_is_without_results(package: Path) -> None
 def test_tables_that_estimate_nothing_do_not_depend_on_estimators(library: Path, station: str) -> None:
     before = fingerprint(library, f"lmshape.{station}")
     for module in (
-        "geometry.device_neighbors",
         "geometry.neighbors",
         "tables.gather",
         "metrics",

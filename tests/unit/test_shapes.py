@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from lmshape.commands.cli import commands
-from typer.testing import CliRunner
 
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
@@ -211,20 +209,3 @@ def test_the_same_archives_give_the_same_bytes(archives: dict, tables: Path, tmp
     shapes(list(archives.values()), tmp_path, study="s")
     for name in ("spectra", "clouds"):
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tables / f"{name}.parquet").read_bytes()
-
-
-def test_the_command_finds_the_archives(
-    archives: dict, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for (step, family, block), path in archives.items():
-        place = tmp_path / f"results/statistics/m/step{step}/wiki/{family}/layers-{block}.h5"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    checkpoints = [word for step in STEPS for word in ("--checkpoint", f"step{step}")]
-    axes = "--dataset wiki --layers 00-02 --layers 03-04 --family spectral --family leading --study s"
-    made = CliRunner().invoke(commands, ["shapes", "m", *checkpoints, *axes.split(), "--output", "out"])
-    assert made.exit_code == 0, made.output
-    assert (tmp_path / "out/spectra.parquet").read_bytes() == (tables / "spectra.parquet").read_bytes()
-    combined = CliRunner().invoke(commands, ["combine-shapes", "out", "--output", "results/tables"])
-    assert combined.exit_code == 0 and (tmp_path / "results/tables/clouds.csv").is_file()

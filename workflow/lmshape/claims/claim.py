@@ -299,6 +299,9 @@ class Evidence:
         return Curves(values, steps, layers, depth, int(frame["d"].max()))
 
 
+Judge = Callable[[Evidence, Finding, Curves], Finding | None]
+
+
 def measured(
     evidence: Evidence, metric: str, *, kind: str | None = None, rows: Sequence[str] | None = None
 ) -> Iterator[tuple[Finding, Curves]]:
@@ -314,6 +317,23 @@ def _read(path: Path, **options: Any) -> pd.DataFrame:
     if not Path(path).is_file():
         raise InputError(f"`{path}` does not exist; claims need it. Make the tables first: `lmshape tables`.")
     return pq.read_table(path, **options).to_pandas()
+
+
+def each(
+    metric: str, judge: Judge, *, kind: str | None = None, rows: Sequence[str] | None = None
+) -> Callable[[Evidence], Iterator[Finding]]:
+    """Make the finder of a claim about one metric: `judge` decides it for each model and choice of rows.
+
+    `judge` gets the evidence, an empty finding and the curves; it returns None where the claim is not about the model.
+    """
+
+    def find(evidence: Evidence) -> Iterator[Finding]:
+        for finding, curves in measured(evidence, metric, kind=kind, rows=rows):
+            found = judge(evidence, finding, curves)
+            if found is not None:
+                yield found
+
+    return find
 
 
 def published(finding: Finding, quantity: str) -> Finding:

@@ -17,8 +17,8 @@ from lmshape.claims.claim import (
     Finding,
     above,
     below,
+    each,
     estimated,
-    measured,
     missing,
     published,
     undecided,
@@ -38,21 +38,18 @@ METHODS = {
 }
 
 
-def low(evidence: Evidence) -> Iterator[Finding]:
+def low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Largest dimension of a block at the last checkpoint."""
-    for finding, curves in measured(evidence, "id_twonn"):
-        finding = published(finding, "intrinsic dimension of the blocks")
-        yield below(finding, estimated(curves.last.max(axis=1)), min(LOW_SHARE * curves.width, LOW))
+    finding = published(finding, "intrinsic dimension of the blocks")
+    return below(finding, estimated(curves.last.max(axis=1)), min(LOW_SHARE * curves.width, LOW))
 
 
-def low_beyond_the_spectrum(evidence: Evidence) -> Iterator[Finding]:
+def low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Largest ratio over the blocks of the dimension to that of a Gaussian with the same covariance."""
-    for finding, curves in measured(evidence, "id_twonn"):
-        surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
-        if surrogate is None or surrogate.values.shape != curves.values.shape:
-            yield missing(finding, "needs `id_twonn_surrogate` of the same rows")
-            continue
-        yield below(finding, estimated((curves.last / surrogate.last).max(axis=1)), 1.0)
+    surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
+    if surrogate is None or surrogate.values.shape != curves.values.shape:
+        return missing(finding, "needs `id_twonn_surrogate` of the same rows")
+    return below(finding, estimated((curves.last / surrogate.last).max(axis=1)), 1.0)
 
 
 def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
@@ -164,7 +161,7 @@ CLAIMS = (
         source=HABR,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
-        find=low,
+        find=each("id_twonn", low),
     ),
     Claim(
         name="under_its_gaussian",
@@ -173,7 +170,7 @@ CLAIMS = (
         source="not in the article: a check of P5",
         statistic="largest ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
         rule="supported if its interval is under 1; contradicted if over",
-        find=low_beyond_the_spectrum,
+        find=each("id_twonn", low_beyond_the_spectrum),
     ),
     Claim(
         name="rise_then_fall",

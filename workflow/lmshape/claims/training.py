@@ -12,13 +12,14 @@ from lmshape.claims.claim import (
     LONG_RUN,
     ONE_DRAW,
     Claim,
+    Curves,
     Evidence,
     Finding,
     Verdict,
     above,
     below,
+    each,
     estimated,
-    measured,
     missing,
     published,
     undecided,
@@ -96,48 +97,41 @@ def three_phases(evidence: Evidence) -> Iterator[Finding]:
         yield of_shape(finding, row, observed, ("fall", "rise", "fall"))
 
 
-def bulk_does_not_fall(evidence: Evidence) -> Iterator[Finding]:
+def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on."""
-    for finding, curves in measured(evidence, "effective_rank_bulk", kind="decoder"):
-        finding = replace(finding, place="last block")
-        trained = curves.steps >= curves.steps[-1] / 10
-        if trained.sum() < 3:
-            yield missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a course needs 3")
-            continue
-        last = curves.values[:, trained, -1]
-        yield above(finding, estimated(last[:, -1] / last[:, :-1].max(axis=1)), KEPT)
+    finding = replace(finding, place="last block")
+    trained = curves.steps >= curves.steps[-1] / 10
+    if trained.sum() < 3:
+        return missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a course needs 3")
+    last = curves.values[:, trained, -1]
+    return above(finding, estimated(last[:, -1] / last[:, :-1].max(axis=1)), KEPT)
 
 
-def nearly_linear(evidence: Evidence) -> Iterator[Finding]:
+def nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Mean over the blocks of their linearity on other draws than the map was fitted on, last checkpoint."""
-    for finding, curves in measured(evidence, "linearity_held_out", kind="decoder", rows=["all"]):
-        exception = published(finding, "exception to linear blocks")
-        linearity = estimated(curves.last.mean(axis=1))
-        if exception.published:
-            yield below(exception, linearity, LINEAR)
-        else:
-            yield above(published(finding, "linearity of consecutive blocks"), linearity, LINEAR)
+    exception = published(finding, "exception to linear blocks")
+    linearity = estimated(curves.last.mean(axis=1))
+    if exception.published:
+        return below(exception, linearity, LINEAR)
+    return above(published(finding, "linearity of consecutive blocks"), linearity, LINEAR)
 
 
-def cosine_rises_late(evidence: Evidence) -> Iterator[Finding]:
+def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
     """Mean cosine of the last block at the end less that at the checkpoint nearest a tenth of the run."""
-    for finding, curves in measured(evidence, "mean_cosine", kind="decoder", rows=["all"]):
-        if evidence.parameters(finding.model) > SMALL:
-            continue
-        finding = replace(finding, place="last block")
-        if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
-            yield missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
-            continue
-        tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
-        rise = curves.values[:, -1, -1] - curves.values[:, tenth, -1]
-        yield above(finding, estimated(rise), 0.0)
+    if evidence.parameters(finding.model) > SMALL:
+        return None
+    finding = replace(finding, place="last block")
+    if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
+        return missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
+    tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
+    return above(finding, estimated(curves.values[:, -1, -1] - curves.values[:, tenth, -1]), 0.0)
 
 
-def isotropic_output(evidence: Evidence) -> Iterator[Finding]:
+def isotropic_output(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
     """Mean cosine of the last block of large Pythia models, last checkpoint."""
-    for finding, curves in measured(evidence, "mean_cosine", kind="decoder", rows=["all"]):
-        if evidence.family(finding.model) == PYTHIA and evidence.parameters(finding.model) > SMALL:
-            yield below(replace(finding, place="last block"), estimated(curves.last[:, -1]), ALIKE)
+    if evidence.family(finding.model) != PYTHIA or evidence.parameters(finding.model) <= SMALL:
+        return None
+    return below(replace(finding, place="last block"), estimated(curves.last[:, -1]), ALIKE)
 
 
 def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
@@ -193,7 +187,7 @@ CLAIMS = (
         source=f"{CIRCUITS}, docs/final_report.md",
         statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
         rule=f"supported if its interval is over {KEPT}; contradicted if under",
-        find=bulk_does_not_fall,
+        find=each("effective_rank_bulk", bulk_does_not_fall, kind="decoder"),
     ),
     Claim(
         name="linear_blocks",
@@ -202,7 +196,7 @@ CLAIMS = (
         source="Razzhigaev et al. 2024, arXiv 2405.12250",
         statistic="mean over the blocks of the held-out linearity, last checkpoint",
         rule=f"supported if its interval is over {LINEAR}; contradicted if under; for Pythia-70M the other way round",
-        find=nearly_linear,
+        find=each("linearity_held_out", nearly_linear, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="late_cosine",
@@ -211,7 +205,7 @@ CLAIMS = (
         source="Godey et al. 2024, arXiv 2404.07647",
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
         rule=f"supported if its interval is over 0; contradicted if under; up to {SMALL / 1e6:.0f} M parameters",
-        find=cosine_rises_late,
+        find=each("mean_cosine", cosine_rises_late, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="isotropic_output",
@@ -220,7 +214,7 @@ CLAIMS = (
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
         statistic="mean_cosine of the last block, last checkpoint",
         rule=f"supported if its interval is under {ALIKE}; contradicted if over; over {SMALL / 1e6:.0f} M parameters",
-        find=isotropic_output,
+        find=each("mean_cosine", isotropic_output, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="equal_first_steps",

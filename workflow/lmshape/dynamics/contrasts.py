@@ -70,7 +70,8 @@ def hedges(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
     scale = sqrt(1 / len(one) + 1 / len(two))
     t = float((one.mean() - two.mean()) / (pooled * scale))
     low, high = (noncentrality(t, freedom, tail) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
-    return tuple(float(correction * scale * number) for number in (t, low, high))
+    unit = float(correction) * scale
+    return unit * t, unit * low, unit * high
 
 
 def noncentrality(t: float, freedom: int, tail: float) -> float:

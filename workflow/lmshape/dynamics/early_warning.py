@@ -17,9 +17,9 @@ import pandas as pd
 from lmshape.dynamics.alarms import (
     PER_STEPS,
     RULE,
-    Told,
     WarningRule,
     Windows,
+    WindowScores,
     interval,
     run_weights,
     scores,
@@ -33,7 +33,7 @@ from lmshape.dynamics.warning_series import NO_LAYER, Series
 from lmshape.tables.columns import Row
 
 LEAST_SPREAD = 1e-6  # of moves, in deviations of the values
-BACK, ON = 20, 3  # values before and behind an onset at which changes are told
+BACK, ON = 20, 3  # values before and behind an onset at which changes are given
 MOST_POINTS = 200  # of a curve over thresholds
 
 
@@ -91,13 +91,13 @@ class _Followed:
 
 @dataclass(frozen=True, slots=True)
 class _Tested:
-    """A series in all runs, its windows told apart, and its area with every resample."""
+    """A series in all runs, the scores of its windows, and its area with every resample."""
 
     metric: str
     layer: int
     kind: str
     parts: list[_Followed]
-    told: Told
+    scored: WindowScores
     areas: np.ndarray
 
     @property
@@ -163,8 +163,8 @@ def _tested(
         for series in run.series
         if (series.metric, series.layer) == (metric, layer)
     ]
-    told = Told.of([(part.run, part.steps, part.scores, part.windows) for part in parts])
-    return _Tested(metric, layer, kind, parts, told, told.areas(weights))
+    scored = WindowScores.of([(part.run, part.steps, part.scores, part.windows) for part in parts])
+    return _Tested(metric, layer, kind, parts, scored, scored.areas(weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,15 +228,15 @@ class _Group:
         return ""
 
     def _measured(self, one: _Tested) -> Row:
-        told, weights = one.told, self.weights
-        precision = told.average_precisions(weights)
-        thresholds = told.thresholds(weights.shape[1], self.rule)
-        leads = told.leads_at(thresholds)
+        scored, weights = one.scored, self.weights
+        precision = scored.average_precisions(weights)
+        thresholds = scored.thresholds(weights.shape[1], self.rule)
+        leads = scored.leads_at(thresholds)
         hits = np.isfinite(leads)
-        drawn = weights[:, told.before_run]
+        drawn = weights[:, scored.before_run]
         rates = (drawn @ hits) / np.maximum(drawn.sum(axis=1), 1e-300)
-        medians = weighted_median(leads[hits], weights[:, told.before_run[hits]])
-        false = told.false_at(thresholds).sum() / told.steps.sum() * PER_STEPS
+        medians = weighted_median(leads[hits], weights[:, scored.before_run[hits]])
+        false = scored.false_at(thresholds).sum() / scored.steps.sum() * PER_STEPS
         return {
             **self._interval("auc", one.areas),
             **self._interval("average_precision", precision),
@@ -324,8 +324,8 @@ def _quiet(changes: np.ndarray) -> Row:
 
 def _points(one: _Tested) -> Iterator[Row]:
     """Yield the points of the curves over thresholds, from no alarm to all."""
-    told = one.told
-    before, quiet = told.before[~np.isnan(told.before)], told.quiet[~np.isnan(told.quiet)]
+    scored = one.scored
+    before, quiet = scored.before[~np.isnan(scored.before)], scored.quiet[~np.isnan(scored.quiet)]
     if not len(before) or not len(quiet):
         return
     thresholds = np.unique(np.concatenate([before, quiet]))
@@ -337,6 +337,6 @@ def _points(one: _Tested) -> Iterator[Row]:
             "threshold": threshold,
             "hit_rate": hits / len(before),
             "false_alarm_rate": false / len(quiet),
-            "false_alarms_per_10k": false / told.steps.sum() * PER_STEPS,
+            "false_alarms_per_10k": false / scored.steps.sum() * PER_STEPS,
             "precision": hits / (hits + false) if hits + false else nan,
         }

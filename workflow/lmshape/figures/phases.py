@@ -150,7 +150,7 @@ def significant_segments(
         return
     found, steps = segments(np.log(known["value"].to_numpy(float)), bound), known["step"].to_numpy()
     if ", ".join(found.words) == phase["moves"]:
-        for start, end, word in zip(found.turns, found.turns[1:], found.words, strict=False):
+        for start, end, word in zip(found.ends, found.ends[1:], found.words, strict=False):
             yield float(steps[start]), float(steps[end]), word
 
 

@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from lmshape.checkpoints import nearest_log_spaced
 from lmshape.figures import Drawing, layout, marks, notes, selection
 from lmshape.figures.steps import color_of, colors_of_steps, step_bar, step_name
 from lmshape.figures.style import FAINT, INK, styled
@@ -37,10 +38,8 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def few_steps(steps: Iterable[int]) -> list[int]:
     """Choose at most a dozen of the steps: first, last, and those nearest to even places of ln(1 + step) between."""
-    every = np.unique(list(steps))
-    places = np.log1p(every)
-    nearest = np.abs(places[:, None] - np.linspace(places[0], places[-1], MOST_LINES)).argmin(axis=0)
-    return every[np.unique(nearest)].tolist()
+    every = sorted(set(steps))
+    return [every[place] for place in nearest_log_spaced(every, MOST_LINES)]
 
 
 def draw(data: pd.DataFrame) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable
 
     JSON has no NaN and no infinity: both are written as null.
     """
-    card = {"attributes": nulled(attributes), "draws": [nulled(asdict(draw)) for draw in draws]}
+    card = {
+        "attributes": {key: or_null(value) for key, value in attributes.items()},
+        "draws": [{key: or_null(value) for key, value in asdict(draw).items()} for draw in draws],
+    }
     with replaced_when_whole(path) as partial:
         partial.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -52,19 +55,18 @@ def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
     """
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        return restored(card["attributes"]), [DrawLoss(**restored(draw)) for draw in card["draws"]]
+        attributes = {key: or_nan(value) for key, value in card["attributes"].items()}
+        draws = [{key: or_nan(value) for key, value in draw.items()} for draw in card["draws"]]
+        return attributes, [DrawLoss(**draw) for draw in draws]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
 
 
-def nulled(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put None in the place of NaN and infinity, which JSON cannot hold."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }
+def or_null(value: Any) -> Any:
+    """Return None for NaN and infinity, which JSON cannot hold; all else as it is."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def restored(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put NaN in the place of None."""
-    return {key: math.nan if value is None else value for key, value in values.items()}
+def or_nan(value: Any) -> Any:
+    """Return NaN for None, all else as it is."""
+    return math.nan if value is None else value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite, nan
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def _read(path: Path) -> tuple[Attributes, list[_Entry]]:
 
 def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> _Entry:
     names = ("nats", "tokens", "bytes")
-    arrays = {name: np.array([getattr(draw, name) for draw in draws], dtype=np.float64) for name in names}
+    arrays = {name: np.array([asdict(draw)[name] for draw in draws], dtype=np.float64) for name in names}
     reason = str(attributes.get("flag", ""))  # why a checkpoint has no loss at all
     flag = reason or ("" if np.isfinite(arrays["nats"]).all() else "not finite: loss")
     tokens = int(arrays["tokens"].sum())

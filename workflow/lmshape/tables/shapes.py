@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lmshape.checkpoints import nearest_log_spaced
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
@@ -201,18 +202,17 @@ def spectrum_rows(entry: LayerStatistics) -> Iterator[Row]:
         }
 
 
-def log_ranks(last: int, *, most: int = MOST_RANKS) -> np.ndarray:
-    """Return whole ranks 1 … `last`, all of the first and then ever fewer, about `most` of them."""
-    return np.unique(np.round(np.geomspace(1, last, most)).astype(np.int64))
+def log_ranks(last: int) -> np.ndarray:
+    """Return about 60 whole ranks 1 … `last`: all of the first, and then ever fewer."""
+    return np.unique(np.round(np.geomspace(1, last, MOST_RANKS)).astype(np.int64))
 
 
-def seen_checkpoints(steps: Mapping[str, int], *, most: int = MOST_CHECKPOINTS) -> list[str]:
+def seen_checkpoints(steps: Mapping[str, int]) -> list[str]:
     """Choose checkpoints to look at: the first, the last, and those between nearest to even places of ln(1 + step).
 
     Parameters
     ----------
     steps : checkpoint → step, negative where it is not known
-    most : number of checkpoints, 2 or more
 
     Returns
     -------
@@ -221,10 +221,7 @@ def seen_checkpoints(steps: Mapping[str, int], *, most: int = MOST_CHECKPOINTS) 
     known = sorted((step, name) for name, step in steps.items() if step >= 0)
     if not known:
         return list(steps)[-1:]
-    places = np.log1p([step for step, _ in known])
-    wanted = np.linspace(places[0], places[-1], most)
-    nearest = {int(np.abs(places - place).argmin()) for place in wanted}
-    return [known[i][1] for i in sorted(nearest)]
+    return [known[i][1] for i in nearest_log_spaced([step for step, _ in known], MOST_CHECKPOINTS)]
 
 
 def cloud_rows(entry: LayerStatistics) -> Iterator[Row]:
