@@ -154,13 +154,13 @@ def from_basis(z: np.ndarray, basis: Basis | None) -> np.ndarray:
 
 
 def _zeros(rank: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    # columns contiguous, as LAPACK wants them
+    # LAPACK needs contiguous columns
     return np.zeros((rank, rank)), np.zeros((rank, width), order="F")
 
 
 def _accumulate(z: np.ndarray, y: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> None:
     """Add z'z to `gram` and z'y to `cross`."""
-    # NumPy's products: while SciPy's run, no other thread could read the next piece
+    # NumPy's products let another thread read the next piece; SciPy's hold the interpreter's lock
     gram += z.T @ z
     cross.T[...] += y.T @ z
 

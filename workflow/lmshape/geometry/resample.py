@@ -100,7 +100,7 @@ def _as_draws(values: ArrayLike, *, name: str) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    # inf − inf within a mean is NaN, which is the answer, not an accident
+    # inf − inf within a mean is NaN, as intended
     with np.errstate(invalid="ignore"):
         return float(values.mean())
 
