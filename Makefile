@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
-# Options for pip, e.g. the index of another PyTorch build (README, "PyTorch builds").
+# Options for pip, e.g. the index of another PyTorch build (docs/quick_start.md, "PyTorch builds").
 PIP_OPTIONS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install study test docs bench corrections check format lock clean
+.PHONY: install study test test-quick docs bench corrections check format lock clean
 
 install: $(READY)
 
@@ -20,6 +20,10 @@ study: $(READY)
 test: $(READY) .docs/.ready
 	-@$(MAKE) --no-print-directory .bench/.models
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+# The unit tests alone: no Snakemake run, no hub, no cluster, no browser.
+test-quick: $(READY)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit -m "not slow"
 
 # The site: docs/_build/html/index.html. What builds it is installed below .docs/, apart from the study's environment.
 docs: $(READY) .docs/.ready
@@ -39,6 +43,8 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+	PYTHONPATH=workflow $(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

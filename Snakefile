@@ -17,23 +17,13 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/options.smk"
 include: "workflow/rules/texts.smk"
 include: "workflow/rules/pretrain.smk"
-include: "workflow/rules/download.smk"
-include: "workflow/rules/tokenize.smk"
-include: "workflow/rules/admit.smk"
-include: "workflow/rules/extract.smk"
+include: "workflow/rules/hub.smk"
 include: "workflow/rules/measure.smk"
-include: "workflow/rules/gather.smk"
-include: "workflow/rules/spikes.smk"
-include: "workflow/rules/shapes.smk"
 include: "workflow/rules/truncate.smk"
-include: "workflow/rules/claims.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/explore.smk"
-include: "workflow/rules/report.smk"
-include: "workflow/rules/ending.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/pages.smk"
 
 
 rule all:
@@ -46,10 +36,12 @@ rule all:
 
 
 onstart:
-    begin_run()
-    clear_unneeded_weights()
+    delete_unneeded_weights(study, Path.cwd())
 
 
 onsuccess:
-    end_run()
-    print(study_summary())
+    print(jobs.summary())
+
+
+onerror:
+    shell("python -m lmshape missing --log {log:q}")

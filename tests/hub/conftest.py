@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session, disable_progress_bars
 
-from lmshape.hub import client
+from lmshape import downloading
 from lmshape.hub.lock import LockedCheckpoint
 from lmshape.hub.transfer import bring_checkpoint
 
@@ -63,8 +63,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses, and pieces small enough that something of a small file is kept."""
-    monkeypatch.setattr(client, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(client, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(downloading, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(downloading, "LONGEST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
 
 

@@ -66,7 +66,7 @@ def write_registry(folder: Path, entries: Mapping[str, object], issues: object =
             "datasets": ["wiki"],
             "metrics": ["spectral", "loss"],
             "rows": ["all"],
-            "truncation": False,  # test_truncated_weights.py has it
+            "truncation": False,  # the unit tests of the disk quota have it
             "sampling": {"window": 16, "draws": 2, "rows_per_draw": 64},
             "registry": {
                 "models": "models.yaml",

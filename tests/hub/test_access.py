@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from loopback_hub import LoopbackHub
 from runs import ENTRY, locked, published
 
+from lmshape import downloading
 from lmshape.errors import InputError
 from lmshape.hub import client
 from lmshape.hub.lock import LockedCheckpoint
@@ -142,7 +143,7 @@ def test_offline_a_kept_lock_and_the_cache_are_enough(
 
 
 def test_a_dead_hub_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ATTEMPTS", 2)
+    monkeypatch.setattr(downloading, "ATTEMPTS", 2)
     with pytest.raises(InputError, match=r"http://127.0.0.1:9 cannot be used after 2 attempts"):
         locked(tmp_path)
 
@@ -161,7 +162,7 @@ def test_a_listing_that_never_comes_is_given_up(
 ) -> None:
     published(hub)
     monkeypatch.setattr(client, "SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr(client, "ATTEMPTS", 2)
+    monkeypatch.setattr(downloading, "ATTEMPTS", 2)
     hub.fault("/refs", "hang", seconds=3)
     with pytest.raises(InputError, match="the revisions of `tiny/run`: .* cannot be used after 2 attempts"):
         locked(tmp_path)
@@ -178,9 +179,9 @@ def test_listings_of_a_hub_that_has_too_much_to_do_are_asked_for_again(
 
 def test_unknown_errors_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
-        client.patiently(lambda: 1 // 0, what="nothing")
+        client.ask_hub(lambda: 1 // 0, what="nothing")
 
 
 def test_only_what_may_pass_is_asked_again() -> None:
-    assert client.is_transient(httpx2.ReadError("reset"))
-    assert not client.is_transient(ValueError("no"))
+    assert downloading.is_transient(httpx2.ReadError("reset"))
+    assert not downloading.is_transient(ValueError("no"))

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lmshape.downloading import ATTEMPTS, held_bytes
 from lmshape.errors import InputError
-from lmshape.texts import fetch as module
 from lmshape.texts.fetch import fetch
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
@@ -90,7 +90,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses that were asked for, none of them made."""
     taken: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", taken.append)
+    monkeypatch.setattr(time, "sleep", taken.append)
     return taken
 
 
@@ -176,10 +176,8 @@ def test_an_address_that_does_not_exist_is_not_asked_twice(server: Server, tmp_p
 
 
 def test_giving_up_keeps_what_came_and_says_so(server: Server, tmp_path: Path, pauses: list[float]) -> None:
-    server.script = ["cut"] + ["503"] * module.ATTEMPTS
-    with pytest.raises(
-        InputError, match=f"in {module.ATTEMPTS} attempts .* {len(CONTENT) // 2} bytes are kept in"
-    ):
+    server.script = ["cut"] + ["503"] * ATTEMPTS
+    with pytest.raises(InputError, match=f"in {ATTEMPTS} attempts .* {len(CONTENT) // 2} bytes are kept in"):
         fetch(server.address, tmp_path / "a.txt", sha256=SHA256)
     fetch(server.address, tmp_path / "a.txt", sha256=SHA256)
     check(tmp_path / "a.txt")
@@ -188,13 +186,13 @@ def test_giving_up_keeps_what_came_and_says_so(server: Server, tmp_path: Path, p
 
 def test_restarting_over_and_over_is_no_progress(server: Server, tmp_path: Path, pauses: list[float]) -> None:
     server.script = ["whole cut"] * 20
-    with pytest.raises(InputError, match="connection closed after"):
+    with pytest.raises(InputError, match=rf"closed connection .*received \d+ bytes, expected {len(CONTENT)}"):
         fetch(server.address, tmp_path / "a.txt", sha256=SHA256)
-    assert len(server.ranges) == module.ATTEMPTS
+    assert len(server.ranges) == ATTEMPTS
 
 
 def test_nobody_at_the_address(tmp_path: Path, pauses: list[float]) -> None:
-    with pytest.raises(InputError, match="could not be fetched in 6 attempts .*refused"):
+    with pytest.raises(InputError, match=f"could not be fetched in {ATTEMPTS} attempts .*refused"):
         fetch("http://127.0.0.1:9/enwik8.zip", tmp_path / "a.txt")
 
 
@@ -213,11 +211,11 @@ def test_a_killed_fetch_is_resumed(server: Server, tmp_path: Path) -> None:
     )
     partial = tmp_path / "a.txt.partial"
     deadline = time.monotonic() + 15
-    while not module.held_bytes(partial) and time.monotonic() < deadline:
+    while not held_bytes(partial) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    held = module.held_bytes(partial)
+    held = held_bytes(partial)
     assert 0 < held < len(CONTENT)
     assert list(tmp_path.iterdir()) == [partial]
     fetch(server.address, tmp_path / "a.txt", sha256=SHA256)

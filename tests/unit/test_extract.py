@@ -388,7 +388,7 @@ def test_a_write_that_fails_ends_the_extraction(
     def full(self: object, site: Site, start: int, rows: np.ndarray) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("lmshape.store.ActivationWriter.write", full)
+    monkeypatch.setattr("lmshape.store.activations.ActivationWriter.write", full)
     with pytest.raises(OSError, match="No space left"):
         extracted(saved("gpt_neox"), TOKENS, tmp_path)
     assert list(tmp_path.iterdir()) == []

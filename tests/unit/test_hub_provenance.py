@@ -9,7 +9,7 @@ import pytest
 from hub_locks import checkpoint, lock_of, sha, whole
 
 from lmshape.errors import InputError
-from lmshape.hub.integrity import Provenance
+from lmshape.hub.integrity import Provenance, read_issues
 from lmshape.hub.lock import has_weights, read_receipt, write_lock
 
 ISSUE = """
@@ -32,7 +32,7 @@ def lock(tmp_path: Path) -> Path:
 
 
 def test_a_local_run_has_no_lock(tmp_path: Path) -> None:
-    for found in (Provenance.of(None, None), Provenance.of(tmp_path / "absent.tsv", None)):
+    for found in (Provenance.of(None, ()), Provenance.of(tmp_path / "absent.tsv", ())):
         assert found.verdict("step0") == ""
         assert found.doubts("step0") == {"verdict": "", "same_weights_as": "", "note": ""}
         found.check(Path("x.h5"), {"checkpoint": "step0"})
@@ -40,16 +40,16 @@ def test_a_local_run_has_no_lock(tmp_path: Path) -> None:
 
 def test_verdicts_are_those_of_today(lock: Path, tmp_path: Path) -> None:
     (tmp_path / "issues.yaml").write_text(ISSUE)
-    found = Provenance.of(lock, tmp_path / "issues.yaml")
+    found = Provenance.of(lock, read_issues(tmp_path / "issues.yaml"))
     verdicts = [found.verdict(name) for name in ("step0", "step1", "step4", "step5")]
     assert verdicts == ["duplicate", "duplicate", "doubtful", "ok"]
     assert found.doubts("step0") == {"verdict": "duplicate", "same_weights_as": "step1", "note": ""}
     assert found.doubts("step4")["note"] == "Somebody doubts it (run#1)"
-    assert Provenance.of(lock, None).verdict("step4") == "ok"
+    assert Provenance.of(lock, ()).verdict("step4") == "ok"
 
 
 def test_a_result_of_other_weights_is_refused(lock: Path) -> None:
-    found = Provenance.of(lock, None)
+    found = Provenance.of(lock, ())
     found.check(Path("a.h5"), OF_4)
     with pytest.raises(InputError) as error:
         found.check(Path("a.h5"), {**OF_4, "weights_sha256": "abc"})

@@ -12,14 +12,20 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from lmshape.commands.cli import commands
 from lmshape.errors import InputError
-from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
+from lmshape.monitor import METRICS, GeometryMonitor, held_out, monitor_of
+from lmshape.texts.corpus import span
 from lmshape.texts.tokenizer import load_tokenizer, train_tokenizer, write_tokenizer
-from lmshape.training import pretrain
-from lmshape.training.pretrain import TrainingRun, batch_of, masked_batch, pretrain, unigram_entropy
+from lmshape.training.pretrain import (
+    MASKED_SHARE,
+    TrainingRun,
+    batch_of,
+    masked_batch,
+    pretrain,
+    unigram_entropy,
+    windows_of,
+)
 from lmshape.training.recipe import Recipe
 
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
@@ -107,7 +113,7 @@ def test_measuring_on_the_way_leaves_weights_as_they_are(tokenizer_folder: Path,
 def test_another_monitor_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     plan = recipe(probe_every=4, probe_tokens=64)
     run = TrainingRun(
-        plan, pretrain.windows_of(TEXT, tokenizer_folder, plan), load_tokenizer(tokenizer_folder),
+        plan, windows_of(TEXT, tokenizer_folder, plan), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial", monitor=watch(tokenizer_folder, plan),
     )  # fmt: skip
     run.resume()
@@ -134,7 +140,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
     partial = tmp_path / "again.partial"
     run = TrainingRun(
         recipe(),
-        pretrain.windows_of(TEXT, tokenizer_folder, recipe()),
+        windows_of(TEXT, tokenizer_folder, recipe()),
         load_tokenizer(tokenizer_folder),
         folder=partial,
     )
@@ -149,7 +155,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
 
 def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     run = TrainingRun(
-        recipe(seed=1), pretrain.windows_of(TEXT, tokenizer_folder, recipe()), load_tokenizer(tokenizer_folder),
+        recipe(seed=1), windows_of(TEXT, tokenizer_folder, recipe()), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial",
     )  # fmt: skip
     run.resume()
@@ -162,7 +168,7 @@ def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, 
 def test_other_libraries_never_resume_from_an_old_state(
     tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows = pretrain.windows_of(TEXT, tokenizer_folder, recipe())
+    windows = windows_of(TEXT, tokenizer_folder, recipe())
     run = TrainingRun(recipe(), windows, load_tokenizer(tokenizer_folder), folder=tmp_path / "run.partial")
     found = {run.identity()}
     for library in (torch, transformers):
@@ -173,34 +179,27 @@ def test_other_libraries_never_resume_from_an_old_state(
 
 
 @pytest.mark.parametrize(
-    ("span", "probe_every", "error"),
+    ("share", "error"),
     [
-        (("0", "1"), 0, None),
-        (("0.1", "1"), 6, None),
-        (("0", "0.9"), 6, None),
-        (("0", "1"), 6, "the text beside the training text holds 0 tokens; `probe_tokens` asks for 64"),
+        ((0.1, 1), None),
+        ((0, 0.9), None),
+        ((0, 1), "the text beside the training text holds 0 tokens; `probe_tokens` asks for 64"),
     ],
 )
-def test_the_verb_measures_on_what_is_beside_the_span(
-    span: tuple[str, str], probe_every: int, error: str | None, tokenizer_folder: Path, tmp_path: Path
+def test_a_run_is_measured_on_what_is_beside_its_span(
+    share: tuple[float, float], error: str | None, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "text.txt").write_text(TEXT)
-    plan = recipe(probe_every=probe_every, probe_tokens=64, checkpoint_steps=(12,)).as_json()
-    command = [
-        "pretrain",
-        tmp_path / "text.txt",
-        "--output",
-        tmp_path / "run",
-        "--tokenizer",
-        tokenizer_folder,
-    ]
-    done = CliRunner().invoke(commands, [*map(str, command), "--recipe", plan, "--span", *span])
+    plan = recipe(probe_every=6, probe_tokens=64, checkpoint_steps=(12,))
+    beside = held_out(TEXT, *share)
     if error:
-        assert error in str(done.exception)
+        with pytest.raises(InputError, match=error):
+            monitor_of(beside, tokenizer_folder, plan)
         return
-    assert done.exit_code == 0, done.output
+    assert beside and beside not in span(TEXT, *share)
+    monitor = monitor_of(beside, tokenizer_folder, plan)
+    pretrain(span(TEXT, *share), tokenizer_folder, tmp_path / "run", recipe=plan, monitor=monitor)
     measured = (tmp_path / "run/geometry.csv").read_text().splitlines()[1:]
-    assert {line.split(",")[0] for line in measured} == ({"0", "6", "12"} if probe_every else set())
+    assert {line.split(",")[0] for line in measured} == {"0", "6", "12"}
 
 
 def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_path: Path) -> None:
@@ -208,7 +207,7 @@ def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_pa
     pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=long)
     losses = np.loadtxt(tmp_path / "run/loss.csv", delimiter=",", skiprows=1)
     assert losses.shape == (120, 5)
-    entropy = unigram_entropy(pretrain.windows_of(TEXT, tokenizer_folder, long))
+    entropy = unigram_entropy(windows_of(TEXT, tokenizer_folder, long))
     assert losses[0, 2] == pytest.approx(math.log(300), abs=0.3)  # uniform at the start
     assert losses[-10:, 2].mean() < 0.7 * entropy
 
@@ -231,7 +230,7 @@ def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path
     batch = masked_batch(ids, tokenizer, seed=(0, 1))
     asked = batch["labels"] != -100
     masked = batch["input_ids"] == tokenizer.mask_token_id
-    assert asked.float().mean().item() == pytest.approx(pretrain.MASKED_SHARE, abs=0.01)
+    assert asked.float().mean().item() == pytest.approx(MASKED_SHARE, abs=0.01)
     assert torch.equal(masked, asked)
     assert torch.equal(batch["input_ids"][~asked], ids[~asked])
     assert not torch.equal(batch["labels"], masked_batch(ids, tokenizer, seed=(0, 2))["labels"])

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from lmshape.commands.cli import commands
+
 from lmshape.errors import InputError
 from lmshape.pages.report import CONFIG, write_report
 

@@ -341,7 +341,9 @@ def test_other_formats_and_versions_are_refused_by_name(store: Path) -> None:
 KILLED = """
 import os, signal, sys
 import numpy as np
-from lmshape.store import ActivationWriter, Site, read_tokens
+from lmshape.site import Site
+from lmshape.store.activations import ActivationWriter
+from lmshape.store.tokens import read_tokens
 site, tokens = Site("embedding", 0), read_tokens(sys.argv[1])
 with ActivationWriter(sys.argv[2], sites=[site], width=3, tokens=tokens, attributes={}) as writer:
     writer.write(site, 0, np.zeros((5, 3), dtype=np.float32))

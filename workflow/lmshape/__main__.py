@@ -1,5 +1,5 @@
 """`python -m lmshape`: the same as the `lmshape` command."""
 
-from lmshape.commands.cli import app
+from lmshape.cli import main
 
-app()
+main()

@@ -34,3 +34,8 @@ def suggest(value: object, valid: Iterable[str]) -> str:
 def unknown(what: str, value: object, valid: Iterable[str]) -> InputError:
     """Build the error for a name that does not exist, with the nearest names that do."""
     return InputError(f"unknown {what} `{value}`.{suggest(value, valid)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its name."""
+    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -12,18 +12,17 @@ LOSSES = "results/losses/{model}/{checkpoint}/{dataset}.json"
 STATISTICS_FOLDER = "results/statistics/{model}/{checkpoint}/{dataset}"
 BLOCK = "{family}/layers-{first}-{last}.h5"  # below it
 STATISTICS = f"{STATISTICS_FOLDER}/{BLOCK}"
+MEASURED = f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"  # written when all archives of a block are there
 METRICS = "results/metrics/{model}.parquet"
 LOCK = "results/revisions/{model}.tsv"
 WEIGHTS_FOLDER = "results/weights/{model}"
 WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
 STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights
-RELEASED = "results/released/{model}/{checkpoint}/{dataset}"
-ROOM = (
-    "results/room/{model}/{checkpoint}/{dataset}"  # there while a cell of a local run waits with room taken
-)
+RELEASED = "results/released/{model}/{checkpoint}/{reader}"
 SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
 TOKENIZER = "results/tokenizers/{model}"
 TRUNCATION = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"
+READER_SEPARATOR = "@"
 TRUNCATED = "{dataset}@truncation"  # a truncation among the readers of weights; no dataset has such a name
 
 

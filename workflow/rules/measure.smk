@@ -1,69 +1,106 @@
-"""Statistics of a block of layers: what every metric can be computed from.
+"""A cell: forward passes, then the statistics of its layers, from which every metric can be computed.
 
-One job measures all families of a block, so that a study is few, long jobs. It keeps archives that it would make the
-same (`lmshape.metrics.block`), so that a family that is added, or whose code has changed, is measured alone. That is why the
-fingerprint is of all families, measured or not: a family that the study no longer has runs nothing.
+With `keep_activations: true` they are two jobs and the activations stay between them; with `false` they are one, and the
+activations pass through its scratch.
 """
 
+if study.keep_activations:
 
-rule measure:
-    input:
-        paths.ACTIVATIONS,
-    output:
-        expand(paths.STATISTICS, family=library_families(), allow_missing=True),
-    log:
-        "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
-    benchmark:
-        "results/benchmarks/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
-    priority: 20
-    conda:
-        "../../envs/lmshape.yaml"
-    threads: model_threads
-    resources:
-        mem_mb=measuring_memory,
-        runtime=measuring_minutes,
-        disk_mb=measuring_disk,
-        failed=measuring_failure_mark if admits() else os.devnull,
-        families=flags(family=library_families()),
-    params:
-        options=measuring_options(),
-        code=families_fingerprint(),
-    message:
-        "Measure the statistics of layers {wildcards.first}-{wildcards.last}: "
-        "{wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
-    shell:
-        "python -m lmshape measure {input} {resources.families} --first {wildcards.first} "
-        "--last {wildcards.last} {params.options} "
-        "--output results/statistics/{wildcards.model}/{wildcards.checkpoint}/{wildcards.dataset} > {log} 2>&1 "
-        "|| {{ code=$?; true > {resources.failed:q}; exit $code; }}"
+    rule extract:
+        input:
+            **jobs.inputs("extract"),
+        output:
+            activations=paths.ACTIVATIONS,
+            losses=paths.LOSSES,
+        log:
+            "results/logs/extract/{model}/{checkpoint}/{dataset}.log",
+        benchmark:
+            "results/benchmarks/extract/{model}/{checkpoint}/{dataset}.tsv"
+        priority: jobs.priority("extract")
+        conda:
+            "../../envs/lmshape.yaml"
+        threads: jobs.threads("extract")
+        resources:
+            **jobs.resources("extract"),
+        params:
+            digest=jobs.digest("extract"),
+        message:
+            "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
+        shell:
+            "python -m lmshape run extract --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+            "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
 
+    rule measure:
+        input:
+            **jobs.inputs("measure"),
+        output:
+            update(
+                expand(
+                    paths.STATISTICS, family=study.library_families, allow_missing=True
+                )
+            ),
+            measured=touch(paths.MEASURED),
+        log:
+            "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
+        benchmark:
+            "results/benchmarks/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
+        priority: jobs.priority("measure")
+        conda:
+            "../../envs/lmshape.yaml"
+        threads: jobs.threads("measure")
+        resources:
+            **jobs.resources("measure"),
+        params:
+            digest=jobs.digest("measure"),
+        message:
+            "Measure layers {wildcards.first}-{wildcards.last} of {wildcards.model} at {wildcards.checkpoint} on "
+            "{wildcards.dataset}"
+        shell:
+            "python -m lmshape run measure --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+            "--layers {wildcards.first}-{wildcards.last} --threads {threads} > {log} 2>&1"
 
-rule measure_own:
-    input:
-        paths.ACTIVATIONS,
-    output:
-        expand(paths.STATISTICS, family=OWN_FAMILY, allow_missing=True),
-    log:
-        "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
-    benchmark:
-        "results/benchmarks/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
-    priority: 20
-    conda:
-        "../../envs/lmshape.yaml"
-    threads: model_threads
-    resources:
-        mem_mb=measuring_memory,
-        runtime=measuring_minutes,
-        disk_mb=measuring_disk,
-        failed=measuring_failure_mark if admits() else os.devnull,
-    params:
-        options=own_measuring_options(),
-        code=own_family_fingerprint(),
-    message:
-        "Measure your own metrics on layers {wildcards.first}-{wildcards.last}: "
-        "{wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
-    shell:
-        "python -m lmshape measure {input} --family own --first {wildcards.first} "
-        "--last {wildcards.last} {params.options} "
-        "--output results/statistics/{wildcards.model}/{wildcards.checkpoint}/{wildcards.dataset} > {log} 2>&1 "
-        "|| {{ code=$?; true > {resources.failed:q}; exit $code; }}"
+    use rule measure as measure_own with:
+        output:
+            paths.STATISTICS.replace("{family}", "own"),
+        log:
+            "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
+        benchmark:
+            "results/benchmarks/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
+        params:
+            digest=jobs.digest("measure_own"),
+        message:
+            "Measure your own metrics on layers {wildcards.first}-{wildcards.last} of {wildcards.model} at "
+            "{wildcards.checkpoint} on {wildcards.dataset}"
+
+else:
+
+    # A rule's outputs are the same for all its jobs: one for all models whose archives have the same blocks of layers.
+    for layout, models in jobs.rules["measure_cell"].layouts().items():
+
+        rule:
+            name:
+                f"measure_cell_{layout}"
+            input:
+                **jobs.inputs("measure_cell"),
+            output:
+                update(jobs.rules["measure_cell"].archives(models[0])),
+                losses=paths.LOSSES,
+            log:
+                "results/logs/extract/{model}/{checkpoint}/{dataset}.log",
+            benchmark:
+                "results/benchmarks/extract/{model}/{checkpoint}/{dataset}.tsv"
+            wildcard_constraints:
+                model=one_of(models),
+            priority: jobs.priority("measure_cell")
+            conda:
+                "../../envs/lmshape.yaml"
+            threads: jobs.threads("measure_cell")
+            resources:
+                **jobs.resources("measure_cell"),
+            params:
+                digest=jobs.digest("measure_cell"),
+            message:
+                "Extract and measure {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
+            shell:
+                "python -m lmshape run measure_cell --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+                "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"

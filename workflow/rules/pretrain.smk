@@ -1,4 +1,4 @@
-"""The embedded study's own models; to every later station they are folders of `checkpoint-*` like any other."""
+"""The embedded study's own models; every later stage takes them as folders of `checkpoint-*` like any other."""
 
 
 localrules:
@@ -7,7 +7,7 @@ localrules:
 
 rule train_tokenizer:
     input:
-        pretraining_text,
+        **jobs.inputs("train_tokenizer"),
     output:
         directory("results/pretrained/tokenizer"),
     log:
@@ -16,26 +16,21 @@ rule train_tokenizer:
         "results/benchmarks/train_tokenizer.tsv"
     conda:
         "../../envs/lmshape.yaml"
-    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
-        disk_mb=10,
+        **jobs.resources("train_tokenizer"),
     params:
-        options=tokenizer_options,
-        code=code_fingerprint("lmshape.texts.tokenizer", "lmshape.texts.corpus"),
+        digest=jobs.digest("train_tokenizer"),
     message:
         "Train the byte-level BPE tokenizer of the embedded models"
     shell:
-        "python -m lmshape train-tokenizer {input} {params.options} --output {output} > {log} 2>&1"
+        "python -m lmshape run train_tokenizer > {log} 2>&1"
 
 
 rule pretrain:
     input:
-        text=pretraining_text,
-        tokenizer="results/pretrained/tokenizer",
+        **jobs.inputs("pretrain"),
     output:
-        pretrained_weights("results/pretrained/{run}"),
+        jobs.rules["pretrain"].kept_weights(),
         "results/pretrained/{run}/loss.csv",
         "results/pretrained/{run}/geometry.csv",
         "results/pretrained/{run}/summary.json",
@@ -44,52 +39,27 @@ rule pretrain:
     benchmark:
         "results/benchmarks/pretrain/{run}.tsv"
     wildcard_constraints:
-        run=one_of(runs_that(keep=True)),
-    priority: 100
+        run=one_of(jobs.rules["pretrain"].runs_that(keep=True)),
+    priority: jobs.priority("pretrain")
     conda:
         "../../envs/lmshape.yaml"
-    threads: pretraining_threads
+    threads: jobs.threads("pretrain")
     resources:
-        mem_mb=pretraining_memory,
-        runtime=pretraining_minutes,
-        disk_mb=pretraining_disk,
+        **jobs.resources("pretrain"),
     params:
-        options=pretraining_options,
-        code=pretraining_fingerprint,
+        digest=jobs.digest("pretrain"),
     message:
         "Pretrain {wildcards.run} from scratch, keeping its checkpoints"
     shell:
-        "python -m lmshape pretrain {input.text} --tokenizer {input.tokenizer} {params.options} "
-        "--output results/pretrained/{wildcards.run} --threads {threads} 2>&1 | tee {log}"
+        "python -m lmshape run pretrain --run {wildcards.run} --threads {threads} 2>&1 | tee {log}"
 
 
-rule pretrain_unkept:
-    input:
-        text=pretraining_text,
-        tokenizer="results/pretrained/tokenizer",
+use rule pretrain as pretrain_unkept with:
     output:
         "results/pretrained/{run}/loss.csv",
         "results/pretrained/{run}/geometry.csv",
         "results/pretrained/{run}/summary.json",
-    log:
-        "results/logs/pretrain/{run}.log",
-    benchmark:
-        "results/benchmarks/pretrain/{run}.tsv"
     wildcard_constraints:
-        run=one_of(runs_that(keep=False)),
-    priority: 90
-    conda:
-        "../../envs/lmshape.yaml"
-    threads: pretraining_threads
-    resources:
-        mem_mb=pretraining_memory,
-        runtime=pretraining_minutes,
-        disk_mb=pretraining_disk,
-    params:
-        options=pretraining_options,
-        code=pretraining_fingerprint,
+        run=one_of(jobs.rules["pretrain"].runs_that(keep=False)),
     message:
         "Pretrain {wildcards.run} from scratch, for its losses and its geometry"
-    shell:
-        "python -m lmshape pretrain {input.text} --tokenizer {input.tokenizer} {params.options} "
-        "--output results/pretrained/{wildcards.run} --threads {threads} 2>&1 | tee {log}"

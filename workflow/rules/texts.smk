@@ -1,14 +1,15 @@
-"""Texts: fetched and verified once, cleaned of markup once."""
+"""Texts and tokens: each text is fetched, verified and cleaned once; all checkpoints of a model read the same tokens."""
 
 
 localrules:
     fetch_text,
     clean_text,
+    tokenize,
 
 
 rule fetch_text:
     input:
-        text_source,
+        **jobs.inputs("fetch_text"),
     output:
         "results/texts/{text}.txt",
     log:
@@ -17,23 +18,19 @@ rule fetch_text:
         "results/benchmarks/fetch_text/{text}.tsv"
     conda:
         "../../envs/lmshape.yaml"
-    threads: 1
     resources:
-        mem_mb=500,
-        runtime=60,
-        disk_mb=text_disk,
+        **jobs.resources("fetch_text"),
     params:
-        source=text_options,
-        code=code_fingerprint("lmshape.texts.fetch"),
+        digest=jobs.digest("fetch_text"),
     message:
         "Fetch the text {wildcards.text} and verify its checksum"
     shell:
-        "python -m lmshape fetch {params.source} --output {output} 2>&1 | tee {log}"
+        "python -m lmshape run fetch_text --text {wildcards.text} 2>&1 | tee {log}"
 
 
 rule clean_text:
     input:
-        "results/texts/{text}.txt",
+        **jobs.inputs("clean_text"),
     output:
         "results/texts/{text}.clean.txt",
     log:
@@ -42,14 +39,33 @@ rule clean_text:
         "results/benchmarks/clean_text/{text}.tsv"
     conda:
         "../../envs/lmshape.yaml"
-    threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
-        disk_mb=text_disk,
+        **jobs.resources("clean_text"),
     params:
-        code=code_fingerprint("lmshape.texts.corpus"),
+        digest=jobs.digest("clean_text"),
     message:
         "Clean the text {wildcards.text} of Wikipedia's markup"
     shell:
-        "python -m lmshape clean {input} --output {output} 2>&1 | tee {log}"
+        "python -m lmshape run clean_text --text {wildcards.text} 2>&1 | tee {log}"
+
+
+rule tokenize:
+    input:
+        **jobs.inputs("tokenize"),
+    output:
+        paths.TOKENS,
+    log:
+        "results/logs/tokenize/{model}/{dataset}.log",
+    benchmark:
+        "results/benchmarks/tokenize/{model}/{dataset}.tsv"
+    priority: jobs.priority("tokenize")
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("tokenize"),
+    params:
+        digest=jobs.digest("tokenize"),
+    message:
+        "Sample the tokens of {wildcards.dataset} for {wildcards.model}, the same for all its checkpoints"
+    shell:
+        "python -m lmshape run tokenize --model {wildcards.model} --dataset {wildcards.dataset} > {log} 2>&1"

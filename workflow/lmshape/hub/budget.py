@@ -1,4 +1,4 @@
-"""The disk budget: room is taken before a download or a local extraction begins, and waited for when there is none.
+"""The disk quota of downloaded weights: taken before a download begins, and waited for while others hold it.
 
 What is held is read off the files themselves, so that a killed run leaves no wrong account.
 """
@@ -13,38 +13,41 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from socket import gethostname
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import WEIGHTS, has_weights
-from lmshape.hub.passing import Passing
 from lmshape.paths import STAGED, partial_folder, staged_file
 from lmshape.paths import WEIGHTS as WEIGHTS_OF
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.writing import is_abandoned, replaced_when_whole
 
+LOG = logging.getLogger(__name__)
+
+BOOK = ".budget"
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_LOG_LINES = 60.0
+LONGEST_SILENCE_SECONDS = 3600.0  # of another host's download, which cannot be looked up; pauses are shorter
+LONGEST_WAIT_SECONDS = 12 * 3600.0  # without any change: a queue may be long, but not that long
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """Room for one checkpoint.
+    """The part of the quota that one checkpoint takes.
 
     Attributes
     ----------
     folder : of its weights, from the working directory
     weights_bytes : what will be downloaded
-    datasets : those that will be read, and truncations, which read the weights as well
-    activations : dataset → its activation file, of those that will be deleted once measured
-    activation_bytes : size of each of these files
+    readers : datasets and truncations that will read the weights
     process, host : that downloads, and the machine it runs on; one that is dead will not finish
     """
 
     folder: str
     weights_bytes: int
-    datasets: list[str]
-    activations: Mapping[str, str] = field(default_factory=dict)
-    activation_bytes: int = 0
+    readers: Sequence[str] = ()
     process: int = field(default_factory=os.getpid)
     host: str = field(default_factory=gethostname)
 
@@ -54,78 +57,34 @@ class Reservation:
         return "/".join(Path(self.folder).parts[-2:])
 
     @property
-    def results(self) -> Path:
-        """Folder of all results, where the book of reservations lies."""
-        return Path(self.folder).parents[2]
-
-    @property
-    def total(self) -> int:
-        """Most that the checkpoint will ever hold."""
-        return self.weights_bytes + self.activation_bytes * len(self.activations)
-
-    @property
     def arriving(self) -> bool:
         """Whether its weights are on their way: what an earlier visit of theirs has left behind says nothing now."""
         return partial_folder(Path(self.folder)).exists()
 
-    def held_weights(self) -> int:
-        """Bytes of weights that it holds or still will: of what has been deleted, nothing."""
-        return self.weights_bytes if self.arriving or has_weights(Path(self.folder)) else 0
-
-    def held(self) -> int:
-        """Bytes of weights and passing activations that it holds or still will."""
-        waiting = [dataset for dataset, file in self.activations.items() if self._waits(dataset, Path(file))]
-        return self.held_weights() + self.activation_bytes * len(waiting)
-
-    def begin(self) -> None:
-        """Hold the room from now on: the partial folder says that the download is on its way."""
-        partial_folder(Path(self.folder)).mkdir(parents=True, exist_ok=True)
-
-    def _waits(self, dataset: str, file: Path) -> bool:
-        # In the order in which they come: weights on their way, weights unread, activations. Looked at in any other,
-        # a file that moves on between two looks would be seen in neither place.
-        folder = Path(self.folder)
-        return (
-            self.arriving
-            or (has_weights(folder) and not mark(folder, "read", dataset).exists())
-            or file.exists()
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody goes on with the download; if it is tried again, it begins anew."""
+        partial = partial_folder(Path(self.folder))
+        return self.arriving and is_abandoned(
+            partial, self.process, self.host, silence=LONGEST_SILENCE_SECONDS
         )
 
+    def held(self) -> int:
+        """Bytes that it holds or still will: of weights that have been deleted, nothing."""
+        # In this order: weights that arrive between two looks would otherwise be seen in neither place.
+        return self.weights_bytes if self.arriving or has_weights(Path(self.folder)) else 0
 
-def has_failed(folder: Path, reader: str) -> bool:
-    """Whether a dataset could not be extracted, or a truncation not be made: it waits for its dataset's extraction."""
-    return any(mark(folder, "failed", name).exists() for name in (reader, reader.partition("@")[0]))
-
-
-def mark(folder: Path, word: str, dataset: str) -> Path:
-    """Name the file that says what has become of a dataset: `read` or `failed`."""
-    return folder / f".{word}-{dataset}"
-
-
-LOG = logging.getLogger(__name__)
-
-BOOK = ".budget"
-SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_BETWEEN_LOG_LINES = 60.0
-LONGEST_SILENCE_SECONDS = 3600.0  # of another host's download, which cannot be looked up; pauses are shorter
-LONGEST_WAIT_SECONDS = 12 * 3600.0  # without any change: a queue may be long, but not that long
-ANOTHER_ATTEMPT_SECONDS = 600.0  # where all that holds room has failed: a cluster may try again
-KEPT = "`keep_weights` keeps the weights. Raise the budget, or let weights be deleted once read."
-UNMEASURED = "Measuring them has failed. Look at the logs below results/logs/measure, and run again."
-STUCK = "Nothing has moved for hours. Look at the logs of their extraction, or delete their weights."
+    def unread(self) -> list[str]:
+        """Name the readers that have not read the weights yet."""
+        return [name for name in self.readers if self.arriving or not _read_mark(self.folder, name).exists()]
 
 
-Room = Reservation | Passing
-
-
-def reserve(wanted: Room, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
-    """Wait until there is room, and take it.
-
-    Weights whose every remaining reader has failed make room, and so do downloads that nobody goes on with.
+def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
+    """Wait until the quota has enough left, and take it; abandoned downloads make way.
 
     Parameters
     ----------
-    wanted : what is needed, of a download or of a local run's cell; it takes the place of an earlier one of its name
+    wanted : what is needed; it takes the place of an earlier reservation of its name
     budget : bytes of all reservations together
     keeps : whether weights stay for good: then nobody waits for what nobody will delete
     patience : seconds without any change after which waiting has no point
@@ -133,51 +92,43 @@ def reserve(wanted: Room, *, budget: int, keeps: bool, patience: float = LONGEST
     Raises
     ------
     InputError
-        When the budget could not hold the checkpoint even alone, or nothing moves for too long.
+        When the quota could not hold the checkpoint even alone, or nothing moves for too long.
     """
-    name = wanted.name
-    if wanted.total > budget:
+    if wanted.weights_bytes > budget:
         raise InputError(
-            f"`{name}` needs {size_text(wanted.total)} of disk, `disk_budget_gb` allows {size_text(budget)}. "
-            f"Raise it to at least {gigabytes_above(wanted.total)}, or take fewer tokens or datasets."
+            f"`{wanted.name}` needs {size_text(wanted.weights_bytes)} of disk, `disk_budget_gb` allows "
+            f"{size_text(budget)}. Raise it to at least {gigabytes_above(wanted.weights_bytes)}, or leave the "
+            "checkpoint out."
         )
-    changed, told, before = time.monotonic(), -SECONDS_BETWEEN_LOG_LINES, ""
-    while True:
-        with _book(wanted.results / "weights") as book:
-            reserved = _others(book, wanted)
-            others = {one.name: one.held() for one in reserved}
-            if sum(others.values()) + wanted.total <= budget:
-                return _enter(book, wanted)
-            downloads = [one for one in reserved if isinstance(one, Reservation)]
-            if _evict_abandoned(downloads) or (not keeps and _evict_failed(downloads)):
-                continue
-        in_vain = keeps and sum(one.held_weights() for one in reserved) + wanted.total > budget
-        now, state = time.monotonic(), json.dumps(others)
-        changed = now if state != before else changed
-        before = state
-        if in_vain:
-            raise InputError(f"{_no_room(name, wanted, others, budget)} {KEPT}")
-        stuck = bool(reserved) and all(isinstance(one, Passing) and one.is_stuck for one in reserved)
-        if now - changed > (min(patience, ANOTHER_ATTEMPT_SECONDS) if stuck else patience):
-            raise InputError(f"{_no_room(name, wanted, others, budget)} {UNMEASURED if stuck else STUCK}")
+    before: Mapping[str, int] = {}
+    changed, told = time.monotonic(), -SECONDS_BETWEEN_LOG_LINES
+    while holders := _holders_or_enter(wanted, budget):
+        now, held = time.monotonic(), {one.name: one.held() for one in holders}
+        changed, before = changed if held == before else now, held
+        why = _why(wanted, held, budget)
+        if keeps:
+            raise InputError(
+                f"{why} `keep_weights` keeps the weights. Raise the budget, or let weights be deleted once read."
+            )
+        if now - changed > patience:
+            raise InputError(f"{why} {_remedy(holders)}")
         if now - told > SECONDS_BETWEEN_LOG_LINES:
-            LOG.warning("%s Waiting until they have been read.", _no_room(name, wanted, others, budget))
+            LOG.warning("%s Waiting until they have been read.", why)
             told = now
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def release(folder: Path, dataset: str, *, of: list[str], keep: bool) -> None:
-    """Note that a dataset has been read; after the last one delete the weights, and leave what says whose they were.
+def release(folder: Path, reader: str, *, of: Sequence[str], keep: bool) -> None:
+    """Note that a reader has read; after the last one delete the weights, and leave what says whose they were.
 
     Parameters
     ----------
     folder : weights of a checkpoint
-    dataset, of : the one that has been read, and all that are; a truncation counts as one of its own
+    reader, of : the dataset or truncation that has read, and all that do
     keep : whether the weights stay
     """
-    mark(folder, "failed", dataset).unlink(missing_ok=True)
-    mark(folder, "read", dataset).touch()
-    if not keep and all(mark(folder, "read", name).exists() for name in of):
+    _read_mark(folder, reader).touch()
+    if not keep and all(_read_mark(folder, name).exists() for name in of):
         delete_weights(folder)
 
 
@@ -199,7 +150,10 @@ def clear_unneeded(root: Path, needed: set[Path]) -> list[Path]:
             shutil.rmtree(folder)
             cleared.append(folder)
         elif has_weights(folder):
-            _unstage(folder, root=root)
+            delete_weights(folder)
+            (root / staged_file(folder)).unlink(
+                missing_ok=True
+            )  # so that they are downloaded when needed again
             cleared.append(folder)
     return cleared
 
@@ -214,10 +168,33 @@ def forget_deleted(root: Path) -> None:
             marker.unlink(missing_ok=True)
 
 
+def _read_mark(folder: str | Path, reader: str) -> Path:
+    """Name the file that says that a reader has read the weights."""
+    return Path(folder) / f".read-{reader}"
+
+
+def _holders_or_enter(wanted: Reservation, budget: int) -> list[Reservation]:
+    """Take the quota and return nobody; where too little is left, return those that hold it."""
+    with _book(Path(wanted.folder).parents[1]) as book:
+        others = _others(book, wanted)
+        while sum(one.held() for one in others) + wanted.weights_bytes > budget:
+            given_up = next((one for one in others if one.abandoned), None)
+            if given_up is None:
+                return others
+            LOG.warning("%s: what came of its download was deleted to make room", given_up.name)
+            shutil.rmtree(partial_folder(Path(given_up.folder)))
+            others.remove(given_up)
+        # The partial folder says that the download is on its way.
+        partial_folder(Path(wanted.folder)).mkdir(parents=True, exist_ok=True)
+        with replaced_when_whole(book / f"{wanted.name.replace('/', '@')}.json") as partial:
+            partial.write_text(json.dumps(asdict(wanted)), encoding="utf-8")
+        return []
+
+
 @contextmanager
-def _book(root: Path) -> Iterator[Path]:
+def _book(weights: Path) -> Iterator[Path]:
     """Hold the book of reservations alone; all that reserves for a study runs on one machine, where Snakemake does."""
-    folder = root / BOOK
+    folder = weights / BOOK
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
@@ -230,56 +207,39 @@ def _book(root: Path) -> Iterator[Path]:
         yield folder
 
 
-def _others(book: Path, wanted: Room) -> list[Room]:
+def _others(book: Path, wanted: Reservation) -> list[Reservation]:
+    """Read who else holds weights, and strike out those that hold none any more."""
     found = []
-    for path in sorted(book.glob("*.json")):
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        one = Passing(**fields) if "marker" in fields else Reservation(**fields)
-        if one.name != wanted.name:
-            if one.held():
-                found.append(one)
-            else:
-                path.unlink()
+    for page in sorted(book.glob("*.json")):
+        one = _read_page(page)
+        if one is None or not one.held():
+            page.unlink()
+        elif one.name != wanted.name:
+            found.append(one)
     return found
 
 
-def _enter(book: Path, wanted: Room) -> None:
-    wanted.begin()
-    with replaced_when_whole(book / f"{wanted.name.replace('/', '@')}.json") as partial:
-        partial.write_text(json.dumps(asdict(wanted)), encoding="utf-8")
+def _read_page(page: Path) -> Reservation | None:
+    """Read a reservation, of an earlier release too; None for one of its activations, which hold no weights."""
+    known = {one.name for one in fields(Reservation)}
+    values = {
+        key: value for key, value in json.loads(page.read_text(encoding="utf-8")).items() if key in known
+    }
+    return Reservation(**values) if "folder" in values else None
 
 
-def _evict_abandoned(reserved: Sequence[Reservation]) -> bool:
-    """Delete what has come of a download that was killed or has failed; if it is tried again, from the beginning."""
-    for one in reserved:
-        partial = partial_folder(Path(one.folder))
-        if one.arriving and is_abandoned(partial, one.process, one.host, silence=LONGEST_SILENCE_SECONDS):
-            LOG.warning("%s: what came of its download was deleted to make room", one.name)
-            shutil.rmtree(partial)
-            return True
-    return False
+def _why(wanted: Reservation, held: Mapping[str, int], budget: int) -> str:
+    holders = ", ".join(f"{other} {size_text(size)}" for other, size in held.items())
+    return (
+        f"`{wanted.name}` needs {size_text(wanted.weights_bytes)}; of the {size_text(budget)} of `disk_budget_gb` "
+        f"are held: {holders}."
+    )
 
 
-def _evict_failed(reserved: Sequence[Reservation]) -> bool:
-    """Delete the weights of a checkpoint that whoever has not read them has failed to: this run will not read them."""
-    for one in reserved:
-        folder = Path(one.folder)
-        unread = [name for name in one.datasets if not mark(folder, "read", name).exists()]
-        failed = bool(unread) and all(has_failed(folder, name) for name in unread)
-        if failed and not one.arriving and has_weights(folder):
-            LOG.warning("%s: deleted to make room, since reading it has failed", one.name)
-            _unstage(folder)
-            return True
-    return False
-
-
-def _unstage(folder: Path, *, root: Path = Path()) -> None:
-    """Delete weights, and the file that says that they are there, so that they are downloaded when needed again."""
-    delete_weights(folder)
-    (root / staged_file(folder)).unlink(missing_ok=True)
-
-
-def _no_room(name: str, wanted: Room, others: Mapping[str, int], budget: int) -> str:
-    holders = ", ".join(f"{other} {size_text(size)}" for other, size in others.items())
-    room = f"of the {size_text(budget)} of `disk_budget_gb` are held: {holders}"
-    return f"`{name}` needs {size_text(wanted.total)}; {room}."
+def _remedy(holders: Sequence[Reservation]) -> str:
+    unread = "; ".join(f"{one.name} by {', '.join(one.unread())}" for one in holders)
+    folders = " ".join(one.folder for one in holders)
+    return (
+        f"Nothing has moved for hours. Not read yet: {unread}. Look at the logs of their extraction, and leave a "
+        f"checkpoint that cannot be read out under `checkpoints`. This frees the disk: `rm -r {folders}`."
+    )

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+import httpx2
 from huggingface_hub import (
     constants,
     get_hf_file_metadata,
+    get_session,
     hf_hub_download,
     hf_hub_url,
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
+from lmshape.downloading import CutShort, held_bytes, receive
 from lmshape.errors import InputError
-from lmshape.hub.client import ATTEMPTS, hub_error, is_transient, patiently, pause
-from lmshape.hub.integrity import UNLOADABLE, VERDICTS
+from lmshape.hub.client import ask_hub
+from lmshape.hub.integrity import VERDICTS
 from lmshape.hub.lock import RECEIPT, LockedCheckpoint, LockedFile
 from lmshape.paths import partial_folder
-from lmshape.progress import progress
-from lmshape.writing import name_whole_folder
+from lmshape.writing import NO_ROOM, name_whole_folder
 
 PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 WeightsIn = Literal["study", "cache"]
 
@@ -52,7 +52,7 @@ def bring_checkpoint(one: LockedCheckpoint, folder: Path, *, weights_in: Weights
     InputError
         When the hub has no weights to give, refuses them for good, or keeps sending other bytes than it lists.
     """
-    if one.verdict in UNLOADABLE or not one.weights:
+    if not one.loadable:
         raise InputError(
             f"`{one.checkpoint}` of `{one.repository}` cannot be downloaded: {VERDICTS[one.verdict]} "
             f"({one.note or 'no file of weights'}). Leave it out under `checkpoints`."
@@ -113,46 +113,25 @@ def _bring(repository: str, commit: str, file: LockedFile, destination: Path, we
 def _receive_whole(repository: str, commit: str, file: LockedFile, destination: Path) -> None:
     received = destination.with_name(f"{destination.name}{PARTIAL}")
     what = f"`{file.path}` of `{repository}`"
-    failures, most = 0, 0
-    while not _received_bytes(received) == file.bytes > 0:
-        if _received_bytes(received) > file.bytes:
-            received.unlink()
-        try:
-            _receive(repository, commit, file, received)
-            break
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise
-            failures = 1 if _received_bytes(received) > most else failures + 1
-            most = max(most, _received_bytes(received))
-            if failures >= ATTEMPTS or not is_transient(error):
-                raise hub_error(error, what=what, attempts=failures) from error
-            pause(error, failures, what=what)
+
+    def ask() -> None:
+        receive(lambda headers: _request(repository, commit, file, headers), received, size=file.bytes)
+
+    ask_hub(ask, what=what, received=lambda: held_bytes(received))
     _verify(received, file, what)
     os.replace(received, destination)
 
 
-def _receive(repository: str, commit: str, file: LockedFile, received: Path) -> None:
-    """Make one attempt at what is missing of a file."""
+def _request(
+    repository: str, commit: str, file: LockedFile, range_headers: Mapping[str, str]
+) -> AbstractContextManager[httpx2.Response]:
+    """Ask the hub where a file lies, and ask there for its bytes."""
     address = hf_hub_url(repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
-    headers = build_hf_headers()
+    headers = {**build_hf_headers(), **range_headers}
     location = get_hf_file_metadata(address, endpoint=constants.ENDPOINT).location
     if urlsplit(location).netloc != urlsplit(address).netloc:
         headers.pop("authorization", None)  # the token is for the hub, not for the store that it redirects to
-    with received.open("ab") as stream:
-        http_get(
-            location,
-            stream,
-            resume_size=stream.tell(),
-            headers=headers,
-            expected_size=file.bytes,
-            displayed_filename=received.name.removesuffix(PARTIAL),
-            tqdm_class=_bar,
-        )
-
-
-def _bar(*, total: int | None = None, initial: int = 0, desc: str = "", **other: object) -> object:
-    return progress(total or 0, description=desc, unit="B", done=initial)
+    return get_session().stream("GET", location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
 
 def _through_cache(repository: str, commit: str, file: LockedFile) -> Path:
@@ -161,9 +140,13 @@ def _through_cache(repository: str, commit: str, file: LockedFile) -> Path:
             return Path(hf_hub_download(repository, file.path, revision=commit, endpoint=constants.ENDPOINT))
         except LocalEntryNotFoundError as error:  # whatever kept it from asking the hub, in the words of that
             raise error.__cause__ or error from None
+        except OSError as error:
+            if "Consistency check failed" in str(error):  # all that it says of a connection that ended early
+                raise CutShort(str(error)) from error
+            raise
 
     what = f"`{file.path}` of `{repository}`"
-    path = patiently(ask, what=what)
+    path = ask_hub(ask, what=what)
     _verify(path.resolve(), file, what)
     return path
 
@@ -198,7 +181,3 @@ def _digest(path: Path, file: LockedFile) -> str:
         while block := stream.read(BLOCK_BYTES):
             digest.update(block)
         return f"git:{digest.hexdigest()}"
-
-
-def _received_bytes(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -20,7 +20,7 @@ from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_a
 from lmshape.store.tokens import Tokens, read_token_group, write_token_group
 from lmshape.writing import written_on_scratch
 
-CHUNK_BYTES = 2**26  # 64 MiB: long enough for matrix products at full rate, short beside any machine's memory
+PIECE_BYTES = 2**26  # 64 MiB: long enough for matrix products at full rate, short beside any machine's memory
 
 
 class Rows:
@@ -36,7 +36,7 @@ class Rows:
     shape : (n, d)
     """
 
-    def __init__(self, source: np.ndarray | h5py.Dataset, *, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(self, source: np.ndarray | h5py.Dataset, *, chunk_bytes: int = PIECE_BYTES) -> None:
         self._source = source
         self.shape: tuple[int, int] = source.shape
         self._step = max(1, chunk_bytes // (source.dtype.itemsize * source.shape[1]))
@@ -213,7 +213,7 @@ class Activations:
         for site in sites:
             rows = self._rows(site)
             digest.update(f"{site.path} {rows.shape}".encode())
-            step = max(1, CHUNK_BYTES // (4 * rows.shape[1]))
+            step = max(1, PIECE_BYTES // (4 * rows.shape[1]))
             for start in range(0, len(rows), step):
                 digest.update(rows[start : start + step])
         return digest.hexdigest()
@@ -230,7 +230,7 @@ class Activations:
     def rows(self, site: Site) -> Rows:
         """The (n, d) float32 rows of a site, in pieces; a site that is no more than one is read at once."""
         cloud = self._rows(site)
-        return Rows(cloud[:] if 4 * cloud.size <= CHUNK_BYTES else cloud)
+        return Rows(cloud[:] if 4 * cloud.size <= PIECE_BYTES else cloud)
 
     def _rows(self, site: Site) -> h5py.Dataset:
         if site not in self.sites:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lmshape.errors import InputError, suggest
-from lmshape.metrics.families import OWN_FAMILY
+from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.study.costs import (
     MEASURING_START_SECONDS,
     START_SECONDS,
@@ -66,14 +66,16 @@ def check_profile(settings: Mapping[str, str | None]) -> None:
             )
     partitions = _answer(["sinfo", "--noheader", "--format=%R"])
     for name in ("slurm_partition", "gpu_partition"):
-        if settings.get(name) not in (None, NO_PARTITION):
-            _check(name, settings[name], partitions)
+        partition = settings.get(name)
+        if partition is not None and partition != NO_PARTITION:
+            _check(name, partition, partitions)
     user = getpass.getuser()
     accounts = _answer(
         ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}", "format=account"]
     )
-    if settings.get("slurm_account") is not None:
-        _check("slurm_account", settings["slurm_account"], accounts)
+    account = settings.get("slurm_account")
+    if account is not None:
+        _check("slurm_account", account, accounts)
 
 
 def _check(name: str, value: str, known: list[str]) -> None:
@@ -102,12 +104,10 @@ def _answer(command: list[str]) -> list[str]:
 
 SUBMITTED = (
     "pretrain",
-    "pretrain_unkept",
     "extract",
     "truncate",
     "measure",
-    "measure_own",
-)  # all other rules are local
+)  # rules by the beginning of their names; others are local
 JOB_SECONDS = (
     10.0  # of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured
 )
@@ -144,9 +144,9 @@ class Submissions:
 def submissions_of(study: Study) -> list[Submissions]:
     """Estimate the submitted jobs of a study, model by model, its pretraining runs last."""
     of_models = [_of_model(model, study) for model in study.models.values()]
+    vocabulary = study.pretraining.vocabulary if study.pretraining else 0
     trained = [
-        _pretraining(name, pretraining_seconds(recipe, study.pretraining.vocabulary))
-        for name, recipe in study.trained.items()
+        _pretraining(name, pretraining_seconds(recipe, vocabulary)) for name, recipe in study.trained.items()
     ]
     return of_models + trained
 
@@ -163,7 +163,7 @@ def together(every: Sequence[Submissions]) -> Submissions:
 
 def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
     """Tell in one line what is submitted of the jobs still to run."""
-    submitted = sum(jobs.get(rule, 0) for rule in SUBMITTED)
+    submitted = sum(count for rule, count in jobs.items() if rule.startswith(SUBMITTED))
     if not submitted:
         return "cluster    nothing to submit"
     whole = together(submissions_of(study))
@@ -199,13 +199,14 @@ def _of_model(model: Model, study: Study) -> Submissions:
 
 def _truncating(model: Model, study: Study, *, threads: int) -> list[float]:
     """Seconds of each truncation of a model."""
-    cells = study.truncated(model.name)
-    if not cells:
+    cells, truncating, rows = study.truncated(model.name), study.truncating, study.rows
+    if not cells or truncating is None:
         return []
-    tried = {"truncating": study.truncating, "rows": study.rows}
-    device = study.extraction.device
-    on_gpu = truncation_wants_gpu(model, study.sampling, **tried) if device == "auto" else device != "cpu"
-    return [truncation_seconds(model, study.sampling, **tried, threads=threads, on_gpu=on_gpu)] * len(cells)
+    on_gpu = study.extraction.device != "cpu"
+    if study.extraction.device == "auto":
+        on_gpu = truncation_wants_gpu(model, study.sampling, truncating, rows=rows)
+    seconds = truncation_seconds(model, study.sampling, truncating, rows=rows, threads=threads, on_gpu=on_gpu)
+    return [seconds] * len(cells)
 
 
 def _measuring(model: Model, study: Study, *, threads: int) -> list[float]:
@@ -221,6 +222,7 @@ def _measuring(model: Model, study: Study, *, threads: int) -> list[float]:
             rows=study.rows,
             sites=last - first + 1 + (last == model.blocks),  # the final norm goes with the last block
             threads=threads,
+            metrics=study.metrics,
         )
         for families in filter(None, (library, own))
         for first, last in blocks

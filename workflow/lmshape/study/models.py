@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError, suggest
@@ -33,7 +33,7 @@ from lmshape.texts.tokenizer import TOKENIZERS, tokenizer_files
 
 FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which nobody says
 
-Fact = str | int
+Fact = Any  # of a config.json, which anybody may have written
 
 
 def find_checkpoints(
@@ -101,7 +101,7 @@ def require_weights(name: str, checkpoints: Sequence[Checkpoint], *, root: Path)
 
 def read_facts(
     name: str, checkpoints: Sequence[Checkpoint], given: Mapping[str, Fact], *, root: Path
-) -> dict[str, Fact | None]:
+) -> dict[str, Any]:
     """Architecture, blocks, width, context and vocabulary: as given, else of the first checkpoint that says it.
 
     A checkpoint says it in config.json; one whose weights are a GGUF file, in that file. `context` is None where

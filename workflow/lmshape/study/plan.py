@@ -11,6 +11,7 @@ from math import isnan, nan
 from pathlib import Path
 
 from lmshape.errors import InputError
+from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
 from lmshape.study.models import Model
@@ -73,21 +74,25 @@ def forward_flops(model: Model, *, tokens: int, window: int) -> float:
 
 
 def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
-    """Most bytes of weights and passing activations at any moment, and what it rests on."""
+    """Most bytes of downloaded weights at any moment, and what it rests on."""
     plans = list(plans)
-    passing = 0 if study.keep_activations else 1
-    largest = _largest(one.checkpoint_bytes + passing * one.activation_bytes for one in plans)
+    largest = _largest(one.checkpoint_bytes for one in plans)
     if study.disk_budget_bytes is not None and not study.keep_weights:
         return study.disk_budget_bytes, f"`disk_budget_gb`; it must be at least {_bound(largest)}"
-    whole = sum(one.download_bytes + passing * one.activation_bytes * one.checkpoints for one in plans)
+    whole = sum(one.download_bytes for one in plans)
     if study.keep_weights:
         return whole, "all weights, which are kept"
     return whole, f"at most, without `disk_budget_gb`; with it, {_bound(largest)} would do"
 
 
-def kept_bytes(plans: Iterable[ModelPlan], study: Study) -> float:
-    """Bytes of activations that stay when the study is done."""
-    return sum(one.activation_bytes * one.checkpoints for one in plans) if study.keep_activations else 0
+def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
+    """Tell what activations take: they stay in results/, or pass through the scratch of the job of their cell."""
+    if study.keep_activations:
+        return (
+            f"{size_text(sum(one.activation_bytes * one.checkpoints for one in plans))} that stay in results/"
+        )
+    of_cells = [activation_bytes(study.models[one.model], study.sampling.most_tokens) for one in plans]
+    return f"none stay; a job takes up to {size_text(max(of_cells, default=0))} of scratch while it measures"
 
 
 def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
@@ -131,8 +136,8 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
     lines += [
         "",
         f"download   {_download(plans)}",
-        f"disk peak  {_size(peak)} of weights and passing activations ({why}); "
-        f"activations that stay: {size_text(kept_bytes(plans, study))}",
+        f"disk peak  {_size(peak)} of weights ({why})",
+        f"activations {describe_activations(plans, study)}",
         f"forward    {flops:.2g} FLOPs: {times}",
         f"jobs       {sum(jobs.values())} still to run: "
         + (", ".join(f"{count} {rule}" for rule, count in jobs.items()) or "none"),
@@ -165,11 +170,16 @@ def _checkpoint_sizes(model: Model) -> list[float]:
     if not model.on_hub:
         return [0.0 for _ in model.checkpoints]
     if model.lock is not None:
-        return [float(model.lock.named(name).weights_bytes) for name in model.checkpoints]
+        return [_locked_bytes(model.lock, name) for name in model.checkpoints]
     size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
     if isnan(size) and model.parameters:
         size = float(BYTES_PER_PARAMETER * model.parameters)
     return [size for _ in model.checkpoints]
+
+
+def _locked_bytes(lock: Lock, checkpoint: str) -> float:
+    found = lock.named(checkpoint)
+    return nan if found is None else float(found.weights_bytes)
 
 
 def checkpoint_megabytes(model: Model, checkpoint: str) -> int:

@@ -129,7 +129,11 @@ def _text(name: str, entry: Mapping[str, Yaml], root: Path, problems: list[str])
         name=name,
         path=None if path is None else find_file(path, root=root),
         url=url,
-        **{key: entry.get(key) for key in ("md5", "sha256", "bytes", "license", "origin")},
+        md5=entry.get("md5"),
+        sha256=entry.get("sha256"),
+        bytes=entry.get("bytes"),
+        license=entry["license"],
+        origin=entry["origin"],
     )
 
 

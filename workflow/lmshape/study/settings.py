@@ -171,7 +171,7 @@ def read_span(span: list[float], *, where: str) -> tuple[float, float]:
 
 
 def _recipe(name: str, run: Mapping[str, Yaml], section: Mapping[str, Yaml]) -> Recipe:
-    keys = {key: section[key] for key in ("window", "sequences", "steps", "seed")} | run
+    keys = {key: section[key] for key in ("window", "sequences", "steps", "seed")} | dict(run)
     every = section["linear_every"]
     try:
         if not run["keep_checkpoints"]:

@@ -13,17 +13,18 @@ from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
-from lmshape.figures.names import NAMES as FIGURES
+from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask
-from lmshape.metrics.families import (
+from lmshape.metrics import skdim
+from lmshape.metrics.own import OwnFile, read_own
+from lmshape.metrics.registry import (
     OWN_FAMILY,
     RELEASED_FAMILIES,
     family_and_metric_names,
     measured_families,
     metric_names,
 )
-from lmshape.metrics.own import OwnFile, read_own
 from lmshape.paths import TRUNCATED
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.study.checks import problems_of
@@ -79,7 +80,7 @@ class Study:
     layers_per_job : layers of a measuring job, None for all
     keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
     weights_in : whether weights are downloaded into the study's folder or the user's cache
-    disk_budget_bytes : most bytes of passing weights and activations, None for no bound
+    disk_budget_bytes : most bytes of downloaded weights, None for no bound
     scratch : `tmpdir` where files are written in the job's $TMPDIR first
     issues : known faults of published checkpoints
     """
@@ -154,6 +155,11 @@ class Study:
         return None if part.text is None else self.texts[part.text]
 
     @property
+    def library_families(self) -> tuple[str, ...]:
+        """Those of them that the library measures, not the user's file."""
+        return tuple(family for family in self.measured_families if family != OWN_FAMILY)
+
+    @property
     def measured_families(self) -> tuple[str, ...]:
         """Families with statistics of layers: all but the loss, which comes with the extraction."""
         return measured_families(self.metrics, self.own_metrics.names if self.own_metrics else ())
@@ -178,10 +184,14 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
     own = _own_metrics(config, root, problems)
     names = {**(_names(registry) if registry else {}), "figure_name": FIGURES}
     if own or "own_metrics" not in config:  # else not all names are known
-        names["metric_name"] = family_and_metric_names(own.names if own else ())
+        listed = config.get("metrics")
+        asked = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+        names["metric_name"] = family_and_metric_names(own.names if own else (), asked)
+        problems.extend(skdim.problems(asked))
     schema = schema_with_names("config", names)
     problems.extend(faults(config, schema))
     raise_all(problems, what="the configuration")
+    assert registry is not None  # else there was a problem
     complete = with_defaults(config, schema)
     complete["metrics"] = _metrics(complete, own, named="metrics" in config)
     return _joined(complete, registry, own, root, ask)
@@ -198,7 +208,10 @@ def registry_of(configfile: Path, root: Path) -> Registry:
     problems: list[str] = []
     config = read_yaml(find_file(configfile, root=Path.cwd()))
     registry = _registry(config, root, problems) if isinstance(config, dict) else None
-    raise_all(problems or [f"`{configfile}`: no configuration."] * (registry is None), what=f"{configfile}")
+    if registry is None:
+        problems = problems or [f"`{configfile}`: no configuration."]
+    raise_all(problems, what=f"{configfile}")
+    assert registry is not None  # else there was a problem
     return registry
 
 
@@ -207,7 +220,7 @@ def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
     return load_study(read_yaml(find_file(configfile, root=Path.cwd())), root, ask=ask)
 
 
-def named_models(configfile: Path, root: Path) -> list[str]:
+def named_models(configfile: Path) -> list[str]:
     """Name the models of a configuration."""
     config = read_yaml(find_file(configfile, root=Path.cwd()))
     raise_all(faults(config, schema_with_names("config", {})), what=f"{configfile}")

@@ -1,0 +1,210 @@
+"""The command line: verbs for people, and `run`, by which the rules run their jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmshape.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from lmshape.hub.lock import Lock, LockedCheckpoint
+    from lmshape.schema import Yaml
+    from lmshape.study.registry import Registry
+    from lmshape.study.study import Study
+
+HELP = "Measure the shape of a language model's activations, and how training gives it that shape."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+
+Config = Annotated[Path, typer.Option("--configfile", help="configuration of the study")]
+Directory = Annotated[Path, typer.Option(help="folder of the study, which holds its results")]
+Models = Annotated[
+    list[str] | None, typer.Argument(help="names of the registry; the study's when none is given")
+]
+DEFAULT_CONFIG = Path("config/config.yaml")
+HERE = Path()
+
+
+def main() -> None:
+    """Run the command line; wrong input ends in one sentence and exit code 2, not in a traceback."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> None:
+    """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
+    from lmshape.study.cluster import describe_submissions
+    from lmshape.study.costs import describe_truncations
+    from lmshape.study.plan import describe, plan_of, planned_jobs
+    from lmshape.study.study import study_of
+
+    jobs = planned_jobs(configfile, directory)
+    study = study_of(configfile, directory)
+    lines = (
+        describe(plan_of(study), study, jobs),
+        describe_submissions(study, jobs),
+        describe_truncations(study),
+    )
+    print("\n".join(filter(None, lines)))
+
+
+@app.command()
+def missing(
+    configfile: Config = DEFAULT_CONFIG,
+    directory: Directory = HERE,
+    log: Annotated[Path | None, typer.Option(help="Snakemake's log of the run that failed")] = None,
+) -> None:
+    """Tell which cells and results a study lacks, why, and the command that goes on."""
+    from lmshape.jobs import Jobs
+    from lmshape.jobs.missing import describe, go_on, missing_of
+
+    study = _study(configfile, directory)
+    said = log.read_text(encoding="utf-8", errors="replace") if log else ""
+    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said)))
+
+
+@app.command()
+def lock(
+    models: Models = None,
+    update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
+    configfile: Config = DEFAULT_CONFIG,
+    directory: Directory = HERE,
+) -> None:
+    """Ask the hub which commits and weights stand behind a model's checkpoints; write results/revisions/{model}.tsv."""
+    from lmshape.hub.integrity import summary
+    from lmshape.hub.resolve import make_lock
+    from lmshape.paths import LOCK
+
+    registry = _registry(configfile, directory)
+    for name, entry in _hub_entries(registry, models, configfile):
+        path = directory / LOCK.format(model=name)
+        made = make_lock(path, name, entry, issues=registry.issues, update=update)
+        print(f"{path}\n{summary(made)}")
+
+
+@app.command()
+def audit(
+    models: Models = None,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON document for each model")] = False,
+    configfile: Config = DEFAULT_CONFIG,
+    directory: Directory = HERE,
+) -> None:
+    """Say of every checkpoint of a training run whether it is what its name says; no weight is downloaded.
+
+    Ends with exit code 1 when a checkpoint has the weights of another one, or none.
+    """
+    from lmshape.hub import integrity
+    from lmshape.hub.lock import read_lock
+    from lmshape.hub.published import published, read_sources
+    from lmshape.hub.resolve import resolve
+    from lmshape.paths import LOCK
+
+    registry, faulty = _registry(configfile, directory), False
+    for name, entry in _hub_entries(registry, models, configfile):
+        found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
+        used = read_lock(directory / LOCK.format(model=name))
+        listed = published(read_sources(name, entry)) or ()
+        changes = {
+            "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
+            "missing": [place.name for place in listed if found.named(place.name) is None],
+        }
+        print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
+        faulty |= integrity.has_fault(found)
+    if faulty:
+        raise typer.Exit(1)
+
+
+@app.command()
+def metrics(
+    own_metrics: Annotated[
+        Path | None, typer.Option(help="Python file of own metrics", metavar="FILE")
+    ] = None,
+) -> None:
+    """List the metrics: family, definition, range, value where there is nothing to see, source."""
+    from lmshape.metrics.registry import describe
+    from lmshape.metrics.registry import own_metrics as read
+    from lmshape.metrics.skdim import DESCRIBED
+    from lmshape.study.registry import find_file
+
+    own = find_file(str(own_metrics), root=Path.cwd()) if own_metrics else None
+    for entry in describe((*DESCRIBED, *read(own))):
+        print(f"{entry['name']}  ({entry['family']})")
+        for key in ("definition", "range", "null", "source"):
+            print(f"    {key:<11}{entry[key]}")
+
+
+@app.command()
+def run(
+    rule: Annotated[str, typer.Argument(help="name of a rule of the workflow")],
+    cell: Annotated[str, typer.Option(help="MODEL/CHECKPOINT/DATASET")] = "",
+    layers: Annotated[str, typer.Option(help="block of layers, as 00-06")] = "",
+    model: str = "",
+    checkpoint: str = "",
+    dataset: str = "",
+    reader: Annotated[str, typer.Option(help="who has read the weights: a dataset, or its truncation")] = "",
+    text: str = "",
+    pretraining: Annotated[str, typer.Option("--run", help="name of a pretraining run")] = "",
+    figure: str = "",
+    threads: Annotated[int, typer.Option(help="CPU threads", min=1)] = 1,
+    gpus: Annotated[int | None, typer.Option(help="that the job was given; 0: the CPU")] = None,
+    configfile: Config = DEFAULT_CONFIG,
+) -> None:
+    """Run one job of a rule by hand, as Snakemake does; its inputs must be there."""
+    from lmshape.jobs import RULES, Jobs, Wildcards
+    from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
+
+    if rule not in RULES:
+        raise unknown("rule", rule, RULES)
+    named = {"model": model, "checkpoint": checkpoint, "dataset": dataset, "reader": reader}
+    named |= {"text": text, "run": pretraining, "figure": figure}
+    named |= cell_wildcards(cell) if cell else {}
+    named |= layer_wildcards(layers) if layers else {}
+    study = _study(configfile, HERE)
+    Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
+
+
+def _study(configfile: Path, directory: Path) -> Study:
+    """Read the study: in a job of the workflow its configuration as Snakemake merged it, else the file."""
+    from lmshape.jobs import CONFIG_VARIABLE
+    from lmshape.study.study import load_study, study_of
+
+    if CONFIG_VARIABLE in os.environ:
+        return load_study(json.loads(os.environ[CONFIG_VARIABLE]), directory)
+    return study_of(configfile, directory)
+
+
+def _registry(configfile: Path, directory: Path) -> Registry:
+    from lmshape.study.study import registry_of
+
+    return registry_of(configfile, directory)
+
+
+def _hub_entries(
+    registry: Registry, models: list[str] | None, configfile: Path
+) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
+    from lmshape.study.study import named_models
+
+    for name in models or named_models(configfile):
+        if name not in registry.models:
+            raise unknown("model", name, registry.models)
+        if "repository" in registry.models[name]:
+            yield name, registry.models[name]
+        elif models:
+            raise InputError(
+                f"`{name}` lies on this machine, in {registry.models[name]['folder']}: nothing to ask."
+            )
+
+
+def _moved(used: Lock | None, one: LockedCheckpoint) -> bool:
+    before = used.named(one.checkpoint) if used else None
+    return before is not None and before.commit != one.commit

@@ -1,0 +1,179 @@
+"""Bytes over HTTP: asked for again after growing pauses, and received from where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub import get_token
+from huggingface_hub.utils import parse_ratelimit_headers
+
+from lmshape.errors import InputError, first_line
+from lmshape.progress import progress
+
+LOG = logging.getLogger(__name__)
+
+ATTEMPTS = 7
+# doubled after every failure: a minute in all
+FIRST_PAUSE_SECONDS = float(os.environ.get("LMSHAPE_FIRST_PAUSE_SECONDS", "1"))
+LONGEST_PAUSE_SECONDS = 300.0
+SILENCE_SECONDS = 60.0  # after which a connection is dropped
+# Answers that a later attempt may well not get; any other 4xx is final.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
+
+Answer = TypeVar("Answer")
+Request = Callable[[Mapping[str, str]], AbstractContextManager[httpx2.Response]]  # given headers, sends it
+Explain = Callable[..., InputError]  # of an error, `what` and `attempts`: the sentence for the user
+
+
+class CutShort(ConnectionError):
+    """An answer that ended early, or began at another byte than asked."""
+
+
+def patiently(
+    ask: Callable[[], Answer], *, what: str, explain: Explain, received: Callable[[], int] = lambda: 0
+) -> Answer:
+    """Ask until there is an answer, with growing pauses, or a refusal for good.
+
+    Parameters
+    ----------
+    ask : makes one attempt
+    what : is asked for, in the words of a message
+    explain : turns the last failure into the error to raise, and raises itself what is none of a connection
+    received : counts the bytes that attempts have brought so far; failures that bring new ones are not counted
+
+    Raises
+    ------
+    InputError
+        As `explain` has it, when the attempts are used up or another one has no point.
+    """
+    failures, most = 0, received()
+    while True:
+        try:
+            return ask()
+        except Exception as error:
+            failures = 1 if received() > most else failures + 1
+            most = max(most, received())
+            if failures >= ATTEMPTS or not is_transient(error):
+                raise explain(error, what=what, attempts=failures) from error
+            _pause(error, failures, what=what)
+
+
+def receive(request: Request, partial: Path, *, size: int | None = None) -> None:
+    """Ask once for the bytes that `partial` lacks, and append them; what is received of them stays.
+
+    A server that does not continue where it is asked to makes the file start anew.
+
+    Parameters
+    ----------
+    request : sends a request with further headers
+    partial : file to complete; whether it holds the bytes that were meant is for the caller to check
+    size : of the whole file, if that is known
+
+    Raises
+    ------
+    httpx2.HTTPError
+        For a refusal or a broken connection.
+    CutShort
+        When the answer is not what is missing.
+    """
+    start = held_bytes(partial)
+    if size is not None and start > size:
+        partial.unlink()
+        start = 0
+    if start == size:
+        partial.touch()
+        return
+    # Compression on the way would make the byte range one of the compressed stream.
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    with request(headers) as response:
+        if start and response.status_code == RANGE_NOT_SATISFIABLE:
+            return _check_end(response.headers.get("Content-Range", ""), partial)
+        response.raise_for_status()
+        _append(response, partial, _first_byte(response, partial, start), size)
+
+
+def held_bytes(partial: Path) -> int:
+    """Count the bytes that are already there."""
+    return partial.stat().st_size if partial.exists() else 0
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the status of the answer that an error is about; None where there was no answer."""
+    response = getattr(error, "response", None)
+    return None if response is None else response.status_code
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether a later attempt may well succeed."""
+    status = status_of(error)
+    return status in TRANSIENT if status else isinstance(error, httpx2.TransportError | CutShort)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error's text, without the hub's token, which may stand in it."""
+    token, text = get_token(), first_line(error)
+    return text.replace(token, "***") if token else text
+
+
+def _pause(error: Exception, attempt: int, *, what: str) -> None:
+    """Wait before the next attempt: as long as the server asks for, else twice as long as the time before."""
+    seconds = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _asked_seconds(error))
+    seconds = min(seconds, LONGEST_PAUSE_SECONDS)
+    LOG.warning("%s: %s; asking again in %g s", what, reason_of(error), seconds)
+    time.sleep(seconds)
+
+
+def _asked_seconds(error: Exception) -> float:
+    """Return how long the server asks to wait, by Retry-After or by the rest of its rate limit's window."""
+    response = getattr(error, "response", None)
+    if response is None:
+        return 0.0
+    after = response.headers.get("Retry-After", "")
+    if after.isdecimal():
+        return float(after)
+    limit = parse_ratelimit_headers(response.headers)
+    return limit.reset_in_seconds + 1.0 if limit is not None and limit.remaining == 0 else 0.0
+
+
+def _check_end(content_range: str, partial: Path) -> None:
+    """Accept a partial file that is already whole; drop one that is longer than what the server has."""
+    held = held_bytes(partial)
+    if content_range != f"bytes */{held}":
+        partial.unlink()
+        raise CutShort(f"the server has no byte {held} to resume from; starting anew")
+
+
+def _first_byte(response: httpx2.Response, partial: Path, start: int) -> int:
+    """Return where the answer begins: at `start`, or at 0 where the server sends the whole file."""
+    if response.status_code != PARTIAL_CONTENT:
+        return 0
+    answered = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if answered is None or int(answered[1]) != start:
+        partial.unlink()
+        raise CutShort("the server continues at another byte than asked; starting anew")
+    return start
+
+
+def _append(response: httpx2.Response, partial: Path, start: int, size: int | None) -> None:
+    """Write the body behind the first `start` bytes."""
+    length = response.headers.get("Content-Length")
+    if size is None and length is not None and "Content-Encoding" not in response.headers:
+        size = start + int(length)
+    with (
+        partial.open("ab" if start else "wb") as file,
+        progress(size or 0, done=start, description=partial.stem, unit="B") as bar,
+    ):
+        for block in response.iter_bytes():
+            file.write(block)
+            bar.update(len(block))
+    if size is not None and held_bytes(partial) != size:
+        raise CutShort(f"connection closed after {held_bytes(partial)} of {size} bytes")

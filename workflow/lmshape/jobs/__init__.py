@@ -1,0 +1,149 @@
+"""The jobs of the workflow: for each rule what it reads, writes, needs and depends on, and what it runs.
+
+The rules in workflow/rules take all of it from `Jobs`; `python -m lmshape run RULE` runs a job, which reads the study
+itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from lmshape.jobs import cells, hub, pages, tables, texts
+from lmshape.jobs.rule import WILDCARDS, Files, Machine, Rule, Wildcards
+from lmshape.study.study import Study
+
+CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable: the study's whole configuration, as JSON
+
+RULES: dict[str, type[Rule]] = {
+    "fetch_text": texts.FetchText,
+    "clean_text": texts.CleanText,
+    "train_tokenizer": texts.TrainTokenizer,
+    "pretrain": texts.Pretrain,
+    "tokenize": texts.Tokenize,
+    "resolve": hub.Resolve,
+    "fetch_tokenizer": hub.FetchTokenizer,
+    "download": hub.Download,
+    "release": hub.Release,
+    "extract": cells.Extract,
+    "measure": cells.Measure,
+    "measure_own": cells.MeasureOwn,
+    "measure_cell": cells.MeasureCell,
+    "truncate": cells.Truncate,
+    "gather": tables.Gather,
+    "tables": tables.Tables,
+    "shapes": tables.Shapes,
+    "combine_shapes": tables.CombineShapes,
+    "spikes": tables.Spikes,
+    "truncation_tables": tables.TruncationTables,
+    "claims": tables.Claims,
+    "figure": pages.DrawFigure,
+    "explore": pages.Explore,
+    "findings": pages.Findings,
+    "report": pages.Report,
+}
+
+InputFunction = Callable[[Mapping[str, str]], Files]
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Jobs:
+    """The jobs of one study on one machine, as the rules ask for them.
+
+    Every method takes the name of a rule and returns functions of Snakemake's wildcards.
+    """
+
+    def __init__(
+        self, study: Study, machine: Machine | None = None, *, ancient: cells.Ancient | None = None
+    ) -> None:
+        self.study = study
+        self.machine = machine or Machine()
+        self.rules = {name: rule(study, self.machine) for name, rule in RULES.items()}
+        for rule in self.rules.values():
+            if isinstance(rule, cells.Reader) and ancient is not None:
+                rule.ancient = ancient
+
+    def inputs(self, name: str) -> dict[str, InputFunction]:
+        """Return the inputs of a rule by name."""
+        return {read: self._input(self.rules[name], read) for read in self.rules[name].reads}
+
+    def digest(self, name: str) -> Callable[..., str]:
+        """Return the digest of what the numbers of a job depend on beside its inputs."""
+        rule = self.rules[name]
+
+        def digest(wildcards: Mapping[str, str]) -> str:
+            return rule.digest(Wildcards.of(wildcards))
+
+        return _signed(digest)
+
+    def threads(self, name: str) -> Callable[..., int]:
+        """Return the CPU threads of a job."""
+        rule = self.rules[name]
+
+        def threads(wildcards: Mapping[str, str]) -> int:
+            return rule.threads(Wildcards.of(wildcards))
+
+        return _signed(threads)
+
+    def priority(self, name: str) -> Callable[..., float]:
+        """Return the priority of a job."""
+        rule = self.rules[name]
+
+        def priority(wildcards: Mapping[str, str]) -> float:
+            return rule.priority(Wildcards.of(wildcards))
+
+        return _signed(priority)
+
+    def resources(self, name: str) -> dict[str, Callable[..., object]]:
+        """Return memory, time and disk of a job, and its GPUs and partition where it reads weights.
+
+        A second attempt asks for twice the memory and time.
+        """
+        rule = self.rules[name]
+
+        def mem_mb(wildcards: Mapping[str, str], attempt: int) -> int:
+            return attempt * rule.megabytes(Wildcards.of(wildcards))
+
+        def runtime(wildcards: Mapping[str, str], attempt: int, threads: int) -> int:
+            return attempt * rule.minutes(Wildcards.of(wildcards), threads)
+
+        def disk_mb(wildcards: Mapping[str, str]) -> int:
+            return rule.disk_megabytes(Wildcards.of(wildcards))
+
+        def gpu(wildcards: Mapping[str, str]) -> int:
+            return rule.gpus(Wildcards.of(wildcards))
+
+        def slurm_partition(wildcards: Mapping[str, str]) -> str | None:
+            gpus = rule.gpus(Wildcards.of(wildcards))
+            return (self.machine.gpu_partition if gpus else None) or self.machine.partition
+
+        chosen: dict[str, Callable[..., object]] = {"mem_mb": mem_mb, "runtime": runtime, "disk_mb": disk_mb}
+        if isinstance(rule, cells.Reader):
+            chosen |= {"gpu": gpu, "slurm_partition": slurm_partition}
+        return {key: _signed(function) for key, function in chosen.items()}
+
+    def summary(self) -> str:
+        """Name the results that there are, for someone who has just waited for them."""
+        figures = [f"results/figures/{figure}.png" for figure in self.study.figures]
+        named = {"Findings:": pages.FINDINGS, "Explore: ": pages.EXPLORER, "Report:  ": pages.REPORT}
+        lines = [f"{name} {file}" for name, file in named.items() if Path(file).exists()]
+        lines += [f"Tables:   {tables.TABLES}/"] if tables.TABLES.is_dir() else []
+        there = [figure for figure in figures if Path(figure).exists()]
+        return "\n".join(["", *lines, *(["Figures:"] if there else []), *(f"  {figure}" for figure in there)])
+
+    def _input(self, rule: Rule, read: str) -> InputFunction:
+        def files(wildcards: Mapping[str, str]) -> Files:
+            return rule.inputs(Wildcards.of(wildcards))[read]
+
+        return _signed(files)
+
+
+def _signed(function: F) -> F:
+    """Keep the signature of a function: Snakemake asks for it several times a job."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
+
+
+__all__ = ["CONFIG_VARIABLE", "RULES", "WILDCARDS", "Jobs", "Machine", "Rule", "Wildcards"]

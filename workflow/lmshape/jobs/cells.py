@@ -1,0 +1,445 @@
+"""Jobs of a cell, which is a model, a checkpoint and a dataset: extract, measure, both in one, truncate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmshape import paths
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
+from lmshape.metrics import skdim
+from lmshape.metrics.block import families_code, family_code, measure_block
+from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.store.weights import checkpoint_files
+from lmshape.study.costs import (
+    extraction_megabytes,
+    extraction_seconds,
+    gpus_that_hold,
+    measuring_megabytes,
+    measuring_seconds,
+    minutes_for,
+    threads_of,
+    truncation_megabytes,
+    truncation_seconds,
+    truncation_wants_gpu,
+    wants_gpu,
+)
+from lmshape.study.models import Model
+from lmshape.study.plan import activation_bytes
+from lmshape.study.study import Study
+from lmshape.writing import replaced_when_whole, working_folder
+
+if TYPE_CHECKING:
+    from lmshape.models.opened import Opening
+
+Ancient = Callable[[str], str]
+
+
+class Reader(Rule):
+    """A job that reads the weights of a checkpoint."""
+
+    reads: tuple[str, ...] = ("weights", "tokens")
+    ancient: Ancient = staticmethod(str)  # Snakemake's flag: a newer file is no reason to run again
+
+    def weights(self, job: Wildcards) -> Files:
+        """Return the files whose change makes a checkpoint another one."""
+        checkpoint, model = self.study.checkpoint(job.cell), self.model(job)
+        folder = checkpoint.folder
+        if model.on_hub:
+            # Snakemake does not look at jobs behind a download that has its own reason, unless this is one for them
+            return str(folder) if checkpoint.revised else self.ancient(str(folder))
+        if model.pretraining:
+            return [f"{folder}/model.safetensors"]
+        return [str(path) for path in checkpoint_files(folder)]
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"weights": self.weights(job), "tokens": job.fill(paths.TOKENS)}
+
+    def attributes(self, job: Wildcards) -> dict[str, str | int | float]:
+        """Return what the files of a cell say of it; of the hub's checkpoints the receipt says where they are from."""
+        model, checkpoint = self.model(job), self.study.checkpoint(job.cell)
+        return {
+            "model": model.name,
+            "architecture": model.architecture,
+            "repository": model.entry.get("repository", str(model.folder)),
+            "revision": checkpoint.name,
+            "commit": "",
+            "checkpoint": checkpoint.name,
+            "step": checkpoint.step,
+            "tokens_seen": checkpoint.tokens_seen,
+            "dataset": job.dataset,
+        }
+
+    def facts(self, job: Wildcards) -> object:
+        model, checkpoint = self.model(job), self.study.checkpoint(job.cell)
+        return {
+            "folder": str(checkpoint.folder),
+            "revised": checkpoint.revised,
+            "attributes": self.attributes(job),
+            "kind": model.kind,
+            "shape": [model.blocks, model.width, model.vocabulary],
+            "dtype": self.study.extraction.dtype,
+            "remote_code": model.remote_code,
+        }
+
+    def opening(self, job: Wildcards, given: Given) -> Opening:
+        """Return how the checkpoint is opened."""
+        from lmshape.models.opened import Opening
+
+        model, extraction = self.model(job), self.study.extraction
+        return Opening(
+            kind=model.kind,
+            threads=given.threads,
+            dtype=extraction.dtype,
+            device=extraction.device,
+            gpus=given.gpus,
+            device_map=extraction.device_map,
+            blocks=model.blocks,
+            width=model.width,
+            vocabulary=model.vocabulary,
+            remote_code=model.remote_code,
+        )
+
+    def threads(self, job: Wildcards) -> int:
+        return threads_of(self.model(job))
+
+    def wants_gpu(self, model: Model) -> bool:
+        """Return whether the forward passes are worth a GPU of a cluster."""
+        return wants_gpu(model, self.study.sampling)
+
+    def gpus(self, job: Wildcards) -> int:
+        """On this machine one if there is one; on a cluster those that hold the model, if it is worth them."""
+        model, device = self.model(job), self.study.extraction.device
+        if device == "cpu":
+            return 0
+        if device == "auto" and not self.machine.on_cluster:
+            return int(self.machine.gpus > 0)
+        if device == "auto" and not (self.machine.gpu_partition and self.wants_gpu(model)):
+            return 0
+        spread = self.machine.on_cluster and self.study.extraction.device_map == "auto"
+        return gpus_that_hold(model, self.study.extraction, self.machine.gpu_gigabytes) if spread else 1
+
+    def priority(self, job: Wildcards) -> float:
+        """A checkpoint is finished before the next one is begun: 10 for the first of a model, above 9 for the last."""
+        names = list(self.model(job).checkpoints)
+        return 10 - names.index(job.checkpoint) / len(names)
+
+
+class Extract(Reader):
+    """The activations of a cell, which stay, and its loss."""
+
+    code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
+    log_file = "results/logs/extract/{model}/{checkpoint}/{dataset}.log"
+    writes = (
+        paths.ACTIVATIONS,
+        paths.LOSSES,
+    )
+
+    def megabytes(self, job: Wildcards) -> int:
+        return extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
+
+    def seconds(self, job: Wildcards, threads: int) -> float:
+        """Estimate the time of the forward passes and of what is written."""
+        on_gpu = self.gpus(job) > 0
+        return extraction_seconds(self.model(job), self.study.sampling, threads=threads, on_gpu=on_gpu)
+
+    def minutes(self, job: Wildcards, threads: int) -> int:
+        return minutes_for(self.seconds(job, threads))
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        activations = activation_bytes(self.model(job), self.study.sampling.most_tokens)
+        return LEAST_DISK_MEGABYTES + activations // 10**6
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        self.extract(job, given, Path(job.fill(paths.ACTIVATIONS)), Path(job.fill(paths.LOSSES)))
+
+    def extract(self, job: Wildcards, given: Given, activations: Path, losses: Path) -> None:
+        """Write the activations and the loss card of a cell."""
+        os.environ["HF_HUB_OFFLINE"] = "1"  # all that is read is on the disk
+        from lmshape.hub.lock import read_receipt
+        from lmshape.models.extract import extract
+        from lmshape.store.tokens import read_tokens
+
+        folder, tokens = self.study.checkpoint(job.cell).folder, read_tokens(job.fill(paths.TOKENS))
+        extract(
+            folder,
+            tokens,
+            opening=self.opening(job, given),
+            output=activations,
+            loss_output=losses,
+            attributes=self.attributes(job) | read_receipt(folder),
+            seed=int(tokens.attributes["seed"]),
+            mask_token_id=int(tokens.attributes["mask_token_id"]),
+            batch_tokens=self.study.extraction.batch_tokens,
+        )
+
+
+class Measure(Rule):
+    """The statistics of a block of layers: what every metric of the library can be computed from.
+
+    One job measures all families, so that a study is few, long jobs. Archives are updated: a family that is added, or
+    whose code has changed, is measured alone. `MEASURED` is written last and is no archive: without it, a job that
+    failed runs again, although Snakemake restores the archives that it found.
+    """
+
+    reads = ("activations",)
+    log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
+    rank = 20
+
+    @property
+    def families(self) -> list[str]:
+        """Families that the job measures."""
+        return [name for name in self.study.measured_families if name != OWN_FAMILY]
+
+    @property
+    def rows(self) -> list[str]:
+        """Choices of rows."""
+        return sorted(self.study.rows)
+
+    @property
+    def rows_per_draw(self) -> int | None:
+        """Rows of a draw that neighbor metrics use: the article's protocol takes all rows of its chunks."""
+        sampling = self.study.sampling
+        return sampling.rows_per_draw if sampling.protocol == "windows" else None
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"activations": job.fill(paths.ACTIVATIONS)}
+
+    def outputs(self, job: Wildcards) -> list[str]:
+        archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
+        return [*archives, job.fill(paths.MEASURED)]
+
+    @property
+    def estimators(self) -> list[str]:
+        """Names of the estimators of scikit-dimension that the study names."""
+        return list(skdim.named(self.study.metrics))
+
+    def facts(self, job: Wildcards) -> object:
+        return [self.rows, self.rows_per_draw, self.estimators]
+
+    def code_of(self, job: Wildcards) -> str:
+        """Return the fingerprint of all families of the library, so that a family that goes runs nothing."""
+        return families_code()
+
+    def threads(self, job: Wildcards) -> int:
+        return threads_of(self.model(job))
+
+    def megabytes(self, job: Wildcards) -> int:
+        return measuring_megabytes(self.model(job).width, self.study.sampling)
+
+    def seconds(self, model: Model, threads: int, *, sites: int) -> float:
+        """Estimate the time of measuring `sites` sites of a model."""
+        return _measuring_seconds(self, model.width, sites, threads)
+
+    def minutes(self, job: Wildcards, threads: int) -> int:
+        first, last = layers_of(job)
+        return minutes_for(self.seconds(self.model(job), threads, sites=last - first + 2))
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        """Megabytes of the archives, at most two a layer."""
+        first, last = layers_of(job)
+        return LEAST_DISK_MEGABYTES + 2 * (last - first + 2)
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
+        Path(job.fill(paths.MEASURED)).touch()
+
+    def measure(self, job: Wildcards, activations: Path, block: tuple[int, int]) -> None:
+        """Write the archives of a block of layers that are not there, or not of this code and data."""
+        measure_block(
+            activations,
+            Path(job.fill(paths.STATISTICS_FOLDER)),
+            families=self.families,
+            first=block[0],
+            last=block[1],
+            rows=self.rows,
+            rows_per_draw=self.rows_per_draw,
+            own_metrics=self.own_path,
+            skdim=self.estimators,
+        )
+
+
+@cache
+def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> float:
+    study = rule.study
+    return measuring_seconds(
+        width,
+        study.sampling,
+        families=rule.families,
+        rows=study.rows,
+        sites=sites,
+        threads=threads,
+        metrics=study.metrics,
+    )
+
+
+class MeasureOwn(Measure):
+    """The values of the user's own metrics: a job of their own, so that a change to their file runs no other family."""
+
+    log_file = "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
+
+    @property
+    def families(self) -> list[str]:
+        return [OWN_FAMILY]
+
+    @property
+    def rows(self) -> list[str]:
+        return sorted(row for row in self.study.rows if row != "one_per_type")
+
+    def outputs(self, job: Wildcards) -> list[str]:
+        return [job.fill(paths.STATISTICS.replace("{family}", OWN_FAMILY))]
+
+    def facts(self, job: Wildcards) -> object:
+        return [self.rows, str(self.own_path)]
+
+    def code_of(self, job: Wildcards) -> str:
+        """Return the fingerprint of what runs own metrics, and of the user's file."""
+        return family_code(OWN_FAMILY, self.own_path)
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
+
+
+class MeasureAll(Measure):
+    """The statistics of all families, the user's own among them."""
+
+    @property
+    def families(self) -> list[str]:
+        return list(self.study.measured_families)
+
+    def code_of(self, job: Wildcards) -> str:
+        own = OWN_FAMILY in self.families
+        return super().code_of(job) + (family_code(OWN_FAMILY, self.own_path) if own else "")
+
+
+class MeasureCell(Extract):
+    """A cell in one process, where activations are not kept: they pass through the job's scratch.
+
+    The loss card is written last and is no archive: a job that failed runs again, although Snakemake restores the
+    archives that it found.
+    """
+
+    def __init__(self, study: Study, machine: Machine) -> None:
+        super().__init__(study, machine)
+        self.measuring = MeasureAll(study, machine)
+
+    def layouts(self) -> dict[str, list[str]]:
+        """Return the models by their number of layers: a rule's outputs, blocks of layers, must be the same for all."""
+        found: dict[str, list[str]] = {}
+        for name, model in self.study.models.items():
+            found.setdefault(f"{model.blocks + 1}_layers", []).append(name)
+        return found
+
+    def archives(self, model: str) -> list[str]:
+        """Return the archives of a cell of a model, its checkpoint and dataset as wildcards."""
+        blocks = [paths.layers(*block) for block in self.study.blocks_of(model)]
+        cell = {"model": "{model}", "checkpoint": "{checkpoint}", "dataset": "{dataset}"}
+        return [
+            paths.STATISTICS.format(**cell, family=family, **block)
+            for family in self.measuring.families
+            for block in blocks
+        ]
+
+    def outputs(self, job: Wildcards) -> list[str]:
+        return [*map(job.fill, self.archives(job.model)), job.fill(paths.LOSSES)]
+
+    def facts(self, job: Wildcards) -> object:
+        return [super().facts(job), self.measuring.facts(job)]
+
+    def code_of(self, job: Wildcards) -> str:
+        return super().code_of(job) + self.measuring.code_of(job)
+
+    def megabytes(self, job: Wildcards) -> int:
+        return max(super().megabytes(job), self.measuring.megabytes(job))
+
+    def seconds(self, job: Wildcards, threads: int) -> float:
+        model = self.model(job)
+        return super().seconds(job, threads) + self.measuring.seconds(model, threads, sites=model.blocks + 2)
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        losses = Path(job.fill(paths.LOSSES))
+        with working_folder(losses, "activations") as folder:
+            activations, card = folder / "activations.h5", folder / losses.name
+            self.extract(job, given, activations, card)
+            for block in self.study.blocks_of(job.model):
+                self.measuring.measure(job, activations, block)
+            with replaced_when_whole(losses) as partial:
+                partial.write_bytes(card.read_bytes())
+
+
+class Truncate(Reader):
+    """The loss of a decoder with some directions of its residual stream alone."""
+
+    reads = ("weights", "tokens", "losses")
+    code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
+    log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
+    writes = (paths.TRUNCATION,)
+    disk = LEAST_DISK_MEGABYTES
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        """The losses come first: a checkpoint that cannot be extracted fails once."""
+        return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSSES))}
+
+    @property
+    def rows(self) -> list[str]:
+        """Choices of rows that are truncated."""
+        return sorted(name for name in self.study.rows if name in ("all", "no_sink")) or ["all"]
+
+    def facts(self, job: Wildcards) -> object:
+        truncating = self.study.truncating
+        assert truncating is not None  # the rule has jobs only where the study truncates
+        tried = [truncating.sequences, sorted(truncating.ranks or ()), sorted(truncating.removed or ())]
+        return [super().facts(job), self.rows, tried]
+
+    def wants_gpu(self, model: Model) -> bool:
+        assert self.study.truncating is not None
+        return truncation_wants_gpu(model, self.study.sampling, self.study.truncating, rows=self.study.rows)
+
+    def megabytes(self, job: Wildcards) -> int:
+        assert self.study.truncating is not None
+        return truncation_megabytes(
+            self.model(job),
+            self.study.sampling,
+            self.study.truncating,
+            self.study.extraction,
+            on_gpu=self.gpus(job) > 0,
+        )
+
+    def minutes(self, job: Wildcards, threads: int) -> int:
+        assert self.study.truncating is not None
+        seconds = truncation_seconds(
+            self.model(job),
+            self.study.sampling,
+            self.study.truncating,
+            rows=self.study.rows,
+            threads=threads,
+            on_gpu=self.gpus(job) > 0,
+        )
+        return minutes_for(seconds)
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from lmshape.hub.lock import read_receipt
+        from lmshape.store.tokens import read_tokens
+        from lmshape.truncation.truncate import Trial, truncate
+
+        truncating = self.study.truncating
+        assert truncating is not None
+        folder = self.study.checkpoint(job.cell).folder
+        truncate(
+            folder,
+            read_tokens(job.fill(paths.TOKENS)),
+            opening=self.opening(job, given),
+            output=Path(job.fill(paths.TRUNCATION)),
+            attributes=self.attributes(job) | read_receipt(folder),
+            trial=Trial(
+                rows=self.rows,
+                ranks=sorted(truncating.ranks) if truncating.ranks else None,
+                removed=sorted(truncating.removed) if truncating.removed else None,
+            ),
+            sequences=truncating.sequences,
+            batch_tokens=self.study.extraction.batch_tokens,
+        )

@@ -1,0 +1,177 @@
+"""Jobs of published training runs: what stands behind each name, the weights while somebody reads them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lmshape import paths
+from lmshape.hub.budget import clear_unneeded
+from lmshape.hub.integrity import Issue, issues_of, read_issues
+from lmshape.hub.lock import Lock
+from lmshape.hub.models import Ask
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.schema import Yaml
+from lmshape.study.plan import checkpoint_megabytes
+from lmshape.study.registry import find_file
+from lmshape.study.study import Study
+
+
+def log_to_stderr() -> None:
+    """Show in the job's log why it waits, or asks again."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for name in ("huggingface_hub", "httpx2"):  # what they retry is told once, by lmshape.hub
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Resolve(Rule):
+    """The lock of a model: commit and weights behind each of its checkpoints."""
+
+    code: tuple[str, ...] = ("lmshape.hub.resolve",)
+    log_file = "results/logs/resolve/{model}.log"
+    writes: Sequence[str] = (paths.LOCK,)
+    memory_megabytes = 500
+    time_minutes = 60
+    disk = LEAST_DISK_MEGABYTES
+    rank = 200
+
+    def facts(self, job: Wildcards) -> object:
+        """The commits of a lock stay whatever of this changes; another repository or spelling makes a new lock."""
+        return self.model(job).entry
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.hub.integrity import summary
+        from lmshape.hub.resolve import make_lock
+
+        log_to_stderr()
+        model = self.model(job)
+        lock = make_lock(
+            Path(job.fill(paths.LOCK)),
+            model.name,
+            model.entry,
+            issues=self.study.issues,
+            wanted=list(model.checkpoints),
+        )
+        print(summary(lock))
+
+
+class FetchTokenizer(Resolve):
+    """The tokenizer of a published run."""
+
+    reads: tuple[str, ...] = ("lock",)
+    code = ()
+    log_file = "results/logs/fetch_tokenizer/{model}.log"
+    writes: Sequence[str] = (paths.TOKENIZER,)
+    rank = 150
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"lock": job.fill(paths.LOCK)}
+
+    def facts(self, job: Wildcards) -> object:
+        return None
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.hub.resolve import bring_tokenizer
+
+        log_to_stderr()
+        bring_tokenizer(Path(job.fill(paths.LOCK)), Path(job.fill(paths.TOKENIZER)))
+
+
+class Download(FetchTokenizer):
+    """The weights of a checkpoint, within the disk quota.
+
+    The folder stays behind as an empty shell (config.json and a receipt) once all readers have read the weights, so
+    that weights that are downloaded once more, for a new dataset, run no finished cell again. `release` brings the
+    download back: every cell that is extracted runs it again, and it needs `STAGED`, which exists while cells wait.
+    """
+
+    log_file = "results/logs/download/{model}/{checkpoint}.log"
+    writes = (paths.WEIGHTS, paths.STAGED)
+    time_minutes = 720
+    rank = 5
+
+    def facts(self, job: Wildcards) -> object:
+        """How often an update of the lock has found other weights under this name: a change runs its cells again."""
+        return self.model(job).checkpoints[job.checkpoint].revised
+
+    def threads(self, job: Wildcards) -> int:
+        """None: a download that waits for disk space must not hold the core of the extraction that frees it."""
+        return 0
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        return LEAST_DISK_MEGABYTES + checkpoint_megabytes(self.model(job), job.checkpoint)
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.hub.resolve import download
+
+        log_to_stderr()
+        download(
+            Path(job.fill(paths.LOCK)),
+            job.checkpoint,
+            Path(job.fill(paths.WEIGHTS)),
+            readers=self.study.readers(job.model, job.checkpoint),
+            weights_in=self.study.weights_in,
+            keep=self.study.keep_weights,
+            budget_bytes=self.study.disk_budget_bytes,
+        )
+
+
+class Release(Rule):
+    """One reader's note that it has read the weights of a checkpoint; after the last one they are deleted."""
+
+    reads = ("staged", "read")
+    log_file = "results/logs/release/{model}/{checkpoint}/{reader}.log"
+    writes = (paths.RELEASED,)
+    memory_megabytes = 100
+    time_minutes = 5
+    disk = LEAST_DISK_MEGABYTES
+    rank = 15
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        dataset, _, truncation = job.reader.partition(paths.READER_SEPARATOR)
+        names = {"model": job.model, "checkpoint": job.checkpoint, "dataset": dataset}
+        result = paths.TRUNCATION if truncation else paths.LOSSES
+        return {"staged": job.fill(paths.STAGED), "read": result.format(**names)}
+
+    def facts(self, job: Wildcards) -> object:
+        return job.fill(paths.WEIGHTS)
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.hub.budget import release
+
+        readers = self.study.readers(job.model, job.checkpoint)
+        release(Path(job.fill(paths.WEIGHTS)), job.reader, of=readers, keep=self.study.keep_weights)
+
+
+def ask_hub(config: Mapping[str, Yaml]) -> Ask:
+    """Return what asks the hub for the lock of a model whose checkpoints only the hub can tell.
+
+    Parameters
+    ----------
+    config : the study's configuration, which names the list of known faults
+    """
+
+    def ask(name: str, entry: Mapping[str, Yaml]) -> Lock:
+        from lmshape.hub.resolve import make_lock
+
+        named = config.get("registry", {}).get("known_issues", "config/known_issues.yaml")
+        print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
+        issues = read_issues(find_file(named, root=Path.cwd()))
+        return make_lock(Path(paths.LOCK.format(model=name)), name, entry, issues=issues)
+
+    return ask
+
+
+def delete_unneeded_weights(study: Study, root: Path) -> None:
+    """Delete downloaded weights of checkpoints that the study no longer has, which would hold its disk quota."""
+    if not study.keep_weights:
+        needed = {one.folder for model in study.models.values() for one in model.checkpoints.values()}
+        for folder in clear_unneeded(root, needed):
+            print(f"Deleted downloaded weights that the study does not have: {folder}")
+
+
+def known_faults(issues: tuple[Issue, ...], model: str) -> list[str]:
+    """Return the known faults of a model: one that becomes known changes verdicts in the tables."""
+    return [f"{fault.verdict} {sorted(fault.steps)} {fault.reason}" for fault in issues_of(issues, model)]

@@ -1,0 +1,336 @@
+"""What a study still lacks: its cells compared with the files, why each is missing, and the command that goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from lmshape import paths
+from lmshape.figures import FIGURES
+from lmshape.jobs import Jobs
+from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
+from lmshape.jobs.pages import EXPLORER, REPORT
+from lmshape.jobs.rule import Wildcards
+from lmshape.jobs.tables import SHAPES
+from lmshape.study.models import Model
+from lmshape.study.study import Cell, Study
+
+MOST_GROUPS = 8  # on a screen
+MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
+MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
+NOT_REACHED = "not reached"
+INTERRUPTED = "interrupted"
+
+# What Snakemake's log says of jobs that fail: how a command ended, which job it was, which of its files are not there.
+# It shows the log of a failed SLURM job, in which another Snakemake says the first two of the same job.
+SAID = re.compile(
+    r"^Command '[^\n]*' (?:died with|returned non-zero exit status) [^\n]*\n"
+    r"|^Error in rule \w+:\n.*?(?=^\[|^Command '|^Error in rule|\Z)"
+    r"|^Job \d+ +completed successfully, but some output files are missing[^\n]*\n(?:[^\n]+ \(missing [^\n]*\n?)+",
+    re.MULTILINE | re.DOTALL,
+)
+RULE = re.compile(r"^Error in rule (\w+):", re.MULTILINE)
+LOGS = re.compile(r"^    log: (.+?) \(check log", re.MULTILINE)  # the job's own, then the scheduler's
+FILE = re.compile(r"results/logs/[^\s']+?\.log|^\S+(?= \(missing )", re.MULTILINE)
+OF_THE_SCHEDULER = re.compile(r"^    message: (?!None$)", re.MULTILINE)
+DATE = re.compile(r"^ *Date: (.+)$", re.MULTILINE)
+COMMAND = re.compile(r"^ *Command: (.+)$", re.MULTILINE)
+
+Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that a study lacks.
+
+    Attributes
+    ----------
+    what : a cell, or the name of a result behind the cells
+    step : the first job on the way to it that has failed, else the first whose files are not there
+    reason : why, in one sentence
+    log : of that job; empty where it has not run
+    rule : its name in the Snakefile, which the command line takes; models of another layout have another `measure_cell`
+    """
+
+    what: Cell | str
+    step: Step
+    reason: str
+    log: str
+    rule: str
+
+
+def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
+    """Compare a study with its files.
+
+    Parameters
+    ----------
+    jobs : of the study
+    root : its folder
+    said : Snakemake's log of the last run, which knows what the scheduler did to jobs
+
+    Returns
+    -------
+    Cells in the study's order, then results behind them; empty where nothing is missing.
+    """
+    errors, began = _errors(said), _began(said)
+    found = []
+    present: dict[str, bool] = {}
+    for what, steps in [*_cells(jobs), *_results(jobs)]:
+        lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
+        reasons = [
+            (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
+            for step in lacking
+        ]
+        if lacking and not _is_made(what, steps, lacking):
+            found.append(Missing(what, *next((one for one in reasons if one[1] != NOT_REACHED), reasons[0])))
+        else:
+            found += [Missing(what, *one) for one in reasons if _has_failed(one[2], root, errors)][:1]
+    return found
+
+
+def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -> bool:
+    """Whether what is asked for is there, although files on the way to it have been deleted since."""
+    wanted = (
+        [step for step in steps if step[0].startswith("measure")] if isinstance(what, Cell) else steps[-1:]
+    )
+    return not [step for step in wanted if step in lacking]
+
+
+def _has_failed(log: str, root: Path, errors: dict[str, str]) -> bool:
+    return log in errors or (bool(log) and ends_with_an_error(root / log))
+
+
+def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
+    for cell in jobs.study.cells():
+        yield cell, list(steps_of(jobs.study, cell))
+
+
+def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
+    """Yield the results behind the cells, each with the jobs that lead to it from there."""
+    study = jobs.study
+    for name, model in study.models.items():
+        for cell in study.truncated(name):
+            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", _wildcards(cell))]
+        yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
+    for table in ("tables", "truncation_tables"):
+        yield table, [(table, Wildcards())]
+    yield "spikes", [*_spike_steps(study), ("spikes", Wildcards())]
+    yield "claims", [("claims", Wildcards())]
+    shapes: list[Step] = [("shapes", Wildcards(model=name)) for name in study.models]
+    for figure in study.figures:
+        drawn_from = (
+            [*shapes, ("combine_shapes", Wildcards())] if set(SHAPES) & set(FIGURES[figure].tables) else []
+        )
+        yield f"figure {figure}", [*drawn_from, ("figure", Wildcards(figure=figure))]
+    yield EXPLORER, [("explore", Wildcards())]
+    yield REPORT, [("findings", Wildcards()), ("report", Wildcards())]
+
+
+def _releases(study: Study, model: Model) -> Iterator[Step]:
+    for checkpoint in model.checkpoints if model.on_hub else ():
+        for reader in study.readers(model.name, checkpoint):
+            yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
+
+
+def _spike_steps(study: Study) -> Iterator[Step]:
+    """Yield the runs whose spikes are looked for and that no model is made of."""
+    models = {model.pretraining for model in study.models.values()}
+    for run in study.trained:
+        if run not in models:
+            yield from _pretraining_steps(study, run)
+
+
+def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
+    """Yield the jobs that lead to a cell, in their order."""
+    model, job = study.models[cell.model], _wildcards(cell)
+    if model.pretraining:
+        yield from _pretraining_steps(study, model.pretraining)
+    if model.on_hub:
+        yield "resolve", job
+        yield "fetch_tokenizer", job
+    text = study.text_of(cell.dataset)
+    if text is not None:
+        yield from _text_steps(text.name, clean=study.datasets[cell.dataset].clean)
+    yield "tokenize", job
+    if model.on_hub:
+        yield "download", job
+    yield from _measuring_steps(study, cell)
+
+
+def _pretraining_steps(study: Study, run: str) -> Iterator[Step]:
+    assert study.pretraining is not None  # else there would be no run
+    yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
+    yield "train_tokenizer", Wildcards()
+    yield "pretrain", Wildcards(run=run)
+
+
+def _text_steps(text: str, *, clean: bool) -> Iterator[Step]:
+    yield "fetch_text", Wildcards(text=text)
+    if clean:
+        yield "clean_text", Wildcards(text=text)
+
+
+def _measuring_steps(study: Study, cell: Cell) -> Iterator[Step]:
+    if not study.keep_activations:
+        yield "measure_cell", _wildcards(cell)
+        return
+    yield "extract", _wildcards(cell)
+    for block in study.blocks_of(cell.model):
+        layers = paths.layers(*block)
+        if study.library_families:
+            yield "measure", _wildcards(cell, **layers)
+        if study.own_metrics:
+            yield "measure_own", _wildcards(cell, **layers)
+
+
+def _names(cell: Cell) -> tuple[str, str, str]:
+    return cell.model, cell.checkpoint, cell.dataset
+
+
+def _wildcards(cell: Cell, first: str = "", last: str = "") -> Wildcards:
+    return Wildcards(
+        model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset, first=first, last=last
+    )
+
+
+def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> bool:
+    """Tell whether the files of a job exist; each is looked up once."""
+    for file in jobs.rules[step[0]].outputs(step[1]):
+        if file not in present:
+            passing = file.startswith(
+                paths.STAGED.partition("{")[0]
+            )  # deleted once the weights have been read
+            present[file] = passing or (root / file).exists()
+        if not present[file]:
+            return False
+    return True
+
+
+def _errors(said: str) -> dict[str, str]:
+    """Sort what Snakemake said of the last attempt of jobs that failed, by their log files or the outputs they lack."""
+    found: dict[str, str] = {}
+    for text in SAID.findall(said):
+        logs = LOGS.search(text)
+        for file in [logs[1].split(", ")[0]] if logs else FILE.findall(text):
+            before = found.get(file, "")
+            anew = OF_THE_SCHEDULER.search(text) or not (logs or OF_THE_SCHEDULER.search(before))
+            found[file] = text if anew else before + text
+    return found
+
+
+def _began(said: str) -> float:
+    """Return when the last run began, in seconds of the epoch; 0 where nothing tells."""
+    date = DATE.search(said)
+    return datetime.fromisoformat(date[1]).timestamp() if date else 0.0
+
+
+def _said(jobs: Jobs, step: Step, errors: Mapping[str, str]) -> str:
+    """Return what Snakemake said of a job, empty where it has not failed."""
+    rule, job = jobs.rules[step[0]], step[1]
+    return next(filter(None, map(errors.get, (rule.log(job), *rule.outputs(job)))), "")
+
+
+def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> tuple[str, str, str]:
+    """Return why the files of a job are not there, its log and its rule.
+
+    Not reached, without a log, where neither Snakemake nor a log of the last run has a word of the job.
+    """
+    log = jobs.rules[step[0]].log(step[1])
+    if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
+        return NOT_REACHED, "", step[0]
+    logs, rule = LOGS.search(said), RULE.search(said)
+    failure = Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said)
+    reason = why(failure, root)
+    return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
+
+
+def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
+    """Tell what is missing, alike reasons together, and the command that goes on, in some 30 lines."""
+    if not missing:
+        return "Nothing is missing: every cell, table, figure and page of the study is there."
+    cells = [one for one in missing if isinstance(one.what, Cell)]
+    are = "is" if len(cells) == 1 else "are"
+    total = len(study.cells())
+    lines = [f"{len(cells)} of {total} cells {are} missing (a cell: one checkpoint of a model, one dataset)."]
+    groups: dict[tuple[str, str], list[Missing]] = {}
+    for one in missing:
+        if isinstance(one.what, Cell) or one.reason != NOT_REACHED:
+            key = "" if one.reason == NOT_REACHED else one.step[0]
+            groups.setdefault((key, _without_names(one)), []).append(one)
+    told: set[str] = set()
+    for group in list(groups.values())[:MOST_GROUPS]:
+        lines += [f"  {line}" for line in _describe_group(group, told)]
+    if len(groups) > MOST_GROUPS:
+        lines.append(f"  … and {len(groups) - MOST_GROUPS} other reasons.")
+    behind = [
+        str(one.what) for one in missing if not isinstance(one.what, Cell) and one.reason == NOT_REACHED
+    ]
+    if behind:
+        lines.append(f"  Not made: {_some(behind, 'results')}.")
+    return "\n".join([*lines, "What is done is kept. To make the rest:", f"  {command}"])
+
+
+def go_on(said: str) -> str:
+    """Return the command that makes the rest: that of the last run, as Snakemake's log has it."""
+    command = COMMAND.search(said)
+    if command is None:
+        return "snakemake --cores all"
+    program, _, options = command[1].partition(" ")
+    name = Path(program).name
+    return f"{'python -m snakemake' if name == '__main__.py' else name} {options}".strip()
+
+
+def _without_names(one: Missing) -> str:
+    """Return the reason with the names of the cell taken out, so that the same error of many cells is told once."""
+    reason = one.reason
+    for name in sorted(filter(None, _names_of(one.step[1])), key=len, reverse=True):
+        reason = reason.replace(name, "…")
+    return reason
+
+
+def _names_of(job: Wildcards) -> list[str]:
+    return [job.model, job.checkpoint, job.dataset, job.text, job.run, job.figure]
+
+
+def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
+    cells = [one.what for one in group if isinstance(one.what, Cell)]
+    yield from _cell_lines(cells)
+    yield from (str(one.what) for one in group if not isinstance(one.what, Cell))
+    first = group[0]
+    if first.reason == NOT_REACHED:
+        yield "  not reached: no job of theirs has run"
+        return
+    yield f"  {first.step[0]}: {first.reason[:MOST_CHARACTERS]}"
+    advice = remedy(first.reason, rule=first.rule)
+    if advice and advice not in told:
+        told.add(advice)
+        yield f"  {advice}"
+    others = len({one.log for one in group}) - 1
+    yield f"  log: {first.log}" + (f" and {others} more like it" if others else "")
+
+
+def _cell_lines(cells: Sequence[Cell]) -> list[str]:
+    """Name cells: a line a model, or one for all of many models."""
+    of: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of.setdefault(cell.model, []).append(cell)
+    if len(of) > MOST_NAMES:
+        return [f"{_some(list(of), 'models')}: {len(cells)} cells"]
+    return [f"{model}: {_checkpoints_and_datasets(some)}" for model, some in of.items()]
+
+
+def _checkpoints_and_datasets(cells: Sequence[Cell]) -> str:
+    checkpoints = list(dict.fromkeys(cell.checkpoint for cell in cells))
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    count = f" ({len(cells)} cells)" if len(cells) > 1 else ""
+    return f"{_some(checkpoints, 'checkpoints')} on {_some(datasets, 'datasets')}{count}"
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    """List names; of many the first, the last and their number."""
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{len(names)} {what} ({names[0]}, {names[1]}, …, {names[-1]})"

@@ -1,0 +1,246 @@
+"""What a rule of the workflow is in Python: what a job of it reads, writes, needs and depends on, and what it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from lmshape import paths
+from lmshape.errors import InputError
+from lmshape.fingerprint import code_fingerprint
+from lmshape.study.cluster import NO_PARTITION, check_profile
+from lmshape.study.costs import gpu_count
+from lmshape.study.models import Model
+from lmshape.study.study import Cell, Study
+
+DIGITS = 16  # of a digest: 64 bits
+LEAST_DISK_MEGABYTES = 10
+REPOSITORY = Path(__file__).parents[3]
+
+Files = str | list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wildcards:
+    """Which job of a rule: the wildcards of its files, empty where the rule has no such wildcard."""
+
+    model: str = ""
+    checkpoint: str = ""
+    dataset: str = ""
+    reader: str = ""
+    first: str = ""
+    last: str = ""
+    text: str = ""
+    run: str = ""
+    figure: str = ""
+
+    @classmethod
+    def of(cls, wildcards: Mapping[str, str]) -> Wildcards:
+        """Take the wildcards of a job as Snakemake has them."""
+        return cls(**{name: str(value) for name, value in wildcards.items() if name in WILDCARDS})
+
+    @property
+    def cell(self) -> Cell:
+        """Model, checkpoint and dataset."""
+        return Cell(self.model, self.checkpoint, self.dataset)
+
+    def fill(self, pattern: str) -> str:
+        """Fill a pattern of `lmshape.paths`."""
+        return pattern.format(**{name: getattr(self, name) for name in WILDCARDS})
+
+
+def cell_wildcards(cell: str) -> dict[str, str]:
+    """Read the wildcards of a cell as the command line spells it, MODEL/CHECKPOINT/DATASET.
+
+    Raises
+    ------
+    InputError
+        When it has more or fewer parts.
+    """
+    names = cell.split("/")
+    if len(names) != 3 or not all(names):
+        raise InputError(
+            f"`--cell {cell}` is no MODEL/CHECKPOINT/DATASET, as in wiki-decoder/checkpoint-64/wiki."
+        )
+    return dict(zip(("model", "checkpoint", "dataset"), names, strict=True))
+
+
+def layer_wildcards(layers: str) -> dict[str, str]:
+    """Read the wildcards of a block of layers as its files spell it, such as 00-06.
+
+    Raises
+    ------
+    InputError
+        When it is no two numbers.
+    """
+    first, _, last = layers.partition("-")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise InputError(f"`--layers {layers}` is no block of layers, as in 00-06.")
+    return paths.layers(int(first), int(last))
+
+
+WILDCARDS = tuple(field.name for field in fields(Wildcards))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where jobs run.
+
+    Attributes
+    ----------
+    on_cluster : whether jobs are submitted to SLURM
+    gpus : GPUs of this machine
+    partition, gpu_partition : of the cluster; `gpu_partition` is None where it has no GPUs for us
+    gpu_gigabytes : memory of one GPU of the cluster
+    """
+
+    on_cluster: bool = False
+    gpus: int = 0
+    partition: str | None = None
+    gpu_partition: str | None = None
+    gpu_gigabytes: float = 40.0
+
+
+PROFILE_SETTINGS = ("slurm_account", "slurm_partition", "gpu_partition", "gpu_gigabytes")
+
+
+def machine_of(settings: Mapping[str, str | None], *, check: bool) -> Machine:
+    """Return the machine that default resources of a profile describe.
+
+    Parameters
+    ----------
+    settings : `PROFILE_SETTINGS` as the profile spells them; a profile that names a partition is a cluster's
+    check : whether to ask SLURM for the names that it has
+
+    Raises
+    ------
+    InputError
+        When account or partitions are not filled in, or not the cluster's.
+    """
+    if settings["slurm_partition"] is None:
+        return Machine(gpus=gpu_count())
+    if check:
+        check_profile({name: settings[name] for name in PROFILE_SETTINGS[:3]})
+    plain = {name: value and str(value).strip("'\"") for name, value in settings.items()}
+    gpu_partition = plain["gpu_partition"]
+    return Machine(
+        on_cluster=True,
+        partition=plain["slurm_partition"],
+        gpu_partition=None if gpu_partition == NO_PARTITION else gpu_partition,
+        gpu_gigabytes=float(plain["gpu_gigabytes"] or 40),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a job was given: CPU threads, and GPUs (None: run by hand, take what is there)."""
+
+    threads: int = 1
+    gpus: int | None = None
+
+
+class Rule:
+    """One rule of the workflow; each method takes the wildcards of one of its jobs.
+
+    Attributes
+    ----------
+    reads : names of its inputs
+    writes : patterns of its outputs
+    log_file : pattern of its log
+    code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
+    memory_megabytes, time_minutes, disk : what a job needs, where the methods below say nothing else
+    rank : priority of its jobs
+    """
+
+    reads: tuple[str, ...] = ()
+    writes: Sequence[str] = ()
+    log_file: str
+    code: tuple[str, ...] = ()
+    memory_megabytes: int = 2000
+    time_minutes: int = 30
+    disk: int = 100
+    rank: float = 0
+
+    def __init__(self, study: Study, machine: Machine) -> None:
+        self.study = study
+        self.machine = machine
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        """Return the files that a job reads, by the names in `reads`."""
+        return {}
+
+    def outputs(self, job: Wildcards) -> list[str]:
+        """Return the files that a job writes."""
+        return [job.fill(pattern) for pattern in self.writes]
+
+    def log(self, job: Wildcards) -> str:
+        """Return the log file of a job."""
+        return job.fill(self.log_file)
+
+    def facts(self, job: Wildcards) -> object:
+        """Return what the result depends on beside inputs and code, as JSON can hold it."""
+        return None
+
+    def digest(self, job: Wildcards) -> str:
+        """Hash `facts` and code: a job whose digest changes runs again."""
+        facts = json.dumps(self.facts(job), sort_keys=True, default=str)
+        return hashlib.sha256(f"{facts}\n{self.code_of(job)}".encode()).hexdigest()[:DIGITS]
+
+    def code_of(self, job: Wildcards) -> str:
+        """Return the fingerprint of the code behind a job."""
+        return code_fingerprint(*self.code) if self.code else ""
+
+    def threads(self, job: Wildcards) -> int:
+        """Return the CPU threads of a job."""
+        return 1
+
+    def megabytes(self, job: Wildcards) -> int:
+        """Return the memory of a job."""
+        return self.memory_megabytes
+
+    def minutes(self, job: Wildcards, threads: int) -> int:
+        """Return the time limit of a job."""
+        return self.time_minutes
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        """Return the disk space that a job fills."""
+        return self.disk
+
+    def gpus(self, job: Wildcards) -> int:
+        """Return the GPUs of a job."""
+        return 0
+
+    def priority(self, job: Wildcards) -> float:
+        """Return the priority of a job among those that could run."""
+        return self.rank
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        """Do the work of a job; the working directory is the study's."""
+        raise NotImplementedError
+
+    def model(self, job: Wildcards) -> Model:
+        """Return the model of a job."""
+        return self.study.models[job.model]
+
+    @property
+    def own_path(self) -> Path | None:
+        """File of the user's own metrics."""
+        return Path(self.study.own_metrics.path) if self.study.own_metrics else None
+
+    @property
+    def own_fingerprint(self) -> str:
+        """What the user's own metrics compute; a comment in their file changes nothing."""
+        return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
+
+
+def table_files(*names: str, formats: tuple[str, ...] = ("parquet", "csv")) -> list[str]:
+    """Return the files of tables of the study."""
+    return [f"results/tables/{name}.{suffix}" for name in names for suffix in formats]
+
+
+def layers_of(job: Wildcards) -> tuple[int, int]:
+    """Return the first and last layer of a block."""
+    return int(job.first), int(job.last)

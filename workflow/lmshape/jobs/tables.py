@@ -1,0 +1,323 @@
+"""Jobs that turn statistics into tables: rows of a model, tables of the study, spikes, truncations, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lmshape import paths
+from lmshape.jobs.hub import known_faults
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, REPOSITORY, Files, Given, Rule, Wildcards, table_files
+from lmshape.jobs.texts import by_run, trained_files
+from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.site import named_layers
+from lmshape.study.costs import minutes_for
+
+TABLES = Path("results/tables")
+METRICS_TABLE = "results/tables/metrics.parquet"
+CLAIM_TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")
+SHAPE_FAMILIES = ("spectral", "leading")  # of which the tables `spectra` and `clouds` are made
+SHAPES = ("spectra", "clouds")
+PUBLISHED_NUMBERS = REPOSITORY / "workflow" / "lmshape" / "claims" / "published.yaml"
+
+
+class Gather(Rule):
+    """The metrics of a model, with intervals, in one table."""
+
+    reads: tuple[str, ...] = ("statistics", "measured", "losses", "released", "lock")
+    code: tuple[str, ...] = ("lmshape.tables.gather.gather",)
+    log_file = "results/logs/gather/{model}.log"
+    writes = (paths.METRICS,)
+    rank = 30
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        model = self.model(job)
+        return {
+            "statistics": self.statistics(job),
+            "measured": self.measured(job),
+            "losses": paths.loss_cards(model.name, model.checkpoints, self.study.datasets_of[model.name]),
+            "released": self.released(job) if model.on_hub else [],
+            "lock": job.fill(paths.LOCK) if model.on_hub else [],
+        }
+
+    def datasets(self, job: Wildcards) -> Sequence[str]:
+        """Return the datasets whose archives are read."""
+        return self.study.datasets_of[job.model]
+
+    def families(self) -> Sequence[str]:
+        """Return the families whose archives are read."""
+        return self.study.measured_families
+
+    def blocks(self, job: Wildcards) -> list[tuple[int, int]]:
+        """Return the blocks of layers whose archives are read."""
+        return self.study.blocks_of(job.model)
+
+    def statistics(self, job: Wildcards) -> list[str]:
+        """Return the archives of a model."""
+        return paths.statistics_files(
+            job.model,
+            self.model(job).checkpoints,
+            self.datasets(job),
+            families=self.families(),
+            blocks=self.blocks(job),
+        )
+
+    def measured(self, job: Wildcards) -> list[str]:
+        """Return what a job writes after its archives: where it is missing, they may be those of before."""
+        checkpoints, datasets = self.model(job).checkpoints, self.datasets(job)
+        if not set(self.families()) - {OWN_FAMILY}:
+            return []
+        if not self.study.keep_activations:
+            return paths.loss_cards(job.model, checkpoints, datasets)
+        return [
+            paths.MEASURED.format(**cell, **paths.layers(*block))
+            for cell in paths.cells(job.model, checkpoints, datasets)
+            for block in self.blocks(job)
+        ]
+
+    def released(self, job: Wildcards) -> list[str]:
+        """Return the notes that every reader has read the downloaded weights of its checkpoint."""
+        return [
+            paths.RELEASED.format(model=job.model, checkpoint=checkpoint, reader=reader)
+            for checkpoint in self.model(job).checkpoints
+            for reader in self.study.readers(job.model, checkpoint)
+        ]
+
+    def facts(self, job: Wildcards) -> object:
+        return {
+            "study": self.study.name,
+            "checkpoints": list(self.model(job).checkpoints),
+            "datasets": self.study.datasets_of[job.model],
+            "blocks": self.study.blocks_of(job.model),
+            "metrics": self.study.metrics,
+            "own_metrics": [str(self.own_path), self.own_fingerprint],
+            "faults": known_faults(self.study.issues, job.model),
+        }
+
+    def statistics_megabytes(self, job: Wildcards) -> int:
+        """Estimate the archives of a model: at most two megabytes a site of a cell."""
+        model = self.model(job)
+        cells = len(model.checkpoints) * len(self.study.datasets_of[model.name])
+        return 2 * cells * (model.blocks + 2)
+
+    def megabytes(self, job: Wildcards) -> int:
+        return 1000 + self.statistics_megabytes(job)
+
+    def minutes(self, job: Wildcards, threads: int) -> int:
+        return minutes_for(self.statistics_megabytes(job))  # at a megabyte a second, far slower than it is
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.tables.gather import gather
+
+        model = self.model(job)
+        cards = paths.loss_cards(model.name, model.checkpoints, self.study.datasets_of[model.name])
+        gather(
+            [Path(archive) for archive in self.statistics(job)],
+            [Path(card) for card in cards],
+            Path(job.fill(paths.METRICS)),
+            study=self.study.name,
+            metrics=list(self.study.metrics),
+            own=self.own_path,
+            lock=Path(job.fill(paths.LOCK)) if model.on_hub else None,
+            issues=self.study.issues,
+        )
+
+
+class Tables(Rule):
+    """The tidy tables of the study."""
+
+    reads = ("metrics",)
+    code = ("lmshape.tables.study_tables.combine",)
+    tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit")
+    log_file = "results/logs/tables.log"
+    writes = table_files(*tables)
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"metrics": [paths.METRICS.format(model=model) for model in self.study.models]}
+
+    def facts(self, job: Wildcards) -> object:
+        return [self.groups, self.unstable]
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Name of a model → recipe that it shares with models that differ in their seed alone."""
+        return {name: model.recipe for name, model in self.study.models.items() if model.recipe}
+
+    @property
+    def unstable(self) -> list[str]:
+        """Models that were trained to fail."""
+        return [name for name, model in self.study.models.items() if model.unstable]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.tables.study_tables import combine
+
+        files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
+        combine(files, TABLES, groups=self.groups, unstable=self.unstable)
+
+
+class Shapes(Gather):
+    """Spectra and single rows of a few layers of a model, from its statistics."""
+
+    reads = ("statistics", "measured")
+    code = ("lmshape.tables.shapes.shapes",)
+    log_file = "results/logs/shapes/{model}.log"
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"statistics": self.statistics(job), "measured": self.measured(job)}
+
+    def datasets(self, job: Wildcards) -> Sequence[str]:
+        """Return the first dataset."""
+        measured_on = self.study.datasets_of[job.model]
+        return [name for name in self.study.datasets if name in measured_on][:1]
+
+    def families(self) -> Sequence[str]:
+        """Return the families that shapes are made of, as far as they are measured."""
+        return [name for name in SHAPE_FAMILIES if name in self.study.measured_families]
+
+    def blocks(self, job: Wildcards) -> list[tuple[int, int]]:
+        """Return those with a layer that stands for a network."""
+        named = set(named_layers(self.model(job).blocks).values())
+        blocks = self.study.blocks_of(job.model)
+        return [(first, last) for first, last in blocks if any(first <= layer <= last for layer in named)]
+
+    def outputs(self, job: Wildcards) -> list[str]:
+        return [job.fill(paths.SHAPES.replace("{table}", table)) for table in SHAPES]
+
+    def facts(self, job: Wildcards) -> object:
+        return [self.study.name, self.statistics(job)]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.tables.shapes import shapes
+
+        output = Path(job.fill(paths.SHAPES.replace("{table}", SHAPES[0]))).parent
+        shapes([Path(archive) for archive in self.statistics(job)], output, study=self.study.name)
+
+
+class CombineShapes(Rule):
+    """Spectra and single rows of all models in their two tables."""
+
+    reads = ("shapes",)
+    code = ("lmshape.tables.shapes.combine_shapes",)
+    log_file = "results/logs/combine_shapes.log"
+    writes = table_files(*SHAPES)
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        models = self.study.models
+        return {
+            "shapes": [paths.SHAPES.format(model=name, table=table) for name in models for table in SHAPES]
+        }
+
+    def facts(self, job: Wildcards) -> object:
+        return list(self.study.models)
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.tables.shapes import combine_shapes
+
+        folders = [
+            Path(paths.SHAPES.format(model=name, table=SHAPES[0])).parent for name in self.study.models
+        ]
+        combine_shapes(folders, TABLES)
+
+
+class Spikes(Rule):
+    """The spikes of the losses of all runs, and what moves before them."""
+
+    reads = ("metrics", "losses", "geometry", "logs")
+    code = ("lmshape.tables.loss_spikes.write_spikes",)
+    tables = ("spikes", "warnings", "alarms", "before_spikes")
+    log_file = "results/logs/spikes.log"
+    writes = table_files(*tables)
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        logs = self.study.loss_logs.values()
+        return {
+            "metrics": METRICS_TABLE,
+            "losses": trained_files(self.study, "loss.csv"),
+            "geometry": trained_files(self.study, "geometry.csv", probed=True),
+            "logs": [str(file) for log in logs for file in log.files],
+        }
+
+    def sources(self) -> dict[str, dict[str, Path]]:
+        """Return losses of the study's runs, losses of others' logs, and geometry of both, by run."""
+        logs = self.study.loss_logs.items()
+        probed = by_run(trained_files(self.study, "geometry.csv", probed=True))
+        return {
+            "losses": by_run(trained_files(self.study, "loss.csv")),
+            "logs": {name: Path(log.losses) for name, log in logs},
+            "geometry": probed | {name: Path(log.geometry) for name, log in logs if log.geometry},
+        }
+
+    def facts(self, job: Wildcards) -> object:
+        return [self.study.name, self.sources(), list(self.study.datasets)]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.tables.loss_spikes import write_spikes
+
+        write_spikes(
+            TABLES,
+            study=self.study.name,
+            **self.sources(),
+            metrics=Path(METRICS_TABLE),
+            datasets=list(self.study.datasets),
+        )
+
+
+class TruncationTables(Rule):
+    """The tables of all truncations."""
+
+    reads = ("truncations", "metrics")
+    code = ("lmshape.truncation.tables.write_truncation_tables",)
+    log_file = "results/logs/truncation_tables.log"
+    writes = table_files("truncation", "truncation_ranks")
+
+    @property
+    def truncations(self) -> list[str]:
+        """Files of all truncations."""
+        cells = [cell for model in self.study.models for cell in self.study.truncated(model)]
+        return [
+            paths.TRUNCATION.format(model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset)
+            for cell in cells
+        ]
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"truncations": self.truncations, "metrics": METRICS_TABLE}
+
+    def facts(self, job: Wildcards) -> object:
+        return self.study.name
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.truncation.tables import write_truncation_tables
+
+        files = [Path(file) for file in self.truncations]
+        write_truncation_tables(files, Path(METRICS_TABLE), TABLES, study=self.study.name)
+
+
+class Claims(Rule):
+    """The published claims, tested on the study's numbers."""
+
+    reads = ("metrics", "tables")
+    code = ("lmshape.claims.decide_study", "lmshape.claims.claim")
+    log_file = "results/logs/claims.log"
+    writes = table_files("claims")
+    disk = LEAST_DISK_MEGABYTES
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {
+            "metrics": [paths.METRICS.format(model=model) for model in self.study.models],
+            "tables": table_files(*CLAIM_TABLES, formats=("parquet",)),
+        }
+
+    @property
+    def orders(self) -> dict[str, str]:
+        """Datasets in the study's order, its text first, each with what its tokens are."""
+        return {name: dataset.order for name, dataset in self.study.datasets.items()}
+
+    def facts(self, job: Wildcards) -> object:
+        """The published numbers count as much as the code."""
+        return [list(self.orders.items()), PUBLISHED_NUMBERS.read_text(encoding="utf-8")]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.claims import decide_study
+
+        files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
+        decide_study(files, TABLES, orders=self.orders)

@@ -1,0 +1,300 @@
+"""Jobs before the cells: texts, tokenizer and runs of the embedded study, tokens of each model and dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from lmshape import paths
+from lmshape.fingerprint import code_fingerprint
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, REPOSITORY, Files, Given, Rule, Wildcards
+from lmshape.study.costs import minutes_for, pretraining_megabytes, pretraining_seconds, weights_of
+from lmshape.study.registry import Text
+from lmshape.study.settings import Pretraining
+from lmshape.study.study import Study
+from lmshape.texts.tokenizer import tokenizer_files
+from lmshape.training.recipe import Recipe
+
+TEXT = "results/texts/{text}.txt"
+CLEAN_TEXT = "results/texts/{text}.clean.txt"
+PRETRAINED_TOKENIZER = "results/pretrained/tokenizer"
+PRETRAINED = "results/pretrained/{run}"
+
+
+def text_file(text: str, *, clean: bool) -> str:
+    """Return the file of a text, with its markup or cleaned of it."""
+    return (CLEAN_TEXT if clean else TEXT).format(text=text)
+
+
+def trained_files(study: Study, name: str, *, probed: bool = False) -> list[str]:
+    """Return a file of each run that is trained, or of each whose geometry is probed."""
+    runs = [run for run, recipe in study.trained.items() if recipe.probe_every or not probed]
+    return [f"{PRETRAINED.format(run=run)}/{name}" for run in runs]
+
+
+def by_run(files: list[str]) -> dict[str, Path]:
+    """Name files of runs by their run."""
+    return {Path(file).parent.name: Path(file) for file in files}
+
+
+class FetchText(Rule):
+    """A text, fetched and verified."""
+
+    reads = ("source",)
+    code = ("lmshape.texts.fetch.fetch",)
+    log_file = "results/logs/fetch_text/{text}.log"
+    writes = (TEXT,)
+    memory_megabytes = 500
+    time_minutes = 60
+
+    def text(self, job: Wildcards) -> Text:
+        """Return the text of a job."""
+        return self.study.texts[job.text]
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        """A local text whose date tells of changes; a checksum tells it where there is one."""
+        text = self.text(job)
+        return {"source": [] if text.path is None or text.sha256 or text.md5 else str(text.path)}
+
+    def facts(self, job: Wildcards) -> object:
+        """A text of the repository is named relative to it: where the clone lies is no part of the result."""
+        text = self.text(job)
+        source = text.path or text.url
+        if text.path and text.path.is_relative_to(REPOSITORY):
+            source = text.path.relative_to(REPOSITORY)
+        return [str(source), text.md5, text.sha256, text.bytes]
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.texts.fetch import fetch
+
+        text = self.text(job)
+        fetch(
+            str(text.path or text.url),
+            Path(job.fill(TEXT)),
+            md5=text.md5,
+            sha256=text.sha256,
+            size=text.bytes,
+        )
+
+
+class CleanText(FetchText):
+    """A text without Wikipedia's markup."""
+
+    reads = ("text",)
+    code = ("lmshape.texts.corpus.clean_file",)
+    log_file = "results/logs/clean_text/{text}.log"
+    writes = (CLEAN_TEXT,)
+    memory_megabytes = 1000
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"text": job.fill(TEXT)}
+
+    def facts(self, job: Wildcards) -> object:
+        return None
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.texts.corpus import clean_file
+
+        clean_file(Path(job.fill(TEXT)), Path(job.fill(CLEAN_TEXT)))
+
+
+class TrainTokenizer(Rule):
+    """The byte-level BPE tokenizer of the models that the study trains."""
+
+    reads: tuple[str, ...] = ("text",)
+    code: tuple[str, ...] = (
+        "lmshape.texts.tokenizer.write_tokenizer",
+        "lmshape.texts.corpus.span",
+        "lmshape.texts.corpus.read_text",
+    )
+    log_file = "results/logs/train_tokenizer.log"
+    writes = (PRETRAINED_TOKENIZER,)
+    disk = LEAST_DISK_MEGABYTES
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """Section `pretraining` of the study."""
+        assert self.study.pretraining is not None  # the rule has jobs only where the study trains models
+        return self.study.pretraining
+
+    @property
+    def text(self) -> str:
+        """File of the text that models are trained on."""
+        return text_file(self.pretraining.text, clean=self.pretraining.clean)
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"text": self.text}
+
+    def facts(self, job: Wildcards) -> object:
+        return [self.pretraining.vocabulary, self.pretraining.span]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.texts.corpus import read_text, span
+        from lmshape.texts.tokenizer import write_tokenizer
+
+        text = span(read_text(Path(self.text)), *self.pretraining.span)
+        write_tokenizer(text, Path(PRETRAINED_TOKENIZER), vocabulary=self.pretraining.vocabulary)
+
+
+class Pretrain(TrainTokenizer):
+    """A training run of the embedded study."""
+
+    reads = ("text", "tokenizer")
+    code = (
+        "lmshape.training.pretrain.pretrain",
+        "lmshape.texts.corpus.span",
+        "lmshape.texts.corpus.read_text",
+    )
+    log_file = "results/logs/pretrain/{run}.log"
+
+    def recipe(self, job: Wildcards) -> Recipe:
+        """Return the recipe of a run."""
+        return self.pretraining.runs[job.run]
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"text": self.text, "tokenizer": PRETRAINED_TOKENIZER}
+
+    def outputs(self, job: Wildcards) -> list[str]:
+        kept = self.kept_weights() if self.recipe(job).keep_checkpoints else []
+        return [job.fill(file) for file in (*kept, *(f"{PRETRAINED}/{name}" for name in RUN_FILES))]
+
+    def runs_that(self, *, keep: bool) -> list[str]:
+        """Name the runs that keep their checkpoints, or those that do not."""
+        runs = self.study.pretraining.runs if self.study.pretraining else {}
+        return [name for name, recipe in runs.items() if recipe.keep_checkpoints == keep]
+
+    def kept_weights(self) -> list[str]:
+        """Return the weights of a run, with its wildcard: runs that keep their checkpoints save at the same steps."""
+        kept = self.runs_that(keep=True)
+        steps = self.pretraining.runs[kept[0]].checkpoint_steps if kept else []
+        return [f"{PRETRAINED}/checkpoint-{step}/model.safetensors" for step in steps]
+
+    def facts(self, job: Wildcards) -> object:
+        return [self.recipe(job).as_json(), self.pretraining.span]
+
+    def code_of(self, job: Wildcards) -> str:
+        """Return the fingerprint of training, and of the monitor where the run is probed."""
+        probed = self.recipe(job).probe_every > 0
+        return code_fingerprint(*self.code, *["lmshape.monitor"] * probed)
+
+    def threads(self, job: Wildcards) -> int:
+        return self.pretraining.threads
+
+    def megabytes(self, job: Wildcards) -> int:
+        return pretraining_megabytes(self.recipe(job), self.pretraining.vocabulary)
+
+    def minutes(self, job: Wildcards, threads: int) -> int:
+        return minutes_for(pretraining_seconds(self.recipe(job), self.pretraining.vocabulary))
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        """Megabytes of the checkpoints, and of the state that a killed run goes on from."""
+        size = 4 * weights_of(self.recipe(job), self.pretraining.vocabulary)
+        return LEAST_DISK_MEGABYTES + (len(self.recipe(job).checkpoint_steps) + 3) * size // 10**6
+
+    def priority(self, job: Wildcards) -> float:
+        return 100 if self.recipe(job).keep_checkpoints else 90
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.monitor import held_out, monitor_of
+        from lmshape.texts.corpus import read_text, span
+        from lmshape.training.pretrain import pretrain
+
+        text, recipe, tokenizer = read_text(Path(self.text)), self.recipe(job), Path(PRETRAINED_TOKENIZER)
+        share = self.pretraining.span
+        monitor = monitor_of(held_out(text, *share), tokenizer, recipe) if recipe.probe_every else None
+        pretrain(
+            span(text, *share),
+            tokenizer,
+            Path(job.fill(PRETRAINED)),
+            recipe=recipe,
+            monitor=monitor,
+            threads=given.threads,
+        )
+
+
+RUN_FILES = ("loss.csv", "geometry.csv", "summary.json")
+
+
+class Tokenize(Rule):
+    """The tokens that every checkpoint of a model reads on a dataset."""
+
+    reads = ("text", "tokenizer")
+    code = (
+        "lmshape.texts.tokens.sample_tokens",
+        "lmshape.texts.tokenizer.load_tokenizer",
+        "lmshape.texts.corpus.span",
+        "lmshape.texts.corpus.read_text",
+        "lmshape.store.tokens.write_tokens",
+    )
+    log_file = "results/logs/tokenize/{model}/{dataset}.log"
+    writes = (paths.TOKENS,)
+    rank = 110
+
+    def text(self, job: Wildcards) -> str:
+        """Return the file of the dataset's text; empty where random tokens follow no text."""
+        text = self.study.text_of(job.dataset)
+        return text_file(text.name, clean=self.study.datasets[job.dataset].clean) if text else ""
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        model = self.model(job)
+        made_here = bool(model.pretraining) or model.on_hub
+        folder = model.tokenizer
+        tokenizer = [str(folder)] if made_here else [str(path) for path in tokenizer_files(folder)]
+        return {"text": self.text(job) or [], "tokenizer": tokenizer}
+
+    def facts(self, job: Wildcards) -> object:
+        dataset, text = self.study.datasets[job.dataset], self.text(job)
+        return {
+            "tokenizer": str(self.model(job).tokenizer),
+            "text": text,
+            "span": dataset.span if text else None,
+            "order": dataset.order,
+            "context": self.model(job).context,
+            **self.sampling,
+        }
+
+    @property
+    def sampling(self) -> dict[str, object]:
+        """Return the options of `sample_tokens` that hold for every dataset: those that its protocol uses."""
+        sampling = self.study.sampling
+        options: dict[str, object] = {
+            "protocol": sampling.protocol,
+            "draws": sampling.draws,
+            "seed": sampling.seed,
+        }
+        if sampling.protocol == "windows":
+            options |= {"window": sampling.window, "rows_per_draw": sampling.rows_per_draw}
+        return options
+
+    def megabytes(self, job: Wildcards) -> int:
+        """A text, as bytes, as characters and as tokens, and a gigabyte for Python and the tokenizer."""
+        text = self.study.text_of(job.dataset)
+        return 1000 + 10 * ((text.bytes or 10**8) if text else 0) // 10**6
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        return LEAST_DISK_MEGABYTES + 40 * self.study.sampling.most_tokens // 10**6
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the hub about the tokenizer's folder
+        from lmshape.store.tokens import write_tokens
+        from lmshape.texts.corpus import read_text, span
+        from lmshape.texts.tokenizer import load_tokenizer
+        from lmshape.texts.tokens import sample_tokens
+
+        dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
+        tokens = sample_tokens(
+            load_tokenizer(self.model(job).tokenizer),
+            span(read_text(Path(text)), *dataset.span) if text else "",
+            protocol=sampling.protocol,
+            order=dataset.order,
+            window=sampling.window,
+            draws=sampling.draws,
+            rows_per_draw=sampling.rows_per_draw,
+            seed=sampling.seed,
+            context=self.model(job).context,
+        )
+        write_tokens(Path(job.fill(paths.TOKENS)), tokens)

@@ -1,0 +1,189 @@
+"""Statistics become rows: one table per model, then the tables of the study; from these the claims."""
+
+
+localrules:
+    gather,
+    tables,
+    shapes,
+    combine_shapes,
+    spikes,
+    truncation_tables,
+    claims,
+
+
+rule gather:
+    input:
+        **jobs.inputs("gather"),
+    output:
+        paths.METRICS,
+    log:
+        "results/logs/gather/{model}.log",
+    benchmark:
+        "results/benchmarks/gather/{model}.tsv"
+    priority: jobs.priority("gather")
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("gather"),
+    params:
+        digest=jobs.digest("gather"),
+    message:
+        "Gather the metrics of {wildcards.model}, with intervals, into one table"
+    shell:
+        "python -m lmshape run gather --model {wildcards.model} > {log} 2>&1"
+
+
+rule tables:
+    input:
+        **jobs.inputs("tables"),
+    output:
+        expand(
+            "results/tables/{table}.{format}",
+            table=[
+                "metrics",
+                "checkpoints",
+                "profiles",
+                "phases",
+                "contrasts",
+                "audit",
+            ],
+            format=["parquet", "csv"],
+        ),
+    log:
+        "results/logs/tables.log",
+    benchmark:
+        "results/benchmarks/tables.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("tables"),
+    params:
+        digest=jobs.digest("tables"),
+    message:
+        "Combine all models into the tidy tables"
+    shell:
+        "python -m lmshape run tables > {log} 2>&1"
+
+
+rule shapes:
+    input:
+        **jobs.inputs("shapes"),
+    output:
+        expand(paths.SHAPES, table=["spectra", "clouds"], allow_missing=True),
+    log:
+        "results/logs/shapes/{model}.log",
+    benchmark:
+        "results/benchmarks/shapes/{model}.tsv"
+    priority: jobs.priority("shapes")
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("shapes"),
+    params:
+        digest=jobs.digest("shapes"),
+    message:
+        "Take spectra and points of a few layers of {wildcards.model} from its statistics"
+    shell:
+        "python -m lmshape run shapes --model {wildcards.model} > {log} 2>&1"
+
+
+rule combine_shapes:
+    input:
+        **jobs.inputs("combine_shapes"),
+    output:
+        expand(
+            "results/tables/{table}.{format}",
+            table=["spectra", "clouds"],
+            format=["parquet", "csv"],
+        ),
+    log:
+        "results/logs/combine_shapes.log",
+    benchmark:
+        "results/benchmarks/combine_shapes.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("combine_shapes"),
+    params:
+        digest=jobs.digest("combine_shapes"),
+    message:
+        "Combine the spectra and points of all models into their tables"
+    shell:
+        "python -m lmshape run combine_shapes > {log} 2>&1"
+
+
+rule spikes:
+    input:
+        **jobs.inputs("spikes"),
+    output:
+        expand(
+            "results/tables/{table}.{format}",
+            table=["spikes", "warnings", "alarms", "before_spikes"],
+            format=["parquet", "csv"],
+        ),
+    log:
+        "results/logs/spikes.log",
+    benchmark:
+        "results/benchmarks/spikes.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("spikes"),
+    params:
+        digest=jobs.digest("spikes"),
+    message:
+        "Find the spikes of the losses, and what moves before them"
+    shell:
+        "python -m lmshape run spikes > {log} 2>&1"
+
+
+rule truncation_tables:
+    input:
+        **jobs.inputs("truncation_tables"),
+    output:
+        expand(
+            "results/tables/{table}.{format}",
+            table=["truncation", "truncation_ranks"],
+            format=["parquet", "csv"],
+        ),
+    log:
+        "results/logs/truncation_tables.log",
+    benchmark:
+        "results/benchmarks/truncation_tables.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("truncation_tables"),
+    params:
+        digest=jobs.digest("truncation_tables"),
+    message:
+        "Combine the truncations into their tables"
+    shell:
+        "python -m lmshape run truncation_tables > {log} 2>&1"
+
+
+rule claims:
+    input:
+        **jobs.inputs("claims"),
+    output:
+        parquet="results/tables/claims.parquet",
+        csv=report(
+            "results/tables/claims.csv",
+            caption="../report/claims.rst",
+            category="3. Tables",
+            labels={"table": "claims"},
+        ),
+    log:
+        "results/logs/claims.log",
+    benchmark:
+        "results/benchmarks/claims.tsv"
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("claims"),
+    params:
+        digest=jobs.digest("claims"),
+    message:
+        "Test the published claims on this study"
+    shell:
+        "python -m lmshape run claims > {log} 2>&1"
