@@ -35,7 +35,7 @@ class Basis:
     back: np.ndarray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PairMoments:
     """Second moments of n pairs (x, y) of rows about their means.
 
@@ -128,19 +128,9 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
             gram += part.gram
             cross += part.cross
     _accumulate(z, between_y, gram, cross)
-    spreads = _spreads(between_x, between_y) + sum(part.spreads for part in parts)
-    return PairMoments(
-        count=n,
-        mean_x=mean_x,
-        mean_y=mean_y,
-        gram=gram,
-        cross=cross,
-        spread_x=float(spreads[0]),
-        spread_y=float(spreads[1]),
-        spread_update=float(spreads[2]),
-        basis=basis,
-        single=any(part.single for part in parts),
-    )
+    of_x, of_y, of_update = (_spreads(between_x, between_y) + sum(part.spreads for part in parts)).tolist()
+    single = any(part.single for part in parts)
+    return PairMoments(n, mean_x, mean_y, gram, cross, of_x, of_y, of_update, basis, single)
 
 
 def to_basis(x: np.ndarray, basis: Basis | None) -> np.ndarray:
