@@ -7,11 +7,12 @@ from pathlib import Path
 
 from lmshape import paths
 from lmshape.jobs.hub import known_faults
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, REPOSITORY, Files, Given, Rule, Wildcards, table_files
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, table_files
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.site import named_layers
 from lmshape.study.costs import minutes_for
+from lmshape.study.registry import REPOSITORY
 
 TABLES = Path("results/tables")
 METRICS_TABLE = "results/tables/metrics.parquet"
