@@ -13,6 +13,14 @@ import yaml
 from runs import REPOSITORY, write_registry
 
 JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
+MISSING = re.compile(r"^\d+ of \d+ cells (?:is|are) missing.*?^What is done is kept.*?\n  .*?\n", re.M | re.S)
+
+
+def told_missing(output: str) -> str:
+    """Return what `lmshape missing` said at the end of a run that failed."""
+    told = MISSING.search(output)
+    assert told, output
+    return told[0]
 
 
 class HubStudy:
@@ -26,8 +34,7 @@ class HubStudy:
 
     def configure(self, **changes: object) -> None:
         """Change keys of the configuration."""
-        config = yaml.safe_load((self.path / "config.yaml").read_text())
-        (self.path / "config.yaml").write_text(yaml.safe_dump({**config, **changes}, sort_keys=False))
+        configure(self.path, **changes)
 
     def command(self, *arguments: object) -> list[str]:
         """Spell a Snakemake call."""
@@ -58,6 +65,12 @@ class HubStudy:
         assert run.returncode == 0, run.stdout
         table = run.stdout.partition("Job stats:")[2].partition("total")[0]
         return {rule: int(count) for rule, count in JOB_STATISTICS.findall(table)}
+
+
+def configure(study: Path, **changes: object) -> None:
+    """Change keys of the configuration of the study in a folder."""
+    config = yaml.safe_load((study / "config.yaml").read_text())
+    (study / "config.yaml").write_text(yaml.safe_dump({**config, **changes}, sort_keys=False))
 
 
 def make_study(path: Path, endpoint: str, entries: dict[str, object], **environment: str) -> HubStudy:

@@ -1,42 +1,60 @@
-"""A hub that dies once it has told what there is: the other models are done, and the last lines say what to do."""
+"""A hub that is gone: what was fetched before is measured, other models too, and the last lines say what to do."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import pandas as pd
+import pytest
 from hub_models import at_step, decoder, model_files
 from hub_process import HubProcess
 from runs import ENTRY, published
-from studies import make_study
+from studies import HubStudy, make_study, told_missing
 
 TARGET = "results/tables/metrics.parquet"
+FETCHED = (2, 16)
 
 
-def test_the_other_models_are_done_and_the_cells_of_the_published_one_named(tmp_path: Path) -> None:
-    hub = HubProcess(tmp_path / "hub")
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> HubStudy:
+    """A study for which all that needs a network has been done: for two checkpoints, by a hub that has ended since."""
+    folder = tmp_path_factory.mktemp("fetched")
+    hub = HubProcess(folder / "hub")
     published(hub)
     local = {"kind": "decoder", "folder": "my-run"}
-    study = make_study(tmp_path / "study", hub.endpoint, {"tiny": ENTRY, "mine": local})
+    study = make_study(folder / "study", hub.endpoint, {"tiny": ENTRY, "mine": local})
     checkpoint = study.path / "my-run/checkpoint-2"
     checkpoint.mkdir(parents=True)
     for name, content in model_files(at_step(decoder(), 2)).items():
         (checkpoint / name).write_bytes(content)
-    published_cells = {"checkpoints": [4, 8, 16], "datasets": ["wiki", "wiki-random"]}
-    study.configure(models=[{"tiny": published_cells}, "mine"])
+    study.configure(models=[{"tiny": {"checkpoints": list(FETCHED)}}], keep_weights=True)
     try:
-        study.run(TARGET, "--until", "fetch_tokenizer", "resolve")
+        study.run(TARGET, "--until", "download", "fetch_tokenizer", "tokenize")
     finally:
         hub.stop()
-    run = study.snakemake("--cores", "2", "--retries", "0", TARGET)
+    return study
+
+
+def test_a_study_goes_on_without_a_network_once_its_weights_are_there(fetched: HubStudy) -> None:
+    assert len(list(fetched.path.glob("results/weights/tiny/*/*.safetensors"))) == len(FETCHED)
+    assert not list(fetched.path.glob("results/losses/**/*.json"))
+    fetched.run(TARGET)
+    table = pd.read_parquet(fetched.path / TARGET).query("metric == 'loss'")
+    assert list(table["step"]) == list(FETCHED) and (table["flag"] == "").all()
+
+
+def test_the_other_models_are_done_and_the_cells_of_the_published_one_named(fetched: HubStudy) -> None:
+    fetched.configure(models=[{"tiny": {"checkpoints": [1, *FETCHED, 4, 8]}}, "mine"])
+    run = fetched.snakemake("--cores", "2", "--retries", "0", TARGET)
     assert run.returncode == 1
-    words = run.stdout.rpartition("At least one job did not complete successfully.\n")[2]
-    assert (study.path / "results/metrics/mine.parquet").exists()
-    assert "6 of 7 cells are missing" in words
-    assert "  tiny: step4, step8, step16 on wiki, wiki-random (6 cells)\n" in words
-    assert "    download failed: " in words
-    assert f"of `tiny/run`: {hub.endpoint} cannot be used after 7 attempts" in words
+    words = told_missing(run.stdout)
+    assert (fetched.path / "results/metrics/mine.parquet").exists()
+    assert "3 of 6 cells are missing" in words
+    assert "  tiny: step1, step4, step8 on wiki (3 cells)\n" in words
+    assert "    download: " in words
+    endpoint = fetched.environment["HF_ENDPOINT"]
+    assert f"of `tiny/run`: {endpoint} cannot be used after 7 attempts" in words
     assert "then run the same command again: what was received is kept" in words
     assert "log: results/logs/download/tiny/step" in words
     assert ".log and 2 more like it" in words
-    assert "Not made: metrics of tiny, tables." in words
+    assert " results (metrics of tiny, tables, …" in words
     assert words.count("\n") < 12
+    assert run.stdout.rpartition(words)[2].count("\n") < 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from studies import HubStudy, make_study
 from lmshape.paths import partial_folder
 
 KILLS = 10  # of downloads, and as many of extractions
+WEIGHTS = "results/weights/tiny/step16"
 TARGET = "results/activations/tiny/step16/wiki.h5"
+CARD = "results/losses/tiny/step16/wiki.json"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 def undisturbed(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> HubStudy:
     """A study of which one cell has been extracted, activations kept."""
     study = make_study(tmp_path_factory.mktemp("undisturbed") / "study", hub.endpoint, {"tiny": ENTRY})
-    study.configure(checkpoints=[16], keep_weights=True)
+    study.configure(checkpoints=[16], keep_weights=True, extraction={"batch_tokens": 16})
     study.run(TARGET)
     return study
 
@@ -69,28 +72,40 @@ def finish(command: list[str], study: HubStudy) -> float:
     return time.monotonic() - began
 
 
+def copied(study: HubStudy, folder: Path) -> HubStudy:
+    """A study's copy, in which jobs are killed."""
+    shutil.copytree(study.path, folder / "study", symlinks=True)
+    return HubStudy(folder / "study", study.environment["HF_ENDPOINT"])
+
+
+def job(*arguments: str) -> list[str]:
+    """Spell a job as the rules run it."""
+    return [sys.executable, "-m", "lmshape", "run", *arguments, "--configfile", "config.yaml"]
+
+
 def bytes_of(folder: Path) -> dict[str, bytes]:
     """Whole content of a folder of weights, the marks of readers aside."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
-def test_a_killed_download_goes_on_to_the_same_bytes(undisturbed: HubStudy, hub: HubProcess) -> None:
-    expected = bytes_of(undisturbed.path / "results/weights/tiny/step16")
-    chance = random.Random(0)
+def test_a_killed_download_goes_on_to_the_same_bytes(
+    undisturbed: HubStudy, hub: HubProcess, tmp_path: Path
+) -> None:
+    expected, study = bytes_of(undisturbed.path / WEIGHTS), copied(undisturbed, tmp_path)
+    chance, kills = random.Random(0), 0
+    folder, command = study.path / WEIGHTS, job("download", "--model", "tiny", "--checkpoint", "step16")
     hub.fault(r"resolve/.*safetensors$", "slow", rate=30_000)
-    kills = 0
     try:
-        for attempt in range(KILLS):
-            folder = undisturbed.path / f"killed-{attempt}/weights/tiny/step16"
-            lock = undisturbed.path / "results/revisions/tiny.tsv"
-            command = [sys.executable, "-m", "lmshape", "download", "step16", "--lock", str(lock)]
-            command += ["--output", str(folder), "--dataset", "wiki", "--budget-bytes", "1000000"]
+        shutil.rmtree(folder)
+        whole = finish(command, study)
+        for _ in range(KILLS):
+            shutil.rmtree(folder)
             for _ in range(2):
-                kills += killed_after(chance.uniform(0.7, 2.2), command, undisturbed)
+                kills += killed_after(chance.uniform(0.3, 1) * whole, command, study)
                 if folder.exists():
                     break
                 assert not list(folder.parent.glob("step16*"))  # nothing with a final name
-            finish(command, undisturbed)
+            whole = min(whole, finish(command, study))
             assert bytes_of(folder) == expected
             assert not partial_folder(folder).exists()
     finally:
@@ -107,32 +122,26 @@ def activations(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(undisturbed: HubStudy) -> None:
-    expected = activations(undisturbed.path / TARGET)
-    chance, kills = random.Random(1), 0
-    attributes = (
-        '{"model": "tiny", "checkpoint": "step16", "dataset": "wiki", "step": 16, "tokens_seen": 32768.0,'
-        ' "architecture": "gpt_neox"}'
-    )
-    command = [sys.executable, "-m", "lmshape", "extract", "results/weights/tiny/step16", "--kind", "decoder"]
-    command += ["--tokens", "results/tokens/tiny/wiki.h5", "--attributes", attributes, "--batch-tokens", "16"]
-    whole = finish([*command, "--output", "timed/a.h5", "--losses", "timed/a.json"], undisturbed)
-    card = (undisturbed.path / "timed/a.json").read_bytes()
-    assert_same(undisturbed.path / "timed/a.h5", expected, card)
+def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(
+    undisturbed: HubStudy, tmp_path: Path
+) -> None:
+    expected, card = activations(undisturbed.path / TARGET), (undisturbed.path / CARD).read_bytes()
+    study, chance, kills = copied(undisturbed, tmp_path), random.Random(1), 0
+    files, command = [study.path / TARGET, study.path / CARD], job("extract", "--cell", "tiny/step16/wiki")
+    whole = finish(command, study)
     latest = 1.02  # share of a run's time at which it may be killed
-    for attempt in range(KILLS):
-        store, losses = Path(f"killed-x{attempt}/a.h5"), Path(f"killed-x{attempt}/a.json")
-        full = [*command, "--output", str(store), "--losses", str(losses)]
-        if not killed_after(chance.uniform(0.6, 1) * latest * whole, full, undisturbed):
+    for _ in range(KILLS):
+        for path in files:
+            path.unlink()
+        if not killed_after(chance.uniform(0.6, 1) * latest * whole, command, study):
             latest *= 0.8  # on a busy machine times differ from run to run
         else:
             kills += 1
-            for path in (store, losses):  # each is whole, or not there
-                if (undisturbed.path / path).exists():
-                    assert_same(undisturbed.path / path, expected, card)
-        whole = min(whole, finish(full, undisturbed))
-        assert_same(undisturbed.path / store, expected, card)
-        assert_same(undisturbed.path / losses, expected, card)
+            for path in filter(Path.exists, files):  # each is whole, or not there
+                assert_same(path, expected, card)
+        whole = min(whole, finish(command, study))
+        for path in files:
+            assert_same(path, expected, card)
     assert kills >= KILLS // 2
 
 

@@ -28,7 +28,7 @@ class Job:
     """A run of a job as accounting has it; one that SLURM has started anew has several."""
 
     id: int
-    comment: str
+    comment: str  # rule and wildcards, as the executor plugin spells them
     account: str
     partition: str
     megabytes: int
@@ -42,13 +42,22 @@ class Job:
     def has_failed(self) -> bool:
         return self.state not in ("PENDING", "RUNNING", "COMPLETING", "COMPLETED")
 
+    @property
+    def rule(self) -> str:
+        return self.comment.removeprefix("rule_").partition("_wildcards_")[0]
+
+    @property
+    def wildcards(self) -> list[str]:
+        """Values of its wildcards, none of which holds an underscore."""
+        return self.comment.partition("_wildcards_")[2].split("_")
+
 
 def wait_until(condition: Callable[[], object], what: str, *, patience: float = PATIENCE) -> None:
     """Wait for a condition to become true, and fail with what it was when it does not."""
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"{patience:.0f} s went by without {what}"
-        time.sleep(0.3)
+        time.sleep(0.2)
 
 
 class Cluster:
@@ -59,13 +68,14 @@ class Cluster:
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
 
-    def start(self) -> None:
+    def start(self) -> Cluster:
         """Bring up the daemons that do not run."""
         done = subprocess.run(
             ["bash", SCRIPT, "start", self.folder], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise CannotStart(done.stderr.strip())
+        return self
 
     def stop(self) -> None:
         subprocess.run(["bash", SCRIPT, "stop", self.folder], check=True)

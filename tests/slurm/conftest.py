@@ -6,31 +6,37 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from .cluster import CannotStart, Cluster
-from .study import TABLES, SlurmStudy, copy_pretrained, make_study, run_here, write_profile
+from .study import TABLES, SlurmStudy, copy_pretrained, make_study, start_here, write_profile
 
 sys.path.append(str(Path(__file__).parents[1] / "hub"))  # the loopback hub
 
 
 @pytest.fixture(scope="session")
-def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The cluster, from its first use to the end of the session."""
+def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Cluster]]:
+    """The cluster as it comes up, which leaves time for other things, until the end of the session."""
     if os.geteuid() != 0:
         pytest.skip("SLURM tests skipped: the daemons of a cluster need root")
     if not (shutil.which("slurmctld") or shutil.which("apt-get")):
         pytest.skip("SLURM tests skipped: neither SLURM nor apt-get, which could install it, is here")
     cluster = Cluster(tmp_path_factory.mktemp("slurm") / "cluster")
-    try:
-        cluster.start()
-    except CannotStart as error:
-        cluster.stop()
-        pytest.skip(f"SLURM tests skipped: {error}")
-    yield cluster
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(cluster.start)
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def running_cluster(starting: Future[Cluster]) -> Cluster:
+    """The cluster, once it runs."""
+    try:
+        return starting.result()
+    except CannotStart as error:
+        pytest.skip(f"SLURM tests skipped: {error}")
 
 
 @pytest.fixture
@@ -46,11 +52,11 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def local(running_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def local(starting: Future[Cluster], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study's folder after a run without the cluster; tests must leave it as it is."""
     path = tmp_path_factory.mktemp("local") / "study"
     make_study(path)
-    run_here(path, TABLES)
+    start_here(path, TABLES).succeed()
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import lzma
 import os
 import re
@@ -11,9 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -25,7 +23,9 @@ REPOSITORY = HERE.parents[1]
 PROFILE = REPOSITORY / "profiles/slurm"
 TABLES = "results/tables/metrics.parquet"
 FILLED_IN = {"slurm_account": ACCOUNT, "slurm_partition": PARTITION, "gpu_partition": GPU_PARTITION}
-WAITS = {"slurm-init-seconds-before-status-checks": "2", "max-jobs-per-timespan": "10/1s"}
+WAITS = {"slurm-init-seconds-before-status-checks": "1", "max-jobs-per-timespan": "10/1s"}
+FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\w+)\)", re.MULTILINE)
+PLANNED = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 RUN_PATIENCE = 420.0  # seconds that a run of Snakemake may take before it counts as hanging
 
 RUN = {"width": 32, "blocks": 2, "heads": 2, "learning_rate": 0.01, "warmup": 2}
@@ -67,23 +67,12 @@ FILES: dict[str, Mapping[str, object]] = {
 }
 
 
-@dataclass(frozen=True)
-class Declared:
-    """What a job is to be given: by its rule in a dry run, or by Snakemake when it starts it."""
-
-    rule: str
-    comment: str  # as the executor plugin spells it
-    threads: int
-    resources: Mapping[str, object] = field(hash=False)
-    local: bool
-
-
 class SnakemakeRun:
-    """A running Snakemake, its output and what it has started."""
+    """A running Snakemake, and its output."""
 
     def __init__(self, command: list[object], output: Path, **options: object) -> None:
-        self.output_file, self.records_file = output, output.with_suffix(".records")
-        launcher = [sys.executable, HERE / "snakemake_with_records.py", self.records_file]
+        self.output_file = output
+        launcher = [sys.executable, HERE / "polling_snakemake.py"]
         with output.open("w") as file:
             self.process = subprocess.Popen(
                 list(map(str, [*launcher, *command])), stdout=file, stderr=subprocess.STDOUT, **options
@@ -94,16 +83,15 @@ class SnakemakeRun:
         return self.output_file.read_text()
 
     @property
-    def started(self) -> dict[str, list[Declared]]:
-        """Jobs by comment, each as often as it was started."""
-        jobs: dict[str, list[Declared]] = defaultdict(list)
-        lines = self.records_file.read_text().splitlines() if self.records_file.exists() else []
-        for record in map(json.loads, lines):
-            wildcards = record.pop("wildcards")
-            names = "_wildcards_" + "_".join(wildcards).replace("/", "_") if wildcards else ""
-            job = Declared(comment=f"rule_{record['rule']}{names}", **record)
-            jobs[job.comment].append(job)
-        return jobs
+    def finished(self) -> Counter[str]:
+        """Jobs that ended well, by rule."""
+        return Counter(FINISHED.findall(self.output))
+
+    @property
+    def planned(self) -> Counter[str]:
+        """Jobs that Snakemake had to run, by rule."""
+        table = self.output.partition("Job stats:")[2].partition("total")[0]
+        return Counter({rule: int(count) for rule, count in PLANNED.findall(table)})
 
     def wait(self) -> int:
         """Wait for the end, and return Snakemake's status."""
@@ -125,7 +113,7 @@ class SnakemakeRun:
             if self.process.poll() is not None or time.monotonic() > end:
                 self.kill()
                 raise AssertionError(f"There was no {what}:\n{self.output}")
-            time.sleep(0.3)
+            time.sleep(0.2)
 
     def kill(self) -> None:
         """End this as `kill -9` does: nothing is told to the cluster."""
@@ -159,28 +147,21 @@ class SlurmStudy:
         run.wait()
         return run
 
-    def declared(self, *arguments: object) -> dict[str, Declared]:
-        """Plan the jobs of a run, by comment."""
-        plan = self.start("--dry-run", *arguments)
-        plan.succeed()
-        assert all(len(jobs) == 1 for jobs in plan.started.values()), plan.started
-        return {comment: job for comment, (job,) in plan.started.items()}
+    def hold(self, rule: str) -> None:
+        """Let jobs of a rule wait before they begin."""
+        (self.node / f"hold-{rule}").touch()
 
-    def hold(self, command: str) -> None:
-        """Let jobs of a command of lmshape wait before they begin."""
-        (self.node / f"hold-{command}").touch()
-
-    def held(self, command: str) -> list[Job]:
-        """Return the jobs of a command that wait, and are known to accounting as running."""
-        waiting = {int(file.name.rpartition("-")[2]) for file in self.node.glob(f"{command}-*")}
+    def held(self, rule: str) -> list[Job]:
+        """Return the jobs of a rule that wait, and are known to accounting as running."""
+        waiting = {int(file.name.rpartition("-")[2]) for file in self.node.glob(f"{rule}-*")}
         return [job for job in self.jobs() if job.state == "RUNNING" and job.id in waiting]
 
-    def release(self, command: str) -> None:
-        (self.node / f"hold-{command}").unlink()
+    def release(self, rule: str) -> None:
+        (self.node / f"hold-{rule}").unlink()
 
-    def jobs(self, command: str = "") -> list[Job]:
+    def jobs(self, rule: str = "") -> list[Job]:
         """Return this study's jobs as accounting has them."""
-        return [job for job in self.cluster.jobs(self.path) if job.comment.startswith(f"rule_{command}")]
+        return [job for job in self.cluster.jobs(self.path) if job.comment.startswith(f"rule_{rule}")]
 
 
 def make_study(path: Path) -> None:
@@ -196,17 +177,19 @@ def write(file: Path, content: Mapping[str, object]) -> None:
     file.write_text(yaml.safe_dump(dict(content), sort_keys=False))
 
 
-def run_here(path: Path, *arguments: object, **environment: str) -> None:
-    """Run a study without a cluster, on two cores."""
+def start_here(path: Path, *arguments: object, **environment: str) -> SnakemakeRun:
+    """Begin a run of a study without a cluster, on two cores."""
     output = path.with_name(f"{path.name}-run.log")
     command = [*place_of(path), "--cores", 2, *arguments]
-    SnakemakeRun(command, output, cwd=path, env={**os.environ, **environment}).succeed()
+    return SnakemakeRun(command, output, cwd=path, env={**os.environ, **environment})
 
 
-def copy_pretrained(done: Path, path: Path) -> None:
-    """Copy a finished study but for what follows pretraining and tokenizing."""
+def copy_pretrained(done: Path, path: Path, *, extracted: str = "") -> None:
+    """Copy a finished study but for what follows pretraining and tokenizing; of one model also its activations."""
     later = shutil.ignore_patterns("activations", "losses", "statistics", "metrics", "tables")
     shutil.copytree(done, path, symlinks=True, ignore=later)
+    for name in ("activations", "losses") if extracted else ():
+        shutil.copytree(done / "results" / name / extracted, path / "results" / name / extracted)
 
 
 def write_profile(folder: Path, **filled_in: str) -> Path:

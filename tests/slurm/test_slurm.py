@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +16,41 @@ import pytest
 from hub_process import HubProcess
 from runs import ENTRY, published, write_registry
 from safetensors.torch import load_file, save_file
+from studies import configure, told_missing
 
-from .cluster import Cluster, Job, wait_until
+from lmshape.jobs import Jobs, Machine
+from lmshape.study.study import study_of
+
+from .cluster import ACCOUNT, GPU_PARTITION, PARTITION, Cluster, Job, wait_until
 from .results import same_archives, same_tables
 from .study import (
     FILES,
     MODELS,
     TABLES,
-    Declared,
     SlurmStudy,
     SnakemakeRun,
     copy_pretrained,
     make_study,
     place_of,
-    run_here,
+    start_here,
     write,
     write_profile,
 )
 
 DECODER, ENCODER = "results/metrics/decoder.parquet", "results/metrics/encoder.parquet"
 LACKING = "gpt_neox.layers.1.mlp.dense_4h_to_h.weight"
+CELL = ("model", "checkpoint", "dataset")
+WILDCARDS = {"pretrain": ("run",), "extract": CELL, "measure": (*CELL, "first", "last")}
 # There is no GPU here, but the cluster counts some; extraction finds none and runs on the CPU.
 ON_GPUS = ("--set-resources", "extract:gpu=1", "extract:slurm_partition=gpu")
+# Jobs that want a GPU by their rule end before they would use it: one out of memory, one out of time.
+ENDED = (
+    "--retries",
+    "0",
+    "--set-resources",
+    "extract:mem_mb=60 if wildcards.checkpoint == 'checkpoint-0' else 2000",
+    "measure:slurm_partition=no-such-partition",
+)
 
 
 def by_comment(jobs: list[Job]) -> dict[str, list[Job]]:
@@ -53,18 +66,27 @@ def ran_once(jobs: list[Job]) -> None:
         assert [job.state for job in runs].count("COMPLETED") == 1, (comment, runs)
 
 
-# ---- A whole study, in which one checkpoint is broken ------------------------------------------------------
+# ---- Three studies at once, since a cluster makes them wait -------------------------------------------------
 
 
 @dataclass
-class Finished:
-    """A study that ran with a broken model, and then without it."""
+class AtOnce:
+    """Studies that ran on the cluster at the same time.
 
-    study: SlurmStudy
-    declared: dict[str, Declared]
+    Attributes
+    ----------
+    broken, first, jobs : a study with a broken model, its first run and the jobs of it
+    failing, ended : a study whose jobs SLURM ends or refuses, and its run
+    allocated, allocation : a study in one large job, and the end of that job
+    """
+
+    broken: SlurmStudy
     first: SnakemakeRun
-    jobs: list[Job]  # of the first run
-    second: SnakemakeRun
+    jobs: list[Job]
+    failing: SlurmStudy
+    ended: SnakemakeRun
+    allocated: Path
+    allocation: subprocess.CompletedProcess[str]
 
 
 def add_broken_model(study: Path, checkpoint: Path) -> None:
@@ -79,116 +101,208 @@ def add_broken_model(study: Path, checkpoint: Path) -> None:
     write(study / "config.yaml", {**FILES["config"], "models": models})
 
 
+def allocate(cluster: Cluster, study: Path) -> subprocess.Popen[str]:
+    """Submit one large job in the place of many: the command of docs/cluster.md."""
+    snakemake = shlex.join(map(str, [sys.executable, "-m", "snakemake", *place_of(study)]))
+    room = "--resources mem_mb=$SLURM_MEM_PER_NODE --cores $SLURM_CPUS_PER_TASK"
+    asked = ["--account=lab", "--partition=cpu", "--cpus-per-task=2", "--mem=6G", "--time=20"]
+    batch = ["sbatch", "--wait", f"--output={study}.log", f"--chdir={study}", *asked]
+    command = [*batch, "--wrap", f"{snakemake} {room} {DECODER}"]
+    return subprocess.Popen(command, env=cluster.environment, stderr=subprocess.PIPE, text=True)
+
+
+def in_time(failing: SlurmStudy) -> list[Job]:
+    """The job of a study run with `ENDED` that has memory enough."""
+    return [job for job in failing.held("extract") if "checkpoint-16" in job.wildcards]
+
+
 @pytest.fixture(scope="module")
-def finished(
+def at_once(
     running_cluster: Cluster, profile: Path, local: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Finished]:
-    path = tmp_path_factory.mktemp("finished") / "study"
-    make_study(path)
-    add_broken_model(path, local / "results/pretrained/decoder/checkpoint-16")
-    study = SlurmStudy(path, running_cluster, profile)
-    declared = study.declared(TABLES, *ON_GPUS)
-    first = study.run(TABLES, *ON_GPUS)
-    jobs = study.jobs()
-    write(path / "config.yaml", FILES["config"])
-    yield Finished(study, declared, first, jobs, second=study.run(TABLES, *ON_GPUS))
+) -> Iterator[AtOnce]:
+    folder = tmp_path_factory.mktemp("at-once")
+    broken, failing = (SlurmStudy(folder / name, running_cluster, profile) for name in ("broken", "failing"))
+    make_study(broken.path)
+    add_broken_model(broken.path, local / "results/pretrained/decoder/checkpoint-16")
+    first = broken.start(TABLES, *ON_GPUS)
+    copy_pretrained(local, failing.path, extracted="encoder")
+    write(failing.path / "config.yaml", {**FILES["config"], "extraction": {"device": "cuda"}})
+    failing.hold("extract")
+    ended = failing.start(TABLES, *ENDED)
+    copy_pretrained(local, folder / "allocated")
+    allocation = allocate(running_cluster, folder / "allocated")
+    ended.wait_until(lambda: in_time(failing), "a job that extracts")
+    running_cluster.end_its_time(in_time(failing)[0])
+    for run in (ended, first):
+        run.wait()
+    errors = allocation.communicate()[1]
+    yield AtOnce(
+        broken,
+        first,
+        broken.jobs(),
+        failing,
+        ended,
+        folder / "allocated",
+        subprocess.CompletedProcess("sbatch", allocation.returncode, stderr=errors),
+    )
     running_cluster.clear()
 
 
-def test_a_broken_checkpoint_ends_the_run_badly_after_all_that_does_not_need_it(finished: Finished) -> None:
-    assert finished.first.process.returncode != 0
-    failed = {job.comment for job in finished.jobs if job.has_failed}
+def test_a_broken_checkpoint_ends_the_run_badly_after_all_that_does_not_need_it(at_once: AtOnce) -> None:
+    assert at_once.first.process.returncode != 0
+    failed = {job.comment for job in at_once.jobs if job.has_failed}
     assert failed == {"rule_extract_wildcards_broken_checkpoint-16_wiki"}
-    plan = finished.declared.values()
-    undone = {job.comment for job in plan} - set(by_comment(finished.jobs)) - local_comments(finished.first)
-    assert undone == {
-        *(job.comment for job in plan if job.rule == "measure" and "broken" in job.comment),
-        "rule_gather_wildcards_broken",
-        "rule_tables",
-    }
+    undone = at_once.first.planned - at_once.first.finished
+    assert undone == Counter(extract=1, measure=1, gather=1, tables=1)
+    assert not (at_once.broken.path / "results/metrics/broken.parquet").exists()
 
 
-def test_the_log_that_a_failure_names_says_why(finished: Finished) -> None:
-    named = re.search(
-        r"Error in rule extract:.*?\n    log: (\S+?)[, ].*?check log", finished.first.output, re.DOTALL
-    )
-    assert named, finished.first.output
-    log = (finished.study.path / named[1]).read_text()
+def test_the_log_that_a_failure_names_says_why(at_once: AtOnce) -> None:
+    output = at_once.first.output
+    named = re.search(r"Error in rule extract:.*?\n    log: (\S+?)[, ].*?check log", output, re.DOTALL)
+    assert named, output
+    log = (at_once.broken.path / named[1]).read_text()
     assert LACKING in log
-    assert log.strip().splitlines()[-1] in finished.first.output
+    assert log.strip().splitlines()[-1] in output
+    told = told_missing(output)
+    assert "1 of 4 cells is missing" in told
+    assert LACKING in told and named[1] in told
 
 
-def test_results_are_those_of_a_run_without_a_cluster_to_the_last_bit(
-    finished: Finished, local: Path
-) -> None:
-    finished.second.succeed()
-    same_tables(local, finished.study.path)
-    same_archives(local, finished.study.path, ("decoder", "encoder"))
+def test_the_last_lines_say_what_slurm_did_to_jobs(at_once: AtOnce) -> None:
+    assert at_once.ended.process.returncode != 0
+    told = told_missing(at_once.ended.output)
+    assert "3 of 3 cells are missing" in told
+    for name, reason, advice in (
+        ("decoder: checkpoint-0 on wiki", "extract: SLURM ended it (OUT_OF_MEMORY)", "extract:mem_mb=…"),
+        ("decoder: checkpoint-16 on wiki", "extract: SLURM ended it (TIMEOUT)", "extract:runtime=…"),
+        ("encoder: checkpoint-16 on wiki", "measure: SLURM did not take it: ", "`slurm_partition`"),
+    ):
+        lines = told.partition(f"  {name}\n")[2].splitlines()
+        assert reason in lines[0], told
+        assert advice in lines[1], told
+        assert "log: results/logs/" in lines[2], told
+    assert "did not take it: sbatch: error: invalid partition specified: no-such-partition" in told
+    assert "  Not made: 9 results (truncation of decoder/checkpoint-16/wiki, metrics of decoder, …" in told
+    behind = at_once.ended.output.rpartition(told)[2].splitlines()
+    assert len(behind) < 10, at_once.ended.output
 
 
-def local_comments(run: SnakemakeRun) -> set[str]:
-    return {comment for comment, starts in run.started.items() if any(start.local for start in starts)}
+def test_jobs_that_want_a_gpu_go_to_its_partition(at_once: AtOnce) -> None:
+    jobs = at_once.failing.jobs("extract")
+    assert [(job.partition, job.gpus) for job in jobs] == 2 * [("gpu", 1)]
+    assert {job.state for job in jobs} == {"TIMEOUT", "OUT_OF_MEMORY"}
 
 
-def test_what_is_short_runs_where_snakemake_does(finished: Finished) -> None:
-    rules = {job.rule for starts in finished.first.started.values() for job in starts if not job.local}
-    assert rules == {"pretrain", "extract", "measure"}
-    assert local_comments(finished.first).isdisjoint(by_comment(finished.jobs))
-    assert [job.comment for job in finished.study.jobs()] == [job.comment for job in finished.jobs]
-    assert local_comments(finished.second) == {"rule_tables"}
+def test_a_study_in_one_allocation_is_a_study_on_a_workstation(at_once: AtOnce, local: Path) -> None:
+    log = Path(f"{at_once.allocated}.log")
+    assert at_once.allocation.returncode == 0, at_once.allocation.stderr + log.read_text()
+    same_archives(local, at_once.allocated, ("decoder",))
+
+
+def declared(study: SlurmStudy, job: Job, attempt: int) -> tuple[object, ...]:
+    """What the rule of a job asks for, and the command line with `ON_GPUS`."""
+    machine = Machine(on_cluster=True, partition=PARTITION, gpu_partition=GPU_PARTITION)
+    jobs = Jobs(study_of(study.path / "config.yaml", study.path), machine)
+    wildcards = dict(zip(WILDCARDS[job.rule], job.wildcards, strict=True))
+    resources, threads = jobs.resources(job.rule), jobs.threads(job.rule)(wildcards)
+    memory = resources["mem_mb"](wildcards, attempt=attempt)
+    minutes = resources["runtime"](wildcards, attempt=attempt, threads=threads)
+    where = ("gpu", 1) if job.rule == "extract" else ("cpu", 0)
+    return ACCOUNT, where[0], memory, minutes, threads, where[1]
 
 
 def given(job: Job) -> tuple[object, ...]:
     return job.account, job.partition, job.megabytes, job.minutes, job.cpus, job.gpus
 
 
-def wanted(job: Declared) -> tuple[object, ...]:
-    names = ("slurm_account", "slurm_partition", "mem_mb", "runtime")
-    return *(job.resources[name] for name in names), job.threads, job.resources.get("gpu", 0)
+def test_every_job_is_given_what_its_rule_declares_and_every_retry_more(at_once: AtOnce) -> None:
+    jobs = by_comment(at_once.jobs)
+    for runs in jobs.values():
+        for attempt, job in enumerate(runs, start=1):
+            assert given(job) == declared(at_once.broken, job, attempt)
+    assert sorted(map(len, jobs.values()))[-2:] == [
+        1,
+        3,
+    ]  # the profile's two retries of the broken checkpoint
 
 
-def test_every_job_is_given_what_its_rule_declares(finished: Finished) -> None:
-    jobs = by_comment(finished.jobs)
-    submitted = set(finished.first.started) - local_comments(finished.first)
-    assert submitted == set(jobs)
-    for comment in submitted:
-        starts = finished.first.started[comment]
-        assert [given(job) for job in jobs[comment]] == [wanted(start) for start in starts], comment
-        assert given(jobs[comment][0]) == wanted(finished.declared[comment]), comment
-    assert {(job.partition, job.gpus) for job in finished.jobs} == {("cpu", 0), ("gpu", 1)}
+def test_what_is_short_runs_where_snakemake_does(at_once: AtOnce) -> None:
+    submitted = Counter(job.rule for job in at_once.jobs if job.state == "COMPLETED")
+    assert submitted == Counter(pretrain=2, extract=3, measure=3)
+    assert {"fetch_text", "tokenize", "gather"} <= set(at_once.first.finished - submitted)
 
 
-def test_every_retry_is_given_more_memory_and_time(finished: Finished) -> None:
-    retried = [runs for runs in by_comment(finished.jobs).values() if len(runs) > 1]
-    assert [len(runs) for runs in retried] == [3]  # the profile's two retries of the broken checkpoint
-    for earlier, later in zip(retried[0], retried[0][1:], strict=False):
-        assert later.megabytes > earlier.megabytes
-        assert later.minutes > earlier.minutes
+def test_results_are_those_of_a_run_without_a_cluster_to_the_last_bit(at_once: AtOnce, local: Path) -> None:
+    study = at_once.broken
+    write(study.path / "config.yaml", FILES["config"])
+    second = study.run(TABLES, *ON_GPUS)
+    second.succeed()
+    assert second.finished == Counter(tables=1)
+    assert [job.id for job in study.jobs()] == [job.id for job in at_once.jobs]
+    same_tables(local, study.path)
+    same_archives(local, study.path, ("decoder", "encoder"))
 
 
-# ---- What a job may die of ---------------------------------------------------------------------------------
+# ---- What a study outlives ---------------------------------------------------------------------------------
 
 
-def test_a_job_over_its_memory_or_its_time_is_run_again_with_more(
-    pretrained: SlurmStudy, local: Path
-) -> None:
-    pretrained.hold("measure")
-    run = pretrained.start(ENCODER, "--set-resources", "extract:mem_mb=100 * 20 ** (attempt - 1)")
-    run.wait_until(lambda: pretrained.held("measure"), "a job that measures")
-    (slow,) = pretrained.held("measure")
-    pretrained.cluster.end_its_time(slow)
-    run.wait_until(lambda: pretrained.jobs("measure")[0].state == "TIMEOUT", "the end of its time")
-    pretrained.release("measure")
-    run.succeed()
-    extract, measure = pretrained.jobs("extract"), pretrained.jobs("measure")
+@dataclass
+class GoneOn:
+    """A study whose jobs ran out of memory and time, and whose Snakemake was killed.
+
+    Attributes
+    ----------
+    slow : the job whose time ended
+    running : jobs that ran on after Snakemake was killed
+    locked : the run after that, which the lock refuses
+    """
+
+    study: SlurmStudy
+    slow: Job
+    running: list[Job]
+    locked: SnakemakeRun
+
+
+@pytest.fixture(scope="module")
+def gone_on(at_once: AtOnce, profile: Path, local: Path, tmp_path_factory: pytest.TempPathFactory) -> GoneOn:
+    path = tmp_path_factory.mktemp("gone-on") / "study"
+    copy_pretrained(local, path)
+    study = SlurmStudy(path, at_once.broken.cluster, profile)
+    study.hold("measure")
+    killed = study.start(ENCODER, "--set-resources", "extract:mem_mb=100 * 20 ** (attempt - 1)")
+    killed.wait_until(lambda: study.held("measure"), "a job that measures")
+    (slow,) = study.held("measure")
+    study.cluster.end_its_time(slow)
+    killed.wait_until(lambda: {job.id for job in study.held("measure")} - {slow.id}, "a second try of it")
+    killed.kill()
+    running = study.held("measure")
+    study.cluster.clear()
+    study.release("measure")
+    locked = study.run(ENCODER)
+    study.run("--unlock").succeed()
+    study.run(ENCODER).succeed()
+    return GoneOn(study, slow, running, locked)
+
+
+def test_a_job_over_its_memory_or_its_time_is_run_again_with_more(gone_on: GoneOn) -> None:
+    extract, measure = gone_on.study.jobs("extract"), gone_on.study.jobs("measure")
     assert [job.megabytes for job in extract] == [100, 2000]
     assert extract[0].state in ("FAILED", "OUT_OF_MEMORY")
     assert extract[1].state == "COMPLETED"
-    assert [job.state for job in measure] == ["TIMEOUT", "COMPLETED"]
-    first, second = run.started[slow.comment]
-    assert (slow.minutes, measure[1].minutes) == (first.resources["runtime"], second.resources["runtime"])
-    assert slow.minutes < measure[1].minutes
-    same_archives(local, pretrained.path, ("encoder",))
+    assert [job.state for job in measure] == ["TIMEOUT", "CANCELLED", "COMPLETED"]
+    assert (measure[1].megabytes, measure[1].minutes) == (
+        2 * gone_on.slow.megabytes,
+        2 * gone_on.slow.minutes,
+    )
+
+
+def test_a_killed_snakemake_goes_on_where_it_was(gone_on: GoneOn, local: Path) -> None:
+    assert len(gone_on.running) == 1  # SLURM knows nothing of it
+    assert gone_on.locked.process.returncode != 0
+    assert "--unlock" in gone_on.locked.output
+    ran_once(gone_on.study.jobs())
+    same_archives(local, gone_on.study.path, ("encoder",))
 
 
 def test_a_study_outlives_a_cancelled_job_a_dead_node_and_daemons_that_are_killed(
@@ -200,7 +314,9 @@ def test_a_study_outlives_a_cancelled_job_a_dead_node_and_daemons_that_are_kille
     run.wait_until(lambda: len(pretrained.held("extract")) == cells, "extraction of all cells")
     cancelled, other = pretrained.held("extract")
     cluster.cancel(cancelled)
-    run.wait_until(lambda: len(run.started[cancelled.comment]) == 2, "a second try of a cancelled job")
+    run.wait_until(
+        lambda: len(by_comment(pretrained.jobs())[cancelled.comment]) == 2, "a second try of a cancelled job"
+    )
     run.wait_until(lambda: len(pretrained.held("extract")) == cells, "a second try that runs")
     for daemon in ("slurmctld", "slurmdbd", other.node):
         cluster.kill_daemon(daemon)
@@ -222,42 +338,6 @@ def test_a_study_outlives_a_cancelled_job_a_dead_node_and_daemons_that_are_kille
     same_archives(local, pretrained.path, ("decoder",))
 
 
-def test_a_killed_snakemake_goes_on_where_it_was(pretrained: SlurmStudy, local: Path) -> None:
-    pretrained.hold("measure")
-    killed = pretrained.start(DECODER)
-    killed.wait_until(lambda: len(pretrained.held("measure")) == 2, "measuring of all cells")
-    killed.kill()
-    assert len(pretrained.held("measure")) == 2  # SLURM knows nothing of it
-    pretrained.cluster.clear()
-    pretrained.release("measure")
-    locked = pretrained.run(DECODER)
-    assert locked.process.returncode != 0
-    assert "--unlock" in locked.output
-    pretrained.run("--unlock").succeed()
-    pretrained.run(DECODER).succeed()
-    ran_once(pretrained.jobs())
-    assert len(pretrained.jobs("extract")) == 2
-    assert len(pretrained.jobs("measure")) == 4
-    same_archives(local, pretrained.path, ("decoder",))
-
-
-def test_a_study_in_one_allocation_is_a_study_on_a_workstation(
-    cluster: Cluster, local: Path, tmp_path: Path
-) -> None:
-    """One large job in the place of many: the command of docs/cluster.md."""
-    study = tmp_path / "study"
-    copy_pretrained(local, study)
-    snakemake = shlex.join(map(str, [sys.executable, "-m", "snakemake", *place_of(study)]))
-    room = "--resources mem_mb=$SLURM_MEM_PER_NODE --cores $SLURM_CPUS_PER_TASK"
-    command = f"{snakemake} {room} {DECODER}"
-    asked = ["--account=lab", "--partition=cpu", "--cpus-per-task=2", "--mem=6G", "--time=20"]
-    output = tmp_path / "allocation.log"
-    batch = ["sbatch", "--wait", f"--output={output}", f"--chdir={study}", *asked, "--wrap", command]
-    done = subprocess.run(batch, env=cluster.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr + (output.read_text() if output.exists() else "")
-    same_archives(local, study, ("decoder",))
-
-
 # ---- What a profile may say wrong --------------------------------------------------------------------------
 
 
@@ -265,42 +345,48 @@ def test_a_study_in_one_allocation_is_a_study_on_a_workstation(
     ("setting", "wrong"), [("slurm_account", "nobodys-account"), ("slurm_partition", "no-such-partition")]
 )
 def test_a_name_that_the_cluster_does_not_know_ends_the_run_and_is_named(
-    setting: str, wrong: str, pretrained: SlurmStudy, tmp_path: Path
+    setting: str, wrong: str, cluster: Cluster, tmp_path: Path
 ) -> None:
-    pretrained.profile = write_profile(tmp_path / "wrong", **{setting: wrong})
-    run = pretrained.run(TABLES)
+    make_study(tmp_path / "study")
+    study = SlurmStudy(tmp_path / "study", cluster, write_profile(tmp_path / "wrong", **{setting: wrong}))
+    run = study.run(TABLES)
     assert run.process.returncode != 0
     assert wrong in run.output
-    assert not pretrained.jobs()
+    assert not study.jobs()
 
 
 # ---- Nodes without a network -------------------------------------------------------------------------------
 
 
-def test_nodes_need_no_network(cluster: Cluster, profile: Path, tmp_path: Path) -> None:
+def test_nodes_need_no_network_and_a_cell_no_room_for_its_activations(
+    cluster: Cluster, profile: Path, tmp_path: Path
+) -> None:
     hub = HubProcess(tmp_path / "hub")
     try:
         published(hub, steps=(0, 16))
-        path = tmp_path / "study"
+        path, here = tmp_path / "study", tmp_path / "here"
         make_study(path)
         shutil.copy(path / "wikipedia.txt", path / "text.txt")
         write_registry(path, {"tiny": ENTRY})
-        shutil.copytree(path, tmp_path / "here")
+        shutil.copytree(path, here)
+        configure(path, keep_activations=False)
         address = hub.endpoint.removeprefix("http://").replace(":", "/")
         home = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
         study = SlurmStudy(path, cluster, profile, **home, NODE_CUT_FROM=address)
-        run = study.run(TABLES)
+        run, other = study.start(TABLES), start_here(here, TABLES, **home)
         run.succeed()
-        run_here(tmp_path / "here", TABLES, **home)
+        other.succeed()
     finally:
         hub.stop()
-    assert {"rule_download_wildcards_tiny_step0", "rule_download_wildcards_tiny_step16"} <= local_comments(
-        run
-    )
     jobs = study.jobs()
     assert {job.state for job in jobs} == {"COMPLETED"}
+    assert [(job.rule, *job.wildcards) for job in jobs] == [
+        ("measure_cell_00_02", "tiny", f"step{step}", "wiki") for step in (0, 16)
+    ]
+    assert run.finished["download"] == 2
     seen = {tuple(line.split()) for line in (study.node / "network").read_text().splitlines()}
     ids = {str(job.id) for job in jobs}
     assert seen == {(job, "outside", "reached") for job in ids} | {(job, "inside", "cut") for job in ids}
-    same_tables(tmp_path / "here", path)
-    same_archives(tmp_path / "here", path, ("tiny",))
+    assert not (path / "results/activations").exists()
+    same_tables(here, path)
+    same_archives(here, path, ("tiny",))

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 
 from lmshape.geometry import anisotropy_null
-from lmshape.geometry.leading import (
-    ITERATED_WIDTH,
-    leading_axes,
-    leading_kurtosis,
-    leading_shares,
-)
+from lmshape.geometry.leading import leading_axes, leading_kurtosis, leading_shares
 from lmshape.geometry.nulls import spectrum_null
-from lmshape.geometry.spectrum import covariance_eigenvalues
+from lmshape.geometry.spectrum import ITERATED_WIDTH, covariance_eigenvalues
 from lmshape.metrics import leading
 from lmshape.metrics.block import measure
 from lmshape.metrics.layer import Layer

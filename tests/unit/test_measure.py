@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from lmshape.errors import InputError
 from lmshape.geometry.dimension import KEPT_ORDERS
-from lmshape.geometry.sinks import one_per_type
+from lmshape.geometry.rows import one_per_type
 from lmshape.metrics.block import measure, measured_family
 from lmshape.metrics.metric import Family
 from lmshape.metrics.registry import FAMILIES, MEASURED

@@ -19,8 +19,10 @@ from lmshape.errors import InputError
 from lmshape.metrics import neighbor, skdim
 from lmshape.metrics.block import measure, measured_family
 from lmshape.metrics.layer import Layer
-from lmshape.metrics.registry import METRICS, describe, families_of, metric_names, select
-from lmshape.metrics.skdim import ABOUT, measured_skdim, named, problems
+from lmshape.metrics.registry import METRICS, added_metrics, describe, families_of, metric_names, select
+from lmshape.metrics.skdim import ABOUT, core_seconds, measured_skdim, named, problems
+from lmshape.study.costs import measuring_seconds
+from lmshape.study.settings import Sampling
 from lmshape.tables.gather import gather
 
 DRAWS, ROWS, WIDTH = 3, 60, 6
@@ -216,6 +218,24 @@ def test_a_study_names_estimators(root: Path) -> None:  # noqa: F811
     assert "must be text" in refusal_of(root, metrics=[{"skdim.lPCA": {"ver": "Fan"}}])
 
 
+def test_estimators_take_their_own_time() -> None:
+    fast, slow = (core_seconds([name, "id_mle"], rows=1024, width=128) for name in ("skdim.MOM", "skdim.ESS"))
+    assert fast < 5 < 60 < slow
+    assert core_seconds(["skdim.MOM", "skdim.ESS"], rows=1024, width=128) == pytest.approx(fast + slow)
+    sampling = Sampling(protocol="windows", window=128, draws=5, rows_per_draw=1024, seed=0)
+    options = {"families": ["skdim"], "rows": ["all", "no_sink"], "sites": 3}
+    seconds = [
+        measuring_seconds(128, sampling, **options, threads=threads, metrics=["skdim.ESS"])
+        for threads in (1, 8)
+    ]
+    assert seconds[0] == pytest.approx(3 * 2 * 5 * slow, rel=0.01) and seconds[0] == seconds[1]
+
+
+def test_a_page_describes_the_estimators_that_a_table_holds() -> None:
+    names = ["skdim.lPCA(ver=Fan)", "id_mle"]
+    assert [row["name"] for row in describe(added_metrics(names, None))][-2:] == ["bits_per_byte", names[0]]
+
+
 def test_the_family_without_names_is_refused() -> None:
     with pytest.raises(
         InputError, match="`skdim` stands for the estimators .* Name some, as in `skdim.CorrInt`"
@@ -233,6 +253,10 @@ def test_from_activations_to_the_table(tmp_path: Path, activations: Path) -> Non
     fine, failed = (table[table["metric"] == name] for name in names)
     assert fine["value"].between(fine["ci_low"], fine["ci_high"]).all() and (fine["flag"] == "").all()
     assert failed["value"].isna().all() and failed["flag"].str.startswith("ValueError: ").all()
+    with pytest.raises(
+        InputError, match="the archive of the family `skdim` holds no `skdim.MOM`; measure it again"
+    ):
+        gather([tmp_path / "skdim.h5"], [], tmp_path / "t.parquet", study="s", metrics=["skdim.MOM"])
 
 
 def test_only_a_name_imports_scikit_dimension() -> None:

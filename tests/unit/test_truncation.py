@@ -24,7 +24,7 @@ from test_device_map import PLACES
 from tiny_models import ARCHITECTURES, CELL, make_tokens
 
 from lmshape.errors import InputError
-from lmshape.geometry.sinks import sink_rows
+from lmshape.geometry.rows import sink_rows
 from lmshape.models import opened
 from lmshape.models.network import Network, load_model
 from lmshape.models.opened import Opening

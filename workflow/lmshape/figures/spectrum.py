@@ -38,7 +38,6 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def few_steps(steps: Iterable[int]) -> list[int]:
     """Choose at most a dozen of the steps: first, last, and those nearest to even places of ln(1 + step) between."""
-    every = np.unique(list(steps))
     every = sorted(set(steps))
     return [every[place] for place in nearest_log_spaced(every, MOST_LINES)]
 

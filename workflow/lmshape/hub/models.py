@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
@@ -31,7 +32,7 @@ class HubRun:
 
     checkpoints: tuple[Checkpoint, ...]
     unlisted: tuple[Checkpoint, ...]
-    facts: Mapping[str, str | int | None]
+    facts: Mapping[str, Any]
     lock: Lock | None
 
 

@@ -14,6 +14,31 @@ from lmshape.schema import Yaml
 
 _PLACEHOLDER = re.compile(r"\{(step|kilo|billions)(?::0(\d)d)?\}")
 
+MAIN = "main"
+UNKNOWN_STEP = -1
+
+# safetensors before PyTorch's .bin, which is loaded with weights only; GGUF where there is nothing else
+_FORMATS = (
+    (r"model\.safetensors", ""),
+    (r"model-\d{5}-of-\d{5}\.safetensors", "model.safetensors.index.json"),
+    (r"pytorch_model\.bin", ""),
+    (r"pytorch_model-\d{5}-of-\d{5}\.bin", "pytorch_model.bin.index.json"),
+    (r"[^/]+\.gguf", ""),
+)
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+ONLY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
 Steps = Sequence[int | dict[str, int]]
 
 
@@ -143,10 +168,6 @@ def _regular_expression(template: str) -> str:
         pieces += [re.escape(template[end : match.start()]), r"\d+" if match[1] == "billions" else r"(\d+)"]
         end = match.end()
     return "".join([*pieces, re.escape(template[end:])])
-
-
-MAIN = "main"
-UNKNOWN_STEP = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,29 +357,6 @@ def _naming(entry: Mapping[str, Yaml], tokens_per_step: int | None, where: str) 
     except InputError as error:
         raise InputError(f"`{where}`: {error}") from None
     return "", None
-
-
-# safetensors before PyTorch's .bin, which is loaded with weights only; GGUF where there is nothing else
-_FORMATS = (
-    (r"model\.safetensors", ""),
-    (r"model-\d{5}-of-\d{5}\.safetensors", "model.safetensors.index.json"),
-    (r"pytorch_model\.bin", ""),
-    (r"pytorch_model-\d{5}-of-\d{5}\.bin", "pytorch_model.bin.index.json"),
-    (r"[^/]+\.gguf", ""),
-)
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
-ONLY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def downloads_of_checkpoint(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint, nearest
@@ -28,16 +29,14 @@ from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cache
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts
 
-Commit = tuple[str, str]  # repository, commit
-
 
 class _Asked:
     """The hub's answers during one resolution: nothing is asked twice."""
 
     def __init__(self, previous: Lock | None, *, code: bool) -> None:
         self._code = code
-        self._refs: dict[str, list[client.Ref]] = {}
-        self._files: dict[Commit, list[LockedFile]] = {}
+        self.refs = cache(client.refs)
+        self.files = cache(client.files)
         # A commit never changes: what a lock says of one need not be asked again.
         self._locked = {
             (one.repository, one.commit): list(one.files)
@@ -45,24 +44,16 @@ class _Asked:
             if not one.subfolder
         }
 
-    def refs(self, repository: str) -> list[client.Ref]:
-        if repository not in self._refs:
-            self._refs[repository] = client.refs(repository)
-        return self._refs[repository]
-
-    def refs_of_many(self, repositories: Sequence[str]) -> list[list[client.Ref]]:
-        found = [refs or [] for refs in client.refs_of_many(repositories)]
-        self._refs.update(zip(repositories, found, strict=True))
-        return found
+    def refs_if_there(self, repository: str) -> list[client.Ref]:
+        """List branches and tags; none of a repository that is not there."""
+        try:
+            return self.refs(repository)
+        except client.NotThere:
+            return []
 
     def main(self, repository: str) -> str | None:
+        """Return the commit of the branch `main`."""
         return next((ref.commit for ref in self.refs(repository) if ref.name == MAIN), None)
-
-    def files(self, repository: str, commit: str) -> list[LockedFile]:
-        """List all files of a commit."""
-        if (repository, commit) not in self._files:
-            self._files[repository, commit] = client.files(repository, commit)
-        return self._files[repository, commit]
 
     def checkpoint_files(self, one: LockedCheckpoint) -> tuple[LockedFile, ...]:
         """Choose what to download of a checkpoint, from the lock if it knows the commit."""
@@ -74,8 +65,9 @@ class _Asked:
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
         commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
-        missing = [one for one in commits if one not in self._files and one not in self._locked]
-        self._files.update(zip(missing, client.files_of_many(missing), strict=True))
+        client.at_once(
+            lambda commit: self.files(*commit), [one for one in commits if one not in self._locked]
+        )
 
 
 def resolve(
@@ -124,7 +116,7 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
         yield from _at(place, asked.refs(source.repository))
     elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
-        refs_of = asked.refs_of_many([place.repository for place in places])
+        refs_of = client.at_once(asked.refs_if_there, [place.repository for place in places])
         for place, refs in zip(places, refs_of, strict=True):
             yield from _at(place, refs)
     elif source.varying == "revision":
@@ -191,25 +183,27 @@ def _complete(
 def _weights_of_main(
     sources: Sequence[Source], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
 ) -> str:
-    """Fingerprint of the weights on `main` of the repository whose branches the checkpoints are."""
-    for source in sources[:1]:
-        commit = asked.main(source.repository) if source.varying == "revision" else None
-        if commit is not None:
-            files = downloads_of_checkpoint(asked.files(source.repository, commit), source.subfolder)
-            return replace(checkpoints[-1], files=files).weights_sha256
-    return ""
+    """Fingerprint of the weights on `main` of the repository whose branches the checkpoints are; "" without it."""
+    source = sources[0]
+    commit = asked.main(source.repository) if source.varying == "revision" else None
+    if commit is None:
+        return ""
+    files = downloads_of_checkpoint(asked.files(source.repository, commit), source.subfolder)
+    return replace(checkpoints[-1], files=files).weights_sha256
 
 
 def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:
     """Read the config.json of the last checkpoint that has one; nothing where it is shown to members only."""
-    for one in reversed(checkpoints):
-        for file in one.files:
-            if file.path.rpartition("/")[2] == "config.json":
-                try:
-                    return config_facts(client.read_json(one.repository, one.commit, file.path))
-                except client.Closed:
-                    return {}  # listings are open all the same, and so is the audit
-    return {}
+    configs = (
+        (one.repository, one.commit, file.path)
+        for one in reversed(checkpoints)
+        for file in one.files
+        if file.path.rpartition("/")[2] == "config.json"
+    )
+    try:
+        return next((config_facts(client.read_json(*place)) for place in configs), {})
+    except client.Closed:
+        return {}  # listings are open all the same, and so is the audit
 
 
 def _tokenizer(

@@ -266,7 +266,13 @@ class Measure(Rule):
 def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> float:
     study = rule.study
     return measuring_seconds(
-        width, study.sampling, families=rule.families, rows=study.rows, sites=sites, threads=threads
+        width,
+        study.sampling,
+        families=rule.families,
+        rows=study.rows,
+        sites=sites,
+        threads=threads,
+        metrics=study.metrics,
     )
 
 
@@ -321,11 +327,10 @@ class MeasureCell(Extract):
         self.measuring = MeasureAll(study, machine)
 
     def layouts(self) -> dict[str, list[str]]:
-        """Return the models by the blocks of layers of their archives: a rule's outputs must be the same for all."""
+        """Return the models by their number of layers: a rule's outputs, blocks of layers, must be the same for all."""
         found: dict[str, list[str]] = {}
-        for name in self.study.models:
-            blocks = ["_".join(paths.layers(*block).values()) for block in self.study.blocks_of(name)]
-            found.setdefault("_".join(blocks), []).append(name)
+        for name, model in self.study.models.items():
+            found.setdefault(f"{model.blocks + 1}_layers", []).append(name)
         return found
 
     def archives(self, model: str) -> list[str]:

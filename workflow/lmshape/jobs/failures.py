@@ -21,7 +21,8 @@ NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 KILLED = re.compile(r"died with <Signals\.(\w+)|exit status (130|137|139|143)\b")
 SIGNALS = {"130": "SIGINT", "137": "SIGKILL", "139": "SIGSEGV", "143": "SIGTERM"}
-OUT_OF_MEMORY = re.compile(r"oom[_-]kill", re.IGNORECASE)
+# The kernel's words, and SLURM's where it looks at memory itself; the state of the job is then FAILED.
+OUT_OF_MEMORY = re.compile(r"oom[_-]kill|exceeded (?:job )?memory limit", re.IGNORECASE)
 SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
 SLURM_WORDS = {
     "TIMEOUT": "it ran longer than the time it had asked for",
@@ -162,6 +163,11 @@ def _what_the_scheduler_did(said: str) -> str:
 def is_interruption(reason: str) -> bool:
     """Whether a reason only says that the user ended the job, as Ctrl-C does to all that run."""
     return reason.startswith(("KeyboardInterrupt", "Aborted", "it was killed (SIGINT)"))
+
+
+def ends_with_an_error(log: Path) -> bool:
+    """Whether a log holds an error or a traceback."""
+    return bool(last_error(_tail(log) or ""))
 
 
 def _with_its_cause(error: str, log: str) -> str:

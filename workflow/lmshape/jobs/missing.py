@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
+from lmshape.figures import FIGURES
 from lmshape.jobs import Jobs
-from lmshape.jobs.failures import Failure, remedy, why
+from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
+from lmshape.jobs.tables import SHAPES
+from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 MOST_GROUPS = 8  # on a screen
 MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
 MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
 NOT_REACHED = "not reached"
-ERROR = re.compile(r"^Error in rule (\w+)\b.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
-GROUP_ERROR = re.compile(r"^Error in group .*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
-LOG_FILE = re.compile(r"results/logs/\S+?\.log")
-SCHEDULER_LOG = re.compile(r"\S*slurm_logs/\S+?\.log")
+INTERRUPTED = "interrupted"
 
+# What Snakemake's log says of jobs that fail: how a command ended, which job it was, which of its files are not there.
+# It shows the log of a failed SLURM job, in which another Snakemake says the first two of the same job.
+SAID = re.compile(
+    r"^Command '[^\n]*' (?:died with|returned non-zero exit status) [^\n]*\n"
+    r"|^Error in rule \w+:\n.*?(?=^\[|^Command '|^Error in rule|\Z)"
+    r"|^Job \d+ +completed successfully, but some output files are missing[^\n]*\n(?:[^\n]+ \(missing [^\n]*\n?)+",
+    re.MULTILINE | re.DOTALL,
+)
+RULE = re.compile(r"^Error in rule (\w+):", re.MULTILINE)
+LOGS = re.compile(r"^    log: (.+?) \(check log", re.MULTILINE)  # the job's own, then the scheduler's
+FILE = re.compile(r"results/logs/[^\s']+?\.log|^\S+(?= \(missing )", re.MULTILINE)
+OF_THE_SCHEDULER = re.compile(r"^    message: (?!None$)", re.MULTILINE)
+DATE = re.compile(r"^ *Date: (.+)$", re.MULTILINE)
 COMMAND = re.compile(r"^ *Command: (.+)$", re.MULTILINE)
 
 Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
@@ -35,15 +49,17 @@ class Missing:
     Attributes
     ----------
     what : a cell, or the name of a result behind the cells
-    step : the first job on the way to it whose files are not there
+    step : the first job on the way to it that has failed, else the first whose files are not there
     reason : why, in one sentence
     log : of that job; empty where it has not run
+    rule : its name in the Snakefile, which the command line takes; models of another layout have another `measure_cell`
     """
 
     what: Cell | str
     step: Step
     reason: str
     log: str
+    rule: str
 
 
 def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
@@ -59,16 +75,32 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     -------
     Cells in the study's order, then results behind them; empty where nothing is missing.
     """
-    errors = _errors(said)
+    errors, began = _errors(said), _began(said)
     found = []
     present: dict[str, bool] = {}
     for what, steps in [*_cells(jobs), *_results(jobs)]:
-        step = next((step for step in steps if not _is_there(jobs, step, root, present)), None)
-        if step is not None:
-            log = jobs.rules[step[0]].log(step[1])
-            reason = _reason(step, log, root, errors.get(log, ""))
-            found.append(Missing(what, step, reason, log if reason != NOT_REACHED else ""))
+        lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
+        reasons = [
+            (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
+            for step in lacking
+        ]
+        if lacking and not _is_made(what, steps, lacking):
+            found.append(Missing(what, *next((one for one in reasons if one[1] != NOT_REACHED), reasons[0])))
+        else:
+            found += [Missing(what, *one) for one in reasons if _has_failed(one[2], root, errors)][:1]
     return found
+
+
+def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -> bool:
+    """Whether what is asked for is there, although files on the way to it have been deleted since."""
+    wanted = (
+        [step for step in steps if step[0].startswith("measure")] if isinstance(what, Cell) else steps[-1:]
+    )
+    return not [step for step in wanted if step in lacking]
+
+
+def _has_failed(log: str, root: Path, errors: dict[str, str]) -> bool:
+    return log in errors or (bool(log) and ends_with_an_error(root / log))
 
 
 def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
@@ -79,25 +111,43 @@ def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
 def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
     """Yield the results behind the cells, each with the jobs that lead to it from there."""
     study = jobs.study
-    for name in study.models:
+    for name, model in study.models.items():
         for cell in study.truncated(name):
             yield f"truncation of {'/'.join(_names(cell))}", [("truncate", _wildcards(cell))]
-        yield f"metrics of {name}", [("gather", Wildcards(model=name))]
-    for table in ("tables", "spikes", "claims"):
+        yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
+    for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
+    yield "spikes", [*_spike_steps(study), ("spikes", Wildcards())]
+    yield "claims", [("claims", Wildcards())]
+    shapes: list[Step] = [("shapes", Wildcards(model=name)) for name in study.models]
     for figure in study.figures:
-        yield f"figure {figure}", [("figure", Wildcards(figure=figure))]
+        drawn_from = (
+            [*shapes, ("combine_shapes", Wildcards())] if set(SHAPES) & set(FIGURES[figure].tables) else []
+        )
+        yield f"figure {figure}", [*drawn_from, ("figure", Wildcards(figure=figure))]
     yield EXPLORER, [("explore", Wildcards())]
     yield REPORT, [("findings", Wildcards()), ("report", Wildcards())]
+
+
+def _releases(study: Study, model: Model) -> Iterator[Step]:
+    for checkpoint in model.checkpoints if model.on_hub else ():
+        for reader in study.readers(model.name, checkpoint):
+            yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
+
+
+def _spike_steps(study: Study) -> Iterator[Step]:
+    """Yield the runs whose spikes are looked for and that no model is made of."""
+    models = {model.pretraining for model in study.models.values()}
+    for run in study.trained:
+        if run not in models:
+            yield from _pretraining_steps(study, run)
 
 
 def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
     """Yield the jobs that lead to a cell, in their order."""
     model, job = study.models[cell.model], _wildcards(cell)
-    if model.pretraining and study.pretraining:
-        yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
-        yield "train_tokenizer", Wildcards()
-        yield "pretrain", Wildcards(run=model.pretraining)
+    if model.pretraining:
+        yield from _pretraining_steps(study, model.pretraining)
     if model.on_hub:
         yield "resolve", job
         yield "fetch_tokenizer", job
@@ -108,6 +158,13 @@ def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
     if model.on_hub:
         yield "download", job
     yield from _measuring_steps(study, cell)
+
+
+def _pretraining_steps(study: Study, run: str) -> Iterator[Step]:
+    assert study.pretraining is not None  # else there would be no run
+    yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
+    yield "train_tokenizer", Wildcards()
+    yield "pretrain", Wildcards(run=run)
 
 
 def _text_steps(text: str, *, clean: bool) -> Iterator[Step]:
@@ -153,16 +210,41 @@ def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> b
 
 
 def _errors(said: str) -> dict[str, str]:
-    """Sort what Snakemake said of failed jobs by their log files."""
-    blocks = [match[0] for match in (*ERROR.finditer(said), *GROUP_ERROR.finditer(said))]
-    return {log: block for block in blocks for log in LOG_FILE.findall(block)}
+    """Sort what Snakemake said of the last attempt of jobs that failed, by their log files or the outputs they lack."""
+    found: dict[str, str] = {}
+    for text in SAID.findall(said):
+        logs = LOGS.search(text)
+        for file in [logs[1].split(", ")[0]] if logs else FILE.findall(text):
+            before = found.get(file, "")
+            anew = OF_THE_SCHEDULER.search(text) or not (logs or OF_THE_SCHEDULER.search(before))
+            found[file] = text if anew else before + text
+    return found
 
 
-def _reason(step: Step, log: str, root: Path, said: str) -> str:
-    if not said and not (root / log).exists():
-        return NOT_REACHED
-    logs = (log, *SCHEDULER_LOG.findall(said))
-    return why(Failure(step[0], logs=logs, said=said), root)
+def _began(said: str) -> float:
+    """Return when the last run began, in seconds of the epoch; 0 where nothing tells."""
+    date = DATE.search(said)
+    return datetime.fromisoformat(date[1]).timestamp() if date else 0.0
+
+
+def _said(jobs: Jobs, step: Step, errors: Mapping[str, str]) -> str:
+    """Return what Snakemake said of a job, empty where it has not failed."""
+    rule, job = jobs.rules[step[0]], step[1]
+    return next(filter(None, map(errors.get, (rule.log(job), *rule.outputs(job)))), "")
+
+
+def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> tuple[str, str, str]:
+    """Return why the files of a job are not there, its log and its rule.
+
+    Not reached, without a log, where neither Snakemake nor a log of the last run has a word of the job.
+    """
+    log = jobs.rules[step[0]].log(step[1])
+    if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
+        return NOT_REACHED, "", step[0]
+    logs, rule = LOGS.search(said), RULE.search(said)
+    failure = Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said)
+    reason = why(failure, root)
+    return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
 
 
 def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
@@ -197,7 +279,8 @@ def go_on(said: str) -> str:
     if command is None:
         return "snakemake --cores all"
     program, _, options = command[1].partition(" ")
-    return f"{Path(program).name} {options}".strip()
+    name = Path(program).name
+    return f"{'python -m snakemake' if name == '__main__.py' else name} {options}".strip()
 
 
 def _without_names(one: Missing) -> str:
@@ -221,7 +304,7 @@ def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
         yield "  not reached: no job of theirs has run"
         return
     yield f"  {first.step[0]}: {first.reason[:MOST_CHARACTERS]}"
-    advice = remedy(first.reason, rule=first.step[0])
+    advice = remedy(first.reason, rule=first.rule)
     if advice and advice not in told:
         told.add(advice)
         yield f"  {advice}"

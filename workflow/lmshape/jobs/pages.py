@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, REPOSITORY, Files, Given, Rule, Wildcards, table_files
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, table_files
 from lmshape.jobs.tables import TABLES
 from lmshape.jobs.texts import by_run, trained_files
-from lmshape.study.registry import Dataset
+from lmshape.study.registry import REPOSITORY, Dataset
 
 WORDS = REPOSITORY / "workflow" / "report"
 FIGURE_FOLDER = Path("results/figures")

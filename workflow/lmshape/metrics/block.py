@@ -81,7 +81,7 @@ def measure(
         lead on to all families
     first, last : layers, both included; 0 is the embedding
     rows : which rows, of those that concern the family: "all"; "no_sink" without those that
-        `lmshape.geometry.sinks.sink_rows` finds, in a paired family at either of the two sites; "one_per_type": of each
+        `lmshape.geometry.rows.sink_rows` finds, in a paired family at either of the two sites; "one_per_type": of each
         token id one row of every draw, chosen at random by the seed of the store, the same for every layer and
         checkpoint
     rows_per_draw : unique rows that a capped family takes of each draw; None: all that every draw has
@@ -156,7 +156,9 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
     chosen = choices(job.names, surveys, tokens, seed=seed)
     if job.family.paired and before is None:
         chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, NO_LAYER_BEFORE))
-    wanted = {name: _wanted(job, name, tokens.draw[mask]) for name, mask in chosen.kept.items()}
+    wanted = {name: job.rows_per_draw for name in chosen.kept}
+    if "one_per_type" in wanted:
+        wanted["one_per_type"] = most_rows(job.rows_per_draw, tokens.draw[chosen.kept["one_per_type"]])
     layer = Layer(
         rows=place.rows,
         before=None if before is None else before.rows,
@@ -173,10 +175,6 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
         arrays, attributes = found.get(name) or _refused(job, counts, wanted[name], chosen.refused[name])
         audit = {"duplicates": counts["n_rows"] - counts["n_unique"], **sinks_by_name(chosen.sinks, tokens)}
         yield LayerStatistics(place.site, name, dict(arrays), {**counts, **audit, **attributes})
-
-
-def _wanted(job: _Job, name: str, draw: np.ndarray) -> int | None:
-    return most_rows(job.rows_per_draw, draw) if name == "one_per_type" else job.rows_per_draw
 
 
 def _counts(place: _Place, kept: np.ndarray, draw: np.ndarray) -> dict[str, int]:
@@ -301,5 +299,5 @@ def _is_current(archive: Path, wanted: Attributes) -> bool:
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Whether two attributes are equal; NaN, which tokens seen are where nobody knows a step's, equals NaN here."""
+    """Whether two attributes are equal; NaN, which stands for an unknown number of tokens seen, equals NaN here."""
     return one == other or (one != one and other != other)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -52,13 +51,6 @@ class Layer:
         return self.before
 
 
-class Missing(Protocol):
-    """The arrays of a family, NaN, for rows without statistics."""
-
-    def __call__(self, *, rows: int, width: int, draws: int, rows_per_draw: int | None) -> Arrays:
-        """Return them for so many rows of a width in so many draws."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """How the archives of a family are made.
@@ -67,7 +59,8 @@ class Measured:
     ----------
     name : name of the family
     statistics : Layer → for every name in `layer.kept` its arrays and attributes, `flag` among them
-    missing : returns the same arrays, NaN
+    missing : (rows=, width=, draws=, rows_per_draw=) → the same arrays, NaN, for so many rows of a width without
+        statistics
     paired : whether a block is compared with the site before it
     rows : choices of rows that concern the family
     only : choices of rows that are measured whatever the study takes; none: those of `rows` that it takes
@@ -77,7 +70,7 @@ class Measured:
 
     name: str
     statistics: Callable[..., Mapping[str, Found]]
-    missing: Missing
+    missing: Callable[..., Arrays]
     paired: bool = False
     rows: tuple[str, ...] = ("all", "no_sink")
     only: tuple[str, ...] = ()
@@ -90,7 +83,7 @@ class Measured:
 
     def given(self, inputs: str, **arguments: object) -> Measured:
         """Return the family with keyword arguments of both its functions filled in."""
-        statistics, missing = (partial(made, **arguments) for made in (self.statistics, self.missing))
+        statistics, missing = partial(self.statistics, **arguments), partial(self.missing, **arguments)
         return replace(self, statistics=statistics, missing=missing, inputs=inputs)
 
 

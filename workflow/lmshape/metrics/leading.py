@@ -10,8 +10,10 @@ from math import inf, nan
 
 import numpy as np
 
-from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums, shares_of
-from lmshape.geometry.spectrum import CovarianceSums, leave_one_out_masks
+from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums
+from lmshape.geometry.rows import leave_one_out_masks
+from lmshape.geometry.scalars import shares_of
+from lmshape.geometry.spectrum import CovarianceSums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric
 from lmshape.metrics.rows import BLOCK_ENTRIES, WHOLE_PIECES, Parts, parts_of, robust_center

@@ -9,8 +9,8 @@ from math import inf
 
 import numpy as np
 
-from lmshape.geometry.linearity import Linearity, leave_one_out_linearity, white_coordinates
-from lmshape.geometry.pairs import Basis, PairSums
+from lmshape.geometry.linearity import Linearity, leave_one_out_linearity
+from lmshape.geometry.pairs import Basis, PairSums, white_coordinates
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric, kept_array
 

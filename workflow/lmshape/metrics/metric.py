@@ -1,4 +1,4 @@
-"""What a metric is: one number of a layer as a function of the arrays that are kept of it. A family: its metrics."""
+"""A metric is one number of a layer, a function of the arrays that are kept of it; a family is what shares them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
 from lmshape.metrics.layer import Arrays, Measured
 
@@ -16,6 +17,13 @@ from lmshape.metrics.layer import Arrays, Measured
 def kept_array(arrays: Arrays, *, array: str) -> np.ndarray:
     """Return an array as it is kept: the `values` of a metric that was computed when the layer was measured."""
     return arrays[array]
+
+
+def named_array(arrays: Arrays, *, family: str, name: str) -> np.ndarray:
+    """Return the array of a metric that a study names, which an archive of an earlier study can lack."""
+    if name not in arrays:
+        raise InputError(f"the archive of the family `{family}` holds no `{name}`; measure it again.")
+    return arrays[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

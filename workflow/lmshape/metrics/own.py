@@ -20,7 +20,7 @@ import numpy as np
 from lmshape.errors import InputError
 from lmshape.fingerprint import source_fingerprint
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
-from lmshape.metrics.metric import Family, Metric
+from lmshape.metrics.metric import Family, Metric, named_array
 
 Function = Callable[[np.ndarray], float]
 Interval = Literal["jackknife", "draws"]
@@ -29,7 +29,22 @@ MODULE = "lmshape_own_metrics"  # name under which the file runs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a function says of its number beside the definition: see `metric`."""
+    """What a function says of its number beside the definition.
+
+    Parameters
+    ----------
+    interval : "jackknife", the value of all rows, and its interval from the values without each draw; "draws",
+        the mean of the values of each draw, for what depends on the number of rows
+    low, high : bounds of the value; its interval is clipped to them
+    range : the same in words, for the table of metrics
+    null : the value that means "nothing there"
+    source : where the metric is from
+
+    Raises
+    ------
+    ValueError
+        For another interval, and when `low` is not below `high`.
+    """
 
     interval: Interval = "jackknife"
     low: float = -inf
@@ -37,6 +52,18 @@ class Declaration:
     range: str = ""
     null: str = "not stated"
     source: str = "own"
+
+    def __post_init__(self) -> None:
+        """Check what a user has written."""
+        if self.interval not in get_args(Interval):
+            raise ValueError(f'`interval` is {self.interval!r}; it must be "jackknife" or "draws".')
+        if not self.low < self.high:
+            raise ValueError(f"`low` is {self.low} and `high` {self.high}; `low` must be below `high`.")
+
+    def __call__(self, function: Any) -> Function:
+        """Declare it of a function, which is returned; any function takes an attribute, and no type says so."""
+        function.declaration = self
+        return function
 
     def bounds(self) -> str:
         """Return `low` and `high` as an interval in words."""
@@ -64,49 +91,16 @@ class OwnFile:
     fingerprint: str
 
 
-def metric(
-    function: Function | None = None,
-    /,
-    *,
-    interval: Interval = "jackknife",
-    low: float = -inf,
-    high: float = inf,
-    range: str = "",
-    null: str = "not stated",
-    source: str = "own",
-) -> Function | Callable[[Function], Function]:
-    """Declare what a metric's number is; a function without this decorator, or under a bare one, has the defaults.
+def metric(function: Function | None = None, /, **settings: Any) -> Function | Callable[[Function], Function]:
+    """Declare what a metric's number is, by the settings of `Declaration`.
 
-    Parameters
-    ----------
-    function : what the bare decorator stands above
-    interval : "jackknife", the value of all rows, and its interval from the values without each draw; "draws",
-        the mean of the values of each draw, for what depends on the number of rows
-    low, high : bounds of the value; its interval is clipped to them
-    range : the same in words, for the table of metrics
-    null : the value that means "nothing there"
-    source : where the metric is from
-
-    Raises
-    ------
-    ValueError
-        For another interval, when `low` is not below `high`, or for a setting without its name.
+    A function without this decorator, or under a bare one, has the defaults. `ValueError` for a setting without its
+    name, and for those that `Declaration` refuses.
     """
     if function is not None and not callable(function):
         raise ValueError(f"`metric` got {function!r} without a name; write `interval={function!r}`, say.")
-    if interval not in get_args(Interval):
-        raise ValueError(f'`interval` is {interval!r}; it must be "jackknife" or "draws".')
-    if not low < high:
-        raise ValueError(f"`low` is {low} and `high` {high}; `low` must be below `high`.")
-    declared = Declaration(interval=interval, low=low, high=high, range=range, null=null, source=source)
-
-    def declare(
-        function: Any,
-    ) -> Function:  # any function takes an attribute, which no type of callables says
-        function.declaration = declared
-        return function
-
-    return declare if function is None else declare(function)
+    declared = Declaration(**settings)
+    return declared if function is None else declared(function)
 
 
 def read_own(path: Path, *, named: str | None = None, taken: Collection[str] = ()) -> OwnFile:
@@ -313,14 +307,8 @@ def metric_of(own: OwnMetric) -> Metric:
         source=declared.source,
         undefined="not finite",
         interval=declared.interval,
-        values=partial(_kept, name=own.name),
+        values=partial(named_array, family=OWN.name, name=own.name),
     )
-
-
-def _kept(arrays: Arrays, *, name: str) -> np.ndarray:
-    if name not in arrays:
-        raise InputError(f"the archive of the family `own` holds no `{name}`; measure it again.")
-    return arrays[name]
 
 
 MEASURED = Measured(name="own", statistics=statistics, missing=missing)

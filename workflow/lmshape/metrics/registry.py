@@ -101,6 +101,11 @@ def own_metrics(path: Path | None) -> tuple[Metric, ...]:
     return tuple(map(metric_of, load_own(path)))
 
 
+def added_metrics(names: Iterable[str], own: Path | None) -> tuple[Metric, ...]:
+    """Return the metrics that a study adds to the table: the estimators among `names`, those of the user's file."""
+    return (*skdim.metrics(names), *own_metrics(own))
+
+
 def select(names: Sequence[str], own: Sequence[Metric] = ()) -> list[Metric]:
     """Return the metrics that `names` mean, each once, in the order of the table.
 

@@ -11,13 +11,13 @@ from math import inf
 
 import numpy as np
 
-from lmshape.geometry.neighbors import unique_rows
 from lmshape.geometry.released import (
     RELEASED_ROWS,
     released_dimension_of,
     released_distances,
     released_linearity,
 )
+from lmshape.geometry.rows import unique_rows
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, kept_array
 

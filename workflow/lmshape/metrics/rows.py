@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmshape.geometry.checks import lengths
-from lmshape.geometry.neighbors import row_hashes, unique_rows
-from lmshape.geometry.sinks import one_per_type, sinks_by_norm
+from lmshape.geometry.rows import one_per_type, row_hashes, sinks_by_norm, unique_rows
 from lmshape.metrics.layer import Layer
 from lmshape.store.activations import Rows
 from lmshape.store.tokens import Tokens
@@ -114,7 +113,7 @@ def _refusal(draw: np.ndarray, finite: np.ndarray) -> str:
 
 
 BLOCK_ENTRIES = 2**18  # of `Parts.blocks`, 2 MiB in float64: what is made of a block stays in the cache
-WHOLE_PIECES = 2**62  # a piece is read at a time: products of matrices are the faster the larger
+WHOLE_PIECES = 2**62  # a block is a whole piece: larger products of matrices are faster
 CENTER_ROWS = 101  # a few sinks among them do not move their median
 
 

@@ -10,13 +10,8 @@ from math import inf, isnan, nan
 import numpy as np
 
 from lmshape.geometry import nulls, scalars
-from lmshape.geometry.spectrum import (
-    MomentSums,
-    Spectra,
-    leave_one_out_masks,
-    spectra_of_rows,
-    spectra_of_sums,
-)
+from lmshape.geometry.rows import leave_one_out_masks
+from lmshape.geometry.spectrum import MomentSums, Spectra, spectra_of_rows, spectra_of_sums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric
 from lmshape.metrics.rows import WHOLE_PIECES, parts_of, robust_center

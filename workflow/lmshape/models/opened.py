@@ -15,15 +15,8 @@ from torch import Tensor
 
 import lmshape
 from lmshape.errors import InputError
-from lmshape.models.network import (
-    DeviceMap,
-    Kind,
-    Network,
-    choose_device,
-    choose_dtype,
-    load_model,
-    longest_window,
-)
+from lmshape.models.device import DeviceMap, choose_device, choose_dtype
+from lmshape.models.network import Kind, Network, load_model, longest_window
 from lmshape.models.residual import ResidualStream, residual_stream
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lmshape.errors import InputError
-from lmshape.models.network import Kind, Network, is_out_of_memory
+from lmshape.models.device import is_out_of_memory
+from lmshape.models.network import Kind, Network
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.site import Site
 from lmshape.store.loss_card import DrawLoss

@@ -222,6 +222,7 @@ def _measuring(model: Model, study: Study, *, threads: int) -> list[float]:
             rows=study.rows,
             sites=last - first + 1 + (last == model.blocks),  # the final norm goes with the last block
             threads=threads,
+            metrics=study.metrics,
         )
         for families in filter(None, (library, own))
         for first, last in blocks

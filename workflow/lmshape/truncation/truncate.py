@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lmshape.errors import InputError
 from lmshape.geometry.checks import lengths
-from lmshape.geometry.sinks import sinks_by_norm
+from lmshape.geometry.rows import sinks_by_norm
 from lmshape.models.batch_size import starting_tokens
 from lmshape.models.network import Kind, Network
 from lmshape.models.opened import Opening, opened
@@ -222,7 +222,7 @@ def truncate(
 
     Behind a layer x becomes μ + P(x − μ), P the projection on the r leading principal axes (`keep`), or x − P(x − μ)
     (`remove`). μ and axes are those of the other draws' rows at that layer, in float64; the projection is float32.
-    With `no_sink` the rows that `lmshape.geometry.sinks` finds are neither fitted nor projected.
+    With `no_sink` the rows that `lmshape.geometry.rows` finds are neither fitted nor projected.
 
     Time: as many passes as ranks, 30 to 50 a layer and choice of rows, over `sequences` sequences of each draw, and of
     each pass the blocks behind the layer. Memory: the weights, one batch with its logits, 1 GiB of moments, the
