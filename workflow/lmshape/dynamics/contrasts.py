@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite, nan, sqrt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def noncentrality(t: float, freedom: int, tail: float) -> float:
 
 
 # quantity of a profile → what it is, and the function of (…, L) numbers that gives it
-QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
     "height": ("largest value of a block", partial(np.max, axis=-1)),
     "dome_index": ("that less the larger of the first and the last block's", excess),
     "mean": ("mean over the blocks", partial(np.mean, axis=-1)),
@@ -176,7 +177,7 @@ def _last(of_model: pd.DataFrame) -> pd.DataFrame:
     return of_model[of_model["checkpoint"] == last_checkpoint(of_model)].sort_values("layer", kind="stable")
 
 
-def _quantity(profile: pd.DataFrame, function: Callable[[np.ndarray], np.ndarray]) -> _Model:
+def _quantity(profile: pd.DataFrame, function: Callable[[np.ndarray], Any]) -> _Model:
     numbers = Replicated.of(profile)
     value = float(function(numbers.values))
     left_out, draws = function(numbers.left_out.T), numbers.draws
