@@ -14,12 +14,12 @@ from matplotlib.gridspec import GridSpec
 from lmshape.dynamics.alarms import RULE
 from lmshape.dynamics.spikes import RULE as SPIKE_RULE
 from lmshape.dynamics.warning_series import GEOMETRIC
-from lmshape.figures import Drawing, layout
-from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
+from lmshape.figures import layout
+from lmshape.figures.drawing import Drawing
+from lmshape.figures.style import COLORS, FAINT, INK, Look
 from lmshape.site import middle_layer
 from lmshape.tables.rows import in_order
 
-TITLE = "Loss spikes, and what moves before them"
 DIMENSION = "id_twonn"
 MOST_RUNS = 8  # whose losses are drawn
 # The three series that are compared.
@@ -130,27 +130,21 @@ LOSSES_IN_A_ROW = 4
 WIDTH = 12  # columns of the grid
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw the losses above, then what moves before an onset, then the curves of alarms."""
-    losses = _rows(data, "loss")
-    if losses.empty:
-        note = "This study has no pretraining run: no loss of every step."
-        return layout.empty_figure(title=TITLE, note=note)
-    with styled():
-        runs = in_order(losses["run"])
-        bands = -(-len(runs) // LOSSES_IN_A_ROW)
-        watched = len(_rows(data, "curve")) > 0
-        heights = [1.0] * bands + [1.45, 1.45] * watched
-        figure = Figure(figsize=(11, 1.75 * bands + (6.0 if watched else 1.4)))
-        grid = figure.add_gridspec(len(heights), WIDTH, height_ratios=heights)
-        _loss_panels(figure, grid, data, runs)
-        if watched:
-            below, lowest = (_three_panels(figure, grid, band) for band in (bands, bands + 1))
-            for ax, role in zip(below, ROLES, strict=True):
-                _change_panel(ax, data, role)
-            _alarm_panels(lowest, data)
-        layout.finish(figure, title=TITLE, notes=_notes(data))
-        return figure
+    runs = in_order(_rows(data, "loss")["run"])
+    bands = -(-len(runs) // LOSSES_IN_A_ROW)
+    watched = len(_rows(data, "curve")) > 0
+    heights = [1.0] * bands + [1.45, 1.45] * watched
+    figure = Figure(figsize=(11, 1.75 * bands + (6.0 if watched else 1.4)))
+    grid = figure.add_gridspec(len(heights), WIDTH, height_ratios=heights)
+    _loss_panels(figure, grid, data, runs)
+    if watched:
+        below, lowest = (_three_panels(figure, grid, band) for band in (bands, bands + 1))
+        for ax, role in zip(below, ROLES, strict=True):
+            _change_panel(ax, data, role)
+        _alarm_panels(lowest, data)
+    return figure
 
 
 def _three_panels(figure: Figure, grid: GridSpec, band: int) -> list[Axes]:
@@ -406,4 +400,14 @@ def _at_rate(data: pd.DataFrame) -> str:
     return f"Spikes told by an alarm set to {rate}: {'; '.join(said)}."
 
 
-SPIKES = Drawing(TITLE, data, draw, reads=(DIMENSION,))
+SPIKES = Drawing(
+    title="Loss spikes, and what moves before them",
+    reads=(DIMENSION,),
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has no pretraining run: no loss of every step.",
+    lacks=lambda data: _rows(data, "loss").empty,
+    heading="{title}",
+    crowds=False,
+)
