@@ -134,11 +134,12 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     module = ModuleType("loss_over_training")
     exec(compile(code, "loss_over_training", "exec"), vars(module))
     metrics = pd.read_parquet(DOCS / "data/metrics.parquet")
-    data = module.data({"metrics": metrics})
+    figure = module.LOSS_OVER_TRAINING
+    data = figure.data({"metrics": metrics})
     assert set(data["metric"]) == {"loss"} and set(data["model"]) == set(metrics["model"])
-    save(module.draw(data), data, tmp_path / "loss_over_training")
+    save(figure.draw(data), data, tmp_path / "loss_over_training")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg", ".csv"}
-    save(module.draw(data.iloc[:0]), data.iloc[:0], tmp_path / "empty")
+    save(figure.draw(data.iloc[:0]), data.iloc[:0], tmp_path / "empty")
 
 
 def commands() -> Iterator[tuple[str, str, str]]:

@@ -31,9 +31,8 @@ from lmshape.figures.style import FAINT, INK
 from lmshape.tables.rows import first_dataset, in_order, reason, trajectories
 
 COLORS = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
-PLACES = SymmetricalLogTransform(
-    base=10, linthresh=1, linscale=ZERO_TO_ONE
-)  # of steps on `steps.step_axis`, in decades
+# Places of steps on `steps.step_axis`, in decades.
+PLACES = SymmetricalLogTransform(base=10, linthresh=1, linscale=ZERO_TO_ONE)
 MOST_RINGS = 30  # steps of a panel whose peaks are marks of their own; more make a line
 LEAST_SHARE = 0.025  # of the panel's width that a cell has, unless the steps are many
 MOST_NAMES = 7  # of evenly spaced checkpoints
