@@ -87,7 +87,7 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
 
 # Face and hatch; rises are pale, falls dark and hatched: they differ in grey, too.
 SEGMENTS = {"rise": ("#CFE3F2", ""), "fall": ("#E8B48C", "////"), "": ("#F4F4F4", "")}
-SEGMENT_NAMES = {"rise": "sure rise", "fall": "sure fall", "": "no sure move"}
+SEGMENT_NAMES = {"rise": "significant rise", "fall": "significant fall", "": "not significant"}
 LANE = 0.05  # of the panel's height
 SLOT = 0.13  # a lane with the words above it
 SHARE = 3 * SLOT + 0.03  # of the panel's height that the strip takes
@@ -150,7 +150,7 @@ def verdict(phase: Mapping[str, Any]) -> str:
     if not shape:
         return str(phase["phase_flag"])
     if shape == "undecided":
-        return f"undecided; sure: {named}" if named else "undecided"
+        return f"undecided; significant: {named}" if named else "undecided"
     return named or "flat"
 
 
@@ -182,20 +182,22 @@ def _strip_entries() -> list[Artist]:
               label=SEGMENT_NAMES[kind])
         for kind, (face, hatch) in SEGMENTS.items()
     ]  # fmt: skip
-    bar = Line2D([], [], color=INK, linewidth=1.6, marker="|", markersize=7, label="turn, 95 % interval")
+    bar = Line2D(
+        [], [], color=INK, linewidth=1.6, marker="|", markersize=7, label="change point, 95 % interval"
+    )
     return [*segments, bar]
 
 
 def _notes(data: pd.DataFrame) -> list[str]:
     rule = (
-        "In words: the rises and falls that are sure. Each changes the value by a tenth at the least (or a tenth of the"
-        " course's range in the logarithm), and no other by more than a fifth, at 95 % confidence for all pairs of"
+        "In words: the significant rises and falls. Each changes the value by a tenth at the least (or a tenth of the"
+        " trajectory's range in the logarithm), and no other by more than a fifth, at 95 % confidence for all pairs of"
         " checkpoints at once."
     )
     return [
-        rule if data["least"].notna().any() else "The table `phases` has no row for these courses.",
-        "Strips: the same moves, each from one extreme of the course to the next; the first may begin later than its"
-        " strip, and the last end earlier. Bars: the turn lies between these checkpoints.",
+        rule if data["least"].notna().any() else "The table `phases` has no row for these trajectories.",
+        "Strips: the same segments, each from one extreme of the trajectory to the next; the first may begin later than"
+        " its strip, and the last end earlier. Bars: the change point lies between these checkpoints.",
         notes.intervals(data, "Student's t for dimensions, the delete-one-draw jackknife for ranks"),
         notes.dimensions(data),
         notes.flags(data),

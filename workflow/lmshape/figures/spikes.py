@@ -344,7 +344,7 @@ def _move(data: pd.DataFrame) -> str:
     if pd.isna(row["ci_low"]):
         return f"Just before an onset {block} moves by {number} quiet deviations."
     said = _by_sign(
-        row, "rises", "falls, where the article says it rises", "neither rises nor falls for sure"
+        row, "rises", "falls, where the article says it rises", "neither rises nor falls significantly"
     )
     interval = f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
     return f"Just before an onset {block} {said}: {number} {interval} standard deviations of quiet moves."
@@ -367,7 +367,7 @@ def _last_steps(data: pd.DataFrame) -> str:
     where = "below" if last["ci_high"] < 0 else "above"
     quiet = last["quiet_low"] <= last["value"] <= last["quiet_high"]
     return (
-        f"Its mean course is {where} 0 in the last steps ({last['value']:+.2f} [{last['ci_low']:+.2f}, "
+        f"Its mean change is {where} 0 in the last steps ({last['value']:+.2f} [{last['ci_low']:+.2f}, "
         f"{last['ci_high']:+.2f}]), {'within' if quiet else 'beyond'} what quiet windows do."
     )
 
@@ -378,7 +378,7 @@ def _gain(data: pd.DataFrame) -> str:
         return ""
     row = rows.iloc[0]
     better, worse = "better than the best baseline", "worse than the best baseline"
-    said = _by_sign(row, better, worse, "no better, and no worse for sure, than the best baseline")
+    said = _by_sign(row, better, worse, "not significantly better or worse than the best baseline")
     return (
         f"As an alarm it is {said}: area {row['value']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]."
     )
