@@ -117,12 +117,6 @@ def test_quiet_windows_far_beyond_the_line_are_cut_and_the_line_is_whole(data) -
     assert -500 < low < np.nanmin(drawn_numbers) and np.nanmax(drawn_numbers) < high
 
 
-def test_the_csv_holds_all_that_is_drawn(data, figure, tmp_path: Path) -> None:
-    data.to_csv(tmp_path / "data.csv", index=False)
-    again = FIGURE.draw(pd.read_csv(tmp_path / "data.csv"))
-    assert words(again) == words(figure)
-
-
 @pytest.mark.parametrize(
     ("runs", "watched", "sentence"),
     [
