@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import lzma
@@ -205,7 +204,7 @@ class Running:
         """Wait for a file, and stop the group, so that a slow machine finds it in that state."""
         end = time.monotonic() + 240
         while not list(self.study.path.glob(pattern)):
-            assert self.process.poll() is None, self.process.communicate()[0]
+            assert self.process.poll() is None, self.process.stdout.read()
             assert time.monotonic() < end, f"{pattern} did not appear"
             time.sleep(0.01)
         os.killpg(self.process.pid, signal.SIGSTOP)
@@ -221,6 +220,6 @@ class Running:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        if self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
+            self.process.communicate()

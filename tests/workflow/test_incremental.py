@@ -120,7 +120,7 @@ def test_a_clone_with_a_module_that_has_moved_and_other_docstrings_plans_nothing
         path = library / module
         text = path.read_text()
         assert text.startswith('"""')
-        text = re.sub(r'^    """(.*)\n', r'    """Wrapped otherwise:\n    \1\n', text, flags=re.MULTILINE)
+        text = re.sub(r'^    """(?=\S)', '    """Wrapped\n    otherwise: ', text, flags=re.MULTILINE)
         path.write_text('"""Another docstring. ' + text[3:] + "\n# and a comment\n")
     copied.configure()
     assert copied.planned(repository=clone) == {}
@@ -136,10 +136,10 @@ OTHER = "\n@(lambda changed: changed)\ndef "  # the same function, and another s
         (
             "models/extract.py",
             "write_activations",
-            {"extract": CELLS, "measure": CELLS, "truncate": 1, "gather": 2, **AFTERWARDS},
+            {"extract": CELLS, "measure": CELLS, "gather": 2, **AFTERWARDS},
         ),
         ("figures/controls.py", "draw", {"figure": 1, "findings": 1, "report": 1, "all": 1}),
-        ("metrics/released.py", "statistics", {}),  # of a family that this study does not measure
+        ("study/costs.py", "minutes_for", {}),
         ("jobs/failures.py", "why", {}),
     ],
 )
@@ -201,6 +201,20 @@ def test_statistics_of_other_rows_are_not_taken_for_those_of_now(study_copy: Stu
     assert run.returncode == 0, run.stdout
     assert set(pd.read_parquet(study_copy.path / ENCODER)["rows"]) == {"all"}
     assert study_copy.planned(ENCODER) == {}
+
+
+def test_tables_that_could_not_be_gathered_anew_are_not_taken_for_those_of_now(
+    study_copy: StudyFolder, tmp_path: Path
+) -> None:
+    """All that was once made of them is there, and Snakemake alone would find nothing to do."""
+    clone = clone_of_repository(tmp_path / "clone")
+    edit(clone, "tables/gather.py", "\ndef gather(", "\n@(lambda gather: None)\ndef gather(")
+    due = {"gather": 2, **AFTERWARDS}
+    assert study_copy.planned(repository=clone) == due
+    run = study_copy.snakemake("--cores", "2", "--retries", "0", repository=clone)
+    assert run.returncode == 1
+    assert (study_copy.path / "results/report.html").exists()
+    assert study_copy.planned(repository=clone) == due
 
 
 def test_a_formula_that_fails_is_run_again_when_it_is_right(study_copy: StudyFolder, tmp_path: Path) -> None:

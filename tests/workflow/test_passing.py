@@ -117,7 +117,8 @@ def test_a_formula_that_fails_leaves_the_archives_of_before_and_is_run_again(
 
 
 def test_a_killed_cell_is_run_again_and_its_scratch_removed(study: StudyFolder, passed: StudyFolder) -> None:
-    (study.path / CARD).unlink()
+    for file in (CARD, ENCODER):
+        (study.path / file).unlink()
     scratch = "results/losses/small-encoder/checkpoint-16/.wiki.json.activations-*"
     with Running(study, "--cores", "2", ENCODER) as running:
         running.stop_at(scratch)
