@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lmshape.metrics.registry import METRICS
 
 
@@ -16,11 +18,46 @@ def lmshape(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_wrong_input_is_a_sentence_and_not_a_traceback(tmp_path: Path) -> None:
-    run = lmshape("fetch", "nowhere.txt", "--output", "text.txt", cwd=tmp_path)
+    run = lmshape("missing", "--configfile", "nowhere.yaml", cwd=tmp_path)
     assert run.returncode == 2
-    assert run.stderr.startswith("error: `source` is nowhere.txt, which is no file")
+    assert run.stderr.startswith("error: `nowhere.yaml`: no such file")
     assert "Traceback" not in run.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rule_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    run = lmshape("run", "mesure", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "mesure" in run.stderr and "measure" in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--cell", "wiki-decoder/wiki"], "is no MODEL/CHECKPOINT/DATASET"),
+        (["--layers", "all"], "is no block of layers"),
+    ],
+)
+def test_a_job_that_is_misspelt_is_refused(options: list[str], words: str, tmp_path: Path) -> None:
+    run = lmshape("run", "measure", *options, cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ") and words in run.stderr
+
+
+def test_a_job_can_be_run_by_hand(tmp_path: Path) -> None:
+    """As the rule runs it, in the folder of the study."""
+    run = lmshape("run", "fetch_text", "--text", "enwik8-excerpt", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "results/texts/enwik8-excerpt.txt").stat().st_size > 10**6
+
+
+def test_what_a_study_lacks_ends_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    study = ["--configfile", "config/studies/pythia.yaml", "--directory", str(tmp_path)]
+    words = lmshape("missing", *study, cwd=tmp_path).stdout.splitlines()
+    assert "cells are missing" in words[0]
+    assert words[-1] == f"  snakemake --cores all {' '.join(study)}"
+    given = lmshape("missing", "--command", "snakemake -c 2", cwd=tmp_path).stdout.splitlines()
+    assert given[-1] == "  snakemake -c 2"
 
 
 def test_a_verb_that_does_not_exist_is_refused(tmp_path: Path) -> None:
@@ -33,7 +70,7 @@ def test_help_opens_with_a_sentence_for_its_reader(tmp_path: Path) -> None:
     run = lmshape("--help", cwd=tmp_path)
     words = " ".join(run.stdout.split())
     assert "Measure the shape of a language model's activations" in words and "torch" not in words
-    for verb in ("gather", "tables", "figure", "report", "metrics"):
+    for verb in ("plan", "missing", "lock", "audit", "metrics", "run"):
         assert f"│ {verb} " in words
 
 

@@ -15,6 +15,7 @@ from hub_locks import ENTRY, checkpoint, lock_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
+from lmshape.jobs.behind import jobs_behind
 from lmshape.jobs.cells import MeasureOwn, Reader
 from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
 from lmshape.schema import Yaml
@@ -264,8 +265,9 @@ def test_what_reads_archives_reads_what_is_written_after_them(
 
 
 def digests(root: Path, jobs: dict[str, dict[str, str]] = JOBS, **changes: Yaml) -> dict[str, str]:
+    """The digests of jobs alone, without those of the jobs behind them."""
     found = jobs_of(root, **changes)
-    return {name: found.digest(name)(wildcards) for name, wildcards in jobs.items()}
+    return {name: found.rules[name].digest(Wildcards(**wildcards)) for name, wildcards in jobs.items()}
 
 
 def changed(root: Path, jobs: dict[str, dict[str, str]] = JOBS, **changes: Yaml) -> set[str]:
@@ -331,6 +333,47 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(
 ) -> None:
     known = {name: wildcards for name, wildcards in JOBS.items() if wildcards.get("model") != "run"}
     assert changed(root, known, **changes) == rules
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_digest_covers_every_job_behind(keep: bool, root: Path) -> None:
+    """After a failure nothing is taken for done that shows what was there before: inputs lead to the jobs behind."""
+    jobs = jobs_of(root, keep_activations=keep)
+    names = [name for name in RULES if name not in ({"measure_cell"} if keep else APART)]
+    every = {(name, job) for name in names for job in all_jobs(jobs, name)}
+    writer = {file: step for step in every for file in jobs.rules[step[0]].outputs(step[1])}
+    of_weights = {"resolve", "fetch_tokenizer", "download", "release"}  # they come again, and are the same
+    for name, job in every:
+        found = jobs.rules[name].inputs(job)
+        files = {file for some in found.values() for file in ([some] if isinstance(some, str) else some)}
+        reads = {writer[file] for file in files if file in writer}
+        reads = {step for step in reads if step[0] not in of_weights}
+        if name in of_weights:
+            continue
+        if name == "truncate":
+            reads = {step for step in reads if step[0] not in ("extract", "measure_cell")}  # ancient
+        behind: set[tuple[str, Wildcards]] = set()
+        waiting = [(name, job)]
+        while waiting:
+            new = set(jobs_behind(jobs.study, *waiting.pop())) - behind
+            behind |= new
+            waiting += new
+        assert reads <= behind <= every, (name, job)
+
+
+APART = {"extract", "measure", "measure_own"}
+
+
+def test_a_change_counts_for_all_that_comes_of_it(root: Path) -> None:
+    def whole(**changes: Yaml) -> dict[str, str]:
+        jobs = jobs_of(root, **changes)
+        return {name: jobs.digest(name)(wildcards) for name, wildcards in JOBS.items()}
+
+    before, after = whole(), whole(**section("extraction", dtype="float32"))
+    same = {name for name in JOBS if before[name] == after[name]}
+    hub = {"resolve", "fetch_tokenizer", "download", "release"}
+    assert same == hub | {"fetch_text", "clean_text", "train_tokenizer", "pretrain", "tokenize"}
+    assert before == whole(**section("pretraining", threads=2))
 
 
 def test_where_a_study_lies_is_no_part_of_a_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

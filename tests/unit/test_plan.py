@@ -17,11 +17,19 @@ from tiny_models import ARCHITECTURES, BLOCKS, CELL, VOCABULARY, WIDTH, make_tok
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmshape.hub.lock import write_lock
+from lmshape.progress import size_text
 from lmshape.schema import Yaml
 from lmshape.site import Site, stored_bytes
 from lmshape.store.activations import ActivationWriter
 from lmshape.study.models import Model
-from lmshape.study.plan import activation_bytes, describe, disk_peak, forward_flops, kept_bytes, plan_of
+from lmshape.study.plan import (
+    activation_bytes,
+    describe,
+    describe_activations,
+    disk_peak,
+    forward_flops,
+    plan_of,
+)
 from lmshape.study.study import Study, load_study
 
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
@@ -180,17 +188,26 @@ def test_the_disk_without_a_bound_and_with_one(root: Path) -> None:
     study = study_of(root, "run", "here")
     plans = plan_of(study)
     assert disk_peak(plans, study) == (2.5e9, "at most, without `disk_budget_gb`; with it, 0.5 GB would do")
-    assert kept_bytes(plans, study) == 5 * plans[0].activation_bytes + 2 * plans[1].activation_bytes
-    passing = replace(study, keep_activations=False)
-    whole_study = 2.5e9 + 5 * plans[0].activation_bytes + 2 * plans[1].activation_bytes
-    assert disk_peak(plans, passing)[0] == whole_study
-    assert disk_peak(plans, passing)[1].endswith("with it, 0.54 GB would do")
-    assert kept_bytes(plans, passing) == 0
-    bounded = replace(passing, disk_budget_bytes=10**9)
-    assert disk_peak(plans, bounded) == (10**9, "`disk_budget_gb`; it must be at least 0.54 GB")
+    bounded = replace(study, disk_budget_bytes=10**9)
+    assert disk_peak(plans, bounded) == (10**9, "`disk_budget_gb`; it must be at least 0.5 GB")
     kept = replace(bounded, keep_weights=True)
-    assert disk_peak(plans, kept) == (whole_study, "all weights, which are kept")
+    assert disk_peak(plans, kept) == (2.5e9, "all weights, which are kept")
     assert disk_peak([], study) == (0, "at most, without `disk_budget_gb`; with it, 0 GB would do")
+
+
+def test_activations_that_stay_and_that_pass(root: Path) -> None:
+    """Where they pass they take no disk of the study, whose quota bounds downloaded weights alone."""
+    study = study_of(root, "run", "here")
+    plans = plan_of(study)
+    whole = 5 * plans[0].activation_bytes + 2 * plans[1].activation_bytes
+    assert describe_activations(plans, study) == f"{size_text(whole)} that stay in results/"
+    passing = replace(study, keep_activations=False)
+    of_a_cell = activation_bytes(study.models["run"], TOKENS)
+    assert describe_activations(plans, passing) == (
+        f"none stay; a job takes up to {size_text(of_a_cell)} of scratch while it measures"
+    )
+    assert disk_peak(plans, passing) == disk_peak(plans, study)
+    assert describe_activations([], passing).startswith("none stay; a job takes up to 0 B")
 
 
 def test_an_unknown_size_makes_the_whole_unknown_wherever_it_stands(root: Path) -> None:
@@ -200,7 +217,7 @@ def test_an_unknown_size_makes_the_whole_unknown_wherever_it_stands(root: Path) 
         assert math.isnan(disk_peak(plans, study)[0])
         lines = describe(plans, study, {}).splitlines()
         assert lines[4] == "download   2.50 GB and that of unsized, whose size nobody has written down"
-        assert lines[5].startswith("disk peak  unknown of weights and passing activations (at most, without")
+        assert lines[5].startswith("disk peak  unknown of weights (at most, without")
         assert lines[5].count("with it, unknown would do") == 1
 
 
@@ -212,8 +229,8 @@ def test_the_plan_as_people_read_it(root: Path) -> None:
         "here                               2      4        0 B      11.1 MB         10,240        3.7e+09",
         "",
         "download   2.50 GB",
-        "disk peak  2.00 GB of weights and passing activations (`disk_budget_gb`; it must be at least 0.54 GB); "
-        "activations that stay: 0 B",
+        "disk peak  2.00 GB of weights (`disk_budget_gb`; it must be at least 0.5 GB)",
+        "activations none stay; a job takes up to 17.1 MB of scratch while it measures",
         "forward    4e+11 FLOPs: 4 s on two CPU cores (0.1 TFLOP/s), 1 s on a GPU that reaches 100 TFLOP/s",
         "jobs       15 still to run: 14 extract, 1 all",
     ]

@@ -24,26 +24,34 @@ def pythia(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study_of(PYTHIA, tmp_path_factory.mktemp("pythia"))
 
 
-@pytest.mark.parametrize("blocks", ["all", 8])
-def test_as_many_jobs_as_snakemake_plans(tmp_path: Path, blocks: object) -> None:
+@pytest.mark.parametrize(
+    ("keep", "blocks", "of_cells"), [(True, "all", [12, 12]), (True, 8, [12, 30]), (False, 8, [6, 6])]
+)
+def test_as_many_jobs_as_snakemake_plans(
+    tmp_path: Path, keep: bool, blocks: object, of_cells: list[int]
+) -> None:
     chosen = {"models": ["pythia-14m", "pythia-410m"], "checkpoints": [0, 512], "layers_per_job": blocks}
+    chosen |= {"keep_activations": keep}
     configfile = tmp_path / "study.yaml"
     configfile.write_text(yaml.safe_dump({**yaml.safe_load(PYTHIA.read_text()), **chosen}))
     jobs = planned_jobs(configfile, tmp_path)
     every = submissions_of(study_of(configfile, tmp_path))
-    assert sum(one.jobs for one in every) == sum(jobs.get(rule, 0) for rule in SUBMITTED)
-    # of 6 cells each, and the truncation of one of them
-    assert [one.jobs for one in every] == ([13, 13] if blocks == "all" else [6 + 6 + 1, 6 + 6 * 4 + 1])
+    submitted = {rule: count for rule, count in jobs.items() if rule.startswith(SUBMITTED)}
+    assert sum(one.jobs for one in every) == sum(submitted.values())
+    assert [one.jobs for one in every] == [count + 1 for count in of_cells]  # 6 cells, and a truncation, each
+    assert describe_submissions(study_of(configfile, tmp_path), jobs).startswith(
+        f"cluster    {sum(of_cells) + 2} of them submitted"
+    )
 
 
 def test_rules_that_are_submitted_are_those_that_are_not_local() -> None:
     rules = "\n".join(path.read_text() for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk")))
-    local = set(
-        re.findall(
-            r"^    (\w+),$", "\n".join(re.findall(r"^localrules:\n((?:    \w+,\n)+)", rules, re.M)), re.M
-        )
-    )
-    assert set(re.findall(r"^rule (\w+):", rules, re.M)) - local == set(SUBMITTED)
+    lists = "\n".join(re.findall(r"^localrules:\n((?:    \w+,\n)+)", rules, re.M))
+    local = set(re.findall(r"^    (\w+),$", lists, re.M))
+    named = re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)(?: with)?:", rules, re.M)
+    named += re.findall(r'^ *f"(\w+)_\{layout\}"', rules, re.M)
+    assert "measure_cell" in named and "measure_own" in named
+    assert {rule for rule in named if rule.startswith(SUBMITTED)} == set(named) - local
 
 
 def test_in_the_pythia_study_overhead_is_under_five_percent(pythia: Study) -> None:
@@ -69,8 +77,10 @@ def test_users_own_metrics_are_jobs_of_their_own(pythia: Study) -> None:
     own = replace(
         pythia, metrics=("anisotropy", "mine"), own_metrics=type("File", (), {"names": ("mine",)})()
     )
-    assert submissions_of(own)[0].jobs == 60 * 3 + 1
-    assert submissions_of(replace(pythia, metrics=("anisotropy",)))[0].jobs == 60 * 2 + 1
+    without = replace(pythia, metrics=("anisotropy",))
+    for keep, (with_own, alone) in {True: (3, 2), False: (1, 1)}.items():
+        assert submissions_of(replace(own, keep_activations=keep))[0].jobs == 60 * with_own + 1
+        assert submissions_of(replace(without, keep_activations=keep))[0].jobs == 60 * alone + 1
 
 
 def test_truncations_are_jobs_of_decoders_alone(pythia: Study) -> None:
@@ -95,5 +105,5 @@ def test_the_command_line_tells_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "--directory", str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert re.search(r"^cluster    242 of them submitted", done.stdout, re.MULTILINE)
+    assert re.search(r"^cluster    122 of them submitted", done.stdout, re.MULTILINE)
     assert re.search(r"^truncation 2 cells, 1\.4e\+17 FLOPs beside: ", done.stdout, re.MULTILINE)

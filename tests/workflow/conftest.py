@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import lzma
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
+
+from lmshape.jobs import Jobs, Wildcards
+from lmshape.study.study import study_of
 
 REPOSITORY = Path(__file__).parents[2]
 JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
@@ -114,15 +122,104 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
         return study
 
 
+def copy_of(study: StudyFolder, path: Path) -> StudyFolder:
+    """Copy a study with its dates and what Snakemake knows of it."""
+    return StudyFolder(Path(shutil.copytree(study.path, path, symlinks=True)))
+
+
 @pytest.fixture
 def study_copy(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
-    """A copy of the finished study, metadata included, that a test may change."""
-    copy = tmp_path / "study"
-    shutil.copytree(finished_study.path, copy, symlinks=True)
-    return StudyFolder(copy)
+    """A copy of the finished study that a test may change."""
+    return copy_of(finished_study, tmp_path / "study")
 
 
 @pytest.fixture
 def new_study(tmp_path: Path) -> StudyFolder:
     """A study that has not run yet."""
     return make_study(tmp_path / "study")
+
+
+def clone_of_repository(folder: Path) -> Path:
+    """A fresh clone: every file new, nothing built."""
+    folder.mkdir()
+    for name in ("Snakefile", "workflow", "config", "profiles", "envs", "data"):
+        source = REPOSITORY / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, copy_function=shutil.copy, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def edit(repository: Path, module: str, old: str, new: str) -> None:
+    """Change one place in a module of a clone."""
+    path = repository / "workflow/lmshape" / module
+    text = path.read_text()
+    assert old in text, f"{module} has no `{old}`"
+    path.write_text(text.replace(old, new, 1))
+
+
+# The name in Python of a rule that is several in Snakemake, since outputs must be the same for all its jobs.
+SEVERAL = {"pretrain_unkept": "pretrain"}
+
+
+def jobs_agree(study: StudyFolder, *targets: str) -> set[str]:
+    """Compare every file that Snakemake has of a finished study with what the library says of its job.
+
+    Returns
+    -------
+    The rules whose jobs were compared; their log, inputs and outputs are the same.
+    """
+    told = study.snakemake("--detailed-summary", "--quiet", "all", "--", *targets).stdout
+    jobs = Jobs(study_of(study.path / "config.yaml", study.path))
+    written: dict[tuple[str, Wildcards], set[str]] = {}
+    for row in csv.DictReader(io.StringIO(told[told.index("output_file\t") :]), dialect="excel-tab"):
+        name = re.sub(r"_\d+_layers$", "", SEVERAL.get(row["rule"], row["rule"]))
+        rule = jobs.rules[name]
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+?)", re.escape(rule.log_file))
+        found = re.fullmatch(pattern, row["log-file(s)"])
+        assert found, (name, row["log-file(s)"])
+        job = Wildcards(**found.groupdict())
+        inputs = rule.inputs(job).values()
+        files = {file for some in inputs for file in ([some] if isinstance(some, str) else some)}
+        assert files == set(filter(None, row["input-file(s)"].split(","))), (name, job)
+        written.setdefault((name, job), set()).add(row["output_file"])
+    for (name, job), outputs in written.items():
+        assert outputs == set(jobs.rules[name].outputs(job)), (name, job)
+    return {name for name, _ in written}
+
+
+class Running:
+    """Snakemake in a process group of its own, which is stopped or killed with all its jobs."""
+
+    def __init__(self, study: StudyFolder, *arguments: str) -> None:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
+        command += ["--directory", study.path, "--configfile", study.path / "config.yaml", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(command, cwd=study.path, text=True, start_new_session=True, **pipes)
+        self.study = study
+
+    def stop_at(self, pattern: str) -> None:
+        """Wait for a file, and stop the group, so that a slow machine finds it in that state."""
+        end = time.monotonic() + 240
+        while not list(self.study.path.glob(pattern)):
+            assert self.process.poll() is None, self.process.stdout.read()
+            assert time.monotonic() < end, f"{pattern} did not appear"
+            time.sleep(0.01)
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def end(self, number: signal.Signals) -> str:
+        """End the group with a signal; return what it said."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+        os.killpg(self.process.pid, number)
+        output, _ = self.process.communicate(timeout=240)
+        return output
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.returncode is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.communicate()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from conftest import StudyFolder, make_study
+from conftest import REPOSITORY, Running, StudyFolder, copy_of, make_study
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
@@ -72,15 +70,12 @@ def local_study(path: Path, models: dict[str, object], **changes: object) -> Stu
 
 
 def last_words(output: str) -> str:
-    """What stands below Snakemake's own last line."""
-    marker = "At least one job did not complete successfully.\n"
-    assert marker in output, output
-    return output.rpartition(marker)[2]
-
-
-def missing(study: StudyFolder) -> list[dict[str, str]]:
-    with (study.path / "results/missing.tsv").open(newline="") as file:
-        return list(csv.DictReader(file, dialect="excel-tab"))
+    """What `lmshape missing` says at the end."""
+    words = re.search(
+        r"^\d+ of \d+ cells? (?:is|are) missing .*?^What is done is kept.*?$\n  .*?$", output, re.M | re.S
+    )
+    assert words, output
+    return words[0]
 
 
 def run_the_printed_command(words: str, study: StudyFolder) -> subprocess.CompletedProcess[str]:
@@ -119,28 +114,25 @@ def test_broken_weights_miss_their_own_cells_and_nothing_else(broken: tuple[Stud
     done = ("good/checkpoint-0", "good/checkpoint-4", "broken/checkpoint-0")
     assert losses == {f"results/losses/{cell}" for cell in done}
     assert (study.path / "results/metrics/good.parquet").exists()
-    assert "1 of 4 cells is missing" in words
+    assert words.startswith("1 of 4 cells is missing")
     assert "  broken: checkpoint-4 on wiki\n" in words
-    assert (
-        "extract failed 2 times: the weights of `runs/broken/checkpoint-4` do not fill its network" in words
-    )
-    assert "log: results/logs/extract/broken/checkpoint-4/wiki.log" in words
-    assert "Not made: metrics of broken, tables." in words
+    assert "    extract: the weights of `runs/broken/checkpoint-4` do not fill its network" in words
+    assert "    log: results/logs/extract/broken/checkpoint-4/wiki.log" in words
+    assert re.search(r"^  Not made: .*metrics of broken.*\.$", words, re.M)
+    command = words.splitlines()[-1].strip()
+    assert command.startswith("python -m snakemake --snakefile ")
+    assert command.endswith(f" --cores 2 --retries 1 {TARGET}")
 
 
-def test_the_list_of_missing_cells_has_attempts_reason_and_log(broken: tuple[StudyFolder, str]) -> None:
-    study, _ = broken
-    (row,) = missing(study)
-    reason = row.pop("why")
-    assert reason.startswith("the weights of `runs/broken/checkpoint-4` do not fill its network")
-    assert row == {
-        "model": "broken",
-        "checkpoint": "checkpoint-4",
-        "dataset": "wiki",
-        "failed": "extract",
-        "attempts": "2",
-        "log": "results/logs/extract/broken/checkpoint-4/wiki.log",
-    }
+def test_what_is_missing_can_be_asked_for_afterwards(broken: tuple[StudyFolder, str]) -> None:
+    study, words = broken
+    command = [sys.executable, "-m", "lmshape", "missing", "--configfile", "config.yaml"]
+    path = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    told = subprocess.run(
+        command, cwd=study.path, env=path, text=True, capture_output=True, check=True
+    ).stdout
+    assert told.splitlines()[:-1] == words.splitlines()[:-1]
+    assert told.splitlines()[-1] == "  snakemake --cores all --configfile config.yaml"
 
 
 @pytest.fixture
@@ -165,7 +157,7 @@ def test_a_full_disk_is_named_and_with_room_the_printed_command_ends_the_study(
     run = study.snakemake("--cores", "2", "--retries", "0", target)
     assert run.returncode == 1, run.stdout
     words = last_words(run.stdout)
-    assert "    extract failed: No space left on device: " in words
+    assert "    extract: No space left on device: " in words
     assert "Free space on the disk" in words
     assert "disk_budget_gb" in words
     assert "good: checkpoint-" in words
@@ -173,7 +165,6 @@ def test_a_full_disk_is_named_and_with_room_the_printed_command_ends_the_study(
     ballast.unlink()
     again = run_the_printed_command(words, study)
     assert again.returncode == 0, again.stdout
-    assert not (study.path / "results/missing.tsv").exists()
     columns = ["checkpoint", "layer", "rows", "metric", "value", "ci_low", "ci_high"]
     pd.testing.assert_frame_equal(
         pd.read_parquet(study.path / target)[columns],
@@ -181,45 +172,35 @@ def test_a_full_disk_is_named_and_with_room_the_printed_command_ends_the_study(
     )
 
 
-def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while not file.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, f"{file} did not appear"
-        time.sleep(0.05)
-
-
-def test_a_second_run_is_refused_and_an_interrupted_one_says_so(tmp_path: Path) -> None:
+def test_an_interrupted_run_says_what_is_missing(tmp_path: Path) -> None:
     study = local_study(tmp_path / "study", {"good": GOOD})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).parents[2] / "Snakefile")]
-        + ["--directory", str(study.path), "--configfile", str(study.path / "config.yaml")]
-        + ["--cores", "1", "results/metrics/good.parquet"],
-        cwd=study.path,
-        start_new_session=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        wait_for(study.path / "results/logs/extract/good/checkpoint-0/wiki.log", process)
-        os.killpg(process.pid, signal.SIGSTOP)  # else it may be done before a slow machine has looked at it
-        second = study.snakemake("--cores", "1")
-        assert second.returncode == 1
-        assert f"This study is being run (process {process.pid} on " in second.stdout
-        assert "Do not use `--unlock`" in second.stdout.splitlines()[-1]
-        unlocking = study.snakemake("--unlock")
-        assert unlocking.returncode == 1
-        assert "`--unlock` is refused: this study is being run" in unlocking.stdout
-        assert list((study.path / ".snakemake/locks").iterdir()), "the lock of the first run is gone"
-        os.killpg(process.pid, signal.SIGCONT)
-        os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 1
+    with Running(study, "--cores", "1", "results/metrics/good.parquet") as running:
+        running.stop_at("results/logs/extract/good/checkpoint-0/wiki.log")
+        output = running.end(signal.SIGINT)
+    assert running.process.returncode == 1
     words = last_words(output)
-    assert words.startswith("\nThe run was interrupted. 2 of 2 cells are missing")
-    assert "  good: checkpoint-0, checkpoint-4 on wiki (2 cells)\n    interrupted, or not begun\n" in words
-    assert "failed" not in words.partition("Not made")[0]
+    assert words.startswith("2 of 2 cells are missing")
+    assert "  good: checkpoint-4 on wiki\n    not reached" in words
+    assert "Traceback" not in words and "    log: " not in words.partition("not reached")[2]
+    assert run_the_printed_command(f"{words} --dry-run", study).returncode == 0
+
+
+def test_a_killed_job_is_told_as_that(broken: tuple[StudyFolder, str], tmp_path: Path) -> None:
+    """The machine kills processes that need too much memory; their logs do not know."""
+    study = copy_of(broken[0], tmp_path / "study")
+    log = study.path / "results/logs/extract/broken/checkpoint-4/wiki.log"
+    log.unlink()
+    with Running(study, "--cores", "1", "--retries", "0", TARGET) as running:
+        running.stop_at(str(log.relative_to(study.path)))
+        jobs = subprocess.run(
+            ["pgrep", "-f", "lmshape run extract"], capture_output=True, text=True, check=True
+        )
+        for job in jobs.stdout.split():
+            if (
+                os.getpgid(int(job)) == running.process.pid
+                and "python" in Path(f"/proc/{job}/comm").read_text()
+            ):
+                os.kill(int(job), signal.SIGKILL)
+        output = running.end(signal.SIGCONT)
+    words = last_words(output)
+    assert "    extract: it was killed (SIGKILL)\n    If memory ran out, take fewer jobs at once" in words

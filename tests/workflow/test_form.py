@@ -1,42 +1,63 @@
-"""The workflow reads as its engineers promise: lint, format, and what every rule declares."""
+"""The workflow reads as its engineers promise: lint, format, and rules that say what `lmshape.jobs` says."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, StudyFolder
+from conftest import REPOSITORY, SEVERAL, StudyFolder, jobs_agree
 
-RULE = re.compile(r"^rule (\w+):\n((?:[ \t].*\n|\n)+)", re.MULTILINE)
-RULES = [
-    (path.name, *match.groups())
-    for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
-    for match in RULE.finditer(path.read_text() + "\n")
-]
-# What these make does not depend on their code: bytes that are verified against the hub's digests, and marks.
-VERIFIED = {"fetch_tokenizer", "download", "release", "release_truncated", "admit"}
+from lmshape.jobs import RULES
+
+FILES = sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
+BODY = re.compile(r"^( *)rule ?(\w*):\n((?:\1    .*\n|\n)+)", re.MULTILINE)
+DERIVED = re.compile(r"^ *use rule \w+ as (\w+) with:", re.MULTILINE)
+NAMED = re.compile(r'name:\s*f"(\w+)_\{layout\}"')
 
 
-@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
-def test_every_rule_declares_what_it_needs(file: str, name: str, body: str) -> None:
-    for directive in ("log:", "benchmark:", "conda:", "threads:", "mem_mb", "runtime", "disk_mb", "message:"):
+def bodies() -> Iterator[tuple[str, str, str]]:
+    for path in FILES:
+        for _, name, body in BODY.findall(path.read_text() + "\n"):
+            yield path.name, name or NAMED.findall(body)[0], body
+
+
+@pytest.mark.parametrize(("file", "name", "body"), list(bodies()), ids=[name for _, name, _ in bodies()])
+def test_a_rule_declares_what_it_needs_and_takes_it_from_its_namesake(
+    file: str, name: str, body: str
+) -> None:
+    for directive in ("log:", "benchmark:", "conda:", "**jobs.resources(", "message:", "shell:", "output:"):
         assert directive in body, f"{file}: rule {name} has no {directive}"
-    assert ("code=" in body) != (name in VERIFIED), f"{file}: rule {name} and the fingerprint of its code"
-    assert "shell:" in body
+    asked = re.findall(r'jobs\.(\w+)\("(\w+)"\)', body)
+    assert {rule for _, rule in asked} == {name}
+    assert {method for method, _ in asked} <= {"inputs", "resources", "digest", "priority", "threads"}
+    assert re.findall(r"lmshape run (\w+) ", body) == [name]
+    # What no code makes needs no digest of it: bytes that are verified against the hub's.
+    assert ("params:" in body) == (f'digest=jobs.digest("{name}")' in body) == (name != "fetch_tokenizer")
     assert "lambda" not in body
+
+
+def test_every_rule_of_the_library_is_one_of_the_workflow() -> None:
+    derived = {name for path in FILES for name in DERIVED.findall(path.read_text())}
+    named = {name for _, name, _ in bodies()} | {SEVERAL.get(name, name) for name in derived}
+    assert named == RULES.keys()
+
+
+def test_jobs_read_and_write_what_the_library_says(
+    finished_study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished_study.path)
+    names = jobs_agree(finished_study)
+    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "figure", "report"} <= names
 
 
 def test_a_pipe_fails_with_its_first_command() -> None:
     """A prefix takes the place of Snakemake's own `set -euo pipefail`; `… | tee {log}` needs it."""
     common = (REPOSITORY / "workflow/rules/common.smk").read_text()
     assert re.search(r"shell\.prefix\(\s*f?\"set -euo pipefail; ", common)
-
-
-def test_there_are_rules() -> None:
-    assert len(RULES) >= 10
 
 
 def test_lint_is_clean() -> None:
@@ -62,7 +83,7 @@ def test_the_dry_run_tells_the_study_in_words(new_study: StudyFolder) -> None:
     for sentence in (
         "Pretrain small-decoder from scratch",
         "Extract activations of small-decoder at checkpoint-4 on wiki-random",
-        "Measure the statistics of layers 00-02: small-encoder at checkpoint-16 on wiki",
+        "Measure layers 00-02 of small-encoder at checkpoint-16 on wiki",
         "Gather the metrics of small-encoder",
         "Test the published claims on this study",
         "Write the page of the findings",

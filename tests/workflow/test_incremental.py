@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CONFIG, DATASETS, MODELS, REPOSITORY, StudyFolder
+from conftest import (
+    CONFIG,
+    DATASETS,
+    MODELS,
+    REPOSITORY,
+    Running,
+    StudyFolder,
+    clone_of_repository,
+    copy_of,
+    edit,
+    make_study,
+    signal,
+)
 
 TABLE = "results/tables/metrics.parquet"
+ENCODER = "results/metrics/small-encoder.parquet"  # of one cell
+SHAPES = "results/shapes/small-encoder/spectra.parquet"
 AFTERWARDS = {
     "tables": 1,
     "truncation_tables": 1,
@@ -26,180 +37,216 @@ AFTERWARDS = {
     "report": 1,
     "all": 1,
 }  # whatever is new, these show it
-
-
-def test_a_new_model_runs_its_own_cells(study_copy: StudyFolder) -> None:
-    """Somebody's own training run: a folder of checkpoints, five lines in the registry."""
-    run = study_copy.path / "my-run"
-    for step in (0, 4):
-        source = study_copy.path / f"results/pretrained/small-decoder/checkpoint-{step}"
-        shutil.copytree(source, run / f"checkpoint-{step}")
-    study_copy.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
-    study_copy.configure(models=[*CONFIG["models"], {"mine": {"checkpoints": "all", "datasets": ["wiki"]}}])
-    cells = {"tokenize": 1, "extract": 2, "measure": 2, "truncate": 1, "gather": 1}
-    assert study_copy.planned() == {**cells, **AFTERWARDS}
-
-
-def test_a_new_checkpoint_runs_its_own_cells(study_copy: StudyFolder) -> None:
-    study_copy.configure(checkpoints=[0, 4, 8, 16])
-    assert study_copy.planned() == {"extract": 2, "measure": 2, "gather": 1, **AFTERWARDS}
-
-
-def test_a_new_dataset_runs_its_own_cells(study_copy: StudyFolder) -> None:
-    shuffled = {"text": "wikipedia", "span": [0.5, 1.0], "order": "shuffled"}
-    study_copy.write(
-        "datasets.yaml", {**DATASETS, "datasets": {**DATASETS["datasets"], "wiki-shuffled": shuffled}}
-    )
-    study_copy.configure(datasets=["wiki", "wiki-random", "wiki-shuffled"])
-    assert study_copy.planned() == {"tokenize": 1, "extract": 3, "measure": 3, "gather": 1, **AFTERWARDS}
-
-
 CELLS = 7
 BLOCK = "results/statistics/small-decoder/checkpoint-4/wiki/{}/layers-00-02.h5"
+LOG = "results/logs/measure/small-decoder/checkpoint-4/wiki/layers-00-02.log"
+SHUFFLED = {"text": "wikipedia", "span": [0.5, 1.0], "order": "shuffled"}
 
 
-def test_a_new_metric_family_is_measured_alone_and_one_that_goes_runs_nothing(
-    study_copy: StudyFolder,
+@pytest.fixture(scope="module")
+def copied(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """A copy of the finished study that is planned and not run, with a run and a dataset that it does not take."""
+    study = copy_of(finished_study, tmp_path_factory.mktemp("planned") / "study")
+    for step in (0, 4):
+        source = study.path / f"results/pretrained/small-decoder/checkpoint-{step}"
+        shutil.copytree(source, study.path / f"my-run/checkpoint-{step}")
+    study.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
+    study.write(
+        "datasets.yaml", {**DATASETS, "datasets": {**DATASETS["datasets"], "wiki-shuffled": SHUFFLED}}
+    )
+    return study
+
+
+@pytest.mark.parametrize(
+    ("changes", "planned"),
+    [
+        ({}, {}),
+        # somebody's own training run: a folder of checkpoints, five lines in the registry
+        (
+            {"models": [*CONFIG["models"], {"mine": {"checkpoints": "all", "datasets": ["wiki"]}}]},
+            {"tokenize": 1, "extract": 2, "measure": 2, "truncate": 1, "gather": 1, **AFTERWARDS},
+        ),
+        ({"checkpoints": [0, 4, 8, 16]}, {"extract": 2, "measure": 2, "gather": 1, **AFTERWARDS}),
+        (
+            {"datasets": ["wiki", "wiki-random", "wiki-shuffled"]},
+            {"tokenize": 1, "extract": 3, "measure": 3, "gather": 1, **AFTERWARDS},
+        ),
+        # a family, a metric of a family that is there, a family that goes
+        (
+            {"metrics": ["spectral", "angular", "neighbor", "loss"]},
+            {"measure": CELLS, "gather": 2, **AFTERWARDS},
+        ),
+        ({"metrics": ["anisotropy", "neighbor", "loss"]}, {"gather": 2, **AFTERWARDS}),
+        ({"metrics": ["spectral", "loss"]}, {"gather": 2, **AFTERWARDS}),
+        ({"models": ["small-decoder"]}, AFTERWARDS),
+        # what no number depends on
+        ({"disk_budget_gb": 2, "keep_weights": True, "scratch": "tmpdir"}, {}),
+        ({"extraction": {"batch_tokens": 64}}, {"findings": 1, "report": 1, "all": 1}),
+        ({"pretraining": CONFIG["pretraining"] | {"threads": 2}}, {}),
+    ],
+)
+def test_what_is_new_is_planned_and_nothing_else(
+    changes: dict[str, object], planned: dict[str, int], copied: StudyFolder
 ) -> None:
-    before = (study_copy.path / BLOCK.format("neighbor")).read_bytes()
-    study_copy.configure(metrics=["spectral", "angular", "neighbor", "loss"])
-    assert study_copy.planned() == {"measure": CELLS, "gather": 2, **AFTERWARDS}
-    run = study_copy.snakemake("--cores", "2", "results/tables/metrics.parquet")
-    assert run.returncode == 0, run.stdout
-    log = (
-        study_copy.path / "results/logs/measure/small-decoder/checkpoint-4/wiki/layers-00-02.log"
-    ).read_text()
-    assert "angular: layers/01 measured" in log
-    assert "spectral: layers" not in log and "neighbor: layers" not in log
-    assert (study_copy.path / BLOCK.format("neighbor")).read_bytes() == before
-    assert study_copy.planned("results/tables/metrics.parquet") == {}
-    study_copy.configure(metrics=["spectral", "loss"])
-    assert study_copy.planned("results/tables/metrics.parquet") == {"gather": 2, "tables": 1}
+    copied.configure(**changes)
+    assert copied.planned() == planned
 
 
-def test_a_single_new_metric_of_a_kept_family_only_gathers(study_copy: StudyFolder) -> None:
-    study_copy.configure(metrics=["anisotropy", "neighbor", "loss"])
-    assert study_copy.planned() == {"gather": 2, **AFTERWARDS}
-
-
-def test_the_order_of_models_and_comments_plan_nothing(study_copy: StudyFolder) -> None:
-    study_copy.configure(models=list(reversed(CONFIG["models"])))
-    with (study_copy.path / "config.yaml").open("a") as config:
+def test_the_order_of_models_and_comments_run_no_cell_again(copied: StudyFolder) -> None:
+    copied.configure(models=list(reversed(CONFIG["models"])))
+    with (copied.path / "config.yaml").open("a") as config:
         config.write("# a comment\n")
-    planned = study_copy.planned()
-    assert not {"extract", "measure", "tokenize", "pretrain"} & planned.keys()
+    assert not {"extract", "measure", "tokenize", "pretrain", "gather"} & copied.planned().keys()
 
 
-def clone_of_repository(folder: Path) -> Path:
-    """A fresh clone: every file new, nothing built."""
-    folder.mkdir()
-    for name in ("Snakefile", "workflow", "config", "profiles", "envs", "data"):
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(
-                source, folder / name, copy_function=shutil.copy, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        else:
-            shutil.copy(source, folder / name)
-    return folder
+# ---- changes to the code ---------------------------------------------------------------------------------
 
 
-def edit(repository: Path, module: str, old: str, new: str) -> None:
-    path = repository / "workflow/lmshape" / module
-    text = path.read_text()
-    assert old in text, f"{module} has no `{old}`"
-    path.write_text(text.replace(old, new, 1))
-
-
-def test_a_fresh_clone_beside_old_results_plans_nothing(study_copy: StudyFolder, tmp_path: Path) -> None:
-    assert study_copy.planned(repository=clone_of_repository(tmp_path / "clone")) == {}
-
-
-def test_changed_code_of_a_family_measures_that_family_again(study_copy: StudyFolder, tmp_path: Path) -> None:
+def test_a_clone_with_a_module_that_has_moved_and_other_docstrings_plans_nothing(
+    copied: StudyFolder, tmp_path: Path
+) -> None:
     clone = clone_of_repository(tmp_path / "clone")
-    edit(clone, "measure/neighbor.py", "\ndef statistics(", "\nCHANGED = True\n\n\ndef statistics(")
+    library = clone / "workflow/lmshape"
+    (library / "geometry/spectrum.py").rename(library / "geometry/eigenvalues.py")
+    renamed = 0
+    for path in library.rglob("*.py"):
+        text, count = re.subn(
+            r"\blmshape\.geometry\.spectrum\b", "lmshape.geometry.eigenvalues", path.read_text()
+        )
+        path.write_text(text)
+        renamed += count
+    assert renamed > 3
+    for module in ("metrics/neighbor.py", "models/extract.py", "training/pretrain.py", "tables/gather.py"):
+        path = library / module
+        text = path.read_text()
+        assert text.startswith('"""')
+        text = re.sub(r'^    """(?=\S)', '    """Wrapped\n    otherwise: ', text, flags=re.MULTILINE)
+        path.write_text('"""Another docstring. ' + text[3:] + "\n# and a comment\n")
+    copied.configure()
+    assert copied.planned(repository=clone) == {}
+
+
+OTHER = "\n@(lambda changed: changed)\ndef "  # the same function, and another syntax tree
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "planned"),
+    [
+        ("tables/gather.py", "gather", {"gather": 2, **AFTERWARDS}),
+        (
+            "models/extract.py",
+            "write_activations",
+            {"extract": CELLS, "measure": CELLS, "gather": 2, **AFTERWARDS},
+        ),
+        ("figures/controls.py", "draw", {"figure": 1, "findings": 1, "report": 1, "all": 1}),
+        ("study/costs.py", "minutes_for", {}),
+        ("jobs/failures.py", "why", {}),
+    ],
+)
+def test_a_change_to_the_code_runs_what_it_computes(
+    module: str, function: str, planned: dict[str, int], copied: StudyFolder, tmp_path: Path
+) -> None:
+    clone = clone_of_repository(tmp_path / "clone")
+    edit(clone, module, f"\ndef {function}(", f"{OTHER}{function}(")
+    copied.configure()
+    assert copied.planned(repository=clone) == planned
+
+
+def test_a_changed_formula_measures_its_family_again_and_no_other(
+    study_copy: StudyFolder, tmp_path: Path
+) -> None:
+    clone = clone_of_repository(tmp_path / "clone")
+    edit(clone, "metrics/neighbor.py", "\ndef statistics(", f"{OTHER}statistics(")
     assert study_copy.planned(repository=clone) == {"measure": CELLS, "gather": 2, **AFTERWARDS}
     block = BLOCK.format("spectral")
     before = (study_copy.path / block).read_bytes()
     run = study_copy.snakemake("--cores", "2", block, repository=clone)
     assert run.returncode == 0, run.stdout
-    log = (
-        study_copy.path / "results/logs/measure/small-decoder/checkpoint-4/wiki/layers-00-02.log"
-    ).read_text()
+    log = (study_copy.path / LOG).read_text()
     assert "neighbor: layers/01 measured" in log and "spectral: layers" not in log
     assert (study_copy.path / block).read_bytes() == before
 
 
-def test_a_block_that_cannot_be_measured_anew_is_not_taken_for_done(study_copy: StudyFolder) -> None:
-    """Statistics of before, of other rows, must not go into the tables of now."""
-    table = "results/tables/metrics.parquet"
-    activations = study_copy.path / "results/activations/small-decoder/checkpoint-4/wiki.h5"
-    whole = activations.read_bytes()
-    dates = activations.stat()
+# ---- runs ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_family_is_measured_alone(study_copy: StudyFolder) -> None:
+    kept = [study_copy.path / BLOCK.format(family) for family in ("neighbor", "spectral")]
+    before = [archive.read_bytes() for archive in kept]
+    study_copy.configure(metrics=["spectral", "angular", "neighbor", "loss"])
+    run = study_copy.snakemake("--cores", "2", BLOCK.format("angular"))
+    assert run.returncode == 0, run.stdout
+    log = (study_copy.path / LOG).read_text()
+    assert "angular: layers/01 measured" in log
+    assert "spectral: layers" not in log and "neighbor: layers" not in log
+    assert [archive.read_bytes() for archive in kept] == before
+    assert study_copy.planned(BLOCK.format("angular")) == {}
+
+
+def test_statistics_of_other_rows_are_not_taken_for_those_of_now(study_copy: StudyFolder) -> None:
+    """A job that fails leaves the archives that it found, and runs again whoever reads them."""
+    activations = study_copy.path / "results/activations/small-encoder/checkpoint-16/wiki.h5"
+    whole, dates = activations.read_bytes(), activations.stat()
     activations.write_bytes(whole[:1000])
     os.utime(activations, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     study_copy.configure(rows=["all"])
-    run = study_copy.snakemake("--cores", "2", "--retries", "0", table)
+    run = study_copy.snakemake("--cores", "2", "--retries", "0", ENCODER)
     assert run.returncode == 1
-    assert not (study_copy.path / BLOCK.format("neighbor")).exists()
-    assert study_copy.planned(table) == {"measure": 1, "gather": 1, "tables": 1}
+    assert "cannot be read as HDF5" in run.stdout
+    assert study_copy.planned(ENCODER) == {"measure": 1, "gather": 1}
+    assert study_copy.planned(SHAPES) == {"measure": 1, "shapes": 1}
     activations.write_bytes(whole)
     os.utime(activations, ns=(dates.st_atime_ns, dates.st_mtime_ns))
-    run = study_copy.snakemake("--cores", "2", table)
+    run = study_copy.snakemake("--cores", "2", ENCODER)
     assert run.returncode == 0, run.stdout
-    assert set(pd.read_parquet(study_copy.path / table)["rows"]) == {"all"}
-    assert study_copy.planned(table) == {}
+    assert set(pd.read_parquet(study_copy.path / ENCODER)["rows"]) == {"all"}
+    assert study_copy.planned(ENCODER) == {}
 
 
-def test_comments_and_docstrings_are_no_change(study_copy: StudyFolder, tmp_path: Path) -> None:
-    clone = clone_of_repository(tmp_path / "clone")
-    for module in (
-        "measure/neighbor.py",
-        "extraction/extract.py",
-        "training/pretrain.py",
-        "tables/gather.py",
-    ):
-        path = clone / "workflow/lmshape" / module
-        text = path.read_text()
-        assert text.startswith('"""')
-        path.write_text('"""Another docstring. ' + text[3:] + "\n# and a comment\n")
-    assert study_copy.planned(repository=clone) == {}
-
-
-def test_temporary_activations_are_gone_and_not_missed(new_study: StudyFolder) -> None:
-    new_study.configure(
-        keep_activations=False, models=[{"small-decoder": {"checkpoints": [16], "datasets": ["wiki"]}}]
-    )
-    run = new_study.snakemake("--cores", "2", TABLE)
-    assert run.returncode == 0, run.stdout
-    assert not list((new_study.path / "results/activations").rglob("*.h5"))
-    assert new_study.planned(TABLE) == {}
-
-
-@pytest.mark.parametrize(
-    "moment", ["results/pretrained/small-decoder.partial/checkpoint-4", "results/activations"]
-)
-def test_a_killed_study_ends_in_the_same_numbers(
-    moment: str, new_study: StudyFolder, finished_study: StudyFolder
+def test_tables_that_could_not_be_gathered_anew_are_not_taken_for_those_of_now(
+    study_copy: StudyFolder, tmp_path: Path
 ) -> None:
-    """kill -9 of the whole process group while a model trains, and while activations are written."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
-    command += ["--configfile", "config.yaml", "--cores", "2", "--", TABLE]
-    process = subprocess.Popen(
-        command,
-        cwd=new_study.path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (new_study.path / moment).exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert process.poll() is None, "the study ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert new_study.snakemake("--unlock").returncode == 0
-    rerun = new_study.snakemake("--cores", "2", TABLE)
+    """All that was once made of them is there, and Snakemake alone would find nothing to do."""
+    clone = clone_of_repository(tmp_path / "clone")
+    edit(clone, "tables/gather.py", "\ndef gather(", "\n@(lambda gather: None)\ndef gather(")
+    due = {"gather": 2, **AFTERWARDS}
+    assert study_copy.planned(repository=clone) == due
+    run = study_copy.snakemake("--cores", "2", "--retries", "0", repository=clone)
+    assert run.returncode == 1
+    assert (study_copy.path / "results/report.html").exists()
+    assert study_copy.planned(repository=clone) == due
+
+
+def test_a_formula_that_fails_is_run_again_when_it_is_right(study_copy: StudyFolder, tmp_path: Path) -> None:
+    clone = clone_of_repository(tmp_path / "clone")
+    define = "\ndef statistics(layer: Layer) -> dict[str, Found]:\n"
+    edit(clone, "metrics/neighbor.py", define, f"{define}    raise ValueError('wrong formula')\n")
+    run = study_copy.snakemake("--cores", "2", "--retries", "0", ENCODER, repository=clone)
+    assert run.returncode == 1
+    assert "measure: ValueError: wrong formula" in run.stdout
+    for repository in (clone, REPOSITORY):
+        assert study_copy.planned(ENCODER, repository=repository) == {"measure": 1, "gather": 1}
+        assert study_copy.planned(SHAPES, repository=repository) == {"measure": 1, "shapes": 1}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """A study that was killed while its models trained, and again while activations were written."""
+    study = make_study(tmp_path_factory.mktemp("killed") / "study")
+    for moment in (
+        "results/pretrained/small-decoder.partial/checkpoint-4",
+        "results/activations/*/*/.*.partial-*",
+    ):
+        with Running(study, "--cores", "2", TABLE) as running:
+            running.stop_at(moment)
+            running.end(signal.SIGKILL)
+        assert study.snakemake("--unlock").returncode == 0
+    return study
+
+
+def test_a_killed_study_ends_in_the_same_numbers(killed: StudyFolder, finished_study: StudyFolder) -> None:
+    rerun = killed.snakemake("--cores", "2", TABLE)
     assert rerun.returncode == 0, rerun.stdout
-    tables = [pd.read_parquet(study.path / TABLE) for study in (new_study, finished_study)]
+    tables = [pd.read_parquet(study.path / TABLE) for study in (killed, finished_study)]
     pd.testing.assert_frame_equal(*tables, rtol=1e-9)
+    assert not list(killed.path.glob("results/**/.*.partial-*"))

@@ -1,191 +1,146 @@
-"""Activations of local runs within the disk budget: never exceeded, cell after cell, and nothing runs for its sake."""
+"""`keep_activations: false`: a cell is one job, whose activations pass through its scratch and leave nothing behind."""
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from conftest import MODELS, REPOSITORY, StudyFolder, make_study
-from safetensors.numpy import save_file
+from conftest import (
+    REPOSITORY,
+    Running,
+    StudyFolder,
+    clone_of_repository,
+    copy_of,
+    edit,
+    jobs_agree,
+    signal,
+)
 
-from lmshape.study.plan import activation_bytes
-from lmshape.study.study import study_of
-
-TARGET = "results/metrics/small-decoder.parquet"
-BASE = ("results/pretrained/small-decoder/summary.json", "results/tokens/small-decoder/wiki.h5")
-ALL, FEW = [0, 4, 16], [0, 16]
-
-
-class Study(StudyFolder):
-    """The decoder of the miniature study, whose activations pass."""
-
-    def passing(self, checkpoints: list[int], *, cells: float | None = None, **changes: object) -> None:
-        """Configure it, with room for so many cells if there is a budget."""
-        budget = None if cells is None else (cells * self.cell_bytes + 1) / 1e9
-        models = changes.pop("models", ["small-decoder"])
-        self.configure(
-            models=models,
-            checkpoints=checkpoints,
-            keep_activations=False,
-            disk_budget_gb=budget,
-            **{"datasets": ["wiki"], "metrics": ["spectral", "loss"], **changes},
-        )
-
-    @property
-    def cell_bytes(self) -> int:
-        """Size of the activations of one cell, at most."""
-        here = Path.cwd()
-        os.chdir(self.path)
-        try:
-            study = study_of(self.path / "config.yaml", self.path)
-        finally:
-            os.chdir(here)
-        return activation_bytes(study.models["small-decoder"], study.sampling.most_tokens)
-
-    def run(self, *arguments: str) -> str:
-        run = self.snakemake("--cores", "2", *arguments)
-        assert run.returncode == 0, run.stdout
-        return run.stdout
-
-
-class Watch(threading.Thread):
-    """Looks every few milliseconds at how many bytes activations take, whole or on their way."""
-
-    def __init__(self, study: StudyFolder) -> None:
-        super().__init__(daemon=True)
-        self.folder = study.path / "results/activations"
-        self.peak, self.looks, self._stop_now = 0, 0, threading.Event()
-
-    def run(self) -> None:
-        while not self._stop_now.wait(0.003):
-            sizes = []
-            for parent, _, names in os.walk(self.folder):
-                for name in names:
-                    with suppress(FileNotFoundError):  # between the listing and the look
-                        sizes.append((Path(parent) / name).stat().st_size)
-            self.peak, self.looks = max(self.peak, sum(sizes)), self.looks + 1
-
-    def __enter__(self) -> Watch:
-        self.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop_now.set()
-        self.join()
+TABLE = "results/tables/metrics.parquet"
+ENCODER = "results/metrics/small-encoder.parquet"  # of one cell
+SHAPES = "results/shapes/small-encoder/spectra.parquet"
+CARD = "results/losses/small-encoder/checkpoint-16/wiki.json"
+LOG = "results/logs/extract/small-encoder/checkpoint-16/wiki.log"
+ARCHIVE = "results/statistics/small-encoder/checkpoint-16/wiki/{}/layers-00-02.h5"
+ONE_CELL = {"measure_cell_3_layers": 1, "gather": 1}
+OF_CELLS = ("activations", "losses", "statistics", "metrics", "tables", "logs")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The study with its models trained and nothing extracted; tests must leave it as it is."""
-    study = Study(make_study(tmp_path_factory.mktemp("trained") / "study").path)
-    study.passing(ALL)
-    study.run(*BASE)
+def passed(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """The miniature study from its trained models on, each cell in one job; tests must leave it as it is."""
+    study = copy_of(finished_study, tmp_path_factory.mktemp("passed") / "study")
+    for name in OF_CELLS:
+        shutil.rmtree(study.path / "results" / name)
+    study.configure(keep_activations=False)
+    run = study.snakemake("--cores", "2", TABLE)
+    assert run.returncode == 0, run.stdout
+    assert "Extract and measure small-decoder at checkpoint-4 on wiki-random" in run.stdout
     return study
 
 
 @pytest.fixture
-def study(trained: Study, tmp_path: Path) -> Study:
-    return Study(Path(shutil.copytree(trained.path, tmp_path / "study", symlinks=True)))
+def study(passed: StudyFolder, tmp_path: Path) -> StudyFolder:
+    return copy_of(passed, tmp_path / "study")
 
 
-def test_the_budget_is_never_exceeded_and_a_checkpoint_is_finished_before_the_next_is_begun(
-    study: Study,
+def archives(study: StudyFolder) -> dict[str, bytes]:
+    """The archives of the encoder's cell."""
+    return {family: (study.path / ARCHIVE.format(family)).read_bytes() for family in ("spectral", "neighbor")}
+
+
+def of_activations(study: StudyFolder) -> Iterator[Path]:
+    """Files and folders of activations, whole or on their way."""
+    yield from (study.path / "results/activations").rglob("*")
+    yield from study.path.glob("results/losses/**/.*activations-*")
+
+
+def test_the_numbers_are_the_same_to_the_last_bit_and_no_activations_stay(
+    passed: StudyFolder, finished_study: StudyFolder
 ) -> None:
-    study.passing(ALL, cells=1, datasets=["wiki", "wiki-random"])
-    study.run("results/tokens/small-decoder/wiki-random.h5")  # what a cell needs comes before its room
-    with Watch(study) as watch:
-        output = study.run(TARGET)
-    assert watch.looks > 500
-    assert 0.8 * study.cell_bytes < watch.peak <= study.cell_bytes + 1
-    assert pd.read_parquet(study.path / TARGET).groupby(["step", "dataset"]).ngroups == 6
-    deleted = re.findall(r"Removing temporary output results/activations/.*/checkpoint-(\d+)/", output)
-    assert deleted == [str(step) for step in ALL for _ in range(2)]
-    assert not list((study.path / "results/room").rglob("wiki*"))
-    for cells in (1, 0.1, 100, None):  # one that is too small for a cell is told when a cell is due
-        study.passing(ALL, cells=cells, datasets=["wiki", "wiki-random"])
-        assert study.planned(TARGET) == {}
-    study.configure(
-        models=["small-decoder"],
-        checkpoints=ALL,
-        datasets=["wiki", "wiki-random"],
-        metrics=["spectral", "loss"],
-        keep_activations=True,
-    )
-    assert study.planned(TARGET) == {}
+    tables = [pd.read_parquet(study.path / TABLE) for study in (passed, finished_study)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert list(of_activations(passed)) == []
+    assert passed.planned(TABLE) == {}
 
 
-def test_a_budget_that_comes_later_runs_nothing_and_bounds_what_is_due(study: Study) -> None:
-    study.passing(FEW)
-    assert study.planned(TARGET) == {"extract": 2, "measure": 2, "gather": 1}
-    study.run(TARGET)
-    study.passing(FEW, cells=1)
-    assert study.planned(TARGET) == {}
-    study.passing(FEW, cells=1, metrics=["spectral", "angular", "loss"])
-    assert study.planned(TARGET) == {"admit": 2, "extract": 2, "measure": 2, "gather": 1}
-    study.run(TARGET)
-    study.passing(FEW, metrics=["spectral", "angular", "loss"])
-    assert study.planned(TARGET) == {}
-    study.passing(FEW, metrics=["spectral", "angular", "neighbor", "loss"])
-    assert study.planned(TARGET) == {"extract": 2, "measure": 2, "gather": 1}
+def test_jobs_read_and_write_what_the_library_says(
+    passed: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(passed.path)
+    assert {"measure_cell", "gather", "tables"} <= jobs_agree(passed, TABLE)
 
 
-def test_a_cell_that_does_not_fit_is_refused_with_the_number_that_would_do(study: Study) -> None:
-    study.passing(FEW, cells=0.5)
-    run = study.snakemake("--cores", "2", TARGET)
-    assert run.returncode != 0
-    assert "`small-decoder/checkpoint-0/wiki` needs" in run.stdout
-    assert "`disk_budget_gb` allows" in run.stdout
-    assert "Raise it to at least 0.01, or take fewer tokens or datasets." in run.stdout
+def test_a_new_family_extracts_again_and_leaves_the_other_archives_as_they_are(study: StudyFolder) -> None:
+    before = archives(study)
+    study.configure(keep_activations=False, metrics=["spectral", "angular", "neighbor", "loss"])
+    assert study.planned(TABLE) == {"measure_cell_3_layers": 7, "gather": 2, "tables": 1}
+    run = study.snakemake("--cores", "2", ENCODER)
+    assert run.returncode == 0, run.stdout
+    log = (study.path / LOG).read_text()
+    assert "angular: layers/01 measured" in log
+    assert "spectral: layers" not in log and "neighbor: layers" not in log
+    assert archives(study) == before
+    assert list(of_activations(study)) == []
+    assert study.planned(ENCODER) == {}
+    study.configure(keep_activations=False, metrics=["spectral", "loss"])
+    assert study.planned(ENCODER) == {"gather": 1}
 
 
-def test_a_cell_that_cannot_be_extracted_gives_its_room_to_the_others(study: Study) -> None:
-    own = study.path / "my-run"
-    for step in FEW:
-        shutil.copytree(
-            study.path / f"results/pretrained/small-decoder/checkpoint-{step}", own / f"checkpoint-{step}"
-        )
-    save_file({"x": np.zeros(1)}, own / "checkpoint-0/model.safetensors")  # a file, and none of its tensors
-    study.write("models.yaml", {**MODELS, "mine": {"kind": "decoder", "folder": "my-run"}})
-    study.passing(FEW, cells=1, models=["small-decoder", "mine"])
-    run = study.snakemake("--cores", "2", "--retries", "0", "results/metrics/mine.parquet")
-    assert run.returncode != 0
-    assert "Wait for room for the activations of mine at checkpoint-16" in run.stdout
-    done = {path.parent.name for path in (study.path / "results/losses/mine").glob("*/wiki.json")}
-    assert done == {"checkpoint-16"}
+def test_a_formula_that_fails_leaves_the_archives_of_before_and_is_run_again(
+    study: StudyFolder, passed: StudyFolder, tmp_path: Path
+) -> None:
+    """The numbers of before are never taken for those of now, by whatever reads them."""
+    clone = clone_of_repository(tmp_path / "clone")
+    define = "\ndef statistics(layer: Layer) -> dict[str, Found]:\n"
+    edit(clone, "metrics/neighbor.py", define, f"{define}    raise ValueError('wrong formula')\n")
+    assert study.planned(ENCODER, repository=clone) == ONE_CELL
+    run = study.snakemake("--cores", "2", "--retries", "0", ENCODER, repository=clone)
+    assert run.returncode == 1
+    assert "measure_cell: ValueError: wrong formula" in run.stdout
+    assert archives(study) == archives(passed)
+    assert not (study.path / CARD).exists()
+    assert list(of_activations(study)) == []
+    for repository in (clone, REPOSITORY):
+        assert study.planned(ENCODER, repository=repository) == ONE_CELL
+        assert study.planned(SHAPES, repository=repository) == {"measure_cell_3_layers": 1, "shapes": 1}
+    edit(clone, "metrics/neighbor.py", "    raise ValueError('wrong formula')\n", "    assert True\n")
+    run = study.snakemake("--cores", "2", ENCODER, repository=clone)
+    assert run.returncode == 0, run.stdout
+    log = (study.path / LOG).read_text()
+    assert "neighbor: layers/01 measured" in log and "spectral: layers" not in log
+    assert study.planned(ENCODER, repository=clone) == {}
+    assert study.planned(ENCODER) == ONE_CELL  # the formula of the archives is another again
 
 
-def test_a_killed_study_takes_its_room_anew(study: Study) -> None:
-    study.passing(FEW, cells=1)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
-    command += ["--configfile", "config.yaml", "--cores", "2", "--", TARGET]
-    process = subprocess.Popen(
-        command, cwd=study.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    marker = study.path / "results/room/small-decoder/checkpoint-0/wiki"
-    deadline = time.monotonic() + 120
-    while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.poll() is None, "the study ended before it could be killed"
-    os.killpg(process.pid, signal.SIGSTOP)  # else it may be done before a slow machine has looked at it
-    activations = study.path / "results/activations/small-decoder/checkpoint-0/wiki.h5"
-    held = marker.exists() or activations.exists()
-    study.planned(TARGET)  # a dry run beside it takes nothing from it
-    assert held and (marker.exists() or activations.exists())
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert study.snakemake("--unlock", TARGET).returncode == 0
-    with Watch(study) as watch:
-        study.run(TARGET)
-    assert watch.peak <= study.cell_bytes + 1
-    assert not list((study.path / "results/room").rglob("wiki*"))
+def test_a_killed_cell_is_run_again_and_its_scratch_removed(study: StudyFolder, passed: StudyFolder) -> None:
+    for file in (CARD, ENCODER):
+        (study.path / file).unlink()
+    scratch = "results/losses/small-encoder/checkpoint-16/.wiki.json.activations-*"
+    with Running(study, "--cores", "2", ENCODER) as running:
+        running.stop_at(scratch)
+        running.end(signal.SIGKILL)
+    (left,) = study.path.glob(scratch)
+    assert study.snakemake("--unlock").returncode == 0
+    assert study.planned(ENCODER) == ONE_CELL
+    run = study.snakemake("--cores", "2", ENCODER)
+    assert run.returncode == 0, run.stdout
+    assert not left.exists() and list(of_activations(study)) == []
+    assert archives(study) == archives(passed)
+    tables = [pd.read_parquet(one.path / ENCODER) for one in (study, passed)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_blocks_of_layers_are_archives_of_the_same_job(study: StudyFolder) -> None:
+    study.configure(keep_activations=False, layers_per_job=1)
+    assert study.planned(ENCODER) == ONE_CELL
+    study.configure(keep_activations=False, disk_budget_gb=1, keep_weights=True)
+    assert study.planned(TABLE) == {}
+
+
+def test_activations_that_are_to_stay_are_extracted_again(study: StudyFolder) -> None:
+    study.configure()
+    assert study.planned(ENCODER) == {"extract": 1, "measure": 1, "gather": 1}

@@ -127,7 +127,7 @@ def test_files_say_where_they_come_from(finished_study: StudyFolder) -> None:
 
 
 def test_the_papers_own_sampling_runs_from_text_to_report(new_study: StudyFolder) -> None:
-    """128 chunks of 512 characters, each as long as its tokens make it: ragged sequences through every station."""
+    """128 chunks of 512 characters, each as long as its tokens make it: ragged sequences through every stage."""
     long = {**CONFIG["pretraining"], "window": 512, "sequences": 1, "steps": 1}
     new_study.configure(
         models=["small-decoder"],

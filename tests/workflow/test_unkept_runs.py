@@ -1,4 +1,4 @@
-"""Runs that no model is made of are trained for their spikes, and lie in no other station's way."""
+"""Runs that no model is made of are trained for their spikes, and lie in no other stage's way."""
 
 from __future__ import annotations
 

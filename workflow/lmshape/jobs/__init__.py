@@ -6,13 +6,15 @@ itself.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from lmshape.jobs import cells, hub, pages, tables, texts
-from lmshape.jobs.rule import WILDCARDS, Files, Machine, Rule, Wildcards
+from lmshape.jobs.behind import jobs_behind
+from lmshape.jobs.rule import DIGITS, WILDCARDS, Files, Machine, Rule, Wildcards
 from lmshape.study.study import Study
 
 CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable: the study's whole configuration, as JSON
@@ -61,6 +63,7 @@ class Jobs:
         self.study = study
         self.machine = machine or Machine()
         self.rules = {name: rule(study, self.machine) for name, rule in RULES.items()}
+        self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
             if isinstance(rule, cells.Reader) and ancient is not None:
                 rule.ancient = ancient
@@ -70,13 +73,21 @@ class Jobs:
         return {read: self._input(self.rules[name], read) for read in self.rules[name].reads}
 
     def digest(self, name: str) -> Callable[..., str]:
-        """Return the digest of what the numbers of a job depend on beside its inputs."""
-        rule = self.rules[name]
+        """Return the digest of what the numbers of a job depend on: its own, and those of the jobs behind it."""
 
         def digest(wildcards: Mapping[str, str]) -> str:
-            return rule.digest(Wildcards.of(wildcards))
+            return self.whole_digest(name, Wildcards.of(wildcards))
 
         return _signed(digest)
+
+    def whole_digest(self, name: str, job: Wildcards) -> str:
+        """Hash the digest of a job together with those of the jobs behind it, each once."""
+        if (name, job) not in self._digests:
+            behind = [self.whole_digest(*step) for step in jobs_behind(self.study, name, job)]
+            own = self.rules[name].digest(job)
+            whole = hashlib.sha256("\n".join([own, *behind]).encode()).hexdigest()[:DIGITS]
+            self._digests[name, job] = whole if behind else own
+        return self._digests[name, job]
 
     def threads(self, name: str) -> Callable[..., int]:
         """Return the CPU threads of a job."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from lmshape import paths
 from lmshape.figures import FIGURES
 from lmshape.jobs import Jobs
+from lmshape.jobs.behind import Step, measuring, of_pretraining, of_text, wildcards
 from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
@@ -38,8 +39,6 @@ FILE = re.compile(r"results/logs/[^\s']+?\.log|^\S+(?= \(missing )", re.MULTILIN
 OF_THE_SCHEDULER = re.compile(r"^    message: (?!None$)", re.MULTILINE)
 DATE = re.compile(r"^ *Date: (.+)$", re.MULTILINE)
 COMMAND = re.compile(r"^ *Command: (.+)$", re.MULTILINE)
-
-Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
     study = jobs.study
     for name, model in study.models.items():
         for cell in study.truncated(name):
-            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", _wildcards(cell))]
+            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", wildcards(cell))]
         yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
     for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
@@ -145,7 +144,7 @@ def _spike_steps(study: Study) -> Iterator[Step]:
 
 def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
     """Yield the jobs that lead to a cell, in their order."""
-    model, job = study.models[cell.model], _wildcards(cell)
+    model, job = study.models[cell.model], wildcards(cell)
     if model.pretraining:
         yield from _pretraining_steps(study, model.pretraining)
     if model.on_hub:
@@ -153,47 +152,21 @@ def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
         yield "fetch_tokenizer", job
     text = study.text_of(cell.dataset)
     if text is not None:
-        yield from _text_steps(text.name, clean=study.datasets[cell.dataset].clean)
+        yield from of_text(text.name, clean=study.datasets[cell.dataset].clean)
     yield "tokenize", job
     if model.on_hub:
         yield "download", job
-    yield from _measuring_steps(study, cell)
+    yield from measuring(study, cell)
 
 
 def _pretraining_steps(study: Study, run: str) -> Iterator[Step]:
-    assert study.pretraining is not None  # else there would be no run
-    yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
+    yield from of_pretraining(study)
     yield "train_tokenizer", Wildcards()
     yield "pretrain", Wildcards(run=run)
 
 
-def _text_steps(text: str, *, clean: bool) -> Iterator[Step]:
-    yield "fetch_text", Wildcards(text=text)
-    if clean:
-        yield "clean_text", Wildcards(text=text)
-
-
-def _measuring_steps(study: Study, cell: Cell) -> Iterator[Step]:
-    if not study.keep_activations:
-        yield "measure_cell", _wildcards(cell)
-        return
-    yield "extract", _wildcards(cell)
-    for block in study.blocks_of(cell.model):
-        layers = paths.layers(*block)
-        if study.library_families:
-            yield "measure", _wildcards(cell, **layers)
-        if study.own_metrics:
-            yield "measure_own", _wildcards(cell, **layers)
-
-
 def _names(cell: Cell) -> tuple[str, str, str]:
     return cell.model, cell.checkpoint, cell.dataset
-
-
-def _wildcards(cell: Cell, first: str = "", last: str = "") -> Wildcards:
-    return Wildcards(
-        model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset, first=first, last=last
-    )
 
 
 def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> bool:

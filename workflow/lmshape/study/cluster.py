@@ -185,8 +185,9 @@ def _of_model(model: Model, study: Study) -> Submissions:
     extraction = extraction_seconds(model, study.sampling, threads=threads, on_gpu=on_gpu)
     measuring = _measuring(model, study, threads=threads)
     work = extraction - START_SECONDS + sum(one - MEASURING_START_SECONDS for one in measuring)
-    jobs = 1 + len(measuring)
-    start = START_SECONDS + MEASURING_START_SECONDS * len(measuring)
+    apart = len(measuring) if study.keep_activations else 0  # else one job extracts and measures
+    jobs = 1 + apart
+    start = START_SECONDS + MEASURING_START_SECONDS * apart
     truncating = _truncating(model, study, threads=threads)
     return Submissions(
         model=model.name,
