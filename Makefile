@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
-# Options for pip, e.g. the index of another PyTorch build (README, "PyTorch builds").
+# Options for pip, e.g. the index of another PyTorch build (docs/quick_start.md, "PyTorch builds").
 PIP_OPTIONS ?=
 
 BIN := $(VENV)/bin

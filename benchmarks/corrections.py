@@ -37,8 +37,8 @@ from lmshape.geometry.released import (
     released_dimension,
     released_linearity,
 )
+from lmshape.metrics.layer import Layer
 from lmshape.metrics.linearity import statistics
-from lmshape.metrics.metric import Layer
 from lmshape.metrics.registry import METRICS
 from lmshape.store.activations import Activations, Rows
 from lmshape.store.tokens import Tokens

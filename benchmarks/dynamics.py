@@ -3,7 +3,7 @@
     python -m benchmarks.dynamics
     python -m benchmarks.dynamics --trajectories 50 --print
 
-Courses of known shape, with breaks anywhere between the checkpoints, and profiles of known shape are measured in 5
+Trajectories of known shape, with breaks anywhere between the checkpoints, and profiles of known shape are measured in 5
 draws with noise that is correlated as in real cells (`benchmarks.trajectories`), and read as the study reads them.
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks import REPOSITORY
 from benchmarks.pages import parser_of, publish, table
-from benchmarks.trajectories import GRIDS, PROFILES, TRAJECTORIES, Trajectory, course, profile, seeds
+from benchmarks.trajectories import GRIDS, PROFILES, TRAJECTORIES, Planted, measured, profile, seeds
 from lmshape.dynamics.noise import Replicated
 from lmshape.dynamics.phases import describe
 from lmshape.dynamics.profiles import distance, dome
-from lmshape.dynamics.trajectories import LEAST_CHANGE, LEAST_SHARE, UNDECIDED, moves, name, together
+from lmshape.dynamics.trajectories import LEAST_CHANGE, LEAST_SHARE, UNDECIDED, segments, shape_name, together
 
 PAGE = REPOSITORY / "docs/dynamics.md"
 COMMAND = "python -m benchmarks.dynamics"
@@ -33,15 +33,15 @@ BLOCKS = (6, 12, 32)
 class Read:
     """A trajectory and what was read of it, the row of the table `phases`."""
 
-    truth: Trajectory
+    truth: Planted
     steps: Sequence[int]
     row: dict
 
     @property
     def shape(self) -> str:
-        """Shape of the true course at its checkpoints: what can be told from them at the best."""
+        """Shape of the true trajectory at its checkpoints: what can be told from them at the best."""
         values = self.truth.at(self.steps)
-        return name(moves(values, max(LEAST_CHANGE, LEAST_SHARE * float(np.ptp(values)))))
+        return shape_name(segments(values, max(LEAST_CHANGE, LEAST_SHARE * float(np.ptp(values)))))
 
     @property
     def pieces_right(self) -> bool:
@@ -61,7 +61,7 @@ def reads(kind: str, checkpoints: int, noise: float, count: int) -> list[Read]:
     for _ in range(count):
         truth = TRAJECTORIES[kind](generator)
         steps = GRIDS[checkpoints]
-        found.append(Read(truth, steps, describe(course(truth, steps, noise, generator))))
+        found.append(Read(truth, steps, describe(measured(truth, steps, noise, generator))))
     return found
 
 
@@ -190,9 +190,9 @@ def _distance(true: float, blocks: int, generator: np.random.Generator, noise: f
 
 def report(count: int) -> str:
     """Return all tables."""
-    heads = ["course", "checkpoints", "noise"]
+    heads = ["trajectory", "checkpoints", "noise"]
     parts = [
-        f"{count} courses or profiles a row.\n\n### Shapes",
+        f"{count} trajectories or profiles a row.\n\n### Shapes",
         table([*heads, "right", "undecided", "wrong", "p_unimodal < 0.05"], list(verdicts(count))),
         "### Steps of peaks and boundaries",
         table(
@@ -208,7 +208,7 @@ def report(count: int) -> str:
             list(places(count)),
         ),
         "### Seeds",
-        table(["course", "runs", "right", "wrong", "p_unimodal < 0.05"], list(runs(count))),
+        table(["trajectory", "runs", "right", "wrong", "p_unimodal < 0.05"], list(runs(count))),
         "### Dome index",
         table(
             [
@@ -232,7 +232,9 @@ def report(count: int) -> str:
 def main() -> None:
     """Read the arguments, measure, and write or print."""
     parser = parser_of(__doc__, PAGE)
-    parser.add_argument("--trajectories", type=int, default=400, help="courses, and profiles, of each row")
+    parser.add_argument(
+        "--trajectories", type=int, default=400, help="trajectories, and profiles, of each row"
+    )
     arguments = parser.parse_args()
     text = report(arguments.trajectories)
     publish(text, PAGE, COMMAND, arguments)

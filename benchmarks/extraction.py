@@ -23,9 +23,9 @@ from benchmarks.machine import cores, description
 from benchmarks.pages import parser_of, publish, table
 from benchmarks.worker import resident
 from lmshape.models.extract import write_activations
-from lmshape.models.network import Network, load_model
-from lmshape.models.passes import Reader, batches, reader
-from lmshape.models.residual import ResidualStream, residual_stream
+from lmshape.models.network import load_model
+from lmshape.models.passes import Reader, batches
+from lmshape.models.residual import residual_stream
 from lmshape.store.tokens import Tokens
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import load_tokenizer
@@ -43,10 +43,8 @@ PEAK_RESET = Path(
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """A loaded decoder, and what reads it."""
+    """A loaded decoder, ready to be read."""
 
-    network: Network
-    stream: ResidualStream
     reading: Reader
 
     @classmethod
@@ -54,14 +52,14 @@ class Extraction:
         """Load a decoder in float32 on the CPU."""
         network = load_model(folder, kind="decoder", dtype="float32", device=torch.device("cpu"))
         stream = residual_stream(network.model, torch.arange(1, 9)[None])
-        return cls(network, stream, reader("decoder", network, stream, mask_token_id=None, seed=0))
+        return cls(Reader(kind="decoder", network=network, stream=stream, mask_token_id=None, seed=0))
 
     def bare(self, tokens: Tokens) -> None:
         """Make the passes of all batches, logits and all, and keep nothing."""
         with torch.inference_mode():
             for rows in batches(tokens, BATCH_TOKENS):
                 ids = torch.as_tensor(tokens.ids[rows], dtype=torch.int64)
-                self.network.model(input_ids=ids).logits  # noqa: B018, the head is part of the pass
+                self.reading.network.model(input_ids=ids).logits  # noqa: B018, the head is part of the pass
 
     def whole(self, tokens: Tokens) -> None:
         """Extract: the same passes, every layer written to disk, and the loss of every token."""
@@ -69,9 +67,7 @@ class Extraction:
             write_activations(
                 Path(folder) / "activations.h5",
                 tokens,
-                network=self.network,
-                stream=self.stream,
-                reading=self.reading,
+                self.reading,
                 attributes={},
                 batch_tokens=BATCH_TOKENS,
                 progress=False,
@@ -138,7 +134,7 @@ def times_section(extraction: Extraction, tokens: Tokens, repeats: int) -> str:
 
 def memory_section(extraction: Extraction, *parts: Tokens) -> str:
     """Extract parts of a text and return the table of what each takes."""
-    stream, rows = extraction.stream, []
+    stream, rows = extraction.reading.stream, []
     for part in parts:
         grown: list[float] = []
         with growth(grown):

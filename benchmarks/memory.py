@@ -8,7 +8,6 @@ the peak of its resident memory, its wall time and its CPU time. The store is de
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmshape.metrics.registry import MEASURED
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.tokens import Tokens
@@ -62,12 +62,15 @@ def measured(
     store: Path, output: Path, *, family: str, choices: list[str], rows_per_draw: int | None
 ) -> tuple[float, float, float]:
     """Measure block 1 in a process of its own; return wall seconds, CPU seconds and the peak of memory in GB."""
-    chosen = [argument for choice in choices for argument in ("--rows", choice)]
-    command = [sys.executable, "-m", "lmshape", "measure", str(store), "--output", str(output)]
-    if rows_per_draw and family == "neighbor":
-        chosen += ["--rows-per-draw", str(rows_per_draw)]
+    most = rows_per_draw if MEASURED[family].capped else None
+    code = (
+        "from lmshape.metrics.block import MEASURED, measure\n"
+        f"measure({str(store)!r}, {str(output)!r}, family=MEASURED[{family!r}], first=1, last=1, rows={choices!r}, "
+        f"rows_per_draw={most!r})"
+    )
+    command = [sys.executable, "-c", code]
     started = time.monotonic()
-    job = subprocess.Popen([*command, "--family", family, "--first", "1", "--last", "1", *chosen])
+    job = subprocess.Popen(command)
     _, status, usage = os.wait4(job.pid, 0)  # of this process alone, not the largest of all so far
     job.returncode = os.waitstatus_to_exitcode(status)
     if job.returncode:
@@ -93,8 +96,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="where the store is written; the system's by default")
     arguments = parser.parse_args()
-    modules = [importlib.import_module(f"lmshape.metrics.block.{family}") for family in arguments.family]
-    paired = any(getattr(module, "PAIRED", False) for module in modules)
+    paired = any(MEASURED[family].paired for family in arguments.family)
     sites = [*([Site("embedding", 0)] if paired else []), Site("block", 1)]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         store = Path(folder) / "activations.h5"

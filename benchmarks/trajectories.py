@@ -1,4 +1,4 @@
-"""Courses and profiles whose truth is known, with noise as real cells have it: shared draws, correlated numbers."""
+"""Trajectories and profiles whose truth is known, with the noise of real cells: shared draws, correlated numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmshape.dynamics.noise import Replicated
-from lmshape.dynamics.trajectories import Course
+from lmshape.dynamics.trajectories import Trajectory
 
 DRAWS = 5
 LAST = 143_000
@@ -23,8 +23,8 @@ GRIDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Trajectory:
-    """A course whose logarithm is straight between its breaks.
+class Planted:
+    """A trajectory whose logarithm is straight between its breaks.
 
     Attributes
     ----------
@@ -52,10 +52,10 @@ class Trajectory:
 def _bent(shape: str, changes: Sequence[float], places: Sequence[tuple[float, float]]) -> Callable:
     """Make trajectories of straight pieces: their changes, and between which places each break may fall."""
 
-    def make(generator: np.random.Generator) -> Trajectory:
+    def make(generator: np.random.Generator) -> Planted:
         inner = [generator.uniform(*ends) for ends in places]
         breaks = np.array([0.0, *inner, np.log10(1.0 + LAST)])
-        return Trajectory(shape, breaks, 2.0 + np.concatenate([[0.0], np.cumsum(changes)]))
+        return Planted(shape, breaks, 2.0 + np.concatenate([[0.0], np.cumsum(changes)]))
 
     return make
 
@@ -93,39 +93,41 @@ def sampled(truth: np.ndarray, noise: np.ndarray) -> Replicated:
     return Replicated(draws.mean(axis=0), left_out.T)
 
 
-def course(
-    trajectory: Trajectory, steps: Sequence[int], noise: float, generator: np.random.Generator
-) -> Course:
-    """Measure a trajectory at some steps in draws; `noise`: relative standard error of a value.
+def measured(
+    planted: Planted, steps: Sequence[int], noise: float, generator: np.random.Generator
+) -> Trajectory:
+    """Measure a planted trajectory at some steps in draws; `noise`: relative standard error of a value.
 
     The noise is up to twice as large at one end of the training as in the middle, as it is in real cells.
     """
-    return _course(trajectory.at(steps), steps, noise, generator)
+    return _measured(planted.at(steps), steps, noise, generator)
 
 
-def _course(truth: np.ndarray, steps: Sequence[int], noise: float, generator: np.random.Generator) -> Course:
+def _measured(
+    truth: np.ndarray, steps: Sequence[int], noise: float, generator: np.random.Generator
+) -> Trajectory:
     axis = np.log10(1.0 + np.asarray(steps))
     uneven = np.exp(generator.choice([-1.0, 1.0]) * np.linspace(-np.log(2), np.log(2), len(axis)))
     deviations = noise * np.sqrt(DRAWS) * uneven * correlated(axis, generator, reach=0.5)
     numbers = sampled(truth, deviations)
     values = Replicated(np.exp(numbers.values), np.exp(numbers.left_out))
-    return Course(
+    return Trajectory(
         cell={"model": "made up"}, steps=np.asarray(steps), values=values, copies=np.log(values.values)[None]
     )
 
 
 def seeds(
-    trajectory: Trajectory,
+    planted: Planted,
     steps: Sequence[int],
     count: int,
     wander: float,
     noise: float,
     generator: np.random.Generator,
-) -> list[Course]:
+) -> list[Trajectory]:
     """Measure runs that differ in their seed: each wanders about the trajectory by `wander`, over a decade of steps."""
     axis = np.log10(1.0 + np.asarray(steps))
     own = wander * correlated(axis, generator, reach=1.0, count=count)
-    return [_course(trajectory.at(steps) + one, steps, noise, generator) for one in own]
+    return [_measured(planted.at(steps) + one, steps, noise, generator) for one in own]
 
 
 # Profiles over relative depth in (0, 1], in [0, 1] themselves.

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parent
-sys.path[:0] = [str(DOCS / "extensions"), str(DOCS.parent / "workflow")]
+LIBRARY = str(DOCS.parent / "workflow")  # for this process and the kernels of the notebooks
+sys.path[:0] = [str(DOCS / "extensions"), LIBRARY]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
 
-from lmshape import __version__  # noqa: E402  # found through the line above, installed or not
+from lmshape import __version__  # noqa: E402  # found through the lines above
 
 project = "lmshape"
 author = "The lmshape developers"

@@ -23,4 +23,4 @@ class FigureCaption(Generated):
 
 def _section(figure: str) -> str:
     caption = (CAPTIONS / f"{figure}.rst").read_text(encoding="utf-8")
-    return f"### `{figure}`\n\n**{FIGURES[figure].title}**\n\n{caption}\n"
+    return f"### `{figure}`\n\n**{FIGURES[figure].load().title}**\n\n{caption}\n"

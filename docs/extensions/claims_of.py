@@ -15,7 +15,7 @@ class ClaimList(Generated):
     def markdown(self, name: str) -> str:
         """Write an entry of a definition list for each claim."""
         return "\n".join(
-            f"`{claim.name}` ({claim.number})\n"
+            f"`{claim.name}`\n"
             f": **{claim.statement}** ({claim.source}).\n\n"
             f"  *Statistic*: {claim.statistic}.\n\n"
             f"  *Rule*: {claim.rule}.\n"

@@ -1,4 +1,4 @@
-"""`command`, `command-list` and `command-sections`: the verbs of the command line, as Typer knows them."""
+"""`command-list` and `command-sections`: the verbs of the command line, as Typer knows them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from generated import Generated, table
+from typer.main import get_command
+
+from lmshape.cli import app
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand, TyperOption
@@ -15,18 +18,7 @@ if TYPE_CHECKING:
 @cache
 def verbs() -> dict[str, TyperCommand]:
     """Return the verbs by name."""
-    import typer
-    from lmshape.commands.cli import commands
-
-    return typer.main.get_command(commands).commands
-
-
-class CommandDirective(Generated):
-    """What a verb does, its arguments and its options."""
-
-    def markdown(self, name: str) -> str:
-        """Write what `described` does."""
-        return described(name)
+    return get_command(app).commands
 
 
 class CommandList(Generated):
@@ -47,10 +39,10 @@ class CommandSections(Generated):
 
     def markdown(self, name: str) -> str:
         """Write a section for each."""
-        return "\n".join(f"(command-{verb})=\n## `lmshape {verb}`\n\n{described(verb)}" for verb in verbs())
+        return "\n".join(f"(command-{verb})=\n## `lmshape {verb}`\n\n{_described(verb)}" for verb in verbs())
 
 
-def described(name: str) -> str:
+def _described(name: str) -> str:
     """Write the usage of a verb, its help and a table of its options."""
     verb = verbs()[name]
     words = [_placeholder(one) for one in verb.params if one.param_type_name == "argument"]

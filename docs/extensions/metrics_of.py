@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from generated import Generated
+from generated import Generated, table
 
-from lmshape.metrics.families import METRIC_FAMILIES
-from lmshape.metrics.registry import METRICS, describe
+from lmshape.metrics import skdim
+from lmshape.metrics.registry import METRIC_FAMILIES, METRICS, describe
 
 INTERVALS = {
     "jackknife": "delete-one-draw jackknife",
@@ -22,17 +22,19 @@ ABOUT = {
     "released": "What LLM-Microscope 0.0.6 computes, faults included, to stand beside the corrected numbers: "
     "[](../corrections.md).",
     "loss": "Of the model's output, on the same tokens.",
+    "skdim": "A study names the estimators of scikit-dimension, with options: `skdim.lPCA(ver=participation_ratio)`. "
+    "The value is the mean over the draws, of the same rows as in the neighbor family.",
 }
 
 
 class MetricDefinitions(Generated):
-    """Definition, range, null, interval and source of every metric."""
+    """Definition, range, null, interval and source of every metric; the estimators of scikit-dimension."""
 
     required_arguments = 0
 
     def markdown(self, name: str) -> str:
         """Write a section for each family, and in it one for each metric."""
-        return "\n".join(map(_family, METRIC_FAMILIES))
+        return "\n".join([*map(_family, METRIC_FAMILIES), _estimators()])
 
 
 def _family(family: str) -> str:
@@ -53,3 +55,12 @@ def _section(entry: dict[str, str]) -> str:
     }
     listed = "\n".join(f"- **{label}**: {text}" for label, text in facts.items())
     return f"(metric-{entry['name']})=\n### `{entry['name']}`\n\n{entry['definition']}\n\n{listed}\n"
+
+
+def _estimators() -> str:
+    rows = [
+        (f"`{skdim.PREFIX}{name}`", about.definition, about.range, about.source)
+        for name, about in skdim.ABOUT.items()
+    ]
+    listed = table(["metric", "definition", "range", "source"], rows)
+    return f"(family-skdim)=\n## skdim\n\n{ABOUT['skdim']}\n\n{listed}"

@@ -1,4 +1,4 @@
-"""Directives that write the reference from the code: metrics, claims, columns, keys, commands, captions."""
+"""Directives that write the reference from the code: metrics, claims, columns, commands, captions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from captions import FigureCaption
 from claims_of import ClaimList
-from commands import CommandDirective, CommandList, CommandSections
-from guide import ConfigurationGuide
-from keys import ConfigurationKeys
+from commands import CommandList, CommandSections
 from metrics_of import MetricDefinitions
 from tables_of import TableColumns
 
@@ -19,10 +17,7 @@ if TYPE_CHECKING:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives with Sphinx."""
     app.add_directive("metric-definitions", MetricDefinitions)
-    app.add_directive("configuration-keys", ConfigurationKeys)
-    app.add_directive("configuration-guide", ConfigurationGuide)
     app.add_directive("table-columns", TableColumns)
-    app.add_directive("command", CommandDirective)
     app.add_directive("command-list", CommandList)
     app.add_directive("command-sections", CommandSections)
     app.add_directive("claim-list", ClaimList)

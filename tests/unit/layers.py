@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 
-from lmshape.metrics.metric import Layer
+from lmshape.metrics.layer import Layer
 from lmshape.store.activations import Rows
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lmshape.metrics.rows import most_common
-from lmshape.tables.gather import AUDIT_DESCRIPTIONS, Audits
+from lmshape.tables.audits import AUDIT_COLUMNS, Audits
 
 CELL = {"model": "m", "checkpoint": "step4", "step": 4, "dataset": "wiki"}
 COUNTS = {"n_rows": 30, "n_unique": 28, "flag": ""}
@@ -32,7 +32,7 @@ def test_rows_are_counted_by_the_families_of_one_site(order: int) -> None:
         ("angular", {**COUNTS, **SINKS, "zero_rows": 3}),
     ]
     [row] = audited(*entries[::order])
-    assert list(row) == list(AUDIT_DESCRIPTIONS)
+    assert list(row) == AUDIT_COLUMNS.names
     assert row == {
         **{"study": "study", **CELL, "site": "block", "layer": 1, "rows": "all"},
         **{**COUNTS, "duplicates": 2, "zero_rows": 3, **SINKS, **NEIGHBORS},

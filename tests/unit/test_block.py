@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,9 +13,13 @@ import numpy as np
 import pytest
 from test_measure import SITES, WIDTH, clouds, stored, tokens
 
+from lmshape import fingerprint
 from lmshape.errors import InputError
+from lmshape.fingerprint import Definitions
 from lmshape.metrics import block
 from lmshape.metrics.block import measure_block
+from lmshape.metrics.layer import Layer
+from lmshape.metrics.registry import MEASURED
 from lmshape.store.activations import Activations, ActivationWriter
 from lmshape.store.statistics import read_statistics
 
@@ -50,7 +57,6 @@ def test_what_would_be_made_the_same_is_kept_and_is_newer_than_the_activations(
     measured(source, tmp_path / "s", families=["spectral"])
     path = archive(tmp_path / "s", "spectral")
     before, inode = path.read_bytes(), path.stat().st_ino
-    assert not list(path.parent.glob(".*partial*"))
     os.utime(path, (1, 1))
     assert measured(source, tmp_path / "s", families=["spectral", "angular"]) == ["angular"]
     assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
@@ -130,9 +136,58 @@ def test_changed_code_measures_its_family(
     monkeypatch.setattr(
         block,
         "code_fingerprint",
-        lambda *modules: "new" if "lmshape.metrics.angular" in modules else real(*modules),
+        lambda *names: "new" if "lmshape.metrics.angular.statistics" in names else real(*names),
     )
     assert measured(source, tmp_path / "s") == ["angular"]
+
+
+@pytest.fixture
+def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], dict[str, str]]:
+    """Change the text of a file of a copy of the package, and fingerprint what is measured and what is gathered."""
+    package = tmp_path / "lmshape"
+    shutil.copytree(fingerprint.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def codes(file: str, old: str, new: str) -> dict[str, str]:
+        path, text = package / file, (package / file).read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        definitions = Definitions(package)
+        monkeypatch.setattr(block, "code_fingerprint", lambda *names: definitions.fingerprint(names))
+        found = {family: block.family_code(family) for family in MEASURED}
+        gathering = definitions.fingerprint(["lmshape.tables.gather.gather"])
+        return found | {"all": block.families_code(), "gathering": gathering}
+
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "families"),
+    [
+        ("spectral.py", 'null="that of anisotropy"', 'null="another"', []),
+        ("spectral.py", "np.full_like(total, nan)", "np.zeros_like(total)", []),
+        ("metric.py", "sqrt(2) * self.step", "2 * self.step", []),
+        ("leading.py", "AXES = 3", "AXES = 4", ["leading"]),
+        ("neighbor.py", "SUMMED_ROWS = 8192", "SUMMED_ROWS = 4096", ["neighbor"]),
+        ("released.py", "FEWEST_ROWS = 3", "FEWEST_ROWS = 4", ["released"]),
+        ("released.py", '"linearity": np.full(1', '"linearity": np.full(2', ["released_linearity"]),
+        ("skdim.py", "SEED = 0", "SEED = 1", ["skdim"]),
+        ("own.py", '"not finite: {value}', '"infinite: {value}', ["own"]),
+        ("rows.py", "CENTER_ROWS = 101", "CENTER_ROWS = 99", ["spectral", "angular", "leading"]),
+        ("rows.py", "MOST_NAMED = 20", "MOST_NAMED = 10", list(MEASURED)),
+    ],
+)
+def test_a_change_measures_exactly_the_families_whose_archives_it_changes(
+    changed: Callable[[str, str, str], dict[str, str]],
+    file: str,
+    old: str,
+    new: str,
+    families: list[str],
+) -> None:
+    """An entry, and how numbers are made of arrays, is gathered again; nothing is measured for it."""
+    before, after = changed(f"metrics/{file}", old, old), changed(f"metrics/{file}", old, new)
+    assert [family for family in MEASURED if before[family] != after[family]] == families
+    assert (before["all"] != after["all"]) == any(family != "own" for family in families)
+    assert before["gathering"] != after["gathering"] or families
 
 
 @pytest.mark.parametrize("column", ["draw", "sequence", "position", "special"])
@@ -143,36 +198,60 @@ def test_tokens_that_are_counted_otherwise_are_others(source: Path, tmp_path: Pa
     assert measured(source, tmp_path / "s", families=["angular"]) == ["angular"]
 
 
-def test_a_name_that_was_deleted_is_given_again_and_a_stale_archive_is_not(
+def test_an_archive_that_was_deleted_is_made_again_and_a_stale_one_is_replaced(
     source: Path, tmp_path: Path
 ) -> None:
-    """As Snakemake deletes outputs before a job, and of a job that fails."""
     measured(source, tmp_path / "s")
     before = archive(tmp_path / "s", "spectral").read_bytes()
-    for family in FAMILIES:
-        archive(tmp_path / "s", family).unlink()
-    assert measured(source, tmp_path / "s") == []
+    archive(tmp_path / "s", "spectral").unlink()
+    assert measured(source, tmp_path / "s") == ["spectral"]
     assert archive(tmp_path / "s", "spectral").read_bytes() == before
     rows = clouds()
     rows[SITES[1]][50] += 1
-    for family in FAMILIES:
-        archive(tmp_path / "s", family).unlink()
     assert measured(stored(tmp_path / "other.h5", rows), tmp_path / "s") == FAMILIES
     assert archive(tmp_path / "s", "spectral").read_bytes() != before
+    assert {path.name for path in (tmp_path / "s").rglob("*.h5*")} == {"layers-00-02.h5"}
 
 
-def test_without_hard_links_the_archive_is_a_copy(
+def test_a_job_that_fails_leaves_the_stale_archive(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> None:
-        raise OSError("no hard links here")
+    """Snakemake, too, restores what a failed job has updated."""
+    measured(source, tmp_path / "s", families=["angular"])
+    before = archive(tmp_path / "s", "angular").read_bytes()
 
-    monkeypatch.setattr(os, "link", refused)
-    assert measured(source, tmp_path / "s", families=["angular"]) == ["angular"]
-    assert measured(source, tmp_path / "s", families=["angular"]) == []
-    path = archive(tmp_path / "s", "angular")
-    assert read_statistics(path) and path.read_bytes() == block.kept_name(path).read_bytes()
-    assert not list(path.parent.glob("*partial*"))
+    def broken(layer: Layer) -> dict:
+        raise MemoryError
+
+    monkeypatch.setitem(MEASURED, "angular", replace(MEASURED["angular"], statistics=broken))
+    monkeypatch.setattr(block, "family_code", lambda family: "new")
+    with pytest.raises(MemoryError):
+        measured(source, tmp_path / "s", families=["angular"])
+    assert archive(tmp_path / "s", "angular").read_bytes() == before
+
+
+def test_estimators_that_are_named_later_measure_their_family_alone(source: Path, tmp_path: Path) -> None:
+    families, named = ["angular", "skdim"], ["skdim.MOM(n_neighbors=10)"]
+    assert measured(source, tmp_path / "s", families=families, skdim=[*named, "id_twonn"]) == families
+    assert measured(source, tmp_path / "s", families=families, skdim=["skdim.MOM( n_neighbors = 10 )"]) == []
+    assert measured(source, tmp_path / "s", families=families, skdim=[*named, "skdim.CorrInt"]) == ["skdim"]
+    _, layers = read_statistics(archive(tmp_path / "s", "skdim"))
+    assert {layer.rows for layer in layers} == set(ROWS)
+    assert all(list(layer.arrays) == ["skdim.CorrInt", *named] for layer in layers)
+    with pytest.raises(InputError, match="`skdim` stands for the estimators .*, and none is"):
+        measured(source, tmp_path / "s", families=["skdim"])
+
+
+def test_own_metrics_are_measured_when_their_file_changes(source: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def f(x): return x.mean()\n")
+    options = {"families": ["angular", "own"], "own_metrics": own}
+    assert measured(source, tmp_path / "s", **options) == ["angular", "own"]
+    assert measured(source, tmp_path / "s", **options) == []
+    attributes, _ = read_statistics(archive(tmp_path / "s", "own"))
+    assert attributes["code"] == block.family_code("own", own)
+    own.write_text("def f(x): return x.max()\n")
+    assert measured(source, tmp_path / "s", **options) == ["own"]
 
 
 def test_a_broken_archive_is_measured_again(source: Path, tmp_path: Path) -> None:
@@ -186,5 +265,5 @@ def test_a_broken_archive_is_measured_again(source: Path, tmp_path: Path) -> Non
 def test_a_block_beside_the_model_and_an_unknown_family_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no layer of the store, 0 to 2"):
         measured(source, tmp_path / "s", first=7, last=8)
-    with pytest.raises(InputError, match="unknown module|unknown metric family"):
+    with pytest.raises(InputError, match="unknown metric family `spectrall`. Nearest: spectral"):
         measured(source, tmp_path / "s", families=["spectrall"])

@@ -44,6 +44,25 @@ def test_the_citation_names_this_version_the_license_and_the_article() -> None:
     assert "arXiv 2311.05928" in (REPOSITORY / "README.md").read_text()
 
 
+def test_what_to_cite_is_what_the_citation_file_says() -> None:
+    (bibtex,) = re.findall(r"```bibtex\n(.*?)```", (REPOSITORY / "docs/citing.md").read_text(), re.DOTALL)
+    text = re.sub(r" +=", " =", " ".join(bibtex.split()))
+    (article,) = CITATION["references"]
+    names = " and ".join(f"{one['family-names']}, {one['given-names']}" for one in article["authors"])
+    for said in (
+        f"title = {{{article['title']}}}",
+        f"author = {{{names}}}",
+        f"booktitle = {{{article['collection-title']}}}",
+        f"pages = {{{article['start']}--{article['end']}}}",
+        f"year = {{{article['year']}}}",
+        article["identifiers"][0]["value"],
+        f"title = {{{CITATION['title']}}}",
+        f"author = {{{{{CITATION['authors'][0]['name']}}}}}",
+        f"version = {{{CITATION['version']}}}",
+    ):
+        assert said in text, said
+
+
 def test_the_license_is_the_one_that_is_named() -> None:
     assert PROJECT["license"] == "Apache-2.0"
     assert "Apache License\n                           Version 2.0" in (REPOSITORY / "LICENSE").read_text()

@@ -29,9 +29,9 @@ from lmshape.claims.claim import (
     published,
     two_sided,
 )
-from lmshape.claims.course import is_part
+from lmshape.claims.trajectory import is_part
 from lmshape.dynamics.contrasts import holm
-from lmshape.dynamics.trajectories import moves
+from lmshape.dynamics.trajectories import segments
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.pages.findings import counts, summaries
@@ -323,7 +323,7 @@ def test_the_moves_that_checkpoints_show_are_part_of_the_courses_own() -> None:
     for _ in range(300):
         course = rng.standard_normal(30).cumsum()
         kept = np.sort(rng.choice(30, size=rng.integers(2, 30), replace=False))
-        assert is_part(moves(course[kept], 0.5).words, moves(course, 0.5).words)
+        assert is_part(segments(course[kept], 0.5).words, segments(course, 0.5).words)
     assert not is_part(("fall", "rise"), ("rise", "fall"))
 
 

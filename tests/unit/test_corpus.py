@@ -10,11 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from dumps import clean
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmshape.errors import InputError
-from lmshape.texts.corpus import clean, clean_file, read_text, span
+from lmshape.texts.corpus import clean_file, read_text, span
 from lmshape.texts.fetch import fetch
 
 DATA = Path(__file__).parents[2] / "data"

@@ -8,18 +8,15 @@ those that cannot be are listed, each with its reason.
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
 from lmshape.geometry.angular import leave_one_out_norms
-from lmshape.geometry.neighbors import unique_rows
 from lmshape.geometry.resample import Estimate, jackknife
-from lmshape.metrics import angular, linearity, neighbor, spectral
-from lmshape.metrics.metric import Layer
-from lmshape.metrics.registry import METRICS
+from lmshape.geometry.rows import unique_rows
+from lmshape.metrics.layer import Layer
+from lmshape.metrics.registry import MEASURED, METRICS
 from lmshape.store.activations import Rows
 
 SAMPLES = 200
@@ -88,10 +85,10 @@ def estimates(network: Network, rng: np.random.Generator) -> dict[str, Estimate]
     massive[rng.random(len(x)) < MASSIVE_SHARE, 0] += MASSIVE
     own = {"massive_count": massive_counts(massive), "duplicate_share": duplicate_shares(tokens)}
     return {
-        **measured(spectral, x),
-        **measured(angular, x),
-        **measured(neighbor, x),
-        **measured(linearity, x + network.update(x, rng), before=x),
+        **measured("spectral", x),
+        **measured("angular", x),
+        **measured("neighbor", x),
+        **measured("linearity", x + network.update(x, rng), before=x),
         **{name: METRICS[name].compute(arrays) for name, arrays in own.items()},
     }
 
@@ -107,7 +104,7 @@ def duplicate_shares(x: np.ndarray) -> dict[str, np.ndarray]:
     return {"duplicate_share": np.array([1 - len(unique_rows(rows)) / len(rows) for rows in draws])}
 
 
-def measured(family: ModuleType, x: np.ndarray, before: np.ndarray | None = None) -> dict[str, Estimate]:
+def measured(family: str, x: np.ndarray, before: np.ndarray | None = None) -> dict[str, Estimate]:
     sequence = np.arange(len(x)) // LENGTH
     layer = Layer(
         rows=Rows(x),
@@ -117,8 +114,8 @@ def measured(family: ModuleType, x: np.ndarray, before: np.ndarray | None = None
         kept={"all": np.ones(len(x), dtype=bool)},
         rows_per_draw={},
     )
-    arrays, _ = family.statistics(layer)["all"]
-    return {name: METRICS[name].compute(arrays) for name in of_family(family.FAMILY)}
+    arrays, _ = MEASURED[family].statistics(layer)["all"]
+    return {name: METRICS[name].compute(arrays) for name in of_family(family)}
 
 
 def of_family(family: str) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lmshape.errors import InputError
-from lmshape.models.network import choose_device, choose_dtype, is_out_of_memory
+from lmshape.models.device import choose_device, choose_dtype, is_out_of_memory
 
 
 @pytest.mark.parametrize("gpu", [True, False])

@@ -17,24 +17,19 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from typer.main import get_command
 
+from lmshape.cli import app
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.metrics.registry import METRICS
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS
+from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS, TOOLS = REPOSITORY / "docs", REPOSITORY / ".docs"
-FIGURES_OF_PAGES = {"results.html": 2, "from_tables_to_a_figure.html": 2}
+FIGURES_OF_PAGES = {"results.html": 3, "from_tables_to_a_figure.html": 2}
 LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
-NOT_LOADED = {
-    "canonical",
-    "next",
-    "prev",
-    "index",
-    "search",
-    "author",
-}  # links of a page's head that name, and fetch not
+NOT_LOADED = {"canonical", "next", "prev", "index", "search", "author"}  # links of a head that fetch nothing
 
 
 @dataclass
@@ -70,21 +65,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (TOOLS / "sphinx").is_dir() and "CI" not in os.environ:
         pytest.skip("the site's generator is not installed: make docs")
     folder = tmp_path_factory.mktemp("site")
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-d",
-        folder / "doctrees",
-        DOCS,
-        folder,
-    ]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(TOOLS)}, capture_output=True, text=True, check=False
-    )
+    options = ["-W", "--keep-going", "-q", "-d", folder / "doctrees"]
+    command = [sys.executable, "-m", "sphinx", *options, DOCS, folder]
+    environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
     return folder
 
@@ -100,12 +84,10 @@ def text_of(site: Path, page: str) -> str:
 
 def test_every_page_of_the_folder_is_in_the_site(site: Path) -> None:
     sources = [path for path in DOCS.rglob("*") if path.suffix in (".md", ".ipynb")]
-    told = [
-        path.relative_to(DOCS)
-        for path in sources
-        if path.parent.name != "data" and "_build" not in path.parts
-    ]
-    assert {path.with_suffix(".html") for path in told} <= {path.relative_to(site) for path in pages(site)}
+    pages_of = [path for path in sources if not {"data", "_build"} & set(path.parts)]
+    assert {path.relative_to(DOCS).with_suffix(".html") for path in pages_of} <= {
+        path.relative_to(site) for path in pages(site)
+    }
 
 
 def test_every_link_leads_to_a_page_and_to_a_place_on_it(site: Path) -> None:
@@ -148,15 +130,12 @@ def test_every_metric_has_its_section(site: Path) -> None:
 
 def test_every_column_has_its_row(site: Path) -> None:
     page = text_of(site, "reference/tables.html")
-    for name in {*COLUMN_DESCRIPTIONS, *CHECKPOINT_COLUMNS.names, *PROFILE_COLUMNS.names}:
+    for name in {*COLUMNS.names, *CHECKPOINT_COLUMNS.names, *PROFILE_COLUMNS.names}:
         assert f'<span class="pre">{name}</span>' in page, name
 
 
 def options_of_commands() -> Iterator[tuple[str, str]]:
-    from lmshape.commands.cli import commands
-    from typer.main import get_command
-
-    for verb, command in get_command(commands).commands.items():
+    for verb, command in get_command(app).commands.items():
         yield from (
             (verb, option) for one in command.params for option in one.opts if option.startswith("--")
         )

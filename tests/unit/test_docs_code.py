@@ -1,10 +1,14 @@
-"""What the pages tell a reader to type does what they say: snippets, files to write, commands, messages."""
+"""What README, CONTRIBUTING and the pages tell a reader to type does what they say, and their links lead somewhere.
+
+Snippets, files to write, commands, messages, and the tables that are written from the schemas.
+"""
 
 from __future__ import annotations
 
 import ast
 import doctest
 import re
+import runpy
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,17 +19,25 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.main import get_command
 
+from lmshape.cli import app
 from lmshape.errors import InputError
 from lmshape.figures.files import save
-from lmshape.geometry import scalars
+from lmshape.geometry import anisotropy, intrinsic_dimension
+from lmshape.metrics import spectral
 from lmshape.metrics.registry import own_metrics
+from lmshape.schema import faults, schema_with_names
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import load_study
 from lmshape.tables.columns import COLUMNS
 
 DOCS = REPOSITORY / "docs"
 PAGES = [*DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
+README = REPOSITORY / "README.md"
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
+CONFIG_README = REPOSITORY / "config/README.md"
+EVERY_PAGE = [README, CONTRIBUTING, CONFIG_README, *PAGES]
 SESSION = re.compile(r"^```pycon\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^```{code-block} \w+\n:caption: (\S+)\n\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```(?:bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -36,6 +48,45 @@ NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file
 
 def relative(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize(
+    ("page", "lines"), [(README, 250), (CONTRIBUTING, 50)], ids=["README", "CONTRIBUTING"]
+)
+def test_a_page_is_short(page: Path, lines: int) -> None:
+    assert len(page.read_text().splitlines()) <= lines
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=relative)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:`]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_gives_the_numbers_that_it_states() -> None:
+    x = np.random.default_rng(0).standard_normal((4096, 10)) @ np.random.default_rng(1).standard_normal(
+        (10, 128)
+    )
+    stated = [float(number) for number in re.findall(r"\(x\) +# ([\d.]+)", README.read_text())]
+    assert stated == [round(anisotropy(x), 3), round(intrinsic_dimension(x), 2)]
+
+
+def test_the_readme_enters_the_environment_before_its_first_command() -> None:
+    commands = [line for block in SHELL.findall(README.read_text()) for line in block.splitlines()]
+    first = next(n for n, line in enumerate(commands) if line.startswith(("lmshape ", "snakemake ")))
+    assert any(line.startswith("source .venv/bin/activate") for line in commands[:first])
+
+
+def test_the_study_and_the_run_of_the_readme_are_read(tmp_path: Path) -> None:
+    study, run = map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```", README.read_text(), re.M | re.S))
+    cells = load_study(study, tmp_path).cells()
+    assert len(cells) == 2 * 20 * 2
+    assert not faults(run, schema_with_names("models", {}))
+
+
+def test_the_tables_of_the_configuration_are_those_of_the_schemas() -> None:
+    with_tables = runpy.run_path(str(DOCS / "keys.py"))["with_tables"]
+    assert CONFIG_README.read_text() == with_tables(CONFIG_README.read_text()), "run: python docs/keys.py"
 
 
 @pytest.fixture
@@ -88,14 +139,13 @@ def test_the_metric_of_ones_own_is_one(tmp_path: Path) -> None:
 
 def test_the_metric_of_lmshape_is_one() -> None:
     function, entry = (
-        files_to_write()[f"workflow/lmshape/{name}"]
-        for name in ("geometry/scalars.py", "metric_families/spectral.py")
+        text
+        for name, text in FILE.findall((DOCS / "adding.md").read_text())
+        if name == "workflow/lmshape/metrics/spectral.py"
     )
-    names = dict(vars(scalars))
-    exec(compile(f"from __future__ import annotations\n{function}", "scalars", "exec"), names)
-    changed = ModuleType("scalars")
-    vars(changed).update(names)
-    metric = eval(entry.strip().rstrip(","), {**vars(spectral_metrics), "scalars": changed})
+    names = dict(vars(spectral))
+    exec(compile(f"from __future__ import annotations\n{function}", "spectral", "exec"), names)
+    metric = eval(entry.strip().rstrip(","), names)
     eigenvalues = np.array([[4.0, 2, 1, 1], [4, 2, 1, 0], [3, 2, 1, 1], [4, 1, 1, 1]])
     estimate = metric.compute({"eigenvalues": eigenvalues})
     assert estimate.value == 2
@@ -134,15 +184,16 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     module = ModuleType("loss_over_training")
     exec(compile(code, "loss_over_training", "exec"), vars(module))
     metrics = pd.read_parquet(DOCS / "data/metrics.parquet")
-    data = module.data({"metrics": metrics})
-    assert set(data["metric"]) == {"loss"} and set(data["model"]) == set(metrics["model"])
-    save(module.draw(data), data, tmp_path / "loss_over_training")
+    figure = module.LOSS
+    data = figure.data({"metrics": metrics[metrics["metric"].isin(figure.reads)]})
+    assert set(data["model"]) == set(metrics["model"])
+    save(figure.draw(data), data, tmp_path / "loss_over_training")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg", ".csv"}
-    save(module.draw(data.iloc[:0]), data.iloc[:0], tmp_path / "empty")
+    save(figure.draw(data.iloc[:0]), data.iloc[:0], tmp_path / "empty")
 
 
 def commands() -> Iterator[tuple[str, str, str]]:
-    for page in (*PAGES, REPOSITORY / "README.md", REPOSITORY / "config/README.md"):
+    for page in EVERY_PAGE:
         for shell in SHELL.findall(page.read_text()):
             lines = shell.replace("\\\n", " ").splitlines()
             console = any(line.startswith("$ ") for line in lines)
@@ -152,10 +203,7 @@ def commands() -> Iterator[tuple[str, str, str]]:
 
 @cache
 def options() -> dict[str, set[str]]:
-    from lmshape.commands.cli import commands as ours
-    from typer.main import get_command
-
-    found = get_command(ours).commands
+    found = get_command(app).commands
     return {
         name: {one for parameter in verb.params for one in parameter.opts} for name, verb in found.items()
     }
@@ -182,7 +230,7 @@ def texts_of_the_code() -> tuple[str, ...]:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    for page in DOCS.glob("stations/*.md"):
+    for page in DOCS.glob("stages/*.md"):
         _, _, trouble = page.read_text().partition("## What can go wrong")
         yield from (
             (page.name, first)
@@ -201,7 +249,7 @@ def test_a_message_is_one_of_the_code(page: str, message: str) -> None:
 NAMED = re.compile(r"`((?:(?:tests|workflow|config|benchmarks|envs|profiles)/[\w./-]+|test_\w+\.py))`")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative)
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=relative)
 def test_a_file_of_the_repository_that_a_page_names_is_there(page: Path) -> None:
     for name in NAMED.findall(page.read_text()):
         place = REPOSITORY / name if "/" in name else REPOSITORY / "tests/unit" / name

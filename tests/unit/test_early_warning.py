@@ -16,8 +16,8 @@ from benchmarks.early_warning import BASELINE, GEOMETRY, OTHERS, coverage, studi
 from benchmarks.planted_spikes import Precursor, planted_loss, planted_runs  # noqa: E402
 
 from lmshape.dynamics.alarms import (  # noqa: E402
-    Told,
     WarningRule,
+    WindowScores,
     interval,
     run_weights,
     scores,
@@ -25,9 +25,10 @@ from lmshape.dynamics.alarms import (  # noqa: E402
     weighted_median,
     windows_of,
 )
-from lmshape.dynamics.early_warning import WARNING_COLUMNS, Watched, early_warnings  # noqa: E402
+from lmshape.dynamics.early_warning import Watched, early_warnings  # noqa: E402
 from lmshape.dynamics.spikes import Spike  # noqa: E402
 from lmshape.dynamics.warning_series import NO_LAYER, Series, series_of  # noqa: E402
+from lmshape.tables.loss_spikes import WARNING_COLUMNS  # noqa: E402
 
 NONE = Precursor()
 
@@ -39,9 +40,9 @@ def spike(onset: float, last: float) -> Spike:
     )  # fmt: skip
 
 
-def told_of(before: list[float], quiet: list[float], runs: tuple[list[int], list[int]]) -> Told:
+def scores_of(before: list[float], quiet: list[float], runs: tuple[list[int], list[int]]) -> WindowScores:
     one = np.array(before)
-    return Told(
+    return WindowScores(
         before=one, quiet=np.array(quiet), before_run=np.array(runs[0]), quiet_run=np.array(runs[1]),
         leads=np.full((len(one), 1), 7.0), before_scores=one[:, None], steps=np.full(len(quiet), 20.0),
     )  # fmt: skip
@@ -115,9 +116,9 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
     rng = np.random.default_rng(2)
     before, quiet = rng.normal(1, 1, 12).round(1), rng.normal(0, 1, 30).round(1)  # with ties
     runs = np.arange(12) % 4, np.arange(30) % 5
-    told = told_of(before, quiet, runs)
+    found = scores_of(before, quiet, runs)
     weights = run_weights([1, 1, 1, 1, 0], resamples=20)
-    areas = told.areas(weights)
+    areas = found.areas(weights)
     pairs = (before[:, None] > quiet) + 0.5 * (before[:, None] == quiet)
     assert areas[0] == pytest.approx(pairs.mean(), abs=1e-12)
     drawn = weights[5]
@@ -127,22 +128,22 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
 
 
 def test_average_precision_is_that_of_the_definition() -> None:
-    told = told_of([3.0, 1.0], [2.0, 0.5, 0.0], ([0, 1], [0, 1, 2]))
-    assert told.average_precisions(np.ones((1, 3)))[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=1e-12)
-    assert told.average_precisions(np.array([[0.0, 2.0, 1.0]]))[0] == pytest.approx(1.0)  # without run 0
-    level = told_of([1.0] * 3, [1.0] * 7, ([0] * 3, [0] * 7))
+    found = scores_of([3.0, 1.0], [2.0, 0.5, 0.0], ([0, 1], [0, 1, 2]))
+    assert found.average_precisions(np.ones((1, 3)))[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=1e-12)
+    assert found.average_precisions(np.array([[0.0, 2.0, 1.0]]))[0] == pytest.approx(1.0)  # without run 0
+    level = scores_of([1.0] * 3, [1.0] * 7, ([0] * 3, [0] * 7))
     assert level.average_precisions(np.ones((1, 1)))[0] == pytest.approx(0.3)  # chance
 
 
 def test_thresholds_come_from_other_runs_and_keep_the_rate() -> None:
     quiet, runs = np.arange(200.0), np.arange(200) % 2
-    told = told_of([150.0, 199.5], list(quiet), ([0, 1], list(runs)))
-    thresholds = told.thresholds(2, WarningRule(rate=10.0))
+    found = scores_of([150.0, 199.5], list(quiet), ([0, 1], list(runs)))
+    thresholds = found.thresholds(2, WarningRule(rate=10.0))
     # each run's 100 other windows are 2000 steps: two false alarms are allowed, the third largest is the threshold
     assert thresholds.tolist() == [195.0, 194.0]
-    leads = told.leads_at(thresholds)
+    leads = found.leads_at(thresholds)
     assert np.isnan(leads[0]) and leads[1] == 7.0
-    assert told.false_at(thresholds).sum() == 2 + 3
+    assert found.false_at(thresholds).sum() == 2 + 3
 
 
 def test_expanded_percentiles_hold_a_mean_of_few_runs() -> None:
@@ -198,14 +199,14 @@ def test_the_baselines_take_no_later_loss() -> None:
         ],
         columns=["step", "layer", "metric", "value"],
     )
-    whole = {series.key: series for series in series_of("run", geometry, loss)}
+    whole = {(series.metric, series.layer): series for series in series_of("run", geometry, loss)}
     assert {key[0] for key in whole} == {
         "id_twonn", "norm_median", "loss_held_out", "loss_level", "loss_slope", "loss_variance", "gradient_norm",
         "learning_rate",
     }  # fmt: skip
     assert whole["id_twonn", 1].kind == "geometric" and whole["loss_slope", NO_LAYER].kind == "baseline"
     cut = {
-        series.key: series
+        (series.metric, series.layer): series
         for series in series_of("run", geometry, loss.assign(loss=loss["loss"].where(loss.index <= 200, 9)))
     }
     for name in ("loss_level", "loss_slope", "loss_variance"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dumps import clean
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -22,7 +23,6 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from lmshape.errors import InputError
-from lmshape.texts.corpus import clean
 from lmshape.texts.tokenizer import SLICE_CHARACTERS, TextTokenizer
 
 EXCERPT = Path(__file__).parents[2] / "data" / "enwik8-excerpt.xz"

@@ -11,15 +11,14 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from lmshape.figures import FIGURES, maps, marks
-from lmshape.figures import steps as step_labels
+from lmshape.figures import FIGURES, layout, maps
 from lmshape.figures.files import save
-from lmshape.figures.selection import kind_means
-from lmshape.figures.steps import step_axis
+from lmshape.figures.kinds import kind_means
+from lmshape.figures.steps import near_steps, spread, step_axis
 
 
 def draw(name: str, metrics: pd.DataFrame) -> Figure:
-    return FIGURES[name].draw(FIGURES[name].data(tables(metrics)))
+    return FIGURES[name].load().draw(FIGURES[name].load().data(tables(metrics)))
 
 
 def meshes(figure: Figure, panel: int = 0) -> list[QuadMesh]:
@@ -74,17 +73,17 @@ def test_slivers_are_drawn_evenly_and_the_figure_says_so():
 
 
 def test_steps_whose_colors_are_alike_are_near():
-    assert step_labels.near_steps([0, 8, 64, 256, 384, 448, 512]) == [384, 448, 512]
-    assert step_labels.near_steps([0, 1, 2, 4]) == []
-    assert step_labels.near_steps(range(0, 154_000, 1000)) == []  # more than have room
+    assert near_steps([0, 8, 64, 256, 384, 448, 512]) == [384, 448, 512]
+    assert near_steps([0, 1, 2, 4]) == []
+    assert near_steps(range(0, 154_000, 1000)) == []  # more than have room
 
 
 def test_labels_are_moved_apart_and_keep_their_order():
-    moved = step_labels.spread([0.5, 0.1, 0.52, 0.51], 0.1)
+    moved = spread([0.5, 0.1, 0.52, 0.51], 0.1)
     assert moved == pytest.approx([0.41, 0.1, 0.61, 0.51])
-    assert step_labels.spread([], 0.1) == []
+    assert spread([], 0.1) == []
     for heights in (np.linspace(0, 0.2, 9), [0.0, 0.05, 0.3, 0.31, 0.32, 0.45]):
-        assert np.diff(step_labels.spread(list(heights), 0.1)).min() >= 0.1 - 1e-12
+        assert np.diff(spread(list(heights), 0.1)).min() >= 0.1 - 1e-12
 
 
 def test_near_steps_stand_beside_their_lines():
@@ -152,11 +151,13 @@ def test_the_peak_is_the_highest_block_unless_the_profile_is_level(values, half_
 def test_cells_as_high_as_their_null_carry_a_dot():
     metrics = metrics_table((Model("a", blocks=3),), ("text",))
     metrics.loc[metrics["metric"] == "id_twonn_surrogate", "value"] = 8.0
-    data = FIGURES["dimension_map"].data(tables(metrics))
+    data = FIGURES["dimension_map"].load().data(tables(metrics))
     assert set(data["as_null"]) == {True, False}
     pd.testing.assert_series_equal(data["as_null"], data["ci_high"] >= 8.0, check_names=False)
-    assert "as high as Gaussian rows of the same covariance" in words(FIGURES["dimension_map"].draw(data))
-    isotropic = FIGURES["anisotropy_map"].data(tables(metrics))
+    assert "as high as Gaussian rows of the same covariance" in words(
+        FIGURES["dimension_map"].load().draw(data)
+    )
+    isotropic = FIGURES["anisotropy_map"].load().data(tables(metrics))
     assert (isotropic["as_null"] == (isotropic["ci_low"] <= 0.0105)).all() and isotropic["as_null"].any()
 
 
@@ -170,9 +171,11 @@ def test_one_row_of_each_token_id_has_its_own_scale_of_colors():
 def test_154_checkpoints_of_48_layers_are_a_small_file(tmp_path):
     steps = (0, *(2**k for k in range(10)), *range(1000, 144_000, 1000))
     metrics = metrics_table((Model("a", blocks=48, steps=steps),), ("text",))
-    data = FIGURES["anisotropy_map"].data(tables(metrics[metrics["metric"].str.startswith("anisotropy")]))
+    data = (
+        FIGURES["anisotropy_map"].load().data(tables(metrics[metrics["metric"].str.startswith("anisotropy")]))
+    )
     assert data["step"].nunique() == 154
-    figure = FIGURES["anisotropy_map"].draw(data)
+    figure = FIGURES["anisotropy_map"].load().draw(data)
     save(figure, data, tmp_path / "map")
     assert (tmp_path / "map.svg").stat().st_size < 500_000
     peaks = [line for line in figure.axes[0].get_lines() if line.get_label() == "_peak"]
@@ -211,8 +214,8 @@ def test_trajectories_of_many_models_are_small_panels_and_those_without_are_left
 
 
 def test_controls_of_many_models_are_dots_of_their_middle_blocks(crowd):
-    data = FIGURES["controls"].data(tables(crowd))
-    figure = FIGURES["controls"].draw(data)
+    data = FIGURES["controls"].load().data(tables(crowd))
+    figure = FIGURES["controls"].load().draw(data)
     assert len(figure.axes) == 5  # anisotropy of two choices of rows, the dimension of three
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert names == [*(f"d{i}" for i in range(9)), *(f"e{i}" for i in range(3))]
@@ -259,21 +262,21 @@ def test_models_of_another_depth_are_interpolated():
 
 def test_the_domes_of_the_kinds_are_those_of_the_table(crowd):
     one_dataset = crowd[crowd["dataset"] == "text"]
-    data = FIGURES["encoders_and_decoders"].data(tables(one_dataset))
+    data = FIGURES["encoders_and_decoders"].load().data(tables(one_dataset))
     domes = data[data["view"] == "dome"].set_index(["model", "rows"])["value"]
     last = one_dataset[one_dataset["step"] != 0]
     expected = profiles_table(last).set_index(["model", "rows"])["dome_index"]
     pd.testing.assert_series_equal(domes.sort_index(), expected.sort_index(), check_names=False)
-    figure = FIGURES["encoders_and_decoders"].draw(data)
+    figure = FIGURES["encoders_and_decoders"].load().draw(data)
     assert "mean of 9 decoders" in words(figure) and "mean of 3 encoders" in words(figure)
     assert "Bands of means: 95 % interval over models (Student's t)." in words(figure)
 
 
 def test_kinds_of_one_or_two_models_have_no_mean_and_their_models_are_named():
     models = (Model("healthy"), Model("broken"), *(Model(f"e{i}", kind="encoder") for i in range(3)))
-    data = FIGURES["encoders_and_decoders"].data(tables(metrics_table(models, ("text",))))
+    data = FIGURES["encoders_and_decoders"].load().data(tables(metrics_table(models, ("text",))))
     assert set(data.loc[data["view"] == "kind", "kind"]) == {"encoder"}
-    figure = FIGURES["encoders_and_decoders"].draw(data)
+    figure = FIGURES["encoders_and_decoders"].load().draw(data)
     said = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert {"healthy", "broken", "mean of 3 encoders", "each encoder"} <= {*said} and "e0" not in said
     assert "No mean of decoders: fewer than three models." in words(figure)
@@ -283,8 +286,8 @@ def test_kinds_of_one_or_two_models_have_no_mean_and_their_models_are_named():
 
 
 def test_the_dome_of_each_model_stands_beside_its_name(crowd):
-    data = FIGURES["encoders_and_decoders"].data(tables(crowd))
-    panel = FIGURES["encoders_and_decoders"].draw(data).axes[2]
+    data = FIGURES["encoders_and_decoders"].load().data(tables(crowd))
+    panel = FIGURES["encoders_and_decoders"].load().draw(data).axes[2]
     names = [tick.get_text() for tick in panel.get_yticklabels()]
     assert names == [*(f"d{i}" for i in range(9)), *(f"e{i}" for i in range(3))]
     dots = [line for line in panel.get_lines() if line.get_label() == "_dome"]
@@ -298,7 +301,7 @@ def test_the_dome_of_each_model_stands_beside_its_name(crowd):
 
 def test_without_profiles_there_is_no_dome_panel_and_the_figure_says_so(crowd):
     study = tables(crowd[crowd["model"] == "d0"]) | {"profiles": pd.DataFrame({"model": ["d0"]})}
-    figure = FIGURES["encoders_and_decoders"].draw(FIGURES["encoders_and_decoders"].data(study))
+    figure = FIGURES["encoders_and_decoders"].load().draw(FIGURES["encoders_and_decoders"].load().data(study))
     assert "no dome index" in words(figure)
 
 
@@ -306,10 +309,10 @@ def test_without_profiles_there_is_no_dome_panel_and_the_figure_says_so(crowd):
 
 
 def test_only_the_outer_panels_name_their_axes():
-    figure, panels = marks.panel_grid(["a", "b", "c"], ["all", "no_sink"], size=(2, 2), columns=2)
+    figure, panels = layout.panel_grid(["a", "b", "c"], ["all", "no_sink"], size=(2, 2), columns=2)
     for ax in panels.values():
         ax.set(xlabel="x", ylabel="y")
-    marks.label_outer_panels(panels.values())
+    layout.label_outer_panels(panels.values())
     assert {place for place, ax in panels.items() if ax.get_xlabel()} == {("b", "no_sink"), ("c", "no_sink")}
     assert {name for (name, _), ax in panels.items() if ax.get_ylabel()} == {"a", "c"}
 
@@ -321,6 +324,6 @@ def test_a_title_beside_a_legend_is_wrapped_to_the_room_that_is_left():
         figure.subplots().plot([0, 1], label="a name that takes half of the width of the figure")
         if legend:
             figure.legend(loc="outside upper right")
-        marks.finish(figure, title="A title of the figure that takes more than half of its width", notes=[])
+        layout.finish(figure, title="A title of the figure that takes more than half of its width", notes=[])
         lines[legend] = figure._suptitle.get_text().count("\n")
     assert lines[False] == 0 < lines[True]

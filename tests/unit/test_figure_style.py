@@ -14,9 +14,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lmshape.figures import FIGURES, marks
+from lmshape.figures import FIGURES, layout
+from lmshape.figures.layout import crowded
 from lmshape.figures.maps import COLORS as MAP_COLORS
-from lmshape.figures.marks import crowded
 from lmshape.figures.steps import step_colors
 from lmshape.figures.style import (
     COLORS,
@@ -53,7 +53,7 @@ class Figures(dict[str, Figure]):
         self.study = tables(metrics_table(models, ("text", "random")))
 
     def __missing__(self, name: str) -> Figure:
-        return self.setdefault(name, FIGURES[name].draw(FIGURES[name].data(self.study)))
+        return self.setdefault(name, FIGURES[name].load().draw(FIGURES[name].load().data(self.study)))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_lines_in_order_grow_darker(few, name: str):
 def test_axes_have_names_and_the_figure_a_title_and_notes(request, size: str, name: str):
     figure = request.getfixturevalue(size)[name]
     said = words(figure)
-    assert FIGURES[name].title in said
+    assert FIGURES[name].load().title in said
     assert any(name in said for name in ("depth", "layer", "training step", "neighbor", "rows of a draw"))
     whole = figure._supylabel.get_text() if figure._supylabel else ""
     values = [ax.get_ylabel() or ax.get_xlabel() for ax in figure.axes]
@@ -192,4 +192,4 @@ def test_axes_have_names_and_the_figure_a_title_and_notes(request, size: str, na
 
 
 def test_every_choice_of_rows_has_a_name():
-    assert set(marks.VARIANT_NAMES) == set(marks.SHORT_VARIANT_NAMES)
+    assert set(layout.VARIANT_NAMES) == set(layout.SHORT_VARIANT_NAMES)

@@ -24,11 +24,11 @@ from figure_tables import (
 from figure_words import drawn, words
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from whole_study import whole_study
 
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES, marks, render, selection
+from lmshape.figures import FIGURES, TABLES, layout, marks, notes, render, selection
 from lmshape.figures.files import read_tables, save
-from lmshape.figures.names import TABLES_OF
 from lmshape.figures.steps import step_name, step_norm, step_ticks
 from lmshape.figures.style import Look
 from lmshape.hub.integrity import DISTRUSTED
@@ -36,20 +36,8 @@ from lmshape.site import named_layers
 from lmshape.tables.loss_spikes import write_spikes
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
-# The figures that need no table but `metrics` and `profiles`.
-NAMES = (
-    "anisotropy_by_layer",
-    "dimension_by_layer",
-    "encoders_and_decoders",
-    "linearity_by_layer",
-    "anisotropy_over_training",
-    "anisotropy_map",
-    "dimension_over_training",
-    "dimension_map",
-    "dimension_by_scale",
-    "dimension_by_size",
-    "controls",
-)
+# The figures that draw from `metrics` and `profiles` alone.
+NAMES = tuple(name for name, entry in FIGURES.items() if not entry.more_tables)
 OVER_TRAINING = ("anisotropy_over_training", "anisotropy_map", "dimension_over_training", "dimension_map")
 
 
@@ -69,16 +57,16 @@ class Drawn:
     @cached_property
     def figure(self) -> Figure:
         of_first = self.data["model"].isin([MODELS[0].name]) | self.data["model"].isna()
-        return FIGURES[self.name].draw(self.data[of_first])
+        return FIGURES[self.name].load().draw(self.data[of_first])
 
 
 @pytest.fixture(scope="module")
 def drawings(embedded) -> dict[str, Drawn]:
-    return {name: Drawn(name, FIGURES[name].data(embedded)) for name in NAMES}
+    return {name: Drawn(name, FIGURES[name].load().data(embedded)) for name in NAMES}
 
 
 def draw(name: str, study: dict[str, pd.DataFrame]) -> Figure:
-    return FIGURES[name].draw(FIGURES[name].data(study))
+    return FIGURES[name].load().draw(FIGURES[name].load().data(study))
 
 
 def small(**properties: object) -> Model:
@@ -131,8 +119,10 @@ def test_every_figure_holds_the_controls_of_its_metric(drawings, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_says_which_metrics_it_reads_and_needs_no_others(embedded, drawings, name):
-    read = embedded["metrics"][embedded["metrics"]["metric"].isin(FIGURES[name].reads)]
-    pd.testing.assert_frame_equal(FIGURES[name].data(embedded | {"metrics": read}), drawings[name].data)
+    read = embedded["metrics"][embedded["metrics"]["metric"].isin(FIGURES[name].load().reads)]
+    pd.testing.assert_frame_equal(
+        FIGURES[name].load().data(embedded | {"metrics": read}), drawings[name].data
+    )
 
 
 NULLS = {
@@ -178,7 +168,11 @@ def test_nulls_are_drawn_and_named(drawings, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_without_the_null_in_the_table_the_figure_selects_the_values_alone(embedded, drawings, name):
     metrics = embedded["metrics"]
-    data = FIGURES[name].data(embedded | {"metrics": metrics[~metrics["metric"].isin(NULLS[name].values())]})
+    data = (
+        FIGURES[name]
+        .load()
+        .data(embedded | {"metrics": metrics[~metrics["metric"].isin(NULLS[name].values())]})
+    )
     apart = ["null", *({"as_null"} & {*data})]
     assert data.loc[data["metric"] != "dome_index", "null"].isna().all()
     assert "as_null" not in data or not data["as_null"].any()
@@ -191,7 +185,7 @@ def test_one_row_of_each_token_id_has_panels_of_its_own_on_the_scale_of_its_mode
     panels = figure.axes[:3]
     titles = [ax.get_title(loc="left") for ax in panels]
     assert titles == [
-        f"wiki-decoder (decoder)\n{marks.SHORT_VARIANT_NAMES[name]}" for name in data["rows"].unique()
+        f"wiki-decoder (decoder)\n{layout.SHORT_VARIANT_NAMES[name]}" for name in data["rows"].unique()
     ]
     assert len({ax.get_ylim() for ax in panels}) == 1
     assert [ax.get_legend() is not None for ax in panels] == [True, False, False]
@@ -225,14 +219,14 @@ def test_parts_of_the_rows_grow_to_the_right(drawings):
 def test_a_scale_alone_is_no_curve(embedded, name):
     metrics = embedded["metrics"]
     alone = metrics[~metrics["metric"].str.contains("gride_4|gride_8|_16|_32|_64|decimated_")]
-    assert FIGURES[name].data(embedded | {"metrics": alone}).empty
+    assert FIGURES[name].load().data(embedded | {"metrics": alone}).empty
     assert "at no two" in words(draw(name, embedded | {"metrics": alone}))
 
 
 def test_linearity_is_the_held_out_one_beside_that_in_sample(drawings):
     data = drawings["linearity_by_layer"].data
     assert set(data["metric"]) == {"linearity_held_out", "linearity_residual_held_out"}
-    assert set(LINEARITIES) == set(FIGURES["linearity_by_layer"].reads)
+    assert set(LINEARITIES) == set(FIGURES["linearity_by_layer"].load().reads)
     assert (data["in_sample"] - data["value"]).to_numpy() == pytest.approx(0.03)
     assert set(data["panel"]) == {
         f"{what}, {rows}"
@@ -315,10 +309,10 @@ def test_controls_hold_every_dataset_and_put_decoders_first(drawings):
 def test_controls_leave_out_models_without_control_by_name_unless_none_has_one():
     one = metrics_table((small(),), ("wiki", "random"))
     both = pd.concat([one, metrics_table((Model("c", blocks=2, steps=(700,)),), ("wiki",))])
-    data = FIGURES["controls"].data(tables(both.query("rows == 'all'")))
+    data = FIGURES["controls"].load().data(tables(both.query("rows == 'all'")))
     assert in_order(data["model"]) == ["a"]
-    assert "Not drawn, as measured on one dataset only: c." in words(FIGURES["controls"].draw(data))
-    alone = FIGURES["controls"].data(tables(both.query("rows == 'all' and dataset == 'wiki'")))
+    assert "Not drawn, as measured on one dataset only: c." in words(FIGURES["controls"].load().draw(data))
+    alone = FIGURES["controls"].load().data(tables(both.query("rows == 'all' and dataset == 'wiki'")))
     assert in_order(alone["model"]) == ["a", "c"]
     assert set(alone["left_out"]) == {""}
 
@@ -340,8 +334,8 @@ def test_a_dimension_under_1_is_said_to_be_none(embedded, drawings, name):
     low = (metrics["metric"] == "id_twonn") & (metrics["layer"] == 2) & (metrics["model"] == "wiki-decoder")
     of_one = metrics[metrics["model"] == "wiki-decoder"].copy()
     of_one.loc[low, ["value", "ci_low"]] = [0.7, 0.6]
-    assert marks.UNDER_ONE in words(draw(name, embedded | {"metrics": of_one}))
-    assert marks.UNDER_ONE not in words(drawings[name].figure)  # with anisotropies, which are under 1
+    assert notes.UNDER_ONE in words(draw(name, embedded | {"metrics": of_one}))
+    assert notes.UNDER_ONE not in words(drawings[name].figure)  # with anisotropies, which are under 1
 
 
 def test_without_an_embedding_there_is_no_tick_for_it(drawings):
@@ -391,13 +385,23 @@ def test_step_zero_has_the_first_color_and_decades_are_as_far_apart():
 # What is drawn
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_csv_holds_all_that_is_drawn(name, tmp_path):
-    metrics = metrics_table((small(blocks=3),), ("text", "random"))
-    data = FIGURES[name].data(tables(metrics[metrics["rows"] != "no_sink"]))
-    first = FIGURES[name].draw(data)
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    return whole_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_from_the_tables_it_names_and_its_csv_holds_all(everything, name, tmp_path):
+    entry = FIGURES[name]
+    figure = entry.load()
+    read = {table: everything[table] for table in entry.tables if table in everything}
+    read["metrics"] = everything["metrics"][everything["metrics"]["metric"].isin(figure.reads)]
+    read["losses"] = everything["losses"] if entry.draws_losses else everything["losses"].head(0)
+    data = figure.data(read)
+    first = figure.draw(data)
+    assert len(data) and figure.title in words(first)
     data.to_csv(tmp_path / "data.csv", index=False)
-    again = FIGURES[name].draw(pd.read_csv(tmp_path / "data.csv"))
+    again = figure.draw(pd.read_csv(tmp_path / "data.csv"))
     assert words(again) == words(first)
     for (label, points), (same_label, same_points) in zip(drawn(first), drawn(again), strict=True):
         assert label == same_label
@@ -411,11 +415,11 @@ def test_the_csv_holds_all_that_is_drawn(name, tmp_path):
         for name in NAMES
         for study in STUDIES
         # without the other metric, a figure of one is what it is with it
-        if study not in WITHOUT or WITHOUT[study] in FIGURES[name].reads
+        if study not in WITHOUT or WITHOUT[study] in FIGURES[name].load().reads
     ],
 )
 def test_every_study_draws(name, study):
-    assert FIGURES[name].title in said(name, study)
+    assert FIGURES[name].load().title in said(name, study)
 
 
 @pytest.mark.parametrize(
@@ -484,8 +488,8 @@ def test_the_scale_of_a_panel_fits_its_own_model():
     models = metrics_table((Model("low"), Model("high")), ("text",))
     high = (models["model"] == "high") & (models["metric"] == "id_twonn")
     models.loc[high, ["value", "ci_low", "ci_high"]] += 100
-    data = FIGURES["dimension_over_training"].data(tables(models))
-    figure = FIGURES["dimension_over_training"].draw(data)
+    data = FIGURES["dimension_over_training"].load().data(tables(models))
+    figure = FIGURES["dimension_over_training"].load().draw(data)
     for ax, (_, of_model) in zip(figure.axes[:2], data.groupby("model", sort=False), strict=True):
         drawn_values = of_model[["ci_low", "ci_high", "null"]]
         low, high = np.log(drawn_values.min(axis=None)), np.log(drawn_values.max(axis=None))
@@ -530,7 +534,7 @@ def test_step_zero_is_on_the_axis(drawings):
 def test_drawing_leaves_the_callers_settings_alone(drawings):
     with matplotlib.rc_context({"lines.linewidth": 9.0, "text.color": "red"}):
         before = dict(matplotlib.rcParams)
-        FIGURES["anisotropy_by_layer"].draw(drawings["anisotropy_by_layer"].data)
+        FIGURES["anisotropy_by_layer"].load().draw(drawings["anisotropy_by_layer"].data)
         assert dict(matplotlib.rcParams) == before
 
 
@@ -569,31 +573,33 @@ def test_the_same_tables_give_the_same_bytes_whatever_the_callers_theme(tmp_path
 
 def test_datasets_are_taken_in_the_order_of_the_study(tmp_path):
     folder, _ = written_tables(tmp_path)
-    assert in_order(read_tables(folder, losses={})["metrics"]["dataset"]) == ["b", "a"]
-    ordered = read_tables(folder, losses={}, datasets=["a", "b"])["metrics"]
+    assert in_order(read_tables(folder, TABLES, losses={})["metrics"]["dataset"]) == ["b", "a"]
+    ordered = read_tables(folder, TABLES, losses={}, datasets=["a", "b"])["metrics"]
     assert in_order(ordered["dataset"]) == ["a", "b"]
-    assert FIGURES["anisotropy_by_layer"].data({"metrics": ordered})["dataset"].unique().tolist() == ["a"]
+    assert FIGURES["anisotropy_by_layer"].load().data({"metrics": ordered})["dataset"].unique().tolist() == [
+        "a"
+    ]
 
 
 def test_only_the_metrics_that_a_figure_asks_for_are_read(tmp_path):
     folder, _ = written_tables(tmp_path)
-    read = read_tables(folder, losses={}, metrics=["anisotropy"])
+    read = read_tables(folder, TABLES, losses={}, metrics=["anisotropy"])
     assert set(read["metrics"]["metric"]) == {"anisotropy"}
-    assert len(read_tables(folder, losses={})["metrics"]) > len(read["metrics"])
+    assert len(read_tables(folder, TABLES, losses={})["metrics"]) > len(read["metrics"])
 
 
 def test_a_table_that_a_figure_does_not_name_is_not_read(tmp_path):
     folder, _ = written_tables(tmp_path)
     (folder / "phases.parquet").write_text("no table")
-    assert set(read_tables(folder, losses={})) == {"metrics", "checkpoints", "profiles", "losses"}
+    assert set(read_tables(folder, TABLES, losses={})) == {"metrics", "checkpoints", "profiles", "losses"}
     render("anisotropy_by_layer", folder, output_stem=tmp_path / "x", losses={})
     assert (tmp_path / "x.png").is_file()
 
 
-@pytest.mark.parametrize("name", TABLES_OF)
+@pytest.mark.parametrize("name", [name for name, entry in FIGURES.items() if entry.more_tables])
 def test_a_table_that_a_figure_names_is_needed(tmp_path, name):
     folder, _ = written_tables(tmp_path)
-    with pytest.raises(InputError, match=rf"{TABLES_OF[name][0]}\.parquet` does not exist"):
+    with pytest.raises(InputError, match=rf"{FIGURES[name].more_tables[0]}\.parquet` does not exist"):
         render(name, folder, output_stem=tmp_path / "x", losses={})
 
 

@@ -18,7 +18,7 @@ from lmshape.hub.integrity import DISTRUSTED
 SHORT = (0, 16, 128, 700)
 LONG = (0, *np.unique(np.round(np.geomspace(1, 143_000, 59)).astype(int) + np.arange(59)).tolist())
 DECODER, ENCODER = Model("decoder", steps=SHORT), Model("encoder", kind="encoder", steps=SHORT)
-NAMES = ("spectrum", "sinks", "clouds")
+NAMES = ("spectrum", "sinks", "clouds")  # those of `shape_tables`
 
 
 def texts(figure: Figure) -> str:
@@ -30,8 +30,8 @@ def texts(figure: Figure) -> str:
 
 
 def drawn(name: str, tables: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, str]:
-    data = FIGURES[name].data(tables)
-    return data, texts(FIGURES[name].draw(data))
+    data = FIGURES[name].load().data(tables)
+    return data, texts(FIGURES[name].load().draw(data))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,7 +47,7 @@ def drawn(name: str, tables: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, str
 )
 def test_every_study_draws(name: str, models: tuple[Model, ...]) -> None:
     data, said = drawn(name, shape_tables(models))
-    assert FIGURES[name].title.split(":")[0].split(",")[0] in said
+    assert FIGURES[name].load().title.split(":")[0].split(",")[0] in said
     assert set(data["model"]) <= {model.name for model in models}
 
 
@@ -75,13 +75,13 @@ def test_many_models_and_steps_are_thinned_and_the_rest_named() -> None:
     models = [Model(f"m{i:02}", kind="encoder" if i == 13 else "decoder", steps=SHORT) for i in range(14)]
     models[0] = replace(models[0], steps=LONG)
     tables = {"spectra": spectra_table(models), "clouds": clouds_table(models)}
-    data = FIGURES["spectrum"].data(tables)
+    data = FIGURES["spectrum"].load().data(tables)
     assert data["model"].nunique() == spectrum.MOST_MODELS and "m13" in set(data["model"])
     note = selection.left_out_note(data, "spectra")
     assert "Not shown, for want of room: m05, m06" in note and "and 2 more" in note
     steps = data.loc[data["model"] == "m00", "step"].unique()
     assert len(steps) <= spectrum.MOST_LINES and {0, LONG[-1]} <= set(steps)
-    assert FIGURES["clouds"].data(tables)["model"].nunique() == clouds.MOST_MODELS
+    assert FIGURES["clouds"].load().data(tables)["model"].nunique() == clouds.MOST_MODELS
 
 
 def test_the_first_of_every_kind_is_shown() -> None:
@@ -112,7 +112,7 @@ def test_a_distrusted_checkpoint_is_not_drawn() -> None:
     data, said = drawn("spectrum", tables)
     assert set(data["step"]) == {16, 700}
     assert "another step's: decoder: checkpoint-0, checkpoint-128." in said.replace("\n", " ")
-    assert FIGURES["clouds"].data(tables).empty
+    assert FIGURES["clouds"].load().data(tables).empty
 
 
 def test_the_sentence_says_what_position_0_carries_where_anisotropy_is_highest() -> None:
@@ -125,8 +125,8 @@ def test_the_sentence_says_what_position_0_carries_where_anisotropy_is_highest()
 
 
 def test_the_parts_of_a_bar_make_a_whole() -> None:
-    data = FIGURES["sinks"].data(shape_tables((DECODER,)))
-    figure = sinks.draw(data)
+    data = FIGURES["sinks"].load().data(shape_tables((DECODER,)))
+    figure = sinks.SINKS.draw(data)
     bars = [patch for patch in figure.axes[0].patches if patch.get_height() > 0]
     tops: dict[float, float] = {}
     for bar in bars:
@@ -143,7 +143,7 @@ def test_a_share_below_the_axis_stands_at_its_edge_and_is_said() -> None:
     assert "Hollow triangles" not in drawn("sinks", tables)[1]
     low = (metrics["metric"] == sinks.SHARE) & (metrics["step"].isin([16, 128]))
     metrics.loc[low, ["value", "ci_low", "ci_high"]] = [1e-5, 0.0, 2e-5]
-    figure = sinks.draw(FIGURES["sinks"].data(tables))
+    figure = sinks.SINKS.draw(FIGURES["sinks"].load().data(tables))
     marked = [line for line in figure.axes[2].get_lines() if line.get_label() == "_below"]
     assert [(*line.get_xdata(), *line.get_ydata()) for line in marked] == [
         (16, 128, sinks.LEAST_SHARE, sinks.LEAST_SHARE)
@@ -152,7 +152,7 @@ def test_a_share_below_the_axis_stands_at_its_edge_and_is_said() -> None:
 
 
 def test_the_share_of_the_rows_is_named_where_it_is_drawn() -> None:
-    figure = sinks.draw(FIGURES["sinks"].data(shape_tables((DECODER,))))
+    figure = sinks.SINKS.draw(FIGURES["sinks"].load().data(shape_tables((DECODER,))))
     named = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes[:3]]
     assert [sinks.OF_ROWS in names for names in named] == [True, False, True]
 
@@ -174,7 +174,7 @@ def test_percent(share: float, written: str) -> None:
 
 
 def test_clouds_are_in_units_of_the_spread_of_all_rows() -> None:
-    data = FIGURES["clouds"].data(shape_tables((DECODER, ENCODER)))
+    data = FIGURES["clouds"].load().data(shape_tables((DECODER, ENCODER)))
     assert set(data["band"]) == {"middle"} and set(data["moment"]) == {"only checkpoint"}
     own = data[data["model"] == "encoder"]
     squares = np.average((own[["axis_1", "axis_2", "axis_3"]] ** 2).sum(axis=1), weights=own["weight"])
@@ -183,14 +183,16 @@ def test_clouds_are_in_units_of_the_spread_of_all_rows() -> None:
 
 def test_moments_of_a_cloud_are_first_middle_and_last() -> None:
     model = Model("m", steps=(0, 1, 2, 3, 30, 40, 50, 60, 900))  # clouds at 0, 30 and 900
-    data = FIGURES["clouds"].data(shape_tables((model,)))
+    data = FIGURES["clouds"].load().data(shape_tables((model,)))
     found = data.drop_duplicates("step").set_index("step")["moment"].to_dict()
     assert found == {0: "early", 30: "midway", 900: "late"} and data["band"].nunique() == 3
 
 
 def test_far_rows_bring_a_close_up_of_the_others() -> None:
     steps = (0, 1, 2, 3, 30, 40, 50, 60, 900)
-    far = clouds.draw(FIGURES["clouds"].data(shape_tables((Model("m", steps=steps),))))
-    near = clouds.draw(FIGURES["clouds"].data(shape_tables((Model("m", "encoder", steps=steps),))))
+    far = clouds.CLOUDS.draw(FIGURES["clouds"].load().data(shape_tables((Model("m", steps=steps),))))
+    near = clouds.CLOUDS.draw(
+        FIGURES["clouds"].load().data(shape_tables((Model("m", "encoder", steps=steps),)))
+    )
     counts = [sum(len(ax.child_axes) for ax in figure.axes) for figure in (far, near)]
     assert counts == [6, 0]  # of midway and late, in three blocks

@@ -186,7 +186,7 @@ def test_every_figure_is_inside_with_words_for_those_who_cannot_see_it(page):
         kind, _, content = image["src"].partition(";base64,")
         assert kind == "data:image/svg+xml"
         assert f"<!-- {name} -->" in base64.b64decode(content).decode()
-        assert image["alt"].startswith(FIGURES[name].title)
+        assert image["alt"].startswith(FIGURES[name].load().title)
 
 
 def test_captions_are_set_as_html(page):

@@ -8,6 +8,7 @@ from shutil import copytree, ignore_patterns
 import pytest
 
 from lmshape.errors import InputError
+from lmshape.figures import FIGURES
 from lmshape.fingerprint import (
     PACKAGE,
     WITHOUT_RESULTS,
@@ -15,6 +16,7 @@ from lmshape.fingerprint import (
     code_fingerprint,
     source_fingerprint,
 )
+from lmshape.jobs import RULES
 
 SOURCES = {
     "__init__.py": '"""A package."""\n\n__version__ = "0.1"\n',
@@ -349,21 +351,21 @@ def touch(package: Path, module: str) -> None:
 
 
 def test_modules_without_results_do_not_count(library: Path) -> None:
-    stations = (
-        "lmshape.extraction.extract",
+    stages = (
+        "lmshape.models.extract",
         "lmshape.tables.study_tables",
-        "lmshape.measure.spectral",
-        "lmshape.texts.bpe",
+        "lmshape.metrics.spectral",
+        "lmshape.texts.tokenizer",
     )
-    before = fingerprint(library, *stations)
+    before = fingerprint(library, *stages)
     for module in WITHOUT_RESULTS:
         touch(library, module)
-    assert fingerprint(library, *stations) == before
+    assert fingerprint(library, *stages) == before
 
 
 def test_a_module_without_results_that_moved_is_missed(library: Path) -> None:
-    path_of(library, "lmshape.writing.atomic").unlink()
-    with pytest.raises(InputError, match=r"unknown module `lmshape\.writing\.atomic`"):
+    path_of(library, "lmshape.writing").unlink()
+    with pytest.raises(InputError, match=r"unknown module `lmshape\.writing`"):
         Definitions(library)
 
 
@@ -374,23 +376,31 @@ def test_only_the_module_that_is_meant_is_without_results(package: Path) -> None
 
 
 # What makes a table of tables, or of files of its own, runs no more when an estimator changes.
-@pytest.mark.parametrize("station", ["tables.loss_spikes", "truncation.tables", "tables.shapes", "claims"])
-def test_tables_that_estimate_nothing_do_not_depend_on_estimators(library: Path, station: str) -> None:
-    before = fingerprint(library, f"lmshape.{station}")
+@pytest.mark.parametrize("stage", ["tables.loss_spikes", "truncation.tables", "tables.shapes", "claims"])
+def test_tables_that_estimate_nothing_do_not_depend_on_estimators(library: Path, stage: str) -> None:
+    before = fingerprint(library, f"lmshape.{stage}")
     for module in (
-        "geometry.device_neighbors",
         "geometry.neighbors",
         "tables.gather",
-        "metrics",
+        "metrics.registry",
         "figures.style",
     ):
         touch(library, f"lmshape.{module}")
-    assert fingerprint(library, f"lmshape.{station}") == before
+    assert fingerprint(library, f"lmshape.{stage}") == before
     touch(library, "lmshape.tables.columns")
-    assert fingerprint(library, f"lmshape.{station}") != before
+    assert fingerprint(library, f"lmshape.{stage}") != before
 
 
 def test_lmshape_itself() -> None:
     assert code_fingerprint("lmshape.paths") == fingerprint(PACKAGE, "lmshape.paths")
-    assert code_fingerprint("lmshape.planning.registry") != code_fingerprint("lmshape.planning.checkpoints")
-    assert code_fingerprint("lmshape.measure") != code_fingerprint("lmshape.measure.families")
+    assert code_fingerprint("lmshape.study.registry") != code_fingerprint("lmshape.checkpoints")
+    assert code_fingerprint("lmshape.metrics.block") != code_fingerprint(
+        "lmshape.metrics.block.sites_between"
+    )
+
+
+def test_every_name_that_a_rule_depends_on_exists() -> None:
+    for rule in RULES.values():
+        assert not rule.code or code_fingerprint(*rule.code)
+    for figure in FIGURES.values():
+        assert code_fingerprint(figure.code)

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 from lmshape.errors import InputError
+from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics.block import measure
-from lmshape.metrics.families import METRIC_FAMILIES, metric_names
-from lmshape.metrics.registry import METRICS
+from lmshape.metrics.registry import MEASURED, METRIC_FAMILIES, METRICS, metric_names
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.loss_card import DrawLoss, write_loss_card
@@ -21,13 +22,12 @@ from lmshape.store.statistics import LayerStatistics, write_statistics
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import (
     AUDITS_KEY,
-    CHANGE_DESCRIPTIONS,
+    CHANGES,
     CHECKPOINTS_KEY,
-    COLUMN_DESCRIPTIONS,
     COLUMNS,
     MODEL_COLUMNS,
 )
-from lmshape.tables.gather import gather
+from lmshape.tables.gather import add_changes, gather
 
 COSINES = ("mean_cosine", "mean_cosine_centered")
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
@@ -111,7 +111,7 @@ def test_blocks_of_layers_give_the_same_table_as_all_layers_at_once(
     for family in families:
         for first, last in blocks:
             output = tmp_path / family / f"{first}-{last}.h5"
-            measure(activations, output, family=family, first=first, last=last, rows_per_draw=80)
+            measure(activations, output, family=MEASURED[family], first=first, last=last, rows_per_draw=80)
     whole = [tmp_path / family / "0-2.h5" for family in families]
     in_blocks = [tmp_path / family / name for name in ("1-2.h5", "0-0.h5") for family in families[::-1]]
     losses = [card(tmp_path / "loss.json")]
@@ -149,7 +149,7 @@ def test_zero_rows_are_told_beside_the_mean_cosine_and_in_the_audit(tmp_path: Pa
     path = tmp_path / "activations.h5"
     with ActivationWriter(path, sites=SITES[:1], width=8, tokens=tokens, attributes=ROOT) as writer:
         writer.write(SITES[0], 0, x)
-    measure(path, tmp_path / "angular.h5", family="angular", first=0, last=0, rows=["all"])
+    measure(path, tmp_path / "angular.h5", family=MEASURED["angular"], first=0, last=0, rows=["all"])
     table = gathered(tmp_path, [tmp_path / "angular.h5"]).set_index("metric")
     assert table["flag"].to_dict() == {COSINES[0]: "2 zero rows left out", COSINES[1]: ""}
     assert np.isfinite(table["value"]).all()
@@ -175,9 +175,7 @@ def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
     row = table.iloc[2].to_dict()
     assert row.pop("interval") == "jackknife"
     assert row["value"] == row.pop("replicates")[0]
-    assert all(
-        np.isnan(row.pop(name)) for name in CHANGE_DESCRIPTIONS
-    )  # nothing comes before the first checkpoint
+    assert all(np.isnan(row.pop(name)) for name in CHANGES)  # nothing comes before the first checkpoint
     assert row == {
         "study": "test",
         "model": "tiny",
@@ -374,6 +372,86 @@ def test_nothing_to_gather_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_column_is_described_and_typed() -> None:
-    assert COLUMNS.names == list(COLUMN_DESCRIPTIONS)
+    assert all(field.metadata[b"description"] for field in MODEL_COLUMNS)
     assert COLUMNS.field("step").type == "int64" and COLUMNS.field("value").type == "double"
-    assert COLUMNS.field("flag").metadata[b"description"].decode() == COLUMN_DESCRIPTIONS["flag"]
+
+
+# Changes from checkpoint to checkpoint, draw by draw, against the same done by hand
+
+
+def line(step: int, metric: str, *, layer: int = 3) -> dict[str, str | int | float]:
+    return {
+        "step": step,
+        "dataset": "wiki",
+        "site": "block",
+        "layer": layer,
+        "rows": "all",
+        "metric": metric,
+    }
+
+
+def test_a_change_has_the_interval_of_the_differences_and_not_of_the_values():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 1.0, 5)  # what the tokens of a draw add to every checkpoint
+    before, after = (10 + shared + rng.normal(0, 0.01, 5), 12 + shared + rng.normal(0, 0.01, 5))
+    rows = [(line(0, "id_twonn"), before), (line(8, "id_twonn"), after)]
+    add_changes(rows, METRICS)
+    first, second = (found for found, _ in rows)
+    assert all(np.isnan(first[name]) for name in CHANGES)
+    difference = after - before
+    assert second["change"] == pytest.approx(difference.mean(), rel=1e-12)
+    low, high = stats.t.interval(0.95, 4, difference.mean(), stats.sem(difference))
+    assert (second["change_low"], second["change_high"]) == pytest.approx((low, high), rel=1e-9)
+    of_values = METRICS["id_twonn"].estimate(after)
+    assert second["change_high"] - second["change_low"] < (of_values.high - of_values.low) / 20
+
+
+def test_a_jackknifed_change_is_the_jackknife_of_the_differences_and_may_be_negative():
+    before, after = np.array([0.6, 0.61, 0.58, 0.6, 0.63]), np.array([0.2, 0.22, 0.18, 0.19, 0.22])
+    rows = [(line(0, "anisotropy"), before), (line(1, "anisotropy"), after)]
+    add_changes(rows, METRICS)
+    found = rows[1][0]
+    left_out = (after - before)[1:]
+    error = np.sqrt(3 / 4 * np.square(left_out - left_out.mean()).sum())
+    half = stats.t.ppf(0.975, 3) * error
+    assert found["change"] == pytest.approx(-0.4)
+    assert (found["change_low"], found["change_high"]) == pytest.approx((-0.4 - half, -0.4 + half))
+
+
+def test_lines_are_kept_apart_and_what_has_no_value_has_no_change():
+    rows = [
+        (line(0, "id_twonn"), np.full(5, 3.0)),
+        (line(0, "id_twonn", layer=4), np.full(5, 7.0)),
+        (line(1, "id_twonn"), np.full(5, np.nan)),
+        (line(1, "id_twonn", layer=4), np.full(5, 9.0)),
+        (line(2, "id_twonn"), np.full(5, 4.0)),
+        (line(2, "norm_max"), np.ones(6)),
+        (line(3, "norm_max"), np.ones(6) + 1),
+    ]
+    add_changes(rows, METRICS)
+    changes = [found["change"] for found, _ in rows]
+    np.testing.assert_array_equal(changes, [np.nan, np.nan, np.nan, 2.0, np.nan, np.nan, 1.0])
+    assert np.isnan(rows[-1][0]["change_low"])  # the maximum of a sample has no interval
+
+
+def test_a_distrusted_checkpoint_has_no_change_and_none_is_counted_from_it():
+    verdicts = ["ok", "wrong_weights", "doubtful", "duplicate", "expected_duplicate", ""]
+    values = [1.0, 100.0, 3.0, 200.0, 6.0, 10.0]
+    rows = [
+        (line(step, "id_twonn") | {"verdict": verdict}, np.full(5, value))
+        for step, (verdict, value) in enumerate(zip(verdicts, values, strict=True))
+    ]
+    add_changes(rows, METRICS)
+    changes = [found["change"] for found, _ in rows]
+    np.testing.assert_array_equal(changes, [np.nan, np.nan, 2.0, np.nan, 3.0, 4.0])
+    assert all(np.isnan(rows[3][0][name]) for name in CHANGES)
+
+
+@pytest.mark.parametrize("verdict", DISTRUSTED)
+def test_a_run_whose_first_checkpoint_is_distrusted_begins_with_the_second(verdict: str):
+    rows = [
+        (line(step, "norm_max") | {"verdict": verdict if step == 0 else "ok"}, np.ones(1))
+        for step in (0, 1, 2)
+    ]
+    add_changes(rows, METRICS)
+    np.testing.assert_array_equal([found["change"] for found, _ in rows], [np.nan, np.nan, 0.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmshape.hub.lock import LockedFile
-from lmshape.hub.published import TOKENIZER_FILES, checkpoint_files, tokenizer_files
+from lmshape.hub.published import TOKENIZER_FILES, downloads_of_checkpoint, downloads_of_tokenizer
 
 SAFETENSORS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 BIN = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
@@ -32,7 +32,7 @@ def listed(names: list[str]) -> list[LockedFile]:
 
 
 def chosen(names: list[str], subfolder: str = "", *, code: bool = False) -> list[str]:
-    return [file.path for file in checkpoint_files(listed(names), subfolder, code=code)]
+    return [file.path for file in downloads_of_checkpoint(listed(names), subfolder, code=code)]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_folder_of_the_repository() -> None:
 
 
 def tokenizer(names: list[str], subfolder: str = "") -> list[str]:
-    return [file.path for file in tokenizer_files(listed(names), subfolder)]
+    return [file.path for file in downloads_of_tokenizer(listed(names), subfolder)]
 
 
 def test_the_files_of_a_tokenizer_and_the_configuration_that_names_its_class() -> None:

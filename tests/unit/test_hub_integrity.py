@@ -7,7 +7,6 @@ from hub_locks import CONFIG, checkpoint, sha, shards, whole
 
 from lmshape.hub.integrity import DISTRUSTED, UNLOADABLE, VERDICTS, Issue, audited
 from lmshape.hub.lock import LockedCheckpoint, LockedFile
-from lmshape.study.registry import REPOSITORY
 
 FIRST_STEPS = Issue(("run*",), frozenset({0, 1, 2}), "expected_duplicate", "The rate is 0", "run#1")
 
@@ -192,12 +191,6 @@ def test_the_order_of_verdicts() -> None:
     ]
     assert UNLOADABLE == ("no_weights", "incomplete")
     assert list(VERDICTS)[:6] == list(DISTRUSTED)
-
-
-def test_the_manual_has_every_verdict() -> None:
-    manual = (REPOSITORY / "config" / "README.md").read_text()
-    for name, meaning in VERDICTS.items():
-        assert f"| `{name}` | {meaning} | {'no' if name in DISTRUSTED else 'yes'} |" in manual
 
 
 def test_an_audit_of_an_audit_changes_nothing() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from lmshape.geometry.linearity import least_squares, linearity, white_coordinates
-from lmshape.geometry.pairs import PairSums, merged
+from lmshape.geometry.linearity import least_squares, linearity
+from lmshape.geometry.pairs import PairSums, merged, white_coordinates
 
 N, D = 600, 12
 HALVES = np.arange(N) // 10 % 2
@@ -145,7 +145,7 @@ def test_rank_of_float32_products_is_that_of_their_factors(offset: float) -> Non
     x = low_rank()
     parts = PairSums()
     parts.add(x + np.float32(offset), x)
-    assert least_squares([parts]).root.rank == 4
+    assert least_squares([parts]).factor.rank == 4
 
 
 def test_constant_and_repeated_columns_are_no_directions() -> None:
@@ -159,7 +159,7 @@ def test_constant_and_repeated_columns_are_no_directions() -> None:
     assert linearity(x, y) == pytest.approx(expected, rel=1e-10)
     pair = PairSums()
     pair.add(x, y)
-    assert least_squares([pair]).root.rank == D - 2
+    assert least_squares([pair]).factor.rank == D - 2
 
 
 def test_a_direction_that_only_one_half_has() -> None:

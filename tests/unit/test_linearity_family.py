@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lmshape.geometry.linearity import linearity
+from lmshape.metrics.layer import Layer
 from lmshape.metrics.linearity import LINEARITY, halves, missing, statistics
-from lmshape.metrics.metric import Layer
 from lmshape.store.activations import Rows
 
 DRAWS, SEQUENCES, WINDOW, D = 3, 6, 20, 8
@@ -93,7 +93,7 @@ def test_a_missing_direction_is_told_by_the_rank() -> None:
     x[:, 2] = x[:, 4]
     arrays, attributes = statistics(layer_of(x, y))["all"]
     assert (arrays["rank"] == D - 1).all()
-    null = next(metric for metric in LINEARITY if metric.name == "linearity_null")
+    null = next(metric for metric in LINEARITY.metrics if metric.name == "linearity_null")
     assert null.compute(arrays).value == pytest.approx((D - 1) / N)
 
 
@@ -151,7 +151,7 @@ def test_missing_arrays_are_those_of_statistics() -> None:
         name: array.shape for name, array in arrays.items()
     }
     assert all(np.isnan(array).all() for array in empty.values())
-    for metric in LINEARITY:
+    for metric in LINEARITY.metrics:
         assert np.isnan(metric.compute(empty).value)
 
 
@@ -166,7 +166,7 @@ def test_a_site_without_one_before_is_refused() -> None:
         kept=layer.kept,
         rows_per_draw={},
     )
-    with pytest.raises(ValueError, match="`layer.before` is None"):
+    with pytest.raises(ValueError, match="`before` is None"):
         statistics(alone)
 
 
@@ -184,7 +184,7 @@ def sampled(seed: int, *, sequences: int = 16, draws: int = 5, window: int = 8, 
 def test_intervals_cover_their_value() -> None:
     seeds = 240
     archives = [statistics(sampled(seed))["all"][0] for seed in range(seeds)]
-    for metric in LINEARITY:
+    for metric in LINEARITY.metrics:
         if metric.name == "linearity_null":
             continue
         estimates = [metric.compute(arrays) for arrays in archives]

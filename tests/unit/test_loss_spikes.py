@@ -1,4 +1,4 @@
-"""The station of loss spikes: from files of runs to the four tables."""
+"""The tables of loss spikes: from files of runs to the four tables."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 from spiking_runs import metrics_of, write_run
 
-from lmshape.dynamics.early_warning import ALARM_COLUMNS, COURSE_COLUMNS, SPIKE_COLUMNS, WARNING_COLUMNS
 from lmshape.errors import InputError
-from lmshape.tables.loss_spikes import read_geometry, write_spikes
+from lmshape.tables.loss_spikes import (
+    ALARM_COLUMNS,
+    BEFORE_COLUMNS,
+    SPIKE_COLUMNS,
+    WARNING_COLUMNS,
+    read_geometry,
+    write_spikes,
+)
 
 SCHEMAS = {
     "spikes": SPIKE_COLUMNS,
     "warnings": WARNING_COLUMNS,
     "alarms": ALARM_COLUMNS,
-    "before_spikes": COURSE_COLUMNS,
+    "before_spikes": BEFORE_COLUMNS,
 }
 
 

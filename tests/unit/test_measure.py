@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,8 +14,10 @@ from scipy.spatial.distance import cdist
 
 from lmshape.errors import InputError
 from lmshape.geometry.dimension import KEPT_ORDERS
-from lmshape.geometry.sinks import one_per_type
-from lmshape.metrics.block import families, family_module, measure
+from lmshape.geometry.rows import one_per_type
+from lmshape.metrics.block import measure, measured_family
+from lmshape.metrics.metric import Family
+from lmshape.metrics.registry import FAMILIES, MEASURED
 from lmshape.site import Site
 from lmshape.store.activations import Activations, ActivationWriter
 from lmshape.store.statistics import LayerStatistics, read_statistics
@@ -61,7 +62,7 @@ def measured(
 ) -> dict[tuple[Site, str], LayerStatistics]:
     source = stored(folder / "activations.h5", rows)
     target = folder / f"{family}.h5"
-    measure(source, target, family=family, first=0, last=2, rows_per_draw=rows_per_draw)
+    measure(source, target, family=MEASURED[family], first=0, last=2, rows_per_draw=rows_per_draw)
     _, layers = read_statistics(target)
     return {(layer.site, layer.rows): layer for layer in layers}
 
@@ -178,7 +179,7 @@ def test_one_row_of_each_token_id_is_measured_in_the_neighbor_family_alone(tmp_p
     x = clouds()[SITES[0]]
     source, own = repeating(tmp_path / "activations.h5", x, types=90)
     for family in ("angular", "neighbor", "spectral"):
-        measure(source, tmp_path / f"{family}.h5", family=family, first=0, last=0, rows_per_draw=60)
+        measure(source, tmp_path / f"{family}.h5", family=MEASURED[family], first=0, last=0, rows_per_draw=60)
         _, layers = read_statistics(tmp_path / f"{family}.h5")
         assert [layer.rows for layer in layers][2:] == (["one_per_type"] if family == "neighbor" else [])
     _, [*_, layer] = read_statistics(tmp_path / "neighbor.h5")
@@ -196,7 +197,7 @@ def test_copies_among_one_row_of_each_token_id_are_flagged(tmp_path: Path) -> No
     x = clouds()[SITES[0]]
     x[: SEQUENCES * WINDOW : 2] = 1
     source, own = repeating(tmp_path / "activations.h5", x, types=1000)
-    measure(source, tmp_path / "s.h5", family="neighbor", first=0, last=0, rows=["one_per_type"])
+    measure(source, tmp_path / "s.h5", family=MEASURED["neighbor"], first=0, last=0, rows=["one_per_type"])
     _, [layer] = read_statistics(tmp_path / "s.h5")
     types = min(len(set(own.ids[own.draw == j])) for j in range(DRAWS))
     assert layer.attributes["flag"].startswith("fewer unique rows: ")
@@ -218,12 +219,12 @@ def test_the_surrogate_has_the_covariance_of_the_rows_that_are_taken(tmp_path: P
 def test_rows_that_only_rounding_keeps_apart_have_no_surrogate(tmp_path: Path) -> None:
     x = np.full((N, WIDTH), 1e4)
     x[np.arange(N), np.arange(N) % WIDTH] += 1e-13 * 2.0 ** (4 + np.arange(N) // WIDTH % 10)
-    arrays, _ = family_module("neighbor").statistics(layer_of(x, tokens().draw))["all"]
+    arrays, _ = MEASURED["neighbor"].statistics(layer_of(x, tokens().draw))["all"]
     assert np.isnan(arrays["surrogate_distances"]).all() and np.isfinite(arrays["log_distance_sum"]).all()
 
 
 def test_an_archive_keeps_less_than_two_megabytes_of_a_layer(tmp_path: Path) -> None:
-    sizes = family_module("neighbor").missing(rows=6400, width=128, draws=5, rows_per_draw=1024)
+    sizes = MEASURED["neighbor"].missing(rows=6400, width=128, draws=5, rows_per_draw=1024)
     assert 3 * sum(array.nbytes for array in sizes.values()) < 2e6
 
 
@@ -268,7 +269,7 @@ def test_rows_without_an_interval_are_nan_with_the_reason(
     source = tmp_path / "activations.h5"
     with ActivationWriter(source, sites=SITES[:1], width=4, tokens=few, attributes={}) as writer:
         writer.write(SITES[0], 0, np.random.default_rng(0).standard_normal((n, 4)).astype(np.float32))
-    measure(source, tmp_path / "s.h5", family=family, first=0, last=0, rows=["no_sink"])
+    measure(source, tmp_path / "s.h5", family=MEASURED[family], first=0, last=0, rows=["no_sink"])
     _, [layer] = read_statistics(tmp_path / "s.h5")
     assert layer.attributes["flag"] == flag
     assert layer.attributes["n_rows"] == (window - 1) * draws  # position 0 is a sink
@@ -301,7 +302,7 @@ def test_equal_rows_have_no_variance(tmp_path: Path) -> None:
 def test_the_archive_describes_itself_and_repeats_byte_by_byte(tmp_path: Path) -> None:
     source = stored(tmp_path / "activations.h5", clouds())
     for name in ("one.h5", "two.h5"):
-        measure(source, tmp_path / name, family="neighbor", first=1, last=2, rows_per_draw=50)
+        measure(source, tmp_path / name, family=MEASURED["neighbor"], first=1, last=2, rows_per_draw=50)
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     attributes, layers = read_statistics(tmp_path / "one.h5")
     with Activations(source) as activations:
@@ -317,7 +318,7 @@ def test_the_archive_describes_itself_and_repeats_byte_by_byte(tmp_path: Path) -
 
 def test_only_the_rows_that_are_asked_for_are_measured(tmp_path: Path) -> None:
     source = stored(tmp_path / "activations.h5", clouds())
-    measure(source, tmp_path / "a.h5", family="angular", first=0, last=0, rows=["no_sink"])
+    measure(source, tmp_path / "a.h5", family=MEASURED["angular"], first=0, last=0, rows=["no_sink"])
     _, layers = read_statistics(tmp_path / "a.h5")
     assert [(layer.site, layer.rows) for layer in layers] == [(SITES[0], "no_sink")]
 
@@ -325,7 +326,6 @@ def test_only_the_rows_that_are_asked_for_are_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"family": "spectra"}, "unknown metric family `spectra`. Nearest: spectral"),
         ({"rows": ["no_sinks"]}, "unknown choice of rows `no_sinks`. Nearest: no_sink"),
         ({"rows_per_draw": 0}, "`rows_per_draw` is 0; it must be at least 1"),
         ({"first": 3, "last": 9}, "no layer of the store, 0 to 2, lies in `first`=3 … `last`=9"),
@@ -333,7 +333,7 @@ def test_only_the_rows_that_are_asked_for_are_measured(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_refused(tmp_path: Path, arguments: dict, message: str) -> None:
     source = stored(tmp_path / "activations.h5", clouds())
-    given = {"family": "spectral", "first": 0, "last": 2, **arguments}
+    given = {"family": MEASURED["spectral"], "first": 0, "last": 2, **arguments}
     with pytest.raises(InputError, match=message):
         measure(source, tmp_path / "a.h5", **given)
     assert not (tmp_path / "a.h5").exists()
@@ -351,17 +351,21 @@ def test_a_log_file_gets_a_line_for_each_site(tmp_path: Path, capfd: pytest.Capt
     ]
 
 
-def test_every_family_module_names_itself() -> None:
-    assert set(families()) >= {"angular", "linearity", "neighbor", "spectral"}
-    for name in families():
-        assert importlib.import_module(f"lmshape.metrics.block.{name}").FAMILY == name
+def test_an_unknown_family_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown metric family `spectra`. Nearest: spectral"):
+        measured_family("spectra")
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_family_its_metrics_and_its_measuring_have_one_name(family: Family) -> None:
+    assert {metric.family for metric in family.metrics} <= {family.name}
+    assert family.measured is None or family.measured.name == family.name
 
 
 def test_a_measuring_job_imports_nothing_heavy() -> None:
     code = (
-        "import sys, importlib, lmshape.metrics.block as m;"
-        "[importlib.import_module('lmshape.metrics.block.' + name) for name in m.families()];"
-        "print({'torch', 'transformers', 'pandas', 'skdim', 'scipy.stats', 'pyarrow'} & set(sys.modules))"
+        "import sys, lmshape.metrics.block;"
+        "print({'torch', 'transformers', 'pandas', 'skdim', 'numba', 'scipy.stats', 'pyarrow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -14,9 +14,7 @@ from scipy.stats import t
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import anisotropy_null, effective_rank_null, participation_ratio_null
 from lmshape.metrics import angular, neighbor, spectral
-from lmshape.metrics.block import families
-from lmshape.metrics.families import METRIC_FAMILIES
-from lmshape.metrics.registry import ALL, METRICS, describe, select
+from lmshape.metrics.registry import ALL, FAMILIES, METRIC_FAMILIES, METRICS, describe, select
 
 DRAWS, ROWS, WIDTH = 4, 120, 24
 DRAW = np.repeat(np.arange(DRAWS), ROWS)
@@ -421,9 +419,9 @@ def test_select_takes_families_and_metrics_in_the_order_of_the_table() -> None:
 
 
 def test_the_table_is_whole() -> None:
-    found = dict.fromkeys(metric.family for metric in ALL)
-    assert {name: tuple(m.name for m in ALL if m.family == name) for name in found} == METRIC_FAMILIES
-    assert {*found, "own"} == {*families(), "loss"}
+    assert len(METRICS) == len(ALL)  # no name twice
+    assert {name for name, family in FAMILIES.items() if not family.metrics} == {"skdim", "own"}
+    assert {name for name, family in FAMILIES.items() if not family.measured} == {"loss"}
     for row in describe():
         assert list(row) == ["name", "family", "definition", "range", "null", "source"]
         assert all(row.values())

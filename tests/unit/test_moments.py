@@ -81,7 +81,7 @@ def test_the_leading_eigenvalue_alone_is_that_of_all(
 ) -> None:
     x, draw = wide(400, 60, isotropic=isotropic), np.arange(400) % 4
     whole = spectrum.leave_one_out_spectra(x, draw)
-    monkeypatch.setattr(spectrum, "DECOMPOSED_WIDTH", 8)
+    monkeypatch.setattr(spectrum, "ITERATED_WIDTH", 8)
     alone = spectrum.leave_one_out_spectra(x, draw)
     for name in ("leading_uncentered", "leading_standardized"):
         np.testing.assert_allclose(getattr(alone, name), getattr(whole, name), rtol=1e-12)
@@ -91,7 +91,7 @@ def test_the_leading_eigenvalue_alone_is_that_of_all(
     "x", [np.outer(np.arange(90.0), np.ones(20)), np.full((90, 20), 0.1), np.zeros((90, 20))]
 )
 def test_the_leading_eigenvalue_of_few_directions(monkeypatch: pytest.MonkeyPatch, x: np.ndarray) -> None:
-    monkeypatch.setattr(spectrum, "DECOMPOSED_WIDTH", 1)
+    monkeypatch.setattr(spectrum, "ITERATED_WIDTH", 1)
     spectra = spectrum.leave_one_out_spectra(x, np.arange(90) % 3)
     uncentered = np.square(np.linalg.svd(x, compute_uv=False)[0]) / 89
     assert spectra.leading_uncentered[0] == pytest.approx([uncentered, uncentered], rel=1e-12)
@@ -109,6 +109,6 @@ def test_an_iteration_that_does_not_end_is_replaced_by_the_decomposition(
 
     x, draw = wide(200, 30), np.arange(200) % 2
     whole = spectrum.leave_one_out_spectra(x, draw).leading_uncentered
-    monkeypatch.setattr(spectrum, "DECOMPOSED_WIDTH", 8)
+    monkeypatch.setattr(spectrum, "ITERATED_WIDTH", 8)
     monkeypatch.setattr(linalg, "eigsh", endless)
     np.testing.assert_array_equal(spectrum.leave_one_out_spectra(x, draw).leading_uncentered, whole)

@@ -8,9 +8,7 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 
-import breaking_clouds
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,18 +18,38 @@ from scipy.spatial.distance import cdist
 
 from lmshape.geometry import candidates, neighbors
 from lmshape.geometry.checks import as_stored_matrix
-from lmshape.geometry.neighbors import largest_error, nearest_neighbors, unique_rows
+from lmshape.geometry.neighbors import largest_error, nearest_neighbors
 
-N, D = 500, breaking_clouds.D
-plain = partial(breaking_clouds.plain, n=N)
-rogue_dimensions = partial(breaking_clouds.rogue_dimensions, n=N)
-near_duplicates = partial(breaking_clouds.near_duplicates, n=N)
-ten_percent_copies = partial(breaking_clouds.ten_percent_copies, n=N)
+N, D = 500, 24
+
+
+def plain(*, n: int = N, d: int = D, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 8)) @ rng.standard_normal((8, d)) + 0.01 * rng.standard_normal((n, d))
+
+
+def rogue_dimensions(*, n: int = N) -> np.ndarray:
+    x = plain(n=n)
+    x[:, [2, 5]] = 1500.0, -1500.0
+    return x
+
+
+def near_duplicates(norm: float = 1e4, *, n: int = N) -> np.ndarray:
+    """A few of the rows (30, so that a neighborhood fits in) far away and close together."""
+    x = plain(n=n)
+    x[-30:] = norm / np.sqrt(D) + 1e-2 * x[-30:]
+    return x
+
+
+def ten_percent_copies(*, n: int = N) -> np.ndarray:
+    x = plain(n=n)
+    x[np.random.default_rng(1).permutation(n)[: n // 10]] = x[:2].repeat(n // 20, axis=0)
+    return x
 
 
 @pytest.fixture(params=["all pairs", "principal axes", "own axes"])
 def path(request, monkeypatch):
-    """Every search of the test along one path, in tiles small enough that they meet."""
+    """Every search of the test along one path, in tiles small enough that there are several."""
     if request.param != "all pairs":
         monkeypatch.setattr(
             candidates, "FEWEST_ROWS_PER_AXIS", 0 if request.param == "principal axes" else np.inf
@@ -109,7 +127,7 @@ def test_agrees_with_direct_differences_of_all_pairs(cloud, k):
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_the_tile_changes_nothing(cloud, path):
     whole = nearest_neighbors(CLOUDS[cloud], 5)
-    for tile in (1, 7, 64) if path == "all pairs" else (13, 64):  # a tile of 1 means 125 000 meetings
+    for tile in (1, 7, 64) if path == "all pairs" else (13, 64):  # a tile of 1 means 125 000 pairs of tiles
         tiled = nearest_neighbors(CLOUDS[cloud], 5, tile=tile)
         np.testing.assert_array_equal(tiled.distances, whole.distances)
         np.testing.assert_array_equal(tiled.indices, whole.indices)
@@ -174,7 +192,7 @@ entries = (st.floats(-1e12, 1e12) | st.floats(-1, 1)).filter(lambda value: value
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(1, 5)), elements=entries))
 def test_the_bounds_lie_below_the_exact_squares_in_rational_arithmetic(x):
-    cloud = neighbors.BoundedCloud.of(x)
+    cloud = neighbors.BoundedCloud(x)
     everything = np.arange(len(x))
     bounds = cloud.lower_bounds(everything)
     mean = [Fraction(value) for value in x.mean(axis=0)]
@@ -251,23 +269,6 @@ def test_tensors_are_clouds_too():
     found = nearest_neighbors(tensor, 3)
     expected = nearest_neighbors(tensor.detach().double().numpy(), 3)
     np.testing.assert_array_equal(found.distances, expected.distances)
-
-
-def test_unique_rows_are_first_occurrences_in_row_order():
-    x = np.array([[1.0, 2], [3, 4], [1, 2], [0, 0], [3, 4], [-0.0, 0], [5, 0]])
-    np.testing.assert_array_equal(unique_rows(x), [0, 1, 3, 6])
-    np.testing.assert_array_equal(unique_rows(x[:1]), [0])
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    arrays(
-        np.float32, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.sampled_from([0, -0.0, 1])
-    )
-)
-def test_unique_rows_agree_with_comparing_all_rows(x):
-    expected = [i for i in range(len(x)) if not any((x[i] == x[j]).all() for j in range(i))]
-    np.testing.assert_array_equal(unique_rows(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_clouds_that_float32_cannot_hold_or_tell_apart_are_searched_whole():
     noise_beside_offset = rng.choice([-1e9, 1e9], size=(300, 1)) + rng.standard_normal((300, 5))
     for x in (too_far, noise_beside_offset):
         assert candidates.candidates(x, 5) is None
-        found, expected = neighbors._search_pruned(x, 5, 64), neighbors._search_all(x, 5, 64)
+        found, expected = neighbors._search_pruned(x, 5, 64), neighbors._search_plain(x, 5, 64)
         np.testing.assert_array_equal(found[0], expected[0])
 
 
@@ -387,7 +388,7 @@ def test_no_neighbor_is_missing_whatever_the_entries(x, k, tile, shallow):
         distances, indices, _ = neighbors._search_pruned(points, k, tile)
     finally:
         candidates.leading_axes = depth
-    expected, expected_indices, _ = neighbors._search_all(points, k, tile)
+    expected, expected_indices, _ = neighbors._search_plain(points, k, tile)
     np.testing.assert_array_equal(distances, expected)
     np.testing.assert_array_equal(indices, expected_indices)
 
@@ -405,7 +406,7 @@ def test_near_neighbors_far_from_the_center_are_rotated_in_float64(monkeypatch):
     monkeypatch.setattr(candidates.PrincipalCloud, "of", recorded)
     found = neighbors._search_pruned(x, 3, 256)
     assert rotations == [True, False]
-    np.testing.assert_array_equal(found[0], neighbors._search_all(x, 3, 256)[0])
+    np.testing.assert_array_equal(found[0], neighbors._search_plain(x, 3, 256)[0])
     rotations.clear()
     neighbors._search_pruned(rng.standard_normal((1600, 96)), 3, 256)
     assert rotations == [True]
@@ -424,7 +425,7 @@ def test_threads_change_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("tiles", [1, 2, 4, 16])
-def test_every_two_tiles_meet_once_and_none_twice_in_a_round(tiles):
+def test_every_two_tiles_are_a_pair_once_and_no_tile_is_twice_in_a_round(tiles):
     rounds = list(candidates._rounds(tiles))
     assert sorted(pair for pairs in rounds for pair in pairs) == [
         (first, second) for first in range(tiles) for second in range(first, tiles)
@@ -434,12 +435,6 @@ def test_every_two_tiles_meet_once_and_none_twice_in_a_round(tiles):
         assert len(seats) == len(set(seats))
 
 
-def test_rows_of_one_hash_are_told_apart(monkeypatch):
-    monkeypatch.setattr(neighbors, "row_hashes", lambda rows: np.zeros(len(rows), dtype=np.uint64))
-    x = np.array([[1.0, 2], [3, 4], [1, 2], [0, 0], [3, 4], [-0.0, 0], [5, 0]])
-    np.testing.assert_array_equal(unique_rows(x), [0, 1, 3, 6])
-
-
 def test_small_clouds_do_not_wait_for_the_compiler():
     code = (
         "import sys, numpy as np; from lmshape.geometry import nearest_neighbors;"
@@ -447,6 +442,22 @@ def test_small_clouds_do_not_wait_for_the_compiler():
         "assert 'numba' not in sys.modules and 'lmshape.geometry.tiles' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_compiled_loops_count_no_references():
+    """What numba's private option buys, and how a numba without it would show."""
+    import numba
+
+    from lmshape.geometry import tiles
+
+    def counted(options: dict) -> bool:
+        loop = numba.njit(**options)(tiles.first_radii.py_func)
+        cloud = candidates.PrincipalCloud.of(plain(), group=64)
+        loop(candidates._empty_search(cloud, 2), np.zeros((5, 5), dtype=np.float32), 0)
+        return any("NRT_incref" in loop.inspect_llvm(signature) for signature in loop.signatures)
+
+    assert not counted(tiles.OPTIONS)
+    assert counted({name: value for name, value in tiles.OPTIONS.items() if name != "_nrt"})
 
 
 @pytest.mark.parametrize("bytes_held", [1, 2**13, 2**40])
@@ -490,21 +501,3 @@ def test_float32_is_not_copied_to_float64_and_gives_the_same_numbers(path):
     single, double = nearest_neighbors(x, 5), nearest_neighbors(x.astype(np.float64), 5)
     np.testing.assert_array_equal(single.distances, double.distances)
     np.testing.assert_array_equal(single.indices, double.indices)
-
-
-def test_a_tensor_on_a_device_is_searched_there(monkeypatch):
-    torch = pytest.importorskip("torch")
-    x = spectral_cloud(n=300).astype(np.float32)
-    x[7] = x[3]
-    expected = nearest_neighbors(x, 5)
-    assert not neighbors._is_on_device(x) and not neighbors._is_on_device(torch.from_numpy(x))
-    assert neighbors._is_on_device(torch.from_numpy(x).to("meta"))
-    monkeypatch.setattr(
-        neighbors, "_is_on_device", lambda x: True
-    )  # a machine without one can still take the way
-    found = nearest_neighbors(torch.from_numpy(x), 5)
-    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-12)
-    np.testing.assert_array_equal(found.indices, expected.indices)
-    np.testing.assert_array_equal(found.unique, expected.unique)
-    with pytest.raises(ValueError, match="299 unique rows of 300; 299 neighbors need at least 300"):
-        nearest_neighbors(torch.from_numpy(x), 299)

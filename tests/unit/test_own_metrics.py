@@ -16,11 +16,16 @@ from test_gather import ROOT, SITES, WIDTH, activations  # noqa: F401 (a fixture
 from test_study import refusal_of, root, study_of  # noqa: F401 (a fixture)
 
 from lmshape.errors import InputError
-from lmshape.metrics.block import measure
-from lmshape.metrics.families import family_and_metric_names, metric_names
-from lmshape.metrics.metric import Layer
-from lmshape.metrics.own import Declaration, OwnMetrics, load_own, metric, read_own
-from lmshape.metrics.registry import describe, own_metrics, select
+from lmshape.metrics.block import measure, measured_family
+from lmshape.metrics.layer import Layer
+from lmshape.metrics.own import Declaration, load_own, measured_own, metric, read_own
+from lmshape.metrics.registry import (
+    describe,
+    family_and_metric_names,
+    metric_names,
+    own_metrics,
+    select,
+)
 from lmshape.store.activations import Rows
 from lmshape.store.statistics import read_statistics
 from lmshape.study.registry import REPOSITORY
@@ -217,7 +222,7 @@ def test_values_are_of_all_rows_without_each_draw_and_of_each_draw(tmp_path: Pat
     x = np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32)
     mask = np.arange(200) % 7 > 0
     path = written(tmp_path)
-    found = OwnMetrics(path).statistics(own_layer(x, mask=mask))
+    found = measured_own(path).statistics(own_layer(x, mask=mask))
     functions = {own.name: own.function for own in load_own(path)}
     for name, kept in {"all": np.ones(200, dtype=bool), "no_sink": mask}.items():
         arrays, attributes = found[name]
@@ -235,7 +240,7 @@ def test_values_are_of_all_rows_without_each_draw_and_of_each_draw(tmp_path: Pat
 def test_a_function_gets_float64_rows_that_it_may_change(tmp_path: Path) -> None:
     text = "def a(x):\n    x[:] = 0\n    return x.itemsize\ndef b(x): return x.sum()\n"
     x = np.ones((20, 2), dtype=np.float32)
-    arrays, _ = OwnMetrics(written(tmp_path, text)).statistics(own_layer(x))["all"]
+    arrays, _ = measured_own(written(tmp_path, text)).statistics(own_layer(x))["all"]
     assert (arrays["a"] == 8).all()
     np.testing.assert_array_equal(arrays["b"], [40, *[32] * 5])
     assert (x == 1).all()
@@ -253,7 +258,7 @@ def test_a_function_gets_float64_rows_that_it_may_change(tmp_path: Path) -> None
 def test_where_there_is_no_number_the_reason_stands(tmp_path: Path, body: str, flag: str) -> None:
     x = np.random.default_rng(0).standard_normal((50, 3))
     text = f"def f(x):\n    {body}\ndef g(x): return 1\n"
-    arrays, attributes = OwnMetrics(written(tmp_path, text)).statistics(own_layer(x))["all"]
+    arrays, attributes = measured_own(written(tmp_path, text)).statistics(own_layer(x))["all"]
     assert np.isnan(arrays["f"]).all() and (arrays["g"] == 1).all()
     assert attributes == {"flag": "", "flag_f": flag}
 
@@ -272,9 +277,9 @@ def test_where_there_is_no_number_the_reason_stands(tmp_path: Path, body: str, f
 )
 def test_a_value_outside_its_own_bounds_is_none(tmp_path: Path, declared: str, flag: str) -> None:
     text = f"from lmshape.metrics.own import metric\n@metric({declared})\ndef f(x): return 2\n"
-    arrays, attributes = OwnMetrics(path := written(tmp_path, text)).statistics(own_layer(np.ones((50, 2))))[
-        "all"
-    ]
+    arrays, attributes = measured_own(path := written(tmp_path, text)).statistics(
+        own_layer(np.ones((50, 2)))
+    )["all"]
     estimate = own_metrics(path)[0].compute(arrays)
     assert attributes.get("flag_f", "") == flag
     np.testing.assert_array_equal(
@@ -286,7 +291,7 @@ def test_a_number_that_lacks_a_draw_has_no_interval_and_says_which(tmp_path: Pat
     text = "def f(x):\n    if x[0, 0] > 0: raise ValueError('odd')\n    return 2\n"
     x = np.zeros((50, 2))
     x[10, 0] = 1  # the first row where draw 0 is left out
-    arrays, attributes = OwnMetrics(path := written(tmp_path, text)).statistics(own_layer(x))["all"]
+    arrays, attributes = measured_own(path := written(tmp_path, text)).statistics(own_layer(x))["all"]
     estimate = own_metrics(path)[0].compute(arrays)
     assert estimate.value == 2 and np.isnan([estimate.low, estimate.high]).all()
     assert attributes["flag_f"] == "odd (without draw 0)"
@@ -304,27 +309,27 @@ def test_a_number_that_lacks_a_draw_has_no_interval_and_says_which(tmp_path: Pat
 def test_any_other_error_ends_the_job_and_names_function_and_line(
     tmp_path: Path, body: str, message: str
 ) -> None:
-    family = OwnMetrics(written(tmp_path, f"def f(x):\n    {body}\n"))
+    family = measured_own(written(tmp_path, f"def f(x):\n    {body}\n"))
     with pytest.raises(InputError, match=f"`f` of `.*mine.py` failed: {message}.* raise a ValueError where"):
         family.statistics(own_layer(np.ones((50, 2))))
 
 
 def test_missing_has_the_same_arrays(tmp_path: Path) -> None:
-    family = OwnMetrics(written(tmp_path))
+    family = measured_own(written(tmp_path))
     found, _ = family.statistics(own_layer(np.random.default_rng(0).standard_normal((50, 3))))["all"]
     nothing = family.missing(rows=50, width=3, draws=5, rows_per_draw=None)
     assert {name: a.shape for name, a in found.items()} == {name: a.shape for name, a in nothing.items()}
     assert all(np.isnan(array).all() for array in nothing.values())
 
 
-def test_the_family_without_a_file_is_refused(tmp_path: Path) -> None:
+def test_the_family_without_a_file_is_refused() -> None:
     with pytest.raises(InputError, match="the family `own` is that of a file of functions; name the file"):
-        measure(tmp_path / "a.h5", tmp_path / "b.h5", family="own", first=0, last=0)
+        measured_family("own")
 
 
 def table_of(folder: Path, activations: Path, own: Path) -> pd.DataFrame:  # noqa: F811
     archive = folder / "own.h5"
-    measure(activations, archive, family="own", first=0, last=2, rows=["all", "no_sink"], own_metrics=own)
+    measure(activations, archive, family=measured_own(own), first=0, last=2, rows=["all", "no_sink"])
     gather([archive], [], folder / "t.parquet", study="s", metrics=["own"], own=own)
     return pq.read_table(folder / "t.parquet").to_pandas()
 
@@ -377,7 +382,7 @@ def test_a_wrong_own_file_or_name_ends_the_planning(root: Path) -> None:  # noqa
 
 def test_families_for_which_no_rows_are_left_are_told(root: Path) -> None:  # noqa: F811
     told = refusal_of(root, rows=["one_per_type"], metrics=["angular", "neighbor", "released"])
-    assert "only the neighbor family takes these rows, and `metrics` asks for angular too" in told
+    assert "only neighbor and skdim take these rows, and `metrics` asks for angular too" in told
     assert study_of(root, rows=["one_per_type"], metrics=["neighbor"]).rows == ("one_per_type",)
 
 
@@ -404,7 +409,7 @@ def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
     text = (REPOSITORY / "config/README.md").read_text()
     (example,) = re.findall(r"```python\n(from lmshape.metrics.own import metric\n.*?)```", text, re.DOTALL)
     x = np.random.default_rng(0).standard_normal((5000, 4))
-    arrays, _ = OwnMetrics(path := written(tmp_path, example)).statistics(own_layer(x))["all"]
+    arrays, _ = measured_own(path := written(tmp_path, example)).statistics(own_layer(x))["all"]
     kurtosis, share = (metric.compute(arrays) for metric in own_metrics(path))
     assert kurtosis.value == pytest.approx(3, abs=0.5) and kurtosis.low < kurtosis.value < kurtosis.high
     assert share.value == pytest.approx(0.5, abs=0.02) and 0 <= share.low < share.high <= 1

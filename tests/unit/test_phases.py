@@ -1,4 +1,4 @@
-"""Phases of training on courses whose shape, turns and breaks are known: what is named, and how often wrongly."""
+"""Phases of trajectories whose shape, change points and breaks are known: what is named, and how often wrongly."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lmshape.dynamics.phases import PHASED, describe, fit, knots, most_pieces, p
 from lmshape.dynamics.trajectories import (
     SHAPES,
     UNDECIDED,
-    Moves,
-    courses,
+    Segments,
     depths,
-    moves,
-    name,
+    segments,
+    shape_name,
     shape_of,
     together,
+    trajectories,
 )
 from lmshape.site import named_layers
 
@@ -51,11 +51,11 @@ def described(values: list[float], steps: tuple[int, ...] = STEPS, **options: fl
     return phases(table(values, steps, **options)).set_index("band").loc["last"]
 
 
-# Moves
+# Segments
 
 
 @pytest.mark.parametrize(
-    ("values", "least", "words", "turns"),
+    ("values", "least", "words", "ends"),
     [
         ([1, 2, 3, 4], 1, ("rise",), (0, 3)),
         ([4, 4, 1, 1], 1, ("fall",), (0, 2)),
@@ -65,13 +65,13 @@ def described(values: list[float], steps: tuple[int, ...] = STEPS, **options: fl
         ([1, 1.2, 0.9, 1.1], 0.5, (), ()),
     ],
 )
-def test_moves_are_the_rises_and_falls_of_a_size(values, least, words, turns) -> None:
-    found = moves(np.array(values, dtype=float), least)
-    assert (found.words, found.turns, len(found)) == (words, turns, len(words))
+def test_segments_are_the_rises_and_falls_of_a_size(values, least, words, ends) -> None:
+    found = segments(np.array(values, dtype=float), least)
+    assert (found.words, found.ends, len(found)) == (words, ends, len(words))
 
 
 def longest_alternation(values: np.ndarray, least: float) -> int:
-    """Moves of the longest alternating subsequence, by trying all: what `moves` does in one pass."""
+    """Segments of the longest alternating subsequence, by trying all: what `segments` does in one pass."""
     for size in range(len(values), 1, -1):
         for places in combinations(range(len(values)), size):
             steps = np.diff(values[list(places)])
@@ -85,24 +85,24 @@ def test_no_alternating_sequence_has_more_moves() -> None:
     for _ in range(60):
         values = generator.standard_normal(7)
         least = float(generator.uniform(0.3, 1.5))
-        assert len(moves(values, least)) == longest_alternation(values, least)
+        assert len(segments(values, least)) == longest_alternation(values, least)
 
 
 def test_depths_are_the_sizes_at_which_moves_vanish() -> None:
     generator = np.random.default_rng(1)
     for values in generator.standard_normal((40, 12)):
         for count, depth in enumerate(depths(values), start=1):
-            assert len(moves(values, depth - 1e-9)) >= count > len(moves(values, depth + 1e-9))
+            assert len(segments(values, depth - 1e-9)) >= count > len(segments(values, depth + 1e-9))
 
 
 def test_tops_and_bottoms_are_told_apart() -> None:
-    found = Moves((0, 2, 5, 9), rises=False)
+    found = Segments((0, 2, 5, 9), rises=False)
     assert found.words == ("fall", "rise", "fall")
-    assert (found.turn(top=True), found.turn(top=False)) == ((5,), (2,))
-    assert [name(Moves(tuple(range(count + 1)), rises=True)) for count in range(1, 5)] == [
+    assert (found.change_points(top=True), found.change_points(top=False)) == ((5,), (2,))
+    assert [shape_name(Segments(tuple(range(count + 1)), rises=True)) for count in range(1, 5)] == [
         "rise", "rise_fall", "three_phase", "many_phase"
     ]  # fmt: skip
-    assert name(Moves()) == "flat" and {*SHAPES} > {name(Moves((0, 1, 2)))}
+    assert shape_name(Segments()) == "flat" and {*SHAPES} > {shape_name(Segments((0, 1, 2)))}
 
 
 # Pieces
@@ -232,12 +232,12 @@ def test_runs_of_a_recipe_are_averaged_and_their_spread_counts() -> None:
 
 def test_runs_of_a_recipe_share_the_steps_that_all_have() -> None:
     one, two = table([5.0] * 9, model="a"), table([6.0] * 5, STEPS[::2], model="b")
-    course = [*courses(pd.concat([one, two]), {"a": "recipe", "b": "recipe"})][-1]
+    course = [*trajectories(pd.concat([one, two]), {"a": "recipe", "b": "recipe"})][-1]
     assert course.steps.tolist() == [*STEPS[::2]] and course.copies.shape == (2, 5)
     np.testing.assert_allclose(course.values.values, np.sqrt(30.0))
 
 
-# How often courses are read rightly: the small version of docs/dynamics.md
+# How often trajectories are read rightly: the small version of docs/dynamics.md
 
 
 @pytest.mark.parametrize("checkpoints", [5, 20, 154])

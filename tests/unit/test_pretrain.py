@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from lmshape.commands.cli import commands
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from lmshape.errors import InputError
-from lmshape.monitor import METRICS, GeometryMonitor, monitor_of
+from lmshape.monitor import METRICS, GeometryMonitor, held_out, monitor_of
+from lmshape.texts.corpus import span
 from lmshape.texts.tokenizer import load_tokenizer, train_tokenizer, write_tokenizer
 from lmshape.training.pretrain import (
     MASKED_SHARE,
@@ -180,34 +179,27 @@ def test_other_libraries_never_resume_from_an_old_state(
 
 
 @pytest.mark.parametrize(
-    ("span", "probe_every", "error"),
+    ("share", "error"),
     [
-        (("0", "1"), 0, None),
-        (("0.1", "1"), 6, None),
-        (("0", "0.9"), 6, None),
-        (("0", "1"), 6, "the text beside the training text holds 0 tokens; `probe_tokens` asks for 64"),
+        ((0.1, 1), None),
+        ((0, 0.9), None),
+        ((0, 1), "the text beside the training text holds 0 tokens; `probe_tokens` asks for 64"),
     ],
 )
-def test_the_verb_measures_on_what_is_beside_the_span(
-    span: tuple[str, str], probe_every: int, error: str | None, tokenizer_folder: Path, tmp_path: Path
+def test_a_run_is_measured_on_what_is_beside_its_span(
+    share: tuple[float, float], error: str | None, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "text.txt").write_text(TEXT)
-    plan = recipe(probe_every=probe_every, probe_tokens=64, checkpoint_steps=(12,)).as_json()
-    command = [
-        "pretrain",
-        tmp_path / "text.txt",
-        "--output",
-        tmp_path / "run",
-        "--tokenizer",
-        tokenizer_folder,
-    ]
-    done = CliRunner().invoke(commands, [*map(str, command), "--recipe", plan, "--span", *span])
+    plan = recipe(probe_every=6, probe_tokens=64, checkpoint_steps=(12,))
+    beside = held_out(TEXT, *share)
     if error:
-        assert error in str(done.exception)
+        with pytest.raises(InputError, match=error):
+            monitor_of(beside, tokenizer_folder, plan)
         return
-    assert done.exit_code == 0, done.output
+    assert beside and beside not in span(TEXT, *share)
+    monitor = monitor_of(beside, tokenizer_folder, plan)
+    pretrain(span(TEXT, *share), tokenizer_folder, tmp_path / "run", recipe=plan, monitor=monitor)
     measured = (tmp_path / "run/geometry.csv").read_text().splitlines()[1:]
-    assert {line.split(",")[0] for line in measured} == ({"0", "6", "12"} if probe_every else set())
+    assert {line.split(",")[0] for line in measured} == {"0", "6", "12"}
 
 
 def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_path: Path) -> None:

@@ -20,11 +20,10 @@ from lmshape.geometry.released import (
     released_distances,
     released_linearity,
 )
-from lmshape.metrics import released as measured
-from lmshape.metrics import released_linearity as measured_linearity
 from lmshape.metrics.block import measure
-from lmshape.metrics.metric import Layer
-from lmshape.metrics.registry import METRICS
+from lmshape.metrics.layer import Layer
+from lmshape.metrics.registry import MEASURED, METRICS
+from lmshape.metrics.released import linearity, missing, missing_linearity, statistics
 from lmshape.store.activations import Activations, Rows
 from lmshape.tables.gather import gather
 
@@ -200,11 +199,11 @@ def values(arrays: dict[str, np.ndarray], family: str) -> dict[str, float]:
 def test_the_dimension_is_that_of_the_first_4096_rows_and_the_linearity_that_of_all() -> None:
     x = np.random.default_rng(0).standard_normal((5000, 6)).astype(np.float32)
     x[4000:4010] = x[:10]
-    arrays, attributes = measured.statistics(layer_of(x))["all"]
+    arrays, attributes = statistics(layer_of(x))["all"]
     expected = {"id_released": released_dimension(x[:RELEASED_ROWS])}
     assert values(arrays, "released") == pytest.approx(expected, rel=1e-12)
     assert attributes == {"n_rows": 4096, "n_unique": 4086, "draws": 1, "flag": ""}
-    arrays, attributes = measured_linearity.statistics(layer_of(np.tanh(x), before=x))["all"]
+    arrays, attributes = linearity(layer_of(np.tanh(x), before=x))["all"]
     expected = {"linearity_released": released_linearity(x, np.tanh(x))}
     assert values(arrays, "released_linearity") == pytest.approx(expected, rel=1e-12)
     assert attributes == {"draws": 1, "flag": ""}
@@ -212,8 +211,8 @@ def test_the_dimension_is_that_of_the_first_4096_rows_and_the_linearity_that_of_
 
 def test_there_is_one_sample_and_so_no_interval() -> None:
     x = np.random.default_rng(0).standard_normal((300, 6))
-    arrays, _ = measured.statistics(layer_of(x))["all"]
-    paired, _ = measured_linearity.statistics(layer_of(np.tanh(x), before=x))["all"]
+    arrays, _ = statistics(layer_of(x))["all"]
+    paired, _ = linearity(layer_of(np.tanh(x), before=x))["all"]
     for name, kept in (("id_released", arrays), ("linearity_released", paired)):
         estimate = METRICS[name].compute(kept)
         assert np.isnan([estimate.low, estimate.high]).all() and estimate.draws == 1
@@ -223,17 +222,17 @@ def test_there_is_one_sample_and_so_no_interval() -> None:
 
 def test_rows_without_statistics_have_the_same_arrays() -> None:
     x = np.random.default_rng(0).standard_normal((300, 6))
-    found, _ = measured.statistics(layer_of(x))["all"]
-    nothing = measured.missing(rows=300, width=6, draws=5, rows_per_draw=None)
+    found, _ = statistics(layer_of(x))["all"]
+    nothing = missing(rows=300, width=6, draws=5, rows_per_draw=None)
     assert {name: a.shape for name, a in found.items()} == {name: a.shape for name, a in nothing.items()}
     assert np.isnan(list(values(nothing, "released").values())).all()
-    nothing = measured_linearity.missing(rows=300, width=6, draws=5, rows_per_draw=None)
+    nothing = missing_linearity(rows=300, width=6, draws=5, rows_per_draw=None)
     assert np.isnan(list(values(nothing, "released_linearity").values())).all()
 
 
 def test_two_rows_are_too_few() -> None:
     x = np.random.default_rng(0).standard_normal((300, 6))
-    arrays, attributes = measured.statistics(layer_of(x, mask=np.arange(300) < 2))["all"]
+    arrays, attributes = statistics(layer_of(x, mask=np.arange(300) < 2))["all"]
     assert attributes["flag"] == "too few rows: 2; two neighbors need 3"
     assert np.isnan(list(values(arrays, "released").values())).all()
 
@@ -241,7 +240,7 @@ def test_two_rows_are_too_few() -> None:
 def test_from_activations_to_the_table(tmp_path: Path, activations: Path) -> None:  # noqa: F811
     archives = [tmp_path / "released.h5", tmp_path / "released_linearity.h5"]
     for archive in archives:
-        measure(activations, archive, family=archive.stem, first=0, last=2, rows=["all"])
+        measure(activations, archive, family=MEASURED[archive.stem], first=0, last=2, rows=["all"])
     gather(archives, [], tmp_path / "t.parquet", study="s", metrics=["released"])
     table = pq.read_table(tmp_path / "t.parquet").to_pandas()
     assert len(table) == len(SITES) * 2 and table["ci_low"].isna().all()

@@ -11,7 +11,7 @@ from scipy import stats
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
 from lmshape.geometry.scalars import anisotropy_of
-from lmshape.geometry.spectrum import leave_one_out_masks, leave_one_out_spectra
+from lmshape.geometry.spectrum import leave_one_out_spectra
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
@@ -82,12 +82,6 @@ def test_what_is_not_finite_has_no_interval(values):
     assert math.isnan(found.value) and math.isnan(found.low)
 
 
-def test_masks_leave_out_one_draw_each_in_ascending_order():
-    masks = leave_one_out_masks([7, 2, 7, 4, 2], 5)
-    expected = [[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [1, 1, 1, 0, 1], [0, 1, 0, 1, 1]]
-    np.testing.assert_array_equal(masks, np.array(expected, dtype=bool))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -96,12 +90,6 @@ def test_masks_leave_out_one_draw_each_in_ascending_order():
         (lambda: jackknife(1.0, []), r"`left_out` has shape \(0,\)"),
         (lambda: over_draws([1, 2], level=1.0), "`level` is 1.0; a coverage lies between 0 and 1"),
         (lambda: over_draws([1, 2], level=95), "`level` is 95; a coverage lies between 0 and 1"),
-        (lambda: leave_one_out_masks([3, 3], 2), "`draw` names 1 draw; an interval needs at least 2"),
-        (lambda: leave_one_out_masks([0, 1, 1], 3), "`draw` leaves 1 row without one of its draws"),
-        (
-            lambda: leave_one_out_masks([0, 1], 3),
-            r"`draw` has shape \(2,\); one entry for each of the 3 rows",
-        ),
     ],
 )
 def test_what_has_no_interval_is_refused(call, message):

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from lmshape.commands.cli import commands
-from typer.testing import CliRunner
 
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.metrics.block import measure
+from lmshape.metrics.registry import MEASURED
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.statistics import write_statistics
@@ -78,7 +77,9 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str, s
         for family in ("spectral", "leading"):
             for first, last in ((0, 2), (3, 4)):
                 output = folder / f"{step}-{family}-{first}.h5"
-                measure(path, output, family=family, first=first, last=last, rows=["all", "no_sink"])
+                measure(
+                    path, output, family=MEASURED[family], first=first, last=last, rows=["all", "no_sink"]
+                )
                 found[step, family, f"{first:02d}-{last:02d}"] = output
     return found
 
@@ -149,7 +150,7 @@ def test_one_choice_of_rows_will_do(archives: dict, tmp_path: Path) -> None:
     measure(
         next(iter(archives.values())).parent / "64.h5",
         tmp_path / "only.h5",
-        family="leading",
+        family=MEASURED["leading"],
         first=0,
         last=4,
         rows=["no_sink"],
@@ -208,20 +209,3 @@ def test_the_same_archives_give_the_same_bytes(archives: dict, tables: Path, tmp
     shapes(list(archives.values()), tmp_path, study="s")
     for name in ("spectra", "clouds"):
         assert (tmp_path / f"{name}.parquet").read_bytes() == (tables / f"{name}.parquet").read_bytes()
-
-
-def test_the_command_finds_the_archives(
-    archives: dict, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for (step, family, block), path in archives.items():
-        place = tmp_path / f"results/statistics/m/step{step}/wiki/{family}/layers-{block}.h5"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    checkpoints = [word for step in STEPS for word in ("--checkpoint", f"step{step}")]
-    axes = "--dataset wiki --layers 00-02 --layers 03-04 --family spectral --family leading --study s"
-    made = CliRunner().invoke(commands, ["shapes", "m", *checkpoints, *axes.split(), "--output", "out"])
-    assert made.exit_code == 0, made.output
-    assert (tmp_path / "out/spectra.parquet").read_bytes() == (tables / "spectra.parquet").read_bytes()
-    combined = CliRunner().invoke(commands, ["combine-shapes", "out", "--output", "results/tables"])
-    assert combined.exit_code == 0 and (tmp_path / "results/tables/clouds.csv").is_file()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmshape.dynamics.spikes import CalmLosses, RunningMedian, SpikeRule, as_curve, find_spikes, read_loss_log
+from lmshape.dynamics.spikes import CalmLosses, SpikeRule, as_curve, find_spikes, read_loss_log
 from lmshape.errors import InputError
 
 LOGS = Path(__file__).parents[1] / "data" / "loss_logs"
@@ -120,14 +120,6 @@ def test_the_shortest_curves(rows: int) -> None:
 def test_a_large_curve_is_gone_through_once() -> None:
     """Work grows with the steps, not with their square: 200 000 steps would take hours."""
     assert len(find_spikes(planted(calm(200_000), 100_000))) == 1
-
-
-def test_running_medians_agree_with_numpy() -> None:
-    values = np.random.default_rng(0).normal(size=200).round(1)  # with ties
-    median = RunningMedian(25)
-    for place, value in enumerate(values):
-        median.add(value)
-        assert median.value == pytest.approx(np.median(values[max(0, place - 24) : place + 1]), abs=1e-15)
 
 
 def test_noise_is_a_standard_deviation_whatever_the_trend() -> None:

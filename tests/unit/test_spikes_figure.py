@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from figure_words import drawn, words
-from spiking_runs import NONE, SERIES, write_run
+from spiking_runs import NONE
+from whole_study import spike_tables
 
 from lmshape.figures import FIGURES
-from lmshape.tables.loss_spikes import write_spikes
 
-FIGURE = FIGURES["spikes"]
-TABLES = ("spikes", "warnings", "alarms", "before_spikes")
-
-
-def made_up(folder: Path, runs: Mapping[str, int], *, watched: bool = True, series: Mapping = SERIES) -> dict:
-    """Tables of a study of runs with so many spikes each."""
-    files = {
-        name: write_run(folder, name, spikes=count, seed=seed, series=series)
-        for seed, (name, count) in enumerate(runs.items())
-    }
-    geometry = {name: one["geometry"] for name, one in files.items()} if watched else {}
-    losses = {name: one["losses"] for name, one in files.items()}
-    write_spikes(folder, study="made-up", losses=losses, logs={}, geometry=geometry)
-    every = [pd.read_csv(path).assign(run=name) for name, path in losses.items()]
-    none = pd.DataFrame(columns=["run", "step", "loss"])
-    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
-    return tables | {"losses": pd.concat(every) if every else none, "metrics": pd.DataFrame()}
+FIGURE = FIGURES["spikes"].load()
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
-    return made_up(tmp_path_factory.mktemp("study"), {"a": 3, "calm": 0, "b": 2, "c": 3})
+    return spike_tables(tmp_path_factory.mktemp("study"), {"a": 3, "calm": 0, "b": 2, "c": 3})
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +133,13 @@ def test_the_csv_holds_all_that_is_drawn(data, figure, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_studies_of_every_kind_are_drawn(tmp_path: Path, runs: dict, watched: bool, sentence: str) -> None:
-    assert sentence in words(FIGURE.draw(FIGURE.data(made_up(tmp_path, runs, watched=watched))))
+    assert sentence in words(FIGURE.draw(FIGURE.data(spike_tables(tmp_path, runs, watched=watched))))
 
 
 def test_many_runs_are_drawn_eight_at_most(tmp_path: Path) -> None:
     runs = {f"run-{number}": 1 + (number % 3 == 0) for number in range(12)}
     short = {"id_twonn": NONE}
-    data = FIGURE.data(made_up(tmp_path, runs, watched=False, series=short))
+    data = FIGURE.data(spike_tables(tmp_path, runs, watched=False, series=short))
     kept = list(data.loc[data["series"] == "loss", "run"].unique())
     assert len(kept) == 8 and {"run-0", "run-3", "run-6", "run-9"} <= set(kept)
     assert "Not drawn: 4 more runs" in words(FIGURE.draw(data))

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from layers import layer_of
 
-from lmshape.metrics import angular, block, rows, spectral
-from lmshape.metrics.metric import Layer
-from lmshape.metrics.rows import parts_of, robust_center, survey
+from lmshape.metrics import angular, block, spectral
+from lmshape.metrics.layer import Layer, Measured
+from lmshape.metrics.registry import MEASURED
+from lmshape.metrics.rows import choices, parts_of, robust_center, survey
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter, Rows
 from lmshape.store.statistics import read_statistics
@@ -152,7 +153,9 @@ def test_entries_say_which_rows_are_sinks_and_how_many_repeat(tmp_path: Path) ->
     x[[47, 48, 147]] *= 1e5
     texts = {0: "<s>", 14: "\n", 15: "\ufffd"}
     source = stored(tmp_path / "a.h5", {SITES[0]: x}, texts)
-    block.measure(source, tmp_path / "s.h5", family="angular", first=0, last=0, rows=["all", "no_sink"])
+    block.measure(
+        source, tmp_path / "s.h5", family=MEASURED["angular"], first=0, last=0, rows=["all", "no_sink"]
+    )
     found = entries(tmp_path / "s.h5")
     for rows, n in (("all", N), ("no_sink", N - 33)):
         own = found[SITES[0], rows]
@@ -171,10 +174,9 @@ def test_entries_say_which_rows_are_sinks_and_how_many_repeat(tmp_path: Path) ->
 class Pairs:
     """A paired family that keeps what it is given."""
 
-    FAMILY, PAIRED = "pairs", True
-
     def __init__(self) -> None:
         self.given: list[Layer] = []
+        self.measured = Measured(name="pairs", statistics=self.statistics, missing=self.missing, paired=True)
 
     def statistics(self, layer: Layer) -> dict:
         self.given.append(layer)
@@ -189,10 +191,8 @@ class Pairs:
 
 
 @pytest.fixture
-def pairs(monkeypatch: pytest.MonkeyPatch) -> Pairs:
-    family = Pairs()
-    monkeypatch.setattr(block, "family_module", lambda *_: family)
-    return family
+def pairs() -> Pairs:
+    return Pairs()
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
@@ -203,7 +203,9 @@ def test_a_paired_family_gets_each_block_with_the_site_before(
     clouds[SITES[1]][[33, 34]] *= 1e6  # sinks after block 1 alone
     clouds[SITES[2]][[51]] *= 1e6
     source = stored(tmp_path / "a.h5", clouds)
-    block.measure(source, tmp_path / "s.h5", family="pairs", first=first, last=2, rows=["all", "no_sink"])
+    block.measure(
+        source, tmp_path / "s.h5", family=pairs.measured, first=first, last=2, rows=["all", "no_sink"]
+    )
     layers = {(layer.site, layer.rows): layer for layer in read_statistics(tmp_path / "s.h5")[1]}
     assert {site for site, _ in layers} == set(SITES[first:])
     alone = "no layer before: linearity compares a block's output with the one before it (embedding and final norm)"
@@ -227,7 +229,7 @@ def test_rows_that_are_not_finite_before_flag_the_pair(tmp_path: Path, pairs: Pa
     clouds = {site: cloud(seed) for seed, site in enumerate(SITES)}
     clouds[SITES[1]][3, 3], clouds[SITES[2]][4, 3] = np.nan, np.inf
     source = stored(tmp_path / "a.h5", clouds)
-    block.measure(source, tmp_path / "s.h5", family="pairs", first=0, last=2, rows=["no_sink"])
+    block.measure(source, tmp_path / "s.h5", family=pairs.measured, first=0, last=2, rows=["no_sink"])
     found = entries(tmp_path / "s.h5")
     assert found[SITES[1], "no_sink"]["flag"] == f"not finite: 1 of {N} rows"
     assert found[SITES[2], "no_sink"]["flag"] == f"not finite: 2 of {N} rows"
@@ -239,7 +241,9 @@ def test_sites_are_read_in_pieces_when_they_are_large(
 ) -> None:
     source = stored(tmp_path / "a.h5", {site: cloud(seed) for seed, site in enumerate(SITES)})
     for name in ("whole", "pieces"):
-        block.measure(source, tmp_path / f"{name}.h5", family="spectral", first=0, last=2, rows=["no_sink"])
+        block.measure(
+            source, tmp_path / f"{name}.h5", family=MEASURED["spectral"], first=0, last=2, rows=["no_sink"]
+        )
         monkeypatch.setattr("lmshape.store.activations.PIECE_BYTES", 0)
     assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "pieces.h5").read_bytes()
 
@@ -247,7 +251,7 @@ def test_sites_are_read_in_pieces_when_they_are_large(
 def test_choices_without_statistics_say_why() -> None:
     surveyed = SimpleNamespace(norms=np.ones(6), finite=np.ones(6, dtype=bool))
     tokens = SimpleNamespace(position=np.array([0, 1, 2, 0, 0, 0]), draw=np.array([0, 0, 0, 1, 1, 1]))
-    chosen = rows.choices(["all", "no_sink"], [surveyed], tokens, seed=0)
+    chosen = choices(["all", "no_sink"], [surveyed], tokens, seed=0)
     assert chosen.refused == {"no_sink": "too few draws: 1; an interval needs 2"}
     assert chosen.accepted.keys() == {"all"} and chosen.sinks.sum() == 4
 
@@ -256,17 +260,17 @@ def test_a_killed_measuring_job_leaves_no_archive(tmp_path: Path) -> None:
     source = stored(tmp_path / "a.h5", {site: cloud(seed) for seed, site in enumerate(SITES)})
     target = tmp_path / "out" / "s.h5"
     code = (
-        "import sys, time; from lmshape.metrics.block import measure, spectral; real = spectral.statistics\n"
-        "def slow(layer): print('measuring', flush=True); time.sleep(60); return real(layer)\n"
-        "spectral.statistics = slow\n"
-        f"measure({str(source)!r}, {str(target)!r}, family='spectral', first=0, last=2)"
+        "import sys, time; from dataclasses import replace; from lmshape.metrics.block import MEASURED, measure\n"
+        "def slow(layer): print('measuring', flush=True); time.sleep(60)\n"
+        "family = replace(MEASURED['spectral'], statistics=slow)\n"
+        f"measure({str(source)!r}, {str(target)!r}, family=family, first=0, last=2)"
     )
     job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert job.stdout.readline() == "measuring\n"
     job.send_signal(signal.SIGKILL)
     job.communicate()
     assert not target.exists()
-    block.measure(source, target, family="spectral", first=0, last=2)
+    block.measure(source, target, family=MEASURED["spectral"], first=0, last=2)
     assert list(target.parent.iterdir()) == [target]
     with h5py.File(target) as file:
         assert set(file) == {"layers", "final_norm"}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.figures.names import NAMES
-from lmshape.metrics.families import METRIC_FAMILIES, families_of, measured_families, metric_names
+from lmshape.figures import FIGURES
+from lmshape.metrics.registry import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.schema import Yaml, read_yaml
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.settings import Sampling
@@ -185,7 +185,7 @@ def test_metrics_by_family_and_by_name(root: Path) -> None:
 
 
 def test_figures_in_the_order_of_the_page(root: Path) -> None:
-    assert study_of(root).figures == NAMES
+    assert study_of(root).figures == tuple(FIGURES)
     assert study_of(root, figures=[]).figures == ()
     assert study_of(root, figures=["controls", "anisotropy_by_layer"]).figures == (
         "anisotropy_by_layer",

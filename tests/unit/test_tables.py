@@ -15,9 +15,9 @@ from lmshape.dynamics.contrasts import CONTRAST_COLUMNS
 from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
+from lmshape.tables.audits import AUDIT_COLUMNS, Audits
 from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
-from lmshape.tables.gather import Audits
-from lmshape.tables.study_tables import AUDIT_COLUMNS, CHECKPOINT_COLUMNS, combine
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, combine
 
 CELL = {
     "study": "test",

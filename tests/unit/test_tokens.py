@@ -20,9 +20,7 @@ from lmshape.texts.tokens import (
     PAPER_CHARACTERS,
     PAPER_CHUNKS,
     PROTOCOLS,
-    encode,
     sample_tokens,
-    tokenizer_sha256,
 )
 
 # Every word once, so that an id tells its place in the text; 4 special ids come first.
@@ -173,8 +171,8 @@ def test_attributes_say_where_the_tokens_come_from() -> None:
     attributes = sample("bert").attributes
     assert (
         attributes["tokenizer_sha256"]
-        == tokenizer_sha256(TOKENIZERS["bert"])
-        != tokenizer_sha256(TOKENIZERS["bos"])
+        == TextTokenizer.of(TOKENIZERS["bert"]).sha256
+        != TextTokenizer.of(TOKENIZERS["bos"]).sha256
     )
     assert attributes["seed"] == 7
     assert json.loads(attributes["sampling"]) == {
@@ -203,7 +201,9 @@ def test_the_mask_token_is_kept_for_encoders() -> None:
 
 
 def test_a_whole_text_is_encoded_without_special_tokens() -> None:
-    np.testing.assert_array_equal(encode(TOKENIZERS["bert"], TEXT), np.arange(WORDS) + 4)
+    np.testing.assert_array_equal(
+        TextTokenizer.of(TOKENIZERS["bert"]).encode_long(TEXT), np.arange(WORDS) + 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,9 +256,7 @@ def test_a_text_that_just_suffices() -> None:
 
 
 def test_importing_texts_and_tokens_stays_light() -> None:
-    code = (
-        "import sys, lmshape.texts.corpus, lmshape.texts.corpus, lmshape.texts.fetch, lmshape.texts.tokens; "
-    )
+    code = "import sys, lmshape.texts.corpus, lmshape.texts.fetch, lmshape.texts.tokens; "
     code += (
         "print([name for name in ('torch', 'transformers', 'tokenizers', 'pandas') if name in sys.modules])"
     )

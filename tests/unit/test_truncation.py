@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lmshape.commands.cli import commands
 from markov_network import (
     BLOCKS,
     VOCABULARY,
@@ -24,16 +22,15 @@ from markov_network import (
 )
 from test_device_map import PLACES
 from tiny_models import ARCHITECTURES, CELL, make_tokens
-from typer.testing import CliRunner
 
 from lmshape.errors import InputError
-from lmshape.geometry.sinks import sink_rows
+from lmshape.geometry.rows import sink_rows
 from lmshape.models import opened
 from lmshape.models.network import Network, load_model
 from lmshape.models.opened import Opening
 from lmshape.models.residual import residual_stream
 from lmshape.site import Site
-from lmshape.store.tokens import Tokens, write_tokens
+from lmshape.store.tokens import Tokens
 from lmshape.truncation.file import Truncation, by_rank, read_truncation
 from lmshape.truncation.projection import (
     Losses,
@@ -314,21 +311,17 @@ def test_what_cannot_be_truncated_is_refused(tmp_path: Path, changes: dict, word
         truncate(tmp_path, **options)
 
 
-# ---- The station -------------------------------------------------------------------------------------------
+# ---- The file -----------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_writes_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_equal_cells_give_equal_bytes_in_the_order_of_the_trial(tmp_path: Path) -> None:
     ARCHITECTURES["gpt_neox"].build().save_pretrained(tmp_path / "model")
-    tokens = make_tokens([16] * 8)
-    write_tokens(tmp_path / "tokens.h5", tokens)
+    opening = Opening(kind="decoder", threads=1, blocks=3, width=24)
+    trial = replace(BOTH, ranks=[4, 30], removed=[2])
     outputs = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
     for output in outputs:
-        command = f"truncate {tmp_path}/model --tokens {tmp_path}/tokens.h5 --output {output} --kind decoder"
-        command += (
-            " --rows all --rows no_sink --sequences 2 --rank 4 --rank 30 --removed 2 --blocks 3 --width 24"
-        )
-        done = CliRunner().invoke(commands, [*command.split(), "--attributes", json.dumps(CELL)])
-        assert done.exit_code == 0, done.output
+        options = {"opening": opening, "attributes": CELL, "trial": trial, "sequences": 2}
+        truncate(tmp_path / "model", make_tokens([16] * 8), output=output, **options)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     found = read_truncation(outputs[0])
     assert (found.attributes["width"], found.attributes["blocks"], found.attributes["model"]) == (

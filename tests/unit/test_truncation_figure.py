@@ -7,64 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from whole_study import truncation_tables
 
-from lmshape.figures import truncation
 from lmshape.figures.files import save
-
-LAYERS, WIDTH = range(3), 16
-RANKS = (0, 1, 2, 4, 8, 16)
-
-
-def place(model: str, rows: str, layer: int) -> dict[str, object]:
-    cell = {
-        "study": "s",
-        "model": model,
-        "kind": "decoder",
-        "checkpoint": "step9",
-        "step": 9,
-        "dataset": "wiki",
-    }
-    shape = {"layer": layer, "depth": layer / 2, "d": WIDTH, "rows": rows, "whole_loss": 4.0, "draws": 5}
-    return {**cell, **shape, "flag": ""}
-
-
-def tables(models: list[str], rows: tuple[str, ...] = ("all", "no_sink")) -> dict[str, pd.DataFrame]:
-    places = [place(model, one, layer) for model in models for one in rows for layer in LAYERS]
-    losses = [
-        {**at, "variant": variant, "rank": rank, "loss": 4.0 + increase, "tokens": 50}
-        | {
-            "loss_increase": increase,
-            "loss_increase_low": increase - 0.1,
-            "loss_increase_high": increase + 0.1,
-        }
-        for at in places
-        for variant in ("keep", "remove")
-        for rank in RANKS
-        for increase in [2.0 ** (1 - rank) if variant == "keep" and rank < WIDTH else 0.0]
-    ]
-    ranks = [
-        {
-            **at,
-            "tolerance": tolerance,
-            "rank": rank,
-            "rank_low": rank - 1,
-            "rank_high": rank + 2,
-            "share_of_d": rank / 16,
-        }
-        for at in places
-        for tolerance, rank in {0.01: 8, 0.1: 5, 1.0: 1}.items()
-    ]
-    metrics = [
-        {**at, "site": "block" if at["layer"] else "embedding", "metric": name, "value": 3.0}
-        | {"ci_low": 2.5, "ci_high": 3.5}
-        for at in places
-        for name in ("participation_ratio", "id_twonn")
-    ]
-    return {
-        "truncation": pd.DataFrame(losses),
-        "truncation_ranks": pd.DataFrame(ranks),
-        "metrics": pd.DataFrame(metrics),
-    }
+from lmshape.figures.truncation import FLOOR, TRUNCATION
 
 
 def drawn(figure: object) -> list[object]:
@@ -72,7 +18,7 @@ def drawn(figure: object) -> list[object]:
 
 
 def test_curves_least_ranks_and_dimensions_are_selected() -> None:
-    data = truncation.data(tables(["one"], rows=("all",)))
+    data = TRUNCATION.data(truncation_tables(["one"], rows=("all",)))
     counts = data.groupby(["view", "series"]).size().to_dict()
     assert counts == {
         ("keep", "loss increase"): 18,
@@ -88,18 +34,18 @@ def test_curves_least_ranks_and_dimensions_are_selected() -> None:
 
 
 def test_the_last_checkpoint_of_the_first_dataset() -> None:
-    every = tables(["one"], rows=("all",))
+    every = truncation_tables(["one"], rows=("all",))
     for name in ("truncation", "truncation_ranks"):
         early = every[name].assign(checkpoint="step1", step=1)
         every[name] = pd.concat([every[name], early, every[name].assign(dataset="other")])
-    data = truncation.data(every)
+    data = TRUNCATION.data(every)
     assert set(data["step"]) == {9} and set(data["dataset"]) == {"wiki"}
 
 
 @pytest.mark.parametrize(("models", "panels"), [(1, 6), (2, 12), (9, 18)])
 def test_few_models_have_their_curves_and_many_the_least_ranks_alone(models: int, panels: int) -> None:
     names = [f"model-{number}" for number in range(models)]
-    figure = truncation.draw(truncation.data(tables(names)))
+    figure = TRUNCATION.draw(TRUNCATION.data(truncation_tables(names)))
     assert len(drawn(figure)) == panels
     assert all(ax.has_data() for ax in drawn(figure))
     limits = {ax.get_ylim() for ax in drawn(figure) if "directions" in ax.get_ylabel() or models > 8}
@@ -107,21 +53,21 @@ def test_few_models_have_their_curves_and_many_the_least_ranks_alone(models: int
 
 
 def test_a_panel_says_on_how_many_tokens_the_untouched_loss_is() -> None:
-    figure = truncation.draw(truncation.data(tables(["one"], rows=("all",))))
+    figure = TRUNCATION.draw(TRUNCATION.data(truncation_tables(["one"], rows=("all",))))
     title = drawn(figure)[0].get_title(loc="left")
     assert title == "one, all rows\nuntouched loss 4 nats (on 50 tokens)"
 
 
 def test_small_increases_and_decreases_stand_at_the_edge() -> None:
-    every = tables(["one"], rows=("all",))
+    every = truncation_tables(["one"], rows=("all",))
     every["truncation"]["loss_increase"] -= 1.0
-    figure = truncation.draw(truncation.data(every))
+    figure = TRUNCATION.draw(TRUNCATION.data(every))
     lines = drawn(figure)[0].get_lines()
-    assert min(np.min(line.get_ydata()) for line in lines if len(line.get_ydata()) > 2) == truncation.FLOOR
+    assert min(np.min(line.get_ydata()) for line in lines if len(line.get_ydata()) > 2) == FLOOR
 
 
 def test_gaps_are_told(tmp_path: Path) -> None:
-    every = tables(["one", "two"])
+    every = truncation_tables(["one", "two"])
     lost = every["truncation"]["model"] == "one"
     numbers = ["loss_increase", "loss_increase_low", "loss_increase_high"]
     every["truncation"].loc[lost, numbers] = np.nan
@@ -131,21 +77,21 @@ def test_gaps_are_told(tmp_path: Path) -> None:
         every["truncation_ranks"][name] = every["truncation_ranks"][name].astype(float)
         every["truncation_ranks"].loc[lost, name] = np.nan
     every["metrics"] = every["metrics"].query("metric == 'none'")
-    figure = truncation.draw(truncation.data(every))
+    figure = TRUNCATION.draw(TRUNCATION.data(every))
     words = " ".join(figure._supxlabel.get_text().split())
     assert "72 of 144 values are not numbers (not finite)" in words
     shown = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert sum("every value is flagged" in text for text in shown) == 6
-    save(figure, truncation.data(every), tmp_path / "figure")
+    save(figure, TRUNCATION.data(every), tmp_path / "figure")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("absent", ["truncation", "truncation_ranks", None])
 def test_a_study_without_decoders_says_so(absent: str | None) -> None:
-    every = {name: frame.iloc[:0] for name, frame in tables(["one"]).items()}
+    every = {name: frame.iloc[:0] for name, frame in truncation_tables(["one"]).items()}
     if absent:
         del every[absent]
-    figure = truncation.draw(truncation.data(every))
+    figure = TRUNCATION.draw(TRUNCATION.data(every))
     assert [text.get_text() for ax in figure.axes for text in ax.texts] == [
         "No decoder of this study was truncated."
     ]

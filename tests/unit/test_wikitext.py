@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from dumps import clean
 
-from lmshape.texts.corpus import clean, clean_markup, clean_page, pages
+from lmshape.texts.corpus import clean_markup, clean_page, pages
 
 EXCERPT = Path(__file__).parents[2] / "data" / "enwik8-excerpt.xz"
 MARKUP = [

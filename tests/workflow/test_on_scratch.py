@@ -10,7 +10,6 @@ from socket import gethostname
 import pytest
 from conftest import StudyFolder
 
-from lmshape.metrics.block import kept_name
 from lmshape.writing import NAME
 
 FILES = (
@@ -38,9 +37,6 @@ def test_scratch_plans_nothing_and_gives_the_same_bytes(
         left = scratch / f"{NAME}{gethostname()}-{dead}.killed"  # whoever writes on scratch removes it
         left.mkdir(parents=True)
         (study_copy.path / file).unlink()
-        kept_name(study_copy.path / file).unlink(
-            missing_ok=True
-        )  # else an archive is only given its name again
         run = study_copy.snakemake("--cores", "2", "--default-resources", tmpdir, "--force", file)
         assert run.returncode == 0, run.stdout
         assert list(scratch.glob(f"{NAME}*")) == []

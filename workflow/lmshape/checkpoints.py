@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lmshape.errors import InputError, suggest
 
 Choice = str | list[str | int] | dict[str, int]
@@ -63,10 +65,8 @@ def select(available: Sequence[Checkpoint], choice: Choice, *, model: str) -> tu
     InputError
         When the list has a checkpoint that does not exist (the message names the nearest), or has one twice.
     """
-    if choice == "all":
-        return tuple(available)
-    if choice == "last":
-        return (available[-1],)
+    if isinstance(choice, str):
+        return tuple(available) if choice == "all" else (available[-1],)
     if isinstance(choice, list):
         return _listed(available, choice, model=model)
     if "every" in choice:
@@ -93,6 +93,16 @@ def log_spaced(steps: Sequence[int], count: int) -> list[int]:
         possible = range(chosen[-1] + 1, len(steps) - (count - 1 - number))
         chosen.append(min(possible, key=lambda index: abs(places[index] - target)))
     return chosen
+
+
+def nearest_log_spaced(steps: Sequence[int], count: int) -> list[int]:
+    """Indices of the ascending steps nearest to `count` even places of ln(1 + step), from the first to the last.
+
+    Fewer than `count` where a step is the nearest to several places; `log_spaced` takes as many as it is asked for.
+    """
+    places = np.log1p(steps)
+    wanted = np.linspace(places[0], places[-1], count)
+    return np.unique(np.abs(places[:, None] - wanted).argmin(axis=0)).tolist()
 
 
 def _listed(

@@ -133,10 +133,11 @@ def metrics(
     """List the metrics: family, definition, range, value where there is nothing to see, source."""
     from lmshape.metrics.registry import describe
     from lmshape.metrics.registry import own_metrics as read
+    from lmshape.metrics.skdim import DESCRIBED
     from lmshape.study.registry import find_file
 
     own = find_file(str(own_metrics), root=Path.cwd()) if own_metrics else None
-    for entry in describe(read(own)):
+    for entry in describe((*DESCRIBED, *read(own))):
         print(f"{entry['name']}  ({entry['family']})")
         for key in ("definition", "range", "null", "source"):
             print(f"    {key:<11}{entry[key]}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
+from typing import Any
 
 from tqdm import tqdm
 
@@ -38,18 +39,19 @@ def progress(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
     -------
     A tqdm bar; in a log file it writes a line every 15 seconds, and no control characters.
     """
-    if sys.stderr.isatty():
-        return tqdm(total=total, initial=done, desc=description, unit=unit, unit_scale=total > 10_000)
+    lines: dict[str, Any] = {
+        "file": _Lines(),
+        "mininterval": SECONDS_BETWEEN_LOG_LINES,
+        "maxinterval": inf,
+        "bar_format": "{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}",
+    }
     return tqdm(
         total=total,
         initial=done,
         desc=description,
         unit=unit,
         unit_scale=total > 10_000,
-        file=_Lines(),
-        mininterval=SECONDS_BETWEEN_LOG_LINES,
-        maxinterval=inf,
-        bar_format="{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}",
+        **({} if sys.stderr.isatty() else lines),
     )
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator
 
 from lmshape.errors import InputError, suggest
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
+Error: TypeAlias = Any  # a jsonschema.ValidationError, whose attributes may be anything, or unset
 Yaml: TypeAlias = Any  # what a YAML file holds: a schema has checked it before anything reads it
 
 
@@ -94,7 +95,7 @@ def _resolved(schema: Mapping[str, Yaml], root: Mapping[str, Yaml]) -> Mapping[s
     return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
 
 
-def _sentences(error: ValidationError) -> Iterator[str]:
+def _sentences(error: Error) -> Iterator[str]:
     path = _dotted(error)
     remedy = f" {error.schema['remedy']}" if "remedy" in error.schema else ""
     if error.validator == "additionalProperties":
@@ -114,7 +115,7 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         yield f"{_quoted(path)} = {error.instance!r}: {_rule(error)}{remedy}"
 
 
-def _dotted(error: ValidationError) -> str:
+def _dotted(error: Error) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     return "".join(parts).removeprefix(".")
 
@@ -124,7 +125,7 @@ def _quoted(*path: object) -> str:
     return f"`{dotted}`" if dotted else "the file"
 
 
-def _rule(error: ValidationError) -> str:
+def _rule(error: Error) -> str:
     if error.validator == "type":
         return _type(error)
     if error.validator == "enum":
@@ -141,7 +142,7 @@ def _rule(error: ValidationError) -> str:
     return f"{error.message}."
 
 
-def _type(error: ValidationError) -> str:
+def _type(error: Error) -> str:
     kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
     rule = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}."
     if isinstance(error.instance, str) and {"integer", "number"} & set(kinds) and _is_number(error.instance):

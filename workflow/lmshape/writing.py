@@ -1,4 +1,8 @@
-"""A file or folder that exists is right: it is written under another name and renamed when whole."""
+"""A file or folder that exists is whole: it is written under another name, and renamed when the writer is done.
+
+Files that are written in many places of theirs, HDF5's, may be written on scratch first (`scratch: tmpdir`). Names in
+progress hold host and process, so that what killed processes left behind is found and removed.
+"""
 
 from __future__ import annotations
 
@@ -15,74 +19,12 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 from lmshape.errors import InputError
 from lmshape.progress import size_text
 
-# Without a touch, of another host's: whoever writes a file does so more often than once a day.
+VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
+NAME = "lmshape-scratch-"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# Of another host's file: its writer touches it more often than once a day.
 ABANDONED_SECONDS = 24 * 3600.0
 OWNER = re.compile(r"(?:(?P<host>.+)-)?(?P<process>\d+)(?:\.\w+)?")
-
-
-def owner() -> str:
-    """Spell this process for the end of a name: `{host}-{pid}`."""
-    return f"{gethostname()}-{os.getpid()}"
-
-
-def is_abandoned(path: Path, process: int, host: str, *, silence: float = ABANDONED_SECONDS) -> bool:
-    """Whether nobody goes on with a file or folder.
-
-    Parameters
-    ----------
-    path : what is being written
-    process, host : who writes it
-    silence : seconds without a write after which that of another host, which cannot be looked up, is given up
-    """
-    if host == gethostname():
-        return not _is_alive(process)
-    return _seconds_untouched(path) > silence
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True
-
-
-def remove_leftovers(folder: Path, prefix: str) -> None:
-    """Remove files and folders `{prefix}{host}-{pid}`, with or without an ending, that nobody writes any more.
-
-    What belongs to another user stays.
-    """
-    for leftover in folder.glob(f"{prefix}*"):
-        name = OWNER.fullmatch(leftover.name.removeprefix(prefix))
-        if name and is_abandoned(leftover, int(name["process"]), name["host"] or ""):
-            _remove(leftover)
-
-
-def _seconds_untouched(path: Path) -> float:
-    """Tell how long ago a file, or the newest file of a folder, was written, by the clock of its file system.
-
-    The clock is read off a new file beside it: that of this machine may be wrong by minutes.
-    """
-    with NamedTemporaryFile(prefix=".clock-", dir=path.parent) as probe:
-        now = os.fstat(probe.fileno()).st_mtime
-    return now - max(_times(path), default=now)
-
-
-def _times(path: Path) -> Iterator[float]:
-    inside = (os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names)
-    for one in (path, *inside):
-        with suppress(FileNotFoundError):  # between the listing and the look
-            yield os.lstat(one).st_mtime
-
-
-def _remove(path: Path) -> None:
-    with suppress(FileNotFoundError, PermissionError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 @contextmanager
@@ -130,27 +72,6 @@ def name_whole_folder(partial: Path, path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)  # Snakemake makes the folders of its outputs beforehand
     os.replace(partial, path)
     _to_disk(path.parent)
-
-
-def _partial_of(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.partial-"
-    remove_leftovers(path.parent, prefix)
-    return path.with_name(f"{prefix}{owner()}")
-
-
-def _to_disk(path: Path) -> None:
-    """Flush a file, or the names in a folder: else a power cut could leave the new name on old bytes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
-NAME = "lmshape-scratch-"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -224,6 +145,87 @@ def scratch_folder() -> Path | None:
             "configuration."
         )
     return Path(named)
+
+
+def owner() -> str:
+    """Spell this process for the end of a name: `{host}-{pid}`."""
+    return f"{gethostname()}-{os.getpid()}"
+
+
+def is_abandoned(path: Path, process: int, host: str, *, silence: float = ABANDONED_SECONDS) -> bool:
+    """Whether the process that writes a file or folder has ended.
+
+    Parameters
+    ----------
+    path : what is being written
+    process, host : who writes it
+    silence : seconds without a write after which a process of another host, which cannot be looked up, has ended
+    """
+    if host == gethostname():
+        return not _is_alive(process)
+    return _seconds_untouched(path) > silence
+
+
+def remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove files and folders `{prefix}{host}-{pid}`, with any suffix, whose process has ended.
+
+    What belongs to another user stays.
+    """
+    for leftover in folder.glob(f"{prefix}*"):
+        name = OWNER.fullmatch(leftover.name.removeprefix(prefix))
+        if name and is_abandoned(leftover, int(name["process"]), name["host"] or ""):
+            _remove(leftover)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
+
+
+def _seconds_untouched(path: Path) -> float:
+    """Return how long ago a file, or the newest file of a folder, was written, by the clock of its file system.
+
+    The clock is read off a new file beside it: that of this machine may be wrong by minutes.
+    """
+    with NamedTemporaryFile(prefix=".clock-", dir=path.parent) as probe:
+        now = os.fstat(probe.fileno()).st_mtime
+    return now - max(_times(path), default=now)
+
+
+def _times(path: Path) -> Iterator[float]:
+    inside = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+    for one in (path, *inside):
+        with suppress(FileNotFoundError):  # between the listing and the look
+            yield one.lstat().st_mtime
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _partial_of(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}.partial-"
+    remove_leftovers(path.parent, prefix)
+    return path.with_name(f"{prefix}{owner()}")
+
+
+def _to_disk(path: Path) -> None:
+    """Flush a file, or the names in a folder: else a power cut could leave the new name on old bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_room(scratch: Path, path: Path, least_bytes: int) -> None:

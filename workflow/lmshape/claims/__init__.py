@@ -16,48 +16,39 @@ import pandas as pd
 from lmshape.claims import anisotropy, consequences, dimension, training
 from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Evidence, Finding, adjusted_verdict, over_models
 from lmshape.dynamics.contrasts import holm
-from lmshape.tables.columns import declare
+from lmshape.tables.columns import Row, declare, integer, real, shared, text
 from lmshape.tables.files import write_table
 
-CLAIMS: tuple[Claim, ...] = (
-    *anisotropy.CLAIMS,
-    *anisotropy.CLAIMS_ENCODERS,
-    *training.CLAIMS_CONVERGENCE,
-    *dimension.CLAIMS,
-    *dimension.CLAIMS_RANDOM_TOKENS,
-    *training.CLAIMS,
-    *consequences.CLAIMS,
-)
+CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CLAIMS, *consequences.CLAIMS)
 TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")  # that they are decided from
 
 CLAIM_COLUMNS = declare(
-    {
-        "study": "name of the study, from the config",
-        "claim": "name of the claim",
-        "number": "its number in the lists of the article's claims (P) and of checks on public runs (3.12)",
-        "statement": "what is claimed",
-        "source": "where it is claimed",
-        "model": f"model that it was tested on; {ALL_MODELS}: all that it is about, together; empty when none is",
-        "dataset": "dataset that it was tested on",
-        "rows": "choice of rows: all, no_sink or one_per_type",
-        "place": "layer, band of layers, or what it is compared with; empty when it is about all layers",
-        "statistic": "what was computed",
-        "estimate": "its value",
-        "low": "lower end of its 95 % interval",
-        "high": "upper end of its 95 % interval",
-        "threshold": "what the interval is compared with; NaN where the rule has none",
-        "draws": "independent draws, or runs, behind the interval",
-        "p": "two-sided p-value of the statistic being the threshold; NaN where there is no such test",
-        "p_adjusted": "p after Holm's correction for all tests of the claim with these rows",
-        "verdict": "; ".join(f"{name}: {meaning}" for name, meaning in VERDICTS.items()),
-        "verdict_adjusted": "verdict that p_adjusted leaves: undecided where it is 0.05 or more",
-        "rule": "when the claim counts as supported and as contradicted, stated before looking",
-        "published": "what a public source gives for the model; empty when nothing",
-        "published_source": "that source",
-        "why": "the reason of a missing number, and what else there is to say",
-    },
-    integers=["draws"],
-    reals=["estimate", "low", "high", "threshold", "p", "p_adjusted"],
+    *shared("study"),
+    text("claim", "name of the claim"),
+    text("number", "its number in the lists of the article's claims (P) and of checks on public runs (3.12)"),
+    text("statement", "what is claimed"),
+    text("source", "where it is claimed"),
+    text(
+        "model",
+        f"model that it was tested on; {ALL_MODELS}: all that it is about, together; empty when none is",
+    ),
+    text("dataset", "dataset that it was tested on"),
+    text("rows", "choice of rows: all, no_sink or one_per_type"),
+    text("place", "layer, band of layers, or what it is compared with; empty when it is about all layers"),
+    text("statistic", "what was computed"),
+    real("estimate", "its value"),
+    real("low", "lower end of its 95 % interval"),
+    real("high", "upper end of its 95 % interval"),
+    real("threshold", "what the interval is compared with; NaN where the rule has none"),
+    integer("draws", "independent draws, or runs, behind the interval"),
+    real("p", "two-sided p-value of the statistic being the threshold; NaN where there is no such test"),
+    real("p_adjusted", "p after Holm's correction for all tests of the claim with these rows"),
+    text("verdict", "; ".join(f"{name}: {meaning}" for name, meaning in VERDICTS.items())),
+    text("verdict_adjusted", "verdict that p_adjusted leaves: undecided where it is 0.05 or more"),
+    text("rule", "when the claim counts as supported and as contradicted, stated before looking"),
+    text("published", "what a public source gives for the model; empty when nothing"),
+    text("published_source", "that source"),
+    text("why", "the reason of a missing number, and what else there is to say"),
 )
 
 
@@ -73,7 +64,7 @@ def decide(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
     return pd.DataFrame(rows).reindex(columns=[name for name in CLAIM_COLUMNS.names if name != "study"])
 
 
-def _rows(claim: Claim, findings: Iterable[Finding]) -> list[dict[str, str | float]]:
+def _rows(claim: Claim, findings: Iterable[Finding]) -> list[Row]:
     rows = []
     findings = sorted(findings, key=lambda finding: finding.rows)  # stable: models keep their order
     for _, group in groupby(findings, key=lambda finding: finding.rows):
@@ -87,7 +78,7 @@ def _rows(claim: Claim, findings: Iterable[Finding]) -> list[dict[str, str | flo
     return rows
 
 
-def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> dict[str, str | float]:
+def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> Row:
     said = {name: value for name, value in asdict(claim).items() if name not in ("name", "find")}
     found = {**asdict(finding), "p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
     return {"claim": claim.name, **said, **found}

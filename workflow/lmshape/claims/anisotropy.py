@@ -1,20 +1,26 @@
-"""Claims about anisotropy: the dome of decoders, the flat profile of encoders, and what the sinks do to it."""
+"""Claims about anisotropy: the dome of decoders, the flat profile of encoders, sinks, and what training does to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 
 from lmshape.claims.claim import (
+    LONG_RUN,
     ONE_DRAW,
     Claim,
     Curves,
     Evidence,
     Finding,
+    Judge,
+    Verdict,
     above,
     below,
+    each,
     estimated,
     measured,
     missing,
@@ -22,6 +28,9 @@ from lmshape.claims.claim import (
     two_sided,
     undecided,
 )
+from lmshape.claims.trajectory import ROOM, Observed
+from lmshape.dynamics.noise import size
+from lmshape.dynamics.phases import FEWEST
 from lmshape.dynamics.profiles import FEWEST_BLOCKS, SEEN
 from lmshape.geometry.resample import Estimate
 
@@ -31,14 +40,15 @@ NEAR_ONE = 0.95
 HALF = 0.5
 FLAT = 0.1
 EXPLAINED = 0.95
-LONG_RUN = 10_000  # steps; what happens at step 1000 of the published runs says nothing about shorter ones
+LOW = 0.2
+SETTLED = 2000  # steps, after which the published runs are said to grow
+PYTHIA = "gpt_neox"  # its architecture
+GRID = np.linspace(0, 1, 21)
+ROWS = ("all", "no_sink")
 
-
-def profiles(
-    evidence: Evidence, kind: str | None, *, rows: tuple[str, ...] = ("all", "no_sink")
-) -> Iterator[tuple[Finding, Curves]]:
-    """Yield the anisotropy of each model of a kind by layer and step, on its first dataset, with and without sinks."""
-    yield from measured(evidence, "anisotropy", kind=kind, rows=rows)
+# Finders of claims about the anisotropy by layer and step of each model, with and without sinks.
+in_decoders = partial(each, "anisotropy", kind="decoder", rows=ROWS)
+in_encoders = partial(each, "anisotropy", kind="encoder", rows=ROWS)
 
 
 def shapeless(curves: Curves) -> str:
@@ -46,6 +56,16 @@ def shapeless(curves: Curves) -> str:
     if len(curves.layers) < FEWEST_BLOCKS:
         return f"{len(curves.layers)} blocks; a profile needs {FEWEST_BLOCKS}"
     return "" if curves.whole() else "a layer of the last checkpoint has no anisotropy"
+
+
+def shaped(judge: Judge) -> Judge:
+    """Judge profiles that have a shape, and say of others why they have none."""
+
+    def judged(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+        why = shapeless(curves)
+        return missing(finding, why) if why else judge(evidence, finding, curves)
+
+    return judged
 
 
 def edges(profile: np.ndarray) -> np.ndarray:
@@ -58,21 +78,22 @@ def inside(profile: np.ndarray) -> np.ndarray:
     return profile[..., 1:-1].max(axis=-1)
 
 
-def peaks_inside(evidence: Evidence) -> Iterator[Finding]:
+def middle(curves: Curves) -> np.ndarray:
+    """(layers,) bool: the middle half of the blocks."""
+    return (curves.depth > 0.25) & (curves.depth <= 0.75)
+
+
+@shaped
+def peaks_inside(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Dome index of the last checkpoint against what a flat profile of this noise reads."""
-    for finding, curves in profiles(evidence, "decoder"):
-        if why := shapeless(curves):
-            yield missing(finding, why)
-            continue
-        if (found := dome_index(evidence, finding, curves)) is None:
-            yield missing(finding, "needs the row of `profiles` of the last checkpoint")
-            continue
-        dome = _dome(finding, *found)
-        if not np.isnan(dome.p):
-            # the index ends at 0, so that its interval may have no length; this goes on below
-            rise = estimated(inside(curves.last) - edges(curves.last))
-            dome = replace(dome, p=two_sided(rise, dome.threshold))
-        yield replace(dome, place=f"block {curves.layers[curves.last[0].argmax()]}")
+    if (found := dome_index(evidence, finding, curves)) is None:
+        return missing(finding, "needs the row of `profiles` of the last checkpoint")
+    dome = _dome(finding, *found)
+    if not np.isnan(dome.p):
+        # the index ends at 0, so that its interval may have no length; this goes on below
+        rise = estimated(inside(curves.last) - edges(curves.last))
+        dome = replace(dome, p=two_sided(rise, dome.threshold))
+    return replace(dome, place=f"block {curves.layers[curves.last[0].argmax()]}")
 
 
 def _dome(finding: Finding, index: Estimate, null: float) -> Finding:
@@ -100,44 +121,33 @@ def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Es
     return found, 0.0 if np.isnan(row["dome_index_null"]) else float(row["dome_index_null"])
 
 
-def falls_at_the_ends(evidence: Evidence) -> Iterator[Finding]:
+@shaped
+def falls_at_the_ends(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Higher edge over the highest block between the edges, at the last checkpoint."""
-    for finding, curves in profiles(evidence, "decoder"):
-        why = shapeless(curves)
-        ratio = edges(curves.last) / inside(curves.last) if not why else None
-        yield missing(finding, why) if why else below(finding, estimated(ratio), HALF)
+    return below(finding, estimated(edges(curves.last) / inside(curves.last)), HALF)
 
 
-def nearly_a_line(evidence: Evidence) -> Iterator[Finding]:
+@shaped
+def nearly_a_line(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Largest anisotropy of the middle half of the blocks, at the last checkpoint."""
-    for finding, curves in profiles(evidence, "decoder"):
-        if why := shapeless(curves):
-            yield missing(finding, why)
-            continue
-        middle = (curves.depth > 0.25) & (curves.depth <= 0.75)
-        finding = published(finding, "anisotropy of the middle layers")
-        yield above(finding, estimated(curves.last[:, middle].max(axis=1)), NEAR_ONE)
+    finding = published(finding, "anisotropy of the middle layers")
+    return above(finding, estimated(curves.last[:, middle(curves)].max(axis=1)), NEAR_ONE)
 
 
-def onset(evidence: Evidence) -> Iterator[Finding]:
+def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
     """First block whose anisotropy is over 0.95, beside the published one."""
-    for finding, curves in profiles(evidence, "decoder", rows=("all",)):
-        finding = published(finding, "onset layer")
-        if finding.published:
-            yield _onset(finding, curves)
-
-
-def _onset(finding: Finding, curves: Curves) -> Finding:
+    finding = published(finding, "onset layer")
+    if not finding.published:
+        return None
     if why := shapeless(curves):
         return missing(finding, why)
     if curves.draws < 2:
         return undecided(finding, ONE_DRAW)
     over = curves.last > NEAR_ONE
     if not over.any(axis=1).all():
-        sure = "contradicted" if not over.any() else "undecided"
-        return replace(
-            finding, verdict=sure, why="no block is over 0.95, with all draws or without one of them"
-        )
+        verdict: Verdict = "undecided" if over.any() else "contradicted"
+        why = "no block is over 0.95, with all draws or without one of them"
+        return replace(finding, verdict=verdict, why=why)
     first = curves.layers[over.argmax(axis=1)].astype(float)
     near = np.abs(first - float(finding.published)) <= 1
     return replace(
@@ -152,90 +162,30 @@ def _onset(finding: Finding, curves: Curves) -> Finding:
     )
 
 
-def sinks_explain_it(evidence: Evidence) -> Iterator[Finding]:
+def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Share of the excess of anisotropy over its null that goes with the sinks, at the block where it is largest."""
-    for finding, curves in profiles(evidence, "decoder", rows=("all",)):
-        without = evidence.curves(finding.model, "anisotropy", rows="no_sink")
-        null = evidence.curves(finding.model, "anisotropy_null")
-        if without is None or null is None:
-            yield missing(finding, "needs anisotropy of `no_sink` rows and `anisotropy_null`")
-            continue
-        peak = int(curves.last[0].argmax())
-        finding = replace(finding, place=f"block {curves.layers[peak]}")
-        if not curves.last[0, peak] > HALF:
-            yield missing(
-                finding, f"anisotropy is {curves.last[0, peak]:.2f} at most; there is no plateau to explain"
-            )
-            continue
-        floor = null.last[:, peak]
-        share = 1 - (without.last[:, peak] - floor) / (curves.last[:, peak] - floor)
-        yield above(finding, estimated(share), EXPLAINED)
+    without = evidence.curves(finding.model, "anisotropy", rows="no_sink")
+    null = evidence.curves(finding.model, "anisotropy_null")
+    if without is None or null is None:
+        return missing(finding, "needs anisotropy of `no_sink` rows and `anisotropy_null`")
+    peak = int(curves.last[0].argmax())
+    finding, most = replace(finding, place=f"block {curves.layers[peak]}"), curves.last[0, peak]
+    if not most > HALF:
+        return missing(finding, f"anisotropy is {most:.2f} at most; there is no plateau to explain")
+    floor = null.last[:, peak]
+    share = 1 - (without.last[:, peak] - floor) / (curves.last[:, peak] - floor)
+    return above(finding, estimated(share), EXPLAINED)
 
 
-CLAIMS = (
-    Claim(
-        name="dome",
-        number="P1",
-        statement="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
-        source=f"{ARTICLE}, abstract",
-        statistic="dome index, last checkpoint (`profiles`): largest anisotropy of a block less the higher edge's",
-        rule=f"supported if its interval is over {SEEN} and dome_index_null, a flat profile's; contradicted if under"
-        f" {SEEN}",
-        find=peaks_inside,
-    ),
-    Claim(
-        name="isotropic_ends",
-        number="P1",
-        statement="The first and the last layers of decoders are much more isotropic than the middle",
-        source=f"{ARTICLE}, abstract; {HABR}",
-        statistic="anisotropy of the higher of the first and the last block over the highest between, last checkpoint",
-        rule=f"supported if its interval is under {HALF}; contradicted if over",
-        find=falls_at_the_ends,
-    ),
-    Claim(
-        name="nearly_a_line",
-        number="P2, 3.12.1",
-        statement="In the middle layers of decoders anisotropy is practically 1, even after centering",
-        source=f"{HABR}; AIRI blog",
-        statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
-        rule=f"supported if its interval is over {NEAR_ONE}; contradicted if under",
-        find=nearly_a_line,
-    ),
-    Claim(
-        name="plateau_onset",
-        number="3.12.1",
-        statement="The plateau of Pythia begins at the block that public measurements give",
-        source="Skean et al. 2025, arXiv 2502.02013, its published numbers; fragmential/training-time-entropy-circuits",
-        statistic=f"first block with anisotropy over {NEAR_ONE}, last checkpoint; interval: without a draw",
-        rule="supported if it is the published block or one beside it, without any draw; contradicted if never",
-        find=onset,
-    ),
-    Claim(
-        name="sinks",
-        number="3.12.4",
-        statement="The plateau is the doing of sink rows: without position 0 and rows of huge norm it collapses",
-        source="fragmential/training-time-entropy-circuits, docs/dig_findings.md",
-        statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
-        rule=f"supported if its interval is over {EXPLAINED}; contradicted if under; needs a peak over {HALF}",
-        find=sinks_explain_it,
-    ),
-)
-
-
-LOW = 0.2
-
-
-def uniform(evidence: Evidence) -> Iterator[Finding]:
+@shaped
+def uniform(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Range of anisotropy over the blocks of encoders, at the last checkpoint."""
-    for finding, curves in profiles(evidence, "encoder"):
-        why = shapeless(curves)
-        yield missing(finding, why) if why else below(finding, estimated(np.ptp(curves.last, axis=1)), FLAT)
+    return below(finding, estimated(np.ptp(curves.last, axis=1)), FLAT)
 
 
-def locally_isotropic(evidence: Evidence) -> Iterator[Finding]:
+def locally_isotropic(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Mean anisotropy over the blocks of encoders, centered as it always is, at the last checkpoint."""
-    for finding, curves in profiles(evidence, "encoder"):
-        yield below(finding, estimated(curves.last.mean(axis=1)), LOW)
+    return below(finding, estimated(curves.last.mean(axis=1)), LOW)
 
 
 def decoders_above_encoders(evidence: Evidence) -> Iterator[Finding]:
@@ -248,7 +198,7 @@ def decoders_above_encoders(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _heights(evidence: Evidence, kind: str) -> Iterator[tuple[tuple[str, str], tuple[Estimate, Finding]]]:
-    for finding, curves in profiles(evidence, kind):
+    for finding, curves in measured(evidence, "anisotropy", kind=kind, rows=ROWS):
         yield (finding.model, finding.rows), (estimated(curves.last.max(axis=1)), finding)
 
 
@@ -259,7 +209,150 @@ def _independent(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(value, value - half, value + half, min(one.draws, other.draws))
 
 
-CLAIMS_ENCODERS = (
+def same_profile(evidence: Evidence) -> Iterator[Finding]:
+    """Root mean square difference of two decoders' final profiles over relative depth."""
+    for finding, one, two in _pairs(evidence):
+        if why := shapeless(one) or shapeless(two):
+            yield missing(finding, why)
+            continue
+        yield below(finding, estimated(_distance(one, two, -1, -1)), FLAT)
+
+
+def come_together(evidence: Evidence) -> Iterator[Finding]:
+    """Difference of two decoders' profiles at the last step that both have, less that at the first one after step 0."""
+    for finding, one, two in _pairs(evidence):
+        steps = np.intersect1d(one.steps[one.steps > 0], two.steps[two.steps > 0])
+        if len(steps) < 2 or len(one.layers) < 2 or len(two.layers) < 2:
+            yield missing(finding, f"{len(steps)} steps after step 0 that both models have; needs 2")
+            continue
+        first, last = (
+            _distance(one, two, *(int(np.searchsorted(curves.steps, step)) for curves in (one, two)))
+            for step in (steps[0], steps[-1])
+        )
+        yield below(replace(finding, why=f"steps {steps[0]} and {steps[-1]}"), estimated(last - first), 0.0)
+
+
+def _pairs(evidence: Evidence) -> Iterator[tuple[Finding, Curves, Curves]]:
+    for rows in ROWS:
+        decoders = measured(evidence, "anisotropy", kind="decoder", rows=[rows])
+        for (finding, one), (other, two) in combinations(decoders, 2):
+            yield replace(finding, place=f"to {other.model}"), one, two
+
+
+def _distance(one: Curves, two: Curves, place: int, other: int) -> np.ndarray:
+    """(K + 1,): root mean square difference over relative depth of two profiles, each of a step's place."""
+    count = min(len(one.values), len(two.values))
+    return size(_on_grid(one, place)[:count] - _on_grid(two, other)[:count])
+
+
+def _on_grid(curves: Curves, place: int) -> np.ndarray:
+    return np.array([np.interp(GRID, curves.depth, profile) for profile in curves.values[:, place]])
+
+
+def grows(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Trajectory of the height of the profile, from step 1 on."""
+    return _growth(finding, curves, curves.steps > 0)
+
+
+def grows_when_settled(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Trajectory of the height of the profile, from step 2000 on."""
+    if curves.steps[-1] < LONG_RUN:
+        return missing(finding, f"the claim is about runs of over {LONG_RUN} steps")
+    return _growth(finding, curves, curves.steps >= SETTLED)
+
+
+def _growth(finding: Finding, curves: Curves, chosen: np.ndarray) -> Finding:
+    """Decide by the significant segments of the height; its change over the whole trajectory is the number shown."""
+    heights = curves.values.max(axis=2)[:, chosen]
+    kept = np.isfinite(heights).all(axis=0)
+    heights, steps = heights[:, kept], curves.steps[chosen][kept]
+    if len(steps) < FEWEST:
+        return missing(finding, f"{len(steps)} checkpoints; a course needs {FEWEST}")
+    change = estimated(heights[:, -1] - heights[:, 0])
+    observed = Observed.of_values(heights, steps)
+    told = replace(
+        finding,
+        estimate=change.value,
+        low=change.low,
+        high=change.high,
+        draws=curves.draws,
+        why=observed.words,
+    )
+    if not observed.sure:
+        return undecided(told, ONE_DRAW)
+    if "fall" in observed.segments or (observed.decided and not observed.segments):
+        return replace(told, verdict="contradicted", p=observed.p_of_segments())
+    if observed.decided:
+        return replace(told, verdict="supported", p=observed.p_of_segments())
+    return undecided(told, ROOM)
+
+
+def none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+    """Largest anisotropy of the middle half of the blocks at any step from 1 to 1000, in Pythia models."""
+    if evidence.family(finding.model) != PYTHIA:
+        return None
+    early = (curves.steps > 0) & (curves.steps <= 1000)
+    if curves.steps[-1] < LONG_RUN or not early.any():
+        return missing(finding, f"the claim is about step 1000 of runs of over {LONG_RUN} steps")
+    values = curves.values[:, early][:, :, middle(curves)].max(axis=(1, 2))
+    return below(finding, estimated(values), HALF)
+
+
+def no_plateau(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+    """Height of the profile of OLMo-2 models."""
+    if evidence.family(finding.model) != "olmo2":
+        return None
+    finding = published(finding, "anisotropy of the middle layers")
+    return below(finding, estimated(curves.last.max(axis=1)), HALF)
+
+
+CLAIMS = (
+    Claim(
+        name="dome",
+        number="P1",
+        statement="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
+        source=f"{ARTICLE}, abstract",
+        statistic="dome index, last checkpoint (`profiles`): largest anisotropy of a block less the higher edge's",
+        rule=f"supported if its interval is over {SEEN} and dome_index_null, a flat profile's; contradicted if under"
+        f" {SEEN}",
+        find=in_decoders(peaks_inside),
+    ),
+    Claim(
+        name="isotropic_ends",
+        number="P1",
+        statement="The first and the last layers of decoders are much more isotropic than the middle",
+        source=f"{ARTICLE}, abstract; {HABR}",
+        statistic="anisotropy of the higher of the first and the last block over the highest between, last checkpoint",
+        rule=f"supported if its interval is under {HALF}; contradicted if over",
+        find=in_decoders(falls_at_the_ends),
+    ),
+    Claim(
+        name="nearly_a_line",
+        number="P2, 3.12.1",
+        statement="In the middle layers of decoders anisotropy is practically 1, even after centering",
+        source=f"{HABR}; AIRI blog",
+        statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
+        rule=f"supported if its interval is over {NEAR_ONE}; contradicted if under",
+        find=in_decoders(nearly_a_line),
+    ),
+    Claim(
+        name="plateau_onset",
+        number="3.12.1",
+        statement="The plateau of Pythia begins at the block that public measurements give",
+        source="Skean et al. 2025, arXiv 2502.02013, its published numbers; fragmential/training-time-entropy-circuits",
+        statistic=f"first block with anisotropy over {NEAR_ONE}, last checkpoint; interval: without a draw",
+        rule="supported if it is the published block or one beside it, without any draw; contradicted if never",
+        find=in_decoders(onset, rows=["all"]),
+    ),
+    Claim(
+        name="sinks",
+        number="3.12.4",
+        statement="The plateau is the doing of sink rows: without position 0 and rows of huge norm it collapses",
+        source="fragmential/training-time-entropy-circuits, docs/dig_findings.md",
+        statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
+        rule=f"supported if its interval is over {EXPLAINED}; contradicted if under; needs a peak over {HALF}",
+        find=in_decoders(sinks_explain_it, rows=["all"]),
+    ),
     Claim(
         name="uniform_encoders",
         number="P3, 3.12.9",
@@ -267,7 +360,7 @@ CLAIMS_ENCODERS = (
         source=f"{ARTICLE}, abstract; {HABR}",
         statistic="largest less smallest anisotropy of a block, last checkpoint",
         rule=f"supported if its interval is under {FLAT}; contradicted if over",
-        find=uniform,
+        find=in_encoders(uniform),
     ),
     Claim(
         name="isotropic_encoders",
@@ -276,7 +369,7 @@ CLAIMS_ENCODERS = (
         source=HABR,
         statistic="mean anisotropy of the blocks, last checkpoint",
         rule=f"supported if its interval is under {LOW}; contradicted if over",
-        find=locally_isotropic,
+        find=in_encoders(locally_isotropic),
     ),
     Claim(
         name="decoders_over_encoders",
@@ -286,5 +379,60 @@ CLAIMS_ENCODERS = (
         statistic="largest anisotropy of a block of the decoder less that of the encoder, last checkpoints",
         rule="supported if its interval is over 0; contradicted if under",
         find=decoders_above_encoders,
+    ),
+    Claim(
+        name="one_profile",
+        number="P4",
+        statement="At the end of training all decoders have the same profile",
+        source=f"{HABR}; AIRI blog",
+        statistic="root mean square difference of two decoders' last profiles over relative depth",
+        rule=f"supported if its interval is under {FLAT}; contradicted if over",
+        find=same_profile,
+    ),
+    Claim(
+        name="converge",
+        number="P4",
+        statement="Over training the profiles of decoders come closer to each other",
+        source=f"{HABR}; AIRI blog",
+        statistic="root mean square difference at the last step that both have, less that at the first after step 0",
+        rule="supported if its interval is under 0; contradicted if over",
+        find=come_together,
+    ),
+    Claim(
+        name="grows",
+        number="P4",
+        statement="The largest anisotropy grows as training proceeds",
+        source=f"{HABR}; AIRI blog",
+        statistic="sure moves of the profile's height over log(1 + step), from step 1 on; shown: its whole change",
+        rule="supported if it rises and does no other thing; contradicted if it falls for sure, or keeps its height",
+        find=in_decoders(grows),
+    ),
+    Claim(
+        name="grows_after_2000",
+        number="3.12.2",
+        statement="After about step 2000 the largest anisotropy only grows",
+        source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
+        statistic="sure moves of the profile's height over log(1 + step), from step 2000 on; shown: its whole change",
+        rule="supported if it rises and does no other thing; contradicted if it falls for sure, or keeps its height; "
+        f"runs of {LONG_RUN} steps and more",
+        find=in_decoders(grows_when_settled),
+    ),
+    Claim(
+        name="none_before_1000",
+        number="3.12.2",
+        statement="There is no plateau in the middle layers of Pythia before about step 1000",
+        source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
+        statistic="largest anisotropy of the middle half of the blocks at steps 1 to 1000",
+        rule=f"supported if its interval is under {HALF}; contradicted if over; runs of {LONG_RUN} steps and more",
+        find=in_decoders(none_before_a_thousand),
+    ),
+    Claim(
+        name="no_plateau_in_olmo_2",
+        number="3.12.3",
+        statement="OLMo-2 has no plateau of anisotropy at all",
+        source="fragmential/training-time-entropy-circuits, docs/final_report.md",
+        statistic="largest anisotropy of a block, last checkpoint",
+        rule=f"supported if its interval is under {HALF}; contradicted if over",
+        find=in_decoders(no_plateau),
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from math import isnan, nan
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from scipy.special import stdtr, stdtrit
 from lmshape.dynamics.noise import leave_one_out
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, jackknife
+from lmshape.tables.columns import joined
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]
@@ -28,6 +29,7 @@ VERDICTS: dict[Verdict, str] = {
     "not measurable": "the study has no cells that could tell; the reason stands beside it",
 }
 ONE_DRAW = "no interval: one draw"
+LONG_RUN = 10_000  # steps; what happens at step 1000 of the published runs says nothing about shorter ones
 LEVEL = 0.05  # of a test, two-sided: that of the 95 % intervals
 
 
@@ -123,11 +125,8 @@ def _decided(finding: Finding, estimate: Estimate, threshold: float, *, sign: in
     if isnan(estimate.low):
         return undecided(told, ONE_DRAW)
     near, far = (estimate.low, estimate.high) if sign > 0 else (-estimate.high, -estimate.low)
-    verdict: Verdict = "undecided"
-    if near > sign * threshold:
-        verdict = "supported"
-    elif far < sign * threshold:
-        verdict = "contradicted"
+    supported, contradicted = near > sign * threshold, far < sign * threshold
+    verdict: Verdict = "supported" if supported else "contradicted" if contradicted else "undecided"
     return replace(told, verdict=verdict, p=two_sided(estimate, threshold))
 
 
@@ -143,11 +142,6 @@ def two_sided(estimate: Estimate, threshold: float) -> float:
         return 1.0 if distance == 0 else 0.0
     t = distance / half * stdtrit(freedom, 1 - LEVEL / 2)
     return float(2 * stdtr(freedom, -t))
-
-
-def joined(*texts: str) -> str:
-    """Write what is not empty one behind the other."""
-    return "; ".join(filter(None, texts))
 
 
 METRICS = (
@@ -295,15 +289,17 @@ class Evidence:
         if frame.empty:
             return None
         steps, layers = np.unique(frame["step"]), np.unique(frame["layer"])
-        made_of = zip(frame["value"], frame["interval"], frame["replicates"], strict=True)
-        left_out = [_with_and_without(*parts) for parts in made_of]
-        draws = max(map(len, left_out))
-        values = np.full((draws, len(steps), len(layers)), np.nan)
+        left_out = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
+        values = np.full((1 + max(map(len, left_out)), len(steps), len(layers)), np.nan)
         place = np.searchsorted(steps, frame["step"]), np.searchsorted(layers, frame["layer"])
+        values[0][place] = frame["value"]
         for step, layer, numbers in zip(*place, left_out, strict=True):
-            values[: len(numbers), step, layer] = numbers
+            values[1 : 1 + len(numbers), step, layer] = numbers
         depth = frame.drop_duplicates("layer").sort_values("layer")["depth"].to_numpy()
         return Curves(values, steps, layers, depth, int(frame["d"].max()))
+
+
+Judge = Callable[[Evidence, Finding, Curves], Finding | None]
 
 
 def measured(
@@ -317,15 +313,27 @@ def measured(
                 yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice), curves
 
 
-def _with_and_without(value: float, interval: str, replicates: np.ndarray) -> np.ndarray:
-    """Return a number with all K draws and without each, (K + 1,) float64; alone where none can be left out."""
-    return np.concatenate([[value], leave_one_out(interval, replicates)])
-
-
-def _read(path: Path, **options: object) -> pd.DataFrame:
+def _read(path: Path, **options: Any) -> pd.DataFrame:
     if not Path(path).is_file():
         raise InputError(f"`{path}` does not exist; claims need it. Make the tables first: `lmshape tables`.")
     return pq.read_table(path, **options).to_pandas()
+
+
+def each(
+    metric: str, judge: Judge, *, kind: str | None = None, rows: Sequence[str] | None = None
+) -> Callable[[Evidence], Iterator[Finding]]:
+    """Make the finder of a claim about one metric: `judge` decides it for each model and choice of rows.
+
+    `judge` gets the evidence, an empty finding and the curves; it returns None where the claim is not about the model.
+    """
+
+    def find(evidence: Evidence) -> Iterator[Finding]:
+        for finding, curves in measured(evidence, metric, kind=kind, rows=rows):
+            found = judge(evidence, finding, curves)
+            if found is not None:
+                yield found
+
+    return find
 
 
 def published(finding: Finding, quantity: str) -> Finding:
@@ -333,7 +341,7 @@ def published(finding: Finding, quantity: str) -> Finding:
     entry = _numbers()[quantity].get(finding.model)
     if entry is None:
         return finding
-    return replace(finding, published=str(entry["value"]), published_source=entry["source"])
+    return replace(finding, published=str(entry["value"]), published_source=str(entry["source"]))
 
 
 @cache

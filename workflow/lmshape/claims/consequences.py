@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import isnan
 
 from lmshape.claims.anisotropy import HABR
-from lmshape.claims.claim import Claim, Evidence, Finding, joined, missing
+from lmshape.claims.claim import Claim, Evidence, Finding, missing
 from lmshape.dynamics.alarms import RULE
 from lmshape.site import middle_layer
+from lmshape.tables.columns import Row, joined
 
 RUNS = "unstable runs"
 DIMENSIONS = {"id_twonn": "all", "id_twonn_types": "one_per_type"}  # series, and the rows that they are of
@@ -39,7 +40,7 @@ def better_than_baselines(evidence: Evidence) -> Iterator[Finding]:
         yield _signed(replace(finding, p=row["p"]), row, "auc_gain", 0.0, best)
 
 
-def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, dict]]:
+def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
     """Yield the rows of `warnings` about the dimension of the middle block, of all rows and of one of each token id.
 
     One block, named beforehand: of all blocks the best would be right by luck more often than one.
@@ -51,7 +52,7 @@ def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, dict]]:
                 yield Finding(model=RUNS, rows=rows, place=place, draws=int(row["runs"])), row
 
 
-def _signed(finding: Finding, row: dict, column: str, threshold: float, more: str = "") -> Finding:
+def _signed(finding: Finding, row: Row, column: str, threshold: float, more: str = "") -> Finding:
     """Compare an interval with a threshold where there are spikes enough to count."""
     value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
     finding = replace(finding, estimate=value, low=low, high=high, threshold=threshold)

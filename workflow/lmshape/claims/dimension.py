@@ -1,4 +1,4 @@
-"""Claims about the intrinsic dimension, and whether other estimators tell the same."""
+"""Claims about the intrinsic dimension, whether other estimators tell the same, and what random tokens change."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import rankdata
 
-from lmshape.claims.anisotropy import ARTICLE, FLAT, HABR, LONG_RUN
+from lmshape.claims.anisotropy import ARTICLE, FLAT, HABR
 from lmshape.claims.claim import (
+    LONG_RUN,
     Claim,
     Curves,
     Evidence,
     Finding,
     above,
     below,
+    each,
     estimated,
-    measured,
     missing,
     published,
     undecided,
 )
-from lmshape.claims.course import Course, course_of, of_shape, phase_rows
+from lmshape.claims.trajectory import Observed, finding_of, of_shape, phase_rows
 from lmshape.dynamics.noise import size
+from lmshape.tables.columns import Row
 
 LOW_SHARE, LOW = 0.1, 50.0  # of the width, and at all
 AGREE = 0.8
 FEWEST_PLACES = 8  # layers and steps of a rank correlation
+RANDOM, SHUFFLED = "random", "shuffled"  # what the tokens of a dataset are, beside text
 TRANSITION = (500, 2000)  # steps: 1000, within a factor of 2
 METHODS = {
     "anisotropy": ("mean_cosine", "mean_cosine_centered"),
@@ -35,33 +38,30 @@ METHODS = {
 }
 
 
-def low(evidence: Evidence) -> Iterator[Finding]:
+def low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Largest dimension of a block at the last checkpoint."""
-    for finding, curves in measured(evidence, "id_twonn"):
-        finding = published(finding, "intrinsic dimension of the blocks")
-        yield below(finding, estimated(curves.last.max(axis=1)), min(LOW_SHARE * curves.width, LOW))
+    finding = published(finding, "intrinsic dimension of the blocks")
+    return below(finding, estimated(curves.last.max(axis=1)), min(LOW_SHARE * curves.width, LOW))
 
 
-def low_beyond_the_spectrum(evidence: Evidence) -> Iterator[Finding]:
+def low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Largest ratio over the blocks of the dimension to that of a Gaussian with the same covariance."""
-    for finding, curves in measured(evidence, "id_twonn"):
-        surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
-        if surrogate is None or surrogate.values.shape != curves.values.shape:
-            yield missing(finding, "needs `id_twonn_surrogate` of the same rows")
-            continue
-        yield below(finding, estimated((curves.last / surrogate.last).max(axis=1)), 1.0)
+    surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
+    if surrogate is None or surrogate.values.shape != curves.values.shape:
+        return missing(finding, "needs `id_twonn_surrogate` of the same rows")
+    return below(finding, estimated((curves.last / surrogate.last).max(axis=1)), 1.0)
 
 
 def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
-    """Shape of the course of the dimension over training, by band of layers."""
-    for finding, row, course in phase_rows(evidence, "id_twonn"):
-        yield of_shape(finding, row, course, ("rise", "fall"))
+    """Shape of the trajectory of the dimension over training, by band of layers."""
+    for finding, row, observed in phase_rows(evidence, "id_twonn"):
+        yield of_shape(finding, row, observed, ("rise", "fall"))
 
 
 def changes_near_a_thousand(evidence: Evidence) -> Iterator[Finding]:
-    """Whether a straight piece of the course of the dimension ends near step 1000, by band of layers."""
-    for finding, row, course in phase_rows(evidence, "id_twonn", kind="decoder", band="middle"):
-        if course is None or course.last_step < LONG_RUN:
+    """Whether a straight piece of the trajectory of the dimension ends near step 1000, by band of layers."""
+    for finding, row, observed in phase_rows(evidence, "id_twonn", kind="decoder", band="middle"):
+        if observed is None or observed.last_step < LONG_RUN:
             yield missing(finding, row["flag"] or f"the claim is about runs of over {LONG_RUN} steps")
             continue
         breaks = [
@@ -70,7 +70,7 @@ def changes_near_a_thousand(evidence: Evidence) -> Iterator[Finding]:
         yield _near_a_thousand(finding, row, [ends for ends in breaks if np.isfinite(ends).all()])
 
 
-def _near_a_thousand(finding: Finding, row: dict, breaks: list[tuple[float, float]]) -> Finding:
+def _near_a_thousand(finding: Finding, row: Row, breaks: list[tuple[float, float]]) -> Finding:
     low, high = TRANSITION
     told = ", ".join(f"[{first:.0f}, {last:.0f}]" for first, last in breaks)
     finding = replace(finding, draws=int(row["draws"]), why=f"its slope changes at steps {told or 'unknown'}")
@@ -102,6 +102,57 @@ def _agreement(finding: Finding, one: Curves, two: Curves) -> Finding:
     return above(finding, estimated(np.array(correlations)), AGREE)
 
 
+def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
+    """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
+    for finding, text, random in _pairs(evidence, "anisotropy"):
+        yield below(finding, estimated(size(text.last - random.last)), FLAT)
+
+
+def same_trajectory_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
+    """Significant segments of the dimension over training on random tokens beside those on text, by band of layers."""
+    on_text = {
+        (finding.model, finding.rows, finding.place): observed
+        for finding, _, observed in phase_rows(evidence, "id_twonn")
+    }
+    for row in evidence.table("phases", metric="id_twonn").to_dict("records"):
+        finding = finding_of(row)
+        text = on_text.get((finding.model, finding.rows, finding.place))
+        if evidence.orders.get(row["dataset"]) == RANDOM and text is not None:
+            random = Observed.of_row(evidence, row)
+            yield missing(finding, row["flag"]) if random is None else _beside(finding, text, random)
+
+
+def _beside(finding: Finding, text: Observed, random: Observed) -> Finding:
+    told = f"text: {text.words}; random tokens: {random.words}"
+    if not (text.decided and random.decided):
+        return undecided(finding, told, "a shape is not sure")
+    if text.segments == random.segments:
+        return replace(finding, verdict="supported", why=told)
+    longer = max(text, random, key=lambda one: len(one.segments))
+    return replace(finding, verdict="contradicted", p=longer.p_of_segments(), why=told)
+
+
+def peak_shrinks(evidence: Evidence) -> Iterator[Finding]:
+    """Largest dimension of a block on random or shuffled tokens over that on text, last checkpoint."""
+    for finding, text, random in _pairs(evidence, "id_twonn", (RANDOM, SHUFFLED)):
+        yield below(finding, estimated(random.last.max(axis=1) / text.last.max(axis=1)), 1.0)
+
+
+def _pairs(
+    evidence: Evidence, metric: str, orders: tuple[str, ...] = (RANDOM,)
+) -> Iterator[tuple[Finding, Curves, Curves]]:
+    """Yield each model's curves on text and on tokens in other orders, as far as draws pair."""
+    for model in evidence.models():
+        first, *others = evidence.datasets(model)
+        for other in others:
+            for rows in evidence.rows(model, metric) if evidence.orders[other] in orders else ():
+                text = evidence.curves(model, metric, rows=rows)
+                random = evidence.curves(model, metric, rows=rows, dataset=other)
+                if text and random and text.last.shape == random.last.shape:
+                    finding = Finding(model=model, dataset=other, rows=rows, place=f"{other} beside {first}")
+                    yield finding, text, random
+
+
 CLAIMS = (
     Claim(
         name="low_dimension",
@@ -110,7 +161,7 @@ CLAIMS = (
         source=HABR,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
-        find=low,
+        find=each("id_twonn", low),
     ),
     Claim(
         name="under_its_gaussian",
@@ -119,7 +170,7 @@ CLAIMS = (
         source="not in the article: a check of P5",
         statistic="largest ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
         rule="supported if its interval is under 1; contradicted if over",
-        find=low_beyond_the_spectrum,
+        find=each("id_twonn", low_beyond_the_spectrum),
     ),
     Claim(
         name="rise_then_fall",
@@ -150,65 +201,6 @@ CLAIMS = (
         rule=f"supported if its interval is over {AGREE}; contradicted if under",
         find=methods_agree,
     ),
-)
-
-
-RANDOM, SHUFFLED = "random", "shuffled"
-
-
-def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "anisotropy"):
-        yield below(finding, estimated(size(text.last - random.last)), FLAT)
-
-
-def same_course_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Sure moves of the course of the dimension on random tokens beside those on text, by band of layers."""
-    on_text = {
-        (finding.model, finding.rows, finding.place): course
-        for finding, _, course in phase_rows(evidence, "id_twonn")
-    }
-    for row in evidence.table("phases", metric="id_twonn").to_dict("records"):
-        place = f"{row['band']} block"
-        text = on_text.get((row["model"], row["rows"], place))
-        if evidence.orders.get(row["dataset"]) == RANDOM and text is not None:
-            finding = Finding(model=row["model"], dataset=row["dataset"], rows=row["rows"], place=place)
-            random = course_of(evidence, row)
-            yield missing(finding, row["flag"]) if random is None else _beside(finding, text, random)
-
-
-def _beside(finding: Finding, text: Course, random: Course) -> Finding:
-    told = f"text: {text.words}; random tokens: {random.words}"
-    if not (text.decided and random.decided):
-        return undecided(finding, told, "a shape is not sure")
-    if text.moves == random.moves:
-        return replace(finding, verdict="supported", why=told)
-    longer = max(text, random, key=lambda course: len(course.moves))
-    return replace(finding, verdict="contradicted", p=longer.p_of_moves(), why=told)
-
-
-def peak_shrinks(evidence: Evidence) -> Iterator[Finding]:
-    """Largest dimension of a block on random or shuffled tokens over that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "id_twonn", (RANDOM, SHUFFLED)):
-        yield below(finding, estimated(random.last.max(axis=1) / text.last.max(axis=1)), 1.0)
-
-
-def _pairs(
-    evidence: Evidence, metric: str, orders: tuple[str, ...] = (RANDOM,)
-) -> Iterator[tuple[Finding, Curves, Curves]]:
-    """Yield each model's curves on text and on tokens in other orders, as far as draws pair."""
-    for model in evidence.models():
-        first, *others = evidence.datasets(model)
-        for other in others:
-            for rows in evidence.rows(model, metric) if evidence.orders[other] in orders else ():
-                text = evidence.curves(model, metric, rows=rows)
-                random = evidence.curves(model, metric, rows=rows, dataset=other)
-                if text and random and text.last.shape == random.last.shape:
-                    finding = Finding(model=model, dataset=other, rows=rows, place=f"{other} beside {first}")
-                    yield finding, text, random
-
-
-CLAIMS_RANDOM_TOKENS = (
     Claim(
         name="random_tokens",
         number="P8, 3.12.12",
@@ -225,7 +217,7 @@ CLAIMS_RANDOM_TOKENS = (
         source=HABR,
         statistic="sure moves of its course over log(1 + step), random tokens and text (table `phases`)",
         rule="supported if they are the same; contradicted if not; undecided where a shape is not sure",
-        find=same_course_on_random_tokens,
+        find=same_trajectory_on_random_tokens,
     ),
     Claim(
         name="random_dimension",

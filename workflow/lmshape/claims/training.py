@@ -4,190 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 
-from lmshape.claims.anisotropy import FLAT, HABR, HALF, LONG_RUN, profiles, shapeless
+from lmshape.claims.anisotropy import PYTHIA
 from lmshape.claims.claim import (
+    LONG_RUN,
     ONE_DRAW,
     Claim,
     Curves,
     Evidence,
     Finding,
+    Verdict,
     above,
     below,
+    each,
     estimated,
-    measured,
     missing,
     published,
     undecided,
 )
-from lmshape.claims.course import ROOM, Course, of_shape, phase_rows
-from lmshape.dynamics.noise import size
-from lmshape.dynamics.phases import ENOUGH, FEWEST
-
-SETTLED = 2000  # steps, after which the published runs are said to grow
-PYTHIA = "gpt_neox"  # its architecture
-GRID = np.linspace(0, 1, 21)
-
-
-def same_profile(evidence: Evidence) -> Iterator[Finding]:
-    """Root mean square difference of two decoders' final profiles over relative depth."""
-    for finding, one, two in _pairs(evidence):
-        if why := shapeless(one) or shapeless(two):
-            yield missing(finding, why)
-            continue
-        yield below(finding, estimated(_distance(one, two, -1, -1)), FLAT)
-
-
-def come_together(evidence: Evidence) -> Iterator[Finding]:
-    """Difference of two decoders' profiles at the last step that both have, less that at the first one after step 0."""
-    for finding, one, two in _pairs(evidence):
-        steps = np.intersect1d(one.steps[one.steps > 0], two.steps[two.steps > 0])
-        if len(steps) < 2 or len(one.layers) < 2 or len(two.layers) < 2:
-            yield missing(finding, f"{len(steps)} steps after step 0 that both models have; needs 2")
-            continue
-        first, last = (
-            _distance(one, two, *(int(np.searchsorted(curves.steps, step)) for curves in (one, two)))
-            for step in (steps[0], steps[-1])
-        )
-        yield below(replace(finding, why=f"steps {steps[0]} and {steps[-1]}"), estimated(last - first), 0.0)
-
-
-def _pairs(evidence: Evidence) -> Iterator[tuple[Finding, Curves, Curves]]:
-    for rows in ("all", "no_sink"):
-        pairs = combinations(list(profiles(evidence, "decoder", rows=(rows,))), 2)
-        for (finding, one), (other, two) in pairs:
-            yield replace(finding, place=f"to {other.model}"), one, two
-
-
-def _distance(one: Curves, two: Curves, place: int, other: int) -> np.ndarray:
-    """(K + 1,): root mean square difference over relative depth of two profiles, each of a step's place."""
-    count = min(len(one.values), len(two.values))
-    return size(_on_grid(one, place)[:count] - _on_grid(two, other)[:count])
-
-
-def _on_grid(curves: Curves, place: int) -> np.ndarray:
-    return np.array([np.interp(GRID, curves.depth, profile) for profile in curves.values[:, place]])
-
-
-def grows(evidence: Evidence) -> Iterator[Finding]:
-    """Course of the height of the profile, from step 1 on."""
-    for finding, curves in profiles(evidence, "decoder"):
-        yield _growth(finding, curves, curves.steps > 0)
-
-
-def grows_when_settled(evidence: Evidence) -> Iterator[Finding]:
-    """Course of the height of the profile, from step 2000 on."""
-    for finding, curves in profiles(evidence, "decoder"):
-        if curves.steps[-1] < LONG_RUN:
-            yield missing(finding, f"the claim is about runs of over {LONG_RUN} steps")
-        else:
-            yield _growth(finding, curves, curves.steps >= SETTLED)
-
-
-def _growth(finding: Finding, curves: Curves, chosen: np.ndarray) -> Finding:
-    """Decide by the sure moves of the height; its change over the whole course is the number shown."""
-    heights = curves.values.max(axis=2)[:, chosen]
-    kept = np.isfinite(heights).all(axis=0)
-    heights, steps = heights[:, kept], curves.steps[chosen][kept]
-    if len(steps) < FEWEST:
-        return missing(finding, f"{len(steps)} checkpoints; a course needs {FEWEST}")
-    change = estimated(heights[:, -1] - heights[:, 0])
-    course = Course.of_values(heights, steps)
-    told = replace(
-        finding, estimate=change.value, low=change.low, high=change.high, draws=curves.draws, why=course.words
-    )
-    if not course.sure:
-        return undecided(told, ONE_DRAW)
-    if "fall" in course.moves or (course.decided and not course.moves):
-        return replace(told, verdict="contradicted", p=course.p_of_moves())
-    if course.decided:
-        return replace(told, verdict="supported", p=course.p_of_moves())
-    return undecided(told, ROOM)
-
-
-def none_before_a_thousand(evidence: Evidence) -> Iterator[Finding]:
-    """Largest anisotropy of the middle half of the blocks at any step from 1 to 1000."""
-    for finding, curves in profiles(evidence, "decoder"):
-        if evidence.family(finding.model) != PYTHIA:
-            continue
-        early = (curves.steps > 0) & (curves.steps <= 1000)
-        if curves.steps[-1] < LONG_RUN or not early.any():
-            yield missing(finding, f"the claim is about step 1000 of runs of over {LONG_RUN} steps")
-            continue
-        middle = (curves.depth > 0.25) & (curves.depth <= 0.75)
-        values = curves.values[:, early][:, :, middle].max(axis=(1, 2))
-        yield below(finding, estimated(values), HALF)
-
-
-def no_plateau(evidence: Evidence) -> Iterator[Finding]:
-    """Height of the profile of OLMo-2 models."""
-    for finding, curves in profiles(evidence, "decoder"):
-        if evidence.family(finding.model) == "olmo2":
-            finding = published(finding, "anisotropy of the middle layers")
-            yield below(finding, estimated(curves.last.max(axis=1)), HALF)
-
-
-CLAIMS_CONVERGENCE = (
-    Claim(
-        name="one_profile",
-        number="P4",
-        statement="At the end of training all decoders have the same profile",
-        source=f"{HABR}; AIRI blog",
-        statistic="root mean square difference of two decoders' last profiles over relative depth",
-        rule=f"supported if its interval is under {FLAT}; contradicted if over",
-        find=same_profile,
-    ),
-    Claim(
-        name="converge",
-        number="P4",
-        statement="Over training the profiles of decoders come closer to each other",
-        source=f"{HABR}; AIRI blog",
-        statistic="root mean square difference at the last step that both have, less that at the first after step 0",
-        rule="supported if its interval is under 0; contradicted if over",
-        find=come_together,
-    ),
-    Claim(
-        name="grows",
-        number="P4",
-        statement="The largest anisotropy grows as training proceeds",
-        source=f"{HABR}; AIRI blog",
-        statistic="sure moves of the profile's height over log(1 + step), from step 1 on; shown: its whole change",
-        rule="supported if it rises and does no other thing; contradicted if it falls for sure, or keeps its height",
-        find=grows,
-    ),
-    Claim(
-        name="grows_after_2000",
-        number="3.12.2",
-        statement="After about step 2000 the largest anisotropy only grows",
-        source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
-        statistic="sure moves of the profile's height over log(1 + step), from step 2000 on; shown: its whole change",
-        rule="supported if it rises and does no other thing; contradicted if it falls for sure, or keeps its height; "
-        f"runs of {LONG_RUN} steps and more",
-        find=grows_when_settled,
-    ),
-    Claim(
-        name="none_before_1000",
-        number="3.12.2",
-        statement="There is no plateau in the middle layers of Pythia before about step 1000",
-        source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
-        statistic="largest anisotropy of the middle half of the blocks at steps 1 to 1000",
-        rule=f"supported if its interval is under {HALF}; contradicted if over; runs of {LONG_RUN} steps and more",
-        find=none_before_a_thousand,
-    ),
-    Claim(
-        name="no_plateau_in_olmo_2",
-        number="3.12.3",
-        statement="OLMo-2 has no plateau of anisotropy at all",
-        source="fragmential/training-time-entropy-circuits, docs/final_report.md",
-        statistic="largest anisotropy of a block, last checkpoint",
-        rule=f"supported if its interval is under {HALF}; contradicted if over",
-        find=no_plateau,
-    ),
-)
-
+from lmshape.claims.trajectory import Observed, of_shape, phase_rows
+from lmshape.dynamics.phases import ENOUGH
+from lmshape.tables.columns import Row
 
 CIRCUITS = "fragmential/training-time-entropy-circuits"
 LINEAR = 0.95
@@ -199,24 +38,24 @@ CLOSE = 2.0  # factor between two steps
 
 def peak_of_rankme(evidence: Evidence) -> Iterator[Finding]:
     """Step of the peak of the effective rank in the last block beside the published one."""
-    for finding, row, course in phase_rows(evidence, "effective_rank", band="last"):
+    for finding, row, observed in phase_rows(evidence, "effective_rank", band="last"):
         finding = published(finding, "step of the peak of RankMe")
         if finding.published and finding.rows == "all":
-            yield missing(finding, row["flag"]) if course is None else _near(finding, row, course)
+            yield missing(finding, row["flag"]) if observed is None else _near(finding, row, observed)
 
 
-def _near(finding: Finding, row: dict, course: Course) -> Finding:
+def _near(finding: Finding, row: Row, observed: Observed) -> Finding:
     wanted = float(finding.published)
     low, high = row["peak_step_low"], row["peak_step_high"]
     finding = replace(
         finding, estimate=row["peak_step"], low=low, high=high, draws=int(row["draws"]), threshold=wanted
     )
-    if course.last_step < wanted:
-        return missing(finding, f"this run ends at step {course.last_step:.0f}")
-    if not course.sure or not np.isfinite([low, high]).all():
+    if observed.last_step < wanted:
+        return missing(finding, f"this run ends at step {observed.last_step:.0f}")
+    if not observed.sure or not np.isfinite([low, high]).all():
         return undecided(finding, ONE_DRAW)
-    if "rise, fall" not in ", ".join(course.moves):
-        return undecided(finding, f"no sure peak: {course.words}")
+    if "rise, fall" not in ", ".join(observed.segments):
+        return undecided(finding, f"no sure peak: {observed.words}")
     if low >= wanted / CLOSE and high <= wanted * CLOSE:
         return replace(finding, verdict="supported")
     apart = high < wanted / CLOSE or low > wanted * CLOSE
@@ -224,82 +63,75 @@ def _near(finding: Finding, row: dict, course: Course) -> Finding:
 
 
 def collapse_and_recovery(evidence: Evidence) -> Iterator[Finding]:
-    """Whether the course of the effective rank in the last block begins with a fall and a rise."""
-    for finding, row, course in phase_rows(evidence, "effective_rank", kind="decoder", band="last"):
+    """Whether the trajectory of the effective rank in the last block begins with a fall and a rise."""
+    for finding, row, observed in phase_rows(evidence, "effective_rank", kind="decoder", band="last"):
         finding = published(finding, "early collapse of the last layers")
-        yield missing(finding, row["flag"]) if course is None else _collapse(finding, row, course)
+        yield missing(finding, row["flag"]) if observed is None else _collapse(finding, row, observed)
 
 
-def _collapse(finding: Finding, row: dict, course: Course) -> Finding:
-    finding = replace(finding, draws=int(row["draws"]), why=course.words)
-    if not course.sure:
+def _collapse(finding: Finding, row: Row, observed: Observed) -> Finding:
+    finding = replace(finding, draws=int(row["draws"]), why=observed.words)
+    if not observed.sure:
         return undecided(finding, ONE_DRAW)
-    finding = replace(finding, p=course.p_of_moves())
-    if course.moves[:2] == ("fall", "rise"):
-        return _recovered(replace(finding, estimate=row["collapse_step"]), row, course)
-    if course.moves[:1] == ("fall",) and course.last_step < LONG_RUN:
+    finding = replace(finding, p=observed.p_of_segments())
+    if observed.segments[:2] == ("fall", "rise"):
+        return _recovered(replace(finding, estimate=row["collapse_step"]), row, observed)
+    if observed.segments[:1] == ("fall",) and observed.last_step < LONG_RUN:
         return undecided(finding, "a rise may come later")
-    if course.checkpoints < ENOUGH or not course.decided:
+    if observed.checkpoints < ENOUGH or not observed.decided:
         return undecided(finding, "an early fall may be hidden")
     return replace(finding, verdict="contradicted")
 
 
-def _recovered(finding: Finding, row: dict, course: Course) -> Finding:
+def _recovered(finding: Finding, row: Row, observed: Observed) -> Finding:
     lowest, half = f"at its lowest at step {row['collapse_step']:.0f}", row["recovery_step"]
     if not np.isnan(half):
         return replace(finding, verdict="supported", why=f"{lowest}, half made good by step {half:.0f}")
-    verdict = "undecided" if course.last_step < LONG_RUN else "contradicted"
+    verdict: Verdict = "undecided" if observed.last_step < LONG_RUN else "contradicted"
     return replace(finding, verdict=verdict, why=f"{lowest}, under half made good by the last")
 
 
 def three_phases(evidence: Evidence) -> Iterator[Finding]:
-    """Shape of the course of the effective rank in the last block."""
-    for finding, row, course in phase_rows(evidence, "effective_rank", kind="decoder", band="last"):
-        yield of_shape(finding, row, course, ("fall", "rise", "fall"))
+    """Shape of the trajectory of the effective rank in the last block."""
+    for finding, row, observed in phase_rows(evidence, "effective_rank", kind="decoder", band="last"):
+        yield of_shape(finding, row, observed, ("fall", "rise", "fall"))
 
 
-def bulk_does_not_fall(evidence: Evidence) -> Iterator[Finding]:
+def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on."""
-    for finding, curves in measured(evidence, "effective_rank_bulk", kind="decoder"):
-        finding = replace(finding, place="last block")
-        trained = curves.steps >= curves.steps[-1] / 10
-        if trained.sum() < 3:
-            yield missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a course needs 3")
-            continue
-        last = curves.values[:, trained, -1]
-        yield above(finding, estimated(last[:, -1] / last[:, :-1].max(axis=1)), KEPT)
+    finding = replace(finding, place="last block")
+    trained = curves.steps >= curves.steps[-1] / 10
+    if trained.sum() < 3:
+        return missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a course needs 3")
+    last = curves.values[:, trained, -1]
+    return above(finding, estimated(last[:, -1] / last[:, :-1].max(axis=1)), KEPT)
 
 
-def nearly_linear(evidence: Evidence) -> Iterator[Finding]:
+def nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Mean over the blocks of their linearity on other draws than the map was fitted on, last checkpoint."""
-    for finding, curves in measured(evidence, "linearity_held_out", kind="decoder", rows=["all"]):
-        exception = published(finding, "exception to linear blocks")
-        linearity = estimated(curves.last.mean(axis=1))
-        if exception.published:
-            yield below(exception, linearity, LINEAR)
-        else:
-            yield above(published(finding, "linearity of consecutive blocks"), linearity, LINEAR)
+    exception = published(finding, "exception to linear blocks")
+    linearity = estimated(curves.last.mean(axis=1))
+    if exception.published:
+        return below(exception, linearity, LINEAR)
+    return above(published(finding, "linearity of consecutive blocks"), linearity, LINEAR)
 
 
-def cosine_rises_late(evidence: Evidence) -> Iterator[Finding]:
+def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
     """Mean cosine of the last block at the end less that at the checkpoint nearest a tenth of the run."""
-    for finding, curves in measured(evidence, "mean_cosine", kind="decoder", rows=["all"]):
-        if evidence.parameters(finding.model) > SMALL:
-            continue
-        finding = replace(finding, place="last block")
-        if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
-            yield missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
-            continue
-        tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
-        rise = curves.values[:, -1, -1] - curves.values[:, tenth, -1]
-        yield above(finding, estimated(rise), 0.0)
+    if evidence.parameters(finding.model) > SMALL:
+        return None
+    finding = replace(finding, place="last block")
+    if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
+        return missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
+    tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
+    return above(finding, estimated(curves.values[:, -1, -1] - curves.values[:, tenth, -1]), 0.0)
 
 
-def isotropic_output(evidence: Evidence) -> Iterator[Finding]:
+def isotropic_output(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
     """Mean cosine of the last block of large Pythia models, last checkpoint."""
-    for finding, curves in measured(evidence, "mean_cosine", kind="decoder", rows=["all"]):
-        if evidence.family(finding.model) == PYTHIA and evidence.parameters(finding.model) > SMALL:
-            yield below(replace(finding, place="last block"), estimated(curves.last[:, -1]), ALIKE)
+    if evidence.family(finding.model) != PYTHIA or evidence.parameters(finding.model) <= SMALL:
+        return None
+    return below(replace(finding, place="last block"), estimated(curves.last[:, -1]), ALIKE)
 
 
 def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
@@ -355,7 +187,7 @@ CLAIMS = (
         source=f"{CIRCUITS}, docs/final_report.md",
         statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
         rule=f"supported if its interval is over {KEPT}; contradicted if under",
-        find=bulk_does_not_fall,
+        find=each("effective_rank_bulk", bulk_does_not_fall, kind="decoder"),
     ),
     Claim(
         name="linear_blocks",
@@ -364,7 +196,7 @@ CLAIMS = (
         source="Razzhigaev et al. 2024, arXiv 2405.12250",
         statistic="mean over the blocks of the held-out linearity, last checkpoint",
         rule=f"supported if its interval is over {LINEAR}; contradicted if under; for Pythia-70M the other way round",
-        find=nearly_linear,
+        find=each("linearity_held_out", nearly_linear, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="late_cosine",
@@ -373,7 +205,7 @@ CLAIMS = (
         source="Godey et al. 2024, arXiv 2404.07647",
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
         rule=f"supported if its interval is over 0; contradicted if under; up to {SMALL / 1e6:.0f} M parameters",
-        find=cosine_rises_late,
+        find=each("mean_cosine", cosine_rises_late, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="isotropic_output",
@@ -382,7 +214,7 @@ CLAIMS = (
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
         statistic="mean_cosine of the last block, last checkpoint",
         rule=f"supported if its interval is under {ALIKE}; contradicted if over; over {SMALL / 1e6:.0f} M parameters",
-        find=isotropic_output,
+        find=each("mean_cosine", isotropic_output, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="equal_first_steps",

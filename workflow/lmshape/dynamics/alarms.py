@@ -12,18 +12,19 @@ The end of a run is not quiet: nobody knows what would have come.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import floor, inf, nan, sqrt
 
 import numpy as np
+import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from lmshape.dynamics.spikes import NORMAL_DEVIATION, Spike
+from lmshape.dynamics.spikes import NORMAL_DEVIATION, Rule, Spike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WarningRule:
+class WarningRule(Rule):
     """The numbers of an early warning; all counts but the last three are of a series' own values.
 
     Attributes
@@ -42,10 +43,6 @@ class WarningRule:
     fewest_spikes: int = 5
     fewest_runs: int = 3
     rate: float = 10.0
-
-    def __str__(self) -> str:
-        """Spell the rule as a table does."""
-        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
 
 
 RULE = WarningRule()
@@ -92,7 +89,8 @@ def windows_of(
     cadence = float(np.median(np.diff(steps))) if len(steps) > 1 else np.inf
     horizon = rule.horizon * cadence
     stretches = _stretches(steps, spikes)
-    scored = _places_in_stretch(stretches) >= rule.least
+    # values of its stretch before each value
+    scored = (pd.Series(stretches).groupby(stretches).cumcount().to_numpy() >= rule.least) & (stretches >= 0)
     before, onsets, unscored = [], [], []
     for spike in spikes:
         places = np.flatnonzero((steps >= spike.onset - horizon) & (steps < spike.onset) & scored)
@@ -101,8 +99,8 @@ def windows_of(
             onsets.append(spike.onset)
         else:
             unscored.append(spike.onset)
-    ahead = [spike.onset for spike in spikes] + [last_step]
-    following = np.array([min((end for end in ahead if end >= step), default=-np.inf) for step in steps])
+    ahead = np.array([*(spike.onset for spike in spikes), last_step, -np.inf])
+    following = ahead[np.searchsorted(ahead[:-1], steps)]
     calm = np.flatnonzero(scored & (steps < following - horizon))
     quiet = _laid(calm, stretches, rule.horizon)
     return Windows(stretches, tuple(before), tuple(onsets), tuple(quiet), horizon, tuple(unscored))
@@ -139,7 +137,7 @@ def _scores(values: np.ndarray, rule: WarningRule) -> np.ndarray:
     medians = np.nanmedian(before[enough], axis=1)
     spread = NORMAL_DEVIATION * np.nanmedian(np.abs(before[enough] - medians[:, None]), axis=1)
     floor = RESOLUTION * np.maximum(np.abs(medians), 1e-300)
-    # rounded, so that a series of a fixed course, such as a learning rate, scores the same everywhere
+    # rounded, so that a series of fixed values, such as a learning rate, scores the same everywhere
     found[enough] = np.round((values[enough] - medians) / np.maximum(spread, floor), DIGITS)
     return found
 
@@ -151,15 +149,6 @@ def _stretches(steps: np.ndarray, spikes: Sequence[Spike]) -> np.ndarray:
         number += steps > spike.last
         inside |= (steps >= spike.onset) & (steps <= spike.last)
     return np.where(inside, -1, number)
-
-
-def _places_in_stretch(stretches: np.ndarray) -> np.ndarray:
-    """Count the values of its stretch before each value; −1 within a spike."""
-    places = np.full(len(stretches), -1)
-    for number in range(stretches.max(initial=-1) + 1):
-        inside = stretches == number
-        places[inside] = np.arange(np.count_nonzero(inside))
-    return places
 
 
 def _laid(calm: np.ndarray, stretches: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -174,7 +163,7 @@ PER_STEPS = 10_000  # that false alarms are counted in
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WindowScores:
     """Largest scores of the windows of one series in all runs.
 
     Attributes
@@ -195,7 +184,7 @@ class Told:
     steps: np.ndarray
 
     @classmethod
-    def of(cls, parts: list[tuple[int, np.ndarray, np.ndarray, Windows]]) -> Told:
+    def of(cls, parts: list[tuple[int, np.ndarray, np.ndarray, Windows]]) -> WindowScores:
         """Collect the windows of each run: its number, the steps and the scores of the series, its windows."""
         width = max((len(places) for *_, windows in parts for places in windows.before), default=1)
         before, leads, quiet, of_before, of_quiet, steps = [], [], [], [], [], []

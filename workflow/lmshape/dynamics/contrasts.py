@@ -18,7 +18,7 @@ from scipy.special import chdtri, gammaln, ndtr, stdtr, stdtrit
 
 from lmshape.dynamics.noise import LEVEL, Replicated
 from lmshape.dynamics.profiles import PROFILED, excess, last_checkpoint
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
+from lmshape.tables.columns import Row, declare, integer, interval, real, shared, text
 
 FAR = 8.0  # standard deviations beyond which a normal variable never lies
 SHARES = 4000  # equal parts of a chi distribution that stand for it
@@ -70,7 +70,8 @@ def hedges(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
     scale = sqrt(1 / len(one) + 1 / len(two))
     t = float((one.mean() - two.mean()) / (pooled * scale))
     low, high = (noncentrality(t, freedom, tail) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
-    return tuple(float(correction * scale * number) for number in (t, low, high))
+    unit = float(correction) * scale
+    return unit * t, unit * low, unit * high
 
 
 def noncentrality(t: float, freedom: int, tail: float) -> float:
@@ -94,42 +95,31 @@ QUANTITIES = {
 }
 
 CONTRAST_COLUMNS = declare(
-    {
-        "study": COLUMN_DESCRIPTIONS["study"],
-        "dataset": COLUMN_DESCRIPTIONS["dataset"],
-        "rows": COLUMN_DESCRIPTIONS["rows"],
-        "metric": "the metric whose profile over the blocks is compared, at each model's last trusted checkpoint",
-        "quantity": "; ".join(f"{name}: {text}" for name, text in QUANTITIES.items()),
-        "decoders": "number of decoders; those that the registry calls unstable are left out",
-        "encoders": "number of encoders",
-        "decoder_mean": "mean of the quantity over the decoders",
-        "encoder_mean": "mean of the quantity over the encoders",
-        "difference": "decoder_mean less encoder_mean",
-        "difference_low": "lower end of its 95 % interval: over models (Welch), or over draws where basis is blocks",
-        "difference_high": "upper end of its 95 % interval",
-        "p": "two-sided p-value of no difference, from the same t",
-        "effect": "the difference in standard deviations: Hedges' g over models, or over blocks",
-        "effect_low": "lower end of its 95 % interval",
-        "effect_high": "upper end of its 95 % interval",
-        "basis": "models: two or more on each side; blocks: fewer, so that the deviation is that of the values over "
-        "the blocks of a model, and nothing is said of other models",
-        "flag": "the reason of NaN; empty when fine",
-    },
-    integers=["decoders", "encoders"],
-    reals=[
-        "decoder_mean",
-        "encoder_mean",
+    *shared("study dataset rows"),
+    text(
+        "metric",
+        "the metric whose profile over the blocks is compared, at each model's last trusted checkpoint",
+    ),
+    text("quantity", "; ".join(f"{name}: {meaning}" for name, meaning in QUANTITIES.items())),
+    integer("decoders", "number of decoders; those that the registry calls unstable are left out"),
+    integer("encoders", "number of encoders"),
+    real("decoder_mean", "mean of the quantity over the decoders"),
+    real("encoder_mean", "mean of the quantity over the encoders"),
+    *interval(
+        real,
         "difference",
-        "difference_low",
-        "difference_high",
-        "p",
-        "effect",
-        "effect_low",
-        "effect_high",
-    ],
+        "decoder_mean less encoder_mean",
+        ": over models (Welch), or over draws where basis is blocks",
+    ),
+    real("p", "two-sided p-value of no difference, from the same t"),
+    *interval(real, "effect", "the difference in standard deviations: Hedges' g over models, or over blocks"),
+    text(
+        "basis",
+        "models: two or more on each side; blocks: fewer, so that the deviation is that of the values over the blocks "
+        "of a model, and nothing is said of other models",
+    ),
+    text("flag", "the reason of NaN; empty when fine"),
 )
-
-Row = dict[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,8 @@
-"""Phases of training: the shape of each course over log(1 + step), its peak, its straight pieces, an early collapse.
+"""Phases of training: the shape of each trajectory over log(1 + step), its peak, straight pieces, an early collapse.
 
 A row is a metric at a named block of a model, on one dataset with one choice of rows.
-`lmshape.dynamics.trajectories` holds
-the rule of the shape, `lmshape.dynamics.noise` what its intervals and p-values are made of; docs/dynamics.md how often
-they are right.
+`lmshape.dynamics.trajectories` holds the rule of the shape, `lmshape.dynamics.noise` what its intervals and p-values
+are made of; docs/dynamics.md says how often they are right.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 from math import exp, nan
 
 import numpy as np
 import pandas as pd
 
 from lmshape.dynamics.noise import Noise, around, largest, may_be_largest
-from lmshape.dynamics.trajectories import SHAPES, Course, Moves, Shape, courses, shape_of
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
+from lmshape.dynamics.trajectories import SHAPES, Segments, Shape, Trajectory, shape_of, trajectories
+from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 
 MOST_KNOTS = 24
 MOST_PIECES = 4
@@ -105,96 +104,79 @@ def _design(axis: tuple[float, ...], pieces: int) -> _Design:
     return _Design(breaks, basis, triangle)
 
 
-def _with_interval(name: str, text: str) -> dict[str, str]:
-    return {
-        name: text,
-        f"{name}_low": "lower end of its 95 % interval",
-        f"{name}_high": "upper end of its 95 % interval",
-    }
-
-
-_STEPS = ("peak_step", "trough_step", *(f"boundary_{place}_step" for place in range(1, MOST_PIECES)))
-_SLOPES = tuple(f"slope_{place}" for place in range(1, MOST_PIECES + 1))
-
-PHASE_DESCRIPTIONS = {
-    "study": COLUMN_DESCRIPTIONS["study"],
-    "model": "name of the model; of models that differ in their seed alone, the name of the recipe",
-    **{name: COLUMN_DESCRIPTIONS[name] for name in ("kind", "dataset", "rows", "metric")},
-    "band": "early, middle or last block: after a quarter, half and all of the blocks",
-    "layer": "that block",
-    "seeds": "training runs in the row: 1, or those of the recipe",
-    "checkpoints": "checkpoints in the course: trusted, of a known step, with a number",
-    "draws": "number of independent draws of sequences behind the intervals",
-    "shape": "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items()) + "; empty: not measurable",
-    "moves": "rises and falls that are sure, in their order: what the shape is made of",
-    "least": "change of the natural logarithm of the value that makes a rise or fall",
-    "noise": "difference of the logarithm between two checkpoints that the draws explain, 95 % for all pairs at once",
-    "p_monotone": "p-value of the course having no rise or fall of `least`",
-    "p_unimodal": "p-value of its having one at most, which is neither a rise and a fall nor a fall and a rise",
-    "p_three_phase": "p-value of its having two at most",
-    **_with_interval(
-        "peak_step", "step of the highest turn from rise to fall; without one, of the largest value"
-    ),
-    **_with_interval(
-        "trough_step", "step of the lowest turn from fall to rise; without one, of the least value"
-    ),
-    **_with_interval("collapse_depth", "share of the value lost in the first move; empty if that is no fall"),
-    "collapse_step": "step at which that fall ends",
-    "recovery_step": "first step after it at which half of the fall, in the logarithm, is made good; empty if never",
-    "pieces": f"straight pieces of the logarithm over log(1 + step), as few as fit, {MOST_PIECES} at most",
-    **{
-        name: text
-        for step in _STEPS[2:]
-        for name, text in _with_interval(
-            step, "step at which the slope changes; empty beyond the last"
-        ).items()
-    },
-    **{
-        name: text
-        for slope in _SLOPES
-        for name, text in _with_interval(
-            slope, "change of the logarithm per decade of steps in that piece; empty beyond the last"
-        ).items()
-    },
-    "flag": "the reason of an empty shape, or of a doubt about the course; empty when fine",
-}
-
 PHASE_COLUMNS = declare(
-    PHASE_DESCRIPTIONS,
-    integers=[
-        "layer",
-        "seeds",
-        "checkpoints",
-        "draws",
-        "pieces",
-        "collapse_step",
-        "recovery_step",
-        *(name for step in _STEPS for name in (step, f"{step}_low", f"{step}_high")),
-    ],
-    reals=[
-        "least",
+    *shared("study"),
+    text("model", "name of the model; of models that differ in their seed alone, the name of the recipe"),
+    *shared("kind dataset rows metric"),
+    text("band", "early, middle or last block: after a quarter, half and all of the blocks"),
+    integer("layer", "that block"),
+    integer("seeds", "training runs in the row: 1, or those of the recipe"),
+    integer("checkpoints", "checkpoints in the trajectory: trusted, of a known step, with a number"),
+    integer("draws", "number of independent draws of sequences behind the intervals"),
+    text(
+        "shape",
+        "; ".join(f"{name}: {meaning}" for name, meaning in SHAPES.items()) + "; empty: not measurable",
+    ),
+    text("moves", "significant rises and falls, in their order: what the shape is made of"),
+    real("least", "change of the natural logarithm of the value that makes a rise or fall"),
+    real(
         "noise",
-        "p_monotone",
+        "difference of the logarithm between two checkpoints that the draws explain, 95 % for all pairs at once",
+    ),
+    real("p_monotone", "p-value of the trajectory having no rise or fall of `least`"),
+    real(
         "p_unimodal",
-        "p_three_phase",
-        *(name for real in ("collapse_depth", *_SLOPES) for name in (real, f"{real}_low", f"{real}_high")),
-    ],
+        "p-value of its having one at most, which is neither a rise and a fall nor a fall and a rise",
+    ),
+    real("p_three_phase", "p-value of its having two at most"),
+    *interval(
+        integer,
+        "peak_step",
+        "step of the highest change point from rise to fall; without one, of the largest value",
+    ),
+    *interval(
+        integer,
+        "trough_step",
+        "step of the lowest change point from fall to rise; without one, of the least value",
+    ),
+    *interval(
+        real, "collapse_depth", "share of the value lost in the first segment; empty if that is no fall"
+    ),
+    integer("collapse_step", "step at which that fall ends"),
+    integer(
+        "recovery_step",
+        "first step after it at which half of the fall, in the logarithm, is made good; empty if never",
+    ),
+    integer(
+        "pieces", f"straight pieces of the logarithm over log(1 + step), as few as fit, {MOST_PIECES} at most"
+    ),
+    *chain.from_iterable(
+        interval(integer, f"boundary_{place}_step", "step at which the slope changes; empty beyond the last")
+        for place in range(1, MOST_PIECES)
+    ),
+    *chain.from_iterable(
+        interval(
+            real,
+            f"slope_{place}",
+            "change of the logarithm per decade of steps in that piece; empty beyond the last",
+        )
+        for place in range(1, MOST_PIECES + 1)
+    ),
+    text("flag", "the reason of an empty shape, or of a doubt about the trajectory; empty when fine"),
 )
 
-
 PHASED = ("anisotropy", "id_twonn", "id_gride_16", "effective_rank", "rankme", "participation_ratio")
-FEWEST = 4  # checkpoints of a course
+FEWEST = 4  # checkpoints of a trajectory
 ENOUGH = 9  # checkpoints that can show four pieces
 STRAIGHT = 0.05  # of the range: misfit of pieces that are straight enough
 SIMULATED = 200
+P_VALUES = ("p_monotone", "p_unimodal", "p_three_phase")  # of fewer segments than one, two, three
 TAILS = (0.025, 0.975)
 SEED = 0
 
-Row = dict[str, str | int | float | None]
-
 
 def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Describe the course of each followed metric over training.
+    """Describe the trajectory of each followed metric over training.
 
     Parameters
     ----------
@@ -206,66 +188,67 @@ def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd
     The columns of PHASE_COLUMNS; NaN with a flag where there are under 4 checkpoints or a value is not positive.
     """
     followed = metrics[metrics["metric"].isin(PHASED)]
-    rows = [describe(course) for course in courses(followed, groups)]
+    rows = [describe(one) for one in trajectories(followed, groups)]
     return pd.DataFrame(rows, columns=PHASE_COLUMNS.names)
 
 
-def describe(course: Course) -> Row:
-    """Return the row of one course: the columns of PHASE_COLUMNS that it has."""
-    count = len(course.steps)
-    draws = max(course.values.draws, 1)
-    row = dict(course.cell) | {"seeds": len(course.copies), "checkpoints": count, "draws": draws, "shape": ""}
+def describe(trajectory: Trajectory) -> Row:
+    """Return the row of one trajectory: the columns of PHASE_COLUMNS that it has."""
+    count = len(trajectory.steps)
+    draws = max(trajectory.values.draws, 1)
+    row = dict(trajectory.cell) | {
+        "seeds": len(trajectory.copies),
+        "checkpoints": count,
+        "draws": draws,
+        "shape": "",
+    }
     if count < FEWEST:
         return row | {
-            "flag": _flags(course.left_aside, f"under {FEWEST} checkpoints of a known step: {count}")
+            "flag": joined(trajectory.left_aside, f"under {FEWEST} checkpoints of a known step: {count}")
         }
-    if not (course.values.values > 0).all() or not (course.values.left_out > 0).all():
+    if not (trajectory.values.values > 0).all() or not (trajectory.values.left_out > 0).all():
         return row | {
-            "flag": _flags(course.left_aside, "not positive: courses are compared in the logarithm")
+            "flag": joined(trajectory.left_aside, "not positive: courses are compared in the logarithm")
         }
-    logarithms, noise = np.log(course.values.values), course.noise()
+    logarithms, noise = np.log(trajectory.values.values), trajectory.noise()
     shape = shape_of(logarithms, noise)
     few = f"few checkpoints: {count}; a phase between two of them does not show" if count < ENOUGH else ""
     alone = "" if noise else "no interval: one draw, or not defined without one of them"
     return (
         row
         | _shape(shape)
-        | _extremes(course.steps, logarithms, noise, shape.moves)
-        | _collapse(course.steps, logarithms, noise, shape.moves)
-        | _pieces(course.steps, logarithms, noise, len(shape.moves))
-        | {"flag": _flags(course.left_aside, few, alone)}
+        | _extremes(trajectory.steps, logarithms, noise, shape.segments)
+        | _collapse(trajectory.steps, logarithms, noise, shape.segments)
+        | _pieces(trajectory.steps, logarithms, noise, len(shape.segments))
+        | {"flag": joined(trajectory.left_aside, few, alone)}
     )
 
 
-def _flags(*reasons: str) -> str:
-    return "; ".join(filter(None, reasons))
-
-
 def _shape(shape: Shape) -> Row:
-    names = ("p_monotone", "p_unimodal", "p_three_phase")
-    told = {"shape": shape.name, "moves": ", ".join(shape.moves.words)}
-    return told | {"least": shape.least, "noise": shape.noise} | dict(zip(names, shape.p, strict=True))
+    told = {"shape": shape.name, "moves": ", ".join(shape.segments.words)}
+    return told | {"least": shape.least, "noise": shape.noise} | dict(zip(P_VALUES, shape.p, strict=True))
 
 
-def _extremes(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, moves: Moves) -> Row:
-    """Give the steps of peak and trough: at a turn of the course if it has one, else where it is at its extreme."""
+def _extremes(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, segments: Segments) -> Row:
+    """Give the steps of peak and trough: at a change point if there is one, else at the extreme value."""
     row: Row = {}
     for name, sign in (("peak", 1.0), ("trough", -1.0)):
-        place, domain = _extreme(sign * logarithms, moves, top=sign > 0)
+        place, domain = _extreme(sign * logarithms, segments, top=sign > 0)
         row |= _located(name, place, steps, _interval(sign * logarithms, noise, domain))
     return row
 
 
-def _extreme(values: np.ndarray, moves: Moves, *, top: bool) -> tuple[int, np.ndarray]:
-    """Place of the largest value among the turns, or of all; and the places between the turns beside it."""
-    turns = moves.turn(top=top)
-    if not turns:
+def _extreme(values: np.ndarray, segments: Segments, *, top: bool) -> tuple[int, np.ndarray]:
+    """Place of the largest value among the change points, or of all; and the places between the ones beside it."""
+    points = segments.change_points(top=top)
+    if not points:
         return int(values.argmax()), np.arange(len(values))
-    place = max(turns, key=lambda turn: values[turn])
-    order = moves.turns.index(place)
-    # the move before the first turn, and that after the last, may have begun earlier or end later than its turn
-    first = moves.turns[order - 1] if order > 1 else 0
-    last = moves.turns[order + 1] if order + 2 < len(moves.turns) else len(values) - 1
+    place = max(points, key=lambda point: values[point])
+    ends = segments.ends
+    order = ends.index(place)
+    # the first segment may have begun before its first place, the last may end behind its last
+    first = ends[order - 1] if order > 1 else 0
+    last = ends[order + 1] if order + 2 < len(ends) else len(values) - 1
     return place, np.arange(first, last + 1)
 
 
@@ -281,11 +264,11 @@ def _located(name: str, place: int, steps: np.ndarray, interval: tuple[int, int]
     return {f"{name}_step": int(steps[place]), f"{name}_step_low": low, f"{name}_step_high": high}
 
 
-def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, moves: Moves) -> Row:
-    """Describe the first move if it is a fall: how deep, where it ends, and when half of it is made good."""
-    if not moves or moves.rises:
+def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, segments: Segments) -> Row:
+    """Describe the first segment if it is a fall: how deep, where it ends, and when half of it is made good."""
+    if not segments or segments.rises:
         return {}
-    start, bottom = moves.turns[:2]
+    start, bottom = segments.ends[:2]
     change = logarithms[bottom] - logarithms[start]
     back = np.flatnonzero(logarithms[bottom:] >= logarithms[bottom] - change / 2)
     weights = np.zeros((len(steps), 1))
@@ -300,7 +283,7 @@ def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, mo
     }
 
 
-def _pieces(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, moves: int) -> Row:
+def _pieces(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, segments: int) -> Row:
     """Fit the fewest straight pieces that are straight enough; simulate the noise for their intervals."""
     axis = np.log10(1.0 + steps)
     curves, mixed = logarithms[None], None
@@ -308,7 +291,7 @@ def _pieces(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, move
         curves = np.concatenate([curves, noise.rows()])
         weights = noise.weights(np.random.default_rng(SEED), SIMULATED)
         mixed = np.insert(np.pad(weights, ((1, 0), (0, 0))), 0, 1.0, axis=1)
-    pieces = _fewest(axis, logarithms, moves)
+    pieces = _fewest(axis, logarithms, segments)
     fits = fit(axis, curves, pieces, mixed=mixed)
     row: Row = {"pieces": pieces}
     for place, breaks in enumerate(fits.breaks, start=1):
@@ -330,10 +313,10 @@ def _boundary(name: str, breaks: np.ndarray, axis: np.ndarray, steps: np.ndarray
     return _located(name, int(at[found[0]]), steps, (int(at[low]), int(at[high])))
 
 
-def _fewest(axis: np.ndarray, logarithms: np.ndarray, moves: int) -> int:
+def _fewest(axis: np.ndarray, logarithms: np.ndarray, segments: int) -> int:
     most = most_pieces(len(axis))
     wanted = STRAIGHT * float(np.ptp(logarithms))
-    for pieces in range(min(max(moves, 1), most), most):
+    for pieces in range(min(max(segments, 1), most), most):
         if fit(axis, logarithms[None], pieces).misfit[0] <= wanted:
             return pieces
     return most

@@ -11,7 +11,7 @@ import pandas as pd
 from lmshape.dynamics.noise import Noise, Replicated, largest, may_be_largest, size
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics.registry import METRICS
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS, declare
+from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,61 +146,48 @@ def _depth_over(values: np.ndarray, depth: np.ndarray, level: float) -> float:
     return float((share * np.diff(depth)).sum())
 
 
-# What a profile belongs to, beside its rows and its metric.
-CELL = ("study", "model", "family", "kind", "checkpoint", "step", "tokens_seen", "dataset")
-
-PROFILE_DESCRIPTIONS = {
-    **{name: COLUMN_DESCRIPTIONS[name] for name in CELL},
-    "rows": COLUMN_DESCRIPTIONS["rows"],
-    "metric": "the metric that is followed over the layers",
-    "peak_layer": "block after which the value is largest",
-    "peak_layer_low": "first block that cannot be told from the peak: 95 % interval",
-    "peak_layer_high": "last block that cannot be told from the peak",
-    "peak_depth": "peak_layer / number of blocks",
-    "height": "value at the peak",
-    "height_low": "lower end of its 95 % interval",
-    "height_high": "upper end of its 95 % interval",
-    "edges": "the larger of the values after the first and after the last block",
-    "dome_index": "height - edges, in [0, 1]; 0 for a profile that is flat or monotone",
-    "dome_index_low": "lower end of its 95 % interval, paired by draws, over all blocks that may be the peak",
-    "dome_index_high": "upper end of its 95 % interval",
-    "dome_index_null": "dome_index that a flat profile with this noise stays under in 95 of 100 samples",
-    "dome": "none: dome_index is not over its null; slight: over it, but under 0.05; plateau: with a top_share of 0.7 "
-    "or more; dome; empty without a null",
-    "width": "relative depth over which the value is over half the way from edges to height; NaN if monotone",
-    "top_share": "relative depth over nine tenths of that way, over width: 0.2 a tent, 0.45 a parabola, 1 two cliffs",
-    "distance_to_final": "root mean square difference over the blocks to the last trusted checkpoint, without the "
-    "noise's part",
-    "distance_low": "lower end of its 95 % interval, paired by draws",
-    "distance_high": "upper end of its 95 % interval",
-    "flag": "monotone: the peak is at the first or last block; and the reason of NaN; empty when fine",
-}
-
+CELL = "study model family kind checkpoint step tokens_seen dataset"  # what a profile belongs to
 PROFILE_COLUMNS = declare(
-    PROFILE_DESCRIPTIONS,
-    integers=["step", "peak_layer", "peak_layer_low", "peak_layer_high"],
-    reals=[
-        "tokens_seen",
-        "peak_depth",
-        "height",
-        "height_low",
-        "height_high",
-        "edges",
+    *shared(f"{CELL} rows"),
+    text("metric", "the metric that is followed over the layers"),
+    integer("peak_layer", "block after which the value is largest"),
+    integer("peak_layer_low", "first block that cannot be told from the peak: 95 % interval"),
+    integer("peak_layer_high", "last block that cannot be told from the peak"),
+    real("peak_depth", "peak_layer / number of blocks"),
+    *interval(real, "height", "value at the peak"),
+    real("edges", "the larger of the values after the first and after the last block"),
+    *interval(
+        real,
         "dome_index",
-        "dome_index_low",
-        "dome_index_high",
-        "dome_index_null",
+        "height - edges, in [0, 1]; 0 for a profile that is flat or monotone",
+        ", paired by draws, over all blocks that may be the peak",
+    ),
+    real(
+        "dome_index_null", "dome_index that a flat profile with this noise stays under in 95 of 100 samples"
+    ),
+    text(
+        "dome",
+        "none: dome_index is not over its null; slight: over it, but under 0.05; plateau: with a top_share of 0.7 or "
+        "more; dome; empty without a null",
+    ),
+    real(
         "width",
+        "relative depth over which the value is over half the way from edges to height; NaN if monotone",
+    ),
+    real(
         "top_share",
+        "relative depth over nine tenths of that way, over width: 0.2 a tent, 0.45 a parabola, 1 two cliffs",
+    ),
+    real(
         "distance_to_final",
-        "distance_low",
-        "distance_high",
-    ],
+        "root mean square difference over the blocks to the last trusted checkpoint, without the noise's part",
+    ),
+    real("distance_low", "lower end of its 95 % interval, paired by draws"),
+    real("distance_high", "upper end of its 95 % interval"),
+    text("flag", "monotone: the peak is at the first or last block; and the reason of NaN; empty when fine"),
 )
 
-
 PROFILED = "anisotropy"
-Row = dict[str, str | int | float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,15 +267,15 @@ def last_checkpoint(lines: pd.DataFrame) -> str | None:
 
 def _row(cell: Profile, final: Profile | None) -> Row:
     first = cell.rows.iloc[0]
-    row: Row = {name: first[name] for name in (*CELL, "rows", "metric")}
+    row = {name: first[name] for name in (*CELL.split(), "rows", "metric")}
     if why := cell.why_not:
         return row | {"peak_layer": None, "flag": why}
     noise = cell.noise
     shape = dome(cell.numbers.values, cell.rows["depth"].to_numpy(), noise)
     to_final, doubt = _to_final(cell, final)
-    reasons = ["monotone"] if shape.peak == shape.edge else []
-    reasons += [] if noise else [_without_noise(cell)]
-    return row | _dome(cell, shape) | to_final | {"flag": "; ".join([*reasons, *([doubt] if doubt else [])])}
+    monotone = "monotone" if shape.peak == shape.edge else ""
+    flag = joined(monotone, "" if noise else _without_noise(cell), doubt)
+    return row | _dome(cell, shape) | to_final | {"flag": flag}
 
 
 def _without_noise(cell: Profile) -> str:
@@ -324,12 +311,14 @@ def _dome(cell: Profile, shape: Dome) -> Row:
 
 def _to_final(cell: Profile, final: Profile | None) -> tuple[Row, str]:
     """Return the columns of the distance to the last checkpoint's profile, and why there is none."""
+    names = ("distance_to_final", "distance_low", "distance_high")
     if cell.last:
-        return dict.fromkeys(("distance_to_final", "distance_low", "distance_high"), 0.0), ""
-    why = "no last checkpoint: its step is unknown, or its weights are distrusted" if final is None else ""
-    if final is not None and (final.why_not or len(final.rows) != len(cell.rows)):
+        return dict.fromkeys(names, 0.0), ""
+    if final is None:
+        why = "no last checkpoint: its step is unknown, or its weights are distrusted"
+        return {"distance_to_final": nan}, why
+    if final.why_not or len(final.rows) != len(cell.rows):
         why = f"no distance: the last checkpoint's {final.why_not or 'layers differ'}"
-    if why:
         return {"distance_to_final": nan}, why
     paired = cell.numbers.draws == final.numbers.draws
     difference = Replicated(
@@ -337,5 +326,4 @@ def _to_final(cell: Profile, final: Profile | None) -> tuple[Row, str]:
         cell.numbers.left_out - final.numbers.left_out if paired else np.empty((len(cell.rows), 0)),
     )
     found = distance(difference.values, difference.noise())
-    names = ("distance_to_final", "distance_low", "distance_high")
     return dict(zip(names, (found.value, found.low, found.high), strict=True)), ""

@@ -14,55 +14,23 @@ to have warned of it: it is the first step of the excursion, not the one at whic
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import inf, isfinite, nan, sqrt
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pandas as pd
 
 from lmshape.errors import InputError
+from lmshape.tables.columns import joined
 
 # Standard deviation of a normal variable over its median absolute deviation.
 NORMAL_DEVIATION = 1.4826
-LEAST_LEVELS, LEAST_CHANGES = (
-    3,
-    2,
-)  # losses, and differences of successive ones, without which there is no noise
-
-
-class RunningMedian:
-    """Median of the last `size` numbers."""
-
-    def __init__(self, size: int) -> None:
-        """Begin without numbers."""
-        self._recent: deque[float] = deque()
-        self._sorted: list[float] = []
-        self._size = size
-
-    def add(self, value: float) -> None:
-        """Take a finite number in, and the oldest out where there are more than `size`."""
-        if len(self._recent) == self._size:
-            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
-        self._recent.append(value)
-        insort(self._sorted, value)
-
-    def __len__(self) -> int:
-        """Count the numbers."""
-        return len(self._recent)
-
-    @property
-    def value(self) -> float:
-        """NaN where there is no number."""
-        if not self._sorted:
-            return nan
-        middle = len(self._sorted) // 2
-        if len(self._sorted) % 2:
-            return self._sorted[middle]
-        return (self._sorted[middle - 1] + self._sorted[middle]) / 2
+LEAST_LEVELS = 3  # losses without which there is no noise
+LEAST_CHANGES = 2  # differences of successive losses without which there is none
 
 
 class CalmLosses:
@@ -76,14 +44,15 @@ class CalmLosses:
     def __init__(self, window: int, noise_window: int, longest_gap: float) -> None:
         """Begin without losses."""
         self._longest_gap = longest_gap
-        self._levels, self._changes = RunningMedian(window), RunningMedian(noise_window)
+        self._levels: deque[float] = deque(maxlen=window)
+        self._changes: deque[float] = deque(maxlen=noise_window)
         self._last: tuple[float, float] | None = None
 
     def add(self, step: float, loss: float) -> None:
         """Take in the loss of the next calm step."""
         if self._last is not None and step - self._last[0] <= self._longest_gap:
-            self._changes.add(abs(loss - self._last[1]))
-        self._levels.add(loss)
+            self._changes.append(abs(loss - self._last[1]))
+        self._levels.append(loss)
         self._last = step, loss
 
     def resume(self, calm: Iterable[tuple[float, float]]) -> None:
@@ -95,14 +64,14 @@ class CalmLosses:
     @property
     def baseline(self) -> float:
         """Median loss, nats; NaN without losses."""
-        return self._levels.value
+        return median(self._levels) if self._levels else nan
 
     @property
     def noise(self) -> float:
         """Standard deviation, nats; infinite until there are losses enough to tell."""
         if len(self._levels) < LEAST_LEVELS or len(self._changes) < LEAST_CHANGES:
             return inf
-        return NORMAL_DEVIATION * self._changes.value / sqrt(2)
+        return NORMAL_DEVIATION * median(self._changes) / sqrt(2)
 
 
 # Names that logs give to the columns, the first that is there counts.
@@ -208,8 +177,17 @@ def _first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:
     return next((spelled[name] for name in names if name in spelled), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The numbers of a rule."""
+
+    def __str__(self) -> str:
+        """Spell the rule as a table does."""
+        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpikeRule:
+class SpikeRule(Rule):
     """The numbers of the rule; all counts are of logged steps.
 
     Attributes
@@ -228,10 +206,6 @@ class SpikeRule:
     least_steps: int = 3
     calm: int = 3
     settled: int = 200
-
-    def __str__(self) -> str:
-        """Spell the rule as the table does."""
-        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
 
     def threshold(self, background: CalmLosses) -> float:
         """Nats over the baseline that make a spike; infinite while the noise is unknown."""
@@ -311,7 +285,7 @@ def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
 
     Notes
     -----
-    O(n log window): 20 000 steps take about 0.1 s.
+    20 000 steps take about 0.3 s.
     """
     curve = as_curve(run)
     steps, losses = curve["step"].to_numpy(np.float64), curve["loss"].to_numpy(np.float64)
@@ -346,13 +320,9 @@ def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Itera
 def _begun(place: int, loss: float, background: CalmLosses, rule: SpikeRule) -> _Excursion | None:
     """Begin an excursion at a loss that is high, or not finite."""
     threshold = rule.threshold(background)
-    if not isfinite(loss):
-        return _Excursion(place, place, background.baseline, threshold)
-    return (
-        _Excursion(place, place, background.baseline, threshold)
-        if loss > background.baseline + threshold / 2
-        else None
-    )
+    if isfinite(loss) and not loss > background.baseline + threshold / 2:
+        return None
+    return _Excursion(place, place, background.baseline, threshold)
 
 
 def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Spike | None:
@@ -372,7 +342,10 @@ def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray, rule: S
         threshold=excursion.threshold,
         last=steps[excursion.last],
         recovery_step=None if back is None else steps[back],
-        flag=_flag(back, lost),
+        flag=joined(
+            "did not come back" if back is None else "",
+            f"not finite: the loss of {np.count_nonzero(lost)} steps" if lost.any() else "",
+        ),
     )
 
 
@@ -389,12 +362,3 @@ def _recovery(excursion: _Excursion, losses: np.ndarray, rule: SpikeRule) -> int
         if back[place : place + rule.calm].all():
             return excursion.last + 1 + int(place)
     return None
-
-
-def _flag(back: int | None, lost: np.ndarray) -> str:
-    reasons = []
-    if back is None:
-        reasons.append("did not come back")
-    if lost.any():
-        reasons.append(f"not finite: the loss of {np.count_nonzero(lost)} steps")
-    return "; ".join(reasons)

@@ -1,4 +1,4 @@
-"""The courses of metrics over training at the named blocks of each model, and of several seeds together."""
+"""The trajectories of metrics over training at the named blocks of each model, and of several seeds together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINE = ("dataset", "rows", "metric", "layer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class Trajectory:
     """A metric of one block over the trusted checkpoints of a model, or of several seeds of it.
 
     Attributes
@@ -44,28 +44,28 @@ class Course:
         return seeds if drawn is None else seeds + drawn
 
 
-def courses(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> Iterator[Course]:
-    """Yield the course of each model, dataset, choice of rows, metric and named block; then those of groups.
+def trajectories(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> Iterator[Trajectory]:
+    """Yield the trajectory of each model, dataset, choice of rows, metric and named block; then those of groups.
 
     Parameters
     ----------
     metrics : rows of the models' own tables, of the metrics that are followed
-    groups : model → recipe: models that differ in their seed alone. Each with two models or more makes courses of its
-        own, over the steps that all of them have, under the recipe's name
+    groups : model → recipe: models that differ in their seed alone. Each with two models or more makes trajectories of
+        its own, over the steps that all of them have, under the recipe's name
     """
     inside = metrics[metrics["site"] == "block"]
-    found: dict[tuple[str, ...], list[Course]] = {}
+    found: dict[tuple[str, ...], list[Trajectory]] = {}
     for model, of_model in inside.groupby("model", sort=False):
-        for course in _of_model(of_model):
-            yield course
-            key = (groups or {}).get(model, ""), *(str(course.cell[name]) for name in (*_LINE[:3], "band"))
-            found.setdefault(key, []).append(course)
+        for one in _of_model(of_model):
+            yield one
+            key = (groups or {}).get(model, ""), *(str(one.cell[name]) for name in (*_LINE[:3], "band"))
+            found.setdefault(key, []).append(one)
     for (group, *_), members in found.items():
         if group and len(members) > 1:
             yield together(group, members)
 
 
-def _of_model(of_model: pd.DataFrame) -> Iterator[Course]:
+def _of_model(of_model: pd.DataFrame) -> Iterator[Trajectory]:
     bands = {layer: band for band, layer in named_layers(int(of_model["layer"].max())).items()}
     named = of_model[of_model["layer"].isin(bands)].sort_values("step", kind="stable")
     for (dataset, rows, metric, layer), line in named.groupby(list(_LINE), sort=False):
@@ -80,7 +80,7 @@ def _of_model(of_model: pd.DataFrame) -> Iterator[Course]:
         }
         kept, left_aside = _trusted(line)
         values = Replicated.of(kept)
-        yield Course(
+        yield Trajectory(
             cell=cell | place,
             steps=kept["step"].to_numpy(dtype=np.int64),
             values=values,
@@ -105,7 +105,7 @@ def _trusted(line: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return line[kept].drop_duplicates("step", keep="last"), left_aside
 
 
-def together(group: str, members: list[Course]) -> Course:
+def together(group: str, members: list[Trajectory]) -> Trajectory:
     """Average seeds in the logarithm, at the steps that all of them have."""
     steps = members[0].steps
     for member in members[1:]:
@@ -127,39 +127,39 @@ def _logarithms(values: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
+class Segments:
     """Alternating rises and falls of a curve.
 
     Attributes
     ----------
-    turns : places where the moves begin and end, one more than there are moves; empty without a move
-    rises : whether the first move is a rise
+    ends : places where the segments begin and end, one more than there are segments; empty without a segment
+    rises : whether the first segment is a rise
     """
 
-    turns: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
     rises: bool = False
 
     def __len__(self) -> int:
-        """Count the moves."""
-        return max(len(self.turns) - 1, 0)
+        """Count the segments."""
+        return max(len(self.ends) - 1, 0)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Name the moves in their order: rise or fall."""
+        """Name the segments in their order: rise or fall."""
         names = ("rise", "fall") if self.rises else ("fall", "rise")
         return tuple(names[place % 2] for place in range(len(self)))
 
-    def turn(self, *, top: bool) -> tuple[int, ...]:
+    def change_points(self, *, top: bool) -> tuple[int, ...]:
         """Places inside the curve where a rise ends and a fall begins, or the other way round."""
         first = 1 if self.rises == top else 2
-        return self.turns[first:-1:2]
+        return self.ends[first:-1:2]
 
 
-def moves(values: np.ndarray, least: float) -> Moves:
-    """Return the rises and falls by `least` or more; smaller ones in between are part of the move around them.
+def segments(values: np.ndarray, least: float) -> Segments:
+    """Return the rises and falls by `least` or more; smaller ones in between are part of the segment around them.
 
     Of all alternating sequences of places, each differing from the one before by `least`, this is a longest one, with
-    its turns at the extremes of the curve between them.
+    its change points at the extremes of the curve between them.
 
     Parameters
     ----------
@@ -167,29 +167,29 @@ def moves(values: np.ndarray, least: float) -> Moves:
     least : over 0
     """
     low = high = direction = 0
-    turns: list[int] = []
+    ends: list[int] = []
     for place, value in enumerate(values):
         if direction >= 0 and value > values[high]:
             high = place
         if direction <= 0 and value < values[low]:
             low = place
         if direction >= 0 and values[high] - value >= least:
-            turns.append(high)
+            ends.append(high)
             low, direction = place, -1
         elif direction <= 0 and value - values[low] >= least:
-            turns.append(low)
+            ends.append(low)
             high, direction = place, 1
-    if not turns:
-        return Moves()
+    if not ends:
+        return Segments()
     last = high if direction > 0 else low
-    return Moves((*turns, last), rises=(direction > 0) == (len(turns) % 2 == 1))
+    return Segments((*ends, last), rises=(direction > 0) == (len(ends) % 2 == 1))
 
 
 def depths(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the largest `least` with which a curve has at least one move, two, and three.
+    """Return the largest `least` with which a curve has at least one segment, two, and three.
 
     The first is its range. The second is the lesser of the rise before and the fall after a place (or fall and rise),
-    at the best place; the third the same for three moves.
+    at the best place; the third the same for three segments.
     """
     pairs = [_two_and_three(sign * values) for sign in (1.0, -1.0)]
     return float(np.ptp(values)), max(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
@@ -207,43 +207,43 @@ def _two_and_three(values: np.ndarray) -> tuple[float, float]:
 
 
 LEAST_CHANGE = 0.1  # of the natural logarithm: a tenth of the value
-LEAST_SHARE = 0.1  # of the course's range
-TOLERATED = 2.0  # × `least`: what a move that is not named may have
+LEAST_SHARE = 0.1  # of the trajectory's range
+TOLERATED = 2.0  # × `least`: what a segment that is not named may have
 
 UNDECIDED = "undecided"
 SHAPES = {
-    "flat": "no move",
-    "rise": "one move, up",
-    "fall": "one move, down",
+    "flat": "no segment",
+    "rise": "one segment, up",
+    "fall": "one segment, down",
     "rise_fall": "up, then down",
     "fall_rise": "down, then up",
-    "three_phase": "three moves: the column `moves` says which",
-    "many_phase": "four moves or more",
-    UNDECIDED: "the noise leaves room for another move, or there is one draw alone",
+    "three_phase": "three segments: the column `moves` says which",
+    "many_phase": "four segments or more",
+    UNDECIDED: "the noise leaves room for another segment, or there is one draw alone",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What is sure of a course.
+    """What is significant in a trajectory.
 
     Attributes
     ----------
     name : one of `SHAPES`
-    moves : those that are sure, or with one draw those that are seen
+    segments : those that are significant, or with one draw those that are seen
     least, noise : of the rule, differences of the natural logarithm; NaN for the noise of one draw
-    p : p-values of the course having no move, under two, and under three; NaN with one draw
+    p : p-values of the trajectory having no segment, under two, and under three; NaN with one draw
     """
 
     name: str
-    moves: Moves
+    segments: Segments
     least: float
     noise: float
     p: tuple[float, float, float]
 
 
 def shape_of(logarithms: np.ndarray, noise: Noise | None) -> Shape:
-    """Decide the shape of a course.
+    """Decide the shape of a trajectory.
 
     Parameters
     ----------
@@ -252,19 +252,19 @@ def shape_of(logarithms: np.ndarray, noise: Noise | None) -> Shape:
     """
     least = max(LEAST_CHANGE, LEAST_SHARE * float(np.ptp(logarithms)))
     if noise is None:
-        return Shape(
-            name=UNDECIDED, moves=moves(logarithms, least), least=least, noise=nan, p=(nan, nan, nan)
-        )
+        seen = segments(logarithms, least)
+        return Shape(name=UNDECIDED, segments=seen, least=least, noise=nan, p=(nan, nan, nan))
     bound = noise.bound(spread)
-    sure = moves(logarithms, least + bound)
+    significant = segments(logarithms, least + bound)
     room = TOLERATED * least - bound
-    decided = room > 0 and len(moves(logarithms, room)) <= len(sure)
-    p = tuple(noise.p_value(spread, depth - least) for depth in depths(logarithms))
-    return Shape(name=name(sure) if decided else UNDECIDED, moves=sure, least=least, noise=bound, p=p)
+    decided = room > 0 and len(segments(logarithms, room)) <= len(significant)
+    one, two, three = (noise.p_value(spread, depth - least) for depth in depths(logarithms))
+    shape = shape_name(significant) if decided else UNDECIDED
+    return Shape(name=shape, segments=significant, least=least, noise=bound, p=(one, two, three))
 
 
-def name(found: Moves) -> str:
-    """Name the shape that some moves make."""
+def shape_name(found: Segments) -> str:
+    """Name the shape that some segments make."""
     if not found:
         return "flat"
     if len(found) <= 2:

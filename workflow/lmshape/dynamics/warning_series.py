@@ -53,11 +53,6 @@ class Series:
     values: np.ndarray
 
     @property
-    def key(self) -> tuple[str, int]:
-        """What it is, whatever the run."""
-        return self.metric, self.layer
-
-    @property
     def kind(self) -> str:
         """Geometric or baseline."""
         return "geometric" if self.metric in GEOMETRIC else "baseline"

@@ -1,9 +1,8 @@
-"""The study's figures: tables in; one picture and, beside it, the data drawn out.
+"""The study's figures: tables in; a picture and, beside it, the data drawn out.
 
-Each figure is a module with `TITLE`, `data(tables) -> DataFrame`, which selects from the study's tables
-exactly what is drawn, and `draw(data) -> Figure`, which needs nothing else: a reader sees what the CSV file
-holds. `READS`, if it has it, names the metrics that `data` asks for, so that no others are read. A new figure is a
-new module, its name in `names` and its caption in workflow/report.
+`FIGURES` lists them in the order of the report. A new figure is a module with a `Drawing`, an entry in `FIGURES` and a
+caption in workflow/report. The workflow reads this list each time it starts, so nothing here imports pandas or
+matplotlib before a figure is drawn.
 """
 
 from __future__ import annotations
@@ -15,53 +14,84 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import unknown
-from lmshape.figures.names import DRAW_LOSSES, NAMES, TABLES_OF
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+TABLES = ("metrics", "checkpoints", "profiles")  # that every figure may draw from
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What a figure shows, and how it is made.
+
+    Attributes
+    ----------
+    title : what the figure shows, in a line
+    data : select from the study's tables exactly what is drawn
+    draw : draw that data, which is all it needs: a reader finds it in the figure's CSV file
+    reads : metrics that `data` asks for; no others are read
+    """
+
+    title: str
+    data: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], Figure]
+    reads: tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class FigureEntry:
-    """One figure: its name, which is that of its module, of its files and of its caption."""
+    """Where a figure's `Drawing` is defined, and what it is drawn from.
 
-    name: str
+    Attributes
+    ----------
+    definition : module and name of the `Drawing`
+    more_tables : tables that it reads beside `TABLES`
+    draws_losses : whether it draws the losses of every step of the pretraining runs
+    """
+
+    definition: str
+    more_tables: tuple[str, ...] = ()
+    draws_losses: bool = False
+
+    @property
+    def code(self) -> str:
+        """Dotted name of the definition, for the fingerprint of its code."""
+        return f"{__name__}.{self.definition}"
 
     @property
     def tables(self) -> tuple[str, ...]:
-        return TABLES_OF.get(self.name, ())
+        """Names of the tables that the figure reads."""
+        return (*TABLES, *self.more_tables)
 
-    @property
-    def draws_losses(self) -> bool:
-        return self.name in DRAW_LOSSES
-
-    @property
-    def code(self) -> tuple[str, ...]:
-        return (f"lmshape.figures.{self.name}",)
-
-    @property
-    def title(self) -> str:
-        """What the figure shows, in a line."""
-        return import_module(f"{__name__}.{self.name}").TITLE
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Give the metrics that the figure draws from; none where it says none, and is given all."""
-        return getattr(import_module(f"{__name__}.{self.name}"), "READS", ())
-
-    @property
-    def data(self) -> Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]:
-        """Select what is drawn from the tables."""
-        return import_module(f"{__name__}.{self.name}").data
-
-    @property
-    def draw(self) -> Callable[[pd.DataFrame], Figure]:
-        """Draw what was selected."""
-        return import_module(f"{__name__}.{self.name}").draw
+    def load(self) -> Drawing:
+        """Import the definition."""
+        module, _, name = self.code.rpartition(".")
+        return getattr(import_module(module), name)
 
 
-FIGURES = {name: FigureEntry(name) for name in NAMES}
+FIGURES = {
+    "anisotropy_by_layer": FigureEntry("by_layer.ANISOTROPY"),
+    "dimension_by_layer": FigureEntry("by_layer.DIMENSION"),
+    "encoders_and_decoders": FigureEntry("kinds.KINDS"),
+    "linearity_by_layer": FigureEntry("by_layer.LINEARITY"),
+    "anisotropy_over_training": FigureEntry("over_training.ANISOTROPY"),
+    "anisotropy_map": FigureEntry("maps.ANISOTROPY"),
+    "dimension_over_training": FigureEntry("over_training.DIMENSION"),
+    "dimension_map": FigureEntry("maps.DIMENSION"),
+    "phases": FigureEntry("phases.PHASES", ("phases",)),
+    "dimension_by_scale": FigureEntry("by_scale.NEIGHBORS"),
+    "dimension_by_size": FigureEntry("by_scale.ROWS"),
+    "spectrum": FigureEntry("spectrum.SPECTRUM", ("spectra",)),
+    "sinks": FigureEntry("sinks.SINKS", ("audit",)),
+    "clouds": FigureEntry("clouds.CLOUDS", ("clouds",)),
+    "controls": FigureEntry("controls.CONTROLS"),
+    "spikes": FigureEntry(
+        "spikes.SPIKES", ("spikes", "warnings", "alarms", "before_spikes"), draws_losses=True
+    ),
+    "truncation": FigureEntry("truncation.TRUNCATION", ("truncation", "truncation_ranks")),
+}
 
 
 def render(
@@ -77,7 +107,7 @@ def render(
     Parameters
     ----------
     name : one of `FIGURES`
-    tables_dir : folder of metrics.parquet, checkpoints.parquet and profiles.parquet, and of the figure's `TABLES_OF`
+    tables_dir : folder of the figure's tables as .parquet
     output_stem : path of the three files without their suffix
     losses : the loss of every step of each pretraining run, as CSV; empty when the study pretrains nothing
     datasets : the study's datasets in its order, its text first; without them the order of the table
@@ -87,14 +117,13 @@ def render(
     InputError
         For a name that is not a figure's, and for a table that does not exist.
     """
-    # here, not above: the workflow imports `names` through this package each time it reads its rules
     from lmshape.figures.files import read_tables, save
 
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
-    figure = FIGURES[name]
+    figure = FIGURES[name].load()
     tables = read_tables(
-        tables_dir, losses=losses, more=TABLES_OF.get(name, ()), datasets=datasets, metrics=figure.reads
+        tables_dir, FIGURES[name].tables, losses=losses, datasets=datasets, metrics=figure.reads
     )
     data = figure.data(tables)
     save(figure.draw(data), data, output_stem)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from lmshape.figures import marks, selection
-from lmshape.figures.selection import trusted
+from lmshape.figures import Drawing, layout, notes, selection
 from lmshape.figures.steps import step_name
 from lmshape.figures.style import COLORS, INK, styled
 from lmshape.tables.rows import reason
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-
 TITLE = "The cloud on its three leading axes, early, midway and late in training"
-READS = ("anisotropy",)  # of the table of metrics, which it does not draw from
 MOST_MODELS = 4
 MOMENTS = ("early", "midway", "late", "only checkpoint")
 AXES = ("axis_1", "axis_2", "axis_3")
@@ -29,7 +26,8 @@ SINKS = {  # group → name, marker, color
     "other_sink": ("other sink (norm over 10 × median)", "D", COLORS[3]),
 }
 FAR = 6.0  # times the spread of the other rows: from there on a panel has a close-up of them
-THIRD = 2.5  # standard deviations of axis 3 at the ends of its colors
+COLORMAP = "cividis"
+NORM = Normalize(-2.5, 2.5)  # of axis 3, in its standard deviations
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -38,7 +36,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Coordinates are in units of the root mean square distance from the mean, over all rows of the layer.
     """
     table = tables.get("clouds", pd.DataFrame())
-    table = table if table.empty else trusted(table, tables.get("checkpoints"))
+    table = table if table.empty else selection.trusted(table, tables.get("checkpoints"))
     if table.empty:
         return pd.DataFrame(columns=["model", "band", "moment", selection.LEFT_OUT])
     several = table["model"].nunique() > 1
@@ -81,73 +79,56 @@ def draw(data: pd.DataFrame) -> Figure:
     """Draw early, midway and late under one another; a column for each model, or for each block of one."""
     with styled():
         if data.empty or data[list(AXES)].isna().all(axis=None):
-            return marks.empty_figure(
-                title=TITLE,
-                note="This study has kept no points of its clouds: the family `leading` keeps some.",
-            )
+            note = "This study has kept no points of its clouds: the family `leading` keeps some."
+            return layout.empty_figure(title=TITLE, note=note)
         columns = list(data[["model", "layer", "band"]].drop_duplicates().itertuples(index=False, name=None))
         moments = [name for name in MOMENTS if name in set(data["moment"])]
-        figure, grid = _grid(len(moments), len(columns))
-        colors = _colors()
+        figure = Figure(figsize=(max(3.3 * len(columns) + 1.0, 7.5), 3.3 * len(moments) + 0.8))
+        grid = figure.subplots(len(moments), len(columns), squeeze=False)
         for moment, axes in zip(moments, grid, strict=True):
             for (model, layer, band), ax in zip(columns, axes, strict=True):
                 own = data[(data["model"] == model) & (data["layer"] == layer) & (data["moment"] == moment)]
-                _panel(ax, own, colors)
+                _panel(ax, own)
                 ax.set_title(_panel_title(model, layer, band, own))
+        label = "axis 3, in its standard deviations"
         bar = figure.colorbar(
-            colors, ax=grid, pad=0.015, aspect=45, label="axis 3, in its standard deviations", extend="both"
+            ScalarMappable(NORM, COLORMAP), ax=grid, pad=0.015, aspect=45, label=label, extend="both"
         )
         bar.ax.tick_params(length=2)
         _legend(figure, data)
-        marks.finish(figure, title=f"{TITLE}, {selection.dataset_names(data)}", notes=_notes(data))
+        layout.finish(figure, title=f"{TITLE}, {selection.dataset_names(data)}", notes=_notes(data))
         return figure
 
 
-def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(3.3 * columns + 1.0, 7.5), 3.3 * rows + 0.8))
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable) -> None:
+def _panel(ax: Axes, frame: pd.DataFrame) -> None:
     if frame.empty or frame[list(AXES)].isna().all(axis=None):
-        return marks.nothing_here(ax, reason(frame["flag"].iloc[0]) if len(frame) else "not measured")
+        return layout.nothing_here(ax, reason(frame["flag"].iloc[0]) if len(frame) else "not measured")
     spread = np.sqrt(np.average(np.square(frame["axis_3"]), weights=frame["weight"]))
     third = frame["axis_3"] / (spread if spread > 0 else 1.0)
     rest = ~frame["group"].isin(SINKS)
-    ax.scatter(frame.loc[rest, "axis_1"], frame.loc[rest, "axis_2"], c=third[rest], s=11, cmap=colors.get_cmap(),
-               norm=colors.norm, edgecolor=INK, linewidth=0.15)  # fmt: skip
+    ax.scatter(frame.loc[rest, "axis_1"], frame.loc[rest, "axis_2"], c=third[rest], s=11, cmap=COLORMAP, norm=NORM,
+               edgecolor=INK, linewidth=0.15)  # fmt: skip
     for group, (_, marker, color) in SINKS.items():
         own = frame[frame["group"] == group]
-        ax.scatter(
-            own["axis_1"],
-            own["axis_2"],
-            marker=marker,
-            s=24,
-            facecolor="none",
-            edgecolor=color,
-            linewidth=1.0,
-        )
+        ax.scatter(own["axis_1"], own["axis_2"], marker=marker, s=24, facecolor="none", edgecolor=color,
+                   linewidth=1.0)  # fmt: skip
     ax.axhline(0, color="#BBBBBB", linewidth=0.6, zorder=0)
     ax.axvline(0, color="#BBBBBB", linewidth=0.6, zorder=0)
     ax.grid(visible=False)
     ax.set_aspect("equal", adjustable="datalim")
-    _close_up(ax, frame[rest], third[rest], colors)
+    _close_up(ax, frame[rest], third[rest])
     ax.set_xlabel(f"axis 1 ({_percent(frame, 1)} of variance)")
     ax.set_ylabel(f"axis 2 ({_percent(frame, 2)}; axis 3: {_percent(frame, 3)})")
 
 
-def _close_up(ax: Axes, rest: pd.DataFrame, third: pd.Series, colors: ScalarMappable) -> None:
+def _close_up(ax: Axes, rest: pd.DataFrame, third: pd.Series) -> None:
     """Show the ordinary rows larger, in a box, where far rows leave them a dot."""
     size = np.abs(rest[["axis_1", "axis_2"]]).quantile(0.98).max()
     widest = max(abs(end) for end in ax.dataLim.extents)
     if rest.empty or not widest > FAR * size > 0:
         return
     inset = ax.inset_axes((0.22, 0.57, 0.41, 0.41))
-    inset.scatter(
-        rest["axis_1"], rest["axis_2"], c=third, s=5, cmap=colors.get_cmap(), norm=colors.norm, linewidth=0
-    )
+    inset.scatter(rest["axis_1"], rest["axis_2"], c=third, s=5, cmap=COLORMAP, norm=NORM, linewidth=0)
     for axis, middle in zip("xy", rest[["axis_1", "axis_2"]].median(), strict=True):
         inset.set(**{f"{axis}lim": (middle - 1.5 * size, middle + 1.5 * size), f"{axis}ticks": []})
     inset.spines[["top", "right"]].set_visible(True)
@@ -168,44 +149,26 @@ def _panel_title(model: str, layer: int, band: str, frame: pd.DataFrame) -> str:
     return f"{model}, {band} block {layer}\n{moment}: {when}"
 
 
-def _colors() -> ScalarMappable:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    return ScalarMappable(Normalize(-THIRD, THIRD), "cividis")
-
-
 def _legend(figure: Figure, data: pd.DataFrame) -> None:
-    from matplotlib.lines import Line2D
-
-    present = [SINKS[group] for group in SINKS if group in set(data["group"])]
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=marker,
-            markersize=6,
-            markerfacecolor="none",
-            markeredgecolor=color,
-            label=name,
-        )
-        for name, marker, color in present
-    ]
+    entries = [
+        Line2D([], [], linestyle="none", marker=marker, markersize=6, markerfacecolor="none",
+               markeredgecolor=color, label=name)
+        for group, (name, marker, color) in SINKS.items()
+        if (data["group"] == group).any()
+    ]  # fmt: skip
     others = Line2D([], [], linestyle="none", marker="o", markersize=4, color="#7C7B78", label="other row")
-    figure.legend(handles=[*handles, others], loc="outside upper right", ncols=3)
+    figure.legend(handles=[*entries, others], loc="outside upper right", ncols=3)
 
 
 def _notes(data: pd.DataFrame) -> list[str]:
-    groups = data[data["group"].isin(SINKS)].drop_duplicates(["model", "checkpoint", "layer", "group"])
     drawn = data.groupby(["model", "checkpoint", "layer"]).size().max()
-    share = _share_of_sinks(data)
+    share = f" ({_share_of_sinks(data)} of all rows)" if data["group"].isin(SINKS).any() else ""
     return [
         f"At most {drawn} rows a panel, chosen at random: all sinks up to 50 of each kind, so that they look more than"
-        f" they are{f' ({share} of all rows)' if len(groups) else ''}.",
+        f" they are{share}.",
         "Units: root mean square distance of all rows from their mean; both axes of a panel have one scale, each panel"
         " its own. Each checkpoint has axes of its own; their signs put the farthest row on the positive side.",
-        marks.distrusted_note(data),
+        notes.distrusted(data),
         selection.left_out_note(data, "clouds"),
     ]
 
@@ -216,3 +179,7 @@ def _share_of_sinks(data: pd.DataFrame) -> str:
     shares = 100 * sums["sink"] / sums["weight"]
     low, high = f"{shares.min():.2g}", f"{shares.max():.2g}"
     return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+# It draws nothing from the table of metrics, and reads the rows of one metric alone.
+CLOUDS = Drawing(TITLE, data, draw, reads=("anisotropy",))

@@ -5,39 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from lmshape.figures.style import styled
 from lmshape.tables.files import read_table
 from lmshape.writing import replaced_when_whole
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TABLES = ("metrics", "checkpoints", "profiles")  # that every figure may draw from
 PIXELS_PER_INCH = 200
 
 
 def read_tables(
     tables_dir: Path,
+    names: Sequence[str],
     *,
     losses: Mapping[str, Path],
-    more: Sequence[str] = (),
     datasets: Sequence[str] = (),
     metrics: Sequence[str] = (),
 ) -> dict[str, pd.DataFrame]:
-    """Read what a figure draws from: `TABLES`, `more` of the study's, and `losses`, of all runs, with the column `run`.
+    """Read the tables of these names, and `losses`, those of all runs, with the column `run`.
 
-    No others, since what happens to lie there is no input of the figure.
-
-    Of the table of metrics, the rows of `metrics` alone, or all: of a hundred checkpoints it has millions.
+    Of the table of metrics, read the rows of `metrics` alone, or all: of a hundred checkpoints it has millions. They
+    stand in the order of `datasets`; rows of a dataset keep theirs.
     """
-    chosen = {"metrics": metrics}
-    paths = {name: Path(tables_dir) / f"{name}.parquet" for name in (*TABLES, *more)}
-    tables = {name: read_table(path, chosen.get(name, ())) for name, path in paths.items()}
+    paths = {name: Path(tables_dir) / f"{name}.parquet" for name in names}
+    tables = {name: read_table(path, metrics if name == "metrics" else ()) for name, path in paths.items()}
     if datasets:
         tables["metrics"] = _in_order(tables["metrics"], datasets)
     runs = [pd.read_csv(path).assign(run=run) for run, path in losses.items()]
@@ -54,14 +48,13 @@ def save(figure: Figure, data: pd.DataFrame, output_stem: Path) -> None:
             for end in ("png", "svg", "csv")
         }
         figure.savefig(partial["png"], format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
-        figure.set_layout_engine("none")  # as the picture's; to lay out many panels again takes seconds
-        # what is of pixels in the vector file is as sharp as in the picture
+        figure.set_layout_engine("none")  # that of the PNG stays; to lay out many panels again takes seconds
+        # the rasterized parts of the SVG are as sharp as the PNG
         figure.savefig(partial["svg"], format="svg", dpi=PIXELS_PER_INCH, metadata={"Date": None})
         data.to_csv(partial["csv"], index=False)
 
 
 def _in_order(metrics: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
-    """Put the rows of `metrics` in the order of `datasets`; rows of a dataset keep theirs."""
     rank = {name: place for place, name in enumerate(datasets)}
     place = metrics["dataset"].map(rank).fillna(len(rank))
     return metrics.iloc[np.argsort(place, kind="stable")]

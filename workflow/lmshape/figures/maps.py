@@ -8,29 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from math import ceil
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.transforms import blended_transform_factory
 
-from lmshape.figures import marks, selection
-from lmshape.figures.marks import CROWDED_COLUMNS, crowded
+from lmshape.figures import Drawing, layout, marks, notes, selection
 from lmshape.figures.steps import ZERO_TO_ONE, step_axis, step_name
 from lmshape.figures.style import FAINT, INK, styled
-from lmshape.tables.rows import in_order, reason
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
+from lmshape.tables.rows import first_dataset, in_order, reason, trajectories
 
 COLORS = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
 _TO_ONE = ZERO_TO_ONE / (1 - 1 / 10)  # the linear stretch as matplotlib's symlog of base 10 makes it
 MOST_RINGS = 30  # steps of a panel whose peaks are marks of their own; more make a line
 LEAST_SHARE = 0.025  # of the panel's width that a cell has, unless the steps are many
 MOST_NAMES = 7  # of evenly spaced checkpoints
+PEAK = "highest of the blocks at its step"
+
+
+# Peaks
 
 
 def with_peaks(frame: pd.DataFrame) -> pd.DataFrame:
@@ -50,6 +56,9 @@ def with_peaks(frame: pd.DataFrame) -> pd.DataFrame:
     places = highest.loc[found].reset_index()[[*keys, "layer"]]
     peaks = frame[[*keys, "layer", "site"]].merge(places.assign(site="block", peak=True), how="left")
     return frame.assign(peak=peaks["peak"].eq(True).to_numpy())
+
+
+# Cells
 
 
 def place_of_step(step: np.ndarray | pd.Series) -> np.ndarray:
@@ -80,67 +89,55 @@ def has_slivers(steps: Sequence[int]) -> bool:
     return len(steps) <= MOST_RINGS and bool(widths.min() < LEAST_SHARE * widths.sum())
 
 
-def evenly(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Put the number of the checkpoint in the place of its step; also the edges of the cells."""
-    steps = sorted(frame["step"].unique())
-    placed = frame.assign(step=frame["step"].map({step: place for place, step in enumerate(steps)}))
-    return placed, np.arange(len(steps) + 1) - 0.5
-
-
-def even_axis(ax: Axes, steps: Sequence[int]) -> None:
+def _even_axis(ax: Axes, steps: Sequence[int]) -> None:
     """Name some of the evenly spaced checkpoints, the first and the last among them."""
     places = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_NAMES)).round().astype(int))
     ax.set_xticks(places, [step_name(steps[place]) for place in places])
     ax.set_xlabel("training step (evenly spaced)")
 
 
-def cells(frame: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
-    """Values of one panel as a matrix, layers by steps; NaN where there is no number."""
-    return frame.pivot(index="layer", columns="step", values="value").reindex(layers)
+# A map
 
 
-def draw_map(
-    ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, edges: np.ndarray, crowded: bool = False
-) -> None:
+def _draw_map(ax: Axes, frame: pd.DataFrame, norm: Normalize, edges: np.ndarray, *, small: bool) -> None:
     """Draw the values of one panel: the embedding, if measured, and the blocks; the final norm over a gap.
 
-    `edges` are those of the cells of the rising steps.
-
-    Cells without a number are hatched; those that do not differ from their null (`as_null`) carry a dot, and the
-    peak of each step a ring.
+    `edges` are those of the cells of the rising steps. Cells without a number are hatched; those that do not differ
+    from their null (`as_null`) carry a dot, and the peak of each step a ring.
     """
     inside, final = frame[frame["site"] != "final_norm"], frame[frame["site"] == "final_norm"]
     top = int(frame["layer"].max())
     if len(inside):
         layers = list(range(int(inside["layer"].min()), top + 1))
-        _mesh(ax, cells(inside, layers), (edges, np.arange(layers[0], top + 2) - 0.5), colors)
+        _mesh(ax, _matrix(inside, layers), (edges, np.arange(layers[0], top + 2) - 0.5), norm)
     if len(final):
-        _mesh(ax, cells(final, [top]), (edges, norm_edges(top)), colors)
-    height = frame["layer"].astype(float).where(frame["site"] != "final_norm", norm_edges(top).mean())
+        _mesh(ax, _matrix(final, [top]), (edges, _norm_edges(top)), norm)
+    height = frame["layer"].astype(float).where(frame["site"] != "final_norm", _norm_edges(top).mean())
     _dots(ax, frame.assign(height=height))
-    _peaks(ax, frame.assign(height=height), crowded=crowded)
+    _peaks(ax, frame.assign(height=height), small=small)
     _checkpoints(ax, frame)
 
 
-def norm_edges(blocks: int) -> np.ndarray:
+def _norm_edges(blocks: int) -> np.ndarray:
     """Lower and upper edge of the final norm's row, over a gap; both grow with the number of blocks, to be seen."""
     height = max(1.0, blocks / 12)
     return blocks + 0.5 + np.array([0.5, 1.5]) * height
 
 
-def _mesh(
-    ax: Axes, values: pd.DataFrame, sides: tuple[np.ndarray, np.ndarray], colors: ScalarMappable
-) -> None:
-    from matplotlib.patches import Rectangle
+def _matrix(frame: pd.DataFrame, layers: Sequence[int]) -> np.ndarray:
+    """Values as (layers, steps); NaN where there is no number."""
+    return frame.pivot(index="layer", columns="step", values="value").reindex(layers).to_numpy(float)
 
+
+def _mesh(ax: Axes, values: np.ndarray, sides: tuple[np.ndarray, np.ndarray], norm: Normalize) -> None:
     edges, layer_edges = sides
-    if values.isna().any(axis=None):
+    if np.isnan(values).any():
         size = (edges[-1] - edges[0], layer_edges[-1] - layer_edges[0])
         ax.add_patch(Rectangle((edges[0], layer_edges[0]), *size, facecolor="#F4F4F4", edgecolor=FAINT,
                                hatch="////", linewidth=0, zorder=0.5))  # fmt: skip
-    # of pixels in the vector file as well: 154 × 48 cells as paths are a megabyte a panel
-    ax.pcolormesh(edges, layer_edges, np.ma.masked_invalid(values.to_numpy(float)), cmap=colors.cmap,
-                  norm=colors.norm, rasterized=True, zorder=1)  # fmt: skip
+    # rasterized in the vector file: 154 × 48 cells as paths are a megabyte a panel
+    ax.pcolormesh(edges, layer_edges, np.ma.masked_invalid(values), cmap=COLORS, norm=norm,
+                  rasterized=True, zorder=1)  # fmt: skip
 
 
 def _dots(ax: Axes, frame: pd.DataFrame) -> None:
@@ -150,7 +147,7 @@ def _dots(ax: Axes, frame: pd.DataFrame) -> None:
             markeredgecolor="white", markeredgewidth=0.3, rasterized=True, zorder=3, label="_as null")  # fmt: skip
 
 
-def _peaks(ax: Axes, frame: pd.DataFrame, *, crowded: bool) -> None:
+def _peaks(ax: Axes, frame: pd.DataFrame, *, small: bool) -> None:
     """Draw rings; a line where the steps are many, with a gap where a step has no peak."""
     steps = sorted(frame["step"].unique())
     peaks = frame[frame["peak"].astype(bool)].set_index("step")["height"].reindex(steps)
@@ -158,44 +155,37 @@ def _peaks(ax: Axes, frame: pd.DataFrame, *, crowded: bool) -> None:
         ax.plot(peaks.index, peaks, color=INK, linewidth=1.8, zorder=4, label="_peak")
         ax.plot(peaks.index, peaks, color="white", linewidth=0.9, zorder=4, label="_peak")
         return
-    size = 2.5 if crowded else 5.0 if len(steps) <= MOST_RINGS // 3 else 4.0
-    ax.plot(peaks.index, peaks, linestyle="none", marker="o", markersize=size, markerfacecolor="white",
-            markeredgecolor=INK, markeredgewidth=0.8, zorder=4, label="_peak")  # fmt: skip
+    size = 2.5 if small else 5.0 if len(steps) <= MOST_RINGS // 3 else 4.0
+    ax.plot(peaks.index, peaks, **_ring(size), markeredgewidth=0.8, zorder=4, label="_peak")
+
+
+def _ring(size: float) -> dict[str, Any]:
+    return {
+        "linestyle": "none",
+        "marker": "o",
+        "markersize": size,
+        "markerfacecolor": "white",
+        "markeredgecolor": INK,
+    }
 
 
 def _checkpoints(ax: Axes, frame: pd.DataFrame) -> None:
-    from matplotlib.transforms import blended_transform_factory
-
-    where = blended_transform_factory(ax.transData, ax.transAxes)
     steps = sorted(frame["step"].unique())
+    above = blended_transform_factory(ax.transData, ax.transAxes)
     width = 1.0 if len(steps) <= MOST_RINGS else 0.3
-    ax.plot(steps, [1.0] * len(steps), "|", markersize=4, markeredgewidth=width, color=FAINT, transform=where,
+    ax.plot(steps, [1.0] * len(steps), "|", markersize=4, markeredgewidth=width, color=FAINT, transform=above,
             clip_on=False, label="_checkpoints")  # fmt: skip
 
 
-def missing_note(frame: pd.DataFrame) -> str:
-    """Count the hatched cells and say why: the flags of the table, or that the table has no such row."""
-    panels = frame.groupby(["model", "rows"], sort=False)
-    whole = sum(of_panel["step"].nunique() * of_panel[["site", "layer"]].drop_duplicates().shape[0]
-                for _, of_panel in panels)  # fmt: skip
-    flagged = frame[frame["value"].isna()]
-    absent = whole - len(frame)
-    if not absent and flagged.empty:
-        return ""
-    reasons = in_order(flagged["flag"].map(reason))[:3] + ["not measured"] * (absent > 0)
-    return f"Hatched: {absent + len(flagged)} of {whole} cells have no number ({'; '.join(reasons)})."
-
-
-PEAK = "highest of the blocks at its step"
-Panels = Mapping[tuple[str, str], "Axes"]
+# A figure of maps
 
 
 @dataclass(frozen=True, slots=True)
-class MapView:
+class View:
     """What one figure of maps has of its own.
 
-    `norm` makes the scale of colors from the values of the rows on it, `ticks` its labels; `together` are the
-    choices of rows that share a scale with the first. `null` names in the legend what cells with a dot equal.
+    `norm` makes the scale of colors from the values of the rows on it; `together` are the choices of rows that share
+    a scale with the first. `null` names in the legend what cells with a dot equal.
     """
 
     title: str
@@ -207,59 +197,60 @@ class MapView:
     together: tuple[str, ...] = ("all", "no_sink")
 
 
-def draw(data: pd.DataFrame, view: MapView) -> Figure:
+def draw(data: pd.DataFrame, view: View) -> Figure:
     """Draw a map for each model, over a second and third one for each further choice of rows."""
     models, variants = in_order(data["model"]), in_order(data["rows"])
-    with styled(crowded=crowded(models)):
+    with styled(crowded=layout.crowded(models)):
         if data.empty:
-            return marks.empty_figure(title=view.title, note=view.nothing)
-        figure, panels = marks.small_multiples(models, variants, size=(3.5, 2.6), same_scale=False)
+            return layout.empty_figure(title=view.title, note=view.nothing)
+        figure, panels = layout.small_multiples(models, variants, size=(3.5, 2.6), same_scale=False)
         scales = {rows: _scale(data, rows, view) for rows in variants}
-        for (model, rows), ax in panels.items():
-            of_panel = data[(data["model"] == model) & (data["rows"] == rows)]
-            _panel(ax, of_panel, scales[rows], data[data["model"] == model])
-            ax.set_title(marks.panel_title(model, rows, crowded=True))
+        small = len(panels) > 2 * layout.CROWDED_COLUMNS
+        for (_, rows), (ax, frame, of_model) in zip(panels, layout.each_panel(panels, data), strict=True):
+            _panel(ax, frame, scales[rows], of_model, small=small)
         _bars(figure, panels, scales, view)
-        marks.label_outer_panels(panels.values())
+        layout.label_outer_panels(panels.values())
         _legend(figure, data, view)
-        notes = [*_notes(data), *view.notes(data)]
-        marks.finish(figure, title=f"{view.title}, {selection.dataset_names(data)}", notes=notes)
+        said = [*_notes(data), *view.notes(data)]
+        layout.finish(figure, title=f"{view.title}, {selection.dataset_names(data)}", notes=said)
         return figure
 
 
-def _scale(data: pd.DataFrame, rows: str, view: MapView) -> ScalarMappable:
-    from matplotlib.cm import ScalarMappable
-
-    values = data.loc[data["rows"].isin(_alike(rows, view)), "value"].dropna()
-    return ScalarMappable(view.norm(values), COLORS)
+def _scale(data: pd.DataFrame, rows: str, view: View) -> Normalize:
+    return view.norm(data.loc[data["rows"].isin(_alike(rows, view)), "value"].dropna())
 
 
-def _panel(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, of_model: pd.DataFrame) -> None:
+def _alike(variant: str, view: View) -> tuple[str, ...]:
+    return view.together if variant in view.together else (variant,)
+
+
+def _panel(ax: Axes, frame: pd.DataFrame, norm: Normalize, of_model: pd.DataFrame, *, small: bool) -> None:
     if frame.empty:
-        return marks.nothing_here(ax, "not measured on these rows")
-    many = len(ax.figure.axes) > CROWDED_COLUMNS * 2
+        return layout.nothing_here(ax, "not measured on these rows")
     steps = sorted(frame["step"].unique())
     if has_slivers(steps):
-        placed, edges = evenly(frame)
-        draw_map(ax, placed, colors, edges=edges, crowded=many)
-        even_axis(ax, steps)
+        place = {step: i for i, step in enumerate(steps)}
+        edges = np.arange(len(steps) + 1) - 0.5
+        _draw_map(ax, frame.assign(step=frame["step"].map(place)), norm, edges, small=small)
+        _even_axis(ax, steps)
     else:
         edges = step_edges(steps)
-        draw_map(ax, frame, colors, edges=edges, crowded=many)
+        _draw_map(ax, frame, norm, edges, small=small)
         step_axis(ax, steps)
     ax.set_xlim(edges[0], edges[-1])
-    _layers(ax, of_model)
+    _layer_axis(ax, of_model)
     ax.grid(visible=False)
-    marks.note_without_numbers(ax, frame)
+    layout.note_without_numbers(ax, frame)
 
 
-def _layers(ax: Axes, of_model: pd.DataFrame) -> None:
+def _layer_axis(ax: Axes, of_model: pd.DataFrame) -> None:
     bottom, top = int(of_model["layer"].min()), int(of_model["layer"].max())
     every = max(1, -(-top // 6))
-    ticks, end = list(range(bottom if bottom == 0 else every, top + 1, every)), top + 0.5
+    ticks: list[float] = list(range(bottom if bottom == 0 else every, top + 1, every))
+    end = top + 0.5
     names = [str(tick) for tick in ticks]
     if (of_model["site"] == "final_norm").any():
-        edges = norm_edges(top)
+        edges = _norm_edges(top)
         end, place = edges[1], edges.mean()
         # less than a tenth of the axis apart, two names touch
         ticks = [tick for tick in ticks if place - tick > 0.1 * end] + [place]
@@ -269,56 +260,154 @@ def _layers(ax: Axes, of_model: pd.DataFrame) -> None:
     ax.set_ylabel("layer (0 = embedding)" if bottom == 0 else "layer (blocks)")
 
 
-def _bars(figure: Figure, panels: Panels, scales: Mapping[str, ScalarMappable], view: MapView) -> None:
+def _bars(figure: Figure, panels: layout.Panels, scales: Mapping[str, Normalize], view: View) -> None:
     """Draw a bar for each scale of colors: beside its rows of panels, or beside all where models are wrapped."""
-    wrapped = len(panels) > len(scales) * len({ax.get_subplotspec().colspan.start for ax in panels.values()})
+    columns = {layout.place_of(ax).colspan.start for ax in panels.values()}
+    wrapped = len(panels) > len(scales) * len(columns)
     groups: dict[tuple[str, ...], list[Axes]] = {}
     for (_, variant), ax in panels.items():
         groups.setdefault(_alike(variant, view), []).append(ax)
     for alike, axes in groups.items():
-        colors = next(scales[variant] for variant in alike if variant in scales)
-        names = ", ".join(marks.SHORT_VARIANT_NAMES.get(name, name) for name in alike if name in scales)
+        drawn = [variant for variant in alike if variant in scales]
+        names = ", ".join(layout.SHORT_VARIANT_NAMES.get(name, name) for name in drawn)
         label = f"{view.label}\n{names}" if wrapped and len(groups) > 1 else view.label
-        where = {"ax": list(panels.values()), "shrink": 0.3, "anchor": (0, 1)} if wrapped else {"ax": axes}
-        bar = figure.colorbar(colors, label=label, pad=0.015, aspect=25, **where)
+        beside_all: dict[str, Any] = {"ax": list(panels.values()), "shrink": 0.3, "anchor": (0, 1)}
+        bar = figure.colorbar(
+            ScalarMappable(scales[drawn[0]], COLORS),
+            label=label,
+            pad=0.015,
+            aspect=25,
+            **(beside_all if wrapped else {"ax": axes}),
+        )
         bar.ax.tick_params(which="minor", length=0)
         if bar.ax.get_yscale() == "log":
             marks.plain_log_axis(bar.ax)
 
 
-def _alike(variant: str, view: MapView) -> tuple[str, ...]:
-    return view.together if variant in view.together else (variant,)
-
-
-def _legend(figure: Figure, data: pd.DataFrame, view: MapView) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patheffects import Normal, Stroke
-
-    handles, steps = [], data.groupby("model")["step"].nunique()
-    ring = {"marker": "o", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": INK}
-    outline = [Stroke(linewidth=2.2, foreground=INK), Normal()]
-    if data["peak"].any() and steps.min() <= MOST_RINGS:
-        handles.append(Line2D([], [], linestyle="none", label=PEAK, **ring))
+def _legend(figure: Figure, data: pd.DataFrame, view: View) -> None:
+    entries, fewest = [], data.groupby("model")["step"].nunique().min()
+    if data["peak"].any() and fewest <= MOST_RINGS:
+        entries.append(Line2D([], [], label=PEAK, **_ring(5)))
     elif data["peak"].any():
-        handles.append(Line2D([], [], color="white", linewidth=1.2, path_effects=outline, label=PEAK))
+        outline = [Stroke(linewidth=2.2, foreground=INK), Normal()]
+        entries.append(Line2D([], [], color="white", linewidth=1.2, path_effects=outline, label=PEAK))
     if data["as_null"].any():
-        dot = {"marker": "o", "markersize": 2.5, "color": INK}
-        handles.append(Line2D([], [], linestyle="none", label=view.null, **dot))
-    if handles:
-        figure.legend(handles=handles, loc="outside upper right", ncols=1)
+        entries.append(
+            Line2D([], [], linestyle="none", marker="o", markersize=2.5, color=INK, label=view.null)
+        )
+    if entries:
+        figure.legend(handles=entries, loc="outside upper right", ncols=1)
 
 
 def _notes(data: pd.DataFrame) -> list[str]:
-    ticks = "Ticks above a map: its checkpoints; a cell reaches halfway to the next."
-    level = "No block is marked where the profile is level: intervals of its highest and lowest block meet."
     panels = data.groupby(["model", "rows"])["step"].unique()
     even = any(has_slivers(sorted(steps)) for steps in panels)
-    evenly = "Checkpoints too near one another for a logarithmic axis are evenly spaced." if even else ""
     return [
-        ticks,
-        evenly,
-        level,
-        missing_note(data),
-        marks.sink_note(data),
-        marks.distrusted_note(data),
+        "Ticks above a map: its checkpoints; a cell reaches halfway to the next.",
+        "Checkpoints too near one another for a logarithmic axis are evenly spaced." if even else "",
+        "No block is marked where the profile is level: intervals of its highest and lowest block meet.",
+        _missing(data),
+        notes.sinks(data),
+        notes.distrusted(data),
     ]
+
+
+def _missing(data: pd.DataFrame) -> str:
+    """Count the hatched cells and say why: the flags of the table, or that the table has no such row."""
+    panels = data.groupby(["model", "rows"], sort=False)
+    whole = sum(of_panel["step"].nunique() * len(of_panel[["site", "layer"]].drop_duplicates())
+                for _, of_panel in panels)  # fmt: skip
+    flagged = data[data["value"].isna()]
+    absent = whole - len(data)
+    if not absent and flagged.empty:
+        return ""
+    why = in_order(flagged["flag"].map(reason))[:3] + ["not measured"] * (absent > 0)
+    return f"Hatched: {absent + len(flagged)} of {whole} cells have no number ({'; '.join(why)})."
+
+
+# Anisotropy
+
+
+def _anisotropy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Select anisotropy on the first dataset at every layer and step of every model.
+
+    `peak` is the block of the largest value at its step, `as_null` says that the interval reaches down to `null`,
+    what isotropic rows read.
+    """
+    rows = first_dataset(selection.metric_rows(tables["metrics"], "anisotropy"))
+    steps = selection.with_null(trajectories(rows), tables["metrics"], "anisotropy_null")
+    return with_peaks(steps.assign(as_null=steps["ci_low"].fillna(steps["value"]) <= steps["null"]))
+
+
+def _to_the_next_tenth(values: pd.Series) -> Normalize:
+    return Normalize(0, ceil(10 * values.max()) / 10 if len(values) else 1)
+
+
+def _notes_on_anisotropy(data: pd.DataFrame) -> list[str]:
+    return [
+        notes.isotropic(data["null"], mark="Isotropic rows at this n and d read"),
+        notes.intervals_in_csv(data),
+    ]
+
+
+MAP_OF_ANISOTROPY = View(
+    title="Anisotropy, layer by step of training",
+    nothing="This study has no anisotropy at a known training step.",
+    label=marks.AXIS_LABELS["anisotropy"],
+    norm=_to_the_next_tenth,
+    null="no more than isotropic rows read",
+    notes=_notes_on_anisotropy,
+)
+ANISOTROPY = Drawing(
+    MAP_OF_ANISOTROPY.title,
+    _anisotropy,
+    partial(draw, view=MAP_OF_ANISOTROPY),
+    reads=("anisotropy", "anisotropy_null"),
+)
+
+
+# Intrinsic dimension
+
+
+def _dimension(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Select the TwoNN dimension on the first dataset at every block, the final norm and every step of every model.
+
+    `peak` is the block of the largest value at its step, `as_null` says that the interval reaches up to `null`, the
+    dimension of Gaussian rows with the same covariance.
+    """
+    rows = first_dataset(selection.metric_rows(tables["metrics"], "id_twonn"))
+    steps = trajectories(rows[rows["site"] != "embedding"])
+    steps = selection.with_null(steps, tables["metrics"], "id_twonn_surrogate")
+    return with_peaks(steps.assign(as_null=steps["ci_high"].fillna(steps["value"]) >= steps["null"]))
+
+
+def _logarithmic(values: pd.Series) -> Normalize:
+    positive = values[values > 0]
+    low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 10.0)
+    return LogNorm(low, max(high, 1.05 * low))
+
+
+def _notes_on_dimension(data: pd.DataFrame) -> list[str]:
+    by_type = (data["rows"] == "one_per_type").any() and data["rows"].nunique() > 1
+    return [
+        "One row of each token id has its own scale of colors." if by_type else "",
+        notes.intervals_in_csv(data),
+        notes.dimensions(data),
+        notes.EMBEDDING,
+    ]
+
+
+MAP_OF_DIMENSION = View(
+    title="Intrinsic dimension, layer by step of training",
+    nothing="This study has no `id_twonn` of a block at a known training step.",
+    label=marks.AXIS_LABELS["id_twonn"],
+    norm=_logarithmic,
+    null="as high as Gaussian rows of the same covariance",
+    notes=_notes_on_dimension,
+)
+DIMENSION = Drawing(
+    MAP_OF_DIMENSION.title,
+    _dimension,
+    partial(draw, view=MAP_OF_DIMENSION),
+    reads=("id_twonn", "id_twonn_surrogate"),
+)

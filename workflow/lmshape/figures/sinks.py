@@ -5,71 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.transforms import offset_copy
 
-from lmshape.figures import marks, selection
+from lmshape.figures import Drawing, layout, marks, notes, selection
 from lmshape.figures.steps import step_axis
 from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order, trajectories
 
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-
-SHARE, NULL = "leading_share_position_0", "leading_share_position_0_null"
-MOST_TOKENS = 4  # that are named
-
-
-def sentence(peak: pd.DataFrame) -> str:
-    """Say how much of λ1 is position 0 where anisotropy is highest: share, interval, and its share of the rows.
-
-    Parameters
-    ----------
-    peak : the rows of one model at that layer, one for each metric
-    """
-    peak = peak.set_index("metric")
-    if SHARE not in peak.index or pd.isna(peak.loc[SHARE, "value"]):
-        return "what position 0 carries is not known"
-    value, low, high, layer = peak.loc[SHARE, ["value", "ci_low", "ci_high", "layer"]]
-    interval = "" if pd.isna(low) else f" [{percent(low)}, {percent(high)}]"
-    found = f"{percent(value)} %{interval} of $\\lambda_1$ at layer {layer:.0f} is position 0"
-    return (
-        f"{found},\nwhich is {percent(peak.loc[NULL, 'value'])} % of the rows"
-        if NULL in peak.index
-        else found
-    )
-
-
-def percent(share: float) -> str:
-    """Write a share in percent with two digits, and those near 1 as such: 0.79, 12, 99.3."""
-    value = 100 * share
-    if value >= 99.95 or value == 0:
-        return f"{value:.0f}"
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}" if value < 99 else f"{value:.1f}"
-
-
-def tokens_note(peaks: pd.DataFrame) -> str:
-    """Name the tokens of the sinks at the layer of the peak, for models with others than position 0."""
-    places = peaks[peaks["sink_tokens"].notna()]
-    others = places[(places["metric"] == "leading_share_other_sinks_null") & (places["value"] > 0)]
-    named = [f"{row.model}: {_named(row.sink_tokens)}" for row in others.itertuples()]
-    return f"Tokens of the sinks there: {'; '.join(named)}." if named else ""
-
-
-def _named(tokens: str) -> str:
-    counts = list(json.loads(tokens).items())[:MOST_TOKENS]
-    return ", ".join(f"{token} ({count})" for token, count in counts)
-
-
 TITLE = "Sinks: how much of the leading axis is position 0"
+SHARE, NULL = "leading_share_position_0", "leading_share_position_0_null"
 # Bars from below: metric → name, color, hatch.
 PARTS = {
-    "leading_share_position_0": ("position 0", COLORS[1], "///"),
+    SHARE: ("position 0", COLORS[1], "///"),
     "leading_share_other_sinks": ("other sinks (norm over 10 × median)", COLORS[5], "..."),
     "leading_share_rest": ("all other rows", "#DDDDDD", ""),
 }
@@ -84,7 +37,7 @@ CURVES = {
     ("anisotropy_without_position_0", "all"): ("without position 0", Look(COLORS[1], "-", "s", 3.2, 6.5)),
     ("anisotropy", "no_sink"): ("without all sinks", Look(COLORS[6], (0, (2.5, 2.5)), "^", 1.1, 3.5)),
 }
-READS = (
+METRICS = (
     *PARTS,
     NULL,
     "leading_share_other_sinks_null",
@@ -99,21 +52,25 @@ MOST_MARKERS = 24  # of a line; more are a chain
 LEAST_SHARE = 5e-4  # of λ1 that the logarithmic axis shows; what is less stands at its edge
 OF_ROWS = "position 0, were it like all rows"
 TITLE_POINTS = 48  # height of a panel's title, above which its legend stands
+MOST_TOKENS = 4  # that are named
+
+
+# What is selected
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Select shares and anisotropies by layer at the last checkpoint, and at the layer of the peak at every step."""
     metrics = tables["metrics"]
-    rows = pd.concat([selection.metric_rows(metrics, name) for name in READS], ignore_index=True)
+    rows = pd.concat([selection.metric_rows(metrics, name) for name in METRICS], ignore_index=True)
     rows = rows[(rows["rows"] == "all") | ((rows["rows"] == "no_sink") & (rows["metric"] == "anisotropy"))]
     rows = first_dataset(rows)
     rows = rows[rows["model"].isin(rows.loc[rows["metric"] == SHARE, "model"])]
     rows = selection.shown(rows, most=MOST_MODELS)
     last = final_checkpoints(rows).assign(view=LAYERS)
-    peaks = last["model"].map(_peaks(last))
-    last = last.assign(peak=(last["site"] == "block") & (last["layer"] == peaks))
+    peaks = _peaks(last)
+    last = last.assign(peak=(last["site"] == "block") & (last["layer"] == last["model"].map(peaks)))
     followed = rows[rows["metric"].isin([*OVER_TRAINING, NULL]) & (rows["site"] == "block")]
-    followed = followed[followed["layer"] == followed["model"].map(_peaks(last))]
+    followed = followed[followed["layer"] == followed["model"].map(peaks)]
     training = trajectories(followed).assign(view=TRAINING, peak=True)
     return _with_tokens(pd.concat([last, training], ignore_index=True), tables.get("audit"))
 
@@ -133,9 +90,7 @@ def _with_tokens(frame: pd.DataFrame, audit: pd.DataFrame | None) -> pd.DataFram
     return frame.merge(audit[[*selection.PLACE, "sink_tokens"]], how="left", on=list(selection.PLACE))
 
 
-def _at_peaks(data: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the layer of the highest anisotropy at the last checkpoint, all rows of the cloud."""
-    return data[data["peak"] & (data["view"] == LAYERS) & (data["rows"] == "all")]
+# What is drawn
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -143,9 +98,10 @@ def draw(data: pd.DataFrame) -> Figure:
     with styled():
         if data.empty:
             note = "This study has not measured what its leading axes are made of: the family `leading` does."
-            return marks.empty_figure(title=TITLE, note=note)
+            return layout.empty_figure(title=TITLE, note=note)
         models = in_order(data["model"])
-        figure, grid = _grid(len(models))
+        figure = Figure(figsize=(13, 3.2 * len(models) + 1.2))
+        grid = figure.subplots(len(models), 3, squeeze=False)
         for model, axes in zip(models, grid, strict=True):
             of_model = data[data["model"] == model]
             by_layer, by_step = (of_model[of_model["view"] == view] for view in (LAYERS, TRAINING))
@@ -155,17 +111,14 @@ def draw(data: pd.DataFrame) -> Figure:
             axes[0].set_title(f"{model}\n{sentence(_at_peaks(by_layer))}", color=INK)
             axes[1].set_title("anisotropy, last checkpoint\nwith position 0 and without it")
             axes[2].set_title(f"over training\n{_followed(by_step)}")
-        _legends(figure, grid, data)
+        for ax, entries in zip(grid[0], _entries(data), strict=True):
+            if entries:
+                above = offset_copy(ax.transAxes, fig=figure, y=TITLE_POINTS, units="points")
+                ax.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=above,
+                          borderaxespad=0)  # fmt: skip
         title = f"{TITLE}, last checkpoint, {selection.dataset_names(data)}"
-        marks.finish(figure, title=title, notes=_notes(data))
+        layout.finish(figure, title=title, notes=_notes(data))
         return figure
-
-
-def _grid(models: int) -> tuple[Figure, np.ndarray]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 3.2 * models + 1.2))
-    return figure, figure.subplots(models, 3, squeeze=False)
 
 
 def _bars(ax: Axes, frame: pd.DataFrame) -> None:
@@ -176,28 +129,18 @@ def _bars(ax: Axes, frame: pd.DataFrame) -> None:
     for metric, (_, color, hatch) in PARTS.items():
         part = frame[frame["metric"] == metric].set_index("place")["value"].dropna()
         below = bottom.reindex(part.index, fill_value=0.0)
-        ax.bar(
-            part.index,
-            part,
-            bottom=below,
-            width=0.8,
-            color=color,
-            hatch=hatch,
-            edgecolor=FAINT,
-            linewidth=0.4,
-        )
+        ax.bar(part.index, part, bottom=below, width=0.8, color=color, hatch=hatch, edgecolor=FAINT,
+               linewidth=0.4)  # fmt: skip
         bottom = below + part
-    _whiskers(ax, frame[frame["metric"] == SHARE])
-    marks.null_line(
-        ax, frame[frame["metric"] == NULL].assign(null=lambda own: own["value"]), x="place", color=INK
-    )
+    known = frame[frame["metric"] == SHARE].dropna(subset=["value", "ci_low", "ci_high"])
+    ax.vlines(known["place"], known["ci_low"], known["ci_high"], color=INK, linewidth=1.2)
+    _null_line(ax, frame[frame["metric"] == NULL], x="place", color=INK)
     marks.layer_axis(ax, blocks, final_norm=bool(norm.any()))
     ax.set(ylim=(0, 1.02), ylabel="share of $\\lambda_1$")
 
 
-def _whiskers(ax: Axes, frame: pd.DataFrame) -> None:
-    known = frame.dropna(subset=["value", "ci_low", "ci_high"])
-    ax.vlines(known["place"], known["ci_low"], known["ci_high"], color=INK, linewidth=1.2)
+def _null_line(ax: Axes, frame: pd.DataFrame, *, x: str, color: str) -> None:
+    marks.null_line(ax, frame.assign(null=frame["value"]), x=x, color=color)
 
 
 def _curves(ax: Axes, frame: pd.DataFrame) -> None:
@@ -205,13 +148,12 @@ def _curves(ax: Axes, frame: pd.DataFrame) -> None:
     few = frame["layer"].nunique() <= MOST_MARKERS
     for (metric, rows), (label, look) in CURVES.items():
         own = (frame["metric"] == metric) & (frame["rows"] == rows)
-        if not own.any():
-            continue
-        drawn = look if few else replace(look, marker="")
-        marks.line(ax, frame[own & ~norm], x="layer", look=drawn, label=label, opacity=0.15)
-        marks.off_line(ax, frame[own & norm], x=marks.final_norm_place(blocks), look=look)
+        if own.any():
+            drawn = look if few else replace(look, marker="")
+            marks.line(ax, frame[own & ~norm], x="layer", look=drawn, label=label, opacity=0.15)
+            marks.off_line(ax, frame[own & norm], x=marks.final_norm_place(blocks), look=look)
     null = frame[(frame["metric"] == "anisotropy_null") & (frame["rows"] == "all") & ~norm]
-    marks.null_line(ax, null.assign(null=null["value"]), x="layer")
+    _null_line(ax, null, x="layer", color=FAINT)
     marks.layer_axis(ax, blocks, final_norm=bool(norm.any()))
     marks.anisotropy_axis(ax)
     ax.set_ylabel(marks.METRIC_LABELS["anisotropy"])
@@ -219,13 +161,12 @@ def _curves(ax: Axes, frame: pd.DataFrame) -> None:
 
 def _over_training(ax: Axes, frame: pd.DataFrame) -> None:
     if frame["step"].nunique() < 2:
-        return marks.nothing_here(ax, "fewer than two checkpoints with a known step")
+        return layout.nothing_here(ax, "fewer than two checkpoints with a known step")
     for metric, (label, look) in OVER_TRAINING.items():
         own = frame[frame["metric"] == metric]
         if (own["value"] > 0).any():
             _share_line(ax, own, look, label)
-    null = frame[frame["metric"] == NULL]
-    marks.null_line(ax, null.assign(null=null["value"]), x="step", color=INK)
+    _null_line(ax, frame[frame["metric"] == NULL], x="step", color=INK)
     step_axis(ax, frame["step"])
     ax.set(yscale="log", ylim=(LEAST_SHARE, 1.4), ylabel="share of $\\lambda_1$ (log)")
 
@@ -242,57 +183,90 @@ def _share_line(ax: Axes, own: pd.DataFrame, look: Look, label: str) -> None:
                 markeredgecolor=look.color, clip_on=False, zorder=5, label="_below")  # fmt: skip
 
 
+def _entries(data: pd.DataFrame) -> list[list[Artist]]:
+    """Give the legend of each column of panels."""
+    bars = [Patch(facecolor=color, hatch=hatch, edgecolor=FAINT, linewidth=0.4, label=name)
+            for name, color, hatch in PARTS.values()]  # fmt: skip
+    present = {*zip(data["metric"], data["rows"], strict=True)}
+    curves = [marks.entry(*named) for key, named in CURVES.items() if key in present]
+    followed = set(data.loc[(data["view"] == TRAINING) & (data["value"] > 0), "metric"])
+    lines = [marks.entry(*named) for metric, named in OVER_TRAINING.items() if metric in followed]
+    of_rows = marks.null_entry(OF_ROWS, color=INK)
+    return [
+        [*bars, of_rows],
+        [*curves, marks.null_entry(notes.ISOTROPIC)],
+        [*lines, of_rows] if lines else [],
+    ]
+
+
+# What is said
+
+
+def _at_peaks(data: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the layer of the highest anisotropy at the last checkpoint, all rows of the cloud."""
+    return data[data["peak"] & (data["view"] == LAYERS) & (data["rows"] == "all")]
+
+
+def sentence(peak: pd.DataFrame) -> str:
+    """Say how much of λ1 is position 0 where anisotropy is highest: share, interval, and its share of the rows.
+
+    Parameters
+    ----------
+    peak : the rows of one model at that layer, one for each metric
+    """
+    peak = peak.set_index("metric")
+    if SHARE not in peak.index or pd.isna(peak.loc[SHARE, "value"]):
+        return "what position 0 carries is not known"
+    value, low, high, layer = peak.loc[SHARE, ["value", "ci_low", "ci_high", "layer"]]
+    interval = "" if pd.isna(low) else f" [{percent(low)}, {percent(high)}]"
+    found = f"{percent(value)} %{interval} of $\\lambda_1$ at layer {layer:.0f} is position 0"
+    if NULL not in peak.index:
+        return found
+    return f"{found},\nwhich is {percent(peak.loc[NULL, 'value'])} % of the rows"
+
+
+def percent(share: float) -> str:
+    """Write a share in percent with two digits, and those near 1 as such: 0.79, 12, 99.3."""
+    value = 100 * share
+    if value >= 99.95 or value == 0:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}" if value < 99 else f"{value:.1f}"
+
+
 def _followed(by_step: pd.DataFrame) -> str:
     return f"layer {by_step['layer'].iloc[0]:.0f}, of the highest anisotropy" if len(by_step) else ""
 
 
-def _legends(figure: Figure, grid: object, data: pd.DataFrame) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-    from matplotlib.transforms import offset_copy
-
-    bars: list[Artist] = [
-        Patch(facecolor=color, hatch=hatch, edgecolor=FAINT, linewidth=0.4, label=name)
-        for name, color, hatch in PARTS.values()
-    ]
-    present = {*zip(data["metric"], data["rows"], strict=True)}
-    curves = [
-        Line2D([], [], label=name, **look.settings) for key, (name, look) in CURVES.items() if key in present
-    ]
-    followed = set(data.loc[(data["view"] == TRAINING) & (data["value"] > 0), "metric"])
-    lines = [
-        Line2D([], [], label=name, **look.settings)
-        for key, (name, look) in OVER_TRAINING.items()
-        if key in followed
-    ]
-    of_rows = Line2D([], [], color=INK, linestyle=marks.DASHES, linewidth=1.0, label=OF_ROWS)
-    lines = [*lines, of_rows] if lines else []
-    columns = zip(grid[0], ([*bars, of_rows], [*curves, marks.handle(marks.ISOTROPIC)], lines), strict=True)
-    for ax, handles in columns:
-        if handles:
-            above = offset_copy(ax.transAxes, fig=figure, y=TITLE_POINTS, units="points")
-            ax.legend(
-                handles=handles,
-                loc="lower left",
-                bbox_to_anchor=(0, 1),
-                bbox_transform=above,
-                borderaxespad=0,
-            )
-
-
 def _notes(data: pd.DataFrame) -> list[str]:
-    followed = (data["view"] == TRAINING) & data["metric"].isin(OVER_TRAINING)
-    drawn = data[followed].groupby("metric")["value"].transform("max") > 0
-    below = drawn & (data.loc[followed, "value"] < LEAST_SHARE)
+    training = data[data["view"] == TRAINING]
+    followed = training[training["metric"].isin(OVER_TRAINING)]
+    drawn = followed.groupby("metric")["value"].transform("max") > 0
+    below = drawn & (followed["value"] < LEAST_SHARE)
     return [
         "λ1 is a sum over rows, each adding the square of its coordinate on the leading axis; rows that are as all"
         " others add their share of the rows: dashed, for position 0.",
         f"Hollow triangles at the lower edge: under {LEAST_SHARE:g}." if below.any() else "",
         "The first newline may be a sink or one of the other rows: it is no third part.",
-        marks.interval_note(data, marks.JACKKNIFE).replace("Bands", "Bands and whiskers"),
-        tokens_note(_at_peaks(data)),
-        marks.isotropic_note(data.loc[data["metric"] == "anisotropy_null", "value"]),
-        marks.flag_note(data),
-        marks.distrusted_note(data[data["view"] == TRAINING]) if (data["view"] == TRAINING).any() else "",
+        notes.intervals(data, notes.JACKKNIFE).replace("Bands", "Bands and whiskers"),
+        _tokens(_at_peaks(data)),
+        notes.isotropic(data.loc[data["metric"] == "anisotropy_null", "value"]),
+        notes.flags(data),
+        notes.distrusted(training),
         selection.left_out_note(data, "metrics"),
     ]
+
+
+def _tokens(peaks: pd.DataFrame) -> str:
+    """Name the tokens of the sinks at the layer of the peak, for models with others than position 0."""
+    places = peaks[peaks["sink_tokens"].notna()]
+    others = places[(places["metric"] == "leading_share_other_sinks_null") & (places["value"] > 0)]
+    named = [f"{row.model}: {_named(row.sink_tokens)}" for row in others.itertuples()]
+    return f"Tokens of the sinks there: {'; '.join(named)}." if named else ""
+
+
+def _named(tokens: str) -> str:
+    counts = list(json.loads(tokens).items())[:MOST_TOKENS]
+    return ", ".join(f"{token} ({count})" for token, count in counts)
+
+
+SINKS = Drawing(TITLE, data, draw, reads=METRICS)

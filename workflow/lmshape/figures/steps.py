@@ -1,18 +1,26 @@
-"""Training steps as an axis and as a color: logarithmic from step 1, with a place of its own for step 0."""
+"""Training steps as an axis, as a color and as labels: logarithmic from step 1, with a place of its own for step 0."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap, Normalize
-
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, ListedColormap, Normalize, SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
 
 STEP_LABEL = "training step (log scale)"
-# Width of the stretch from step 0 to step 1, in decades.
-ZERO_TO_ONE = 0.5
+ZERO_TO_ONE = 0.5  # decades between step 0 and step 1
+MOST_TICKS = 30  # checkpoints; more have thinner ticks in the color bar
+NEAR = 1.5  # ratio of two steps whose colors look the same
+MOST_LABELS = 16  # that fit into a panel
+LABEL_POINTS = 6  # font size
+LABEL_GAP = 0.062  # between two labels, as a share of the panel's height
 
 
 def step_ticks(steps: Iterable[int]) -> list[int]:
@@ -50,34 +58,55 @@ def step_axis(ax: Axes, steps: Iterable[int]) -> None:
     ax.set_xlabel(STEP_LABEL)
 
 
+# Colors
+
+
 def step_norm(steps: Iterable[int]) -> Normalize:
     """Map steps to colors logarithmically, step 0 to the first color."""
-    from matplotlib.colors import SymLogNorm
-
     return SymLogNorm(linthresh=1, linscale=ZERO_TO_ONE, vmin=0, vmax=max([10, *steps]), base=10)
 
 
 def step_colors() -> Colormap:
     """Viridis from light, early, to dark, late; its lightest end is left out, as it vanishes on white."""
-    import matplotlib
-    import numpy as np
-    from matplotlib.colors import ListedColormap
-
     return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.92, 0.0, 256)))
 
 
-NEAR = 1.5  # ratio of two steps whose colors look the same
-MOST = 16  # labels that a panel has room for
-POINTS = 6  # size of the letters
-GAP = 0.062  # between two labels, as a share of the panel's height
+def colors_of_steps(steps: Iterable[int]) -> ScalarMappable:
+    """Map steps to `step_colors`."""
+    return ScalarMappable(step_norm(steps), step_colors())
+
+
+def colors_of_depths() -> ScalarMappable:
+    """Map relative depths, 0 to 1, to the same colors."""
+    return ScalarMappable(Normalize(0, 1), step_colors())
+
+
+def color_of(value: float, colors: ScalarMappable) -> ColorType:
+    """Return the color of a step or depth."""
+    red, green, blue, alpha = colors.to_rgba(np.array([value]))[0]
+    return red, green, blue, alpha
+
+
+def step_bar(figure: Figure, colors: ScalarMappable, steps: Iterable[int], **place: Any) -> Colorbar:
+    """Draw the color bar of steps beside the panels `ax`, with a white tick at each step that is drawn."""
+    bar = figure.colorbar(colors, label="training step (log scale from 1)", pad=0.015, **place)
+    drawn = sorted(set(steps))
+    ticks = step_ticks([0, *drawn])
+    bar.set_ticks(ticks, labels=[step_name(tick) for tick in ticks], minor=False)
+    bar.minorticks_off()
+    bar.ax.hlines(drawn, 0, 0.35, color="white", linewidth=0.8 if len(drawn) <= MOST_TICKS else 0.4)
+    return bar
+
+
+# Labels
 
 
 def near_steps(steps: Iterable[int]) -> list[int]:
-    """Steps within a factor of 1.5 of another one; none where they are more than a panel has room for."""
+    """Steps within a factor of 1.5 of another one; none where they are more than fit into a panel."""
     rising = sorted({int(step) for step in steps if step > 0})
     pairs = [pair for pair in zip(rising, rising[1:], strict=False) if pair[1] < NEAR * pair[0]]
     near = sorted({step for pair in pairs for step in pair})
-    return near if len(near) <= MOST else []
+    return near if len(near) <= MOST_LABELS else []
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
@@ -98,8 +127,8 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def draw(
-    ax: Axes, ends: Mapping[int, float], colors: Mapping[int, object], *, x: float, width: float
+def label_ends(
+    ax: Axes, ends: Mapping[int, float], colors: ScalarMappable, *, x: float, width: float
 ) -> None:
     """Write steps beside the ends of their lines, a thin line from each to its label.
 
@@ -109,7 +138,8 @@ def draw(
     x, width : where the lines end, and how far off the labels stand
     """
     low, high = ax.get_ylim()
-    heights = spread(list(ends.values()), GAP * (high - low))
+    heights = spread(list(ends.values()), LABEL_GAP * (high - low))
     for (step, end), height in zip(ends.items(), heights, strict=True):
-        ax.plot([x, x + width], [end, height], color=colors[step], linewidth=0.5, label="_leader")
-        ax.text(x + width, height, step_name(step), color=colors[step], fontsize=POINTS, va="center")
+        color = color_of(step, colors)
+        ax.plot([x, x + width], [end, height], color=color, linewidth=0.5, label="_leader")
+        ax.text(x + width, height, step_name(step), color=color, fontsize=LABEL_POINTS, va="center")

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib
+import seaborn
+from matplotlib.colors import to_rgb
+from matplotlib.typing import ColorType, LineStyleType
 
 # Okabe & Ito's palette without its yellow, which vanishes on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+LINES: tuple[LineStyleType, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 KIND_COLORS = {"decoder": COLORS[0], "encoder": COLORS[1]}
 INK = "#3A3A3A"
 FAINT = "#6B6B6B"
 
-# matplotlib's names; what is not here is seaborn's style "ticks".
+# Settings of matplotlib over those of seaborn's style "ticks".
 SETTINGS = {
     "figure.constrained_layout.use": True,
     "font.family": "sans-serif",
@@ -48,7 +54,7 @@ SETTINGS = {
     "font.size": 9,
     "savefig.facecolor": "white",
 }
-# What is smaller where a figure has many panels.
+# Smaller sizes for figures of many panels.
 CROWDED_SETTINGS = {
     "axes.titlesize": 7,
     "axes.labelsize": 7,
@@ -66,15 +72,15 @@ CROWDED_SETTINGS = {
 class Look:
     """How the line of one name is drawn; `width` of the line and `size` of its markers are in points."""
 
-    color: str
-    line: str | tuple[float, tuple[float, ...]]
+    color: ColorType
+    line: LineStyleType
     marker: str
     width: float = 1.5
     size: float = 4.5
 
     @property
-    def settings(self) -> dict[str, object]:
-        """Give it in matplotlib's words."""
+    def settings(self) -> dict[str, Any]:
+        """The same as arguments of matplotlib's lines."""
         line = {"color": self.color, "linestyle": self.line, "linewidth": self.width}
         marker = {"marker": self.marker, "markersize": self.size}
         return line | marker | {"markeredgecolor": "white", "markeredgewidth": 0.5}
@@ -115,14 +121,14 @@ def looks_by_kind(kinds: dict[str, str]) -> dict[str, Look]:
     }
 
 
-def paler(color: str) -> str:
-    """Mix a color with as much white."""
+def paler(color: ColorType) -> str:
+    """Mix a color with the same amount of white."""
     return _shades(color, 2)[-1]
 
 
-def _shades(color: str, count: int) -> list[str]:
+def _shades(color: ColorType, count: int) -> list[str]:
     """Mix `color` with white, from none of it to half."""
-    parts = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    parts = [255 * part for part in to_rgb(color)]
     whites = [0.5 * i / max(count - 1, 1) for i in range(count)]
     return ["#" + "".join(f"{round(part + (255 - part) * white):02x}" for part in parts) for white in whites]
 
@@ -130,10 +136,7 @@ def _shades(color: str, count: int) -> list[str]:
 @contextmanager
 def styled(*, crowded: bool = False) -> Iterator[None]:
     """Draw and save in the study's style, in smaller letters if `crowded`; the caller's settings stay as they were."""
-    import matplotlib
-    import seaborn
-
-    # from matplotlib's own defaults: neither themes nor locale of the caller reach the figures
+    # starts from matplotlib's own defaults, so that neither themes nor locale of the caller reach the figures
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         theme = seaborn.axes_style("ticks")

@@ -24,7 +24,7 @@ from lmshape.geometry.dimension import (
 )
 from lmshape.geometry.leading import leading_kurtosis, leading_shares
 from lmshape.geometry.linearity import linearity
-from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors, unique_rows
+from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors
 from lmshape.geometry.nulls import (
     anisotropy_null,
     effective_rank_null,
@@ -34,6 +34,7 @@ from lmshape.geometry.nulls import (
 )
 from lmshape.geometry.released import released_anisotropy, released_dimension, released_linearity
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
+from lmshape.geometry.rows import one_per_type, sink_rows, unique_rows
 from lmshape.geometry.scalars import (
     alpha_req,
     anisotropy,
@@ -48,7 +49,6 @@ from lmshape.geometry.scalars import (
     rankme,
     rogue_share,
 )
-from lmshape.geometry.sinks import one_per_type, sink_rows
 from lmshape.geometry.spectrum import CovarianceSums, Spectra, covariance_eigenvalues, leave_one_out_spectra
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Angles between the rows of a cloud: the mean cosine over all pairs, without forming a pair."""
+"""Directions and lengths of rows: the mean cosine over all pairs without forming a pair, norms, massive entries."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmshape.geometry.checks import ROUNDING, as_matrix, centered, lengths
-from lmshape.geometry.spectrum import leave_one_out_masks
+from lmshape.geometry.rows import leave_one_out_masks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-CANCELED = (
-    1e-3  # a square that is this share of what it is the difference of has lost three digits of sixteen
-)
+CANCELED = 1e-3  # of what a square is the difference of: it has lost three digits of sixteen there
+MASSIVE = 100.0  # an entry is massive when its magnitude is over this …
+MASSIVE_RATIO = 1000.0  # … and over this many times the median magnitude of the layer
+DIGIT_BITS = 16
+DIGITS = 2**DIGIT_BITS
+
+Blocks = Callable[[], Iterable[tuple[int, np.ndarray]]]
 
 
 class DirectionSums:
@@ -49,16 +53,16 @@ class DirectionSums:
 
     def update(self, rows: np.ndarray, sets: Sequence[int]) -> None:
         """Add rows (m, d) of any real dtype, all of them in each of the sets that are named: O(m d E)."""
-        sets = np.asarray(sets)
+        own = np.asarray(sets)
         differences = rows - self._center
-        largest = np.einsum("ij,ij->i", differences, differences)[:, None] + self._lengths[sets]
-        squares = largest - 2 * (differences @ self._offsets[sets].T)
+        largest = np.einsum("ij,ij->i", differences, differences)[:, None] + self._lengths[own]
+        squares = largest - 2 * (differences @ self._offsets[own].T)
         canceled = squares < CANCELED * largest
-        directed = ~canceled & (squares > self._rounding[sets])
+        directed = ~canceled & (squares > self._rounding[own])
         weights = 1 / np.sqrt(squares, where=directed, out=np.full_like(squares, np.inf))
-        self.totals[sets] += weights.T @ differences - weights.sum(axis=0)[:, None] * self._offsets[sets]
-        self.counts[sets] += directed.sum(axis=0)
-        for column in np.flatnonzero(canceled.any(axis=0)):
+        self.totals[own] += weights.T @ differences - weights.sum(axis=0)[:, None] * self._offsets[own]
+        self.counts[own] += directed.sum(axis=0)
+        for column in np.flatnonzero(canceled.any(axis=0)).tolist():
             self._add_directly(rows[canceled[:, column]], sets[column])
 
     def mean_cosines(self, subsets: Sequence[Sequence[int]]) -> np.ndarray:
@@ -139,10 +143,6 @@ def _mean_cosine(rows: np.ndarray, *, center: bool) -> float:
     sums = DirectionSums(mean, mean[None])
     sums.update(rows, [0])
     return float(sums.mean_cosines([[0]])[0])
-
-
-MASSIVE = 100.0  # an entry is massive when its magnitude is over this …
-MASSIVE_RATIO = 1000.0  # … and over this many times the median magnitude of the layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +231,6 @@ def _of_rows(rows: np.ndarray, masks: Sequence[np.ndarray]) -> list[Norms]:
 
 def _massive_count(magnitudes: np.ndarray) -> int:
     return int(np.count_nonzero(magnitudes > massive_limits(np.median(magnitudes))))
-
-
-DIGIT_BITS = 16
-DIGITS = 2**DIGIT_BITS
-
-Blocks = Callable[[], Iterable[tuple[int, np.ndarray]]]
 
 
 def median_magnitudes(blocks: Blocks, subsets: Sequence[Sequence[int]]) -> np.ndarray:

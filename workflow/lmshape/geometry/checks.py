@@ -55,14 +55,17 @@ def as_stored_matrix(x: ArrayLike, *, name: str = "x", minimum_rows: int = 2) ->
     return matrix
 
 
-def as_labels(labels: ArrayLike, count: int, *, name: str) -> np.ndarray:
-    """Return `labels` as int64 (count,): one whole number for each row; anything else is a ValueError."""
+def as_labels(labels: ArrayLike, count: int, *, name: str, booleans: bool = False) -> np.ndarray:
+    """Return `labels` as int64 (count,): one whole number for each row, or with `booleans` one truth value.
+
+    Anything else is a ValueError.
+    """
     array = np.asarray(as_array(labels))
     if array.shape != (count,):
         raise ValueError(
             f"`{name}` has shape {array.shape}; one entry for each of the {count} rows is needed."
         )
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in ("biu" if booleans else "iu"):
         raise ValueError(
             f"`{name}` has dtype {array.dtype}; whole numbers are needed. Cast it to an integer dtype."
         )
@@ -77,6 +80,11 @@ def as_array(x: ArrayLike) -> np.ndarray:
     tensor = x.detach().cpu()
     # bfloat16 has no NumPy dtype; float32 holds it, and float16, without loss
     return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
+
+
+def as_floats(x: ArrayLike) -> np.ndarray:
+    """Return `x`, an array or a torch tensor, as a float64 array; else unchecked."""
+    return np.asarray(as_array(x), dtype=np.float64)
 
 
 def as_whole(number: int, *, name: str) -> int:

@@ -8,13 +8,12 @@ high dimension (a uniform 20-cube reads 15.6 at n = 4096): report them with thei
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from lmshape.errors import unknown
-from lmshape.geometry.checks import as_array, as_whole
+from lmshape.geometry.checks import as_floats, as_whole
 from lmshape.geometry.neighbors import nearest_neighbors
 
 if TYPE_CHECKING:
@@ -23,26 +22,31 @@ if TYPE_CHECKING:
 
 # Powers of two for GRIDE and TwoNN; 10 and 20 for MADA; 20, with a sum of logarithms, for Levina-Bickel.
 KEPT_ORDERS = (1, 2, 4, 8, 10, 16, 20, 32, 64)
+MOST_STEPS = 100  # of Newton's method, which needs about six
+
+Method = Literal["twonn", "twonn_fit20", "twonn_fit", "mle", "gride", "mada"]
+METHODS: tuple[Method, ...] = get_args(Method)
+FITTED_SHARES = {"twonn_fit20": 0.2, "twonn_fit": 0.9}
 
 
-def log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+def _log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return ln(second/first), (n,) and not negative, of distances to two neighbors of the same n ≥ 2 points.
 
     `ValueError` for a distance that is not positive and finite, and where `second` is below `first`.
     """
-    first, second = (np.asarray(as_array(values), dtype=np.float64) for values in (first, second))
+    first, second = (as_floats(values) for values in (first, second))
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise ValueError(
             f"`first` {first.shape} and `second` {second.shape} must be (n,) of the same points, n ≥ 2."
         )
-    refuse_unusable(first, name="first")
-    refuse_unusable(second, name="second")
+    _refuse_unusable(first, name="first")
+    _refuse_unusable(second, name="second")
     if (second < first).any():
         raise ValueError("`second` is below `first` for some points; swap them or sort the distances.")
     return np.log(second / first)
 
 
-def summed_log_ratios(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> np.ndarray:
+def _summed_log_ratios(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> np.ndarray:
     """Return Σ ln(r_k/r_j) over the neighbors j = 1 … k − 1 of each point from two numbers of it.
 
     Parameters
@@ -57,12 +61,12 @@ def summed_log_ratios(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> n
     """
     if k < 2:
         raise ValueError(f"`k` is {k}; ratios of distances need at least 2 neighbors.")
-    sums, last = (np.asarray(as_array(values), dtype=np.float64) for values in (log_distance_sum, last))
+    sums, last = (as_floats(values) for values in (log_distance_sum, last))
     if sums.shape != last.shape or sums.ndim != 1 or len(sums) < 1:
         raise ValueError(
             f"`log_distance_sum` {sums.shape} and `last` {last.shape} must be (n,) of the same points."
         )
-    refuse_unusable(last, name="last")
+    _refuse_unusable(last, name="last")
     if not np.isfinite(sums).all():
         raise ValueError("`log_distance_sum` is not finite. Remove repeated rows before searching neighbors.")
     terms = (k - 1) * np.log(last) - sums
@@ -75,8 +79,7 @@ def summed_log_ratios(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> n
     return np.where(terms > noise, terms, 0.0)
 
 
-def refuse_unusable(distances: np.ndarray, *, name: str) -> None:
-    """Raise `ValueError` for distances that are zero, negative or not finite."""
+def _refuse_unusable(distances: np.ndarray, *, name: str) -> None:
     bad = np.count_nonzero(~(np.isfinite(distances) & (distances > 0)))
     if bad:
         raise ValueError(
@@ -85,12 +88,10 @@ def refuse_unusable(distances: np.ndarray, *, name: str) -> None:
         )
 
 
-def divide(numerator: float, denominator: float) -> float:
-    """Return the quotient of two numbers that are not negative, infinite where the denominator is 0."""
-    return float(numerator / denominator) if denominator > 0 else math.inf
-
-
-MOST_STEPS = 100  # of Newton's method, which needs about six
+def _ratio(numerator: ArrayLike, denominators: np.ndarray) -> np.ndarray:
+    """Return the quotients of numbers that are not negative, infinite where a denominator is 0."""
+    infinite = np.full_like(denominators, np.inf)
+    return np.divide(numerator, denominators, out=infinite, where=denominators > 0)
 
 
 def gride(first: ArrayLike, second: ArrayLike, *, n1: int, n2: int) -> float:
@@ -121,7 +122,7 @@ def gride(first: ArrayLike, second: ArrayLike, *, n1: int, n2: int) -> float:
     """
     if not 1 <= n1 < n2:
         raise ValueError(f"`n1` is {n1} and `n2` {n2}; orders of neighbors need 1 ≤ n1 < n2.")
-    logs = log_ratios(first, second)
+    logs = _log_ratios(first, second)
     logs = logs / (scale := logs.mean() or 1.0)
     if not logs.any():
         return math.inf
@@ -174,7 +175,7 @@ def mada(half: ArrayLike, full: ArrayLike) -> np.ndarray:
     ----------
     Farahmand, Szepesvári & Audibert 2007, "Manifold-adaptive dimension estimation".
     """
-    return _inverse(np.log(2), log_ratios(half, full))
+    return _ratio(np.log(2), _log_ratios(half, full))
 
 
 def local_levina_bickel(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> np.ndarray:
@@ -204,18 +205,7 @@ def local_levina_bickel(log_distance_sum: ArrayLike, last: ArrayLike, k: int) ->
     """
     if k < 3:
         raise ValueError(f"`k` is {k}; the estimate without bias needs at least 3 neighbors.")
-    return _inverse(k - 2, summed_log_ratios(log_distance_sum, last, k))
-
-
-def _inverse(numerator: float, denominators: np.ndarray) -> np.ndarray:
-    infinite = np.full_like(denominators, np.inf)
-    return np.divide(numerator, denominators, out=infinite, where=denominators > 0)
-
-
-Method = Literal["twonn", "twonn_fit20", "twonn_fit", "mle", "gride", "mada"]
-SHARES = {"twonn_fit20": 0.2, "twonn_fit": 0.9}
-HALVING = ("gride", "mada")
-METHODS = ("twonn", *SHARES, "mle", *HALVING)
+    return _ratio(k - 2, _summed_log_ratios(log_distance_sum, last, k))
 
 
 def twonn(first: ArrayLike, second: ArrayLike) -> float:
@@ -240,8 +230,8 @@ def twonn(first: ArrayLike, second: ArrayLike) -> float:
     ----------
     Facco et al. 2017, doi:10.1038/s41598-017-11873-y; Denti et al. 2022, doi:10.1038/s41598-022-20991-1.
     """
-    logs = log_ratios(first, second)
-    return divide(len(logs) - 1, logs.sum())
+    logs = _log_ratios(first, second)
+    return float(_ratio(len(logs) - 1, logs.sum()))
 
 
 def twonn_fit(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> float:
@@ -269,7 +259,7 @@ def twonn_fit(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> flo
         raise ValueError(
             f"`share` is {share}; it must lie between 0 and 1: −ln(1 − i/n) is infinite at i = n."
         )
-    logs = np.sort(log_ratios(first, second))
+    logs = np.sort(_log_ratios(first, second))
     n = len(logs)
     used = int(share * n)
     if used < 2:
@@ -278,7 +268,7 @@ def twonn_fit(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> flo
         )
     logs = logs[:used]
     heights = -np.log1p(-np.arange(1, used + 1) / n)
-    return divide(logs @ heights, logs @ logs)
+    return float(_ratio(logs @ heights, logs @ logs))
 
 
 def levina_bickel(distances: ArrayLike) -> float:
@@ -303,17 +293,17 @@ def levina_bickel(distances: ArrayLike) -> float:
     Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic dimension"; averaged as in MacKay &
     Ghahramani 2005, "Comments on 'Maximum likelihood estimation of intrinsic dimension'".
     """
-    distances = np.asarray(as_array(distances), dtype=np.float64)
+    distances = as_floats(distances)
     if distances.ndim != 2 or len(distances) < 1 or distances.shape[1] < 2:
         raise ValueError(
             f"`distances` has shape {distances.shape}; it must be (points, 2 or more neighbors)."
         )
-    refuse_unusable(distances, name="distances")
+    _refuse_unusable(distances, name="distances")
     if (np.diff(distances, axis=1) < 0).any():
         raise ValueError("`distances` fall within a row; they must ascend. Sort each row.")
     # summed as ratios: sums of logarithms would leave rounding where all distances are equal
     logs = np.log(distances[:, -1:] / distances[:, :-1])
-    return divide(logs.size, logs.sum())
+    return float(_ratio(logs.size, logs.sum()))
 
 
 def levina_bickel_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> float:
@@ -329,8 +319,8 @@ def levina_bickel_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: 
     -------
     n (k − 1) / Σ_i ((k − 1) ln r_k − Σ ln r_j): positive, infinite where all neighbors are at one distance.
     """
-    terms = summed_log_ratios(log_distance_sum, last, k)
-    return divide((k - 1) * len(terms), terms.sum())
+    terms = _summed_log_ratios(log_distance_sum, last, k)
+    return float(_ratio((k - 1) * len(terms), terms.sum()))
 
 
 def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> float:
@@ -360,18 +350,19 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     k = as_whole(k, name="k")
+    halving = method in ("gride", "mada")
     if method == "mle" and k < 2:
         raise ValueError(f"`k` is {k}; mle compares the k nearest distances and needs at least 2.")
-    if method in HALVING and (k < 2 or k % 2):
+    if halving and (k < 2 or k % 2):
         raise ValueError(f"`k` is {k}; {method} compares the neighbors k/2 and k and needs an even number.")
-    k = k if method in (*HALVING, "mle") else 2
-    distances = nearest_neighbors(x, k).distances
-    half, last = distances[:, k // 2 - 1], distances[:, -1]
-    estimates = {
-        "twonn": lambda: twonn(distances[:, 0], last),
-        **{name: partial(twonn_fit, distances[:, 0], last, share=share) for name, share in SHARES.items()},
-        "mle": lambda: levina_bickel(distances),
-        "gride": lambda: gride(half, last, n1=k // 2, n2=k),
-        "mada": lambda: float(np.median(mada(half, last))),
-    }
-    return estimates[method]()
+    distances = nearest_neighbors(x, k if halving or method == "mle" else 2).distances
+    half, last = distances[:, distances.shape[1] // 2 - 1], distances[:, -1]
+    if method == "mle":
+        return levina_bickel(distances)
+    if method == "mada":
+        return float(np.median(mada(half, last)))
+    if method == "gride":
+        return gride(half, last, n1=k // 2, n2=k)
+    return (
+        twonn_fit(half, last, share=FITTED_SHARES[method]) if method in FITTED_SHARES else twonn(half, last)
+    )

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import ROUNDING, as_array, as_labels, as_matrix, centered
-from lmshape.geometry.spectrum import CovarianceSums
+from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix, centered
+from lmshape.geometry.scalars import shares_of
+from lmshape.geometry.spectrum import ITERATED_WIDTH, CovarianceSums, iterated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-ITERATED_WIDTH = 512  # beyond it an iteration for a few axes takes less time than a decomposition
-TOLERANCE = 1e-12  # of the residual of the iteration, relative to the eigenvalue
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +96,10 @@ def leading_shares(x: ArrayLike, group: ArrayLike) -> np.ndarray:
     array([0.993, 0.007])
     """
     rows = as_matrix(x)
-    labels = as_labels(_counted(as_array(group)), len(rows), name="group")
+    labels = as_labels(group, len(rows), name="group", booleans=True)
     if labels.min() < 0:
         raise ValueError(f"`group` holds {labels.min()}; groups are numbered from 0.")
-    squares = np.square(leading_axes(rows, count=1).coordinates(rows)[:, 0])
-    return shares_of(np.bincount(labels, squares))
+    return shares_of(np.bincount(labels, _squared_coordinates(rows)))
 
 
 def leading_kurtosis(x: ArrayLike) -> float:
@@ -112,19 +109,13 @@ def leading_kurtosis(x: ArrayLike) -> float:
     all rows are equal.
     """
     rows = as_matrix(x)
-    squares = np.square(leading_axes(rows, count=1).coordinates(rows)[:, 0])
+    squares = _squared_coordinates(rows)
     total = squares.sum()
     return float(len(rows) * np.square(squares).sum() / total**2) if total > 0 else float("nan")
 
 
-def shares_of(parts: np.ndarray) -> np.ndarray:
-    """Return parts (…, groups) over their sum, NaN where that is 0."""
-    total = parts.sum(axis=-1, keepdims=True)
-    return np.divide(parts, total, out=np.full(parts.shape, np.nan), where=total > 0)
-
-
-def _counted(group: np.ndarray) -> np.ndarray:
-    return group.astype(np.int64) if group.dtype == bool else group
+def _squared_coordinates(rows: np.ndarray) -> np.ndarray:
+    return np.square(leading_axes(rows, count=1).coordinates(rows)[:, 0])
 
 
 def _axes(covariance: np.ndarray, mean: np.ndarray, variances: np.ndarray, count: int) -> LeadingAxes:
@@ -152,21 +143,9 @@ def _largest(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     from scipy.linalg import eigh
 
     size = len(matrix)
-    if size > ITERATED_WIDTH and (found := _iterated(matrix, count)) is not None:
-        return found
+    if size > ITERATED_WIDTH and matrix.any() and (found := iterated(matrix, count, vectors=True)):
+        values, vectors = found
+        order = np.argsort(-values)
+        return values[order], vectors[:, order]
     values, vectors = eigh(matrix, subset_by_index=[size - count, size - 1], check_finite=False)
     return values[::-1], vectors[:, ::-1]
-
-
-def _iterated(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
-
-    if not matrix.any():
-        return None
-    start = np.random.default_rng(0).standard_normal(len(matrix))
-    try:
-        values, vectors = eigsh(matrix, k=count, which="LA", tol=TOLERANCE, v0=start)
-    except ArpackNoConvergence:
-        return None
-    order = np.argsort(-values)
-    return values[order], vectors[:, order]

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import ROUNDING, as_array, as_labels, as_matrix
-from lmshape.geometry.pairs import Basis, PairMoments, PairSums, Root, merged, refinement, root_of
+from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix
+from lmshape.geometry.pairs import (
+    Basis,
+    GramFactor,
+    PairMoments,
+    PairSums,
+    from_basis,
+    gram_factor,
+    merged,
+    to_basis,
+    white_coordinates,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
 Scores = tuple[float, float]  # of y, and of the update y − x
+Groups = Mapping[tuple[int, int], Sequence[PairSums]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +35,7 @@ class Fit:
     """A least-squares fit: `whitened` is B (r, d), `image` F' (r, d) in the coordinates of y."""
 
     moments: PairMoments
-    root: Root
+    factor: GramFactor
     whitened: np.ndarray
     image: np.ndarray
 
@@ -32,9 +43,9 @@ class Fit:
 def least_squares(parts: Sequence[PairSums]) -> Fit:
     """Fit y to x on all pairs that `parts` have seen: O(d³)."""
     moments = merged(parts)
-    root = root_of(moments)
-    image = root.factor.T if moments.basis is None else root.factor.T @ moments.basis.back
-    return Fit(moments, root, root.whiten(moments.cross), image)
+    factor = gram_factor(moments)
+    image = from_basis(factor.matrix.T, moments.basis)
+    return Fit(moments, factor, factor.whiten(moments.cross), image)
 
 
 def in_sample(fit: Fit) -> Scores:
@@ -51,14 +62,12 @@ def both_ways(fits: Sequence[Fit]) -> Scores:
 
 def _held_out(fit: Fit, scored: Fit) -> Scores:
     """Return the scores on the rows of `scored` of the coefficients and means of `fit`."""
-    coefficients = fit.root.solve(fit.whitened)
-    basis = fit.moments.basis
-    shift_x = (scored.moments.mean_x - fit.moments.mean_x)[None]
+    coefficients = fit.factor.solve(fit.whitened)
+    shift_x = to_basis((scored.moments.mean_x - fit.moments.mean_x)[None], fit.moments.basis)
     shift_y = (scored.moments.mean_y - fit.moments.mean_y)[None]
-    shift_z = shift_x if basis is None else shift_x @ basis.forward
-    excess = scored.whitened - scored.root.apply(coefficients)
-    offset = shift_y - shift_z @ coefficients
-    unseen, unseen_shift = (_unseen(fit, rows) for rows in (scored.root.factor.T, shift_z))
+    excess = scored.whitened - scored.factor.apply(coefficients)
+    offset = shift_y - shift_x @ coefficients
+    unseen, unseen_shift = (_unseen(fit, rows) for rows in (scored.factor.matrix.T, shift_x))
     lost = (
         _square(excess) + scored.moments.count * _square(offset),
         _square(excess - unseen) + scored.moments.count * _square(offset - unseen_shift),
@@ -69,15 +78,14 @@ def _held_out(fit: Fit, scored: Fit) -> Scores:
 
 def _unseen(fit: Fit, rows: np.ndarray) -> np.ndarray | float:
     """Return the part of rows in directions that `fit` cut: of an update it predicts their mean, not −x."""
-    if fit.root.inverse is None:
+    if fit.factor.inverse is None:
         return 0.0
-    basis, outside = fit.moments.basis, fit.root.outside(rows)
-    return outside if basis is None else outside @ basis.back
+    return from_basis(fit.factor.outside(rows), fit.moments.basis)
 
 
 def _shares(fit: Fit, explained: float, explained_update: float, *, both: Fit | None = None) -> Scores:
     """Return shares of the variance of y and of the update; NaN without variance, of x in `fit` or `both`."""
-    if not fit.root.rank or (both is not None and not both.root.rank):
+    if not fit.factor.rank or (both is not None and not both.factor.rank):
         return nan, nan
     has_y, has_update = varied(fit.moments)
     return (
@@ -92,15 +100,12 @@ def varied(moments: PairMoments) -> tuple[bool, bool]:
         ROUNDING**2 * (spread + moments.count * float(mean @ mean))
         for spread, mean in ((moments.spread_x, moments.mean_x), (moments.spread_y, moments.mean_y))
     )
-    return moments.spread_y > noise_y, moments.spread_update > noise_x + noise_y
+    return bool(moments.spread_y > noise_y), bool(moments.spread_update > noise_x + noise_y)
 
 
 def _square(matrix: np.ndarray) -> float:
     # no BLAS: its threads cost more than they save on so little work
     return float(np.einsum("ij,ij->", matrix, matrix))
-
-
-Groups = Mapping[tuple[int, int], Sequence[PairSums]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +185,6 @@ def linearity(
     return scores[residual]
 
 
-def white_coordinates(parts: Sequence[PairSums]) -> Basis | None:
-    """Return the coordinates in which `parts` must be summed once more; None where their sums suffice."""
-    return refinement(root_of(merged(parts)))
-
-
 def leave_one_out_linearity(groups: Groups) -> Linearity:
     """Return the linearity of all rows, and of all rows but those of one draw.
 
@@ -220,7 +220,7 @@ def _entry(groups: Groups, without: int | None) -> tuple[float, ...]:
 def _pooled(parts: Sequence[PairSums]) -> tuple[int, tuple[float, float]]:
     # a function, so that the fit's matrices are gone when those of the halves come
     whole = least_squares(parts)
-    return whole.root.rank, in_sample(whole)
+    return whole.factor.rank, in_sample(whole)
 
 
 def _width(groups: Groups) -> int:
@@ -240,8 +240,7 @@ def _halves(held_out: ArrayLike | None, shape: tuple[int, int]) -> np.ndarray:
     n, d = shape
     if held_out is None:
         return np.zeros(n, dtype=np.int64)
-    labels = as_array(held_out)
-    halves = as_labels(labels.astype(np.int64) if labels.dtype == bool else labels, n, name="held_out")
+    halves = as_labels(held_out, n, name="held_out", booleans=True)
     _, counts = np.unique(halves, return_counts=True)
     if len(counts) != 2 or counts.min() <= d:
         raise ValueError(
@@ -262,7 +261,7 @@ def _refuse_shapes(x: np.ndarray, y: np.ndarray) -> None:
 
 def _refuse_constant(moments: PairMoments, *, residual: bool) -> None:
     has_y, has_update = varied(moments)
-    problems = {"x": root_of(moments).rank == 0, "y": not has_y, "y - x": residual and not has_update}
+    problems = {"x": gram_factor(moments).rank == 0, "y": not has_y, "y - x": residual and not has_update}
     for name, constant in problems.items():
         if constant:
             raise ValueError(

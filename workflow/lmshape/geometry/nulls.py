@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import as_array
+from lmshape.geometry.checks import as_floats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -103,7 +103,7 @@ def gaussian_surrogate(eigenvalues: ArrayLike, n: int, *, seed: int | tuple[int,
     -------
     (n, d) float64, column i of variance λ_i/λ_max. O(n d) time.
     """
-    variances = np.asarray(as_array(eigenvalues), dtype=np.float64)
+    variances = as_floats(eigenvalues)
     usable = np.isfinite(variances).all() and (variances >= 0).all() and variances.any()
     if variances.ndim != 1 or not usable:
         raise ValueError(

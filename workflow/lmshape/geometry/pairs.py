@@ -1,4 +1,4 @@
-"""Sums over pairs of rows, x of one layer and y of the next, from one pass over both.
+"""Sums over pairs of rows, x of one layer and y of the next, from one pass over both, and the factor of x'x.
 
 Each batch is summed about its own mean, in float64; what the means of the batches add is summed when the
 sums are merged (Chan, Golub & LeVeque 1983). Moments about a fixed point would lose the small directions as
@@ -16,6 +16,9 @@ from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpocon, dpotrf, dtrtrs
 
 from lmshape.geometry.checks import ROUNDING, centered
+
+RANK_CUT = 2.0**-46  # least variance beside the largest: the square of float32's rounding, 64 × float64's own
+SAFE = 1e-9  # 1/‖H⁻¹‖ of a correlation H: above it a factor of H is good to 1e-7, and all of its ranks count
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class PairSums:
         self.means_x.append(mean_x)
         self.means_y.append(mean_y)
         self.spreads += _spreads(x, y)
-        z = _coordinates(x, self.basis)
+        z = to_basis(x, self.basis)
         if self.gram is None or self.cross is None:
             self.gram, self.cross = _zeros(z.shape[1], y.shape[1])
         _accumulate(z, y, self.gram, self.cross)
@@ -118,10 +121,10 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
     mean_x, mean_y = counts @ means_x / n, counts @ means_y / n
     weights = np.sqrt(counts)[:, None]
     between_x, between_y = (means_x - mean_x) * weights, (means_y - mean_y) * weights
-    z = _coordinates(between_x, basis)
+    z = to_basis(between_x, basis)
     gram, cross = _zeros(z.shape[1], len(mean_y))
     for part in parts:
-        if part.gram is not None:
+        if part.gram is not None and part.cross is not None:
             gram += part.gram
             cross += part.cross
     _accumulate(z, between_y, gram, cross)
@@ -140,8 +143,14 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
     )
 
 
-def _coordinates(x: np.ndarray, basis: Basis | None) -> np.ndarray:
+def to_basis(x: np.ndarray, basis: Basis | None) -> np.ndarray:
+    """Return rows (m, d) in the coordinates of a basis, (m, r); as they are where there is none."""
     return x if basis is None else x @ basis.forward
+
+
+def from_basis(z: np.ndarray, basis: Basis | None) -> np.ndarray:
+    """Return rows (m, r) of the coordinates of a basis as rows (m, d); as they are where there is none."""
+    return z if basis is None else z @ basis.back
 
 
 def _zeros(rank: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,54 +169,50 @@ def _spreads(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.square([np.linalg.norm(rows) for rows in (x, y, y - x)])
 
 
-RANK_CUT = 2.0**-46  # least variance beside the largest: the square of float32's rounding, 64 × float64's own
-SAFE = 1e-9  # 1/‖H⁻¹‖ of a correlation H: above it a factor of H is good to 1e-7, and all of its ranks count
-
-
 @dataclass(frozen=True, slots=True)
-class Root:
-    """A factor of a Gram matrix G = factor @ factor' of rank r.
+class GramFactor:
+    """A factor F of a Gram matrix G = FF' of rank r.
 
     Parameters
     ----------
-    factor : (d, r) float64; lower triangular where `inverse` is None
-    inverse : (d, r) float64, the transposed pseudo-inverse of `factor`; None where r = d, no direction being cut
+    matrix : (d, r) float64, F; lower triangular where `inverse` is None
+    inverse : (d, r) float64, the transposed pseudo-inverse of F; None where r = d, no direction being cut
     """
 
-    factor: np.ndarray
+    matrix: np.ndarray
     inverse: np.ndarray | None
 
     @property
     def rank(self) -> int:
         """Directions kept."""
-        return self.factor.shape[1]
+        return self.matrix.shape[1]
 
     def whiten(self, cross: np.ndarray) -> np.ndarray:
-        """Return factor⁺ @ cross, (d, m) → (r, m)."""
+        """Return F⁺ @ cross, (d, m) → (r, m)."""
         if self.inverse is not None:
             return self.inverse.T @ cross
-        return dtrtrs(self.factor, cross, lower=1)[0]
+        return dtrtrs(self.matrix, cross, lower=1)[0]
 
     def solve(self, whitened: np.ndarray) -> np.ndarray:
-        """Return factor'⁺ @ whitened, (r, m) → (d, m): of `whiten(cross)` the coefficients of least squares."""
+        """Return F'⁺ @ whitened, (r, m) → (d, m): of `whiten(cross)` the coefficients of least squares."""
         if self.inverse is not None:
             return self.inverse @ whitened
-        return dtrtrs(self.factor, whitened, lower=1, trans=1)[0]
+        return dtrtrs(self.matrix, whitened, lower=1, trans=1)[0]
 
     def apply(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return factor' @ coefficients, (d, m) → (r, m)."""
+        """Return F' @ coefficients, (d, m) → (r, m)."""
         if self.inverse is not None:
-            return self.factor.T @ coefficients
-        return dtrmm(1.0, self.factor, coefficients, lower=1, trans_a=1)
+            return self.matrix.T @ coefficients
+        return dtrmm(1.0, self.matrix, coefficients, lower=1, trans_a=1)
 
     def outside(self, rows: np.ndarray) -> np.ndarray:
         """Return the part of rows (m, d) in the directions that are cut."""
         if self.inverse is None:
             return np.zeros_like(rows)
-        return rows - (rows @ self.inverse) @ self.factor.T
+        return rows - (rows @ self.inverse) @ self.matrix.T
 
 
-def root_of(moments: PairMoments) -> Root:
+def gram_factor(moments: PairMoments) -> GramFactor:
     """Factor the Gram matrix of x: by Cholesky where it is safe, by eigenvectors where ranks must be cut."""
     variances, noise = _variances(moments), _noise(moments)
     if (variances > 0).all():
@@ -215,19 +220,20 @@ def root_of(moments: PairMoments) -> Root:
         correlation = moments.gram / np.outer(scales, scales)
         lower, failed = dpotrf(correlation.T, lower=1, overwrite_a=1)
         if not failed and _is_safe(lower, variances / (variances + noise)):
-            return Root(np.asfortranarray(lower * scales[:, None]), None)
-    return _eigenroot(moments.gram, variances, noise)
+            return GramFactor(np.asfortranarray(lower * scales[:, None]), None)
+    return _factor_with_cut(moments.gram, variances, noise)
 
 
-def refinement(root: Root) -> Basis | None:
-    """Return coordinates in which x is white, to sum the pairs once more; None where `root` is good enough.
+def white_coordinates(parts: Iterable[PairSums]) -> Basis | None:
+    """Return coordinates in which x is white, to sum the pairs of `parts` once more; None where their sums suffice.
 
     In them the directions that were kept are summed to full precision, however small: the Gram matrix in the
     coordinates of x knows a direction only to the rounding of the largest.
     """
-    if root.inverse is None or root.rank == 0:
+    factor = gram_factor(merged(parts))
+    if factor.inverse is None or factor.rank == 0:
         return None
-    return Basis(forward=root.inverse, back=np.ascontiguousarray(root.factor.T))
+    return Basis(forward=factor.inverse, back=np.ascontiguousarray(factor.matrix.T))
 
 
 def _variances(moments: PairMoments) -> np.ndarray:
@@ -259,12 +265,11 @@ def _is_safe(lower: np.ndarray, signal: np.ndarray) -> bool:
     return least > SAFE and least * signal.min() > RANK_CUT * max(1.0, signal.sum())
 
 
-def _eigenroot(gram: np.ndarray, variances: np.ndarray, noise: np.ndarray) -> Root:
+def _factor_with_cut(gram: np.ndarray, variances: np.ndarray, noise: np.ndarray) -> GramFactor:
     scales = np.sqrt(np.where(variances > 0, variances + noise, 0.0))
     inverse_scales = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > 0)
     scaled = gram * np.outer(inverse_scales, inverse_scales)
     eigenvalues, vectors = eigh(scaled, lower=True, overwrite_a=True, check_finite=False)
     kept = eigenvalues > RANK_CUT * max(1.0, eigenvalues[-1])
     roots, vectors = np.sqrt(eigenvalues[kept]), vectors[:, kept]
-    factor = vectors * roots * scales[:, None]
-    return Root(factor, vectors / roots * inverse_scales[:, None])
+    return GramFactor(vectors * roots * scales[:, None], vectors / roots * inverse_scales[:, None])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import as_array, as_matrix, as_stored_matrix
+from lmshape.geometry.checks import as_floats, as_matrix, as_stored_matrix
 from lmshape.geometry.neighbors import nearest_neighbors
 from lmshape.geometry.scalars import anisotropy
 
@@ -79,7 +79,7 @@ def released_dimension_of(distances: ArrayLike) -> float:
     -------
     Positive; NaN where fewer than 5 ratios are left.
     """
-    first, second = np.asarray(as_array(distances), dtype=np.float64).T
+    first, second = as_floats(distances).T
     usable = first >= NEGLIGIBLE
     ratios = np.sort(second[usable] / first[usable])
     ratios = ratios[ratios > 1 + NEGLIGIBLE]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import stdtrit
 
-from lmshape.geometry.checks import as_array
+from lmshape.geometry.checks import as_floats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -91,7 +91,7 @@ def jackknife(
 
 
 def _as_draws(values: ArrayLike, *, name: str) -> np.ndarray:
-    array = np.asarray(as_array(values), dtype=np.float64)
+    array = as_floats(values)
     if array.ndim != 1 or len(array) < 2:
         raise ValueError(
             f"`{name}` has shape {array.shape}; an interval needs one value for each of 2 or more draws."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import entr
 
-from lmshape.geometry.checks import as_array, as_matrix, centered
+from lmshape.geometry.checks import as_floats, as_matrix, centered
 from lmshape.geometry.spectrum import covariance_eigenvalues
 
 if TYPE_CHECKING:
@@ -24,14 +24,21 @@ FEWEST_RANKS = 20  # that α-ReQ needs
 LEADING = 32  # directions that are not the bulk
 
 
+def shares_of(parts: ArrayLike) -> np.ndarray:
+    """Return parts (…, m) over their sum; NaN where that is 0 or a part is NaN."""
+    values = as_floats(parts)
+    total = values.sum(axis=-1, keepdims=True)
+    return np.divide(values, total, out=np.full_like(values, np.nan), where=total > 0)
+
+
 def anisotropy_of(eigenvalues: ArrayLike) -> np.ndarray:
     """Return λ1 / Σλ over the last axis; NaN where Σλ is 0 or an eigenvalue is NaN."""
-    return _shares(eigenvalues).max(axis=-1)
+    return shares_of(eigenvalues).max(axis=-1)
 
 
 def effective_rank_of(eigenvalues: ArrayLike) -> np.ndarray:
     """Return exp(−Σ p ln p), p = λ/Σλ, over the last axis; NaN where Σλ is 0 or an eigenvalue is NaN."""
-    return np.exp(entr(_shares(eigenvalues)).sum(axis=-1))
+    return np.exp(entr(shares_of(eigenvalues)).sum(axis=-1))
 
 
 def bulk_effective_rank_of(eigenvalues: ArrayLike) -> np.ndarray:
@@ -39,17 +46,13 @@ def bulk_effective_rank_of(eigenvalues: ArrayLike) -> np.ndarray:
 
     Eigenvalues are (..., m), descending. In [1, m − LEADING]; m − LEADING where they are equal.
     """
-    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
-    kept = np.where(np.arange(values.shape[-1]) < rank_of(values)[..., None], values, 0.0)
-    bulk = _shares(np.where(np.isnan(values), np.nan, kept)[..., LEADING:])
-    return np.where(
-        np.isnan(bulk).any(axis=-1) | (bulk.shape[-1] == 0), np.nan, np.exp(entr(bulk).sum(axis=-1))
-    )
+    bulk = _without_rounding(eigenvalues)[..., LEADING:]
+    return effective_rank_of(bulk) if bulk.shape[-1] else np.full(bulk.shape[:-1], np.nan)
 
 
 def participation_ratio_of(eigenvalues: ArrayLike) -> np.ndarray:
     """Return (Σλ)² / Σλ² over the last axis; NaN where Σλ is 0 or an eigenvalue is NaN."""
-    return 1 / np.square(_shares(eigenvalues)).sum(axis=-1)
+    return 1 / np.square(shares_of(eigenvalues)).sum(axis=-1)
 
 
 def rankme_of(eigenvalues: ArrayLike, *, rows: ArrayLike, width: int) -> np.ndarray:
@@ -70,10 +73,8 @@ def rankme_of(eigenvalues: ArrayLike, *, rows: ArrayLike, width: int) -> np.ndar
     ----------
     Garrido et al. 2023, "RankMe", arXiv 2210.02885, equation 1.
     """
-    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
-    kept = np.where(np.arange(values.shape[-1]) < rank_of(values)[..., None], values, 0.0)
-    shares = _shares(np.sqrt(np.where(np.isnan(values), np.nan, kept)))
-    absent = np.minimum(rows, width) - values.shape[-1]  # singular values that are 0 whatever the rows are
+    shares = shares_of(np.sqrt(_without_rounding(eigenvalues)))
+    absent = np.minimum(rows, width) - shares.shape[-1]  # singular values that are 0 whatever the rows are
     # below 0 where a draw left out leaves fewer rows than the pooled spectrum has eigenvalues: zeros to take off
     return np.exp(entr(shares + FLOOR).sum(axis=-1) + absent * entr(FLOOR))
 
@@ -101,7 +102,7 @@ def _components(eigenvalues: ArrayLike, share: float) -> tuple[np.ndarray, np.nd
     """Return the count k, what the first k − 1 shares fall short of `share`, and the share of the k-th."""
     if not 0 < share < 1:
         raise ValueError(f"`share` is {share}; it must lie between 0 and 1, as 0.9 for 90 % of the variance.")
-    shares = _shares(eigenvalues)
+    shares = shares_of(eigenvalues)
     explained = np.cumsum(shares, axis=-1)
     before = (explained < share - 1e-12).sum(axis=-1, keepdims=True)
     last = np.take_along_axis(shares, before, axis=-1)
@@ -112,9 +113,16 @@ def _components(eigenvalues: ArrayLike, share: float) -> tuple[np.ndarray, np.nd
 
 def rank_of(eigenvalues: ArrayLike) -> np.ndarray:
     """Count the eigenvalues over m · eps · λ1, the rounding of a symmetric (m, m) matrix; 0 where one is NaN."""
-    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
+    values = as_floats(eigenvalues)
     rounding = values.shape[-1] * np.finfo(np.float64).eps * values.max(axis=-1, keepdims=True)
     return (values > rounding).sum(axis=-1)
+
+
+def _without_rounding(eigenvalues: ArrayLike) -> np.ndarray:
+    """Return the eigenvalues, those past `rank_of` set to 0; NaN stays."""
+    values = as_floats(eigenvalues)
+    past = np.arange(values.shape[-1]) >= rank_of(values)[..., None]
+    return np.where(past & ~np.isnan(values), 0.0, values)
 
 
 def alpha_req_of(eigenvalues: ArrayLike) -> np.ndarray:
@@ -131,7 +139,7 @@ def alpha_req_of(eigenvalues: ArrayLike) -> np.ndarray:
     ----------
     Stringer et al. 2019, doi:10.1038/s41586-019-1346-5; Agrawal et al. 2022; as in arXiv 2509.23024.
     """
-    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
+    values = as_floats(eigenvalues)
     last = np.minimum(rank_of(values), LAST_RANK)
     spectra = zip(values.reshape(-1, values.shape[-1]), last.ravel(), strict=True)
     slopes = [np.nan if rank < FEWEST_RANKS else _log_slope(spectrum, rank) for spectrum, rank in spectra]
@@ -184,7 +192,7 @@ def corrected_participation_ratio_of(
     ----------
     Himeno & Yamada 2014, J. Multivariate Analysis 130; γ_row of Chun et al. 2025, arXiv 2509.26560.
     """
-    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
+    values = as_floats(eigenvalues)
     n, fourth = np.asarray(rows, dtype=np.float64), np.asarray(fourth_moment, dtype=np.float64)
     squared_trace, trace_of_square = np.square(values.sum(axis=-1)), np.square(values).sum(axis=-1)
     numerator = 2 * trace_of_square + (n**2 - 3 * n + 1) * squared_trace - n * fourth
@@ -198,7 +206,7 @@ def rogue_share_of(variances: ArrayLike, count: int) -> np.ndarray:
 
     Timkey & van Schijndel 2021, arXiv 2109.04404: few coordinates of a trained model outweigh all others.
     """
-    return np.sort(_shares(variances), axis=-1)[..., -count:].sum(axis=-1)
+    return np.sort(shares_of(variances), axis=-1)[..., -count:].sum(axis=-1)
 
 
 def _log_slope(spectrum: np.ndarray, last: int) -> float:
@@ -206,12 +214,6 @@ def _log_slope(spectrum: np.ndarray, last: int) -> float:
     x, y = np.log(ranks), np.log(spectrum[FIRST_RANK - 1 : last])
     x = x - np.average(x, weights=1 / ranks)
     return float((x / ranks) @ y / ((x / ranks) @ x))
-
-
-def _shares(eigenvalues: ArrayLike) -> np.ndarray:
-    values = np.asarray(as_array(eigenvalues), dtype=np.float64)
-    total = values.sum(axis=-1, keepdims=True)
-    return np.divide(values, total, out=np.full_like(values, np.nan), where=total > 0)
 
 
 def anisotropy(x: ArrayLike, *, center: bool = True, standardize: bool = False) -> float:

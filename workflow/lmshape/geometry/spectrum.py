@@ -1,52 +1,27 @@
-"""The eigenvalues of the covariance of a cloud, of all its rows and with each draw left out.
+"""The covariance of a cloud, summed in batches, and its eigenvalues, of all rows and with each draw left out.
 
-`lmshape.geometry.scalars` says what their sizes mean, `lmshape.geometry.scalars` gives it for a cloud.
+`lmshape.geometry.scalars` says what the sizes of the eigenvalues mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix, centered
+from lmshape.geometry.checks import ROUNDING, as_matrix, centered
+from lmshape.geometry.rows import leave_one_out_masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
-
-def leave_one_out_masks(draw: ArrayLike, count: int) -> list[np.ndarray]:
-    """Return which rows take part: all of them, then all but those of each draw in ascending order.
-
-    Parameters
-    ----------
-    draw : (count,) integers, the draw of each row
-    count : number of rows
-
-    Returns
-    -------
-    K + 1 Boolean arrays (count,).
-
-    Raises
-    ------
-    ValueError
-        When there are fewer than 2 draws, or fewer than 2 rows without one of them.
-    """
-    draw = as_labels(draw, count, name="draw")
-    labels = np.unique(draw)
-    if len(labels) < 2:
-        raise ValueError(f"`draw` names {len(labels)} draw; an interval needs at least 2. Sample more draws.")
-    masks = [np.ones(count, dtype=bool), *(draw != label for label in labels)]
-    fewest = min(int(mask.sum()) for mask in masks)
-    if fewest < 2:
-        raise ValueError(
-            f"`draw` leaves {fewest} row without one of its draws; at least 2 are needed. Add rows."
-        )
-    return masks
+PRODUCT_ENTRIES = 2**19  # of a product at a time where rows are short: 4 MiB in float64
+CENTER_ROWS = 101  # whose median is amid the rows though some of them be far
+ITERATED_WIDTH = 512  # beyond it an iteration for a few eigenvalues takes less time than a decomposition
+TOLERANCE = 1e-12  # of its residual, which bounds the relative error of an eigenvalue; mostly its square does
 
 
 class CovarianceSums:
@@ -88,49 +63,29 @@ class CovarianceSums:
     def update(self, rows: ArrayLike) -> None:
         """Add a batch of rows (m, d), m ≥ 1, in O(m d²)."""
         batch = as_matrix(rows, name="rows", minimum_rows=1)
-        self._refuse_other_width(batch.shape[1])
+        if batch.shape[1] != len(self.mean):
+            raise ValueError(
+                f"rows of {batch.shape[1]} columns cannot join sums over {len(self.mean)} columns."
+            )
         self.add_differences(*centered(batch))
 
     def add_differences(self, differences: np.ndarray, mean: np.ndarray) -> None:
         """Add a batch of rows, given as their differences (m, d) from their mean (d,), both float64."""
         self.scatter += differences.T @ differences
-        self._join(len(differences), mean)
-
-    def merge(self, other: CovarianceSums) -> None:
-        """Add the rows that `other` has seen."""
-        self._refuse_other_width(len(other.mean))
-        if other.count:
-            self.scatter += other.scatter
-            self._join(other.count, other.mean)
-
-    def covariance(self, *, center: bool = True) -> np.ndarray:
-        """Return Σ (x − mean)(x − mean)' / (n − 1) as (d, d), or Σ xx' / (n − 1) without centering."""
-        if self.count < 2:
-            raise ValueError(
-                f"a covariance of {self.count} rows does not exist; at least 2 are needed. Add rows."
-            )
-        if center:
-            return self.scatter / (self.count - 1)
-        uncentered = np.outer(self.mean * self.count, self.mean)
-        uncentered += self.scatter
-        uncentered /= self.count - 1
-        return uncentered
-
-    def _join(self, count: int, mean: np.ndarray) -> None:
-        """Count rows whose scatter about their own mean is in the sum, and add what lies between the means."""
+        count, offset = len(differences), mean - self.mean
         total = self.count + count
-        offset = mean - self.mean
-        if self.count:
+        if self.count:  # what lies between the means
             self.scatter += np.outer(offset * (self.count * count / total), offset)
         self.mean += offset * (count / total)
         self.count = total
 
-    def _refuse_other_width(self, width: int) -> None:
-        if width != len(self.mean):
-            raise ValueError(f"rows of {width} columns cannot join sums over {len(self.mean)} columns.")
-
-
-PRODUCT_ENTRIES = 2**19  # of a product at a time where rows are short: 4 MiB in float64
+    def covariance(self) -> np.ndarray:
+        """Return Σ (x − mean)(x − mean)' / (n − 1) as (d, d)."""
+        if self.count < 2:
+            raise ValueError(
+                f"a covariance of {self.count} rows does not exist; at least 2 are needed. Add rows."
+            )
+        return self.scatter / (self.count - 1)
 
 
 class MomentSums:
@@ -162,9 +117,7 @@ class MomentSums:
     @classmethod
     def merged(cls, parts: Sequence[MomentSums]) -> MomentSums:
         """Return the sums over the rows of all `parts`, one at least; these stay as they are."""
-        total = cls.__new__(cls)
-        total._waiting, total._held = [], 0
-        total.center = parts[0].center
+        total = cls(parts[0].center)
         for part in parts:
             part.finish()
         total.covariance = CovarianceSums.merged((part.covariance for part in parts), len(total.center))
@@ -187,7 +140,8 @@ class MomentSums:
     def finish(self) -> None:
         """Add the rows that wait for others to be multiplied with."""
         step = max(len(self.center), PRODUCT_ENTRIES // len(self.center))
-        for rows in _joined(self._waiting):
+        if self._waiting:
+            rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
             for start in range(0, len(rows), step):
                 self._add(rows[start : start + step])
         self._waiting, self._held = [], 0
@@ -209,17 +163,6 @@ class MomentSums:
         mean = differences.mean(axis=0)
         differences -= mean
         self.covariance.add_differences(differences, mean)
-
-
-def _joined(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return list(batches) if len(batches) < 2 else [np.concatenate(batches)]
-
-
-DECOMPOSED_WIDTH = 512  # up to here all eigenvalues take less time than importing the iteration for one
-TOLERANCE = (
-    1e-12  # of the residual, which bounds the relative error of the eigenvalue; mostly its square does
-)
-CENTER_ROWS = 101  # whose median is amid the rows though some of them be far
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +283,7 @@ def _spectra(subsets: Iterable[_Moments]) -> Spectra:
     return Spectra(*(np.array(column) for column in zip(*_decomposed(subsets), strict=True)))
 
 
-def _decomposed(subsets: Iterable[_Moments]) -> Iterator[tuple[float | np.ndarray, ...]]:
+def _decomposed(subsets: Iterable[_Moments]) -> Iterator[tuple[ArrayLike, ...]]:
     count = None
     for moments in subsets:
         count = min(moments.rows - 1, len(moments.variances)) if count is None else count
@@ -417,16 +360,17 @@ def _leading(matrix: np.ndarray) -> tuple[float, float]:
     total = float(np.trace(matrix))
     if total <= 0:
         return 0.0, 0.0
-    if len(matrix) <= DECOMPOSED_WIDTH:
-        return float(np.linalg.eigvalsh(matrix)[-1]), total
-    from scipy.sparse.linalg import (
-        ArpackNoConvergence,
-        eigsh,
-    )  # a fifth of a second that narrow layers need not pay
+    if len(matrix) > ITERATED_WIDTH and (largest := iterated(matrix, 1, vectors=False)) is not None:
+        return float(largest[0]), total
+    return float(np.linalg.eigvalsh(matrix)[-1]), total
+
+
+def iterated(matrix: np.ndarray, count: int, *, vectors: bool) -> Any | None:
+    """Return what SciPy's `eigsh` does of the largest eigenvalues of a matrix; None where it does not converge."""
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh  # a fifth of a second, for wide layers alone
 
     start = np.random.default_rng(0).standard_normal(len(matrix))
     try:
-        largest = eigsh(matrix, k=1, which="LA", tol=TOLERANCE, v0=start, return_eigenvectors=False)
+        return eigsh(matrix, k=count, which="LA", tol=TOLERANCE, v0=start, return_eigenvectors=vectors)
     except ArpackNoConvergence:
-        largest = np.linalg.eigvalsh(matrix)[-1:]
-    return float(largest[0]), total
+        return None

@@ -8,10 +8,10 @@ asked again after growing pauses; what it refuses for good ends in a sentence th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_session, hf_hub_url, set_client_factory
@@ -49,6 +49,9 @@ class _Client(httpx2.Client):
 
 
 set_client_factory(lambda: _Client(event_hooks=_HOOKS, follow_redirects=True, timeout=None))
+
+
+Asked = TypeVar("Asked")
 
 
 class NotThere(InputError):
@@ -92,23 +95,10 @@ def files(repository: str, commit: str) -> list[LockedFile]:
     return ask_hub(ask, what=f"the files of `{repository}` at {commit}")
 
 
-def files_of_many(places: Sequence[tuple[str, str]]) -> list[list[LockedFile]]:
-    """List the files of many (repository, commit), several at once, in their order."""
+def at_once(ask: Callable[[Asked], Answer], questions: Iterable[Asked]) -> list[Answer]:
+    """Ask several questions at once; the answers are in their order."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda place: files(*place), places))
-
-
-def refs_of_many(repositories: Iterable[str]) -> list[list[Ref] | None]:
-    """List the refs of many repositories, several at once; None for one that is not there."""
-
-    def ask(repository: str) -> list[Ref] | None:
-        try:
-            return refs(repository)
-        except NotThere:
-            return None
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(ask, repositories))
+        return list(pool.map(ask, questions))
 
 
 def read_json(repository: str, commit: str, path: str) -> dict:
@@ -127,13 +117,7 @@ def read_json(repository: str, commit: str, path: str) -> dict:
 
 
 def ask_hub(ask: Callable[[], Answer], *, what: str, received: Callable[[], int] = lambda: 0) -> Answer:
-    """Ask as `patiently` does, with the sentences of `hub_error`.
-
-    Raises
-    ------
-    NotThere, Closed, InputError
-        See `hub_error`.
-    """
+    """Ask as `patiently` does; what the hub refuses is raised as `hub_error` says it."""
     return patiently(ask, what=what, explain=hub_error, received=received)
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import Lock, LockedCheckpoint, read_lock
+from lmshape.hub.lock import UNLOADABLE, Lock, LockedCheckpoint, read_lock
 from lmshape.hub.published import MAIN, expand_steps
 from lmshape.progress import size_text
-from lmshape.schema import Yaml, faults, read_yaml, schema_with_names
+from lmshape.schema import faults, read_yaml, schema_with_names
 
 # Worst first: a checkpoint that deserves several gets the first.
 VERDICTS = {
@@ -33,9 +33,9 @@ VERDICTS = {
     "expected_duplicate": "known to equal another step, and rightly so",
     "ok": "nothing is known against it",
 }
-UNLOADABLE = ("no_weights", "incomplete")
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
 
+MOST_ROWS = 40  # of checkpoints against which nothing is known, in a table for people
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")
 
 
@@ -48,10 +48,6 @@ class Issue:
     verdict: str
     reason: str
     source: str
-
-    def concerns(self, model: str) -> bool:
-        """Whether it is about a model of the registry."""
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
 def read_issues(path: Path) -> tuple[Issue, ...]:
@@ -66,15 +62,23 @@ def read_issues(path: Path) -> tuple[Issue, ...]:
     found = faults(data, schema_with_names("known_issues", {}), where=f"{path}: ")
     if found:
         raise InputError("\n".join(found))
-    return tuple(_issue(entry) for entry in data)
+    return tuple(
+        Issue(
+            models=tuple(entry["models"]),
+            steps=frozenset(expand_steps(entry["steps"], where="known_issues.steps")),
+            verdict=entry["verdict"],
+            reason=entry["reason"].rstrip("."),
+            source=entry["source"],
+        )
+        for entry in data
+    )
 
 
 def issues_of(issues: Iterable[Issue], model: str) -> tuple[Issue, ...]:
     """Keep the faults of one model."""
-    return tuple(issue for issue in issues if issue.concerns(model))
+    return tuple(issue for issue in issues if any(fnmatchcase(model, pattern) for pattern in issue.models))
 
 
-@dataclass(frozen=True, slots=True)
 class _Evidence:
     """What all checkpoints of a model say together.
 
@@ -89,40 +93,31 @@ class _Evidence:
     issues : known faults
     """
 
-    of_weights: Mapping[str, Sequence[str]]
-    of_file: Mapping[str, Sequence[str]]
-    main: str
-    last: str
-    usual_bytes: int
-    steps: Mapping[str, int]
-    issues: Sequence[Issue]
-
-    @classmethod
-    def of(cls, checkpoints: Sequence[LockedCheckpoint], main: str, issues: Sequence[Issue]) -> Self:
-        loadable = [one for one in checkpoints if one.weights]
-        of_weights: dict[str, list[str]] = {}
-        of_file: dict[str, list[str]] = {}
-        for one in loadable:
-            of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
+    def __init__(self, checkpoints: Sequence[LockedCheckpoint], main: str, issues: Sequence[Issue]) -> None:
+        loaded = [one for one in checkpoints if one.weights]
+        self.of_weights: dict[str, list[str]] = {}
+        self.of_file: dict[str, list[str]] = {}
+        for one in loaded:
+            self.of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
             for file in one.weights:
-                of_file.setdefault(file.digest, []).append(one.checkpoint)
-        sizes = Counter(one.weights_bytes for one in loadable)
-        usual = next((size for size, count in sizes.items() if 2 * count > len(loadable)), 0)
-        last = checkpoints[-1].checkpoint if checkpoints else ""
-        steps = {one.checkpoint: one.step for one in checkpoints}
-        return cls(of_weights, of_file, main, last, usual, steps, issues)
+                self.of_file.setdefault(file.digest, []).append(one.checkpoint)
+        sizes = Counter(one.weights_bytes for one in loaded)
+        self.usual_bytes = next((size for size, count in sizes.items() if 2 * count > len(loaded)), 0)
+        self.last = checkpoints[-1].checkpoint if checkpoints else ""
+        self.steps = {one.checkpoint: one.step for one in checkpoints}
+        self.main, self.issues = main, issues
 
     def equals(self, one: LockedCheckpoint) -> list[str]:
         """Name the other checkpoints with the same weights."""
         return [name for name in self.of_weights.get(one.weights_sha256, ()) if name != one.checkpoint]
 
-    def equals_main(self, one: LockedCheckpoint) -> bool:
-        """Whether an earlier checkpoint has the weights of `main`."""
-        return bool(self.main) and one.weights_sha256 == self.main and not self.may_equal_main(one)
-
     def may_equal_main(self, one: LockedCheckpoint) -> bool:
         """Whether a checkpoint is the last, or `main` itself."""
         return one.checkpoint in (self.last, MAIN)
+
+    def equals_main(self, one: LockedCheckpoint) -> bool:
+        """Whether an earlier checkpoint has the weights of `main`."""
+        return bool(self.main) and one.weights_sha256 == self.main and not self.may_equal_main(one)
 
     def share_a_shard(self, one: LockedCheckpoint) -> list[str]:
         """Name the checkpoints with other weights that have a shard in common with it."""
@@ -132,10 +127,6 @@ class _Evidence:
     def known(self, one: LockedCheckpoint) -> list[Issue]:
         """Take the list's word where the hub does not show otherwise: weights, or no equality, or one too many."""
         return [issue for issue in self.issues if one.step in issue.steps and self._shows(issue, one)]
-
-    def expects_equality(self, one: LockedCheckpoint) -> bool:
-        """Whether the list says that it equals the steps that it does equal."""
-        return any(issue.verdict == "expected_duplicate" for issue in self.known(one))
 
     def _shows(self, issue: Issue, one: LockedCheckpoint) -> bool:
         if issue.verdict == "no_weights":
@@ -163,12 +154,14 @@ def audited(
     `main`; of several others that equal each other, or share a shard, none is trusted, since the weights do not say
     whose they are.
     """
-    evidence = _Evidence.of(checkpoints, main, issues)
+    evidence = _Evidence(checkpoints, main, issues)
     return tuple(_judged(one, evidence) for one in checkpoints)
 
 
 def _judged(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
-    found = [*_known(one, evidence), *_unloadable(one), *_of_other_steps(one, evidence)]
+    known = evidence.known(one)
+    found = [(issue.verdict, f"{issue.reason} ({issue.source})") for issue in known]
+    found += [*_unloadable(one), *_of_other_steps(one, evidence, known)]
     notes = [*(note for _, note in found), *_remarks(one, evidence)]
     same = [*evidence.equals(one), *([MAIN] if evidence.equals_main(one) else [])]
     return replace(
@@ -179,11 +172,6 @@ def _judged(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
     )
 
 
-def _known(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[str, str]]:
-    for issue in evidence.known(one):
-        yield issue.verdict, f"{issue.reason} ({issue.source})"
-
-
 def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
     if not one.weights:
         yield "no_weights", ""
@@ -191,8 +179,11 @@ def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
         yield "incomplete", f"missing: {', '.join(missing)}"
 
 
-def _of_other_steps(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[tuple[str, str]]:
-    if evidence.may_equal_main(one) or evidence.expects_equality(one):
+def _of_other_steps(
+    one: LockedCheckpoint, evidence: _Evidence, known: Sequence[Issue]
+) -> Iterator[tuple[str, str]]:
+    expected = any(issue.verdict == "expected_duplicate" for issue in known)
+    if expected or evidence.may_equal_main(one):
         return
     if evidence.equals_main(one):
         yield "same_as_main", ""
@@ -218,19 +209,6 @@ def _missing_files(one: LockedCheckpoint) -> list[str]:
             shards = [f"{stem}-{number:05d}-of-{count}.{ending}" for number in range(1, int(count) + 1)]
             return [path for path in (*shards, f"{stem}.{ending}.index.json") if path not in there]
     return []
-
-
-def _issue(entry: Mapping[str, Yaml]) -> Issue:
-    return Issue(
-        models=tuple(entry["models"]),
-        steps=frozenset(expand_steps(entry["steps"], where="known_issues.steps")),
-        verdict=entry["verdict"],
-        reason=entry["reason"].rstrip("."),
-        source=entry["source"],
-    )
-
-
-MOST_ROWS = 40  # of checkpoints against which nothing is known, in a table for people
 
 
 def as_table(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = ()) -> str:

@@ -27,6 +27,7 @@ COLUMNS = tuple(
     "weights_format weights_bytes weights_sha256 revised files".split()
 )
 WEIGHTS = (".safetensors", ".bin", ".gguf")
+UNLOADABLE = ("no_weights", "incomplete")  # verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class LockedCheckpoint:
     def weights(self) -> tuple[LockedFile, ...]:
         """Files that hold tensors, by name."""
         return tuple(sorted((file for file in self.files if file.is_weights), key=lambda file: file.path))
+
+    @property
+    def loadable(self) -> bool:
+        """Whether the hub has all of its weights."""
+        return bool(self.weights) and self.verdict not in UNLOADABLE
 
     @property
     def weights_bytes(self) -> int:
@@ -235,7 +241,7 @@ def _spell(files: Sequence[LockedFile]) -> list[list[str | int]]:
     return [[file.path, file.bytes, file.digest] for file in files]
 
 
-def _files(spelt: Sequence[Sequence[str | int]]) -> tuple[LockedFile, ...]:
+def _files(spelt: Yaml) -> tuple[LockedFile, ...]:
     return tuple(
         LockedFile(path, size, git_oid=digest.removeprefix("git:"))
         if digest.startswith("git:")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.hub.integrity import UNLOADABLE
 from lmshape.hub.lock import Lock, LockedCheckpoint, identity_of, read_lock
-from lmshape.hub.published import Place, published, read_sources
+from lmshape.hub.published import Place, published, read_sources, tokens_seen
 from lmshape.paths import LOCK, WEIGHTS
 from lmshape.schema import Yaml
 
@@ -33,7 +32,7 @@ class HubRun:
 
     checkpoints: tuple[Checkpoint, ...]
     unlisted: tuple[Checkpoint, ...]
-    facts: Mapping[str, str | int | None]
+    facts: Mapping[str, Any]
     lock: Lock | None
 
 
@@ -71,7 +70,7 @@ def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | Non
     _check_known(name, facts)
     check_facts(name, entry, lock.facts if lock else {})
     listed = [_of_place(name, place, entry) for place in places or ()]
-    locked = [_of_lock(name, one) for one in lock.checkpoints if _loads(one)] if lock else listed
+    locked = [_of_lock(name, one) for one in lock.checkpoints if one.loadable] if lock else listed
     names = {one.name for one in listed or locked}
     checkpoints = tuple(one for one in locked if one.name in names)
     if not checkpoints:
@@ -118,13 +117,8 @@ def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:
 
 
 def _of_place(name: str, place: Place, entry: Mapping[str, Yaml]) -> Checkpoint:
-    tokens = entry.get("tokens_per_step")
-    seen = math.nan if tokens is None or place.step < 0 else float(place.step * tokens)
+    seen = tokens_seen(place.step, entry.get("tokens_per_step"))
     return Checkpoint(place.name, place.step, Path(WEIGHTS.format(model=name, checkpoint=place.name)), seen)
-
-
-def _loads(one: LockedCheckpoint) -> bool:
-    return bool(one.weights) and one.verdict not in UNLOADABLE
 
 
 def _of_lock(name: str, one: LockedCheckpoint) -> Checkpoint:

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import LockedFile
 from lmshape.schema import Yaml
 
 _PLACEHOLDER = re.compile(r"\{(step|kilo|billions)(?::0(\d)d)?\}")
+
+MAIN = "main"
+UNKNOWN_STEP = -1
+
+# safetensors before PyTorch's .bin, which is loaded with weights only; GGUF where there is nothing else
+_FORMATS = (
+    (r"model\.safetensors", ""),
+    (r"model-\d{5}-of-\d{5}\.safetensors", "model.safetensors.index.json"),
+    (r"pytorch_model\.bin", ""),
+    (r"pytorch_model-\d{5}-of-\d{5}\.bin", "pytorch_model.bin.index.json"),
+    (r"[^/]+\.gguf", ""),
+)
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+ONLY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 Steps = Sequence[int | dict[str, int]]
 
@@ -117,6 +143,11 @@ def expand_steps(steps: Steps, *, where: str) -> tuple[int, ...]:
     return expanded
 
 
+def tokens_seen(step: int, tokens_per_step: int | None) -> float:
+    """Training tokens up to a step; NaN where the step or its tokens are not known."""
+    return math.nan if tokens_per_step is None or step < 0 else float(step * tokens_per_step)
+
+
 def path_safe(name: str) -> str:
     """Replace whatever a path cannot hold by a dash."""
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
@@ -137,10 +168,6 @@ def _regular_expression(template: str) -> str:
         pieces += [re.escape(template[end : match.start()]), r"\d+" if match[1] == "billions" else r"(\d+)"]
         end = match.end()
     return "".join([*pieces, re.escape(template[end:])])
-
-
-MAIN = "main"
-UNKNOWN_STEP = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,16 +235,13 @@ class Source:
 
     def place(self, step: int) -> Place:
         """Say where the checkpoint of a step lies."""
-        if not self.varying:
-            return Place(f"step{step}", step, self.repository, self.revision or MAIN, self.subfolder)
+        place = Place(f"step{step}", step, self.repository, self.revision or MAIN, self.subfolder)
+        if self.naming is None:
+            return place
         spelt = self.naming.name(step)
-        parts = {
-            "repository": self.repository,
-            "revision": self.revision or MAIN,
-            "subfolder": self.subfolder,
-        }
-        name = f"step{step}" if self.varying == "repository" else path_safe(spelt)
-        return Place(name, step, **{**parts, self.varying: spelt})
+        name = place.name if self.varying == "repository" else path_safe(spelt)
+        varied: dict[str, Any] = {"name": name, self.varying: spelt}
+        return replace(place, **varied)
 
     def single(self) -> Place:
         """Return the one checkpoint of a repository, or the branch `main` beside the others."""
@@ -236,11 +260,8 @@ class Source:
         """Whether `main` is a checkpoint of its own: the only one, or of a step that no other name has."""
         if not self.varying:
             return self.steps is None
-        return (
-            self.varying == "revision"
-            and self.main_step is not None
-            and self.main_step not in (self.steps or ())
-        )
+        beside = self.main_step is not None and self.main_step not in (self.steps or ())
+        return self.varying == "revision" and beside
 
 
 def read_sources(name: str, entry: Mapping[str, Yaml]) -> tuple[Source, ...]:
@@ -304,12 +325,14 @@ def _check_steps(
             f"`{where}`: `step_pattern` reads steps off the hub's names and cannot spell `steps`. Keep one of them, "
             "or give `revision` as a template."
         )
-    if naming is None and len(steps) != 1:
-        raise InputError(
-            f"`{where}.steps`: nothing tells {len(steps)} steps apart. Give `revision` as a template, "
-            "such as step{step}."
-        )
-    odd = [step for step in steps if naming and not naming.spells(step)]
+    if naming is None:
+        if len(steps) != 1:
+            raise InputError(
+                f"`{where}.steps`: nothing tells {len(steps)} steps apart. Give `revision` as a template, "
+                "such as step{step}."
+            )
+        return
+    odd = [step for step in steps if not naming.spells(step)]
     if odd:
         raise InputError(
             f"`{where}.steps`: {odd[0]} is no multiple of {naming.unit}, and `{naming.template}` counts in these."
@@ -336,37 +359,14 @@ def _naming(entry: Mapping[str, Yaml], tokens_per_step: int | None, where: str) 
     return "", None
 
 
-# safetensors before PyTorch's .bin, which is loaded with weights only; GGUF where there is nothing else
-_FORMATS = (
-    (r"model\.safetensors", None),
-    (r"model-\d{5}-of-\d{5}\.safetensors", "model.safetensors.index.json"),
-    (r"pytorch_model\.bin", None),
-    (r"pytorch_model-\d{5}-of-\d{5}\.bin", "pytorch_model.bin.index.json"),
-    (r"[^/]+\.gguf", None),
-)
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
-ONLY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-
-
-def checkpoint_files(
+def downloads_of_checkpoint(
     listed: Sequence[LockedFile], subfolder: str, *, code: bool = False
 ) -> tuple[LockedFile, ...]:
     """Choose what to download of a listing; without config.json and weights when they are not there.
 
     Python files are among them only if `code` says so.
     """
-    inside = {_name(file, subfolder): file for file in listed if _is_inside(file, subfolder)}
+    inside = _inside(listed, subfolder)
     chosen = [inside["config.json"]] if "config.json" in inside else []
     chosen += [inside[name] for name in sorted(inside) if code and name.endswith(".py")]
     for pattern, index in _FORMATS:
@@ -378,19 +378,16 @@ def checkpoint_files(
     return tuple(chosen)
 
 
-def tokenizer_files(listed: Sequence[LockedFile], subfolder: str) -> tuple[LockedFile, ...]:
+def downloads_of_tokenizer(listed: Sequence[LockedFile], subfolder: str) -> tuple[LockedFile, ...]:
     """Choose the files of a tokenizer, with config.json beside them; none where there is only its settings."""
-    inside = {_name(file, subfolder): file for file in listed if _is_inside(file, subfolder)}
-    names = [name for name in TOKENIZER_FILES if name in inside]
-    if not set(names) - set(ONLY_SETTINGS):
+    inside = _inside(listed, subfolder)
+    if not inside.keys() & (set(TOKENIZER_FILES) - set(ONLY_SETTINGS)):
         return ()
     # transformers reads off config.json which class of tokenizer it is
-    return tuple(inside[name] for name in [*names, *(["config.json"] * ("config.json" in inside))])
+    return tuple(inside[name] for name in (*TOKENIZER_FILES, "config.json") if name in inside)
 
 
-def _is_inside(file: LockedFile, subfolder: str) -> bool:
-    return file.path.rpartition("/")[0] == subfolder
-
-
-def _name(file: LockedFile, subfolder: str) -> str:
-    return file.path.rpartition("/")[2]
+def _inside(listed: Sequence[LockedFile], subfolder: str) -> dict[str, LockedFile]:
+    """Return name → file of those that lie in a folder itself."""
+    places = ((*file.path.rpartition("/")[::2], file) for file in listed)
+    return {name: file for folder, name, file in places if folder == subfolder}

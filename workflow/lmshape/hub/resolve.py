@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint, nearest
@@ -16,18 +16,18 @@ from lmshape.hub.lock import Lock, LockedCheckpoint, LockedFile, Tokenizer, iden
 from lmshape.hub.models import check_facts
 from lmshape.hub.published import (
     MAIN,
+    Naming,
     Place,
     Source,
-    checkpoint_files,
+    downloads_of_checkpoint,
+    downloads_of_tokenizer,
     path_safe,
     read_sources,
-    tokenizer_files,
+    tokens_seen,
 )
 from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts
-
-Commit = tuple[str, str]  # repository, commit
 
 
 class _Asked:
@@ -35,8 +35,8 @@ class _Asked:
 
     def __init__(self, previous: Lock | None, *, code: bool) -> None:
         self._code = code
-        self._refs: dict[str, list[client.Ref]] = {}
-        self._files: dict[Commit, list[LockedFile]] = {}
+        self.refs = cache(client.refs)
+        self.files = cache(client.files)
         # A commit never changes: what a lock says of one need not be asked again.
         self._locked = {
             (one.repository, one.commit): list(one.files)
@@ -44,37 +44,30 @@ class _Asked:
             if not one.subfolder
         }
 
-    def refs(self, repository: str) -> list[client.Ref]:
-        if repository not in self._refs:
-            self._refs[repository] = client.refs(repository)
-        return self._refs[repository]
-
-    def refs_of_many(self, repositories: Sequence[str]) -> list[list[client.Ref]]:
-        found = [refs or [] for refs in client.refs_of_many(repositories)]
-        self._refs.update(zip(repositories, found, strict=True))
-        return found
+    def refs_if_there(self, repository: str) -> list[client.Ref]:
+        """List branches and tags; none of a repository that is not there."""
+        try:
+            return self.refs(repository)
+        except client.NotThere:
+            return []
 
     def main(self, repository: str) -> str | None:
+        """Return the commit of the branch `main`."""
         return next((ref.commit for ref in self.refs(repository) if ref.name == MAIN), None)
-
-    def files(self, repository: str, commit: str) -> list[LockedFile]:
-        """List all files of a commit."""
-        if (repository, commit) not in self._files:
-            self._files[repository, commit] = client.files(repository, commit)
-        return self._files[repository, commit]
 
     def checkpoint_files(self, one: LockedCheckpoint) -> tuple[LockedFile, ...]:
         """Choose what to download of a checkpoint, from the lock if it knows the commit."""
         commit = (one.repository, one.commit)
         listed = self._locked.get(commit) if not one.subfolder else None
         files = self.files(*commit) if listed is None else listed
-        return checkpoint_files(files, one.subfolder, code=self._code)
+        return downloads_of_checkpoint(files, one.subfolder, code=self._code)
 
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
         commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
-        missing = [one for one in commits if one not in self._files and one not in self._locked]
-        self._files.update(zip(missing, client.files_of_many(missing), strict=True))
+        client.at_once(
+            lambda commit: self.files(*commit), [one for one in commits if one not in self._locked]
+        )
 
 
 def resolve(
@@ -118,24 +111,24 @@ def resolve(
 
 def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
     """List what the hub has, without files yet."""
-    if source.varying == "repository":
+    if source.naming is None:
+        place = source.place(source.steps[0]) if source.steps else source.single()
+        yield from _at(place, asked.refs(source.repository))
+    elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
-        refs_of = asked.refs_of_many([place.repository for place in places])
+        refs_of = client.at_once(asked.refs_if_there, [place.repository for place in places])
         for place, refs in zip(places, refs_of, strict=True):
             yield from _at(place, refs)
     elif source.varying == "revision":
-        yield from _of_revisions(source, asked.refs(source.repository))
-    elif source.varying == "subfolder":
-        yield from _of_subfolders(source, asked)
+        yield from _of_revisions(source, source.naming, asked.refs(source.repository))
     else:
-        place = source.place(source.steps[0]) if source.steps else source.single()
-        yield from _at(place, asked.refs(source.repository))
+        yield from _of_subfolders(source, source.naming, asked)
 
 
-def _of_revisions(source: Source, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
+def _of_revisions(source: Source, naming: Naming, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
     steps: set[int] = set()
     for ref in refs:
-        step = source.naming.step(ref.name)
+        step = naming.step(ref.name)
         if step is not None and step not in steps:
             steps.add(step)
             place = Place(path_safe(ref.name), step, source.repository, ref.name, source.subfolder)
@@ -144,16 +137,14 @@ def _of_revisions(source: Source, refs: Sequence[client.Ref]) -> Iterator[Locked
         yield from _at(source.single(), refs)
 
 
-def _of_subfolders(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
-    wanted = source.revision or MAIN
-    for ref in asked.refs(source.repository):
-        if ref.name == wanted:
-            files = asked.files(source.repository, ref.commit)
-            for folder in sorted({file.path.rpartition("/")[0] for file in files}):
-                step = source.naming.step(folder)
-                if step is not None:
-                    place = Place(path_safe(folder), step, source.repository, ref.name, folder)
-                    yield from _at(place, [ref])
+def _of_subfolders(source: Source, naming: Naming, asked: _Asked) -> Iterator[LockedCheckpoint]:
+    refs = [ref for ref in asked.refs(source.repository) if ref.name == (source.revision or MAIN)]
+    for ref in refs:
+        files = asked.files(source.repository, ref.commit)
+        for folder in sorted({file.path.rpartition("/")[0] for file in files}):
+            step = naming.step(folder)
+            if step is not None:
+                yield from _at(Place(path_safe(folder), step, source.repository, ref.name, folder), [ref])
 
 
 def _at(place: Place, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
@@ -181,7 +172,7 @@ def _by_step(found: Sequence[LockedCheckpoint]) -> list[LockedCheckpoint]:
 def _complete(
     one: LockedCheckpoint, asked: _Asked, tokens_per_step: int | None, previous: Lock | None
 ) -> LockedCheckpoint:
-    seen = math.nan if tokens_per_step is None or one.step < 0 else float(one.step * tokens_per_step)
+    seen = tokens_seen(one.step, tokens_per_step)
     known = replace(one, files=asked.checkpoint_files(one), tokens_seen=seen)
     before = previous.named(one.checkpoint) if previous else None
     if before is None:
@@ -192,25 +183,27 @@ def _complete(
 def _weights_of_main(
     sources: Sequence[Source], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
 ) -> str:
-    """Fingerprint of the weights on `main` of the repository whose branches the checkpoints are."""
-    for source in sources[:1]:
-        commit = asked.main(source.repository) if source.varying == "revision" else None
-        if commit is not None:
-            files = checkpoint_files(asked.files(source.repository, commit), source.subfolder)
-            return replace(checkpoints[-1], files=files).weights_sha256
-    return ""
+    """Fingerprint of the weights on `main` of the repository whose branches the checkpoints are; "" without it."""
+    source = sources[0]
+    commit = asked.main(source.repository) if source.varying == "revision" else None
+    if commit is None:
+        return ""
+    files = downloads_of_checkpoint(asked.files(source.repository, commit), source.subfolder)
+    return replace(checkpoints[-1], files=files).weights_sha256
 
 
 def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:
     """Read the config.json of the last checkpoint that has one; nothing where it is shown to members only."""
-    for one in reversed(checkpoints):
-        for file in one.files:
-            if file.path.rpartition("/")[2] == "config.json":
-                try:
-                    return config_facts(client.read_json(one.repository, one.commit, file.path))
-                except client.Closed:
-                    return {}  # listings are open all the same, and so is the audit
-    return {}
+    configs = (
+        (one.repository, one.commit, file.path)
+        for one in reversed(checkpoints)
+        for file in one.files
+        if file.path.rpartition("/")[2] == "config.json"
+    )
+    try:
+        return next((config_facts(client.read_json(*place)) for place in configs), {})
+    except client.Closed:
+        return {}  # listings are open all the same, and so is the audit
 
 
 def _tokenizer(
@@ -223,7 +216,7 @@ def _tokenizer(
     if "tokenizer" not in entry:
         places.append((last.repository, last.commit, last.subfolder))
     for repository, commit, subfolder in places:
-        if commit and (found := tokenizer_files(asked.files(repository, commit), subfolder)):
+        if commit and (found := downloads_of_tokenizer(asked.files(repository, commit), subfolder)):
             return Tokenizer(repository=repository, commit=commit, files=found)
     carried = tuple(file for file in last.weights if file.path.endswith(".gguf"))
     return Tokenizer(repository=last.repository, commit=last.commit, files=carried) if carried else None
@@ -278,28 +271,27 @@ def make_lock(
     check_facts(name, entry, lock.facts)
     if lock != previous:
         write_lock(path, lock)
-    check_wanted(name, lock, wanted)
+    _check_wanted(lock, wanted)
     return lock
 
 
-def check_wanted(name: str, lock: Lock, wanted: Sequence[str]) -> None:
-    """Refuse checkpoints that the hub does not have or has no weights of, all of them at once, with the nearest it has.
-
-    Raises
-    ------
-    InputError
-        See above.
-    """
-    usable = [one for one in lock.checkpoints if one.weights and one.verdict != "incomplete"]
-    names = {one.checkpoint for one in usable}
-    absent = [name for name in wanted if name not in names]
+def _check_wanted(lock: Lock, wanted: Sequence[str]) -> None:
+    """Refuse checkpoints that the hub does not have or has no weights of, all of them at once."""
+    usable = {one.checkpoint for one in lock.checkpoints if one.loadable}
+    absent = [name for name in wanted if name not in usable]
     if absent:
-        there = [Checkpoint(one.checkpoint, one.step, Path()) for one in usable]
-        found = "; ".join(f"{one} (nearest: {_names(nearest(one, there))})" for one in absent)
-        raise InputError(
-            f"`{name}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. Leave them "
-            f"out under `checkpoints`; after `lmshape lock {name}`, `all`, `every` and `log` choose of what there is."
-        )
+        raise _not_to_be_had(lock, absent, wanted)
+
+
+def _not_to_be_had(lock: Lock, absent: Sequence[str], wanted: Sequence[str]) -> InputError:
+    """Name the checkpoints that cannot be had, with the nearest that can."""
+    there = [Checkpoint(one.checkpoint, one.step, Path()) for one in lock.checkpoints if one.loadable]
+    found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
+    return InputError(
+        f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. Leave "
+        f"them out under `checkpoints`; after `lmshape lock {lock.model}`, `all`, `every` and `log` choose of what "
+        "there is."
+    )
 
 
 def _names(checkpoints: Sequence[Checkpoint]) -> str:
@@ -319,7 +311,7 @@ def read_locked(lock_file: Path, checkpoint: str) -> LockedCheckpoint:
         raise InputError(f"`{lock_file}` does not exist; `lmshape lock` makes it.")
     one = lock.named(checkpoint)
     if one is None:
-        check_wanted(lock.model, lock, [checkpoint])
+        raise _not_to_be_had(lock, [checkpoint], [checkpoint])
     return one
 
 

@@ -26,7 +26,7 @@ from huggingface_hub.utils import build_hf_headers
 from lmshape.downloading import CutShort, held_bytes, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
-from lmshape.hub.integrity import UNLOADABLE, VERDICTS
+from lmshape.hub.integrity import VERDICTS
 from lmshape.hub.lock import RECEIPT, LockedCheckpoint, LockedFile
 from lmshape.paths import partial_folder
 from lmshape.writing import NO_ROOM, name_whole_folder
@@ -52,7 +52,7 @@ def bring_checkpoint(one: LockedCheckpoint, folder: Path, *, weights_in: Weights
     InputError
         When the hub has no weights to give, refuses them for good, or keeps sending other bytes than it lists.
     """
-    if one.verdict in UNLOADABLE or not one.weights:
+    if not one.loadable:
         raise InputError(
             f"`{one.checkpoint}` of `{one.repository}` cannot be downloaded: {VERDICTS[one.verdict]} "
             f"({one.note or 'no file of weights'}). Leave it out under `checkpoints`."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lmshape import paths
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
+from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.store.weights import checkpoint_files
@@ -211,8 +212,13 @@ class Measure(Rule):
         archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
         return [*archives, job.fill(paths.MEASURED)]
 
+    @property
+    def estimators(self) -> list[str]:
+        """Names of the estimators of scikit-dimension that the study names."""
+        return list(skdim.named(self.study.metrics))
+
     def facts(self, job: Wildcards) -> object:
-        return [self.rows, self.rows_per_draw]
+        return [self.rows, self.rows_per_draw, self.estimators]
 
     def code_of(self, job: Wildcards) -> str:
         """Return the fingerprint of all families of the library, so that a family that goes runs nothing."""
@@ -252,6 +258,7 @@ class Measure(Rule):
             rows=self.rows,
             rows_per_draw=self.rows_per_draw,
             own_metrics=self.own_path,
+            skdim=self.estimators,
         )
 
 
@@ -259,7 +266,13 @@ class Measure(Rule):
 def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> float:
     study = rule.study
     return measuring_seconds(
-        width, study.sampling, families=rule.families, rows=study.rows, sites=sites, threads=threads
+        width,
+        study.sampling,
+        families=rule.families,
+        rows=study.rows,
+        sites=sites,
+        threads=threads,
+        metrics=study.metrics,
     )
 
 
@@ -314,11 +327,10 @@ class MeasureCell(Extract):
         self.measuring = MeasureAll(study, machine)
 
     def layouts(self) -> dict[str, list[str]]:
-        """Return the models by the blocks of layers of their archives: a rule's outputs must be the same for all."""
+        """Return the models by their number of layers: a rule's outputs, blocks of layers, must be the same for all."""
         found: dict[str, list[str]] = {}
-        for name in self.study.models:
-            blocks = ["_".join(paths.layers(*block).values()) for block in self.study.blocks_of(name)]
-            found.setdefault("_".join(blocks), []).append(name)
+        for name, model in self.study.models.items():
+            found.setdefault(f"{model.blocks + 1}_layers", []).append(name)
         return found
 
     def archives(self, model: str) -> list[str]:

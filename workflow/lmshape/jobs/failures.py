@@ -165,6 +165,11 @@ def is_interruption(reason: str) -> bool:
     return reason.startswith(("KeyboardInterrupt", "Aborted", "it was killed (SIGINT)"))
 
 
+def ends_with_an_error(log: Path) -> bool:
+    """Whether a log holds an error or a traceback."""
+    return bool(last_error(_tail(log) or ""))
+
+
 def _with_its_cause(error: str, log: str) -> str:
     """Say first that a disk is full: libraries say it last, behind numbers of their own, or in an earlier error."""
     causes = [words for words in NO_ROOM if words in log]

@@ -9,16 +9,20 @@ from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
+from lmshape.figures import FIGURES
 from lmshape.jobs import Jobs
-from lmshape.jobs.failures import Failure, remedy, why
+from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
+from lmshape.jobs.tables import SHAPES
+from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 MOST_GROUPS = 8  # on a screen
 MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
 MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
 NOT_REACHED = "not reached"
+INTERRUPTED = "interrupted"
 
 # What Snakemake's log says of jobs that fail: how a command ended, which job it was, which of its files are not there.
 # It shows the log of a failed SLURM job, in which another Snakemake says the first two of the same job.
@@ -45,7 +49,7 @@ class Missing:
     Attributes
     ----------
     what : a cell, or the name of a result behind the cells
-    step : the first job on the way to it whose files are not there
+    step : the first job on the way to it that has failed, else the first whose files are not there
     reason : why, in one sentence
     log : of that job; empty where it has not run
     rule : its name in the Snakefile, which the command line takes; models of another layout have another `measure_cell`
@@ -75,10 +79,28 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     found = []
     present: dict[str, bool] = {}
     for what, steps in [*_cells(jobs), *_results(jobs)]:
-        step = next((step for step in steps if not _is_there(jobs, step, root, present)), None)
-        if step is not None:
-            found.append(_missing(jobs, what, step, root, said=_said(jobs, step, errors), began=began))
+        lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
+        reasons = [
+            (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
+            for step in lacking
+        ]
+        if lacking and not _is_made(what, steps, lacking):
+            found.append(Missing(what, *next((one for one in reasons if one[1] != NOT_REACHED), reasons[0])))
+        else:
+            found += [Missing(what, *one) for one in reasons if _has_failed(one[2], root, errors)][:1]
     return found
+
+
+def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -> bool:
+    """Whether what is asked for is there, although files on the way to it have been deleted since."""
+    wanted = (
+        [step for step in steps if step[0].startswith("measure")] if isinstance(what, Cell) else steps[-1:]
+    )
+    return not [step for step in wanted if step in lacking]
+
+
+def _has_failed(log: str, root: Path, errors: dict[str, str]) -> bool:
+    return log in errors or (bool(log) and ends_with_an_error(root / log))
 
 
 def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
@@ -89,25 +111,43 @@ def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
 def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
     """Yield the results behind the cells, each with the jobs that lead to it from there."""
     study = jobs.study
-    for name in study.models:
+    for name, model in study.models.items():
         for cell in study.truncated(name):
             yield f"truncation of {'/'.join(_names(cell))}", [("truncate", _wildcards(cell))]
-        yield f"metrics of {name}", [("gather", Wildcards(model=name))]
-    for table in ("tables", "spikes", "claims"):
+        yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
+    for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
+    yield "spikes", [*_spike_steps(study), ("spikes", Wildcards())]
+    yield "claims", [("claims", Wildcards())]
+    shapes: list[Step] = [("shapes", Wildcards(model=name)) for name in study.models]
     for figure in study.figures:
-        yield f"figure {figure}", [("figure", Wildcards(figure=figure))]
+        drawn_from = (
+            [*shapes, ("combine_shapes", Wildcards())] if set(SHAPES) & set(FIGURES[figure].tables) else []
+        )
+        yield f"figure {figure}", [*drawn_from, ("figure", Wildcards(figure=figure))]
     yield EXPLORER, [("explore", Wildcards())]
     yield REPORT, [("findings", Wildcards()), ("report", Wildcards())]
+
+
+def _releases(study: Study, model: Model) -> Iterator[Step]:
+    for checkpoint in model.checkpoints if model.on_hub else ():
+        for reader in study.readers(model.name, checkpoint):
+            yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
+
+
+def _spike_steps(study: Study) -> Iterator[Step]:
+    """Yield the runs whose spikes are looked for and that no model is made of."""
+    models = {model.pretraining for model in study.models.values()}
+    for run in study.trained:
+        if run not in models:
+            yield from _pretraining_steps(study, run)
 
 
 def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
     """Yield the jobs that lead to a cell, in their order."""
     model, job = study.models[cell.model], _wildcards(cell)
-    if model.pretraining and study.pretraining:
-        yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
-        yield "train_tokenizer", Wildcards()
-        yield "pretrain", Wildcards(run=model.pretraining)
+    if model.pretraining:
+        yield from _pretraining_steps(study, model.pretraining)
     if model.on_hub:
         yield "resolve", job
         yield "fetch_tokenizer", job
@@ -118,6 +158,13 @@ def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
     if model.on_hub:
         yield "download", job
     yield from _measuring_steps(study, cell)
+
+
+def _pretraining_steps(study: Study, run: str) -> Iterator[Step]:
+    assert study.pretraining is not None  # else there would be no run
+    yield from _text_steps(study.pretraining.text, clean=study.pretraining.clean)
+    yield "train_tokenizer", Wildcards()
+    yield "pretrain", Wildcards(run=run)
 
 
 def _text_steps(text: str, *, clean: bool) -> Iterator[Step]:
@@ -186,14 +233,18 @@ def _said(jobs: Jobs, step: Step, errors: Mapping[str, str]) -> str:
     return next(filter(None, map(errors.get, (rule.log(job), *rule.outputs(job)))), "")
 
 
-def _missing(jobs: Jobs, what: Cell | str, step: Step, root: Path, *, said: str, began: float) -> Missing:
-    """Say why a job has no result: not reached where neither Snakemake nor a log of the last run has a word of it."""
+def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> tuple[str, str, str]:
+    """Return why the files of a job are not there, its log and its rule.
+
+    Not reached, without a log, where neither Snakemake nor a log of the last run has a word of the job.
+    """
     log = jobs.rules[step[0]].log(step[1])
     if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
-        return Missing(what, step, NOT_REACHED, log="", rule=step[0])
+        return NOT_REACHED, "", step[0]
     logs, rule = LOGS.search(said), RULE.search(said)
     failure = Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said)
-    return Missing(what, step, why(failure, root), log=log, rule=rule[1] if rule else step[0])
+    reason = why(failure, root)
+    return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
 
 
 def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, REPOSITORY, Files, Given, Rule, Wildcards, table_files
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, table_files
 from lmshape.jobs.tables import TABLES
 from lmshape.jobs.texts import by_run, trained_files
-from lmshape.study.registry import Dataset
+from lmshape.study.registry import REPOSITORY, Dataset
 
 WORDS = REPOSITORY / "workflow" / "report"
 FIGURE_FOLDER = Path("results/figures")
@@ -40,9 +40,8 @@ class DrawFigure(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         figure = FIGURES[job.figure]
-        tables = ("metrics", "checkpoints", "profiles", *figure.tables)
         return {
-            "tables": table_files(*tables, formats=("parquet",)),
+            "tables": table_files(*figure.tables, formats=("parquet",)),
             "losses": trained_files(self.study, "loss.csv") if figure.draws_losses else [],
         }
 
@@ -58,7 +57,7 @@ class DrawFigure(Rule):
 
     def code_of(self, job: Wildcards) -> str:
         figure = FIGURES[job.figure]
-        return code_fingerprint("lmshape.figures.render", *figure.code)
+        return code_fingerprint("lmshape.figures.render", figure.code)
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render

@@ -18,7 +18,6 @@ from lmshape.study.study import Cell, Study
 
 DIGITS = 16  # of a digest: 64 bits
 LEAST_DISK_MEGABYTES = 10
-REPOSITORY = Path(__file__).parents[3]
 
 Files = str | list[str]
 

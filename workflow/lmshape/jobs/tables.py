@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lmshape import paths
 from lmshape.jobs.hub import known_faults
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, REPOSITORY, Files, Given, Rule, Wildcards, table_files
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, table_files
 from lmshape.jobs.texts import by_run, trained_files
+from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.site import named_layers
 from lmshape.study.costs import minutes_for
+from lmshape.study.registry import REPOSITORY
 
 TABLES = Path("results/tables")
 METRICS_TABLE = "results/tables/metrics.parquet"
@@ -31,31 +33,48 @@ class Gather(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         model = self.model(job)
-        cells = paths.cells(model.name, model.checkpoints, self.study.datasets_of[model.name])
-        apart = self.study.keep_activations and self.study.library_families
-        measured = [
-            paths.MEASURED.format(**cell, **paths.layers(*block))
-            for cell in cells
-            for block in (self.study.blocks_of(model.name) if apart else [])
-        ]
         return {
             "statistics": self.statistics(job),
-            "measured": measured,
-            "losses": [paths.LOSSES.format(**cell) for cell in cells],
+            "measured": self.measured(job),
+            "losses": paths.loss_cards(model.name, model.checkpoints, self.study.datasets_of[model.name]),
             "released": self.released(job) if model.on_hub else [],
             "lock": job.fill(paths.LOCK) if model.on_hub else [],
         }
 
+    def datasets(self, job: Wildcards) -> Sequence[str]:
+        """Return the datasets whose archives are read."""
+        return self.study.datasets_of[job.model]
+
+    def families(self) -> Sequence[str]:
+        """Return the families whose archives are read."""
+        return self.study.measured_families
+
+    def blocks(self, job: Wildcards) -> list[tuple[int, int]]:
+        """Return the blocks of layers whose archives are read."""
+        return self.study.blocks_of(job.model)
+
     def statistics(self, job: Wildcards) -> list[str]:
         """Return the archives of a model."""
-        model = self.model(job)
         return paths.statistics_files(
-            model.name,
-            model.checkpoints,
-            self.study.datasets_of[model.name],
-            families=self.study.measured_families,
-            blocks=self.study.blocks_of(model.name),
+            job.model,
+            self.model(job).checkpoints,
+            self.datasets(job),
+            families=self.families(),
+            blocks=self.blocks(job),
         )
+
+    def measured(self, job: Wildcards) -> list[str]:
+        """Return what a job writes after its archives: where it is missing, they may be those of before."""
+        checkpoints, datasets = self.model(job).checkpoints, self.datasets(job)
+        if not set(self.families()) - {OWN_FAMILY}:
+            return []
+        if not self.study.keep_activations:
+            return paths.loss_cards(job.model, checkpoints, datasets)
+        return [
+            paths.MEASURED.format(**cell, **paths.layers(*block))
+            for cell in paths.cells(job.model, checkpoints, datasets)
+            for block in self.blocks(job)
+        ]
 
     def released(self, job: Wildcards) -> list[str]:
         """Return the notes that every reader has read the downloaded weights of its checkpoint."""
@@ -140,29 +159,27 @@ class Tables(Rule):
 class Shapes(Gather):
     """Spectra and single rows of a few layers of a model, from its statistics."""
 
-    reads = ("statistics",)
+    reads = ("statistics", "measured")
     code = ("lmshape.tables.shapes.shapes",)
     log_file = "results/logs/shapes/{model}.log"
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"statistics": self.statistics(job)}
+        return {"statistics": self.statistics(job), "measured": self.measured(job)}
 
-    def statistics(self, job: Wildcards) -> list[str]:
-        """Return the archives of the first dataset and of the layers that stand for a network, as far as measured."""
-        model = self.model(job)
-        measured_on = self.study.datasets_of[model.name]
-        named = set(named_layers(model.blocks).values())
-        return paths.statistics_files(
-            model.name,
-            model.checkpoints,
-            [name for name in self.study.datasets if name in measured_on][:1],
-            families=[name for name in SHAPE_FAMILIES if name in self.study.measured_families],
-            blocks=[
-                (first, last)
-                for first, last in self.study.blocks_of(model.name)
-                if any(first <= layer <= last for layer in named)
-            ],
-        )
+    def datasets(self, job: Wildcards) -> Sequence[str]:
+        """Return the first dataset."""
+        measured_on = self.study.datasets_of[job.model]
+        return [name for name in self.study.datasets if name in measured_on][:1]
+
+    def families(self) -> Sequence[str]:
+        """Return the families that shapes are made of, as far as they are measured."""
+        return [name for name in SHAPE_FAMILIES if name in self.study.measured_families]
+
+    def blocks(self, job: Wildcards) -> list[tuple[int, int]]:
+        """Return those with a layer that stands for a network."""
+        named = set(named_layers(self.model(job).blocks).values())
+        blocks = self.study.blocks_of(job.model)
+        return [(first, last) for first, last in blocks if any(first <= layer <= last for layer in named)]
 
     def outputs(self, job: Wildcards) -> list[str]:
         return [job.fill(paths.SHAPES.replace("{table}", table)) for table in SHAPES]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lmshape import paths
 from lmshape.fingerprint import code_fingerprint
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, REPOSITORY, Files, Given, Rule, Wildcards
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.study.costs import minutes_for, pretraining_megabytes, pretraining_seconds, weights_of
-from lmshape.study.registry import Text
+from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
 from lmshape.study.study import Study
 from lmshape.texts.tokenizer import tokenizer_files

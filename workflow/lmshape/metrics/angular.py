@@ -21,19 +21,15 @@ from lmshape.geometry.angular import (
     summaries,
 )
 from lmshape.geometry.checks import lengths
-from lmshape.metrics.metric import Arrays, Layer, Metric, kept_array
-from lmshape.metrics.rows import parts_of, robust_center
+from lmshape.metrics.layer import Arrays, Found, Layer, Measured
+from lmshape.metrics.metric import Family, Metric, kept_array
+from lmshape.metrics.rows import BLOCK_ENTRIES, parts_of, robust_center
 from lmshape.store.hdf5 import Attributes
 
-FAMILY = "angular"
 NORMS = ("rows", "norm_median", "norm_max", "activation_max", "massive_count")
 
-BLOCK_ENTRIES = 2**18  # 2 MiB in float64: what is made of a block stays in the cache
 
-KeptArrays = dict[str, np.ndarray]
-
-
-def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
+def statistics(layer: Layer) -> dict[str, Found]:
     """Return mean cosines and norms of the rows of each choice, rows in K draws: O(K n d) time, O(K d + n) memory.
 
     `mean_cosine` (K + 1,): entry 0 of all rows, entry j without draw j - 1; `mean_cosine_centered` the same
@@ -47,7 +43,7 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
     with threadpool_limits(1, user_api="blas"):  # products of a dozen columns: threads would only wait
         measured = _Angles(layer)
         plain, centered, norms = measured.plain(), measured.centered(), measured.norms()
-    found = {}
+    found: dict[str, Found] = {}
     for name, own in measured.spans.items():
         arrays = {"mean_cosine": plain[own], "mean_cosine_centered": centered[own]}
         arrays |= {key: np.array([getattr(part, key) for part in norms[own]], np.float64) for key in NORMS}
@@ -56,12 +52,12 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
 
 
 def _attributes(zero_rows: int) -> Attributes:
-    counted = {"flag": "", "zero_rows": zero_rows}
     # `gather` shows it beside this metric alone: the others count the row, which has a norm
-    return counted | ({"flag_mean_cosine": f"{zero_rows} zero rows left out"} if zero_rows else {})
+    flag = {"flag_mean_cosine": f"{zero_rows} zero rows left out"} if zero_rows else {}
+    return {"flag": "", "zero_rows": zero_rows, **flag}
 
 
-def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> KeptArrays:
+def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> Arrays:
     """Return the arrays of `statistics`, NaN, for rows that have no mean cosine."""
     return {name: np.full(draws + 1, np.nan) for name in ("mean_cosine", "mean_cosine_centered", *NORMS)}
 
@@ -121,7 +117,7 @@ class _Angles:
         if self._peaks.max() <= MASSIVE:  # no median is needed to know that there are none
             return [0] * len(self._subsets)
         limits = massive_limits(median_magnitudes(self._blocks, self._subsets))
-        return count_over(self._blocks, limits, self._subsets)
+        return count_over(self._blocks, limits, self._subsets).tolist()
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         for part, _, rows in self._parts.blocks(self._rows, BLOCK_ENTRIES):
@@ -140,50 +136,54 @@ _magnitude = partial(_angular, low=0.0, high=inf, range="[0, ∞)", undefined="n
 # intervals cover 66 and 72 % in place of 95 %: tests/unit/test_coverage.py.
 _maximum = partial(_magnitude, interval="none", no_interval="a maximum of a sample has none")
 
-ANGULAR = (
-    _cosine(
-        name="mean_cosine",
-        definition="mean cosine between two different rows, as they are",
-        null="0 for directions without preference",
-        source="Ethayarajh 2019, arXiv 1909.00512",
-        undefined="fewer than two rows that are not zero",
-        values=partial(kept_array, array="mean_cosine"),
-    ),
-    _cosine(
-        name="mean_cosine_centered",
-        definition="mean cosine between two different rows after subtracting the mean row",
-        null="0, and near 0 for most clouds: what the mean row leaves of mean_cosine",
-        source="Ethayarajh 2019, arXiv 1909.00512",
-        undefined="fewer than two rows that differ from the mean",
-        values=partial(kept_array, array="mean_cosine_centered"),
-    ),
-    _magnitude(
-        name="norm_median",
-        definition="median Euclidean norm of the rows, as they are",
-        null="about s√d for coordinates of mean 0 and standard deviation s",
-        source="Ethayarajh 2019, arXiv 1909.00512",
-        values=partial(kept_array, array="norm_median"),
-    ),
-    _maximum(
-        name="norm_max",
-        definition="largest Euclidean norm of a row, as it is",
-        null="little over norm_median; over 10 × it a row is a sink",
-        source="Sun et al. 2024, arXiv 2402.17762",
-        values=partial(kept_array, array="norm_max"),
-    ),
-    _maximum(
-        name="activation_max",
-        definition="largest magnitude of an entry",
-        null="about s√(2 ln nd) for Gaussian entries of standard deviation s",
-        source="Sun et al. 2024, arXiv 2402.17762",
-        values=partial(kept_array, array="activation_max"),
-    ),
-    _magnitude(
-        name="massive_count",
-        definition="entries of magnitude over 100 and over 1000 × the median magnitude of the layer",
-        range="[0, nd], whole; its interval is not",
-        null="0: no Gaussian entry is that far out",
-        source="Sun et al. 2024, arXiv 2402.17762; Owen et al. 2025",
-        values=partial(_count, array="massive_count"),
+ANGULAR = Family(
+    "angular",
+    measured=Measured(name="angular", statistics=statistics, missing=missing),
+    metrics=(
+        _cosine(
+            name="mean_cosine",
+            definition="mean cosine between two different rows, as they are",
+            null="0 for directions without preference",
+            source="Ethayarajh 2019, arXiv 1909.00512",
+            undefined="fewer than two rows that are not zero",
+            values=partial(kept_array, array="mean_cosine"),
+        ),
+        _cosine(
+            name="mean_cosine_centered",
+            definition="mean cosine between two different rows after subtracting the mean row",
+            null="0, and near 0 for most clouds: what the mean row leaves of mean_cosine",
+            source="Ethayarajh 2019, arXiv 1909.00512",
+            undefined="fewer than two rows that differ from the mean",
+            values=partial(kept_array, array="mean_cosine_centered"),
+        ),
+        _magnitude(
+            name="norm_median",
+            definition="median Euclidean norm of the rows, as they are",
+            null="about s√d for coordinates of mean 0 and standard deviation s",
+            source="Ethayarajh 2019, arXiv 1909.00512",
+            values=partial(kept_array, array="norm_median"),
+        ),
+        _maximum(
+            name="norm_max",
+            definition="largest Euclidean norm of a row, as it is",
+            null="little over norm_median; over 10 × it a row is a sink",
+            source="Sun et al. 2024, arXiv 2402.17762",
+            values=partial(kept_array, array="norm_max"),
+        ),
+        _maximum(
+            name="activation_max",
+            definition="largest magnitude of an entry",
+            null="about s√(2 ln nd) for Gaussian entries of standard deviation s",
+            source="Sun et al. 2024, arXiv 2402.17762",
+            values=partial(kept_array, array="activation_max"),
+        ),
+        _magnitude(
+            name="massive_count",
+            definition="entries of magnitude over 100 and over 1000 × the median magnitude of the layer",
+            range="[0, nd], whole; its interval is not",
+            null="0: no Gaussian entry is that far out",
+            source="Sun et al. 2024, arXiv 2402.17762; Owen et al. 2025",
+            values=partial(_count, array="massive_count"),
+        ),
     ),
 )

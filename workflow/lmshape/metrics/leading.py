@@ -9,35 +9,24 @@ from functools import partial
 from math import inf, nan
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums, shares_of
-from lmshape.geometry.spectrum import CovarianceSums, leave_one_out_masks
-from lmshape.metrics.metric import Arrays, Layer, Metric
-from lmshape.metrics.rows import (
-    GROUPS,
-    Parts,
-    first_newlines,
-    groups_of,
-    parts_of,
-    robust_center,
-    sampled_rows,
-)
-from lmshape.store.hdf5 import Attributes
+from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums
+from lmshape.geometry.rows import leave_one_out_masks
+from lmshape.geometry.scalars import shares_of
+from lmshape.geometry.spectrum import CovarianceSums
+from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
+from lmshape.metrics.metric import Family, Metric
+from lmshape.metrics.rows import BLOCK_ENTRIES, WHOLE_PIECES, Parts, parts_of, robust_center
 from lmshape.store.tokens import Tokens
 
-FAMILY = "leading"
-
+GROUPS = ("position_0", "other_sink", "rest")  # a row's group is the place of its name
+MOST_ROWS = {"position_0": 50, "other_sink": 50, "rest": 300}
+SEED = 0  # one order of the rows for every layer and checkpoint: the same tokens are seen everywhere
 AXES = 3  # that are kept of all rows: as many as can be looked at
-ONE_THREAD = 256  # up to this width BLAS threads wait for each other longer than they work
-WHOLE_PIECES = 2**62  # entries of a block: a piece is read at a time, and products are the faster the larger
-BLOCK_ENTRIES = 2**18  # 2 MiB in float64: what is made of a block stays in the cache
 MOST_CHARACTERS = 40  # of a token's text: HDF5 holds 64 KiB in an attribute
 NOT_POSITION_0 = "not position 0"  # beside the choices of rows when they are sorted into parts
 NO_TEXTS = "not known which tokens are newlines: no texts of tokens"
 SAMPLED = {"group": np.int8, "position": np.int32, "token": np.int32, "draw": np.int32, "weight": np.float32}
-
-KeptArrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +37,12 @@ class _Axes:
     without: list[LeadingAxes | None]
 
 
-def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
+def statistics(layer: Layer) -> dict[str, Found]:
     """Return of each choice of rows what its leading axis is made of, rows in K draws: O(n d² + K d³) time.
 
     With p the coordinate of a row on the leading axis of the entry, each of K + 1: all rows, then without each draw,
 
-    - `rows`, `second`, `fourth` (K + 1, 3), the number of rows, Σp² and Σp⁴ of each of the GROUPS of
-      `lmshape.metrics.rows`
+    - `rows`, `second`, `fourth` (K + 1, 3), the number of rows, Σp² and Σp⁴ of each of `GROUPS`
     - `first_newline` (K + 1, 2), rows and Σp² of the first newline of each sequence; NaN where texts are not known
     - `eigenvalues` (K + 1, 3), the largest of the covariance, of all rows; but the first 0 without a draw
     - `total` (K + 1,), Σλ
@@ -71,10 +59,10 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
     group, newlines = groups_of(layer.sinks, layer.tokens), first_newlines(layer.tokens)
     ordinary = np.logical_or.reduce(list(layer.kept.values())) & (group != GROUPS.index("position_0"))
     parts = parts_of(layer.draw, {**layer.kept, NOT_POSITION_0: ordinary})
-    with threadpool_limits(1 if layer.rows.shape[1] <= ONE_THREAD else None, user_api="blas"):
+    with blas_threads(layer.rows.shape[1]):
         axes = _of_few_rows(layer, ordinary) | _of_many_rows(layer, parts)
         coordinates = _coordinates(layer, parts, axes)
-    found = {}
+    found: dict[str, Found] = {}
     for name, kept in layer.kept.items():
         arrays = _sums(coordinates[name], leave_one_out_masks_of(layer.draw, kept), group, newlines)
         sampled, texts = _sample(coordinates[name][0], kept, group, layer.tokens)
@@ -83,7 +71,7 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
     return found
 
 
-def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> KeptArrays:
+def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> dict[str, np.ndarray]:
     """Return the arrays of `statistics`, NaN, for rows that have no leading axis; none of them is sampled."""
     shapes = {
         "rows": (len(GROUPS),),
@@ -179,7 +167,7 @@ def _sums(
     masks: Sequence[np.ndarray],
     group: np.ndarray,
     newlines: np.ndarray | None,
-) -> KeptArrays:
+) -> dict[str, np.ndarray]:
     """Return, for each entry, the number of rows and the sums over them."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("rows", "second", "fourth", "first_newline")}
     for own, mask in zip(coordinates, masks, strict=True):
@@ -194,7 +182,7 @@ def _sums(
     return {name: np.stack(values) for name, values in found.items()}
 
 
-def _sizes(axes: _Axes) -> KeptArrays:
+def _sizes(axes: _Axes) -> dict[str, np.ndarray]:
     """Return the eigenvalues, and the sum of all."""
     eigenvalues = np.zeros((len(axes.found), AXES))
     for entry, own in enumerate(axes.found):
@@ -206,7 +194,7 @@ def _sizes(axes: _Axes) -> KeptArrays:
 
 def _sample(
     coordinates: np.ndarray, kept: np.ndarray, group: np.ndarray, tokens: Tokens
-) -> tuple[KeptArrays, str]:
+) -> tuple[dict[str, np.ndarray], str]:
     """Return what is kept of single rows, and the texts of their tokens."""
     index, weight = sampled_rows(group, kept)
     inside = coordinates[kept]
@@ -223,6 +211,59 @@ def _sample(
     oriented = (coordinates[index] * np.where(farthest < 0, -1, 1)).astype(np.float32)
     sampled = {f"sample_{name}": columns[name].astype(dtype) for name, dtype in SAMPLED.items()}
     return {"sample_coordinates": oriented, **sampled}, json.dumps(texts, ensure_ascii=False)
+
+
+def groups_of(sinks: np.ndarray, tokens: Tokens) -> np.ndarray:
+    """Return the group of each row (n,), a place in `GROUPS`.
+
+    Parameters
+    ----------
+    sinks : (n,) bool, position 0 and the rows whose norm is over 10 × the median of the site
+    tokens : the n tokens
+    """
+    return np.where(tokens.position == 0, 0, np.where(sinks, 1, 2)).astype(np.int8)
+
+
+def first_newlines(tokens: Tokens) -> np.ndarray | None:
+    """Find the first newline of each sequence past its position 0; None where the texts of tokens are not known.
+
+    A newline is a token of white space alone with a line feed in it, one or more. In Pythia it is a sink, as position
+    0 is.
+
+    Returns
+    -------
+    (n,) bool, at most one True a sequence.
+    """
+    if not tokens.texts:
+        return None
+    newlines = [token for token, text in tokens.texts.items() if "\n" in text and not text.strip()]
+    index = np.flatnonzero(np.isin(tokens.ids, newlines) & (tokens.position > 0))
+    _, first = np.unique(tokens.sequence[index], return_index=True)
+    found = np.zeros(len(tokens.ids), dtype=bool)
+    found[index[first]] = True
+    return found
+
+
+def sampled_rows(group: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Choose rows at random within each group, at most `MOST_ROWS` of it.
+
+    Parameters
+    ----------
+    group : (n,) places in `GROUPS`
+    kept : (n,) bool, the rows to choose from
+
+    Returns
+    -------
+    Ascending index (m,) of the rows, m ≤ 400; and how many rows of its group each stands for, 1 where all are there.
+    """
+    order = np.random.default_rng(SEED).permutation(len(group))
+    weights = np.zeros(len(group))
+    for place, name in enumerate(GROUPS):
+        own = order[(kept & (group == place))[order]]
+        chosen = own[: MOST_ROWS[name]]
+        weights[chosen] = len(own) / max(len(chosen), 1)
+    index = np.flatnonzero(weights)
+    return index, weights[index]
 
 
 def _share(arrays: Arrays, *, group: str) -> np.ndarray:
@@ -271,62 +312,66 @@ _part_of_rows = partial(
     undefined="no rows",
 )
 
-LEADING = (
-    _part(
-        name="leading_share_position_0",
-        definition="share of λ1 = Σp²/(n - 1) that rows at position 0 carry, p = v1·(x - mean)",
-        null="their share of the rows: leading_share_position_0_null",
-        values=partial(_share, group="position_0"),
-    ),
-    _part_of_rows(
-        name="leading_share_position_0_null",
-        definition="share of the rows that are at position 0",
-        values=partial(_share_of_rows, group="position_0"),
-    ),
-    _part(
-        name="leading_share_other_sinks",
-        definition="share of λ1 that other sink rows carry, with norms over 10 × the site's median",
-        null="0: rows without far ones; their share of the rows where only their norms are large",
-        values=partial(_share, group="other_sink"),
-    ),
-    _part_of_rows(
-        name="leading_share_other_sinks_null",
-        definition="share of the rows that are sinks and not at position 0",
-        values=partial(_share_of_rows, group="other_sink"),
-    ),
-    _part(
-        name="leading_share_first_newline",
-        definition="share of λ1 that the first newline of each sequence carries, a sink or not",
-        range="[0, 1]; part of one of the other shares",
-        null="at most 1/window, its share of the rows",
-        undefined="zero variance, or no texts of tokens",
-        values=_share_of_first_newlines,
-    ),
-    _part(
-        name="leading_share_rest",
-        definition="share of λ1 that all rows but position 0 and other sinks carry",
-        null="1: no rows of either kind, or rows like all others",
-        values=partial(_share, group="rest"),
-    ),
-    _leading(
-        name="leading_kurtosis",
-        definition="n Σp⁴/(Σp²)², p the coordinates on the leading axis: how few rows make it",
-        low=1.0,
-        high=inf,
-        range="[1, n - 2 + 1/(n - 1)], the upper end where one row is off all others",
-        null="3 for Gaussian rows",
-        source="Pearson 1905; fourth standardized moment",
-        values=_kurtosis,
-    ),
-    _leading(
-        name="anisotropy_without_position_0",
-        definition="anisotropy of the rows that are not at position 0, other sinks among them",
-        low=0.0,
-        high=1.0,
-        range="[1/min(n - 1, d), 1]",
-        null="that of anisotropy",
-        source="Razzhigaev et al. 2024, arXiv 2311.05928; without position 0",
-        undefined="zero variance, or under 2 rows",
-        values=_anisotropy_without_position_0,
+LEADING = Family(
+    "leading",
+    measured=Measured(name="leading", statistics=statistics, missing=missing),
+    metrics=(
+        _part(
+            name="leading_share_position_0",
+            definition="share of λ1 = Σp²/(n - 1) that rows at position 0 carry, p = v1·(x - mean)",
+            null="their share of the rows: leading_share_position_0_null",
+            values=partial(_share, group="position_0"),
+        ),
+        _part_of_rows(
+            name="leading_share_position_0_null",
+            definition="share of the rows that are at position 0",
+            values=partial(_share_of_rows, group="position_0"),
+        ),
+        _part(
+            name="leading_share_other_sinks",
+            definition="share of λ1 that other sink rows carry, with norms over 10 × the site's median",
+            null="0: rows without far ones; their share of the rows where only their norms are large",
+            values=partial(_share, group="other_sink"),
+        ),
+        _part_of_rows(
+            name="leading_share_other_sinks_null",
+            definition="share of the rows that are sinks and not at position 0",
+            values=partial(_share_of_rows, group="other_sink"),
+        ),
+        _part(
+            name="leading_share_first_newline",
+            definition="share of λ1 that the first newline of each sequence carries, a sink or not",
+            range="[0, 1]; part of one of the other shares",
+            null="at most 1/window, its share of the rows",
+            undefined="zero variance, or no texts of tokens",
+            values=_share_of_first_newlines,
+        ),
+        _part(
+            name="leading_share_rest",
+            definition="share of λ1 that all rows but position 0 and other sinks carry",
+            null="1: no rows of either kind, or rows like all others",
+            values=partial(_share, group="rest"),
+        ),
+        _leading(
+            name="leading_kurtosis",
+            definition="n Σp⁴/(Σp²)², p the coordinates on the leading axis: how few rows make it",
+            low=1.0,
+            high=inf,
+            range="[1, n - 2 + 1/(n - 1)], the upper end where one row is off all others",
+            null="3 for Gaussian rows",
+            source="Pearson 1905; fourth standardized moment",
+            values=_kurtosis,
+        ),
+        _leading(
+            name="anisotropy_without_position_0",
+            definition="anisotropy of the rows that are not at position 0, other sinks among them",
+            low=0.0,
+            high=1.0,
+            range="[1/min(n - 1, d), 1]",
+            null="that of anisotropy",
+            source="Razzhigaev et al. 2024, arXiv 2311.05928; without position 0",
+            undefined="zero variance, or under 2 rows",
+            values=_anisotropy_without_position_0,
+        ),
     ),
 )

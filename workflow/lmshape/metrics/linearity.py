@@ -8,23 +8,16 @@ from functools import partial
 from math import inf
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from lmshape.geometry.linearity import Linearity, leave_one_out_linearity, white_coordinates
-from lmshape.geometry.pairs import Basis, PairSums
-from lmshape.metrics.metric import Arrays, Layer, Metric, kept_array
+from lmshape.geometry.linearity import Linearity, leave_one_out_linearity
+from lmshape.geometry.pairs import Basis, PairSums, white_coordinates
+from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
+from lmshape.metrics.metric import Family, Metric, kept_array
 
-FAMILY = "linearity"
-PAIRED = True  # a site is compared with the one before it
-
-ONE_THREAD = 256  # up to this width BLAS threads wait for each other longer than they work
-
-KeptArrays = dict[str, np.ndarray]
-Attributes = dict[str, str | int]
 Sums = dict[str, dict[tuple[int, int], list[PairSums]]]
 
 
-def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
+def statistics(layer: Layer) -> dict[str, Found]:
     """Return the linearity of each choice of rows, n rows of width d in K draws: O(n d² + K d³) time.
 
     The arrays of `Linearity`, each with K + 1 entries. The halves of the held-out scores are the sequences of
@@ -36,10 +29,10 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
     counts = {name: int(np.count_nonzero(kept)) for name, kept in layer.kept.items()}
     enough = {name: kept for name, kept in layer.kept.items() if counts[name] > 2 * width}
     measured: dict[str, tuple[Linearity, int]] = {}
-    with threadpool_limits(1 if width <= ONE_THREAD else None, user_api="blas"):
+    with blas_threads(width):
         for choices in _passes(enough, width):
             measured |= _measured(layer, choices)
-    found = {}
+    found: dict[str, Found] = {}
     for name, kept in layer.kept.items():
         if name in measured:
             found[name] = _described(*measured[name], width=width)
@@ -50,7 +43,7 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
     return found
 
 
-def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> KeptArrays:
+def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> Arrays:
     """Return the arrays of `statistics`, NaN, for rows that have no linearity."""
     return {field.name: np.full(draws + 1, np.nan) for field in fields(Linearity)}
 
@@ -112,11 +105,7 @@ def _summed(layer: Layer, choices: Mapping[str, np.ndarray], basis: Basis | None
 
 
 def _pairs(layer: Layer) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    if layer.before is None:
-        raise ValueError(
-            "`layer.before` is None; linearity compares a block's output with the one before it."
-        )
-    for (piece, y), (_, x) in zip(layer.rows.chunks(), layer.before.chunks(), strict=True):
+    for (piece, y), (_, x) in zip(layer.rows.chunks(), layer.earlier().chunks(), strict=True):
         yield piece, x, y
 
 
@@ -138,7 +127,7 @@ def _union(kept: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.logical_or.reduce(list(kept.values()))
 
 
-def _described(found: Linearity, second_pass: int, *, width: int) -> tuple[KeptArrays, Attributes]:
+def _described(found: Linearity, second_pass: int, *, width: int) -> Found:
     """Return arrays and attributes; the flag says why there will be no interval."""
     fewest = int(found.rows[1:].min())
     flag = f"{_too_few(fewest, width)} with one draw left out" if fewest <= 2 * width else ""
@@ -162,44 +151,48 @@ _in_sample = partial(_linearity, low=0.0, high=1.0, range="[0, 1]")
 _held_out = partial(_linearity, low=-inf, high=1.0, range="(-∞, 1]")
 _HALVES = "fitted on half of the sequences, scored on the others, mean of both ways"
 
-LINEARITY = (
-    _in_sample(
-        name="linearity",
-        definition="1 - min ‖XA - Y‖²/‖Y‖² over matrices A, X and Y a block's centered input and output",
-        null="d/n for independent noise: linearity_null; near 1 where the residual stream outweighs the update",
-        undefined="zero variance",
-        values=partial(kept_array, array="linearity"),
-    ),
-    _linearity(
-        name="linearity_null",
-        definition="rank/n: linearity of independent noise, d/n where no direction of the input is missing",
-        low=0.0,
-        high=1.0,
-        range="[0, 1/2)",
-        null="is one itself: the value of a block that forgets its input",
-        source="expected R² of least squares on noise",
-        undefined="no rows",
-        values=_null,
-    ),
-    _held_out(
-        name="linearity_held_out",
-        definition=f"linearity, {_HALVES}",
-        null="0 for independent noise as n → ∞; at finite n under it, by about d/n of the half",
-        undefined="zero variance, or a half of the sequences with no more rows than columns",
-        values=partial(kept_array, array="linearity_held_out"),
-    ),
-    _in_sample(
-        name="linearity_residual",
-        definition="linearity of the update, Y - X in the place of Y: the residual stream taken out",
-        null="d/n for updates that are independent noise: linearity_null",
-        undefined="zero variance of the input or of the update",
-        values=partial(kept_array, array="linearity_residual"),
-    ),
-    _held_out(
-        name="linearity_residual_held_out",
-        definition=f"linearity_residual, {_HALVES}",
-        null="0 for updates that are independent noise as n → ∞; at finite n under it, by about d/n of the half",
-        undefined="zero variance, or a half of the sequences with no more rows than columns",
-        values=partial(kept_array, array="linearity_residual_held_out"),
+LINEARITY = Family(
+    "linearity",
+    measured=Measured(name="linearity", statistics=statistics, missing=missing, paired=True),
+    metrics=(
+        _in_sample(
+            name="linearity",
+            definition="1 - min ‖XA - Y‖²/‖Y‖² over matrices A, X and Y a block's centered input and output",
+            null="d/n for independent noise: linearity_null; near 1 where the residual stream outweighs the update",
+            undefined="zero variance",
+            values=partial(kept_array, array="linearity"),
+        ),
+        _linearity(
+            name="linearity_null",
+            definition="rank/n: linearity of independent noise, d/n where no direction of the input is missing",
+            low=0.0,
+            high=1.0,
+            range="[0, 1/2)",
+            null="is one itself: the value of a block that forgets its input",
+            source="expected R² of least squares on noise",
+            undefined="no rows",
+            values=_null,
+        ),
+        _held_out(
+            name="linearity_held_out",
+            definition=f"linearity, {_HALVES}",
+            null="0 for independent noise as n → ∞; at finite n under it, by about d/n of the half",
+            undefined="zero variance, or a half of the sequences with no more rows than columns",
+            values=partial(kept_array, array="linearity_held_out"),
+        ),
+        _in_sample(
+            name="linearity_residual",
+            definition="linearity of the update, Y - X in the place of Y: the residual stream taken out",
+            null="d/n for updates that are independent noise: linearity_null",
+            undefined="zero variance of the input or of the update",
+            values=partial(kept_array, array="linearity_residual"),
+        ),
+        _held_out(
+            name="linearity_residual_held_out",
+            definition=f"linearity_residual, {_HALVES}",
+            null="0 for updates that are independent noise as n → ∞; at finite n under it, by about d/n of the half",
+            undefined="zero variance, or a half of the sequences with no more rows than columns",
+            values=partial(kept_array, array="linearity_residual_held_out"),
+        ),
     ),
 )

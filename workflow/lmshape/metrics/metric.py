@@ -1,24 +1,29 @@
-"""What a metric is: one number of a layer as a function of the statistics that are kept of it."""
+"""A metric is one number of a layer, a function of the arrays that are kept of it; a family is what shares them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isfinite, nan, sqrt
 from typing import Literal
 
 import numpy as np
 
+from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, jackknife, over_draws
-from lmshape.store.activations import Rows
-from lmshape.store.tokens import Tokens
-
-Arrays = Mapping[str, np.ndarray]
+from lmshape.metrics.layer import Arrays, Measured
 
 
 def kept_array(arrays: Arrays, *, array: str) -> np.ndarray:
     """Return an array as it is kept: the `values` of a metric that was computed when the layer was measured."""
     return arrays[array]
+
+
+def named_array(arrays: Arrays, *, family: str, name: str) -> np.ndarray:
+    """Return the array of a metric that a study names, which an archive of an earlier study can lack."""
+    if name not in arrays:
+        raise InputError(f"the archive of the family `{family}` holds no `{name}`; measure it again.")
+    return arrays[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,27 +98,17 @@ class Metric:
         return f"no interval: {self.no_interval or 'not defined without one of its draws'}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """The rows of one site, and which of them each choice of rows keeps.
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The metrics that are computed from one archive, and how the archive is made.
 
     Parameters
     ----------
-    rows : n rows of width d, finite in every choice of `kept`
-    before : the rows of the same tokens one block earlier; None at the embedding and at the final norm
-    draw : (n,) integers, the draw of each row
-    sequence : (n,) integers, the sequence of each row
-    kept : name of the choice (`all`, `no_sink`, `one_per_type`) → (n,) bool; at least 2 draws in each
-    rows_per_draw : name of the choice → unique rows that the neighbor family takes of each draw; None: all
-    tokens : the n tokens; None where a family that does not ask for them is given arrays alone
-    sinks : (n,) bool, the sink rows of the site; None as `tokens`
+    name : name of the family, and of the folder of its archives
+    metrics : those of the library; none in a family whose metrics the study names
+    measured : None where the arrays are of the model's output and come with the extraction
     """
 
-    rows: Rows
-    before: Rows | None
-    draw: np.ndarray
-    sequence: np.ndarray
-    kept: Mapping[str, np.ndarray]
-    rows_per_draw: Mapping[str, int | None]
-    tokens: Tokens | None = None
-    sinks: np.ndarray | None = None
+    name: str
+    metrics: tuple[Metric, ...] = ()
+    measured: Measured | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf, nan
 
@@ -17,28 +17,23 @@ from lmshape.geometry.dimension import (
     twonn,
     twonn_fit,
 )
-from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors, unique_rows
+from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors
 from lmshape.geometry.nulls import gaussian_surrogate
 from lmshape.geometry.spectrum import CovarianceSums, eigenvalues_of_sums
-from lmshape.metrics.metric import Arrays, Layer, Metric, kept_array
-from lmshape.store.hdf5 import Attributes
+from lmshape.metrics.layer import Arrays, Found, Layer, Measured
+from lmshape.metrics.metric import Family, Metric, kept_array
+from lmshape.metrics.rows import ROWS, UniqueRows
 
 GRIDE_SCALES = (2, 4, 8, 16, 32, 64)  # the further of GRIDE's two neighbors
 DECIMATIONS = (2, 4, 8)  # of the rows of a draw, one in so many
 NEIGHBORS = 20  # of the Levina-Bickel estimates: the sum of logarithms is over the nearer 19
-
-
-FAMILY = "neighbor"
-
 FEWEST_ROWS = 2 * NEIGHBORS + 1  # with fewer the 20 neighbors are half of the cloud: no local quantity
 SUMMED_ROWS = 8192  # of the surrogate's covariance, in float64 at a time
 AUDITED_ROWS = 200  # of each entry, over all draws
 SEED = 0  # the same deviates, and the same choice of rows, for every layer and checkpoint: no difference by chance
 
-KeptArrays = dict[str, np.ndarray]
 
-
-def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
+def statistics(layer: Layer) -> dict[str, Found]:
     """Return the neighbor distances of each choice of rows, each of the K draws by itself: O(n² d / K) time.
 
     The first m unique rows of each draw, in row order, the same m for every draw: `rows_per_draw`, or the
@@ -54,10 +49,10 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
     `audit_error`, the largest relative error of the distances of 200 random rows against direct differences.
     Under 41 rows a draw: a flag, and NaN but for the duplicates. 0.7 MB for 5 draws of 1024 rows.
     """
-    return {name: _Choice(layer, name).statistics() for name in layer.kept}
+    return {name: _of_choice(UniqueRows(layer, name), layer.rows.shape[1]) for name in layer.kept}
 
 
-def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> KeptArrays:
+def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> dict[str, np.ndarray]:
     """Return the arrays of `statistics`, NaN, for rows that have no neighbors."""
     size = rows_per_draw or max(rows // draws, 1)
     shapes = {
@@ -70,45 +65,25 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> 
     return {name: np.full((draws, *shape), np.nan) for name, shape in shapes.items()}
 
 
-class _Choice:
-    """One choice of rows of a layer: which rows of each draw are taken."""
-
-    def __init__(self, layer: Layer, name: str) -> None:
-        self._rows, self._wanted = layer.rows, layer.rows_per_draw.get(name)
-        labels = np.unique(layer.draw[layer.kept[name]])
-        self._draws = [np.flatnonzero(layer.kept[name] & (layer.draw == label)) for label in labels]
-        self._unique = [rows[unique_rows(layer.rows.take(rows))] for rows in self._draws]
-        fewest = min(len(rows) for rows in self._unique)
-        self._size = fewest if self._wanted is None else min(self._wanted, fewest)
-
-    def statistics(self) -> tuple[KeptArrays, Attributes]:
-        """Return arrays and attributes of this choice."""
-        size, draws = self._size, len(self._draws)
-        _, width = self._rows.shape
-        arrays = missing(rows=size * draws, width=width, draws=draws, rows_per_draw=size)
-        pairs = zip(self._unique, self._draws, strict=True)
-        arrays["duplicate_share"] = np.array([1 - len(unique) / len(rows) for unique, rows in pairs])
-        if size < FEWEST_ROWS:
-            flag = f"too few unique rows: {size} per draw; id needs {FEWEST_ROWS}"
-            return arrays, {"flag": flag, "recomputed": 0, "audit_error": np.nan}
-        recomputed, error = 0, 0.0
-        for j, cloud in enumerate(self._clouds()):
-            neighbors = nearest_neighbors(cloud, min(KEPT_ORDERS[-1], size - 1))
-            error = max(error, largest_error(cloud, neighbors, rows=-(-AUDITED_ROWS // draws), seed=SEED))
-            recomputed += neighbors.recomputed
-            for name, array in _of_one_draw(cloud, neighbors).items():
-                arrays[name][j, ..., : array.shape[-1]] = array
-        _fill_surrogate(arrays["surrogate_distances"], self._clouds(), width)
-        short = self._wanted is not None and size < self._wanted
-        flag = f"fewer unique rows: {size} of {self._wanted} per draw" if short else ""
-        return arrays, {"flag": flag, "recomputed": recomputed, "audit_error": error}
-
-    def _clouds(self) -> Iterator[np.ndarray]:
-        """Yield the rows (m, d) that are taken of each draw."""
-        return (self._rows.take(rows[: self._size]) for rows in self._unique)
+def _of_choice(taken: UniqueRows, width: int) -> Found:
+    size, draws = taken.size, len(taken.draws)
+    arrays = missing(rows=size * draws, width=width, draws=draws, rows_per_draw=size)
+    arrays["duplicate_share"] = taken.duplicate_share
+    if size < FEWEST_ROWS:
+        flag = f"too few unique rows: {size} per draw; id needs {FEWEST_ROWS}"
+        return arrays, {"flag": flag, "recomputed": 0, "audit_error": np.nan}
+    recomputed, error = 0, 0.0
+    for j, cloud in enumerate(taken.clouds()):
+        neighbors = nearest_neighbors(cloud, min(KEPT_ORDERS[-1], size - 1))
+        error = max(error, largest_error(cloud, neighbors, rows=-(-AUDITED_ROWS // draws), seed=SEED))
+        recomputed += neighbors.recomputed
+        for name, array in _of_one_draw(cloud, neighbors).items():
+            arrays[name][j, ..., : array.shape[-1]] = array
+    _fill_surrogate(arrays["surrogate_distances"], taken.clouds(), width)
+    return arrays, {"flag": taken.flag, "recomputed": recomputed, "audit_error": error}
 
 
-def _of_one_draw(cloud: np.ndarray, neighbors: Neighbors) -> KeptArrays:
+def _of_one_draw(cloud: np.ndarray, neighbors: Neighbors) -> dict[str, np.ndarray]:
     """Return the arrays of one draw (m, d) and its neighbors."""
     distances = neighbors.distances
     orders = [order - 1 for order in KEPT_ORDERS if order <= distances.shape[1]]
@@ -209,72 +184,76 @@ def _local_summary(name: str, words: str, summary: Callable[[np.ndarray], float]
     )
 
 
-NEIGHBOR = (
-    _dimension(
-        name="id_twonn",
-        definition="(n - 1) / Σ ln(r2/r1) over the unique rows of a draw, mean over draws",
-        null="id_twonn_surrogate, a Gaussian's with the same covariance and n; biased low in high dimension",
-        source="Facco et al. 2017; Denti et al. 2022",
-        undefined="every r2 equals its r1",
-        values=partial(_two_neighbors, estimator=twonn),
-    ),
-    _dimension(
-        name="id_twonn_surrogate",
-        definition="id_twonn of Gaussian rows with the layer's own covariance, as many in each draw",
-        null="itself a null: an id_twonn equal to it says nothing beyond the spectrum",
-        source="this project; the estimate is that of Facco et al. 2017",
-        undefined="the rows differ by no more than rounding",
-        values=partial(_of_pairs, array="surrogate_distances"),
-    ),
-    _dimension(
-        name="id_twonn_fit",
-        definition="slope through 0 of -ln(1 - i/n) on the sorted ln(r2/r1), lowest 90 %, mean over draws",
-        null="as id_twonn",
-        source="Facco et al. 2017; scikit-dimension's default",
-        undefined="in the lowest 90 % every r2 equals its r1",
-        values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.9)),
-    ),
-    _dimension(
-        name="id_twonn_fit20",
-        definition="slope through 0 of -ln(1 - i/n) on the sorted ln(r2/r1), lowest 20 %, mean over draws",
-        null="as id_twonn; about twice as noisy",
-        source="Facco et al. 2017; the share that LLM-Microscope uses, arXiv 2311.05928",
-        undefined="in the lowest 20 % every r2 equals its r1",
-        values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.2)),
-    ),
-    *(_gride_at(n2) for n2 in GRIDE_SCALES),
-    *(_decimated(share, words) for share, words in zip(DECIMATIONS, WORDS, strict=True)),
-    _dimension(
-        name="id_mle",
-        definition="1 / mean over rows of Σ ln(r20/rj)/19, j = 1 … 19, mean over draws",
-        null="as id_twonn, at the scale of 20 neighbors",
-        source="Levina & Bickel 2004; averaged as by MacKay & Ghahramani 2005",
-        undefined="all neighbors at one distance",
-        values=partial(_twenty_neighbors, estimator=partial(levina_bickel_from_summary, k=NEIGHBORS)),
-    ),
-    _dimension(
-        name="id_mada",
-        definition="median over rows of ln 2 / ln(r20/r10), how fast the ball around a row fills; mean over draws",
-        null="as id_twonn, at the scale of 20 neighbors",
-        source="Farahmand et al. 2007",
-        undefined="r20 equals r10 at half of the rows",
-        values=partial(_by_draw, orders=(10, 20), estimator=_median_mada),
-    ),
-    _local_summary("mean", "mean", np.mean),
-    _local_summary("q25", "lower quartile", partial(np.quantile, q=0.25)),
-    _local_summary("median", "median", np.median),
-    _local_summary("q75", "upper quartile", partial(np.quantile, q=0.75)),
-    Metric(
-        name="duplicate_share",
-        family="neighbor",
-        definition="share of a draw's rows that repeat another of it, dropped before neighbors; mean over draws",
-        low=0.0,
-        high=1.0,
-        range="[0, 1 - 1/n]",
-        null="0",
-        source="this project",
-        undefined="no finite rows in two draws",
-        interval="draws",
-        values=partial(kept_array, array="duplicate_share"),
+NEIGHBOR = Family(
+    "neighbor",
+    measured=Measured(name="neighbor", statistics=statistics, missing=missing, rows=ROWS, capped=True),
+    metrics=(
+        _dimension(
+            name="id_twonn",
+            definition="(n - 1) / Σ ln(r2/r1) over the unique rows of a draw, mean over draws",
+            null="id_twonn_surrogate, a Gaussian's with the same covariance and n; biased low in high dimension",
+            source="Facco et al. 2017; Denti et al. 2022",
+            undefined="every r2 equals its r1",
+            values=partial(_two_neighbors, estimator=twonn),
+        ),
+        _dimension(
+            name="id_twonn_surrogate",
+            definition="id_twonn of Gaussian rows with the layer's own covariance, as many in each draw",
+            null="itself a null: an id_twonn equal to it says nothing beyond the spectrum",
+            source="this project; the estimate is that of Facco et al. 2017",
+            undefined="the rows differ by no more than rounding",
+            values=partial(_of_pairs, array="surrogate_distances"),
+        ),
+        _dimension(
+            name="id_twonn_fit",
+            definition="slope through 0 of -ln(1 - i/n) on the sorted ln(r2/r1), lowest 90 %, mean over draws",
+            null="as id_twonn",
+            source="Facco et al. 2017; scikit-dimension's default",
+            undefined="in the lowest 90 % every r2 equals its r1",
+            values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.9)),
+        ),
+        _dimension(
+            name="id_twonn_fit20",
+            definition="slope through 0 of -ln(1 - i/n) on the sorted ln(r2/r1), lowest 20 %, mean over draws",
+            null="as id_twonn; about twice as noisy",
+            source="Facco et al. 2017; the share that LLM-Microscope uses, arXiv 2311.05928",
+            undefined="in the lowest 20 % every r2 equals its r1",
+            values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.2)),
+        ),
+        *(_gride_at(n2) for n2 in GRIDE_SCALES),
+        *(_decimated(share, words) for share, words in zip(DECIMATIONS, WORDS, strict=True)),
+        _dimension(
+            name="id_mle",
+            definition="1 / mean over rows of Σ ln(r20/rj)/19, j = 1 … 19, mean over draws",
+            null="as id_twonn, at the scale of 20 neighbors",
+            source="Levina & Bickel 2004; averaged as by MacKay & Ghahramani 2005",
+            undefined="all neighbors at one distance",
+            values=partial(_twenty_neighbors, estimator=partial(levina_bickel_from_summary, k=NEIGHBORS)),
+        ),
+        _dimension(
+            name="id_mada",
+            definition="median over rows of ln 2 / ln(r20/r10), how fast the ball around a row fills; mean over draws",
+            null="as id_twonn, at the scale of 20 neighbors",
+            source="Farahmand et al. 2007",
+            undefined="r20 equals r10 at half of the rows",
+            values=partial(_by_draw, orders=(10, 20), estimator=_median_mada),
+        ),
+        _local_summary("mean", "mean", np.mean),
+        _local_summary("q25", "lower quartile", partial(np.quantile, q=0.25)),
+        _local_summary("median", "median", np.median),
+        _local_summary("q75", "upper quartile", partial(np.quantile, q=0.75)),
+        Metric(
+            name="duplicate_share",
+            family="neighbor",
+            definition="share of a draw's rows that repeat another of it, dropped before neighbors; mean over draws",
+            low=0.0,
+            high=1.0,
+            range="[0, 1 - 1/n]",
+            null="0",
+            source="this project",
+            undefined="no finite rows in two draws",
+            interval="draws",
+            values=partial(kept_array, array="duplicate_share"),
+        ),
     ),
 )

@@ -1,30 +1,50 @@
-"""Own family: the values of a user's functions on all rows and without each draw, or on each draw."""
+"""Own family: the values of a user's functions on all rows and without each draw, or on each draw.
+
+The functions stand in a Python file. Planning reads their names without running it; measuring runs it.
+"""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from lmshape.errors import InputError
 from lmshape.fingerprint import source_fingerprint
-from lmshape.metrics.metric import Layer
+from lmshape.metrics.layer import Arrays, Found, Layer, Measured
+from lmshape.metrics.metric import Family, Metric, named_array
 
-Function = Callable[["np.ndarray"], float]
+Function = Callable[[np.ndarray], float]
 Interval = Literal["jackknife", "draws"]
 MODULE = "lmshape_own_metrics"  # name under which the file runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a function says of its number beside the definition: see `metric`."""
+    """What a function says of its number beside the definition.
+
+    Parameters
+    ----------
+    interval : "jackknife", the value of all rows, and its interval from the values without each draw; "draws",
+        the mean of the values of each draw, for what depends on the number of rows
+    low, high : bounds of the value; its interval is clipped to them
+    range : the same in words, for the table of metrics
+    null : the value that means "nothing there"
+    source : where the metric is from
+
+    Raises
+    ------
+    ValueError
+        For another interval, and when `low` is not below `high`.
+    """
 
     interval: Interval = "jackknife"
     low: float = -inf
@@ -32,6 +52,18 @@ class Declaration:
     range: str = ""
     null: str = "not stated"
     source: str = "own"
+
+    def __post_init__(self) -> None:
+        """Check what a user has written."""
+        if self.interval not in get_args(Interval):
+            raise ValueError(f'`interval` is {self.interval!r}; it must be "jackknife" or "draws".')
+        if not self.low < self.high:
+            raise ValueError(f"`low` is {self.low} and `high` {self.high}; `low` must be below `high`.")
+
+    def __call__(self, function: Any) -> Function:
+        """Declare it of a function, which is returned; any function takes an attribute, and no type says so."""
+        function.declaration = self
+        return function
 
     def bounds(self) -> str:
         """Return `low` and `high` as an interval in words."""
@@ -41,8 +73,9 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class OwnMetric:
-    """A function of the file: its name, the first line of its docstring, and what it declares."""
+    """A function of a file: its name, the first line of its docstring, and what it declares."""
 
+    path: Path
     name: str
     definition: str
     function: Function
@@ -58,47 +91,16 @@ class OwnFile:
     fingerprint: str
 
 
-def metric(
-    function: Function | None = None,
-    /,
-    *,
-    interval: Interval = "jackknife",
-    low: float = -inf,
-    high: float = inf,
-    range: str = "",
-    null: str = "not stated",
-    source: str = "own",
-) -> Function | Callable[[Function], Function]:
-    """Declare what a metric's number is; a function without this decorator, or under a bare one, has the defaults.
+def metric(function: Function | None = None, /, **settings: Any) -> Function | Callable[[Function], Function]:
+    """Declare what a metric's number is, by the settings of `Declaration`.
 
-    Parameters
-    ----------
-    function : what the bare decorator stands above
-    interval : "jackknife", the value of all rows, and its interval from the values without each draw; "draws",
-        the mean of the values of each draw, for what depends on the number of rows
-    low, high : bounds of the value; its interval is clipped to them
-    range : the same in words, for the table of metrics
-    null : the value that means "nothing there"
-    source : where the metric is from
-
-    Raises
-    ------
-    ValueError
-        For another interval, when `low` is not below `high`, or for a setting without its name.
+    A function without this decorator, or under a bare one, has the defaults. `ValueError` for a setting without its
+    name, and for those that `Declaration` refuses.
     """
     if function is not None and not callable(function):
         raise ValueError(f"`metric` got {function!r} without a name; write `interval={function!r}`, say.")
-    if interval not in get_args(Interval):
-        raise ValueError(f'`interval` is {interval!r}; it must be "jackknife" or "draws".')
-    if not low < high:
-        raise ValueError(f"`low` is {low} and `high` {high}; `low` must be below `high`.")
-    declared = Declaration(interval=interval, low=low, high=high, range=range, null=null, source=source)
-
-    def declare(function: Function) -> Function:
-        function.declaration = declared
-        return function
-
-    return declare if function is None else declare(function)
+    declared = Declaration(**settings)
+    return declared if function is None else declared(function)
 
 
 def read_own(path: Path, *, named: str | None = None, taken: Collection[str] = ()) -> OwnFile:
@@ -138,14 +140,7 @@ def load_own(path: Path) -> list[OwnMetric]:
     """
     names = read_own(path).names
     module = _run(path)
-    functions = {name: getattr(module, name, None) for name in names}
-    for name, function in functions.items():
-        if not callable(function):
-            raise InputError(
-                f"`{path}`: `{name}` is a `{type(function).__name__}` and no function once the file has run. Give what "
-                "replaces it another name."
-            )
-    return [_own(name, function) for name, function in functions.items()]
+    return [_own(path, name, getattr(module, name, None)) for name in names]
 
 
 def failure(path: Path, error: BaseException) -> str:
@@ -161,10 +156,15 @@ def failure(path: Path, error: BaseException) -> str:
     return f"{type(error).__name__}{place}" + (f": {text}" if text else "")
 
 
-def _own(name: str, function: Function) -> OwnMetric:
+def _own(path: Path, name: str, function: object) -> OwnMetric:
+    if not callable(function):
+        raise InputError(
+            f"`{path}`: `{name}` is a `{type(function).__name__}` and no function once the file has run. Give what "
+            "replaces it another name."
+        )
     lines = (function.__doc__ or "").strip().splitlines()
     definition = lines[0] if lines else f"not said: `{name}` has no docstring"
-    return OwnMetric(name, definition, function, getattr(function, "declaration", Declaration()))
+    return OwnMetric(path, name, definition, function, getattr(function, "declaration", Declaration()))
 
 
 def _parsed(path: Path, named: str) -> ast.Module:
@@ -223,94 +223,100 @@ def _run(path: Path) -> ModuleType:
     return module
 
 
-FAMILY = "own"
+def statistics(layer: Layer, *, functions: Sequence[OwnMetric]) -> dict[str, Found]:
+    """Return for each choice of rows one array a function, by its name.
 
+    (K + 1,) values for the interval "jackknife": of all rows, then without each draw; (K,) for "draws".
+    NaN with the reason in the attribute `flag_` + name where the function raised a ValueError, or returned
+    no finite number or one outside the bounds that it declares. Whole layers in float64 are in memory, twice.
 
-def of_file(path: Path | None) -> OwnMetrics:
-    """Return the family of the functions in a file, which is run."""
-    if path is None:
-        raise InputError(
-            f"the family `{FAMILY}` is that of a file of functions; name the file in `own_metrics`."
-        )
-    return OwnMetrics(path)
-
-
-class OwnMetrics:
-    """The family of one file of functions; `lmshape.metrics.own` says what may stand in it.
-
-    Parameters
-    ----------
-    path : the file, which is run here
+    Raises
+    ------
+    InputError
+        For any other error of a function; it names function, file and line.
     """
-
-    FAMILY = FAMILY
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._metrics = load_own(path)
-
-    def statistics(self, layer: Layer) -> dict[str, tuple[dict[str, np.ndarray], dict[str, str]]]:
-        """Return for each choice of rows one array a function, by its name.
-
-        (K + 1,) values for the interval "jackknife": of all rows, then without each draw; (K,) for "draws".
-        NaN with the reason in the attribute `flag_` + name where the function raised a ValueError, or returned
-        no finite number or one outside the bounds that it declares. Whole layers in float64 are in memory, twice.
-
-        Raises
-        ------
-        InputError
-            For any other error of a function; it names function, file and line.
-        """
-        return {name: self._statistics(layer, mask) for name, mask in layer.kept.items()}
-
-    def missing(
-        self, *, rows: int, width: int, draws: int, rows_per_draw: int | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return the arrays of `statistics`, NaN, for rows that have none."""
-        return {
-            metric.name: np.full(draws + (metric.declaration.interval == "jackknife"), np.nan)
-            for metric in self._metrics
-        }
-
-    def _statistics(self, layer: Layer, mask: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        index = np.flatnonzero(mask)
-        x, draw = layer.rows.take(index).astype(np.float64), layer.draw[index]
-        arrays, flags = {}, {"flag": ""}
-        for metric in self._metrics:
-            results = [self._value(metric, x[part], where) for part, where in _parts(metric, draw)]
-            arrays[metric.name] = np.array([value for value, _ in results])
-            reasons = [reason for _, reason in results if reason]
-            if reasons:
-                flags[f"flag_{metric.name}"] = reasons[0]  # `gather` shows it beside this metric alone
-        return arrays, flags
-
-    def _value(self, metric: OwnMetric, x: np.ndarray, where: str) -> tuple[float, str]:
-        """Return the function's number of rows that it may change, and why it is NaN if it is."""
-        try:
-            value = float(metric.function(x))
-        except ValueError as error:
-            return np.nan, f"{' '.join(str(error).split()) or type(error).__name__}{where}"
-        except (Exception, SystemExit) as error:
-            raise InputError(
-                f"`{metric.name}` of `{self._path}` failed{where}: {failure(self._path, error)}. Correct it, or raise "
-                "a ValueError where the metric does not exist."
-            ) from error
-        if not np.isfinite(value):
-            return np.nan, f"not finite: {value}{where}"
-        declared = metric.declaration
-        if not declared.low <= value <= declared.high:
-            return (
-                np.nan,
-                f"{value} is outside {declared.bounds()}, the `low` and `high` that it declares{where}",
-            )
-        return value, ""
+    return {name: _of_choice(layer, mask, functions) for name, mask in layer.kept.items()}
 
 
-def _parts(metric: OwnMetric, draw: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+def missing(
+    *,
+    rows: int,
+    width: int,
+    draws: int,
+    rows_per_draw: int | None = None,
+    functions: Sequence[OwnMetric],
+) -> Arrays:
+    """Return the arrays of `statistics`, NaN, for rows that have none."""
+    return {one.name: np.full(draws + (one.declaration.interval == "jackknife"), np.nan) for one in functions}
+
+
+def _of_choice(layer: Layer, mask: np.ndarray, functions: Sequence[OwnMetric]) -> Found:
+    index = np.flatnonzero(mask)
+    x, draw = layer.rows.take(index).astype(np.float64), layer.draw[index]
+    arrays, flags = {}, {"flag": ""}
+    for own in functions:
+        results = [_value(own, x[part], where) for part, where in _parts(own, draw)]
+        arrays[own.name] = np.array([value for value, _ in results])
+        reasons = [reason for _, reason in results if reason]
+        if reasons:
+            flags[f"flag_{own.name}"] = reasons[0]  # `gather` shows it beside this metric alone
+    return arrays, flags
+
+
+def _value(own: OwnMetric, x: np.ndarray, where: str) -> tuple[float, str]:
+    """Return the function's number of rows that it may change, and why it is NaN if it is."""
+    try:
+        value = float(own.function(x))
+    except ValueError as error:
+        return np.nan, f"{' '.join(str(error).split()) or type(error).__name__}{where}"
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"`{own.name}` of `{own.path}` failed{where}: {failure(own.path, error)}. Correct it, or raise "
+            "a ValueError where the metric does not exist."
+        ) from error
+    if not np.isfinite(value):
+        return np.nan, f"not finite: {value}{where}"
+    declared = own.declaration
+    if not declared.low <= value <= declared.high:
+        bounds = f"{declared.bounds()}, the `low` and `high` that it declares"
+        return np.nan, f"{value} is outside {bounds}{where}"
+    return value, ""
+
+
+def _parts(own: OwnMetric, draw: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
     """Yield the rows to take, and their name for a reason: nothing for all of them."""
     draws = np.unique(draw)
-    if metric.declaration.interval == "draws":
+    if own.declaration.interval == "draws":
         yield from ((draw == j, f" (draw {j})") for j in draws)
         return
     yield np.ones(len(draw), dtype=bool), ""
     yield from ((draw != j, f" (without draw {j})") for j in draws)
+
+
+def metric_of(own: OwnMetric) -> Metric:
+    """Return the metric of the table."""
+    declared = own.declaration
+    return Metric(
+        name=own.name,
+        family=OWN.name,
+        definition=own.definition,
+        low=declared.low,
+        high=declared.high,
+        range=declared.range or declared.bounds(),
+        null=declared.null,
+        source=declared.source,
+        undefined="not finite",
+        interval=declared.interval,
+        values=partial(named_array, family=OWN.name, name=own.name),
+    )
+
+
+MEASURED = Measured(name="own", statistics=statistics, missing=missing)
+OWN = Family("own", measured=MEASURED)
+
+
+def measured_own(path: Path | None) -> Measured:
+    """Return how the functions in a file are measured; the file is run."""
+    if path is None:
+        raise InputError("the family `own` is that of a file of functions; name the file in `own_metrics`.")
+    return MEASURED.given(source_fingerprint(path), functions=load_own(path))

@@ -1,4 +1,4 @@
-"""Which rows of a site each choice of rows keeps, and why some choices have no statistics."""
+"""Which rows of a site each choice of rows keeps, why some choices have no statistics, and the rows by draws."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmshape.geometry.checks import lengths
-from lmshape.geometry.neighbors import row_hashes
-from lmshape.geometry.sinks import one_per_type, sinks_by_norm
+from lmshape.geometry.rows import one_per_type, row_hashes, sinks_by_norm, unique_rows
+from lmshape.metrics.layer import Layer
 from lmshape.store.activations import Rows
 from lmshape.store.tokens import Tokens
 
@@ -84,7 +84,7 @@ def choices(names: Sequence[str], surveys: Sequence[Survey], tokens: Tokens, *, 
     everything = np.ones(len(finite), dtype=bool)
     masks = {
         "all": lambda: everything,
-        # else no median norm to find sinks by: flagged either way
+        # rows that are not finite leave no median norm to find sinks by, and are refused anyway
         "no_sink": lambda: ~sinks if finite.all() else everything,
         "one_per_type": lambda: one_per_type(tokens.ids, tokens.draw, seed=seed),
     }
@@ -112,6 +112,8 @@ def _refusal(draw: np.ndarray, finite: np.ndarray) -> str:
     return ""
 
 
+BLOCK_ENTRIES = 2**18  # of `Parts.blocks`, 2 MiB in float64: what is made of a block stays in the cache
+WHOLE_PIECES = 2**62  # a block is a whole piece: larger products of matrices are faster
 CENTER_ROWS = 101  # a few sinks among them do not move their median
 
 
@@ -235,61 +237,31 @@ def _name(token: int, tokens: Tokens) -> str:
     return repr(tokens.texts[token]) if token in tokens.texts else str(token)
 
 
-GROUPS = ("position_0", "other_sink", "rest")  # a row's group is the place of its name
+class UniqueRows:
+    """The first m unique rows of each draw of a choice, in row order, the same m for every draw.
 
+    m is `rows_per_draw`, or the unique rows of the draw that has the fewest.
 
-def groups_of(sinks: np.ndarray, tokens: Tokens) -> np.ndarray:
-    """Return the group of each row (n,), a place in `GROUPS`.
-
-    Parameters
+    Attributes
     ----------
-    sinks : (n,) bool, position 0 and the rows whose norm is over 10 × the median of the site
-    tokens : the n tokens
+    draws : labels of the K draws, ascending
+    size : m
+    duplicate_share : (K,), of the rows of a draw, those that repeat another of it
+    flag : says where m is less than `rows_per_draw`; empty elsewhere
     """
-    return np.where(tokens.position == 0, 0, np.where(sinks, 1, 2)).astype(np.int8)
 
+    def __init__(self, layer: Layer, name: str) -> None:
+        kept, wanted = layer.kept[name], layer.rows_per_draw.get(name)
+        self._rows, self.draws = layer.rows, np.unique(layer.draw[kept])
+        own = [np.flatnonzero(kept & (layer.draw == draw)) for draw in self.draws]
+        self._unique = [index[unique_rows(layer.rows.take(index))] for index in own]
+        pairs = zip(self._unique, own, strict=True)
+        self.duplicate_share = np.array([1 - len(unique) / len(index) for unique, index in pairs])
+        fewest = min(map(len, self._unique))
+        self.size = fewest if wanted is None else min(wanted, fewest)
+        short = wanted is not None and fewest < wanted
+        self.flag = f"fewer unique rows: {fewest} of {wanted} per draw" if short else ""
 
-def first_newlines(tokens: Tokens) -> np.ndarray | None:
-    """Find the first newline of each sequence past its position 0; None where the texts of tokens are not known.
-
-    A newline is a token of white space alone with a line feed in it, one or more. In Pythia it is a sink, as position
-    0 is.
-
-    Returns
-    -------
-    (n,) bool, at most one True a sequence.
-    """
-    if not tokens.texts:
-        return None
-    newlines = [token for token, text in tokens.texts.items() if "\n" in text and not text.strip()]
-    index = np.flatnonzero(np.isin(tokens.ids, newlines) & (tokens.position > 0))
-    _, first = np.unique(tokens.sequence[index], return_index=True)
-    found = np.zeros(len(tokens.ids), dtype=bool)
-    found[index[first]] = True
-    return found
-
-
-MOST_ROWS = {"position_0": 50, "other_sink": 50, "rest": 300}
-SEED = 0  # one order of the rows for every layer and checkpoint: the same tokens are seen everywhere
-
-
-def sampled_rows(group: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Choose rows at random within each group, at most `MOST_ROWS` of it.
-
-    Parameters
-    ----------
-    group : (n,) places in `GROUPS`
-    kept : (n,) bool, the rows to choose from
-
-    Returns
-    -------
-    Ascending index (m,) of the rows, m ≤ 400; and how many rows of its group each stands for, 1 where all are there.
-    """
-    order = np.random.default_rng(SEED).permutation(len(group))
-    weights = np.zeros(len(group))
-    for place, name in enumerate(GROUPS):
-        own = order[(kept & (group == place))[order]]
-        chosen = own[: MOST_ROWS[name]]
-        weights[chosen] = len(own) / max(len(chosen), 1)
-    index = np.flatnonzero(weights)
-    return index, weights[index]
+    def clouds(self) -> Iterator[np.ndarray]:
+        """Yield the rows (m, d) of each draw, as they are stored; one draw is in memory at a time."""
+        return (self._rows.take(index[: self.size]) for index in self._unique)

@@ -8,29 +8,16 @@ from functools import partial
 from math import inf, isnan, nan
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from lmshape.geometry import nulls, scalars
-from lmshape.geometry.spectrum import (
-    MomentSums,
-    Spectra,
-    leave_one_out_masks,
-    spectra_of_rows,
-    spectra_of_sums,
-)
-from lmshape.metrics.metric import Arrays, Layer, Metric
-from lmshape.metrics.rows import parts_of, robust_center
-from lmshape.store.hdf5 import Attributes
-
-FAMILY = "spectral"
-
-ONE_THREAD = 256  # up to this width BLAS threads wait for each other longer than they work
-WHOLE_PIECES = 2**62  # entries of a block: a piece is read at a time, and products are the faster the larger
-
-KeptArrays = dict[str, np.ndarray]
+from lmshape.geometry.rows import leave_one_out_masks
+from lmshape.geometry.spectrum import MomentSums, Spectra, spectra_of_rows, spectra_of_sums
+from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
+from lmshape.metrics.metric import Family, Metric
+from lmshape.metrics.rows import WHOLE_PIECES, parts_of, robust_center
 
 
-def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
+def statistics(layer: Layer) -> dict[str, Found]:
     """Return the spectra of the rows of each choice, of n rows and width d in K draws.
 
     The arrays of `Spectra`, each with K + 1 entries: all rows, then without each draw. Eigenvalues are 0 where
@@ -42,12 +29,12 @@ def statistics(layer: Layer) -> dict[str, tuple[KeptArrays, Attributes]]:
     _, width = layer.rows.shape
     few = {name: kept for name, kept in layer.kept.items() if np.count_nonzero(kept) < width}
     many = {name: kept for name, kept in layer.kept.items() if name not in few}
-    with threadpool_limits(1 if width <= ONE_THREAD else None, user_api="blas"):
+    with blas_threads(width):
         spectra = {name: _of_few_rows(layer, kept) for name, kept in few.items()} | _of_many_rows(layer, many)
     return {name: (_arrays(spectra[name]), {"flag": ""}) for name in layer.kept}
 
 
-def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> KeptArrays:
+def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> Arrays:
     """Return the arrays of `statistics`, NaN, for rows that have no spectrum."""
     shapes = {
         "rows": (),
@@ -79,7 +66,7 @@ def _of_many_rows(layer: Layer, kept: Mapping[str, np.ndarray]) -> dict[str, Spe
     }
 
 
-def _arrays(spectra: Spectra) -> KeptArrays:
+def _arrays(spectra: Spectra) -> Arrays:
     return {field.name: getattr(spectra, field.name) for field in fields(Spectra)}
 
 
@@ -130,146 +117,150 @@ _isotropic = partial(
     _spectrum, undefined="no rows", null="is one itself: the value of rows without structure"
 )
 
-SPECTRAL = (
-    _share(
-        name="anisotropy",
-        definition="λ1 / Σλ, λ the eigenvalues of the covariance of the rows; no row normalization",
-        range="[1/min(n - 1, d), 1]",
-        null="1/d for isotropic rows as n → ∞; at finite n (1 + √(d/n))²/d",
-        source="Razzhigaev et al. 2024, arXiv 2311.05928",
-        values=partial(_eigenvalues, scalar=scalars.anisotropy_of),
-    ),
-    _share(
-        name="anisotropy_uncentered",
-        definition="λ1 / Σλ without subtracting the mean: the control for a cone that is only the mean",
-        range="[1/min(n, d), 1]",
-        null="that of anisotropy where the mean is zero; → 1 where the mean outweighs the spread",
-        source="Razzhigaev et al. 2024, arXiv 2311.05928",
-        undefined="all rows zero",
-        values=partial(_largest_share, array="leading_uncentered"),
-    ),
-    _share(
-        name="anisotropy_standardized",
-        definition="λ1 / Σλ after dividing each coordinate by its standard deviation: the control for rogue ones",
-        range="[1/min(n - 1, d), 1]",
-        null="that of anisotropy",
-        source="Timkey & van Schijndel 2021, arXiv 2109.04404",
-        values=partial(_largest_share, array="leading_standardized"),
-    ),
-    _isotropic(
-        name="anisotropy_null",
-        definition="(1 + √(d/n))²/d: anisotropy of n isotropic rows, the Marchenko-Pastur edge",
-        low=0.0,
-        high=1.0,
-        range="(1/d, 1]",
-        source="Marchenko & Pastur 1967",
-        values=partial(_null, null=nulls.anisotropy_null),
-    ),
-    _share(
-        name="rogue_share_1",
-        definition="share of the total variance that the coordinate of the largest variance carries",
-        range="[1/d, 1]",
-        null="1/d, a little more at finite n",
-        source="Timkey & van Schijndel 2021, arXiv 2109.04404",
-        values=partial(_of, array="variances", scalar=partial(scalars.rogue_share_of, count=1)),
-    ),
-    _share(
-        name="rogue_share_3",
-        definition="share of the total variance that the three coordinates of the largest variances carry",
-        range="[3/d, 1]",
-        null="3/d, a little more at finite n",
-        source="Timkey & van Schijndel 2021, arXiv 2109.04404",
-        values=partial(_of, array="variances", scalar=partial(scalars.rogue_share_of, count=3)),
-    ),
-    _dimensions(
-        name="effective_rank",
-        definition="exp(-Σ p ln p), p = λ/Σλ of the covariance",
-        range="[1, min(n - 1, d)]",
-        null="d for isotropic rows as n → ∞, less at finite n: effective_rank_null",
-        source="Roy & Vetterli 2007, on eigenvalues; arXiv 2509.23024",
-        values=partial(_eigenvalues, scalar=scalars.effective_rank_of),
-    ),
-    _dimensions(
-        name="effective_rank_bulk",
-        definition="effective_rank of the covariance without its 32 leading directions",
-        range="[1, min(n - 1, d) - 32]",
-        null="d - 32 for isotropic rows as n → ∞, less at finite n",
-        source="fragmential/training-time-entropy-circuits, top-32 removed",
-        undefined="no variance past the 32nd eigenvalue",
-        values=partial(_eigenvalues, scalar=scalars.bulk_effective_rank_of),
-    ),
-    _isotropic(
-        name="effective_rank_null",
-        definition="m exp(-m/(2M)), m and M the smaller and larger of n - 1 and d: that of n isotropic rows",
-        low=1.0,
-        high=inf,
-        range="[1, min(n - 1, d)]",
-        source="entropy of the Marchenko-Pastur law: Page 1993, doi:10.1103/PhysRevLett.71.1291",
-        values=partial(_null, null=nulls.effective_rank_null),
-    ),
-    _dimensions(
-        name="rankme",
-        definition="exp(-Σ p ln p), p = σ/Σσ + 1e-7, σ the singular values of the centered rows",
-        range="[1, min(n, d)]",
-        null="d for isotropic rows as n → ∞, less at finite n",
-        source="Garrido et al. 2023, arXiv 2210.02885",
-        values=partial(_sized, scalar=scalars.rankme_of),
-    ),
-    _dimensions(
-        name="participation_ratio",
-        definition="(Σλ)² / Σλ² of the covariance",
-        range="[1, min(n - 1, d)]",
-        null="d for isotropic rows as n → ∞; at finite n about d/(1 + d/n)",
-        source="Gao et al. 2017, bioRxiv 214262; at finite n arXiv 2509.26560",
-        values=partial(_eigenvalues, scalar=scalars.participation_ratio_of),
-    ),
-    _isotropic(
-        name="participation_ratio_null",
-        definition="((n - 1)d + 2)/(n + d): participation ratio of n isotropic rows, E(tr S)²/E tr S²",
-        low=1.0,
-        high=inf,
-        range="[1, min(n - 1, d)]",
-        source="moments of the Wishart law; arXiv 2509.26560",
-        values=partial(_null, null=nulls.participation_ratio_null),
-    ),
-    _spectrum(
-        name="participation_ratio_corrected",
-        definition="unbiased (Σλ)² / unbiased Σλ² of the population, from averages over four different rows",
-        low=0.0,
-        high=inf,
-        range="[1, d] up to its noise",
-        null="d for isotropic rows at any n",
-        source="γ_row of arXiv 2509.26560; Himeno & Yamada 2014",
-        undefined="zero variance, under 4 rows, or an estimate of Σλ² that is not positive",
-        values=_corrected,
-    ),
-    *(
-        _components(
-            name=f"components_{percent}",
-            definition=f"the least k with λ1 + … + λk at least {percent} % of Σλ",
-            null=f"about {percent} % of d for isotropic rows as n → ∞, less at finite n",
-            values=partial(_components_explaining, share=percent / 100),
-        )
-        for percent in (90, 95, 99)
-    ),
-    _spectrum(
-        name="alpha_req",
-        definition="minus the slope of ln λi on ln i, weighted by 1/i, over the ranks 11 to 100 or to the last",
-        low=0.0,
-        high=inf,
-        range="[0, ∞)",
-        null="0 for equal variances; above 0 at finite n",
-        source="Agrawal et al. 2022; arXiv 2509.23024",
-        undefined="fewer than 20 ranks",
-        values=partial(_eigenvalues, scalar=scalars.alpha_req_of),
-    ),
-    _share(
-        name="isoscore",
-        definition="((d - δ²(d - √d))² - d) / (d(d - 1)), which is (participation_ratio - 1)/(d - 1)",
-        range="[0, 1]",
-        null="1 for isotropic rows as n → ∞; at finite n about 1/(1 + d/n)",
-        source="Rudman et al. 2022, arXiv 2108.07344",
-        undefined="zero variance, one column, or no more rows than columns",
-        values=partial(_sized, scalar=scalars.isoscore_of),
+SPECTRAL = Family(
+    "spectral",
+    measured=Measured(name="spectral", statistics=statistics, missing=missing),
+    metrics=(
+        _share(
+            name="anisotropy",
+            definition="λ1 / Σλ, λ the eigenvalues of the covariance of the rows; no row normalization",
+            range="[1/min(n - 1, d), 1]",
+            null="1/d for isotropic rows as n → ∞; at finite n (1 + √(d/n))²/d",
+            source="Razzhigaev et al. 2024, arXiv 2311.05928",
+            values=partial(_eigenvalues, scalar=scalars.anisotropy_of),
+        ),
+        _share(
+            name="anisotropy_uncentered",
+            definition="λ1 / Σλ without subtracting the mean: the control for a cone that is only the mean",
+            range="[1/min(n, d), 1]",
+            null="that of anisotropy where the mean is zero; → 1 where the mean outweighs the spread",
+            source="Razzhigaev et al. 2024, arXiv 2311.05928",
+            undefined="all rows zero",
+            values=partial(_largest_share, array="leading_uncentered"),
+        ),
+        _share(
+            name="anisotropy_standardized",
+            definition="λ1 / Σλ after dividing each coordinate by its standard deviation: the control for rogue ones",
+            range="[1/min(n - 1, d), 1]",
+            null="that of anisotropy",
+            source="Timkey & van Schijndel 2021, arXiv 2109.04404",
+            values=partial(_largest_share, array="leading_standardized"),
+        ),
+        _isotropic(
+            name="anisotropy_null",
+            definition="(1 + √(d/n))²/d: anisotropy of n isotropic rows, the Marchenko-Pastur edge",
+            low=0.0,
+            high=1.0,
+            range="(1/d, 1]",
+            source="Marchenko & Pastur 1967",
+            values=partial(_null, null=nulls.anisotropy_null),
+        ),
+        _share(
+            name="rogue_share_1",
+            definition="share of the total variance that the coordinate of the largest variance carries",
+            range="[1/d, 1]",
+            null="1/d, a little more at finite n",
+            source="Timkey & van Schijndel 2021, arXiv 2109.04404",
+            values=partial(_of, array="variances", scalar=partial(scalars.rogue_share_of, count=1)),
+        ),
+        _share(
+            name="rogue_share_3",
+            definition="share of the total variance that the three coordinates of the largest variances carry",
+            range="[3/d, 1]",
+            null="3/d, a little more at finite n",
+            source="Timkey & van Schijndel 2021, arXiv 2109.04404",
+            values=partial(_of, array="variances", scalar=partial(scalars.rogue_share_of, count=3)),
+        ),
+        _dimensions(
+            name="effective_rank",
+            definition="exp(-Σ p ln p), p = λ/Σλ of the covariance",
+            range="[1, min(n - 1, d)]",
+            null="d for isotropic rows as n → ∞, less at finite n: effective_rank_null",
+            source="Roy & Vetterli 2007, on eigenvalues; arXiv 2509.23024",
+            values=partial(_eigenvalues, scalar=scalars.effective_rank_of),
+        ),
+        _dimensions(
+            name="effective_rank_bulk",
+            definition="effective_rank of the covariance without its 32 leading directions",
+            range="[1, min(n - 1, d) - 32]",
+            null="d - 32 for isotropic rows as n → ∞, less at finite n",
+            source="fragmential/training-time-entropy-circuits, top-32 removed",
+            undefined="no variance past the 32nd eigenvalue",
+            values=partial(_eigenvalues, scalar=scalars.bulk_effective_rank_of),
+        ),
+        _isotropic(
+            name="effective_rank_null",
+            definition="m exp(-m/(2M)), m and M the smaller and larger of n - 1 and d: that of n isotropic rows",
+            low=1.0,
+            high=inf,
+            range="[1, min(n - 1, d)]",
+            source="entropy of the Marchenko-Pastur law: Page 1993, doi:10.1103/PhysRevLett.71.1291",
+            values=partial(_null, null=nulls.effective_rank_null),
+        ),
+        _dimensions(
+            name="rankme",
+            definition="exp(-Σ p ln p), p = σ/Σσ + 1e-7, σ the singular values of the centered rows",
+            range="[1, min(n, d)]",
+            null="d for isotropic rows as n → ∞, less at finite n",
+            source="Garrido et al. 2023, arXiv 2210.02885",
+            values=partial(_sized, scalar=scalars.rankme_of),
+        ),
+        _dimensions(
+            name="participation_ratio",
+            definition="(Σλ)² / Σλ² of the covariance",
+            range="[1, min(n - 1, d)]",
+            null="d for isotropic rows as n → ∞; at finite n about d/(1 + d/n)",
+            source="Gao et al. 2017, bioRxiv 214262; at finite n arXiv 2509.26560",
+            values=partial(_eigenvalues, scalar=scalars.participation_ratio_of),
+        ),
+        _isotropic(
+            name="participation_ratio_null",
+            definition="((n - 1)d + 2)/(n + d): participation ratio of n isotropic rows, E(tr S)²/E tr S²",
+            low=1.0,
+            high=inf,
+            range="[1, min(n - 1, d)]",
+            source="moments of the Wishart law; arXiv 2509.26560",
+            values=partial(_null, null=nulls.participation_ratio_null),
+        ),
+        _spectrum(
+            name="participation_ratio_corrected",
+            definition="unbiased (Σλ)² / unbiased Σλ² of the population, from averages over four different rows",
+            low=0.0,
+            high=inf,
+            range="[1, d] up to its noise",
+            null="d for isotropic rows at any n",
+            source="γ_row of arXiv 2509.26560; Himeno & Yamada 2014",
+            undefined="zero variance, under 4 rows, or an estimate of Σλ² that is not positive",
+            values=_corrected,
+        ),
+        *(
+            _components(
+                name=f"components_{percent}",
+                definition=f"the least k with λ1 + … + λk at least {percent} % of Σλ",
+                null=f"about {percent} % of d for isotropic rows as n → ∞, less at finite n",
+                values=partial(_components_explaining, share=percent / 100),
+            )
+            for percent in (90, 95, 99)
+        ),
+        _spectrum(
+            name="alpha_req",
+            definition="minus the slope of ln λi on ln i, weighted by 1/i, over the ranks 11 to 100 or to the last",
+            low=0.0,
+            high=inf,
+            range="[0, ∞)",
+            null="0 for equal variances; above 0 at finite n",
+            source="Agrawal et al. 2022; arXiv 2509.23024",
+            undefined="fewer than 20 ranks",
+            values=partial(_eigenvalues, scalar=scalars.alpha_req_of),
+        ),
+        _share(
+            name="isoscore",
+            definition="((d - δ²(d - √d))² - d) / (d(d - 1)), which is (participation_ratio - 1)/(d - 1)",
+            range="[0, 1]",
+            null="1 for isotropic rows as n → ∞; at finite n about 1/(1 + d/n)",
+            source="Rudman et al. 2022, arXiv 2108.07344",
+            undefined="zero variance, one column, or no more rows than columns",
+            values=partial(_sized, scalar=scalars.isoscore_of),
+        ),
     ),
 )

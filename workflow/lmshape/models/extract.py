@@ -16,8 +16,8 @@ from tqdm import tqdm
 from lmshape.models.batch_size import starting_tokens
 from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
-from lmshape.models.passes import Reader, loss_by_draw, no_loss, read_all, reader
-from lmshape.models.residual import ResidualStream, Take
+from lmshape.models.passes import Reader, loss_by_draw, no_loss, read_all
+from lmshape.models.residual import Take
 from lmshape.progress import progress as progress_bar
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
@@ -116,37 +116,35 @@ def extract(
         When `attributes` leaves the files without one of `ROOT_ATTRIBUTES`.
     """
     with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
-        reading = reader(opening.kind, network, stream, mask_token_id=mask_token_id, seed=seed)
+        reading = Reader(
+            kind=opening.kind, network=network, stream=stream, mask_token_id=mask_token_id, seed=seed
+        )
         own = {**facts, "seed": seed, "blocks": len(stream.blocks)}
         known = _attributes(Path(checkpoint), network, {**tokens.attributes, **attributes, **own})
         nll = write_activations(
             output,
             tokens,
-            network=network,
-            stream=stream,
-            reading=reading,
+            reading,
             attributes=known,
             batch_tokens=batch_tokens,
             progress=progress,
         )
-    _write_loss(loss_output, tokens, nll, network=network, reading=reading, attributes=known)
+    _write_loss(loss_output, tokens, nll, reading, attributes=known)
 
 
 def write_activations(
     output: Path,
     tokens: Tokens,
-    *,
-    network: Network,
-    stream: ResidualStream,
     reading: Reader,
+    *,
     attributes: Attributes,
     batch_tokens: int | str,
     progress: bool,
 ) -> np.ndarray:
     """Write the activation store, one pass after the other, and return the loss of each token, (n,) float32 nats."""
-    model, device = network.model, network.device
-    vocabulary = model.get_input_embeddings().num_embeddings
-    most = starting_tokens(batch_tokens, vocabulary=vocabulary, on_gpu=device.type not in ("cpu", "mps"))
+    network, stream, device = reading.network, reading.stream, reading.network.device
+    on_gpu = device.type not in ("cpu", "mps")
+    most = starting_tokens(batch_tokens, vocabulary=network.vocabulary, on_gpu=on_gpu)
     predicted = reading.predicted(tokens)
     nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
     with ActivationWriter(
@@ -181,10 +179,11 @@ def _attributes(folder: Path, network: Network, known: Attributes) -> dict[str, 
 
 
 def _write_loss(
-    path: Path, tokens: Tokens, nll: np.ndarray, *, network: Network, reading: Reader, attributes: Attributes
+    path: Path, tokens: Tokens, nll: np.ndarray, reading: Reader, *, attributes: Attributes
 ) -> None:
-    if network.no_loss:
-        write_loss_card(path, attributes={**attributes, "flag": network.no_loss}, draws=no_loss(tokens))
+    reason = reading.network.no_loss
+    if reason:
+        write_loss_card(path, attributes={**attributes, "flag": reason}, draws=no_loss(tokens))
     else:
         draws = loss_by_draw(tokens, nll, predicted=reading.predicted(tokens))
         write_loss_card(path, attributes=attributes, draws=draws)

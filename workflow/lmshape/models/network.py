@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -22,95 +23,19 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
 from lmshape.errors import InputError, first_line, unknown
+from lmshape.models.device import DTYPES, is_out_of_memory
 from lmshape.store.weights import GGUF, check_whole_gguf, weight_files
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DeviceMap = Literal["none", "auto"]
-DEVICE_MAPS: tuple[DeviceMap, ...] = get_args(DeviceMap)
+Kind = Literal["decoder", "encoder"]
 
-# what the allocators of a CPU, of Apple's GPU and of CUDA's libraries write into a plain RuntimeError
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
+_OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
+_OTHER_HEAD = {"decoder": _OWN_HEAD["encoder"], "encoder": _OWN_HEAD["decoder"]}
 
-
-class Placement(NamedTuple):
-    """Where a network goes: one device, or a map that spreads it over all there is."""
-
-    device: torch.device
-    device_map: DeviceMap
-
-
-def choose_device(name: str, *, device_map: DeviceMap = "none", gpus: int | None = None) -> Placement:
-    """Return where a network goes by the name of a device, `auto`: a GPU if there is one.
-
-    The GPU is the first that the process sees: CUDA_VISIBLE_DEVICES, which a cluster sets for each job, says which.
-    Several GPUs of one machine are shared out by the cluster, or by one Snakemake per GPU with a variable of its own.
-    With `auto`, a job that was given no GPU takes none. A map would take them all, and is left out; where the machine
-    has no GPU the map stays, for what does not fit into memory goes to the disk.
-
-    Parameters
-    ----------
-    name : `auto`, or as PyTorch names it
-    device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
-    gpus : that the job was given, None where nobody counts them
-
-    Raises
-    ------
-    InputError
-        For an unknown name, a GPU that is not there, and one device beside a map over all of them.
-    """
-    if device_map not in DEVICE_MAPS:
-        raise unknown("device_map", device_map, DEVICE_MAPS)
-    if device_map != "none" and name not in ("auto", "cuda"):
-        raise InputError(
-            f"`device` is `{name}`, and `device_map: {device_map}` spreads the network over all GPUs; "
-            "let `device` be `auto`, or `device_map` be `none`."
-        )
-    there = torch.cuda.is_available()
-    if name == "auto" and not there:
-        return Placement(torch.device("cpu"), device_map)
-    if name == "auto" and gpus == 0:
-        return Placement(torch.device("cpu"), "none")
-    if name in ("auto", "cuda") and there:
-        return Placement(torch.device("cuda"), device_map)
-    return Placement(_named(name, is_there=there), device_map)
-
-
-def _named(name: str, *, is_there: bool) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise unknown("device", name, ["auto", "cpu", "cuda"]) from error
-    if device.type == "cuda" and not is_there:
-        raise InputError(f"`device` is `{name}`, but PyTorch sees no GPU here; use `auto` or `cpu`.")
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> str:
-    """Return the number type of a name, `auto`: bfloat16 on a CUDA GPU, float32 elsewhere.
-
-    Raises
-    ------
-    InputError
-        For an unknown name.
-    """
-    if name == "auto":
-        return "bfloat16" if device.type == "cuda" else "float32"
-    if name not in DTYPES:
-        raise unknown("dtype", name, ["auto", *DTYPES])
-    return name
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out, on a GPU or in the machine."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
-
-
+# what loading raises for weights that are damaged, foreign, or too large
 FAILURES = (
     SafetensorError,
     pickle.UnpicklingError,
@@ -121,58 +46,6 @@ FAILURES = (
     ValueError,
     KeyError,
 )
-
-
-def loading_error(folder: Path, files: Sequence[Path], error: Exception) -> InputError:
-    """Return the error to raise for weights that did not load: no memory, code in them, damage, or what it says."""
-    if is_out_of_memory(error):
-        return InputError(
-            f"the network of `{folder}` does not fit into memory ({first_line(error)}); "
-            "take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
-        )
-    broken = {file: reason for file in files if (reason := _why_unreadable(file))}
-    for file, reason in broken.items():
-        if code := _called(reason):
-            return InputError(
-                f"`{folder}`: {file.name} holds code that would run on loading (it calls {code}) and is not "
-                "loaded. Save the weights as safetensors where you trust it, or fetch them from elsewhere."
-            )
-    if broken:
-        names = ", ".join(file.name for file in broken)
-        return InputError(
-            f"`{folder}`: {names} cannot be loaded ({first_line(error)}); "
-            "the file is truncated or corrupt. Fetch it again."
-        )
-    names = ", ".join(file.name for file in files)
-    return InputError(
-        f"`{folder}`: {names} cannot be loaded ({first_line(error)}). Check `kind` and config.json."
-    )
-
-
-def _why_unreadable(file: Path) -> str:
-    """Return what an attempt to read a file of weights says; empty when it can be read."""
-    try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt"):
-                return ""
-        if file.suffix == ".bin":
-            torch.load(file, map_location="meta", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
-        return str(error) or repr(error)
-    return ""
-
-
-def _called(reason: str) -> str:
-    """Return the function or class that a pickle would call: PyTorch names what it does not allow."""
-    found = re.search(r"GLOBAL (\S+)", reason)
-    return found[1] if found else ""
-
-
-Kind = Literal["decoder", "encoder"]
-
-_HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
-_OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
-_OTHER_HEAD = {"decoder": _OWN_HEAD["encoder"], "encoder": _OWN_HEAD["decoder"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +66,17 @@ class Network:
     @property
     def parameters(self) -> int:
         """Number of parameters, without those of a head that the checkpoint does not have."""
-        return (self.model.base_model if self.absent else self.model).num_parameters()
+        return (self.base if self.absent else self.model).num_parameters()
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The model without its head."""
+        return cast(PreTrainedModel, self.model.base_model)
+
+    @property
+    def vocabulary(self) -> int:
+        """Entries of the embedding, which may have more than the tokenizer."""
+        return _embedding(self.model).num_embeddings
 
     @property
     def no_loss(self) -> str | None:
@@ -256,7 +139,7 @@ def load_model(
             )
         model = model.eval() if placed else model.eval().to(device)
     except FAILURES as error:
-        raise loading_error(folder, files, error) from error
+        raise _loading_error(folder, files, error) from error
     return Network(model, _entrance(model), _absent_head(folder, model, report))
 
 
@@ -272,7 +155,7 @@ def _unheard(files: list[Path]) -> AbstractContextManager:
 
 
 def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrainedConfig:
-    source = {"trust_remote_code": remote_code}
+    source: dict[str, Any] = {"trust_remote_code": remote_code}
     if files[0].suffix == GGUF:  # its metadata is the config
         source["gguf_file"] = files[0].name
         check_whole_gguf(files[0])
@@ -310,12 +193,17 @@ def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -
     return tuple(absent)
 
 
+def _embedding(model: PreTrainedModel) -> nn.Embedding:
+    return cast(nn.Embedding, model.get_input_embeddings())
+
+
 def _entrance(model: PreTrainedModel) -> torch.device:
     """Return the device of the embedding, or where an embedding that lies on the disk is computed."""
-    device = model.get_input_embeddings().weight.device
+    device = _embedding(model).weight.device
     if device.type != "meta":
         return device
-    places = [torch.device(place) for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
+    spread = cast(Mapping[str, str | int], model.hf_device_map)
+    places = [torch.device(place) for place in spread.values() if place not in ("cpu", "disk")]
     return places[0] if places else torch.device("cpu")
 
 
@@ -330,3 +218,48 @@ def longest_window(model: PreTrainedModel) -> int | None:
         if isinstance(table, nn.Embedding) and "position" in name and table.padding_idx is not None:
             limits.append(table.num_embeddings - table.padding_idx - 1)
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _loading_error(folder: Path, files: Sequence[Path], error: Exception) -> InputError:
+    """Return the error to raise for weights that did not load: no memory, code in them, damage, or what it says."""
+    if is_out_of_memory(error):
+        return InputError(
+            f"the network of `{folder}` does not fit into memory ({first_line(error)}); "
+            "take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
+        )
+    broken = {file: reason for file in files if (reason := _why_unreadable(file))}
+    for file, reason in broken.items():
+        if code := _called(reason):
+            return InputError(
+                f"`{folder}`: {file.name} holds code that would run on loading (it calls {code}) and is not "
+                "loaded. Save the weights as safetensors where you trust it, or fetch them from elsewhere."
+            )
+    if broken:
+        names = ", ".join(file.name for file in broken)
+        return InputError(
+            f"`{folder}`: {names} cannot be loaded ({first_line(error)}); "
+            "the file is truncated or corrupt. Fetch it again."
+        )
+    names = ", ".join(file.name for file in files)
+    return InputError(
+        f"`{folder}`: {names} cannot be loaded ({first_line(error)}). Check `kind` and config.json."
+    )
+
+
+def _why_unreadable(file: Path) -> str:
+    """Return what an attempt to read a file of weights says; empty when it can be read."""
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt"):
+                return ""
+        if file.suffix == ".bin":
+            torch.load(file, map_location="meta", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        return str(error) or repr(error)
+    return ""
+
+
+def _called(reason: str) -> str:
+    """Return the function or class that a pickle would call: PyTorch names what it does not allow."""
+    found = re.search(r"GLOBAL (\S+)", reason)
+    return found[1] if found else ""

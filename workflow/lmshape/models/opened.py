@@ -12,69 +12,15 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedModel
 
 import lmshape
 from lmshape.errors import InputError
-from lmshape.models.network import (
-    DeviceMap,
-    Kind,
-    Network,
-    choose_device,
-    choose_dtype,
-    load_model,
-    longest_window,
-)
+from lmshape.models.device import DeviceMap, choose_device, choose_dtype
+from lmshape.models.network import Kind, Network, load_model, longest_window
 from lmshape.models.residual import ResidualStream, residual_stream
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.writing import working_folder
-
-
-def check_tokens(tokens: Tokens, model: PreTrainedModel) -> None:
-    """Refuse tokens that a network cannot read.
-
-    Raises
-    ------
-    InputError
-        Without tokens; for a sequence longer than the context; for an id outside of the vocabulary.
-    """
-    if not len(tokens.ids):
-        raise InputError("`tokens` is empty; a dataset needs at least one sequence.")
-    longest, limit = np.bincount(tokens.sequence).max(), longest_window(model)
-    if limit is not None and longest > limit:
-        raise InputError(
-            f"a sequence has {longest} tokens, but `{model.config.model_type}` here reads at most {limit}; "
-            "shorten the dataset's window."
-        )
-    largest, vocabulary = tokens.ids.max(), model.get_input_embeddings().num_embeddings
-    if largest >= vocabulary:
-        raise InputError(
-            f"token id {largest} is outside the network's vocabulary of {vocabulary}; "
-            "tokenize with the tokenizer of this model."
-        )
-
-
-def check_expected(
-    model: PreTrainedModel, stream: ResidualStream, folder: Path, expected: dict[str, int | None]
-) -> None:
-    """Refuse a network whose blocks, width or vocabulary are not what the registry says of it, where it does.
-
-    The vocabulary is that of config.json: the embedding may have more rows, as padding.
-
-    Raises
-    ------
-    InputError
-        When one of them is another.
-    """
-    vocabulary = model.config.get_text_config().vocab_size
-    found = {"blocks": len(stream.blocks), "width": stream.width, "vocabulary": vocabulary}
-    for name, value in expected.items():
-        if value is not None and value != found[name]:
-            raise InputError(
-                f"`{name}` of `{folder}` is {found[name]}, but the registry says {value}; correct one of them."
-            )
-
 
 PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
@@ -135,7 +81,6 @@ def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) 
     torch.set_num_threads(opening.threads)
     device, device_map = choose_device(opening.device, device_map=opening.device_map, gpus=opening.gpus)
     dtype = choose_dtype(opening.dtype, device)
-    expected = {"blocks": opening.blocks, "width": opening.width, "vocabulary": opening.vocabulary}
     with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
         network = load_model(
             Path(checkpoint),
@@ -146,20 +91,63 @@ def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) 
             offload=offload,
             remote_code=opening.remote_code,
         )
-        check_tokens(tokens, network.model)
+        _check_tokens(tokens, network)
         stream = residual_stream(network.model, _first_tokens(tokens, network.device))
-        check_expected(network.model, stream, checkpoint, expected)
-        yield Opened(network, stream, {"kind": opening.kind, "dtype": dtype, **_versions()})
+        _check_expected(network, stream, checkpoint, opening)
+        facts: Attributes = {
+            "kind": opening.kind,
+            "dtype": dtype,
+            "lmshape_version": lmshape.__version__,
+            "torch_version": torch.__version__,
+            "transformers_version": transformers.__version__,
+        }
+        yield Opened(network, stream, facts)
+
+
+def _check_tokens(tokens: Tokens, network: Network) -> None:
+    """Refuse tokens that a network cannot read.
+
+    Raises
+    ------
+    InputError
+        Without tokens; for a sequence longer than the context; for an id outside of the vocabulary.
+    """
+    if not len(tokens.ids):
+        raise InputError("`tokens` is empty; a dataset needs at least one sequence.")
+    longest, limit = np.bincount(tokens.sequence).max(), longest_window(network.model)
+    if limit is not None and longest > limit:
+        raise InputError(
+            f"a sequence has {longest} tokens, but `{network.model.config.model_type}` here reads at most {limit}; "
+            "shorten the dataset's window."
+        )
+    largest = tokens.ids.max()
+    if largest >= network.vocabulary:
+        raise InputError(
+            f"token id {largest} is outside the network's vocabulary of {network.vocabulary}; "
+            "tokenize with the tokenizer of this model."
+        )
+
+
+def _check_expected(network: Network, stream: ResidualStream, folder: Path, opening: Opening) -> None:
+    """Refuse a network whose blocks, width or vocabulary are not what the registry says of it, where it does.
+
+    The vocabulary is that of config.json: the embedding may have more rows, as padding.
+
+    Raises
+    ------
+    InputError
+        When one of them is another.
+    """
+    vocabulary = network.model.config.get_text_config().vocab_size
+    found = {"blocks": len(stream.blocks), "width": stream.width, "vocabulary": vocabulary}
+    for name, value in found.items():
+        expected = getattr(opening, name)
+        if expected not in (None, value):
+            raise InputError(
+                f"`{name}` of `{folder}` is {value}, but the registry says {expected}; correct one of them."
+            )
 
 
 def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:
     ids = tokens.ids[tokens.sequence == tokens.sequence[0]][:PROBE_TOKENS]
     return torch.as_tensor(ids[None], dtype=torch.int64, device=device)
-
-
-def _versions() -> Attributes:
-    return {
-        "lmshape_version": lmshape.__version__,
-        "torch_version": torch.__version__,
-        "transformers_version": transformers.__version__,
-    }

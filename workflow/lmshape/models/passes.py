@@ -1,4 +1,4 @@
-"""Batch after batch through a network, smaller ones where memory runs out; every row is given on once."""
+"""Passes of a network: batch after batch, smaller ones where memory runs out, and the loss that they give."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import nan
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
 
 from lmshape.errors import InputError
-from lmshape.models.network import Kind, Network, is_out_of_memory
+from lmshape.models.device import is_out_of_memory
+from lmshape.models.network import Kind, Network
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.site import Site
 from lmshape.store.loss_card import DrawLoss
@@ -25,6 +24,7 @@ from lmshape.store.tokens import Tokens
 
 Read = Callable[[np.ndarray, Take], None]
 Write = Callable[[np.ndarray, Site, Tensor], None]
+MASKED_SHARE = 0.15  # BERT's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +63,7 @@ def read_all(tokens: Tokens, batch_tokens: int, *, read: Read, write: Write, dev
     InputError
         When memory runs out in a batch of one sequence.
     """
-    waiting = map(Batch, batches(tokens, batch_tokens))
+    waiting: Iterator[Batch] = map(Batch, batches(tokens, batch_tokens))
     while (batch := next(waiting, None)) is not None:
         unfinished = _attempt(batch, read, write)
         if unfinished is not None:
@@ -129,9 +129,6 @@ def _release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-MASKED_SHARE = 0.15  # BERT's
-
-
 def next_token_nll(logits: Tensor, ids: Tensor) -> Tensor:
     """Negative log-likelihood of each token given those before it, nats.
 
@@ -178,10 +175,11 @@ def loss_by_draw(tokens: Tokens, nll: np.ndarray, *, predicted: np.ndarray) -> l
     for draw in np.unique(tokens.draw):
         inside = tokens.draw == draw
         counted = inside & predicted
-        share = np.count_nonzero(counted) / max(1, np.count_nonzero(inside & covered))
+        count = int(counted.sum())
+        share = count / max(1, int((inside & covered).sum()))
         text = tokens.sequence_bytes[tokens.draw[starts] == draw].sum()
         nats = nll[counted].sum(dtype=np.float64)
-        draws.append(DrawLoss(int(draw), int(np.count_nonzero(counted)), float(nats), float(text * share)))
+        draws.append(DrawLoss(int(draw), count, float(nats), float(text * share)))
     return draws
 
 
@@ -190,93 +188,63 @@ def no_loss(tokens: Tokens) -> list[DrawLoss]:
     return [DrawLoss(int(draw), 0, nan, 0.0) for draw in np.unique(tokens.draw)]
 
 
-class Reader(Protocol):
-    """What extraction needs of a network."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads a network batch by batch: every hidden state, and the loss of each token.
+
+    A decoder reads from left to right: activations and loss come from the same pass. An encoder reads both ways: the
+    activations of the text as it is, the loss from a second pass with some tokens masked. A network without the whole
+    of its head has no loss: random predictions are none.
+
+    Attributes
+    ----------
+    kind, network, stream : what is read
+    mask_token_id : the tokenizer's mask token, needed for an encoder with a head
+    seed : of the mask
+
+    Raises
+    ------
+    InputError
+        For an encoder with a head and without a mask token of its own.
+    """
+
+    kind: Kind
+    network: Network
+    stream: ResidualStream
+    mask_token_id: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse an encoder whose tokens cannot be masked."""
+        if self.kind == "decoder" or self.network.absent:
+            return
+        if self.mask_token_id is None or not 0 <= self.mask_token_id < self.network.vocabulary:
+            raise InputError(
+                f"`mask_token_id` is {self.mask_token_id}; an encoder's loss needs its tokenizer's mask token, "
+                f"an id below {self.network.vocabulary}."
+            )
 
     def predicted(self, tokens: Tokens) -> np.ndarray:
-        """(n,) bool: the tokens whose loss counts, the same for every checkpoint."""
+        """(n,) bool: the tokens whose loss counts, the same for every checkpoint with a head."""
+        if self.network.absent:
+            return np.zeros(len(tokens.ids), dtype=bool)
+        return predictable(tokens) if self.kind == "decoder" else mask(tokens, self.seed)
 
+    @torch.inference_mode()
     def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
         """Give every hidden state to `take`; return the loss of each token.
 
         ids: (batch, length) int64, predicted: (batch, length) bool → (batch, length) float32 nats, NaN where
         there is none.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """Reads from left to right: activations and loss come from the same pass."""
-
-    model: PreTrainedModel
-    stream: ResidualStream
-
-    def predicted(self, tokens: Tokens) -> np.ndarray:
-        """All but the first token of a sequence and the special ones."""
-        return predictable(tokens)
-
-    @torch.inference_mode()
-    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
-        """Loss of every token given those before it, NaN for the first."""
+        model = self.network.model
+        if self.kind == "decoder" and not self.network.absent:
+            with self.stream.observed(take):
+                logits = run(model, ids).logits
+            return next_token_nll(logits, ids)
         with self.stream.observed(take):
-            logits = run(self.model, ids).logits
-        return next_token_nll(logits, ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """Reads both ways: activations of the text as it is, loss from a second pass with some tokens masked."""
-
-    model: PreTrainedModel
-    stream: ResidualStream
-    mask_token_id: int
-    seed: int
-
-    def predicted(self, tokens: Tokens) -> np.ndarray:
-        """A fixed share of the tokens, chosen by the seed alone."""
-        return mask(tokens, self.seed)
-
-    @torch.inference_mode()
-    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
-        """Loss of the tokens at `predicted`, all of them masked at once; NaN elsewhere."""
-        with self.stream.observed(take):
-            run(self.model.base_model, ids)
-        logits = run(self.model, ids.masked_fill(predicted, self.mask_token_id)).logits
+            run(self.network.base, ids)
+        if self.network.absent or self.mask_token_id is None:
+            return torch.full(ids.shape, torch.nan)
+        logits = run(model, ids.masked_fill(predicted, self.mask_token_id)).logits
         return masked_nll(logits, ids, predicted)
-
-
-@dataclass(frozen=True, slots=True)
-class Headless:
-    """Reads without a head: the checkpoint has none, or not all of it, and random predictions are no loss."""
-
-    model: PreTrainedModel
-    stream: ResidualStream
-
-    def predicted(self, tokens: Tokens) -> np.ndarray:
-        """Return no token."""
-        return np.zeros(len(tokens.ids), dtype=bool)
-
-    @torch.inference_mode()
-    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
-        """NaN for every token."""
-        with self.stream.observed(take):
-            run(self.model.base_model, ids)
-        return torch.full(ids.shape, torch.nan)
-
-
-def reader(
-    kind: Kind, network: Network, stream: ResidualStream, *, mask_token_id: int | None, seed: int
-) -> Reader:
-    """Choose the reader of a network; an encoder with a head, but without a mask token of its own, is refused."""
-    model = network.model
-    if network.absent:
-        return Headless(model, stream)
-    if kind == "decoder":
-        return Decoder(model, stream)
-    vocabulary = model.get_input_embeddings().num_embeddings
-    if mask_token_id is None or not 0 <= mask_token_id < vocabulary:
-        raise InputError(
-            f"`mask_token_id` is {mask_token_id}; an encoder's loss needs its tokenizer's mask token, "
-            f"an id below {vocabulary}."
-        )
-    return Encoder(model, stream, mask_token_id, seed)

@@ -1,4 +1,4 @@
-"""The residual stream of a network, found by watching the hidden state pass, and read where it passes."""
+"""The residual stream of a network: found by watching the hidden state pass, read and replaced where it passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from lmshape.errors import InputError
 from lmshape.site import Site
 
 Take = Callable[[Site, Tensor], None]
+Change = Callable[[Tensor], Tensor]
+Input = tuple[tuple, dict]  # positional arguments of a module's call, and keyword arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +51,51 @@ class ResidualStream:
 
         `take` gets the site and the hidden state (batch, length, width), which the next block may overwrite.
         """
-        calls = 0  # of blocks: only their number tells the layers of one shared block apart
 
-        def into(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            if calls % len(self.blocks) == 0:
-                take(Site("embedding", 0), _entering(args, kwargs))
+        def enter(args: tuple, kwargs: dict) -> None:
+            take(Site("embedding", 0), _entering(args, kwargs))
 
-        def out_of_block(module: nn.Module, args: tuple, output: object) -> None:
+        def leave(layer: int, output: Any) -> None:
+            take(Site("block", layer), _leaving(output))
+
+        def leave_body(module: nn.Module, args: tuple, output: Any) -> None:
+            take(self.sites[-1], _leaving(output))
+
+        with ExitStack() as hooks:
+            hooks.enter_context(self.hooked(enter, leave))
+            if self.normed:
+                hooks.enter_context(self.body.register_forward_hook(leave_body))
+            yield
+
+    @contextmanager
+    def hooked(
+        self, enter: Callable[[tuple, dict], Input | None], leave: Callable[[int, Any], Any]
+    ) -> Iterator[None]:
+        """Call hooks in the passes made meanwhile, whole ones; what they return other than None takes the place.
+
+        Parameters
+        ----------
+        enter : gets what goes into the first layer, positional and keyword arguments
+        leave : gets a layer, from 1, and what its block returns
+        """
+        calls = 0  # only the number of calls tells the layers of one shared block apart
+
+        def into(module: nn.Module, args: tuple, kwargs: dict) -> Input | None:
+            return enter(args, kwargs) if calls % len(self.blocks) == 0 else None
+
+        def out_of_block(module: nn.Module, args: tuple, output: Any) -> Any:
             nonlocal calls
             calls += 1
-            take(Site("block", (calls - 1) % len(self.blocks) + 1), _leaving(output))
-
-        def out_of_body(module: nn.Module, args: tuple, output: object) -> None:
-            take(self.sites[-1], _leaving(output))
+            return leave((calls - 1) % len(self.blocks) + 1, output)
 
         with ExitStack() as hooks:
             hooks.enter_context(self.blocks[0].register_forward_pre_hook(into, with_kwargs=True))
             for block in dict.fromkeys(self.blocks):
                 hooks.enter_context(block.register_forward_hook(out_of_block))
-            if self.normed:
-                hooks.enter_context(self.body.register_forward_hook(out_of_body))
             yield
 
 
-def run(model: nn.Module, ids: Tensor) -> object:
+def run(model: nn.Module, ids: Tensor) -> Any:
     """Forward pass of ids (batch, length) without padding."""
     return model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
@@ -95,17 +119,18 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
     InputError
         When there is no such chain.
     """
-    base, count = model.base_model, model.config.num_hidden_layers
+    base, layers = model.base_model, model.config.num_hidden_layers
     calls = _watch(model, list(base.modules()), ids)
-    for stack in _candidates(base, count):
+    for stack in _candidates(base, layers):
         chain = [call for call in calls if call.module in stack]
-        if len(chain) == count and _is_chain(chain):
-            blocks, last = tuple(call.module for call in chain), chain[-1].out
+        last = chain[-1].out if len(chain) == layers and _is_chain(chain) else None
+        if last is not None:
+            blocks = tuple(call.module for call in chain)
             body = _body(base, blocks, calls)
             normed = _alike(last, body.out) and not _same(last, body.out)
             return ResidualStream(blocks, body.module, last.shape[-1], normed)
     raise InputError(
-        f"no stack of {count} blocks was found in `{model.config.model_type}` "
+        f"no stack of {layers} blocks was found in `{model.config.model_type}` "
         "that a hidden state passes through one after the other; this architecture cannot be read."
     )
 
@@ -123,8 +148,8 @@ def _watch(model: nn.Module, modules: Sequence[nn.Module], ids: Tensor) -> list[
     """Run a pass; return the calls of the modules in the order in which they ended."""
     calls: list[_Call] = []
 
-    def hook(module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
-        calls.append(_Call(module, _entering(args, kwargs), _leaving(output)))
+    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        calls.append(_Call(module, _tensor(_entering(args, kwargs)), _tensor(_leaving(output))))
 
     with ExitStack() as hooks:
         for module in modules:
@@ -133,16 +158,16 @@ def _watch(model: nn.Module, modules: Sequence[nn.Module], ids: Tensor) -> list[
     return calls
 
 
-def _candidates(base: nn.Module, count: int) -> Iterator[set[nn.Module]]:
+def _candidates(base: nn.Module, layers: int) -> Iterator[set[nn.Module]]:
     """Yield the modules whose calls may be the layers, outer ones first: those of a list, then single ones."""
     lists = [module for module in base.modules() if isinstance(module, nn.ModuleList)]
     yield from (set(entries) for entries in lists)
-    if count > 1:  # any module at all is called once
+    if layers > 1:  # any module at all is called once
         yield from ({module} for module in base.modules())
 
 
 def _is_chain(calls: Sequence[_Call]) -> bool:
-    through = all(call.into is not None and _alike(call.into, call.out) for call in calls)
+    through = all(_alike(call.into, call.out) for call in calls)
     return through and all(_same(one.out, following.into) for one, following in pairwise(calls))
 
 
@@ -153,8 +178,8 @@ def _body(base: nn.Module, blocks: Sequence[nn.Module], calls: Sequence[_Call]) 
     return last[next(around, blocks[-1])]
 
 
-def _alike(one: Tensor, other: Tensor | None) -> bool:
-    return other is not None and one.shape == other.shape
+def _alike(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and one.shape == other.shape
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
@@ -163,20 +188,19 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return one.shape == other.shape and one.device == other.device and one.data_ptr() == other.data_ptr()
 
 
-def _entering(args: tuple, kwargs: dict) -> Tensor | None:
-    entering = args[0] if args else kwargs.get("hidden_states")
-    return entering if isinstance(entering, Tensor) else None
+def _tensor(value: Any) -> Tensor | None:
+    return value if isinstance(value, Tensor) else None
 
 
-def _leaving(output: object) -> Tensor | None:
-    """Return the hidden state: the output itself, or the first of several."""
-    if isinstance(output, Tensor):
-        return output
-    first = output[0] if isinstance(output, Mapping | tuple | list) and len(output) else None
-    return first if isinstance(first, Tensor) else None
+def _entering(args: tuple, kwargs: Mapping[str, Any]) -> Any:
+    """Return what a module is given first: a block, the hidden state."""
+    return args[0] if args else kwargs.get("hidden_states")
 
 
-Change = Callable[[Tensor], Tensor]
+def _leaving(output: Any) -> Any:
+    """Return what a module gives: a block, the hidden state itself, or as the first of several."""
+    values = tuple(output.values()) if isinstance(output, Mapping) else output
+    return values[0] if isinstance(values, tuple | list) and values else output
 
 
 @contextmanager
@@ -190,22 +214,17 @@ def replaced(stream: ResidualStream, site: Site, change: Change) -> Iterator[Non
     change : makes of the hidden state (batch, length, width) the one that goes on; it must leave what it gets as it is
     """
     _check(stream, site)
-    layers = len(stream.blocks)
-    calls = 0  # of blocks: only their number tells the layers of one shared block apart
 
-    def into(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        return _entering_with(args, kwargs, change) if calls % layers == 0 and site.layer == 0 else None
+    def enter(args: tuple, kwargs: dict) -> Input | None:
+        if site.layer > 0:
+            return None
+        changed = change(_entering(args, kwargs))
+        return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": changed})
 
-    def out_of_block(module: nn.Module, args: tuple, output: object) -> object:
-        nonlocal calls
-        calls += 1
-        is_here = (calls - 1) % layers + 1 == site.layer
-        return leaving_with(output, change(_hidden(output))) if is_here else None
+    def leave(layer: int, output: Any) -> Any:
+        return leaving_with(output, change(_leaving(output))) if layer == site.layer else None
 
-    with ExitStack() as hooks:
-        hooks.enter_context(stream.blocks[0].register_forward_pre_hook(into, with_kwargs=True))
-        for block in dict.fromkeys(stream.blocks):
-            hooks.enter_context(block.register_forward_hook(out_of_block))
+    with stream.hooked(enter, leave):
         yield
 
 
@@ -224,17 +243,14 @@ class Shortcut:
     """
 
     stream: ResidualStream
-    outputs: Sequence[object]
+    outputs: Sequence[Any]
 
     @classmethod
     @torch.inference_mode()
     def of(cls, stream: ResidualStream, model: nn.Module, ids: Tensor) -> Shortcut:
         """Make a pass of a few ids (1, length) to see what blocks return."""
-        outputs: list[object] = []
-        with ExitStack() as hooks:
-            for block in dict.fromkeys(stream.blocks):
-                seen = block.register_forward_hook(lambda module, args, output: outputs.append(output))
-                hooks.enter_context(seen)
+        outputs: list[Any] = []
+        with stream.hooked(lambda args, kwargs: None, lambda layer, output: outputs.append(output)):
             run(model, ids)
         return cls(stream, outputs)
 
@@ -250,38 +266,29 @@ class Shortcut:
             return
         _check(self.stream, site)
         with ExitStack() as patches:
-            calls = _Calls()
+            calls = count()
             for block in dict.fromkeys(self.stream.blocks):
                 patches.enter_context(_forward_as(block, self._skipping(block, site, state, calls)))
             yield
 
-    def _skipping(self, block: nn.Module, site: Site, state: Tensor, calls: _Calls) -> Callable[..., object]:
-        """Return a block's forward that computes nothing up to the site."""
+    def _skipping(
+        self, block: nn.Module, site: Site, state: Tensor, calls: Iterator[int]
+    ) -> Callable[..., Any]:
+        """Return a block's forward that computes nothing up to the site; `calls` numbers those of all blocks."""
         whole = block.forward
 
-        def forward(*args: object, **kwargs: object) -> object:
-            layer = calls.next_layer(len(self.stream.blocks))
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            layer = next(calls) % len(self.stream.blocks) + 1
             if layer > site.layer:
                 return whole(*args, **kwargs)
-            hidden = state if layer == site.layer else _into(args, kwargs)
+            hidden = state if layer == site.layer else _entering(args, kwargs)
             return leaving_with(self.outputs[layer - 1], hidden)
 
         return forward
 
 
-@dataclass(slots=True)
-class _Calls:
-    """How many blocks have been called."""
-
-    count: int = 0
-
-    def next_layer(self, layers: int) -> int:
-        self.count += 1
-        return (self.count - 1) % layers + 1
-
-
 @contextmanager
-def _forward_as(block: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
+def _forward_as(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Give a block another forward; one that was set on the module, as for weights on the disk, is set again."""
     before = vars(block).get("forward")
     block.forward = forward
@@ -293,33 +300,17 @@ def _forward_as(block: nn.Module, forward: Callable[..., object]) -> Iterator[No
             block.forward = before
 
 
-def leaving_with(output: object, hidden: Tensor) -> object:
+def leaving_with(output: Any, hidden: Tensor) -> Any:
     """Return what a block returned with another hidden state in it: the output itself, or the first of several."""
     if isinstance(output, Tensor):
         return hidden
     if isinstance(output, Mapping):
-        changed = copy.copy(output)
+        changed: Any = copy.copy(output)
         changed[next(iter(output))] = hidden
         return changed
     if hasattr(output, "_replace"):  # a named tuple
         return output._replace(**{output._fields[0]: hidden})
     return type(output)([hidden, *output[1:]])
-
-
-def _hidden(output: object) -> Tensor:
-    if isinstance(output, Tensor):
-        return output
-    return next(iter(output.values())) if isinstance(output, Mapping) else output[0]
-
-
-def _into(args: tuple, kwargs: Mapping[str, object]) -> Tensor:
-    return args[0] if args else kwargs["hidden_states"]
-
-
-def _entering_with(args: tuple, kwargs: dict, change: Change) -> tuple[tuple, dict]:
-    if args:
-        return (change(args[0]), *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
 
 def _check(stream: ResidualStream, site: Site) -> None:

@@ -13,28 +13,173 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
+from docutils.core import publish_parts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from lmshape import __version__
 from lmshape.claims.claim import ALL_MODELS, VERDICTS
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.metrics.registry import describe, own_metrics
+from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages import overview
-from lmshape.pages.overview import Cell, Table, interval, table
+from lmshape.pages.overview import Cell, Table
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import in_order
 from lmshape.writing import replaced_when_whole
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-    from markupsafe import Markup
+TEMPLATE = "findings.html.j2"
+SHOWN = ("metrics", "checkpoints", "profiles", "claims")
+SMALLEST_CLAIMED = 10**8  # parameters
+ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
+LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
 
+
+# The page
+
+
+def build_findings(
+    output: Path,
+    *,
+    tables_dir: Path,
+    figures_dir: Path,
+    captions_dir: Path,
+    provenance: Mapping[str, Any],
+    own: Path | None = None,
+) -> None:
+    """Write the findings of a study as one file; links to figures and tables beside it are relative.
+
+    Parameters
+    ----------
+    output : HTML file to write
+    tables_dir : folder of metrics, checkpoints, profiles and claims, each as .parquet and .csv
+    figures_dir : folder of {name}.png, .svg and .csv; a figure that is not there is left out
+    captions_dir : folder of {name}.rst for each figure and of the page's template
+    provenance : what the tables do not say, shown as it is, nested as it is; of its keys `sampling` and
+        `datasets` (name → description) go to the head of the page as well, and so does `runs` (pretraining
+        run → its summary)
+    own : file of the user's own metrics, which is run for what they mean
+    """
+    output, tables_dir, captions_dir = Path(output), Path(tables_dir), Path(captions_dir)
+    read = {name: read_table(tables_dir / f"{name}.parquet") for name in SHOWN}
+    metrics, profiles = read["metrics"], read["profiles"]
+    pictures = [_picture(name, Path(figures_dir), captions_dir, output.parent) for name in FIGURES]
+    runs = provenance.get("runs") or {}
+    tables = {
+        "models": overview.models(metrics),
+        "runs": pd.DataFrame([{"run": run, **summary} for run, summary in runs.items()]),
+        "findings": overview.findings(metrics, profiles),
+        "layers": overview.last_layers(metrics),
+        "checkpoints": overview.checkpoints(read["checkpoints"]),
+        "profiles": overview.domes(profiles),
+        "flags": overview.flags(metrics),
+        "definitions": pd.DataFrame(describe(added_metrics(metrics["metric"].unique(), own))),
+    }
+    page = _template(captions_dir).render(
+        study=", ".join(in_order(metrics["study"])),
+        datasets=in_order(metrics["dataset"]),
+        numbers=len(metrics),
+        claims=summaries(read["claims"]),
+        counts=counts(read["claims"]),
+        verdicts=VERDICTS,
+        small=_largest_if_small(metrics),
+        pictures=[picture for picture in pictures if picture],
+        links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in SHOWN},
+        provenance={"versions": versions(), **provenance},
+        **{name: overview.table(frame) for name, frame in tables.items()},
+    )
+    with replaced_when_whole(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _largest_if_small(metrics: pd.DataFrame) -> int:
+    """Parameters of the largest model where it is smaller than any that the claims are about; else 0."""
+    largest = int(metrics["parameters"].max()) if len(metrics) else 0
+    return largest if largest < SMALLEST_CLAIMED else 0
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of Python, lmshape and the libraries whose results the report shows."""
+    libraries = ("torch", "transformers", "numpy", "scipy", "pandas", "matplotlib", "snakemake")
+    installed = {name: version(name) for name in libraries}
+    return {"python": platform.python_version(), "lmshape": __version__, **installed}
+
+
+def _template(folder: Path) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["arxiv"] = _arxiv
+    return environment.get_template(TEMPLATE)
+
+
+def _arxiv(text: str) -> Markup:
+    return Markup(_linked(str(escape(text))))
+
+
+def _linked(html: str) -> str:
+    """Make each arXiv number a link: the one thing of the page that leads out of it."""
+    return ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">\g<0></a>', html)
+
+
+# Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of the page: its picture as a data address, what it shows in words, and its files."""
+
+    name: str
+    title: str
+    source: str
+    caption: str
+    alternative: str
+    files: dict[str, str]
+
+
+def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> Picture | None:
+    files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
+    if not all(path.is_file() for path in files.values()):
+        return None
+    vector = files["svg"].stat().st_size <= LARGEST_VECTOR
+    path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
+    text, title = _read_caption(captions_dir / f"{name}.rst"), FIGURES[name].load().title
+    return Picture(
+        name=name,
+        title=title,
+        source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
+        caption=_linked(_html(text)),
+        alternative=f"{title}. {' '.join(text.split('. ')[0].split())}.",
+        files={end: _relative(path, page_dir) for end, path in files.items()},
+    )
+
+
+def _html(text: str) -> str:
+    settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 2, "halt_level": 2}
+    return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+
+
+def _read_caption(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"`{path}` does not exist; every figure of the report has a caption. Write it.")
+    return path.read_text(encoding="utf-8")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+# Claims
 
 MOST_NUMBERS = 3  # beside a verdict; the table below has all
-ROWS = {"all": "all rows", "no_sink": "without sinks", "one_per_type": "one row a token id", "": ""}
+ROWS = {"all": "all rows", "no_sink": "without sinks", "one_per_type": "one row a token id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +223,10 @@ def counts(claims: pd.DataFrame) -> dict[str, int]:
 
 def _summary(of_claim: pd.DataFrame) -> ClaimSummary:
     first = of_claim.iloc[0]
-    said = [str(first[name]) for name in ("claim", "number", "statement", "source", "statistic", "rule")]
-    return ClaimSummary(*said, list(_answers(of_claim)), _numbers(of_claim))
+    said = {name: str(first[name]) for name in ("number", "statement", "source", "statistic", "rule")}
+    return ClaimSummary(
+        name=str(first["claim"]), answers=list(_answers(of_claim)), numbers=_numbers(of_claim), **said
+    )
 
 
 def _answers(of_claim: pd.DataFrame) -> Iterator[Answer]:
@@ -137,151 +284,9 @@ def _numbers(of_claim: pd.DataFrame) -> Table:
             Cell(text, text, source)
             for text, source in zip(single["published"], single["published_source"], strict=True)
         ]
-    return table(shown.assign(why=single["why"]))
+    return overview.table(shown.assign(why=single["why"]))
 
 
 def _value(row: pd.Series) -> Cell:
-    cell = interval(row, "estimate", "low", "high", "why", apart_from=row["threshold"])
+    cell = overview.interval(row, "estimate", "low", "high", "why", apart_from=row["threshold"])
     return Cell(cell.text, cell.key)
-
-
-TEMPLATE = "findings.html.j2"
-SMALLEST_CLAIMED = 10**8  # parameters
-SHOWN = ("metrics", "checkpoints", "profiles", "claims")
-ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
-LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure of the page: its picture as a data address, what it shows in words, and its files."""
-
-    name: str
-    title: str
-    source: str
-    caption: str
-    alternative: str
-    files: dict[str, str]
-
-
-def build_findings(
-    output: Path,
-    *,
-    tables_dir: Path,
-    figures_dir: Path,
-    captions_dir: Path,
-    provenance: Mapping[str, object],
-    own: Path | None = None,
-) -> None:
-    """Write the findings of a study as one file; links to figures and tables beside it are relative.
-
-    Parameters
-    ----------
-    output : HTML file to write
-    tables_dir : folder of metrics, checkpoints, profiles and claims, each as .parquet and .csv
-    figures_dir : folder of {name}.png, .svg and .csv; a figure that is not there is left out
-    captions_dir : folder of {name}.rst for each figure and of the page's template
-    provenance : what the tables do not say, shown as it is, nested as it is; of its keys `sampling` and
-        `datasets` (name → description) go to the head of the page as well, and so does `runs` (pretraining
-        run → its summary)
-    own : file of the user's own metrics, which is run for what they mean
-    """
-    provenance = {"versions": versions(), **provenance}
-    output, tables_dir, figures_dir = Path(output), Path(tables_dir), Path(figures_dir)
-    tables = {name: read_table(tables_dir / f"{name}.parquet") for name in SHOWN}
-    metrics, profiles = tables["metrics"], tables["profiles"]
-    pictures = [_picture(name, figures_dir, Path(captions_dir), output.parent) for name in FIGURES]
-    page = _template(Path(captions_dir)).render(
-        study=", ".join(in_order(metrics["study"])),
-        datasets=in_order(metrics["dataset"]),
-        numbers=len(metrics),
-        claims=summaries(tables["claims"]),
-        counts=counts(tables["claims"]),
-        verdicts=VERDICTS,
-        small=_largest_if_small(metrics),
-        models=overview.table(overview.models(metrics)),
-        runs=overview.table(overview.pretraining_runs(provenance.get("runs") or {})),
-        findings=overview.table(overview.findings(metrics, profiles)),
-        pictures=[picture for picture in pictures if picture],
-        layers=overview.table(overview.last_layers(metrics)),
-        checkpoints=overview.table(overview.checkpoints(tables["checkpoints"])),
-        profiles=overview.table(overview.domes(profiles)),
-        flags=overview.table(overview.flags(metrics)),
-        definitions=overview.table(pd.DataFrame(describe(own_metrics(own)))),
-        links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in SHOWN},
-        provenance=provenance,
-    )
-    with replaced_when_whole(output) as partial:
-        partial.write_text(page, encoding="utf-8")
-
-
-def _largest_if_small(metrics: pd.DataFrame) -> int:
-    """Parameters of the largest model where it is smaller than any that the claims are about; else 0."""
-    largest = int(metrics["parameters"].max()) if len(metrics) else 0
-    return largest if largest < SMALLEST_CLAIMED else 0
-
-
-def versions() -> dict[str, str]:
-    """Give the versions of Python, lmshape and the libraries whose results the report shows."""
-    libraries = ("torch", "transformers", "numpy", "scipy", "pandas", "matplotlib", "snakemake")
-    installed = {name: version(name) for name in libraries}
-    return {"python": platform.python_version(), "lmshape": __version__, **installed}
-
-
-def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> Picture | None:
-    files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
-    if not all(path.is_file() for path in files.values()):
-        return None
-    vector = files["svg"].stat().st_size <= LARGEST_VECTOR
-    path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
-    text = _read_caption(captions_dir / f"{name}.rst")
-    return Picture(
-        name=name,
-        title=FIGURES[name].title,
-        source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
-        caption=_linked(_html(text)),
-        alternative=f"{FIGURES[name].title}. {' '.join(text.split('. ')[0].split())}.",
-        files={end: _relative(path, page_dir) for end, path in files.items()},
-    )
-
-
-def _html(text: str) -> str:
-    from docutils.core import publish_parts
-
-    settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 2, "halt_level": 2}
-    return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
-
-
-def _template(folder: Path) -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["arxiv"] = _arxiv
-    return environment.get_template(TEMPLATE)
-
-
-def _arxiv(text: str) -> Markup:
-    from markupsafe import Markup, escape
-
-    return Markup(_linked(str(escape(text))))
-
-
-def _linked(html: str) -> str:
-    """Make each arXiv number a link: the one thing of the page that leads out of it."""
-    return ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">\g<0></a>', html)
-
-
-def _read_caption(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"`{path}` does not exist; every figure of the report has a caption. Write it.")
-    return path.read_text(encoding="utf-8")
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()

@@ -5,9 +5,9 @@ A frame's cell may be a plain value or a `Cell`, which has been written already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, isnan, log10, nan
+from typing import Any
 
 import pandas as pd
 
@@ -60,14 +60,6 @@ def models(metrics: pd.DataFrame) -> pd.DataFrame:
                 else Cell("not measured", ""),
             }
         )
-    return pd.DataFrame(rows)
-
-
-def pretraining_runs(runs: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
-    """Show the summaries of the pretraining runs, a row each; keys become headings."""
-    rows = [
-        {"run": run, **{key.replace("_", " "): value for key, value in runs[run].items()}} for run in runs
-    ]
     return pd.DataFrame(rows)
 
 
@@ -168,7 +160,7 @@ def table(frame: pd.DataFrame) -> Table:
     return Table([str(name).replace("_", " ") for name in frame.columns], rows, len(frame))
 
 
-def _cell(value: object) -> Cell:
+def _cell(value: Any) -> Cell:
     if isinstance(value, Cell):
         return value
     if isinstance(value, str):

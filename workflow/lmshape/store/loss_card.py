@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from lmshape.errors import InputError
 from lmshape.store.hdf5 import Attributes
 from lmshape.writing import replaced_when_whole
 
@@ -36,12 +38,35 @@ def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable
     JSON has no NaN and no infinity: both are written as null.
     """
     card = {
-        "attributes": {key: _or_null(value) for key, value in attributes.items()},
-        "draws": [{key: _or_null(value) for key, value in asdict(draw).items()} for draw in draws],
+        "attributes": {key: or_null(value) for key, value in attributes.items()},
+        "draws": [{key: or_null(value) for key, value in asdict(draw).items()} for draw in draws],
     }
     with replaced_when_whole(path) as partial:
         partial.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _or_null(value: str | int | float) -> str | int | float | None:
+def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
+    """Read attributes and draws; null becomes NaN.
+
+    Raises
+    ------
+    InputError
+        For a file that is no loss card.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        attributes = {key: or_nan(value) for key, value in card["attributes"].items()}
+        draws = [{key: or_nan(value) for key, value in draw.items()} for draw in card["draws"]]
+        return attributes, [DrawLoss(**draw) for draw in draws]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
+
+
+def or_null(value: Any) -> Any:
+    """Return None for NaN and infinity, which JSON cannot hold; all else as it is."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def or_nan(value: Any) -> Any:
+    """Return NaN for None, all else as it is."""
+    return math.nan if value is None else value

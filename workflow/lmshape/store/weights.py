@@ -1,19 +1,38 @@
-"""The weight files of a checkpoint folder and their fingerprint, without loading them."""
+"""A checkpoint folder without its weights being loaded: its files, their fingerprint, the facts of the model."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lmshape.errors import InputError
 
 # in the order in which transformers prefers them
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 GGUF = ".gguf"
+
+# What config.json calls the facts of a model, by architecture.
+CONFIG_KEYS = {
+    "architecture": ("model_type",),
+    "blocks": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    "width": ("hidden_size", "n_embd", "d_model", "dim"),
+    "context": ("max_position_embeddings", "n_positions", "n_ctx"),
+    "vocabulary": ("vocab_size",),
+}
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # the first token's position is pad_token_id + 1
+
+# GGUF's names, behind the architecture's; what a configuration of transformers calls them
+_KEYS = {
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "context_length": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+}
+TOKENS = "tokenizer.ggml.tokens"
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -105,7 +124,7 @@ def check_whole(path: Path) -> None:
     try:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(header_bytes)) if header_bytes < size else None
+            header = json.loads(file.read(header_bytes) if header_bytes < size else b"")
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = 8 + header_bytes + max(ends, default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
@@ -131,20 +150,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-Fact = str | int
-
-# What config.json calls the facts of a model, by architecture.
-CONFIG_KEYS = {
-    "architecture": ("model_type",),
-    "blocks": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "width": ("hidden_size", "n_embd", "d_model", "dim"),
-    "context": ("max_position_embeddings", "n_positions", "n_ctx"),
-    "vocabulary": ("vocab_size",),
-}
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # the first token's position is pad_token_id + 1
-
-
-def config_facts(config: Mapping[str, Fact]) -> dict[str, Fact | None]:
+def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Architecture, blocks, width, context and vocabulary; None for what it does not say.
 
     `context` is None where the architecture has no longest sequence (ALiBi).
@@ -155,18 +161,8 @@ def config_facts(config: Mapping[str, Fact]) -> dict[str, Fact | None]:
     return read
 
 
-def _first(config: Mapping[str, Fact], keys: Sequence[str]) -> Fact | None:
+def _first(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((config[key] for key in keys if config.get(key) is not None), None)
-
-
-# GGUF's names, behind the architecture's; what a configuration of transformers calls them
-_KEYS = {
-    "block_count": "num_hidden_layers",
-    "embedding_length": "hidden_size",
-    "context_length": "max_position_embeddings",
-    "vocab_size": "vocab_size",
-}
-TOKENS = "tokenizer.ggml.tokens"
 
 
 def gguf_config(path: Path) -> Mapping[str, str | int]:
@@ -181,9 +177,13 @@ def gguf_config(path: Path) -> Mapping[str, str | int]:
     """
     from transformers.integrations.gguf import read_gguf_metadata
 
-    with _telling(path):
+    try:
         metadata, _ = read_gguf_metadata(str(path))
         architecture = metadata["general.architecture"]
+    except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
+        raise InputError(
+            f"`{path}` cannot be read as GGUF ({error}); it is truncated or no GGUF file. Fetch it again."
+        ) from error
     read = {name: metadata.get(f"{architecture}.{key}") for key, name in _KEYS.items()}
     read["vocab_size"] = read["vocab_size"] or metadata.get(TOKENS)
     return {"model_type": architecture, **{name: value for name, value in read.items() if value is not None}}
@@ -210,13 +210,3 @@ def check_whole_gguf(path: Path) -> None:
         raise InputError(
             f"`{path}` has {size} bytes of {expected}: it was not saved whole; save or fetch it again."
         )
-
-
-@contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
-        raise InputError(
-            f"`{path}` cannot be read as GGUF ({error}); it is truncated or no GGUF file. Fetch it again."
-        ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape.errors import InputError
-from lmshape.metrics.families import RELEASED_FAMILIES
+from lmshape.metrics.registry import MEASURED
 from lmshape.study.registry import Text
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ def _truncation_problems(study: Study) -> Iterator[str]:
 
 
 def _families_without_rows(study: Study) -> Iterator[str]:
-    others = [name for name in study.measured_families if name not in ("neighbor", *RELEASED_FAMILIES)]
-    if others and set(study.rows) == {"one_per_type"}:
+    others = [name for name in study.measured_families if not MEASURED[name].chosen_rows(study.rows)]
+    if others:
+        takers = [name for name, family in MEASURED.items() if "one_per_type" in family.rows]
         yield (
-            f"`rows` = [one_per_type]: only the neighbor family takes these rows, and `metrics` asks for "
+            f"`rows` = [one_per_type]: only {' and '.join(takers)} take these rows, and `metrics` asks for "
             f"{', '.join(others)} too. Add `all` to `rows`, or name no other family."
         )
 

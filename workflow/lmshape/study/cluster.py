@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lmshape.errors import InputError, suggest
-from lmshape.metrics.families import OWN_FAMILY
+from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.study.costs import (
     MEASURING_START_SECONDS,
     START_SECONDS,
@@ -222,6 +222,7 @@ def _measuring(model: Model, study: Study, *, threads: int) -> list[float]:
             rows=study.rows,
             sites=last - first + 1 + (last == model.blocks),  # the final norm goes with the last block
             threads=threads,
+            metrics=study.metrics,
         )
         for families in filter(None, (library, own))
         for first, last in blocks

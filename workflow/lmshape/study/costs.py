@@ -12,7 +12,8 @@ from functools import cache
 from math import ceil, log2
 from pathlib import Path
 
-from lmshape.metrics.families import OWN_FAMILY
+from lmshape.metrics import skdim
+from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.models.batch_size import starting_tokens
 from lmshape.study.models import Model
 from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
@@ -104,14 +105,25 @@ def extraction_megabytes(model: Model, extraction: Extraction, *, on_gpu: bool) 
 
 
 def measuring_seconds(
-    width: int, sampling: Sampling, *, families: Iterable[str], rows: Iterable[str], sites: int, threads: int
+    width: int,
+    sampling: Sampling,
+    *,
+    families: Iterable[str],
+    rows: Iterable[str],
+    sites: int,
+    threads: int,
+    metrics: Iterable[str] = (),
 ) -> float:
-    """Seconds of the measuring of a block of `sites` sites, of which each takes an equal time."""
+    """Seconds of the measuring of a block of `sites` sites, of which each takes an equal time.
+
+    `metrics` are those of the study: estimators of scikit-dimension take one core, each its own time.
+    """
     n, d, rows = sampling.most_tokens, width, list(rows)
     choices = len([name for name in rows if name != "one_per_type"]) / 2
     drawn = sampling.rows_per_draw if sampling.protocol == "windows" else n // sampling.draws
     searches = 2 * len(rows) * sampling.draws
     neighbors = searches * (drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + AXES * d**3)
+    estimators = len(rows) * sampling.draws * skdim.core_seconds(metrics, rows=drawn, width=d)
     core_seconds = {
         "spectral": choices * (COVARIANCE * n * d**2 + EIGENVALUES * (sampling.draws + 1) * d**3),
         "angular": choices * NORMS * n * d,
@@ -120,6 +132,7 @@ def measuring_seconds(
         "linearity": choices * LEAST_SQUARES * n * d**2,
         "released": neighbors / 4,
         "released_linearity": LEAST_SQUARES * n * d**2,
+        "skdim": threads * estimators,
         OWN_FAMILY: choices * OWN * n * d,
     }
     return MEASURING_START_SECONDS + sites * sum(core_seconds[family] for family in families) / threads

@@ -88,7 +88,9 @@ def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
 def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
     """Tell what activations take: they stay in results/, or pass through the scratch of the job of their cell."""
     if study.keep_activations:
-        return f"{size_text(sum(one.activation_bytes * one.checkpoints for one in plans))} that stay in results/"
+        return (
+            f"{size_text(sum(one.activation_bytes * one.checkpoints for one in plans))} that stay in results/"
+        )
     of_cells = [activation_bytes(study.models[one.model], study.sampling.most_tokens) for one in plans]
     return f"none stay; a job takes up to {size_text(max(of_cells, default=0))} of scratch while it measures"
 

@@ -13,17 +13,18 @@ from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
-from lmshape.figures.names import NAMES as FIGURES
+from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask
-from lmshape.metrics.families import (
+from lmshape.metrics import skdim
+from lmshape.metrics.own import OwnFile, read_own
+from lmshape.metrics.registry import (
     OWN_FAMILY,
     RELEASED_FAMILIES,
     family_and_metric_names,
     measured_families,
     metric_names,
 )
-from lmshape.metrics.own import OwnFile, read_own
 from lmshape.paths import TRUNCATED
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.study.checks import problems_of
@@ -183,7 +184,10 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
     own = _own_metrics(config, root, problems)
     names = {**(_names(registry) if registry else {}), "figure_name": FIGURES}
     if own or "own_metrics" not in config:  # else not all names are known
-        names["metric_name"] = family_and_metric_names(own.names if own else ())
+        listed = config.get("metrics")
+        asked = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+        names["metric_name"] = family_and_metric_names(own.names if own else (), asked)
+        problems.extend(skdim.problems(asked))
     schema = schema_with_names("config", names)
     problems.extend(faults(config, schema))
     raise_all(problems, what="the configuration")

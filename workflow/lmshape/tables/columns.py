@@ -1,82 +1,114 @@
-"""The columns of the tidy tables, each with what it means; here they are declared, once, for whoever writes or reads.
+"""The columns of the tidy tables: each is declared once, with its type and what it means.
 
 This module imports nothing of lmshape: a table depends on what its columns are called, not on how they are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 
-Value = str | int | float
+Row = dict[str, Any]  # column → value
 
 # Of the key-value metadata of a model's own table: where its weights came from, and the audit of its sites.
 CHECKPOINTS_KEY = b"lmshape.checkpoints"
 AUDITS_KEY = b"lmshape.audits"
 
-CHANGE_DESCRIPTIONS = {
-    "change": "value less that of the trusted checkpoint before; NaN at the first, and where either has no value",
-    "change_low": "lower end of its 95 % interval, of differences taken draw by draw; NaN where there is none",
-    "change_high": "upper end of its 95 % interval; NaN where there is none",
-}
-COLUMN_DESCRIPTIONS = {
-    "study": "name of the study, from the config",
-    "model": "name of the model, from the registry",
-    "family": "architecture of the model",
-    "kind": "decoder or encoder",
-    "parameters": "number of parameters of the model",
-    "checkpoint": "name of the checkpoint",
-    "step": "training steps before the checkpoint",
-    "tokens_seen": "training tokens before the checkpoint; NaN when unknown",
-    "dataset": "name of the dataset, from the registry",
-    "site": "embedding, block, final_norm; output for the loss",
-    "layer": "0 for the embedding, l after block l; the number of blocks for final_norm and output",
-    "depth": "layer / number of blocks",
-    "rows": "all; no_sink: without the attention sinks; one_per_type: a row of each token id in a draw",
-    "metric": "name of the metric: `lmshape metrics`",
-    "value": "the estimate; NaN never without a reason in flag",
-    "ci_low": "lower end of the 95 % interval; NaN where there is none",
-    "ci_high": "upper end of the 95 % interval; NaN where there is none",
-    **CHANGE_DESCRIPTIONS,
-    "draws": "number of independent draws of sequences behind the interval",
-    "n_rows": "number of token rows over all draws; for the loss, tokens that have one",
-    "n_unique": "rows that repeat none of their own draw; 0 for the loss",
-    "d": "width of a row; 0 for the loss",
-    "seed": "seed of the choice of tokens",
-    "flag": "the reason of NaN, or of a doubt about the value; empty when fine",
-    "verdict": "what the audit says of the checkpoint's weights: `lmshape audit`; empty for local folders",
-}
-_INTEGERS = ("parameters", "step", "layer", "draws", "n_rows", "n_unique", "d", "seed")
-_REALS = ("tokens_seen", "depth", "value", "ci_low", "ci_high", *CHANGE_DESCRIPTIONS)
+
+def text(name: str, meaning: str) -> pa.Field:
+    """Declare a column of text."""
+    return _column(name, meaning, pa.string())
 
 
-def declare(
-    descriptions: Mapping[str, str],
-    *,
-    integers: Iterable[str] = (),
-    reals: Iterable[str] = (),
-    lists: Iterable[str] = (),
-) -> pa.Schema:
-    """Declare a table from what its columns mean: integers, reals, lists of reals; all others are text."""
-    types = (
-        dict.fromkeys(integers, pa.int64())
-        | dict.fromkeys(reals, pa.float64())
-        | dict.fromkeys(lists, pa.list_(pa.float64()))
-    )
-    return pa.schema(
-        pa.field(name, types.get(name, pa.string()), metadata={"description": text})
-        for name, text in descriptions.items()
-    )
+def integer(name: str, meaning: str) -> pa.Field:
+    """Declare a column of whole numbers."""
+    return _column(name, meaning, pa.int64())
 
 
-COLUMNS = declare(COLUMN_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS)
+def real(name: str, meaning: str) -> pa.Field:
+    """Declare a column of real numbers."""
+    return _column(name, meaning, pa.float64())
+
+
+def interval(
+    declare_one: Callable[[str, str], pa.Field], name: str, meaning: str, note: str = ""
+) -> list[pa.Field]:
+    """Declare a column of numbers with its 95 % interval: `name`, `name`_low and `name`_high."""
+    ends = {"low": "lower", "high": "upper"}
+    bounds = [
+        declare_one(f"{name}_{end}", f"{word} end of its 95 % interval{note}") for end, word in ends.items()
+    ]
+    return [declare_one(name, meaning), *bounds]
+
+
+def declare(*columns: pa.Field) -> pa.Schema:
+    """Declare a table."""
+    return pa.schema(columns)
+
+
+def _column(name: str, meaning: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": meaning})
+
+
+def joined(*reasons: str) -> str:
+    """Write the reasons of a flag one behind the other, without empty ones."""
+    return "; ".join(filter(None, reasons))
+
+
+COLUMNS = declare(
+    text("study", "name of the study, from the config"),
+    text("model", "name of the model, from the registry"),
+    text("family", "architecture of the model"),
+    text("kind", "decoder or encoder"),
+    integer("parameters", "number of parameters of the model"),
+    text("checkpoint", "name of the checkpoint"),
+    integer("step", "training steps before the checkpoint"),
+    real("tokens_seen", "training tokens before the checkpoint; NaN when unknown"),
+    text("dataset", "name of the dataset, from the registry"),
+    text("site", "embedding, block, final_norm; output for the loss"),
+    integer("layer", "0 for the embedding, l after block l; the number of blocks for final_norm and output"),
+    real("depth", "layer / number of blocks"),
+    text("rows", "all; no_sink: without the attention sinks; one_per_type: a row of each token id in a draw"),
+    text("metric", "name of the metric: `lmshape metrics`"),
+    real("value", "the estimate; NaN never without a reason in flag"),
+    real("ci_low", "lower end of the 95 % interval; NaN where there is none"),
+    real("ci_high", "upper end of the 95 % interval; NaN where there is none"),
+    real(
+        "change",
+        "value less that of the trusted checkpoint before; NaN at the first, and where either has no value",
+    ),
+    real(
+        "change_low",
+        "lower end of its 95 % interval, of differences taken draw by draw; NaN where there is none",
+    ),
+    real("change_high", "upper end of its 95 % interval; NaN where there is none"),
+    integer("draws", "number of independent draws of sequences behind the interval"),
+    integer("n_rows", "number of token rows over all draws; for the loss, tokens that have one"),
+    integer("n_unique", "rows that repeat none of their own draw; 0 for the loss"),
+    integer("d", "width of a row; 0 for the loss"),
+    integer("seed", "seed of the choice of tokens"),
+    text("flag", "the reason of NaN, or of a doubt about the value; empty when fine"),
+    text(
+        "verdict", "what the audit says of the checkpoint's weights: `lmshape audit`; empty for local folders"
+    ),
+)
+CHANGES = ("change", "change_low", "change_high")
+SITES = ("embedding", "block", "final_norm", "output")  # in the order of the network
 
 # Of a model's own table alone, for what is computed over layers and steps draw by draw: `lmshape.dynamics`.
-REPLICATE_DESCRIPTIONS = {
-    "interval": "how the interval is made: jackknife, draws, or none",
-    "replicates": "the numbers behind it: over all rows, then without each draw; for `draws`, of each draw",
-}
 MODEL_COLUMNS = declare(
-    COLUMN_DESCRIPTIONS | REPLICATE_DESCRIPTIONS, integers=_INTEGERS, reals=_REALS, lists=["replicates"]
+    *COLUMNS,
+    text("interval", "how the interval is made: jackknife, draws, or none"),
+    _column(
+        "replicates",
+        "the numbers behind it: over all rows, then without each draw; for `draws`, of each draw",
+        pa.list_(pa.float64()),
+    ),
 )
+
+
+def shared(names: str) -> list[pa.Field]:
+    """Return columns of the metrics, by their names with spaces between, that another table has too."""
+    return [COLUMNS.field(name) for name in names.split()]

@@ -1,27 +1,106 @@
-"""The station of loss spikes: from losses and geometry of training runs to the tables of spikes and warnings."""
+"""The tables of loss spikes: from losses and geometry of training runs to spikes and warnings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from lmshape.dynamics.early_warning import (
-    ALARM_COLUMNS,
-    COURSE_COLUMNS,
-    SPIKE_COLUMNS,
-    WARNING_COLUMNS,
-    Warnings,
-    Watched,
-    early_warnings,
-)
+from lmshape.dynamics.early_warning import Warnings, Watched, early_warnings
 from lmshape.dynamics.spikes import RULE, Spike, as_curve, find_spikes, read_loss_log
 from lmshape.dynamics.warning_series import BASELINES, GEOMETRIC, series_of
 from lmshape.errors import InputError
+from lmshape.tables.columns import Row, declare, integer, interval, real, shared, text
 from lmshape.tables.files import write_table
 from lmshape.training.recipe import COLUMNS
+
+SPIKE_COLUMNS = declare(
+    *shared("study"),
+    text("run", "name of the training run, or of the log and its run"),
+    text("source", "pretraining: a run of the study; log: of `loss_logs`"),
+    integer("spike", "number of the spike in its run, from 1; 0 where the run has none"),
+    integer("onset", "step at which the loss leaves its baseline"),
+    integer("peak_step", "step at which it is largest"),
+    real("peak_loss", "nats per token there; infinite where the loss is not finite"),
+    real("baseline", "median of the calm losses before the onset, nats per token"),
+    real("height", "peak_loss - baseline"),
+    real("threshold", "nats over the baseline that make a spike"),
+    integer("recovery_step", "first step at which the loss is back for good; empty where it is not"),
+    integer("steps", "steps from the onset to the recovery, or to the last high one"),
+    integer("logged", "losses in the run's log"),
+    text("rule", "numbers of the rule: `lmshape.dynamics.spikes`"),
+    text("flag", "no spike; did not come back; not finite, and how often; empty when fine"),
+)
+
+_SERIES = (
+    *shared("study"),
+    text("source", "probe: measured while the runs trained; checkpoints: at those of the models"),
+    integer("blocks", "blocks of the runs' models: layers of others are not theirs"),
+    text("kind", "geometric, or baseline: needs no geometry"),
+    text("metric", "name of the series: `lmshape.dynamics.warning_series`"),
+    integer("layer", "l after block l; empty for what is of the whole run"),
+)
+_RUNS = ", over runs"
+WARNING_COLUMNS = declare(
+    *_SERIES,
+    integer("spikes", "spikes with values enough before them"),
+    integer("unscored", "spikes without"),
+    integer("runs", "runs with such a spike"),
+    integer("quiet_windows", "windows without a spike, as long as those before a spike"),
+    real("every", "steps from one value to the next, median"),
+    *interval(real, "auc", "area under the ROC curve of an alarm on it: 0.5 by chance", _RUNS),
+    *interval(
+        real,
+        "average_precision",
+        "area under precision over recall: spikes / (spikes + quiet_windows) by chance",
+        _RUNS,
+    ),
+    *interval(
+        real,
+        "hit_rate",
+        "share of the spikes with an alarm, at 10 false ones in 10 000 quiet steps of other runs",
+        _RUNS,
+    ),
+    *interval(
+        real, "lead_steps", "steps from the first alarm to the onset at that rate, median of the hits", _RUNS
+    ),
+    real("false_alarms_per_10k", "false alarms that this came to, in 10 000 quiet steps"),
+    *interval(
+        real,
+        "move_before",
+        "move just before the onset in standard deviations of quiet moves, signed, median",
+        _RUNS,
+    ),
+    text("best_baseline", "baseline of the largest auc, with its layer; empty for baselines"),
+    *interval(real, "auc_gain", "auc less that of the best baseline", ", over the same runs"),
+    real("p", "two-sided, of auc_gain being 0"),
+    real("p_adjusted", "p after Holm's correction for all geometric series of the same source and blocks"),
+    text("rule", "numbers of the rule: `lmshape.dynamics.alarms`"),
+    text("flag", "not measurable, and why; too few runs or spikes for an interval; empty when fine"),
+)
+ALARM_COLUMNS = declare(
+    *_SERIES,
+    real("threshold", "score over which it alarms, in robust standard deviations of the values before"),
+    real("hit_rate", "share of the spikes with an alarm"),
+    real("false_alarm_rate", "share of the quiet windows with one"),
+    real("false_alarms_per_10k", "false alarms in 10 000 quiet steps"),
+    real("precision", "share of the windows with an alarm that are before a spike"),
+)
+BEFORE_COLUMNS = declare(
+    *_SERIES,
+    integer(
+        "offset",
+        "values before the onset, or before the end of a quiet window, from -1 back; 0 is at the onset",
+    ),
+    real("steps", "offset in steps"),
+    integer("spikes", "spikes behind the mean"),
+    *interval(real, "change", "value less the median of those before the horizon, mean over spikes", _RUNS),
+    real("quiet", "the same in quiet windows, mean"),
+    real("quiet_low", "2.5 % quantile over quiet windows"),
+    real("quiet_high", "97.5 % quantile over quiet windows"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +155,7 @@ def write_spikes(
         "spikes": (spikes, SPIKE_COLUMNS),
         "warnings": (_joined(one.warnings for one in found), WARNING_COLUMNS),
         "alarms": (_joined(one.alarms for one in found), ALARM_COLUMNS),
-        "before_spikes": (_joined(one.courses for one in found), COURSE_COLUMNS),
+        "before_spikes": (_joined(one.before_spikes for one in found), BEFORE_COLUMNS),
     }
     for name, (table, columns) in tables.items():
         write_table(table.assign(study=study), columns, Path(output_dir) / name)
@@ -112,7 +191,7 @@ def read_geometry(path: Path) -> pd.DataFrame:
     return table
 
 
-def _rows(run: Run) -> Iterator[dict[str, object]]:
+def _rows(run: Run) -> Iterator[Row]:
     """Yield a row of `spikes` for each spike, or one that says that there is none."""
     common = {"run": run.name, "source": run.source, "logged": len(run.losses), "rule": str(RULE)}
     if not run.spikes:
@@ -150,15 +229,7 @@ def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str])
         types = (rows["rows"] == "one_per_type") & (rows["metric"] == "id_twonn")
         rows = rows.assign(metric=rows["metric"].where(~types, "id_twonn_types"))
         rows = rows[types | (rows["rows"] == "all")]
-        found.append(
-            Run(
-                name=run.name,
-                source=run.source,
-                losses=run.losses,
-                spikes=run.spikes,
-                geometry=rows[list(COLUMNS)],
-            )
-        )
+        found.append(replace(run, geometry=rows[list(COLUMNS)]))
     return found
 
 
@@ -177,7 +248,7 @@ def _warnings(runs: Iterable[Run], source: str) -> Iterator[Warnings]:
         yield Warnings(
             *(
                 table.assign(source=source, blocks=blocks)
-                for table in (found.warnings, found.alarms, found.courses)
+                for table in (found.warnings, found.alarms, found.before_spikes)
             )
         )
 

@@ -15,191 +15,71 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lmshape.checkpoints import nearest_log_spaced
 from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
-from lmshape.metrics.rows import GROUPS
+from lmshape.metrics.leading import GROUPS
 from lmshape.site import Site, named_layers
+from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS, Value, declare
+from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
 from lmshape.tables.files import write_table
 from lmshape.writing import replaced_when_whole
 
-_PLACE = ("study", "model", "kind", "checkpoint", "step", "dataset", "site", "layer", "depth")
-PLACE_DESCRIPTIONS = {
-    **{name: COLUMN_DESCRIPTIONS[name] for name in _PLACE},
-    "band": "early, middle or last: a quarter and half of the way up, and the last block",
-    "rows": COLUMN_DESCRIPTIONS["rows"],
+# family → what of its archives is read
+ARRAYS = {
+    "spectral": ("eigenvalues",),
+    "leading": (
+        "eigenvalues",
+        "total",
+        "sample_coordinates",
+        "sample_group",
+        "sample_position",
+        "sample_token",
+        "sample_draw",
+        "sample_weight",
+    ),
 }
-PLACE_INTEGERS = ("step", "layer")
-PLACE_REALS = ("depth",)
-
-
-def named_sites(attributes: Mapping[str, Value]) -> dict[Site, str]:
-    """Return the blocks that stand for the network of an archive, and the name of each."""
-    return {Site("block", layer): name for name, layer in named_layers(int(attributes["blocks"])).items()}
-
-
-def place_of(
-    study: str, attributes: Mapping[str, Value], entry: LayerStatistics, band: str
-) -> dict[str, Value]:
-    """Return the columns that say where an entry of an archive was taken."""
-    cell = {name: attributes[name] for name in ("model", "kind", "checkpoint", "step", "dataset")}
-    layer = entry.site.layer
-    place = {"site": entry.site.name, "layer": layer, "depth": layer / int(attributes["blocks"])}
-    return {"study": study, **cell, **place, "band": band, "rows": entry.rows}
-
-
-FAMILY_CLOUD_POINTS = "leading"
-ARRAYS_CLOUD_POINTS = (
-    "eigenvalues",
-    "total",
-    "sample_coordinates",
-    "sample_group",
-    "sample_position",
-    "sample_token",
-    "sample_draw",
-    "sample_weight",
-)  # of its archive
-ROWS = ("all", "no_sink")  # the first of them that an archive has
+ROWS = ("all", "no_sink")  # of a cloud: the first of them that an archive has
 MOST_CHECKPOINTS = 5
-
-CLOUD_COLUMNS = declare(
-    {
-        **PLACE_DESCRIPTIONS,
-        "draw": "draw of sequences that the token is in",
-        "position": "of the token in its sequence, from 0",
-        "token": "id of the token",
-        "text": "the token's text, in quotes; empty where it is not known",
-        "group": "position_0; other_sink: norm over 10 × the site's median; rest",
-        "weight": "rows of its group that this one stands for; 1 where all of them are here",
-        **{f"axis_{k}": f"coordinate on principal axis {k}, from the mean, in units of the rows" for k in (1, 2, 3)},
-        **{f"share_{k}": f"λ{k} / Σλ: the share of the variance along axis {k}" for k in (1, 2, 3)},
-        "n_rows": "number of token rows that the axes were taken of",
-        "d": "width of a row",
-        "flag": "the reason of NaN; empty when fine",
-    },
-    integers=[*PLACE_INTEGERS, "draw", "position", "token", "n_rows", "d"],
-    reals=[*PLACE_REALS, "weight", *(f"{name}_{k}" for name in ("axis", "share") for k in (1, 2, 3))],
-)  # fmt: skip
-
-
-def seen_checkpoints(steps: Mapping[str, int], *, most: int = MOST_CHECKPOINTS) -> list[str]:
-    """Choose checkpoints to look at: the first, the last, and those between nearest to even places of ln(1 + step).
-
-    Parameters
-    ----------
-    steps : checkpoint → step, negative where it is not known
-    most : number of checkpoints, 2 or more
-
-    Returns
-    -------
-    Names by step; the last name alone where no step is known.
-    """
-    known = sorted((step, name) for name, step in steps.items() if step >= 0)
-    if not known:
-        return list(steps)[-1:]
-    places = np.log1p([step for step, _ in known])
-    wanted = np.linspace(places[0], places[-1], most)
-    nearest = {int(np.abs(places - place).argmin()) for place in wanted}
-    return [known[i][1] for i in sorted(nearest)]
-
-
-def chosen_entry(entries: list[LayerStatistics]) -> LayerStatistics:
-    """Return the entry of a site that is drawn: all rows, or without sinks where only that was measured."""
-    return min(entries, key=lambda entry: ROWS.index(entry.rows))
-
-
-def cloud_rows(entry: LayerStatistics) -> Iterator[dict[str, Value | None]]:
-    """Yield the sampled rows of one entry of a leading archive; one with the reason where there is no axis."""
-    counts = {name: entry.attributes[name] for name in ("n_rows", "d")}
-    arrays, flag = entry.arrays, str(entry.attributes["flag"])
-    total = arrays["total"][0]
-    if not np.isfinite(total) or total <= 0:
-        yield {**counts, "flag": flag or "zero variance"}
-        return
-    texts = json.loads(entry.attributes["texts"])
-    shares = {f"share_{k}": value for k, value in enumerate((arrays["eigenvalues"][0] / total).tolist(), 1)}
-    for i, coordinates in enumerate(arrays["sample_coordinates"]):
-        token = int(arrays["sample_token"][i])
-        yield {
-            **counts,
-            "draw": int(arrays["sample_draw"][i]),
-            "position": int(arrays["sample_position"][i]),
-            "token": token,
-            "text": repr(texts[str(token)]) if str(token) in texts else "",
-            "group": GROUPS[arrays["sample_group"][i]],
-            "weight": _shortest(arrays["sample_weight"][i]),
-            **{f"axis_{k}": _shortest(value) for k, value in enumerate(coordinates, 1)},
-            **shares,
-            "flag": flag,
-        }
-
-
-def _shortest(value: np.float32) -> float:
-    """Return the shortest number that is the same in float32: CSV files are half as long."""
-    return float(str(value))
-
-
-FAMILY = "spectral"
-ARRAYS = ("eigenvalues",)  # of its archive
 MOST_RANKS = 60
 
-SPECTRA_COLUMNS = declare(
-    {
-        **PLACE_DESCRIPTIONS,
-        "rank": "of the eigenvalue, 1 the largest; about 60 ranks, evenly spread on a logarithmic axis",
-        "share": "λ_rank / Σλ of the covariance: the share of the variance along this principal axis",
-        "ci_low": "lower end of its 95 % interval; NaN where there is none",
-        "ci_high": "upper end of its 95 % interval; NaN where there is none",
-        "null": "share of this rank in isotropic rows of this number and width: Marchenko-Pastur",
-        "draws": "number of independent draws of sequences behind the interval",
-        "n_rows": "number of token rows over all draws",
-        "d": "width of a row",
-        "flag": "the reason of NaN; empty when fine",
-    },
-    integers=[*PLACE_INTEGERS, "rank", "draws", "n_rows", "d"],
-    reals=[*PLACE_REALS, "share", "ci_low", "ci_high", "null"],
+_PLACE = (
+    *shared("study model kind checkpoint step dataset site layer depth"),
+    text("band", "early, middle or last: a quarter and half of the way up, and the last block"),
+    *shared("rows"),
 )
-
-
-def log_ranks(last: int, *, most: int = MOST_RANKS) -> np.ndarray:
-    """Return whole ranks 1 … `last`, all of the first and then ever fewer, about `most` of them."""
-    return np.unique(np.round(np.geomspace(1, last, most)).astype(np.int64))
-
-
-def spectrum_rows(entry: LayerStatistics) -> Iterator[dict[str, Value | None]]:
-    """Yield the rows of one entry of a spectral archive; one row with the reason where it has no spectrum."""
-    counts = {name: entry.attributes[name] for name in ("draws", "n_rows", "d")}
-    eigenvalues = entry.arrays["eigenvalues"]
-    total = eigenvalues.sum(axis=1)
-    if not np.isfinite(total[0]) or total[0] <= 0:
-        yield {**counts, "rank": 1, "flag": str(entry.attributes["flag"]) or "zero variance"}
-        return
-    ranks = log_ranks(eigenvalues.shape[1])
-    shares = np.divide(
-        eigenvalues, total[:, None], out=np.full(eigenvalues.shape, np.nan), where=total[:, None] > 0
-    )
-    null = spectrum_null(int(counts["n_rows"]), int(counts["d"]), ranks)
-    for rank, expected in zip(ranks.tolist(), null.tolist(), strict=True):
-        estimate = jackknife(shares[0, rank - 1], shares[1:, rank - 1], bounds=(0.0, 1.0))
-        interval = {"ci_low": estimate.low, "ci_high": estimate.high}
-        unsure = "" if np.isfinite(estimate.low) else "no interval: not defined without one of its draws"
-        flag = "; ".join(filter(None, [str(entry.attributes["flag"]), unsure]))
-        yield {
-            **counts,
-            "rank": rank,
-            "share": estimate.value,
-            **interval,
-            "null": expected,
-            "flag": flag,
-        }
-
-
+SPECTRA_COLUMNS = declare(
+    *_PLACE,
+    integer("rank", "of the eigenvalue, 1 the largest; about 60 ranks, evenly spread on a logarithmic axis"),
+    real("share", "λ_rank / Σλ of the covariance: the share of the variance along this principal axis"),
+    real("ci_low", "lower end of its 95 % interval; NaN where there is none"),
+    real("ci_high", "upper end of its 95 % interval; NaN where there is none"),
+    real("null", "share of this rank in isotropic rows of this number and width: Marchenko-Pastur"),
+    *shared("draws"),
+    integer("n_rows", "number of token rows over all draws"),
+    integer("d", "width of a row"),
+    text("flag", "the reason of NaN; empty when fine"),
+)
+CLOUD_COLUMNS = declare(
+    *_PLACE,
+    integer("draw", "draw of sequences that the token is in"),
+    integer("position", "of the token in its sequence, from 0"),
+    integer("token", "id of the token"),
+    text("text", "the token's text, in quotes; empty where it is not known"),
+    text("group", "position_0; other_sink: norm over 10 × the site's median; rest"),
+    real("weight", "rows of its group that this one stands for; 1 where all of them are here"),
+    *(
+        real(f"axis_{k}", f"coordinate on principal axis {k}, from the mean, in units of the rows")
+        for k in (1, 2, 3)
+    ),
+    *(real(f"share_{k}", f"λ{k} / Σλ: the share of the variance along axis {k}") for k in (1, 2, 3)),
+    integer("n_rows", "number of token rows that the axes were taken of"),
+    integer("d", "width of a row"),
+    text("flag", "the reason of NaN; empty when fine"),
+)
 TABLES = {"spectra": SPECTRA_COLUMNS, "clouds": CLOUD_COLUMNS}
-
-Row = dict[str, Value | None]
-Attributes = Mapping[str, Value]
 
 
 def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
@@ -225,13 +105,13 @@ def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
                 f"`statistics` are of more than one {name}: {', '.join(found)}; give those of one."
             )
     ordered = dict(sorted(attributes.items(), key=lambda item: (item[1]["step"], item[1]["first"])))
-    rows = {
-        "spectra": list(_spectra(_of_family(ordered, FAMILY), study)),
-        "clouds": list(_clouds(_of_family(ordered, FAMILY_CLOUD_POINTS), study)),
-    }
+    spectral, leading = (
+        {path: own for path, own in ordered.items() if own["family"] == family} for family in ARRAYS
+    )
+    rows = {"spectra": _spectra(spectral, study), "clouds": _clouds(leading, study)}
     for name, columns in TABLES.items():
         with replaced_when_whole(Path(output_dir) / f"{name}.parquet") as partial:
-            pq.write_table(pa.Table.from_pylist(rows[name], schema=columns), partial)
+            pq.write_table(pa.Table.from_pylist(list(rows[name]), schema=columns), partial)
 
 
 def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:
@@ -252,36 +132,6 @@ def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:
         write_table(pa.concat_tables([columns.empty_table(), *tables]), columns, Path(output_dir) / name)
 
 
-def _of_family(attributes: Mapping[Path, Attributes], family: str) -> dict[Path, Attributes]:
-    return {path: own for path, own in attributes.items() if own["family"] == family}
-
-
-def _spectra(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
-    for path, own in archives.items():
-        sites = named_sites(own)
-        for entry in _entries(path, own, ARRAYS):
-            place = place_of(study, own, entry, sites[entry.site])
-            yield from ({**place, **row} for row in spectrum_rows(entry))
-
-
-def _clouds(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
-    seen = seen_checkpoints({str(own["checkpoint"]): int(own["step"]) for own in archives.values()})
-    for path, own in archives.items():
-        if own["checkpoint"] not in seen:
-            continue
-        sites = named_sites(own)
-        for site, entries in groupby(_entries(path, own, ARRAYS_CLOUD_POINTS), key=lambda entry: entry.site):
-            entry = chosen_entry(list(entries))
-            place = place_of(study, own, entry, sites[site])
-            yield from ({**place, **row} for row in cloud_rows(entry))
-
-
-def _entries(path: Path, attributes: Attributes, arrays: Sequence[str]) -> list[LayerStatistics]:
-    """Read what is needed of the blocks that stand for the network, if the archive has any."""
-    _, entries = read_statistics(path, sites=named_sites(attributes), arrays=arrays)
-    return entries
-
-
 def _read(path: Path, columns: pa.Schema) -> pa.Table:
     try:
         table = pq.read_table(path)
@@ -290,3 +140,116 @@ def _read(path: Path, columns: pa.Schema) -> pa.Table:
     if not table.schema.equals(columns):
         raise InputError(f"`{path}` is not a table as this lmshape writes it; make it again.")
     return table
+
+
+def _spectra(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
+    for path, own in archives.items():
+        for entry in _entries(path, own):
+            place = _place(study, own, entry)
+            yield from (place | row for row in spectrum_rows(entry))
+
+
+def _clouds(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
+    seen = seen_checkpoints({str(own["checkpoint"]): int(own["step"]) for own in archives.values()})
+    for path, own in archives.items():
+        if own["checkpoint"] not in seen:
+            continue
+        for _, entries in groupby(_entries(path, own), key=lambda entry: entry.site):
+            entry = min(entries, key=lambda entry: ROWS.index(entry.rows))
+            place = _place(study, own, entry)
+            yield from (place | row for row in cloud_rows(entry))
+
+
+def _entries(path: Path, attributes: Attributes) -> list[LayerStatistics]:
+    """Read what is needed of the blocks that stand for the network, if the archive has any."""
+    sites = {Site("block", layer) for layer in named_layers(int(attributes["blocks"])).values()}
+    return read_statistics(path, sites=sites, arrays=ARRAYS[str(attributes["family"])])[1]
+
+
+def _place(study: str, attributes: Attributes, entry: LayerStatistics) -> Row:
+    """Return the columns that say where an entry of an archive was taken."""
+    cell = {name: attributes[name] for name in ("model", "kind", "checkpoint", "step", "dataset")}
+    layer, blocks = entry.site.layer, int(attributes["blocks"])
+    bands = {layer: band for band, layer in named_layers(blocks).items()}
+    place = {"site": entry.site.name, "layer": layer, "depth": layer / blocks}
+    return {"study": study, **cell, **place, "band": bands[layer], "rows": entry.rows}
+
+
+def spectrum_rows(entry: LayerStatistics) -> Iterator[Row]:
+    """Yield the rows of one entry of a spectral archive; one row with the reason where it has no spectrum."""
+    counts = {name: entry.attributes[name] for name in ("draws", "n_rows", "d")}
+    eigenvalues, flag = entry.arrays["eigenvalues"], str(entry.attributes["flag"])
+    total = eigenvalues.sum(axis=1)
+    if not np.isfinite(total[0]) or total[0] <= 0:
+        yield {**counts, "rank": 1, "flag": flag or "zero variance"}
+        return
+    ranks = log_ranks(eigenvalues.shape[1])
+    shares = np.divide(
+        eigenvalues, total[:, None], out=np.full(eigenvalues.shape, np.nan), where=total[:, None] > 0
+    )
+    null = spectrum_null(int(counts["n_rows"]), int(counts["d"]), ranks)
+    for rank, expected in zip(ranks.tolist(), null.tolist(), strict=True):
+        estimate = jackknife(shares[0, rank - 1], shares[1:, rank - 1], bounds=(0.0, 1.0))
+        unsure = "" if np.isfinite(estimate.low) else "no interval: not defined without one of its draws"
+        yield {
+            **counts,
+            "rank": rank,
+            "share": estimate.value,
+            "ci_low": estimate.low,
+            "ci_high": estimate.high,
+            "null": expected,
+            "flag": joined(flag, unsure),
+        }
+
+
+def log_ranks(last: int) -> np.ndarray:
+    """Return about 60 whole ranks 1 … `last`: all of the first, and then ever fewer."""
+    return np.unique(np.round(np.geomspace(1, last, MOST_RANKS)).astype(np.int64))
+
+
+def seen_checkpoints(steps: Mapping[str, int]) -> list[str]:
+    """Choose checkpoints to look at: the first, the last, and those between nearest to even places of ln(1 + step).
+
+    Parameters
+    ----------
+    steps : checkpoint → step, negative where it is not known
+
+    Returns
+    -------
+    Names by step; the last name alone where no step is known.
+    """
+    known = sorted((step, name) for name, step in steps.items() if step >= 0)
+    if not known:
+        return list(steps)[-1:]
+    return [known[i][1] for i in nearest_log_spaced([step for step, _ in known], MOST_CHECKPOINTS)]
+
+
+def cloud_rows(entry: LayerStatistics) -> Iterator[Row]:
+    """Yield the sampled rows of one entry of a leading archive; one with the reason where there is no axis."""
+    counts = {name: entry.attributes[name] for name in ("n_rows", "d")}
+    arrays, flag = entry.arrays, str(entry.attributes["flag"])
+    total = arrays["total"][0]
+    if not np.isfinite(total) or total <= 0:
+        yield {**counts, "flag": flag or "zero variance"}
+        return
+    texts = json.loads(str(entry.attributes["texts"]))
+    shares = {f"share_{k}": value for k, value in enumerate((arrays["eigenvalues"][0] / total).tolist(), 1)}
+    for i, coordinates in enumerate(arrays["sample_coordinates"]):
+        token = int(arrays["sample_token"][i])
+        yield {
+            **counts,
+            "draw": int(arrays["sample_draw"][i]),
+            "position": int(arrays["sample_position"][i]),
+            "token": token,
+            "text": repr(texts[str(token)]) if str(token) in texts else "",
+            "group": GROUPS[arrays["sample_group"][i]],
+            "weight": _shortest(arrays["sample_weight"][i]),
+            **{f"axis_{k}": _shortest(value) for k, value in enumerate(coordinates, 1)},
+            **shares,
+            "flag": flag,
+        }
+
+
+def _shortest(value: np.float32) -> float:
+    """Return the shortest number that is the same in float32: CSV files are half as long."""
+    return float(str(value))

@@ -17,47 +17,47 @@ import pyarrow.parquet as pq
 
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
 from lmshape.dynamics.phases import PHASE_COLUMNS, PHASED, phases
-from lmshape.dynamics.profiles import CELL as _CELL
-from lmshape.dynamics.profiles import PROFILE_COLUMNS, PROFILED, profiles
+from lmshape.dynamics.profiles import CELL, PROFILE_COLUMNS, PROFILED, profiles
 from lmshape.errors import InputError
+from lmshape.tables.audits import AUDIT_COLUMNS
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHECKPOINTS_KEY,
-    COLUMN_DESCRIPTIONS,
     COLUMNS,
     MODEL_COLUMNS,
     declare,
+    interval,
+    joined,
+    real,
+    shared,
+    text,
 )
 from lmshape.tables.files import write_table
-from lmshape.tables.gather import AUDIT_DESCRIPTIONS, AUDIT_INTEGERS, AUDIT_REALS
 
-_KEYS = ("model", "checkpoint", "dataset")
-_CELL_DESCRIPTIONS = {name: COLUMN_DESCRIPTIONS[name] for name in _CELL}
+_KEYS = ["model", "checkpoint", "dataset"]
 
 CHECKPOINT_COLUMNS = declare(
-    {
-        **_CELL_DESCRIPTIONS,
-        "repository": "repository on the hub, or folder, that the weights came from",
-        "revision": "branch or tag of the repository, as the hub spells it; name of the folder for local runs",
-        "commit": "commit of the repository that the weights came from; empty for local folders",
-        "weights_sha256": "fingerprint of the weights",
-        "duplicate_of": "first other checkpoint of the model, by step, with equal weights; empty when none",
-        "verdict": "what the audit of the hub says of the weights: `lmshape audit`; empty for local folders",
-        "same_weights_as": "all checkpoints on the hub with equal weights, studied or not, and main; empty when none",
-        "note": "what else the audit says, with the source of a known fault; empty when nothing",
-        "loss": "nats per token",
-        "loss_low": "lower end of its 95 % interval",
-        "loss_high": "upper end of its 95 % interval",
-        "flag": "the reason of NaN, or of a doubt about the checkpoint; empty when fine",
-    },
-    integers=["step"],
-    reals=["tokens_seen", "loss", "loss_low", "loss_high"],
+    *shared(CELL),
+    text("repository", "repository on the hub, or folder, that the weights came from"),
+    text(
+        "revision", "branch or tag of the repository, as the hub spells it; name of the folder for local runs"
+    ),
+    text("commit", "commit of the repository that the weights came from; empty for local folders"),
+    text("weights_sha256", "fingerprint of the weights"),
+    text("duplicate_of", "first other checkpoint of the model, by step, with equal weights; empty when none"),
+    text(
+        "verdict", "what the audit of the hub says of the weights: `lmshape audit`; empty for local folders"
+    ),
+    text(
+        "same_weights_as",
+        "all checkpoints on the hub with equal weights, studied or not, and main; empty when none",
+    ),
+    text("note", "what else the audit says, with the source of a known fault; empty when nothing"),
+    *interval(real, "loss", "nats per token"),
+    text("flag", "the reason of NaN, or of a doubt about the checkpoint; empty when fine"),
 )
 
-AUDIT_COLUMNS = declare(AUDIT_DESCRIPTIONS, integers=AUDIT_INTEGERS, reals=AUDIT_REALS)
-
-
-# of the models' own tables, for what is computed draw by draw
+# Of the models' own tables, for what is computed draw by draw.
 _FOLLOWED = (
     "study model family kind checkpoint step tokens_seen dataset site layer depth rows metric value ci_low ci_high "
     "flag verdict interval replicates"
@@ -87,7 +87,7 @@ def combine(
     """
     models = [_read(Path(path)) for path in metric_files]
     metrics = pa.concat_tables(models).replace_schema_metadata(None)
-    frame = metrics.select([*_CELL, "metric", "value", "ci_low", "ci_high", "flag"]).to_pandas()
+    frame = metrics.select([*CELL.split(), "metric", "value", "ci_low", "ci_high", "flag"]).to_pandas()
     weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
     audits = [row for model in models for row in json.loads(model.schema.metadata[AUDITS_KEY])]
     followed = pd.concat([_followed(Path(path)) for path in metric_files], ignore_index=True)
@@ -138,13 +138,13 @@ def checkpoints(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     -------
     The columns of CHECKPOINT_COLUMNS, a row for each model, checkpoint and dataset.
     """
-    cells = metrics[list(_CELL)].drop_duplicates()
+    cells = metrics[CELL.split()].drop_duplicates()
     loss = metrics.loc[metrics["metric"] == "loss", [*_KEYS, "value", "ci_low", "ci_high", "flag"]]
     loss = loss.rename(columns={"value": "loss", "ci_low": "loss_low", "ci_high": "loss_high"})
-    frame = cells.merge(weights, on=["model", "checkpoint"]).merge(loss, on=list(_KEYS), how="left")
+    frame = cells.merge(weights, on=["model", "checkpoint"]).merge(loss, on=_KEYS, how="left")
     others = _same_weights(frame)
     reasons = zip(frame["flag"].fillna("loss not gathered"), others, strict=True)
-    flags = ["; ".join(filter(None, [flag, other and f"same weights as {other}"])) for flag, other in reasons]
+    flags = [joined(flag, other and f"same weights as {other}") for flag, other in reasons]
     return frame.assign(duplicate_of=others, flag=flags)
 
 

@@ -1,10 +1,24 @@
-"""Texts as files: read, and cut into spans to train and to measure on."""
+"""A text as a file: read, freed of Wikipedia's markup, and cut into spans to train and to measure on.
+
+What is left of a Wikipedia dump follows Mahoney's filter for text8 (http://mattmahoney.net/dc/textdata), but keeps
+case, punctuation, digits, paragraphs and every script:
+
+1. Only the `<text>` of articles: no other namespace ("Wikipedia:…"), no redirects.
+2. Comments, references, formulas, galleries and timelines go, with their content.
+3. Templates `{{…}}`, tables `{|…|}` and `<table>…</table>` go, however nested.
+4. Links become their label; images, files, categories and links to the article in another language go.
+   External links become their label, or nothing.
+5. Other tags go and their content stays; bold, italic and list marks go; headings become plain lines.
+6. Entities become characters; runs of spaces become one, runs of blank lines one; brackets that the page
+   never closes go, and so do stray table rows.
+
+Every article ends with a blank line. Deterministic; about 7 MB/s.
+"""
 
 from __future__ import annotations
 
 import codecs
 import html
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,63 +33,6 @@ from lmshape.writing import replaced_when_whole
 
 # A span starts at a line's start if one is this near; a text without line ends is cut between two characters.
 LINE_SEARCH_CHARACTERS = 10_000
-
-
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text; a last character that a cut at a byte has halved is left out.
-
-    Raises
-    ------
-    InputError
-        When the text is not UTF-8.
-    """
-    with path.open("rb") as stream:
-        return "".join(lines_of(stream))
-
-
-def span(text: str, start: float, end: float) -> str:
-    """Give the part of a text between two fractions of its characters, moved on to the start of a line.
-
-    The cuts depend on their own fraction only: `span(text, 0, 0.9)` and `span(text, 0.9, 1)` share nothing
-    and together are the text, which keeps held-out text held out.
-
-    Parameters
-    ----------
-    text : the whole text
-    start, end : fractions of its characters, 0 ≤ start < end ≤ 1
-
-    Raises
-    ------
-    InputError
-        When the fractions are not ordered within 0 and 1.
-    """
-    if not 0 <= start < end <= 1:
-        raise InputError(f"`span` is [{start}, {end}]; it needs 0 <= start < end <= 1.")
-    return text[_cut(text, start) : _cut(text, end)]
-
-
-def lines_of(stream: BinaryIO, bar: tqdm | None = None) -> Iterator[str]:
-    """Decode a stream of UTF-8 line by line, counting bytes on `bar`."""
-    try:
-        for line in stream:
-            # final=False: half a character at the end of the file is left out; anywhere else it is an error.
-            yield codecs.utf_8_decode(line, "strict", False)[0]
-            if bar is not None:
-                bar.update(len(line))
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"`{stream.name}` is not UTF-8 ({error.reason}, byte {line[error.start]:#04x}); convert it, for "
-            "instance with `iconv -t utf-8`."
-        ) from error
-
-
-def _cut(text: str, fraction: float) -> int:
-    position = round(fraction * len(text))
-    if position in (0, len(text)):
-        return position
-    newline = text.find("\n", position - 1, position + LINE_SEARCH_CHARACTERS)
-    return position if newline < 0 else newline + 1
-
 
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
@@ -121,6 +78,85 @@ LINE_RULES = (
 )
 
 
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text; a last character that a cut at a byte has halved is left out.
+
+    Raises
+    ------
+    InputError
+        When the text is not UTF-8.
+    """
+    with path.open("rb") as stream:
+        return "".join(lines_of(stream))
+
+
+def span(text: str, start: float, end: float) -> str:
+    """Give the part of a text between two fractions of its characters, moved on to the start of a line.
+
+    The cuts depend on their own fraction only: `span(text, 0, 0.9)` and `span(text, 0.9, 1)` share nothing
+    and together are the text, which keeps held-out text held out.
+
+    Parameters
+    ----------
+    text : the whole text
+    start, end : fractions of its characters, 0 ≤ start < end ≤ 1
+
+    Raises
+    ------
+    InputError
+        When the fractions are not ordered within 0 and 1.
+    """
+    if not 0 <= start < end <= 1:
+        raise InputError(f"`span` is [{start}, {end}]; it needs 0 <= start < end <= 1.")
+    return text[_cut(text, start) : _cut(text, end)]
+
+
+def clean_file(source: Path, destination: Path) -> None:
+    """Write the prose of a Wikipedia dump, one page at a time.
+
+    Raises
+    ------
+    InputError
+        When the text is not UTF-8 or holds no article.
+    """
+    with (
+        replaced_when_whole(destination) as partial,
+        partial.open("wb") as output,
+        source.open("rb") as stream,
+    ):
+        size = source.stat().st_size
+        with progress(size, description=source.name, unit="B") as bar:
+            for article in articles(lines_of(stream, bar)):
+                output.write(article.encode())
+        if not output.tell():
+            raise InputError(
+                f"`{source}` holds no Wikipedia article in <page><text>…; set `clean: false` for a text that "
+                "is plain already."
+            )
+
+
+def lines_of(stream: BinaryIO, bar: tqdm | None = None) -> Iterator[str]:
+    """Decode a stream of UTF-8 line by line, counting bytes on `bar`."""
+    try:
+        for line in stream:
+            # final=False: half a character at the end of the file is left out; anywhere else it is an error.
+            yield codecs.utf_8_decode(line, "strict", False)[0]
+            if bar is not None:
+                bar.update(len(line))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"`{stream.name}` is not UTF-8 ({error.reason}, byte {line[error.start]:#04x}); convert it, for "
+            "instance with `iconv -t utf-8`."
+        ) from error
+
+
+def articles(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the prose of a dump's articles one after the other, each with the blank line that ends it."""
+    for page in pages(lines):
+        if prose := clean_page(page):
+            yield f"{prose}\n\n"
+
+
 def pages(lines: Iterable[str]) -> Iterator[str]:
     """Cut the lines of a dump after every `</page>`; the last page may be cut in the middle."""
     page: list[str] = []
@@ -145,7 +181,7 @@ def clean_page(page: str) -> str:
 
 
 def clean_markup(markup: str) -> str:
-    """Give the prose of one article's wikitext by the rule that `clean` documents."""
+    """Give the prose of one article's wikitext by the rules 2 to 6 of this module."""
     text = _apply(markup, ((COMMENT, ""), (ELEMENT, "")))
     text = _until_stable(text, (TEMPLATE, ""))
     text = _until_stable(text, (TABLE, ""), (HTML_TABLE, ""))
@@ -155,32 +191,12 @@ def clean_markup(markup: str) -> str:
     return _apply(html.unescape(text), LINE_RULES).strip()
 
 
-def clean(text: str) -> str:
-    """Turn a Wikipedia dump into the prose of its articles.
-
-    The rule follows Mahoney's filter for text8 (http://mattmahoney.net/dc/textdata), but keeps case,
-    punctuation, digits, paragraphs and every script:
-
-    1. Only the `<text>` of articles: no other namespace ("Wikipedia:…"), no redirects.
-    2. Comments, references, formulas, galleries and timelines go, with their content.
-    3. Templates `{{…}}`, tables `{|…|}` and `<table>…</table>` go, however nested.
-    4. Links become their label; images, files, categories and links to the article in another language go.
-       External links become their label, or nothing.
-    5. Other tags go and their content stays; bold, italic and list marks go; headings become plain lines.
-    6. Entities become characters; runs of spaces become one, runs of blank lines one; brackets that the page
-       never closes go, and so do stray table rows.
-
-    Every article ends with a blank line. Deterministic; about 7 MB/s. A last page that is cut in the middle
-    loses the line that the cut ends. A text without any article gives "".
-    """
-    return "".join(articles(io.StringIO(text)))
-
-
-def articles(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the cleaned articles of a dump one after the other, each with the blank line that ends it."""
-    for page in pages(lines):
-        if prose := clean_page(page):
-            yield f"{prose}\n\n"
+def _cut(text: str, fraction: float) -> int:
+    position = round(fraction * len(text))
+    if position in (0, len(text)):
+        return position
+    newline = text.find("\n", position - 1, position + LINE_SEARCH_CHARACTERS)
+    return position if newline < 0 else newline + 1
 
 
 def _is_meta(title: str) -> bool:
@@ -209,27 +225,3 @@ def _label(link: re.Match[str]) -> str:
     if colon and (prefix.strip().lower() in DROPPED_LINKS or INTERLANGUAGE.fullmatch(prefix)):
         return ""
     return (labels[-1] if labels and labels[-1] else target).strip().removeprefix(":")
-
-
-def clean_file(source: Path, destination: Path) -> None:
-    """Write the prose of a Wikipedia dump, by the rule of `lmshape.texts.corpus.clean`, one page at a time.
-
-    Raises
-    ------
-    InputError
-        When the text is not UTF-8 or holds no article.
-    """
-    with (
-        replaced_when_whole(destination) as partial,
-        partial.open("wb") as output,
-        source.open("rb") as stream,
-    ):
-        size = source.stat().st_size
-        with progress(size, description=source.name, unit="B") as bar:
-            for article in articles(lines_of(stream, bar)):
-                output.write(article.encode())
-        if not output.tell():
-            raise InputError(
-                f"`{source}` holds no Wikipedia article in <page><text>…; set `clean: false` for a text that "
-                "is plain already."
-            )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import httpx2
 
@@ -134,8 +134,12 @@ def _verify(source: str | Path, *, found: Mapping[str, object], expected: Mappin
         )
 
 
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 @contextmanager
-def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
+def _unpacked(archive: Path) -> Iterator[_Readable]:
     with archive.open("rb") as file:
         start = file.read(6)
     if start.startswith(b"PK\x03\x04"):

@@ -102,7 +102,7 @@ class TextTokenizer:
     def special_tokens(self) -> dict[str, list[str]]:
         """The tokens of the template by name, `prefix` and `suffix`; empty lists where it adds none."""
         parts = {"prefix": self.prefix, "suffix": self.suffix}
-        return {part: [self.backend.id_to_token(index) for index in ids] for part, ids in parts.items()}
+        return {part: [str(self.backend.id_to_token(index)) for index in ids] for part, ids in parts.items()}
 
     @property
     def sha256(self) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 Protocol = Literal["windows", "paper"]
 Order = Literal["text", "shuffled", "random"]
-PROTOCOLS = ("windows", "paper")
-ORDERS = ("text", "shuffled", "random")
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+ORDERS: tuple[Order, ...] = get_args(Order)
 # One independent stream of random numbers each; append only, the position is part of the seed.
 PURPOSES = ("windows", "chunks", "shuffled", "random")
 
 SPARE = 1.25  # rows sampled for each row needed: repeated rows and sinks are dropped later
-# LLM-Microscope's released sampling (METRICS.md, section 8).
+# The sampling of LLM-Microscope's released code (Razzhigaev et al. 2025).
 PAPER_CHUNKS = 128
 PAPER_CHARACTERS = 512
 
@@ -99,16 +99,6 @@ def sample_tokens(
         "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
     }
     return _assemble(reader, _reorder(sequences, order, reader.ordinary, seed), attributes)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
-    """Encode a text of any length as `sample_tokens` does: (n,) int32, no special tokens."""
-    return TextTokenizer.of(tokenizer).encode_long(text)
-
-
-def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Fingerprint what turns text into ids: vocabulary, merges, normalizer, template; not call settings."""
-    return TextTokenizer.of(tokenizer).sha256
 
 
 def _check(protocol: str, order: str, counts: Mapping[str, int], seed: int) -> None:

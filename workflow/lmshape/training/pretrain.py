@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,15 +29,18 @@ from transformers import (
 
 from lmshape.errors import InputError
 from lmshape.fingerprint import code_fingerprint
+from lmshape.models.passes import MASKED_SHARE
 from lmshape.progress import progress
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
 from lmshape.training.recipe import Recipe, Row, write_rows
 from lmshape.writing import name_whole_folder, replaced_when_whole
 
+LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
+
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Initialize the model of a recipe, without dropout: Pythia's GPT-NeoX, a BERT or a ModernBERT."""
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": recipe.width,
         "num_hidden_layers": recipe.blocks,
@@ -45,29 +48,22 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
         "max_position_embeddings": recipe.window,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ends: dict[str, Any] = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     wide = 4 * recipe.width
     if recipe.architecture == "bert":
-        free = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        free: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         return BertForMaskedLM(BertConfig(**shape, **free, intermediate_size=wide))
     if recipe.architecture == "modernbert":
-        return ModernBertForMaskedLM(
-            ModernBertConfig(
-                **shape,
-                **ends,
-                cls_token_id=tokenizer.eos_token_id,
-                sep_token_id=tokenizer.eos_token_id,
-                intermediate_size=wide // 2,  # gated: two matrices in, so as many parameters as the others
-                global_attn_every_n_layers=1,  # the window is no longer than its local attention
-                # with the usual 0.02 it takes thousands of steps to start learning
-                initializer_range=recipe.width**-0.5,
-            )
-        )
+        own: dict[str, Any] = {
+            "cls_token_id": tokenizer.eos_token_id,
+            "sep_token_id": tokenizer.eos_token_id,
+            "intermediate_size": wide // 2,  # gated: two matrices in, so as many parameters as the others
+            "global_attn_every_n_layers": 1,  # the window is no longer than its local attention
+            # with the usual 0.02 it takes thousands of steps to start learning
+            "initializer_range": recipe.width**-0.5,
+        }
+        return ModernBertForMaskedLM(ModernBertConfig(**shape, **ends, **own))
     return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **ends, intermediate_size=wide))
-
-
-# Always by the mask token: BERT's 10 % that stay as they are could be copied, and the loss would look like learning.
-MASKED_SHARE = 0.15
 
 
 def windows_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:
@@ -99,7 +95,10 @@ def batch_of(windows: np.ndarray, step: int, *, sequences: int, seed: int) -> np
 def masked_batch(
     ids: torch.Tensor, tokenizer: PreTrainedTokenizerBase, *, seed: tuple[int, int]
 ) -> dict[str, torch.Tensor]:
-    """Put the mask token for a share of the tokens; the labels are -100 where nothing is asked."""
+    """Put the mask token for a share of the tokens; the labels are -100 where nothing is asked.
+
+    Always the mask token: BERT's 10 % that stay as they are could be copied, and the loss would look like learning.
+    """
     asked = torch.from_numpy(np.random.default_rng((2, *seed)).random(ids.shape) < MASKED_SHARE)
     inputs = torch.where(asked, tokenizer.mask_token_id, ids)
     return {"input_ids": inputs, "labels": torch.where(asked, ids, -100)}
@@ -110,9 +109,6 @@ def unigram_entropy(windows: np.ndarray) -> float:
     counts = np.bincount(windows.ravel())
     share = counts[counts > 0] / windows.size
     return float(-(share * np.log(share)).sum())
-
-
-LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
 
 
 class Monitor(Protocol):

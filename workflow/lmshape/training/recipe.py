@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable
-from math import isnan
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from lmshape.errors import InputError
 from lmshape.writing import replaced_when_whole
+
+COLUMNS = ("step", "layer", "metric", "value")
+Row = tuple[int, int, str, float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +82,8 @@ class Recipe:
             )
 
     def as_json(self) -> str:
-        """Spell the recipe out for a command line; `from_json` reads it."""
+        """Spell the recipe out, for what depends on all of it."""
         return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `as_json` wrote."""
-        fields = json.loads(text)
-        return cls(**fields | {"checkpoint_steps": tuple(fields["checkpoint_steps"])})
 
     def learning_rate_at(self, step: int) -> float:
         """Warm up, linearly or geometrically, then follow a cosine down to the `final_share`; in each cycle anew."""
@@ -102,14 +98,10 @@ class Recipe:
         return self.learning_rate * (self.final_share + (1 - self.final_share) * cosine)
 
 
-COLUMNS = ("step", "layer", "metric", "value")
-Row = tuple[int, int, str, float]
-
-
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write step, layer, metric and value, whole or not at all: NaN is an empty cell, no row the header alone."""
     lines = (
-        f"{step},{layer},{metric},{'' if isnan(value) else value}" for step, layer, metric, value in rows
+        f"{step},{layer},{metric},{'' if math.isnan(value) else value}" for step, layer, metric, value in rows
     )
     with replaced_when_whole(Path(path)) as partial:
         Path(partial).write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from math import isfinite
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
 from lmshape.store.hdf5 import Attributes
+from lmshape.store.loss_card import or_nan, or_null
 from lmshape.writing import replaced_when_whole
 
 KEY = b"lmshape.truncation"
@@ -71,9 +71,9 @@ class Truncation:
 def write_truncation(path: Path, truncation: Truncation) -> None:
     """Write a truncation as Parquet; the attributes stand in its metadata. The same numbers give the same bytes."""
     card = {
-        "attributes": {key: _or_null(value) for key, value in truncation.attributes.items()},
-        "tokens": list(truncation.tokens),
-        "whole": [_or_null(value) for value in truncation.whole],
+        "attributes": {key: or_null(value) for key, value in truncation.attributes.items()},
+        "tokens": truncation.tokens,
+        "whole": [or_null(loss) for loss in truncation.whole],
     }
     rows = [asdict(one) for one in truncation.measured]
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: json.dumps(card, sort_keys=True)}))
@@ -95,23 +95,11 @@ def read_truncation(path: Path) -> Truncation:
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise InputError(f"`{path}` is no truncation ({error!r}); truncate its cell again.") from error
     return Truncation(
-        attributes=_numbers(card["attributes"]),
+        attributes={key: or_nan(value) for key, value in card["attributes"].items()},
         tokens=tuple(card["tokens"]),
-        whole=tuple(_number(value) for value in card["whole"]),
+        whole=tuple(map(or_nan, card["whole"])),
         measured=tuple(Measured(**{**row, "losses": tuple(row["losses"])}) for row in table.to_pylist()),
     )
-
-
-def _or_null(value: str | int | float) -> str | int | float | None:
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _numbers(attributes: Mapping[str, str | int | float | None]) -> Attributes:
-    return {key: float("nan") if value is None else value for key, value in attributes.items()}
 
 
 def by_rank(measured: Iterable[Measured], *, layer: int, rows: str, variant: str) -> list[Measured]:

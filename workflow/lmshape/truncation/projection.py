@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from lmshape.geometry.spectrum import CovarianceSums
-from lmshape.models.network import Network, is_out_of_memory
+from lmshape.models.device import is_out_of_memory
+from lmshape.models.network import Network
 from lmshape.models.passes import next_token_nll, predictable, read_all
 from lmshape.models.residual import ResidualStream, Shortcut, Take, replaced, run
 from lmshape.site import Site
 from lmshape.store.tokens import Tokens
-
-Rows = str  # "all" or "no_sink"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,19 +64,18 @@ class MomentsByDraw:
         for one in np.unique(part):
             self._sums.setdefault(int(one), CovarianceSums(self._width)).update(rows[part == one])
 
-    def without(self, draw: int, rows: Rows) -> CovarianceSums:
-        """Return the sums over the rows of all other draws, with or without sinks."""
-        return CovarianceSums.merged(self._others(draw, rows), self._width)
-
-    def _others(self, draw: int, rows: Rows) -> Iterable[CovarianceSums]:
-        for part, sums in sorted(self._sums.items()):
-            is_sink = bool(part % 2)
-            if part // 2 != draw and not (is_sink and rows == "no_sink"):
-                yield sums
+    def without(self, draw: int, rows: str) -> CovarianceSums:
+        """Return the sums over the rows of all other draws: `all`, or `no_sink`."""
+        others = (
+            sums
+            for part, sums in sorted(self._sums.items())
+            if part // 2 != draw and (rows == "all" or part % 2 == 0)
+        )
+        return CovarianceSums.merged(others, self._width)
 
 
 Variant = Literal["keep", "remove"]
-VARIANTS = ("keep", "remove")
+VARIANTS: tuple[Variant, ...] = ("keep", "remove")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,10 +94,13 @@ class Projections:
     @classmethod
     def of(cls, fitted: Mapping[int, PrincipalAxes], device: torch.device) -> Projections:
         """Bring fitted axes to a device."""
-        to = {"dtype": torch.float32, "device": device}
+
+        def brought(numbers: np.ndarray) -> Tensor:
+            return torch.as_tensor(numbers).to(device=device, dtype=torch.float32)
+
         return cls(
-            {draw: torch.as_tensor(one.mean).to(**to) for draw, one in fitted.items()},
-            {draw: torch.as_tensor(one.axes).to(**to) for draw, one in fitted.items()},
+            {draw: brought(one.mean) for draw, one in fitted.items()},
+            {draw: brought(one.axes) for draw, one in fitted.items()},
         )
 
     def applied(self, hidden: Tensor, draw: Tensor, rows: Tensor, *, variant: Variant, rank: int) -> Tensor:
@@ -207,9 +208,11 @@ class Losses:
         self._draws = np.unique(tokens.draw)
         self._batches = self._fitting(tokens, np.flatnonzero(chosen), batch_tokens)
         self._shortcut = Shortcut.of(stream, network.model, self._batches[0].ids[:1])
-        self._site, self._states, self._is_short = None, [], False
-        counts = sum(np.bincount(_draws_of(one), minlength=self._draws[-1] + 1) for one in self._batches)
-        self.tokens = counts[self._draws]
+        self._site = stream.sites[0]
+        self._states: list[Tensor] = []
+        self._is_short = False
+        counts = [np.bincount(_draws_of(one), minlength=self._draws[-1] + 1) for one in self._batches]
+        self.tokens = np.sum(counts, axis=0)[self._draws]
         self.whole = self._by_draw(self._nll)
 
     @property
@@ -245,8 +248,8 @@ class Losses:
         """
         if not self._is_short:
             return self._by_draw(lambda one: self._nll_through(one, change))
-        of = dict(zip(map(id, self._batches), self._states, strict=True))
-        return self._by_draw(lambda one: self._nll_from(one, change(of[id(one)], one)))
+        states = dict(zip(map(id, self._batches), self._states, strict=True))
+        return self._by_draw(lambda one: self._nll_from(one, change(states[id(one)], one)))
 
     def _nll_from(self, one: Sequences, state: Tensor) -> Tensor:
         with self._shortcut.resumed(self._site, state):
@@ -292,7 +295,8 @@ class Losses:
             read.append(one)
 
         some = _only(tokens, rows)
-        read_all(some, batch_tokens, read=attempt, write=_nothing, device=self._network.device)
+        keep_nothing = lambda rows, site, hidden: None  # noqa: E731
+        read_all(some, batch_tokens, read=attempt, write=keep_nothing, device=self._network.device)
         return read
 
 
@@ -309,13 +313,9 @@ def _only(tokens: Tokens, rows: np.ndarray) -> Tokens:
     return Tokens(**columns, sequence_bytes=tokens.sequence_bytes, attributes=tokens.attributes)
 
 
-def _nothing(rows: np.ndarray, site: Site, hidden: Tensor) -> None:
-    """Keep nothing: a loss is all that is wanted."""
-
-
 def first_sequences(tokens: Tokens, most: int) -> np.ndarray:
     """(n,) bool: the first sequences of each draw, at most so many."""
     sequence, starts = np.unique(tokens.sequence, return_index=True)
     draw = tokens.draw[starts]
-    firsts: Sequence[np.ndarray] = [sequence[draw == one][:most] for one in np.unique(draw)]
+    firsts = [sequence[draw == one][:most] for one in np.unique(draw)]
     return np.isin(tokens.sequence, np.concatenate(firsts))

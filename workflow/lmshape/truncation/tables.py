@@ -13,61 +13,54 @@ import numpy as np
 import pandas as pd
 
 from lmshape.geometry.resample import Estimate, over_draws
-from lmshape.tables.columns import COLUMN_DESCRIPTIONS, Value, declare
+from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 from lmshape.tables.files import write_table
 from lmshape.truncation.file import Measured, Truncation, by_rank, read_truncation
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
 
 BESIDE = ("participation_ratio", "effective_rank", "id_twonn")  # dimensions of the same layer and rows
 
-_CELL = ("study", "model", "kind", "checkpoint", "step", "dataset")
-_PLACE = {
-    **{name: COLUMN_DESCRIPTIONS[name] for name in _CELL},
-    "layer": "0 for the embedding, l after block l",
-    "depth": "layer / number of blocks",
-    "d": "width of the residual stream",
-}
-_ROWS = "all; no_sink: the attention sinks neither fit the axes nor are projected"
-
-TRUNCATION_DESCRIPTIONS = {
-    **_PLACE,
-    "variant": "keep: only the leading principal axes behind the layer; remove: all but them",
-    "rows": _ROWS,
-    "rank": "number of these axes",
-    "loss": "nats per token, the mean of the draws",
-    "loss_increase": "loss - whole_loss; NaN never without a reason in flag",
-    "loss_increase_low": "lower end of its 95 % interval, of differences taken draw by draw",
-    "loss_increase_high": "upper end of its 95 % interval",
-    "whole_loss": "nats per token on the same tokens with nothing left out",
-    "draws": "number of draws; the axes tried on each are those of the others",
-    "tokens": "tokens that have a loss, over all draws",
-    "flag": "the reason of NaN, or of a doubt about the axes; empty when fine",
-}
-TRUNCATION_COLUMNS = declare(
-    TRUNCATION_DESCRIPTIONS,
-    integers=["step", "layer", "d", "rank", "draws", "tokens"],
-    reals=["depth", "loss", "loss_increase", "loss_increase_low", "loss_increase_high", "whole_loss"],
+_PLACE = (
+    *shared("study model kind checkpoint step dataset"),
+    integer("layer", "0 for the embedding, l after block l"),
+    *shared("depth"),
+    integer("d", "width of the residual stream"),
 )
-
-RANKS_DESCRIPTIONS = {
-    **_PLACE,
-    "rows": _ROWS,
-    "tolerance": "nats per token that the loss may exceed whole_loss by",
-    "rank": "least number of leading axes within the tolerance, as are all larger ones that were tried",
-    "rank_low": "lower end of its 95 % interval: ranks under it surely exceed the tolerance",
-    "rank_high": "upper end of its 95 % interval: from it on the loss is surely within; empty where it nowhere is",
-    "share_of_d": "rank / d",
-    "participation_ratio": "of the same layer and rows; empty where it was not measured",
-    "effective_rank": "of the same layer and rows; empty where it was not measured",
-    "id_twonn": "of the same layer and rows; empty where it was not measured",
-    "whole_loss": "nats per token with nothing left out",
-    "draws": "number of draws",
-    "flag": "the reason of NaN; empty when fine",
-}
+_ROWS = text("rows", "all; no_sink: the attention sinks neither fit the axes nor are projected")
+TRUNCATION_COLUMNS = declare(
+    *_PLACE,
+    text("variant", "keep: only the leading principal axes behind the layer; remove: all but them"),
+    _ROWS,
+    integer("rank", "number of these axes"),
+    real("loss", "nats per token, the mean of the draws"),
+    *interval(
+        real,
+        "loss_increase",
+        "loss - whole_loss; NaN never without a reason in flag",
+        ", of differences taken draw by draw",
+    ),
+    real("whole_loss", "nats per token on the same tokens with nothing left out"),
+    integer("draws", "number of draws; the axes tried on each are those of the others"),
+    integer("tokens", "tokens that have a loss, over all draws"),
+    text("flag", "the reason of NaN, or of a doubt about the axes; empty when fine"),
+)
 RANKS_COLUMNS = declare(
-    RANKS_DESCRIPTIONS,
-    integers=["step", "layer", "d", "rank", "rank_low", "rank_high", "draws"],
-    reals=["depth", "tolerance", "share_of_d", "whole_loss", *BESIDE],
+    *_PLACE,
+    _ROWS,
+    real("tolerance", "nats per token that the loss may exceed whole_loss by"),
+    integer(
+        "rank", "least number of leading axes within the tolerance, as are all larger ones that were tried"
+    ),
+    integer("rank_low", "lower end of its 95 % interval: ranks under it surely exceed the tolerance"),
+    integer(
+        "rank_high",
+        "upper end of its 95 % interval: from it on the loss is surely within; empty where it nowhere is",
+    ),
+    real("share_of_d", "rank / d"),
+    *(real(name, "of the same layer and rows; empty where it was not measured") for name in BESIDE),
+    real("whole_loss", "nats per token with nothing left out"),
+    integer("draws", "number of draws"),
+    text("flag", "the reason of NaN; empty when fine"),
 )
 
 
@@ -90,7 +83,7 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
     write_table(pd.DataFrame(ranks), RANKS_COLUMNS, Path(output_dir) / "truncation_ranks")
 
 
-def dimensions(metrics: pd.DataFrame) -> dict[tuple[Value, ...], float]:
+def dimensions(metrics: pd.DataFrame) -> dict[tuple[str | int, ...], float]:
     """Return (model, checkpoint, dataset, layer, rows, metric) → value of the metrics that stand beside a rank."""
     chosen = metrics[metrics["metric"].isin(BESIDE) & metrics["site"].isin(["embedding", "block"])]
     keys = chosen[["model", "checkpoint", "dataset", "layer", "rows", "metric"]].itertuples(
@@ -99,7 +92,7 @@ def dimensions(metrics: pd.DataFrame) -> dict[tuple[Value, ...], float]:
     return dict(zip(keys, chosen["value"], strict=True))
 
 
-def loss_rows(cell: Truncation, study: str) -> Iterator[dict[str, Value]]:
+def loss_rows(cell: Truncation, study: str) -> Iterator[Row]:
     """Yield the rows of `truncation`: one for each layer, variant, choice of rows and rank."""
     for one in cell.measured:
         increase = _increase(one, cell)
@@ -119,9 +112,7 @@ def loss_rows(cell: Truncation, study: str) -> Iterator[dict[str, Value]]:
         }
 
 
-def rank_rows(
-    cell: Truncation, study: str, known: Mapping[tuple[Value, ...], float]
-) -> Iterator[dict[str, Value | None]]:
+def rank_rows(cell: Truncation, study: str, known: Mapping[tuple[str | int, ...], float]) -> Iterator[Row]:
     """Yield the rows of `truncation_ranks`: one for each layer, choice of rows and tolerance."""
     for layer, rows in dict.fromkeys((one.layer, one.rows) for one in cell.measured):
         curve = by_rank(cell.measured, layer=layer, rows=rows, variant="keep")
@@ -164,10 +155,16 @@ def _flag(curve: Iterable[Measured], found: Mapping[str, int | None], beside: Ma
     flags = dict.fromkeys(one.flag for one in curve if one.flag)
     absent = [name for name, value in beside.items() if not isfinite(value)]
     lacking = [f"no number: {', '.join(absent)}"] if absent else []
-    return "; ".join([*flags, *lacking])
+    return joined(*flags, *lacking)
 
 
-def _place(cell: Truncation, layer: int, study: str) -> dict[str, Value]:
-    known = {name: cell.attributes[name] for name in _CELL if name != "study"}
-    depth = layer / cell.attributes["blocks"]
-    return {"study": study, **known, "layer": layer, "depth": depth, "d": cell.attributes["width"]}
+def _place(cell: Truncation, layer: int, study: str) -> Row:
+    own = cell.attributes
+    known = {name: own[name] for name in ("model", "kind", "checkpoint", "step", "dataset")}
+    return {
+        "study": study,
+        **known,
+        "layer": layer,
+        "depth": layer / int(own["blocks"]),
+        "d": own["width"],
+    }

@@ -4,21 +4,19 @@ const MILLISECONDS_A_STEP = 700; // of the play button
 const MILLISECONDS_TO_ADDRESS = 200; // browsers allow about three changes of it a second
 
 let current = null;
-let turn = 0;
 let player = 0;
+let requested = 0;
 let drawings = 0;
 let addressing = 0;
 
-/** Show another view: what it needs is unpacked first; a newer wish overtakes an older one. */
-async function show(wanted) {
+/** Show another view with the screen's next frame; of several wishes before it, the last. */
+function show(wanted) {
   current = settle(wanted);
-  const mine = ++turn;
-  const needed = [current, ...current.others.map((name) => ({ ...current, [current.compare]: name }))];
-  await Promise.all(needed.map(({ model, dataset }) => load(model, dataset)));
-  if (mine === turn) requestAnimationFrame(() => mine === turn && draw());
+  requested ||= requestAnimationFrame(draw);
 }
 
 function draw() {
+  requested = 0;
   const lines = linesOf(current);
   fillControls(current);
   drawPanels(current, lines);
@@ -36,15 +34,14 @@ function writeAddress() {
 
 /** Change a part of the view. */
 function change(part) {
-  return show({ ...current, ...part });
+  show({ ...current, ...part });
 }
 
 function showFragment() {
   const wanted = readFragment(location.hash);
-  const shown = show(wanted);
+  show(wanted);
   const unknown = unknownNames(wanted, current);
   if (unknown.length) say(`Not in this study: ${unknown.join(", ")}. Shown is the view nearest to the link's.`);
-  return shown;
 }
 
 function play() {
@@ -101,16 +98,12 @@ function listen() {
 }
 
 function start() {
-  showFragment().then(() => requestAnimationFrame(listen)).catch((error) => {
-    const sorry = `The numbers of this page could not be shown: ${error.message}.`;
-    put("reading", element("p", sorry, { class: "warning" }));
-    throw error;
-  });
+  showFragment();
+  requestAnimationFrame(listen); // behind the first drawing: clicks are heard on pictures that are there
 }
 
-// The form is there, and the first numbers are unpacked, while the browser still reads plotly.js.
+// The form is there while the browser still reads plotly.js.
 writeSummary();
 current = settle(readFragment(location.hash));
 fillControls(current);
-load(current.model, current.dataset);
 addEventListener("DOMContentLoaded", start);

@@ -1,46 +1,33 @@
 "use strict";
 
-// Numbers as lmshape.explore.numbers packs them, and how they are written.
+// The study's numbers as the page holds them, and how they are written.
 
 const HIDDEN_DIGITS = 3; // kept, but not shown
 const MOST_SHOWN_DECIMALS = 8;
-const WITH_INTERVAL = 0, WITHOUT_INTERVAL = 1;
-const PLANES = { decimals: 0, there: 1, flag: 2, value: 4, below: 8, longer: 12 };
+const NO_NUMBER = -(2 ** 31);
 
-/** The bytes that a text in base 64 holds, decompressed. */
-async function unpack(text) {
-  const letters = atob(text);
-  const packed = new Uint8Array(letters.length);
-  for (let i = 0; i < letters.length; i += 1) packed[i] = letters.charCodeAt(i);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+/** The bytes that a text in base 64 holds. */
+function bytesOf(text) {
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
 }
 
-/** A whole number of several bytes, each in a plane of its own; the first plane is the least significant. */
-function wholeAt(chunk, plane, size, at) {
-  let number = 0;
-  for (let k = 0; k < size; k += 1) number |= chunk.bytes[(plane + k) * chunk.count + at] << (8 * k);
-  return number; // of 4 bytes, signed: the shift by 24 sees to it
+/** Numbers as lmshape.pages.explore lays them out; they are little-endian, as is every machine with a browser. */
+function parseChunk(text) {
+  const { decimals, value, low, high, flags, absent } = JSON.parse(text);
+  const [values, lows, highs] = [value, low, high].map((column) => new Int32Array(bytesOf(column)));
+  return { decimals: new Int8Array(bytesOf(decimals)), values, lows, highs, flags, absent: new Set(absent) };
 }
 
 /** One number of a chunk: NaN where there is no value, or no end of an interval; its flag as text. */
 function numberAt(chunk, at, flags) {
-  const there = chunk.bytes[PLANES.there * chunk.count + at];
-  const decimals = (chunk.bytes[PLANES.decimals * chunk.count + at] << 24) >> 24;
-  const number = { value: NaN, low: NaN, high: NaN, decimals, flag: flags[wholeAt(chunk, PLANES.flag, 2, at)] };
-  if (there > WITHOUT_INTERVAL) return { ...number, absent: there > 2 };
-  const value = wholeAt(chunk, PLANES.value, 4, at);
-  number.value = scaled(value, decimals);
-  if (there === WITH_INTERVAL) {
-    const below = wholeAt(chunk, PLANES.below, 4, at);
-    number.low = scaled(value - below, decimals);
-    number.high = scaled(value + below + wholeAt(chunk, PLANES.longer, 4, at), decimals);
-  }
-  return number;
+  const decimals = chunk.decimals[at];
+  const [value, low, high] = [chunk.values, chunk.lows, chunk.highs].map((column) => scaled(column[at], decimals));
+  return { value, low, high, decimals, flag: flags[chunk.flags[at] ?? 0], absent: chunk.absent.has(at) };
 }
 
 /** A whole number over a power of ten; powers up to 22 are exact, and so is then the number. */
 function scaled(whole, decimals) {
+  if (whole === NO_NUMBER) return NaN;
   return decimals >= 0 ? whole / 10 ** decimals : whole * 10 ** -decimals;
 }
 
@@ -69,5 +56,5 @@ function writtenWithInterval(number) {
 /** All digits that are kept, as programs read them; empty for NaN. */
 function exact(value, decimals) {
   if (Number.isNaN(value)) return "";
-  return decimals > 0 ? String(Number(value.toFixed(Math.min(decimals, 100)))) : String(value);
+  return decimals > 0 ? String(Number(value.toFixed(decimals))) : String(value);
 }

@@ -1,7 +1,7 @@
-// What the page holds: models, their checkpoints and places, and series of numbers that are unpacked when asked for.
+// What the page holds: models, their checkpoints and places, and series of numbers that are read when asked for.
 
 const study = JSON.parse(document.getElementById("head").textContent);
-const unpacked = new Map(); // number of a chunk → its bytes, or the promise of them
+const chunks = new Map(); // number of a chunk → its numbers, once they were asked for
 
 const SITE_NAMES = { embedding: "embedding", final_norm: "final norm", output: "output" };
 
@@ -34,15 +34,13 @@ function rowsOf(model, dataset, metric) {
   return Object.keys(study.rows).filter((rows) => found.has(rows));
 }
 
-/** Unpack what was measured of a model on a dataset; nothing is done twice. */
-async function load(model, dataset) {
-  const number = chunkNumber(model, dataset);
-  if (number < 0) return;
-  if (!unpacked.has(number)) unpacked.set(number, unpack(document.getElementById(`chunk-${number}`).textContent));
-  unpacked.set(number, await unpacked.get(number));
+/** What was measured of a model on a dataset, read once. */
+function chunkOf(number) {
+  if (!chunks.has(number)) chunks.set(number, parseChunk(document.getElementById(`chunk-${number}`).textContent));
+  return chunks.get(number);
 }
 
-/** A series that is loaded, ready to give its numbers; null where it was not measured. */
+/** A series, ready to give its numbers; null where it was not measured. */
 function findSeries({ model: name, dataset, rows, metric }) {
   const number = chunkNumber(name, dataset);
   if (number < 0) return null;
@@ -50,8 +48,7 @@ function findSeries({ model: name, dataset, rows, metric }) {
   let first = 0;
   for (const [itsRows, itsMetric, places] of study.chunks[number].series) {
     if (itsRows === rows && itsMetric === metric) {
-      const chunk = { bytes: unpacked.get(number), count: study.chunks[number].count };
-      return { model, dataset, rows, metric, places, chunk, first };
+      return { model, dataset, rows, metric, places, chunk: chunkOf(number), first };
     }
     first += places.length * model.checkpoints.length;
   }

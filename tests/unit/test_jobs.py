@@ -1,0 +1,551 @@
+"""What each rule says of its jobs: files, digest, resources, and how the command line spells them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hub_locks import ENTRY, checkpoint, lock_of
+
+from lmshape.errors import InputError
+from lmshape.hub.lock import write_lock
+from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
+from lmshape.jobs.cells import MeasureOwn, Reader
+from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
+from lmshape.schema import Yaml
+from lmshape.study.study import load_study
+
+OWN = 'def mine(x):\n    """A number of mine."""\n    return x.mean()\n'
+TINY = {"architecture": "gpt_neox", "width": 32, "blocks": 2, "heads": 4, "learning_rate": 0.003}
+PROBED = TINY | {"probe_every": 2, "keep_checkpoints": False}
+MODELS: dict[str, Yaml] = {
+    "local": {"kind": "decoder", "folder": "runs/local", "tokens_per_step": 10},
+    "trained": {"kind": "decoder", "folder": "results/pretrained/trained"},
+    "run": ENTRY,
+}
+DATASETS: dict[str, Yaml] = {
+    "texts": {"book": {"path": "book.txt"}},
+    "datasets": {
+        "book": {"text": "book", "span": [0.5, 1.0]},
+        "clean": {"text": "book", "clean": True},
+        "random": {"order": "random"},
+    },
+}
+CONFIG: dict[str, Yaml] = {
+    "study": "small",
+    "models": ["local", "trained", {"run": {"checkpoints": [16, 512]}}],
+    "datasets": ["book", "random"],
+    "checkpoints": [0, 4],
+    "metrics": ["spectral", "neighbor", "loss", "mine"],
+    "own_metrics": "mine.py",
+    "rows": ["all", "no_sink", "one_per_type"],
+    "sampling": {"window": 32, "draws": 3, "rows_per_draw": 128},
+    "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
+    "loss_logs": {"theirs": "theirs.csv"},
+    "pretraining": {
+        "text": "book",
+        "span": [0.0, 0.5],
+        "steps": 8,
+        "linear_every": 4,
+        "sequences": 4,
+        "window": 32,
+        "vocabulary": 300,
+        "runs": {"trained": TINY, "shaky": PROBED},
+    },
+}
+
+CELL = {"model": "local", "checkpoint": "checkpoint-4", "dataset": "book"}
+HUB_CELL = {"model": "run", "checkpoint": "step512", "dataset": "book"}
+BLOCK = CELL | layer_wildcards("00-02")
+JOBS: dict[str, dict[str, str]] = {  # one of each rule
+    "fetch_text": {"text": "book"},
+    "clean_text": {"text": "book"},
+    "train_tokenizer": {},
+    "pretrain": {"run": "trained"},
+    "tokenize": {"model": "local", "dataset": "book"},
+    "resolve": {"model": "run"},
+    "fetch_tokenizer": {"model": "run"},
+    "download": {"model": "run", "checkpoint": "step512"},
+    "release": {"model": "run", "checkpoint": "step512", "reader": "book"},
+    "extract": CELL,
+    "measure": BLOCK,
+    "measure_own": BLOCK,
+    "measure_cell": CELL,
+    "truncate": CELL,
+    "gather": {"model": "local"},
+    "tables": {},
+    "shapes": {"model": "local"},
+    "combine_shapes": {},
+    "spikes": {},
+    "truncation_tables": {},
+    "claims": {},
+    "figure": {"figure": "controls"},
+    "explore": {},
+    "findings": {},
+    "report": {},
+}
+READERS = {name for name, rule in RULES.items() if issubclass(rule, Reader)}
+ON_A_CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
+
+
+def write_study(root: Path) -> None:
+    """Write the registry and what it names: a local run, a text, a lock, own metrics, a log of losses."""
+    root.mkdir(parents=True, exist_ok=True)
+    facts = {"model_type": "gpt_neox", "num_hidden_layers": 2, "hidden_size": 64, "vocab_size": 1000}
+    for step in (0, 4, 8):
+        folder = root / f"runs/local/checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(facts))
+        (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+        (folder / "tokenizer.json").touch()
+    (root / "book.txt").write_text("x" * 100_000)
+    (root / "mine.py").write_text(OWN)
+    (root / "theirs.csv").write_text("step,loss\n1,2.0\n2,1.9\n")
+    (root / "models.yaml").write_text(yaml.safe_dump(MODELS))
+    (root / "datasets.yaml").write_text(yaml.safe_dump(DATASETS))
+    lock_steps(root)
+
+
+def lock_steps(root: Path, *, revised: int = 0) -> None:
+    """Write the lock of the published run, whose step 512 has been found with other weights so many times."""
+    locked = [checkpoint(16), checkpoint(512, revised=revised)]
+    write_lock(root / "results/revisions/run.tsv", lock_of(locked))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_study(tmp_path / "study")
+    monkeypatch.chdir(tmp_path / "study")  # where jobs run
+    return tmp_path / "study"
+
+
+def jobs_of(root: Path, machine: Machine | None = None, **changes: Yaml) -> Jobs:
+    return Jobs(load_study({**CONFIG, **changes}, root), machine)
+
+
+def job_of(name: str) -> Wildcards:
+    return Wildcards(**JOBS[name])
+
+
+def test_every_rule_has_a_job_here() -> None:
+    assert JOBS.keys() == RULES.keys()
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_inputs_have_the_names_that_the_rule_reads(name: str, root: Path) -> None:
+    jobs = jobs_of(root)
+    found = jobs.rules[name].inputs(job_of(name))
+    assert found.keys() >= set(jobs.rules[name].reads)
+    functions = jobs.inputs(name)
+    assert tuple(functions) == jobs.rules[name].reads
+    for read, files in functions.items():
+        assert files(JOBS[name]) == found[read]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_files_are_filled_in_and_no_two_jobs_write_the_same(name: str, root: Path) -> None:
+    rule, job = jobs_of(root).rules[name], job_of(name)
+    files = [*rule.outputs(job), rule.log(job)]
+    assert len(files) >= 2 and len(set(files)) == len(files)
+    assert not [file for file in files if "{" in file or "//" in file]
+    assert all(file.startswith("results/") for file in files)
+    for wildcard in JOBS[name]:
+        other = Wildcards(
+            **{**JOBS[name], wildcard: {"run": "shaky", "figure": "spectra"}.get(wildcard, "x")}
+        )
+        if wildcard in ("text", "checkpoint", "dataset", "reader", "first", "last", "run", "figure"):
+            assert not set(files) & {*rule.outputs(other), rule.log(other)}, wildcard
+
+
+def test_every_input_is_an_output_of_a_job_or_a_file_of_the_user(root: Path) -> None:
+    """Follow the inputs of the report down to what lies there already."""
+    for keep in (True, False):
+        jobs = jobs_of(root, keep_activations=keep)
+        names = [
+            name
+            for name in RULES
+            if name not in ({"measure_cell"} if keep else {"extract", "measure", "measure_own"})
+        ]
+        made = {
+            file for name in names for job in all_jobs(jobs, name) for file in jobs.rules[name].outputs(job)
+        }
+        for name in names:
+            for job in all_jobs(jobs, name):
+                for files in jobs.rules[name].inputs(job).values():
+                    for file in [files] if isinstance(files, str) else files:
+                        assert file in made or Path(file).exists(), (name, file)
+
+
+def all_jobs(jobs: Jobs, name: str) -> list[Wildcards]:
+    """List the jobs of a rule in a study."""
+    study = jobs.study
+    cells = [
+        {"model": one.model, "checkpoint": one.checkpoint, "dataset": one.dataset} for one in study.cells()
+    ]
+    on_hub = [name for name, model in study.models.items() if model.on_hub]
+    blocks = [
+        cell | layer_wildcards(f"{first:02d}-{last:02d}")
+        for cell in cells
+        for first, last in study.blocks_of(cell["model"])
+    ]
+    truncated = [
+        cell for cell in cells if any(cell == vars_of(one) for one in study.truncated(cell["model"]))
+    ]
+    downloads = [
+        {"model": model, "checkpoint": one} for model in on_hub for one in study.models[model].checkpoints
+    ]
+    of = {
+        "fetch_text": [{"text": "book"}],
+        "clean_text": [{"text": "book"}],
+        "pretrain": [{"run": run} for run in study.trained],
+        "tokenize": [{"model": model, "dataset": one} for model in study.models for one in study.datasets_of[model]],
+        "resolve": [{"model": model} for model in on_hub],
+        "fetch_tokenizer": [{"model": model} for model in on_hub],
+        "download": downloads,
+        "release": [one | {"reader": reader} for one in downloads for reader in study.readers(**one)],
+        "measure": blocks,
+        "measure_own": blocks,
+        "extract": cells,
+        "measure_cell": cells,
+        "truncate": truncated,
+        "gather": [{"model": model} for model in study.models],
+        "shapes": [{"model": model} for model in study.models],
+        "figure": [{"figure": figure} for figure in study.figures],
+    }  # fmt: skip
+    return [Wildcards(**one) for one in of.get(name, [{}])]
+
+
+def vars_of(cell: object) -> dict[str, str]:
+    return {name: getattr(cell, name) for name in ("model", "checkpoint", "dataset")}
+
+
+def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
+    """Weights that are downloaded once more run no finished cell again, unless they are others than before."""
+    for revised, marked in ((0, True), (1, False)):
+        lock_steps(root, revised=revised)
+        jobs = Jobs(load_study(CONFIG, root), ancient=lambda file: f"ancient {file}")
+        for name in READERS:
+            weights = jobs.rules[name].inputs(Wildcards(**HUB_CELL))["weights"]
+            assert str(weights).startswith("ancient ") == marked, name
+    losses = jobs.rules["truncate"].inputs(Wildcards(**CELL))["losses"]
+    assert str(losses).startswith("ancient results/losses/")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("metrics", [["spectral", "neighbor", "mine"], ["neighbor"], ["mine"], ["loss"]])
+def test_what_reads_archives_reads_what_is_written_after_them(
+    keep: bool, metrics: list[str], root: Path
+) -> None:
+    """Snakemake restores the archives that a failed job found; the file without which it runs again is another."""
+    jobs = jobs_of(root, keep_activations=keep, metrics=metrics, layers_per_job=1)
+    rule = "measure" if keep else "measure_cell"
+    last: dict[str, set[str]] = {}
+    for job in all_jobs(jobs, rule):
+        outputs = jobs.rules[rule].outputs(job)
+        last |= dict.fromkeys(outputs, {file for file in outputs if not file.endswith(".h5")})
+    for name in ("gather", "shapes"):
+        for job in all_jobs(jobs, name):
+            read = jobs.rules[name].inputs(job)
+            files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
+            assert set(read["statistics"]) <= files
+            for archive in set(read["statistics"]) & last.keys():
+                assert last[archive] <= files and last[archive], archive
+
+
+# ---- digests ---------------------------------------------------------------------------------------------
+
+
+def digests(root: Path, jobs: dict[str, dict[str, str]] = JOBS, **changes: Yaml) -> dict[str, str]:
+    found = jobs_of(root, **changes)
+    return {name: found.digest(name)(wildcards) for name, wildcards in jobs.items()}
+
+
+def changed(root: Path, jobs: dict[str, dict[str, str]] = JOBS, **changes: Yaml) -> set[str]:
+    """Name the rules whose digest is another one after a change to the configuration."""
+    before, after = digests(root, jobs), digests(root, jobs, **changes)
+    return {name for name in jobs if before[name] != after[name]}
+
+
+def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
+    return {name: {**CONFIG.get(name, {}), **changes}}
+
+
+CELLS = {"extract", "measure_cell", "truncate"}
+WRITTEN_DOWN = {"findings"}  # the page tells how the study was made
+EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "rules"),
+    [
+        ({"disk_budget_gb": 3}, set()),
+        ({"keep_weights": True}, set()),
+        ({"weights_in": "cache"}, set()),
+        ({"keep_activations": False}, set()),
+        ({"scratch": "tmpdir"}, set()),
+        ({"figures": ["controls"]}, set()),
+        (section("pretraining", threads=2), set()),
+        (section("extraction", device="cpu"), WRITTEN_DOWN),
+        (section("extraction", device_map="auto"), WRITTEN_DOWN),
+        (section("extraction", batch_tokens=64), WRITTEN_DOWN),
+        (section("extraction", dtype="float32"), CELLS | WRITTEN_DOWN),
+        (section("sampling", seed=1), {"tokenize"} | WRITTEN_DOWN),
+        (section("sampling", window=16), {"tokenize"} | WRITTEN_DOWN),
+        (section("sampling", draws=4), {"tokenize"} | WRITTEN_DOWN),
+        (section("sampling", rows_per_draw=64), {"tokenize", "measure", "measure_cell"} | WRITTEN_DOWN),
+        ({"rows": ["no_sink", "all", "one_per_type"]}, set()),
+        ({"rows": ["all"]}, {"measure", "measure_own", "measure_cell", "truncate"}),
+        ({"rows": ["all", "no_sink"]}, {"measure", "measure_cell"}),
+        ({"truncation": {"sequences": 1}}, {"truncate"}),
+        ({"truncation": {"ranks": [2, 4]}}, {"truncate"}),
+        ({"truncation": {"checkpoints": "all"}}, set()),
+        ({"metrics": ["anisotropy", "neighbor", "loss", "mine"]}, {"gather"}),
+        ({"metrics": ["spectral", "angular", "neighbor", "loss", "mine"]}, {"gather"}),
+        ({"metrics": ["neighbor", "loss", "mine"]}, {"gather", "shapes"}),
+        ({"layers_per_job": 2}, {"gather", "shapes"}),
+        ({"checkpoints": [0, 4, 8]}, {"gather", "shapes"}),
+        ({"models": list(reversed(CONFIG["models"]))}, {"combine_shapes"}),
+        ({"models": ["local", "trained"]}, {"combine_shapes"}),
+        ({"study": "other"}, EVERY_STUDY),
+        (section("pretraining", steps=12), {"pretrain"}),
+        (section("pretraining", seed=1), {"pretrain"}),
+        (section("pretraining", vocabulary=301), {"train_tokenizer"}),  # the others read it
+        (section("pretraining", span=[0.0, 0.4]), {"pretrain", "train_tokenizer"}),
+        (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
+        (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
+        (section("pretraining", runs={"trained": TINY}), {"spikes", "findings"}),
+        ({"loss_logs": {}}, {"spikes"}),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_a_change_runs_what_depends_on_it_and_nothing_else(
+    changes: dict[str, Yaml], rules: set[str], root: Path
+) -> None:
+    known = {name: wildcards for name, wildcards in JOBS.items() if wildcards.get("model") != "run"}
+    assert changed(root, known, **changes) == rules
+
+
+def test_where_a_study_lies_is_no_part_of_a_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digests(root)
+    elsewhere = root.with_name("elsewhere") / "deeper"
+    shutil.copytree(root, elsewhere)
+    monkeypatch.chdir(elsewhere)
+    assert digests(elsewhere) == before
+
+
+def test_where_the_machine_has_its_gpus_is_no_part_of_a_result(root: Path) -> None:
+    found = [
+        Jobs(load_study(CONFIG, root), machine) for machine in (Machine(), Machine(gpus=2), ON_A_CLUSTER)
+    ]
+    for name, wildcards in JOBS.items():
+        assert len({jobs.digest(name)(wildcards) for jobs in found}) == 1, name
+
+
+def test_other_weights_under_the_same_name_are_downloaded_and_read_again(root: Path) -> None:
+    of_run = {"download": JOBS["download"], **dict.fromkeys(READERS, HUB_CELL)}
+    before = digests(root, of_run)
+    lock_steps(root, revised=1)
+    after = digests(root, of_run)
+    assert not [name for name in of_run if before[name] == after[name]]
+
+
+def test_a_change_to_the_registry(root: Path) -> None:
+    def with_model(name: str, **entry: Yaml) -> set[str]:
+        before = digests(root)
+        (root / "models.yaml").write_text(yaml.safe_dump({**MODELS, name: {**MODELS[name], **entry}}))
+        after = digests(root)
+        (root / "models.yaml").write_text(yaml.safe_dump(MODELS))
+        return {rule for rule in JOBS if before[rule] != after[rule]}
+
+    assert with_model("local", tokens_per_step=20) == CELLS  # their files say how many tokens were seen
+    assert with_model("local", license="mit") == set()
+    assert with_model("local", unstable=True) == {"tables"}
+    assert with_model("local", recipe="twins") == {"tables"}
+    assert with_model("run", license="mit") == {"resolve"}
+
+
+def test_own_metrics_count_where_they_are_computed_and_shown(root: Path) -> None:
+    before = digests(root)
+    own = {"measure_own", "measure_cell", "gather", "explore", "findings"}
+    for text, rules in ((OWN + "# a comment\n", set()), (OWN.replace("mean", "max"), own)):
+        (root / "mine.py").write_text(text)
+        after = digests(root)
+        assert {name for name in JOBS if before[name] != after[name]} == rules
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_code_counts_where_there_is_some(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is verified against the hub's digests, and marks, depend on no code."""
+    before = digests(root)[name]
+    for module in ("lmshape.jobs.rule", "lmshape.jobs.texts", "lmshape.jobs.pages", "lmshape.metrics.block"):
+        monkeypatch.setattr(f"{module}.code_fingerprint", lambda *names: "another")
+    assert (digests(root)[name] == before) == (name in ("fetch_tokenizer", "download", "release"))
+
+
+# ---- resources -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_second_attempt_asks_for_twice_the_memory_and_time(name: str, root: Path) -> None:
+    resources, wildcards = jobs_of(root).resources(name), JOBS[name]
+    for key, options in (("mem_mb", {}), ("runtime", {"threads": 2})):
+        first, second = (resources[key](wildcards, attempt=attempt, **options) for attempt in (1, 2))
+        assert isinstance(first, int) and second == 2 * first > 0
+    assert resources["disk_mb"](wildcards) > 0
+    assert ("gpu" in resources) == ("slurm_partition" in resources) == (name in READERS)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_functions_carry_the_signature_that_snakemake_asks_for(name: str, root: Path) -> None:
+    jobs = jobs_of(root)
+    functions: list[Callable[..., object]] = [*jobs.inputs(name).values(), *jobs.resources(name).values()]
+    for function in (*functions, jobs.digest(name), jobs.threads(name), jobs.priority(name)):
+        assert next(iter(inspect.signature(function).parameters)) == "wildcards"
+    assert jobs.threads(name)(JOBS[name]) >= (0 if name == "download" else 1)
+
+
+def test_a_checkpoint_is_finished_before_the_next_one_is_begun(root: Path) -> None:
+    jobs = jobs_of(root)
+    cells = [CELL | {"checkpoint": name} for name in ("checkpoint-0", "checkpoint-4")]
+    first, second = (jobs.priority("extract")(cell) for cell in cells)
+    later = [jobs.priority(name)(JOBS[name]) for name in ("release", "measure", "gather")]
+    assert 5 == jobs.priority("download")(JOBS["download"]) < second < first <= 10 < min(later)
+
+
+@pytest.mark.parametrize(
+    ("device", "machine", "gpus", "partition"),
+    [
+        ("auto", Machine(), 0, None),
+        ("auto", Machine(gpus=4), 1, None),
+        ("cpu", Machine(gpus=4), 0, None),
+        ("cuda", Machine(), 1, None),
+        ("auto", ON_A_CLUSTER, 0, "cpu"),  # a small model is not worth a GPU
+        ("cuda", ON_A_CLUSTER, 1, "gpu"),
+        ("cpu", ON_A_CLUSTER, 0, "cpu"),
+        ("auto", Machine(on_cluster=True, partition="cpu"), 0, "cpu"),
+    ],
+)
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_gpus_of_a_small_model(
+    name: str, device: str, machine: Machine, gpus: int, partition: str | None, root: Path
+) -> None:
+    resources = jobs_of(root, machine, extraction={"device": device}).resources(name)
+    assert (resources["gpu"](CELL), resources["slurm_partition"](CELL)) == (gpus, partition)
+
+
+@pytest.mark.parametrize(("device_map", "gpus"), [("none", 1), ("auto", 4)])
+def test_gpus_of_a_large_model_on_a_cluster(device_map: str, gpus: int, root: Path) -> None:
+    large = {**ENTRY, "blocks": 80, "width": 8192, "parameters": 60 * 10**9}
+    (root / "models.yaml").write_text(yaml.safe_dump({**MODELS, "run": large}))
+    (root / "results/revisions/run.tsv").unlink()
+    sampling = {"window": 512, "draws": 5, "rows_per_draw": 4096}
+    (root / "book.txt").write_text("x" * 10**6)
+    models = [{"run": {"checkpoints": [512], "datasets": ["book"]}}]
+    for machine, found in ((ON_A_CLUSTER, gpus), (Machine(gpus=8), 1), (Machine(on_cluster=True), 0)):
+        jobs = jobs_of(root, machine, models=models, sampling=sampling, extraction={"device_map": device_map})
+        assert jobs.resources("extract")["gpu"](HUB_CELL) == found
+
+
+# ---- the command line's spelling, and the machine --------------------------------------------------------
+
+
+def test_a_cell_and_a_block_as_the_command_line_spells_them() -> None:
+    assert cell_wildcards("local/checkpoint-4/book") == CELL
+    assert layer_wildcards("0-6") == layer_wildcards("00-06") == {"first": "00", "last": "06"}
+
+
+@pytest.mark.parametrize("cell", ["", "local", "local/book", "a/b/c/d", "local//book", "/b/c"])
+def test_what_is_no_cell_is_refused(cell: str) -> None:
+    with pytest.raises(InputError, match="is no MODEL/CHECKPOINT/DATASET"):
+        cell_wildcards(cell)
+
+
+@pytest.mark.parametrize("layers", ["", "3", "-3", "3-", "a-b", "0-1-2", "1.5-2"])
+def test_what_is_no_block_of_layers_is_refused(layers: str) -> None:
+    with pytest.raises(InputError, match="is no block of layers"):
+        layer_wildcards(layers)
+
+
+def test_wildcards_of_snakemake_are_taken_as_far_as_a_rule_knows_them() -> None:
+    job = Wildcards.of({"model": "local", "step": "4"})
+    assert (job.model, job.dataset) == ("local", "")
+    assert job.fill("{model}/x") == "local/x"
+
+
+def profile(**settings: str | None) -> dict[str, str | None]:
+    return {**dict.fromkeys(PROFILE_SETTINGS), **settings}
+
+
+def test_without_a_partition_jobs_run_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmshape.jobs.rule.gpu_count", lambda: 3)
+    assert machine_of(profile(), check=True) == Machine(gpus=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine"),
+    [
+        ({"slurm_partition": "cpu", "gpu_partition": "gpu"}, ON_A_CLUSTER),
+        ({"slurm_partition": "'cpu'", "gpu_partition": "none"}, Machine(on_cluster=True, partition="cpu")),
+        (
+            {"slurm_partition": "cpu", "gpu_gigabytes": "80"},
+            Machine(on_cluster=True, partition="cpu", gpu_gigabytes=80.0),
+        ),
+    ],
+)
+def test_a_profile_with_a_partition_is_a_clusters(settings: dict[str, str], machine: Machine) -> None:
+    assert machine_of(profile(**settings), check=False) == machine
+
+
+def test_a_profile_that_is_not_filled_in_is_refused_before_the_first_job() -> None:
+    wrong = profile(slurm_partition="CHANGE_ME", slurm_account="lab")
+    with pytest.raises(InputError, match="`slurm_partition` is CHANGE_ME"):
+        machine_of(wrong, check=True)
+    assert machine_of(wrong, check=False).on_cluster  # a job of the workflow has been checked already
+
+
+# ---- blocks of layers in one job -------------------------------------------------------------------------
+
+
+def test_models_share_a_rule_when_their_archives_have_the_same_blocks(root: Path) -> None:
+    for size in ("all", 1, 2):
+        rule = jobs_of(root, layers_per_job=size).rules["measure_cell"]
+        layouts = rule.layouts()
+        assert sorted(map(sorted, layouts.values())) == [["local", "trained"], ["run"]]
+        for names in layouts.values():
+            assert len({tuple(rule.archives(name)) for name in names}) == 1
+
+
+def test_the_name_of_a_rule_fits_a_folder_of_logs_whatever_the_blocks(root: Path) -> None:
+    (root / "models.yaml").write_text(yaml.safe_dump({**MODELS, "run": {**ENTRY, "blocks": 96}}))
+    (root / "results/revisions/run.tsv").unlink()
+    layouts = jobs_of(root, layers_per_job=1).rules["measure_cell"].layouts()
+    assert len(layouts) == 2 and max(map(len, layouts)) < 60
+    assert all(f"measure_cell_{layout}".isidentifier() for layout in layouts)
+
+
+def test_one_job_measures_what_two_do(root: Path) -> None:
+    jobs = jobs_of(root, layers_per_job=2)
+    job = Wildcards(**CELL)
+    apart: set[str] = set()
+    for block in ("00-01", "02-02"):
+        layers = Wildcards(**CELL, **layer_wildcards(block))
+        measure: list[Rule] = [jobs.rules["measure"], jobs.rules["measure_own"]]
+        apart |= {file for rule in measure for file in rule.outputs(layers) if file.endswith(".h5")}
+    whole = jobs.rules["measure_cell"].outputs(job)
+    assert apart == {file for file in whole if file.endswith(".h5")}
+    assert (
+        whole[-1] == jobs.rules["extract"].outputs(job)[-1] == "results/losses/local/checkpoint-4/book.json"
+    )
+
+
+def test_own_metrics_are_of_all_rows_and_of_those_without_sinks(root: Path) -> None:
+    own = jobs_of(root).rules["measure_own"]
+    assert isinstance(own, MeasureOwn) and own.rows == ["all", "no_sink"]
