@@ -385,7 +385,7 @@ def test_nodes_need_no_network_and_a_cell_no_room_for_its_activations(
     jobs = study.jobs()
     assert {job.state for job in jobs} == {"COMPLETED"}
     assert sorted((job.rule, *job.wildcards) for job in jobs) == [
-        ("measure_cell_00_02", "tiny", f"step{step}", "wiki") for step in (0, 16)
+        ("measure_cell_3_layers", "tiny", f"step{step}", "wiki") for step in (0, 16)
     ]
     assert run.finished["download"] == 2
     seen = {tuple(line.split()) for line in (study.node / "network").read_text().splitlines()}
