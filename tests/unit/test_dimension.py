@@ -1,4 +1,4 @@
-"""Estimates of dimension against scikit-dimension, Pareto ratios and clouds of known dimension."""
+"""Estimates of dimension against scikit-dimension, likelihoods, Pareto ratios and clouds of known dimension."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from skdim.id import MLE, TwoNN
+from scipy.optimize import minimize_scalar
+from scipy.spatial import cKDTree
+from scipy.special import betaln
+from skdim.id import GRIDE, MADA, MLE, TwoNN
 
 from lmshape.errors import InputError
 from lmshape.geometry.dimension import (
@@ -25,7 +28,7 @@ from lmshape.geometry.neighbors import nearest_neighbors
 
 
 def rotated(n: int, dimension: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """Standard normal rows of METRICS.md section 9: zero-padded and rotated."""
+    """Standard normal rows, zero-padded and rotated."""
     raw = np.random.default_rng(seed).standard_normal((n, dimension))
     rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((width, width)))[0]
     return raw @ rotation[:dimension]
@@ -250,3 +253,172 @@ def test_what_has_no_dimension_is_refused(call, message):
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(InputError, match="unknown method `two_nn`. Nearest: twonn"):
         intrinsic_dimension(np.eye(30), "two_nn")
+
+
+SCALES = (2, 4, 8, 16, 32, 64)
+
+
+@pytest.fixture(scope="module")
+def spread() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((600, 8)) * np.geomspace(1, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def to_64th(spread) -> np.ndarray:
+    return nearest_neighbors(spread, 64).distances
+
+
+def at_scale(distances: np.ndarray, n2: int) -> float:
+    return gride(distances[:, n2 // 2 - 1], distances[:, n2 - 1], n1=n2 // 2, n2=n2)
+
+
+@pytest.mark.parametrize("n2", SCALES)
+def test_the_estimate_is_scikit_dimensions(spread, to_64th, n2):
+    assert at_scale(to_64th, n2) == pytest.approx(GRIDE(n1=n2 // 2).fit(spread).dimension_, rel=1e-7)
+
+
+@pytest.mark.parametrize(("n1", "n2"), [(1, 2), (2, 4), (32, 64), (1, 20), (3, 7)])
+def test_the_estimate_maximizes_the_likelihood(to_64th, n1, n2):
+    mu = to_64th[:, n2 - 1] / to_64th[:, n1 - 1]
+
+    def negative_log_likelihood(d: float) -> float:
+        log_density = (n2 - n1 - 1) * np.log(np.expm1(d * np.log(mu))) - ((n2 - 1) * d + 1) * np.log(mu)
+        return -((len(mu) - 1) * np.log(d) + log_density.sum() - len(mu) * betaln(n2 - n1, n1))
+
+    best = minimize_scalar(
+        negative_log_likelihood, bounds=(0.5, 40), method="bounded", options={"xatol": 1e-9}
+    )
+    assert gride(to_64th[:, n1 - 1], to_64th[:, n2 - 1], n1=n1, n2=n2) == pytest.approx(best.x, rel=1e-6)
+
+
+def test_two_neighbors_are_twonn(to_64th):
+    assert at_scale(to_64th, 2) == pytest.approx(twonn(to_64th[:, 0], to_64th[:, 1]), rel=1e-13)
+
+
+@pytest.mark.parametrize("n2", SCALES)
+def test_poisson_neighbors_give_their_dimension_without_bias(n2):
+    """Volumes up to the j-th neighbor are sums of j exponentials: r_j = v_j^(1/d), independent points."""
+    rng = np.random.default_rng(n2)
+    readings = []
+    for _ in range(40):
+        radii = rng.exponential(size=(1000, n2)).cumsum(axis=1) ** (1 / 12)
+        readings.append(at_scale(radii, n2))
+    assert np.mean(readings) == pytest.approx(12, abs=4 * np.std(readings) / math.sqrt(40))
+    assert np.std(readings) < 12 / math.sqrt(1000) * 1.4
+
+
+def mean_share(dimension: int, *, size: float | None) -> np.ndarray:
+    """Mean reading over five uniform clouds of 2000 points, as a share of the dimension, at each scale."""
+    shares = []
+    for seed in range(5):
+        x = np.random.default_rng(seed).uniform(size=(2000, dimension))
+        distances = cKDTree(x, boxsize=size).query(x, 65)[0][:, 1:]
+        shares.append([at_scale(distances, n2) / dimension for n2 in SCALES])
+    return np.mean(shares, axis=0)
+
+
+@pytest.mark.parametrize("dimension", [2, 5])
+def test_without_edges_no_scale_is_biased(dimension):
+    """A cube whose opposite faces are one: to 3 %, two to three standard errors at the smallest scale."""
+    np.testing.assert_allclose(mean_share(dimension, size=1.0), 1, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "smallest", "largest"), [(2, 1.0, 0.96), (5, 0.95, 0.84), (10, 0.83, 0.76)]
+)
+def test_on_a_uniform_cube_it_is_low_and_lower_at_larger_scales(dimension, smallest, largest):
+    """Points near a face have neighbors on one side: a bias that grows with dimension and scale."""
+    shares = mean_share(dimension, size=None)
+    assert shares[0] == pytest.approx(smallest, abs=0.03)
+    assert shares[-1] == pytest.approx(largest, abs=0.02)
+
+
+def test_scale_and_order_change_nothing_and_rounding_little(to_64th):
+    shuffled = np.random.default_rng(2).permutation(to_64th)
+    for factor in (1e-30, 1.0, 1e30):
+        assert at_scale(shuffled * factor, 16) == pytest.approx(at_scale(to_64th, 16), rel=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e-1, 1e3, 1e6])
+def test_dimensions_of_any_size_are_found(factor):
+    """Where ln μ is f times smaller the dimension is f times larger."""
+    logs = -np.log(np.random.default_rng(3).beta(8, 8, size=500)) / 5
+    expected = gride(np.ones(500), np.exp(logs), n1=8, n2=16) * factor
+    assert gride(np.ones(500), np.exp(logs / factor), n1=8, n2=16) == pytest.approx(expected, rel=1e-7)
+
+
+def test_a_ratio_of_one_is_the_limit_of_ratios_above_it(to_64th):
+    first, second = to_64th[:, 3].copy(), to_64th[:, 7].copy()
+    second[0] = first[0] * (1 + 1e-12)
+    near = gride(first, second, n1=4, n2=8)
+    second[0] = first[0]
+    assert gride(first, second, n1=4, n2=8) == pytest.approx(near, rel=1e-10)
+    assert gride(first, first, n1=4, n2=8) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("first", "orders", "message"),
+    [
+        ([1.0, 1.0], (2, 2), "`n1` is 2 and `n2` 2; orders of neighbors need 1 ≤ n1 < n2"),
+        ([1.0, 1.0], (0, 2), "`n1` is 0 and `n2` 2"),
+        ([0.0, 1.0], (1, 2), "`first` has 1 of 2 distances that are zero"),
+        ([3.0, 1.0], (1, 2), "`second` is below `first`"),
+    ],
+)
+def test_what_has_no_gride_is_refused(first, orders, message):
+    with pytest.raises(ValueError, match=message):
+        gride(first, [2.0, 2.0], n1=orders[0], n2=orders[1])
+
+
+@pytest.fixture(scope="module")
+def points() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((300, 6))
+
+
+@pytest.fixture(scope="module")
+def to_20th(points) -> np.ndarray:
+    return nearest_neighbors(points, 20).distances
+
+
+def local(to_20th: np.ndarray, k: int = 20) -> np.ndarray:
+    return local_levina_bickel(np.log(to_20th[:, : k - 1]).sum(axis=1), to_20th[:, k - 1], k)
+
+
+def test_mada_is_scikit_dimensions(points, to_20th):
+    expected = MADA().fit(points, n_neighbors=20).dimension_pw_
+    np.testing.assert_allclose(mada(to_20th[:, 9], to_20th[:, 19]), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("k", [3, 20])
+def test_local_levina_bickel_is_scikit_dimensions(to_20th, k):
+    arrays = (to_20th[:, :k], np.zeros((300, k), dtype=int))
+    expected = MLE(unbiased=True).fit(to_20th, precomputed_knn_arrays=arrays).dimension_pw_
+    np.testing.assert_allclose(local(to_20th, k), expected, rtol=1e-10)
+
+
+def test_the_harmonic_mean_is_levina_bickel(to_20th):
+    expected = levina_bickel(to_20th) * 18 / 19
+    assert 1 / np.mean(1 / local(to_20th)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_on_poisson_points_the_mean_and_the_spread_are_known():
+    volumes = np.random.default_rng(1).exponential(size=(40_000, 20)).cumsum(axis=1)
+    radii = volumes ** (1 / 10)
+    found = local(radii)
+    assert found.mean() == pytest.approx(10, abs=4 * 10 / np.sqrt(17 * 40_000))
+    assert found.std() == pytest.approx(10 / np.sqrt(17), rel=0.05)
+    quartiles = np.quantile(mada(radii[:, 9], radii[:, 19]), [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(quartiles, [8.08, 10.0, 12.56], rtol=0.02)
+
+
+def test_equal_distances_are_infinite():
+    ones = np.full(5, 0.3)
+    assert np.isposinf(mada(ones, ones)).all()
+    assert np.isposinf(local_levina_bickel(19 * np.log(ones), ones, 20)).all()
+
+
+def test_too_few_neighbors_are_refused():
+    with pytest.raises(ValueError, match="`k` is 2; the estimate without bias needs at least 3 neighbors"):
+        local_levina_bickel([0.0], [1.0], 2)
+    with pytest.raises(ValueError, match="`second` is below `first`"):
+        mada([2.0, 2.0], [1.0, 1.0])

@@ -184,7 +184,7 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     module = ModuleType("loss_over_training")
     exec(compile(code, "loss_over_training", "exec"), vars(module))
     metrics = pd.read_parquet(DOCS / "data/metrics.parquet")
-    figure = module.LOSS
+    figure = module.LOSS_OVER_TRAINING
     data = figure.data({"metrics": metrics[metrics["metric"].isin(figure.reads)]})
     assert set(data["model"]) == set(metrics["model"])
     save(figure.draw(data), data, tmp_path / "loss_over_training")

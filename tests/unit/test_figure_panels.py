@@ -33,16 +33,16 @@ def test_places_of_steps_are_those_of_the_axis():
     ax = Figure().subplots()
     step_axis(ax, steps)
     pixels = ax.transData.transform(np.c_[steps, np.zeros(6)])[:, 0]
-    places = maps.place_of_step(steps)
+    places = maps.PLACES.transform(steps)
     assert np.diff(pixels) / np.diff(pixels)[0] == pytest.approx(np.diff(places) / np.diff(places)[0])
-    assert maps.step_of_place(places) == pytest.approx(steps)
+    assert maps.PLACES.inverted().transform(places) == pytest.approx(steps)
 
 
 def test_edges_lie_halfway_between_checkpoints():
     steps = [0, 1, 10, 1000]
     places, edges = (
-        maps.place_of_step(np.array(steps)),
-        maps.place_of_step(maps.step_edges(steps)),
+        maps.PLACES.transform(np.array(steps)),
+        maps.PLACES.transform(maps.step_edges(steps)),
     )
     assert edges[1:-1] == pytest.approx((places[1:] + places[:-1]) / 2)
     assert edges[0] < places[0] and edges[-1] > places[-1]

@@ -35,15 +35,8 @@ APART = 15  # in CIELAB; 10 is seen at a glance
 # Lines of a panel that follow one another in a bar of colors, and are told apart by their order.
 IN_ORDER = {"anisotropy_over_training": "step", "dimension_by_scale": "depth", "dimension_by_size": "depth"}
 MANY = ("anisotropy_by_layer", "linearity_by_layer", "encoders_and_decoders", "controls")
-NAMES = (
-    "anisotropy_by_layer",
-    "dimension_by_layer",
-    "linearity_by_layer",
-    "encoders_and_decoders",
-    "dimension_over_training",
-    "controls",
-    *IN_ORDER,
-)
+# Figures of lines that draw from `metrics` and `profiles` alone.
+NAMES = tuple(name for name, entry in FIGURES.items() if not entry.more_tables and not name.endswith("_map"))
 
 
 class Figures(dict[str, Figure]):

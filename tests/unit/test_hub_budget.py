@@ -171,7 +171,9 @@ def test_a_download_that_nobody_goes_on_with_makes_room(caplog: pytest.LogCaptur
         take("step1", weights=50)
         assert partial_folder(folder_of("step0")).exists()  # there was room for both
         take("step2")
-    assert caplog.messages == ["run/step0: what came of its download was deleted to make room"]
+    assert caplog.messages == [
+        "run/step0: what came of its download was deleted to free its share of the disk quota"
+    ]
     assert not partial_folder(folder_of("step0")).exists()
 
 

@@ -1,4 +1,4 @@
-"""The figure of phases: courses with their strips, for few and many models, few and many steps, and without phases."""
+"""The figure of phases: trajectories with their strips, for studies of every size, and without phases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def drawn(frame: pd.DataFrame, found: pd.DataFrame | None = None):
     return data, PHASES.draw(data)
 
 
-def test_courses_stand_beside_their_phases_and_the_verdict_is_in_the_panel() -> None:
+def test_trajectories_stand_beside_their_phases_and_the_verdict_is_in_the_panel() -> None:
     data, picture = drawn(phase_metrics())
     assert set(data["series"]) == {"intrinsic dimension, all rows", "effective rank, all rows"}
     assert set(data["band"]) == {"early", "middle", "last"} and len(data) == 2 * 3 * 20
@@ -30,7 +30,7 @@ def test_courses_stand_beside_their_phases_and_the_verdict_is_in_the_panel() -> 
     )
 
 
-def test_the_bar_of_a_turn_is_its_interval() -> None:
+def test_the_bar_of_a_change_point_is_its_interval() -> None:
     data, picture = drawn(phase_metrics())
     row = data[(data["metric"] == "id_twonn") & (data["band"] == "last")].iloc[0]
     lines = [tuple(line.get_xdata()) for line in picture.axes[0].get_lines()]
@@ -44,7 +44,7 @@ def test_every_size_of_study_is_drawn(models: int, checkpoints: int) -> None:
     assert ("few checkpoints" in " ".join(data["phase_flag"])) == (checkpoints == 5)
 
 
-def test_without_phases_or_courses_the_figure_says_so() -> None:
+def test_without_phases_or_trajectories_the_figure_says_so() -> None:
     frame = phase_metrics()
     picture = PHASES.draw(PHASES.data({"metrics": frame}))
     assert "The table `phases` has no row" in words(picture) and "early:" in words(picture)
@@ -53,7 +53,7 @@ def test_without_phases_or_courses_the_figure_says_so() -> None:
     assert "under 4 checkpoints of a known step" in words(short)
 
 
-def test_a_flat_or_lost_course_is_drawn() -> None:
+def test_a_flat_or_lost_trajectory_is_drawn() -> None:
     level = phase_metrics().assign(value=4.0, ci_low=4.0, ci_high=4.0)
     level["replicates"] = [np.full(5, 4.0)] * len(level)
     assert "last: flat" in words(drawn(level)[1])
@@ -63,11 +63,11 @@ def test_a_flat_or_lost_course_is_drawn() -> None:
 
 def test_verdicts_in_words() -> None:
     row = {"moves": "fall, rise", "shape": "undecided", "phase_flag": ""}
-    assert verdict(row) == "undecided; sure: fall, rise"
+    assert verdict(row) == "undecided; significant: fall, rise"
     assert verdict(row | {"moves": ""}) == "undecided"
 
 
-COURSE = pd.DataFrame({"step": [0, 9, 30, 50, 99], "value": [5.0, 5.1, 2.0, np.nan, 4.0]})
+TRAJECTORY = pd.DataFrame({"step": [0, 9, 30, 50, 99], "value": [5.0, 5.1, 2.0, np.nan, 4.0]})
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ COURSE = pd.DataFrame({"step": [0, 9, 30, 50, 99], "value": [5.0, 5.1, 2.0, np.n
         ("fall, rise", np.nan, [(9.0, 30.0, "fall"), (30.0, 99.0, "rise")]),  # of one draw
         ("fall", 0.7, [(9.0, 30.0, "fall")]),  # the rise is lost in the noise
         ("", 2.0, []),
-        ("rise, fall", 0.1, []),  # words of another course
+        ("rise, fall", 0.1, []),  # words of another trajectory
     ],
 )
-def test_a_strip_holds_the_moves_of_the_words_alone(moves: str, noise: float, found: list) -> None:
+def test_a_strip_holds_the_segments_of_the_words_alone(moves: str, noise: float, found: list) -> None:
     phase = {"least": 0.1, "noise": noise, "moves": moves}
-    assert list(significant_segments(phase, COURSE)) == found
+    assert list(significant_segments(phase, TRAJECTORY)) == found
 
 
-def test_the_strips_of_the_picture_are_the_moves_of_its_words() -> None:
+def test_the_strips_of_the_picture_are_the_segments_of_its_words() -> None:
     data, picture = drawn(phase_metrics())
     panel = picture.axes[0]
     stretches = {
@@ -94,5 +94,5 @@ def test_the_strips_of_the_picture_are_the_moves_of_its_words() -> None:
         if strip.get_hatch()
         for extents in [strip.get_paths()[0].get_extents()]
     }
-    course = data[(data["metric"] == "id_twonn") & (data["band"] == "last")]
-    assert (course.loc[course["value"].idxmax(), "step"], course["step"].max()) in stretches
+    trajectory = data[(data["metric"] == "id_twonn") & (data["band"] == "last")]
+    assert (trajectory.loc[trajectory["value"].idxmax(), "step"], trajectory["step"].max()) in stretches

@@ -23,7 +23,7 @@ class Checkpoint:
     Attributes
     ----------
     name : name of its folder, with dashes in the place of whatever a path cannot hold
-    step : training steps done; -1 where nobody says
+    step : training steps done; -1 where it is not known
     folder : where weights and config.json lie, as the registry writes it: from the working directory
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
     revised : how often a renewed lock has found other weights under this name, on the hub

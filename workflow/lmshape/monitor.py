@@ -26,11 +26,22 @@ from lmshape.geometry.spectrum import covariance_eigenvalues
 from lmshape.models.passes import next_token_nll
 from lmshape.models.residual import ResidualStream, residual_stream, run
 from lmshape.site import Site
-from lmshape.texts import corpus
+from lmshape.texts.corpus import span
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
-from lmshape.training.recipe import Recipe, Row, write_rows
+from lmshape.training.pretrain import Row, write_rows
+from lmshape.training.recipe import Recipe
 
 FEWEST_TOKENS = 64  # under which no dimension means anything
+METRICS = (
+    "anisotropy",
+    "effective_rank",
+    "participation_ratio",
+    "mean_cosine",
+    "id_twonn",
+    "id_twonn_types",
+    "norm_median",
+    "activation_max",
+)
 
 
 class GeometryMonitor:
@@ -121,8 +132,8 @@ class GeometryMonitor:
 
 def held_out(text: str, start: float, end: float) -> str:
     """Return what a text holds beside the span that a run is trained on: what is behind it, else what is before it."""
-    behind = corpus.span(text, end, 1.0) if end < 1 else ""
-    return behind or (corpus.span(text, 0.0, start) if start > 0 else "")
+    behind = span(text, end, 1.0) if end < 1 else ""
+    return behind or (span(text, 0.0, start) if start > 0 else "")
 
 
 def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMonitor:
@@ -183,18 +194,6 @@ def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]
         "norm_median": float(np.median(np.linalg.norm(rows.astype(np.float64), axis=1))),
         "activation_max": float(np.abs(rows).max()),
     }
-
-
-METRICS = (
-    "anisotropy",
-    "effective_rank",
-    "participation_ratio",
-    "mean_cosine",
-    "id_twonn",
-    "id_twonn_types",
-    "norm_median",
-    "activation_max",
-)
 
 
 def _or_nan(estimate: Callable[[np.ndarray], float], rows: np.ndarray) -> float:

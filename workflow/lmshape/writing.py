@@ -1,7 +1,7 @@
 """A file or folder that exists is whole: it is written under another name, and renamed when the writer is done.
 
-Files that are written in many places of theirs, HDF5's, may be written on scratch first (`scratch: tmpdir`). Names in
-progress hold host and process, so that what killed processes left behind is found and removed.
+HDF5 files, which are written in many small pieces, may be written on scratch first (`scratch: tmpdir`). Names of
+unfinished files hold host and process, so that what killed processes left behind is found and removed.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def working_folder(beside: Path, word: str) -> Iterator[Path]:
 
 @contextmanager
 def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder that nobody else may look into; those that killed processes left there are removed."""
+    """Make a folder that only its owner can read; those that killed processes left there are removed."""
     remove_leftovers(parent, prefix)
     with TemporaryDirectory(prefix=f"{prefix}{owner()}.", dir=parent) as folder:
         yield Path(folder)
@@ -183,7 +183,7 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # somebody else's
+        return True  # of another user
     return True
 
 

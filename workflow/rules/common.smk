@@ -56,10 +56,11 @@ jobs = Jobs(study, machine, ancient=ancient)
 os.environ[SCRATCH_VARIABLE] = study.scratch
 os.environ[CONFIG_VARIABLE] = json.dumps(config)
 
-# Jobs at once, unless `--resources downloads=…` says otherwise. GPUs of a cluster are bounded by its partition.
+# Jobs at once, unless `--resources downloads=…` says otherwise: on a workstation every job takes the first GPU that
+# CUDA_VISIBLE_DEVICES shows it; GPUs of a cluster are bounded by its partition.
 workflow.global_resources.setdefault("downloads", 2)
 if not machine.on_cluster:
-    workflow.global_resources.setdefault("gpu", max(1, machine.gpus))
+    workflow.global_resources.setdefault("gpu", 1)
 
 
 def one_of(names):

@@ -71,7 +71,7 @@ rule download:
     message:
         "Download {wildcards.model} at {wildcards.checkpoint}"
     shell:
-        "python -m lmshape run download --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} > {log} 2>&1"
+        "python -m lmshape run download --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} 2>&1 | tee {log}"
 
 
 rule release:

@@ -20,7 +20,6 @@ from lmshape.tables.columns import Row, declare, integer, real, shared, text
 from lmshape.tables.files import write_table
 
 CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CLAIMS, *consequences.CLAIMS)
-TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")  # that they are decided from
 
 CLAIM_COLUMNS = declare(
     *shared("study"),
@@ -93,6 +92,6 @@ def decide_study(metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapp
     tables_dir : folder of the study's tables, where the new one goes as well
     orders : dataset → text, shuffled or random; in the study's order, its text first
     """
-    evidence = Evidence.read(metric_files, tables_dir, names=TABLES, orders=orders)
+    evidence = Evidence.read(metric_files, tables_dir, orders=orders)
     study = str(evidence.metrics["study"].iloc[0])
     write_table(decide(evidence).assign(study=study), CLAIM_COLUMNS, Path(tables_dir) / "claims")

@@ -156,6 +156,7 @@ METRICS = (
     "mean_cosine_centered",
     "linearity_held_out",
 )
+TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")
 _COLUMNS = (
     "study model family kind parameters checkpoint step dataset site layer depth rows metric value d flag "
     "verdict interval replicates"
@@ -225,12 +226,11 @@ class Evidence:
         metric_files: Sequence[Path],
         tables_dir: Path,
         *,
-        names: Sequence[str],
         orders: Mapping[str, str],
     ) -> Evidence:
-        """Read the models' own tables, of the metrics that claims need, and the study's `names`."""
+        """Read the models' own tables, of the metrics that claims need, and the study's `TABLES`."""
         parts = [_read(path, columns=_COLUMNS, filters=[("metric", "in", METRICS)]) for path in metric_files]
-        tables = {name: _read(Path(tables_dir) / f"{name}.parquet") for name in names}
+        tables = {name: _read(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
         return cls(pd.concat(parts, ignore_index=True), tables, orders)
 
     def models(self, kind: str | None = None) -> list[str]:

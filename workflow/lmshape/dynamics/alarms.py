@@ -1,12 +1,12 @@
 """Alarm scores of a series, and the windows in which they are right or wrong.
 
 A score is how many robust standard deviations a value lies from the median of the values before it: of at most
-`window` of them, none from before the end of the last spike. It knows nothing of later values, and nothing of
-other runs. Both ways count as alarming; the sign is kept for telling which way a series moves.
+`window` of them, none from before the end of the last spike. It depends on no later value, and on no other run. Both
+directions count as alarming; the sign says in which direction a series moves.
 
 Windows of `horizon` values make right and wrong comparable: the one before each onset, and quiet ones, which follow
 each other wherever no spike is under way, recovered from less than `least` values ago, or due within the horizon.
-The end of a run is not quiet: nobody knows what would have come.
+The end of a run is not quiet: what would have followed is unknown.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ interval is that of their tokens, and `basis` says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite, nan, sqrt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,10 +90,11 @@ def noncentrality(t: float, freedom: int, tail: float) -> float:
     )
 
 
-QUANTITIES = {
-    "height": "largest value of a block",
-    "dome_index": "that less the larger of the first and the last block's",
-    "mean": "mean over the blocks",
+# quantity of a profile → what it is, and the function of (…, L) numbers that gives it
+QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
+    "height": ("largest value of a block", partial(np.max, axis=-1)),
+    "dome_index": ("that less the larger of the first and the last block's", excess),
+    "mean": ("mean over the blocks", partial(np.mean, axis=-1)),
 }
 
 CONTRAST_COLUMNS = declare(
@@ -100,7 +103,7 @@ CONTRAST_COLUMNS = declare(
         "metric",
         "the metric whose profile over the blocks is compared, at each model's last trusted checkpoint",
     ),
-    text("quantity", "; ".join(f"{name}: {meaning}" for name, meaning in QUANTITIES.items())),
+    text("quantity", "; ".join(f"{name}: {meaning}" for name, (meaning, _) in QUANTITIES.items())),
     integer("decoders", "number of decoders; those that the registry calls unstable are left out"),
     integer("encoders", "number of encoders"),
     real("decoder_mean", "mean of the quantity over the decoders"),
@@ -156,8 +159,8 @@ def contrasts(metrics: pd.DataFrame, metric: str = PROFILED) -> pd.DataFrame:
 
 def _rows(lines: pd.DataFrame) -> Iterator[Row]:
     last = [_last(of_model) for _, of_model in lines.groupby("model", sort=False)]
-    for quantity in QUANTITIES:
-        models = [_quantity(profile, quantity) for profile in last if len(profile)]
+    for quantity, (_, function) in QUANTITIES.items():
+        models = [_quantity(profile, function) for profile in last if len(profile)]
         models = [model for model in models if np.isfinite(model.value)]
         decoders, encoders = ([one for one in models if one.kind == kind] for kind in ("decoder", "encoder"))
         row: Row = {"quantity": quantity, "decoders": len(decoders), "encoders": len(encoders)}
@@ -174,18 +177,13 @@ def _last(of_model: pd.DataFrame) -> pd.DataFrame:
     return of_model[of_model["checkpoint"] == last_checkpoint(of_model)].sort_values("layer", kind="stable")
 
 
-def _quantity(profile: pd.DataFrame, quantity: str) -> _Model:
+def _quantity(profile: pd.DataFrame, function: Callable[[np.ndarray], Any]) -> _Model:
     numbers = Replicated.of(profile)
-    functions = {"height": lambda curve: curve.max(axis=-1), "dome_index": excess, "mean": _mean}
-    value = float(functions[quantity](numbers.values))
-    left_out, draws = functions[quantity](numbers.left_out.T), numbers.draws
+    value = float(function(numbers.values))
+    left_out, draws = function(numbers.left_out.T), numbers.draws
     variance = float(left_out.var(ddof=1)) * (draws - 1) ** 2 / draws if draws >= 2 else nan
     over_blocks = float(numbers.values.var(ddof=1)) if len(profile) > 1 else nan
     return _Model(str(profile["kind"].iloc[0]), value, variance, draws, over_blocks)
-
-
-def _mean(curve: np.ndarray) -> np.ndarray:
-    return curve.mean(axis=-1)
 
 
 def _over_models(decoders: list[float], encoders: list[float]) -> Row:

@@ -1,15 +1,15 @@
 """Loss spikes: a rule stated before any curve was looked at, the same for every curve.
 
 The baseline at a logged step is the median of the last `window` calm losses before it, those that are part of no
-excursion; the threshold is `deviations` times the noise of the last `noise_window` (`lmshape.dynamics.spikes`),
-and at least `least_height` nats. An excursion is a stretch of logged steps whose loss is over the baseline by more
-than half the threshold, or not finite; up to `calm` − 1 others in a row may lie between. Baseline and threshold stand
-still meanwhile. It is a spike where it reaches the whole threshold, or a loss that is not finite, and `least_steps`
-steps in a row are high: hard batches, of one or two steps, are none however many follow each other. A loss that stays
-up for `settled` logged steps becomes the new baseline.
+excursion; the threshold is `deviations` times the noise of the last `noise_window`, and at least `least_height` nats.
+An excursion is a stretch of logged steps whose loss is over the baseline by more than half the threshold, or not
+finite; up to `calm` − 1 others in a row may lie between. Baseline and threshold stand still meanwhile. It is a spike
+where it reaches the whole threshold, or a loss that is not finite, and `least_steps` steps in a row are high: hard
+batches, of one or two steps, are none however many follow each other. A loss that stays up for `settled` logged steps
+becomes the new baseline.
 
-Baseline and threshold know nothing of later steps. The onset is told afterwards, in the disfavor of whoever claims
-to have warned of it: it is the first step of the excursion, not the one at which a spike is certain.
+Baseline and threshold depend on no later step. The onset is set afterwards, at the first step of the excursion and not
+at the one that makes it a spike: a warning has to come before the loss leaves its baseline.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ matplotlib before a figure is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,28 +16,9 @@ from typing import TYPE_CHECKING
 from lmshape.errors import unknown
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+    from lmshape.figures.drawing import Drawing
 
 TABLES = ("metrics", "checkpoints", "profiles")  # that every figure may draw from
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """What a figure shows, and how it is made.
-
-    Attributes
-    ----------
-    title : what the figure shows, in a line
-    data : select from the study's tables exactly what is drawn
-    draw : draw that data, which is all it needs: a reader finds it in the figure's CSV file
-    reads : metrics that `data` asks for; no others are read
-    """
-
-    title: str
-    data: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
-    draw: Callable[[pd.DataFrame], Figure]
-    reads: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

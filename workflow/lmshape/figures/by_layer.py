@@ -16,12 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
-from lmshape.figures.style import FAINT, INK, KIND_COLORS, Look, looks, looks_by_kind, paler, styled
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
+from lmshape.figures.style import FAINT, INK, KIND_COLORS, Look, looks, looks_by_kind, paler
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 
 FINAL_NORM_DEPTH = 1.17
 ALONE = "every model"
+HEADING = "{title}, last checkpoint, {datasets}"
 MOST_MARKERS = 13  # of a line; more of them hide how it is dashed
 MEASURES = {"linearity": "whole output", "linearity_residual": "update alone"}
 IN_SAMPLE = "in sample: fitted to the same rows"
@@ -36,29 +38,19 @@ class View:
     `beside_entries` are its entries of the legend. `panels` names the column whose values have a panel each.
     """
 
-    title: str
-    nothing: str
     label: str
     y_axis: Callable[[Axes], None]
     beside: Callable[[Axes, pd.DataFrame, Look], None]
     beside_entries: Callable[[pd.DataFrame], list[Artist]]
-    notes: Callable[[pd.DataFrame], Sequence[str]]
     panels: str = "rows"
     first_depth: str = "embed-\nding"  # empty without an embedding
     size: tuple[float, float] = (4.4, 4.0)
 
 
-def draw(data: pd.DataFrame, view: View) -> Figure:
+def draw_panels(data: pd.DataFrame, view: View) -> Figure:
     """Draw one panel for each choice of rows with a line for each model; a panel for each of many models."""
     models = data.drop_duplicates("model").set_index("model")["kind"].to_dict()
-    many = layout.crowded(list(models))
-    with styled(crowded=many):
-        if data.empty:
-            return layout.empty_figure(title=view.title, note=view.nothing)
-        figure = _apart(data, view, models) if many else _together(data, view, models)
-        title = f"{view.title}, last checkpoint, {selection.dataset_names(data)}"
-        layout.finish(figure, title=title, notes=[*notes.absent_kinds(data), *view.notes(data)])
-        return figure
+    return (_apart if layout.crowded(list(models)) else _together)(data, view, models)
 
 
 def _together(data: pd.DataFrame, view: View, models: dict[str, str]) -> Figure:
@@ -171,27 +163,29 @@ def _anisotropy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _notes_on_anisotropy(data: pd.DataFrame) -> list[str]:
     return [
+        *notes.absent_kinds(data),
         notes.intervals(data, notes.JACKKNIFE),
         notes.isotropic(data["null"]),
-        notes.sinks(data),
-        notes.flags(data),
+        *notes.common(data),
     ]
 
 
-LAYERS_OF_ANISOTROPY = View(
-    title="Anisotropy by layer: encoders against decoders",
-    nothing="This study has no anisotropy to draw.",
-    label=f"{marks.METRIC_LABELS['anisotropy']} (share of variance)",
-    y_axis=marks.anisotropy_axis,
-    beside=lambda ax, frame, look: marks.null_line(ax, frame, x="depth"),
-    beside_entries=lambda data: marks.null_entries(data["null"], notes.ISOTROPIC),
-    notes=_notes_on_anisotropy,
-)
 ANISOTROPY = Drawing(
-    LAYERS_OF_ANISOTROPY.title,
-    _anisotropy,
-    partial(draw, view=LAYERS_OF_ANISOTROPY),
+    title="Anisotropy by layer: encoders against decoders",
     reads=("anisotropy", "anisotropy_null"),
+    data=_anisotropy,
+    panels=partial(
+        draw_panels,
+        view=View(
+            label=f"{marks.METRIC_LABELS['anisotropy']} (share of variance)",
+            y_axis=marks.anisotropy_axis,
+            beside=lambda ax, frame, look: marks.null_line(ax, frame, x="depth"),
+            beside_entries=lambda data: marks.null_entries(data["null"], notes.ISOTROPIC),
+        ),
+    ),
+    notes=_notes_on_anisotropy,
+    nothing="This study has no anisotropy to draw.",
+    heading=HEADING,
 )
 
 
@@ -205,31 +199,33 @@ def _dimension(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _notes_on_dimension(data: pd.DataFrame) -> list[str]:
     return [
+        *notes.absent_kinds(data),
         notes.intervals(data, notes.STUDENT),
         notes.surrogate(data["null"]),
         notes.dimensions(data),
         notes.EMBEDDING,
-        notes.sinks(data),
-        notes.flags(data),
+        *notes.common(data),
     ]
 
 
-LAYERS_OF_DIMENSION = View(
-    title="Intrinsic dimension by layer: encoders against decoders",
-    nothing="This study has no `id_twonn` of a block.",
-    label=f"{marks.METRIC_LABELS['id_twonn']}, log scale",
-    y_axis=marks.dimension_axis,
-    beside=lambda ax, frame, look: marks.surrogate_line(ax, frame, x="depth", look=look),
-    beside_entries=lambda data: marks.null_entries(data["null"], marks.SURROGATE),
-    notes=_notes_on_dimension,
-    first_depth="",
-    size=(4.0, 4.0),
-)
 DIMENSION = Drawing(
-    LAYERS_OF_DIMENSION.title,
-    _dimension,
-    partial(draw, view=LAYERS_OF_DIMENSION),
+    title="Intrinsic dimension by layer: encoders against decoders",
     reads=("id_twonn", "id_twonn_surrogate"),
+    data=_dimension,
+    panels=partial(
+        draw_panels,
+        view=View(
+            label=f"{marks.METRIC_LABELS['id_twonn']}, log scale",
+            y_axis=marks.dimension_axis,
+            beside=lambda ax, frame, look: marks.surrogate_line(ax, frame, x="depth", look=look),
+            beside_entries=lambda data: marks.null_entries(data["null"], marks.SURROGATE),
+            first_depth="",
+            size=(4.0, 4.0),
+        ),
+    ),
+    notes=_notes_on_dimension,
+    nothing="This study has no `id_twonn` of a block.",
+    heading=HEADING,
 )
 
 
@@ -276,29 +272,31 @@ def _entries_in_sample(data: pd.DataFrame) -> list[Artist]:
 
 def _notes_on_linearity(data: pd.DataFrame) -> list[str]:
     return [
+        *notes.absent_kinds(data),
         "1 − ‖XA − Y‖² of the best linear map A from a block's input X to Y: its output, which carries X along,"
         " or its update alone, output less input. A is fitted to half of the sequences and scored on the other half.",
         notes.intervals(data, notes.JACKKNIFE),
-        notes.sinks(data),
-        notes.flags(data),
+        *notes.common(data),
     ]
 
 
-LAYERS_OF_LINEARITY = View(
-    title="Linearity by layer: encoders against decoders",
-    nothing="This study has no held-out linearity of a block.",
-    label="linearity: explained share of variance, held out",
-    y_axis=_linearity_axis,
-    beside=_in_sample,
-    beside_entries=_entries_in_sample,
-    notes=_notes_on_linearity,
-    panels="panel",
-    first_depth="0",
-    size=(3.3, 3.9),
-)
 LINEARITY = Drawing(
-    LAYERS_OF_LINEARITY.title,
-    _linearity,
-    partial(draw, view=LAYERS_OF_LINEARITY),
+    title="Linearity by layer: encoders against decoders",
     reads=(*MEASURES, *(f"{measure}_held_out" for measure in MEASURES), "linearity_null"),
+    data=_linearity,
+    panels=partial(
+        draw_panels,
+        view=View(
+            label="linearity: explained share of variance, held out",
+            y_axis=_linearity_axis,
+            beside=_in_sample,
+            beside_entries=_entries_in_sample,
+            panels="panel",
+            first_depth="0",
+            size=(3.3, 3.9),
+        ),
+    ),
+    notes=_notes_on_linearity,
+    nothing="This study has no held-out linearity of a block.",
+    heading=HEADING,
 )

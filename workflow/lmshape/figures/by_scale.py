@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import color_of, colors_of_depths
-from lmshape.figures.style import MARKERS, Look, styled
+from lmshape.figures.style import MARKERS, Look
 from lmshape.metrics.neighbor import DECIMATIONS, GRIDE_SCALES
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 
@@ -26,8 +27,6 @@ SURROGATE = "id_twonn_surrogate"
 class View:
     """What one figure by scale has of its own; `scales` maps metrics to scales, `tick` names a scale."""
 
-    title: str
-    nothing: str
     label: str
     scales: Mapping[str, int]
     tick: Callable[[int], str]
@@ -50,27 +49,22 @@ def select(tables: Mapping[str, pd.DataFrame], view: View) -> pd.DataFrame:
     return with_null.assign(null=with_null["null"].where(with_null["scale"] == min(scales.values())))
 
 
-def draw(data: pd.DataFrame, view: View) -> Figure:
+def draw_panels(data: pd.DataFrame, view: View) -> Figure:
     """Draw a panel for each model and choice of rows, on a scale for each model; a line for each block."""
     models, variants = in_order(data["model"]), in_order(data["rows"])
     many = layout.crowded(models)
-    with styled(crowded=many):
-        if data.empty:
-            return layout.empty_figure(title=view.title, note=view.nothing)
-        figure, panels = layout.small_multiples(models, variants, size=(3.5, 2.7), same_scale=False)
-        layout.share_values(panels)
-        colors = colors_of_depths()
-        # of many models as of few, a panel has no more lines than a reader follows
-        shown = selection.with_named_layers(data) if many else data
-        for ax, frame, _ in layout.each_panel(panels, shown):
-            _panel(ax, frame, view, colors)
-        layout.label_outer_panels(panels.values())
-        _colorbar(figure, colors, list(panels.values()), many=many)
-        if data["null"].notna().any():
-            figure.legend(handles=[marks.null_point_entry(marks.SURROGATE)], loc="outside upper right")
-        title = f"{view.title}, last checkpoint, {selection.dataset_names(data)}"
-        layout.finish(figure, title=title, notes=_notes(data, view))
-        return figure
+    figure, panels = layout.small_multiples(models, variants, size=(3.5, 2.7), same_scale=False)
+    layout.share_values(panels)
+    colors = colors_of_depths()
+    # of many models as of few, a panel has no more lines than a reader follows
+    shown = selection.with_named_layers(data) if many else data
+    for ax, frame, _ in layout.each_panel(panels, shown):
+        _panel(ax, frame, view, colors)
+    layout.label_outer_panels(panels.values())
+    _colorbar(figure, colors, list(panels.values()), many=many)
+    if data["null"].notna().any():
+        figure.legend(handles=[marks.null_point_entry(marks.SURROGATE)], loc="outside upper right")
+    return figure
 
 
 def _panel(ax: Axes, frame: pd.DataFrame, view: View, colors: ScalarMappable) -> None:
@@ -115,14 +109,19 @@ def _notes(data: pd.DataFrame, view: View) -> list[str]:
         notes.OWN_SCALES if data["model"].nunique() > 1 else "",
         notes.intervals(data, notes.STUDENT) if banded else notes.intervals_in_csv(data),
         notes.dimensions(data),
-        notes.sinks(data),
-        notes.flags(data),
+        *notes.common(data),
     ]
 
 
-def _drawing(view: View) -> Drawing:
+def _drawing(title: str, nothing: str, view: View) -> Drawing:
     return Drawing(
-        view.title, partial(select, view=view), partial(draw, view=view), reads=(*view.scales, SURROGATE)
+        title=title,
+        reads=(*view.scales, SURROGATE),
+        data=partial(select, view=view),
+        panels=partial(draw_panels, view=view),
+        notes=partial(_notes, view=view),
+        nothing=nothing,
+        heading="{title}, last checkpoint, {datasets}",
     )
 
 
@@ -136,15 +135,15 @@ def _note_on_neighbors(data: pd.DataFrame) -> str:
 
 # GRIDE's dimensions over n2, the further of its two neighbors
 NEIGHBORS = _drawing(
+    "Intrinsic dimension by scale",
+    "This study has GRIDE's dimension of a block at no two scales.",
     View(
-        title="Intrinsic dimension by scale",
-        nothing="This study has GRIDE's dimension of a block at no two scales.",
         label="neighbor n2 (log scale)",
         scales={f"id_gride_{n2}": n2 for n2 in GRIDE_SCALES},
         tick=str,
         finest_at_right=False,
         note=_note_on_neighbors,
-    )
+    ),
 )
 
 
@@ -164,13 +163,13 @@ def _share(part: int) -> str:
 
 # TwoNN on one in `scale` of a draw's rows, all of them at the right
 ROWS = _drawing(
+    "Intrinsic dimension by number of rows",
+    "This study has TwoNN's dimension of a block at no two numbers of rows.",
     View(
-        title="Intrinsic dimension by number of rows",
-        nothing="This study has TwoNN's dimension of a block at no two numbers of rows.",
         label="rows of a draw (log scale)",
         scales={"id_twonn": 1, **{f"id_twonn_decimated_{part}": part for part in DECIMATIONS}},
         tick=_share,
         finest_at_right=True,
         note=_note_on_rows,
-    )
+    ),
 )

@@ -12,12 +12,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lmshape.figures import Drawing, layout, notes, selection
+from lmshape.figures import layout, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import step_name
-from lmshape.figures.style import COLORS, INK, styled
+from lmshape.figures.style import COLORS, INK
 from lmshape.tables.rows import reason
 
-TITLE = "The cloud on its three leading axes, early, midway and late in training"
 MOST_MODELS = 4
 MOMENTS = ("early", "midway", "late", "only checkpoint")
 AXES = ("axis_1", "axis_2", "axis_3")
@@ -75,29 +75,24 @@ def _in_units(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{axis: frame[axis] / np.sqrt(mean / shares) for axis in AXES})
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw early, midway and late under one another; a column for each model, or for each block of one."""
-    with styled():
-        if data.empty or data[list(AXES)].isna().all(axis=None):
-            note = "This study has kept no points of its clouds: the family `leading` keeps some."
-            return layout.empty_figure(title=TITLE, note=note)
-        columns = list(data[["model", "layer", "band"]].drop_duplicates().itertuples(index=False, name=None))
-        moments = [name for name in MOMENTS if name in set(data["moment"])]
-        figure = Figure(figsize=(max(3.3 * len(columns) + 1.0, 7.5), 3.3 * len(moments) + 0.8))
-        grid = figure.subplots(len(moments), len(columns), squeeze=False)
-        for moment, axes in zip(moments, grid, strict=True):
-            for (model, layer, band), ax in zip(columns, axes, strict=True):
-                own = data[(data["model"] == model) & (data["layer"] == layer) & (data["moment"] == moment)]
-                _panel(ax, own)
-                ax.set_title(_panel_title(model, layer, band, own))
-        label = "axis 3, in its standard deviations"
-        bar = figure.colorbar(
-            ScalarMappable(NORM, COLORMAP), ax=grid, pad=0.015, aspect=45, label=label, extend="both"
-        )
-        bar.ax.tick_params(length=2)
-        _legend(figure, data)
-        layout.finish(figure, title=f"{TITLE}, {selection.dataset_names(data)}", notes=_notes(data))
-        return figure
+    columns = list(data[["model", "layer", "band"]].drop_duplicates().itertuples(index=False, name=None))
+    moments = [name for name in MOMENTS if name in set(data["moment"])]
+    figure = Figure(figsize=(max(3.3 * len(columns) + 1.0, 7.5), 3.3 * len(moments) + 0.8))
+    grid = figure.subplots(len(moments), len(columns), squeeze=False)
+    for moment, axes in zip(moments, grid, strict=True):
+        for (model, layer, band), ax in zip(columns, axes, strict=True):
+            own = data[(data["model"] == model) & (data["layer"] == layer) & (data["moment"] == moment)]
+            _panel(ax, own)
+            ax.set_title(_panel_title(model, layer, band, own))
+    label = "axis 3, in its standard deviations"
+    bar = figure.colorbar(
+        ScalarMappable(NORM, COLORMAP), ax=grid, pad=0.015, aspect=45, label=label, extend="both"
+    )
+    bar.ax.tick_params(length=2)
+    _legend(figure, data)
+    return figure
 
 
 def _panel(ax: Axes, frame: pd.DataFrame) -> None:
@@ -182,4 +177,13 @@ def _share_of_sinks(data: pd.DataFrame) -> str:
 
 
 # It draws nothing from the table of metrics, and reads the rows of one metric alone.
-CLOUDS = Drawing(TITLE, data, draw, reads=("anisotropy",))
+CLOUDS = Drawing(
+    title="The cloud on its three leading axes, early, midway and late in training",
+    reads=("anisotropy",),
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has kept no points of its clouds: the family `leading` keeps some.",
+    lacks=lambda data: data.empty or data[list(AXES)].isna().all(axis=None),
+    crowds=False,
+)

@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import step_axis
-from lmshape.figures.style import FAINT, Look, nested_looks, styled
+from lmshape.figures.style import FAINT, Look, nested_looks
 from lmshape.site import middle_layer
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
-TITLE = "The same curves on other tokens"
 NULLS = {"anisotropy": "anisotropy_null", "id_twonn": "id_twonn_surrogate"}  # of each metric
 MOST_MODELS = 4  # with curves of their own; more are compared by their middle blocks
 MOST_MARKERS = 13  # of a line
@@ -53,21 +53,15 @@ def _controlled(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["model"].isin(alone)].assign(left_out=", ".join(alone))
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw both metrics by layer and over training, a line a dataset; of many models dots of their middle blocks."""
-    with styled():
-        if data.empty:
-            return layout.empty_figure(
-                title=TITLE, note="This study has neither `anisotropy` nor `id_twonn`."
-            )
-        look = nested_looks(in_order(data["dataset"]))
-        many = data["model"].nunique() > MOST_MODELS
-        figure = _dots(data, look) if many else _curves(data, look)
-        entries = [marks.entry(dataset, its) for dataset, its in look.items()]
-        entries += _null_entries(data, many=many)
-        figure.legend(handles=entries, loc="outside upper right", ncols=3)
-        layout.finish(figure, title=f"{TITLE}: {', '.join(look)}", notes=_notes(data, many=many))
-        return figure
+    look = nested_looks(in_order(data["dataset"]))
+    many = data["model"].nunique() > MOST_MODELS
+    figure = _dots(data, look) if many else _curves(data, look)
+    entries = [marks.entry(dataset, its) for dataset, its in look.items()]
+    entries += _null_entries(data, many=many)
+    figure.legend(handles=entries, loc="outside upper right", ncols=3)
+    return figure
 
 
 def _null_entries(data: pd.DataFrame, *, many: bool) -> list[Artist]:
@@ -206,7 +200,8 @@ def _dot_axis(ax: Axes, metric: str) -> None:
 # Notes
 
 
-def _notes(data: pd.DataFrame, *, many: bool) -> list[str]:
+def _notes(data: pd.DataFrame) -> list[str]:
+    many = data["model"].nunique() > MOST_MODELS
     controlled = data.groupby("model")["dataset"].nunique().max() > 1
     left_out = data["left_out"].astype(object).fillna("").iloc[0]
     nested = (
@@ -226,10 +221,17 @@ def _notes(data: pd.DataFrame, *, many: bool) -> list[str]:
         notes.isotropic(data.loc[data["metric"] == "anisotropy", "null"], f"{mark} {notes.ISOTROPIC},"),
         notes.surrogate(data.loc[data["metric"] == "id_twonn", "null"], mark),
         notes.EMBEDDING,
-        notes.sinks(data),
-        notes.flags(data),
-        notes.distrusted(data),
+        *notes.common(data),
     ]
 
 
-CONTROLS = Drawing(TITLE, data, draw, reads=(*NULLS, *NULLS.values()))
+CONTROLS = Drawing(
+    title="The same curves on other tokens",
+    reads=(*NULLS, *NULLS.values()),
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has neither `anisotropy` nor `id_twonn`.",
+    heading="{title}: {datasets}",
+    crowds=False,
+)

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.special import stdtrit
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
-from lmshape.figures.style import FAINT, INK, KIND_COLORS, LINES, MARKERS, Look, looks_by_kind, paler, styled
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
+from lmshape.figures.style import FAINT, INK, KIND_COLORS, LINES, MARKERS, Look, looks_by_kind, paler
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 
-TITLE = "Encoders and decoders at the end of training"
 METRICS = {"anisotropy": "anisotropy_null", "id_twonn": "id_twonn_surrogate"}
 LEAST_MODELS = 3  # with fewer an interval over models says nothing
 LEVEL = 0.95
@@ -121,24 +121,18 @@ def _kinds_of_few(models: pd.DataFrame) -> list[str]:
 # What is drawn
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw a row of panels for each metric, one for each choice of rows, and the dome indices beside anisotropy."""
-    with styled():
-        if data.empty:
-            return layout.empty_figure(
-                title=TITLE, note="This study has neither `anisotropy` nor `id_twonn`."
-            )
-        figure = Figure(figsize=(12.6, 7.4))
-        grid = figure.subplots(2, 3)
-        models = data[data["view"] == "model"]
-        looks = _looks(models)
-        for axes, metric in zip(grid, METRICS, strict=True):
-            _row(axes, data[data["metric"] == metric], metric, looks)
-        if (data["metric"] == "anisotropy").any():
-            _dome_panel(grid[0, 2], data[data["view"] == "dome"])
-        figure.legend(handles=_entries(data, looks), loc="outside upper right", ncols=3)
-        layout.finish(figure, title=f"{TITLE}, {selection.dataset_names(models)}", notes=_notes(data))
-        return figure
+    figure = Figure(figsize=(12.6, 7.4))
+    grid = figure.subplots(2, 3)
+    models = data[data["view"] == "model"]
+    looks = _looks(models)
+    for axes, metric in zip(grid, METRICS, strict=True):
+        _row(axes, data[data["metric"] == metric], metric, looks)
+    if (data["metric"] == "anisotropy").any():
+        _dome_panel(grid[0, 2], data[data["view"] == "dome"])
+    figure.legend(handles=_entries(data, looks), loc="outside upper right", ncols=3)
+    return figure
 
 
 def _looks(models: pd.DataFrame) -> dict[str, Look]:
@@ -270,9 +264,16 @@ def _notes(data: pd.DataFrame) -> list[str]:
         notes.surrogate(models.loc[models["metric"] == "id_twonn", "null"]),
         dome if (data["view"] == "dome").any() else "",
         notes.dimensions(models),
-        notes.sinks(models),
-        notes.flags(models),
+        *notes.common(models),
     ]
 
 
-KINDS = Drawing(TITLE, data, draw, reads=(*METRICS, *METRICS.values()))
+KINDS = Drawing(
+    title="Encoders and decoders at the end of training",
+    reads=(*METRICS, *METRICS.values()),
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has neither `anisotropy` nor `id_twonn`.",
+    crowds=False,
+)

@@ -21,15 +21,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
+from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.transforms import blended_transform_factory
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import ZERO_TO_ONE, step_axis, step_name
-from lmshape.figures.style import FAINT, INK, styled
+from lmshape.figures.style import FAINT, INK
 from lmshape.tables.rows import first_dataset, in_order, reason, trajectories
 
 COLORS = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
-_TO_ONE = ZERO_TO_ONE / (1 - 1 / 10)  # the linear stretch as matplotlib's symlog of base 10 makes it
+# Places of steps on `steps.step_axis`, in decades.
+PLACES = SymmetricalLogTransform(base=10, linthresh=1, linscale=ZERO_TO_ONE)
 MOST_RINGS = 30  # steps of a panel whose peaks are marks of their own; more make a line
 LEAST_SHARE = 0.025  # of the panel's width that a cell has, unless the steps are many
 MOST_NAMES = 7  # of evenly spaced checkpoints
@@ -61,31 +64,20 @@ def with_peaks(frame: pd.DataFrame) -> pd.DataFrame:
 # Cells
 
 
-def place_of_step(step: np.ndarray | pd.Series) -> np.ndarray:
-    """Give the place of steps on the axis of `steps.step_axis`, in decades from step 0; step 1 is at about half."""
-    steps = np.asarray(step, dtype=float)
-    return np.where(steps < 1, _TO_ONE * steps, _TO_ONE + np.log10(np.maximum(steps, 1)))
-
-
-def step_of_place(place: np.ndarray) -> np.ndarray:
-    """Invert `place_of_step`; places before step 0 are negative steps."""
-    return np.where(place < _TO_ONE, place / _TO_ONE, 10 ** (np.maximum(place, 0) - _TO_ONE))
-
-
 def step_edges(steps: Sequence[int]) -> np.ndarray:
     """Give the n + 1 edges of the cells of n rising steps: halfway between on the axis, as far outside at its ends."""
-    places = place_of_step(np.asarray(steps))
+    places = PLACES.transform(np.asarray(steps, dtype=float))
     if len(places) == 1:
-        return step_of_place(np.array([places[0] - 0.2, places[0] + 0.2]))
+        return PLACES.inverted().transform(np.array([places[0] - 0.2, places[0] + 0.2]))
     between = (places[1:] + places[:-1]) / 2
     first = places[0] - min(between[0] - places[0], 0.2)
     last = places[-1] + min(places[-1] - between[-1], 0.2)
-    return step_of_place(np.array([first, *between, last]))
+    return PLACES.inverted().transform(np.array([first, *between, last]))
 
 
 def has_slivers(steps: Sequence[int]) -> bool:
     """Whether a logarithmic axis makes a cell of these rising steps too narrow to be read; of many, all are narrow."""
-    widths = np.diff(place_of_step(step_edges(steps)))
+    widths = np.diff(PLACES.transform(step_edges(steps)))
     return len(steps) <= MOST_RINGS and bool(widths.min() < LEAST_SHARE * widths.sum())
 
 
@@ -188,32 +180,24 @@ class View:
     a scale with the first. `null` names in the legend what cells with a dot equal.
     """
 
-    title: str
-    nothing: str
     label: str
     norm: Callable[[pd.Series], Normalize]
     null: str
-    notes: Callable[[pd.DataFrame], Sequence[str]]
     together: tuple[str, ...] = ("all", "no_sink")
 
 
-def draw(data: pd.DataFrame, view: View) -> Figure:
+def draw_panels(data: pd.DataFrame, view: View) -> Figure:
     """Draw a map for each model, over a second and third one for each further choice of rows."""
     models, variants = in_order(data["model"]), in_order(data["rows"])
-    with styled(crowded=layout.crowded(models)):
-        if data.empty:
-            return layout.empty_figure(title=view.title, note=view.nothing)
-        figure, panels = layout.small_multiples(models, variants, size=(3.5, 2.6), same_scale=False)
-        scales = {rows: _scale(data, rows, view) for rows in variants}
-        small = len(panels) > 2 * layout.CROWDED_COLUMNS
-        for (_, rows), (ax, frame, of_model) in zip(panels, layout.each_panel(panels, data), strict=True):
-            _panel(ax, frame, scales[rows], of_model, small=small)
-        _bars(figure, panels, scales, view)
-        layout.label_outer_panels(panels.values())
-        _legend(figure, data, view)
-        said = [*_notes(data), *view.notes(data)]
-        layout.finish(figure, title=f"{view.title}, {selection.dataset_names(data)}", notes=said)
-        return figure
+    figure, panels = layout.small_multiples(models, variants, size=(3.5, 2.6), same_scale=False)
+    scales = {rows: _scale(data, rows, view) for rows in variants}
+    small = len(panels) > 2 * layout.CROWDED_COLUMNS
+    for (_, rows), (ax, frame, of_model) in zip(panels, layout.each_panel(panels, data), strict=True):
+        _panel(ax, frame, scales[rows], of_model, small=small)
+    _bars(figure, panels, scales, view)
+    layout.label_outer_panels(panels.values())
+    _legend(figure, data, view)
+    return figure
 
 
 def _scale(data: pd.DataFrame, rows: str, view: View) -> Normalize:
@@ -299,7 +283,7 @@ def _legend(figure: Figure, data: pd.DataFrame, view: View) -> None:
         figure.legend(handles=entries, loc="outside upper right", ncols=1)
 
 
-def _notes(data: pd.DataFrame) -> list[str]:
+def _notes_on_maps(data: pd.DataFrame) -> list[str]:
     panels = data.groupby(["model", "rows"])["step"].unique()
     even = any(has_slivers(sorted(steps)) for steps in panels)
     return [
@@ -345,24 +329,26 @@ def _to_the_next_tenth(values: pd.Series) -> Normalize:
 
 def _notes_on_anisotropy(data: pd.DataFrame) -> list[str]:
     return [
+        *_notes_on_maps(data),
         notes.isotropic(data["null"], mark="Isotropic rows at this n and d read"),
         notes.intervals_in_csv(data),
     ]
 
 
-MAP_OF_ANISOTROPY = View(
-    title="Anisotropy, layer by step of training",
-    nothing="This study has no anisotropy at a known training step.",
-    label=marks.AXIS_LABELS["anisotropy"],
-    norm=_to_the_next_tenth,
-    null="no more than isotropic rows read",
-    notes=_notes_on_anisotropy,
-)
 ANISOTROPY = Drawing(
-    MAP_OF_ANISOTROPY.title,
-    _anisotropy,
-    partial(draw, view=MAP_OF_ANISOTROPY),
+    title="Anisotropy, layer by step of training",
     reads=("anisotropy", "anisotropy_null"),
+    data=_anisotropy,
+    panels=partial(
+        draw_panels,
+        view=View(
+            label=marks.AXIS_LABELS["anisotropy"],
+            norm=_to_the_next_tenth,
+            null="no more than isotropic rows read",
+        ),
+    ),
+    notes=_notes_on_anisotropy,
+    nothing="This study has no anisotropy at a known training step.",
 )
 
 
@@ -390,6 +376,7 @@ def _logarithmic(values: pd.Series) -> Normalize:
 def _notes_on_dimension(data: pd.DataFrame) -> list[str]:
     by_type = (data["rows"] == "one_per_type").any() and data["rows"].nunique() > 1
     return [
+        *_notes_on_maps(data),
         "One row of each token id has its own scale of colors." if by_type else "",
         notes.intervals_in_csv(data),
         notes.dimensions(data),
@@ -397,17 +384,18 @@ def _notes_on_dimension(data: pd.DataFrame) -> list[str]:
     ]
 
 
-MAP_OF_DIMENSION = View(
-    title="Intrinsic dimension, layer by step of training",
-    nothing="This study has no `id_twonn` of a block at a known training step.",
-    label=marks.AXIS_LABELS["id_twonn"],
-    norm=_logarithmic,
-    null="as high as Gaussian rows of the same covariance",
-    notes=_notes_on_dimension,
-)
 DIMENSION = Drawing(
-    MAP_OF_DIMENSION.title,
-    _dimension,
-    partial(draw, view=MAP_OF_DIMENSION),
+    title="Intrinsic dimension, layer by step of training",
     reads=("id_twonn", "id_twonn_surrogate"),
+    data=_dimension,
+    panels=partial(
+        draw_panels,
+        view=View(
+            label=marks.AXIS_LABELS["id_twonn"],
+            norm=_logarithmic,
+            null="as high as Gaussian rows of the same covariance",
+        ),
+    ),
+    notes=_notes_on_dimension,
+    nothing="This study has no `id_twonn` of a block at a known training step.",
 )

@@ -100,6 +100,11 @@ def distrusted(frame: pd.DataFrame) -> str:
     return f"Not drawn, since their weights are another step's: {'; '.join(named)}." if named else ""
 
 
+def common(frame: pd.DataFrame) -> list[str]:
+    """Say what sinks are, count the flagged values, and name the checkpoints that are left out."""
+    return [sinks(frame), flags(frame), distrusted(frame)]
+
+
 def absent_kinds(frame: pd.DataFrame) -> list[str]:
     """Name each kind of model that the study lacks."""
     return [f"No {kind} in this study." for kind in ("decoder", "encoder") if kind not in set(frame["kind"])]

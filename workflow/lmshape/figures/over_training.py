@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import (
     color_of,
     colors_of_steps,
@@ -20,7 +21,7 @@ from lmshape.figures.steps import (
     step_bar,
     step_name,
 )
-from lmshape.figures.style import Look, styled
+from lmshape.figures.style import Look
 from lmshape.tables.rows import first_dataset, in_order, trajectories
 
 MOST_BANDS = 30  # checkpoints; bands of more cover one another
@@ -29,8 +30,6 @@ MOST_MARKERS = 16  # of a line over steps; more of them are a chain that hides h
 
 
 # Anisotropy
-
-TITLE_OF_ANISOTROPY = "Anisotropy by layer as training proceeds"
 
 
 def _anisotropy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -43,27 +42,22 @@ def _draw_anisotropy(data: pd.DataFrame) -> Figure:
     """Draw a panel for each model, over a second one for each further choice of rows; lines colored by step."""
     models, variants = in_order(data["model"]), in_order(data["rows"])
     many = layout.crowded(models)
-    with styled(crowded=many):
-        if data.empty:
-            note = "No checkpoint of this study has a known training step."
-            return layout.empty_figure(title=TITLE_OF_ANISOTROPY, note=note)
-        figure, panels = layout.small_multiples(models, variants, size=(3.4, 2.7))
-        colors = colors_of_steps(data["step"])
-        for ax, frame, of_model in layout.each_panel(panels, data):
-            _checkpoint_lines(ax, frame, colors, small=many)
-            final_norm = bool((of_model["site"] == "final_norm").any())
-            marks.layer_axis(ax, int(of_model["layer"].max()), final_norm=final_norm)
-            marks.metric_axis(ax, "anisotropy")
-            if not many:
-                _label_steps(ax, frame, colors)
-        layout.label_outer_panels(panels.values(), y=not many)
-        if many:
-            layout.label_values(figure, marks.METRIC_LABELS["anisotropy"])
-        step_bar(figure, colors, data["step"], **_place_of_bar(list(panels.values())))
-        _legend(figure, data["null"], notes.ISOTROPIC)
-        title = f"{TITLE_OF_ANISOTROPY}, {selection.dataset_names(data)}"
-        layout.finish(figure, title=title, notes=_notes_on_anisotropy(data))
-        return figure
+    figure, panels = layout.small_multiples(models, variants, size=(3.4, 2.7))
+    colors = colors_of_steps(data["step"])
+    for ax, frame, of_model in layout.each_panel(panels, data):
+        _checkpoint_lines(ax, frame, colors, small=many)
+        final_norm = bool((of_model["site"] == "final_norm").any())
+        marks.layer_axis(ax, int(of_model["layer"].max()), final_norm=final_norm)
+        marks.metric_axis(ax, "anisotropy")
+        if not many:
+            _label_steps(ax, frame, colors)
+    layout.label_outer_panels(panels.values(), y=not many)
+    if many:
+        layout.label_values(figure, marks.METRIC_LABELS["anisotropy"])
+    step_bar(figure, colors, data["step"], **_place_of_bar(list(panels.values())))
+    if data["null"].notna().any():
+        figure.legend(handles=[marks.null_entry(notes.ISOTROPIC)], loc="outside upper right")
+    return figure
 
 
 def _checkpoint_lines(ax: Axes, frame: pd.DataFrame, colors: ScalarMappable, *, small: bool) -> None:
@@ -98,11 +92,6 @@ def _place_of_bar(panels: list[Axes]) -> dict[str, Any]:
     return {"ax": panels, "aspect": 35}
 
 
-def _legend(figure: Figure, null: pd.Series, label: str) -> None:
-    if null.notna().any():
-        figure.legend(handles=marks.null_entries(null, label), loc="outside upper right")
-
-
 def _notes_on_anisotropy(data: pd.DataFrame) -> list[str]:
     steps: Iterable[pd.Series] = [of_model["step"] for _, of_model in data.groupby("model")]
     banded = max(of_model.nunique() for of_model in steps) <= MOST_BANDS
@@ -112,20 +101,21 @@ def _notes_on_anisotropy(data: pd.DataFrame) -> list[str]:
         "Steps beside lines: those within a factor of 1.5 of another." if labeled else "",
         notes.intervals(data, notes.JACKKNIFE) if banded else notes.intervals_in_csv(data),
         notes.isotropic(data["null"]),
-        notes.sinks(data),
-        notes.flags(data),
-        notes.distrusted(data),
+        *notes.common(data),
     ]
 
 
 ANISOTROPY = Drawing(
-    TITLE_OF_ANISOTROPY, _anisotropy, _draw_anisotropy, reads=("anisotropy", "anisotropy_null")
+    title="Anisotropy by layer as training proceeds",
+    reads=("anisotropy", "anisotropy_null"),
+    data=_anisotropy,
+    panels=_draw_anisotropy,
+    notes=_notes_on_anisotropy,
+    nothing="No checkpoint of this study has a known training step.",
 )
 
 
 # Intrinsic dimension
-
-TITLE_OF_DIMENSION = "Intrinsic dimension over training"
 
 
 def _dimension(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -142,25 +132,19 @@ def _draw_dimension(data: pd.DataFrame) -> Figure:
     """Draw a panel for each model and choice of rows, on a scale for each model; a line for each named block."""
     models, variants = in_order(data["model"]), in_order(data["rows"])
     many = layout.crowded(models)
-    with styled(crowded=many):
-        if data.empty:
-            note = "This study has no `id_twonn` of a block at a known training step."
-            return layout.empty_figure(title=TITLE_OF_DIMENSION, note=note)
-        figure, panels = layout.small_multiples(models, variants, size=(3.9, 2.8), same_scale=False)
-        layout.share_values(panels)
-        for (model, rows), (ax, frame, of_model) in zip(panels, layout.each_panel(panels, data), strict=True):
-            _block_lines(ax, frame, legend=rows == variants[0] and not many)
-            ax.set_title(layout.panel_title(f"{model} ({of_model['kind'].iloc[0]})", rows))
-        layout.label_outer_panels(panels.values(), y=not many)
-        entries = marks.band_entries() if many else []
-        entries += marks.null_entries(data["null"], marks.SURROGATE)
-        if entries:
-            figure.legend(handles=entries, loc="outside upper right", ncols=2 if many else 1)
-        if many:
-            layout.label_values(figure, f"{marks.METRIC_LABELS['id_twonn']}, log scale")
-        title = f"{TITLE_OF_DIMENSION}, {selection.dataset_names(data)}"
-        layout.finish(figure, title=title, notes=_notes_on_dimension(data))
-        return figure
+    figure, panels = layout.small_multiples(models, variants, size=(3.9, 2.8), same_scale=False)
+    layout.share_values(panels)
+    for (model, rows), (ax, frame, of_model) in zip(panels, layout.each_panel(panels, data), strict=True):
+        _block_lines(ax, frame, legend=rows == variants[0] and not many)
+        ax.set_title(layout.panel_title(f"{model} ({of_model['kind'].iloc[0]})", rows))
+    layout.label_outer_panels(panels.values(), y=not many)
+    entries = marks.band_entries() if many else []
+    entries += marks.null_entries(data["null"], marks.SURROGATE)
+    if entries:
+        figure.legend(handles=entries, loc="outside upper right", ncols=2 if many else 1)
+    if many:
+        layout.label_values(figure, f"{marks.METRIC_LABELS['id_twonn']}, log scale")
+    return figure
 
 
 def _block_lines(ax: Axes, frame: pd.DataFrame, *, legend: bool) -> None:
@@ -194,10 +178,15 @@ def _notes_on_dimension(data: pd.DataFrame) -> list[str]:
         f"One checkpoint only: {single}." if single else "",
         notes.dimensions(data),
         notes.EMBEDDING,
-        notes.sinks(data),
-        notes.flags(data),
-        notes.distrusted(data),
+        *notes.common(data),
     ]
 
 
-DIMENSION = Drawing(TITLE_OF_DIMENSION, _dimension, _draw_dimension, reads=("id_twonn", "id_twonn_surrogate"))
+DIMENSION = Drawing(
+    title="Intrinsic dimension over training",
+    reads=("id_twonn", "id_twonn_surrogate"),
+    data=_dimension,
+    panels=_draw_dimension,
+    notes=_notes_on_dimension,
+    nothing="This study has no `id_twonn` of a block at a known training step.",
+)

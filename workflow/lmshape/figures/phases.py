@@ -16,12 +16,12 @@ from matplotlib.patches import Patch
 
 from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.trajectories import segments
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import step_axis
-from lmshape.figures.style import FAINT, INK, styled
+from lmshape.figures.style import FAINT, INK
 from lmshape.tables.rows import first_dataset, in_order, trajectories
 
-TITLE = "Phases of training"
 MOST_MARKERS = 30  # checkpoints; markers of more hide the line
 # A row of panels each: metric, rows and name.
 SERIES = {
@@ -51,27 +51,22 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return chosen[chosen["series"] != ""].merge(phases, on=KEYS, how="left").reset_index(drop=True)
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw a panel for each model and series, on a scale of its own: a line for each named block, its phases below."""
     models = in_order(data["model"])
     many = layout.crowded(models)
-    with styled(crowded=many):
-        if data.empty:
-            note = "This study has no `id_twonn` or `effective_rank` at a known training step."
-            return layout.empty_figure(title=TITLE, note=note)
-        series = [name for name in SERIES.values() if (data["series"] == name).any()]
-        figure, panels = layout.small_multiples(models, series, size=(4.4, 3.4), same_scale=False)
-        for (model, name), ax in panels.items():
-            _panel(ax, data[(data["model"] == model) & (data["series"] == name)])
-            ax.set_title(f"{model}\n{name}")
-        layout.label_outer_panels(panels.values(), y=not many)
-        blank = Line2D([], [], linestyle="none", label=" ")
-        entries = [*marks.band_entries(), blank, *_strip_entries()]
-        legend = figure.legend(handles=entries, loc="outside upper right", ncols=2)
-        for text in legend.get_texts():
-            text.set_color(INK)
-        layout.finish(figure, title=f"{TITLE}, {selection.dataset_names(data)}", notes=_notes(data))
-        return figure
+    series = [name for name in SERIES.values() if (data["series"] == name).any()]
+    figure, panels = layout.small_multiples(models, series, size=(4.4, 3.4), same_scale=False)
+    for (model, name), ax in panels.items():
+        _panel(ax, data[(data["model"] == model) & (data["series"] == name)])
+        ax.set_title(f"{model}\n{name}")
+    layout.label_outer_panels(panels.values(), y=not many)
+    blank = Line2D([], [], linestyle="none", label=" ")
+    entries = [*marks.band_entries(), blank, *_strip_entries()]
+    legend = figure.legend(handles=entries, loc="outside upper right", ncols=2)
+    for text in legend.get_texts():
+        text.set_color(INK)
+    return figure
 
 
 def _panel(ax: Axes, frame: pd.DataFrame) -> None:
@@ -80,13 +75,8 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
         return layout.nothing_here(ax, "not measured on these rows")
     for band, of_band in frame.groupby("band", sort=False):
         look = marks.BAND_LOOKS[band]
-        marks.line(
-            ax,
-            of_band,
-            x="step",
-            look=look if len(of_band) <= MOST_MARKERS else replace(look, marker=""),
-            label=band,
-        )
+        drawn = look if len(of_band) <= MOST_MARKERS else replace(look, marker="")
+        marks.line(ax, of_band, x="step", look=drawn, label=band)
     step_axis(ax, frame["step"])
     ax.set_ylabel("dimensions (log scale)")
     layout.note_without_numbers(ax, frame)
@@ -97,7 +87,7 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
 
 # Face and hatch; rises are pale, falls dark and hatched: they differ in grey, too.
 SEGMENTS = {"rise": ("#CFE3F2", ""), "fall": ("#E8B48C", "////"), "": ("#F4F4F4", "")}
-SEGMENT_NAMES = {"rise": "sure rise", "fall": "sure fall", "": "no sure move"}
+SEGMENT_NAMES = {"rise": "significant rise", "fall": "significant fall", "": "not significant"}
 LANE = 0.05  # of the panel's height
 SLOT = 0.13  # a lane with the words above it
 SHARE = 3 * SLOT + 0.03  # of the panel's height that the strip takes
@@ -160,7 +150,7 @@ def verdict(phase: Mapping[str, Any]) -> str:
     if not shape:
         return str(phase["phase_flag"])
     if shape == "undecided":
-        return f"undecided; sure: {named}" if named else "undecided"
+        return f"undecided; significant: {named}" if named else "undecided"
     return named or "flat"
 
 
@@ -192,20 +182,22 @@ def _strip_entries() -> list[Artist]:
               label=SEGMENT_NAMES[kind])
         for kind, (face, hatch) in SEGMENTS.items()
     ]  # fmt: skip
-    bar = Line2D([], [], color=INK, linewidth=1.6, marker="|", markersize=7, label="turn, 95 % interval")
+    bar = Line2D(
+        [], [], color=INK, linewidth=1.6, marker="|", markersize=7, label="change point, 95 % interval"
+    )
     return [*segments, bar]
 
 
 def _notes(data: pd.DataFrame) -> list[str]:
     rule = (
-        "In words: the rises and falls that are sure. Each changes the value by a tenth at the least (or a tenth of the"
-        " course's range in the logarithm), and no other by more than a fifth, at 95 % confidence for all pairs of"
+        "In words: the significant rises and falls. Each changes the value by a tenth at the least (or a tenth of the"
+        " trajectory's range in the logarithm), and no other by more than a fifth, at 95 % confidence for all pairs of"
         " checkpoints at once."
     )
     return [
-        rule if data["least"].notna().any() else "The table `phases` has no row for these courses.",
-        "Strips: the same moves, each from one extreme of the course to the next; the first may begin later than its"
-        " strip, and the last end earlier. Bars: the turn lies between these checkpoints.",
+        rule if data["least"].notna().any() else "The table `phases` has no row for these trajectories.",
+        "Strips: the same segments, each from one extreme of the trajectory to the next; the first may begin later than"
+        " its strip, and the last end earlier. Bars: the change point lies between these checkpoints.",
         notes.intervals(data, "Student's t for dimensions, the delete-one-draw jackknife for ranks"),
         notes.dimensions(data),
         notes.flags(data),
@@ -213,4 +205,11 @@ def _notes(data: pd.DataFrame) -> list[str]:
     ]
 
 
-PHASES = Drawing(TITLE, data, draw, reads=METRICS)
+PHASES = Drawing(
+    title="Phases of training",
+    reads=METRICS,
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has no `id_twonn` or `effective_rank` at a known training step.",
+)

@@ -42,17 +42,6 @@ def metric_rows(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     return metrics.loc[metrics["metric"] == metric, COLUMNS].reset_index(drop=True)
 
 
-def dataset_names(frame: pd.DataFrame) -> str:
-    """Datasets of a table, for a title."""
-    return ", ".join(in_order(frame["dataset"]))
-
-
-def variant(frame: pd.DataFrame, rows: str) -> pd.DataFrame:
-    """Rows of the table computed with `rows` ("all", "no_sink"), or with the first choice there is."""
-    present = in_order(frame["rows"])
-    return frame[frame["rows"] == (rows if rows in present or not present else present[0])]
-
-
 def with_named_layers(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of each model's named layers, with the name in the column `band`: blocks, no other site."""
     inside = frame[frame["site"] == "block"]

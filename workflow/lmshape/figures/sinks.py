@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.transforms import offset_copy
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import step_axis
-from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
+from lmshape.figures.style import COLORS, FAINT, INK, Look
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order, trajectories
 
-TITLE = "Sinks: how much of the leading axis is position 0"
 SHARE, NULL = "leading_share_position_0", "leading_share_position_0_null"
 # Bars from below: metric → name, color, hatch.
 PARTS = {
@@ -93,32 +93,26 @@ def _with_tokens(frame: pd.DataFrame, audit: pd.DataFrame | None) -> pd.DataFram
 # What is drawn
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw a row of panels for each model: shares by layer, anisotropy with and without them, shares by step."""
-    with styled():
-        if data.empty:
-            note = "This study has not measured what its leading axes are made of: the family `leading` does."
-            return layout.empty_figure(title=TITLE, note=note)
-        models = in_order(data["model"])
-        figure = Figure(figsize=(13, 3.2 * len(models) + 1.2))
-        grid = figure.subplots(len(models), 3, squeeze=False)
-        for model, axes in zip(models, grid, strict=True):
-            of_model = data[data["model"] == model]
-            by_layer, by_step = (of_model[of_model["view"] == view] for view in (LAYERS, TRAINING))
-            _bars(axes[0], by_layer)
-            _curves(axes[1], by_layer)
-            _over_training(axes[2], by_step)
-            axes[0].set_title(f"{model}\n{sentence(_at_peaks(by_layer))}", color=INK)
-            axes[1].set_title("anisotropy, last checkpoint\nwith position 0 and without it")
-            axes[2].set_title(f"over training\n{_followed(by_step)}")
-        for ax, entries in zip(grid[0], _entries(data), strict=True):
-            if entries:
-                above = offset_copy(ax.transAxes, fig=figure, y=TITLE_POINTS, units="points")
-                ax.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=above,
-                          borderaxespad=0)  # fmt: skip
-        title = f"{TITLE}, last checkpoint, {selection.dataset_names(data)}"
-        layout.finish(figure, title=title, notes=_notes(data))
-        return figure
+    models = in_order(data["model"])
+    figure = Figure(figsize=(13, 3.2 * len(models) + 1.2))
+    grid = figure.subplots(len(models), 3, squeeze=False)
+    for model, axes in zip(models, grid, strict=True):
+        of_model = data[data["model"] == model]
+        by_layer, by_step = (of_model[of_model["view"] == view] for view in (LAYERS, TRAINING))
+        _bars(axes[0], by_layer)
+        _curves(axes[1], by_layer)
+        _over_training(axes[2], by_step)
+        axes[0].set_title(f"{model}\n{sentence(_at_peaks(by_layer))}", color=INK)
+        axes[1].set_title("anisotropy, last checkpoint\nwith position 0 and without it")
+        axes[2].set_title(f"over training\n{_followed(by_step)}")
+    for ax, entries in zip(grid[0], _entries(data), strict=True):
+        if entries:
+            above = offset_copy(ax.transAxes, fig=figure, y=TITLE_POINTS, units="points")
+            ax.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=above,
+                      borderaxespad=0)  # fmt: skip
+    return figure
 
 
 def _bars(ax: Axes, frame: pd.DataFrame) -> None:
@@ -269,4 +263,13 @@ def _named(tokens: str) -> str:
     return ", ".join(f"{token} ({count})" for token, count in counts)
 
 
-SINKS = Drawing(TITLE, data, draw, reads=METRICS)
+SINKS = Drawing(
+    title="Sinks: how much of the leading axis is position 0",
+    reads=METRICS,
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has not measured what its leading axes are made of: the family `leading` does.",
+    heading="{title}, last checkpoint, {datasets}",
+    crowds=False,
+)

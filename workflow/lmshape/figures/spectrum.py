@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from lmshape.checkpoints import nearest_log_spaced
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes, selection
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import color_of, colors_of_steps, step_bar, step_name
-from lmshape.figures.style import FAINT, INK, styled
+from lmshape.figures.style import FAINT, INK
 from lmshape.tables.rows import in_order
 
-TITLE = "The spectrum over training"
 BANDS = ("middle", "last")
 MOST_MODELS = 6
 MOST_LINES = 12  # checkpoints of a panel; more are not told apart
@@ -42,29 +42,24 @@ def few_steps(steps: Iterable[int]) -> list[int]:
     return [every[place] for place in nearest_log_spaced(every, MOST_LINES)]
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw a row of panels for each model: the middle block, then the last, all rows beside those without sinks."""
-    with styled():
-        if data.empty or data["share"].isna().all():
-            note = "This study has no spectrum at a known step: the family `spectral` has it."
-            return layout.empty_figure(title=TITLE, note=note)
-        models = in_order(data["model"])
-        bands = [band for band in BANDS if band in set(data["band"])]
-        places = [(band, rows) for band in bands for rows in in_order(data["rows"])]
-        figure, grid = _grid(models, len(places))
-        colors = colors_of_steps(data["step"])
-        for model, axes in zip(models, grid, strict=True):
-            for (band, rows), ax in zip(places, axes, strict=True):
-                own = data[(data["model"] == model) & (data["band"] == band) & (data["rows"] == rows)]
-                _panel(ax, own, colors)
-                layer = f" {own['layer'].iloc[0]}" if len(own) else ""
-                ax.set_title(layout.panel_title(f"{model}, {band} block{layer}", rows))
-        layout.label_outer_panels(grid.ravel())
-        step_bar(figure, colors, data["step"], ax=grid, aspect=45)
-        if data["null"].notna().any():
-            figure.legend(handles=[marks.null_entry(notes.ISOTROPIC)], loc="outside upper right")
-        layout.finish(figure, title=f"{TITLE}, {selection.dataset_names(data)}", notes=_notes(data))
-        return figure
+    models = in_order(data["model"])
+    bands = [band for band in BANDS if band in set(data["band"])]
+    places = [(band, rows) for band in bands for rows in in_order(data["rows"])]
+    figure, grid = _grid(models, len(places))
+    colors = colors_of_steps(data["step"])
+    for model, axes in zip(models, grid, strict=True):
+        for (band, rows), ax in zip(places, axes, strict=True):
+            own = data[(data["model"] == model) & (data["band"] == band) & (data["rows"] == rows)]
+            _panel(ax, own, colors)
+            layer = f" {own['layer'].iloc[0]}" if len(own) else ""
+            ax.set_title(layout.panel_title(f"{model}, {band} block{layer}", rows))
+    layout.label_outer_panels(grid.ravel())
+    step_bar(figure, colors, data["step"], ax=grid, aspect=45)
+    if data["null"].notna().any():
+        figure.legend(handles=[marks.null_entry(notes.ISOTROPIC)], loc="outside upper right")
+    return figure
 
 
 def _grid(models: list[str], columns: int) -> tuple[Figure, np.ndarray]:
@@ -122,4 +117,13 @@ def _notes(data: pd.DataFrame) -> list[str]:
 
 
 # It draws nothing from the table of metrics, and reads the rows of one metric alone.
-SPECTRUM = Drawing(TITLE, data, draw, reads=("anisotropy",))
+SPECTRUM = Drawing(
+    title="The spectrum over training",
+    reads=("anisotropy",),
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has no spectrum at a known step: the family `spectral` has it.",
+    lacks=lambda data: data.empty or data["share"].isna().all(),
+    crowds=False,
+)

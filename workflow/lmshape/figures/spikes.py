@@ -14,12 +14,12 @@ from matplotlib.gridspec import GridSpec
 from lmshape.dynamics.alarms import RULE
 from lmshape.dynamics.spikes import RULE as SPIKE_RULE
 from lmshape.dynamics.warning_series import GEOMETRIC
-from lmshape.figures import Drawing, layout
-from lmshape.figures.style import COLORS, FAINT, INK, Look, styled
+from lmshape.figures import layout
+from lmshape.figures.drawing import Drawing
+from lmshape.figures.style import COLORS, FAINT, INK, Look
 from lmshape.site import middle_layer
 from lmshape.tables.rows import in_order
 
-TITLE = "Loss spikes, and what moves before them"
 DIMENSION = "id_twonn"
 MOST_RUNS = 8  # whose losses are drawn
 # The three series that are compared.
@@ -130,27 +130,21 @@ LOSSES_IN_A_ROW = 4
 WIDTH = 12  # columns of the grid
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw the losses above, then what moves before an onset, then the curves of alarms."""
-    losses = _rows(data, "loss")
-    if losses.empty:
-        note = "This study has no pretraining run: no loss of every step."
-        return layout.empty_figure(title=TITLE, note=note)
-    with styled():
-        runs = in_order(losses["run"])
-        bands = -(-len(runs) // LOSSES_IN_A_ROW)
-        watched = len(_rows(data, "curve")) > 0
-        heights = [1.0] * bands + [1.45, 1.45] * watched
-        figure = Figure(figsize=(11, 1.75 * bands + (6.0 if watched else 1.4)))
-        grid = figure.add_gridspec(len(heights), WIDTH, height_ratios=heights)
-        _loss_panels(figure, grid, data, runs)
-        if watched:
-            below, lowest = (_three_panels(figure, grid, band) for band in (bands, bands + 1))
-            for ax, role in zip(below, ROLES, strict=True):
-                _change_panel(ax, data, role)
-            _alarm_panels(lowest, data)
-        layout.finish(figure, title=TITLE, notes=_notes(data))
-        return figure
+    runs = in_order(_rows(data, "loss")["run"])
+    bands = -(-len(runs) // LOSSES_IN_A_ROW)
+    watched = len(_rows(data, "curve")) > 0
+    heights = [1.0] * bands + [1.45, 1.45] * watched
+    figure = Figure(figsize=(11, 1.75 * bands + (6.0 if watched else 1.4)))
+    grid = figure.add_gridspec(len(heights), WIDTH, height_ratios=heights)
+    _loss_panels(figure, grid, data, runs)
+    if watched:
+        below, lowest = (_three_panels(figure, grid, band) for band in (bands, bands + 1))
+        for ax, role in zip(below, ROLES, strict=True):
+            _change_panel(ax, data, role)
+        _alarm_panels(lowest, data)
+    return figure
 
 
 def _three_panels(figure: Figure, grid: GridSpec, band: int) -> list[Axes]:
@@ -350,7 +344,7 @@ def _move(data: pd.DataFrame) -> str:
     if pd.isna(row["ci_low"]):
         return f"Just before an onset {block} moves by {number} quiet deviations."
     said = _by_sign(
-        row, "rises", "falls, where the article says it rises", "neither rises nor falls for sure"
+        row, "rises", "falls, where the article says it rises", "neither rises nor falls significantly"
     )
     interval = f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
     return f"Just before an onset {block} {said}: {number} {interval} standard deviations of quiet moves."
@@ -373,7 +367,7 @@ def _last_steps(data: pd.DataFrame) -> str:
     where = "below" if last["ci_high"] < 0 else "above"
     quiet = last["quiet_low"] <= last["value"] <= last["quiet_high"]
     return (
-        f"Its mean course is {where} 0 in the last steps ({last['value']:+.2f} [{last['ci_low']:+.2f}, "
+        f"Its mean change is {where} 0 in the last steps ({last['value']:+.2f} [{last['ci_low']:+.2f}, "
         f"{last['ci_high']:+.2f}]), {'within' if quiet else 'beyond'} what quiet windows do."
     )
 
@@ -384,7 +378,7 @@ def _gain(data: pd.DataFrame) -> str:
         return ""
     row = rows.iloc[0]
     better, worse = "better than the best baseline", "worse than the best baseline"
-    said = _by_sign(row, better, worse, "no better, and no worse for sure, than the best baseline")
+    said = _by_sign(row, better, worse, "not significantly better or worse than the best baseline")
     return (
         f"As an alarm it is {said}: area {row['value']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]."
     )
@@ -406,4 +400,14 @@ def _at_rate(data: pd.DataFrame) -> str:
     return f"Spikes told by an alarm set to {rate}: {'; '.join(said)}."
 
 
-SPIKES = Drawing(TITLE, data, draw, reads=(DIMENSION,))
+SPIKES = Drawing(
+    title="Loss spikes, and what moves before them",
+    reads=(DIMENSION,),
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="This study has no pretraining run: no loss of every step.",
+    lacks=lambda data: _rows(data, "loss").empty,
+    heading="{title}",
+    crowds=False,
+)

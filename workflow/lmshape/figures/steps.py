@@ -13,6 +13,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, ListedColormap, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
+from scipy.optimize import isotonic_regression
 
 STEP_LABEL = "training step (log scale)"
 ZERO_TO_ONE = 0.5  # decades between step 0 and step 1
@@ -111,20 +112,14 @@ def near_steps(steps: Iterable[int]) -> list[int]:
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
     """Move heights apart until they differ by `gap`: each group of neighbors that touch lies around its mean."""
-    order = sorted(range(len(heights)), key=lambda place: heights[place])
-    groups: list[list[int]] = []
-    centers: list[float] = []
-    for place in order:
-        groups.append([place])
-        centers.append(heights[place])
-        while len(groups) > 1 and centers[-1] - centers[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2:
-            groups[-2:] = [groups[-2] + groups[-1]]
-            centers[-2:] = [sum(heights[place] for place in groups[-1]) / len(groups[-1])]
-    moved = list(heights)
-    for group, center in zip(groups, centers, strict=True):
-        for rank, place in enumerate(group):
-            moved[place] = center + gap * (rank - (len(group) - 1) / 2)
-    return moved
+    if not heights:
+        return []
+    given = np.asarray(heights, dtype=float)
+    order = np.argsort(given, kind="stable")
+    offsets = gap * np.arange(len(given))
+    moved = np.empty(len(given))
+    moved[order] = isotonic_regression(given[order] - offsets).x + offsets
+    return moved.tolist()
 
 
 def label_ends(

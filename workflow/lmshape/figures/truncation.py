@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from lmshape.figures import Drawing, layout, marks, notes, selection
+from lmshape.figures import layout, marks, notes
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import color_of, colors_of_depths
-from lmshape.figures.style import COLORS, FAINT, MARKERS, Look, styled
+from lmshape.figures.style import COLORS, FAINT, MARKERS, Look
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 from lmshape.truncation.ranks import TOLERANCES
 
-TITLE = "How many directions a decoder needs"
 CURVES = {"keep": "leading axes kept (log scale)", "remove": "leading axes removed (log scale)"}
 LEAST = "least"
 FLOOR = 1e-3  # nats a token: on a logarithmic axis smaller increases, and decreases, stand here
@@ -78,20 +78,15 @@ def _beside(metrics: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
 # What is drawn
 
 
-def draw(data: pd.DataFrame) -> Figure:
+def draw_panels(data: pd.DataFrame) -> Figure:
     """Draw a row of panels for each model and choice of rows; of many models the least ranks alone."""
     models, variants = in_order(data["model"]), in_order(data["rows"])
     many = layout.crowded(models)
-    with styled(crowded=many):
-        if data.empty:
-            return layout.empty_figure(title=TITLE, note="No decoder of this study was truncated.")
-        figure = (_many if many else _few)(data, models, variants)
-        drawn = set(data.loc[data["value"].notna(), "series"])
-        entries = [marks.entry(*named) for series, named in LINES.items() if series in drawn]
-        figure.legend(handles=entries, loc="outside upper right", ncols=2)
-        title = f"{TITLE}: residual stream projected on its leading principal axes, {selection.dataset_names(data)}"
-        layout.finish(figure, title=title, notes=_notes(data, curves=not many))
-        return figure
+    figure = (_many if many else _few)(data, models, variants)
+    drawn = set(data.loc[data["value"].notna(), "series"])
+    entries = [marks.entry(*named) for series, named in LINES.items() if series in drawn]
+    figure.legend(handles=entries, loc="outside upper right", ncols=2)
+    return figure
 
 
 def _few(data: pd.DataFrame, models: Sequence[str], variants: Sequence[str]) -> Figure:
@@ -186,7 +181,8 @@ def _count_axis(ax: Axes, counts: pd.Series, *, axis: Literal["x", "y"]) -> None
     its.set_ticks([], minor=True)
 
 
-def _notes(data: pd.DataFrame, *, curves: bool) -> list[str]:
+def _notes(data: pd.DataFrame) -> list[str]:
+    curves = not layout.crowded(in_order(data["model"]))
     return [
         "Axes are fitted on the other draws' rows at the layer, and tried on text that they have not seen.",
         f"Dashed: the three tolerances. Increases under {FLOOR:g} nat, and decreases, stand at the lower edge."
@@ -202,4 +198,12 @@ def _notes(data: pd.DataFrame, *, curves: bool) -> list[str]:
     ]
 
 
-TRUNCATION = Drawing(TITLE, data, draw, reads=BESIDE)
+TRUNCATION = Drawing(
+    title="How many directions a decoder needs",
+    reads=BESIDE,
+    data=data,
+    panels=draw_panels,
+    notes=_notes,
+    nothing="No decoder of this study was truncated.",
+    heading="{title}: residual stream projected on its leading principal axes, {datasets}",
+)

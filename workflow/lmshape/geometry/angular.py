@@ -224,7 +224,7 @@ def massive_limits(medians: np.ndarray) -> np.ndarray:
 
 def _of_rows(rows: np.ndarray, masks: Sequence[np.ndarray]) -> list[Norms]:
     largest = peaks(rows)
-    # the median of n d entries is the slow part, and most layers have no entry that asks for it
+    # the median of n d entries is the slow part, and most layers have no entry over `MASSIVE`
     massive = [_massive_count(np.abs(rows[mask])) if largest[mask].max() > MASSIVE else 0 for mask in masks]
     return summaries(lengths(rows), largest, masks, massive)
 

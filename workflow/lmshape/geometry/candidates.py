@@ -67,7 +67,7 @@ def candidates(points: np.ndarray, k: int, *, tile: int = TILE) -> tuple[np.ndar
     single = points.shape[1] <= SINGLE_AXES
     with ThreadPoolExecutor(product_threads()) as pool:
         started = _started(points, k, pool, group=group, single=single)
-        # float32 is twice as fast, and enough unless near neighbors are far from the center
+        # float32 is twice as fast, and suffices unless near neighbors are far from the center
         if single and started is not None and _is_blurred(*started):
             started = _started(points, k, pool, group=group, single=False)
         if started is None:
@@ -274,7 +274,7 @@ def _bound_radii(search: Search, cloud: PrincipalCloud, pool: ThreadPoolExecutor
     """Bound the k-th distance of every row from above by the rows of its own group, with all axes."""
     [norms] = _tail_norms(cloud.coordinates, [0])
     squares = (1 + _rounding(cloud.coordinates.shape[1])) * np.square(norms, dtype=np.float64)
-    # errors whole and squares by half, for the errors of both points add up before their square
+    # errors whole and squares by half: the errors of both points are added before they are squared
     halves = -(squares / 2 + _squared_errors(cloud)).astype(np.float32)
     bounds = _Bounds(cloud.coordinates, np.zeros_like(norms), halves)
 

@@ -1,7 +1,7 @@
 """What the geometry accepts: NumPy arrays and torch tensors of any real dtype become clean float64 arrays.
 
-Everything behind these checks works on finite float64, whatever the storage type: massive activations cost
-float32 seven digits. torch is never imported here; a tensor can only come from a caller who has imported it.
+The functions behind these checks compute on finite float64 for every storage type: massive activations cost float32
+seven digits. torch is never imported here; a tensor can only come from a caller who has imported it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _refused_unless_matrix(x: ArrayLike, name: str, minimum_rows: int) -> np.nda
 
 
 def _refuse_unusable(matrix: np.ndarray, name: str) -> None:
-    # reductions only: a Boolean copy of a large cloud is made when there is something to report
+    # reductions only: a Boolean copy of a large cloud is made for an error message alone
     low, high = float(matrix.min()), float(matrix.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = np.count_nonzero(~np.isfinite(matrix).all(axis=1))

@@ -104,7 +104,7 @@ def varied(moments: PairMoments) -> tuple[bool, bool]:
 
 
 def _square(matrix: np.ndarray) -> float:
-    # no BLAS: its threads cost more than they save on so little work
+    # without BLAS, whose threads cost more than they save on so little work
     return float(np.einsum("ij,ij->", matrix, matrix))
 
 
@@ -171,7 +171,7 @@ def linearity(
     rows_x, rows_y = as_matrix(x), as_matrix(y, name="y")
     _refuse_shapes(rows_x, rows_y)
     if str(getattr(x, "dtype", "")).endswith("float32"):
-        rows_x = rows_x.astype(np.float32)  # exact; the sums shall know its rounding
+        rows_x = rows_x.astype(np.float32)  # exact; the sums must know that x was rounded
     halves = _halves(held_out, rows_x.shape)
     parts = _summed(rows_x, rows_y, halves, None)
     _refuse_constant(merged(parts), residual=residual)
@@ -217,8 +217,8 @@ def _entry(groups: Groups, without: int | None) -> tuple[float, ...]:
     return (sum(counts), rank, *pooled, *held_out)
 
 
-def _pooled(parts: Sequence[PairSums]) -> tuple[int, tuple[float, float]]:
-    # a function, so that the fit's matrices are gone when those of the halves come
+def _pooled(parts: Sequence[PairSums]) -> tuple[int, Scores]:
+    # a function of its own frees the matrices of this fit before those of the halves are made
     whole = least_squares(parts)
     return whole.factor.rank, in_sample(whole)
 

@@ -1,7 +1,7 @@
 """What rows without any structure read: isotropic Gaussian data of the same n and d.
 
-n rows never show d equal variances, whatever they are: their eigenvalues spread as Marchenko & Pastur (1967)
-say, by √(d/n). A measured value is to be read beside these numbers, not beside n → ∞.
+The eigenvalues of n isotropic rows spread by √(d/n) although all d variances are equal (Marchenko & Pastur 1967).
+Compare a measured value with these numbers, not with the limit n → ∞.
 """
 
 from __future__ import annotations

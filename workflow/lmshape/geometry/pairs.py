@@ -35,7 +35,7 @@ class Basis:
     back: np.ndarray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PairMoments:
     """Second moments of n pairs (x, y) of rows about their means.
 
@@ -128,19 +128,9 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
             gram += part.gram
             cross += part.cross
     _accumulate(z, between_y, gram, cross)
-    spreads = _spreads(between_x, between_y) + sum(part.spreads for part in parts)
-    return PairMoments(
-        count=n,
-        mean_x=mean_x,
-        mean_y=mean_y,
-        gram=gram,
-        cross=cross,
-        spread_x=float(spreads[0]),
-        spread_y=float(spreads[1]),
-        spread_update=float(spreads[2]),
-        basis=basis,
-        single=any(part.single for part in parts),
-    )
+    of_x, of_y, of_update = (_spreads(between_x, between_y) + sum(part.spreads for part in parts)).tolist()
+    single = any(part.single for part in parts)
+    return PairMoments(n, mean_x, mean_y, gram, cross, of_x, of_y, of_update, basis, single)
 
 
 def to_basis(x: np.ndarray, basis: Basis | None) -> np.ndarray:
@@ -154,13 +144,13 @@ def from_basis(z: np.ndarray, basis: Basis | None) -> np.ndarray:
 
 
 def _zeros(rank: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    # columns contiguous, as LAPACK wants them
+    # LAPACK needs contiguous columns
     return np.zeros((rank, rank)), np.zeros((rank, width), order="F")
 
 
 def _accumulate(z: np.ndarray, y: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> None:
     """Add z'z to `gram` and z'y to `cross`."""
-    # NumPy's products: while SciPy's run, no other thread could read the next piece
+    # NumPy's products let another thread read the next piece; SciPy's hold the interpreter's lock
     gram += z.T @ z
     cross.T[...] += y.T @ z
 

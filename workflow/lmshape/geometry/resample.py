@@ -51,7 +51,9 @@ def over_draws(
     """
     values = _as_draws(values, name="values")
     error = _standard_deviation(values) / math.sqrt(len(values))
-    return _student(_mean(values), error, len(values), level=level, bounds=bounds)
+    with np.errstate(invalid="ignore"):  # inf − inf within a mean is NaN, as intended
+        mean = float(values.mean())
+    return _student(mean, error, len(values), level=level, bounds=bounds)
 
 
 def jackknife(
@@ -97,12 +99,6 @@ def _as_draws(values: ArrayLike, *, name: str) -> np.ndarray:
             f"`{name}` has shape {array.shape}; an interval needs one value for each of 2 or more draws."
         )
     return array
-
-
-def _mean(values: np.ndarray) -> float:
-    # inf − inf within a mean is NaN, which is the answer, not an accident
-    with np.errstate(invalid="ignore"):
-        return float(values.mean())
 
 
 def _standard_deviation(values: np.ndarray) -> float:

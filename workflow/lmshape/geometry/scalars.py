@@ -75,7 +75,7 @@ def rankme_of(eigenvalues: ArrayLike, *, rows: ArrayLike, width: int) -> np.ndar
     """
     shares = shares_of(np.sqrt(_without_rounding(eigenvalues)))
     absent = np.minimum(rows, width) - shares.shape[-1]  # singular values that are 0 whatever the rows are
-    # below 0 where a draw left out leaves fewer rows than the pooled spectrum has eigenvalues: zeros to take off
+    # negative where fewer rows are left than the pooled spectrum has eigenvalues: zeros to take off
     return np.exp(entr(shares + FLOOR).sum(axis=-1) + absent * entr(FLOOR))
 
 

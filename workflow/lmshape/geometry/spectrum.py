@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 PRODUCT_ENTRIES = 2**19  # of a product at a time where rows are short: 4 MiB in float64
-CENTER_ROWS = 101  # whose median is amid the rows though some of them be far
+CENTER_ROWS = 101  # whose median lies amid the rows even where some are far
 ITERATED_WIDTH = 512  # beyond it an iteration for a few eigenvalues takes less time than a decomposition
 TOLERANCE = 1e-12  # of its residual, which bounds the relative error of an eigenvalue; mostly its square does
 
@@ -50,7 +50,7 @@ class CovarianceSums:
             return total
         counts = np.array([part.count for part in parts])
         total.count = int(counts.sum())
-        # about the mean of one of them, whose rounding would else be left in the differences
+        # about the mean of one part: differences from zero would keep the rounding of that mean
         offsets = np.stack([part.mean - parts[0].mean for part in parts])
         offset = counts @ offsets / total.count
         total.mean = parts[0].mean + offset
@@ -219,7 +219,7 @@ def covariance_eigenvalues(x: ArrayLike, *, center: bool = True, standardize: bo
     Raises
     ------
     ValueError
-        For coordinates that shall be standardized and not centered.
+        For `standardize` without `center`.
 
     Notes
     -----

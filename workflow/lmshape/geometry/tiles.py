@@ -18,8 +18,8 @@ WIDEN = 2.0**-10  # (r + e)² ≤ (1 + w) r² + (1 + 1/w) e²: makes the test of
 
 OPTIONS: dict[str, Any] = {
     "nogil": True,
-    # Sums in any order, as fast as they go: every bound holds for any order. No NaN gets this far, and the sign of a
-    # zero means nothing here; infinities do occur.
+    # Every bound holds for sums in any order. No NaN gets this far, and the sign of a zero means nothing here;
+    # infinities do occur.
     "fastmath": {"reassoc", "contract", "nnan", "nsz"},
     "error_model": "numpy",
     # Nothing is allocated here, so arrays need no reference counts. Numba has no public option for that. With counts,
@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {
     "_nrt": False,
 }
 compiled = numba.njit(cache=True, **OPTIONS)
-# part of its callers: to hand over all arrays of a search costs more than most of what is done with them
+# compiled into its callers: passing all arrays of a search costs more than most of the work on them
 inlined = numba.njit(forceinline=True, **OPTIONS)
 
 Index = int | np.uintp
@@ -72,7 +72,7 @@ def compare_tiles(search: Search, closeness: np.ndarray, first: int, second: int
 
     closeness : (rows, others) float32, none below minus half the square of the distance of the pair
     """
-    # indices without a sign: compiled without a look for negative ones, which would keep a loop from vectors
+    # unsigned indices: a check for negative ones would keep the compiler from vectorizing
     own, other, others = np.uintp(first), np.uintp(second), np.uintp(closeness.shape[1])
     for row in range(np.uintp(closeness.shape[0])):
         start = row + np.uintp(1) if own == other else np.uintp(0)

@@ -63,7 +63,7 @@ class Reservation:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody goes on with the download; if it is tried again, it begins anew."""
+        """Whether the process of the download has ended before the weights were whole."""
         partial = partial_folder(Path(self.folder))
         return self.arriving and is_abandoned(
             partial, self.process, self.host, silence=LONGEST_SILENCE_SECONDS
@@ -86,7 +86,7 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
     ----------
     wanted : what is needed; it takes the place of an earlier reservation of its name
     budget : bytes of all reservations together
-    keeps : whether weights stay for good: then nobody waits for what nobody will delete
+    keeps : whether weights stay for good: waiting has no point then
     patience : seconds without any change after which waiting has no point
 
     Raises
@@ -174,14 +174,16 @@ def _read_mark(folder: str | Path, reader: str) -> Path:
 
 
 def _holders_or_enter(wanted: Reservation, budget: int) -> list[Reservation]:
-    """Take the quota and return nobody; where too little is left, return those that hold it."""
+    """Take the quota and return an empty list; where too little is left, return those that hold it."""
     with _book(Path(wanted.folder).parents[1]) as book:
         others = _others(book, wanted)
         while sum(one.held() for one in others) + wanted.weights_bytes > budget:
             given_up = next((one for one in others if one.abandoned), None)
             if given_up is None:
                 return others
-            LOG.warning("%s: what came of its download was deleted to make room", given_up.name)
+            LOG.warning(
+                "%s: what came of its download was deleted to free its share of the disk quota", given_up.name
+            )
             shutil.rmtree(partial_folder(Path(given_up.folder)))
             others.remove(given_up)
         # The partial folder says that the download is on its way.

@@ -39,10 +39,10 @@ _HOOKS = (
 
 
 class _Client(httpx2.Client):
-    """A client that never waits for ever, whatever its caller asks for."""
+    """A client that gives every request a time-out."""
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request, with a time-out where it has none, as in huggingface_hub's listings."""
+        """Send a request; huggingface_hub's listings come without a time-out."""
         if not (request.extensions.get("timeout") or {}).get("read"):
             request.extensions["timeout"] = httpx2.Timeout(SILENCE_SECONDS).as_dict()
         return super().send(request, **options)
@@ -59,7 +59,7 @@ class NotThere(InputError):
 
 
 class Closed(InputError):
-    """The hub shows it only to those whom it knows."""
+    """The hub shows it to some users only."""
 
 
 @dataclass(frozen=True, slots=True)

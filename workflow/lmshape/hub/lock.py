@@ -273,7 +273,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether weights lie in a folder, which may be about to go."""
+    """Whether weights lie in a folder, which another process may delete meanwhile."""
     try:
         return any(path.suffix in WEIGHTS for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -177,7 +177,7 @@ class Place:
     Attributes
     ----------
     name : as paths spell it: the revision's name made safe, or that of what else tells checkpoints apart
-    step : training steps before it; -1 where nobody says
+    step : training steps before it; -1 where it is not known
     repository, revision : as the hub spells them
     subfolder : folder within the repository, "" for its root
     """

@@ -88,24 +88,24 @@ def bring_files(
 
 
 def cached_bytes(one: LockedCheckpoint) -> int:
-    """Bytes of a checkpoint that lie in the user's cache already, and take no room of the study's."""
+    """Bytes of a checkpoint that lie in the user's cache already, and count nothing of the disk quota."""
     cached = (try_to_load_from_cache(one.repository, file.path, revision=one.commit) for file in one.files)
     return sum(file.bytes for file, path in zip(one.files, cached, strict=True) if isinstance(path, str))
 
 
 def _bring(repository: str, commit: str, file: LockedFile, destination: Path, weights_in: WeightsIn) -> None:
     """Put one file in its place: from the user's cache, or from the hub."""
-    if destination.exists() and is_right(destination, file):
+    if destination.exists() and _is_right(destination, file):
         return
     cached = try_to_load_from_cache(repository, file.path, revision=commit)
-    if isinstance(cached, str) and is_right(Path(cached), file):
+    if isinstance(cached, str) and _is_right(Path(cached), file):
         return _link(Path(cached), destination)
     for repeated in (False, True):
         try:
             if weights_in == "cache":
                 return _link(_through_cache(repository, commit, file), destination)
             return _receive_whole(repository, commit, file, destination)
-        except WrongBytes:  # a proxy may have spoilt them once; the hub would spoil them again
+        except WrongBytes:  # a proxy may have spoilt them; the hub itself would send the same again
             if repeated:
                 raise
 
@@ -138,7 +138,7 @@ def _through_cache(repository: str, commit: str, file: LockedFile) -> Path:
     def ask() -> Path:
         try:
             return Path(hf_hub_download(repository, file.path, revision=commit, endpoint=constants.ENDPOINT))
-        except LocalEntryNotFoundError as error:  # whatever kept it from asking the hub, in the words of that
+        except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
             raise error.__cause__ or error from None
         except OSError as error:
             if "Consistency check failed" in str(error):  # all that it says of a connection that ended early
@@ -156,7 +156,7 @@ def _link(cached: Path, destination: Path) -> None:
     destination.symlink_to(cached.resolve())
 
 
-def is_right(path: Path, file: LockedFile) -> bool:
+def _is_right(path: Path, file: LockedFile) -> bool:
     """Whether a file has the size and the digest that the lock names."""
     return path.stat().st_size == file.bytes and _digest(path, file) == file.digest
 

@@ -35,7 +35,7 @@ def choose_device(name: str, *, device_map: DeviceMap = "none", gpus: int | None
     ----------
     name : `auto`, or as PyTorch names it
     device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
-    gpus : that the job was given, None where nobody counts them
+    gpus : that the job was given, None where GPUs are not counted
 
     Raises
     ------

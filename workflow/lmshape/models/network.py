@@ -80,7 +80,7 @@ class Network:
 
     @property
     def no_loss(self) -> str | None:
-        """Why nobody can tell the loss of this network; None where its head is whole."""
+        """Why this network has no loss; None where its head is whole."""
         if not self.absent:
             return None
         return f"no language-model head: the checkpoint lacks {len(self.absent)} of its tensors, {self.absent[0]} first"

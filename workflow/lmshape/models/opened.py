@@ -1,4 +1,4 @@
-"""A checkpoint opened for the tokens that it shall read: loaded whole, checked, its residual stream found."""
+"""A checkpoint opened for the tokens that it will read: loaded whole, checked, its residual stream found."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) 
     Parameters
     ----------
     checkpoint : folder with config.json and weights, or with one GGUF file
-    tokens : what it shall read
+    tokens : what it will read
     opening : how
     output : file that is made of it
 

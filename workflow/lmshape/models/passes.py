@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from math import nan
 
 import numpy as np
@@ -40,10 +40,11 @@ class Batch:
     rows: np.ndarray
     written: frozenset[Site] = frozenset()
 
-    def split(self, sequences: int) -> Iterator[Batch]:
-        """Yield the batch in parts of at most so many sequences."""
-        for first in range(0, len(self.rows), sequences):
-            yield Batch(self.rows[first : first + sequences], self.written)
+    def split(self, batch_tokens: int) -> Iterator[Batch]:
+        """Yield the batch in parts of at most so many tokens, and at least one sequence."""
+        size = max(1, batch_tokens // self.rows.shape[1])
+        for first in range(0, len(self.rows), size):
+            yield Batch(self.rows[first : first + size], self.written)
 
 
 def read_all(tokens: Tokens, batch_tokens: int, *, read: Read, write: Write, device: torch.device) -> None:
@@ -63,13 +64,13 @@ def read_all(tokens: Tokens, batch_tokens: int, *, read: Read, write: Write, dev
     InputError
         When memory runs out in a batch of one sequence.
     """
-    waiting: Iterator[Batch] = map(Batch, batches(tokens, batch_tokens))
-    while (batch := next(waiting, None)) is not None:
-        unfinished = _attempt(batch, read, write)
+    waiting = deque(map(Batch, batches(tokens, batch_tokens)))
+    while waiting:
+        unfinished = _attempt(waiting.popleft(), read, write)
         if unfinished is not None:
             _release_memory()
-            half = _half(unfinished, device)
-            waiting = _split(chain([unfinished], waiting), half * batch.rows.shape[1])
+            fitting = _half(unfinished, device) * unfinished.rows.shape[1]
+            waiting = deque(part for batch in (unfinished, *waiting) for part in batch.split(fitting))
 
 
 def batches(tokens: Tokens, batch_tokens: int) -> Iterator[np.ndarray]:
@@ -116,11 +117,6 @@ def _half(batch: Batch, device: torch.device) -> int:
     )
     print(message, file=sys.stderr, flush=True)
     return half
-
-
-def _split(waiting: Iterator[Batch], batch_tokens: int) -> Iterator[Batch]:
-    for batch in waiting:
-        yield from batch.split(max(1, batch_tokens // batch.rows.shape[1]))
 
 
 def _release_memory() -> None:

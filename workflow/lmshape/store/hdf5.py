@@ -1,4 +1,4 @@
-"""What the three HDF5 formats share: name and version, typed attributes, opening without locks."""
+"""What the three HDF5 formats share: name and version, typed attributes, opening without file locks."""
 
 from __future__ import annotations
 

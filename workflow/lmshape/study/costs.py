@@ -178,7 +178,7 @@ def parameters(model: Model) -> int:
 
 PAPER_WINDOW = PAPER_CHARACTERS // 128  # characters of a chunk, each a token at the very most
 HALVINGS = 5  # ranks that a tolerance adds to the grid, on average
-AXES_COSTS = 4e-10  # core-seconds over d³: eigenvectors in float64
+EIGENVECTORS = 4e-10  # core-seconds over d³: eigenvectors in float64
 MOMENTS = 1.3e-10  # core-seconds over n d²
 
 
@@ -235,7 +235,7 @@ def truncation_seconds(
     rows = list(rows)
     flops = truncation_flops(model, sampling, truncating, rows=rows)
     passes = flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
-    axes = choices_of(rows) * sampling.draws * AXES_COSTS * model.width**3
+    axes = choices_of(rows) * sampling.draws * EIGENVECTORS * model.width**3
     moments = MOMENTS * sampling.most_tokens * model.width**2
     fitting = (model.blocks + 1) * (axes + moments) / threads
     return START_SECONDS + 4 * parameters(model) / DISK_BYTES + fitting + passes

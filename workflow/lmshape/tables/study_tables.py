@@ -148,12 +148,8 @@ def checkpoints(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(duplicate_of=others, flag=flags)
 
 
-def _same_weights(frame: pd.DataFrame) -> list[str]:
+def _same_weights(frame: pd.DataFrame) -> pd.Series:
     """Name for each row the first checkpoint of its model with equal weights; nothing where that is the row itself."""
     by_step = frame.sort_values("step", kind="stable").groupby(["model", "weights_sha256"])["checkpoint"]
-    first = by_step.first().to_dict()
-    rows = frame[["model", "weights_sha256", "checkpoint"]].itertuples(index=False, name=None)
-    pairs = [
-        (checkpoint, first[model, sha256] if sha256 else checkpoint) for model, sha256, checkpoint in rows
-    ]
-    return ["" if other == checkpoint else other for checkpoint, other in pairs]
+    first = by_step.transform("first").reindex(frame.index)
+    return first.where((first != frame["checkpoint"]) & (frame["weights_sha256"] != ""), "")

@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
+from math import isnan
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,10 +34,11 @@ from lmshape.fingerprint import code_fingerprint
 from lmshape.models.passes import MASKED_SHARE
 from lmshape.progress import progress
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
-from lmshape.training.recipe import Recipe, Row, write_rows
+from lmshape.training.recipe import COLUMNS, Recipe
 from lmshape.writing import name_whole_folder, replaced_when_whole
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
+Row = tuple[int, int, str, float]  # of geometry.csv
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -306,3 +309,12 @@ class TrainingRun:
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / f"checkpoint-{step}"
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write step, layer, metric and value, whole or not at all: NaN is an empty cell, no row the header alone."""
+    lines = (
+        f"{step},{layer},{metric},{'' if isnan(value) else value}" for step, layer, metric, value in rows
+    )
+    with replaced_when_whole(path) as partial:
+        partial.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")

@@ -5,15 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 from lmshape.errors import InputError
-from lmshape.writing import replaced_when_whole
 
-COLUMNS = ("step", "layer", "metric", "value")
-Row = tuple[int, int, str, float]
+COLUMNS = ("step", "layer", "metric", "value")  # of a run's geometry.csv
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +92,3 @@ class Recipe:
         done = (place - self.warmup) / max(1, length - self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * done))
         return self.learning_rate * (self.final_share + (1 - self.final_share) * cosine)
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write step, layer, metric and value, whole or not at all: NaN is an empty cell, no row the header alone."""
-    lines = (
-        f"{step},{layer},{metric},{'' if math.isnan(value) else value}" for step, layer, metric, value in rows
-    )
-    with replaced_when_whole(Path(path)) as partial:
-        Path(partial).write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")

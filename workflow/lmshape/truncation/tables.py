@@ -86,10 +86,7 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
 def dimensions(metrics: pd.DataFrame) -> dict[tuple[str | int, ...], float]:
     """Return (model, checkpoint, dataset, layer, rows, metric) → value of the metrics that stand beside a rank."""
     chosen = metrics[metrics["metric"].isin(BESIDE) & metrics["site"].isin(["embedding", "block"])]
-    keys = chosen[["model", "checkpoint", "dataset", "layer", "rows", "metric"]].itertuples(
-        index=False, name=None
-    )
-    return dict(zip(keys, chosen["value"], strict=True))
+    return chosen.set_index(["model", "checkpoint", "dataset", "layer", "rows", "metric"])["value"].to_dict()
 
 
 def loss_rows(cell: Truncation, study: str) -> Iterator[Row]:

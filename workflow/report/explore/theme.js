@@ -33,8 +33,8 @@ function palette() {
 
 /** How the line of the nth of several is drawn; colors and symbols cycle with different lengths of the cycle. */
 function lookOf(index, colors) {
-  const turn = Math.floor(index / colors.lines.length);
-  return { color: colors.lines[index % colors.lines.length], symbol: SYMBOLS[(index + turn) % SYMBOLS.length] };
+  const cycle = Math.floor(index / colors.lines.length);
+  return { color: colors.lines[index % colors.lines.length], symbol: SYMBOLS[(index + cycle) % SYMBOLS.length] };
 }
 
 /** The look of a line that so many others may cover: they lie on it as stripes. */
