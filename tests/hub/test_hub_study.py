@@ -17,7 +17,7 @@ from studies import HubStudy, make_study
 TARGET = "results/metrics/tiny.parquet"
 TABLES = "results/tables/metrics.parquet"
 TRUNCATION = {"sequences": 1, "ranks": [4], "removed": [1]}  # of the last checkpoint on wiki
-CELL = "measure_cell_00_02"  # the rule of a cell whose activations are not kept
+CELL = "measure_cell_3_layers"  # the rule of a cell whose activations are not kept
 TOKEN = "hf_neverToBeSeenAnywhere"
 COMPLETE = {
     **ENTRY,

@@ -130,18 +130,19 @@ def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(
     files, command = [study.path / TARGET, study.path / CARD], job("extract", "--cell", "tiny/step16/wiki")
     whole = finish(command, study)
     latest = 1.02  # share of a run's time at which it may be killed
-    for _ in range(KILLS):
+    for attempt in range(KILLS):
         for path in files:
-            path.unlink()
+            path.unlink(missing_ok=True)
         if not killed_after(chance.uniform(0.6, 1) * latest * whole, command, study):
             latest *= 0.8  # on a busy machine times differ from run to run
         else:
             kills += 1
             for path in filter(Path.exists, files):  # each is whole, or not there
                 assert_same(path, expected, card)
-        whole = min(whole, finish(command, study))
-        for path in files:
-            assert_same(path, expected, card)
+        if attempt % 2:  # what two of them have left
+            whole = min(whole, finish(command, study))
+            for path in files:
+                assert_same(path, expected, card)
     assert kills >= KILLS // 2
 
 

@@ -203,10 +203,10 @@ def test_a_log_of_an_earlier_run_says_nothing(jobs: Jobs, tmp_path: Path) -> Non
 
 def test_the_advice_names_the_rule_that_the_command_line_takes(jobs: Jobs, tmp_path: Path) -> None:
     said = ON_SLURM.format(root=tmp_path, status="TIMEOUT").replace(
-        "rule extract:", "rule measure_cell_00_02:"
+        "rule extract:", "rule measure_cell_3_layers:"
     )
     told = describe(missing_of(jobs, tmp_path, said=said), jobs.study, command="snakemake")
-    assert "--set-resources measure_cell_00_02:runtime=…" in told
+    assert "--set-resources measure_cell_3_layers:runtime=…" in told
 
 
 def test_the_command_of_the_run_goes_on(jobs: Jobs, tmp_path: Path) -> None:
