@@ -56,8 +56,6 @@ def test_what_a_study_lacks_ends_with_the_command_that_makes_it(tmp_path: Path) 
     words = lmshape("missing", *study, cwd=tmp_path).stdout.splitlines()
     assert "cells are missing" in words[0]
     assert words[-1] == f"  snakemake --cores all {' '.join(study)}"
-    given = lmshape("missing", "--command", "snakemake -c 2", cwd=tmp_path).stdout.splitlines()
-    assert given[-1] == "  snakemake -c 2"
 
 
 def test_a_verb_that_does_not_exist_is_refused(tmp_path: Path) -> None:

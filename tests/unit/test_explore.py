@@ -17,8 +17,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lmshape.commands.cli import commands
-from typer.testing import CliRunner
 
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
@@ -334,17 +332,9 @@ def test_the_same_tables_give_the_same_bytes_and_own_metrics_are_described(tmp_p
     (tmp_path / "own.py").write_text('def mine(x):\n    """A number of mine."""\n    return 1\n')
     pages = [tmp_path / "a.html", tmp_path / "b.html"]
     for path in pages:
-        options = [
-            "--tables",
-            str(folder),
-            "--dataset",
-            "wiki-random",
-            "--own-metrics",
-            str(tmp_path / "own.py"),
-        ]
-        run = CliRunner().invoke(commands, ["explore", *options, "--output", str(path)])
-        assert run.exit_code == 0, run.output
-        assert run.output == f"{path}: {path.stat().st_size / 1e6:.1f} MB\n"
+        own = tmp_path / "own.py"
+        size = build_explorer(path, tables_dir=folder, sources_dir=SOURCES, datasets=["wiki-random"], own=own)
+        assert size == path.stat().st_size
     assert pages[0].read_bytes() == pages[1].read_bytes()
     head = json.loads(Page(pages[0].read_text(encoding="utf-8")).data["head"])
     assert head["metrics"]["mine"]["definition"] == "A number of mine."

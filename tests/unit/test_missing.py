@@ -10,7 +10,7 @@ import pytest
 from test_jobs import all_jobs, job_of, jobs_of, write_study
 
 from lmshape.jobs import Jobs, Wildcards
-from lmshape.jobs.missing import INTERRUPTED, NOT_REACHED, Missing, command_line, describe, missing_of
+from lmshape.jobs.missing import INTERRUPTED, NOT_REACHED, Missing, describe, go_on, missing_of
 from lmshape.study.study import Cell
 
 MEASURE_LOG = "results/logs/measure/local/checkpoint-4/book/layers-00-02.log"
@@ -360,12 +360,15 @@ def test_twice_as_many_cells_are_twice_the_work(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "command"),
+    ("logged", "command"),
     [
-        (["/env/bin/snakemake", "--cores", "all"], "snakemake --cores all"),
-        ([".venv/bin/snakemake", "--cores", "2"], ".venv/bin/snakemake --cores 2"),
-        (["/lib/snakemake/__main__.py", "--config", "a=b c"], "python -m snakemake --config 'a=b c'"),
+        ("/env/bin/snakemake --cores 2", "snakemake --cores 2"),
+        ("/lib/snakemake/__main__.py --cores 2 -k", "python -m snakemake --cores 2 -k"),
     ],
 )
-def test_the_command_is_spelt_as_it_was_typed(argv: list[str], command: str) -> None:
-    assert command_line(argv) == command
+def test_the_command_is_that_of_the_last_run(logged: str, command: str) -> None:
+    assert go_on(f"  Python version: 3\n  Command: {logged}\n  Snakefile: x\n") == command
+
+
+def test_without_a_run_the_command_names_the_study() -> None:
+    assert go_on("", "--directory", "my study") == "snakemake --cores all --directory 'my study'"

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from lmshape.commands.cli import commands
 
 from lmshape.errors import InputError
-from lmshape.pages.report import CONFIG, write_report
+from lmshape.jobs.pages import Report
+from lmshape.jobs.rule import CONFIG_VARIABLE, Given, Wildcards
+from lmshape.pages.report import write_report
 
 SNAKEFILE = """
 rule made:
@@ -50,12 +51,9 @@ def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:
     assert not (study / "report.html").exists()
 
 
-def test_by_hand_it_names_the_command_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(CONFIG, raising=False)
+def test_by_hand_it_names_the_command_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
     with pytest.raises(
         InputError, match=r"is a job of the workflow; .*`snakemake --report results/report.html`"
     ):
-        commands(
-            ["report", "--snakefile", "Snakefile", "--output", str(tmp_path / "r.html")],
-            standalone_mode=False,
-        )
+        Report.run(object.__new__(Report), Wildcards(), Given())

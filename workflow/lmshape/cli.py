@@ -70,7 +70,9 @@ def missing(
 
     study = _study(configfile, directory)
     said = log.read_text(encoding="utf-8", errors="replace") if log else ""
-    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said)))
+    options = ["--configfile", str(configfile)] if configfile != DEFAULT_CONFIG else []
+    options += ["--directory", str(directory)] if directory != HERE else []
+    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
 
 
 @app.command()

@@ -14,10 +14,8 @@ from typing import TypeVar
 
 from lmshape.jobs import cells, hub, pages, tables, texts
 from lmshape.jobs.behind import jobs_behind
-from lmshape.jobs.rule import DIGITS, WILDCARDS, Files, Machine, Rule, Wildcards
+from lmshape.jobs.rule import CONFIG_VARIABLE, DIGITS, WILDCARDS, Files, Machine, Rule, Wildcards
 from lmshape.study.study import Study
-
-CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable: the study's whole configuration, as JSON
 
 RULES: dict[str, type[Rule]] = {
     "fetch_text": texts.FetchText,

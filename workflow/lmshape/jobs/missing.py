@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -246,14 +247,14 @@ def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
     return "\n".join([*lines, "What is done is kept. To make the rest:", f"  {command}"])
 
 
-def go_on(said: str) -> str:
-    """Return the command that makes the rest: that of the last run, as Snakemake's log has it."""
+def go_on(said: str, *options: str) -> str:
+    """Return the command that makes the rest: that of the last run, by Snakemake's log, else with these options."""
     command = COMMAND.search(said)
     if command is None:
-        return "snakemake --cores all"
-    program, _, options = command[1].partition(" ")
+        return shlex.join(["snakemake", "--cores", "all", *options])
+    program, _, given = command[1].partition(" ")
     name = Path(program).name
-    return f"{'python -m snakemake' if name == '__main__.py' else name} {options}".strip()
+    return f"{'python -m snakemake' if name == '__main__.py' else name} {given}".strip()
 
 
 def _without_names(one: Missing) -> str:

@@ -10,9 +10,18 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, table_files
+from lmshape.jobs.rule import (
+    CONFIG_VARIABLE,
+    LEAST_DISK_MEGABYTES,
+    Files,
+    Given,
+    Rule,
+    Wildcards,
+    table_files,
+)
 from lmshape.jobs.tables import TABLES
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.study.registry import REPOSITORY, Dataset
@@ -182,8 +191,11 @@ class Report(Rule):
         return digest_of_words(WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.jobs import CONFIG_VARIABLE
         from lmshape.pages.report import write_report
 
-        config = os.environ[CONFIG_VARIABLE]
+        config = os.environ.get(CONFIG_VARIABLE)
+        if config is None:
+            raise InputError(
+                "The report is a job of the workflow; by hand, type `snakemake --report results/report.html`."
+            )
         write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=FINDINGS, config=config)

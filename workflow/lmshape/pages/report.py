@@ -15,8 +15,6 @@ from tempfile import TemporaryDirectory
 from lmshape.errors import InputError
 from lmshape.writing import replaced_when_whole
 
-CONFIG = "LMSHAPE_CONFIG"  # environment variable: the study's whole configuration, as JSON
-
 
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:
     """Write Snakemake's report of `target` and all that leads to it, as one HTML file that needs no network.
