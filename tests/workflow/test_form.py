@@ -13,7 +13,8 @@ from conftest import REPOSITORY, SEVERAL, StudyFolder, jobs_agree
 
 from lmshape.jobs import RULES
 
-FILES = sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
+RULES_FOLDER = REPOSITORY / "workflow/rules"
+FILES = sorted(RULES_FOLDER.glob("*.smk"))
 BODY = re.compile(r"^( *)rule ?(\w*):\n((?:\1    .*\n|\n)+)", re.MULTILINE)
 DERIVED = re.compile(r"^ *use rule \w+ as (\w+) with:", re.MULTILINE)
 NAMED = re.compile(r'name:\s*f"(\w+)_\{layout\}"')
@@ -34,7 +35,12 @@ def test_a_rule_declares_what_it_needs_and_takes_it_from_its_namesake(
     asked = re.findall(r'jobs\.(\w+)\("(\w+)"\)', body)
     assert {rule for _, rule in asked} == {name}
     assert {method for method, _ in asked} <= {"inputs", "resources", "digest", "priority", "threads"}
-    assert re.findall(r"lmshape run (\w+) ", body) == [name]
+    derived = dict(
+        re.findall(r"^ *use rule (\w+) as (\w+) with:", (RULES_FOLDER / file).read_text(), re.MULTILINE)
+    )
+    # a derived rule has the command of the first, and runs its own job where it is a rule of the library
+    runs = "{rule}" if derived.get(name) in RULES else name
+    assert re.findall(r"lmshape run (\S+) ", body) == [runs]
     # What no code makes needs no digest of it: bytes that are verified against the hub's.
     assert ("params:" in body) == (f'digest=jobs.digest("{name}")' in body) == (name != "fetch_tokenizer")
     assert "lambda" not in body

@@ -56,7 +56,7 @@ if study.keep_activations:
             "Measure layers {wildcards.first}-{wildcards.last} of {wildcards.model} at {wildcards.checkpoint} on "
             "{wildcards.dataset}"
         shell:
-            "python -m lmshape run measure --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+            "python -m lmshape run {rule} --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
             "--layers {wildcards.first}-{wildcards.last} --threads {threads} > {log} 2>&1"
 
     use rule measure as measure_own with:
