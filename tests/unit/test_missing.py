@@ -298,7 +298,7 @@ def test_a_figure_that_failed_misses_no_cell(root: Path) -> None:
 
 def failed(step: int, reason: str) -> Missing:
     cell = {"model": "local", "checkpoint": f"step{step}", "dataset": "book"}
-    return Missing(Cell(**cell), ("extract", Wildcards(**cell)), reason, f"{step}.log")
+    return Missing(Cell(**cell), ("extract", Wildcards(**cell)), reason, f"{step}.log", "extract")
 
 
 def test_alike_failures_are_told_once(root: Path) -> None:
@@ -324,7 +324,7 @@ def test_a_long_reason_is_cut(root: Path) -> None:
 
 def test_many_models_are_one_line(root: Path) -> None:
     found = [
-        Missing(Cell(f"m{n}", "c", "d"), ("extract", Wildcards(model=f"m{n}")), "a", "a.log")
+        Missing(Cell(f"m{n}", "c", "d"), ("extract", Wildcards(model=f"m{n}")), "a", "a.log", "extract")
         for n in range(9)
     ]
     assert words(root, found)[1] == "  9 models (m0, m1, …, m8): 9 cells"

@@ -30,7 +30,7 @@ INTERRUPTED = "interrupted"
 # It shows the log of a failed SLURM job, in which another Snakemake says the first two of the same job.
 SAID = re.compile(
     r"^Command '[^\n]*' (?:died with|returned non-zero exit status) [^\n]*\n"
-    r"|^Error in rule \w+:\n.*?(?=^\[|^Command '|^Error in rule|\Z)"
+    r"|^Error in (?:rule|group) \w+:\n.*?(?=^\[|^Command '|^Error in |\Z)"
     r"|^Job \d+ +completed successfully, but some output files are missing[^\n]*\n(?:[^\n]+ \(missing [^\n]*\n?)+",
     re.MULTILINE | re.DOTALL,
 )
