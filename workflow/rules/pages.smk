@@ -16,7 +16,7 @@ rule figure:
             "results/figures/{figure}.png",
             caption="../report/figure.rst",
             category="2. Figures",
-            labels={"figure": "{figure}"},
+            labels=jobs.rules["figure"].labels,
         ),
         svg="results/figures/{figure}.svg",
         csv="results/figures/{figure}.csv",

@@ -61,6 +61,10 @@ class DrawFigure(Rule):
         """Return the file of a figure's caption, for Snakemake's report; words that change draw no figure again."""
         return str(WORDS / f"{Wildcards.of(wildcards).figure}.rst")
 
+    def labels(self, wildcards: Mapping[str, str]) -> dict[str, str]:
+        """Return what Snakemake's report lists a figure under."""
+        return {"figure": Wildcards.of(wildcards).figure.replace("_", " ")}
+
     def facts(self, job: Wildcards) -> object:
         return [list(self.study.datasets), self.inputs(job)["losses"]]
 
