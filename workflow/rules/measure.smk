@@ -52,11 +52,12 @@ if study.keep_activations:
             **jobs.resources("measure"),
         params:
             digest=jobs.digest("measure"),
+            job="measure",
         message:
             "Measure layers {wildcards.first}-{wildcards.last} of {wildcards.model} at {wildcards.checkpoint} on "
             "{wildcards.dataset}"
         shell:
-            "python -m lmshape run {rule} --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+            "python -m lmshape run {params.job} --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
             "--layers {wildcards.first}-{wildcards.last} --threads {threads} > {log} 2>&1"
 
     use rule measure as measure_own with:
@@ -68,6 +69,7 @@ if study.keep_activations:
             "results/benchmarks/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.tsv"
         params:
             digest=jobs.digest("measure_own"),
+            job="measure_own",
         message:
             "Measure your own metrics on layers {wildcards.first}-{wildcards.last} of {wildcards.model} at "
             "{wildcards.checkpoint} on {wildcards.dataset}"
