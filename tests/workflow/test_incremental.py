@@ -138,7 +138,7 @@ OTHER = "\n@(lambda changed: changed)\ndef "  # the same function, and another s
             "write_activations",
             {"extract": CELLS, "measure": CELLS, "gather": 2, **AFTERWARDS},
         ),
-        ("figures/controls.py", "draw", {"figure": 1, "findings": 1, "report": 1, "all": 1}),
+        ("figures/controls.py", "draw_panels", {"figure": 1, "findings": 1, "report": 1, "all": 1}),
         ("study/costs.py", "minutes_for", {}),
         ("jobs/failures.py", "why", {}),
     ],
