@@ -19,6 +19,8 @@ from benchmarks import assets, clouds, corrections, extraction, methods, pages, 
 from lmshape.errors import InputError  # noqa: E402
 from lmshape.store.tokens import Tokens  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cloud() -> np.ndarray:

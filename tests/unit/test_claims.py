@@ -37,6 +37,8 @@ from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.pages.findings import counts, summaries
 from lmshape.tables.columns import MODEL_COLUMNS
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 DOME = np.array([0.1, 0.5, 0.9, 0.97, 0.9, 0.4, 0.1])
 LEVEL = np.full(7, 0.3)

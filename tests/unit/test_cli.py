@@ -10,6 +10,8 @@ import pytest
 
 from lmshape.metrics.registry import METRICS
 
+pytestmark = pytest.mark.slow
+
 
 def lmshape(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -19,6 +19,8 @@ from lmshape.metrics.layer import Layer
 from lmshape.metrics.registry import MEASURED, METRICS
 from lmshape.store.activations import Rows
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 200
 DRAWS, SEQUENCES, LENGTH, WIDTH = 5, 8, 20, 20
 TYPES, TOPIC_AXES = 200, 5

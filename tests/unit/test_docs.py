@@ -25,6 +25,8 @@ from lmshape.metrics.registry import METRICS
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 DOCS, TOOLS = REPOSITORY / "docs", REPOSITORY / ".docs"
 FIGURES_OF_PAGES = {"results.html": 3, "from_tables_to_a_figure.html": 2}

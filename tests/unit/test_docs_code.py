@@ -32,6 +32,8 @@ from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import load_study
 from lmshape.tables.columns import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 DOCS = REPOSITORY / "docs"
 PAGES = [*DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
 README = REPOSITORY / "README.md"

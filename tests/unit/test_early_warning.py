@@ -30,6 +30,8 @@ from lmshape.dynamics.spikes import Spike  # noqa: E402
 from lmshape.dynamics.warning_series import NO_LAYER, Series, series_of  # noqa: E402
 from lmshape.tables.loss_spikes import WARNING_COLUMNS  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 NONE = Precursor()
 
 

@@ -25,6 +25,8 @@ from lmshape.pages.explore import DIGITS, NO_NUMBER, SCRIPTS, build_explorer, co
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
+pytestmark = pytest.mark.slow
+
 SOURCES = Path(__file__).parents[2] / "workflow/report/explore"
 HIDDEN = 3  # digits that are kept, but not shown
 PLACES = (("embedding", 0), ("block", 1), ("block", 2), ("final_norm", 2))

@@ -13,6 +13,8 @@ sys.path.append(str(Path(__file__).parents[2]))  # `benchmarks` is a folder besi
 
 from benchmarks import extraction  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> extraction.Extraction:

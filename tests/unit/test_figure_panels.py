@@ -16,6 +16,8 @@ from lmshape.figures.files import save
 from lmshape.figures.kinds import kind_means
 from lmshape.figures.steps import near_steps, spread, step_axis
 
+pytestmark = pytest.mark.slow
+
 
 def draw(name: str, metrics: pd.DataFrame) -> Figure:
     return FIGURES[name].load().draw(FIGURES[name].load().data(tables(metrics)))

@@ -30,6 +30,8 @@ from lmshape.figures.style import (
     styled,
 )
 
+pytestmark = pytest.mark.slow
+
 VISIONS = ("normal", *DEFICIENCIES)
 APART = 15  # in CIELAB; 10 is seen at a glance
 # Lines of a panel that follow one another in a bar of colors, and are told apart by their order.

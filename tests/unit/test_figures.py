@@ -36,6 +36,8 @@ from lmshape.site import named_layers
 from lmshape.tables.loss_spikes import write_spikes
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
+pytestmark = pytest.mark.slow
+
 # The figures that draw from `metrics` and `profiles` alone.
 NAMES = tuple(name for name, entry in FIGURES.items() if not entry.more_tables)
 OVER_TRAINING = ("anisotropy_over_training", "anisotropy_map", "dimension_over_training", "dimension_map")

@@ -15,6 +15,8 @@ from lmshape.figures import FIGURES, clouds, selection, sinks, spectrum
 from lmshape.figures.sinks import percent
 from lmshape.hub.integrity import DISTRUSTED
 
+pytestmark = pytest.mark.slow
+
 SHORT = (0, 16, 128, 700)
 LONG = (0, *np.unique(np.round(np.geomspace(1, 143_000, 59)).astype(int) + np.arange(59)).tolist())
 DECODER, ENCODER = Model("decoder", steps=SHORT), Model("encoder", kind="encoder", steps=SHORT)

@@ -22,6 +22,8 @@ from lmshape.pages.overview import Cell
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import checkpoints
 
+pytestmark = pytest.mark.slow
+
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 STEPS = (0, 1, 64)
 LEVEL = np.full(4, 0.3)

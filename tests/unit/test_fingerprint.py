@@ -18,6 +18,8 @@ from lmshape.fingerprint import (
 )
 from lmshape.jobs import RULES
 
+pytestmark = pytest.mark.slow
+
 SOURCES = {
     "__init__.py": '"""A package."""\n\n__version__ = "0.1"\n',
     "base.py": (

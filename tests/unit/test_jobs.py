@@ -21,6 +21,8 @@ from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards,
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
 
+pytestmark = pytest.mark.slow
+
 OWN = 'def mine(x):\n    """A number of mine."""\n    return x.mean()\n'
 TINY = {"architecture": "gpt_neox", "width": 32, "blocks": 2, "heads": 4, "learning_rate": 0.003}
 PROBED = TINY | {"probe_every": 2, "keep_checkpoints": False}

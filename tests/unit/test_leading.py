@@ -22,6 +22,8 @@ from lmshape.store.activations import Activations, ActivationWriter, Rows
 from lmshape.store.statistics import read_statistics
 from lmshape.store.tokens import Tokens
 
+pytestmark = pytest.mark.slow
+
 DRAWS, SEQUENCES, WINDOW, WIDTH = 4, 5, 16, 12
 N = DRAWS * SEQUENCES * WINDOW
 NEWLINE, LONG = 7, 9  # ids: a newline, and a token whose rows are sinks

@@ -10,6 +10,8 @@ import pytest
 
 from lmshape.study.registry import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 MODULES = sorted((REPOSITORY / "workflow/lmshape").rglob("*.py"))
 
 

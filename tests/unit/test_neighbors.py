@@ -20,6 +20,8 @@ from lmshape.geometry import candidates, neighbors
 from lmshape.geometry.checks import as_stored_matrix
 from lmshape.geometry.neighbors import largest_error, nearest_neighbors
 
+pytestmark = pytest.mark.slow
+
 N, D = 500, 24
 
 

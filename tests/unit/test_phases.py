@@ -25,6 +25,8 @@ from lmshape.dynamics.trajectories import (
 )
 from lmshape.site import named_layers
 
+pytestmark = pytest.mark.slow
+
 STEPS = (0, 1, 4, 16, 64, 256, 512, 1000, 4000)
 COUNT = 100
 

@@ -11,6 +11,8 @@ from whole_study import phase_metrics
 from lmshape.dynamics.phases import phases as phases_table
 from lmshape.figures.phases import PHASES, significant_segments, verdict
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(frame: pd.DataFrame, found: pd.DataFrame | None = None):
     tables = {"metrics": frame, "phases": phases_table(frame) if found is None else found}

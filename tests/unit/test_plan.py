@@ -32,6 +32,8 @@ from lmshape.study.plan import (
 )
 from lmshape.study.study import Study, load_study
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
 NETWORKS = {
     "gpt_neox": ("GPTNeoXForCausalLM", {**SHAPE, "intermediate_size": 4 * 96}),

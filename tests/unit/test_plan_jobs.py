@@ -14,6 +14,8 @@ from lmshape.errors import InputError
 from lmshape.study.plan import planned_jobs
 from lmshape.study.registry import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 CONFIG = REPOSITORY / "config" / "config.yaml"
 
 

@@ -28,6 +28,8 @@ from lmshape.training.pretrain import (
 )
 from lmshape.training.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 TEXT = "\n".join(f"In the year {n} the river of letter {chr(97 + n % 26)} rose again." for n in range(900))
 
 

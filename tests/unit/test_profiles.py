@@ -11,6 +11,8 @@ from lmshape.dynamics.noise import Noise, Replicated, largest, leave_one_out, ma
 from lmshape.dynamics.profiles import distance, dome, excess, profiles
 from lmshape.geometry.resample import jackknife, over_draws
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = np.arange(1, 13) / 12
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from lmshape.schema import read_yaml
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / "config"
 MODELS = read_yaml(CONFIG / "models.yaml")
 PUBLISHED = {name: entry for name, entry in MODELS.items() if "repository" in entry}

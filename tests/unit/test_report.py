@@ -13,6 +13,8 @@ from lmshape.jobs.pages import Report
 from lmshape.jobs.rule import CONFIG_VARIABLE, Given, Wildcards
 from lmshape.pages.report import write_report
 
+pytestmark = pytest.mark.slow
+
 SNAKEFILE = """
 rule made:
     output: report("results/made.txt", caption="caption.rst", category="Made", labels={"of": config["of"]})

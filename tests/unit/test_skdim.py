@@ -25,6 +25,8 @@ from lmshape.study.costs import measuring_seconds
 from lmshape.study.settings import Sampling
 from lmshape.tables.gather import gather
 
+pytestmark = pytest.mark.slow
+
 DRAWS, ROWS, WIDTH = 3, 60, 6
 OPTIONS = {"DANCo": "(D=8, k=5)", "ESS": "(n_neighbors=15)", "PH": "(nsteps=4, subsamples=2)"}  # cheap ones
 NAMES = [f"skdim.{name}{OPTIONS.get(name, '')}" for name in ABOUT]

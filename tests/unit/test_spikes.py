@@ -12,6 +12,8 @@ import pytest
 from lmshape.dynamics.spikes import CalmLosses, SpikeRule, as_curve, find_spikes, read_loss_log
 from lmshape.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 LOGS = Path(__file__).parents[1] / "data" / "loss_logs"
 
 

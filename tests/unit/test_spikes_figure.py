@@ -13,6 +13,8 @@ from whole_study import spike_tables
 
 from lmshape.figures import FIGURES
 
+pytestmark = pytest.mark.slow
+
 FIGURE = FIGURES["spikes"].load()
 
 

@@ -23,6 +23,8 @@ from lmshape.store.activations import ActivationWriter, Rows
 from lmshape.store.statistics import read_statistics
 from lmshape.store.tokens import Tokens
 
+pytestmark = pytest.mark.slow
+
 N, WIDTH, WINDOW = 600, 12, 20
 DRAW = np.repeat([0, 1, 2], 200)
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))

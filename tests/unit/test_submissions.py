@@ -16,6 +16,8 @@ from lmshape.study.plan import planned_jobs
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Study, study_of
 
+pytestmark = pytest.mark.slow
+
 PYTHIA = REPOSITORY / "config/studies/pythia.yaml"
 
 

@@ -12,6 +12,8 @@ from whole_study import truncation_tables
 from lmshape.figures.files import save
 from lmshape.figures.truncation import FLOOR, TRUNCATION
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(figure: object) -> list[object]:
     return [ax for ax in figure.axes if ax.get_title(loc="left")]
