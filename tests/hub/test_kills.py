@@ -100,8 +100,8 @@ def test_a_killed_download_goes_on_to_the_same_bytes(
         whole = finish(command, study)
         for _ in range(KILLS):
             shutil.rmtree(folder)
-            for _ in range(2):
-                kills += killed_after(chance.uniform(0.3, 1) * whole, command, study)
+            for _ in range(3):  # a job may end before it is killed: on a busy machine times vary
+                kills += killed_after(chance.uniform(0.2, 0.8) * whole, command, study)
                 if folder.exists():
                     break
                 assert not list(folder.parent.glob("step16*"))  # nothing with a final name

@@ -197,7 +197,14 @@ class Running:
         command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
         command += ["--directory", study.path, "--configfile", study.path / "config.yaml", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        self.process = subprocess.Popen(command, cwd=study.path, text=True, start_new_session=True, **pipes)
+        self.process = subprocess.Popen(
+            command,
+            cwd=study.path,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `&` has it ignored
+            **pipes,
+        )
         self.study = study
 
     def stop_at(self, pattern: str) -> None:
