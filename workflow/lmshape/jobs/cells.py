@@ -29,6 +29,7 @@ from lmshape.study.costs import (
 )
 from lmshape.study.models import Model
 from lmshape.study.plan import activation_bytes
+from lmshape.study.settings import Truncating
 from lmshape.study.study import Study
 from lmshape.writing import replaced_when_whole, working_folder
 
@@ -384,36 +385,38 @@ class Truncate(Reader):
         return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSSES))}
 
     @property
+    def truncating(self) -> Truncating:
+        """Section `truncation` of the study."""
+        assert self.study.truncating is not None  # the rule has jobs only where the study truncates
+        return self.study.truncating
+
+    @property
     def rows(self) -> list[str]:
         """Choices of rows that are truncated."""
         return sorted(name for name in self.study.rows if name in ("all", "no_sink")) or ["all"]
 
     def facts(self, job: Wildcards) -> object:
-        truncating = self.study.truncating
-        assert truncating is not None  # the rule has jobs only where the study truncates
+        truncating = self.truncating
         tried = [truncating.sequences, sorted(truncating.ranks or ()), sorted(truncating.removed or ())]
         return [super().facts(job), self.rows, tried]
 
     def wants_gpu(self, model: Model) -> bool:
-        assert self.study.truncating is not None
-        return truncation_wants_gpu(model, self.study.sampling, self.study.truncating, rows=self.study.rows)
+        return truncation_wants_gpu(model, self.study.sampling, self.truncating, rows=self.study.rows)
 
     def megabytes(self, job: Wildcards) -> int:
-        assert self.study.truncating is not None
         return truncation_megabytes(
             self.model(job),
             self.study.sampling,
-            self.study.truncating,
+            self.truncating,
             self.study.extraction,
             on_gpu=self.gpus(job) > 0,
         )
 
     def minutes(self, job: Wildcards, threads: int) -> int:
-        assert self.study.truncating is not None
         seconds = truncation_seconds(
             self.model(job),
             self.study.sampling,
-            self.study.truncating,
+            self.truncating,
             rows=self.study.rows,
             threads=threads,
             on_gpu=self.gpus(job) > 0,
@@ -426,8 +429,7 @@ class Truncate(Reader):
         from lmshape.store.tokens import read_tokens
         from lmshape.truncation.truncate import Trial, truncate
 
-        truncating = self.study.truncating
-        assert truncating is not None
+        truncating = self.truncating
         folder = self.study.checkpoint(job.cell).folder
         truncate(
             folder,
