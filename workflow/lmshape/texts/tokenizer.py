@@ -39,6 +39,9 @@ def tokenizer_files(folder: Path) -> list[Path]:
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder, without asking the hub for anything.
 
+    A `tokenizer.json` says alone which ids a text has. The class that its settings name, which may split text in
+    another way, gives what the file cannot say: which token is the mask, and the template of a file without one.
+
     Raises
     ------
     OSError, ValueError
@@ -48,7 +51,24 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     files = tokenizer_files(folder)
     carried = {"gguf_file": files[0].name} if files and files[0].suffix == ".gguf" else {}
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, **carried)
+    named = AutoTokenizer.from_pretrained(folder, local_files_only=True, **carried)
+    file = folder / "tokenizer.json"
+    return _as_in_file(named, file) if file.is_file() else named
+
+
+def _as_in_file(named: PreTrainedTokenizerBase, file: Path) -> PreTrainedTokenizerBase:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    own = Tokenizer.from_file(str(file))
+    if own.post_processor is None and named.is_fast:
+        own.post_processor = named.backend_tokenizer.post_processor
+    known = {
+        role: token
+        for role, token in named.special_tokens_map.items()
+        if own.token_to_id(str(token)) is not None
+    }
+    return PreTrainedTokenizerFast(tokenizer_object=own, name_or_path=str(file.parent), **known)
 
 
 SLICE_CHARACTERS = 100_000
