@@ -246,6 +246,16 @@ def test_a_checkpoint_without_a_head_has_no_loss_and_says_why(tmp_path: Path) ->
     assert (table.loc[table["site"] != "output", "flag"] == "").all()
 
 
+def test_a_text_that_is_not_spelled_has_a_loss_and_no_bits_per_byte(tmp_path: Path) -> None:
+    doubt = "unspelled: 2.8% of the text's bytes have no token"
+    draws = [DrawLoss(draw, 10, 20.0, np.nan) for draw in range(2)]
+    write_loss_card(tmp_path / "l.json", attributes={**ROOT, "flag": doubt}, draws=draws)
+    table = gathered(tmp_path, [archive(tmp_path / "a.h5")], [tmp_path / "l.json"], (*COSINES, "loss"))
+    loss = table[table["site"] == "output"].set_index("metric")
+    assert loss.loc["loss", "value"] == 2.0 and np.isnan(loss.loc["bits_per_byte", "value"])
+    assert loss["flag"].str.startswith(doubt).all()
+
+
 def test_a_value_that_is_not_defined_says_why(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     layers = [

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
-from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
+from lmshape.errors import InputError
+from lmshape.models.passes import loss_by_draw, predictable
+from lmshape.store.tokens import read_tokens, write_tokens
+from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from lmshape.texts.tokens import sample_tokens
 
 TEXT = "Café 1984: the cats' dog's 12345 houses\n\n  are  in the sea; THE END. " * 40
 SPECIAL = ["<unk>", "<s>", "</s>", "[MASK]"]
@@ -91,3 +98,50 @@ def test_what_the_file_cannot_say_is_taken_from_the_class(tmp_path: Path) -> Non
     assert loaded.mask_token is None and "<mask>" not in loaded.get_vocab(), (
         "the class has it, the file does not"
     )
+
+
+LETTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # of tiny Shakespeare
+FOREIGN = "The café [of 1984] is a house; it was built by the sea, and nobody has seen it since then: so they say.\n"
+
+
+def letters(*, unknown: str | None) -> PreTrainedTokenizerFast:
+    vocabulary = {letter: index for index, letter in enumerate([*([unknown] if unknown else []), *LETTERS])}
+    model = models.WordLevel(vocabulary, unk_token=unknown) if unknown else models.BPE(vocabulary, [])
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    backend.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+@pytest.mark.parametrize("unknown", [None, "<unk>"])
+@pytest.mark.parametrize("text", [FOREIGN * 3, FOREIGN * 2400], ids=["whole", "sampled"])
+def test_bytes_without_a_token_are_counted(text: str, unknown: str | None) -> None:
+    """Letters that BPE drops, and those that the unknown token stands for."""
+    lost = sum(len(letter.encode()) for letter in FOREIGN if letter not in LETTERS)
+    assert lost == len("é[1984]".encode())
+    share = TextTokenizer.of(letters(unknown=unknown)).unspelled(text)
+    assert share == pytest.approx(lost / len(FOREIGN.encode()), rel=2e-3)
+
+
+def test_what_a_normalizer_or_bytes_spell_is_not_lost() -> None:
+    lower = Tokenizer(models.WordPiece({"[UNK]": 0, "cafe": 1, "a": 2}, unk_token="[UNK]"))
+    lower.normalizer, lower.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    assert TextTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=lower)).unspelled("Café  a CAFÉ\n") == 0
+    assert TextTokenizer.of(train_tokenizer(TEXT, 300)).unspelled(FOREIGN + "日本語") == 0
+
+
+def test_a_text_that_is_not_spelled_has_no_bits_per_byte_or_is_refused(tmp_path: Path) -> None:
+    sampling = {"protocol": "windows", "window": 16, "draws": 2, "rows_per_draw": 64, "seed": 0}
+    tokens = sample_tokens(letters(unknown=None), FOREIGN * 20, order="text", **sampling)
+    assert tokens.doubt == "unspelled: 7.6% of the text's bytes have no token"
+    write_tokens(tmp_path / "tokens.h5", tokens)
+    assert read_tokens(tmp_path / "tokens.h5").doubt == tokens.doubt
+    draws = loss_by_draw(tokens, np.ones(len(tokens.ids), dtype=np.float32), predicted=predictable(tokens))
+    assert [draw.nats for draw in draws] == [75, 75] and all(math.isnan(draw.bytes) for draw in draws)
+    spelled = sample_tokens(letters(unknown=None), "abc def " * 100, order="text", **sampling)
+    assert (
+        spelled.doubt == ""
+        and loss_by_draw(spelled, np.ones(160), predicted=predictable(spelled))[0].bytes == 75
+    )
+    with pytest.raises(InputError, match=r"100.0% of the text's bytes have no token in .*; at most 10% may"):
+        sample_tokens(letters(unknown=None), "日本語" * 100, order="text", **sampling)

@@ -45,7 +45,7 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
     """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
     from lmshape.study.cluster import describe_submissions
     from lmshape.study.costs import describe_truncations
-    from lmshape.study.plan import describe, plan_of, planned_jobs
+    from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
     from lmshape.study.study import study_of
 
     jobs = planned_jobs(configfile, directory)
@@ -54,6 +54,7 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
         describe(plan_of(study), study, jobs),
         describe_submissions(study, jobs),
         describe_truncations(study),
+        describe_spelling(study, directory),
     )
     print("\n".join(filter(None, lines)))
 

@@ -237,6 +237,9 @@ def _name(token: int, tokens: Tokens) -> str:
     return repr(tokens.texts[token]) if token in tokens.texts else str(token)
 
 
+FEW_TYPES = 256  # under which TwoNN's standard error, d/√n, is over d/16
+
+
 class UniqueRows:
     """The first m unique rows of each draw of a choice, in row order, the same m for every draw.
 
@@ -247,7 +250,7 @@ class UniqueRows:
     draws : labels of the K draws, ascending
     size : m
     duplicate_share : (K,), of the rows of a draw, those that repeat another of it
-    flag : says where m is less than `rows_per_draw`; empty elsewhere
+    flag : says where m is less than `rows_per_draw`, and where a draw has few types of token; empty elsewhere
     """
 
     def __init__(self, layer: Layer, name: str) -> None:
@@ -260,7 +263,8 @@ class UniqueRows:
         fewest = min(map(len, self._unique))
         self.size = fewest if wanted is None else min(wanted, fewest)
         short = wanted is not None and fewest < wanted
-        self.flag = f"fewer unique rows: {fewest} of {wanted} per draw" if short else ""
+        few = f"few types: {self.size} per draw" if name == "one_per_type" and self.size < FEW_TYPES else ""
+        self.flag = f"fewer unique rows: {fewest} of {wanted} per draw" if short else few
 
     def clouds(self) -> Iterator[np.ndarray]:
         """Yield the rows (m, d) of each draw, as they are stored; one draw is in memory at a time."""

@@ -184,7 +184,8 @@ def loss_by_draw(tokens: Tokens, nll: np.ndarray, *, predicted: np.ndarray) -> l
     """Sum the loss of each draw over the tokens that count, in float64.
 
     nll: (n,) float32 nats; predicted: (n,) bool. Where only a share of the predictable tokens is predicted,
-    as under a mask, they stand for that share of the draw's bytes.
+    as under a mask, they stand for that share of the draw's bytes. The bytes of a text that its tokens do not spell
+    are NaN.
     """
     covered = predictable(tokens)
     _, starts = np.unique(tokens.sequence, return_index=True)
@@ -196,7 +197,7 @@ def loss_by_draw(tokens: Tokens, nll: np.ndarray, *, predicted: np.ndarray) -> l
         share = count / max(1, int((inside & covered).sum()))
         text = tokens.sequence_bytes[tokens.draw[starts] == draw].sum()
         nats = nll[counted].sum(dtype=np.float64)
-        draws.append(DrawLoss(int(draw), count, float(nats), float(text * share)))
+        draws.append(DrawLoss(int(draw), count, float(nats), nan if tokens.doubt else float(text * share)))
     return draws
 
 
