@@ -254,6 +254,7 @@ class Tokenize(Rule):
             "span": dataset.span if text else None,
             "order": dataset.order,
             "context": self.model(job).context,
+            "vocabulary": self.model(job).vocabulary if dataset.order == "random" else None,
             **self.sampling,
         }
 
@@ -296,5 +297,6 @@ class Tokenize(Rule):
             rows_per_draw=sampling.rows_per_draw,
             seed=sampling.seed,
             context=self.model(job).context,
+            vocabulary=self.model(job).vocabulary,
         )
         write_tokens(Path(job.fill(paths.TOKENS)), tokens)

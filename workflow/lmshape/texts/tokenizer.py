@@ -128,6 +128,10 @@ class TextTokenizer:
         """Number of tokens that the template adds to a sequence."""
         return len(self.prefix) + len(self.suffix)
 
+    def ordinary_below(self, vocabulary: int | None) -> np.ndarray:
+        """Return the ordinary ids that an embedding of so many rows has; all where None."""
+        return self.ordinary if vocabulary is None else self.ordinary[self.ordinary < vocabulary]
+
     @property
     def special_tokens(self) -> dict[str, list[str]]:
         """The tokens of the template by name, `prefix` and `suffix`; empty lists where it adds none."""

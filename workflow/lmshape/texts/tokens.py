@@ -51,6 +51,7 @@ def sample_tokens(
     rows_per_draw: int,
     seed: int,
     context: int | None = None,
+    vocabulary: int | None = None,
 ) -> Tokens:
     """Choose the tokens that every checkpoint of a model sees on a dataset.
 
@@ -72,6 +73,8 @@ def sample_tokens(
     rows_per_draw : rows that a draw must have after duplicates are dropped
     seed : the same seed gives the same windows in "text" and "shuffled"
     context : longest sequence that the model takes; None is not checked
+    vocabulary : rows of the model's embedding: random tokens are drawn below it, as tokens that were added to the
+        tokenizer alone may lie beyond; None where it is not known
 
     Raises
     ------
@@ -102,7 +105,7 @@ def sample_tokens(
         "unspelled": unspelled,
         "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
     }
-    return _assemble(reader, _reorder(sequences, order, reader.ordinary, seed), attributes)
+    return _assemble(reader, _reorder(sequences, order, reader.ordinary_below(vocabulary), seed), attributes)
 
 
 def _unspelled(reader: TextTokenizer, text: str, name: str) -> float:
