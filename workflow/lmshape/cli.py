@@ -77,6 +77,21 @@ def missing(
 
 
 @app.command()
+def spikes(
+    logs: Annotated[
+        list[Path], typer.Argument(help="CSV files, or Trainer's trainer_state.json", metavar="LOG...")
+    ],
+) -> None:
+    """Find the loss spikes of training runs in their logs alone: no study is needed."""
+    import pandas as pd
+
+    from lmshape.tables.loss_spikes import spikes_of
+
+    found = [spikes_of(str(log), log) for log in logs]
+    print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
+
+
+@app.command()
 def lock(
     models: Models = None,
     update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
