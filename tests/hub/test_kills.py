@@ -157,17 +157,15 @@ def assert_same(path: Path, expected: dict[str, np.ndarray], card: bytes) -> Non
 
 
 def test_a_killed_study_resumes_to_the_same_numbers(hub: HubProcess, tmp_path: Path) -> None:
-    numbers, calm_seconds = [], 0.0
+    numbers, seconds = [], 0.0
     for name, kill in (("calm", False), ("killed", True)):
         study = make_study(tmp_path / name / "study", hub.endpoint, {"tiny": ENTRY})
         study.configure(checkpoints=[2, 16], keep_activations=False, disk_budget_gb=0.001)
-        target = ["--cores", "2", "results/tables/metrics.csv"]
+        command = [sys.executable, *study.command("--cores", "2", "results/tables/metrics.csv")]
         if kill:
-            assert killed_after(calm_seconds / 2, study.command(*target), study)
+            assert killed_after(seconds / 2, command, study)
             study.snakemake("--unlock")
-        began = time.monotonic()
-        study.run(*target[2:])
-        calm_seconds = time.monotonic() - began
+        seconds = finish(command, study)
         numbers.append((study.path / "results/tables/metrics.csv").read_bytes())
         assert not list(study.path.glob("results/weights/**/*.safetensors"))
     assert numbers[0] == numbers[1]
