@@ -21,24 +21,9 @@ CLIENT = [sys.executable, "-I", "-S", str(HERE)]
 ADDRESS = "WARM_PYTHON"  # the variable that holds the socket of the process that is forked
 
 
-def run_python(
-    *arguments: str, cwd: Path, env: Mapping[str, str] = os.environ
-) -> subprocess.CompletedProcess[str]:
-    """Run `python -m …` as a fork, and so every `python -m …` of its jobs; output and errors together."""
-    return subprocess.run(
-        [*CLIENT, *arguments],
-        cwd=cwd,
-        env={**env, **_variables()},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-
-
 @cache
-def _variables() -> dict[str, str]:
-    """Start the process that is forked, which ends with this one; return the variables by which it is found."""
+def warm_variables() -> dict[str, str]:
+    """Start the process that is forked, which ends with this one; return how a shell asks it for forks."""
     import tempfile
 
     folder = tempfile.TemporaryDirectory(prefix="warm-python-")
@@ -54,6 +39,21 @@ def _variables() -> dict[str, str]:
         "WARM_PYTHON_CLIENT": " ".join(CLIENT),
         "BASH_ENV": str(HERE.with_suffix(".sh")),
     }
+
+
+def run_python(
+    *arguments: str, cwd: Path, env: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` as a fork, and so every `python -m …` of its jobs; output and errors together."""
+    return subprocess.run(
+        [*CLIENT, *arguments],
+        cwd=cwd,
+        env={**env, **warm_variables()},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
 
 
 # ---- The process that is forked -----------------------------------------------------------------------------

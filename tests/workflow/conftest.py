@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -159,6 +159,21 @@ def clone_of_repository(folder: Path) -> Path:
         else:
             shutil.copy(source, folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def clone_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone_of_repository(tmp_path_factory.mktemp("clone") / "repository")
+
+
+@pytest.fixture
+def clone(clone_for_all: Path) -> Iterator[Path]:
+    """A clone whose modules a test may `edit`."""
+    yield clone_for_all
+    for path in (REPOSITORY / "workflow/lmshape").rglob("*.py"):
+        edited = clone_for_all / path.relative_to(REPOSITORY)
+        if edited.read_bytes() != path.read_bytes():
+            edited.write_bytes(path.read_bytes())
 
 
 def edit(repository: Path, module: str, old: str, new: str) -> None:
