@@ -12,7 +12,6 @@ from conftest import (
     REPOSITORY,
     Running,
     StudyFolder,
-    clone_of_repository,
     copy_of,
     edit,
     jobs_agree,
@@ -91,10 +90,9 @@ def test_a_new_family_extracts_again_and_leaves_the_other_archives_as_they_are(s
 
 
 def test_a_formula_that_fails_leaves_the_archives_of_before_and_is_run_again(
-    study: StudyFolder, passed: StudyFolder, tmp_path: Path
+    study: StudyFolder, passed: StudyFolder, clone: Path
 ) -> None:
     """The numbers of before are never taken for those of now, by whatever reads them."""
-    clone = clone_of_repository(tmp_path / "clone")
     define = "\ndef statistics(layer: Layer) -> dict[str, Found]:\n"
     edit(clone, "metrics/neighbor.py", define, f"{define}    raise ValueError('wrong formula')\n")
     assert study.planned(ENCODER, repository=clone) == ONE_CELL
