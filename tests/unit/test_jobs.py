@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -594,3 +595,28 @@ def test_one_job_measures_what_two_do(root: Path) -> None:
 def test_own_metrics_are_of_all_rows_and_of_those_without_sinks(root: Path) -> None:
     own = jobs_of(root).rules["measure_own"]
     assert isinstance(own, MeasureOwn) and own.rows == ["all", "no_sink"]
+
+
+@pytest.mark.parametrize(
+    ("file", "rules"),
+    [
+        ("runs/local/checkpoint-4/model.safetensors", CELLS),
+        ("runs/local/checkpoint-4/config.json", CELLS),
+        ("runs/local/checkpoint-0/tokenizer.json", {"tokenize"}),
+        ("book.txt", {"fetch_text"}),
+    ],
+)
+def test_a_file_of_the_user_counts_by_content_and_not_by_date(file: str, rules: set[str], root: Path) -> None:
+    """An older file in the place of another is a change, as `cp -p` and `rsync -a` make it."""
+    known = {name: wildcards for name, wildcards in JOBS.items() if wildcards.get("model") != "run"}
+    before, content = own_digests(root, known), (root / file).read_bytes()
+    other = (3).to_bytes(8, "little") + b"{ }" if file.endswith("safetensors") else content + b" "
+    (root / file).write_bytes(other)
+    os.utime(root / file, (10**9, 10**9))
+    after = own_digests(root, known)
+    assert {name for name in known if before[name] != after[name]} == rules
+
+
+def own_digests(root: Path, known: dict[str, dict[str, str]]) -> dict[str, str]:
+    jobs = jobs_of(root)
+    return {name: jobs.rules[name].digest(Wildcards(**wildcards)) for name, wildcards in known.items()}

@@ -420,10 +420,19 @@ def test_runs_that_cannot_be_watched(root: Path, runs: Yaml, span: Yaml, message
 
 def test_logs_of_other_runs(root: Path) -> None:
     (root / "loss.csv").write_text("step,loss\n1,2\n")
-    logs = {"plain": "loss.csv", "watched": {"losses": "loss.csv", "geometry": "loss.csv"}}
+    (root / "geometry.csv").write_text("step,layer,metric,value\n")
+    logs = {"plain": "loss.csv", "watched": {"losses": "loss.csv", "geometry": "geometry.csv"}}
     study = study_of(root, loss_logs=logs)
     assert [len(log.files) for log in study.loss_logs.values()] == [1, 2]
     assert "`loss_logs.mine` = 'gone.csv': no such file" in refusal_of(root, loss_logs={"mine": "gone.csv"})
+    (root / "play.txt").write_text("First Citizen:\nBefore we proceed any further\n")
+    said = refusal_of(
+        root, loss_logs={"mine": "play.txt", "other": {"losses": "loss.csv", "geometry": "loss.csv"}}
+    )
+    assert (
+        "`loss_logs.mine`: `" in said and "play.txt`: has no column for the loss, only First Citizen:" in said
+    )
+    assert "`loss_logs.other`: `" in said and "not step, layer, metric, value" in said
     assert "`loss_logs.mine.losses`: this key is missing" in refusal_of(
         root, loss_logs={"mine": {"geometry": "loss.csv"}}
     )

@@ -46,7 +46,8 @@ CHECKPOINT_COLUMNS = declare(
     text("weights_sha256", "fingerprint of the weights"),
     text("duplicate_of", "first other checkpoint of the model, by step, with equal weights; empty when none"),
     text(
-        "verdict", "what the audit of the hub says of the weights: `lmshape audit`; empty for local folders"
+        "verdict",
+        "what the audit of the hub says of the weights: `lmshape audit`; of local folders `duplicate` or empty",
     ),
     text(
         "same_weights_as",
