@@ -15,7 +15,7 @@ from hub_locks import ENTRY, checkpoint, lock_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
-from lmshape.jobs.behind import jobs_behind
+from lmshape.jobs.graph import every_job
 from lmshape.jobs.cells import MeasureOwn, Reader
 from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
 from lmshape.schema import Yaml
@@ -357,7 +357,7 @@ def test_a_digest_covers_every_job_behind(keep: bool, root: Path) -> None:
         behind: set[tuple[str, Wildcards]] = set()
         waiting = [(name, job)]
         while waiting:
-            new = set(jobs_behind(jobs.study, *waiting.pop())) - behind
+            new = set(jobs.graph.behind(waiting.pop())) - behind
             behind |= new
             waiting += new
         assert reads <= behind <= every, (name, job)

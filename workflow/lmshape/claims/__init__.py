@@ -24,7 +24,6 @@ CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CL
 CLAIM_COLUMNS = declare(
     *shared("study"),
     text("claim", "name of the claim"),
-    text("number", "its number in the lists of the article's claims (P) and of checks on public runs (3.12)"),
     text("statement", "what is claimed"),
     text("source", "where it is claimed"),
     text(
@@ -78,9 +77,9 @@ def _rows(claim: Claim, findings: Iterable[Finding]) -> list[Row]:
 
 
 def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> Row:
-    said = {name: value for name, value in asdict(claim).items() if name not in ("name", "find")}
-    found = {**asdict(finding), "p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
-    return {"claim": claim.name, **said, **found}
+    said = {name: str(getattr(claim, name)) for name in ("statement", "source", "statistic", "rule")}
+    adjusted = {"p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
+    return {"claim": claim.name, **said, **asdict(finding), **adjusted}
 
 
 def decide_study(metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapping[str, str]) -> None:

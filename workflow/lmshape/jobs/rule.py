@@ -148,6 +148,7 @@ class Rule:
     Attributes
     ----------
     reads : names of its inputs
+    awaited : those that must be there, and whose change is no reason to run again
     writes : patterns of its outputs
     log_file : pattern of its log
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
@@ -156,6 +157,7 @@ class Rule:
     """
 
     reads: tuple[str, ...] = ()
+    awaited: tuple[str, ...] = ()
     writes: Sequence[str] = ()
     log_file: str
     code: tuple[str, ...] = ()

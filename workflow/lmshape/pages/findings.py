@@ -196,7 +196,6 @@ class ClaimSummary:
     """One claim of the page."""
 
     name: str
-    number: str
     statement: str
     source: str
     statistic: str
@@ -223,7 +222,7 @@ def counts(claims: pd.DataFrame) -> dict[str, int]:
 
 def _summary(of_claim: pd.DataFrame) -> ClaimSummary:
     first = of_claim.iloc[0]
-    said = {name: str(first[name]) for name in ("number", "statement", "source", "statistic", "rule")}
+    said = {name: str(first[name]) for name in ("statement", "source", "statistic", "rule")}
     return ClaimSummary(
         name=str(first["claim"]), answers=list(_answers(of_claim)), numbers=_numbers(of_claim), **said
     )
