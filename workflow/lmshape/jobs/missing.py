@@ -12,8 +12,8 @@ from pathlib import Path
 from lmshape import paths
 from lmshape.figures import FIGURES
 from lmshape.jobs import Jobs
-from lmshape.jobs.graph import Step, measuring, wildcards
 from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
+from lmshape.jobs.graph import Step, measuring, wildcards
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
 from lmshape.jobs.tables import SHAPES
