@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -81,13 +80,6 @@ def assert_same_tokens(found: Tokens, expected: Tokens) -> None:
 def test_tokens_round_trip(tmp_path: Path, tokens: Tokens) -> None:
     write_tokens(tmp_path / "wiki.h5", tokens)
     assert_same_tokens(read_tokens(tmp_path / "wiki.h5"), tokens)
-
-
-def test_tokens_of_the_time_before_texts_were_kept_have_none(tmp_path: Path, tokens: Tokens) -> None:
-    write_tokens(tmp_path / "old.h5", tokens)
-    with h5py.File(tmp_path / "old.h5", "r+") as file:
-        del file["tokens/type_id"], file["tokens/type_text"]
-    assert_same_tokens(read_tokens(tmp_path / "old.h5"), replace(tokens, texts={}))
 
 
 def test_activations_round_trip(store: Path, tokens: Tokens, clouds: dict[Site, np.ndarray]) -> None:

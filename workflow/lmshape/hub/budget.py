@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from socket import gethostname
 
@@ -213,21 +213,12 @@ def _others(book: Path, wanted: Reservation) -> list[Reservation]:
     """Read who else holds weights, and strike out those that hold none any more."""
     found = []
     for page in sorted(book.glob("*.json")):
-        one = _read_page(page)
-        if one is None or not one.held():
+        one = Reservation(**json.loads(page.read_text(encoding="utf-8")))
+        if not one.held():
             page.unlink()
         elif one.name != wanted.name:
             found.append(one)
     return found
-
-
-def _read_page(page: Path) -> Reservation | None:
-    """Read a reservation, of an earlier release too; None for one of its activations, which hold no weights."""
-    known = {one.name for one in fields(Reservation)}
-    values = {
-        key: value for key, value in json.loads(page.read_text(encoding="utf-8")).items() if key in known
-    }
-    return Reservation(**values) if "folder" in values else None
 
 
 def _why(wanted: Reservation, held: Mapping[str, int], budget: int) -> str:

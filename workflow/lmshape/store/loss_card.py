@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lmshape.errors import InputError
 from lmshape.store.hdf5 import Attributes
 from lmshape.writing import replaced_when_whole
 
@@ -46,20 +45,11 @@ def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable
 
 
 def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
-    """Read attributes and draws; null becomes NaN.
-
-    Raises
-    ------
-    InputError
-        For a file that is no loss card.
-    """
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        attributes = {key: or_nan(value) for key, value in card["attributes"].items()}
-        draws = [{key: or_nan(value) for key, value in draw.items()} for draw in card["draws"]]
-        return attributes, [DrawLoss(**draw) for draw in draws]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
+    """Read attributes and draws; null becomes NaN."""
+    card = json.loads(path.read_text(encoding="utf-8"))
+    attributes = {key: or_nan(value) for key, value in card["attributes"].items()}
+    draws = [{key: or_nan(value) for key, value in draw.items()} for draw in card["draws"]]
+    return attributes, [DrawLoss(**draw) for draw in draws]
 
 
 def or_null(value: Any) -> Any:

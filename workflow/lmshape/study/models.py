@@ -15,6 +15,7 @@ from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError, suggest
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, read_run
+from lmshape.hub.published import path_safe
 from lmshape.paths import TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
 from lmshape.store.weights import (
@@ -70,7 +71,7 @@ def find_checkpoints(
                 "Move one away, or make `step_pattern` narrower."
             )
         seen = math.nan if tokens_per_step is None else float(step * tokens_per_step)
-        found[step] = Checkpoint(_path_safe(entry), step, folder / entry, seen)
+        found[step] = Checkpoint(path_safe(entry), step, folder / entry, seen)
     if not found and has_weights(root / folder):
         return (Checkpoint(FINAL, NO_STEP, folder),)
     if not found:
@@ -177,10 +178,6 @@ def _step(name: str, match: re.Match[str]) -> int:
             f"`{name}.step_pattern` = '{match.re.pattern}': takes {match[1]!r} of {match[0]} for the step. "
             "Put the first group around the digits."
         ) from None
-
-
-def _path_safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
 
 
 def _why_unusable(folder: Path) -> str:

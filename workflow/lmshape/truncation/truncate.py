@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmshape.errors import InputError
 from lmshape.geometry.checks import lengths
 from lmshape.geometry.rows import sinks_by_norm
 from lmshape.models.batch_size import starting_tokens
-from lmshape.models.network import Kind, Network
+from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
 from lmshape.models.passes import read_all
 from lmshape.models.residual import ResidualStream, Take, run
@@ -26,7 +25,6 @@ from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import joined
-from lmshape.truncation.file import Measured, Truncation, write_truncation
 from lmshape.truncation.projection import (
     VARIANTS,
     Losses,
@@ -39,6 +37,7 @@ from lmshape.truncation.projection import (
     principal_axes,
 )
 from lmshape.truncation.ranks import kept_ranks, layers_at_once, next_rank, removed_ranks
+from lmshape.truncation.tables import Measured, Truncation, write_truncation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,18 +232,12 @@ def truncate(
     checkpoint : folder of the weights
     tokens : of the cell; at least two draws
     opening : how the checkpoint is opened; its `kind` must be `decoder`
-    output : file to write, see `lmshape.truncation.file`
+    output : file to write, see `lmshape.truncation.tables`
     attributes : what is known of the cell
     trial : choices of rows, ranks
     sequences : of each draw, whose loss is measured
     batch_tokens : most tokens of a batch, as in `lmshape.models.extract`
-
-    Raises
-    ------
-    InputError
-        For an encoder, one draw, no sequence, and for what `opened` refuses.
     """
-    _check(opening.kind, tokens, sequences)
     with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
         truncation = truncations(
             network, stream, tokens, trial=trial, sequences=sequences, batch_tokens=batch_tokens
@@ -313,22 +306,6 @@ def _at(
     fitted = {draw: principal_axes(moments.without(draw, rows), losses.device) for draw in losses.draws}
     curve = _Curve(losses=losses, projected=projected, fitted=fitted, layer=site.layer, rows=rows)
     return curve.measured(trial)
-
-
-def _check(kind: Kind, tokens: Tokens, sequences: int) -> None:
-    if kind != "decoder":
-        raise InputError(
-            f"`kind` is {kind}: a truncation is measured by the loss of the next token, which only decoders have. "
-            "Leave the model out of it."
-        )
-    draws = len(np.unique(tokens.draw))
-    if draws < 2:
-        raise InputError(
-            f"`tokens` has {draws} draw; axes are fitted on the others, so that 2 are needed, and the intervals are "
-            "better with 5. Raise `draws` under `sampling`."
-        )
-    if sequences < 1:
-        raise InputError(f"`sequences` is {sequences}; it must be at least 1.")
 
 
 def _tell(line: str, is_short: bool) -> None:
