@@ -343,7 +343,7 @@ def test_the_course_on_random_tokens_is_held_beside_that_on_text(
         for name, shape in (("wiki", text), ("wiki-random", random))
     ]
     evidence = study_of(*rows, tables={"phases": pd.concat(parts)})
-    assert verdicts("random_course", evidence) == [expected]
+    assert verdicts("random_trajectory", evidence) == [expected]
 
 
 def test_the_dimension_on_shuffled_tokens_counts_beside_random_ones() -> None:

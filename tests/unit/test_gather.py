@@ -17,8 +17,7 @@ from lmshape.metrics.block import measure
 from lmshape.metrics.registry import MEASURED, METRIC_FAMILIES, METRICS, metric_names
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
-from lmshape.store.loss_card import DrawLoss, write_loss_card
-from lmshape.store.statistics import LayerStatistics, write_statistics
+from lmshape.store.statistics import DrawLoss, LayerStatistics, write_loss_card, write_statistics
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import (
     AUDITS_KEY,

@@ -18,8 +18,13 @@ import pytest
 from lmshape.errors import InputError
 from lmshape.site import Site
 from lmshape.store.activations import Activations, ActivationWriter
-from lmshape.store.loss_card import DrawLoss, write_loss_card
-from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
+from lmshape.store.statistics import (
+    DrawLoss,
+    LayerStatistics,
+    read_statistics,
+    write_loss_card,
+    write_statistics,
+)
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
 from lmshape.writing import replaced_when_whole
 

@@ -205,7 +205,7 @@ CLAIMS = (
         find=repeats_on_random_tokens,
     ),
     Claim(
-        name="random_course",
+        name="random_trajectory",
         statement="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
         source=HABR,
         statistic="significant segments over log(1 + step), random tokens and text (table `phases`)",

@@ -23,8 +23,7 @@ from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
 from lmshape.metrics.metric import Arrays, Metric
 from lmshape.metrics.registry import own_metrics, select
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.loss_card import DrawLoss, read_loss_card
-from lmshape.store.statistics import read_statistics
+from lmshape.store.statistics import DrawLoss, read_loss_card, read_statistics
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHANGES,
