@@ -121,18 +121,6 @@ def test_a_file_of_the_cache_that_has_rotted_is_not_taken(
     assert_right(bring(one, weights_in), one)
 
 
-def test_names_without_weights_are_refused_before_anything_is_asked(
-    hub: LoopbackHub, tmp_path: Path, bring: Bring
-) -> None:
-    published(hub, layout="sharded", weightless=(2,), missing_shard=(4,))
-    lock = locked(tmp_path)
-    hub.clear_log()
-    for name, words in (("step2", "the hub has no weights under this name"), ("step4", "missing: model-0")):
-        with pytest.raises(InputError, match=words):
-            bring(lock.named(name))
-    assert not hub.requests
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_bin_that_carries_code_is_refused_when_it_is_read(
     hub: LoopbackHub, tmp_path: Path, bring: Bring, zipped: bool

@@ -295,14 +295,6 @@ def test_missing_tables_are_refused_by_name(tmp_path):
         build(tmp_path, {})
 
 
-def test_a_figure_without_caption_is_refused_by_name(study, tmp_path):
-    (tmp_path / "findings.html.j2").write_text((CAPTIONS / "findings.html.j2").read_text())
-    with pytest.raises(
-        InputError, match=r"anisotropy_by_layer.rst` does not exist; every figure .* has a caption"
-    ):
-        build(study, {}, captions=tmp_path)
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_a_caption_of_plain_paragraphs(name):
     caption = (CAPTIONS / f"{name}.rst").read_text()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmshape.dynamics.spikes import CalmLosses, SpikeRule, as_curve, find_spikes, read_loss_log
+from lmshape.dynamics.spikes import CalmLosses, SpikeRule, find_spikes, read_loss_log
 from lmshape.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -197,8 +197,3 @@ def test_a_log_that_cannot_be_read_is_refused(text: str, message: str, tmp_path:
         read_loss_log(tmp_path / "log.csv", name="mine")
     with pytest.raises(InputError, match="no such file"):
         read_loss_log(tmp_path / "other.csv", name="mine")
-
-
-def test_a_curve_needs_its_columns() -> None:
-    with pytest.raises(InputError, match="no column `loss`, only step"):
-        as_curve(pd.DataFrame({"step": [1]}))

@@ -234,45 +234,6 @@ def test_loss_card(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "layer", "message"),
-    [
-        ("blokc", 1, "`name` is `blokc`; it must be"),
-        ("block", 0, "`layer` is 0 for `block`; only the embedding is layer 0"),
-        ("embedding", 1, "`layer` is 1 for `embedding`"),
-        ("block", -1, "`layer` is -1 for `block`"),
-    ],
-)
-def test_impossible_sites(name: str, layer: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Site(name, layer)
-
-
-def test_writer_refuses_what_does_not_fit(tmp_path: Path, tokens: Tokens) -> None:
-    path = tmp_path / "wiki.h5"
-    rows = np.zeros((2, WIDTH), dtype=np.float32)
-    wrong = [
-        ((FINAL, 0, rows), "`site` is .*final_norm.* announced with .*embedding"),
-        ((EMBEDDING, 0, rows.astype(np.float64)), "`rows` is float64"),
-        ((EMBEDDING, 0, rows[:, :2]), r"`rows` is float32 \(2, 2\)"),
-        ((EMBEDDING, 4, rows), "from row 4; it must be float32 .* within 5 rows"),
-        ((EMBEDDING, -1, rows), "from row -1"),
-    ]
-    for arguments, message in wrong:
-        with (
-            pytest.raises(ValueError, match=message),
-            ActivationWriter(path, sites=[EMBEDDING], width=WIDTH, tokens=tokens, attributes={}) as writer,
-        ):
-            writer.write(*arguments)
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_attributes_are_text_or_numbers(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="attribute `commit` is None; it must be text, a number"):
-        write_statistics(tmp_path / "s.h5", attributes={"commit": None}, layers=[])
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_incomplete_store_does_not_appear(tmp_path: Path, tokens: Tokens) -> None:
     path = tmp_path / "wiki.h5"
     with (
@@ -291,14 +252,6 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError("disk")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_unknown_site_of_a_store(store: Path) -> None:
-    with (
-        Activations(store) as activations,
-        pytest.raises(ValueError, match="`site` is .*layer=9.*has .*layer=0"),
-    ):
-        activations.read(Site("block", 9))
 
 
 @pytest.mark.parametrize("read", [Activations, read_statistics, read_tokens])

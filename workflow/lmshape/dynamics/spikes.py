@@ -146,13 +146,8 @@ def as_curve(run: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When a column is missing, or a step is no whole number.
+        When a step is no whole number.
     """
-    for column in REQUIRED:
-        if column not in run:
-            raise InputError(
-                f"the loss curve has no column `{column}`, only {', '.join(map(str, run))}. Add it."
-            )
     columns = [name for name in ALIASES if name in run]
     curve = run.assign(**{name: _numbers(run[name]) for name in columns})
     odd = curve["step"] % 1 != 0  # of NaN and infinity, too
@@ -280,7 +275,7 @@ def find_spikes(run: pd.DataFrame) -> list[Spike]:
     Raises
     ------
     InputError
-        When a column is missing, or a step is no number.
+        When a step is no number.
 
     Notes
     -----

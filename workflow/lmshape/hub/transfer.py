@@ -26,7 +26,6 @@ from huggingface_hub.utils import build_hf_headers
 from lmshape.downloading import CutShort, held_bytes, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
-from lmshape.hub.integrity import VERDICTS
 from lmshape.hub.lock import RECEIPT, LockedCheckpoint, LockedFile
 from lmshape.paths import partial_folder
 from lmshape.writing import NO_ROOM, name_whole_folder
@@ -50,13 +49,8 @@ def bring_checkpoint(one: LockedCheckpoint, folder: Path, *, weights_in: Weights
     Raises
     ------
     InputError
-        When the hub has no weights to give, refuses them for good, or keeps sending other bytes than it lists.
+        When the hub refuses them for good, or keeps sending other bytes than it lists.
     """
-    if not one.loadable:
-        raise InputError(
-            f"`{one.checkpoint}` of `{one.repository}` cannot be downloaded: {VERDICTS[one.verdict]} "
-            f"({one.note or 'no file of weights'}). Leave it out under `checkpoints`."
-        )
     receipt = {name: getattr(one, name) for name in ("repository", "revision", "commit", "weights_sha256")}
     bring_files(one.repository, one.commit, one.files, folder, weights_in=weights_in, receipt=receipt)
 
