@@ -283,8 +283,8 @@ def _check_wanted(lock: Lock, wanted: Sequence[str]) -> None:
         found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
         raise InputError(
             f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. "
-            f"Leave them out under `checkpoints`; after `lmshape lock {lock.model}`, `all`, `every` and `log` choose of what "
-            "there is."
+            f"Leave them out under `checkpoints`; after `lmshape lock {lock.model}`, `all`, `every` and `log` choose "
+            "of what there is."
         )
 
 
