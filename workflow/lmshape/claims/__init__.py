@@ -39,7 +39,7 @@ CLAIM_COLUMNS = declare(
     real("high", "upper end of its 95 % interval"),
     real("threshold", "what the interval is compared with; NaN where the rule has none"),
     integer("draws", "independent draws, or runs, behind the interval"),
-    real("p", "two-sided p-value of the statistic being the threshold; NaN where there is no such test"),
+    real("p", "two-sided p-value of the statistic being equal to the threshold; NaN where it is not tested"),
     real("p_adjusted", "p after Holm's correction for all tests of the claim with these rows"),
     text("verdict", "; ".join(f"{name}: {meaning}" for name, meaning in VERDICTS.items())),
     text("verdict_adjusted", "verdict that p_adjusted leaves: undecided where it is 0.05 or more"),

@@ -39,7 +39,7 @@ class Finding:
     Attributes
     ----------
     place : layer, band of layers or series that it is about; empty where it is about all
-    threshold : what the interval is compared with; NaN where the rule is none of a threshold
+    threshold : what the interval is compared with; NaN where the rule has no threshold
     p : two-sided, of the statistic being the threshold; NaN where it is not tested
     published : the number that the source gives for this model, as text; empty where it gives none
     """
@@ -273,7 +273,7 @@ class Evidence:
         return float(self._of(model)["parameters"].iloc[0])
 
     def last_step(self, model: str) -> float:
-        """Last trusted step of a model; 0 for a name that is none, such as a recipe's over its seeds."""
+        """Last trusted step of a model; 0 for the name of a recipe."""
         steps = trajectories(self._of(model))["step"]
         return float(steps.max()) if len(steps) else 0.0
 

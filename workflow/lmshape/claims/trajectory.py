@@ -35,7 +35,7 @@ class Observed:
     ----------
     segments : significant rises and falls, in their order
     decided : whether the noise leaves no room for another one
-    sure : whether there is noise to tell by; with one draw there is none
+    sure : whether the noise is known; with one draw it is not
     checkpoints, last_step : where it was looked at
     p : p-values of fewer segments than one, two, three
     """

@@ -114,7 +114,7 @@ def scores(values: np.ndarray, stretches: np.ndarray) -> np.ndarray:
     Returns
     -------
     (n,) signed, NaN where under `least` values of the stretch lie before. Infinite nowhere: values that differ from
-    equal ones before them count as `RESOLUTION` of their median away at the least.
+    equal ones before them count as `RESOLUTION` of their median away at least.
     """
     found = np.full(len(values), np.nan)
     for number in range(stretches.max(initial=-1) + 1):

@@ -5,8 +5,8 @@ excursion; the threshold is `deviations` times the noise of the last `noise_wind
 An excursion is a stretch of logged steps whose loss is over the baseline by more than half the threshold, or not
 finite; up to `calm` − 1 others in a row may lie between. Baseline and threshold stand still meanwhile. It is a spike
 where it reaches the whole threshold, or a loss that is not finite, and `least_steps` steps in a row are high: hard
-batches, of one or two steps, are none however many follow each other. A loss that stays up for `settled` logged steps
-becomes the new baseline.
+batches, of one or two steps, are not spikes, however many follow each other. A loss that stays up for `settled` logged
+steps becomes the new baseline.
 
 Baseline and threshold depend on no later step. The onset is set afterwards, at the first step of the excursion and not
 at the one that makes it a spike: a warning has to come before the loss leaves its baseline.
@@ -56,7 +56,7 @@ class CalmLosses:
         self._last = step, loss
 
     def resume(self, calm: Iterable[tuple[float, float]]) -> None:
-        """Take in steps and losses behind an excursion: the first is no successor of the last one before it."""
+        """Take in steps and losses behind an excursion: the first does not succeed the last one before it."""
         self._last = None
         for step, loss in calm:
             self.add(step, loss)
@@ -106,7 +106,7 @@ def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
         When the file does not exist or is no CSV, a column is missing, or a step is no whole number.
     """
     try:
-        # as text: an empty cell is a step without a loss, `nan` a loss that is none
+        # as text: an empty cell is a step without a loss, `nan` a loss that is not a number
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise InputError(f"`{path}`: no such file. Correct the path under `loss_logs`.") from None
@@ -189,7 +189,7 @@ class SpikeRule(Rule):
     ----------
     window, noise_window : calm losses behind the baseline, and behind its noise, which takes more of them
     deviations, least_height : the threshold, in standard deviations of the noise and in nats
-    least_steps : high steps in a row that a spike has at the least
+    least_steps : least number of high steps in a row
     calm : steps in a row under half the threshold that end an excursion
     settled : steps after which a loss that stays up is the new baseline
     """

@@ -58,7 +58,7 @@ class Reservation:
 
     @property
     def arriving(self) -> bool:
-        """Whether its weights are on their way: what an earlier visit of theirs has left behind says nothing now."""
+        """Whether its weights are on their way; traces of an earlier download do not count then."""
         return partial_folder(Path(self.folder)).exists()
 
     @property
@@ -80,7 +80,7 @@ class Reservation:
 
 
 def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
-    """Wait until the quota has enough left, and take it; abandoned downloads make way.
+    """Wait until the quota has enough left, and take it; abandoned downloads are deleted.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _book(weights: Path) -> Iterator[Path]:
 
 
 def _others(book: Path, wanted: Reservation) -> list[Reservation]:
-    """Read who else holds weights, and strike out those that hold none any more."""
+    """Read who else holds weights, and delete the entries of those that no longer do."""
     found = []
     for page in sorted(book.glob("*.json")):
         one = Reservation(**json.loads(page.read_text(encoding="utf-8")))

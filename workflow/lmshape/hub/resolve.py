@@ -31,7 +31,7 @@ from lmshape.store.weights import config_facts
 
 
 class _Asked:
-    """The hub's answers during one resolution: nothing is asked twice."""
+    """The hub's answers during one resolution: each question is asked once."""
 
     def __init__(self, previous: Lock | None, *, code: bool) -> None:
         self._code = code

@@ -27,7 +27,7 @@ SECONDS = 30.0  # that SLURM may take to answer
 def check_profile(settings: Mapping[str, str | None]) -> None:
     """Refuse an account or a partition that the cluster does not have.
 
-    Where SLURM's commands are missing or do not answer, nothing is said: submitting will.
+    Where SLURM's commands are missing or do not answer, nothing is checked: SLURM refuses the job later.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ from lmshape.store.weights import (
 from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, tokenizer_files
 
-FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which nobody says
+FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
 
 Fact = Any  # of a config.json, which anybody may have written
 
@@ -53,8 +53,8 @@ def find_checkpoints(
     Raises
     ------
     InputError
-        When the pattern is none, the folder does not exist or holds no checkpoint, or two checkpoints are of the
-        same step.
+        When the pattern is no regular expression with a group, the folder does not exist or holds no checkpoint, or
+        two checkpoints are of the same step.
     """
     try:
         naming = Naming.reading(step_pattern)
@@ -221,7 +221,7 @@ class Model:
         where they will be
     blocks, width : transformer blocks, dimension of the residual stream
     vocabulary : entries of the vocabulary
-    context : longest sequence in tokens; None where there is no longest
+    context : longest sequence in tokens; None where it is unbounded
     parameters : number of parameters if the registry gives it; extraction counts them
     license : for the reader
     pretraining : name of the run of this study that makes the folder; None when the folder is there

@@ -239,7 +239,7 @@ def _increase(one: Measured, cell: Truncation) -> Estimate:
 
 
 def _flag(curve: Iterable[Measured], found: Mapping[str, int | None], beside: Mapping[str, float]) -> str:
-    """Say why there is no rank, whatever is doubtful about the axes, and which dimensions are not numbers."""
+    """Say why there is no rank, doubts about the axes, and which dimensions are not numbers."""
     flags = dict.fromkeys(one.flag for one in curve if one.flag)
     absent = [name for name, value in beside.items() if not isfinite(value)]
     lacking = [f"no number: {', '.join(absent)}"] if absent else []
