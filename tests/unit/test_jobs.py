@@ -16,8 +16,8 @@ from hub_locks import ENTRY, checkpoint, lock_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
-from lmshape.jobs.behind import jobs_behind
 from lmshape.jobs.cells import MeasureOwn, Reader
+from lmshape.jobs.graph import every_job
 from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
@@ -190,45 +190,7 @@ def test_every_input_is_an_output_of_a_job_or_a_file_of_the_user(root: Path) -> 
 
 def all_jobs(jobs: Jobs, name: str) -> list[Wildcards]:
     """List the jobs of a rule in a study."""
-    study = jobs.study
-    cells = [
-        {"model": one.model, "checkpoint": one.checkpoint, "dataset": one.dataset} for one in study.cells()
-    ]
-    on_hub = [name for name, model in study.models.items() if model.on_hub]
-    blocks = [
-        cell | layer_wildcards(f"{first:02d}-{last:02d}")
-        for cell in cells
-        for first, last in study.blocks_of(cell["model"])
-    ]
-    truncated = [
-        cell for cell in cells if any(cell == vars_of(one) for one in study.truncated(cell["model"]))
-    ]
-    downloads = [
-        {"model": model, "checkpoint": one} for model in on_hub for one in study.models[model].checkpoints
-    ]
-    of = {
-        "fetch_text": [{"text": "book"}],
-        "clean_text": [{"text": "book"}],
-        "pretrain": [{"run": run} for run in study.trained],
-        "tokenize": [{"model": model, "dataset": one} for model in study.models for one in study.datasets_of[model]],
-        "resolve": [{"model": model} for model in on_hub],
-        "fetch_tokenizer": [{"model": model} for model in on_hub],
-        "download": downloads,
-        "release": [one | {"reader": reader} for one in downloads for reader in study.readers(**one)],
-        "measure": blocks,
-        "measure_own": blocks,
-        "extract": cells,
-        "measure_cell": cells,
-        "truncate": truncated,
-        "gather": [{"model": model} for model in study.models],
-        "shapes": [{"model": model} for model in study.models],
-        "figure": [{"figure": figure} for figure in study.figures],
-    }  # fmt: skip
-    return [Wildcards(**one) for one in of.get(name, [{}])]
-
-
-def vars_of(cell: object) -> dict[str, str]:
-    return {name: getattr(cell, name) for name in ("model", "checkpoint", "dataset")}
+    return [job for rule, job in every_job(jobs.study) if rule == name]
 
 
 def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
@@ -358,7 +320,7 @@ def test_a_digest_covers_every_job_behind(keep: bool, root: Path) -> None:
         behind: set[tuple[str, Wildcards]] = set()
         waiting = [(name, job)]
         while waiting:
-            new = set(jobs_behind(jobs.study, *waiting.pop())) - behind
+            new = set(jobs.graph.behind(waiting.pop())) - behind
             behind |= new
             waiting += new
         assert reads <= behind <= every, (name, job)

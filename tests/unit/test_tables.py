@@ -14,9 +14,8 @@ import pytest
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS
 from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
-from lmshape.errors import InputError
-from lmshape.tables.audits import AUDIT_COLUMNS, Audits
 from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
+from lmshape.tables.gather import AUDIT_COLUMNS, audits
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, combine
 
 CELL = {
@@ -89,10 +88,9 @@ def metric_file(
         identity[name] |= more
     table = pa.Table.from_pylist(rows, schema=MODEL_COLUMNS)
     own = rows[0]
-    audits = Audits("test")
-    for layer, attributes in ((0, AUDIT), (1, {**AUDIT, "audit_error": 2e-15, "recomputed": 3, "flag": ""})):
-        audits.add(own | {"family": "neighbor"}, "block" if layer else "embedding", layer, "all", attributes)
-    metadata = {CHECKPOINTS_KEY: json.dumps(identity), AUDITS_KEY: json.dumps(audits.rows())}
+    cell, other = own | {"family": "neighbor"}, {**AUDIT, "audit_error": 2e-15, "recomputed": 3, "flag": ""}
+    audited = audits("test", [(cell, "embedding", 0, "all", AUDIT), (cell, "block", 1, "all", other)])
+    metadata = {CHECKPOINTS_KEY: json.dumps(identity), AUDITS_KEY: json.dumps(audited)}
     pq.write_table(table.replace_schema_metadata(metadata), path)
     return path
 
@@ -246,16 +244,3 @@ def test_csv_says_what_parquet_says(study: dict[str, pd.DataFrame], tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(
         f"{name}.{ending}" for name in study for ending in ("csv", "parquet")
     )
-
-
-def test_files_that_gather_did_not_write_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.parquet").write_text("no")
-    with pytest.raises(InputError, match="text.parquet` cannot be read as Parquet"):
-        combine([tmp_path / "text.parquet"], tmp_path)
-    with pytest.raises(InputError, match="absent.parquet` cannot be read as Parquet"):
-        combine([tmp_path / "absent.parquet"], tmp_path)
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(
-        InputError, match="other.parquet` is not a table of metrics as this lmshape writes it"
-    ):
-        combine([tmp_path / "other.parquet"], tmp_path)

@@ -43,7 +43,7 @@ def main() -> None:
 @app.command()
 def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> None:
     """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
-    from lmshape.study.cluster import describe_submissions
+    from lmshape.jobs.submissions import describe_submissions
     from lmshape.study.costs import describe_truncations
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
     from lmshape.study.study import study_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lmshape.jobs import cells, hub, pages, tables, texts
-from lmshape.jobs.behind import jobs_behind
+from lmshape.jobs.graph import Graph
 from lmshape.jobs.rule import CONFIG_VARIABLE, DIGITS, WILDCARDS, Files, Machine, Rule, Wildcards
 from lmshape.study.study import Study
 
@@ -61,6 +61,7 @@ class Jobs:
         self.study = study
         self.machine = machine or Machine()
         self.rules = {name: rule(study, self.machine) for name, rule in RULES.items()}
+        self.graph = Graph(study, self.rules)
         self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
             if isinstance(rule, cells.Reader) and ancient is not None:
@@ -81,7 +82,7 @@ class Jobs:
     def whole_digest(self, name: str, job: Wildcards) -> str:
         """Hash the digest of a job together with those of the jobs behind it, each once."""
         if (name, job) not in self._digests:
-            behind = [self.whole_digest(*step) for step in jobs_behind(self.study, name, job)]
+            behind = [self.whole_digest(*step) for step in self.graph.behind((name, job))]
             own = self.rules[name].digest(job)
             whole = hashlib.sha256("\n".join([own, *behind]).encode()).hexdigest()[:DIGITS]
             self._digests[name, job] = whole if behind else own

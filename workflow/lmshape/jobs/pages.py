@@ -6,9 +6,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
@@ -25,6 +28,7 @@ from lmshape.jobs.rule import (
 from lmshape.jobs.tables import TABLES
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.study.registry import REPOSITORY, Dataset
+from lmshape.writing import replaced_when_whole
 
 WORDS = REPOSITORY / "workflow" / "report"
 FIGURE_FOLDER = Path("results/figures")
@@ -184,7 +188,7 @@ class Report(Rule):
     """Snakemake's report: all results with their captions and provenance."""
 
     reads = ("findings",)
-    code = ("lmshape.pages.report.write_report",)
+    code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
     writes = (REPORT,)
 
@@ -195,11 +199,48 @@ class Report(Rule):
         return digest_of_words(WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.pages.report import write_report
-
         config = os.environ.get(CONFIG_VARIABLE)
         if config is None:
             raise InputError(
                 "The report is a job of the workflow; by hand, type `snakemake --report results/report.html`."
             )
         write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=FINDINGS, config=config)
+
+
+def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:
+    """Write Snakemake's report of `target` and all that leads to it, as one HTML file that needs no network.
+
+    A process of its own, which is a job of the run that it reports on: so the report is made again when what it shows
+    has changed.
+
+    Parameters
+    ----------
+    output : HTML file to write
+    snakefile : of the workflow; the working directory is the study's
+    target : the results that it shows are those behind this file
+    config : the study's configuration, as JSON
+
+    Raises
+    ------
+    InputError
+        When Snakemake makes none; its words stand above.
+    """
+    with replaced_when_whole(output) as partial, TemporaryDirectory() as folder:
+        file, page = Path(folder) / "config.json", Path(folder) / "report.html"
+        file.write_text(config, encoding="utf-8")
+        # the run that this is a job of holds the study's lock, and has set what its own jobs shall have
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(snakefile),
+            "--configfile",
+            str(file),
+        ]
+        command += ["--workflow-profile", "none", "--nolock", "--report", str(page), "--", target]
+        # a profile named by variable, which Snakemake gives its jobs, would add options to the command
+        own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+        if subprocess.run(command, check=False, env=own).returncode or not page.is_file():
+            raise InputError(f"Snakemake wrote no report of `{target}`; what it said stands above.")
+        partial.write_bytes(page.read_bytes())

@@ -11,7 +11,6 @@ from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcard
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.site import named_layers
-from lmshape.study.costs import minutes_for
 from lmshape.study.registry import REPOSITORY
 
 TABLES = Path("results/tables")
@@ -104,8 +103,8 @@ class Gather(Rule):
     def megabytes(self, job: Wildcards) -> int:
         return 1000 + self.statistics_megabytes(job)
 
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return minutes_for(self.statistics_megabytes(job))  # at a megabyte a second, far slower than it is
+    def seconds(self, job: Wildcards, threads: int) -> float:
+        return self.statistics_megabytes(job)  # at a megabyte a second, far slower than it is
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.tables.gather import gather

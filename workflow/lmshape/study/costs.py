@@ -47,7 +47,7 @@ NORMS = 3e-8  # n d
 PAIR = 2.4e-8  # of rows of a draw
 PAIR_OF_WIDTH = 1.2e-11  # times d
 AXES = 1.2e-10  # d³, of each draw
-OWN = 1e-7  # n d: nobody knows what a user's own metric does
+OWN = 1e-7  # n d: a guess: a user's own metric may do anything
 
 
 def forward_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:

@@ -32,10 +32,10 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
         table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
 
 
-def read_table(path: Path, metrics: Sequence[str] = ()) -> pd.DataFrame:
-    """Read one of the study's tables, all of it or some `metrics`; one that does not exist is refused by name."""
+def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a table, all of it or some `metrics` and `columns`; one that does not exist is refused by name."""
     if not path.is_file():
-        raise InputError(
-            f"`{path}` does not exist; figures and report need it. Make the tables first: `lmshape tables`."
-        )
-    return pd.read_parquet(path, filters=[("metric", "in", list(metrics))] if metrics else None)
+        raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
+    return pd.read_parquet(
+        path, columns=columns, filters=[("metric", "in", list(metrics))] if metrics else None
+    )
