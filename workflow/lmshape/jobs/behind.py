@@ -16,7 +16,6 @@ from lmshape.study.study import Cell, Study
 Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
 
 TABLES_OF = {  # rule → tables beside those of every figure
-    "combine_shapes": ("spectra", "clouds"),
     "spikes": ("spikes", "warnings", "alarms", "before_spikes"),
     "truncation_tables": ("truncation", "truncation_ranks"),
     "claims": ("claims",),
@@ -26,7 +25,8 @@ FIXED: dict[str, tuple[str, ...]] = {  # rules with one job each
     "spikes": ("tables",),
     "claims": ("tables", "spikes", "truncation_tables"),
     "explore": ("tables",),
-    "findings": ("tables", "claims"),
+    "figures": ("tables",),
+    "findings": ("tables", "claims", "figures"),
     "report": ("findings",),
 }
 
@@ -43,12 +43,12 @@ def jobs_behind(study: Study, rule: str, job: Wildcards) -> Iterator[Step]:
         yield from [("pretrain", Wildcards(run=run))] if run else []
     elif rule in ("measure", "measure_own"):
         yield "extract", Wildcards(model=job.model, checkpoint=job.checkpoint, dataset=job.dataset)
-    elif rule in ("gather", "shapes"):
+    elif rule == "gather":
         for cell in study.cells():
             if cell.model == job.model:
                 yield from measuring(study, cell)
     else:
-        yield from _behind_results(study, rule, job)
+        yield from _behind_results(study, rule)
 
 
 def _behind_texts(study: Study, rule: str, job: Wildcards) -> Iterator[Step]:
@@ -63,23 +63,18 @@ def _behind_texts(study: Study, rule: str, job: Wildcards) -> Iterator[Step]:
         yield "train_tokenizer", Wildcards()
 
 
-def _behind_results(study: Study, rule: str, job: Wildcards) -> Iterator[Step]:
-    models = [Wildcards(model=name) for name in study.models]
-    if rule in ("tables", "combine_shapes"):
-        yield from (("gather" if rule == "tables" else "shapes", model) for model in models)
+def _behind_results(study: Study, rule: str) -> Iterator[Step]:
+    if rule == "tables":
+        yield from (("gather", Wildcards(model=name)) for name in study.models)
     elif rule == "truncation_tables":
         yield from (("truncate", wildcards(cell)) for name in study.models for cell in study.truncated(name))
     elif rule in ("spikes", "findings"):
         yield from (("pretrain", Wildcards(run=run)) for run in study.trained)
-    if rule == "findings":
-        yield from (("figure", Wildcards(figure=figure)) for figure in study.figures)
-    if rule == "figure":
-        yield "tables", Wildcards()
-        shown = FIGURES[job.figure]
-        yield from (
-            (name, Wildcards()) for name, tables in TABLES_OF.items() if set(tables) & set(shown.tables)
-        )
-        if shown.draws_losses:
+    if rule == "figures":
+        drawn = [FIGURES[name] for name in study.figures]
+        read = {table for figure in drawn for table in figure.tables}
+        yield from ((name, Wildcards()) for name, tables in TABLES_OF.items() if read & set(tables))
+        if any(figure.draws_losses for figure in drawn):
             yield from (("pretrain", Wildcards(run=run)) for run in study.trained)
 
 
