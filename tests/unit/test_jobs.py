@@ -83,12 +83,10 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "truncate": CELL,
     "gather": {"model": "local"},
     "tables": {},
-    "shapes": {"model": "local"},
-    "combine_shapes": {},
     "spikes": {},
     "truncation_tables": {},
     "claims": {},
-    "figure": {"figure": "controls"},
+    "figures": {},
     "explore": {},
     "findings": {},
     "report": {},
@@ -162,10 +160,8 @@ def test_files_are_filled_in_and_no_two_jobs_write_the_same(name: str, root: Pat
     assert not [file for file in files if "{" in file or "//" in file]
     assert all(file.startswith("results/") for file in files)
     for wildcard in JOBS[name]:
-        other = Wildcards(
-            **{**JOBS[name], wildcard: {"run": "shaky", "figure": "spectra"}.get(wildcard, "x")}
-        )
-        if wildcard in ("text", "checkpoint", "dataset", "reader", "first", "last", "run", "figure"):
+        other = Wildcards(**{**JOBS[name], wildcard: "shaky" if wildcard == "run" else "x"})
+        if wildcard in ("text", "checkpoint", "dataset", "reader", "first", "last", "run"):
             assert not set(files) & {*rule.outputs(other), rule.log(other)}, wildcard
 
 
@@ -217,13 +213,12 @@ def test_what_reads_archives_reads_what_is_written_after_them(
     for job in all_jobs(jobs, rule):
         outputs = jobs.rules[rule].outputs(job)
         last |= dict.fromkeys(outputs, {file for file in outputs if not file.endswith(".h5")})
-    for name in ("gather", "shapes"):
-        for job in all_jobs(jobs, name):
-            read = jobs.rules[name].inputs(job)
-            files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
-            assert set(read["statistics"]) <= files
-            for archive in set(read["statistics"]) & last.keys():
-                assert last[archive] <= files and last[archive], archive
+    for job in all_jobs(jobs, "gather"):
+        read = jobs.rules["gather"].inputs(job)
+        files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
+        assert set(read["statistics"]) <= files
+        for archive in set(read["statistics"]) & last.keys():
+            assert last[archive] <= files and last[archive], archive
 
 
 # ---- digests ---------------------------------------------------------------------------------------------
@@ -247,7 +242,7 @@ def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
 
 CELLS = {"extract", "measure_cell", "truncate"}
 WRITTEN_DOWN = {"findings"}  # the page tells how the study was made
-EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
+EVERY_STUDY = {"gather", "spikes", "truncation_tables", "findings"}
 
 
 @pytest.mark.parametrize(
@@ -258,7 +253,7 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         ({"weights_in": "cache"}, set()),
         ({"keep_activations": False}, set()),
         ({"scratch": "tmpdir"}, set()),
-        ({"figures": ["controls"]}, set()),
+        ({"figures": ["controls"]}, {"figures"}),
         (section("pretraining", threads=2), set()),
         (section("extraction", device="cpu"), WRITTEN_DOWN),
         (section("extraction", device_map="auto"), WRITTEN_DOWN),
@@ -276,11 +271,11 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         ({"truncation": {"checkpoints": "all"}}, set()),
         ({"metrics": ["anisotropy", "neighbor", "loss", "mine"]}, {"gather"}),
         ({"metrics": ["spectral", "angular", "neighbor", "loss", "mine"]}, {"gather"}),
-        ({"metrics": ["neighbor", "loss", "mine"]}, {"gather", "shapes"}),
-        ({"layers_per_job": 2}, {"gather", "shapes"}),
-        ({"checkpoints": [0, 4, 8]}, {"gather", "shapes"}),
-        ({"models": list(reversed(CONFIG["models"]))}, {"combine_shapes"}),
-        ({"models": ["local", "trained"]}, {"combine_shapes"}),
+        ({"metrics": ["neighbor", "loss", "mine"]}, {"gather"}),
+        ({"layers_per_job": 2}, {"gather"}),
+        ({"checkpoints": [0, 4, 8]}, {"gather"}),
+        ({"models": list(reversed(CONFIG["models"]))}, set()),
+        ({"models": ["local", "trained"]}, set()),
         ({"study": "other"}, EVERY_STUDY),
         (section("pretraining", steps=12), {"pretrain"}),
         (section("pretraining", seed=1), {"pretrain"}),
@@ -288,7 +283,7 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         (section("pretraining", span=[0.0, 0.4]), {"pretrain", "train_tokenizer"}),
         (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
         (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
-        (section("pretraining", runs={"trained": TINY}), {"spikes", "findings"}),
+        (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "findings"}),
         ({"loss_logs": {}}, {"spikes"}),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",

@@ -15,7 +15,7 @@ from lmshape.dynamics.loss_logs import as_curve, read_loss_log
 from lmshape.dynamics.spikes import RULE, Spike, find_spikes
 from lmshape.errors import InputError
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.files import read_table, write_table
 from lmshape.training.recipe import COLUMNS
 
 SPIKE_COLUMNS = declare(
@@ -251,7 +251,7 @@ def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str])
     """Return the runs with what the table of metrics knows of them, at their checkpoints."""
     chosen = {*GEOMETRIC, *BASELINES}
     columns = ["model", "dataset", "site", "step", "layer", "rows", "metric", "value"]
-    table = pd.read_parquet(metrics, columns=columns, filters=[("metric", "in", sorted(chosen))])
+    table = read_table(metrics, sorted(chosen), columns)
     table = table[(table["site"] == "block") & table["rows"].isin(("all", "one_per_type"))]
     rank = {name: place for place, name in enumerate(datasets)}
     found = []
