@@ -45,17 +45,6 @@ def ours(x: np.ndarray, k: int) -> np.ndarray:
     return nearest_neighbors(x, k).distances
 
 
-def ours_unpruned(x: np.ndarray, k: int) -> np.ndarray:
-    """Do the same with all axes in the products: what pruning must not lose against where nothing can be pruned."""
-    from unittest.mock import patch
-
-    from lmshape.geometry import candidates, nearest_neighbors
-
-    whole = patch.object(candidates, "leading_axes", lambda search, cloud: x.shape[1])
-    with whole, patch.object(candidates, "FEWEST_ROWS_PER_AXIS", np.inf):
-        return nearest_neighbors(x, k).distances
-
-
 def scikit_learn(x: np.ndarray, k: int) -> np.ndarray:
     """Search by brute force in float64."""
     from sklearn.neighbors import NearestNeighbors
@@ -214,7 +203,6 @@ def _of_singular_values(values: np.ndarray) -> np.ndarray:
 METHODS: dict[Task, dict[str, Method]] = {
     "neighbors": {
         "ours": Method("lmshape", ours),
-        "ours_unpruned": Method("lmshape, all axes in the products", ours_unpruned),
         "product_numpy": Method("float32 `x @ x.T` alone, NumPy", product_numpy, "numpy"),
         "product_torch": Method("float32 `x @ x.T` alone, PyTorch", product_torch, "torch"),
         "faiss": Method("faiss `IndexFlatL2`, float32", faiss, "faiss-cpu"),

@@ -25,13 +25,12 @@ from conftest import (
 
 TABLE = "results/tables/metrics.parquet"
 ENCODER = "results/metrics/small-encoder.parquet"  # of one cell
-SHAPES = "results/shapes/small-encoder/spectra.parquet"
 AFTERWARDS = {
     "tables": 1,
     "truncation_tables": 1,
     "spikes": 1,
     "claims": 1,
-    "figure": len(CONFIG["figures"]),
+    "figures": 1,
     "findings": 1,
     "explore": 1,
     "report": 1,
@@ -138,7 +137,7 @@ OTHER = "\n@(lambda changed: changed)\ndef "  # the same function, and another s
             "write_activations",
             {"extract": CELLS, "measure": CELLS, "gather": 2, **AFTERWARDS},
         ),
-        ("figures/controls.py", "draw_panels", {"figure": 1, "findings": 1, "report": 1, "all": 1}),
+        ("figures/controls.py", "draw_panels", {"figures": 1, "findings": 1, "report": 1, "all": 1}),
         ("study/costs.py", "minutes_for", {}),
         ("jobs/failures.py", "why", {}),
     ],
@@ -192,7 +191,6 @@ def test_statistics_of_other_rows_are_not_taken_for_those_of_now(study_copy: Stu
     assert run.returncode == 1
     assert "cannot be read as HDF5" in run.stdout
     assert study_copy.planned(ENCODER) == {"measure": 1, "gather": 1}
-    assert study_copy.planned(SHAPES) == {"measure": 1, "shapes": 1}
     activations.write_bytes(whole)
     os.utime(activations, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     run = study_copy.snakemake("--cores", "2", ENCODER)
@@ -222,7 +220,6 @@ def test_a_formula_that_fails_is_run_again_when_it_is_right(study_copy: StudyFol
     assert "measure: ValueError: wrong formula" in run.stdout
     for repository in (clone, REPOSITORY):
         assert study_copy.planned(ENCODER, repository=repository) == {"measure": 1, "gather": 1}
-        assert study_copy.planned(SHAPES, repository=repository) == {"measure": 1, "shapes": 1}
 
 
 @pytest.fixture(scope="module")

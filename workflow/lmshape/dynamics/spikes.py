@@ -5,8 +5,8 @@ excursion; the threshold is `deviations` times the noise of the last `noise_wind
 An excursion is a stretch of logged steps whose loss is over the baseline by more than half the threshold, or not
 finite; up to `calm` − 1 others in a row may lie between. Baseline and threshold stand still meanwhile. It is a spike
 where it reaches the whole threshold, or a loss that is not finite, and `least_steps` steps in a row are high: hard
-batches, of one or two steps, are none however many follow each other. A loss that stays up for `settled` logged steps
-becomes the new baseline.
+batches, of one or two steps, are not spikes, however many follow each other. A loss that stays up for `settled` logged
+steps becomes the new baseline.
 
 Baseline and threshold depend on no later step. The onset is set afterwards, at the first step of the excursion and not
 at the one that makes it a spike: a warning has to come before the loss leaves its baseline.
@@ -15,16 +15,15 @@ at the one that makes it a spike: a warning has to come before the loss leaves i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from math import inf, isfinite, nan, sqrt
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
 
-from lmshape.errors import InputError
+from lmshape.dynamics.loss_logs import as_curve
 from lmshape.tables.columns import joined
 
 # Standard deviation of a normal variable over its median absolute deviation.
@@ -56,7 +55,7 @@ class CalmLosses:
         self._last = step, loss
 
     def resume(self, calm: Iterable[tuple[float, float]]) -> None:
-        """Take in steps and losses behind an excursion: the first is no successor of the last one before it."""
+        """Take in steps and losses behind an excursion: the first does not succeed the last one before it."""
         self._last = None
         for step, loss in calm:
             self.add(step, loss)
@@ -72,109 +71,6 @@ class CalmLosses:
         if len(self._levels) < LEAST_LEVELS or len(self._changes) < LEAST_CHANGES:
             return inf
         return NORMAL_DEVIATION * median(self._changes) / sqrt(2)
-
-
-# Names that logs give to the columns, the first that is there counts.
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "step": ("step", "steps", "iteration", "iter", "global_step", "_step", "train/global_step"),
-    "loss": ("loss", "train_loss", "lm_loss", "training_loss", "train/loss", "lm loss"),
-    "gradient_norm": ("gradient_norm", "grad_norm", "train/grad_norm", "grad norm"),
-    "learning_rate": ("learning_rate", "lr", "train/learning_rate"),
-}
-REQUIRED = ("step", "loss")
-RUN = "run"  # column of a file that holds several runs
-
-
-def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
-    """Read a CSV file of losses.
-
-    Parameters
-    ----------
-    path : CSV with a header; a column for the step and one for the loss in nats, named as in `ALIASES`, and
-        those of gradient norm and learning rate if there are any. Empty cells are steps without a loss. A column
-        `run` of several values tells several runs apart
-    name : of the log
-
-    Returns
-    -------
-    Name and `as_curve` of each run: `name`, or `name`/run. Columns step, loss, and gradient_norm and learning_rate if
-    the file has them.
-
-    Raises
-    ------
-    InputError
-        When the file does not exist or is no CSV, a column is missing, or a step is no whole number.
-    """
-    try:
-        # as text: an empty cell is a step without a loss, `nan` a loss that is none
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"`{path}`: no such file. Correct the path under `loss_logs`.") from None
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors among them
-        raise InputError(
-            f"`{path}` cannot be read as CSV: {error}. Write a header and a row a step."
-        ) from None
-    found = {
-        name: column for name, names in ALIASES.items() if (column := _first_of(names, table)) is not None
-    }
-    for column in REQUIRED:
-        if column not in found:
-            raise InputError(
-                f"`{path}` has no column for the {column}, only {', '.join(map(str, table.columns))}. "
-                f"Name it one of {', '.join(ALIASES[column])}."
-            )
-    table = table[table[found["loss"]].str.strip() != ""]
-    curves = pd.DataFrame({column: table[spelled] for column, spelled in found.items()})
-    runs = table[RUN] if RUN in table else pd.Series(name, index=table.index)
-    several = runs.nunique() > 1
-    try:
-        return [
-            (f"{name}/{run}" if several else name, as_curve(curve))
-            for run, curve in curves.groupby(runs, sort=False)
-        ]
-    except InputError as error:
-        raise InputError(f"`{path}`: {error}") from None
-
-
-def as_curve(run: pd.DataFrame) -> pd.DataFrame:
-    """Sort a loss curve by step; where a step was logged again, as after a restart, the later row counts.
-
-    Parameters
-    ----------
-    run : columns `step` and `loss`, nats; others are kept. The loss may be NaN or infinite
-
-    Raises
-    ------
-    InputError
-        When a column is missing, or a step is no whole number.
-    """
-    for column in REQUIRED:
-        if column not in run:
-            raise InputError(
-                f"the loss curve has no column `{column}`, only {', '.join(map(str, run))}. Add it."
-            )
-    columns = [name for name in ALIASES if name in run]
-    curve = run.assign(**{name: _numbers(run[name]) for name in columns})
-    odd = curve["step"] % 1 != 0  # of NaN and infinity, too
-    if odd.any():
-        raise InputError(
-            f"`step` = {run.loc[odd, 'step'].iloc[0]}: must be a whole number in every row. Correct the row."
-        )
-    return curve.drop_duplicates("step", keep="last").sort_values("step").reset_index(drop=True)
-
-
-def _numbers(column: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    words = column[numbers.isna() & column.notna()].astype(str).str.strip().str.lower()
-    odd = words[~words.isin(("", "nan", "none", "null"))]
-    if len(odd):
-        raise InputError(f"`{column.name}` = '{odd.iloc[0]}': must be a number, or `nan`. Correct the row.")
-    return numbers
-
-
-def _first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:
-    spelled = {str(column).strip().lower(): column for column in table.columns}
-    return next((spelled[name] for name in names if name in spelled), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +90,7 @@ class SpikeRule(Rule):
     ----------
     window, noise_window : calm losses behind the baseline, and behind its noise, which takes more of them
     deviations, least_height : the threshold, in standard deviations of the noise and in nats
-    least_steps : high steps in a row that a spike has at the least
+    least_steps : least number of high steps in a row
     calm : steps in a row under half the threshold that end an excursion
     settled : steps after which a loss that stays up is the new baseline
     """
@@ -266,13 +162,12 @@ class _Excursion:
             self.last, self.calm = place, 0
 
 
-def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
+def find_spikes(run: pd.DataFrame) -> list[Spike]:
     """Find the spikes of a loss curve.
 
     Parameters
     ----------
     run : columns `step`, in any order and at any distance, and `loss`, nats, finite or not
-    rule : the numbers of the rule
 
     Returns
     -------
@@ -281,7 +176,7 @@ def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
     Raises
     ------
     InputError
-        When a column is missing, or a step is no number.
+        When a step is no number.
 
     Notes
     -----
@@ -289,27 +184,27 @@ def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
     """
     curve = as_curve(run)
     steps, losses = curve["step"].to_numpy(np.float64), curve["loss"].to_numpy(np.float64)
-    found = (_spike(excursion, steps, losses, rule) for excursion in _excursions(steps, losses, rule))
+    found = (_spike(excursion, steps, losses) for excursion in _excursions(steps, losses))
     return [spike for spike in found if spike is not None]
 
 
-def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Iterator[_Excursion]:
+def _excursions(steps: np.ndarray, losses: np.ndarray) -> Iterator[_Excursion]:
     """Go through the curve once, step after step."""
     longest_gap = 10 * float(np.median(np.diff(steps))) if len(steps) > 1 else inf
-    background, current = CalmLosses(rule.window, rule.noise_window, longest_gap), None
+    background, current = CalmLosses(RULE.window, RULE.noise_window, longest_gap), None
     for place, loss in enumerate(losses.tolist()):
         if current is None:
-            current = _begun(place, loss, background, rule)
+            current = _begun(place, loss, background)
             if current is None:
                 background.add(steps[place], loss)
             continue
         current.take(place, loss)
-        current.settled = place - current.first >= rule.settled
-        if current.calm == rule.calm or current.settled:
+        current.settled = place - current.first >= RULE.settled
+        if current.calm == RULE.calm or current.settled:
             yield current
             if current.settled:
-                background = CalmLosses(rule.window, rule.noise_window, longest_gap)
-            behind = slice(place + 1 - (rule.window if current.settled else rule.calm), place + 1)
+                background = CalmLosses(RULE.window, RULE.noise_window, longest_gap)
+            behind = slice(place + 1 - (RULE.window if current.settled else RULE.calm), place + 1)
             pairs = zip(steps[behind], losses[behind].tolist(), strict=True)
             background.resume((step, loss) for step, loss in pairs if isfinite(loss))
             current = None
@@ -317,23 +212,23 @@ def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Itera
         yield current
 
 
-def _begun(place: int, loss: float, background: CalmLosses, rule: SpikeRule) -> _Excursion | None:
+def _begun(place: int, loss: float, background: CalmLosses) -> _Excursion | None:
     """Begin an excursion at a loss that is high, or not finite."""
-    threshold = rule.threshold(background)
+    threshold = RULE.threshold(background)
     if isfinite(loss) and not loss > background.baseline + threshold / 2:
         return None
     return _Excursion(place, place, background.baseline, threshold)
 
 
-def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Spike | None:
+def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray) -> Spike | None:
     """Return the spike that an excursion is; None where it is too small or too short."""
     inside = losses[excursion.first : excursion.last + 1]
     lost = ~np.isfinite(inside)
     reaches = lost.any() or inside.max() > excursion.baseline + excursion.threshold
-    if not reaches or _longest_row(lost | (inside > excursion.level)) < rule.least_steps:
+    if not reaches or _longest_row(lost | (inside > excursion.level)) < RULE.least_steps:
         return None
     peak = int(np.argmax(np.where(lost, np.inf, inside)))
-    back = _recovery(excursion, losses, rule)
+    back = _recovery(excursion, losses)
     return Spike(
         onset=steps[excursion.first],
         peak_step=steps[excursion.first + peak],
@@ -355,10 +250,10 @@ def _longest_row(high: np.ndarray) -> int:
     return int((ends[1::2] - ends[::2]).max(initial=0))
 
 
-def _recovery(excursion: _Excursion, losses: np.ndarray, rule: SpikeRule) -> int | None:
+def _recovery(excursion: _Excursion, losses: np.ndarray) -> int | None:
     """Place of the first of `calm` losses in a row that are back, fewer at the end of the curve."""
     back = losses[excursion.last + 1 :] <= excursion.level
     for place in np.flatnonzero(back):
-        if back[place : place + rule.calm].all():
+        if back[place : place + RULE.calm].all():
             return excursion.last + 1 + int(place)
     return None

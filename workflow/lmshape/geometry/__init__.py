@@ -24,7 +24,7 @@ from lmshape.geometry.dimension import (
 )
 from lmshape.geometry.leading import leading_kurtosis, leading_shares
 from lmshape.geometry.linearity import linearity
-from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors
+from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_among, nearest_neighbors
 from lmshape.geometry.nulls import (
     anisotropy_null,
     effective_rank_null,
@@ -84,6 +84,7 @@ __all__ = [
     "local_levina_bickel",
     "mada",
     "mean_cosine",
+    "nearest_among",
     "nearest_neighbors",
     "one_per_type",
     "over_draws",

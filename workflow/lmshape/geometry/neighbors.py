@@ -1,17 +1,15 @@
-"""Exact nearest neighbors: candidates from matrix products, distances from direct differences, a certificate.
+"""Exact nearest neighbors: candidates from float32 matrix products, distances from direct differences, a certificate.
 
 ‖x‖² + ‖y‖² − 2xy is fast and loses small distances beside large norms; Σ(x − y)² loses nothing and is slow.
 So the fast form is turned into a lower bound of the exact one: the most that rounding can do to it is
 subtracted inside the matrix product itself. The points with the smallest bounds are measured directly, and a
 point whose k-th distance does not lie under the bounds of all others is measured against each that could be
-nearer. The result is that of measuring all pairs directly, whatever the norms, offsets or ties in the data.
-Large clouds get their candidates from `lmshape.geometry.candidates`, which looks at half of the pairs and multiplies
-leading axes only; what is measured, and how, is the same to the last bit.
+nearer. Where float32 leaves too many of those, its bounds are found again in float64. The result is that of measuring
+all pairs directly, whatever the norms, offsets or ties in the data.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,21 +17,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmshape.geometry.checks import as_stored_matrix, as_whole
+from lmshape.geometry.differences import distances_of_pairs
 from lmshape.geometry.rows import unique_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, DTypeLike
 
 
-COMPILED_PRODUCTS = 4e9  # multiplications from which compiled code is worth its start: 2 600 rows of 576
-LOADED_PRODUCTS = 1e9  # and itself, once it is loaded: 1 300 rows of 576
-MEASURED_PAIRS = 2**16  # candidates measured by a thread at a time
 SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
-TILE_ENTRIES = 2**24  # bounds held at a time: 128 MiB, and as much again for the order of them
-FACTOR_BYTES = 2**29  # of the centered float64 points; a larger cloud is centered anew, a piece at a time
-DIRECT_ENTRIES = 2**16  # coordinates gathered at a time: 512 KiB stays in the cache
+MOST_CANDIDATES = 4  # times k: a row that float32 leaves more is searched in float64
+TABLE_BYTES = (
+    2**28
+)  # most that the bounds of all pairs take; half of them are then mirrored and not multiplied
+PADDING = 16  # columns: rows a power of two apart would share a few places of the cache
+TILE_ENTRIES = (
+    2**24
+)  # bounds of other clouds held at a time: 64 MiB in float32, and as much for the order of them
+FACTOR_BYTES = 2**29  # of the centered points; a larger cloud is centered anew, a piece at a time
+
+CENTER_ROWS = 101  # about as many give the center
 AUDITED_BYTES = 2**26  # of float64 rows measured against all others at a time
 
 Found = tuple[
@@ -59,7 +64,7 @@ class Neighbors:
     recomputed: int
 
 
-def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
+def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 512, assume_unique: bool = False) -> Neighbors:
     """Find the k nearest other rows of every unique row, exactly.
 
     Parameters
@@ -68,6 +73,7 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
         device is copied to the CPU and searched there
     k : number of neighbors
     tile : most query rows at a time; the result does not depend on it
+    assume_unique : no row repeats another, which is not checked then; a repeated row would be a neighbor at distance 0
 
     Returns
     -------
@@ -80,9 +86,8 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
 
     Notes
     -----
-    m²d multiplications, plus m (k + 4) direct distances. From m²d = 4e9 on (1e9, once compiled code is loaded) the
-    candidates come from half the pairs and as few leading axes as prove enough. Memory beside `x`: a copy in
-    float32 then, 48 k + 512 bytes a row, and 0.5 GiB; where rows repeat, the unique ones as they are stored.
+    m²d multiplications in float32, half as many up to m = 8192, and m (k + 4) direct distances. Memory beside `x`: a
+    copy in float32, and up to 0.5 GiB; where rows repeat, the unique ones as they are stored.
     Where many rows tie at the k-th distance the result is as exact, after up to m² direct distances.
     Differences under 1e-154 have a square of 0, here as in SciPy; float32 ends at 1e-45.
     """
@@ -90,17 +95,56 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 1024) -> Neighbors:
     if k < 1 or tile < 1:
         raise ValueError(f"`k` is {k} and `tile` {tile}; both must be at least 1.")
     rows = as_stored_matrix(x)
-    unique = unique_rows(rows)
+    unique = np.arange(len(rows)) if assume_unique else unique_rows(rows)
     if len(unique) <= k:
         raise ValueError(
             f"{len(unique)} unique rows of {len(rows)}; {k} neighbors need at least {k + 1}. "
             "Add rows or lower `k`."
         )
     points = rows if len(unique) == len(rows) else rows[unique]
-    m, d = points.shape
-    search = _search_pruned if m * m * d >= _products_worth_compiling() else _search_plain
-    distances, indices, recomputed = search(points, k, tile)
+    distances, indices, recomputed = _search(points, k, tile)
     return Neighbors(distances, unique[indices], unique, recomputed)
+
+
+def nearest_among(x: ArrayLike, neighbors: Neighbors, kept: ArrayLike, k: int) -> Neighbors:
+    """Find the k nearest among some rows of a cloud whose neighbors are known: the known ones without the others.
+
+    Parameters
+    ----------
+    x : (n, d) array or tensor that `neighbors` were found in
+    neighbors : of it, a few more than k where few rows are left out
+    kept : (s,) rows of `x`, ascending, each of `neighbors.unique`
+    k : number of neighbors
+
+    Returns
+    -------
+    What `nearest_neighbors` finds in `x[kept]`, to the last bit, with the numbers of the rows of `x`. `recomputed` are
+    the rows with fewer than k known neighbors among `kept`, which were searched again.
+
+    Raises
+    ------
+    ValueError
+        When `k` is not positive, fewer than k + 1 rows are kept, or one of them is not in `neighbors.unique`.
+    """
+    k, kept = as_whole(k, name="k"), np.asarray(kept)
+    if not 1 <= k < len(kept):
+        raise ValueError(f"`k` is {k} and `kept` has {len(kept)} rows; k must be at least 1, and below them.")
+    own = np.searchsorted(neighbors.unique, kept)
+    if (neighbors.unique[np.minimum(own, len(neighbors.unique) - 1)] != kept).any():
+        raise ValueError("`kept` has rows that `neighbors` does not know. Pass rows of `neighbors.unique`.")
+    inside = np.zeros(neighbors.unique[-1] + 1, dtype=bool)
+    inside[kept] = True
+    known = inside[neighbors.indices[own]]
+    order = np.argsort(~known, axis=1, kind="stable")[:, :k]
+    distances, indices = np.full((len(kept), k), np.inf), np.empty((len(kept), k), dtype=np.int64)
+    distances[:, : order.shape[1]] = np.take_along_axis(neighbors.distances[own], order, axis=1)
+    indices[:, : order.shape[1]] = np.take_along_axis(neighbors.indices[own], order, axis=1)
+    short = np.flatnonzero(np.count_nonzero(known, axis=1) < k)
+    if len(short):
+        points = as_stored_matrix(x)[kept]
+        distances[short], again, _ = _search(points, k, len(points), short)
+        indices[short] = kept[again]
+    return Neighbors(distances, indices, kept, len(short))
 
 
 def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: int = 0) -> float:
@@ -155,155 +199,172 @@ def _audited(points: np.ndarray, chosen: np.ndarray, k: int) -> np.ndarray:
     return nearest
 
 
-def _products_worth_compiling() -> float:
-    return LOADED_PRODUCTS if "lmshape.geometry.tiles" in sys.modules else COMPILED_PRODUCTS
+def product_threads() -> int:
+    """Return as many threads as matrix products take here."""
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
 
 
-def _search_pruned(points: np.ndarray, k: int, tile: int) -> Found:
-    """Search by the candidates of half the pairs, and plainly the points that have too many of them."""
-    from lmshape.geometry.candidates import candidates, product_threads  # numba takes half a second to import
-
-    found = candidates(points, k, tile=tile)
-    if found is None:
-        return _search_plain(points, k, tile)
-    columns, given_up = found
-    distances, indices = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.int64)
-    settled, again = np.flatnonzero(~given_up), np.flatnonzero(given_up)
-    step = max(1, MEASURED_PAIRS // max(columns.shape[1], 1))
-    blocks = [settled[start : start + step] for start in range(0, len(settled), step)]
-
-    def measure(block: np.ndarray) -> None:
-        distances[block], indices[block] = _nearest_of(points, block, columns[block], k)
-
-    with ThreadPoolExecutor(product_threads()) as pool:
-        list(pool.map(measure, blocks))
-    if len(again):
-        distances[again], indices[again], _ = _search_plain(points, k, tile, again)
-    return distances, indices, len(again)
-
-
-def _search_plain(points: np.ndarray, k: int, tile: int, rows: np.ndarray | None = None) -> Found:
-    """Search by the bounds of all pairs of some rows, or of all rows."""
+def _search(points: np.ndarray, k: int, tile: int, rows: np.ndarray | None = None) -> Found:
+    """Search the neighbors of some rows, or of all, by bounds in float32; by float64 those it leaves too many of."""
     rows = np.arange(len(points)) if rows is None else rows
-    cloud = BoundedCloud(points)
-    step = min(tile, max(1, TILE_ENTRIES // len(points)))
-    found = [_search_block(cloud, rows[start : start + step], k) for start in range(0, len(rows), step)]
-    distances, indices, recomputed = zip(*found, strict=True)
+    distances, indices, recomputed = _search_by(np.float32, points, k, tile, rows)
+    coarse = np.flatnonzero(np.isnan(distances[:, -1]))
+    if len(coarse):
+        distances[coarse], indices[coarse], _ = _search_by(np.float64, points, k, tile, rows[coarse])
+    return distances, indices, recomputed
+
+
+def _search_by(dtype: DTypeLike, points: np.ndarray, k: int, tile: int, rows: np.ndarray) -> Found:
+    """Search by bounds in one dtype; a row that float32 leaves too many candidates has distances of NaN."""
+    cloud, m = BoundedCloud(points, dtype), len(points)
+    mirrored = len(rows) == m and cloud.dtype.itemsize * m * m <= TABLE_BYTES
+    step = max(1, tile if mirrored else min(tile, TILE_ENTRIES // m))
+    blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(product_threads()) as pool:
+        table = _table(cloud, step, pool) if mirrored else None
+
+        def search(block: np.ndarray) -> Found:
+            bounds = cloud.lower_bounds(block) if table is None else table[block[0] : block[-1] + 1]
+            return _search_block(cloud, block, bounds, k)
+
+        distances, indices, recomputed = zip(*pool.map(search, blocks), strict=True)
     return np.concatenate(distances), np.concatenate(indices), sum(recomputed)
 
 
-def _search_block(cloud: BoundedCloud, block: np.ndarray, k: int) -> Found:
-    bounds = cloud.lower_bounds(block)
-    count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 1)
-    order = np.argpartition(bounds, count, axis=1)
-    distances, indices = _nearest_of(cloud.points, block, np.sort(order[:, :count], axis=1), k)
-    limits = cloud.limits(block, distances[:, -1])
-    others = np.take_along_axis(bounds, order[:, count : count + 1], axis=1)[:, 0]
-    uncertain = np.flatnonzero(others <= limits)
-    for row in uncertain:
-        columns = np.flatnonzero(bounds[row] <= limits[row])
-        again = _nearest_of(cloud.points, block[row : row + 1], columns[None], k)
-        distances[row], indices[row] = again[0][0], again[1][0]
-    return distances, indices, len(uncertain)
+def _table(cloud: BoundedCloud, step: int, pool: ThreadPoolExecutor) -> np.ndarray:
+    """Return the bounds of all pairs (m, m): half of them from products, the others mirrored."""
+    m = len(cloud.points)
+    table = np.empty((m, m + PADDING), dtype=cloud.dtype)[:, :m]
+
+    def fill(start: int) -> None:
+        own = slice(start, min(start + step, m))
+        cloud.lower_bounds(np.arange(m)[own], since=start, out=table[own, start:])
+        for other in range(start + step, m, step):
+            table[other : other + step, own] = table[own, other : other + step].T
+
+    list(pool.map(fill, range(0, m, step)))
+    return table
+
+
+def _search_block(cloud: BoundedCloud, block: np.ndarray, bounds: np.ndarray, k: int) -> Found:
+    count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 2)
+    reached = np.partition(bounds, count, axis=1)[:, count]
+    distances, indices = _nearest_of(cloud, block, bounds <= reached[:, None], k)
+    limits = cloud.limits(distances[:, -1])
+    uncertain = np.flatnonzero(limits > reached)
+    if len(uncertain):
+        near = bounds[uncertain] <= limits[uncertain, None]
+        distances[uncertain], indices[uncertain] = _nearest_of(cloud, block[uncertain], near, k)
+    return distances, indices, len(uncertain) + int(np.count_nonzero(np.isnan(limits)))
+
+
+def _nearest_of(
+    cloud: BoundedCloud, block: np.ndarray, near: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure some rows directly.
+
+    Parameters
+    ----------
+    cloud : of m points
+    block : (b,) rows of it
+    near : (b, m) bool, the rows that each is measured against, k or more
+    k : number of neighbors
+
+    Returns
+    -------
+    (b, k) distances, ascending, and (b, k) rows; equal distances in the order of the rows. NaN and 0 for a row that
+    has more candidates than the dtype of the bounds is good for.
+    """
+    counts = np.count_nonzero(near, axis=1)
+    coarse = (
+        counts > MOST_CANDIDATES * (k + SPARE_CANDIDATES) if cloud.is_coarse else np.zeros(len(near), bool)
+    )
+    counts[coarse] = 0
+    columns = np.flatnonzero(near & ~coarse[:, None] if coarse.any() else near) % near.shape[1]
+    present = np.arange(counts.max(initial=k)) < counts[:, None]
+    rows, distances = np.zeros(present.shape, dtype=np.int64), np.full(present.shape, np.inf)
+    rows[present] = columns
+    distances[present] = distances_of_pairs(cloud.points, np.repeat(block, counts), columns)
+    distances[coarse] = np.nan
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 class BoundedCloud:
     """The points, and what their lower bounds are made of.
 
-    With u = 2⁻⁵³, a and b two centered points of d coordinates: rounding moves the matrix product by at
-    most (d + 2)u (2‖a‖‖b‖ + ‖b‖²), ‖b‖² itself by du‖b‖², and centering moves the squared distance by
-    2u (‖a‖ + ‖b‖)². `rounding` = (2d + 8)u exceeds what these add up to for each of the terms ‖a‖², 2‖a‖‖b‖
-    and ‖b‖², and the (d + 3)u by which a directly measured distance is off in its square (Higham 2002,
-    chapter 3).
+    With u the unit of rounding of the dtype, 2⁻²⁴ or 2⁻⁵³, a and b two centered points of d coordinates: rounding
+    moves the matrix product that a bound is by at most (d + 3)u (‖a‖ + ‖b‖)², the squares in it by du ‖a‖² and
+    du ‖b‖², the coordinates a product by 2u · 2‖a‖‖b‖, and centering the squared distance by 2u (‖a‖ + ‖b‖)².
+    `rounding` = (2d + 8)u exceeds what these add up to for each of the terms ‖a‖², 2‖a‖‖b‖ and ‖b‖², and the (d + 3)u
+    by which a directly measured distance is off in its square (Higham 2002, chapter 3). Coordinates are in units
+    of the power of two near the largest.
 
     Attributes
     ----------
     points : (m, d) as they came; direct differences are taken of these, so that centering costs no digit
-    center : (d,) float64
+    dtype : of the bounds
+    scale : the power of two that coordinates are multiplied by
     rounding : the relative error that none of the terms exceeds
-    squares : (m,) float64, ‖b‖² less its share of the rounding
     """
 
-    def __init__(self, points: np.ndarray) -> None:
+    def __init__(self, points: np.ndarray, dtype: DTypeLike) -> None:
         m, d = points.shape
-        self.points = points
-        self.center = points.mean(axis=0, dtype=np.float64)
-        self.rounding = (d + 4) * float(np.finfo(np.float64).eps)
-        self._whole = self._factor(slice(0, m)) if 8 * m * d <= FACTOR_BYTES else None
-        self.squares = np.concatenate([factor[:, -2] for _, factor in self._factors()])
+        self.points, self.dtype = points, np.dtype(dtype)
+        self.rounding = (d + 4) * float(np.finfo(self.dtype).eps)
+        # any center is right; one that no far row moves leaves the others short
+        self._center = np.median(points[:: max(1, m // CENTER_ROWS)].astype(np.float64), axis=0)
+        largest = max(
+            np.abs(points.max(axis=0) - self._center).max(), np.abs(points.min(axis=0) - self._center).max()
+        )
+        self.scale = 2.0 ** -np.round(np.log2(largest)) if largest > 0 else 1.0
+        self._whole = self._factor(slice(0, m)) if self.dtype.itemsize * m * d <= FACTOR_BYTES else None
 
-    def lower_bounds(self, block: np.ndarray) -> np.ndarray:
-        """Return (len(block), m) numbers that no ‖a − b‖² − ‖a‖² is below; infinite for a = b."""
-        query = -2 * self._factor(block)
-        query[:, -2] = 1
-        query[:, -1] *= self.rounding
-        bounds = np.empty((len(block), len(self.points)))
-        for piece, factor in self._factors():
-            np.matmul(query, factor.T, out=bounds[:, piece])
-        bounds[np.arange(len(block)), block] = np.inf
+    @property
+    def is_coarse(self) -> bool:
+        """Whether a finer dtype is left."""
+        return self.dtype == np.float32
+
+    def lower_bounds(self, block: np.ndarray, *, since: int = 0, out: np.ndarray | None = None) -> np.ndarray:
+        """Return (len(block), m − since) numbers that no scaled ‖a − b‖² is below; infinite for a = b.
+
+        since : the first of the points b
+        out : where the bounds are written, if anywhere
+        """
+        query = self._factor(block)
+        query[:, :-3] *= -2
+        query[:, -3:-1] = query[:, [-2, -3]]
+        query[:, -1] *= -2 * self.rounding
+        bounds = np.empty((len(block), len(self.points) - since), dtype=self.dtype) if out is None else out
+        for start, factor in self._factors(since):
+            np.matmul(query, factor.T, out=bounds[:, start - since : start - since + len(factor)])
+        bounds[np.arange(len(block)), block - since] = np.inf
         return bounds
 
-    def limits(self, block: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    def limits(self, radii: np.ndarray) -> np.ndarray:
         """Return what a lower bound must exceed for its pair to be measured at more than the radius."""
-        return (1 + self.rounding) * np.square(radii) - self.squares[block]
+        limits = (1 + self.rounding) * np.square(self.scale * radii)
+        return np.nextafter(limits.astype(self.dtype), np.array(np.inf, dtype=self.dtype))
 
-    def _factors(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield the factor of all rows, in pieces where it is too large to be kept."""
+    def _factors(self, since: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the first row and the factor of the rows from `since` on, in pieces where it is too large to keep."""
         m, d = self.points.shape
         if self._whole is not None:
-            yield slice(0, m), self._whole
+            yield since, self._whole[since:]
             return
         step = max(1, FACTOR_BYTES // (64 * d))
-        for start in range(0, m, step):
-            piece = slice(start, min(start + step, m))
-            yield piece, self._factor(piece)
+        for start in range(since, m, step):
+            yield start, self._factor(slice(start, min(start + step, m)))
 
     def _factor(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Return the columns b, (1 − rounding)‖b‖², ‖b‖ of some rows."""
-        points = self.points[rows]
-        m, d = points.shape
-        factor = np.empty((m, d + 2))
-        centered = np.subtract(points, self.center, out=factor[:, :d])
+        """Return the columns b, (1 − rounding)‖b‖², 1, ‖b‖ of some rows."""
+        centered = self.points[rows] - self._center
+        centered *= self.scale
         squares = np.einsum("ij,ij->i", centered, centered)
-        factor[:, d] = (1 - self.rounding) * squares
-        factor[:, d + 1] = np.sqrt(squares)
+        factor = np.empty((len(centered), centered.shape[1] + 3), dtype=self.dtype)
+        factor[:, :-3] = centered
+        factor[:, -3] = (1 - self.rounding) * squares
+        factor[:, -2] = 1
+        # products far below are lost in the dtype; a larger norm only lowers a bound
+        factor[:, -1] = np.maximum(np.sqrt(squares), np.finfo(self.dtype).tiny ** 0.4)
         return factor
-
-
-def _nearest_of(
-    points: np.ndarray, block: np.ndarray, columns: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k smallest distances of each row of a block to some rows, and which these are.
-
-    Parameters
-    ----------
-    points : (n, d)
-    block : (m,) rows of it
-    columns : (m, c) rows of it, ascending, c ≥ k; n and above stand for none
-    k : number of neighbors
-
-    Returns
-    -------
-    (m, k) distances, ascending, and (m, k) rows; equal distances in the order of the rows.
-    """
-    present = columns < len(points)
-    distances = np.full(columns.shape, np.inf)
-    queries = np.repeat(block, np.count_nonzero(present, axis=1))
-    distances[present] = _direct_distances(points, queries, columns[present])
-    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(columns, order, axis=1)
-
-
-def _direct_distances(points: np.ndarray, queries: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the Euclidean distance (m,) of each query (m,) to the row beside it in `others` (m,).
-
-    points : (n, d) of any real dtype; differences and their squares are float64.
-    """
-    squares = np.empty(len(queries))
-    step = max(1, DIRECT_ENTRIES // points.shape[1])
-    for start in range(0, len(squares), step):
-        pairs = slice(start, start + step)
-        difference = points[queries[pairs]].astype(np.float64, copy=False)
-        difference -= points[others[pairs]]
-        np.einsum("ij,ij->i", difference, difference, out=squares[pairs])
-    return np.sqrt(squares)

@@ -86,7 +86,9 @@ def _refuse_degenerate(n: int, d: int) -> None:
         raise ValueError(f"`n`={n}, `d`={d}: a covariance needs 2 rows and 1 column.")
 
 
-def gaussian_surrogate(eigenvalues: ArrayLike, n: int, *, seed: int | tuple[int, ...]) -> np.ndarray:
+def gaussian_surrogate(
+    eigenvalues: ArrayLike, n: int, *, seed: int | tuple[int, ...] = 0, deviates: np.ndarray | None = None
+) -> np.ndarray:
     """Draw normal rows whose covariance has the given eigenvalues, in its principal axes, up to a scale.
 
     For statistics that rotation, translation and scale leave alone, as neighbors do, that is a sample with
@@ -98,6 +100,7 @@ def gaussian_surrogate(eigenvalues: ArrayLike, n: int, *, seed: int | tuple[int,
     eigenvalues : (d,) of a covariance, not negative, not all 0
     n : rows to draw
     seed : of NumPy's default generator
+    deviates : (n or more, d) standard normal numbers in place of those of the seed, as `normal_deviates` draws them
 
     Returns
     -------
@@ -112,5 +115,11 @@ def gaussian_surrogate(eigenvalues: ArrayLike, n: int, *, seed: int | tuple[int,
         )
     if n < 1:
         raise ValueError(f"`n` is {n}; a sample needs at least 1 row.")
-    deviates = np.random.default_rng(seed).standard_normal((n, len(variances)))
-    return deviates * np.sqrt(variances / variances.max())
+    if deviates is None:
+        deviates = normal_deviates(n, len(variances), seed=seed)
+    return deviates[:n] * np.sqrt(variances / variances.max())
+
+
+def normal_deviates(n: int, d: int, *, seed: int | tuple[int, ...]) -> np.ndarray:
+    """Draw (n, d) standard normal numbers, float64; the first rows of a seed are the same whatever n."""
+    return np.random.default_rng(seed).standard_normal((n, d))

@@ -26,6 +26,11 @@ def unique_rows(x: ArrayLike) -> np.ndarray:
     -------
     (m,) int64, ascending. O(n d) time; rows of the same hash are compared.
     """
+    return np.unique(first_occurrences(x))
+
+
+def first_occurrences(x: ArrayLike) -> np.ndarray:
+    """Return for each row of `unique_rows`'s argument the first row that is equal to it: (n,) int64."""
     rows = as_stored_matrix(x, minimum_rows=1)
     _, first, group = np.unique(row_hashes(rows), return_index=True, return_inverse=True)
     again = np.flatnonzero(first[group] != np.arange(len(rows)))
@@ -33,9 +38,10 @@ def unique_rows(x: ArrayLike) -> np.ndarray:
     for start in range(0, len(again), step):
         part = again[start : start + step]
         if not (rows[part] == rows[first[group[part]]]).all():  # two rows of one hash: compare all of them
-            _, first = np.unique(rows + rows.dtype.type(0), axis=0, return_index=True)
+            copy = rows + rows.dtype.type(0)
+            _, first, group = np.unique(copy, axis=0, return_index=True, return_inverse=True)
             break
-    return np.sort(first)
+    return first[group]
 
 
 def row_hashes(rows: np.ndarray) -> np.ndarray:

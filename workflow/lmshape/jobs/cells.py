@@ -13,6 +13,7 @@ from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule,
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.store.local_weights import weights_key
 from lmshape.store.weights import checkpoint_files
 from lmshape.study.costs import (
     extraction_megabytes,
@@ -20,7 +21,6 @@ from lmshape.study.costs import (
     gpus_that_hold,
     measuring_megabytes,
     measuring_seconds,
-    minutes_for,
     threads_of,
     truncation_megabytes,
     truncation_seconds,
@@ -54,7 +54,16 @@ class Reader(Rule):
             return str(folder) if checkpoint.revised else self.ancient(str(folder))
         if model.pretraining:
             return [f"{folder}/model.safetensors"]
-        return [str(path) for path in checkpoint_files(folder)]
+        return [self.ancient(str(path)) for path in checkpoint_files(folder)]  # `facts` has their content
+
+    def content(self, job: Wildcards) -> str:
+        """Return a key of the weights of a local run; empty for those that the workflow makes or downloads."""
+        model = self.model(job)
+        if model.on_hub or model.pretraining:
+            return ""
+        folder = self.study.checkpoint(job.cell).folder
+        cards = paths.loss_cards(model.name, [job.checkpoint], self.study.datasets_of[model.name])
+        return weights_key(folder, Path(job.fill(paths.SEEN_WEIGHTS)), map(Path, cards))
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"weights": self.weights(job), "tokens": job.fill(paths.TOKENS)}
@@ -78,6 +87,7 @@ class Reader(Rule):
         model, checkpoint = self.model(job), self.study.checkpoint(job.cell)
         return {
             "folder": str(checkpoint.folder),
+            "weights": self.content(job),
             "revised": checkpoint.revised,
             "attributes": self.attributes(job),
             "kind": model.kind,
@@ -143,12 +153,8 @@ class Extract(Reader):
         return extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
 
     def seconds(self, job: Wildcards, threads: int) -> float:
-        """Estimate the time of the forward passes and of what is written."""
         on_gpu = self.gpus(job) > 0
         return extraction_seconds(self.model(job), self.study.sampling, threads=threads, on_gpu=on_gpu)
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return minutes_for(self.seconds(job, threads))
 
     def disk_megabytes(self, job: Wildcards) -> int:
         activations = activation_bytes(self.model(job), self.study.sampling.most_tokens)
@@ -231,13 +237,9 @@ class Measure(Rule):
     def megabytes(self, job: Wildcards) -> int:
         return measuring_megabytes(self.model(job).width, self.study.sampling)
 
-    def seconds(self, model: Model, threads: int, *, sites: int) -> float:
-        """Estimate the time of measuring `sites` sites of a model."""
-        return _measuring_seconds(self, model.width, sites, threads)
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
+    def seconds(self, job: Wildcards, threads: int) -> float:
         first, last = layers_of(job)
-        return minutes_for(self.seconds(self.model(job), threads, sites=last - first + 2))
+        return _measuring_seconds(self, self.model(job).width, last - first + 2, threads)
 
     def disk_megabytes(self, job: Wildcards) -> int:
         """Megabytes of the archives, at most two a layer."""
@@ -358,7 +360,8 @@ class MeasureCell(Extract):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         model = self.model(job)
-        return super().seconds(job, threads) + self.measuring.seconds(model, threads, sites=model.blocks + 2)
+        measuring = _measuring_seconds(self.measuring, model.width, model.blocks + 2, threads)
+        return super().seconds(job, threads) + measuring
 
     def run(self, job: Wildcards, given: Given) -> None:
         losses = Path(job.fill(paths.LOSSES))
@@ -375,6 +378,7 @@ class Truncate(Reader):
     """The loss of a decoder with some directions of its residual stream alone."""
 
     reads = ("weights", "tokens", "losses")
+    awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
     writes = (paths.TRUNCATION,)
@@ -412,8 +416,8 @@ class Truncate(Reader):
             on_gpu=self.gpus(job) > 0,
         )
 
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        seconds = truncation_seconds(
+    def seconds(self, job: Wildcards, threads: int) -> float:
+        return truncation_seconds(
             self.model(job),
             self.study.sampling,
             self.truncating,
@@ -421,7 +425,6 @@ class Truncate(Reader):
             threads=threads,
             on_gpu=self.gpus(job) > 0,
         )
-        return minutes_for(seconds)
 
     def run(self, job: Wildcards, given: Given) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"

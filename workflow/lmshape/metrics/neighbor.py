@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from math import inf, nan
 
@@ -17,19 +17,22 @@ from lmshape.geometry.dimension import (
     twonn,
     twonn_fit,
 )
-from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_neighbors
-from lmshape.geometry.nulls import gaussian_surrogate
+from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_among, nearest_neighbors
+from lmshape.geometry.nulls import gaussian_surrogate, normal_deviates
 from lmshape.geometry.spectrum import CovarianceSums, eigenvalues_of_sums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, kept_array
-from lmshape.metrics.rows import ROWS, UniqueRows
+from lmshape.metrics.rows import ROWS, UniqueRows, unique_rows_by_draw
+from lmshape.store.hdf5 import Attributes
 
 GRIDE_SCALES = (2, 4, 8, 16, 32, 64)  # the further of GRIDE's two neighbors
 DECIMATIONS = (2, 4, 8)  # of the rows of a draw, one in so many
 NEIGHBORS = 20  # of the Levina-Bickel estimates: the sum of logarithms is over the nearer 19
 FEWEST_ROWS = 2 * NEIGHBORS + 1  # with fewer the 20 neighbors are half of the cloud: no local quantity
+SPARE = 8  # neighbors of a search for several choices, for the few rows that some of them leave out
+SEARCHED_TOGETHER = (("all", "no_sink"), ("one_per_type",))  # the last has too few of the rows of the others
 SUMMED_ROWS = 8192  # of the surrogate's covariance, in float64 at a time
-AUDITED_ROWS = 200  # of each entry, over all draws
+AUDITED_ROWS = 200  # of each search, over all draws and choices
 SEED = 0  # the same deviates, and the same choice of rows, for every layer and checkpoint: no difference by chance
 
 
@@ -46,10 +49,19 @@ def statistics(layer: Layer) -> dict[str, Found]:
     - `duplicate_share` (K,), of the rows of a draw, those that repeat another of it
 
     Attributes: `recomputed`, the rows whose neighbors could not be certified at first and were searched again;
-    `audit_error`, the largest relative error of the distances of 200 random rows against direct differences.
+    `audit_error`, the largest relative error of the distances of random rows, 200 a search, against direct differences.
     Under 41 rows a draw: a flag, and NaN but for the duplicates. 0.7 MB for 5 draws of 1024 rows.
+
+    A draw is searched once for `all` and `no_sink`: the neighbors of a choice, and of a part of its rows, are the known
+    ones without the others, and rows that run out of them are searched again.
     """
-    return {name: _of_choice(UniqueRows(layer, name), layer.rows.shape[1]) for name in layer.kept}
+    taken, width = unique_rows_by_draw(layer), layer.rows.shape[1]
+    found = {name: _Choice(rows, width) for name, rows in taken.items()}
+    large = {name: choice for name, choice in found.items() if choice.rows.size >= FEWEST_ROWS}
+    for names in SEARCHED_TOGETHER:
+        _fill_neighbors(layer, [large[name] for name in names if name in large])
+    _fill_surrogates(list(large.values()), width)
+    return {name: (choice.arrays, choice.attributes()) for name, choice in found.items()}
 
 
 def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> dict[str, np.ndarray]:
@@ -65,51 +77,94 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> 
     return {name: np.full((draws, *shape), np.nan) for name, shape in shapes.items()}
 
 
-def _of_choice(taken: UniqueRows, width: int) -> Found:
-    size, draws = taken.size, len(taken.draws)
-    arrays = missing(rows=size * draws, width=width, draws=draws, rows_per_draw=size)
-    arrays["duplicate_share"] = taken.duplicate_share
-    if size < FEWEST_ROWS:
-        flag = f"too few unique rows: {size} per draw; id needs {FEWEST_ROWS}"
-        return arrays, {"flag": flag, "recomputed": 0, "audit_error": np.nan}
-    recomputed, error = 0, 0.0
-    for j, cloud in enumerate(taken.clouds()):
-        neighbors = nearest_neighbors(cloud, min(KEPT_ORDERS[-1], size - 1))
-        error = max(error, largest_error(cloud, neighbors, rows=-(-AUDITED_ROWS // draws), seed=SEED))
-        recomputed += neighbors.recomputed
-        for name, array in _of_one_draw(cloud, neighbors).items():
-            arrays[name][j, ..., : array.shape[-1]] = array
-    _fill_surrogate(arrays["surrogate_distances"], taken.clouds(), width)
-    return arrays, {"flag": taken.flag, "recomputed": recomputed, "audit_error": error}
+class _Choice:
+    """What is found of one choice of rows; `sums` are those of the covariance of all rows taken."""
+
+    def __init__(self, rows: UniqueRows, width: int) -> None:
+        self.rows, self.sums = rows, CovarianceSums(width)
+        draws = len(rows.index)
+        self.arrays = missing(rows=rows.size * draws, width=width, draws=draws, rows_per_draw=rows.size)
+        self.arrays["duplicate_share"] = rows.duplicate_share
+        self.recomputed, self.audit_error = 0, 0.0
+
+    def attributes(self) -> Attributes:
+        if self.rows.size < FEWEST_ROWS:
+            flag = f"too few unique rows: {self.rows.size} per draw; id needs {FEWEST_ROWS}"
+            return {"flag": flag, "recomputed": 0, "audit_error": np.nan}
+        return {"flag": self.rows.flag, "recomputed": self.recomputed, "audit_error": self.audit_error}
+
+    def place(self, draw: int) -> int:
+        """Return the place of a draw among those of the choice."""
+        return list(self.rows.index).index(draw)
 
 
-def _of_one_draw(cloud: np.ndarray, neighbors: Neighbors) -> dict[str, np.ndarray]:
-    """Return the arrays of one draw (m, d) and its neighbors."""
-    distances = neighbors.distances
-    orders = [order - 1 for order in KEPT_ORDERS if order <= distances.shape[1]]
-    order = np.random.default_rng(SEED).permutation(len(cloud))
-    parts = {share: cloud[np.sort(order[: len(cloud) // share])] for share in DECIMATIONS}
-    return {
-        "distances": distances[:, orders],
+def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
+    """Fill in what the neighbors of each draw say, from one search of the rows that any of the choices takes."""
+    for draw in sorted({draw for choice in choices for draw in choice.rows.index}):
+        own = [choice for choice in choices if draw in choice.rows.index]
+        together = np.unique(np.concatenate([choice.rows.index[draw] for choice in own]))
+        cloud = layer.rows.take(together)
+        k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), len(together) - 1)
+        neighbors = nearest_neighbors(cloud, k)
+        _add_covariances(cloud, together, draw, own)
+        audited = -(-AUDITED_ROWS // sum(len(choice.rows.index) for choice in own))
+        for choice in own:
+            kept = np.searchsorted(together, choice.rows.index[draw])
+            if np.isin(kept, neighbors.unique).all():
+                _fill_draw(choice, draw, cloud, neighbors, kept, audited)
+            else:  # a row of this choice repeats one of another choice
+                alone = cloud[kept]
+                known = nearest_neighbors(alone, min(KEPT_ORDERS[-1], len(kept) - 1))
+                _fill_draw(choice, draw, alone, known, np.arange(len(kept)), audited)
+
+
+def _fill_draw(
+    choice: _Choice, draw: int, cloud: np.ndarray, known: Neighbors, kept: np.ndarray, audited: int
+) -> None:
+    """Fill in what one draw of a choice, the rows `kept` of a cloud, has by the neighbors known in it."""
+    among = nearest_among(cloud, known, kept, min(KEPT_ORDERS[-1], choice.rows.size - 1))
+    choice.audit_error = max(choice.audit_error, largest_error(cloud, among, rows=audited, seed=SEED))
+    choice.recomputed += known.recomputed
+    order = np.random.default_rng(SEED).permutation(len(kept))
+    parts = {share: kept[np.sort(order[: len(kept) // share])] for share in DECIMATIONS}
+    distances = among.distances
+    found = {
+        "distances": distances[:, [order - 1 for order in KEPT_ORDERS if order <= distances.shape[1]]],
         "log_distance_sum": np.log(distances[:, : NEIGHBORS - 1]).sum(axis=1),
-        **{f"decimated_{share}": nearest_neighbors(part, 2).distances for share, part in parts.items()},
+        **{
+            f"decimated_{share}": nearest_among(cloud, among, part, 2).distances
+            for share, part in parts.items()
+        },
     }
+    for name, array in found.items():
+        choice.arrays[name][choice.place(draw), ..., : array.shape[-1]] = array
 
 
-def _fill_surrogate(distances: np.ndarray, clouds: Iterable[np.ndarray], width: int) -> None:
-    """Set the two nearest distances (K, m, 2) in Gaussian clouds of one covariance, in its unit.
+def _add_covariances(cloud: np.ndarray, index: np.ndarray, draw: int, choices: list[_Choice]) -> None:
+    """Add the rows `index` of a layer to the sums of each choice that takes them, once for all that do."""
+    takers = np.stack([np.isin(index, choice.rows.index[draw]) for choice in choices], axis=1)
+    for kinds in np.unique(takers, axis=0):
+        rows, sums = cloud[(takers == kinds).all(axis=1)], CovarianceSums(cloud.shape[1])
+        for start in range(0, len(rows), SUMMED_ROWS):
+            sums.update(rows[start : start + SUMMED_ROWS])
+        for choice, taken in zip(choices, kinds, strict=True):
+            if taken:
+                choice.sums = CovarianceSums.merged([choice.sums, sums], cloud.shape[1])
+
+
+def _fill_surrogates(choices: list[_Choice], width: int) -> None:
+    """Set the two nearest distances in Gaussian clouds of the covariance of each choice, in its unit.
 
     They stay NaN where the rows differ by no more than the rounding of their mean.
     """
-    sums = CovarianceSums(width)
-    for cloud in clouds:
-        for start in range(0, len(cloud), SUMMED_ROWS):
-            sums.update(cloud[start : start + SUMMED_ROWS])
-    eigenvalues = eigenvalues_of_sums(sums)
-    if eigenvalues.any():
-        for j, own in enumerate(distances):
-            sample = gaussian_surrogate(eigenvalues, len(own), seed=(SEED, j))
-            own[:] = nearest_neighbors(sample, 2).distances
+    eigenvalues = [eigenvalues_of_sums(choice.sums) for choice in choices]
+    for j in range(max((len(choice.rows.index) for choice in choices), default=0)):
+        deviates = normal_deviates(max(choice.rows.size for choice in choices), width, seed=(SEED, j))
+        for choice, variances in zip(choices, eigenvalues, strict=True):
+            if variances.any() and j < len(choice.rows.index):
+                sample = gaussian_surrogate(variances, choice.rows.size, deviates=deviates)
+                found = nearest_neighbors(sample, 2, assume_unique=True)
+                choice.arrays["surrogate_distances"][j] = found.distances
 
 
 WORDS = ("half", "quarter", "eighth")  # of the rows, for the definitions

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmshape.geometry.checks import lengths
-from lmshape.geometry.rows import one_per_type, row_hashes, sinks_by_norm, unique_rows
+from lmshape.geometry.rows import first_occurrences, one_per_type, row_hashes, sinks_by_norm
 from lmshape.metrics.layer import Layer
 from lmshape.store.activations import Rows
 from lmshape.store.tokens import Tokens
@@ -237,6 +237,10 @@ def _name(token: int, tokens: Tokens) -> str:
     return repr(tokens.texts[token]) if token in tokens.texts else str(token)
 
 
+FEW_TYPES = 256  # under which TwoNN's standard error, d/√n, is over d/16
+
+
+@dataclass(frozen=True, slots=True)
 class UniqueRows:
     """The first m unique rows of each draw of a choice, in row order, the same m for every draw.
 
@@ -244,24 +248,45 @@ class UniqueRows:
 
     Attributes
     ----------
-    draws : labels of the K draws, ascending
+    rows : all rows of the layer
+    index : label of each of the K draws, ascending → (m,) which of `rows`, ascending
     size : m
     duplicate_share : (K,), of the rows of a draw, those that repeat another of it
-    flag : says where m is less than `rows_per_draw`; empty elsewhere
+    flag : says where m is less than `rows_per_draw`, and where a draw has few types of token; empty elsewhere
     """
 
-    def __init__(self, layer: Layer, name: str) -> None:
-        kept, wanted = layer.kept[name], layer.rows_per_draw.get(name)
-        self._rows, self.draws = layer.rows, np.unique(layer.draw[kept])
-        own = [np.flatnonzero(kept & (layer.draw == draw)) for draw in self.draws]
-        self._unique = [index[unique_rows(layer.rows.take(index))] for index in own]
-        pairs = zip(self._unique, own, strict=True)
-        self.duplicate_share = np.array([1 - len(unique) / len(index) for unique, index in pairs])
-        fewest = min(map(len, self._unique))
-        self.size = fewest if wanted is None else min(wanted, fewest)
-        short = wanted is not None and fewest < wanted
-        self.flag = f"fewer unique rows: {fewest} of {wanted} per draw" if short else ""
+    rows: Rows
+    index: Mapping[int, np.ndarray]
+    size: int
+    duplicate_share: np.ndarray
+    flag: str
 
     def clouds(self) -> Iterator[np.ndarray]:
         """Yield the rows (m, d) of each draw, as they are stored; one draw is in memory at a time."""
-        return (self._rows.take(index[: self.size]) for index in self._unique)
+        return (self.rows.take(index) for index in self.index.values())
+
+
+def unique_rows_by_draw(layer: Layer) -> dict[str, UniqueRows]:
+    """Find the unique rows of each choice that a layer keeps, by name; one draw is in memory at a time."""
+    anywhere = np.logical_or.reduce(list(layer.kept.values()))
+    index: dict[str, dict[int, np.ndarray]] = {name: {} for name in layer.kept}
+    shares: dict[str, list[float]] = {name: [] for name in layer.kept}
+    for draw in np.unique(layer.draw[anywhere]):
+        own = np.flatnonzero(anywhere & (layer.draw == draw))
+        first = first_occurrences(layer.rows.take(own))
+        for name, kept in layer.kept.items():
+            if kept[own].any():
+                inside = own[kept[own]]
+                _, unique = np.unique(first[kept[own]], return_index=True)
+                index[name][int(draw)] = inside[np.sort(unique)]
+                shares[name].append(1 - len(unique) / len(inside))
+    return {name: _capped(name, layer, found, np.array(shares[name])) for name, found in index.items()}
+
+
+def _capped(name: str, layer: Layer, unique: Mapping[int, np.ndarray], shares: np.ndarray) -> UniqueRows:
+    wanted, fewest = layer.rows_per_draw.get(name), min(map(len, unique.values()))
+    size = fewest if wanted is None else min(wanted, fewest)
+    flag = f"few types: {size} per draw" if name == "one_per_type" and size < FEW_TYPES else ""
+    if wanted is not None and fewest < wanted:
+        flag = f"fewer unique rows: {fewest} of {wanted} per draw"
+    return UniqueRows(layer.rows, {draw: index[:size] for draw, index in unique.items()}, size, shares, flag)

@@ -24,7 +24,7 @@ import numpy as np
 from lmshape.errors import InputError, unknown
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, named_array
-from lmshape.metrics.rows import ROWS, UniqueRows
+from lmshape.metrics.rows import ROWS, UniqueRows, unique_rows_by_draw
 
 PREFIX = "skdim."
 SEED = 0  # of every estimator that draws at random: no difference by chance between layers and checkpoints
@@ -126,7 +126,7 @@ def statistics(layer: Layer, *, names: Sequence[str]) -> dict[str, Found]:
     the reason, or the warning that it gave beside a number.
     """
     estimators = named(names)
-    return {choice: _of_choice(UniqueRows(layer, choice), estimators) for choice in layer.kept}
+    return {choice: _of_choice(rows, estimators) for choice, rows in unique_rows_by_draw(layer).items()}
 
 
 def missing(
@@ -139,7 +139,7 @@ def missing(
 def _of_choice(taken: UniqueRows, estimators: Mapping[str, Estimator]) -> Found:
     arrays: dict[str, list[float]] = {name: [] for name in estimators}
     flags = {"flag": taken.flag}
-    for draw, cloud in zip(taken.draws, taken.clouds(), strict=True):
+    for draw, cloud in zip(taken.index, taken.clouds(), strict=True):
         for name, one in estimators.items():
             value, reason = _estimate(one, cloud.astype(np.float64))
             arrays[name].append(value)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmshape.dynamics.loss_logs import read_loss_log
 from lmshape.errors import InputError
 from lmshape.metrics.registry import MEASURED
 from lmshape.study.registry import Text
+from lmshape.tables.loss_spikes import read_geometry
 
 if TYPE_CHECKING:
     from lmshape.study.study import Study
@@ -109,8 +111,15 @@ def _loss_log_problems(study: Study, root: Path) -> Iterator[str]:
         if name in study.trained:
             yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
         for path in log.files:
-            if not (root / path).is_file():
-                yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
+            try:
+                if not (root / path).is_file():
+                    yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
+                elif path == log.geometry:
+                    read_geometry(root / path)
+                else:
+                    read_loss_log(root / path, name=name)
+            except InputError as error:
+                yield f"`loss_logs.{name}`: {error}"
 
 
 def _text_problems(

@@ -14,9 +14,13 @@ from lmshape.errors import InputError
 from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
+from lmshape.store.tokens import LEAST_UNSPELLED
+from lmshape.study.checks import PACKED
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
 from lmshape.study.study import Study
+from lmshape.texts.corpus import read_text
+from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
 # For a rough idea of the time; the docs say what was measured.
@@ -33,7 +37,7 @@ class ModelPlan:
     ----------
     model : name
     checkpoints, cells : how many
-    download_bytes : of all its checkpoints, 0 for a local run; NaN where nobody knows yet
+    download_bytes : of all its checkpoints, 0 for a local run; NaN where it is unknown
     checkpoint_bytes : of the largest of them
     tokens : read in all its cells together
     forward_flops : floating-point operations of the forward passes
@@ -93,6 +97,27 @@ def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
         )
     of_cells = [activation_bytes(study.models[one.model], study.sampling.most_tokens) for one in plans]
     return f"none stay; a job takes up to {size_text(max(of_cells, default=0))} of scratch while it measures"
+
+
+def describe_spelling(study: Study, root: Path) -> str:
+    """Tell which texts of this machine do not suit the tokenizer of a model of this machine."""
+    lines = []
+    for name, model in study.models.items():
+        texts = {
+            text.name: text for one in study.datasets_of[name] if (text := study.text_of(one)) and text.path
+        }
+        plain = {
+            one: text.path for one, text in texts.items() if text.path and text.path.suffix not in PACKED
+        }
+        if plain and tokenizer_files(root / model.tokenizer):
+            reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer))
+            shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}
+            lines += [
+                f"text       `{one}` does not suit the tokenizer of `{name}`: {share:.1%} of its bytes have no token"
+                for one, share in shares.items()
+                if share > LEAST_UNSPELLED
+            ]
+    return "\n".join(lines)
 
 
 def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
@@ -183,7 +208,7 @@ def _locked_bytes(lock: Lock, checkpoint: str) -> float:
 
 
 def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
-    """Say how large the weights of a published checkpoint are, in megabytes; 0 where nobody knows."""
+    """Say how large the weights of a published checkpoint are, in megabytes; 0 where it is unknown."""
     size = dict(zip(model.checkpoints, _checkpoint_sizes(model), strict=True))[checkpoint]
     return 0 if isnan(size) else int(size / 10**6)
 
@@ -205,7 +230,7 @@ def _bound(size: float) -> str:
 def _download(plans: Iterable[ModelPlan]) -> str:
     known = [one.download_bytes for one in plans if not isnan(one.download_bytes)]
     unknown = [one.model for one in plans if isnan(one.download_bytes)]
-    rest = f" and that of {', '.join(unknown)}, whose size nobody has written down" if unknown else ""
+    rest = f" and that of {', '.join(unknown)}, whose size is unknown" if unknown else ""
     return size_text(sum(known)) + rest
 
 
