@@ -21,8 +21,8 @@ import yaml
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
 from benchmarks.pages import parser_of, publish, table
+from lmshape.jobs.submissions import SUBMITTED, Submissions, submissions_of, together
 from lmshape.progress import size_text
-from lmshape.study.cluster import SUBMITTED, Submissions, submissions_of, together
 from lmshape.study.plan import disk_peak, plan_of
 from lmshape.study.study import Study, study_of
 
@@ -80,13 +80,13 @@ def plans() -> tuple[list[list[str]], list[list[str]]]:
             study = study_of(configfile, Path(name) / f"{number}")
             studies.append(_study_row(title, planned, study))
             if title == "pythia":
-                models = [_model_row(one) for one in submissions_of(study)]
+                models = [_model_row(*one) for one in submissions_of(study).items()]
             print(f"{title}: {planned.seconds:.1f} s", file=sys.stderr)
     return studies, models
 
 
 def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
-    submitted = together(submissions_of(study))
+    submitted = together(submissions_of(study).values())
     peak, _ = disk_peak(plan_of(study), study)
     return [
         title,
@@ -95,16 +95,16 @@ def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
         f"{planned.seconds:.1f} s",
         f"{planned.cpu_seconds:.1f} s",
         size_text(planned.resident),
-        f"{submitted.all_seconds / 3600:,.0f} h",
+        f"{submitted.seconds / 3600:,.0f} h",
         f"{submitted.share:.1%}",
         size_text(peak),
     ]
 
 
-def _model_row(one: Submissions) -> list[str]:
-    a_job = one.all_seconds / one.jobs
+def _model_row(model: str, one: Submissions) -> list[str]:
+    a_job = one.seconds / one.jobs
     return [
-        one.model,
+        model,
         f"{one.jobs}",
         f"{a_job:,.0f} s",
         f"{one.overhead_seconds / one.jobs:.0f} s",

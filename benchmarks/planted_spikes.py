@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.early_warning import Watched
+from lmshape.dynamics.early_warning import Series, Watched
 from lmshape.dynamics.spikes import find_spikes
-from lmshape.dynamics.warning_series import Series
 
 STEPS, EVERY = 600, 2
 MEMORY = 0.7  # of the noise of a series from one value to the next

@@ -10,7 +10,7 @@ DECLARED = {
     "metrics": "lmshape.tables.columns:COLUMNS",
     "model": "lmshape.tables.columns:MODEL_COLUMNS",
     "checkpoints": "lmshape.tables.study_tables:CHECKPOINT_COLUMNS",
-    "audit": "lmshape.tables.audits:AUDIT_COLUMNS",
+    "audit": "lmshape.tables.gather:AUDIT_COLUMNS",
     "profiles": "lmshape.dynamics.profiles:PROFILE_COLUMNS",
     "phases": "lmshape.dynamics.phases:PHASE_COLUMNS",
     "contrasts": "lmshape.dynamics.contrasts:CONTRAST_COLUMNS",

@@ -30,4 +30,5 @@ def assert_right(folder: Path, one: LockedCheckpoint) -> None:
 
 def digest(content: bytes, file: LockedFile) -> str:
     """What the hub would list for these bytes."""
-    return hashlib.sha256(content).hexdigest() if file.sha256 else f"git:{git_oid(content)}"
+    is_small = file.digest.startswith("git:")
+    return f"git:{git_oid(content)}" if is_small else hashlib.sha256(content).hexdigest()

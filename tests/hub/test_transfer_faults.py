@@ -113,7 +113,7 @@ def test_a_hub_that_knows_no_ranges_sends_the_whole_again(
 def test_a_download_of_an_earlier_process_goes_on(
     hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, tmp_path: Path
 ) -> None:
-    left_behind(tmp_path, hub.blob(one.weights[0].sha256).read_bytes()[:30_000])
+    left_behind(tmp_path, hub.blob(one.weights[0].digest).read_bytes()[:30_000])
     assert_right(bring(one), one)
     assert [request.range for request in hub.downloads(WEIGHTS)] == ["bytes=30000-"]
 
@@ -176,7 +176,7 @@ def test_wrong_bytes_under_the_right_name_are_refused_with_both_digests(
     file = one.weights[0]
     message = str(error.value)
     assert message.startswith(f"`model.safetensors` of `tiny/run`: came with {file.bytes} bytes and digest ")
-    assert f"where the hub lists {file.bytes} bytes and {file.sha256}. Nothing of it was kept." in message
+    assert f"where the hub lists {file.bytes} bytes and {file.digest}. Nothing of it was kept." in message
     assert fault.hits == 2  # once more, in case a proxy has spoilt them
     assert not list(tmp_path.glob("weights/**/model.safetensors*"))
     hub.clear_faults()

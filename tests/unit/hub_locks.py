@@ -24,7 +24,7 @@ ENTRY: dict[str, Yaml] = {
     "license": "apache-2.0",
 }
 FACTS = {key: ENTRY[key] for key in ("architecture", "blocks", "width", "vocabulary", "context")}
-CONFIG = LockedFile("config.json", 570, git_oid="c" * 40)
+CONFIG = LockedFile("config.json", 570, "git:" + "c" * 40)
 
 
 def sha(content: object) -> str:
@@ -34,15 +34,15 @@ def sha(content: object) -> str:
 
 def whole(content: object, size: int = 1000) -> tuple[LockedFile, ...]:
     """Weights in one file."""
-    return (CONFIG, LockedFile("model.safetensors", size, sha256=sha(content)))
+    return (CONFIG, LockedFile("model.safetensors", size, sha(content)))
 
 
 def shards(*contents: object, size: int = 1000) -> tuple[LockedFile, ...]:
     """Weights in several files, and their index."""
     count = len(contents)
     names = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
-    index = LockedFile("model.safetensors.index.json", 90, git_oid="1" * 40)
-    parts = [LockedFile(name, size, sha256=sha(part)) for name, part in zip(names, contents, strict=True)]
+    index = LockedFile("model.safetensors.index.json", 90, "git:" + "1" * 40)
+    parts = [LockedFile(name, size, sha(part)) for name, part in zip(names, contents, strict=True)]
     return (CONFIG, index, *parts)
 
 
@@ -70,7 +70,7 @@ def lock_of(checkpoints: Sequence[LockedCheckpoint], entry: dict = ENTRY, **chan
         "tokenizer": Tokenizer(
             repository="some/run",
             commit="d" * 40,
-            files=(LockedFile("tokenizer.json", 2000, sha256=sha("words")), CONFIG),
+            files=(LockedFile("tokenizer.json", 2000, sha("words")), CONFIG),
         ),
         "main_sha256": "",
         "checkpoints": tuple(checkpoints),

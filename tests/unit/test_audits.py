@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lmshape.metrics.rows import most_common
-from lmshape.tables.audits import AUDIT_COLUMNS, Audits
+from lmshape.tables.gather import AUDIT_COLUMNS, audits
 
 CELL = {"model": "m", "checkpoint": "step4", "step": 4, "dataset": "wiki"}
 COUNTS = {"n_rows": 30, "n_unique": 28, "flag": ""}
@@ -16,11 +16,10 @@ NEIGHBORS = {"audit_error": 1e-15, "recomputed": 4}
 
 
 def audited(*entries: tuple[str, dict], **place: str | int) -> list[dict]:
-    audits = Audits("study")
-    for family, attributes in entries:
-        own = {"site": "block", "layer": 1, "rows": "all", **place}
-        audits.add({**CELL, "family": family}, own["site"], own["layer"], own["rows"], attributes)
-    return audits.rows()
+    own = {"site": "block", "layer": 1, "rows": "all", **place}
+    return audits(
+        "study", [({**CELL, "family": family}, *own.values(), attributes) for family, attributes in entries]
+    )
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -60,12 +59,13 @@ def test_losses_have_no_rows_to_audit() -> None:
 
 
 def test_rows_are_in_the_order_of_the_network() -> None:
-    audits = Audits("study")
     places = [("final_norm", 2), ("block", 2), ("block", 1), ("embedding", 0)]
-    for step in (8, 4):
-        for site, layer in places:
-            audits.add({**CELL, "step": step, "family": "angular"}, site, layer, "all", COUNTS)
-    found = [(row["step"], row["site"], row["layer"]) for row in audits.rows()]
+    entries = [
+        ({**CELL, "step": step, "family": "angular"}, site, layer, "all", COUNTS)
+        for step in (8, 4)
+        for site, layer in places
+    ]
+    found = [(row["step"], row["site"], row["layer"]) for row in audits("study", entries)]
     assert found == [(step, *place) for step in (4, 8) for place in places[::-1]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -22,12 +21,12 @@ from lmshape.claims.claim import (
     Claim,
     Evidence,
     Finding,
-    above,
-    below,
     estimated,
+    over,
     over_models,
     published,
     two_sided,
+    under,
 )
 from lmshape.claims.trajectory import is_part
 from lmshape.dynamics.contrasts import holm
@@ -70,10 +69,10 @@ def rates(name: str, *truths: dict, studies: int = STUDIES) -> dict[str, float]:
 )
 def test_an_interval_over_the_threshold_supports_and_one_under_it_contradicts(low, high, verdict):
     estimate = Estimate((low + high) / 2, low, high, 5)
-    finding = above(Finding(model="m"), estimate, 0.5)
+    finding = over(0.5).decided(Finding(model="m"), estimate)
     assert finding.verdict == verdict
     mirrored = {"supported": "contradicted", "contradicted": "supported"}
-    assert below(Finding(model="m"), estimate, 0.5).verdict == mirrored.get(verdict, verdict)
+    assert under(0.5).decided(Finding(model="m"), estimate).verdict == mirrored.get(verdict, verdict)
     assert (finding.estimate, finding.low, finding.high, finding.threshold) == (
         estimate.value,
         low,
@@ -83,9 +82,9 @@ def test_an_interval_over_the_threshold_supports_and_one_under_it_contradicts(lo
 
 
 def test_a_value_without_interval_decides_nothing_and_no_value_is_not_measurable():
-    alone = above(Finding(model="m"), Estimate(0.9, nan, nan, 1), 0.5)
+    alone = over(0.5).decided(Finding(model="m"), Estimate(0.9, nan, nan, 1))
     assert (alone.verdict, alone.why) == ("undecided", "no interval: one draw")
-    absent = above(Finding(model="m"), Estimate(nan, nan, nan, 5), 0.5)
+    absent = over(0.5).decided(Finding(model="m"), Estimate(nan, nan, nan, 5))
     assert (absent.verdict, absent.why) == ("not measurable", "the statistic has no value here")
 
 
@@ -143,8 +142,8 @@ def test_the_chance_of_a_false_contradiction_over_ten_models_is_that_of_one():
     """On the threshold itself, where it is greatest: 2.5 % on one model, 22 % were it not corrected."""
     rng = np.random.default_rng(1)
     claim = Claim(
-        name="c", number="", statement="", source="", statistic="", rule="",
-        find=lambda evidence: (above(Finding(model=m), over_draws(rng.standard_normal(5)), 0.0) for m in "abcdefghij"),
+        name="c", statement="", source="", statistic="", rule=over(0),
+        find=lambda evidence: ((Finding(model=m), over_draws(rng.standard_normal(5))) for m in "abcdefghij"),
     )  # fmt: skip
     tables = [decide(study_of(), [claim]) for _ in range(STUDIES)]
     together = pd.concat([table[table["model"] == ALL_MODELS] for table in tables])
@@ -344,7 +343,7 @@ def test_the_course_on_random_tokens_is_held_beside_that_on_text(
         for name, shape in (("wiki", text), ("wiki-random", random))
     ]
     evidence = study_of(*rows, tables={"phases": pd.concat(parts)})
-    assert verdicts("random_course", evidence) == [expected]
+    assert verdicts("random_trajectory", evidence) == [expected]
 
 
 def test_the_dimension_on_shuffled_tokens_counts_beside_random_ones() -> None:
@@ -476,15 +475,9 @@ def test_the_row_over_models_stands_behind_them(table: pd.DataFrame) -> None:
     assert list(dome["verdict"]) == ["supported", "contradicted", "contradicted"]
 
 
-def test_no_claim_of_the_list_is_left_out() -> None:
-    """P1 to P9 and 3.12.1 to 3.12.13, as the lists of the claims number them."""
-    named = {number for claim in CLAIMS for number in re.findall(r"P\d|3\.12\.\d+", claim.number)}
-    assert {f"P{i}" for i in range(1, 10)} | {f"3.12.{i}" for i in range(1, 14)} == named
-
-
 def test_every_claim_says_its_rule_and_source() -> None:
     for claim in CLAIMS:
-        assert "supported if" in claim.rule and "contradicted if" in claim.rule
+        assert "supported if" in str(claim.rule) and "contradicted if" in str(claim.rule)
         assert claim.source and claim.statistic and claim.statement[0].isupper()
 
 
@@ -523,5 +516,5 @@ def test_a_study_writes_its_claims(tmp_path: Path) -> None:
 
 def test_a_table_that_is_missing_is_named(tmp_path: Path) -> None:
     file = write_study(tmp_path, rows_of(DOME, np.random.default_rng(0)))
-    with pytest.raises(InputError, match=r"profiles.parquet` does not exist; claims need it"):
+    with pytest.raises(InputError, match=r"profiles.parquet` does not exist"):
         decide_study([file], tmp_path, orders={"wiki": "text"})

@@ -16,7 +16,6 @@ from benchmarks.early_warning import BASELINE, GEOMETRY, OTHERS, coverage, studi
 from benchmarks.planted_spikes import Precursor, planted_loss, planted_runs  # noqa: E402
 
 from lmshape.dynamics.alarms import (  # noqa: E402
-    WarningRule,
     WindowScores,
     interval,
     run_weights,
@@ -25,9 +24,8 @@ from lmshape.dynamics.alarms import (  # noqa: E402
     weighted_median,
     windows_of,
 )
-from lmshape.dynamics.early_warning import Watched, early_warnings  # noqa: E402
+from lmshape.dynamics.early_warning import NO_LAYER, Series, Watched, early_warnings, series_of  # noqa: E402
 from lmshape.dynamics.spikes import Spike  # noqa: E402
-from lmshape.dynamics.warning_series import NO_LAYER, Series, series_of  # noqa: E402
 from lmshape.tables.loss_spikes import WARNING_COLUMNS  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -140,7 +138,7 @@ def test_average_precision_is_that_of_the_definition() -> None:
 def test_thresholds_come_from_other_runs_and_keep_the_rate() -> None:
     quiet, runs = np.arange(200.0), np.arange(200) % 2
     found = scores_of([150.0, 199.5], list(quiet), ([0, 1], list(runs)))
-    thresholds = found.thresholds(2, WarningRule(rate=10.0))
+    thresholds = found.thresholds(2)
     # each run's 100 other windows are 2000 steps: two false alarms are allowed, the third largest is the threshold
     assert thresholds.tolist() == [195.0, 194.0]
     leads = found.leads_at(thresholds)

@@ -230,11 +230,6 @@ def test_every_null_of_the_library_stands_beside_a_metric() -> None:
     assert reference("id_twonn", {"id_twonn": by_name["id_twonn"]}) == ""
 
 
-def test_an_empty_table_is_refused() -> None:
-    with pytest.raises(InputError, match="the table `metrics` has no row; measure a cell"):
-        contents(tables(metrics_table().iloc[:0]), describe())
-
-
 def write(folder: Path, metrics: pd.DataFrame) -> Path:
     folder.mkdir(exist_ok=True)
     for name, table in tables(metrics).items():

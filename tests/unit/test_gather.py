@@ -17,8 +17,7 @@ from lmshape.metrics.block import measure
 from lmshape.metrics.registry import MEASURED, METRIC_FAMILIES, METRICS, metric_names
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
-from lmshape.store.loss_card import DrawLoss, write_loss_card
-from lmshape.store.statistics import LayerStatistics, write_statistics
+from lmshape.store.statistics import DrawLoss, LayerStatistics, write_loss_card, write_statistics
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import (
     AUDITS_KEY,
@@ -365,44 +364,6 @@ def test_unknown_training_tokens_agree_with_each_other(tmp_path: Path) -> None:
     source = archive(tmp_path / "a.h5", tokens_seen=np.nan)
     table = gathered(tmp_path, [source], [card(tmp_path / "l.json", tokens_seen=np.nan)], (*COSINES, "loss"))
     assert table["tokens_seen"].isna().all()
-
-
-def test_layers_that_stand_in_two_archives_are_refused(tmp_path: Path) -> None:
-    files = [
-        archive(tmp_path / "layers-00-02.h5"),
-        archive(tmp_path / "layers-02-02.h5", {(SITES[2], "all"): 0.3}),
-    ]
-    with pytest.raises(
-        InputError, match="layers-02-02.h5` and `.*layers-00-02.h5` both hold `mean_cosine` of layer 2"
-    ):
-        gathered(tmp_path, files)
-
-
-def test_a_family_that_no_file_holds_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="`id_mle` needs the family `neighbor`, which no file holds for checkpoint `st"
-    ):
-        gathered(tmp_path, [archive(tmp_path / "a.h5")], metrics=("mean_cosine", "id_mle"))
-    with pytest.raises(InputError, match="`loss` needs the family `loss`"):
-        gathered(tmp_path, [archive(tmp_path / "a.h5")], metrics=(*COSINES, "loss"))
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"draws": []}', '{"attributes": {}, "draws": [{"draw": 0}]}'])
-def test_a_file_that_is_no_loss_card_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "l.json").write_text(text)
-    with pytest.raises(InputError, match="l.json` is no loss card .*; extract its cell again"):
-        gathered(tmp_path, [], [tmp_path / "l.json"], ("loss",))
-
-
-def test_an_archive_that_does_not_describe_itself_is_named(tmp_path: Path) -> None:
-    write_statistics(tmp_path / "a.h5", attributes={"model": "tiny", "family": "angular"}, layers=[])
-    with pytest.raises(InputError, match="a.h5` does not say `architecture`, `kind`, .*`seed`; delete it"):
-        gathered(tmp_path, [tmp_path / "a.h5"])
-
-
-def test_nothing_to_gather_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`statistics` and `losses` name no file"):
-        gathered(tmp_path, [])
 
 
 def test_every_column_is_described_and_typed() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -175,18 +174,6 @@ def test_a_download_that_nobody_goes_on_with_makes_room(caplog: pytest.LogCaptur
         "run/step0: what came of its download was deleted to free its share of the disk quota"
     ]
     assert not partial_folder(folder_of("step0")).exists()
-
-
-def test_the_book_of_an_earlier_release_is_read() -> None:
-    take("step0", weights=200)
-    (page,) = Path("results/weights/.budget").glob("*.json")
-    content = json.loads(page.read_text())
-    assert content.pop("host") and content.pop("readers")
-    page.write_text(json.dumps({**content, "datasets": ["wiki"], "activations": {}, "activation_bytes": 7}))
-    other = page.with_name("run@step1@wiki.json")
-    other.write_text(json.dumps({"marker": "results/room/run/step1/wiki", "activation_bytes": 7}))
-    assert "are held: run/step0 200 B. " in refusal(lambda: take("step1"))
-    assert not other.exists()
 
 
 def test_a_file_system_without_locks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ OTHERS = [
 
 
 def listed(names: list[str]) -> list[LockedFile]:
-    return [LockedFile(name, 10, sha256="a" * 64) for name in names]
+    return [LockedFile(name, 10, "a" * 64) for name in names]
 
 
 def chosen(names: list[str], subfolder: str = "", *, code: bool = False) -> list[str]:

@@ -22,7 +22,7 @@ NOTE = "The branch serves the weights of main, “the end” (EleutherAI/pythia#
 @pytest.fixture
 def lock() -> Lock:
     """One of everything."""
-    small = LockedFile("model.safetensors", 99, git_oid="a" * 40)
+    small = LockedFile("model.safetensors", 99, "git:" + "a" * 40)
     return lock_of(
         [
             checkpoint(0, shards("a", "b")),
@@ -172,9 +172,7 @@ def saved(folder: Path, files: dict[str, bytes]) -> tuple[LockedFile, ...]:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     names = sorted(files, reverse=True)  # the hub's order is its own
-    return tuple(
-        LockedFile(name, len(files[name]), sha256=sha(files[name].decode("latin-1"))) for name in names
-    )
+    return tuple(LockedFile(name, len(files[name]), sha(files[name].decode("latin-1"))) for name in names)
 
 
 SHARDS = {f"model-0000{number}-of-00003.safetensors": f"shard {number}".encode() for number in (1, 2, 3)}
@@ -205,7 +203,7 @@ def test_weights_are_the_files_of_tensors() -> None:
     ]
     assert one.weights_bytes == 14
     assert (checkpoint(0, ()).weights_sha256, checkpoint(0, ()).weights_bytes) == ("", 0)
-    assert checkpoint(0, [LockedFile("model.safetensors", 1, git_oid="e")]).weights_sha256 == "git:e"
+    assert checkpoint(0, [LockedFile("model.safetensors", 1, "git:e")]).weights_sha256 == "git:e"
 
 
 def test_a_checkpoint_by_its_name(lock: Lock) -> None:

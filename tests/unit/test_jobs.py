@@ -16,8 +16,8 @@ from hub_locks import ENTRY, checkpoint, lock_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
-from lmshape.jobs.behind import jobs_behind
 from lmshape.jobs.cells import MeasureOwn, Reader
+from lmshape.jobs.graph import every_job
 from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
@@ -83,12 +83,10 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "truncate": CELL,
     "gather": {"model": "local"},
     "tables": {},
-    "shapes": {"model": "local"},
-    "combine_shapes": {},
     "spikes": {},
     "truncation_tables": {},
     "claims": {},
-    "figure": {"figure": "controls"},
+    "figures": {},
     "explore": {},
     "findings": {},
     "report": {},
@@ -162,10 +160,8 @@ def test_files_are_filled_in_and_no_two_jobs_write_the_same(name: str, root: Pat
     assert not [file for file in files if "{" in file or "//" in file]
     assert all(file.startswith("results/") for file in files)
     for wildcard in JOBS[name]:
-        other = Wildcards(
-            **{**JOBS[name], wildcard: {"run": "shaky", "figure": "spectra"}.get(wildcard, "x")}
-        )
-        if wildcard in ("text", "checkpoint", "dataset", "reader", "first", "last", "run", "figure"):
+        other = Wildcards(**{**JOBS[name], wildcard: "shaky" if wildcard == "run" else "x"})
+        if wildcard in ("text", "checkpoint", "dataset", "reader", "first", "last", "run"):
             assert not set(files) & {*rule.outputs(other), rule.log(other)}, wildcard
 
 
@@ -190,45 +186,7 @@ def test_every_input_is_an_output_of_a_job_or_a_file_of_the_user(root: Path) -> 
 
 def all_jobs(jobs: Jobs, name: str) -> list[Wildcards]:
     """List the jobs of a rule in a study."""
-    study = jobs.study
-    cells = [
-        {"model": one.model, "checkpoint": one.checkpoint, "dataset": one.dataset} for one in study.cells()
-    ]
-    on_hub = [name for name, model in study.models.items() if model.on_hub]
-    blocks = [
-        cell | layer_wildcards(f"{first:02d}-{last:02d}")
-        for cell in cells
-        for first, last in study.blocks_of(cell["model"])
-    ]
-    truncated = [
-        cell for cell in cells if any(cell == vars_of(one) for one in study.truncated(cell["model"]))
-    ]
-    downloads = [
-        {"model": model, "checkpoint": one} for model in on_hub for one in study.models[model].checkpoints
-    ]
-    of = {
-        "fetch_text": [{"text": "book"}],
-        "clean_text": [{"text": "book"}],
-        "pretrain": [{"run": run} for run in study.trained],
-        "tokenize": [{"model": model, "dataset": one} for model in study.models for one in study.datasets_of[model]],
-        "resolve": [{"model": model} for model in on_hub],
-        "fetch_tokenizer": [{"model": model} for model in on_hub],
-        "download": downloads,
-        "release": [one | {"reader": reader} for one in downloads for reader in study.readers(**one)],
-        "measure": blocks,
-        "measure_own": blocks,
-        "extract": cells,
-        "measure_cell": cells,
-        "truncate": truncated,
-        "gather": [{"model": model} for model in study.models],
-        "shapes": [{"model": model} for model in study.models],
-        "figure": [{"figure": figure} for figure in study.figures],
-    }  # fmt: skip
-    return [Wildcards(**one) for one in of.get(name, [{}])]
-
-
-def vars_of(cell: object) -> dict[str, str]:
-    return {name: getattr(cell, name) for name in ("model", "checkpoint", "dataset")}
+    return [job for rule, job in every_job(jobs.study) if rule == name]
 
 
 def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
@@ -255,13 +213,12 @@ def test_what_reads_archives_reads_what_is_written_after_them(
     for job in all_jobs(jobs, rule):
         outputs = jobs.rules[rule].outputs(job)
         last |= dict.fromkeys(outputs, {file for file in outputs if not file.endswith(".h5")})
-    for name in ("gather", "shapes"):
-        for job in all_jobs(jobs, name):
-            read = jobs.rules[name].inputs(job)
-            files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
-            assert set(read["statistics"]) <= files
-            for archive in set(read["statistics"]) & last.keys():
-                assert last[archive] <= files and last[archive], archive
+    for job in all_jobs(jobs, "gather"):
+        read = jobs.rules["gather"].inputs(job)
+        files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
+        assert set(read["statistics"]) <= files
+        for archive in set(read["statistics"]) & last.keys():
+            assert last[archive] <= files and last[archive], archive
 
 
 # ---- digests ---------------------------------------------------------------------------------------------
@@ -285,7 +242,7 @@ def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
 
 CELLS = {"extract", "measure_cell", "truncate"}
 WRITTEN_DOWN = {"findings"}  # the page tells how the study was made
-EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
+EVERY_STUDY = {"gather", "spikes", "truncation_tables", "findings"}
 
 
 @pytest.mark.parametrize(
@@ -296,7 +253,7 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         ({"weights_in": "cache"}, set()),
         ({"keep_activations": False}, set()),
         ({"scratch": "tmpdir"}, set()),
-        ({"figures": ["controls"]}, set()),
+        ({"figures": ["controls"]}, {"figures"}),
         (section("pretraining", threads=2), set()),
         (section("extraction", device="cpu"), WRITTEN_DOWN),
         (section("extraction", device_map="auto"), WRITTEN_DOWN),
@@ -314,11 +271,11 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         ({"truncation": {"checkpoints": "all"}}, set()),
         ({"metrics": ["anisotropy", "neighbor", "loss", "mine"]}, {"gather"}),
         ({"metrics": ["spectral", "angular", "neighbor", "loss", "mine"]}, {"gather"}),
-        ({"metrics": ["neighbor", "loss", "mine"]}, {"gather", "shapes"}),
-        ({"layers_per_job": 2}, {"gather", "shapes"}),
-        ({"checkpoints": [0, 4, 8]}, {"gather", "shapes"}),
-        ({"models": list(reversed(CONFIG["models"]))}, {"combine_shapes"}),
-        ({"models": ["local", "trained"]}, {"combine_shapes"}),
+        ({"metrics": ["neighbor", "loss", "mine"]}, {"gather"}),
+        ({"layers_per_job": 2}, {"gather"}),
+        ({"checkpoints": [0, 4, 8]}, {"gather"}),
+        ({"models": list(reversed(CONFIG["models"]))}, set()),
+        ({"models": ["local", "trained"]}, set()),
         ({"study": "other"}, EVERY_STUDY),
         (section("pretraining", steps=12), {"pretrain"}),
         (section("pretraining", seed=1), {"pretrain"}),
@@ -326,7 +283,7 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         (section("pretraining", span=[0.0, 0.4]), {"pretrain", "train_tokenizer"}),
         (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
         (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
-        (section("pretraining", runs={"trained": TINY}), {"spikes", "findings"}),
+        (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "findings"}),
         ({"loss_logs": {}}, {"spikes"}),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
@@ -358,7 +315,7 @@ def test_a_digest_covers_every_job_behind(keep: bool, root: Path) -> None:
         behind: set[tuple[str, Wildcards]] = set()
         waiting = [(name, job)]
         while waiting:
-            new = set(jobs_behind(jobs.study, *waiting.pop())) - behind
+            new = set(jobs.graph.behind(waiting.pop())) - behind
             behind |= new
             waiting += new
         assert reads <= behind <= every, (name, job)

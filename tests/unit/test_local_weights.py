@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmshape.store.local_weights import weights_key
-from lmshape.store.loss_card import write_loss_card
+from lmshape.store.statistics import write_loss_card
 
 DAY = 86_400
 

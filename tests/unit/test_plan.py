@@ -221,7 +221,7 @@ def test_an_unknown_size_makes_the_whole_unknown_wherever_it_stands(root: Path) 
         plans = plan_of(study)
         assert math.isnan(disk_peak(plans, study)[0])
         lines = describe(plans, study, {}).splitlines()
-        assert lines[4] == "download   2.50 GB and that of unsized, whose size nobody has written down"
+        assert lines[4] == "download   2.50 GB and that of unsized, whose size is unknown"
         assert lines[5].startswith("disk peak  unknown of weights (at most, without")
         assert lines[5].count("with it, unknown would do") == 1
 

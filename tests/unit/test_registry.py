@@ -126,14 +126,12 @@ def test_an_inventory_of_many_files_is_cut_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("checkpoint-(", "`m.step_pattern` = 'checkpoint-(': no regular expression (missing ), unterminated"),
-        (r"checkpoint-\d+", r"`m.step_pattern` = 'checkpoint-\d+': needs a group around the step, as in "),
         (
-            "(checkpoint)-.*",
-            "`m.step_pattern` = '(checkpoint)-.*': takes 'checkpoint' of checkpoint-1 for the step. "
-            "Put the first group around the digits.",
+            "checkpoint-(",
+            "`m`: `step_pattern` = 'checkpoint-(': no regular expression (missing ), unterminated",
         ),
-        ("checkpoint-(x)?1", "takes None of checkpoint-1 for the step."),
+        (r"checkpoint-\d+", r"`m`: `step_pattern` = 'checkpoint-\d+': needs a group around the step, as in "),
+        ("(checkpoint)-.*", "`m`: no folder in run matches `step_pattern` = '(checkpoint)-.*'."),
     ],
 )
 def test_a_pattern_must_find_a_number(tmp_path: Path, pattern: str, message: str) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.jobs.pages import Report
+from lmshape.jobs.pages import Report, write_report
 from lmshape.jobs.rule import CONFIG_VARIABLE, Given, Wildcards
-from lmshape.pages.report import write_report
 
 pytestmark = pytest.mark.slow
 

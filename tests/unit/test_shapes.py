@@ -9,14 +9,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.metrics.block import measure
 from lmshape.metrics.registry import MEASURED
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
-from lmshape.store.statistics import write_statistics
 from lmshape.store.tokens import Tokens
 from lmshape.tables.shapes import (
     CLOUD_COLUMNS,
@@ -179,14 +177,6 @@ def test_ranks_are_all_of_the_first_and_fewer_of_the_last() -> None:
     assert ranks[:6].tolist() == [1, 2, 3, 4, 5, 6] and ranks[-1] == 4096 and 45 <= len(ranks) <= 60
 
 
-def test_archives_of_several_models_are_refused(archives: dict, tmp_path: Path) -> None:
-    write_statistics(
-        tmp_path / "other.h5", attributes={"model": "o", "dataset": "wiki", "family": "spectral"}, layers=[]
-    )
-    with pytest.raises(InputError, match="more than one model: m, o"):
-        shapes([tmp_path / "other.h5", next(iter(archives.values()))], tmp_path, study="s")
-
-
 def test_models_are_put_together_in_their_order(tables: Path, tmp_path: Path) -> None:
     shapes([], tmp_path / "none", study="s")
     combine_shapes([tmp_path / "none", tables, tables], tmp_path / "tables")
@@ -195,14 +185,6 @@ def test_models_are_put_together_in_their_order(tables: Path, tmp_path: Path) ->
         both = pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
         pd.testing.assert_frame_equal(both, pd.concat([once, once], ignore_index=True))
         assert len(pd.read_csv(tmp_path / "tables" / f"{name}.csv")) == len(both)
-
-
-def test_another_table_is_refused(tables: Path, tmp_path: Path) -> None:
-    (tmp_path / "spectra.parquet").write_bytes((tables / "clouds.parquet").read_bytes())
-    with pytest.raises(InputError, match="is not a table as this lmshape writes it"):
-        combine_shapes([tmp_path], tmp_path)
-    with pytest.raises(InputError, match="cannot be read as Parquet"):
-        combine_shapes([tmp_path / "absent"], tmp_path)
 
 
 def test_the_same_archives_give_the_same_bytes(archives: dict, tables: Path, tmp_path: Path) -> None:

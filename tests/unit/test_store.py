@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,8 +18,13 @@ import pytest
 from lmshape.errors import InputError
 from lmshape.site import Site
 from lmshape.store.activations import Activations, ActivationWriter
-from lmshape.store.loss_card import DrawLoss, write_loss_card
-from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
+from lmshape.store.statistics import (
+    DrawLoss,
+    LayerStatistics,
+    read_statistics,
+    write_loss_card,
+    write_statistics,
+)
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
 from lmshape.writing import replaced_when_whole
 
@@ -81,13 +85,6 @@ def assert_same_tokens(found: Tokens, expected: Tokens) -> None:
 def test_tokens_round_trip(tmp_path: Path, tokens: Tokens) -> None:
     write_tokens(tmp_path / "wiki.h5", tokens)
     assert_same_tokens(read_tokens(tmp_path / "wiki.h5"), tokens)
-
-
-def test_tokens_of_the_time_before_texts_were_kept_have_none(tmp_path: Path, tokens: Tokens) -> None:
-    write_tokens(tmp_path / "old.h5", tokens)
-    with h5py.File(tmp_path / "old.h5", "r+") as file:
-        del file["tokens/type_id"], file["tokens/type_text"]
-    assert_same_tokens(read_tokens(tmp_path / "old.h5"), replace(tokens, texts={}))
 
 
 def test_activations_round_trip(store: Path, tokens: Tokens, clouds: dict[Site, np.ndarray]) -> None:
@@ -237,45 +234,6 @@ def test_loss_card(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "layer", "message"),
-    [
-        ("blokc", 1, "`name` is `blokc`; it must be"),
-        ("block", 0, "`layer` is 0 for `block`; only the embedding is layer 0"),
-        ("embedding", 1, "`layer` is 1 for `embedding`"),
-        ("block", -1, "`layer` is -1 for `block`"),
-    ],
-)
-def test_impossible_sites(name: str, layer: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Site(name, layer)
-
-
-def test_writer_refuses_what_does_not_fit(tmp_path: Path, tokens: Tokens) -> None:
-    path = tmp_path / "wiki.h5"
-    rows = np.zeros((2, WIDTH), dtype=np.float32)
-    wrong = [
-        ((FINAL, 0, rows), "`site` is .*final_norm.* announced with .*embedding"),
-        ((EMBEDDING, 0, rows.astype(np.float64)), "`rows` is float64"),
-        ((EMBEDDING, 0, rows[:, :2]), r"`rows` is float32 \(2, 2\)"),
-        ((EMBEDDING, 4, rows), "from row 4; it must be float32 .* within 5 rows"),
-        ((EMBEDDING, -1, rows), "from row -1"),
-    ]
-    for arguments, message in wrong:
-        with (
-            pytest.raises(ValueError, match=message),
-            ActivationWriter(path, sites=[EMBEDDING], width=WIDTH, tokens=tokens, attributes={}) as writer,
-        ):
-            writer.write(*arguments)
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_attributes_are_text_or_numbers(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="attribute `commit` is None; it must be text, a number"):
-        write_statistics(tmp_path / "s.h5", attributes={"commit": None}, layers=[])
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_incomplete_store_does_not_appear(tmp_path: Path, tokens: Tokens) -> None:
     path = tmp_path / "wiki.h5"
     with (
@@ -294,14 +252,6 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError("disk")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_unknown_site_of_a_store(store: Path) -> None:
-    with (
-        Activations(store) as activations,
-        pytest.raises(ValueError, match="`site` is .*layer=9.*has .*layer=0"),
-    ):
-        activations.read(Site("block", 9))
 
 
 @pytest.mark.parametrize("read", [Activations, read_statistics, read_tokens])

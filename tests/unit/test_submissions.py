@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmshape.study.cluster import JOB_SECONDS, SUBMITTED, describe_submissions, submissions_of
+from lmshape.jobs.submissions import JOB_SECONDS, SUBMITTED, Submissions, describe_submissions, submissions_of
 from lmshape.study.plan import planned_jobs
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Study, study_of
@@ -26,6 +26,10 @@ def pythia(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study_of(PYTHIA, tmp_path_factory.mktemp("pythia"))
 
 
+def first_of(study: Study) -> Submissions:
+    return next(iter(submissions_of(study).values()))
+
+
 @pytest.mark.parametrize(
     ("keep", "blocks", "of_cells"), [(True, "all", [12, 12]), (True, 8, [12, 30]), (False, 8, [6, 6])]
 )
@@ -37,7 +41,7 @@ def test_as_many_jobs_as_snakemake_plans(
     configfile = tmp_path / "study.yaml"
     configfile.write_text(yaml.safe_dump({**yaml.safe_load(PYTHIA.read_text()), **chosen}))
     jobs = planned_jobs(configfile, tmp_path)
-    every = submissions_of(study_of(configfile, tmp_path))
+    every = list(submissions_of(study_of(configfile, tmp_path)).values())
     submitted = {rule: count for rule, count in jobs.items() if rule.startswith(SUBMITTED)}
     assert sum(one.jobs for one in every) == sum(submitted.values())
     assert [one.jobs for one in every] == [count + 1 for count in of_cells]  # 6 cells, and a truncation, each
@@ -57,9 +61,9 @@ def test_rules_that_are_submitted_are_those_that_are_not_local() -> None:
 
 
 def test_in_the_pythia_study_overhead_is_under_five_percent(pythia: Study) -> None:
-    every = submissions_of(pythia)
+    every = list(submissions_of(pythia).values())
     overhead = sum(one.overhead_seconds for one in every)
-    assert overhead / (overhead + sum(one.seconds for one in every)) < 0.05
+    assert overhead / sum(one.seconds for one in every) < 0.05
     shares = [one.share for one in every]
     assert shares[0] > 0.1 > 0.02 > shares[-1]  # it is small models whose jobs are short
     assert all(one.overhead_seconds >= JOB_SECONDS * one.jobs for one in every)
@@ -67,7 +71,7 @@ def test_in_the_pythia_study_overhead_is_under_five_percent(pythia: Study) -> No
 
 def test_the_line(pythia: Study) -> None:
     assert describe_submissions(pythia, {"gather": 3}) == "cluster    nothing to submit"
-    every = sum(one.jobs for one in submissions_of(pythia))
+    every = sum(one.jobs for one in submissions_of(pythia).values())
     whole = describe_submissions(pythia, {"extract": every // 2, "measure": every // 2, "download": 5})
     half = describe_submissions(pythia, {"measure": every // 2})
     hours = [int(re.search(r"about ([\d,]+) hours", line)[1].replace(",", "")) for line in (whole, half)]
@@ -81,18 +85,18 @@ def test_users_own_metrics_are_jobs_of_their_own(pythia: Study) -> None:
     )
     without = replace(pythia, metrics=("anisotropy",))
     for keep, (with_own, alone) in {True: (3, 2), False: (1, 1)}.items():
-        assert submissions_of(replace(own, keep_activations=keep))[0].jobs == 60 * with_own + 1
-        assert submissions_of(replace(without, keep_activations=keep))[0].jobs == 60 * alone + 1
+        assert first_of(replace(own, keep_activations=keep)).jobs == 60 * with_own + 1
+        assert first_of(replace(without, keep_activations=keep)).jobs == 60 * alone + 1
 
 
 def test_truncations_are_jobs_of_decoders_alone(pythia: Study) -> None:
     without = replace(pythia, truncating=None)
-    jobs = [sum(one.jobs for one in submissions_of(study)) for study in (pythia, without)]
+    jobs = [sum(one.jobs for one in submissions_of(study).values()) for study in (pythia, without)]
     assert jobs[0] - jobs[1] == 10  # one of each model
-    work = [sum(one.seconds for one in submissions_of(study)) for study in (pythia, without)]
+    work = [sum(one.seconds for one in submissions_of(study).values()) for study in (pythia, without)]
     assert work[0] > work[1]
     encoders = {name: replace(model, kind="encoder") for name, model in pythia.models.items()}
-    assert submissions_of(replace(pythia, models=encoders))[0].jobs == submissions_of(without)[0].jobs
+    assert first_of(replace(pythia, models=encoders)).jobs == first_of(without).jobs
 
 
 def test_the_command_line_tells_it(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from lmshape.dynamics.contrasts import CONTRAST_COLUMNS
 from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
-from lmshape.tables.audits import AUDIT_COLUMNS, Audits
 from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
+from lmshape.tables.files import read_parquet, read_table
+from lmshape.tables.gather import AUDIT_COLUMNS, audits
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, combine
 
 CELL = {
@@ -89,10 +90,9 @@ def metric_file(
         identity[name] |= more
     table = pa.Table.from_pylist(rows, schema=MODEL_COLUMNS)
     own = rows[0]
-    audits = Audits("test")
-    for layer, attributes in ((0, AUDIT), (1, {**AUDIT, "audit_error": 2e-15, "recomputed": 3, "flag": ""})):
-        audits.add(own | {"family": "neighbor"}, "block" if layer else "embedding", layer, "all", attributes)
-    metadata = {CHECKPOINTS_KEY: json.dumps(identity), AUDITS_KEY: json.dumps(audits.rows())}
+    cell, other = own | {"family": "neighbor"}, {**AUDIT, "audit_error": 2e-15, "recomputed": 3, "flag": ""}
+    audited = audits("test", [(cell, "embedding", 0, "all", AUDIT), (cell, "block", 1, "all", other)])
+    metadata = {CHECKPOINTS_KEY: json.dumps(identity), AUDITS_KEY: json.dumps(audited)}
     pq.write_table(table.replace_schema_metadata(metadata), path)
     return path
 
@@ -248,14 +248,12 @@ def test_csv_says_what_parquet_says(study: dict[str, pd.DataFrame], tmp_path: Pa
     )
 
 
-def test_files_that_gather_did_not_write_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.parquet").write_text("no")
-    with pytest.raises(InputError, match="text.parquet` cannot be read as Parquet"):
-        combine([tmp_path / "text.parquet"], tmp_path)
-    with pytest.raises(InputError, match="absent.parquet` cannot be read as Parquet"):
-        combine([tmp_path / "absent.parquet"], tmp_path)
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(
-        InputError, match="other.parquet` is not a table of metrics as this lmshape writes it"
-    ):
-        combine([tmp_path / "other.parquet"], tmp_path)
+def test_a_damaged_table_is_named_with_what_makes_it_again(tmp_path: Path) -> None:
+    damaged = tmp_path / "metrics.parquet"
+    damaged.write_bytes(b"PAR1 and then nothing")
+    for read in (read_table, read_parquet):
+        with pytest.raises(InputError, match=r"metrics.parquet` cannot be read .*Delete it; the next run"):
+            read(damaged)
+    pq.write_table(pa.table({"step": [1]}), damaged)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_parquet(damaged, columns=["value"])

@@ -23,7 +23,6 @@ from markov_network import (
 from test_device_map import PLACES
 from tiny_models import ARCHITECTURES, CELL, make_tokens
 
-from lmshape.errors import InputError
 from lmshape.geometry.rows import sink_rows
 from lmshape.models import opened
 from lmshape.models.network import Network, load_model
@@ -31,7 +30,6 @@ from lmshape.models.opened import Opening
 from lmshape.models.residual import residual_stream
 from lmshape.site import Site
 from lmshape.store.tokens import Tokens
-from lmshape.truncation.file import Truncation, by_rank, read_truncation
 from lmshape.truncation.projection import (
     Losses,
     MomentsByDraw,
@@ -44,6 +42,7 @@ from lmshape.truncation.projection import (
     remove_leading,
 )
 from lmshape.truncation.ranks import TOLERANCES, least_rank
+from lmshape.truncation.tables import Truncation, by_rank, read_truncation
 from lmshape.truncation.truncate import Trial, truncate, truncations
 
 CPU = torch.device("cpu")
@@ -289,26 +288,6 @@ def test_a_checkpoint_without_a_head_is_flagged() -> None:
     assert {one.flag for one in found.measured} == {
         "no language-model head: the checkpoint lacks 1 of its tensors, lm_head.weight first"
     }
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"opening": Opening(kind="encoder", threads=1)}, "`kind` is encoder: .* only decoders have"),
-        ({"sequences": 0}, "`sequences` is 0; it must be at least 1"),
-        ({"tokens": make_tokens([8, 8], draws=1)}, "`tokens` has 1 draw; axes are fitted on the others"),
-    ],
-)
-def test_what_cannot_be_truncated_is_refused(tmp_path: Path, changes: dict, words: str) -> None:
-    options = {
-        "opening": Opening(kind="decoder", threads=1),
-        "trial": BOTH,
-        "sequences": 1,
-        "attributes": CELL,
-    }
-    options |= {"tokens": make_tokens([8, 8]), "output": tmp_path / "out.parquet", **changes}
-    with pytest.raises(InputError, match=words):
-        truncate(tmp_path, **options)
 
 
 # ---- The file -----------------------------------------------------------------------------------------------

@@ -11,9 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from lmshape.errors import InputError
-from lmshape.truncation.file import Measured, Truncation, read_truncation, write_truncation
-from lmshape.truncation.tables import RANKS_COLUMNS, TRUNCATION_COLUMNS, write_truncation_tables
+from lmshape.truncation.tables import (
+    RANKS_COLUMNS,
+    TRUNCATION_COLUMNS,
+    Measured,
+    Truncation,
+    read_truncation,
+    write_truncation,
+    write_truncation_tables,
+)
 
 WHOLE = (4.0, 5.0, 4.5)
 CELL = {
@@ -134,11 +140,3 @@ def test_the_file_keeps_what_json_cannot_spell(tmp_path: Path) -> None:
     write_truncation(tmp_path / "one.parquet", cell)
     found = read_truncation(tmp_path / "one.parquet")
     assert np.isnan(found.attributes["tokens_seen"]) and np.isnan(found.whole[0]) and found.whole[1] == 1.0
-
-
-def test_another_file_is_refused(tmp_path: Path) -> None:
-    metrics().to_parquet(tmp_path / "other.parquet")
-    (tmp_path / "text.parquet").write_text("no")
-    for name in ("other", "text", "absent"):
-        with pytest.raises(InputError, match=rf"{name}.parquet` is no truncation .* truncate its cell again"):
-            read_truncation(tmp_path / f"{name}.parquet")

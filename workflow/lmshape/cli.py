@@ -43,7 +43,7 @@ def main() -> None:
 @app.command()
 def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> None:
     """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
-    from lmshape.study.cluster import describe_submissions
+    from lmshape.jobs.submissions import describe_submissions
     from lmshape.study.costs import describe_truncations
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
     from lmshape.study.study import study_of
@@ -172,7 +172,6 @@ def run(
     reader: Annotated[str, typer.Option(help="who has read the weights: a dataset, or its truncation")] = "",
     text: str = "",
     pretraining: Annotated[str, typer.Option("--run", help="name of a pretraining run")] = "",
-    figure: str = "",
     threads: Annotated[int, typer.Option(help="CPU threads", min=1)] = 1,
     gpus: Annotated[int | None, typer.Option(help="that the job was given; 0: the CPU")] = None,
     configfile: Config = DEFAULT_CONFIG,
@@ -184,7 +183,7 @@ def run(
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
     named = {"model": model, "checkpoint": checkpoint, "dataset": dataset, "reader": reader}
-    named |= {"text": text, "run": pretraining, "figure": figure}
+    named |= {"text": text, "run": pretraining}
     named |= cell_wildcards(cell) if cell else {}
     named |= layer_wildcards(layers) if layers else {}
     study = _study(configfile, HERE)

@@ -19,21 +19,10 @@ class Site:
     ----------
     name : `embedding`, `block` or `final_norm`
     layer : 0 for the embedding, l after block l, the number of blocks for the final norm
-
-    Raises
-    ------
-    ValueError
-        For a name and a layer that do not belong together.
     """
 
     name: SiteName
     layer: int
-
-    def __post_init__(self) -> None:
-        if self.name not in ("embedding", "block", "final_norm"):
-            raise ValueError(f"`name` is `{self.name}`; it must be `embedding`, `block` or `final_norm`.")
-        if (self.layer == 0) != (self.name == "embedding") or self.layer < 0:
-            raise ValueError(f"`layer` is {self.layer} for `{self.name}`; only the embedding is layer 0.")
 
     @property
     def path(self) -> str:

@@ -24,7 +24,6 @@ CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CL
 CLAIM_COLUMNS = declare(
     *shared("study"),
     text("claim", "name of the claim"),
-    text("number", "its number in the lists of the article's claims (P) and of checks on public runs (3.12)"),
     text("statement", "what is claimed"),
     text("source", "where it is claimed"),
     text(
@@ -40,7 +39,7 @@ CLAIM_COLUMNS = declare(
     real("high", "upper end of its 95 % interval"),
     real("threshold", "what the interval is compared with; NaN where the rule has none"),
     integer("draws", "independent draws, or runs, behind the interval"),
-    real("p", "two-sided p-value of the statistic being the threshold; NaN where there is no such test"),
+    real("p", "two-sided p-value of the statistic being equal to the threshold; NaN where it is not tested"),
     real("p_adjusted", "p after Holm's correction for all tests of the claim with these rows"),
     text("verdict", "; ".join(f"{name}: {meaning}" for name, meaning in VERDICTS.items())),
     text("verdict_adjusted", "verdict that p_adjusted leaves: undecided where it is 0.05 or more"),
@@ -78,9 +77,9 @@ def _rows(claim: Claim, findings: Iterable[Finding]) -> list[Row]:
 
 
 def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> Row:
-    said = {name: value for name, value in asdict(claim).items() if name not in ("name", "find")}
-    found = {**asdict(finding), "p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
-    return {"claim": claim.name, **said, **found}
+    said = {name: str(getattr(claim, name)) for name in ("statement", "source", "statistic", "rule")}
+    adjusted = {"p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
+    return {"claim": claim.name, **said, **asdict(finding), **adjusted}
 
 
 def decide_study(metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapping[str, str]) -> None:

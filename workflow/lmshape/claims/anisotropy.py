@@ -16,17 +16,20 @@ from lmshape.claims.claim import (
     Curves,
     Evidence,
     Finding,
+    Found,
     Judge,
     Verdict,
-    above,
-    below,
     each,
     estimated,
     measured,
     missing,
+    over,
     published,
+    statistic,
+    told_by,
     two_sided,
     undecided,
+    under,
 )
 from lmshape.claims.trajectory import ROOM, Observed
 from lmshape.dynamics.noise import size
@@ -61,7 +64,7 @@ def shapeless(curves: Curves) -> str:
 def shaped(judge: Judge) -> Judge:
     """Judge profiles that have a shape, and say of others why they have none."""
 
-    def judged(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+    def judged(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
         why = shapeless(curves)
         return missing(finding, why) if why else judge(evidence, finding, curves)
 
@@ -98,10 +101,10 @@ def peaks_inside(evidence: Evidence, finding: Finding, curves: Curves) -> Findin
 
 def _dome(finding: Finding, index: Estimate, null: float) -> Finding:
     """Decide: a dome has to exceed what noise alone makes; there is none where the index stays under `SEEN`."""
-    dome = above(finding, index, max(SEEN, null))
+    dome = over(max(SEEN, null)).decided(finding, index)
     if dome.verdict != "contradicted" or null <= SEEN:
         return dome
-    none = above(finding, index, SEEN)
+    none = over(SEEN).decided(finding, index)
     if none.verdict == "contradicted":
         return none
     return undecided(dome, f"noise alone reads up to {null:.2f}")
@@ -122,16 +125,10 @@ def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Es
 
 
 @shaped
-def falls_at_the_ends(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Higher edge over the highest block between the edges, at the last checkpoint."""
-    return below(finding, estimated(edges(curves.last) / inside(curves.last)), HALF)
-
-
-@shaped
-def nearly_a_line(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+def nearly_a_line(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Largest anisotropy of the middle half of the blocks, at the last checkpoint."""
     finding = published(finding, "anisotropy of the middle layers")
-    return above(finding, estimated(curves.last[:, middle(curves)].max(axis=1)), NEAR_ONE)
+    return finding, estimated(curves.last[:, middle(curves)].max(axis=1))
 
 
 def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
@@ -162,7 +159,7 @@ def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | Non
     )
 
 
-def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Share of the excess of anisotropy over its null that goes with the sinks, at the block where it is largest."""
     without = evidence.curves(finding.model, "anisotropy", rows="no_sink")
     null = evidence.curves(finding.model, "anisotropy_null")
@@ -174,27 +171,16 @@ def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Fi
         return missing(finding, f"anisotropy is {most:.2f} at most; there is no plateau to explain")
     floor = null.last[:, peak]
     share = 1 - (without.last[:, peak] - floor) / (curves.last[:, peak] - floor)
-    return above(finding, estimated(share), EXPLAINED)
+    return finding, estimated(share)
 
 
-@shaped
-def uniform(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Range of anisotropy over the blocks of encoders, at the last checkpoint."""
-    return below(finding, estimated(np.ptp(curves.last, axis=1)), FLAT)
-
-
-def locally_isotropic(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Mean anisotropy over the blocks of encoders, centered as it always is, at the last checkpoint."""
-    return below(finding, estimated(curves.last.mean(axis=1)), LOW)
-
-
-def decoders_above_encoders(evidence: Evidence) -> Iterator[Finding]:
+def decoders_above_encoders(evidence: Evidence) -> Iterator[Found]:
     """Height of each decoder's profile over that of each encoder, at their last checkpoints."""
     decoders, encoders = dict(_heights(evidence, "decoder")), dict(_heights(evidence, "encoder"))
     for (_, rows), (height, finding) in decoders.items():
         for (encoder, choice), (other, _) in encoders.items():
             if choice == rows:
-                yield above(replace(finding, place=f"over {encoder}"), _independent(height, other), 0.0)
+                yield replace(finding, place=f"over {encoder}"), _independent(height, other)
 
 
 def _heights(evidence: Evidence, kind: str) -> Iterator[tuple[tuple[str, str], tuple[Estimate, Finding]]]:
@@ -209,16 +195,14 @@ def _independent(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(value, value - half, value + half, min(one.draws, other.draws))
 
 
-def same_profile(evidence: Evidence) -> Iterator[Finding]:
+def same_profile(evidence: Evidence) -> Iterator[Found]:
     """Root mean square difference of two decoders' final profiles over relative depth."""
     for finding, one, two in _pairs(evidence):
-        if why := shapeless(one) or shapeless(two):
-            yield missing(finding, why)
-            continue
-        yield below(finding, estimated(_distance(one, two, -1, -1)), FLAT)
+        why = shapeless(one) or shapeless(two)
+        yield missing(finding, why) if why else (finding, estimated(_distance(one, two, -1, -1)))
 
 
-def come_together(evidence: Evidence) -> Iterator[Finding]:
+def come_together(evidence: Evidence) -> Iterator[Found]:
     """Difference of two decoders' profiles at the last step that both have, less that at the first one after step 0."""
     for finding, one, two in _pairs(evidence):
         steps = np.intersect1d(one.steps[one.steps > 0], two.steps[two.steps > 0])
@@ -229,7 +213,7 @@ def come_together(evidence: Evidence) -> Iterator[Finding]:
             _distance(one, two, *(int(np.searchsorted(curves.steps, step)) for curves in (one, two)))
             for step in (steps[0], steps[-1])
         )
-        yield below(replace(finding, why=f"steps {steps[0]} and {steps[-1]}"), estimated(last - first), 0.0)
+        yield replace(finding, why=f"steps {steps[0]} and {steps[-1]}"), estimated(last - first)
 
 
 def _pairs(evidence: Evidence) -> Iterator[tuple[Finding, Curves, Curves]]:
@@ -267,17 +251,9 @@ def _growth(finding: Finding, curves: Curves, chosen: np.ndarray) -> Finding:
     kept = np.isfinite(heights).all(axis=0)
     heights, steps = heights[:, kept], curves.steps[chosen][kept]
     if len(steps) < FEWEST:
-        return missing(finding, f"{len(steps)} checkpoints; a course needs {FEWEST}")
-    change = estimated(heights[:, -1] - heights[:, 0])
+        return missing(finding, f"{len(steps)} checkpoints; a trajectory needs {FEWEST}")
     observed = Observed.of_values(heights, steps)
-    told = replace(
-        finding,
-        estimate=change.value,
-        low=change.low,
-        high=change.high,
-        draws=curves.draws,
-        why=observed.words,
-    )
+    told = replace(told_by(finding, estimated(heights[:, -1] - heights[:, 0])), why=observed.words)
     if not observed.sure:
         return undecided(told, ONE_DRAW)
     if "fall" in observed.segments or (observed.decided and not observed.segments):
@@ -287,29 +263,26 @@ def _growth(finding: Finding, curves: Curves, chosen: np.ndarray) -> Finding:
     return undecided(told, ROOM)
 
 
-def none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+def none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
     """Largest anisotropy of the middle half of the blocks at any step from 1 to 1000, in Pythia models."""
     if evidence.family(finding.model) != PYTHIA:
         return None
     early = (curves.steps > 0) & (curves.steps <= 1000)
     if curves.steps[-1] < LONG_RUN or not early.any():
         return missing(finding, f"the claim is about step 1000 of runs of over {LONG_RUN} steps")
-    values = curves.values[:, early][:, :, middle(curves)].max(axis=(1, 2))
-    return below(finding, estimated(values), HALF)
+    return finding, estimated(curves.values[:, early][:, :, middle(curves)].max(axis=(1, 2)))
 
 
-def no_plateau(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+def no_plateau(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
     """Height of the profile of OLMo-2 models."""
     if evidence.family(finding.model) != "olmo2":
         return None
-    finding = published(finding, "anisotropy of the middle layers")
-    return below(finding, estimated(curves.last.max(axis=1)), HALF)
+    return published(finding, "anisotropy of the middle layers"), estimated(curves.last.max(axis=1))
 
 
 CLAIMS = (
     Claim(
         name="dome",
-        number="P1",
         statement="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
         source=f"{ARTICLE}, abstract",
         statistic="dome index, last checkpoint (`profiles`): largest anisotropy of a block less the higher edge's",
@@ -319,25 +292,22 @@ CLAIMS = (
     ),
     Claim(
         name="isotropic_ends",
-        number="P1",
         statement="The first and the last layers of decoders are much more isotropic than the middle",
         source=f"{ARTICLE}, abstract; {HABR}",
         statistic="anisotropy of the higher of the first and the last block over the highest between, last checkpoint",
-        rule=f"supported if its interval is under {HALF}; contradicted if over",
-        find=in_decoders(falls_at_the_ends),
+        rule=under(HALF),
+        find=in_decoders(shaped(statistic(lambda curves: edges(curves.last) / inside(curves.last)))),
     ),
     Claim(
         name="nearly_a_line",
-        number="P2, 3.12.1",
         statement="In the middle layers of decoders anisotropy is practically 1, even after centering",
         source=f"{HABR}; AIRI blog",
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
-        rule=f"supported if its interval is over {NEAR_ONE}; contradicted if under",
+        rule=over(NEAR_ONE),
         find=in_decoders(nearly_a_line),
     ),
     Claim(
         name="plateau_onset",
-        number="3.12.1",
         statement="The plateau of Pythia begins at the block that public measurements give",
         source="Skean et al. 2025, arXiv 2502.02013, its published numbers; fragmential/training-time-entropy-circuits",
         statistic=f"first block with anisotropy over {NEAR_ONE}, last checkpoint; interval: without a draw",
@@ -346,93 +316,83 @@ CLAIMS = (
     ),
     Claim(
         name="sinks",
-        number="3.12.4",
-        statement="The plateau is the doing of sink rows: without position 0 and rows of huge norm it collapses",
+        statement="Sink rows cause the plateau: without position 0 and rows of huge norm it collapses",
         source="fragmential/training-time-entropy-circuits, docs/dig_findings.md",
         statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
-        rule=f"supported if its interval is over {EXPLAINED}; contradicted if under; needs a peak over {HALF}",
+        rule=over(EXPLAINED, f"needs a peak over {HALF}"),
         find=in_decoders(sinks_explain_it, rows=["all"]),
     ),
     Claim(
         name="uniform_encoders",
-        number="P3, 3.12.9",
         statement="In encoders anisotropy is roughly uniform over the layers",
         source=f"{ARTICLE}, abstract; {HABR}",
         statistic="largest less smallest anisotropy of a block, last checkpoint",
-        rule=f"supported if its interval is under {FLAT}; contradicted if over",
-        find=in_encoders(uniform),
+        rule=under(FLAT),
+        find=in_encoders(shaped(statistic(lambda curves: np.ptp(curves.last, axis=1)))),
     ),
     Claim(
         name="isotropic_encoders",
-        number="P3, 3.12.9",
         statement="After subtracting the mean, encoders are quite isotropic",
         source=HABR,
         statistic="mean anisotropy of the blocks, last checkpoint",
-        rule=f"supported if its interval is under {LOW}; contradicted if over",
-        find=in_encoders(locally_isotropic),
+        rule=under(LOW),
+        find=in_encoders(statistic(lambda curves: curves.last.mean(axis=1))),
     ),
     Claim(
         name="decoders_over_encoders",
-        number="P1, P3",
         statement="Decoders are more anisotropic than encoders",
         source=f"{ARTICLE}, abstract",
         statistic="largest anisotropy of a block of the decoder less that of the encoder, last checkpoints",
-        rule="supported if its interval is over 0; contradicted if under",
+        rule=over(0),
         find=decoders_above_encoders,
     ),
     Claim(
         name="one_profile",
-        number="P4",
         statement="At the end of training all decoders have the same profile",
         source=f"{HABR}; AIRI blog",
         statistic="root mean square difference of two decoders' last profiles over relative depth",
-        rule=f"supported if its interval is under {FLAT}; contradicted if over",
+        rule=under(FLAT),
         find=same_profile,
     ),
     Claim(
         name="converge",
-        number="P4",
         statement="Over training the profiles of decoders come closer to each other",
         source=f"{HABR}; AIRI blog",
         statistic="root mean square difference at the last step that both have, less that at the first after step 0",
-        rule="supported if its interval is under 0; contradicted if over",
+        rule=under(0),
         find=come_together,
     ),
     Claim(
         name="grows",
-        number="P4",
         statement="The largest anisotropy grows as training proceeds",
         source=f"{HABR}; AIRI blog",
-        statistic="sure moves of the profile's height over log(1 + step), from step 1 on; shown: its whole change",
-        rule="supported if it rises and does no other thing; contradicted if it falls for sure, or keeps its height",
+        statistic="significant segments of the profile's height from step 1 on; shown: its whole change",
+        rule="supported if it rises and never falls; contradicted if a fall is significant, or it is flat",
         find=in_decoders(grows),
     ),
     Claim(
         name="grows_after_2000",
-        number="3.12.2",
         statement="After about step 2000 the largest anisotropy only grows",
         source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
-        statistic="sure moves of the profile's height over log(1 + step), from step 2000 on; shown: its whole change",
-        rule="supported if it rises and does no other thing; contradicted if it falls for sure, or keeps its height; "
+        statistic="significant segments of the profile's height from step 2000 on; shown: its whole change",
+        rule="supported if it rises and never falls; contradicted if a fall is significant, or it is flat; "
         f"runs of {LONG_RUN} steps and more",
         find=in_decoders(grows_when_settled),
     ),
     Claim(
         name="none_before_1000",
-        number="3.12.2",
         statement="There is no plateau in the middle layers of Pythia before about step 1000",
         source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
         statistic="largest anisotropy of the middle half of the blocks at steps 1 to 1000",
-        rule=f"supported if its interval is under {HALF}; contradicted if over; runs of {LONG_RUN} steps and more",
+        rule=under(HALF, f"runs of {LONG_RUN} steps and more"),
         find=in_decoders(none_before_a_thousand),
     ),
     Claim(
         name="no_plateau_in_olmo_2",
-        number="3.12.3",
         statement="OLMo-2 has no plateau of anisotropy at all",
         source="fragmential/training-time-entropy-circuits, docs/final_report.md",
         statistic="largest anisotropy of a block, last checkpoint",
-        rule=f"supported if its interval is under {HALF}; contradicted if over",
+        rule=under(HALF),
         find=in_decoders(no_plateau),
     ),
 )

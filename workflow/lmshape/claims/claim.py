@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from math import isnan, nan
+from math import inf, isnan, nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import yaml
 from scipy.special import stdtr, stdtrit
 
 from lmshape.dynamics.noise import leave_one_out
-from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, jackknife
 from lmshape.tables.columns import joined
+from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]
@@ -40,7 +39,7 @@ class Finding:
     Attributes
     ----------
     place : layer, band of layers or series that it is about; empty where it is about all
-    threshold : what the interval is compared with; NaN where the rule is none of a threshold
+    threshold : what the interval is compared with; NaN where the rule has no threshold
     p : two-sided, of the statistic being the threshold; NaN where it is not tested
     published : the number that the source gives for this model, as text; empty where it gives none
     """
@@ -61,6 +60,58 @@ class Finding:
     published_source: str = ""
 
 
+def within(low: float, high: float, least: float = -inf, most: float = inf) -> Verdict:
+    """Decide a claim that a number lies between two others from the number's interval."""
+    if least <= low and high <= most:
+        return "supported"
+    return "contradicted" if low > most or high < least else "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The rule that a statistic lies over a number (`sign` 1) or under it (−1); `more` is the rest of its sentence."""
+
+    number: float
+    sign: int
+    more: str = ""
+
+    def __str__(self) -> str:
+        """Spell the rule."""
+        sides = ("over", "under")[:: self.sign]
+        stated = f"supported if its interval is {sides[0]} {self.number:g}; contradicted if {sides[1]}"
+        return "; ".join(filter(None, [stated, self.more]))
+
+    def verdict(self, low: float, high: float) -> Verdict:
+        """Compare an interval with the number, which it must not touch."""
+        near, far = sorted((self.sign * low, self.sign * high))
+        if near > self.sign * self.number:
+            return "supported"
+        return "contradicted" if far < self.sign * self.number else "undecided"
+
+    def decided(self, finding: Finding, estimate: Estimate) -> Finding:
+        """Decide a claim by the interval of its statistic."""
+        told = replace(told_by(finding, estimate), threshold=self.number)
+        if isnan(estimate.value):
+            return missing(told, finding.why or "the statistic has no value here")
+        if isnan(estimate.low):
+            return undecided(told, ONE_DRAW)
+        verdict = self.verdict(estimate.low, estimate.high)
+        return replace(told, verdict=verdict, p=two_sided(estimate, self.number))
+
+
+def over(number: float, more: str = "") -> Bound:
+    """Claim that the statistic exceeds a number."""
+    return Bound(number, 1, more)
+
+
+def under(number: float, more: str = "") -> Bound:
+    """Claim that the statistic stays under a number."""
+    return Bound(number, -1, more)
+
+
+Found = Finding | tuple[Finding, Estimate]  # decided, or what the claim's `Bound` decides
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A claim of the literature.
@@ -68,37 +119,37 @@ class Claim:
     Attributes
     ----------
     name : of the claim, as tables spell it
-    number : of the list that it stands in
     statement : what is claimed, in a sentence
     source : where it is claimed
     statistic : what is computed, with its unit
-    rule : when it is supported and when contradicted
-    find : yields a finding for each model, dataset and choice of rows that the claim is about
+    rule : when it is supported and when contradicted: a `Bound`, or the sentence of what `find` decides itself
+    find : yields what is found for each model, dataset and choice of rows that the claim is about
     """
 
     name: str
-    number: str
     statement: str
     source: str
     statistic: str
-    rule: str
-    find: Callable[[Evidence], Iterator[Finding]]
+    rule: Bound | str
+    find: Callable[[Evidence], Iterator[Found]]
 
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Test the claim; one finding that says so where the study has nothing that it is about."""
-        return list(self.find(evidence)) or [
-            Finding(model="", why="no model of this study is of the kind it is about")
-        ]
+        found = [self._decided(one) for one in self.find(evidence)]
+        return found or [Finding(model="", why="no model of this study is of the kind it is about")]
+
+    def _decided(self, found: Found) -> Finding:
+        if isinstance(found, Finding):
+            return found
+        assert isinstance(self.rule, Bound), f"`{self.name}` leaves the verdict to a rule that has no bound"
+        return self.rule.decided(*found)
 
 
-def above(finding: Finding, estimate: Estimate, threshold: float) -> Finding:
-    """Decide a claim that the statistic exceeds `threshold`."""
-    return _decided(finding, estimate, threshold, sign=1)
-
-
-def below(finding: Finding, estimate: Estimate, threshold: float) -> Finding:
-    """Decide a claim that the statistic stays under `threshold`."""
-    return _decided(finding, estimate, threshold, sign=-1)
+def told_by(finding: Finding, estimate: Estimate) -> Finding:
+    """Show an estimate in a finding."""
+    return replace(
+        finding, estimate=estimate.value, low=estimate.low, high=estimate.high, draws=estimate.draws
+    )
 
 
 def missing(finding: Finding, why: str) -> Finding:
@@ -109,25 +160,6 @@ def missing(finding: Finding, why: str) -> Finding:
 def undecided(finding: Finding, *why: str) -> Finding:
     """Leave a claim open, and say why beside what there is to say already."""
     return replace(finding, verdict="undecided", why=joined(finding.why, *why))
-
-
-def _decided(finding: Finding, estimate: Estimate, threshold: float, *, sign: int) -> Finding:
-    told = replace(
-        finding,
-        estimate=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        draws=estimate.draws,
-        threshold=threshold,
-    )
-    if isnan(estimate.value):
-        return missing(told, finding.why or "the statistic has no value here")
-    if isnan(estimate.low):
-        return undecided(told, ONE_DRAW)
-    near, far = (estimate.low, estimate.high) if sign > 0 else (-estimate.high, -estimate.low)
-    supported, contradicted = near > sign * threshold, far < sign * threshold
-    verdict: Verdict = "supported" if supported else "contradicted" if contradicted else "undecided"
-    return replace(told, verdict=verdict, p=two_sided(estimate, threshold))
 
 
 def two_sided(estimate: Estimate, threshold: float) -> float:
@@ -221,16 +253,10 @@ class Evidence:
     _curves: dict[tuple[str, ...], Curves | None] = field(default_factory=dict)
 
     @classmethod
-    def read(
-        cls,
-        metric_files: Sequence[Path],
-        tables_dir: Path,
-        *,
-        orders: Mapping[str, str],
-    ) -> Evidence:
+    def read(cls, metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapping[str, str]) -> Evidence:
         """Read the models' own tables, of the metrics that claims need, and the study's `TABLES`."""
-        parts = [_read(path, columns=_COLUMNS, filters=[("metric", "in", METRICS)]) for path in metric_files]
-        tables = {name: _read(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
+        parts = [read_table(Path(path), METRICS, columns=_COLUMNS) for path in metric_files]
+        tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
         return cls(pd.concat(parts, ignore_index=True), tables, orders)
 
     def models(self, kind: str | None = None) -> list[str]:
@@ -247,7 +273,7 @@ class Evidence:
         return float(self._of(model)["parameters"].iloc[0])
 
     def last_step(self, model: str) -> float:
-        """Last trusted step of a model; 0 for a name that is none, such as a recipe's over its seeds."""
+        """Last trusted step of a model; 0 for the name of a recipe."""
         steps = trajectories(self._of(model))["step"]
         return float(steps.max()) if len(steps) else 0.0
 
@@ -299,9 +325,6 @@ class Evidence:
         return Curves(values, steps, layers, depth, int(frame["d"].max()))
 
 
-Judge = Callable[[Evidence, Finding, Curves], Finding | None]
-
-
 def measured(
     evidence: Evidence, metric: str, *, kind: str | None = None, rows: Sequence[str] | None = None
 ) -> Iterator[tuple[Finding, Curves]]:
@@ -313,27 +336,29 @@ def measured(
                 yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice), curves
 
 
-def _read(path: Path, **options: Any) -> pd.DataFrame:
-    if not Path(path).is_file():
-        raise InputError(f"`{path}` does not exist; claims need it. Make the tables first: `lmshape tables`.")
-    return pq.read_table(path, **options).to_pandas()
+Judge = Callable[[Evidence, Finding, Curves], Found | None]
 
 
 def each(
     metric: str, judge: Judge, *, kind: str | None = None, rows: Sequence[str] | None = None
-) -> Callable[[Evidence], Iterator[Finding]]:
-    """Make the finder of a claim about one metric: `judge` decides it for each model and choice of rows.
+) -> Callable[[Evidence], Iterator[Found]]:
+    """Make the finder of a claim about one metric of each model and choice of rows.
 
     `judge` gets the evidence, an empty finding and the curves; it returns None where the claim is not about the model.
     """
 
-    def find(evidence: Evidence) -> Iterator[Finding]:
+    def find(evidence: Evidence) -> Iterator[Found]:
         for finding, curves in measured(evidence, metric, kind=kind, rows=rows):
             found = judge(evidence, finding, curves)
             if found is not None:
                 yield found
 
     return find
+
+
+def statistic(function: Callable[[Curves], np.ndarray]) -> Judge:
+    """Make a judge that estimates a function of curves: (K + 1,), with all draws and without each."""
+    return lambda evidence, finding, curves: (finding, estimated(function(curves)))
 
 
 def published(finding: Finding, quantity: str) -> Finding:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import isnan
 
 from lmshape.claims.anisotropy import HABR
-from lmshape.claims.claim import Claim, Evidence, Finding, missing
+from lmshape.claims.claim import Bound, Claim, Evidence, Finding, missing, over, within
 from lmshape.dynamics.alarms import RULE
 from lmshape.site import middle_layer
 from lmshape.tables.columns import Row, joined
@@ -19,25 +19,26 @@ NOTICEABLE = 1.0  # standard deviations of what quiet stretches do
 CHANCE = 0.5
 SMALL_LOSS = 0.1  # nats a token
 NEEDS = f"needs {RULE.fewest_spikes} spikes in {RULE.fewest_runs} runs"
+RISES, WARNS, WARNS_BETTER = over(NOTICEABLE, NEEDS), over(CHANCE, NEEDS), over(0, NEEDS)
 
 
 def dimension_rises_before(evidence: Evidence) -> Iterator[Finding]:
     """Signed move of the dimension just before a spike's onset, in standard deviations of quiet steps."""
     for finding, row in _dimensions(evidence):
-        yield _signed(finding, row, "move_before", NOTICEABLE)
+        yield _signed(finding, row, "move_before", RISES)
 
 
 def better_than_chance(evidence: Evidence) -> Iterator[Finding]:
     """Area under the ROC curve of an alarm on the dimension."""
     for finding, row in _dimensions(evidence):
-        yield _signed(finding, row, "auc", CHANCE)
+        yield _signed(finding, row, "auc", WARNS)
 
 
 def better_than_baselines(evidence: Evidence) -> Iterator[Finding]:
     """Area under the ROC curve of an alarm on the dimension less that of the best baseline."""
     for finding, row in _dimensions(evidence):
         best = f"best without geometry: {row['best_baseline']}"
-        yield _signed(replace(finding, p=row["p"]), row, "auc_gain", 0.0, best)
+        yield _signed(replace(finding, p=row["p"]), row, "auc_gain", WARNS_BETTER, best)
 
 
 def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
@@ -52,17 +53,14 @@ def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
                 yield Finding(model=RUNS, rows=rows, place=place, draws=int(row["runs"])), row
 
 
-def _signed(finding: Finding, row: Row, column: str, threshold: float, more: str = "") -> Finding:
-    """Compare an interval with a threshold where there are spikes enough to count."""
+def _signed(finding: Finding, row: Row, column: str, rule: Bound, more: str = "") -> Finding:
+    """Decide by an interval where there are spikes enough to count."""
     value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
-    finding = replace(finding, estimate=value, low=low, high=high, threshold=threshold)
+    finding = replace(finding, estimate=value, low=low, high=high, threshold=rule.number)
     if isnan(low):
         return missing(finding, row["flag"] or "no interval")
     counted = f"{row['spikes']} spikes in {row['runs']} runs"
-    finding = replace(finding, why=joined(counted, more))
-    if low > threshold:
-        return replace(finding, verdict="supported")
-    return replace(finding, verdict="contradicted" if high < threshold else "undecided")
+    return replace(finding, why=joined(counted, more), verdict=rule.verdict(low, high))
 
 
 def as_many_as_it_says(evidence: Evidence) -> Iterator[Finding]:
@@ -84,47 +82,41 @@ def as_many_as_it_says(evidence: Evidence) -> Iterator[Finding]:
         )
         if isnan(row["rank"]) or isnan(row["id_twonn"]):
             yield missing(finding, row["flag"] or "needs `id_twonn` of the same rows")
-        elif row["rank_high"] <= row["id_twonn"]:
-            yield replace(finding, verdict="supported")
         else:
-            apart = row["rank_low"] > row["id_twonn"]
-            yield replace(finding, verdict="contradicted" if apart else "undecided")
+            verdict = within(row["rank_low"], row["rank_high"], most=row["id_twonn"])
+            yield replace(finding, verdict=verdict)
 
 
 CLAIMS = (
     Claim(
         name="rises_before_a_spike",
-        number="P7",
         statement="Shortly before the loss blows up the intrinsic dimension rises noticeably",
         source=HABR,
         statistic="move of the TwoNN dimension of the middle block just before onset, in standard deviations of quiet "
         "steps: `warnings`",
-        rule=f"supported if its interval is over {NOTICEABLE:g}; contradicted if under; {NEEDS}",
+        rule=RISES,
         find=dimension_rises_before,
     ),
     Claim(
         name="warns",
-        number="P7",
         statement="A rise of the intrinsic dimension may serve as a warning before the loss blows up",
         source=HABR,
         statistic="area under the ROC curve of an alarm on the TwoNN dimension of the middle block: `warnings`",
-        rule=f"supported if its interval is over {CHANCE}, chance; contradicted if under; {NEEDS}",
+        rule=WARNS,
         find=better_than_chance,
     ),
     Claim(
         name="warns_better",
-        number="P7",
         statement="The intrinsic dimension warns of a spike better than any series that needs no geometry",
         source="not in the article: what a warning is worth",
         statistic="that area less the one of the best series without geometry: `warnings`",
-        rule=f"supported if its interval is over 0; contradicted if under; {NEEDS}",
+        rule=WARNS_BETTER,
         find=better_than_baselines,
     ),
     Claim(
         name="as_many_as_it_says",
-        number="P5",
         statement="The residual stream needs no more directions than its intrinsic dimension says",
-        source="not in the article: a reading of P5",
+        source="not in the article: a reading of low_dimension",
         statistic=f"least rank within {SMALL_LOSS} nat of the whole loss (`truncation_ranks`), beside TwoNN",
         rule="supported if its interval is up to the dimension; contradicted if over",
         find=as_many_as_it_says,

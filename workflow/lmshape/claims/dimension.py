@@ -15,15 +15,17 @@ from lmshape.claims.claim import (
     Curves,
     Evidence,
     Finding,
-    above,
-    below,
+    Found,
     each,
     estimated,
     missing,
+    over,
     published,
     undecided,
+    under,
+    within,
 )
-from lmshape.claims.trajectory import Observed, finding_of, of_shape, phase_rows
+from lmshape.claims.trajectory import SHAPED, Observed, finding_of, of_shape, phase_rows
 from lmshape.dynamics.noise import size
 from lmshape.tables.columns import Row
 
@@ -41,15 +43,15 @@ METHODS = {
 def low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Largest dimension of a block at the last checkpoint."""
     finding = published(finding, "intrinsic dimension of the blocks")
-    return below(finding, estimated(curves.last.max(axis=1)), min(LOW_SHARE * curves.width, LOW))
+    return under(min(LOW_SHARE * curves.width, LOW)).decided(finding, estimated(curves.last.max(axis=1)))
 
 
-def low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+def low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Largest ratio over the blocks of the dimension to that of a Gaussian with the same covariance."""
     surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
     if surrogate is None or surrogate.values.shape != curves.values.shape:
         return missing(finding, "needs `id_twonn_surrogate` of the same rows")
-    return below(finding, estimated((curves.last / surrogate.last).max(axis=1)), 1.0)
+    return finding, estimated((curves.last / surrogate.last).max(axis=1))
 
 
 def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
@@ -71,16 +73,15 @@ def changes_near_a_thousand(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _near_a_thousand(finding: Finding, row: Row, breaks: list[tuple[float, float]]) -> Finding:
-    low, high = TRANSITION
     told = ", ".join(f"[{first:.0f}, {last:.0f}]" for first, last in breaks)
     finding = replace(finding, draws=int(row["draws"]), why=f"its slope changes at steps {told or 'unknown'}")
-    if any(first >= low and last <= high for first, last in breaks):
+    verdicts = {within(*ends, *TRANSITION) for ends in breaks}
+    if "supported" in verdicts:
         return replace(finding, verdict="supported")
-    apart = bool(breaks) and all(last < low or first > high for first, last in breaks)
-    return replace(finding, verdict="contradicted" if apart else "undecided")
+    return replace(finding, verdict="contradicted" if verdicts == {"contradicted"} else "undecided")
 
 
-def methods_agree(evidence: Evidence) -> Iterator[Finding]:
+def methods_agree(evidence: Evidence) -> Iterator[Found]:
     """Rank correlation, over the blocks and steps of a model, of a quantity with other measures of it."""
     for model in evidence.models():
         for metric, others in METHODS.items():
@@ -91,7 +92,7 @@ def methods_agree(evidence: Evidence) -> Iterator[Finding]:
                     yield _agreement(replace(finding, place=f"{metric}, {other}"), one, two)
 
 
-def _agreement(finding: Finding, one: Curves, two: Curves) -> Finding:
+def _agreement(finding: Finding, one: Curves, two: Curves) -> Found:
     pairs = [(a.ravel(), b.ravel()) for a, b in zip(one.values, two.values, strict=True)]
     measured = np.isfinite(pairs[0]).all(axis=0)
     if measured.sum() < FEWEST_PLACES:
@@ -99,13 +100,13 @@ def _agreement(finding: Finding, one: Curves, two: Curves) -> Finding:
             finding, f"{measured.sum()} layers and steps; a rank correlation needs {FEWEST_PLACES}"
         )
     correlations = [np.corrcoef(rankdata(a[measured]), rankdata(b[measured]))[0, 1] for a, b in pairs]
-    return above(finding, estimated(np.array(correlations)), AGREE)
+    return finding, estimated(np.array(correlations))
 
 
-def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
+def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Found]:
     """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
     for finding, text, random in _pairs(evidence, "anisotropy"):
-        yield below(finding, estimated(size(text.last - random.last)), FLAT)
+        yield finding, estimated(size(text.last - random.last))
 
 
 def same_trajectory_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
@@ -125,17 +126,17 @@ def same_trajectory_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
 def _beside(finding: Finding, text: Observed, random: Observed) -> Finding:
     told = f"text: {text.words}; random tokens: {random.words}"
     if not (text.decided and random.decided):
-        return undecided(finding, told, "a shape is not sure")
+        return undecided(finding, told, "a shape is undecided")
     if text.segments == random.segments:
         return replace(finding, verdict="supported", why=told)
     longer = max(text, random, key=lambda one: len(one.segments))
     return replace(finding, verdict="contradicted", p=longer.p_of_segments(), why=told)
 
 
-def peak_shrinks(evidence: Evidence) -> Iterator[Finding]:
+def peak_shrinks(evidence: Evidence) -> Iterator[Found]:
     """Largest dimension of a block on random or shuffled tokens over that on text, last checkpoint."""
     for finding, text, random in _pairs(evidence, "id_twonn", (RANDOM, SHUFFLED)):
-        yield below(finding, estimated(random.last.max(axis=1) / text.last.max(axis=1)), 1.0)
+        yield finding, estimated(random.last.max(axis=1) / text.last.max(axis=1))
 
 
 def _pairs(
@@ -156,7 +157,6 @@ def _pairs(
 CLAIMS = (
     Claim(
         name="low_dimension",
-        number="P5",
         statement="The intrinsic dimension of a layer is low",
         source=HABR,
         statistic="largest TwoNN dimension of a block, last checkpoint",
@@ -165,67 +165,59 @@ CLAIMS = (
     ),
     Claim(
         name="under_its_gaussian",
-        number="P5",
         statement="The intrinsic dimension is lower than the spectrum alone makes it",
-        source="not in the article: a check of P5",
+        source="not in the article: a check of low_dimension",
         statistic="largest ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
-        rule="supported if its interval is under 1; contradicted if over",
+        rule=under(1),
         find=each("id_twonn", low_beyond_the_spectrum),
     ),
     Claim(
         name="rise_then_fall",
-        number="P6, 3.12.6",
         statement="In training the intrinsic dimension first rises, then falls, in all models",
         source=f"{ARTICLE}, abstract",
-        statistic="shape of the course of the TwoNN dimension over log(1 + step), by band of layers (table `phases`)",
-        rule="supported if the sure moves are a rise, then a fall, with room for no other; contradicted if they are no "
-        f"part of these, or another shape in a run of {LONG_RUN} steps and more; else undecided",
+        statistic="shape of the trajectory of the TwoNN dimension, by band of layers (table `phases`)",
+        rule=SHAPED.format("a rise and a fall"),
         find=rises_then_falls,
     ),
     Claim(
         name="transition_near_1000",
-        number="3.12.6",
-        statement="The course of the intrinsic dimension turns near step 1000",
+        statement="The slope of the intrinsic dimension over training changes near step 1000",
         source="Lee et al. 2024, arXiv 2410.01444",
-        statistic="steps at which the slope of the course changes, middle block (table `phases`)",
+        statistic="steps at which the slope changes, middle block (table `phases`)",
         rule=f"supported if the interval of one lies within steps {TRANSITION[0]} to {TRANSITION[1]}; contradicted if "
         f"none meets them; runs of {LONG_RUN} steps and more",
         find=changes_near_a_thousand,
     ),
     Claim(
         name="methods_agree",
-        number="P9",
         statement="Other estimators and cosines tell the same as λ1/Σλ and TwoNN",
         source="AIRI blog; sciencestack summary of the article",
         statistic="Spearman's rank correlation over blocks and steps",
-        rule=f"supported if its interval is over {AGREE}; contradicted if under",
+        rule=over(AGREE),
         find=methods_agree,
     ),
     Claim(
         name="random_tokens",
-        number="P8, 3.12.12",
         statement="The profile of anisotropy repeats on random sequences of tokens",
         source=HABR,
         statistic="root mean square difference of anisotropy over the blocks, random tokens from text, last checkpoint",
-        rule=f"supported if its interval is under {FLAT}; contradicted if over",
+        rule=under(FLAT),
         find=repeats_on_random_tokens,
     ),
     Claim(
-        name="random_course",
-        number="P8",
-        statement="The course of the intrinsic dimension repeats on random sequences of tokens",
+        name="random_trajectory",
+        statement="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
         source=HABR,
-        statistic="sure moves of its course over log(1 + step), random tokens and text (table `phases`)",
-        rule="supported if they are the same; contradicted if not; undecided where a shape is not sure",
+        statistic="significant segments over log(1 + step), random tokens and text (table `phases`)",
+        rule="supported if they are the same; contradicted if not; else undecided",
         find=same_trajectory_on_random_tokens,
     ),
     Claim(
         name="random_dimension",
-        number="3.12.12",
         statement="The peak of the intrinsic dimension over the layers shrinks on shuffled and on random tokens",
         source="Cheng et al. 2025, arXiv 2405.15471",
         statistic="largest TwoNN dimension of a block on such tokens over that on text, last checkpoint",
-        rule="supported if its interval is under 1; contradicted if over",
+        rule=under(1),
         find=peak_shrinks,
     ),
 )

@@ -15,16 +15,18 @@ from lmshape.claims.claim import (
     Curves,
     Evidence,
     Finding,
+    Found,
     Verdict,
-    above,
-    below,
     each,
     estimated,
     missing,
+    over,
     published,
     undecided,
+    under,
+    within,
 )
-from lmshape.claims.trajectory import Observed, of_shape, phase_rows
+from lmshape.claims.trajectory import SHAPED, Observed, of_shape, phase_rows
 from lmshape.dynamics.phases import ENOUGH
 from lmshape.tables.columns import Row
 
@@ -55,11 +57,8 @@ def _near(finding: Finding, row: Row, observed: Observed) -> Finding:
     if not observed.sure or not np.isfinite([low, high]).all():
         return undecided(finding, ONE_DRAW)
     if "rise, fall" not in ", ".join(observed.segments):
-        return undecided(finding, f"no sure peak: {observed.words}")
-    if low >= wanted / CLOSE and high <= wanted * CLOSE:
-        return replace(finding, verdict="supported")
-    apart = high < wanted / CLOSE or low > wanted * CLOSE
-    return replace(finding, verdict="contradicted" if apart else "undecided")
+        return undecided(finding, f"no significant peak: {observed.words}")
+    return replace(finding, verdict=within(low, high, wanted / CLOSE, wanted * CLOSE))
 
 
 def collapse_and_recovery(evidence: Evidence) -> Iterator[Finding]:
@@ -86,9 +85,9 @@ def _collapse(finding: Finding, row: Row, observed: Observed) -> Finding:
 def _recovered(finding: Finding, row: Row, observed: Observed) -> Finding:
     lowest, half = f"at its lowest at step {row['collapse_step']:.0f}", row["recovery_step"]
     if not np.isnan(half):
-        return replace(finding, verdict="supported", why=f"{lowest}, half made good by step {half:.0f}")
+        return replace(finding, verdict="supported", why=f"{lowest}, half recovered by step {half:.0f}")
     verdict: Verdict = "undecided" if observed.last_step < LONG_RUN else "contradicted"
-    return replace(finding, verdict=verdict, why=f"{lowest}, under half made good by the last")
+    return replace(finding, verdict=verdict, why=f"{lowest}, under half recovered by the last")
 
 
 def three_phases(evidence: Evidence) -> Iterator[Finding]:
@@ -97,14 +96,14 @@ def three_phases(evidence: Evidence) -> Iterator[Finding]:
         yield of_shape(finding, row, observed, ("fall", "rise", "fall"))
 
 
-def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on."""
     finding = replace(finding, place="last block")
     trained = curves.steps >= curves.steps[-1] / 10
     if trained.sum() < 3:
-        return missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a course needs 3")
+        return missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a trajectory needs 3")
     last = curves.values[:, trained, -1]
-    return above(finding, estimated(last[:, -1] / last[:, :-1].max(axis=1)), KEPT)
+    return finding, estimated(last[:, -1] / last[:, :-1].max(axis=1))
 
 
 def nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
@@ -112,11 +111,11 @@ def nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Findi
     exception = published(finding, "exception to linear blocks")
     linearity = estimated(curves.last.mean(axis=1))
     if exception.published:
-        return below(exception, linearity, LINEAR)
-    return above(published(finding, "linearity of consecutive blocks"), linearity, LINEAR)
+        return under(LINEAR).decided(exception, linearity)
+    return over(LINEAR).decided(published(finding, "linearity of consecutive blocks"), linearity)
 
 
-def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
     """Mean cosine of the last block at the end less that at the checkpoint nearest a tenth of the run."""
     if evidence.parameters(finding.model) > SMALL:
         return None
@@ -124,14 +123,14 @@ def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> F
     if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
         return missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
     tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
-    return above(finding, estimated(curves.values[:, -1, -1] - curves.values[:, tenth, -1]), 0.0)
+    return finding, estimated(curves.values[:, -1, -1] - curves.values[:, tenth, -1])
 
 
-def isotropic_output(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
+def isotropic_output(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
     """Mean cosine of the last block of large Pythia models, last checkpoint."""
     if evidence.family(finding.model) != PYTHIA or evidence.parameters(finding.model) <= SMALL:
         return None
-    return below(replace(finding, place="last block"), estimated(curves.last[:, -1]), ALIKE)
+    return replace(finding, place="last block"), estimated(curves.last[:, -1])
 
 
 def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
@@ -152,46 +151,40 @@ def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
 CLAIMS = (
     Claim(
         name="peak_of_rankme",
-        number="3.12.5",
         statement="The effective rank before the final norm (that source's RankMe) peaks at the published step",
         source=f"{CIRCUITS}, docs/final_report.md",
         statistic="step of the peak of the effective rank in the last block (table `phases`)",
-        rule="supported if there is a sure peak whose interval is within a factor of 2 of the published step; "
+        rule="supported if there is a significant peak whose interval is within a factor of 2 of the published step; "
         "contradicted if beyond",
         find=peak_of_rankme,
     ),
     Claim(
         name="early_collapse",
-        number="3.12.7",
         statement="Early in training the last layers collapse, and then recover",
         source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
-        statistic="first sure moves of the effective rank in the last block (`phases`); shown: step of the collapse",
-        rule="supported if they are a fall, then a rise that makes half of it good; contradicted if not; undecided "
+        statistic="first significant segments of the effective rank in the last block; shown: step of the collapse",
+        rule="supported if they are a fall, then a rise by half of it; contradicted if not; undecided "
         "where these may be hidden, or to come",
         find=collapse_and_recovery,
     ),
     Claim(
         name="three_phases",
-        number="3.12.7",
         statement="The representations of decoders collapse, expand and are compressed to the end",
         source="Li et al. 2025, arXiv 2509.23024",
-        statistic="shape of the course of the effective rank in the last block (table `phases`)",
-        rule="supported if it falls, rises and falls; contradicted if the sure moves are no part of these, or another "
-        f"shape in a run of {LONG_RUN} steps and more; else undecided",
+        statistic="shape of the trajectory of the effective rank in the last block (table `phases`)",
+        rule=SHAPED.format("a fall, a rise and a fall"),
         find=three_phases,
     ),
     Claim(
         name="bulk_expands",
-        number="3.12.8",
         statement="Without its 32 leading directions the effective rank does not fall in training",
         source=f"{CIRCUITS}, docs/final_report.md",
         statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
-        rule=f"supported if its interval is over {KEPT}; contradicted if under",
+        rule=over(KEPT),
         find=each("effective_rank_bulk", bulk_does_not_fall, kind="decoder"),
     ),
     Claim(
         name="linear_blocks",
-        number="3.12.10",
         statement="The blocks of decoders are nearly linear maps of their input, but for Pythia-70M",
         source="Razzhigaev et al. 2024, arXiv 2405.12250",
         statistic="mean over the blocks of the held-out linearity, last checkpoint",
@@ -200,25 +193,22 @@ CLAIMS = (
     ),
     Claim(
         name="late_cosine",
-        number="3.12.11",
         statement="In small models the mean cosine of the last layer rises late in training",
         source="Godey et al. 2024, arXiv 2404.07647",
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
-        rule=f"supported if its interval is over 0; contradicted if under; up to {SMALL / 1e6:.0f} M parameters",
+        rule=over(0, f"up to {SMALL / 1e6:.0f} M parameters"),
         find=each("mean_cosine", cosine_rises_late, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="isotropic_output",
-        number="3.12.11",
         statement="The output of large Pythia models is isotropic",
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
         statistic="mean_cosine of the last block, last checkpoint",
-        rule=f"supported if its interval is under {ALIKE}; contradicted if over; over {SMALL / 1e6:.0f} M parameters",
+        rule=under(ALIKE, f"over {SMALL / 1e6:.0f} M parameters"),
         find=each("mean_cosine", isotropic_output, kind="decoder", rows=["all"]),
     ),
     Claim(
         name="equal_first_steps",
-        number="3.12.13",
         statement="Steps 0 and 1 of every Pythia run hold the same weights",
         source="EleutherAI/pythia: the learning rate of the first step is 0",
         statistic="sha256 of the weights",

@@ -20,7 +20,11 @@ from lmshape.dynamics.phases import ENOUGH, P_VALUES
 from lmshape.dynamics.trajectories import UNDECIDED, shape_of
 from lmshape.tables.columns import Row, joined
 
-ROOM = "the noise leaves room for another move"
+SHAPED = (
+    "supported if the significant segments are {}, with room for no other; contradicted if they are no part of these, "
+    f"or another shape in a run of {LONG_RUN} steps and more; else undecided"
+)
+ROOM = "the noise leaves room for another segment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,7 @@ class Observed:
     ----------
     segments : significant rises and falls, in their order
     decided : whether the noise leaves no room for another one
-    sure : whether there is noise to tell by; with one draw nothing is sure
+    sure : whether the noise is known; with one draw it is not
     checkpoints, last_step : where it was looked at
     p : p-values of fewer segments than one, two, three
     """
@@ -75,7 +79,7 @@ class Observed:
     @property
     def words(self) -> str:
         """Name the segments."""
-        return ", then ".join(self.segments) or "no sure move"
+        return ", then ".join(self.segments) or "no significant segment"
 
     def p_of_segments(self) -> float:
         """p-value of there being fewer segments than are significant; NaN without one."""

@@ -74,9 +74,7 @@ class Windows:
     unscored: tuple[float, ...]
 
 
-def windows_of(
-    steps: np.ndarray, spikes: Sequence[Spike], *, last_step: float, rule: WarningRule = RULE
-) -> Windows:
+def windows_of(steps: np.ndarray, spikes: Sequence[Spike], *, last_step: float) -> Windows:
     """Lay the windows of a series.
 
     Parameters
@@ -84,17 +82,16 @@ def windows_of(
     steps : (n,) steps of its values, rising
     spikes : of the run's loss
     last_step : of the run's loss
-    rule : numbers of windows
     """
     cadence = float(np.median(np.diff(steps))) if len(steps) > 1 else np.inf
-    horizon = rule.horizon * cadence
+    horizon = RULE.horizon * cadence
     stretches = _stretches(steps, spikes)
     # values of its stretch before each value
-    scored = (pd.Series(stretches).groupby(stretches).cumcount().to_numpy() >= rule.least) & (stretches >= 0)
+    scored = (pd.Series(stretches).groupby(stretches).cumcount().to_numpy() >= RULE.least) & (stretches >= 0)
     before, onsets, unscored = [], [], []
     for spike in spikes:
         places = np.flatnonzero((steps >= spike.onset - horizon) & (steps < spike.onset) & scored)
-        if len(places) >= rule.horizon / 2:
+        if len(places) >= RULE.horizon / 2:
             before.append(places)
             onsets.append(spike.onset)
         else:
@@ -102,11 +99,11 @@ def windows_of(
     ahead = np.array([*(spike.onset for spike in spikes), last_step, -np.inf])
     following = ahead[np.searchsorted(ahead[:-1], steps)]
     calm = np.flatnonzero(scored & (steps < following - horizon))
-    quiet = _laid(calm, stretches, rule.horizon)
+    quiet = _laid(calm, stretches, RULE.horizon)
     return Windows(stretches, tuple(before), tuple(onsets), tuple(quiet), horizon, tuple(unscored))
 
 
-def scores(values: np.ndarray, stretches: np.ndarray, rule: WarningRule = RULE) -> np.ndarray:
+def scores(values: np.ndarray, stretches: np.ndarray) -> np.ndarray:
     """Score each value against those before it.
 
     Parameters
@@ -117,20 +114,20 @@ def scores(values: np.ndarray, stretches: np.ndarray, rule: WarningRule = RULE) 
     Returns
     -------
     (n,) signed, NaN where under `least` values of the stretch lie before. Infinite nowhere: values that differ from
-    equal ones before them count as `RESOLUTION` of their median away at the least.
+    equal ones before them count as `RESOLUTION` of their median away at least.
     """
     found = np.full(len(values), np.nan)
     for number in range(stretches.max(initial=-1) + 1):
         places = np.flatnonzero(stretches == number)
-        if len(places) > rule.least:
-            found[places] = _scores(values[places], rule)
+        if len(places) > RULE.least:
+            found[places] = _scores(values[places])
     return found
 
 
-def _scores(values: np.ndarray, rule: WarningRule) -> np.ndarray:
-    padded = np.concatenate([np.full(rule.window, np.nan), values[:-1]])
-    before = sliding_window_view(padded, rule.window)
-    enough = np.count_nonzero(~np.isnan(before), axis=1) >= rule.least
+def _scores(values: np.ndarray) -> np.ndarray:
+    padded = np.concatenate([np.full(RULE.window, np.nan), values[:-1]])
+    before = sliding_window_view(padded, RULE.window)
+    enough = np.count_nonzero(~np.isnan(before), axis=1) >= RULE.least
     found = np.full(len(values), np.nan)
     if not enough.any():
         return found
@@ -239,7 +236,7 @@ class WindowScores:
             (steps * precision).sum(axis=1), total, out=np.full(len(weights), nan), where=total > 0
         )
 
-    def thresholds(self, runs: int, rule: WarningRule = RULE) -> np.ndarray:
+    def thresholds(self, runs: int) -> np.ndarray:
         """Return (R,) for each run the least threshold that keeps the rate on the quiet windows of all others.
 
         On its own where it has the only ones.
@@ -249,7 +246,7 @@ class WindowScores:
             others = self.quiet_run != run
             chosen = others if others.any() else ~others
             quiet, steps = self.quiet[chosen], self.steps[chosen]
-            allowed = floor(rule.rate * steps.sum() / PER_STEPS)
+            allowed = floor(RULE.rate * steps.sum() / PER_STEPS)
             known = np.sort(quiet[~np.isnan(quiet)])[::-1]
             found.append(known[allowed] if allowed < len(known) else -inf)
         return np.array(found)

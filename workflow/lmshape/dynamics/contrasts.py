@@ -227,7 +227,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
     Parameters
     ----------
-    p : p-values; NaN is no test
+    p : p-values; NaN where nothing was tested
 
     Returns
     -------

@@ -1,5 +1,9 @@
 """Whether a series warns of loss spikes, and whether geometry does better than what needs none.
 
+The series are the geometry of each block, and what a user has without any: level, slope and variance of the training
+loss, gradient norm, learning rate, the loss on held-out tokens, and the size of activations. Each is taken at the steps
+of the geometry, from no later step.
+
 Every series of a group of runs is put to the same test, with the same windows and the same resampled runs, so that
 differences are paired. The baseline that geometry is compared with is the one of the largest area in the same runs,
 which favors the baseline.
@@ -17,7 +21,6 @@ import pandas as pd
 from lmshape.dynamics.alarms import (
     PER_STEPS,
     RULE,
-    WarningRule,
     Windows,
     WindowScores,
     interval,
@@ -29,8 +32,109 @@ from lmshape.dynamics.alarms import (
 )
 from lmshape.dynamics.contrasts import holm
 from lmshape.dynamics.spikes import NORMAL_DEVIATION, Spike
-from lmshape.dynamics.warning_series import NO_LAYER, Series
 from lmshape.tables.columns import Row
+
+GEOMETRIC = (
+    "anisotropy",
+    "effective_rank",
+    "participation_ratio",
+    "mean_cosine",
+    "id_twonn",
+    "id_twonn_types",
+)
+HELD_OUT = "loss_held_out"
+BASELINES = (
+    "loss_level",
+    "loss_slope",
+    "loss_variance",
+    "gradient_norm",
+    "learning_rate",
+    HELD_OUT,
+    "norm_median",
+    "activation_max",
+)
+TRAILING = 10  # logged losses behind level, slope and variance
+NO_LAYER = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A number of a run over training.
+
+    Attributes
+    ----------
+    run, metric : names
+    layer : block, `NO_LAYER` for what is of the whole run
+    steps, values : (n,) rising; NaN where there is no number
+    """
+
+    run: str
+    metric: str
+    layer: int
+    steps: np.ndarray
+    values: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        """Geometric or baseline."""
+        return "geometric" if self.metric in GEOMETRIC else "baseline"
+
+
+def series_of(run: str, geometry: pd.DataFrame, losses: pd.DataFrame) -> list[Series]:
+    """Return all series of a run, on the steps of its geometry.
+
+    Parameters
+    ----------
+    run : name
+    geometry : step, layer, metric, value, as `lmshape.monitor` writes them; metrics of neither kind are left out
+    losses : step, loss and, if there are any, gradient_norm and learning_rate
+    """
+    steps = np.unique(geometry["step"].to_numpy(np.float64))
+    found = []
+    for (metric, layer), rows in geometry.groupby(["metric", "layer"], sort=False):
+        name = HELD_OUT if metric == "loss" else metric
+        if name in GEOMETRIC or name in BASELINES:
+            values = np.full(len(steps), np.nan)
+            values[np.searchsorted(steps, rows["step"])] = rows["value"].to_numpy(np.float64)
+            place = NO_LAYER if name == HELD_OUT else int(layer)
+            found.append(Series(run=run, metric=name, layer=place, steps=steps, values=values))
+    logged = _of_losses(steps, losses)
+    return found + [
+        Series(run=run, metric=name, layer=NO_LAYER, steps=steps, values=values) for name, values in logged
+    ]
+
+
+def _of_losses(steps: np.ndarray, losses: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the baselines of the log: of the last `TRAILING` rows up to each step, that step's loss included."""
+    logged = losses["step"].to_numpy(np.float64)
+    ends = np.searchsorted(logged, steps, side="right")
+    lines = [_line(logged, losses["loss"].to_numpy(np.float64), end) for end in ends]
+    yield from zip(("loss_level", "loss_slope", "loss_variance"), np.array(lines).T, strict=True)
+    for name, rows in (("gradient_norm", TRAILING), ("learning_rate", 1)):
+        if name in losses and losses[name].notna().any():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                logarithms = np.log(losses[name].to_numpy(np.float64))
+            yield name, np.array([_mean(logarithms[max(0, end - rows) : end]) for end in ends])
+
+
+def _line(logged: np.ndarray, losses: np.ndarray, end: int) -> tuple[float, float, float]:
+    """Fit a line to the last losses: its mean, its slope, and the logarithm of the variance about it."""
+    inside = slice(max(0, end - TRAILING), end)
+    x, y = logged[inside], losses[inside]
+    finite = np.isfinite(y)
+    if np.count_nonzero(finite) < TRAILING:
+        return np.nan, np.nan, np.nan
+    x = x - x.mean()
+    level = y.mean()
+    slope = float(x @ y / (x @ x))
+    left = y - level - slope * x
+    return float(level), slope, float(np.log(max(left @ left / (TRAILING - 2), 1e-300)))
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else np.nan
+
 
 LEAST_SPREAD = 1e-6  # of moves, in deviations of the values
 BACK, ON = 20, 3  # values before and behind an onset at which changes are given
@@ -65,20 +169,20 @@ class _Followed:
     scores: np.ndarray
     windows: Windows
 
-    def move(self, places: np.ndarray, rule: WarningRule) -> float:
+    def move(self, places: np.ndarray) -> float:
         """Return the mean of the last signed scores of a window."""
-        latest = self.scores[places[-rule.latest :]]
+        latest = self.scores[places[-RULE.latest :]]
         known = latest[~np.isnan(latest)]
         return float(known.mean()) if len(known) else nan
 
-    def changes(self, end: int, rule: WarningRule) -> np.ndarray:
+    def changes(self, end: int) -> np.ndarray:
         """(BACK + ON,): the change at each offset from place `end`.
 
         NaN outside the stretch that ends there, and behind the end of the run.
         """
         found = np.full(BACK + ON, nan)
-        stretches, start = self.windows.stretches, end - rule.horizon
-        reference = np.arange(max(0, start - rule.window), max(0, start))
+        stretches, start = self.windows.stretches, end - RULE.horizon
+        reference = np.arange(max(0, start - RULE.window), max(0, start))
         values = self.values[reference[stretches[reference] == stretches[end - 1]]]
         if np.count_nonzero(~np.isnan(values)) < 3:
             return found
@@ -110,23 +214,20 @@ class _Tested:
         }
 
 
-def early_warnings(watched: Sequence[Watched], rule: WarningRule = RULE) -> Warnings:
+def early_warnings(watched: Sequence[Watched]) -> Warnings:
     """Test every series of runs whose models have the same blocks.
 
     Parameters
     ----------
     watched : the runs, at least one, with spikes or without
-    rule : how a warning is counted
     """
-    windows = [
-        windows_of(run.series[0].steps, run.spikes, last_step=run.last_step, rule=rule) for run in watched
-    ]
+    windows = [windows_of(run.series[0].steps, run.spikes, last_step=run.last_step) for run in watched]
     weights = run_weights([bool(one.before) for one in windows])
     kinds = {(series.metric, series.layer): series.kind for run in watched for series in run.series}
-    tested = [_tested(*key, kind, watched, windows, weights, rule) for key, kind in kinds.items()]
+    tested = [_tested(*key, kind, watched, windows, weights) for key, kind in kinds.items()]
     baselines = [one for one in tested if one.kind == "baseline" and not isnan(one.areas[0])]
     best = max(baselines, key=lambda one: one.areas[0], default=None)
-    group = _Group(windows, weights, best, rule)
+    group = _Group(windows, weights, best)
     every = _median([_cadence(run.series[0].steps) for run in watched])
     rows = [group.row(one, every) for one in tested]
     adjusted = holm([row["p"] for row in rows])
@@ -155,10 +256,9 @@ def _tested(
     watched: Sequence[Watched],
     windows: Sequence[Windows],
     weights: np.ndarray,
-    rule: WarningRule,
 ) -> _Tested:
     parts = [
-        _Followed(number, series.steps, series.values, scores(series.values, own.stretches, rule), own)
+        _Followed(number, series.steps, series.values, scores(series.values, own.stretches), own)
         for number, (run, own) in enumerate(zip(watched, windows, strict=True))
         for series in run.series
         if (series.metric, series.layer) == (metric, layer)
@@ -174,7 +274,6 @@ class _Group:
     windows: Sequence[Windows]
     weights: np.ndarray
     best: _Tested | None
-    rule: WarningRule
 
     @property
     def runs(self) -> int:
@@ -189,7 +288,7 @@ class _Group:
     @property
     def runs_of_interval(self) -> int:
         """Runs behind intervals; 0, which gives none, where runs or spikes are too few."""
-        enough = self.runs >= self.rule.fewest_runs and self.spikes >= self.rule.fewest_spikes
+        enough = self.runs >= RULE.fewest_runs and self.spikes >= RULE.fewest_spikes
         return self.runs if enough else 0
 
     def row(self, one: _Tested, every: float) -> Row:
@@ -200,7 +299,7 @@ class _Group:
             "runs": self.runs,
             "quiet_windows": sum(len(own.quiet) for own in self.windows),
             "every": every,
-            "rule": str(self.rule),
+            "rule": str(RULE),
             "p": nan,
             "best_baseline": "",
         }
@@ -211,26 +310,28 @@ class _Group:
 
     def flag(self, one: _Tested, row: Row) -> str:
         """Say why a series cannot be tested, or why there are no intervals."""
-        values = f"{self.rule.least + self.rule.horizon // 2} values before it"
+        values = f"{RULE.least + RULE.horizon // 2} values before it"
         if not self.spikes and not row["unscored"]:
             return "not measurable: no spike"
         if not self.spikes:
             return f"not measurable: no spike has {values}, one every {row['every']:g} steps"
         if not row["quiet_windows"]:
-            return f"not measurable: no quiet window of {self.rule.horizon} values, one every {row['every']:g} steps"
+            return (
+                f"not measurable: no quiet window of {RULE.horizon} values, one every {row['every']:g} steps"
+            )
         if isnan(one.areas[0]):
             return "not measurable: the series has no values there"
         if not self.runs_of_interval:
             return (
-                f"too few: {self.spikes} spikes in {self.runs} runs; intervals need {self.rule.fewest_spikes} in "
-                f"{self.rule.fewest_runs}"
+                f"too few: {self.spikes} spikes in {self.runs} runs; intervals need {RULE.fewest_spikes} in "
+                f"{RULE.fewest_runs}"
             )
         return ""
 
     def _measured(self, one: _Tested) -> Row:
         scored, weights = one.scored, self.weights
         precision = scored.average_precisions(weights)
-        thresholds = scored.thresholds(weights.shape[1], self.rule)
+        thresholds = scored.thresholds(weights.shape[1])
         leads = scored.leads_at(thresholds)
         hits = np.isfinite(leads)
         drawn = weights[:, scored.before_run]
@@ -251,11 +352,9 @@ class _Group:
 
         NaN where no window, or no quiet one, has a score.
         """
-        before = [
-            (part.run, part.move(places, self.rule)) for part in parts for places in part.windows.before
-        ]
+        before = [(part.run, part.move(places)) for part in parts for places in part.windows.before]
         before = [(run, move) for run, move in before if not isnan(move)]
-        quiet = [part.move(places, self.rule) for part in parts for places in part.windows.quiet]
+        quiet = [part.move(places) for part in parts for places in part.windows.quiet]
         quiet = [move for move in quiet if not isnan(move)]
         nothing = np.full(len(self.weights), nan)
         if not before or len(quiet) < 2:
@@ -290,15 +389,9 @@ class _Group:
         if not onsets:
             return
         runs = np.array([part.run for part, _ in onsets])
-        found = np.array(
-            [part.changes(int(np.searchsorted(part.steps, onset)), self.rule) for part, onset in onsets]
-        )
+        found = np.array([part.changes(int(np.searchsorted(part.steps, onset))) for part, onset in onsets])
         quiet = np.array(
-            [
-                part.changes(int(places[-1]) + 1, self.rule)
-                for part in one.parts
-                for places in part.windows.quiet
-            ]
+            [part.changes(int(places[-1]) + 1) for part in one.parts for places in part.windows.quiet]
         ).reshape(-1, BACK + ON)
         every = _median([_cadence(part.steps) for part in one.parts])
         for offset, column, calm in zip(range(-BACK, ON), found.T, quiet.T, strict=True):

@@ -1,7 +1,7 @@
 """How far a curve may be off: bounds for any functional of its error, from a few draws.
 
 A curve has T numbers, over layers or over steps, that share their K draws of sequences, so that its error e is one
-vector with correlations that nobody knows. Any weighting of the draws whose weights sum to 0 and whose squares sum
+vector with unknown correlations. Any weighting of the draws whose weights sum to 0 and whose squares sum
 to K gives a vector that is distributed as e is (for Gaussian errors exactly, whatever the correlations). From many
 such vectors the mean of f(e)² and its variation are known, for any f that scales with e: the range, the root mean
 square, one difference. Satterthwaite's two moments then make f(e)² a multiple of an F variable. For one difference
@@ -207,7 +207,7 @@ def leave_one_out(interval: str, replicates: np.ndarray) -> np.ndarray:
 def may_be_largest(values: np.ndarray, noise: Noise) -> np.ndarray:
     """Return the places that cannot be told from the largest number of a curve.
 
-    A place is struck off where it lies further below the largest number than the errors of any two of the places
+    A place is excluded where it lies further below the largest number than the errors of any two of the places
     left may lie apart; this is repeated with the smaller bound of what is left, until nothing more goes. The place of
     the true largest number is among them with 95 % confidence. A flat curve keeps all of its places.
 

@@ -208,7 +208,7 @@ def describe(trajectory: Trajectory) -> Row:
         }
     if not (trajectory.values.values > 0).all() or not (trajectory.values.left_out > 0).all():
         return row | {
-            "flag": joined(trajectory.left_aside, "not positive: courses are compared in the logarithm")
+            "flag": joined(trajectory.left_aside, "not positive: trajectories are compared in the logarithm")
         }
     logarithms, noise = np.log(trajectory.values.values), trajectory.noise()
     shape = shape_of(logarithms, noise)

@@ -5,8 +5,8 @@ excursion; the threshold is `deviations` times the noise of the last `noise_wind
 An excursion is a stretch of logged steps whose loss is over the baseline by more than half the threshold, or not
 finite; up to `calm` − 1 others in a row may lie between. Baseline and threshold stand still meanwhile. It is a spike
 where it reaches the whole threshold, or a loss that is not finite, and `least_steps` steps in a row are high: hard
-batches, of one or two steps, are none however many follow each other. A loss that stays up for `settled` logged steps
-becomes the new baseline.
+batches, of one or two steps, are not spikes, however many follow each other. A loss that stays up for `settled` logged
+steps becomes the new baseline.
 
 Baseline and threshold depend on no later step. The onset is set afterwards, at the first step of the excursion and not
 at the one that makes it a spike: a warning has to come before the loss leaves its baseline.
@@ -55,7 +55,7 @@ class CalmLosses:
         self._last = step, loss
 
     def resume(self, calm: Iterable[tuple[float, float]]) -> None:
-        """Take in steps and losses behind an excursion: the first is no successor of the last one before it."""
+        """Take in steps and losses behind an excursion: the first does not succeed the last one before it."""
         self._last = None
         for step, loss in calm:
             self.add(step, loss)
@@ -90,7 +90,7 @@ class SpikeRule(Rule):
     ----------
     window, noise_window : calm losses behind the baseline, and behind its noise, which takes more of them
     deviations, least_height : the threshold, in standard deviations of the noise and in nats
-    least_steps : high steps in a row that a spike has at the least
+    least_steps : least number of high steps in a row
     calm : steps in a row under half the threshold that end an excursion
     settled : steps after which a loss that stays up is the new baseline
     """
@@ -162,13 +162,12 @@ class _Excursion:
             self.last, self.calm = place, 0
 
 
-def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
+def find_spikes(run: pd.DataFrame) -> list[Spike]:
     """Find the spikes of a loss curve.
 
     Parameters
     ----------
     run : columns `step`, in any order and at any distance, and `loss`, nats, finite or not
-    rule : the numbers of the rule
 
     Returns
     -------
@@ -177,7 +176,7 @@ def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
     Raises
     ------
     InputError
-        When a column is missing, or a step is no number.
+        When a step is no number.
 
     Notes
     -----
@@ -185,27 +184,27 @@ def find_spikes(run: pd.DataFrame, rule: SpikeRule = RULE) -> list[Spike]:
     """
     curve = as_curve(run)
     steps, losses = curve["step"].to_numpy(np.float64), curve["loss"].to_numpy(np.float64)
-    found = (_spike(excursion, steps, losses, rule) for excursion in _excursions(steps, losses, rule))
+    found = (_spike(excursion, steps, losses) for excursion in _excursions(steps, losses))
     return [spike for spike in found if spike is not None]
 
 
-def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Iterator[_Excursion]:
+def _excursions(steps: np.ndarray, losses: np.ndarray) -> Iterator[_Excursion]:
     """Go through the curve once, step after step."""
     longest_gap = 10 * float(np.median(np.diff(steps))) if len(steps) > 1 else inf
-    background, current = CalmLosses(rule.window, rule.noise_window, longest_gap), None
+    background, current = CalmLosses(RULE.window, RULE.noise_window, longest_gap), None
     for place, loss in enumerate(losses.tolist()):
         if current is None:
-            current = _begun(place, loss, background, rule)
+            current = _begun(place, loss, background)
             if current is None:
                 background.add(steps[place], loss)
             continue
         current.take(place, loss)
-        current.settled = place - current.first >= rule.settled
-        if current.calm == rule.calm or current.settled:
+        current.settled = place - current.first >= RULE.settled
+        if current.calm == RULE.calm or current.settled:
             yield current
             if current.settled:
-                background = CalmLosses(rule.window, rule.noise_window, longest_gap)
-            behind = slice(place + 1 - (rule.window if current.settled else rule.calm), place + 1)
+                background = CalmLosses(RULE.window, RULE.noise_window, longest_gap)
+            behind = slice(place + 1 - (RULE.window if current.settled else RULE.calm), place + 1)
             pairs = zip(steps[behind], losses[behind].tolist(), strict=True)
             background.resume((step, loss) for step, loss in pairs if isfinite(loss))
             current = None
@@ -213,23 +212,23 @@ def _excursions(steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Itera
         yield current
 
 
-def _begun(place: int, loss: float, background: CalmLosses, rule: SpikeRule) -> _Excursion | None:
+def _begun(place: int, loss: float, background: CalmLosses) -> _Excursion | None:
     """Begin an excursion at a loss that is high, or not finite."""
-    threshold = rule.threshold(background)
+    threshold = RULE.threshold(background)
     if isfinite(loss) and not loss > background.baseline + threshold / 2:
         return None
     return _Excursion(place, place, background.baseline, threshold)
 
 
-def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray, rule: SpikeRule) -> Spike | None:
+def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray) -> Spike | None:
     """Return the spike that an excursion is; None where it is too small or too short."""
     inside = losses[excursion.first : excursion.last + 1]
     lost = ~np.isfinite(inside)
     reaches = lost.any() or inside.max() > excursion.baseline + excursion.threshold
-    if not reaches or _longest_row(lost | (inside > excursion.level)) < rule.least_steps:
+    if not reaches or _longest_row(lost | (inside > excursion.level)) < RULE.least_steps:
         return None
     peak = int(np.argmax(np.where(lost, np.inf, inside)))
-    back = _recovery(excursion, losses, rule)
+    back = _recovery(excursion, losses)
     return Spike(
         onset=steps[excursion.first],
         peak_step=steps[excursion.first + peak],
@@ -251,10 +250,10 @@ def _longest_row(high: np.ndarray) -> int:
     return int((ends[1::2] - ends[::2]).max(initial=0))
 
 
-def _recovery(excursion: _Excursion, losses: np.ndarray, rule: SpikeRule) -> int | None:
+def _recovery(excursion: _Excursion, losses: np.ndarray) -> int | None:
     """Place of the first of `calm` losses in a row that are back, fewer at the end of the curve."""
     back = losses[excursion.last + 1 :] <= excursion.level
     for place in np.flatnonzero(back):
-        if back[place : place + rule.calm].all():
+        if back[place : place + RULE.calm].all():
             return excursion.last + 1 + int(place)
     return None

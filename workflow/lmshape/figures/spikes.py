@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from lmshape.dynamics.alarms import RULE
+from lmshape.dynamics.early_warning import GEOMETRIC
 from lmshape.dynamics.spikes import RULE as SPIKE_RULE
-from lmshape.dynamics.warning_series import GEOMETRIC
 from lmshape.figures import layout
 from lmshape.figures.drawing import Drawing
 from lmshape.figures.style import COLORS, FAINT, INK, Look

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from socket import gethostname
 
@@ -58,7 +58,7 @@ class Reservation:
 
     @property
     def arriving(self) -> bool:
-        """Whether its weights are on their way: what an earlier visit of theirs has left behind says nothing now."""
+        """Whether its weights are on their way; traces of an earlier download do not count then."""
         return partial_folder(Path(self.folder)).exists()
 
     @property
@@ -80,7 +80,7 @@ class Reservation:
 
 
 def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = LONGEST_WAIT_SECONDS) -> None:
-    """Wait until the quota has enough left, and take it; abandoned downloads make way.
+    """Wait until the quota has enough left, and take it; abandoned downloads are deleted.
 
     Parameters
     ----------
@@ -210,24 +210,15 @@ def _book(weights: Path) -> Iterator[Path]:
 
 
 def _others(book: Path, wanted: Reservation) -> list[Reservation]:
-    """Read who else holds weights, and strike out those that hold none any more."""
+    """Read who else holds weights, and delete the entries of those that no longer do."""
     found = []
     for page in sorted(book.glob("*.json")):
-        one = _read_page(page)
-        if one is None or not one.held():
+        one = Reservation(**json.loads(page.read_text(encoding="utf-8")))
+        if not one.held():
             page.unlink()
         elif one.name != wanted.name:
             found.append(one)
     return found
-
-
-def _read_page(page: Path) -> Reservation | None:
-    """Read a reservation, of an earlier release too; None for one of its activations, which hold no weights."""
-    known = {one.name for one in fields(Reservation)}
-    values = {
-        key: value for key, value in json.loads(page.read_text(encoding="utf-8")).items() if key in known
-    }
-    return Reservation(**values) if "folder" in values else None
 
 
 def _why(wanted: Reservation, held: Mapping[str, int], budget: int) -> str:

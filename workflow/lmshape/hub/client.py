@@ -27,7 +27,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from lmshape.downloading import SILENCE_SECONDS, Answer, patiently, reason_of, status_of
 from lmshape.errors import InputError
-from lmshape.hub.lock import LockedFile
+from lmshape.hub.lock import GIT, LockedFile
 from lmshape.writing import NO_ROOM
 
 REFUSED = frozenset({401, 403})
@@ -169,5 +169,5 @@ def _api() -> HfApi:
 
 def _file(entry: RepoFile) -> LockedFile:
     if entry.lfs is not None:
-        return LockedFile(entry.path, entry.lfs.size, sha256=entry.lfs.sha256)
-    return LockedFile(entry.path, entry.size, git_oid=entry.blob_id)
+        return LockedFile(entry.path, entry.lfs.size, entry.lfs.sha256)
+    return LockedFile(entry.path, entry.size, f"{GIT}{entry.blob_id}")

@@ -35,7 +35,7 @@ VERDICTS = {
 }
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
 
-MOST_ROWS = 40  # of checkpoints against which nothing is known, in a table for people
+MOST_ROWS = 40  # of checkpoints with the verdict ok, in a table for people
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")
 
 

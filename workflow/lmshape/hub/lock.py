@@ -13,7 +13,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import takewhile
 from pathlib import Path
 
@@ -27,6 +27,7 @@ COLUMNS = tuple(
     "weights_format weights_bytes weights_sha256 revised files".split()
 )
 WEIGHTS = (".safetensors", ".bin", ".gguf")
+GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
 UNLOADABLE = ("no_weights", "incomplete")  # verdicts
 
 
@@ -38,24 +39,17 @@ class LockedFile:
     ----------
     path : from the root of the repository
     bytes : size
-    sha256 : of its bytes, where the hub says it (large files); else ""
-    git_oid : git's name of its bytes, where there is no sha256; else ""
+    digest : what identifies its bytes: their sha256 where the hub says it (large files), else `GIT` and git's name
     """
 
     path: str
     bytes: int
-    sha256: str = ""
-    git_oid: str = ""
+    digest: str
 
     @property
     def is_weights(self) -> bool:
         """Whether it holds tensors."""
         return self.path.endswith(WEIGHTS)
-
-    @property
-    def digest(self) -> str:
-        """What identifies its bytes."""
-        return self.sha256 or f"git:{self.git_oid}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +159,7 @@ def write_lock(path: Path, lock: Lock) -> None:
     tokenizer = lock.tokenizer and {
         "repository": lock.tokenizer.repository,
         "commit": lock.tokenizer.commit,
-        "files": _spell(lock.tokenizer.files),
+        "files": list(map(astuple, lock.tokenizer.files)),
     }
     head = {name: getattr(lock, name) for name in ("model", "asked", "identity", "facts", "main_sha256")}
     text.write(f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n")
@@ -206,7 +200,8 @@ def _lock(lines: Sequence[str]) -> Lock:
     tokenizer = values.pop("tokenizer")
     return Lock(
         **values,
-        tokenizer=tokenizer and Tokenizer(**{**tokenizer, "files": _files(tokenizer["files"])}),
+        tokenizer=tokenizer
+        and Tokenizer(**{**tokenizer, "files": tuple(LockedFile(*file) for file in tokenizer["files"])}),
         checkpoints=tuple(map(_checkpoint, csv.DictReader(lines[len(head) :], delimiter="\t"))),
     )
 
@@ -219,7 +214,7 @@ def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
         "tokens_seen": "" if math.isnan(seen) else int(seen),
         "same_weights_as": " ".join(checkpoint.same_weights_as),
         "weights_format": checkpoint.weights[0].path.rpartition(".")[2] if checkpoint.weights else "",
-        "files": json.dumps(_spell(checkpoint.files), separators=(",", ":")),
+        "files": json.dumps(list(map(astuple, checkpoint.files)), separators=(",", ":")),
     }
 
 
@@ -233,20 +228,7 @@ def _checkpoint(row: Mapping[str, str]) -> LockedCheckpoint:
         tokens_seen=float(row["tokens_seen"] or math.nan),
         same_weights_as=tuple(row["same_weights_as"].split()),
         revised=int(row["revised"]),
-        files=_files(json.loads(row["files"])),
-    )
-
-
-def _spell(files: Sequence[LockedFile]) -> list[list[str | int]]:
-    return [[file.path, file.bytes, file.digest] for file in files]
-
-
-def _files(spelt: Yaml) -> tuple[LockedFile, ...]:
-    return tuple(
-        LockedFile(path, size, git_oid=digest.removeprefix("git:"))
-        if digest.startswith("git:")
-        else LockedFile(path, size, sha256=digest)
-        for path, size, digest in spelt
+        files=tuple(LockedFile(*file) for file in json.loads(row["files"])),
     )
 
 

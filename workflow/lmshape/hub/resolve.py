@@ -31,7 +31,7 @@ from lmshape.store.weights import config_facts
 
 
 class _Asked:
-    """The hub's answers during one resolution: nothing is asked twice."""
+    """The hub's answers during one resolution: each question is asked once."""
 
     def __init__(self, previous: Lock | None, *, code: bool) -> None:
         self._code = code
@@ -277,42 +277,19 @@ def make_lock(
 
 def _check_wanted(lock: Lock, wanted: Sequence[str]) -> None:
     """Refuse checkpoints that the hub does not have or has no weights of, all of them at once."""
-    usable = {one.checkpoint for one in lock.checkpoints if one.loadable}
-    absent = [name for name in wanted if name not in usable]
-    if absent:
-        raise _not_to_be_had(lock, absent, wanted)
-
-
-def _not_to_be_had(lock: Lock, absent: Sequence[str], wanted: Sequence[str]) -> InputError:
-    """Name the checkpoints that cannot be had, with the nearest that can."""
     there = [Checkpoint(one.checkpoint, one.step, Path()) for one in lock.checkpoints if one.loadable]
-    found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
-    return InputError(
-        f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. Leave "
-        f"them out under `checkpoints`; after `lmshape lock {lock.model}`, `all`, `every` and `log` choose of what "
-        "there is."
-    )
+    absent = [name for name in wanted if name not in {one.name for one in there}]
+    if absent:
+        found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
+        raise InputError(
+            f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. "
+            f"Leave them out under `checkpoints`; after `lmshape lock {lock.model}`, `all`, `every` and `log` choose "
+            "of what there is."
+        )
 
 
 def _names(checkpoints: Sequence[Checkpoint]) -> str:
     return ", ".join(one.name for one in checkpoints) or "none"
-
-
-def read_locked(lock_file: Path, checkpoint: str) -> LockedCheckpoint:
-    """Read one checkpoint of a lock.
-
-    Raises
-    ------
-    InputError
-        When there is no lock, or it lacks the checkpoint.
-    """
-    lock = read_lock(lock_file)
-    if lock is None:
-        raise InputError(f"`{lock_file}` does not exist; `lmshape lock` makes it.")
-    one = lock.named(checkpoint)
-    if one is None:
-        raise _not_to_be_had(lock, [checkpoint], [checkpoint])
-    return one
 
 
 def download(
@@ -333,7 +310,9 @@ def download(
     readers : datasets and truncations that will read these weights
     weights_in, keep, budget_bytes : the study's settings
     """
-    one = read_locked(lock_file, checkpoint)
+    lock = read_lock(lock_file)
+    one = lock.named(checkpoint) if lock else None
+    assert one is not None, "the study has checkpoints of its lock alone"
     if budget_bytes is not None and weights_in == "study":
         size = sum(file.bytes for file in one.files) - cached_bytes(one)
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))

@@ -26,8 +26,7 @@ from huggingface_hub.utils import build_hf_headers
 from lmshape.downloading import CutShort, held_bytes, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
-from lmshape.hub.integrity import VERDICTS
-from lmshape.hub.lock import RECEIPT, LockedCheckpoint, LockedFile
+from lmshape.hub.lock import GIT, RECEIPT, LockedCheckpoint, LockedFile
 from lmshape.paths import partial_folder
 from lmshape.writing import NO_ROOM, name_whole_folder
 
@@ -50,13 +49,8 @@ def bring_checkpoint(one: LockedCheckpoint, folder: Path, *, weights_in: Weights
     Raises
     ------
     InputError
-        When the hub has no weights to give, refuses them for good, or keeps sending other bytes than it lists.
+        When the hub refuses them for good, or keeps sending other bytes than it lists.
     """
-    if not one.loadable:
-        raise InputError(
-            f"`{one.checkpoint}` of `{one.repository}` cannot be downloaded: {VERDICTS[one.verdict]} "
-            f"({one.note or 'no file of weights'}). Leave it out under `checkpoints`."
-        )
     receipt = {name: getattr(one, name) for name in ("repository", "revision", "commit", "weights_sha256")}
     bring_files(one.repository, one.commit, one.files, folder, weights_in=weights_in, receipt=receipt)
 
@@ -175,9 +169,9 @@ def _verify(path: Path, file: LockedFile, what: str) -> None:
 def _digest(path: Path, file: LockedFile) -> str:
     """Take the sha256 of a file, or git's name of it where the hub gives nothing else."""
     with path.open("rb") as stream:
-        if file.sha256:
+        if not file.digest.startswith(GIT):
             return hashlib.file_digest(stream, "sha256").hexdigest()
         digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
         while block := stream.read(BLOCK_BYTES):
             digest.update(block)
-        return f"git:{digest.hexdigest()}"
+        return f"{GIT}{digest.hexdigest()}"

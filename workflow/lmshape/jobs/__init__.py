@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lmshape.jobs import cells, hub, pages, tables, texts
-from lmshape.jobs.behind import jobs_behind
+from lmshape.jobs.graph import Graph
 from lmshape.jobs.rule import CONFIG_VARIABLE, DIGITS, WILDCARDS, Files, Machine, Rule, Wildcards
 from lmshape.study.study import Study
 
@@ -34,12 +34,10 @@ RULES: dict[str, type[Rule]] = {
     "truncate": cells.Truncate,
     "gather": tables.Gather,
     "tables": tables.Tables,
-    "shapes": tables.Shapes,
-    "combine_shapes": tables.CombineShapes,
     "spikes": tables.Spikes,
     "truncation_tables": tables.TruncationTables,
     "claims": tables.Claims,
-    "figure": pages.DrawFigure,
+    "figures": pages.DrawFigures,
     "explore": pages.Explore,
     "findings": pages.Findings,
     "report": pages.Report,
@@ -61,6 +59,7 @@ class Jobs:
         self.study = study
         self.machine = machine or Machine()
         self.rules = {name: rule(study, self.machine) for name, rule in RULES.items()}
+        self.graph = Graph(study, self.rules)
         self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
             if isinstance(rule, cells.Reader) and ancient is not None:
@@ -81,7 +80,7 @@ class Jobs:
     def whole_digest(self, name: str, job: Wildcards) -> str:
         """Hash the digest of a job together with those of the jobs behind it, each once."""
         if (name, job) not in self._digests:
-            behind = [self.whole_digest(*step) for step in jobs_behind(self.study, name, job)]
+            behind = [self.whole_digest(*step) for step in self.graph.behind((name, job))]
             own = self.rules[name].digest(job)
             whole = hashlib.sha256("\n".join([own, *behind]).encode()).hexdigest()[:DIGITS]
             self._digests[name, job] = whole if behind else own
@@ -135,7 +134,7 @@ class Jobs:
 
     def summary(self) -> str:
         """Name the results that there are, for someone who has just waited for them."""
-        figures = [f"results/figures/{figure}.png" for figure in self.study.figures]
+        figures = pages.figure_files(self.study, "png")
         named = {"Findings:": pages.FINDINGS, "Explore: ": pages.EXPLORER, "Report:  ": pages.REPORT}
         lines = [f"{name} {file}" for name, file in named.items() if Path(file).exists()]
         lines += [f"Tables:   {tables.TABLES}/"] if tables.TABLES.is_dir() else []

@@ -21,7 +21,6 @@ from lmshape.study.costs import (
     gpus_that_hold,
     measuring_megabytes,
     measuring_seconds,
-    minutes_for,
     threads_of,
     truncation_megabytes,
     truncation_seconds,
@@ -154,12 +153,8 @@ class Extract(Reader):
         return extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
 
     def seconds(self, job: Wildcards, threads: int) -> float:
-        """Estimate the time of the forward passes and of what is written."""
         on_gpu = self.gpus(job) > 0
         return extraction_seconds(self.model(job), self.study.sampling, threads=threads, on_gpu=on_gpu)
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return minutes_for(self.seconds(job, threads))
 
     def disk_megabytes(self, job: Wildcards) -> int:
         activations = activation_bytes(self.model(job), self.study.sampling.most_tokens)
@@ -242,13 +237,9 @@ class Measure(Rule):
     def megabytes(self, job: Wildcards) -> int:
         return measuring_megabytes(self.model(job).width, self.study.sampling)
 
-    def seconds(self, model: Model, threads: int, *, sites: int) -> float:
-        """Estimate the time of measuring `sites` sites of a model."""
-        return _measuring_seconds(self, model.width, sites, threads)
-
-    def minutes(self, job: Wildcards, threads: int) -> int:
+    def seconds(self, job: Wildcards, threads: int) -> float:
         first, last = layers_of(job)
-        return minutes_for(self.seconds(self.model(job), threads, sites=last - first + 2))
+        return _measuring_seconds(self, self.model(job).width, last - first + 2, threads)
 
     def disk_megabytes(self, job: Wildcards) -> int:
         """Megabytes of the archives, at most two a layer."""
@@ -369,7 +360,8 @@ class MeasureCell(Extract):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         model = self.model(job)
-        return super().seconds(job, threads) + self.measuring.seconds(model, threads, sites=model.blocks + 2)
+        measuring = _measuring_seconds(self.measuring, model.width, model.blocks + 2, threads)
+        return super().seconds(job, threads) + measuring
 
     def run(self, job: Wildcards, given: Given) -> None:
         losses = Path(job.fill(paths.LOSSES))
@@ -386,6 +378,7 @@ class Truncate(Reader):
     """The loss of a decoder with some directions of its residual stream alone."""
 
     reads = ("weights", "tokens", "losses")
+    awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
     writes = (paths.TRUNCATION,)
@@ -423,8 +416,8 @@ class Truncate(Reader):
             on_gpu=self.gpus(job) > 0,
         )
 
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        seconds = truncation_seconds(
+    def seconds(self, job: Wildcards, threads: int) -> float:
+        return truncation_seconds(
             self.model(job),
             self.study.sampling,
             self.truncating,
@@ -432,7 +425,6 @@ class Truncate(Reader):
             threads=threads,
             on_gpu=self.gpus(job) > 0,
         )
-        return minutes_for(seconds)
 
     def run(self, job: Wildcards, given: Given) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"

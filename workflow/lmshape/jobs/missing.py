@@ -10,13 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.figures import FIGURES
 from lmshape.jobs import Jobs
-from lmshape.jobs.behind import Step, measuring, of_pretraining, of_text, wildcards
 from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
+from lmshape.jobs.graph import Step, measuring, wildcards
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
-from lmshape.jobs.tables import SHAPES
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
@@ -105,7 +103,8 @@ def _has_failed(log: str, root: Path, errors: dict[str, str]) -> bool:
 
 def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
     for cell in jobs.study.cells():
-        yield cell, list(steps_of(jobs.study, cell))
+        steps = [one for last in measuring(jobs.study, cell) for one in jobs.graph.leading_to(last)]
+        yield cell, list(dict.fromkeys(steps))
 
 
 def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
@@ -117,14 +116,12 @@ def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
         yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
     for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
-    yield "spikes", [*_spike_steps(study), ("spikes", Wildcards())]
-    yield "claims", [("claims", Wildcards())]
-    shapes: list[Step] = [("shapes", Wildcards(model=name)) for name in study.models]
-    for figure in study.figures:
-        drawn_from = (
-            [*shapes, ("combine_shapes", Wildcards())] if set(SHAPES) & set(FIGURES[figure].tables) else []
-        )
-        yield f"figure {figure}", [*drawn_from, ("figure", Wildcards(figure=figure))]
+    models = {model.pretraining for model in study.models.values()}
+    alone = [("pretrain", Wildcards(run=run)) for run in study.trained if run not in models]
+    trained = [one for last in alone for one in jobs.graph.leading_to(last)]
+    yield "spikes", [*trained, ("spikes", Wildcards())]
+    for result in ("claims", "figures"):
+        yield result, [(result, Wildcards())]
     yield EXPLORER, [("explore", Wildcards())]
     yield REPORT, [("findings", Wildcards()), ("report", Wildcards())]
 
@@ -133,37 +130,6 @@ def _releases(study: Study, model: Model) -> Iterator[Step]:
     for checkpoint in model.checkpoints if model.on_hub else ():
         for reader in study.readers(model.name, checkpoint):
             yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
-
-
-def _spike_steps(study: Study) -> Iterator[Step]:
-    """Yield the runs whose spikes are looked for and that no model is made of."""
-    models = {model.pretraining for model in study.models.values()}
-    for run in study.trained:
-        if run not in models:
-            yield from _pretraining_steps(study, run)
-
-
-def steps_of(study: Study, cell: Cell) -> Iterator[Step]:
-    """Yield the jobs that lead to a cell, in their order."""
-    model, job = study.models[cell.model], wildcards(cell)
-    if model.pretraining:
-        yield from _pretraining_steps(study, model.pretraining)
-    if model.on_hub:
-        yield "resolve", job
-        yield "fetch_tokenizer", job
-    text = study.text_of(cell.dataset)
-    if text is not None:
-        yield from of_text(text.name, clean=study.datasets[cell.dataset].clean)
-    yield "tokenize", job
-    if model.on_hub:
-        yield "download", job
-    yield from measuring(study, cell)
-
-
-def _pretraining_steps(study: Study, run: str) -> Iterator[Step]:
-    yield from of_pretraining(study)
-    yield "train_tokenizer", Wildcards()
-    yield "pretrain", Wildcards(run=run)
 
 
 def _names(cell: Cell) -> tuple[str, str, str]:
@@ -266,7 +232,7 @@ def _without_names(one: Missing) -> str:
 
 
 def _names_of(job: Wildcards) -> list[str]:
-    return [job.model, job.checkpoint, job.dataset, job.text, job.run, job.figure]
+    return [job.model, job.checkpoint, job.dataset, job.text, job.run]
 
 
 def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:

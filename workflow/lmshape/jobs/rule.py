@@ -12,7 +12,7 @@ from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.fingerprint import code_fingerprint
 from lmshape.study.cluster import NO_PARTITION, check_profile
-from lmshape.study.costs import gpu_count
+from lmshape.study.costs import gpu_count, minutes_for
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
@@ -35,7 +35,6 @@ class Wildcards:
     last: str = ""
     text: str = ""
     run: str = ""
-    figure: str = ""
 
     @classmethod
     def of(cls, wildcards: Mapping[str, str]) -> Wildcards:
@@ -148,6 +147,7 @@ class Rule:
     Attributes
     ----------
     reads : names of its inputs
+    awaited : those that must be there, and whose change is no reason to run again
     writes : patterns of its outputs
     log_file : pattern of its log
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
@@ -156,6 +156,7 @@ class Rule:
     """
 
     reads: tuple[str, ...] = ()
+    awaited: tuple[str, ...] = ()
     writes: Sequence[str] = ()
     log_file: str
     code: tuple[str, ...] = ()
@@ -201,9 +202,14 @@ class Rule:
         """Return the memory of a job."""
         return self.memory_megabytes
 
+    def seconds(self, job: Wildcards, threads: int) -> float:
+        """Estimate the time of a job; 0 where nothing tells."""
+        return 0.0
+
     def minutes(self, job: Wildcards, threads: int) -> int:
         """Return the time limit of a job."""
-        return self.time_minutes
+        seconds = self.seconds(job, threads)
+        return minutes_for(seconds) if seconds else self.time_minutes
 
     def disk_megabytes(self, job: Wildcards) -> int:
         """Return the disk space that a job fills."""

@@ -10,7 +10,7 @@ from lmshape import paths
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.store.local_weights import file_key
-from lmshape.study.costs import minutes_for, pretraining_megabytes, pretraining_seconds, weights_of
+from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weights_of
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
 from lmshape.study.study import Study
@@ -189,8 +189,8 @@ class Pretrain(TrainTokenizer):
     def megabytes(self, job: Wildcards) -> int:
         return pretraining_megabytes(self.recipe(job), self.pretraining.vocabulary)
 
-    def minutes(self, job: Wildcards, threads: int) -> int:
-        return minutes_for(pretraining_seconds(self.recipe(job), self.pretraining.vocabulary))
+    def seconds(self, job: Wildcards, threads: int) -> float:
+        return pretraining_seconds(self.recipe(job), self.pretraining.vocabulary)
 
     def disk_megabytes(self, job: Wildcards) -> int:
         """Megabytes of the checkpoints, and of the state that a killed run goes on from."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -237,6 +237,9 @@ def _name(token: int, tokens: Tokens) -> str:
     return repr(tokens.texts[token]) if token in tokens.texts else str(token)
 
 
+FEW_TYPES = 256  # under which TwoNN's standard error, d/√n, is over d/16
+
+
 @dataclass(frozen=True, slots=True)
 class UniqueRows:
     """The first m unique rows of each draw of a choice, in row order, the same m for every draw.
@@ -277,28 +280,13 @@ def unique_rows_by_draw(layer: Layer) -> dict[str, UniqueRows]:
                 _, unique = np.unique(first[kept[own]], return_index=True)
                 index[name][int(draw)] = inside[np.sort(unique)]
                 shares[name].append(1 - len(unique) / len(inside))
-    return {
-        name: _flagged(
-            name, _capped(layer.rows, found, layer.rows_per_draw.get(name), np.array(shares[name]))
-        )
-        for name, found in index.items()
-    }
+    return {name: _capped(name, layer, found, np.array(shares[name])) for name, found in index.items()}
 
 
-FEW_TYPES = 256  # under which TwoNN's standard error, d/√n, is over d/16
-
-
-def _flagged(name: str, found: UniqueRows) -> UniqueRows:
-    """Flag few types of token, of which `rows_per_draw` does not say how many are wanted."""
-    few = name == "one_per_type" and found.size < FEW_TYPES and not found.flag
-    return replace(found, flag=f"few types: {found.size} per draw") if few else found
-
-
-def _capped(
-    rows: Rows, unique: Mapping[int, np.ndarray], wanted: int | None, shares: np.ndarray
-) -> UniqueRows:
-    fewest = min(map(len, unique.values()))
-    short = wanted is not None and fewest < wanted
+def _capped(name: str, layer: Layer, unique: Mapping[int, np.ndarray], shares: np.ndarray) -> UniqueRows:
+    wanted, fewest = layer.rows_per_draw.get(name), min(map(len, unique.values()))
     size = fewest if wanted is None else min(wanted, fewest)
-    flag = f"fewer unique rows: {fewest} of {wanted} per draw" if short else ""
-    return UniqueRows(rows, {draw: index[:size] for draw, index in unique.items()}, size, shares, flag)
+    flag = f"few types: {size} per draw" if name == "one_per_type" and size < FEW_TYPES else ""
+    if wanted is not None and fewest < wanted:
+        flag = f"fewer unique rows: {fewest} of {wanted} per draw"
+    return UniqueRows(layer.rows, {draw: index[:size] for draw, index in unique.items()}, size, shares, flag)

@@ -22,7 +22,7 @@ from lmshape.progress import progress as progress_bar
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.loss_card import write_loss_card
+from lmshape.store.statistics import write_loss_card
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import weights_sha256
 

@@ -19,7 +19,7 @@ from lmshape.models.device import is_out_of_memory
 from lmshape.models.network import Kind, Network
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.site import Site
-from lmshape.store.loss_card import DrawLoss
+from lmshape.store.statistics import DrawLoss
 from lmshape.store.tokens import Tokens
 
 Read = Callable[[np.ndarray, Take], None]

@@ -20,7 +20,6 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lmshape import __version__
-from lmshape.errors import InputError
 from lmshape.figures.layout import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
 from lmshape.metrics.registry import added_metrics, describe
@@ -83,7 +82,7 @@ def build_explorer(
     Raises
     ------
     InputError
-        For a table that does not exist or has no row.
+        For a table that does not exist.
     """
     tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
     added = added_metrics(tables["metrics"]["metric"].unique(), own)
@@ -153,15 +152,8 @@ def contents(
     Returns
     -------
     What the page's head says, and the numbers of each of its chunks (see `numbers_of`); both to be written as JSON.
-
-    Raises
-    ------
-    InputError
-        When the table of metrics is empty.
     """
     metrics = tables["metrics"]
-    if metrics.empty:
-        raise InputError("the table `metrics` has no row; measure a cell before you explore the study.")
     flags = ["", *in_order(metrics.loc[metrics["flag"].fillna("") != "", "flag"])]
     order = {entry["name"]: place for place, entry in enumerate(descriptions)}
     models = [_model(frame, tables["checkpoints"]) for _, frame in metrics.groupby("model", sort=False)]

@@ -22,7 +22,6 @@ from markupsafe import Markup, escape
 
 from lmshape import __version__
 from lmshape.claims.claim import ALL_MODELS, VERDICTS
-from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages import overview
@@ -150,7 +149,8 @@ def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -
         return None
     vector = files["svg"].stat().st_size <= LARGEST_VECTOR
     path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
-    text, title = _read_caption(captions_dir / f"{name}.rst"), FIGURES[name].load().title
+    title = FIGURES[name].load().title
+    text = (captions_dir / f"{name}.rst").read_text(encoding="utf-8")
     return Picture(
         name=name,
         title=title,
@@ -164,12 +164,6 @@ def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -
 def _html(text: str) -> str:
     settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 2, "halt_level": 2}
     return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
-
-
-def _read_caption(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"`{path}` does not exist; every figure of the report has a caption. Write it.")
-    return path.read_text(encoding="utf-8")
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -196,7 +190,6 @@ class ClaimSummary:
     """One claim of the page."""
 
     name: str
-    number: str
     statement: str
     source: str
     statistic: str
@@ -223,7 +216,7 @@ def counts(claims: pd.DataFrame) -> dict[str, int]:
 
 def _summary(of_claim: pd.DataFrame) -> ClaimSummary:
     first = of_claim.iloc[0]
-    said = {name: str(first[name]) for name in ("number", "statement", "source", "statistic", "rule")}
+    said = {name: str(first[name]) for name in ("statement", "source", "statistic", "rule")}
     return ClaimSummary(
         name=str(first["claim"]), answers=list(_answers(of_claim)), numbers=_numbers(of_claim), **said
     )

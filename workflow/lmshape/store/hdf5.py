@@ -60,10 +60,8 @@ def _check_format(file: h5py.File, path: str | Path, name: str) -> None:
 
 
 def write_attributes(item: h5py.HLObject, attributes: Attributes) -> None:
-    """Store text, numbers and truth values as attributes; anything else is refused with its key."""
+    """Store text, numbers and truth values as attributes."""
     for key, value in attributes.items():
-        if not isinstance(value, str | int | float | np.generic):
-            raise ValueError(f"attribute `{key}` is {value!r}; it must be text, a number or a truth value.")
         item.attrs[key] = str(value) if isinstance(value, str) else value  # h5py knows no subclass of str
 
 

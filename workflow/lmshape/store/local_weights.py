@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lmshape.errors import InputError
-from lmshape.store.loss_card import read_loss_card
+from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import weight_files, weights_sha256
 from lmshape.writing import replaced_when_whole
 

@@ -97,12 +97,6 @@ def read_token_group(file: h5py.File) -> Tokens:
     """Read the group `/tokens` of a tokens or activations file."""
     group = file["tokens"]
     columns = {field: group[name][:] for name, (field, _) in _COLUMNS.items()}
-    return Tokens(**columns, attributes=read_attributes(group), texts=_read_texts(group))
-
-
-def _read_texts(group: h5py.Group) -> dict[int, str]:
-    """Return token id → text; empty for a file of the time before texts were kept."""
-    if "type_id" not in group:
-        return {}
     texts = map(json.loads, group["type_text"].asstr()[:])
-    return dict(zip(group["type_id"][:].tolist(), texts, strict=True))
+    by_id = dict(zip(group["type_id"][:].tolist(), texts, strict=True))
+    return Tokens(**columns, attributes=read_attributes(group), texts=by_id)

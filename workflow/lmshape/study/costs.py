@@ -47,7 +47,7 @@ NORMS = 3e-8  # n d
 PAIR = 2.4e-8  # of rows of a draw
 PAIR_OF_WIDTH = 1.2e-11  # times d
 AXES = 1.2e-10  # d³, of each draw
-OWN = 1e-7  # n d: nobody knows what a user's own metric does
+OWN = 1e-7  # n d: a guess: a user's own metric may do anything
 
 
 def forward_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
@@ -270,7 +270,8 @@ def describe_truncations(study: Study) -> str:
         model = study.models[cell.model]
         flops += truncation_flops(model, study.sampling, study.truncating, rows=study.rows)
     times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
-    return f"truncation {len(cells)} cells, {flops:.2g} FLOPs beside: {times}"
+    counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"
 
 
 @cache

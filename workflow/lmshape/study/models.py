@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError, suggest
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, read_run
+from lmshape.hub.published import Naming, path_safe, tokens_seen
 from lmshape.paths import TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
 from lmshape.store.weights import (
@@ -34,7 +33,7 @@ from lmshape.store.weights import (
 from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 
-FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which nobody says
+FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
 
 Fact = Any  # of a config.json, which anybody may have written
 
@@ -57,23 +56,24 @@ def find_checkpoints(
     Raises
     ------
     InputError
-        When the pattern is none or captures no number, the folder does not exist or holds no checkpoint, or
+        When the pattern is no regular expression with a group, the folder does not exist or holds no checkpoint, or
         two checkpoints are of the same step.
     """
-    pattern = _compiled(name, step_pattern)
+    try:
+        naming = Naming.reading(step_pattern)
+    except InputError as error:
+        raise InputError(f"`{name}`: {error}") from None
     found: dict[int, Checkpoint] = {}
     for entry in _folders(name, folder, root):
-        match = pattern.fullmatch(entry)
-        if match is None:
+        step = naming.step(entry)
+        if step is None:
             continue
-        step = _step(name, match)
         if step in found:
             raise InputError(
                 f"`{name}`: {found[step].folder.name} and {entry} in {folder} are both of step {step}. "
                 "Move one away, or make `step_pattern` narrower."
             )
-        seen = math.nan if tokens_per_step is None else float(step * tokens_per_step)
-        found[step] = Checkpoint(_path_safe(entry), step, folder / entry, seen)
+        found[step] = Checkpoint(path_safe(entry), step, folder / entry, tokens_seen(step, tokens_per_step))
     if not found and has_weights(root / folder):
         return (Checkpoint(FINAL, NO_STEP, folder),)
     if not found:
@@ -156,21 +156,6 @@ def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
     )
 
 
-def _compiled(name: str, step_pattern: str) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(step_pattern)
-    except re.error as error:
-        raise InputError(
-            f"`{name}.step_pattern` = '{step_pattern}': no regular expression ({error})."
-        ) from None
-    if not pattern.groups:
-        raise InputError(
-            f"`{name}.step_pattern` = '{step_pattern}': needs a group around the step, "
-            "as in `checkpoint-(\\d+)`."
-        )
-    return pattern
-
-
 def _folders(name: str, folder: Path, root: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in (root / folder).iterdir() if entry.is_dir())
@@ -178,20 +163,6 @@ def _folders(name: str, folder: Path, root: Path) -> list[str]:
         raise InputError(
             f"`{name}.folder` = '{folder}': no such folder in {root}. Correct the path."
         ) from None
-
-
-def _step(name: str, match: re.Match[str]) -> int:
-    try:
-        return int(match[1])
-    except (TypeError, ValueError):
-        raise InputError(
-            f"`{name}.step_pattern` = '{match.re.pattern}': takes {match[1]!r} of {match[0]} for the step. "
-            "Put the first group around the digits."
-        ) from None
-
-
-def _path_safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
 
 
 def _why_unusable(folder: Path) -> str:
@@ -273,7 +244,7 @@ class Model:
         where they will be
     blocks, width : transformer blocks, dimension of the residual stream
     vocabulary : entries of the vocabulary
-    context : longest sequence in tokens; None where there is no longest
+    context : longest sequence in tokens; None where it is unbounded
     parameters : number of parameters if the registry gives it; extraction counts them
     license : for the reader
     pretraining : name of the run of this study that makes the folder; None when the folder is there

@@ -37,7 +37,7 @@ class ModelPlan:
     ----------
     model : name
     checkpoints, cells : how many
-    download_bytes : of all its checkpoints, 0 for a local run; NaN where nobody knows yet
+    download_bytes : of all its checkpoints, 0 for a local run; NaN where it is unknown
     checkpoint_bytes : of the largest of them
     tokens : read in all its cells together
     forward_flops : floating-point operations of the forward passes
@@ -208,7 +208,7 @@ def _locked_bytes(lock: Lock, checkpoint: str) -> float:
 
 
 def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
-    """Say how large the weights of a published checkpoint are, in megabytes; 0 where nobody knows."""
+    """Say how large the weights of a published checkpoint are, in megabytes; 0 where it is unknown."""
     size = dict(zip(model.checkpoints, _checkpoint_sizes(model), strict=True))[checkpoint]
     return 0 if isnan(size) else int(size / 10**6)
 
@@ -230,7 +230,7 @@ def _bound(size: float) -> str:
 def _download(plans: Iterable[ModelPlan]) -> str:
     known = [one.download_bytes for one in plans if not isnan(one.download_bytes)]
     unknown = [one.model for one in plans if isnan(one.download_bytes)]
-    rest = f" and that of {', '.join(unknown)}, whose size nobody has written down" if unknown else ""
+    rest = f" and that of {', '.join(unknown)}, whose size is unknown" if unknown else ""
     return size_text(sum(known)) + rest
 
 

@@ -62,7 +62,7 @@ class Registry:
 def read_registry(
     models_file: Path, datasets_file: Path, issues_file: Path | None = None, *, root: Path
 ) -> Registry:
-    """Read the files of the registry, each once; without one of known faults none are known.
+    """Read the files of the registry, each once; the file of known faults may be missing.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 Behind the columns of `lmshape.tables.columns` stand the numbers that each estimate is made of. The file also carries,
 in its key-value metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every
-site.
+site: which of its rows repeat, which are sinks, and how exact its neighbor distances are.
 """
 
 from __future__ import annotations
@@ -23,10 +23,21 @@ from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
 from lmshape.metrics.metric import Arrays, Metric
 from lmshape.metrics.registry import own_metrics, select
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.loss_card import DrawLoss, read_loss_card
-from lmshape.store.statistics import read_statistics
-from lmshape.tables.audits import Audits
-from lmshape.tables.columns import AUDITS_KEY, CHANGES, CHECKPOINTS_KEY, MODEL_COLUMNS, SITES, Row, joined
+from lmshape.store.statistics import DrawLoss, read_loss_card, read_statistics
+from lmshape.tables.columns import (
+    AUDITS_KEY,
+    CHANGES,
+    CHECKPOINTS_KEY,
+    MODEL_COLUMNS,
+    SITES,
+    Row,
+    declare,
+    integer,
+    joined,
+    real,
+    shared,
+    text,
+)
 from lmshape.writing import replaced_when_whole
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
@@ -76,41 +87,34 @@ def gather(
     Raises
     ------
     InputError
-        For files that contradict each other, overlap, or come from another commit than the lock's; and for a cell
-        without a family that is asked for.
+        For files that contradict each other, or come from another commit than the lock's.
     """
     chosen = {metric.name: metric for metric in select(metrics, own_metrics(own))}
-    audits, provenance = Audits(study), Provenance.of(lock, issues)
+    provenance, audited = Provenance.of(lock, issues), []
     datasets: dict[str, int] = {}
     attributes: dict[Path, Attributes] = {}
-    rows: dict[tuple[str | int, ...], tuple[Row, np.ndarray, Path]] = {}
+    rows: dict[tuple[str | int, ...], tuple[Row, np.ndarray]] = {}
     for path in map(Path, (*statistics, *losses)):
         cell, entries = _read(path)
         provenance.check(path, cell)
         attributes[path] = cell
-        for entry in entries:
-            audits.add(cell, entry.site, entry.layer, entry.rows, entry.attributes)
+        audited += [(cell, entry.site, entry.layer, entry.rows, entry.attributes) for entry in entries]
         dataset = datasets.setdefault(str(cell["dataset"]), len(datasets))
         known = {"study": study, "verdict": provenance.verdict(str(cell["checkpoint"]))}
         for row, replicates in _rows(entries, cell, chosen.values()):
-            key = _order(row, dataset, list(chosen).index(row["metric"]))
-            *_, other = rows.setdefault(key, (known | row, replicates, path))
-            _check_single(row, path, other)
-    if not attributes:
-        raise InputError("`statistics` and `losses` name no file; measure a cell of the model first.")
+            rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
     check_agreement(attributes)
-    check_families(attributes.values(), chosen.values())
     equal = {} if lock else _equal_weights(attributes.values())
-    for row, *_ in rows.values():
+    for row, _ in rows.values():
         row["verdict"] = "duplicate" if row["checkpoint"] in equal else row["verdict"]
-    ordered = [rows[key][:2] for key in sorted(rows)]
+    ordered = [rows[key] for key in sorted(rows)]
     add_changes(ordered, chosen)
     made_of = [
         {**row, "interval": chosen[row["metric"]].interval, "replicates": numbers} for row, numbers in ordered
     ]
     metadata = {
         CHECKPOINTS_KEY: json.dumps(_weights(attributes.values(), provenance, equal), sort_keys=True),
-        AUDITS_KEY: json.dumps(audits.rows()),
+        AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
     with replaced_when_whole(output) as partial:
@@ -120,10 +124,8 @@ def gather(
 def _read(path: Path) -> tuple[Attributes, list[_Entry]]:
     if path.suffix == ".json":
         attributes, draws = read_loss_card(path)
-        check_complete(path, attributes)
         return {**attributes, "family": "loss"}, [_loss(attributes, draws)]
     attributes, layers = read_statistics(path)
-    check_complete(path, attributes)
     return attributes, [
         _Entry(layer.site.name, layer.site.layer, layer.rows, layer.arrays, layer.attributes)
         for layer in layers
@@ -138,22 +140,6 @@ def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> _Entry:
     tokens = int(arrays["tokens"].sum())
     counts: Row = {"draws": len(draws), "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
     return _Entry("output", int(attributes["blocks"]), "all", arrays, counts)
-
-
-def check_complete(path: Path, attributes: Attributes) -> None:
-    """Refuse a file whose root attributes lack what a row of the table says."""
-    names = [name for group, shared in _AGREEMENT.items() for name in (group, *shared)]
-    missing = [f"`{name}`" for name in names if name not in attributes]
-    if missing:
-        raise InputError(f"`{path}` does not say {', '.join(missing)}; delete it and run its job again.")
-
-
-def _check_single(row: Row, path: Path, other: Path) -> None:
-    if other != path:
-        raise InputError(
-            f"`{path}` and `{other}` both hold `{row['metric']}` of layer {row['layer']}, checkpoint "
-            f"`{row['checkpoint']}`, dataset `{row['dataset']}`; delete the stale one."
-        )
 
 
 def check_agreement(attributes: Mapping[Path, Attributes]) -> None:
@@ -176,20 +162,6 @@ def _check_equal(name: str, values: Mapping[Path, str]) -> None:
                 f"`{path}` has `{name}` {value}, `{other}` has {usual}: they were made from different "
                 "activations. Delete the stale one and run its job again."
             )
-
-
-def check_families(cells: Iterable[Attributes], metrics: Iterable[Metric]) -> None:
-    """Refuse a cell without the family of a metric that is asked for."""
-    found: dict[tuple[object, object], set[object]] = {}
-    for cell in cells:
-        found.setdefault((cell["checkpoint"], cell["dataset"]), set()).add(cell["family"])
-    for (checkpoint, dataset), families in found.items():
-        for metric in metrics:
-            if metric.family not in families:
-                raise InputError(
-                    f"`{metric.name}` needs the family `{metric.family}`, which no file holds for checkpoint "
-                    f"`{checkpoint}`, dataset `{dataset}`; measure it, or leave the metric out."
-                )
 
 
 def _rows(
@@ -263,8 +235,95 @@ def _weights(
     """Return where the weights of each checkpoint came from, and what the audit says of them."""
     names = ("repository", "revision", "commit", "weights_sha256")
     known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
-    return {one: row | provenance.doubts(one) | _doubt(equal.get(one, ())) for one, row in known.items()}
+    return {one: row | provenance.doubts(one) | _duplicate(equal.get(one, ())) for one, row in known.items()}
 
 
-def _doubt(same: Sequence[str]) -> dict[str, str]:
+def _duplicate(same: Sequence[str]) -> dict[str, str]:
     return {"verdict": "duplicate", "same_weights_as": ", ".join(same)} if same else {}
+
+
+AUDIT_COLUMNS = declare(
+    *shared("study model checkpoint step dataset"),
+    text("site", "embedding, block or final_norm"),
+    integer("layer", "0 for the embedding, l after block l; the number of blocks for final_norm"),
+    *shared("rows"),
+    integer("n_rows", "number of token rows over all draws"),
+    integer("n_unique", "rows that repeat none of their own draw"),
+    integer("duplicates", "rows that repeat another of their draw: neighbors are searched without them"),
+    integer(
+        "zero_rows",
+        "rows of zeros, which have no direction: mean_cosine leaves them out; empty where not counted",
+    ),
+    integer(
+        "sink_rows",
+        "sinks of the site, position 0 and rows over 10 × its median norm, which no_sink leaves out",
+    ),
+    text(
+        "sink_positions",
+        "position in the sequence → sink rows there, JSON: the 20 most common, then other",
+    ),
+    text(
+        "sink_tokens",
+        "token, its text in quotes or its id → sink rows of it, JSON: the 20 most common, then other",
+    ),
+    real(
+        "audit_error",
+        "largest relative error of the neighbor distances of 200 random rows against direct differences",
+    ),
+    integer("recomputed", "rows whose neighbors could not be certified at first and were searched again"),
+    text("flag", "why the neighbors were not audited, or a doubt about these rows; empty when fine"),
+)
+
+# The families in the order in which they are asked how many rows there are; all others come behind, by name. Paired
+# families count the rows that two sites share, and the released protocol's takes the first 4096.
+_ASKED = ("neighbor", "spectral", "angular")
+
+
+def audits(study: str, entries: Iterable[tuple[Attributes, str, int, str, Attributes]]) -> list[Row]:
+    """Say of each site which of its rows repeat, which are sinks, and how exact its neighbor distances are.
+
+    Parameters
+    ----------
+    study : name of the study
+    entries : root attributes of a file; site, layer, rows and attributes of one of its entries. A loss has no rows
+
+    Returns
+    -------
+    The rows of AUDIT_COLUMNS, by step, checkpoint and dataset in the order of the files.
+    """
+    datasets: dict[str, int] = {}
+    found: dict[tuple[str | int, ...], tuple[Row, dict[str, Attributes]]] = {}
+    for cell, site, layer, rows, attributes in entries:
+        if site == "output":
+            continue
+        own = {name: cell[name] for name in ("model", "checkpoint", "step", "dataset")}
+        place = {"study": study, **own, "site": site, "layer": layer, "rows": rows}
+        key = _order(place, datasets.setdefault(str(cell["dataset"]), len(datasets)), 0)
+        found.setdefault(key, (place, {}))[1][str(cell["family"])] = attributes
+    return [_audit(*found[key]) for key in sorted(found)]
+
+
+def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
+    counts = families[min(families, key=_asked)]
+    neighbors = families.get("neighbor", {})
+    return {
+        **place,
+        **{name: counts.get(name) for name in ("n_rows", "n_unique")},
+        "duplicates": int(counts["n_rows"]) - int(counts["n_unique"]),
+        "zero_rows": families.get("angular", {}).get("zero_rows"),
+        **{name: counts.get(name) for name in ("sink_rows", "sink_positions", "sink_tokens")},
+        **{name: neighbors.get(name) for name in ("audit_error", "recomputed")},
+        "flag": _doubt(counts, neighbors),
+    }
+
+
+def _asked(family: str) -> tuple[int, str]:
+    return _ASKED.index(family) if family in _ASKED else len(_ASKED), family
+
+
+def _doubt(counts: Attributes, neighbors: Attributes) -> str:
+    """Return the doubt about the rows, else why there is no audit of their neighbors."""
+    flag = str(neighbors.get("flag") or counts["flag"])
+    if flag or "audit_error" in neighbors:
+        return flag
+    return "neighbors not audited" if neighbors else "neighbors not measured"

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.early_warning import Warnings, Watched, early_warnings
+from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Warnings, Watched, early_warnings, series_of
 from lmshape.dynamics.loss_logs import as_curve, read_loss_log
 from lmshape.dynamics.spikes import RULE, Spike, find_spikes
-from lmshape.dynamics.warning_series import BASELINES, GEOMETRIC, series_of
 from lmshape.errors import InputError
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.files import read_table, write_table
 from lmshape.training.recipe import COLUMNS
 
 SPIKE_COLUMNS = declare(
@@ -44,7 +43,7 @@ _SERIES = (
     text("source", "probe: measured while the runs trained; checkpoints: at those of the models"),
     integer("blocks", "blocks of the runs' models: layers of others are not theirs"),
     text("kind", "geometric, or baseline: needs no geometry"),
-    text("metric", "name of the series: `lmshape.dynamics.warning_series`"),
+    text("metric", "name of the series: `lmshape.dynamics.early_warning`"),
     integer("layer", "l after block l; empty for what is of the whole run"),
 )
 _RUNS = ", over runs"
@@ -252,7 +251,7 @@ def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str])
     """Return the runs with what the table of metrics knows of them, at their checkpoints."""
     chosen = {*GEOMETRIC, *BASELINES}
     columns = ["model", "dataset", "site", "step", "layer", "rows", "metric", "value"]
-    table = pd.read_parquet(metrics, columns=columns, filters=[("metric", "in", sorted(chosen))])
+    table = read_table(metrics, sorted(chosen), columns)
     table = table[(table["site"] == "block") & table["rows"].isin(("all", "one_per_type"))]
     rank = {name: place for place, name in enumerate(datasets)}
     found = []

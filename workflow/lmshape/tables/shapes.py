@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmshape.checkpoints import nearest_log_spaced
-from lmshape.errors import InputError
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.metrics.leading import GROUPS
@@ -24,7 +23,7 @@ from lmshape.site import Site, named_layers
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
 from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.files import read_parquet, write_table
 from lmshape.writing import replaced_when_whole
 
 # family → what of its archives is read
@@ -91,19 +90,8 @@ def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
         of other families are passed over. Without any the tables are empty
     output_dir : folder of the two files
     study : name of the study
-
-    Raises
-    ------
-    InputError
-        For a file that is no statistics archive, and for archives of several models or datasets.
     """
     attributes = {Path(path): read_statistics_attributes(path) for path in statistics}
-    for name in ("model", "dataset"):
-        found = sorted({str(own[name]) for own in attributes.values()})
-        if len(found) > 1:
-            raise InputError(
-                f"`statistics` are of more than one {name}: {', '.join(found)}; give those of one."
-            )
     ordered = dict(sorted(attributes.items(), key=lambda item: (item[1]["step"], item[1]["first"])))
     spectral, leading = (
         {path: own for path, own in ordered.items() if own["family"] == family} for family in ARRAYS
@@ -121,25 +109,10 @@ def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:
     ----------
     folders : what `shapes` wrote, a folder for each model
     output_dir : folder of the tables; each file is replaced when the new one is whole
-
-    Raises
-    ------
-    InputError
-        For a table that is not there, or not what `shapes` writes.
     """
     for name, columns in TABLES.items():
-        tables = [_read(Path(folder) / f"{name}.parquet", columns) for folder in folders]
+        tables = [read_parquet(Path(folder) / f"{name}.parquet") for folder in folders]
         write_table(pa.concat_tables([columns.empty_table(), *tables]), columns, Path(output_dir) / name)
-
-
-def _read(path: Path, columns: pa.Schema) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"`{path}` cannot be read as Parquet ({error}); make it again.") from error
-    if not table.schema.equals(columns):
-        raise InputError(f"`{path}` is not a table as this lmshape writes it; make it again.")
-    return table
 
 
 def _spectra(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:

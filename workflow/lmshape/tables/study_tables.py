@@ -13,18 +13,14 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
 from lmshape.dynamics.phases import PHASE_COLUMNS, PHASED, phases
 from lmshape.dynamics.profiles import CELL, PROFILE_COLUMNS, PROFILED, profiles
-from lmshape.errors import InputError
-from lmshape.tables.audits import AUDIT_COLUMNS
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHECKPOINTS_KEY,
     COLUMNS,
-    MODEL_COLUMNS,
     declare,
     interval,
     joined,
@@ -32,7 +28,8 @@ from lmshape.tables.columns import (
     shared,
     text,
 )
-from lmshape.tables.files import write_table
+from lmshape.tables.files import read_parquet, write_table
+from lmshape.tables.gather import AUDIT_COLUMNS
 
 _KEYS = ["model", "checkpoint", "dataset"]
 
@@ -80,13 +77,9 @@ def combine(
     output_dir : folder of the tables; each file is replaced when the new one is whole
     groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.trajectories`
     unstable : models that are no examples of their kind, and not in `contrasts`
-
-    Raises
-    ------
-    InputError
-        For a file that is not what `gather` writes.
     """
-    models = [_read(Path(path)) for path in metric_files]
+    # without the numbers behind each estimate, which are ten times the rest
+    models = [read_parquet(path, columns=COLUMNS.names) for path in metric_files]
     metrics = pa.concat_tables(models).replace_schema_metadata(None)
     frame = metrics.select([*CELL.split(), "metric", "value", "ci_low", "ci_high", "flag"]).to_pandas()
     weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
@@ -104,21 +97,10 @@ def combine(
         write_table(table, columns, Path(output_dir) / name)
 
 
-def _read(path: Path) -> pa.Table:
-    """Read a model's own table without the numbers behind each estimate, which are ten times the rest."""
-    try:
-        schema = pq.read_schema(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"`{path}` cannot be read as Parquet ({error}); gather it again.") from error
-    if not schema.equals(MODEL_COLUMNS) or {CHECKPOINTS_KEY, AUDITS_KEY} - (schema.metadata or {}).keys():
-        raise InputError(f"`{path}` is not a table of metrics as this lmshape writes it; gather it again.")
-    return pq.read_table(path, columns=COLUMNS.names)
-
-
 def _followed(path: Path) -> pd.DataFrame:
     """Rows of the metrics that are followed over layers and steps, at the blocks, with their replicates."""
     chosen = [("metric", "in", {PROFILED, *PHASED}), ("site", "==", "block")]
-    return pq.read_table(path, columns=_FOLLOWED, filters=chosen).to_pandas()
+    return read_parquet(path, columns=_FOLLOWED, filters=chosen).to_pandas()
 
 
 def _weights(model: pa.Table) -> Iterator[dict[str, str]]:

@@ -1,22 +1,113 @@
-"""The tables `truncation`, the loss at every layer and rank, and `truncation_ranks`, how many directions suffice.
+"""The file of a cell's truncation, and two tables of them: the loss at every layer and rank, and the least rank.
 
 Differences are taken draw by draw: the tokens are the same, so that the intervals are those of the difference.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import isfinite, nan
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lmshape.geometry.resample import Estimate, over_draws
+from lmshape.store.hdf5 import Attributes
+from lmshape.store.statistics import or_nan, or_null
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import write_table
-from lmshape.truncation.file import Measured, Truncation, by_rank, read_truncation
+from lmshape.tables.files import read_parquet, read_table, write_table
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
+from lmshape.writing import replaced_when_whole
+
+KEY = b"lmshape.truncation"
+SCHEMA = pa.schema(
+    {
+        "layer": pa.int64(),
+        "rows": pa.string(),
+        "variant": pa.string(),
+        "rank": pa.int64(),
+        "losses": pa.list_(pa.float64()),
+        "flag": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The loss with a truncated residual stream behind one layer.
+
+    Attributes
+    ----------
+    layer : 0 for the embedding, l after block l
+    rows : which rows were projected: `all`, `no_sink`
+    variant : `keep` or `remove` the leading axes
+    rank : how many
+    losses : of each draw, nats a token; NaN with a reason in `flag`
+    flag : the reason of NaN, or of a doubt; empty when fine
+    """
+
+    layer: int
+    rows: str
+    variant: str
+    rank: int
+    losses: tuple[float, ...]
+    flag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truncation:
+    """All of a cell.
+
+    Attributes
+    ----------
+    attributes : model, kind, checkpoint, step, dataset, blocks, width, versions, …
+    tokens : predicted tokens of each draw
+    whole : loss of each draw without truncation, nats a token
+    measured : every layer, choice of rows, variant and rank
+    """
+
+    attributes: Attributes
+    tokens: tuple[int, ...]
+    whole: tuple[float, ...]
+    measured: tuple[Measured, ...]
+
+
+def write_truncation(path: Path, truncation: Truncation) -> None:
+    """Write a truncation as Parquet; the attributes stand in its metadata. The same numbers give the same bytes."""
+    card = {
+        "attributes": {key: or_null(value) for key, value in truncation.attributes.items()},
+        "tokens": truncation.tokens,
+        "whole": [or_null(loss) for loss in truncation.whole],
+    }
+    rows = [asdict(one) for one in truncation.measured]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: json.dumps(card, sort_keys=True)}))
+    with replaced_when_whole(path) as partial:
+        pq.write_table(table, partial)
+
+
+def read_truncation(path: Path) -> Truncation:
+    """Read what `write_truncation` wrote."""
+    table = read_parquet(path)
+    card = json.loads(table.schema.metadata[KEY])
+    return Truncation(
+        attributes={key: or_nan(value) for key, value in card["attributes"].items()},
+        tokens=tuple(card["tokens"]),
+        whole=tuple(map(or_nan, card["whole"])),
+        measured=tuple(Measured(**{**row, "losses": tuple(row["losses"])}) for row in table.to_pylist()),
+    )
+
+
+def by_rank(measured: Iterable[Measured], *, layer: int, rows: str, variant: str) -> list[Measured]:
+    """Choose one curve, ranks ascending."""
+    place = (layer, rows, variant)
+    chosen = [one for one in measured if (one.layer, one.rows, one.variant) == place]
+    return sorted(chosen, key=lambda one: one.rank)
+
 
 BESIDE = ("participation_ratio", "effective_rank", "id_twonn")  # dimensions of the same layer and rows
 
@@ -76,7 +167,7 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
     """
     cells = [read_truncation(Path(path)) for path in files]
     wanted = ["model", "checkpoint", "dataset", "site", "layer", "rows", "metric", "value"]
-    known = dimensions(pd.read_parquet(metrics, columns=wanted))
+    known = dimensions(read_table(metrics, columns=wanted))
     curves = [row for cell in cells for row in loss_rows(cell, study)]
     ranks = [row for cell in cells for row in rank_rows(cell, study, known)]
     write_table(pd.DataFrame(curves), TRUNCATION_COLUMNS, Path(output_dir) / "truncation")
@@ -148,7 +239,7 @@ def _increase(one: Measured, cell: Truncation) -> Estimate:
 
 
 def _flag(curve: Iterable[Measured], found: Mapping[str, int | None], beside: Mapping[str, float]) -> str:
-    """Say why there is no rank, whatever is doubtful about the axes, and which dimensions are not numbers."""
+    """Say why there is no rank, doubts about the axes, and which dimensions are not numbers."""
     flags = dict.fromkeys(one.flag for one in curve if one.flag)
     absent = [name for name, value in beside.items() if not isfinite(value)]
     lacking = [f"no number: {', '.join(absent)}"] if absent else []

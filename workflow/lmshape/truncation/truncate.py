@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmshape.errors import InputError
 from lmshape.geometry.checks import lengths
 from lmshape.geometry.rows import sinks_by_norm
 from lmshape.models.batch_size import starting_tokens
-from lmshape.models.network import Kind, Network
+from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
 from lmshape.models.passes import read_all
 from lmshape.models.residual import ResidualStream, Take, run
@@ -26,12 +25,10 @@ from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import joined
-from lmshape.truncation.file import Measured, Truncation, write_truncation
 from lmshape.truncation.projection import (
     VARIANTS,
     Losses,
     MomentsByDraw,
-    PrincipalAxes,
     Projections,
     Sequences,
     Variant,
@@ -39,6 +36,7 @@ from lmshape.truncation.projection import (
     principal_axes,
 )
 from lmshape.truncation.ranks import kept_ranks, layers_at_once, next_rank, removed_ranks
+from lmshape.truncation.tables import Measured, Truncation, write_truncation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +54,7 @@ class Trial:
     removed: Sequence[int] | None = None
 
     def grid(self, variant: Variant, width: int) -> list[int]:
-        """Ranks that are measured whatever comes of them."""
+        """Ranks that are always measured."""
         return kept_ranks(width, self.ranks) if variant == "keep" else removed_ranks(width, self.removed)
 
     def not_measured(self, layer: int, *, width: int, draws: int, reason: str) -> Iterator[Measured]:
@@ -76,70 +74,6 @@ class Trial:
     def place(self, one: Measured) -> tuple[int, int, str, int]:
         """What the ranks of a file are sorted by; `keep` comes before `remove`."""
         return one.layer, self.rows.index(one.rows), one.variant, one.rank
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Curve:
-    """Losses over ranks at one layer for one choice of rows.
-
-    Attributes
-    ----------
-    losses : of the network behind the layer
-    projected : (n,) bool: rows that are projected
-    fitted : draw → axes of the other draws' rows
-    layer, rows : for the results
-    """
-
-    losses: Losses
-    projected: np.ndarray
-    fitted: Mapping[int, PrincipalAxes]
-    layer: int
-    rows: str
-
-    def measured(self, trial: Trial) -> Iterator[Measured]:
-        """Yield the grid of both variants, and between the ranks that are kept those that are asked for."""
-        width = len(next(iter(self.fitted.values())).mean)
-        fewest = min(one.rows for one in self.fitted.values())
-        if fewest < 2:
-            reason = f"too few rows: {fewest} to fit axes on; 2 needed"
-            only, draws = replace(trial, rows=[self.rows]), len(self.losses.draws)
-            yield from only.not_measured(self.layer, width=width, draws=draws, reason=reason)
-            return
-        few = f"few rows: axes beyond {fewest - 1} are arbitrary, fitted on {fewest} rows"
-        row = partial(
-            self._row, Projections.of(self.fitted, self.losses.device), few if fewest <= width else ""
-        )
-        increases: dict[int, float] = {}
-        waiting = trial.grid("keep", width)
-        while waiting:
-            rank = waiting.pop()
-            # with all axes nothing is left out
-            kept = row("keep", rank, whole=rank == width)
-            increases[rank] = float(np.mean(np.subtract(kept.losses, self.losses.whole)))
-            yield kept
-            if not waiting and (following := next_rank(increases)) is not None:
-                waiting.append(following)
-        for rank in trial.grid("remove", width):
-            yield row("remove", rank)
-
-    def _row(
-        self, projections: Projections, doubt: str, variant: Variant, rank: int, *, whole: bool = False
-    ) -> Measured:
-        def change(hidden: Tensor, one: Sequences) -> Tensor:
-            rows = torch.as_tensor(self.projected[one.index], device=hidden.device)
-            draw = torch.as_tensor(one.draw, device=hidden.device)
-            return projections.applied(hidden, draw, rows, variant=variant, rank=rank)
-
-        losses = self.losses.whole if whole else self.losses.changed(change)
-        wrong = "" if np.isfinite(losses).all() else "not finite: loss"
-        return Measured(
-            layer=self.layer,
-            rows=self.rows,
-            variant=variant,
-            rank=rank,
-            losses=tuple(map(float, losses)),
-            flag=joined(wrong, doubt),
-        )
 
 
 Use = Callable[[np.ndarray, Site, np.ndarray], None]
@@ -202,7 +136,7 @@ class LayerReader:
                 sums[site].update(index, rows)
 
             self.read(sums, use)
-            while sums:  # each is let go as soon as it is done with
+            while sums:  # each is freed once it has been used
                 site = next(iter(sums))
                 yield site, sums.pop(site)
 
@@ -233,18 +167,12 @@ def truncate(
     checkpoint : folder of the weights
     tokens : of the cell; at least two draws
     opening : how the checkpoint is opened; its `kind` must be `decoder`
-    output : file to write, see `lmshape.truncation.file`
+    output : file to write, see `lmshape.truncation.tables`
     attributes : what is known of the cell
     trial : choices of rows, ranks
     sequences : of each draw, whose loss is measured
     batch_tokens : most tokens of a batch, as in `lmshape.models.extract`
-
-    Raises
-    ------
-    InputError
-        For an encoder, one draw, no sequence, and for what `opened` refuses.
     """
-    _check(opening.kind, tokens, sequences)
     with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
         truncation = truncations(
             network, stream, tokens, trial=trial, sequences=sequences, batch_tokens=batch_tokens
@@ -308,27 +236,62 @@ def _layers(losses: Losses, reader: LayerReader, sites: Sequence[Site], trial: T
 def _at(
     site: Site, losses: Losses, moments: MomentsByDraw, sinks: np.ndarray, rows: str, trial: Trial
 ) -> Iterator[Measured]:
-    """Yield the losses at every rank for a choice of rows; `losses` has turned to the site."""
-    projected = ~sinks if rows == "no_sink" else np.ones_like(sinks)
+    """Yield the losses for a choice of rows: the grid of both variants, and the ranks between that are asked for.
+
+    `losses` has turned to the site; each draw is projected on the axes of the others.
+    """
     fitted = {draw: principal_axes(moments.without(draw, rows), losses.device) for draw in losses.draws}
-    curve = _Curve(losses=losses, projected=projected, fitted=fitted, layer=site.layer, rows=rows)
-    return curve.measured(trial)
+    width = len(next(iter(fitted.values())).mean)
+    fewest = min(one.rows for one in fitted.values())
+    if fewest < 2:
+        reason = f"too few rows: {fewest} to fit axes on; 2 needed"
+        only, draws = replace(trial, rows=[rows]), len(losses.draws)
+        yield from only.not_measured(site.layer, width=width, draws=draws, reason=reason)
+        return
+    few = f"few rows: axes beyond {fewest - 1} are arbitrary, fitted on {fewest} rows"
+    projections = Projections.of(fitted, losses.device)
+    projected = ~sinks if rows == "no_sink" else np.ones_like(sinks)
+
+    def row(variant: Variant, rank: int) -> Measured:
+        if variant == "keep" and rank == width:  # with all axes nothing is left out
+            found = losses.whole
+        else:
+            found = losses.changed(partial(_projected, projections, projected, variant=variant, rank=rank))
+        wrong = "" if np.isfinite(found).all() else "not finite: loss"
+        return Measured(
+            layer=site.layer,
+            rows=rows,
+            variant=variant,
+            rank=rank,
+            losses=tuple(map(float, found)),
+            flag=joined(wrong, few if fewest <= width else ""),
+        )
+
+    increases: dict[int, float] = {}
+    waiting = trial.grid("keep", width)
+    while waiting:
+        rank = waiting.pop()
+        kept = row("keep", rank)
+        increases[rank] = float(np.mean(np.subtract(kept.losses, losses.whole)))
+        yield kept
+        if not waiting and (following := next_rank(increases)) is not None:
+            waiting.append(following)
+    yield from (row("remove", rank) for rank in trial.grid("remove", width))
 
 
-def _check(kind: Kind, tokens: Tokens, sequences: int) -> None:
-    if kind != "decoder":
-        raise InputError(
-            f"`kind` is {kind}: a truncation is measured by the loss of the next token, which only decoders have. "
-            "Leave the model out of it."
-        )
-    draws = len(np.unique(tokens.draw))
-    if draws < 2:
-        raise InputError(
-            f"`tokens` has {draws} draw; axes are fitted on the others, so that 2 are needed, and the intervals are "
-            "better with 5. Raise `draws` under `sampling`."
-        )
-    if sequences < 1:
-        raise InputError(f"`sequences` is {sequences}; it must be at least 1.")
+def _projected(
+    projections: Projections,
+    chosen: np.ndarray,
+    hidden: Tensor,
+    one: Sequences,
+    *,
+    variant: Variant,
+    rank: int,
+) -> Tensor:
+    """Project the chosen rows of a hidden state; `chosen`: (n,) bool."""
+    rows = torch.as_tensor(chosen[one.index], device=hidden.device)
+    draw = torch.as_tensor(one.draw, device=hidden.device)
+    return projections.applied(hidden, draw, rows, variant=variant, rank=rank)
 
 
 def _tell(line: str, is_short: bool) -> None:
