@@ -205,14 +205,7 @@ def registry_of(configfile: Path, root: Path) -> Registry:
     InputError
         When either cannot be read.
     """
-    problems: list[str] = []
-    config = read_yaml(find_file(configfile, root=Path.cwd()))
-    registry = _registry(config, root, problems) if isinstance(config, dict) else None
-    if registry is None:
-        problems = problems or [f"`{configfile}`: no configuration."]
-    raise_all(problems, what=f"{configfile}")
-    assert registry is not None  # else there was a problem
-    return registry
+    return _named_registry(_read(configfile), root)
 
 
 def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
@@ -222,20 +215,28 @@ def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
 
 def named_models(configfile: Path) -> list[str]:
     """Name the models of a configuration."""
+    return list(_choices(_read(configfile))[0])
+
+
+def _read(configfile: Path) -> dict[str, Yaml]:
+    """Read a configuration with its defaults; names are not looked up."""
     config = read_yaml(find_file(configfile, root=Path.cwd()))
-    raise_all(faults(config, schema_with_names("config", {})), what=f"{configfile}")
-    return list(_choices(with_defaults(config, schema_with_names("config", {})))[0])
+    schema = schema_with_names("config", {})
+    raise_all(faults(config, schema), what=f"{configfile}")
+    return with_defaults(config, schema)
+
+
+def _named_registry(config: Mapping[str, Yaml], root: Path) -> Registry:
+    files = {name: Path(file) for name, file in config["registry"].items()}
+    return read_registry(files["models"], files["datasets"], files["known_issues"], root=root)
 
 
 def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
     schema = schema_with_names("config", {})
     if faults(config.get("registry", {}), schema["properties"]["registry"]):
         return None
-    files = with_defaults(config, schema)["registry"]
     try:
-        return read_registry(
-            Path(files["models"]), Path(files["datasets"]), Path(files["known_issues"]), root=root
-        )
+        return _named_registry(with_defaults(config, schema), root)
     except InputError as error:
         problems.append(str(error))
         return None
