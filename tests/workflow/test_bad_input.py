@@ -24,7 +24,7 @@ def test_what_is_refused_ends_the_run_before_its_first_job(new_study: StudyFolde
     new_study.configure(models=["small-decodr"])
     run = new_study.snakemake("--cores", "1")
     assert run.returncode != 0
-    assert "'small-decodr': unknown model. Nearest: small-decoder" in run.stdout, run.stdout
+    assert "`models[0]` = 'small-decodr': unknown model" in run.stdout, run.stdout
     assert "Traceback" not in run.stdout
     assert not (new_study.path / "results").exists()
 
