@@ -16,8 +16,7 @@ from scipy.special import stdtr, stdtrit
 
 from lmshape.dynamics.noise import leave_one_out
 from lmshape.geometry.resample import Estimate, jackknife
-from lmshape.tables.columns import joined
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import joined, read_table
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]
@@ -222,10 +221,6 @@ class Curves:
     def draws(self) -> int:
         """Draws behind each number."""
         return max(len(self.values) - 1, 1)
-
-    def whole(self) -> bool:
-        """Whether every layer of the last step has a number."""
-        return bool(np.isfinite(self.last[0]).all())
 
 
 def estimated(statistic: np.ndarray) -> Estimate:
