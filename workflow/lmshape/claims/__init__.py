@@ -16,7 +16,8 @@ import pandas as pd
 from lmshape.claims import anisotropy, consequences, dimension, training
 from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Evidence, Finding, adjusted_verdict, over_models
 from lmshape.dynamics.contrasts import holm
-from lmshape.tables.columns import Row, declare, integer, real, shared, text, write_table
+from lmshape.tables.columns import Row, declare, integer, real, shared, text
+from lmshape.tables.files import write_table
 
 CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CLAIMS, *consequences.CLAIMS)
 

@@ -16,7 +16,8 @@ from scipy.special import stdtr, stdtrit
 
 from lmshape.dynamics.noise import leave_one_out
 from lmshape.geometry.resample import Estimate, jackknife
-from lmshape.tables.columns import joined, read_table
+from lmshape.tables.columns import joined
+from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]

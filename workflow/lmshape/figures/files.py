@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lmshape.figures.style import styled
-from lmshape.tables.columns import read_table
+from lmshape.tables.files import read_table
 from lmshape.writing import replaced_when_whole
 
 PIXELS_PER_INCH = 200

@@ -26,7 +26,7 @@ from lmshape.claims.claim import ALL_MODELS, VERDICTS
 from lmshape.figures import FIGURES
 from lmshape.metrics.registry import METRICS, added_metrics, describe
 from lmshape.site import middle_layer
-from lmshape.tables.columns import read_table
+from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason, trajectories
 from lmshape.writing import replaced_when_whole
 

@@ -1,17 +1,14 @@
-"""The tidy tables: each column declared once, with its type and what it means; Parquet for programs, CSV for people."""
+"""The columns of the tidy tables: each is declared once, with its type and what it means.
+
+This module imports nothing of lmshape: a table depends on what its columns are called, not on how they are computed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
-
-from lmshape.errors import InputError
-from lmshape.writing import replaced_when_whole
 
 Row = dict[str, Any]  # column → value
 
@@ -115,31 +112,3 @@ MODEL_COLUMNS = declare(
 def shared(names: str) -> list[pa.Field]:
     """Return columns of the metrics, by their names with spaces between, that another table has too."""
     return [COLUMNS.field(name) for name in names.split()]
-
-
-def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) -> None:
-    """Write a table as `stem` + .parquet and + .csv.
-
-    Parameters
-    ----------
-    frame : the rows; columns that `columns` does not name are left out, those that it lacks are empty
-    columns : names, types and descriptions of the columns, in order
-    stem : path of the two files without their suffix
-    """
-    table = frame
-    if isinstance(frame, pd.DataFrame):
-        table = pa.Table.from_pandas(frame.reindex(columns=columns.names), columns, preserve_index=False)
-    with replaced_when_whole(stem.with_suffix(".parquet")) as partial:
-        pq.write_table(table, partial)
-    with replaced_when_whole(stem.with_suffix(".csv")) as partial:
-        # nullable integers: one absent peak must not turn all layers into real numbers
-        table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
-
-
-def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a table, all of it or some `metrics` and `columns`; one that does not exist is refused by name."""
-    if not path.is_file():
-        raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
-    return pd.read_parquet(
-        path, columns=columns, filters=[("metric", "in", list(metrics))] if metrics else None
-    )

@@ -11,7 +11,8 @@ import pandas as pd
 from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Warnings, Watched, early_warnings, series_of
 from lmshape.dynamics.spikes import RULE, Spike, as_curve, find_spikes, read_loss_log
 from lmshape.errors import InputError
-from lmshape.tables.columns import Row, declare, integer, interval, real, shared, text, write_table
+from lmshape.tables.columns import Row, declare, integer, interval, real, shared, text
+from lmshape.tables.files import write_table
 from lmshape.training.recipe import COLUMNS
 
 SPIKE_COLUMNS = declare(

@@ -28,8 +28,8 @@ from lmshape.tables.columns import (
     real,
     shared,
     text,
-    write_table,
 )
+from lmshape.tables.files import write_table
 from lmshape.tables.gather import AUDIT_COLUMNS
 
 _KEYS = ["model", "checkpoint", "dataset"]

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import or_nan, or_null
-from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text, write_table
+from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
+from lmshape.tables.files import write_table
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
 from lmshape.writing import replaced_when_whole
 
