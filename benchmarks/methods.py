@@ -203,7 +203,6 @@ def _of_singular_values(values: np.ndarray) -> np.ndarray:
 METHODS: dict[Task, dict[str, Method]] = {
     "neighbors": {
         "ours": Method("lmshape", ours),
-        "ours_unpruned": Method("lmshape, all axes in the products", ours_unpruned),
         "product_numpy": Method("float32 `x @ x.T` alone, NumPy", product_numpy, "numpy"),
         "product_torch": Method("float32 `x @ x.T` alone, PyTorch", product_torch, "torch"),
         "faiss": Method("faiss `IndexFlatL2`, float32", faiss, "faiss-cpu"),

@@ -28,7 +28,6 @@ def neighbors_section(cloud: Cloud, path: Path, k: int, rate: float, runner: Run
     x = np.load(path)
     exact = Exact.of(x, k=k)
     names = list(SEARCHES if k == 2 else SEARCHES_OF_MANY)
-    names += ["ours_unpruned"] if cloud.asset is None else []
     names += ["dadapy"] if cloud.name == "decoder-15" and k == 2 else []
     ours = runner("neighbors", "ours", path, k)
     runs = [ours, *(runner("neighbors", name, path, k) for name in names)]

@@ -6,11 +6,11 @@ import lzma
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
 from runs import REPOSITORY, write_registry
+from warm_python import run_python
 
 JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 MISSING = re.compile(r"^\d+ of \d+ cells (?:is|are) missing.*?^What is done is kept.*?\n  .*?\n", re.M | re.S)
@@ -37,21 +37,14 @@ class HubStudy:
         configure(self.path, **changes)
 
     def command(self, *arguments: object) -> list[str]:
-        """Spell a Snakemake call."""
-        start = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
+        """Return the arguments of Python that run Snakemake."""
+        start = ["-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
         place = ["--directory", self.path, "--configfile", self.path / "config.yaml"]
         return [str(part) for part in (*start, *place, *arguments)]
 
     def snakemake(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run Snakemake, output and errors together."""
-        return subprocess.run(
-            self.command(*arguments),
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        return run_python(*self.command(*arguments), cwd=self.path, env=self.environment)
 
     def run(self, *arguments: object) -> str:
         """Run Snakemake to a good end on two cores."""

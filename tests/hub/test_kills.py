@@ -1,4 +1,4 @@
-"""Kill -9 at random moments, twenty times: every rerun ends with the bytes of an undisturbed run."""
+"""Kill -9 at random moments: every rerun ends with the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from studies import HubStudy, make_study
 
 from lmshape.paths import partial_folder
 
-KILLS = 10  # of downloads, and as many of extractions
+KILLS = 10  # of downloads
+EXTRACTIONS = 6
 WEIGHTS = "results/weights/tiny/step16"
 TARGET = "results/activations/tiny/step16/wiki.h5"
 CARD = "results/losses/tiny/step16/wiki.json"
@@ -130,10 +131,11 @@ def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(
     files, command = [study.path / TARGET, study.path / CARD], job("extract", "--cell", "tiny/step16/wiki")
     whole = finish(command, study)
     latest = 1.02  # share of a run's time at which it may be killed
-    for attempt in range(KILLS):
+    for attempt in range(EXTRACTIONS):
         for path in files:
             path.unlink(missing_ok=True)
-        if not killed_after(chance.uniform(0.6, 1) * latest * whole, command, study):
+        # until then it imports
+        if not killed_after(chance.uniform(0.8, 1) * latest * whole, command, study):
             latest *= 0.8  # on a busy machine times differ from run to run
         else:
             kills += 1
@@ -143,7 +145,7 @@ def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(
             whole = min(whole, finish(command, study))
             for path in files:
                 assert_same(path, expected, card)
-    assert kills >= KILLS // 2
+    assert kills >= EXTRACTIONS // 2
 
 
 def assert_same(path: Path, expected: dict[str, np.ndarray], card: bytes) -> None:
@@ -157,17 +159,15 @@ def assert_same(path: Path, expected: dict[str, np.ndarray], card: bytes) -> Non
 
 
 def test_a_killed_study_resumes_to_the_same_numbers(hub: HubProcess, tmp_path: Path) -> None:
-    numbers, calm_seconds = [], 0.0
+    numbers, seconds = [], 0.0
     for name, kill in (("calm", False), ("killed", True)):
         study = make_study(tmp_path / name / "study", hub.endpoint, {"tiny": ENTRY})
         study.configure(checkpoints=[2, 16], keep_activations=False, disk_budget_gb=0.001)
-        target = ["--cores", "2", "results/tables/metrics.csv"]
+        command = [sys.executable, *study.command("--cores", "2", "results/tables/metrics.csv")]
         if kill:
-            assert killed_after(calm_seconds / 2, study.command(*target), study)
+            assert killed_after(seconds / 2, command, study)
             study.snakemake("--unlock")
-        began = time.monotonic()
-        study.run(*target[2:])
-        calm_seconds = time.monotonic() - began
+        seconds = finish(command, study)
         numbers.append((study.path / "results/tables/metrics.csv").read_bytes())
         assert not list(study.path.glob("results/weights/**/*.safetensors"))
     assert numbers[0] == numbers[1]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
+from warm_python import CLIENT, warm_variables
 
 from .cluster import ACCOUNT, GPU_PARTITION, PARTITION, PATIENCE, Cluster, Job
 
@@ -72,10 +73,9 @@ class SnakemakeRun:
 
     def __init__(self, command: list[object], output: Path, **options: object) -> None:
         self.output_file = output
-        launcher = [sys.executable, HERE / "polling_snakemake.py"]
         with output.open("w") as file:
             self.process = subprocess.Popen(
-                list(map(str, [*launcher, *command])), stdout=file, stderr=subprocess.STDOUT, **options
+                list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, **options
             )
 
     @property
@@ -135,11 +135,11 @@ class SlurmStudy:
     def start(self, *arguments: object) -> SnakemakeRun:
         """Begin a run through the profile, all of it in one group of processes."""
         self._runs += 1
+        launcher = [sys.executable, HERE / "polling_snakemake.py"]
         profile = ["--workflow-profile", self.profile]
         output = self.path.with_name(f"{self.path.name}-run{self._runs}.log")
-        return SnakemakeRun(
-            [*place_of(self.path), *profile, *arguments], output, cwd=self.path, env=self.environment
-        )
+        command = [*launcher, *place_of(self.path), *profile, *arguments]
+        return SnakemakeRun(command, output, cwd=self.path, env=self.environment)
 
     def run(self, *arguments: object) -> SnakemakeRun:
         """Run to the end, whatever end."""
@@ -180,8 +180,8 @@ def write(file: Path, content: Mapping[str, object]) -> None:
 def start_here(path: Path, *arguments: object, **environment: str) -> SnakemakeRun:
     """Begin a run of a study without a cluster, on two cores."""
     output = path.with_name(f"{path.name}-run.log")
-    command = [*place_of(path), "--cores", 2, *arguments]
-    return SnakemakeRun(command, output, cwd=path, env={**os.environ, **environment})
+    command = [*CLIENT, "-m", "snakemake", *place_of(path), "--cores", 2, *arguments]
+    return SnakemakeRun(command, output, cwd=path, env={**os.environ, **environment, **warm_variables()})
 
 
 def copy_pretrained(done: Path, path: Path, *, extracted: str = "") -> None:

@@ -34,7 +34,7 @@ def saved(tmp_path: Path, cloud: np.ndarray) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["ours", "ours_unpruned", "scikit_learn"])
+@pytest.mark.parametrize("name", ["ours", "scikit_learn"])
 def test_searches_agree_with_direct_differences(cloud: np.ndarray, name: str) -> None:
     found = methods.METHODS["neighbors"][name].run(cloud, 5)
     assert found.shape == (150, 5)
@@ -112,7 +112,6 @@ def test_the_table_of_a_cloud(saved: Path, cloud: np.ndarray) -> None:
     assert cells["scikit_learn"][:4] == ["2.00", "3", "4.00", "50 %"]
     assert cells["product_numpy"][-1] == "–"
     assert cells["faiss: no module"] == ["–"] * 6
-    assert "ours_unpruned" in cells
 
 
 def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:

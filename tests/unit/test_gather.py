@@ -209,7 +209,13 @@ def test_rows_carry_their_cell_and_place(tmp_path: Path) -> None:
 
 def test_rows_are_sorted_and_datasets_keep_the_order_of_the_files(tmp_path: Path) -> None:
     files = [
-        archive(tmp_path / f"{step}-{dataset}.h5", checkpoint=f"step{step}", step=step, dataset=dataset)
+        archive(
+            tmp_path / f"{step}-{dataset}.h5",
+            checkpoint=f"step{step}",
+            step=step,
+            dataset=dataset,
+            weights_sha256=str(step),
+        )
         for dataset in ("wiki", "shuffled")
         for step in (16, 2)
     ]
@@ -243,6 +249,34 @@ def test_a_checkpoint_without_a_head_has_no_loss_and_says_why(tmp_path: Path) ->
     assert list(loss["flag"]) == [reason] * 2
     assert list(loss["n_rows"]) == [0, 0]
     assert (table.loc[table["site"] != "output", "flag"] == "").all()
+
+
+def test_a_text_that_is_not_spelled_has_a_loss_and_no_bits_per_byte(tmp_path: Path) -> None:
+    doubt = "unspelled: 2.8% of the text's bytes have no token"
+    draws = [DrawLoss(draw, 10, 20.0, np.nan) for draw in range(2)]
+    write_loss_card(tmp_path / "l.json", attributes={**ROOT, "flag": doubt}, draws=draws)
+    table = gathered(tmp_path, [archive(tmp_path / "a.h5")], [tmp_path / "l.json"], (*COSINES, "loss"))
+    loss = table[table["site"] == "output"].set_index("metric")
+    assert loss.loc["loss", "value"] == 2.0 and np.isnan(loss.loc["bits_per_byte", "value"])
+    assert loss["flag"].str.startswith(doubt).all()
+
+
+def test_two_steps_of_a_local_run_with_equal_weights_are_duplicates(tmp_path: Path) -> None:
+    """No change is counted from one to the other, and neither is of any trajectory."""
+    archives = [
+        archive(tmp_path / f"{step}.h5", checkpoint=f"step{step}", step=step, weights_sha256=weights)
+        for step, weights in ((4, "a"), (8, "a"), (12, "b"))
+    ]
+    table = gathered(tmp_path, archives)
+    verdicts = table.groupby("checkpoint")["verdict"].unique().map(list).to_dict()
+    assert verdicts == {"step4": ["duplicate"], "step8": ["duplicate"], "step12": [""]}
+    assert table["change"].isna().all()
+    said = json.loads(pq.read_schema(tmp_path / "tiny.parquet").metadata[CHECKPOINTS_KEY])
+    assert {one: row["same_weights_as"] for one, row in said.items()} == {
+        "step4": "step8",
+        "step8": "step4",
+        "step12": "",
+    }
 
 
 def test_a_value_that_is_not_defined_says_why(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,12 +83,10 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "truncate": CELL,
     "gather": {"model": "local"},
     "tables": {},
-    "shapes": {"model": "local"},
-    "combine_shapes": {},
     "spikes": {},
     "truncation_tables": {},
     "claims": {},
-    "figure": {"figure": "controls"},
+    "figures": {},
     "explore": {},
     "findings": {},
     "report": {},
@@ -161,10 +160,8 @@ def test_files_are_filled_in_and_no_two_jobs_write_the_same(name: str, root: Pat
     assert not [file for file in files if "{" in file or "//" in file]
     assert all(file.startswith("results/") for file in files)
     for wildcard in JOBS[name]:
-        other = Wildcards(
-            **{**JOBS[name], wildcard: {"run": "shaky", "figure": "spectra"}.get(wildcard, "x")}
-        )
-        if wildcard in ("text", "checkpoint", "dataset", "reader", "first", "last", "run", "figure"):
+        other = Wildcards(**{**JOBS[name], wildcard: "shaky" if wildcard == "run" else "x"})
+        if wildcard in ("text", "checkpoint", "dataset", "reader", "first", "last", "run"):
             assert not set(files) & {*rule.outputs(other), rule.log(other)}, wildcard
 
 
@@ -216,13 +213,12 @@ def test_what_reads_archives_reads_what_is_written_after_them(
     for job in all_jobs(jobs, rule):
         outputs = jobs.rules[rule].outputs(job)
         last |= dict.fromkeys(outputs, {file for file in outputs if not file.endswith(".h5")})
-    for name in ("gather", "shapes"):
-        for job in all_jobs(jobs, name):
-            read = jobs.rules[name].inputs(job)
-            files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
-            assert set(read["statistics"]) <= files
-            for archive in set(read["statistics"]) & last.keys():
-                assert last[archive] <= files and last[archive], archive
+    for job in all_jobs(jobs, "gather"):
+        read = jobs.rules["gather"].inputs(job)
+        files = {file for some in read.values() for file in ([some] if isinstance(some, str) else some)}
+        assert set(read["statistics"]) <= files
+        for archive in set(read["statistics"]) & last.keys():
+            assert last[archive] <= files and last[archive], archive
 
 
 # ---- digests ---------------------------------------------------------------------------------------------
@@ -246,7 +242,7 @@ def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
 
 CELLS = {"extract", "measure_cell", "truncate"}
 WRITTEN_DOWN = {"findings"}  # the page tells how the study was made
-EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
+EVERY_STUDY = {"gather", "spikes", "truncation_tables", "findings"}
 
 
 @pytest.mark.parametrize(
@@ -257,7 +253,7 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         ({"weights_in": "cache"}, set()),
         ({"keep_activations": False}, set()),
         ({"scratch": "tmpdir"}, set()),
-        ({"figures": ["controls"]}, set()),
+        ({"figures": ["controls"]}, {"figures"}),
         (section("pretraining", threads=2), set()),
         (section("extraction", device="cpu"), WRITTEN_DOWN),
         (section("extraction", device_map="auto"), WRITTEN_DOWN),
@@ -275,11 +271,11 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         ({"truncation": {"checkpoints": "all"}}, set()),
         ({"metrics": ["anisotropy", "neighbor", "loss", "mine"]}, {"gather"}),
         ({"metrics": ["spectral", "angular", "neighbor", "loss", "mine"]}, {"gather"}),
-        ({"metrics": ["neighbor", "loss", "mine"]}, {"gather", "shapes"}),
-        ({"layers_per_job": 2}, {"gather", "shapes"}),
-        ({"checkpoints": [0, 4, 8]}, {"gather", "shapes"}),
-        ({"models": list(reversed(CONFIG["models"]))}, {"combine_shapes"}),
-        ({"models": ["local", "trained"]}, {"combine_shapes"}),
+        ({"metrics": ["neighbor", "loss", "mine"]}, {"gather"}),
+        ({"layers_per_job": 2}, {"gather"}),
+        ({"checkpoints": [0, 4, 8]}, {"gather"}),
+        ({"models": list(reversed(CONFIG["models"]))}, set()),
+        ({"models": ["local", "trained"]}, set()),
         ({"study": "other"}, EVERY_STUDY),
         (section("pretraining", steps=12), {"pretrain"}),
         (section("pretraining", seed=1), {"pretrain"}),
@@ -287,7 +283,7 @@ EVERY_STUDY = {"gather", "shapes", "spikes", "truncation_tables", "findings"}
         (section("pretraining", span=[0.0, 0.4]), {"pretrain", "train_tokenizer"}),
         (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
         (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
-        (section("pretraining", runs={"trained": TINY}), {"spikes", "findings"}),
+        (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "findings"}),
         ({"loss_logs": {}}, {"spikes"}),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
@@ -556,3 +552,28 @@ def test_one_job_measures_what_two_do(root: Path) -> None:
 def test_own_metrics_are_of_all_rows_and_of_those_without_sinks(root: Path) -> None:
     own = jobs_of(root).rules["measure_own"]
     assert isinstance(own, MeasureOwn) and own.rows == ["all", "no_sink"]
+
+
+@pytest.mark.parametrize(
+    ("file", "rules"),
+    [
+        ("runs/local/checkpoint-4/model.safetensors", CELLS),
+        ("runs/local/checkpoint-4/config.json", CELLS),
+        ("runs/local/checkpoint-0/tokenizer.json", {"tokenize"}),
+        ("book.txt", {"fetch_text"}),
+    ],
+)
+def test_a_file_of_the_user_counts_by_content_and_not_by_date(file: str, rules: set[str], root: Path) -> None:
+    """An older file in the place of another is a change, as `cp -p` and `rsync -a` make it."""
+    known = {name: wildcards for name, wildcards in JOBS.items() if wildcards.get("model") != "run"}
+    before, content = own_digests(root, known), (root / file).read_bytes()
+    other = (3).to_bytes(8, "little") + b"{ }" if file.endswith("safetensors") else content + b" "
+    (root / file).write_bytes(other)
+    os.utime(root / file, (10**9, 10**9))
+    after = own_digests(root, known)
+    assert {name for name in known if before[name] != after[name]} == rules
+
+
+def own_digests(root: Path, known: dict[str, dict[str, str]]) -> dict[str, str]:
+    jobs = jobs_of(root)
+    return {name: jobs.rules[name].digest(Wildcards(**wildcards)) for name, wildcards in known.items()}

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from spiking_runs import metrics_of, write_run
 
+from lmshape.cli import spikes
 from lmshape.errors import InputError
 from lmshape.tables.loss_spikes import (
     ALARM_COLUMNS,
@@ -147,3 +148,37 @@ def test_a_geometry_of_another_kind_is_refused(tmp_path: Path) -> None:
         read_geometry(tmp_path / "other.csv")
     with pytest.raises(InputError, match="cannot be read as CSV"):
         read_geometry(tmp_path / "absent.csv")
+
+
+def test_a_log_that_breaks_after_the_plan_costs_its_own_row(files, tmp_path: Path) -> None:
+    (tmp_path / "broken.csv").write_text("half a li")
+    logs = {"fine": files["unstable-0"]["losses"], "broken": tmp_path / "broken.csv"}
+    write_spikes(tmp_path, study="s", losses={}, logs=logs, geometry={})
+    table = read(tmp_path, "spikes")
+    assert table["run"].tolist() == ["fine"] * 3 + ["broken"]
+    assert table["flag"].iloc[3].startswith("not read: ") and table["spike"].iloc[3] == 0
+
+
+@pytest.mark.parametrize("spike", [False, True])
+def test_the_end_of_a_run_that_diverged_is_told(files, spike: bool, tmp_path: Path) -> None:
+    """Two steps are too few for a spike."""
+    name = "unstable-0" if spike else "stable"
+    losses = pd.read_csv(files[name]["losses"])
+    losses.loc[len(losses) - 2 :, "loss"] = float("nan")
+    losses.to_csv(tmp_path / "loss.csv", index=False)
+    write_spikes(tmp_path, study="s", losses={"run": tmp_path / "loss.csv"}, logs={}, geometry={})
+    flags = read(tmp_path, "spikes")["flag"].tolist()
+    assert flags[-1].endswith(f"the run ends without a finite loss: from step {losses['step'].iloc[-2]:g} on")
+    assert len(flags) == (3 if spike else 1) and not any("ends" in flag for flag in flags[:-1])
+
+
+def test_logs_alone_are_listed_without_any_study(
+    files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spikes([files["unstable-0"]["losses"], files["stable"]["losses"]])
+    header, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert header[:4] == ["run", "spike", "onset", "peak_step"]
+    assert [row[1] for row in rows] == ["1", "2", "3", "0"] and rows[3][-2:] == ["no", "spike"]
+    (tmp_path / "play.txt").write_text("First Citizen:\n")
+    with pytest.raises(InputError, match="play.txt`: has no column for the loss"):
+        spikes([tmp_path / "play.txt"])

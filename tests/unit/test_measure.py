@@ -186,7 +186,9 @@ def test_one_row_of_each_token_id_is_measured_in_the_neighbor_family_alone(tmp_p
     chosen = one_per_type(own.ids, own.draw, seed=4)
     counts = np.unique(own.draw[chosen], return_counts=True)[1]
     assert layer.attributes["n_rows"] == counts.sum() < N
-    assert layer.attributes["flag"] == ""  # a draw has fewer token ids than rows are wanted: no doubt in that
+    assert (
+        layer.attributes["flag"] == "few types: 47 per draw"
+    )  # a draw has fewer token ids than rows are wanted: no doubt in that
     assert layer.arrays["distances"].shape == (DRAWS, counts.min(), 9)
     mine = x[chosen & (own.draw == 1)][: counts.min()].astype(np.float64)
     reference = np.sort(cdist(mine, mine), axis=1)[:, [1, 2, 4]]
@@ -204,10 +206,45 @@ def test_copies_among_one_row_of_each_token_id_are_flagged(tmp_path: Path) -> No
     assert layer.attributes["flag"].endswith(f" of {types} per draw")
 
 
-def test_the_surrogate_has_the_covariance_of_the_rows_that_are_taken(tmp_path: Path) -> None:
+def test_a_row_that_repeats_a_sink_is_a_point_where_the_sink_is_left_out(tmp_path: Path) -> None:
     given = clouds()
-    layer = measured(tmp_path, given, "neighbor", rows_per_draw=60)[SITES[1], "all"]
-    x = np.concatenate([given[SITES[1]][tokens().draw == j][:60] for j in range(DRAWS)]).astype(np.float64)
+    x = given[SITES[1]]
+    sinks = np.flatnonzero(tokens().position == 0)
+    x[sinks + 1] = x[sinks]
+    found = measured(tmp_path, given, "neighbor")
+    for rows in ("all", "no_sink"):
+        kept, layer = kept_rows(x, rows), found[SITES[1], rows]
+        for j, distances in enumerate(layer.arrays["distances"]):
+            mine = x[kept & (tokens().draw == j)].astype(np.float64)
+            _, first = np.unique(mine, axis=0, return_index=True)
+            mine = mine[np.sort(first)][: len(distances)]
+            nearest = np.sort(cdist(mine, mine), axis=1)[:, [1, 2, 4]]
+            np.testing.assert_allclose(distances[:, :3], nearest, rtol=1e-12)
+    assert found[SITES[1], "all"].arrays["duplicate_share"].min() > 0
+    assert not found[SITES[1], "no_sink"].arrays["duplicate_share"].any()
+
+
+@pytest.mark.parametrize("rows", ["all", "no_sink"])
+def test_decimated_distances_are_those_of_a_random_part_of_the_rows(tmp_path: Path, rows: str) -> None:
+    given = clouds()
+    x = given[SITES[2]]
+    layer = measured(tmp_path, given, "neighbor", rows_per_draw=64)[SITES[2], rows]
+    for j in range(DRAWS):
+        mine = x[kept_rows(x, rows) & (tokens().draw == j)][:64].astype(np.float64)
+        order = np.random.default_rng(0).permutation(64)
+        for share in (2, 4, 8):
+            part = mine[np.sort(order[: 64 // share])]
+            nearest = np.sort(cdist(part, part), axis=1)[:, 1:3]
+            np.testing.assert_allclose(layer.arrays[f"decimated_{share}"][j], nearest, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", ["all", "no_sink"])
+def test_the_surrogate_has_the_covariance_of_the_rows_that_are_taken(tmp_path: Path, rows: str) -> None:
+    given = clouds()
+    layer = measured(tmp_path, given, "neighbor", rows_per_draw=60)[SITES[1], rows]
+    kept = kept_rows(given[SITES[1]], rows)
+    x = np.concatenate([given[SITES[1]][kept & (tokens().draw == j)][:60] for j in range(DRAWS)])
+    x = x.astype(np.float64)
     variances = np.linalg.eigvalsh(np.cov(x, rowvar=False))[::-1]
     for j in range(DRAWS):
         deviates = np.random.default_rng((0, j)).standard_normal((60, WIDTH))

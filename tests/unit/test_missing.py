@@ -122,13 +122,13 @@ def test_of_a_study_that_has_not_run_everything_is_missing(root: Path) -> None:
     assert words[-1] == f"  {COMMAND}" and len(words) < 10
 
 
-@pytest.mark.parametrize("name", sorted(SKIPPED[False] | {"gather", "shapes", "combine_shapes", "spikes"}
-    | {"tables", "truncation_tables", "claims", "figure", "explore", "findings", "report", "truncate", "pretrain"}
+@pytest.mark.parametrize("name", sorted(SKIPPED[False] | {"gather", "spikes"}
+    | {"tables", "truncation_tables", "claims", "figures", "explore", "findings", "report", "truncate", "pretrain"}
     | {"resolve", "fetch_tokenizer", "download", "release", "fetch_text", "train_tokenizer", "tokenize"}))  # fmt: skip
 def test_every_job_that_fails_is_told_with_its_log(name: str, root: Path) -> None:
     """Whatever fails takes what comes after it along, and is told wherever it stands."""
     jobs = jobs_of(root)
-    job = Wildcards(figure="spectrum") if name == "figure" else job_of(name)
+    job = job_of(name)
     if name == "pretrain":
         job = Wildcards(run="shaky")  # no model is made of it, and its spikes are looked for
     if name == "truncate":
@@ -287,12 +287,12 @@ def test_a_cell_its_reason_its_log_and_what_was_not_made(root: Path) -> None:
 
 def test_a_figure_that_failed_misses_no_cell(root: Path) -> None:
     take(root, "results/figures/controls.png", "results/report.html")
-    log(root, "KeyError\nerror: x is not there\n", "results/logs/figure/controls.log")
+    log(root, "KeyError\nerror: x is not there\n", "results/logs/figures.log")
     assert words(root, missing(root))[:4] == [
         "0 of 12 cells are missing (a cell: one checkpoint of a model, one dataset).",
-        "  figure controls",
-        "    figure: x is not there",
-        "    log: results/logs/figure/controls.log",
+        "  figures",
+        "    figures: x is not there",
+        "    log: results/logs/figures.log",
     ]
 
 

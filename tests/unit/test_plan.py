@@ -14,6 +14,8 @@ import transformers
 from extraction import extracted
 from hub_locks import ENTRY, checkpoint, lock_of, whole
 from tiny_models import ARCHITECTURES, BLOCKS, CELL, VOCABULARY, WIDTH, make_tokens
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmshape.hub.lock import write_lock
@@ -26,6 +28,7 @@ from lmshape.study.plan import (
     activation_bytes,
     describe,
     describe_activations,
+    describe_spelling,
     disk_peak,
     forward_flops,
     plan_of,
@@ -237,3 +240,19 @@ def test_the_plan_as_people_read_it(root: Path) -> None:
         "jobs       15 still to run: 14 extract, 1 all",
     ]
     assert describe([], study, {}).splitlines()[-1] == "jobs       0 still to run: none"
+
+
+def test_a_text_that_does_not_suit_a_tokenizer_is_told(root: Path) -> None:
+    letters = Tokenizer(BPE({letter: place for place, letter in enumerate("abc ")}, []))
+    letters.save(str(root / "here" / "checkpoint-0" / "tokenizer.json"))
+    texts = {"plain": "abc " * 2000, "foreign": ("abc " * 9 + "é1 ") * 2000}
+    for name, text in texts.items():
+        (root / f"{name}.txt").write_text(text)
+    data = {
+        "texts": {name: {"path": f"{name}.txt", "license": "none"} for name in texts},
+        "datasets": {name: {"text": name} for name in texts} | {"random": {"order": "random"}},
+    }
+    (root / "data.yaml").write_text(json.dumps(data))
+    study = study_of(root, "here", datasets=["plain", "foreign", "random"])
+    said = "text       `foreign` does not suit the tokenizer of `here`: 7.5% of its bytes have no token"
+    assert describe_spelling(study, root) == said

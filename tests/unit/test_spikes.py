@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmshape.dynamics.spikes import CalmLosses, SpikeRule, find_spikes, read_loss_log
+from lmshape.dynamics.loss_logs import as_curve, read_loss_log
+from lmshape.dynamics.spikes import CalmLosses, SpikeRule, find_spikes
 from lmshape.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -159,41 +160,6 @@ def test_outliers_of_a_public_run_are_no_spikes() -> None:
     assert find_spikes(curve) == []
 
 
-# Logs of others
-
-
-@pytest.mark.parametrize("names", [("step", "loss"), ("iteration", "lm_loss"), ("Step", "train_loss")])
-def test_logs_may_name_their_columns_in_many_ways(names: tuple[str, str], tmp_path: Path) -> None:
-    run = planted(calm(), 400).rename(columns=dict(zip(("step", "loss"), names, strict=True)))
-    run.assign(grad_norm=1.0).to_csv(tmp_path / "log.csv", index=False)
-    ((name, curve),) = read_loss_log(tmp_path / "log.csv", name="mine")
-    assert name == "mine" and list(curve.columns) == ["step", "loss", "gradient_norm"]
-    assert len(find_spikes(curve)) == 1
-
-
-def test_empty_cells_are_steps_without_a_loss_and_nan_is_a_loss_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("step,loss\n1,5.0\n2,\n3,nan\n4,inf\n")
-    ((_, curve),) = read_loss_log(tmp_path / "log.csv", name="mine")
-    assert curve["step"].tolist() == [1, 3, 4] and np.isnan(curve["loss"][1]) and np.isinf(curve["loss"][2])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "step,accuracy\n1,2\n",
-            "has no column for the loss, only step, accuracy. Name it one of loss, train_loss",
-        ),
-        ("epoch,loss\n1,2\n", "has no column for the step"),
-        ("step,loss\n0.5,2\n", "`step` = 0.5: must be a whole number"),
-        ("step,loss\none,2\n", "`step` = 'one': must be a number"),
-        ("step,loss\n1,high\n", "`loss` = 'high': must be a number, or `nan`"),
-        ("", "cannot be read as CSV"),
-    ],
-)
-def test_a_log_that_cannot_be_read_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_loss_log(tmp_path / "log.csv", name="mine")
-    with pytest.raises(InputError, match="no such file"):
-        read_loss_log(tmp_path / "other.csv", name="mine")
+def test_a_curve_needs_its_columns() -> None:
+    with pytest.raises(InputError, match="no column `loss`, only step"):
+        as_curve(pd.DataFrame({"step": [1]}))

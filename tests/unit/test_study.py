@@ -90,7 +90,7 @@ def refusal_of(root: Path, **config: Yaml) -> str:
 
 def test_the_embedded_study() -> None:
     study = load_study(read_yaml(REPOSITORY / "config" / "config.yaml"), REPOSITORY)
-    assert list(study.models) == ["wiki-decoder", "wiki-encoder", "wiki-decoder-unstable"]
+    assert list(study.models) == ["wiki-decoder", "wiki-encoder"] == list(study.trained)
     assert list(study.datasets) == ["wiki", "wiki-shuffled", "wiki-random"]
     for model in study.models.values():
         assert model.pretraining == model.name and model.blocks == 6
@@ -98,6 +98,15 @@ def test_the_embedded_study() -> None:
         assert (steps[0], steps[-1]) == (0, study.pretraining.runs[model.name].steps)
     assert study.measured_families == ("spectral", "angular", "leading", "neighbor", "linearity")
     assert study.pretraining.span[1] <= study.datasets["wiki"].span[0]  # what is measured is held out
+
+
+def test_the_study_of_loss_spikes_trains_one_model_and_probes_all_its_runs() -> None:
+    study = load_study(read_yaml(REPOSITORY / "config/studies/spikes.yaml"), REPOSITORY)
+    assert list(study.models) == ["wiki-decoder-unstable"]
+    assert study.trained.keys() == study.pretraining.runs.keys()
+    assert all(recipe.probe_every for recipe in study.trained.values())
+    kept = [name for name, recipe in study.trained.items() if recipe.keep_checkpoints]
+    assert kept == list(study.models) and len(study.trained) == 9
 
 
 def test_defaults(root: Path) -> None:
@@ -420,10 +429,19 @@ def test_runs_that_cannot_be_watched(root: Path, runs: Yaml, span: Yaml, message
 
 def test_logs_of_other_runs(root: Path) -> None:
     (root / "loss.csv").write_text("step,loss\n1,2\n")
-    logs = {"plain": "loss.csv", "watched": {"losses": "loss.csv", "geometry": "loss.csv"}}
+    (root / "geometry.csv").write_text("step,layer,metric,value\n")
+    logs = {"plain": "loss.csv", "watched": {"losses": "loss.csv", "geometry": "geometry.csv"}}
     study = study_of(root, loss_logs=logs)
     assert [len(log.files) for log in study.loss_logs.values()] == [1, 2]
     assert "`loss_logs.mine` = 'gone.csv': no such file" in refusal_of(root, loss_logs={"mine": "gone.csv"})
+    (root / "play.txt").write_text("First Citizen:\nBefore we proceed any further\n")
+    said = refusal_of(
+        root, loss_logs={"mine": "play.txt", "other": {"losses": "loss.csv", "geometry": "loss.csv"}}
+    )
+    assert (
+        "`loss_logs.mine`: `" in said and "play.txt`: has no column for the loss, only First Citizen:" in said
+    )
+    assert "`loss_logs.other`: `" in said and "not step, layer, metric, value" in said
     assert "`loss_logs.mine.losses`: this key is missing" in refusal_of(
         root, loss_logs={"mine": {"geometry": "loss.csv"}}
     )

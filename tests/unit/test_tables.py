@@ -14,7 +14,9 @@ import pytest
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS
 from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
+from lmshape.errors import InputError
 from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
+from lmshape.tables.files import read_parquet, read_table
 from lmshape.tables.gather import AUDIT_COLUMNS, audits
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, combine
 
@@ -244,3 +246,14 @@ def test_csv_says_what_parquet_says(study: dict[str, pd.DataFrame], tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(
         f"{name}.{ending}" for name in study for ending in ("csv", "parquet")
     )
+
+
+def test_a_damaged_table_is_named_with_what_makes_it_again(tmp_path: Path) -> None:
+    damaged = tmp_path / "metrics.parquet"
+    damaged.write_bytes(b"PAR1 and then nothing")
+    for read in (read_table, read_parquet):
+        with pytest.raises(InputError, match=r"metrics.parquet` cannot be read .*Delete it; the next run"):
+            read(damaged)
+    pq.write_table(pa.table({"step": [1]}), damaged)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_parquet(damaged, columns=["value"])

@@ -115,6 +115,19 @@ def test_random_tokens_keep_the_shape_and_no_special_id(protocol: str) -> None:
     assert np.isin(random.ids[~random.special], TextTokenizer.of(TOKENIZERS["bert"]).ordinary).all()
 
 
+def test_random_tokens_are_rows_of_the_embedding() -> None:
+    """Tokens that were added to the tokenizer alone lie beyond it."""
+    tokenizer = words_tokenizer()
+    tokenizer.add_tokens(["<tool>", "<call>"])
+    assert TextTokenizer.of(tokenizer).ordinary[-1] == WORDS + 6
+    for vocabulary in (5000, WORDS + 5, None):
+        tokens = sample_tokens(
+            tokenizer, "", **{**SAMPLING, "order": "random", "rows_per_draw": 30_000}, vocabulary=vocabulary
+        )
+        assert len(SPECIAL) <= tokens.ids.min() and tokens.ids.max() < (vocabulary or WORDS + 7)
+        assert tokens.ids.max() > 0.98 * (vocabulary or WORDS)
+
+
 def test_random_tokens_are_uniform_over_the_ordinary_ids() -> None:
     tokens = sample("bert", order="random", rows_per_draw=100_000)
     counts = np.bincount(tokens.ids[~tokens.special], minlength=WORDS + 5)

@@ -91,11 +91,8 @@ def test_moments_are_bounded() -> None:
 
 def test_the_line_of_the_plan(tmp_path: Path) -> None:
     study = study_of(REPOSITORY / "config/config.yaml", tmp_path)
-    assert [cell.model for model in study.models for cell in study.truncated(model)] == [
-        "wiki-decoder",
-        "wiki-decoder-unstable",
-    ]
-    assert describe_truncations(study).startswith("truncation 2 cells, 2.5e+12 FLOPs beside: ")
+    assert [cell.model for model in study.models for cell in study.truncated(model)] == ["wiki-decoder"]
+    assert describe_truncations(study).startswith("truncation 1 cell, 1.3e+12 FLOPs beside: ")
     assert describe_truncations(replace(study, truncating=None)) == ""
 
 

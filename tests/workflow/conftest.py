@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,10 @@ from filelock import FileLock
 
 from lmshape.jobs import Jobs, Wildcards
 from lmshape.study.study import study_of
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from warm_python import run_python  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
 JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
@@ -78,13 +82,14 @@ class StudyFolder:
         """Write config.yaml with some keys changed."""
         self.write("config.yaml", {**CONFIG, **changes})
 
+    def command(self, *arguments: str, repository: Path = REPOSITORY) -> list[str]:
+        """Return the arguments of Python by which a user runs Snakemake on the study."""
+        command = ["-m", "snakemake", "--snakefile", repository / "Snakefile", "--directory", self.path]
+        return [str(part) for part in (*command, "--configfile", self.path / "config.yaml", *arguments)]
+
     def snakemake(self, *arguments: str, repository: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake on the study as a user would, output and errors together."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", repository / "Snakefile"]
-        command += ["--directory", self.path, "--configfile", self.path / "config.yaml", *arguments]
-        return subprocess.run(
-            command, cwd=self.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
+        """Run Snakemake on the study, output and errors together."""
+        return run_python(*self.command(*arguments, repository=repository), cwd=self.path)
 
     def planned(self, *arguments: str, repository: Path = REPOSITORY) -> dict[str, int]:
         """Count the jobs of a dry run, by rule; nothing planned is an empty dictionary."""
@@ -116,8 +121,12 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
         if done.is_file():
             return StudyFolder(folder / "study")
         study = make_study(folder / "study")
-        run = study.snakemake("--cores", "2")
+        run = study.snakemake("--cores", "2", "results/tables/metrics.parquet")
         assert run.returncode == 0, run.stdout
+        # ordinary processes, which import nothing but what they need; other tests have the jobs before them
+        command = [sys.executable, *study.command("--cores", "2")]
+        pages = subprocess.run(command, cwd=study.path, capture_output=True, text=True, check=False)
+        assert pages.returncode == 0, pages.stdout + pages.stderr
         done.touch()
         return study
 
@@ -150,6 +159,21 @@ def clone_of_repository(folder: Path) -> Path:
         else:
             shutil.copy(source, folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def clone_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone_of_repository(tmp_path_factory.mktemp("clone") / "repository")
+
+
+@pytest.fixture
+def clone(clone_for_all: Path) -> Iterator[Path]:
+    """A clone whose modules a test may `edit`."""
+    yield clone_for_all
+    for path in (REPOSITORY / "workflow/lmshape").rglob("*.py"):
+        edited = clone_for_all / path.relative_to(REPOSITORY)
+        if edited.read_bytes() != path.read_bytes():
+            edited.write_bytes(path.read_bytes())
 
 
 def edit(repository: Path, module: str, old: str, new: str) -> None:
@@ -194,11 +218,9 @@ class Running:
     """Snakemake in a process group of its own, which is stopped or killed with all its jobs."""
 
     def __init__(self, study: StudyFolder, *arguments: str) -> None:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
-        command += ["--directory", study.path, "--configfile", study.path / "config.yaml", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, *study.command(*arguments)],
             cwd=study.path,
             text=True,
             start_new_session=True,

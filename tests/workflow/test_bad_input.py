@@ -9,14 +9,24 @@ import pytest
 from conftest import CONFIG, DATASETS, MODELS, StudyFolder
 from safetensors.torch import load_file, save_file
 
+from lmshape.errors import InputError
+from lmshape.study.study import study_of
+
 
 def refused(study: StudyFolder, *fragments: str) -> None:
-    run = study.snakemake("--cores", "1")
-    assert run.returncode != 0
+    with pytest.raises(InputError) as error:
+        study_of(study.path / "config.yaml", study.path)
     for fragment in fragments:
-        assert fragment in run.stdout, run.stdout
+        assert fragment in str(error.value)
+
+
+def test_what_is_refused_ends_the_run_before_its_first_job(new_study: StudyFolder) -> None:
+    new_study.configure(models=["small-decodr"])
+    run = new_study.snakemake("--cores", "1")
+    assert run.returncode != 0
+    assert "`models[0]` = 'small-decodr': unknown model" in run.stdout, run.stdout
     assert "Traceback" not in run.stdout
-    assert not (study.path / "results").exists(), "a job ran before the error"
+    assert not (new_study.path / "results").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from conftest import REPOSITORY, Running, StudyFolder, copy_of, make_study
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from warm_python import warm_variables
 
 from lmshape.texts.tokenizer import write_tokenizer
 
@@ -82,10 +83,9 @@ def run_the_printed_command(words: str, study: StudyFolder) -> subprocess.Comple
     """Type what the last line says."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
-        words.rstrip().splitlines()[-1].strip(),
-        shell=True,
+        ["bash", "-c", words.rstrip().splitlines()[-1].strip()],
         cwd=study.path,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, **warm_variables()},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

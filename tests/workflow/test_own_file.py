@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 from conftest import StudyFolder
 
+from lmshape.errors import InputError
+from lmshape.study.study import study_of
+
 FILE = '''
 import numpy as np
 from lmshape.metrics.own import metric
@@ -63,17 +66,15 @@ def test_own_metrics_stand_in_the_table_and_a_change_measures_them_alone(study_c
         (FILE, {"metrics": ["kurtosis_mx"]}, ["kurtosis_mx", "Nearest: kurtosis_max"]),
     ],
 )
-def test_a_file_that_cannot_be_used_ends_the_run_before_its_first_job(
+def test_a_file_that_cannot_be_used_is_refused(
     text: str, changes: dict[str, object], fragments: list[str], new_study: StudyFolder
 ) -> None:
     write(new_study, text)
     new_study.configure(**OWN | changes)
-    run = new_study.snakemake("--cores", "1")
-    assert run.returncode != 0
+    with pytest.raises(InputError) as error:
+        study_of(new_study.path / "config.yaml", new_study.path)
     for fragment in fragments:
-        assert fragment in run.stdout, run.stdout
-    assert "Traceback" not in run.stdout
-    assert not (new_study.path / "results").exists()
+        assert fragment in str(error.value)
 
 
 def test_an_error_in_a_function_names_it_in_the_log(new_study: StudyFolder) -> None:

@@ -12,7 +12,6 @@ from conftest import (
     REPOSITORY,
     Running,
     StudyFolder,
-    clone_of_repository,
     copy_of,
     edit,
     jobs_agree,
@@ -21,7 +20,6 @@ from conftest import (
 
 TABLE = "results/tables/metrics.parquet"
 ENCODER = "results/metrics/small-encoder.parquet"  # of one cell
-SHAPES = "results/shapes/small-encoder/spectra.parquet"
 CARD = "results/losses/small-encoder/checkpoint-16/wiki.json"
 LOG = "results/logs/extract/small-encoder/checkpoint-16/wiki.log"
 ARCHIVE = "results/statistics/small-encoder/checkpoint-16/wiki/{}/layers-00-02.h5"
@@ -91,10 +89,9 @@ def test_a_new_family_extracts_again_and_leaves_the_other_archives_as_they_are(s
 
 
 def test_a_formula_that_fails_leaves_the_archives_of_before_and_is_run_again(
-    study: StudyFolder, passed: StudyFolder, tmp_path: Path
+    study: StudyFolder, passed: StudyFolder, clone: Path
 ) -> None:
     """The numbers of before are never taken for those of now, by whatever reads them."""
-    clone = clone_of_repository(tmp_path / "clone")
     define = "\ndef statistics(layer: Layer) -> dict[str, Found]:\n"
     edit(clone, "metrics/neighbor.py", define, f"{define}    raise ValueError('wrong formula')\n")
     assert study.planned(ENCODER, repository=clone) == ONE_CELL
@@ -106,7 +103,6 @@ def test_a_formula_that_fails_leaves_the_archives_of_before_and_is_run_again(
     assert list(of_activations(study)) == []
     for repository in (clone, REPOSITORY):
         assert study.planned(ENCODER, repository=repository) == ONE_CELL
-        assert study.planned(SHAPES, repository=repository) == {"measure_cell_3_layers": 1, "shapes": 1}
     edit(clone, "metrics/neighbor.py", "    raise ValueError('wrong formula')\n", "    assert True\n")
     run = study.snakemake("--cores", "2", ENCODER, repository=clone)
     assert run.returncode == 0, run.stdout

@@ -126,7 +126,7 @@ def test_files_say_where_they_come_from(finished_study: StudyFolder) -> None:
         assert file.attrs["tokens_seen"] == 4 * 4 * 32
 
 
-def test_the_papers_own_sampling_runs_from_text_to_report(new_study: StudyFolder) -> None:
+def test_the_papers_own_sampling_runs_from_text_to_tables(new_study: StudyFolder) -> None:
     """128 chunks of 512 characters, each as long as its tokens make it: ragged sequences through every stage."""
     long = {**CONFIG["pretraining"], "window": 512, "sequences": 1, "steps": 1}
     new_study.configure(
@@ -137,7 +137,8 @@ def test_the_papers_own_sampling_runs_from_text_to_report(new_study: StudyFolder
         sampling={"protocol": "paper", "draws": 4, "rows_per_draw": 512},
         pretraining=long,
     )
-    run = new_study.snakemake("--cores", "2")
+    tables = ("results/tables/metrics.parquet", "results/tables/truncation.parquet")
+    run = new_study.snakemake("--cores", "2", *tables)
     assert run.returncode == 0, run.stdout
     with h5py.File(new_study.path / "results/tokens/small-decoder/wiki.h5", locking=False) as file:
         lengths = np.bincount(file["tokens/sequence"][:])

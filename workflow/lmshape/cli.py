@@ -45,7 +45,7 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
     """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
     from lmshape.jobs.submissions import describe_submissions
     from lmshape.study.costs import describe_truncations
-    from lmshape.study.plan import describe, plan_of, planned_jobs
+    from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
     from lmshape.study.study import study_of
 
     jobs = planned_jobs(configfile, directory)
@@ -54,6 +54,7 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
         describe(plan_of(study), study, jobs),
         describe_submissions(study, jobs),
         describe_truncations(study),
+        describe_spelling(study, directory),
     )
     print("\n".join(filter(None, lines)))
 
@@ -73,6 +74,21 @@ def missing(
     options = ["--configfile", str(configfile)] if configfile != DEFAULT_CONFIG else []
     options += ["--directory", str(directory)] if directory != HERE else []
     print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
+
+
+@app.command()
+def spikes(
+    logs: Annotated[
+        list[Path], typer.Argument(help="CSV files, or Trainer's trainer_state.json", metavar="LOG...")
+    ],
+) -> None:
+    """Find the loss spikes of training runs in their logs alone: no study is needed."""
+    import pandas as pd
+
+    from lmshape.tables.loss_spikes import spikes_of
+
+    found = [spikes_of(str(log), log) for log in logs]
+    print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
 
 
 @app.command()
@@ -156,7 +172,6 @@ def run(
     reader: Annotated[str, typer.Option(help="who has read the weights: a dataset, or its truncation")] = "",
     text: str = "",
     pretraining: Annotated[str, typer.Option("--run", help="name of a pretraining run")] = "",
-    figure: str = "",
     threads: Annotated[int, typer.Option(help="CPU threads", min=1)] = 1,
     gpus: Annotated[int | None, typer.Option(help="that the job was given; 0: the CPU")] = None,
     configfile: Config = DEFAULT_CONFIG,
@@ -168,7 +183,7 @@ def run(
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
     named = {"model": model, "checkpoint": checkpoint, "dataset": dataset, "reader": reader}
-    named |= {"text": text, "run": pretraining, "figure": figure}
+    named |= {"text": text, "run": pretraining}
     named |= cell_wildcards(cell) if cell else {}
     named |= layer_wildcards(layers) if layers else {}
     study = _study(configfile, HERE)

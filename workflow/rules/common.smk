@@ -73,7 +73,6 @@ wildcard_constraints:
     dataset=one_of(study.datasets),
     text=one_of(study.texts),
     run=one_of(study.pretraining.runs if study.pretraining else []),
-    figure=one_of(study.figures),
     checkpoint=r"[^/]+",
     reader=r"[^/]+",
     first=r"\d+",

@@ -2,39 +2,44 @@
 
 
 localrules:
-    figure,
+    figures,
     explore,
     findings,
     report,
 
 
-rule figure:
+rule figures:
     input:
-        **jobs.inputs("figure"),
+        **jobs.inputs("figures"),
     output:
-        png=report(
-            "results/figures/{figure}.png",
-            caption="../report/figure.rst",
-            category="2. Figures",
-            labels=jobs.rules["figure"].labels,
+        [
+            report(
+                f"results/figures/{figure}.png",
+                caption=f"../report/{figure}.rst",
+                category="2. Figures",
+                labels={"figure": figure.replace("_", " ")},
+            )
+            for figure in study.figures
+        ],
+        expand(
+            "results/figures/{figure}.{kind}",
+            figure=study.figures,
+            kind=["svg", "csv"],
         ),
-        svg="results/figures/{figure}.svg",
-        csv="results/figures/{figure}.csv",
     log:
-        "results/logs/figure/{figure}.log",
+        "results/logs/figures.log",
     benchmark:
-        "results/benchmarks/figure/{figure}.tsv"
+        "results/benchmarks/figures.tsv"
     conda:
         "../../envs/lmshape.yaml"
     resources:
-        **jobs.resources("figure"),
-        caption=jobs.rules["figure"].caption,
+        **jobs.resources("figures"),
     params:
-        digest=jobs.digest("figure"),
+        digest=jobs.digest("figures"),
     message:
-        "Draw the figure {wildcards.figure}"
+        "Draw the figures"
     shell:
-        "python -m lmshape run figure --figure {wildcards.figure} > {log} 2>&1"
+        "python -m lmshape run figures > {log} 2>&1"
 
 
 rule explore:

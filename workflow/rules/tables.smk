@@ -4,8 +4,6 @@
 localrules:
     gather,
     tables,
-    shapes,
-    combine_shapes,
     spikes,
     truncation_tables,
     claims,
@@ -16,6 +14,7 @@ rule gather:
         **jobs.inputs("gather"),
     output:
         paths.METRICS,
+        expand(paths.SHAPES, table=["spectra", "clouds"], allow_missing=True),
     log:
         "results/logs/gather/{model}.log",
     benchmark:
@@ -46,6 +45,8 @@ rule tables:
                 "phases",
                 "contrasts",
                 "audit",
+                "spectra",
+                "clouds",
             ],
             format=["parquet", "csv"],
         ),
@@ -63,53 +64,6 @@ rule tables:
         "Combine all models into the tidy tables"
     shell:
         "python -m lmshape run tables > {log} 2>&1"
-
-
-rule shapes:
-    input:
-        **jobs.inputs("shapes"),
-    output:
-        expand(paths.SHAPES, table=["spectra", "clouds"], allow_missing=True),
-    log:
-        "results/logs/shapes/{model}.log",
-    benchmark:
-        "results/benchmarks/shapes/{model}.tsv"
-    priority: jobs.priority("shapes")
-    conda:
-        "../../envs/lmshape.yaml"
-    resources:
-        **jobs.resources("shapes"),
-    params:
-        digest=jobs.digest("shapes"),
-    message:
-        "Take spectra and points of a few layers of {wildcards.model} from its statistics"
-    shell:
-        "python -m lmshape run shapes --model {wildcards.model} > {log} 2>&1"
-
-
-rule combine_shapes:
-    input:
-        **jobs.inputs("combine_shapes"),
-    output:
-        expand(
-            "results/tables/{table}.{format}",
-            table=["spectra", "clouds"],
-            format=["parquet", "csv"],
-        ),
-    log:
-        "results/logs/combine_shapes.log",
-    benchmark:
-        "results/benchmarks/combine_shapes.tsv"
-    conda:
-        "../../envs/lmshape.yaml"
-    resources:
-        **jobs.resources("combine_shapes"),
-    params:
-        digest=jobs.digest("combine_shapes"),
-    message:
-        "Combine the spectra and points of all models into their tables"
-    shell:
-        "python -m lmshape run combine_shapes > {log} 2>&1"
 
 
 rule spikes:

@@ -35,12 +35,10 @@ RULES: dict[str, type[Rule]] = {
     "truncate": cells.Truncate,
     "gather": tables.Gather,
     "tables": tables.Tables,
-    "shapes": tables.Shapes,
-    "combine_shapes": tables.CombineShapes,
     "spikes": tables.Spikes,
     "truncation_tables": tables.TruncationTables,
     "claims": tables.Claims,
-    "figure": pages.DrawFigure,
+    "figures": pages.DrawFigures,
     "explore": pages.Explore,
     "findings": pages.Findings,
     "report": pages.Report,
@@ -124,7 +122,7 @@ class Jobs:
 
     def summary(self) -> str:
         """Name the results that there are, for someone who has just waited for them."""
-        figures = [f"results/figures/{figure}.png" for figure in self.study.figures]
+        figures = pages.figure_files(self.study, "png")
         named = {"Findings:": pages.FINDINGS, "Explore: ": pages.EXPLORER, "Report:  ": pages.REPORT}
         lines = [f"{name} {file}" for name, file in named.items() if Path(file).exists()]
         lines += [f"Tables:   {tables.TABLES}/"] if tables.TABLES.is_dir() else []

@@ -13,6 +13,7 @@ from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule,
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.store.local_weights import weights_key
 from lmshape.store.weights import checkpoint_files
 from lmshape.study.costs import (
     extraction_megabytes,
@@ -53,7 +54,16 @@ class Reader(Rule):
             return str(folder) if checkpoint.revised else self.ancient(str(folder))
         if model.pretraining:
             return [f"{folder}/model.safetensors"]
-        return [str(path) for path in checkpoint_files(folder)]
+        return [self.ancient(str(path)) for path in checkpoint_files(folder)]  # `facts` has their content
+
+    def content(self, job: Wildcards) -> str:
+        """Return a key of the weights of a local run; empty for those that the workflow makes or downloads."""
+        model = self.model(job)
+        if model.on_hub or model.pretraining:
+            return ""
+        folder = self.study.checkpoint(job.cell).folder
+        cards = paths.loss_cards(model.name, [job.checkpoint], self.study.datasets_of[model.name])
+        return weights_key(folder, Path(job.fill(paths.SEEN_WEIGHTS)), map(Path, cards))
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"weights": self.weights(job), "tokens": job.fill(paths.TOKENS)}
@@ -77,6 +87,7 @@ class Reader(Rule):
         model, checkpoint = self.model(job), self.study.checkpoint(job.cell)
         return {
             "folder": str(checkpoint.folder),
+            "weights": self.content(job),
             "revised": checkpoint.revised,
             "attributes": self.attributes(job),
             "kind": model.kind,

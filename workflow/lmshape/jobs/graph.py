@@ -16,9 +16,7 @@ from lmshape.study.study import Cell, Study
 Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
 
 OF_WEIGHTS = ("resolve", "fetch_tokenizer", "download", "release")  # what is downloaded once more is the same
-SINGLE = (
-    "train_tokenizer tables combine_shapes spikes truncation_tables claims explore findings report"
-).split()
+SINGLE = ("train_tokenizer tables spikes truncation_tables claims explore figures findings report").split()
 
 
 class Graph:
@@ -69,7 +67,7 @@ def every_job(study: Study) -> Iterator[Step]:
         yield from ((rule, Wildcards(text=text)) for rule in ("fetch_text", "clean_text"))
     yield from (("pretrain", Wildcards(run=run)) for run in study.trained)
     for name, model in study.models.items():
-        of_model = ("gather", "shapes", *(("resolve", "fetch_tokenizer") if model.on_hub else ()))
+        of_model = ("gather", *(("resolve", "fetch_tokenizer") if model.on_hub else ()))
         yield from ((rule, Wildcards(model=name)) for rule in of_model)
         yield from (
             ("tokenize", Wildcards(model=name, dataset=dataset)) for dataset in study.datasets_of[name]
@@ -81,7 +79,6 @@ def every_job(study: Study) -> Iterator[Step]:
                 yield "release", Wildcards(model=name, checkpoint=checkpoint, reader=reader)
     for cell in study.cells():
         yield from measuring(study, cell)
-    yield from (("figure", Wildcards(figure=figure)) for figure in study.figures)
 
 
 def measuring(study: Study, cell: Cell) -> Iterator[Step]:

@@ -10,13 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.figures import FIGURES
 from lmshape.jobs import Jobs
 from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
 from lmshape.jobs.graph import Step, measuring, wildcards
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
-from lmshape.jobs.tables import SHAPES
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
@@ -122,13 +120,8 @@ def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
     alone = [("pretrain", Wildcards(run=run)) for run in study.trained if run not in models]
     trained = [one for last in alone for one in jobs.graph.leading_to(last)]
     yield "spikes", [*trained, ("spikes", Wildcards())]
-    yield "claims", [("claims", Wildcards())]
-    shapes: list[Step] = [("shapes", Wildcards(model=name)) for name in study.models]
-    for figure in study.figures:
-        drawn_from = (
-            [*shapes, ("combine_shapes", Wildcards())] if set(SHAPES) & set(FIGURES[figure].tables) else []
-        )
-        yield f"figure {figure}", [*drawn_from, ("figure", Wildcards(figure=figure))]
+    for result in ("claims", "figures"):
+        yield result, [(result, Wildcards())]
     yield EXPLORER, [("explore", Wildcards())]
     yield REPORT, [("findings", Wildcards()), ("report", Wildcards())]
 
@@ -239,7 +232,7 @@ def _without_names(one: Missing) -> str:
 
 
 def _names_of(job: Wildcards) -> list[str]:
-    return [job.model, job.checkpoint, job.dataset, job.text, job.run, job.figure]
+    return [job.model, job.checkpoint, job.dataset, job.text, job.run]
 
 
 def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES
+from lmshape.figures import FIGURES, FigureEntry
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import (
     CONFIG_VARIABLE,
@@ -28,11 +28,17 @@ from lmshape.jobs.rule import (
 from lmshape.jobs.tables import TABLES
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.study.registry import REPOSITORY, Dataset
+from lmshape.study.study import Study
 from lmshape.writing import replaced_when_whole
 
 WORDS = REPOSITORY / "workflow" / "report"
 FIGURE_FOLDER = Path("results/figures")
 FINDINGS, EXPLORER, REPORT = "results/findings.html", "results/explore.html", "results/report.html"
+
+
+def figure_files(study: Study, *kinds: str) -> list[str]:
+    """Return the files of these kinds of the study's figures."""
+    return [f"{FIGURE_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
 
 
 @cache
@@ -42,51 +48,48 @@ def digest_of_words(folder: Path) -> str:
     return hashlib.sha256(b"".join(page.read_bytes() for page in pages)).hexdigest()
 
 
-class DrawFigure(Rule):
-    """A figure: a picture for people, its vector twin, and the numbers behind it."""
+class DrawFigures(Rule):
+    """All figures in one process, most of whose time are imports: of each a picture, its vector twin, its numbers."""
 
     reads = ("tables", "losses")
-    log_file = "results/logs/figure/{figure}.log"
+    log_file = "results/logs/figures.log"
     memory_megabytes = 1000
-    time_minutes = 15
     disk = LEAST_DISK_MEGABYTES
 
+    @property
+    def drawn(self) -> list[FigureEntry]:
+        """The study's figures."""
+        return [FIGURES[name] for name in self.study.figures]
+
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        figure = FIGURES[job.figure]
+        tables = dict.fromkeys(table for figure in self.drawn for table in figure.tables)
+        losses = any(figure.draws_losses for figure in self.drawn)
         return {
-            "tables": table_files(*figure.tables, formats=("parquet",)),
-            "losses": trained_files(self.study, "loss.csv") if figure.draws_losses else [],
+            "tables": table_files(*tables, formats=("parquet",)),
+            "losses": trained_files(self.study, "loss.csv") if losses else [],
         }
 
     def outputs(self, job: Wildcards) -> list[str]:
-        return [f"{FIGURE_FOLDER}/{job.figure}.{suffix}" for suffix in ("png", "svg", "csv")]
-
-    def caption(self, wildcards: Mapping[str, str]) -> str:
-        """Return the file of a figure's caption, for Snakemake's report; words that change draw no figure again."""
-        return str(WORDS / f"{Wildcards.of(wildcards).figure}.rst")
-
-    def labels(self, wildcards: Mapping[str, str]) -> dict[str, str]:
-        """Return what Snakemake's report lists a figure under."""
-        return {"figure": Wildcards.of(wildcards).figure.replace("_", " ")}
+        return figure_files(self.study, "png", "svg", "csv")
 
     def facts(self, job: Wildcards) -> object:
         return [list(self.study.datasets), self.inputs(job)["losses"]]
 
     def code_of(self, job: Wildcards) -> str:
-        figure = FIGURES[job.figure]
-        return code_fingerprint("lmshape.figures.render", figure.code)
+        return code_fingerprint("lmshape.figures.render", *(figure.code for figure in self.drawn))
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render
 
-        losses = trained_files(self.study, "loss.csv") if FIGURES[job.figure].draws_losses else []
-        render(
-            job.figure,
-            TABLES,
-            output_stem=FIGURE_FOLDER / job.figure,
-            losses=by_run(losses),
-            datasets=list(self.study.datasets),
-        )
+        losses = by_run(trained_files(self.study, "loss.csv"))
+        for name in self.study.figures:
+            render(
+                name,
+                TABLES,
+                output_stem=FIGURE_FOLDER / name,
+                losses=losses if FIGURES[name].draws_losses else {},
+                datasets=list(self.study.datasets),
+            )
 
 
 class Explore(Rule):
@@ -131,12 +134,9 @@ class Findings(Rule):
     disk = LEAST_DISK_MEGABYTES
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        figures = self.study.figures
         return {
             "tables": table_files("metrics", "checkpoints", "profiles", "claims"),
-            "figures": [
-                f"{FIGURE_FOLDER}/{name}.{kind}" for name in figures for kind in ("png", "svg", "csv")
-            ],
+            "figures": figure_files(self.study, "png", "svg", "csv"),
             "runs": trained_files(self.study, "summary.json"),
         }
 

@@ -35,7 +35,6 @@ class Wildcards:
     last: str = ""
     text: str = ""
     run: str = ""
-    figure: str = ""
 
     @classmethod
     def of(cls, wildcards: Mapping[str, str]) -> Wildcards:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from lmshape import paths
 from lmshape.jobs.hub import known_faults
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, table_files
 from lmshape.jobs.texts import by_run, trained_files
-from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.site import named_layers
 from lmshape.study.registry import REPOSITORY
 
@@ -22,12 +21,12 @@ PUBLISHED_NUMBERS = REPOSITORY / "workflow" / "lmshape" / "claims" / "published.
 
 
 class Gather(Rule):
-    """The metrics of a model, with intervals, in one table."""
+    """The metrics of a model, with intervals, in one table; spectra and single rows of a few of its layers."""
 
-    reads: tuple[str, ...] = ("statistics", "measured", "losses", "released", "lock")
-    code: tuple[str, ...] = ("lmshape.tables.gather.gather",)
+    reads = ("statistics", "measured", "losses", "released", "lock")
+    code = ("lmshape.tables.gather.gather", "lmshape.tables.shapes.shapes")
     log_file = "results/logs/gather/{model}.log"
-    writes = (paths.METRICS,)
+    writes = (paths.METRICS, *(paths.SHAPES.replace("{table}", table) for table in SHAPES))
     rank = 30
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
@@ -40,39 +39,43 @@ class Gather(Rule):
             "lock": job.fill(paths.LOCK) if model.on_hub else [],
         }
 
-    def datasets(self, job: Wildcards) -> Sequence[str]:
-        """Return the datasets whose archives are read."""
-        return self.study.datasets_of[job.model]
-
-    def families(self) -> Sequence[str]:
-        """Return the families whose archives are read."""
-        return self.study.measured_families
-
-    def blocks(self, job: Wildcards) -> list[tuple[int, int]]:
-        """Return the blocks of layers whose archives are read."""
-        return self.study.blocks_of(job.model)
-
     def statistics(self, job: Wildcards) -> list[str]:
         """Return the archives of a model."""
         return paths.statistics_files(
             job.model,
             self.model(job).checkpoints,
-            self.datasets(job),
-            families=self.families(),
-            blocks=self.blocks(job),
+            self.study.datasets_of[job.model],
+            families=self.study.measured_families,
+            blocks=self.study.blocks_of(job.model),
+        )
+
+    def shown(self, job: Wildcards) -> list[str]:
+        """Return the archives that shapes are made of: on the first dataset, of the layers that stand for a network."""
+        model, measured_on = self.model(job), self.study.datasets_of[job.model]
+        named = named_layers(model.blocks).values()
+        return paths.statistics_files(
+            job.model,
+            model.checkpoints,
+            [name for name in self.study.datasets if name in measured_on][:1],
+            families=[name for name in SHAPE_FAMILIES if name in self.study.measured_families],
+            blocks=[
+                (first, last)
+                for first, last in self.study.blocks_of(job.model)
+                if any(first <= layer <= last for layer in named)
+            ],
         )
 
     def measured(self, job: Wildcards) -> list[str]:
         """Return what a job writes after its archives: where it is missing, they may be those of before."""
-        checkpoints, datasets = self.model(job).checkpoints, self.datasets(job)
-        if not set(self.families()) - {OWN_FAMILY}:
+        checkpoints, datasets = self.model(job).checkpoints, self.study.datasets_of[job.model]
+        if not self.study.library_families:
             return []
         if not self.study.keep_activations:
             return paths.loss_cards(job.model, checkpoints, datasets)
         return [
             paths.MEASURED.format(**cell, **paths.layers(*block))
             for cell in paths.cells(job.model, checkpoints, datasets)
-            for block in self.blocks(job)
+            for block in self.study.blocks_of(job.model)
         ]
 
     def released(self, job: Wildcards) -> list[str]:
@@ -92,6 +95,7 @@ class Gather(Rule):
             "metrics": self.study.metrics,
             "own_metrics": [str(self.own_path), self.own_fingerprint],
             "faults": known_faults(self.study.issues, job.model),
+            "shown": self.shown(job),
         }
 
     def statistics_megabytes(self, job: Wildcards) -> int:
@@ -108,6 +112,7 @@ class Gather(Rule):
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.tables.gather import gather
+        from lmshape.tables.shapes import shapes
 
         model = self.model(job)
         cards = paths.loss_cards(model.name, model.checkpoints, self.study.datasets_of[model.name])
@@ -121,19 +126,29 @@ class Gather(Rule):
             lock=Path(job.fill(paths.LOCK)) if model.on_hub else None,
             issues=self.study.issues,
         )
+        shapes(list(map(Path, self.shown(job))), shapes_folder(job.model), study=self.study.name)
+
+
+def shapes_folder(model: str) -> Path:
+    """Return the folder of a model's spectra and single rows."""
+    return Path(paths.SHAPES.format(model=model, table="")).parent
 
 
 class Tables(Rule):
     """The tidy tables of the study."""
 
-    reads = ("metrics",)
-    code = ("lmshape.tables.study_tables.combine",)
-    tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit")
+    reads = ("metrics", "shapes")
+    code = ("lmshape.tables.study_tables.combine", "lmshape.tables.shapes.combine_shapes")
+    tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit", *SHAPES)
     log_file = "results/logs/tables.log"
     writes = table_files(*tables)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"metrics": [paths.METRICS.format(model=model) for model in self.study.models]}
+        models = self.study.models
+        return {
+            "metrics": [paths.METRICS.format(model=name) for name in models],
+            "shapes": [paths.SHAPES.format(model=name, table=table) for name in models for table in SHAPES],
+        }
 
     def facts(self, job: Wildcards) -> object:
         return [self.groups, self.unstable]
@@ -149,74 +164,12 @@ class Tables(Rule):
         return [name for name, model in self.study.models.items() if model.unstable]
 
     def run(self, job: Wildcards, given: Given) -> None:
+        from lmshape.tables.shapes import combine_shapes
         from lmshape.tables.study_tables import combine
 
         files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
         combine(files, TABLES, groups=self.groups, unstable=self.unstable)
-
-
-class Shapes(Gather):
-    """Spectra and single rows of a few layers of a model, from its statistics."""
-
-    reads = ("statistics", "measured")
-    code = ("lmshape.tables.shapes.shapes",)
-    log_file = "results/logs/shapes/{model}.log"
-
-    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"statistics": self.statistics(job), "measured": self.measured(job)}
-
-    def datasets(self, job: Wildcards) -> Sequence[str]:
-        """Return the first dataset."""
-        measured_on = self.study.datasets_of[job.model]
-        return [name for name in self.study.datasets if name in measured_on][:1]
-
-    def families(self) -> Sequence[str]:
-        """Return the families that shapes are made of, as far as they are measured."""
-        return [name for name in SHAPE_FAMILIES if name in self.study.measured_families]
-
-    def blocks(self, job: Wildcards) -> list[tuple[int, int]]:
-        """Return those with a layer that stands for a network."""
-        named = set(named_layers(self.model(job).blocks).values())
-        blocks = self.study.blocks_of(job.model)
-        return [(first, last) for first, last in blocks if any(first <= layer <= last for layer in named)]
-
-    def outputs(self, job: Wildcards) -> list[str]:
-        return [job.fill(paths.SHAPES.replace("{table}", table)) for table in SHAPES]
-
-    def facts(self, job: Wildcards) -> object:
-        return [self.study.name, self.statistics(job)]
-
-    def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.tables.shapes import shapes
-
-        output = Path(job.fill(paths.SHAPES.replace("{table}", SHAPES[0]))).parent
-        shapes([Path(archive) for archive in self.statistics(job)], output, study=self.study.name)
-
-
-class CombineShapes(Rule):
-    """Spectra and single rows of all models in their two tables."""
-
-    reads = ("shapes",)
-    code = ("lmshape.tables.shapes.combine_shapes",)
-    log_file = "results/logs/combine_shapes.log"
-    writes = table_files(*SHAPES)
-
-    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        models = self.study.models
-        return {
-            "shapes": [paths.SHAPES.format(model=name, table=table) for name in models for table in SHAPES]
-        }
-
-    def facts(self, job: Wildcards) -> object:
-        return list(self.study.models)
-
-    def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.tables.shapes import combine_shapes
-
-        folders = [
-            Path(paths.SHAPES.format(model=name, table=SHAPES[0])).parent for name in self.study.models
-        ]
-        combine_shapes(folders, TABLES)
+        combine_shapes([shapes_folder(name) for name in self.study.models], TABLES)
 
 
 class Spikes(Rule):

@@ -9,6 +9,7 @@ from pathlib import Path
 from lmshape import paths
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.store.local_weights import file_key
 from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weights_of
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
@@ -53,7 +54,7 @@ class FetchText(Rule):
         return self.study.texts[job.text]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """A local text whose date tells of changes; a checksum tells it where there is one."""
+        """A local text; where there is a checksum, that tells of changes, and the file is no input."""
         text = self.text(job)
         return {"source": [] if text.path is None or text.sha256 or text.md5 else str(text.path)}
 
@@ -63,7 +64,8 @@ class FetchText(Rule):
         source = text.path or text.url
         if text.path and text.path.is_relative_to(REPOSITORY):
             source = text.path.relative_to(REPOSITORY)
-        return [str(source), text.md5, text.sha256, text.bytes]
+        content = file_key(text.path) if text.path and not (text.sha256 or text.md5) else ""
+        return [str(source), text.md5, text.sha256, text.bytes, content]
 
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
@@ -240,20 +242,23 @@ class Tokenize(Rule):
         return text_file(text.name, clean=self.study.datasets[job.dataset].clean) if text else ""
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        folder, own = self.model(job).tokenizer, self.own_tokenizer(job)
+        return {"text": self.text(job) or [], "tokenizer": [str(path) for path in own] or [str(folder)]}
+
+    def own_tokenizer(self, job: Wildcards) -> list[Path]:
+        """Return the files of a local tokenizer; none of one that the workflow makes or downloads."""
         model = self.model(job)
-        made_here = bool(model.pretraining) or model.on_hub
-        folder = model.tokenizer
-        tokenizer = [str(folder)] if made_here else [str(path) for path in tokenizer_files(folder)]
-        return {"text": self.text(job) or [], "tokenizer": tokenizer}
+        return [] if model.pretraining or model.on_hub else tokenizer_files(model.tokenizer)
 
     def facts(self, job: Wildcards) -> object:
         dataset, text = self.study.datasets[job.dataset], self.text(job)
         return {
-            "tokenizer": str(self.model(job).tokenizer),
+            "tokenizer": [str(self.model(job).tokenizer), *map(file_key, self.own_tokenizer(job))],
             "text": text,
             "span": dataset.span if text else None,
             "order": dataset.order,
             "context": self.model(job).context,
+            "vocabulary": self.model(job).vocabulary if dataset.order == "random" else None,
             **self.sampling,
         }
 
@@ -296,5 +301,6 @@ class Tokenize(Rule):
             rows_per_draw=sampling.rows_per_draw,
             seed=sampling.seed,
             context=self.model(job).context,
+            vocabulary=self.model(job).vocabulary,
         )
         write_tokens(Path(job.fill(paths.TOKENS)), tokens)

@@ -237,6 +237,9 @@ def _name(token: int, tokens: Tokens) -> str:
     return repr(tokens.texts[token]) if token in tokens.texts else str(token)
 
 
+FEW_TYPES = 256  # under which TwoNN's standard error, d/√n, is over d/16
+
+
 @dataclass(frozen=True, slots=True)
 class UniqueRows:
     """The first m unique rows of each draw of a choice, in row order, the same m for every draw.
@@ -249,7 +252,7 @@ class UniqueRows:
     index : label of each of the K draws, ascending → (m,) which of `rows`, ascending
     size : m
     duplicate_share : (K,), of the rows of a draw, those that repeat another of it
-    flag : says where m is less than `rows_per_draw`; empty elsewhere
+    flag : says where m is less than `rows_per_draw`, and where a draw has few types of token; empty elsewhere
     """
 
     rows: Rows
@@ -277,17 +280,13 @@ def unique_rows_by_draw(layer: Layer) -> dict[str, UniqueRows]:
                 _, unique = np.unique(first[kept[own]], return_index=True)
                 index[name][int(draw)] = inside[np.sort(unique)]
                 shares[name].append(1 - len(unique) / len(inside))
-    return {
-        name: _capped(layer.rows, found, layer.rows_per_draw.get(name), np.array(shares[name]))
-        for name, found in index.items()
-    }
+    return {name: _capped(name, layer, found, np.array(shares[name])) for name, found in index.items()}
 
 
-def _capped(
-    rows: Rows, unique: Mapping[int, np.ndarray], wanted: int | None, shares: np.ndarray
-) -> UniqueRows:
-    fewest = min(map(len, unique.values()))
-    short = wanted is not None and fewest < wanted
+def _capped(name: str, layer: Layer, unique: Mapping[int, np.ndarray], shares: np.ndarray) -> UniqueRows:
+    wanted, fewest = layer.rows_per_draw.get(name), min(map(len, unique.values()))
     size = fewest if wanted is None else min(wanted, fewest)
-    flag = f"fewer unique rows: {fewest} of {wanted} per draw" if short else ""
-    return UniqueRows(rows, {draw: index[:size] for draw, index in unique.items()}, size, shares, flag)
+    flag = f"few types: {size} per draw" if name == "one_per_type" and size < FEW_TYPES else ""
+    if wanted is not None and fewest < wanted:
+        flag = f"fewer unique rows: {fewest} of {wanted} per draw"
+    return UniqueRows(layer.rows, {draw: index[:size] for draw, index in unique.items()}, size, shares, flag)

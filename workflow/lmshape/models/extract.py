@@ -181,12 +181,13 @@ def _attributes(folder: Path, network: Network, known: Attributes) -> dict[str, 
 def _write_loss(
     path: Path, tokens: Tokens, nll: np.ndarray, reading: Reader, *, attributes: Attributes
 ) -> None:
-    reason = reading.network.no_loss
-    if reason:
-        write_loss_card(path, attributes={**attributes, "flag": reason}, draws=no_loss(tokens))
-    else:
-        draws = loss_by_draw(tokens, nll, predicted=reading.predicted(tokens))
-        write_loss_card(path, attributes=attributes, draws=draws)
+    flag = reading.network.no_loss or tokens.doubt
+    draws = (
+        no_loss(tokens)
+        if reading.network.no_loss
+        else loss_by_draw(tokens, nll, predicted=reading.predicted(tokens))
+    )
+    write_loss_card(path, attributes={**attributes, **({"flag": flag} if flag else {})}, draws=draws)
 
 
 def _bar(tokens: Tokens, known: Attributes, *, shown: bool) -> tqdm:

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     GgufConfig,
@@ -27,7 +28,7 @@ from transformers.utils import logging
 
 from lmshape.errors import InputError, first_line, unknown
 from lmshape.models.device import DTYPES, is_out_of_memory
-from lmshape.store.weights import GGUF, check_whole_gguf, weight_files
+from lmshape.store.weights import GGUF, check_whole_gguf, reads_both_ways, tell_adapter, weight_files
 
 Kind = Literal["decoder", "encoder"]
 
@@ -57,11 +58,13 @@ class Network:
     model : with the head of its kind
     device : where the ids of its tokens go, and its logits come out
     absent : tensors of the head that the checkpoint lacks; what the head says is then random, and means nothing
+    unfit : why what the head says is no prediction though it is whole; empty where it is one
     """
 
     model: PreTrainedModel
     device: torch.device
     absent: tuple[str, ...]
+    unfit: str = ""
 
     @property
     def parameters(self) -> int:
@@ -80,9 +83,9 @@ class Network:
 
     @property
     def no_loss(self) -> str | None:
-        """Why this network has no loss; None where its head is whole."""
+        """Why this network has no loss; None where it has one."""
         if not self.absent:
-            return None
+            return self.unfit or None
         return f"no language-model head: the checkpoint lacks {len(self.absent)} of its tensors, {self.absent[0]} first"
 
 
@@ -112,20 +115,22 @@ def load_model(
     ------
     InputError
         Without weights; with a config or weights that cannot be read (the file is named); with weights that
-        do not fill the base model (the rest would be random numbers); with a head of the other kind; for an
-        unknown kind; when the memory does not suffice.
+        do not fill the base model (the rest would be random numbers) or of which it has no place for some; with
+        a head of the other kind; for an unknown kind; when the memory does not suffice.
     """
     if kind not in _HEADS:
         raise unknown("kind", kind, _HEADS)
     files = weight_files(folder)
+    tell_adapter(folder)
     config = _config(folder, files, remote_code=remote_code)
     _check_head(folder, config, kind)
     logging.set_verbosity_error()  # what its load report says is checked here
     logging.disable_progress_bar()
     placed = {} if device_map == "none" else {"device_map": device_map, "offload_folder": offload}
+    headless = kind == "encoder" and _has_no_masked_head(config)
     try:
         with _unheard(files):
-            model, report = _HEADS[kind].from_pretrained(
+            model, report = (AutoModel if headless else _HEADS[kind]).from_pretrained(
                 folder,
                 config=config,
                 dtype=DTYPES[dtype],
@@ -140,7 +145,9 @@ def load_model(
         model = model.eval() if placed else model.eval().to(device)
     except FAILURES as error:
         raise _loading_error(folder, files, error) from error
-    return Network(model, _entrance(model), _absent_head(folder, model, report))
+    _check_all_placed(folder, model, report)
+    unfit = f"no language-model head: `{config.model_type}` has none for masked tokens" if headless else ""
+    return Network(model, _entrance(model), _absent_head(folder, model, report), unfit)
 
 
 def _gguf_options(files: list[Path]) -> dict[str, str | GgufConfig]:
@@ -170,13 +177,41 @@ def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrained
 
 def _check_head(folder: Path, config: PreTrainedConfig, kind: Kind) -> None:
     names = config.architectures or []
-    other = any(name.endswith(_OTHER_HEAD[kind]) for name in names)
+    other = any(name.endswith(_OTHER_HEAD[kind]) for name in names) and not _has_no_masked_head(config)
     own = any(name.endswith(_OWN_HEAD[kind]) for name in names)
     # BERT without its head would load as a decoder, and still read both ways
     both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if other or (kind == "decoder" and not own and both_ways):
         what = ", ".join(names) or config.model_type
         raise InputError(f"`{folder}` holds {what}, which is no {kind}; correct its `kind`.")
+
+
+def _has_no_masked_head(config: PreTrainedConfig) -> bool:
+    """Whether an architecture of decoders was made to attend both ways, as EmbeddingGemma's."""
+    return reads_both_ways(config.to_dict()) and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+
+
+# Buffers that old versions of transformers saved, and the pooler, which no hidden state passes.
+_PLACELESS = re.compile(
+    r"(^|\.)(pooler\..*|.*inv_freq|masked_bias|(attn|attention)\.bias|position_ids|_extra_state)$"
+)
+
+
+def _check_all_placed(folder: Path, model: PreTrainedModel, report: dict[str, set]) -> None:
+    """Refuse tensors of the base model that found no place; those of other heads are none of it."""
+    within, parts = f"{model.base_model_prefix}.", dict(model.base_model.named_children())
+    of_base = (
+        key
+        for key in sorted(report["unexpected_keys"])
+        if key.startswith(within) or key.split(".")[0] in parts
+    )
+    left = [key for key in of_base if not _PLACELESS.search(key)]
+    if left:
+        raise InputError(
+            f"the weights of `{folder}` hold {len(left)} tensors for which its network, {model.config.model_type} of "
+            f"{model.config.get_text_config().num_hidden_layers} blocks, has no place (first: {left[0]}). "
+            "Its config.json belongs to other weights."
+        )
 
 
 def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +17,15 @@ import lmshape
 from lmshape.errors import InputError
 from lmshape.models.device import DeviceMap, choose_device, choose_dtype
 from lmshape.models.network import Kind, Network, load_model, longest_window
+from lmshape.models.passes import sees_ahead
 from lmshape.models.residual import ResidualStream, residual_stream
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.writing import working_folder
 
+SEES_AHEAD = (
+    "no next-token loss: rows change with later tokens, so that the network sees what it would predict"
+)
 PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
 
@@ -92,7 +96,10 @@ def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) 
             remote_code=opening.remote_code,
         )
         _check_tokens(tokens, network)
-        stream = residual_stream(network.model, _first_tokens(tokens, network.device))
+        probe = _first_tokens(tokens, network.device)
+        stream = residual_stream(network.model, probe)
+        if opening.kind == "decoder" and sees_ahead(network, stream, probe):
+            network = replace(network, unfit=SEES_AHEAD)
         _check_expected(network, stream, checkpoint, opening)
         facts: Attributes = {
             "kind": opening.kind,

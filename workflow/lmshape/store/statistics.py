@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lmshape.errors import InputError
 from lmshape.site import Site, mark, sited
 from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
 from lmshape.writing import replaced_when_whole, written_on_scratch
@@ -120,11 +121,14 @@ def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable
 
 
 def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
-    """Read attributes and draws; null becomes NaN."""
-    card = json.loads(path.read_text(encoding="utf-8"))
-    attributes = {key: or_nan(value) for key, value in card["attributes"].items()}
-    draws = [{key: or_nan(value) for key, value in draw.items()} for draw in card["draws"]]
-    return attributes, [DrawLoss(**draw) for draw in draws]
+    """Read attributes and draws; null becomes NaN. `InputError` for a file that is no loss card."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        attributes = {key: or_nan(value) for key, value in card["attributes"].items()}
+        draws = [{key: or_nan(value) for key, value in draw.items()} for draw in card["draws"]]
+        return attributes, [DrawLoss(**draw) for draw in draws]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
 
 
 def or_null(value: Any) -> Any:

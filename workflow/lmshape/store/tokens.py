@@ -13,6 +13,8 @@ import numpy as np
 from lmshape.store.hdf5 import open_format, read_attributes, write_attributes, write_format
 from lmshape.writing import written_on_scratch
 
+LEAST_UNSPELLED = 0.01  # of a text's bytes: bits per byte are off by as much
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
@@ -28,7 +30,7 @@ class Tokens:
     sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
         token of the sequence, special ones left out, as the tokenizer decodes them
     attributes : `tokenizer_sha256`, `special_tokens` (JSON: the template's `prefix` and `suffix`), `text_sha256`,
-        `sampling` (JSON), `seed`, `mask_token_id` (-1: none)
+        `sampling` (JSON), `seed`, `mask_token_id` (-1: none), `unspelled` (share of the text's bytes without a token)
     texts : token id → the text that it stands for, special tokens too; empty where that is not known
     """
 
@@ -40,6 +42,12 @@ class Tokens:
     sequence_bytes: np.ndarray
     attributes: Mapping[str, str | int | float]
     texts: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def doubt(self) -> str:
+        """Say that the text is not spelled by its tokens, so that bits per byte are of no text; empty where it is."""
+        share = float(self.attributes.get("unspelled", 0.0))
+        return f"unspelled: {share:.1%} of the text's bytes have no token" if share > LEAST_UNSPELLED else ""
 
 
 TOKENS_FORMAT = "lmshape-tokens"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,13 @@ def has_weights(folder: Path) -> bool:
     return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
 
 
+def tell_adapter(folder: Path) -> None:
+    """Say on stderr that an adapter which lies beside whole weights is no part of them."""
+    adapters = [path.name for path in sorted(folder.glob("adapter_model.*"))]
+    if adapters:
+        print(f"`{folder}`: {adapters[0]} is left aside; merge the adapter to measure it.", file=sys.stderr)
+
+
 def checkpoint_files(folder: Path) -> list[Path]:
     """Return the files whose change makes a checkpoint another one: its weights, and config.json if there is one.
 
@@ -153,6 +161,12 @@ def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     if read["context"] and read["architecture"] in OFFSET_POSITIONS:
         read["context"] -= config.get("pad_token_id", 1) + 1
     return read
+
+
+def reads_both_ways(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration lets an architecture of decoders attend to later tokens."""
+    text = config.get("text_config") or config
+    return text.get("is_causal") is False or text.get("use_bidirectional_attention") in (True, "all")
 
 
 def _first(config: Mapping[str, Any], keys: Sequence[str]) -> Any:

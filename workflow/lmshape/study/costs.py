@@ -270,7 +270,8 @@ def describe_truncations(study: Study) -> str:
         model = study.models[cell.model]
         flops += truncation_flops(model, study.sampling, study.truncating, rows=study.rows)
     times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
-    return f"truncation {len(cells)} cells, {flops:.2g} FLOPs beside: {times}"
+    counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"
 
 
 @cache

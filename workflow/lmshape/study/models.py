@@ -25,6 +25,7 @@ from lmshape.store.weights import (
     gguf_config,
     has_weights,
     only_gguf,
+    reads_both_ways,
     weight_files,
 )
 from lmshape.study.settings import Pretraining
@@ -200,7 +201,7 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
 def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
     other = {"encoder": "ForCausalLM", "decoder": "ForMaskedLM"}[kind]
     for model_class in config.get("architectures") or ():
-        if model_class.endswith(other):
+        if model_class.endswith(other) and not (kind == "encoder" and reads_both_ways(config)):
             raise InputError(f"`{name}.kind` = '{kind}': its config.json says {model_class}. Correct `kind`.")
 
 

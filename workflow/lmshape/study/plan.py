@@ -14,9 +14,12 @@ from lmshape.errors import InputError
 from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
+from lmshape.store.tokens import LEAST_UNSPELLED
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
-from lmshape.study.study import Study
+from lmshape.study.study import PACKED, Study
+from lmshape.texts.corpus import read_text
+from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
 # For a rough idea of the time; the docs say what was measured.
@@ -93,6 +96,27 @@ def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
         )
     of_cells = [activation_bytes(study.models[one.model], study.sampling.most_tokens) for one in plans]
     return f"none stay; a job takes up to {size_text(max(of_cells, default=0))} of scratch while it measures"
+
+
+def describe_spelling(study: Study, root: Path) -> str:
+    """Tell which texts of this machine do not suit the tokenizer of a model of this machine."""
+    lines = []
+    for name, model in study.models.items():
+        texts = {
+            text.name: text for one in study.datasets_of[name] if (text := study.text_of(one)) and text.path
+        }
+        plain = {
+            one: text.path for one, text in texts.items() if text.path and text.path.suffix not in PACKED
+        }
+        if plain and tokenizer_files(root / model.tokenizer):
+            reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer))
+            shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}
+            lines += [
+                f"text       `{one}` does not suit the tokenizer of `{name}`: {share:.1%} of its bytes have no token"
+                for one, share in shares.items()
+                if share > LEAST_UNSPELLED
+            ]
+    return "\n".join(lines)
 
 
 def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:

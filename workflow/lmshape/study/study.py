@@ -430,12 +430,23 @@ def _pretraining_problems(study: Study, root: Path) -> Iterator[str]:
 
 
 def _loss_log_problems(study: Study, root: Path) -> Iterator[str]:
+    # imported here: pandas takes half a second, which every job would pay that reads its study
+    from lmshape.dynamics.loss_logs import read_loss_log
+    from lmshape.tables.loss_spikes import read_geometry
+
     for name, log in study.loss_logs.items():
         if name in study.trained:
             yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
         for path in log.files:
-            if not (root / path).is_file():
-                yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
+            try:
+                if not (root / path).is_file():
+                    yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
+                elif path == log.geometry:
+                    read_geometry(root / path)
+                else:
+                    read_loss_log(root / path, name=name)
+            except InputError as error:
+                yield f"`loss_logs.{name}`: {error}"
 
 
 def _text_problems(

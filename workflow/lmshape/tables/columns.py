@@ -91,7 +91,8 @@ COLUMNS = declare(
     integer("seed", "seed of the choice of tokens"),
     text("flag", "the reason of NaN, or of a doubt about the value; empty when fine"),
     text(
-        "verdict", "what the audit says of the checkpoint's weights: `lmshape audit`; empty for local folders"
+        "verdict",
+        "what the audit says of the checkpoint's weights: `lmshape audit`; of local folders `duplicate` or empty",
     ),
 )
 CHANGES = ("change", "change_low", "change_high")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -36,6 +37,18 @@ def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] |
     """Read a table, all of it or some `metrics` and `columns`; one that does not exist is refused by name."""
     if not path.is_file():
         raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
-    return pd.read_parquet(
-        path, columns=columns, filters=[("metric", "in", list(metrics))] if metrics else None
-    )
+    filters = [("metric", "in", list(metrics))] if metrics else None
+    return read_parquet(path, columns=columns, filters=filters).to_pandas()
+
+
+def read_parquet(path: Path, **options: Any) -> pa.Table:
+    """Read a Parquet file of the study with the options of `pyarrow.parquet.read_table`.
+
+    `InputError` for a file that is damaged, or lacks a column as one of an older version does.
+    """
+    try:
+        return pq.read_table(path, **options)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"`{path}` cannot be read ({error}). Delete it; the next run of `snakemake` makes it again."
+        ) from error

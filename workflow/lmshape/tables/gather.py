@@ -104,13 +104,16 @@ def gather(
         for row, replicates in _rows(entries, cell, chosen.values()):
             rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
     check_agreement(attributes)
+    equal = {} if lock else _equal_weights(attributes.values())
+    for row, _ in rows.values():
+        row["verdict"] = "duplicate" if row["checkpoint"] in equal else row["verdict"]
     ordered = [rows[key] for key in sorted(rows)]
     add_changes(ordered, chosen)
     made_of = [
         {**row, "interval": chosen[row["metric"]].interval, "replicates": numbers} for row, numbers in ordered
     ]
     metadata = {
-        CHECKPOINTS_KEY: json.dumps(_weights(attributes.values(), provenance), sort_keys=True),
+        CHECKPOINTS_KEY: json.dumps(_weights(attributes.values(), provenance, equal), sort_keys=True),
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
@@ -219,16 +222,24 @@ def add_changes(rows: Iterable[tuple[Row, np.ndarray]], metrics: Mapping[str, Me
         before[line] = values
 
 
-def _weights(cells: Iterable[Attributes], provenance: Provenance) -> dict[str, Row]:
+def _equal_weights(cells: Iterable[Attributes]) -> dict[str, list[str]]:
+    """Name for each checkpoint of a local run the others of the same weights, where there are any."""
+    known = {str(cell["checkpoint"]): str(cell["weights_sha256"]) for cell in cells}
+    others = {one: [other for other in known if other != one and known[other] == known[one]] for one in known}
+    return {one: same for one, same in others.items() if same}
+
+
+def _weights(
+    cells: Iterable[Attributes], provenance: Provenance, equal: Mapping[str, Sequence[str]]
+) -> dict[str, Row]:
     """Return where the weights of each checkpoint came from, and what the audit says of them."""
     names = ("repository", "revision", "commit", "weights_sha256")
-    return {
-        str(cell["checkpoint"]): {
-            **{name: cell.get(name, "") for name in names},
-            **provenance.doubts(str(cell["checkpoint"])),
-        }
-        for cell in cells
-    }
+    known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
+    return {one: row | provenance.doubts(one) | _duplicate(equal.get(one, ())) for one, row in known.items()}
+
+
+def _duplicate(same: Sequence[str]) -> dict[str, str]:
+    return {"verdict": "duplicate", "same_weights_as": ", ".join(same)} if same else {}
 
 
 AUDIT_COLUMNS = declare(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Warnings, Watched, early_warnings, series_of
-from lmshape.dynamics.spikes import RULE, Spike, as_curve, find_spikes, read_loss_log
+from lmshape.dynamics.loss_logs import as_curve, read_loss_log
+from lmshape.dynamics.spikes import RULE, Spike, find_spikes
 from lmshape.errors import InputError
-from lmshape.tables.columns import Row, declare, integer, interval, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
+from lmshape.tables.files import read_table, write_table
 from lmshape.training.recipe import COLUMNS
 
 SPIKE_COLUMNS = declare(
@@ -30,7 +33,9 @@ SPIKE_COLUMNS = declare(
     integer("steps", "steps from the onset to the recovery, or to the last high one"),
     integer("logged", "losses in the run's log"),
     text("rule", "numbers of the rule: `lmshape.dynamics.spikes`"),
-    text("flag", "no spike; did not come back; not finite, and how often; empty when fine"),
+    text(
+        "flag", "no spike; did not come back; not finite, and how often; a run that ends so; empty when fine"
+    ),
 )
 
 _SERIES = (
@@ -138,16 +143,12 @@ def write_spikes(
     Raises
     ------
     InputError
-        For a file that cannot be read as what it should be.
+        For a file of the study that cannot be read as what it should be. A log that cannot has a row that says so.
     """
     own = [_run(name, "pretraining", pd.read_csv(path), geometry) for name, path in losses.items()]
-    others = [
-        _run(run, "log", curve, geometry)
-        for name, path in logs.items()
-        for run, curve in read_loss_log(path, name=name)
-    ]
+    others, unread = _of_logs(logs, geometry)
     runs = own + others
-    spikes = pd.DataFrame([row for run in runs for row in _rows(run)])
+    spikes = pd.DataFrame([*(row for run in runs for row in _rows(run)), *unread])
     at_checkpoints = _at_checkpoints(metrics, own, datasets) if metrics else []
     found = [*_warnings(runs, "probe"), *_warnings(at_checkpoints, "checkpoints")]
     tables = {
@@ -160,12 +161,35 @@ def write_spikes(
         write_table(table.assign(study=study), columns, Path(output_dir) / name)
 
 
+def _of_logs(logs: Mapping[str, Path], geometry: Mapping[str, Path]) -> tuple[list[Run], list[Row]]:
+    """Read the runs of logs, and a row of `spikes` for each log that has become unreadable since the plan."""
+    runs: list[Run] = []
+    unread: list[Row] = []
+    for name, path in logs.items():
+        try:
+            runs += [_run(run, "log", curve, geometry) for run, curve in read_loss_log(path, name=name)]
+        except InputError as error:
+            print(f"`loss_logs.{name}`: {error}", file=sys.stderr)
+            row: Row = {"run": name, "source": "log", "logged": 0, "rule": str(RULE), "spike": 0}
+            unread.append(row | {"flag": f"not read: {error}"})
+    return runs, unread
+
+
 def _run(name: str, source: str, table: pd.DataFrame, geometry: Mapping[str, Path]) -> Run:
     curve = as_curve(table)
     measured = read_geometry(geometry[name]) if name in geometry else None
     if measured is not None and measured.empty:
         measured = None
     return Run(name=name, source=source, losses=curve, spikes=find_spikes(curve), geometry=measured)
+
+
+def spikes_of(name: str, path: Path) -> pd.DataFrame:
+    """Find the spikes of a log alone: rows of the table `spikes`, as `read_loss_log` names the runs."""
+    runs = (_run(run, "log", curve, {}) for run, curve in read_loss_log(path, name=name))
+    rows = pd.DataFrame([row for run in runs for row in _rows(run)])
+    return rows.reindex(
+        columns=[column for column in SPIKE_COLUMNS.names if column not in ("study", "source", "rule")]
+    )
 
 
 def read_geometry(path: Path) -> pd.DataFrame:
@@ -191,10 +215,11 @@ def read_geometry(path: Path) -> pd.DataFrame:
 
 
 def _rows(run: Run) -> Iterator[Row]:
-    """Yield a row of `spikes` for each spike, or one that says that there is none."""
+    """Yield a row of `spikes` for each spike, or one that says that there is none; the last tells a lost end."""
     common = {"run": run.name, "source": run.source, "logged": len(run.losses), "rule": str(RULE)}
+    lost = _lost_end(run.losses)
     if not run.spikes:
-        yield common | {"spike": 0, "flag": "no spike"}
+        yield common | {"spike": 0, "flag": joined("no spike", lost)}
     for number, spike in enumerate(run.spikes, start=1):
         end = spike.last if spike.recovery_step is None else spike.recovery_step
         yield common | {
@@ -207,15 +232,26 @@ def _rows(run: Run) -> Iterator[Row]:
             "threshold": spike.threshold,
             "recovery_step": spike.recovery_step,
             "steps": end - spike.onset,
-            "flag": spike.flag,
+            "flag": joined(spike.flag, lost if number == len(run.spikes) else ""),
         }
+
+
+def _lost_end(losses: pd.DataFrame) -> str:
+    """Say from which step on no loss is finite; empty where the last one is."""
+    finite = np.flatnonzero(np.isfinite(losses["loss"]))
+    first = finite[-1] + 1 if len(finite) else 0
+    return (
+        f"the run ends without a finite loss: from step {losses['step'].iloc[first]:g} on"
+        if first < len(losses)
+        else ""
+    )
 
 
 def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str]) -> list[Run]:
     """Return the runs with what the table of metrics knows of them, at their checkpoints."""
     chosen = {*GEOMETRIC, *BASELINES}
     columns = ["model", "dataset", "site", "step", "layer", "rows", "metric", "value"]
-    table = pd.read_parquet(metrics, columns=columns, filters=[("metric", "in", sorted(chosen))])
+    table = read_table(metrics, sorted(chosen), columns)
     table = table[(table["site"] == "block") & table["rows"].isin(("all", "one_per_type"))]
     rank = {name: place for place, name in enumerate(datasets)}
     found = []

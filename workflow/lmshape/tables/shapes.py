@@ -23,7 +23,7 @@ from lmshape.site import Site, named_layers
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
 from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.files import read_parquet, write_table
 from lmshape.writing import replaced_when_whole
 
 # family → what of its archives is read
@@ -111,7 +111,7 @@ def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:
     output_dir : folder of the tables; each file is replaced when the new one is whole
     """
     for name, columns in TABLES.items():
-        tables = [pq.read_table(Path(folder) / f"{name}.parquet") for folder in folders]
+        tables = [read_parquet(Path(folder) / f"{name}.parquet") for folder in folders]
         write_table(pa.concat_tables([columns.empty_table(), *tables]), columns, Path(output_dir) / name)
 
 

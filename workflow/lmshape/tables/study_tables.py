@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
 from lmshape.dynamics.phases import PHASE_COLUMNS, PHASED, phases
@@ -29,7 +28,7 @@ from lmshape.tables.columns import (
     shared,
     text,
 )
-from lmshape.tables.files import write_table
+from lmshape.tables.files import read_parquet, write_table
 from lmshape.tables.gather import AUDIT_COLUMNS
 
 _KEYS = ["model", "checkpoint", "dataset"]
@@ -44,7 +43,8 @@ CHECKPOINT_COLUMNS = declare(
     text("weights_sha256", "fingerprint of the weights"),
     text("duplicate_of", "first other checkpoint of the model, by step, with equal weights; empty when none"),
     text(
-        "verdict", "what the audit of the hub says of the weights: `lmshape audit`; empty for local folders"
+        "verdict",
+        "what the audit of the hub says of the weights: `lmshape audit`; of local folders `duplicate` or empty",
     ),
     text(
         "same_weights_as",
@@ -79,7 +79,7 @@ def combine(
     unstable : models that are no examples of their kind, and not in `contrasts`
     """
     # without the numbers behind each estimate, which are ten times the rest
-    models = [pq.read_table(path, columns=COLUMNS.names) for path in metric_files]
+    models = [read_parquet(path, columns=COLUMNS.names) for path in metric_files]
     metrics = pa.concat_tables(models).replace_schema_metadata(None)
     frame = metrics.select([*CELL.split(), "metric", "value", "ci_low", "ci_high", "flag"]).to_pandas()
     weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
@@ -100,7 +100,7 @@ def combine(
 def _followed(path: Path) -> pd.DataFrame:
     """Rows of the metrics that are followed over layers and steps, at the blocks, with their replicates."""
     chosen = [("metric", "in", {PROFILED, *PHASED}), ("site", "==", "block")]
-    return pq.read_table(path, columns=_FOLLOWED, filters=chosen).to_pandas()
+    return read_parquet(path, columns=_FOLLOWED, filters=chosen).to_pandas()
 
 
 def _weights(model: pa.Table) -> Iterator[dict[str, str]]:

@@ -26,6 +26,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 PURPOSES = ("windows", "chunks", "shuffled", "random")
 
 SPARE = 1.25  # rows sampled for each row needed: repeated rows and sinks are dropped later
+MOST_UNSPELLED = 0.1  # of a text's bytes: what is left of it is another text
 # The sampling of LLM-Microscope's released code (Razzhigaev et al. 2025).
 PAPER_CHUNKS = 128
 PAPER_CHARACTERS = 512
@@ -50,6 +51,7 @@ def sample_tokens(
     rows_per_draw: int,
     seed: int,
     context: int | None = None,
+    vocabulary: int | None = None,
 ) -> Tokens:
     """Choose the tokens that every checkpoint of a model sees on a dataset.
 
@@ -71,15 +73,19 @@ def sample_tokens(
     rows_per_draw : rows that a draw must have after duplicates are dropped
     seed : the same seed gives the same windows in "text" and "shuffled"
     context : longest sequence that the model takes; None is not checked
+    vocabulary : rows of the model's embedding: random tokens are drawn below it, as tokens that were added to the
+        tokenizer alone may lie beyond; None where it is not known
 
     Raises
     ------
     InputError
         For an unknown protocol or order, a count below 1, a sequence longer than the context, a window
-        without room for two tokens of text, an empty text or one with too few tokens.
+        without room for two tokens of text, an empty text or one with too few tokens, and a text of which over
+        10 % of the bytes have no token.
     """
     _check(protocol, order, {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}, seed)
     reader = TextTokenizer.of(tokenizer)
+    unspelled = 0.0 if order == "random" else _unspelled(reader, text, tokenizer.name_or_path)
     sampling = {"protocol": protocol, "order": order, "draws": draws}
     if protocol == "paper":
         sequences = _chunks(reader, text, draws=draws, seed=seed, context=context)
@@ -96,9 +102,20 @@ def sample_tokens(
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "sampling": json.dumps(sampling, sort_keys=True),
         "seed": seed,
+        "unspelled": unspelled,
         "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
     }
-    return _assemble(reader, _reorder(sequences, order, reader.ordinary, seed), attributes)
+    return _assemble(reader, _reorder(sequences, order, reader.ordinary_below(vocabulary), seed), attributes)
+
+
+def _unspelled(reader: TextTokenizer, text: str, name: str) -> float:
+    share = reader.unspelled(text)
+    if share > MOST_UNSPELLED:
+        raise InputError(
+            f"{share:.1%} of the text's bytes have no token in `{name}`; at most {MOST_UNSPELLED:.0%} may. Take a text "
+            "in the characters of this tokenizer, or the tokenizer that the model was trained with."
+        )
+    return share
 
 
 def _check(protocol: str, order: str, counts: Mapping[str, int], seed: int) -> None:

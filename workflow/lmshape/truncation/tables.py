@@ -20,7 +20,7 @@ from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import or_nan, or_null
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.files import read_parquet, read_table, write_table
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
 from lmshape.writing import replaced_when_whole
 
@@ -92,7 +92,7 @@ def write_truncation(path: Path, truncation: Truncation) -> None:
 
 def read_truncation(path: Path) -> Truncation:
     """Read what `write_truncation` wrote."""
-    table = pq.read_table(path)
+    table = read_parquet(path)
     card = json.loads(table.schema.metadata[KEY])
     return Truncation(
         attributes={key: or_nan(value) for key, value in card["attributes"].items()},
@@ -167,7 +167,7 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
     """
     cells = [read_truncation(Path(path)) for path in files]
     wanted = ["model", "checkpoint", "dataset", "site", "layer", "rows", "metric", "value"]
-    known = dimensions(pd.read_parquet(metrics, columns=wanted))
+    known = dimensions(read_table(metrics, columns=wanted))
     curves = [row for cell in cells for row in loss_rows(cell, study)]
     ranks = [row for cell in cells for row in rank_rows(cell, study, known)]
     write_table(pd.DataFrame(curves), TRUNCATION_COLUMNS, Path(output_dir) / "truncation")

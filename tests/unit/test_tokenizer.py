@@ -1,0 +1,147 @@
+"""The tokenizer of a folder: what its tokenizer.json says, whatever class its settings name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from lmshape.errors import InputError
+from lmshape.models.passes import loss_by_draw, predictable
+from lmshape.store.tokens import read_tokens, write_tokens
+from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from lmshape.texts.tokens import sample_tokens
+
+TEXT = "Café 1984: the cats' dog's 12345 houses\n\n  are  in the sea; THE END. " * 40
+SPECIAL = ["<unk>", "<s>", "</s>", "[MASK]"]
+CL100K = (
+    r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def byte_level(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Tokenizer:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizer, decoders.ByteLevel()
+    return bpe
+
+
+def metaspace() -> Tokenizer:
+    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=False))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    return bpe
+
+
+def cl100k() -> Tokenizer:
+    split = pre_tokenizers.Split(Regex(CL100K), behavior="isolated")
+    return byte_level(
+        pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    )
+
+
+FILES: dict[str, Callable[[], Tokenizer]] = {
+    "byte-level": lambda: byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False)),
+    "prefix-space": lambda: byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True)),
+    "metaspace": metaspace,
+    "cl100k": cl100k,
+}
+
+
+def write(
+    folder: Path, file: str, *, template: bool = False, model_type: str = "", **settings: object
+) -> Tokenizer:
+    """Train a tokenizer and write it with settings beside it; return what it is."""
+    tokenizer = FILES[file]()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([TEXT], trainer)
+    if template:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    if model_type:
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    return tokenizer
+
+
+@pytest.mark.parametrize("template", [False, True])
+@pytest.mark.parametrize("model_type", ["", "qwen2", "olmo2"])
+@pytest.mark.parametrize("name", ["GPT2Tokenizer", "Qwen2Tokenizer", "LlamaTokenizer"])
+@pytest.mark.parametrize("file", FILES)
+def test_the_ids_are_those_of_the_file(
+    file: str, name: str, model_type: str, template: bool, tmp_path: Path
+) -> None:
+    own = write(tmp_path, file, template=template, model_type=model_type, tokenizer_class=name)
+    read = TextTokenizer.of(load_tokenizer(tmp_path))
+    assert read.encode([TEXT])[0].tolist() == own.encode(TEXT, add_special_tokens=False).ids
+    assert (read.prefix, read.suffix) == ([1] if template else [], [])
+
+
+def test_what_the_file_cannot_say_is_taken_from_the_class(tmp_path: Path) -> None:
+    write(tmp_path / "gpt2", "byte-level", tokenizer_class="GPT2Tokenizer", mask_token="[MASK]")
+    assert load_tokenizer(tmp_path / "gpt2").mask_token_id == SPECIAL.index("[MASK]")
+    write(tmp_path / "bert", "byte-level", tokenizer_class="RobertaTokenizer")
+    loaded = load_tokenizer(tmp_path / "bert")
+    read = TextTokenizer.of(loaded)
+    assert (read.prefix, read.suffix) == ([1], [2]), "the template of the class, since the file has none"
+    assert loaded.mask_token is None and "<mask>" not in loaded.get_vocab(), (
+        "the class has it, the file does not"
+    )
+
+
+LETTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # of tiny Shakespeare
+FOREIGN = "The café [of 1984] is a house; it was built by the sea, and nobody has seen it since then: so they say.\n"
+
+
+def letters(*, unknown: str | None) -> PreTrainedTokenizerFast:
+    vocabulary = {letter: index for index, letter in enumerate([*([unknown] if unknown else []), *LETTERS])}
+    model = models.WordLevel(vocabulary, unk_token=unknown) if unknown else models.BPE(vocabulary, [])
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    backend.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+@pytest.mark.parametrize("unknown", [None, "<unk>"])
+@pytest.mark.parametrize("text", [FOREIGN * 3, FOREIGN * 2400], ids=["whole", "sampled"])
+def test_bytes_without_a_token_are_counted(text: str, unknown: str | None) -> None:
+    """Letters that BPE drops, and those that the unknown token stands for."""
+    lost = sum(len(letter.encode()) for letter in FOREIGN if letter not in LETTERS)
+    assert lost == len("é[1984]".encode())
+    share = TextTokenizer.of(letters(unknown=unknown)).unspelled(text)
+    assert share == pytest.approx(lost / len(FOREIGN.encode()), rel=2e-3)
+
+
+def test_what_a_normalizer_or_bytes_spell_is_not_lost() -> None:
+    lower = Tokenizer(models.WordPiece({"[UNK]": 0, "cafe": 1, "a": 2}, unk_token="[UNK]"))
+    lower.normalizer, lower.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    assert TextTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=lower)).unspelled("Café  a CAFÉ\n") == 0
+    assert TextTokenizer.of(train_tokenizer(TEXT, 300)).unspelled(FOREIGN + "日本語") == 0
+
+
+def test_a_text_that_is_not_spelled_has_no_bits_per_byte_or_is_refused(tmp_path: Path) -> None:
+    sampling = {"protocol": "windows", "window": 16, "draws": 2, "rows_per_draw": 64, "seed": 0}
+    tokens = sample_tokens(letters(unknown=None), FOREIGN * 20, order="text", **sampling)
+    assert tokens.doubt == "unspelled: 7.6% of the text's bytes have no token"
+    write_tokens(tmp_path / "tokens.h5", tokens)
+    assert read_tokens(tmp_path / "tokens.h5").doubt == tokens.doubt
+    draws = loss_by_draw(tokens, np.ones(len(tokens.ids), dtype=np.float32), predicted=predictable(tokens))
+    assert [draw.nats for draw in draws] == [75, 75] and all(math.isnan(draw.bytes) for draw in draws)
+    spelled = sample_tokens(letters(unknown=None), "abc def " * 100, order="text", **sampling)
+    assert (
+        spelled.doubt == ""
+        and loss_by_draw(spelled, np.ones(160), predicted=predictable(spelled))[0].bytes == 75
+    )
+    with pytest.raises(InputError, match=r"100.0% of the text's bytes have no token in .*; at most 10% may"):
+        sample_tokens(letters(unknown=None), "日本語" * 100, order="text", **sampling)

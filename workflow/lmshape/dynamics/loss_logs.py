@@ -1,0 +1,246 @@
+"""The losses that a training run left behind: CSV of any logger, or Trainer's trainer_state.json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lmshape.errors import InputError
+
+# Names that loggers give to the columns, in lower case; the first that holds a value counts.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "step": ("step", "steps", "iteration", "iter", "global_step", "train/global_step", "trainer/global_step"),
+    "loss": (
+        *("loss", "train_loss", "train/loss", "training_loss", "lm_loss", "lm loss", "train/lm_loss"),
+        *("train_loss_step", "train/loss_step", "train/crossentropyloss", "train/ce loss", "value"),
+    ),
+    "gradient_norm": (
+        *("gradient_norm", "grad_norm", "grad norm", "train/grad_norm", "train/gradient_norm"),
+        *("optim/total_grad_norm", "optim/total grad norm"),
+    ),
+    "learning_rate": ("learning_rate", "lr", "train/learning_rate", "train/lr", "optim/learning_rate_group0"),
+}
+LOG_CALLS = "_step"  # wandb's, which counts calls of its log: the step where nothing else is one
+REQUIRED = ("step", "loss")
+RUN = "run"  # column of a file that holds several runs
+OF_RUN = " - "  # stands between the run and the name in what wandb's pages export
+SPLITS = ("split", "phase", "stage", "mode")  # columns that tell training rows from others
+EVALUATIONS = ("eval", "valid", "val_", "test")  # how parts of the names of their columns begin
+
+
+def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
+    """Read the training losses of a run, or of several.
+
+    Parameters
+    ----------
+    path : Trainer's `trainer_state.json`, or CSV with a header: a column for the training step and one for the loss in
+        nats, named as in `ALIASES`, and those of gradient norm and learning rate if there are any. A column `run` of
+        several values, or columns named `run - loss`, tell several runs apart
+    name : of the log
+
+    Returns
+    -------
+    Name and `as_curve` of each run: `name`, or `name`/run. Columns step, loss, and gradient_norm and learning_rate if
+    the file has them. An empty cell is a step without a loss, `nan` a loss that is not finite, as is the 0 that Trainer
+    writes where the gradient norm is NaN. Rows of evaluations are left out, and after a rollback those that later rows
+    took the place of.
+
+    Raises
+    ------
+    InputError
+        When the file does not exist or is no such log, a column is missing, two columns of steps disagree, a step is
+        no whole number, or no row is one of training.
+    """
+    try:
+        table = _read_table(path)
+        runs = list(_runs(table))
+        several = len(runs) > 1
+        return [(f"{name}/{run}" if several else name, _training_curve(rows)) for run, rows in runs]
+    except InputError as error:
+        raise InputError(f"`{path}`: {error}") from None
+
+
+def as_curve(run: pd.DataFrame) -> pd.DataFrame:
+    """Sort a loss curve by step; where a step was logged again, as after a restart, the later row counts.
+
+    Parameters
+    ----------
+    run : columns `step` and `loss`, nats; others are kept. The loss may be NaN or infinite
+
+    Raises
+    ------
+    InputError
+        When a column is missing, or a step is no whole number.
+    """
+    for column in REQUIRED:
+        if column not in run:
+            raise InputError(
+                f"the loss curve has no column `{column}`, only {', '.join(map(str, run))}. Add it."
+            )
+    columns = [name for name in ALIASES if name in run]
+    curve = run.assign(**{name: _numbers(run[name]) for name in columns})
+    odd = curve["step"] % 1 != 0  # of NaN and infinity, too
+    if odd.any():
+        raise InputError(
+            f"`step` = {run.loc[odd, 'step'].iloc[0]}: must be a whole number in every row. Correct the row."
+        )
+    return curve.drop_duplicates("step", keep="last").sort_values("step").reset_index(drop=True)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read all cells as text: an empty one is no value, `nan` a value that is none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError("no such file. Correct the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot be read as text ({error}). Name a CSV file, or trainer_state.json."
+        ) from None
+    return _trainer_state(text) if text.lstrip().startswith("{") else _csv(text)
+
+
+def _trainer_state(text: str) -> pd.DataFrame:
+    try:
+        history = json.loads(text)["log_history"]
+        names = list(dict.fromkeys(name for row in history for name in row))
+        return pd.DataFrame([[str(row.get(name, "")) for name in names] for row in history], columns=names)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"is JSON, but no trainer_state.json of Trainer ({error!r}). Name that, or CSV."
+        ) from None
+
+
+def _csv(text: str) -> pd.DataFrame:
+    header = text.partition("\n")[0]
+    delimiter = max(",\t;", key=header.count)
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
+    if not rows:
+        raise InputError("is empty. Write a header and a row a step.")
+    names = rows[0]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) < len(names) or any(row[len(names) :]):  # a comma too many at its end adds an empty cell
+            raise InputError(
+                f"row {number} has {len(row)} cells, and the header names {len(names)} columns: which belong together "
+                "cannot be told. Write one cell a column."
+            )
+    return pd.DataFrame([row[: len(names)] for row in rows[1:]], columns=names, dtype=str)
+
+
+def _runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the rows of each run: of a column `run`, of columns `run - name`, or all rows of one."""
+    prefixes = dict.fromkeys(str(column).rpartition(OF_RUN)[0] for column in table if _is_loss(column))
+    if any(prefixes):
+        shared = [column for column in table if OF_RUN not in str(column)]
+        for prefix in filter(None, prefixes):
+            own = {
+                column: str(column).removeprefix(prefix + OF_RUN) for column in table if column not in shared
+            }
+            own = {column: short for column, short in own.items() if short != column}
+            yield prefix, table[[*shared, *own]].rename(columns=own)
+    elif RUN in table:
+        yield from ((str(run), rows) for run, rows in table.groupby(RUN, sort=False))
+    else:
+        yield "", table
+
+
+def _is_loss(column: object) -> bool:
+    return str(column).rpartition(OF_RUN)[2].strip().lower() in ALIASES["loss"]
+
+
+def _training_curve(table: pd.DataFrame) -> pd.DataFrame:
+    rows = _of_training(table)
+    found = {name: _column(name, rows) for name in ALIASES if name != "step"}
+    if found["loss"] is None:
+        raise InputError(_no_column("loss", table))
+    rows = rows[rows[found["loss"]].str.strip() != ""]
+    rows = rows[~_is_evaluation(rows, str(found["loss"]))]
+    if rows.empty:
+        raise InputError(f"no row has a training loss in `{found['loss']}`. Log it, or name another file.")
+    found = {"step": _step_column(rows), **found}
+    curve = pd.DataFrame({name: rows[column] for name, column in found.items() if column is not None})
+    curve = _without_abandoned(curve)
+    if "gradient_norm" in curve:
+        diverged = (_numbers(curve["loss"]) == 0) & curve["gradient_norm"].str.strip().str.lower().eq("nan")
+        curve["loss"] = curve["loss"].mask(diverged, "nan")
+    return as_curve(curve)
+
+
+def _of_training(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the rows that a column such as `split` says to be of evaluations."""
+    for column in table:
+        if str(column).strip().lower() in SPLITS and table[column].str.strip().any():
+            training = table[column].str.strip().str.lower().str.startswith("train")
+            if not training.any():
+                raise InputError(
+                    f"`{column}` is {', '.join(table[column].unique()[:5])} and never `train`; no row is of training."
+                )
+            return table[training]
+    return table
+
+
+def _is_evaluation(rows: pd.DataFrame, loss: str) -> pd.Series:
+    """Tell rows whose loss is no number while that of an evaluation is one."""
+    parts = {column: [f"{part}_" for part in str(column).lower().split("/")] for column in rows}
+    names = [column for column, own in parts.items() if any(part.startswith(EVALUATIONS) for part in own)]
+    filled = rows[names].apply(pd.to_numeric, errors="coerce").notna().any(axis=1)
+    return filled & pd.to_numeric(rows[loss], errors="coerce").isna()
+
+
+def _step_column(rows: pd.DataFrame) -> str:
+    """Return the column of training steps; wandb's count of its calls only where there is no other."""
+    named = [str(column) for column in rows if str(column).strip().lower() in ALIASES["step"]]
+    named = [column for column in named if rows[column].str.strip().all()] or named
+    named = named or [str(column) for column in rows if str(column).strip().lower() == LOG_CALLS]
+    if not named:
+        raise InputError(_no_column("step", rows))
+    first = _numbers(rows[named[0]])
+    for other in named[1:]:
+        differs = first.ne(_numbers(rows[other]))
+        if differs.any():
+            values = rows.loc[differs, [named[0], other]].iloc[0]
+            raise InputError(
+                f"`{named[0]}` and `{other}` are different steps ({values.iloc[0]} and {values.iloc[1]} of one row). "
+                "Which is the training step? Remove the other column."
+            )
+    return named[0]
+
+
+def _no_column(name: str, table: pd.DataFrame) -> str:
+    return (
+        f"has no column for the {name}, only {', '.join(map(str, table.columns[:20]))}. "
+        f"Name it one of {', '.join(ALIASES[name])}."
+    )
+
+
+def _column(name: str, table: pd.DataFrame) -> str | None:
+    """Return the first known column that holds a value; the first at all where none does."""
+    spelled = {str(column).strip().lower(): column for column in table.columns}
+    known = [spelled[alias] for alias in ALIASES[name] if alias in spelled]
+    return next((column for column in known if table[column].str.strip().any()), known[0] if known else None)
+
+
+MOST_ROLLBACKS = 0.1  # of the rows: more steps back than this are no rollbacks, but rows in no order
+
+
+def _without_abandoned(curve: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows that all later rows continue: a rollback takes back the rows from its step on."""
+    steps = _numbers(curve["step"]).to_numpy()
+    if len(steps) < 2 or np.mean(np.diff(steps) < 0) > MOST_ROLLBACKS:
+        return curve
+    least_later = np.minimum.accumulate(np.append(steps[1:], np.inf)[::-1])[::-1]
+    return curve[~(steps > least_later)]
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    words = column[numbers.isna() & column.notna()].astype(str).str.strip().str.lower()
+    odd = words[~words.isin(("", "nan", "none", "null"))]
+    if len(odd):
+        raise InputError(f"`{column.name}` = '{odd.iloc[0]}': must be a number, or `nan`. Correct the row.")
+    return numbers
