@@ -14,7 +14,18 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY))  # `benchmarks` is a folder beside the library, not part of it
 
-from benchmarks import assets, clouds, corrections, extraction, methods, pages, runs, sections, worker  # noqa: E402
+from benchmarks import (  # noqa: E402
+    assets,
+    clouds,
+    corrections,
+    extraction,
+    methods,
+    pages,
+    runs,
+    sections,
+    worker,
+    workload,
+)
 
 from lmshape.errors import InputError  # noqa: E402
 from lmshape.store.tokens import Tokens  # noqa: E402
@@ -135,6 +146,7 @@ def test_a_ragged_table_is_refused() -> None:
     [
         ("benchmarks", "make bench"),
         ("benchmarks", extraction.COMMAND),
+        ("benchmarks", workload.COMMAND),
         ("corrections", corrections.COMMAND),
     ],
 )

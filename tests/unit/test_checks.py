@@ -46,6 +46,7 @@ def test_labels_may_be_a_tensor():
         (np.array([[1, 2], [np.nan, 0], [np.nan, np.inf]]), "`x` is not finite in 2 of 3 rows"),
         (np.array([[1.0], [-np.inf]]), "`x` is not finite in 1 of 2 rows"),
         (np.array([[1.0], [-2e100]]), r"`x` has an entry of size 2.0e\+100; the limit is 1e\+100"),
+        (np.array([[1e-200], [-2e-200]]), "`x` has no entry over 2.0e-200; 1e-100 is the least"),
     ],
 )
 def test_matrices_that_no_geometry_exists_for_are_refused(x, message):

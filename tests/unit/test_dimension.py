@@ -422,3 +422,9 @@ def test_too_few_neighbors_are_refused():
         local_levina_bickel([0.0], [1.0], 2)
     with pytest.raises(ValueError, match="`second` is below `first`"):
         mada([2.0, 2.0], [1.0, 1.0])
+
+
+def test_a_regular_grid_has_no_finite_dimension():
+    grid = np.stack(np.meshgrid(*[np.arange(8.0)] * 3), axis=-1).reshape(-1, 3)
+    assert intrinsic_dimension(grid) == math.inf
+    assert intrinsic_dimension(grid + np.random.default_rng(0).uniform(-0.5, 0.5, grid.shape)) < 5

@@ -11,7 +11,9 @@ from tiny_models import ARCHITECTURES, make_tokens
 
 sys.path.append(str(Path(__file__).parents[2]))  # `benchmarks` is a folder beside the library, not part of it
 
-from benchmarks import extraction  # noqa: E402
+from benchmarks import extraction, workload  # noqa: E402
+
+from lmshape.store.activations import ActivationWriter  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +34,35 @@ def test_extraction_beside_the_bare_passes(
     written = 4 * 5 * 24 * 4 / 2**20  # bytes, sites, width
     for count in (64, 256):
         assert f"| {count} tokens | {count * written / 4:.0f} | " in text
+
+
+def test_families_beside_the_bare_passes(
+    tiny: extraction.Extraction, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(extraction, "WINDOW", 16)
+    monkeypatch.setattr(workload, "PASSED_TOKENS", 64)
+    tokens, stream = make_tokens([16] * 16, draws=4), tiny.reading.stream
+    sites, width = stream.sites, stream.width
+    with ActivationWriter(
+        tmp_path / "a.h5", sites=sites, width=width, tokens=tokens, attributes={}
+    ) as writer:
+        for number, site in enumerate(sites):
+            rows = np.random.default_rng(number).standard_normal((len(tokens.ids), width), dtype=np.float32)
+            writer.write(site, 0, rows)
+    lines = workload.families_section(tmp_path / "a.h5", tiny, 2).splitlines()
+    assert lines[0].startswith(f"256 tokens, 3 of {len(sites)} sites measured")
+    assert [line.split(" | ")[0] for line in lines[4:]] == [
+        f"| {name}" for name in (*workload.FAMILIES, "all")
+    ]
+
+
+def test_linearity_beside_its_products() -> None:
+    assert workload.linearity_section(16).splitlines()[-1].startswith("| 160 × 16 | ")
+
+
+def test_searches_by_turns() -> None:
+    x = np.random.default_rng(0).standard_normal((200, 8), dtype=np.float32)
+    assert all(time > 0 for time in workload.searches(x, 5, 3))
 
 
 def test_runs_by_turns_and_the_first_round_does_not_count() -> None:

@@ -16,9 +16,8 @@ from lmshape.claims import CLAIMS, decide
 from lmshape.dynamics.profiles import profiles
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.pages import overview
-from lmshape.pages.findings import LARGEST_VECTOR, SHOWN, build_findings
-from lmshape.pages.overview import Cell
+from lmshape.pages import findings
+from lmshape.pages.findings import LARGEST_VECTOR, SHOWN, Cell, build_findings
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import checkpoints
 
@@ -307,7 +306,7 @@ def test_every_figure_has_a_caption_of_plain_paragraphs(name):
 
 def test_the_dome_is_found_where_it_is():
     metrics = metrics_table()
-    found = overview.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
+    found = findings.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
     decoder, encoder = found.loc[("wiki-decoder", "all")], found.loc[("wiki-encoder", "no_sink")]
     assert decoder["at layer"] == Cell("2 of 4", 2.0)
     assert decoder["peak of anisotropy"].text == "0.90 [0.81, 0.99]"
@@ -318,7 +317,7 @@ def test_the_dome_is_found_where_it_is():
 
 
 def test_layers_of_the_last_checkpoint_have_a_row_each():
-    layers = overview.last_layers(metrics_table())
+    layers = findings.last_layers(metrics_table())
     assert len(layers) == 2 * 2 * 2 * len(SITES)
     first = layers.iloc[0]
     assert first["anisotropy"] == Cell("0.100 [0.090, 0.110]", 0.1)
@@ -328,7 +327,7 @@ def test_layers_of_the_last_checkpoint_have_a_row_each():
 def test_metrics_that_are_not_ours_come_after_ours():
     metrics = metrics_table()
     mine = metrics[metrics["metric"] == "anisotropy"].assign(metric="mine")
-    layers = overview.last_layers(pd.concat([mine, metrics], ignore_index=True))
+    layers = findings.last_layers(pd.concat([mine, metrics], ignore_index=True))
     assert list(layers.columns)[-3:] == ["anisotropy", "id_twonn", "mine"]
 
 
@@ -338,7 +337,7 @@ def test_flags_are_counted_by_reason():
         (metrics["model"] == "wiki-decoder") & (metrics["step"] == 64) & (metrics["metric"] == "anisotropy")
     )
     metrics.loc[lost, ["value", "flag"]] = [np.nan, "not finite: 3 of 640 rows"]
-    counts = overview.flags(metrics).set_index(["model", "dataset", "reason"])
+    counts = findings.flags(metrics).set_index(["model", "dataset", "reason"])
     few = counts.loc[("wiki-encoder", "wiki", "fewer unique rows")]
     assert (few["numbers"], few["without_value"], few["checkpoints"], few["layers"]) == (6, 0, 3, "0")
     none = counts.loc[("wiki-decoder", "wiki", "not finite")]
@@ -346,7 +345,7 @@ def test_flags_are_counted_by_reason():
 
 
 def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
-    row = overview.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
+    row = findings.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
     assert row.columns == ["a b", "c", "d", "e"]
     assert [cell.text for cell in row.rows[0]] == ["1,234,567", "0.123", "–", "x"]
 
@@ -370,9 +369,9 @@ def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
 )
 def test_an_interval_has_the_decimals_that_it_supports(value, low, high, threshold, text):
     row = pd.Series({"value": value, "ci_low": low, "ci_high": high, "flag": ""})
-    assert overview.interval(row, apart_from=threshold) == Cell(text, value)
+    assert findings.interval(row, apart_from=threshold) == Cell(text, value)
 
 
 def test_long_tables_are_cut_and_counted():
-    cut = overview.table(pd.DataFrame({"a": range(overview.MOST_ROWS + 5)}))
-    assert (len(cut.rows), cut.total) == (overview.MOST_ROWS, overview.MOST_ROWS + 5)
+    cut = findings.table(pd.DataFrame({"a": range(findings.MOST_ROWS + 5)}))
+    assert (len(cut.rows), cut.total) == (findings.MOST_ROWS, findings.MOST_ROWS + 5)

@@ -47,7 +47,7 @@ def test_weights_that_are_not_whole_are_told_later(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes(b"")
     with pytest.raises(
-        InputError, match="`m`: 1 of its 1 checkpoints cannot be loaded: final. .* no safetensors"
+        InputError, match="`m`: 1 of its 1 checkpoints cannot be loaded: final. .* was not saved whole"
     ):
         require_weights("m", found(tmp_path), root=tmp_path)
 

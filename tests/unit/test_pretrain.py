@@ -21,7 +21,6 @@ from lmshape.training.pretrain import (
     MASKED_SHARE,
     TrainingRun,
     batch_of,
-    build_model,
     masked_batch,
     pretrain,
     unigram_entropy,
@@ -59,18 +58,6 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 
 def watch(tokenizer_folder: Path, plan: Recipe) -> GeometryMonitor:
     return monitor_of(TEXT, tokenizer_folder, plan)
-
-
-def test_an_encoder_computes_the_logits_of_masked_tokens_alone(tokenizer_folder: Path) -> None:
-    tokenizer = load_tokenizer(tokenizer_folder)
-    model = build_model(recipe(architecture="modernbert"), tokenizer)
-    batch = masked_batch(torch.arange(256, dtype=torch.int64).reshape(8, 32), tokenizer, seed=(0, 0))
-    sparse = model(**batch)
-    asked = batch["labels"] != -100
-    logits = model(input_ids=batch["input_ids"]).logits  # of all tokens, where no loss is asked for
-    torch.testing.assert_close(sparse.logits, logits[asked])
-    expected = torch.nn.functional.cross_entropy(logits[asked], batch["labels"][asked])
-    torch.testing.assert_close(sparse.loss, expected)
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "bert", "modernbert"])

@@ -102,12 +102,9 @@ def test_weights_that_were_not_saved_whole_are_told_without_reading_them(tmp_pat
     save_file({"a": np.arange(6.0), "b": np.ones(3)}, path, metadata={"format": "pt"})
     check_whole(path)
     whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
-    with pytest.raises(
-        InputError, match=rf"has {len(whole) - 1} bytes of {len(whole)}: it was not saved whole"
-    ):
-        check_whole(path)
-    for damaged in (whole[:4], whole[:20], b""):
+    for damaged in (whole[:-1], whole[:4], whole[:20], b""):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="has no safetensors header"):
+        with pytest.raises(
+            InputError, match="model.safetensors` was not saved whole .*; save or fetch it again"
+        ):
             check_whole(path)

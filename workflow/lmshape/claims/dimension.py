@@ -209,7 +209,7 @@ CLAIMS = (
         statement="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
         source=HABR,
         statistic="significant segments over log(1 + step), random tokens and text (table `phases`)",
-        rule="supported if they are the same; contradicted if not; else undecided",
+        rule="supported if they are the same; contradicted if not; undecided where the noise leaves a shape open",
         find=same_trajectory_on_random_tokens,
     ),
     Claim(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from math import inf, isfinite, nan, sqrt
 from statistics import median
 
@@ -225,7 +226,8 @@ def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray) -> Spik
     inside = losses[excursion.first : excursion.last + 1]
     lost = ~np.isfinite(inside)
     reaches = lost.any() or inside.max() > excursion.baseline + excursion.threshold
-    if not reaches or _longest_row(lost | (inside > excursion.level)) < RULE.least_steps:
+    high = groupby((lost | (inside > excursion.level)).tolist())
+    if not reaches or max(len(list(row)) for is_high, row in high if is_high) < RULE.least_steps:
         return None
     peak = int(np.argmax(np.where(lost, np.inf, inside)))
     back = _recovery(excursion, losses)
@@ -242,12 +244,6 @@ def _spike(excursion: _Excursion, steps: np.ndarray, losses: np.ndarray) -> Spik
             f"not finite: the loss of {np.count_nonzero(lost)} steps" if lost.any() else "",
         ),
     )
-
-
-def _longest_row(high: np.ndarray) -> int:
-    """Count the most true values in a row."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]]).astype(np.int8)))
-    return int((ends[1::2] - ends[::2]).max(initial=0))
 
 
 def _recovery(excursion: _Excursion, losses: np.ndarray) -> int | None:

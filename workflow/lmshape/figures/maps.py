@@ -36,6 +36,7 @@ PLACES = SymmetricalLogTransform(base=10, linthresh=1, linscale=ZERO_TO_ONE)
 MOST_RINGS = 30  # steps of a panel whose peaks are marks of their own; more make a line
 LEAST_SHARE = 0.025  # of the panel's width that a cell has, unless the steps are many
 MOST_NAMES = 7  # of evenly spaced checkpoints
+TOGETHER = ("all", "no_sink")  # choices of rows on one scale of colors
 PEAK = "highest of the blocks at its step"
 
 
@@ -176,14 +177,13 @@ def _checkpoints(ax: Axes, frame: pd.DataFrame) -> None:
 class View:
     """What one figure of maps has of its own.
 
-    `norm` makes the scale of colors from the values of the rows on it; `together` are the choices of rows that share
-    a scale with the first. `null` names in the legend what cells with a dot equal.
+    `norm` makes the scale of colors from the values of the rows on it; `null` names in the legend what cells with a dot
+    equal.
     """
 
     label: str
     norm: Callable[[pd.Series], Normalize]
     null: str
-    together: tuple[str, ...] = ("all", "no_sink")
 
 
 def draw_panels(data: pd.DataFrame, view: View) -> Figure:
@@ -201,11 +201,11 @@ def draw_panels(data: pd.DataFrame, view: View) -> Figure:
 
 
 def _scale(data: pd.DataFrame, rows: str, view: View) -> Normalize:
-    return view.norm(data.loc[data["rows"].isin(_alike(rows, view)), "value"].dropna())
+    return view.norm(data.loc[data["rows"].isin(_alike(rows)), "value"].dropna())
 
 
-def _alike(variant: str, view: View) -> tuple[str, ...]:
-    return view.together if variant in view.together else (variant,)
+def _alike(variant: str) -> tuple[str, ...]:
+    return TOGETHER if variant in TOGETHER else (variant,)
 
 
 def _panel(ax: Axes, frame: pd.DataFrame, norm: Normalize, of_model: pd.DataFrame, *, small: bool) -> None:
@@ -250,7 +250,7 @@ def _bars(figure: Figure, panels: layout.Panels, scales: Mapping[str, Normalize]
     wrapped = len(panels) > len(scales) * len(columns)
     groups: dict[tuple[str, ...], list[Axes]] = {}
     for (_, variant), ax in panels.items():
-        groups.setdefault(_alike(variant, view), []).append(ax)
+        groups.setdefault(_alike(variant), []).append(ax)
     for alike, axes in groups.items():
         drawn = [variant for variant in alike if variant in scales]
         names = ", ".join(layout.SHORT_VARIANT_NAMES.get(name, name) for name in drawn)

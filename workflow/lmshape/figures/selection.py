@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.site import named_layers
-from lmshape.tables.rows import in_order
+from lmshape.tables.rows import in_order, named_by_model
 
 COLUMNS = [
     "model",
@@ -63,13 +63,13 @@ def trusted(frame: pd.DataFrame, checkpoints: pd.DataFrame | None) -> pd.DataFra
 
     Without that table, all rows.
     """
-    bad: dict[str, list[str]] = {}
+    bad = pd.DataFrame(columns=["model", "checkpoint", "step"])
     if checkpoints is not None and "verdict" in checkpoints:
-        doubtful = checkpoints[checkpoints["verdict"].isin(DISTRUSTED)].sort_values("step", kind="stable")
-        bad = {str(model): list(names.unique()) for model, names in doubtful.groupby("model")["checkpoint"]}
-    pairs = zip(frame["model"], frame["checkpoint"], strict=True)
-    kept = frame[np.array([checkpoint not in bad.get(model, ()) for model, checkpoint in pairs], dtype=bool)]
-    return kept.assign(distrusted=[", ".join(bad.get(model, ())) for model in kept["model"]])
+        bad = checkpoints[checkpoints["verdict"].isin(DISTRUSTED)]
+    pairs = set(zip(bad["model"], bad["checkpoint"], strict=True))
+    chosen = [pair not in pairs for pair in zip(frame["model"], frame["checkpoint"], strict=True)]
+    kept = frame[np.array(chosen, dtype=bool)]
+    return kept.assign(distrusted=named_by_model(bad, kept["model"]))
 
 
 def shown(frame: pd.DataFrame, *, most: int) -> pd.DataFrame:

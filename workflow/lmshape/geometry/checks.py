@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 LARGEST = 1e100  # sums of squares stay in float64; float32 ends at 3e38
+SMALLEST = 1e-100  # squares of what is smaller vanish; float32 ends at 1e-45
 
 
 def as_matrix(x: ArrayLike, *, name: str = "x", minimum_rows: int = 2) -> np.ndarray:
@@ -36,7 +37,7 @@ def as_matrix(x: ArrayLike, *, name: str = "x", minimum_rows: int = 2) -> np.nda
     ------
     ValueError
         When `x` is complex or not two-dimensional, has no columns or too few rows, or holds entries that are
-        not finite or over 1e100.
+        not finite or over 1e100, or none over 1e-100 but zeros.
     """
     matrix = np.ascontiguousarray(_refused_unless_matrix(x, name, minimum_rows), dtype=np.float64)
     _refuse_unusable(matrix, name)
@@ -118,10 +119,15 @@ def _refuse_unusable(matrix: np.ndarray, name: str) -> None:
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = np.count_nonzero(~np.isfinite(matrix).all(axis=1))
         raise ValueError(f"`{name}` is not finite in {bad} of {len(matrix)} rows. Remove these rows.")
-    if max(-low, high) > LARGEST:
+    size = max(-low, high)
+    if size > LARGEST:
         raise ValueError(
-            f"`{name}` has an entry of size {max(-low, high):.1e}; the limit is {LARGEST:.0e}, "
+            f"`{name}` has an entry of size {size:.1e}; the limit is {LARGEST:.0e}, "
             "since squares are summed. Rescale it."
+        )
+    if 0 < size < SMALLEST:
+        raise ValueError(
+            f"`{name}` has no entry over {size:.1e}; {SMALLEST:.0e} is the least, since squares are summed. Rescale it."
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ RULES: dict[str, type[Rule]] = {
 
 InputFunction = Callable[[Mapping[str, str]], Files]
 F = TypeVar("F", bound=Callable[..., object])
+Result = TypeVar("Result")
 
 
 class Jobs:
@@ -67,15 +69,16 @@ class Jobs:
 
     def inputs(self, name: str) -> dict[str, InputFunction]:
         """Return the inputs of a rule by name."""
-        return {read: self._input(self.rules[name], read) for read in self.rules[name].reads}
+        rule = self.rules[name]
+
+        def files(read: str, job: Wildcards) -> Files:
+            return rule.inputs(job)[read]
+
+        return {read: _of_wildcards(partial(files, read)) for read in rule.reads}
 
     def digest(self, name: str) -> Callable[..., str]:
         """Return the digest of what the numbers of a job depend on: its own, and those of the jobs behind it."""
-
-        def digest(wildcards: Mapping[str, str]) -> str:
-            return self.whole_digest(name, Wildcards.of(wildcards))
-
-        return _signed(digest)
+        return _of_wildcards(partial(self.whole_digest, name))
 
     def whole_digest(self, name: str, job: Wildcards) -> str:
         """Hash the digest of a job together with those of the jobs behind it, each once."""
@@ -88,21 +91,11 @@ class Jobs:
 
     def threads(self, name: str) -> Callable[..., int]:
         """Return the CPU threads of a job."""
-        rule = self.rules[name]
-
-        def threads(wildcards: Mapping[str, str]) -> int:
-            return rule.threads(Wildcards.of(wildcards))
-
-        return _signed(threads)
+        return _of_wildcards(self.rules[name].threads)
 
     def priority(self, name: str) -> Callable[..., float]:
         """Return the priority of a job."""
-        rule = self.rules[name]
-
-        def priority(wildcards: Mapping[str, str]) -> float:
-            return rule.priority(Wildcards.of(wildcards))
-
-        return _signed(priority)
+        return _of_wildcards(self.rules[name].priority)
 
     def resources(self, name: str) -> dict[str, Callable[..., object]]:
         """Return memory, time and disk of a job, and its GPUs and partition where it reads weights.
@@ -117,20 +110,15 @@ class Jobs:
         def runtime(wildcards: Mapping[str, str], attempt: int, threads: int) -> int:
             return attempt * rule.minutes(Wildcards.of(wildcards), threads)
 
-        def disk_mb(wildcards: Mapping[str, str]) -> int:
-            return rule.disk_megabytes(Wildcards.of(wildcards))
-
-        def gpu(wildcards: Mapping[str, str]) -> int:
-            return rule.gpus(Wildcards.of(wildcards))
-
         def slurm_partition(wildcards: Mapping[str, str]) -> str | None:
             gpus = rule.gpus(Wildcards.of(wildcards))
             return (self.machine.gpu_partition if gpus else None) or self.machine.partition
 
-        chosen: dict[str, Callable[..., object]] = {"mem_mb": mem_mb, "runtime": runtime, "disk_mb": disk_mb}
+        chosen: dict[str, Callable[..., object]] = {"mem_mb": _signed(mem_mb), "runtime": _signed(runtime)}
+        chosen["disk_mb"] = _of_wildcards(rule.disk_megabytes)
         if isinstance(rule, cells.Reader):
-            chosen |= {"gpu": gpu, "slurm_partition": slurm_partition}
-        return {key: _signed(function) for key, function in chosen.items()}
+            chosen |= {"gpu": _of_wildcards(rule.gpus), "slurm_partition": _signed(slurm_partition)}
+        return chosen
 
     def summary(self) -> str:
         """Name the results that there are, for someone who has just waited for them."""
@@ -141,11 +129,14 @@ class Jobs:
         there = [figure for figure in figures if Path(figure).exists()]
         return "\n".join(["", *lines, *(["Figures:"] if there else []), *(f"  {figure}" for figure in there)])
 
-    def _input(self, rule: Rule, read: str) -> InputFunction:
-        def files(wildcards: Mapping[str, str]) -> Files:
-            return rule.inputs(Wildcards.of(wildcards))[read]
 
-        return _signed(files)
+def _of_wildcards(function: Callable[[Wildcards], Result]) -> Callable[..., Result]:
+    """Make a function of Snakemake's wildcards of one of a job's."""
+
+    def of_wildcards(wildcards: Mapping[str, str]) -> Result:
+        return function(Wildcards.of(wildcards))
+
+    return _signed(of_wildcards)
 
 
 def _signed(function: F) -> F:

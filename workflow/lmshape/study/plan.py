@@ -15,10 +15,9 @@ from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
 from lmshape.store.tokens import LEAST_UNSPELLED
-from lmshape.study.checks import PACKED
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
-from lmshape.study.study import Study
+from lmshape.study.study import PACKED, Study
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 

@@ -45,11 +45,6 @@ class Sampling:
             return PAPER_CHARACTERS
         return self.draws * self.sequences_per_draw * self.window
 
-    @property
-    def least_bytes(self) -> int:
-        """Bytes that a text needs at the very least: one a token, or a character of the paper's chunks."""
-        return self.most_tokens
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:

@@ -6,7 +6,7 @@ to (folders, checkpoints, texts), since the second cannot be looked up before th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from lmshape.hub.models import Ask
 from lmshape.metrics import skdim
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
+    MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
     family_and_metric_names,
@@ -27,7 +28,6 @@ from lmshape.metrics.registry import (
 )
 from lmshape.paths import TRUNCATED
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.study.checks import problems_of
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
     Dataset,
@@ -48,6 +48,9 @@ from lmshape.study.settings import (
     read_truncating,
 )
 from lmshape.training.recipe import Recipe
+
+LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
+PACKED = (".gz", ".xz", ".zip")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +208,7 @@ def registry_of(configfile: Path, root: Path) -> Registry:
     InputError
         When either cannot be read.
     """
-    problems: list[str] = []
-    config = read_yaml(find_file(configfile, root=Path.cwd()))
-    registry = _registry(config, root, problems) if isinstance(config, dict) else None
-    if registry is None:
-        problems = problems or [f"`{configfile}`: no configuration."]
-    raise_all(problems, what=f"{configfile}")
-    assert registry is not None  # else there was a problem
-    return registry
+    return _named_registry(_read(configfile), root)
 
 
 def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
@@ -222,20 +218,28 @@ def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
 
 def named_models(configfile: Path) -> list[str]:
     """Name the models of a configuration."""
+    return list(_choices(_read(configfile))[0])
+
+
+def _read(configfile: Path) -> dict[str, Yaml]:
+    """Read a configuration with its defaults; names are not looked up."""
     config = read_yaml(find_file(configfile, root=Path.cwd()))
-    raise_all(faults(config, schema_with_names("config", {})), what=f"{configfile}")
-    return list(_choices(with_defaults(config, schema_with_names("config", {})))[0])
+    schema = schema_with_names("config", {})
+    raise_all(faults(config, schema), what=f"{configfile}")
+    return with_defaults(config, schema)
+
+
+def _named_registry(config: Mapping[str, Yaml], root: Path) -> Registry:
+    files = {name: Path(file) for name, file in config["registry"].items()}
+    return read_registry(files["models"], files["datasets"], files["known_issues"], root=root)
 
 
 def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
     schema = schema_with_names("config", {})
     if faults(config.get("registry", {}), schema["properties"]["registry"]):
         return None
-    files = with_defaults(config, schema)["registry"]
     try:
-        return read_registry(
-            Path(files["models"]), Path(files["datasets"]), Path(files["known_issues"]), root=root
-        )
+        return _named_registry(with_defaults(config, schema), root)
     except InputError as error:
         problems.append(str(error))
         return None
@@ -337,3 +341,135 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, root: Path) -> Model:
     if model.pretraining is None and not model.on_hub:
         require_weights(model.name, chosen, root=root)
     return replace(model, checkpoints={checkpoint.name: checkpoint for checkpoint in chosen})
+
+
+def problems_of(study: Study, root: Path) -> Iterator[str]:
+    """Tell every way in which a study cannot run, a sentence each."""
+    yield from _long_windows(study)
+    for name, dataset in study.datasets.items():
+        if study.sampling.protocol == "paper" and dataset.text is None:
+            yield (
+                f"`datasets.{name}`: the protocol `paper` takes the lengths of random sequences from a text. "
+                "Give the dataset a `text`."
+            )
+        text = study.text_of(name)
+        if text is not None:
+            yield from _text_problems(
+                text,
+                root,
+                share=dataset.span[1] - dataset.span[0],
+                needed=study.sampling.most_tokens,  # a token has at least one byte
+                reader=f"`datasets.{name}`",
+                remedy="Take a larger text, a wider `span`, or fewer draws or rows under `sampling`.",
+            )
+    yield from _families_without_rows(study)
+    yield from _truncation_problems(study)
+    yield from _pretraining_problems(study, root)
+    yield from _loss_log_problems(study, root)
+
+
+def _truncation_problems(study: Study) -> Iterator[str]:
+    named = study.truncating.datasets if study.truncating else ()
+    for name in () if isinstance(named, str) else named:
+        if name not in study.datasets:
+            yield (
+                f"`truncation.datasets` names {name}, which no model of the study is measured on. Add it to "
+                "`datasets`, or leave it out here."
+            )
+    for model in study.models:
+        try:
+            study.truncated(model)
+        except InputError as error:
+            yield f"`truncation.checkpoints`: {error}"
+
+
+def _families_without_rows(study: Study) -> Iterator[str]:
+    others = [name for name in study.measured_families if not MEASURED[name].chosen_rows(study.rows)]
+    if others:
+        takers = [name for name, family in MEASURED.items() if "one_per_type" in family.rows]
+        yield (
+            f"`rows` = [one_per_type]: only {' and '.join(takers)} take these rows, and `metrics` asks for "
+            f"{', '.join(others)} too. Add `all` to `rows`, or name no other family."
+        )
+
+
+def _long_windows(study: Study) -> Iterator[str]:
+    if study.sampling.protocol == "paper":
+        yield from _long_chunks(study)
+        return
+    for name, model in study.models.items():
+        if model.context is not None and study.sampling.window > model.context:
+            yield (
+                f"`sampling.window` = {study.sampling.window}: longer than the context of `{name}`, "
+                f"{model.context} tokens. Lower it to {model.context} or less."
+            )
+
+
+def _long_chunks(study: Study) -> Iterator[str]:
+    """How many tokens a chunk has only its tokenizer can tell; of this many, one of 128 chunks surely has more."""
+    for name, model in study.models.items():
+        if model.context is not None and model.context <= LEAST_CHUNK_TOKENS:
+            yield (
+                f"`sampling.protocol` = 'paper': a chunk of 512 characters has more tokens than the context of "
+                f"`{name}`, {model.context}. Take the protocol `windows`, or a model with a context of 256 or more."
+            )
+
+
+def _pretraining_problems(study: Study, root: Path) -> Iterator[str]:
+    pretraining = study.pretraining
+    if pretraining is None or not study.trained:
+        return
+    yield from _text_problems(
+        study.texts[pretraining.text],
+        root,
+        share=pretraining.span[1] - pretraining.span[0],
+        needed=max(recipe.sequences * recipe.window for recipe in study.trained.values()),
+        reader="`pretraining`",
+        remedy="Take a larger text or a wider `span`.",
+    )
+
+
+def _loss_log_problems(study: Study, root: Path) -> Iterator[str]:
+    # imported here: pandas takes half a second, which every job would pay that reads its study
+    from lmshape.dynamics.loss_logs import read_loss_log
+    from lmshape.tables.loss_spikes import read_geometry
+
+    for name, log in study.loss_logs.items():
+        if name in study.trained:
+            yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
+        for path in log.files:
+            try:
+                if not (root / path).is_file():
+                    yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
+                elif path == log.geometry:
+                    read_geometry(root / path)
+                else:
+                    read_loss_log(root / path, name=name)
+            except InputError as error:
+                yield f"`loss_logs.{name}`: {error}"
+
+
+def _text_problems(
+    text: Text, root: Path, *, share: float, needed: int, reader: str, remedy: str
+) -> Iterator[str]:
+    """Compare the bytes that there are with the tokens asked for: a token has at least one byte."""
+    if text.path is not None and not (root / text.path).is_file():
+        yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
+        return
+    size = _raw_bytes(text, root)
+    if size == 0:
+        yield f"`texts.{text.name}`: {text.path} is empty. Name a file with text."
+    elif size is not None and size * share < needed:
+        yield (
+            f"`texts.{text.name}`: {size} bytes, of which {reader} takes {size * share:.0f}; "
+            f"it needs {needed} at the very least, one a token. {remedy}"
+        )
+
+
+def _raw_bytes(text: Text, root: Path) -> int | None:
+    if text.path is None:
+        return text.bytes
+    size = (root / text.path).stat().st_size
+    if size == 0 or text.path.suffix not in PACKED:
+        return size
+    return text.bytes

@@ -39,10 +39,10 @@ def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
     by_step = known.drop_duplicates(keys, keep="last").sort_values("step", kind="stable")
     rank = {model: place for place, model in enumerate(in_order(known["model"]))}
     ordered = by_step.iloc[np.argsort(by_step["model"].map(rank), kind="stable")]
-    return ordered.assign(distrusted=_named_by_model(frame[distrusted], ordered["model"]))
+    return ordered.assign(distrusted=named_by_model(frame[distrusted], ordered["model"]))
 
 
-def _named_by_model(frame: pd.DataFrame, models: pd.Series) -> list[str]:
+def named_by_model(frame: pd.DataFrame, models: pd.Series) -> list[str]:
     """Checkpoints of a table by step, as text, for each of `models`."""
     named = frame.sort_values("step", kind="stable").groupby("model")["checkpoint"].unique()
     return [", ".join(map(str, named.get(model, ()))) for model in models]

@@ -62,7 +62,6 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
             "sep_token_id": tokenizer.eos_token_id,
             "intermediate_size": wide // 2,  # gated: two matrices in, so as many parameters as the others
             "global_attn_every_n_layers": 1,  # the window is no longer than its local attention
-            "sparse_prediction": True,  # logits of the masked tokens alone: no others are asked for
             # with the usual 0.02 it takes thousands of steps to start learning
             "initializer_range": recipe.width**-0.5,
         }
