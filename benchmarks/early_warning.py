@@ -60,7 +60,7 @@ def studies(case: tuple[Precursor, Precursor], count: int, *, seed: int = 0) -> 
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         watched = planted_runs(rng, {GEOMETRY: case[0], BASELINE: case[1], **OTHERS})
-        found = early_warnings(watched).warnings
+        found = early_warnings(watched)["warnings"]
         rows.append(found[(found["metric"] == GEOMETRY[0])].iloc[0])
     return pd.DataFrame(rows).reset_index(drop=True)
 

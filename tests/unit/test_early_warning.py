@@ -256,9 +256,9 @@ def test_geometry_that_does_worse_than_a_baseline_is_told_so() -> None:
 def test_what_cannot_be_told_is_said() -> None:
     rng = np.random.default_rng(6)
     series = {GEOMETRY: NONE, BASELINE: NONE, **OTHERS}
-    calm = early_warnings(planted_runs(rng, series, spiking=0, calm=3)).warnings
+    calm = early_warnings(planted_runs(rng, series, spiking=0, calm=3))["warnings"]
     assert set(calm["flag"]) == {"not measurable: no spike"} and calm["spikes"].eq(0).all()
-    few = early_warnings(planted_runs(rng, series, spiking=1, calm=1)).warnings
+    few = early_warnings(planted_runs(rng, series, spiking=1, calm=1))["warnings"]
     assert few["flag"].str.startswith("too few: 3 spikes in 1 runs").all()
     assert few["auc"].notna().all() and few["auc_low"].isna().all() and few["p"].isna().all()
     coarse = [
@@ -269,12 +269,12 @@ def test_what_cannot_be_told_is_said() -> None:
         )
         for one in planted_runs(rng, series)
     ]  # fmt: skip
-    (row,) = early_warnings(coarse).warnings.to_dict("records")
+    (row,) = early_warnings(coarse)["warnings"].to_dict("records")
     assert row["flag"] == "not measurable: no spike has 13 values before it, one every 50 steps"
     lost = planted_runs(rng, {GEOMETRY: NONE})
     for one in lost:
         one.series[0].values[:] = np.nan
-    assert early_warnings(lost).warnings["flag"].tolist() == [
+    assert early_warnings(lost)["warnings"]["flag"].tolist() == [
         "not measurable: the series has no values there"
     ]
 
@@ -284,11 +284,11 @@ def test_equal_data_give_equal_rows_with_the_declared_columns() -> None:
         early_warnings(planted_runs(np.random.default_rng(7), {GEOMETRY: NONE, BASELINE: NONE}))
         for _ in range(2)
     ]
-    pd.testing.assert_frame_equal(found[0].warnings, found[1].warnings)
-    assert set(found[0].warnings.columns) <= set(WARNING_COLUMNS.names)
-    geometric = found[0].warnings[found[0].warnings["kind"] == "geometric"].iloc[0]
+    pd.testing.assert_frame_equal(found[0]["warnings"], found[1]["warnings"])
+    assert set(found[0]["warnings"].columns) <= set(WARNING_COLUMNS.names)
+    geometric = found[0]["warnings"][found[0]["warnings"]["kind"] == "geometric"].iloc[0]
     assert geometric["p_adjusted"] == pytest.approx(geometric["p"])  # one test
-    curve = found[0].alarms[found[0].alarms["metric"] == "id_twonn"]
+    curve = found[0]["alarms"][found[0]["alarms"]["metric"] == "id_twonn"]
     assert curve["hit_rate"].is_monotonic_increasing and curve["hit_rate"].iloc[-1] == 1
     steps = np.diff(np.concatenate([[0], curve["false_alarm_rate"]]))
     area = (steps * curve["hit_rate"]).sum() - (

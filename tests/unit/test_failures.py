@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmshape.jobs.failures import TAIL_BYTES, Failure, ends_with_an_error, is_interruption, remedy, why
+from lmshape.jobs.failures import TAIL_BYTES, ends_with_an_error, is_interruption, remedy, why
 
 FOR_DETAILS = "For further error details see the cluster/cloud log and the log files of the involved rule(s)."
 TRACEBACK = """Traceback (most recent call last):
@@ -29,7 +29,7 @@ BATCH = (
 def of_log(content: str | None, folder: Path, **options: object) -> str:
     if content is not None:
         (folder / "job.log").write_text(content)
-    return why(Failure("extract", **{"logs": ("job.log",), **options}), folder)
+    return why(folder, **{"logs": ["job.log"], **options})
 
 
 # ---- why -------------------------------------------------------------------------------------------------
@@ -65,14 +65,13 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
     log, end = tmp_path / "job.log", "a line of the end\n"
     for distance, reason in ((TAIL_BYTES, "old"), (TAIL_BYTES + 1, end.strip())):
         log.write_text("error: old\n" + (end * TAIL_BYTES)[len("error: old\n") - distance :])
-        assert why(Failure("extract", logs=("job.log",)), tmp_path) == reason
+        assert why(tmp_path, ["job.log"]) == reason
 
 
 def test_a_log_that_says_nothing_is_told_as_that(tmp_path: Path) -> None:
     assert of_log(None, tmp_path, said=ENDED) == "exit code 1, and its log does not exist"
     assert of_log("", tmp_path, said=ENDED) == "exit code 1, and its log is empty"
     assert of_log("", tmp_path) == "its log is empty"
-    assert of_log(None, tmp_path, logs=()) == "it has no log"
 
 
 def test_an_empty_log_on_a_full_disk_is_the_disks_doing(

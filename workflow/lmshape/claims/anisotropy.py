@@ -58,7 +58,7 @@ def shapeless(curves: Curves) -> str:
     """Say why a profile has no shape; empty where it has one."""
     if len(curves.layers) < FEWEST_BLOCKS:
         return f"{len(curves.layers)} blocks; a profile needs {FEWEST_BLOCKS}"
-    return "" if curves.whole() else "a layer of the last checkpoint has no anisotropy"
+    return "" if np.isfinite(curves.last[0]).all() else "a layer of the last checkpoint has no anisotropy"
 
 
 def shaped(judge: Judge) -> Judge:

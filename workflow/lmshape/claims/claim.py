@@ -223,10 +223,6 @@ class Curves:
         """Draws behind each number."""
         return max(len(self.values) - 1, 1)
 
-    def whole(self) -> bool:
-        """Whether every layer of the last step has a number."""
-        return bool(np.isfinite(self.last[0]).all())
-
 
 def estimated(statistic: np.ndarray) -> Estimate:
     """Estimate a statistic from its K + 1 values: with all draws, then without each (delete-one-draw jackknife)."""

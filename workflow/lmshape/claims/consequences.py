@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import isnan
 
@@ -22,16 +22,9 @@ NEEDS = f"needs {RULE.fewest_spikes} spikes in {RULE.fewest_runs} runs"
 RISES, WARNS, WARNS_BETTER = over(NOTICEABLE, NEEDS), over(CHANCE, NEEDS), over(0, NEEDS)
 
 
-def dimension_rises_before(evidence: Evidence) -> Iterator[Finding]:
-    """Signed move of the dimension just before a spike's onset, in standard deviations of quiet steps."""
-    for finding, row in _dimensions(evidence):
-        yield _signed(finding, row, "move_before", RISES)
-
-
-def better_than_chance(evidence: Evidence) -> Iterator[Finding]:
-    """Area under the ROC curve of an alarm on the dimension."""
-    for finding, row in _dimensions(evidence):
-        yield _signed(finding, row, "auc", WARNS)
+def before_spikes(column: str, rule: Bound) -> Callable[[Evidence], Iterator[Finding]]:
+    """Make the finder of a claim about a number of the table `warnings` for the dimension."""
+    return lambda evidence: (_signed(finding, row, column, rule) for finding, row in _dimensions(evidence))
 
 
 def better_than_baselines(evidence: Evidence) -> Iterator[Finding]:
@@ -95,7 +88,7 @@ CLAIMS = (
         statistic="move of the TwoNN dimension of the middle block just before onset, in standard deviations of quiet "
         "steps: `warnings`",
         rule=RISES,
-        find=dimension_rises_before,
+        find=before_spikes("move_before", RISES),
     ),
     Claim(
         name="warns",
@@ -103,7 +96,7 @@ CLAIMS = (
         source=HABR,
         statistic="area under the ROC curve of an alarm on the TwoNN dimension of the middle block: `warnings`",
         rule=WARNS,
-        find=better_than_chance,
+        find=before_spikes("auc", WARNS),
     ),
     Claim(
         name="warns_better",

@@ -151,15 +151,6 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Warnings:
-    """Rows of the tables `warnings`, `alarms` and `before_spikes`."""
-
-    warnings: pd.DataFrame
-    alarms: pd.DataFrame
-    before_spikes: pd.DataFrame
-
-
-@dataclass(frozen=True, slots=True)
 class _Followed:
     """A series of one run: number of the run, steps, values, signed scores, and the windows of its steps."""
 
@@ -214,12 +205,16 @@ class _Tested:
         }
 
 
-def early_warnings(watched: Sequence[Watched]) -> Warnings:
+def early_warnings(watched: Sequence[Watched]) -> dict[str, pd.DataFrame]:
     """Test every series of runs whose models have the same blocks.
 
     Parameters
     ----------
     watched : the runs, at least one, with spikes or without
+
+    Returns
+    -------
+    Rows of the tables `warnings`, `alarms` and `before_spikes`, by the name of the table.
     """
     windows = [windows_of(run.series[0].steps, run.spikes, last_step=run.last_step) for run in watched]
     weights = run_weights([bool(one.before) for one in windows])
@@ -231,11 +226,11 @@ def early_warnings(watched: Sequence[Watched]) -> Warnings:
     every = _median([_cadence(run.series[0].steps) for run in watched])
     rows = [group.row(one, every) for one in tested]
     adjusted = holm([row["p"] for row in rows])
-    return Warnings(
-        pd.DataFrame([row | {"p_adjusted": p} for row, p in zip(rows, adjusted, strict=True)]),
-        pd.DataFrame([point for one in tested for point in _points(one)]),
-        pd.DataFrame([point for one in tested for point in group.changes(one)]),
-    )
+    return {
+        "warnings": pd.DataFrame([row | {"p_adjusted": p} for row, p in zip(rows, adjusted, strict=True)]),
+        "alarms": pd.DataFrame([point for one in tested for point in _points(one)]),
+        "before_spikes": pd.DataFrame([point for one in tested for point in group.changes(one)]),
+    }
 
 
 def _cadence(steps: np.ndarray) -> float:

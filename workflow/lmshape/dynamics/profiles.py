@@ -9,21 +9,13 @@ import numpy as np
 import pandas as pd
 
 from lmshape.dynamics.noise import Noise, Replicated, largest, may_be_largest, size
+from lmshape.geometry.resample import Estimate
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics.registry import METRICS
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 
 
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """Root mean square difference of two profiles, with its 95 % interval; NaN where draws cannot tell."""
-
-    value: float
-    low: float
-    high: float
-
-
-def distance(difference: np.ndarray, noise: Noise | None) -> Distance:
+def distance(difference: np.ndarray, noise: Noise | None) -> Estimate:
     """Return the root mean square of a difference of profiles, without what the noise adds to it.
 
     The mean square of the differences exceeds the true one by the mean variance of their errors, which is subtracted:
@@ -34,19 +26,20 @@ def distance(difference: np.ndarray, noise: Noise | None) -> Distance:
     Parameters
     ----------
     difference : (L,) one profile less the other
-    noise : its error, paired by draws
+    noise : its error, paired by draws; None where draws cannot tell, and there is no interval
     """
     plain = float(size(difference))
     if noise is None:
-        return Distance(plain, np.nan, np.nan)
+        return Estimate(plain, nan, nan, 1)
+    draws = 1 + len(noise.rows())
     variance = float((noise.samples() ** 2).mean())
     value = float(np.sqrt(max(plain**2 - variance, 0.0)))
     bound = noise.bound(size)
     if plain <= bound:
-        return Distance(value, 0.0, plain + bound)
+        return Estimate(value, 0.0, plain + bound, draws)
     along = difference / (plain * len(difference))
     half = noise.times(along[:, None]).bound(largest)
-    return Distance(value, max(value - half, 0.0), value + half)
+    return Estimate(value, max(value - half, 0.0), value + half, draws)
 
 
 LEVEL_TOP = 0.9  # share of the way from edge to peak that the top of a dome begins at

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from lmshape.progress import size_text
@@ -72,50 +72,33 @@ REMEDIES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A job whose last attempt failed.
-
-    Attributes
-    ----------
-    rule : whose job it was
-    logs : its own log file, then those of the scheduler, from the working directory
-    said : what Snakemake and the scheduler said of the last attempt; empty when nothing
-    """
-
-    rule: str
-    logs: tuple[str, ...] = ()
-    said: str = ""
-
-
-def why(failure: Failure, root: Path) -> str:
-    """Say in one sentence why a job failed.
+def why(root: Path, logs: Sequence[str], said: str = "") -> str:
+    """Say in one sentence why a job's last attempt failed.
 
     Parameters
     ----------
-    failure : the job
-    root : the study's folder, to which its log files are relative
+    root : the study's folder, to which log files are relative
+    logs : the job's own log file, then those of the scheduler
+    said : what Snakemake and the scheduler said of the attempt; empty when nothing
 
     Returns
     -------
     One line: what the scheduler did to the job, else the last error of its log, else what is known at all.
     """
-    scheduler = _what_the_scheduler_did(failure.said)
+    scheduler = _what_the_scheduler_did(said)
     if scheduler:
         return scheduler
-    tails = [_tail(root / log) for log in failure.logs]
+    tails = [_tail(root / log) for log in logs]
     if any(OUT_OF_MEMORY.search(tail or "") for tail in tails):
         return f"SLURM ended it (OUT_OF_MEMORY): {SLURM_WORDS['OUT_OF_MEMORY']}"
-    own = tails[0] if tails else None
+    own = tails[0]
     if error := last_error(own or ""):
         return _with_its_cause(error, own or "")
-    if MISSING_OUTPUT.search(failure.said):
-        return (
-            f"it ended well, but its files did not appear in time: {one_line(failure.said.splitlines()[-1])}"
-        )
-    if killed := KILLED.search(failure.said):
+    if MISSING_OUTPUT.search(said):
+        return f"it ended well, but its files did not appear in time: {one_line(said.splitlines()[-1])}"
+    if killed := KILLED.search(said):
         return f"it was killed ({killed[1] or SIGNALS[killed[2]]}){_ending_with(own)}"
-    return _last_line(own or "") or _nothing_in_the_log(failure, own, root)
+    return _last_line(own or "") or _nothing_in_the_log(said, own, root)
 
 
 def remedy(reason: str, *, rule: str) -> str:
@@ -203,17 +186,11 @@ def _ending_with(log: str | None) -> str:
     return f"; its log ends with: {line}" if line else ""
 
 
-def _nothing_in_the_log(failure: Failure, log: str | None, root: Path) -> str:
+def _nothing_in_the_log(said: str, log: str | None, root: Path) -> str:
     """Say that a log says nothing: perhaps since the disk had no room for it."""
-    kind = (
-        "it has no log"
-        if not failure.logs
-        else "its log is empty"
-        if log is not None
-        else "its log does not exist"
-    )
+    kind = "its log does not exist" if log is None else "its log is empty"
     free = shutil.disk_usage(root).free
     if free < LITTLE_ROOM_BYTES:
         return f"No space left on device: {size_text(free)} are free, and {kind}"
-    status = re.search(r"exit status (\d+)", failure.said)
+    status = re.search(r"exit status (\d+)", said)
     return f"exit code {status[1]}, and {kind}" if status else kind

@@ -6,7 +6,7 @@ digest covers the jobs behind: after a failure, whatever shows numbers of before
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from lmshape import paths
@@ -44,7 +44,7 @@ class Graph:
             yield from self.leading_to(maker)
         yield step
 
-    def _makers_of(self, step: Step, reads: Iterator[str] | list[str] | tuple[str, ...]) -> list[Step]:
+    def _makers_of(self, step: Step, reads: Sequence[str]) -> list[Step]:
         inputs = self._rules[step[0]].inputs(step[1])
         files = [
             file

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lmshape import paths
 from lmshape.jobs import Jobs
-from lmshape.jobs.failures import Failure, ends_with_an_error, is_interruption, remedy, why
+from lmshape.jobs.failures import ends_with_an_error, is_interruption, remedy, why
 from lmshape.jobs.graph import Step, measuring, wildcards
 from lmshape.jobs.pages import EXPLORER, REPORT
 from lmshape.jobs.rule import Wildcards
@@ -182,8 +182,7 @@ def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> t
     if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
         return NOT_REACHED, "", step[0]
     logs, rule = LOGS.search(said), RULE.search(said)
-    failure = Failure(step[0], logs=tuple(logs[1].split(", ")) if logs else (log,), said=said)
-    reason = why(failure, root)
+    reason = why(root, logs[1].split(", ") if logs else [log], said)
     return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
 
 

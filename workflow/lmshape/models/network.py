@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     GgufConfig,
     PreTrainedConfig,
@@ -28,7 +32,16 @@ from transformers.utils import logging
 
 from lmshape.errors import InputError, first_line, unknown
 from lmshape.models.device import DTYPES, is_out_of_memory
-from lmshape.store.weights import GGUF, check_whole_gguf, reads_both_ways, tell_adapter, weight_files
+from lmshape.store.weights import (
+    GGUF,
+    check_fetched,
+    check_quantization,
+    check_whole_gguf,
+    reads_both_ways,
+    tell_adapter,
+    tensor_names,
+    weight_files,
+)
 
 Kind = Literal["decoder", "encoder"]
 
@@ -46,6 +59,7 @@ FAILURES = (
     MemoryError,
     ValueError,
     KeyError,
+    ImportError,  # of a package that the weights ask for
 )
 
 
@@ -121,16 +135,23 @@ def load_model(
     if kind not in _HEADS:
         raise unknown("kind", kind, _HEADS)
     files = weight_files(folder)
+    for file in files:
+        check_fetched(file)
     tell_adapter(folder)
     config = _config(folder, files, remote_code=remote_code)
     _check_head(folder, config, kind)
+    network = _class_of(folder, config, kind, remote_code=remote_code)
     logging.set_verbosity_error()  # what its load report says is checked here
     logging.disable_progress_bar()
-    placed = {} if device_map == "none" else {"device_map": device_map, "offload_folder": offload}
-    headless = kind == "encoder" and _has_no_masked_head(config)
-    try:
+    placed: dict[str, Any] = {}
+    if device_map != "none":
+        placed = {"device_map": device_map, "offload_folder": offload}
+    if _asks_for_flash(folder):
+        placed["attn_implementation"] = "sdpa"  # the same numbers, without its package
+
+    def load(**options: Any) -> tuple[PreTrainedModel, dict[str, set]]:
         with _unheard(files):
-            model, report = (AutoModel if headless else _HEADS[kind]).from_pretrained(
+            return network.from_pretrained(
                 folder,
                 config=config,
                 dtype=DTYPES[dtype],
@@ -141,13 +162,57 @@ def load_model(
                 output_loading_info=True,
                 **placed,
                 **_gguf_options(files),
+                **options,
             )
-        model = model.eval() if placed else model.eval().to(device)
+
+    try:
+        model, report = load()
+        if report["missing_keys"] and (wrapper := _wrapper(tensor_names(files))):
+            print(
+                f"`{folder}`: the names of its tensors begin with `{wrapper}`, which is left out.",
+                file=sys.stderr,
+            )
+            model, report = load(key_mapping={f"^{re.escape(wrapper)}": ""})
+        model = model.eval() if device_map != "none" else model.eval().to(device)
     except FAILURES as error:
         raise _loading_error(folder, files, error) from error
     _check_all_placed(folder, model, report)
+    headless = network is AutoModel
     unfit = f"no language-model head: `{config.model_type}` has none for masked tokens" if headless else ""
     return Network(model, _entrance(model), _absent_head(folder, model, report), unfit)
+
+
+def _class_of(folder: Path, config: PreTrainedConfig, kind: Kind, *, remote_code: bool) -> Any:
+    """Return the class of transformers that builds the network with the head of its kind."""
+    if kind == "encoder" and _has_no_masked_head(config):
+        return AutoModel
+    if (
+        kind == "decoder"
+        and config.get_text_config() is not config
+        and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    ):
+        return AutoModelForImageTextToText  # of a vision-language model all tensors have a place in it
+    known = MODEL_FOR_CAUSAL_LM_MAPPING if kind == "decoder" else MODEL_FOR_MASKED_LM_MAPPING
+    if type(config) not in known and not remote_code:
+        raise InputError(
+            f"`{folder}` holds {config.model_type}, of which transformers has no {kind}. Check `kind` and config.json; "
+            "causal decoders and masked encoders of text can be measured."
+        )
+    return _HEADS[kind]
+
+
+def _asks_for_flash(folder: Path) -> bool:
+    file = folder / "config.json"
+    return file.is_file() and "flash_attention" in file.read_text(encoding="utf-8")
+
+
+def _wrapper(names: Sequence[str]) -> str:
+    """Return what the names of all tensors begin with when a wrapper of the model was saved; empty where none was."""
+    for pattern in (r"(_orig_mod\.|module\.)+", r"model\."):
+        found = {match[0] for name in names if (match := re.match(pattern, name))}
+        if len(found) == 1 and all(name.startswith(tuple(found)) for name in names):
+            return found.pop()
+    return ""
 
 
 def _gguf_options(files: list[Path]) -> dict[str, str | GgufConfig]:
@@ -168,6 +233,9 @@ def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrained
         check_whole_gguf(files[0])
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, **source)
+        check_quantization(config.to_dict())
+    except InputError as error:
+        raise InputError(f"`{folder}`: {error}") from None
     except (OSError, ValueError, KeyError) as error:
         name = source.get("gguf_file", "config.json")
         raise InputError(f"`{folder}/{name}` cannot be used: {first_line(error)}") from error
@@ -248,11 +316,13 @@ def longest_window(model: PreTrainedModel) -> int | None:
     `max_position_embeddings` of the config, less the places that a position table with a padding index
     (RoBERTa) keeps free at its beginning.
     """
-    limits = [getattr(model.config, "max_position_embeddings", None)]
+    limits = [getattr(model.config.get_text_config(), "max_position_embeddings", None)]
     for name, table in model.named_modules():
         if isinstance(table, nn.Embedding) and "position" in name and table.padding_idx is not None:
             limits.append(table.num_embeddings - table.padding_idx - 1)
-    return min((limit for limit in limits if limit is not None), default=None)
+    return min(
+        (limit for limit in limits if limit is not None and limit > 0), default=None
+    )  # XLNet's -1 is none
 
 
 def _loading_error(folder: Path, files: Sequence[Path], error: Exception) -> InputError:

@@ -105,9 +105,10 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
     """Find the residual stream: as many calls as there are layers, each on what the one before gave out.
 
     No architecture is known by name. A layer is a call of an entry of a module list, or of a single module, so
-    that layers may share one block; of all lists and modules, the stream is where the calls make a chain.
-    Whether a norm follows is read off the same pass: then what leaves the body is another tensor than the last
-    block's output. (Another tensor, not other values: those of a diverged checkpoint are NaN on either side.)
+    that layers may share one block; of all lists and modules, the stream is where the calls make a chain. Entries
+    of a list that text does not call, as those that attend to images, are no layers. Whether a norm follows is
+    read off the same pass: then what leaves the body is another tensor than the last block's output. (Another
+    tensor, not other values: those of a diverged checkpoint are NaN on either side.)
 
     Parameters
     ----------
@@ -117,14 +118,16 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
     Raises
     ------
     InputError
-        When there is no such chain.
+        When there is no such chain, or what passes along it is not (batch, length, width).
     """
-    base, layers = model.base_model, model.config.num_hidden_layers
+    base, layers = model.base_model, text_config(model.config).num_hidden_layers
     calls = _watch(model, list(base.modules()), ids)
     for stack in _candidates(base, layers):
         chain = [call for call in calls if call.module in stack]
-        last = chain[-1].out if len(chain) == layers and _is_chain(chain) else None
+        whole = len(chain) == layers or (len(stack) == layers and 0 < len(chain) < layers)
+        last = chain[-1].out if whole and _is_chain(chain) else None
         if last is not None:
+            _check_shape(last, ids, model.config.model_type)
             blocks = tuple(call.module for call in chain)
             body = _body(base, blocks, calls)
             normed = _alike(last, body.out) and not _same(last, body.out)
@@ -133,6 +136,20 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
         f"no stack of {layers} blocks was found in `{model.config.model_type}` "
         "that a hidden state passes through one after the other; this architecture cannot be read."
     )
+
+
+def text_config(config: Any) -> Any:
+    """Return the part of a configuration that is of text: of a vision-language model, that of its text model."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _check_shape(state: Tensor, ids: Tensor, architecture: str) -> None:
+    """Refuse several streams beside each other, padded sequences, and other orders of the axes."""
+    if state.ndim != 3 or state.shape[:2] != ids.shape:
+        raise InputError(
+            f"the blocks of `{architecture}` pass on a tensor of shape {tuple(state.shape)} for tokens of shape "
+            f"{tuple(ids.shape)}, and not (batch, length, width); this architecture cannot be read."
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,10 +189,11 @@ def _is_chain(calls: Sequence[_Call]) -> bool:
 
 
 def _body(base: nn.Module, blocks: Sequence[nn.Module], calls: Sequence[_Call]) -> _Call:
-    """Return the call of the largest part around the blocks that a head calls: the base model, or a part of it."""
+    """Return the call of the largest part around the blocks that gives a hidden state, as a head takes it."""
     last = {call.module: call for call in calls}
+    state = last[blocks[-1]].out
     around = (part for part in base.modules() if part in last and set(blocks) <= set(part.modules()))
-    return last[next(around, blocks[-1])]
+    return next((last[part] for part in around if _alike(last[part].out, state)), last[blocks[-1]])
 
 
 def _alike(one: Tensor | None, other: Tensor | None) -> bool:

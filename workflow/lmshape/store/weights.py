@@ -66,6 +66,11 @@ def weight_files(folder: Path) -> list[Path]:
         raise InputError(
             f"`{folder}` has {len(quantized)} GGUF files, {names}; leave one of them, each in a folder of its own."
         )
+    if not quantized and any(folder.glob("adapter_model.*")):
+        raise InputError(
+            f"`{folder}` has an adapter and no weights: merge it into the model that it was trained on "
+            "(`merge_and_unload` of peft), and save that."
+        )
     if not quantized:
         raise InputError(
             f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
@@ -122,19 +127,56 @@ def _shards(index: Path) -> list[Path]:
     return shards
 
 
+POINTER = b"version https://git-lfs"  # how a file begins that Git LFS has not fetched
+UNREAD_QUANTIZATIONS = ("bitsandbytes", "gptq", "awq")
+
+
+def check_fetched(path: Path) -> None:
+    """Refuse what Git LFS leaves in the place of a large file."""
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise InputError(f"`{path}` is a pointer of Git LFS and not the file: run `git lfs pull` there.")
+
+
+def check_quantization(config: Mapping[str, Any]) -> None:
+    """Refuse weights in a quantization that is not undone here."""
+    method = str((config.get("quantization_config") or {}).get("quant_method", ""))
+    if method in UNREAD_QUANTIZATIONS:
+        raise InputError(
+            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model anew, "
+            "or take the weights that they were made from."
+        )
+
+
 def check_whole(path: Path) -> None:
     """Refuse a safetensors file that ends before its header says so; a look at the header, not at the weights.
 
     Raises
     ------
     InputError
-        When the file is cut short or has no header.
+        When the file is cut short or has no header, or holds what DeepSpeed's ZeRO-3 saves in the place of tensors.
     """
+    check_fetched(path)
     try:
-        with safe_open(path, framework="numpy"):
-            pass
+        with safe_open(path, framework="numpy") as file:
+            empty = [name for name in file.keys() if file.get_slice(name).get_shape() == [0]]  # noqa: SIM118, no dict
     except SafetensorError as error:
         raise InputError(f"`{path}` was not saved whole ({error}); save or fetch it again.") from None
+    if empty:
+        raise InputError(
+            f"`{path}` holds {len(empty)} tensors without entries, {empty[0]} first, as DeepSpeed's ZeRO-3 saves them: "
+            "the weights are in its own files. Run `zero_to_fp32.py` there."
+        )
+
+
+def tensor_names(files: Sequence[Path]) -> list[str]:
+    """Return the names in safetensors files, from their headers; none for other files."""
+    names: list[str] = []
+    for path in files:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as file:
+                names += file.keys()
+    return names
 
 
 def weights_sha256(folder: Path) -> str:
@@ -157,7 +199,13 @@ def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
     `context` is None where the architecture has no longest sequence (ALiBi).
     """
-    read = {fact: _first(config, keys) for fact, keys in CONFIG_KEYS.items()}
+    text = config.get("text_config") or config  # of a vision-language model
+    read = {fact: _first(text, keys) for fact, keys in CONFIG_KEYS.items()}
+    read["architecture"] = config.get("model_type")
+    if read["blocks"]:
+        read["blocks"] -= len(text.get("cross_attention_layers") or ())  # of images; text does not pass them
+    if isinstance(read["context"], int) and read["context"] < 1:  # XLNet's -1
+        read["context"] = None
     if read["context"] and read["architecture"] in OFFSET_POSITIONS:
         read["context"] -= config.get("pad_token_id", 1) + 1
     return read

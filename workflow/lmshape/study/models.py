@@ -19,6 +19,8 @@ from lmshape.schema import Yaml
 from lmshape.store.weights import (
     CONFIG_KEYS,
     GGUF,
+    check_fetched,
+    check_quantization,
     check_whole,
     check_whole_gguf,
     config_facts,
@@ -29,7 +31,7 @@ from lmshape.store.weights import (
     weight_files,
 )
 from lmshape.study.settings import Pretraining
-from lmshape.texts.tokenizer import TOKENIZERS, tokenizer_files
+from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 
 FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
 
@@ -118,6 +120,10 @@ def read_facts(
     config = _read_config(name, root / file) if file else {}
     _check_kind(name, str(given["kind"]), config)
     facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
+    if file and config.get("text_config") and None in facts.values():
+        facts |= {
+            fact: value for fact, value in _defaults((root / file).parent).items() if facts[fact] is None
+        }
     unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
     if unknown:
         keys = [key for fact in unknown for key in CONFIG_KEYS[fact]]
@@ -135,9 +141,13 @@ def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
     Raises
     ------
     InputError
-        When none does.
+        When none does, or the first has files that do not make one.
     """
     for place in places:
+        try:
+            check_tokenizer(root / place)
+        except InputError as error:
+            raise InputError(f"`{name}`: {error}") from None
         if tokenizer_files(root / place):
             return place
     raise InputError(
@@ -158,6 +168,7 @@ def _folders(name: str, folder: Path, root: Path) -> list[str]:
 def _why_unusable(folder: Path) -> str:
     try:
         for path in weight_files(folder):
+            check_fetched(path)
             if path.suffix == ".safetensors":
                 check_whole(path)
             elif path.suffix == GGUF:
@@ -195,7 +206,18 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
         raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model anew.") from None
     if not isinstance(config, dict):
         raise InputError(f"`{name}`: {file} is no configuration of a model. Save the model anew.")
+    try:
+        check_quantization(config)
+    except InputError as error:
+        raise InputError(f"`{name}`: {error}") from None
     return config
+
+
+def _defaults(folder: Path) -> dict[str, Any]:
+    """Return what the text part of a vision-language model's config.json leaves to the defaults of its class."""
+    from transformers import AutoConfig
+
+    return config_facts(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().to_dict())
 
 
 def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:

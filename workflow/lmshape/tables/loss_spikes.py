@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Warnings, Watched, early_warnings, series_of
+from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Watched, early_warnings, series_of
 from lmshape.dynamics.loss_logs import as_curve, read_loss_log
 from lmshape.dynamics.spikes import RULE, Spike, find_spikes
 from lmshape.errors import InputError
@@ -153,9 +153,9 @@ def write_spikes(
     found = [*_warnings(runs, "probe"), *_warnings(at_checkpoints, "checkpoints")]
     tables = {
         "spikes": (spikes, SPIKE_COLUMNS),
-        "warnings": (_joined(one.warnings for one in found), WARNING_COLUMNS),
-        "alarms": (_joined(one.alarms for one in found), ALARM_COLUMNS),
-        "before_spikes": (_joined(one.before_spikes for one in found), BEFORE_COLUMNS),
+        "warnings": (_joined(one["warnings"] for one in found), WARNING_COLUMNS),
+        "alarms": (_joined(one["alarms"] for one in found), ALARM_COLUMNS),
+        "before_spikes": (_joined(one["before_spikes"] for one in found), BEFORE_COLUMNS),
     }
     for name, (table, columns) in tables.items():
         write_table(table.assign(study=study), columns, Path(output_dir) / name)
@@ -268,7 +268,7 @@ def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str])
     return found
 
 
-def _warnings(runs: Iterable[Run], source: str) -> Iterator[Warnings]:
+def _warnings(runs: Iterable[Run], source: str) -> Iterator[dict[str, pd.DataFrame]]:
     """Test the series of all runs with a geometry, those of equal blocks together."""
     groups: dict[int, list[Watched]] = {}
     for run in runs:
@@ -280,12 +280,7 @@ def _warnings(runs: Iterable[Run], source: str) -> Iterator[Warnings]:
             )
     for blocks, watched in sorted(groups.items()):
         found = early_warnings(watched)
-        yield Warnings(
-            *(
-                table.assign(source=source, blocks=blocks)
-                for table in (found.warnings, found.alarms, found.before_spikes)
-            )
-        )
+        yield {name: table.assign(source=source, blocks=blocks) for name, table in found.items()}
 
 
 def _joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from lmshape.errors import InputError
-from lmshape.store.weights import only_gguf
+from lmshape.errors import InputError, first_line
+from lmshape.store.weights import check_fetched, only_gguf
 from lmshape.writing import folder_when_whole
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ TOKENIZERS = (
     "vocab.txt",
     "merges.txt",
 )
+UNCONVERTED = ("*.model", "*.tiktoken")  # of SentencePiece and tiktoken
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -35,6 +36,33 @@ def tokenizer_files(folder: Path) -> list[Path]:
     own = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
     quantized = None if own else only_gguf(folder)
     return [quantized] if quantized else own
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Refuse a folder with tokenizer files that do not make a tokenizer.
+
+    Raises
+    ------
+    InputError
+        When Git LFS has not fetched them, when they are settings without a vocabulary, or when they are of
+        SentencePiece or tiktoken alone.
+    """
+    own = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
+    for path in own:
+        check_fetched(path)
+    if any(not path.name.startswith(("tokenizer_config", "merges")) for path in own) or only_gguf(folder):
+        return
+    unconverted = [path.name for pattern in UNCONVERTED for path in sorted(folder.glob(pattern))]
+    if unconverted:
+        raise InputError(
+            f"`{folder}` has {unconverted[0]} and no tokenizer.json. Convert it where sentencepiece, tiktoken and "
+            "protobuf are installed: `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`."
+        )
+    if own:
+        raise InputError(
+            f"`{folder}` has {own[0].name} and no vocabulary. Save the tokenizer anew, or give the folder that holds "
+            "it as `tokenizer` in the registry of models."
+        )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -45,23 +73,30 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     Raises
     ------
-    OSError, ValueError
+    InputError
         When there is none, or none that transformers can read.
     """
+    import tokenizers
     from transformers import AutoTokenizer
 
+    check_tokenizer(folder)
     files = tokenizer_files(folder)
     carried = {"gguf_file": files[0].name} if files and files[0].suffix == ".gguf" else {}
-    named = AutoTokenizer.from_pretrained(folder, local_files_only=True, **carried)
     file = folder / "tokenizer.json"
-    return _as_in_file(named, file) if file.is_file() else named
+    try:
+        own = tokenizers.Tokenizer.from_file(str(file)) if file.is_file() else None
+        named = AutoTokenizer.from_pretrained(folder, local_files_only=True, **carried)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(
+            f"the tokenizer of `{folder}` cannot be read by tokenizers {tokenizers.__version__} ({first_line(error)}). "
+            "Save it anew with the versions that are installed here."
+        ) from error
+    return _as_in_file(named, own, folder) if own else named
 
 
-def _as_in_file(named: PreTrainedTokenizerBase, file: Path) -> PreTrainedTokenizerBase:
-    from tokenizers import Tokenizer
+def _as_in_file(named: PreTrainedTokenizerBase, own: Tokenizer, folder: Path) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
-    own = Tokenizer.from_file(str(file))
     if own.post_processor is None and named.is_fast:
         own.post_processor = named.backend_tokenizer.post_processor
     known = {
@@ -69,7 +104,7 @@ def _as_in_file(named: PreTrainedTokenizerBase, file: Path) -> PreTrainedTokeniz
         for role, token in named.special_tokens_map.items()
         if own.token_to_id(str(token)) is not None
     }
-    return PreTrainedTokenizerFast(tokenizer_object=own, name_or_path=str(file.parent), **known)
+    return PreTrainedTokenizerFast(tokenizer_object=own, name_or_path=str(folder), **known)
 
 
 SLICE_CHARACTERS = 100_000
