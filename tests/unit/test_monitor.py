@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Callable
 from math import isnan
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,3 +205,95 @@ def test_the_callback_of_the_page_works(model, tmp_path: Path) -> None:
         callback.on_step_begin(None, SimpleNamespace(global_step=step), None, model=model)
     callback.on_save(None, None, None)
     assert pd.read_csv(tmp_path / "geometry.csv")["step"].unique().tolist() == [0, 100, 200]
+
+
+@pytest.mark.parametrize("wrap", ["DataParallel", "torch.compile", "model.compile", "block.compile"])
+def test_what_trainers_wrap_gives_the_rows_of_the_plain_model(wrap: str, model, monkeypatch) -> None:
+    plain, wrapped = GeometryMonitor(IDS, every=1), GeometryMonitor(IDS, every=1)
+    plain.observe(model, 0)
+    inner = copy.deepcopy(model)
+    calls: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable:
+        calls.append(graph)
+        return graph.forward
+
+    other: torch.nn.Module = inner
+    if wrap == "DataParallel":
+        other = torch.nn.DataParallel(inner)
+    elif wrap == "torch.compile":
+        other = torch.compile(inner, backend=backend)
+    else:
+        (inner if wrap == "model.compile" else inner.gpt_neox.layers[1]).compile(backend=backend)
+    if wrap != "DataParallel":
+        with torch.no_grad():
+            other(torch.as_tensor(IDS))
+        assert calls
+    wrapped.observe(other, 0)
+    assert wrapped.rows == plain.rows
+
+
+class Blocks(torch.nn.Module):
+    """A decoder of nobody's library: blocks in `body.h`, logits and a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(60, 16)
+        self.body = torch.nn.ModuleDict({"h": torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(2))})
+        self.head = torch.nn.Linear(16, 60)
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, None]:
+        hidden = self.embedding(ids)
+        for block in self.body["h"]:
+            hidden = block(hidden)
+        return self.head(hidden), None
+
+
+def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
+    torch.manual_seed(0)
+    model = Blocks()
+    monitor = GeometryMonitor(IDS, every=1, blocks="body.h")
+    monitor.observe(model, 0)
+    found = by_place(monitor, 0)
+    with torch.no_grad():
+        hidden = model.body["h"][0](model.embedding(torch.as_tensor(IDS)))
+        logits, _ = model(torch.as_tensor(IDS))
+    assert found[1, "anisotropy"] == pytest.approx(anisotropy(hidden.reshape(-1, 16).numpy()), rel=1e-9)
+    loss = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), torch.as_tensor(IDS)[:, 1:].flatten()
+    )
+    assert found[2, "loss"] == pytest.approx(float(loss), rel=1e-5)
+    with pytest.raises(InputError, match="`Blocks` is no model of transformers, and no known wrapper"):
+        GeometryMonitor(IDS, every=1).observe(model, 0)
+
+
+def test_weights_that_are_spread_over_processes_are_refused() -> None:
+    class Spread(torch.nn.Parameter):
+        placements = ("Shard(0)",)
+
+    model = Blocks()
+    model.head.weight = Spread(model.head.weight.data)
+    with pytest.raises(InputError, match=r"`Blocks` are spread over processes \(FSDP\)"):
+        GeometryMonitor(IDS, every=1, blocks="body.h").observe(model, 0)
+
+
+def test_a_resumed_run_goes_on_in_its_file(model, tmp_path: Path) -> None:
+    path, whole = tmp_path / "geometry.csv", GeometryMonitor(IDS, every=2)
+    for step in (0, 2, 4, 6):
+        whole.observe(model, step)
+    first = GeometryMonitor(IDS, every=2)
+    first.rows = [
+        *whole.rows[: 3 * 25],
+        (4, 1, "anisotropy", 9.0),
+    ]  # of a step that the resumed run takes again
+    first.write(path)
+    second = GeometryMonitor(IDS, every=2)
+    second.rows = [row for row in whole.rows if row[0] >= 4]
+    second.write(path)
+    second.write(path)
+    whole.write(tmp_path / "whole.csv")
+    assert path.read_text().splitlines()[-25:] == (tmp_path / "whole.csv").read_text().splitlines()[-25:]
+    assert [row.split(",")[0] for row in path.read_text().splitlines()[1::25]] == ["0", "2", "4", "6"]
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="is there and has other columns than step, layer, metric, value"):
+        second.write(tmp_path / "other.csv")

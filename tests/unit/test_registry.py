@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -416,3 +418,38 @@ def test_faults_of_both_files_are_told_together(tmp_path: Path) -> None:
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.yaml`: no such file\."):
         read_registry(Path("nowhere.yaml"), Path("config/datasets.yaml"), root=tmp_path)
+
+
+def test_a_checkpoint_that_is_being_saved_is_left_out_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, 0, 4, 8)
+    weights = tmp_path / "run/checkpoint-8/model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    assert list(model_of(tmp_path).checkpoints) == ["checkpoint-0", "checkpoint-4"]
+    assert "`m`: checkpoint-8 is left out until it is whole." in capsys.readouterr().err
+    weights.write_bytes(whole)
+    assert list(model_of(tmp_path).checkpoints) == ["checkpoint-0", "checkpoint-4", "checkpoint-8"]
+    for step in (0, 4, 8):
+        (tmp_path / f"run/checkpoint-{step}/model.safetensors").unlink()
+    assert "no checkpoint is whole yet" in refusal_of(tmp_path)
+
+
+def test_an_old_checkpoint_without_weights_is_no_one_being_saved(tmp_path: Path) -> None:
+    make_run(tmp_path, 0, 4)
+    (tmp_path / "run/checkpoint-0/model.safetensors").unlink()
+    assert list(model_of(tmp_path).checkpoints) == ["checkpoint-4"], "it was deleted just now"
+    os.utime(tmp_path / "run/checkpoint-0", (10**9, 10**9))
+    checkpoints = tuple(model_of(tmp_path).checkpoints.values())
+    with pytest.raises(InputError, match="1 of its 2 checkpoints cannot be loaded: checkpoint-0"):
+        require_weights("m", checkpoints, root=tmp_path)
+
+
+def test_what_was_measured_of_a_deleted_checkpoint_stays(tmp_path: Path) -> None:
+    make_run(tmp_path, 0, 4)
+    (tmp_path / "results/losses/m/checkpoint-0").mkdir(parents=True)
+    shutil.rmtree(tmp_path / "run/checkpoint-0")
+    model = model_of(tmp_path)
+    assert [(one.step, one.gone) for one in model.checkpoints.values()] == [(0, True), (4, False)]
+    assert model.tokenizer == Path("run/checkpoint-4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -542,6 +543,7 @@ def test_packed_texts_count_by_the_size_that_is_declared(root: Path) -> None:
 
 def test_only_checkpoints_that_are_taken_need_weights(root: Path) -> None:
     (root / "runs/a/checkpoint-1/model.safetensors").unlink()
+    os.utime(root / "runs/a/checkpoint-1", (10**9, 10**9))  # nobody is about to save or to delete it
     assert study_of(root, checkpoints=[0, 10])
     refusal = refusal_of(root)
     assert refusal.startswith("`run-a`: 1 of its 5 checkpoints cannot be loaded: checkpoint-1. The first: ")

@@ -27,6 +27,7 @@ class Checkpoint:
     folder : where weights and config.json lie, as the registry writes it: from the working directory
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
     revised : how often a renewed lock has found other weights under this name, on the hub
+    gone : whether its folder was deleted, as Trainer's rotation does; what was measured of it stays
     """
 
     name: str
@@ -34,6 +35,7 @@ class Checkpoint:
     folder: Path
     tokens_seen: float = math.nan
     revised: int = 0
+    gone: bool = False
 
 
 def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:

@@ -1,20 +1,22 @@
 """The geometry of each block while a model trains: a fixed batch of held-out tokens, every so many steps.
 
-For the study's own pretraining, and for any loop that has a transformers model: `observe` before each update.
+For the study's own pretraining, and for any loop: `observe` before each update. `lmshape.callback` does it in Trainer.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from math import isfinite, nan
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import inf, isfinite, nan
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lmshape.errors import InputError
@@ -29,7 +31,7 @@ from lmshape.site import Site
 from lmshape.texts.corpus import span
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
 from lmshape.training.pretrain import Row, write_rows
-from lmshape.training.recipe import Recipe
+from lmshape.training.recipe import COLUMNS, Recipe
 
 FEWEST_TOKENS = 64  # under which no dimension means anything
 METRICS = (
@@ -61,7 +63,9 @@ class GeometryMonitor:
     >>> monitor.write(Path("geometry.csv"))  # doctest: +SKIP
     """
 
-    def __init__(self, ids: ArrayLike | Tensor, *, every: int, causal: bool = True) -> None:
+    def __init__(
+        self, ids: ArrayLike | Tensor, *, every: int, causal: bool = True, blocks: str | None = None
+    ) -> None:
         """Take the tokens.
 
         Parameters
@@ -69,6 +73,7 @@ class GeometryMonitor:
         ids : (sequences, length) token ids, held out from training; 512 to 1024 tokens cost a few forward passes
         every : steps from one measurement to the next
         causal : whether the model predicts the next token, so that its loss on the tokens is measured, too
+        blocks : name of the list of blocks, as `transformer.h`, of a model that is none of transformers and takes ids
 
         Raises
         ------
@@ -83,22 +88,35 @@ class GeometryMonitor:
             )
         if every < 1:
             raise InputError(f"`every` is {every}; it must be at least 1. It counts steps.")
-        self.every, self.causal = every, causal
+        self.every, self.causal, self.blocks = every, causal, blocks
         self.rows: list[Row] = []
         self._first_of_type = np.unique(self.ids.numpy().ravel(), return_index=True)[1]
-        self._known: tuple[PreTrainedModel, ResidualStream] | None = None
+        self._known: tuple[nn.Module, ResidualStream] | None = None
 
-    def observe(self, model: PreTrainedModel, step: int, *, last: bool = False) -> None:
-        """Measure the model at a step that is due, or the `last`; the model and all random states stay as they are."""
+    def observe(self, model: nn.Module, step: int, *, last: bool = False) -> None:
+        """Measure the model at a step that is due, or the `last`; the model and all random states stay as they are.
+
+        Raises
+        ------
+        InputError
+            As `measure`.
+        """
         if (step % self.every and not last) or (self.rows and self.rows[-1][0] == step):
             return
         self.rows += [(step, layer, metric, value) for layer, metric, value in self.measure(model)]
 
     @torch.no_grad()  # not inference mode: what a pass caches in a model must serve a backward pass later
-    def measure(self, model: PreTrainedModel) -> list[tuple[int, str, float]]:
-        """Return layer, metric and value of every block."""
+    def measure(self, model: nn.Module) -> list[tuple[int, str, float]]:
+        """Return layer, metric and value of every block; of a compiled or distributed model, those of the plain one.
+
+        Raises
+        ------
+        InputError
+            For weights that are spread over processes, and for a model that is none of transformers without `blocks`.
+        """
         found: list[tuple[int, str, float]] = []
-        ids = self.ids.to(model.device)
+        model = self._unwrapped(model)
+        ids = self.ids.to(next(model.parameters()).device)
 
         def take(site: Site, hidden: Tensor) -> None:
             if site.name == "block":
@@ -106,28 +124,86 @@ class GeometryMonitor:
                 values = shape_of(rows, first_of_type=self._first_of_type)
                 found.extend((site.layer, name, value) for name, value in values.items())
 
-        with _at_rest(model):
+        with _at_rest(model), _uncompiled():
             stream = self._stream_of(model, ids)
             with stream.observed(take):
-                output = run(model, ids)
+                output = model(ids) if self.blocks else run(model, ids)
         if self.causal:
-            loss = float(next_token_nll(output.logits, ids)[:, 1:].float().cpu().double().mean())
+            loss = _mean_nll(output, ids)
             found.append((len(stream.blocks), "loss", loss if isfinite(loss) else nan))
         return found
 
     def write(self, path: Path) -> None:
-        """Write the rows so far as CSV, whole or not at all."""
-        write_rows(path, self.rows)
+        """Write the rows so far as CSV, whole or not at all, behind those of earlier steps that the file holds."""
+        first = self.rows[0][0] if self.rows else inf
+        write_rows(path, [*(row for row in _read_rows(path) if row[0] < first), *self.rows])
 
     def identity(self) -> str:
         """Hash of the tokens, the interval and the code behind the numbers."""
         told = f"{self.every} {self.causal} {code_fingerprint('lmshape.monitor')}"
         return hashlib.sha256(told.encode() + self.ids.numpy().tobytes()).hexdigest()
 
-    def _stream_of(self, model: PreTrainedModel, ids: Tensor) -> ResidualStream:
+    def _stream_of(self, model: nn.Module, ids: Tensor) -> ResidualStream:
         if self._known is None or self._known[0] is not model:
-            self._known = model, residual_stream(model, ids[:1, :8])
+            if self.blocks:
+                blocks = tuple(cast(nn.ModuleList, model.get_submodule(self.blocks)))
+                stream = ResidualStream(blocks, body=model, width=0, normed=False)
+            else:
+                stream = residual_stream(cast(PreTrainedModel, model), ids[:1, :8])
+            self._known = model, stream
         return self._known[1]
+
+    def _unwrapped(self, model: nn.Module) -> nn.Module:
+        compiled = dict(model.named_children()).get("_orig_mod")
+        if compiled is not None:
+            return self._unwrapped(compiled)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            return self._unwrapped(model.module)
+        if any(hasattr(parameter, "placements") for parameter in model.parameters()):  # of a DTensor
+            raise InputError(
+                f"the weights of `{type(model).__name__}` are spread over processes (FSDP), and one of them "
+                "cannot pass its blocks. Measure its checkpoints instead."
+            )
+        if not self.blocks and not isinstance(model, PreTrainedModel):
+            raise InputError(
+                f"`{type(model).__name__}` is no model of transformers, and no known wrapper. Pass the model "
+                "in it, or name the list of its blocks: `GeometryMonitor(..., blocks='transformer.h')`."
+            )
+        return model
+
+
+def _uncompiled() -> AbstractContextManager:
+    """Run compiled parts as they were written: hooks are no part of what was compiled."""
+    compiler = "torch._dynamo" in sys.modules  # else nothing is compiled, and its import takes seconds
+    return torch.compiler.set_stance("force_eager") if compiler else nullcontext()
+
+
+def _mean_nll(output: Any, ids: Tensor) -> float:
+    """Return the mean loss of the next token, nats; NaN where there are no logits of every token."""
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    logits = output[0] if logits is None else logits
+    if logits.shape[:2] != ids.shape:
+        return nan
+    return float(next_token_nll(logits, ids)[:, 1:].float().cpu().double().mean())
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """Read what `write_rows` has written; no rows where there is no file.
+
+    Raises
+    ------
+    InputError
+        For a file with other columns, which is not to be overwritten.
+    """
+    if not path.is_file():
+        return []
+    header, *lines = path.read_text().splitlines() or [""]
+    if header != ",".join(COLUMNS):
+        raise InputError(
+            f"`{path}` is there and has other columns than {', '.join(COLUMNS)}. Name another file."
+        )
+    cells = (line.split(",") for line in lines)
+    return [(int(step), int(layer), metric, float(value or nan)) for step, layer, metric, value in cells]
 
 
 def held_out(text: str, start: float, end: float) -> str:
@@ -157,7 +233,7 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
 
 
 @contextmanager
-def _at_rest(model: PreTrainedModel) -> Iterator[None]:
+def _at_rest(model: nn.Module) -> Iterator[None]:
     """Switch dropout off meanwhile; a part that was at rest before, as a frozen one is, stays so."""
     training = {module: module.training for module in model.modules()}
     model.eval()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 ACTIVATIONS = "results/activations/{model}/{checkpoint}/{dataset}.h5"
 TOKENS = "results/tokens/{model}/{dataset}.h5"
-LOSSES = "results/losses/{model}/{checkpoint}/{dataset}.json"
+LOSSES_FOLDER = "results/losses/{model}"
+LOSSES = LOSSES_FOLDER + "/{checkpoint}/{dataset}.json"
 STATISTICS_FOLDER = "results/statistics/{model}/{checkpoint}/{dataset}"
 BLOCK = "{family}/layers-{first}-{last}.h5"  # below it
 STATISTICS = f"{STATISTICS_FOLDER}/{BLOCK}"

@@ -54,6 +54,8 @@ class Reader(Rule):
             return str(folder) if checkpoint.revised else self.ancient(str(folder))
         if model.pretraining:
             return [f"{folder}/model.safetensors"]
+        if checkpoint.gone:  # without its input no job makes the cell again, and its files count as they are
+            return str(folder)
         return [self.ancient(str(path)) for path in checkpoint_files(folder)]  # `facts` has their content
 
     def content(self, job: Wildcards) -> str:

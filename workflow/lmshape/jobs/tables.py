@@ -90,6 +90,7 @@ class Gather(Rule):
         return {
             "study": self.study.name,
             "checkpoints": list(self.model(job).checkpoints),
+            "gone": self.gone(job),
             "datasets": self.study.datasets_of[job.model],
             "blocks": self.study.blocks_of(job.model),
             "metrics": self.study.metrics,
@@ -97,6 +98,10 @@ class Gather(Rule):
             "faults": known_faults(self.study.issues, job.model),
             "shown": self.shown(job),
         }
+
+    def gone(self, job: Wildcards) -> list[str]:
+        """Return the checkpoints of a local run that were deleted since they were measured."""
+        return [name for name, checkpoint in self.model(job).checkpoints.items() if checkpoint.gone]
 
     def statistics_megabytes(self, job: Wildcards) -> int:
         """Estimate the archives of a model: at most two megabytes a site of a cell."""
@@ -125,6 +130,7 @@ class Gather(Rule):
             own=self.own_path,
             lock=Path(job.fill(paths.LOCK)) if model.on_hub else None,
             issues=self.study.issues,
+            gone=self.gone(job),
         )
         shapes(list(map(Path, self.shown(job))), shapes_folder(job.model), study=self.study.name)
 

@@ -242,18 +242,26 @@ class Tokenize(Rule):
         return text_file(text.name, clean=self.study.datasets[job.dataset].clean) if text else ""
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        folder, own = self.model(job).tokenizer, self.own_tokenizer(job)
-        return {"text": self.text(job) or [], "tokenizer": [str(path) for path in own] or [str(folder)]}
-
-    def own_tokenizer(self, job: Wildcards) -> list[Path]:
-        """Return the files of a local tokenizer; none of one that the workflow makes or downloads."""
         model = self.model(job)
-        return [] if model.pretraining or model.on_hub else tokenizer_files(model.tokenizer)
+        made = (
+            [str(model.tokenizer)] if model.pretraining or model.on_hub else []
+        )  # of others `facts` has the content
+        return {"text": self.text(job) or [], "tokenizer": made}
+
+    def tokenizer_key(self, job: Wildcards) -> object:
+        """Return the content of a local tokenizer, whichever checkpoint it lies in; the folder of another one."""
+        model = self.model(job)
+        if model.pretraining or model.on_hub:
+            return str(model.tokenizer)
+        files = tokenizer_files(model.tokenizer)
+        return [file_key(path) for path in files if path.name == "tokenizer.json"] or [
+            file_key(path) for path in files
+        ]
 
     def facts(self, job: Wildcards) -> object:
         dataset, text = self.study.datasets[job.dataset], self.text(job)
         return {
-            "tokenizer": [str(self.model(job).tokenizer), *map(file_key, self.own_tokenizer(job))],
+            "tokenizer": self.tokenizer_key(job),
             "text": text,
             "span": dataset.span if text else None,
             "order": dataset.order,

@@ -37,15 +37,18 @@ def weights_key(folder: Path, record: Path, cards: Iterable[Path]) -> str:
     record : JSON file that remembers the key, and sizes and dates that it was given for; written where these changed
     cards : loss cards of the checkpoint, as far as they are there: they say which weights were read
     """
+    if not folder.is_dir() and record.is_file():  # it was measured, and is gone
+        return str(json.loads(record.read_text())["whole"])
     files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weight_files(folder)]
-    known = json.loads(record.read_text()) if record.is_file() else None
-    key = known["key"] if known else _digest(json.dumps(files).encode())
-    if known is None or known["files"] != files:
-        if known is not None and _read_weights(cards) != {sha256 := weights_sha256(folder)}:
-            key = sha256
+    known = json.loads(record.read_text()) if record.is_file() else {}
+    key = known.get("key", _digest(json.dumps(files).encode()))
+    if known and known["files"] != files and _read_weights(cards) != {sha256 := weights_sha256(folder)}:
+        key = sha256
+    told = {"key": key, "files": files, "whole": f"{key} {file_key(folder / 'config.json')}"}
+    if told != known:
         with replaced_when_whole(record) as partial:
-            partial.write_text(json.dumps({"key": key, "files": files}))
-    return f"{key} {file_key(folder / 'config.json')}"
+            partial.write_text(json.dumps(told))
+    return told["whole"]
 
 
 def _read_weights(cards: Iterable[Path]) -> set[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from lmshape.errors import InputError, suggest
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
-from lmshape.paths import TOKENIZER, WEIGHTS_FOLDER
+from lmshape.paths import LOSSES_FOLDER, TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
 from lmshape.store.weights import (
     CONFIG_KEYS,
@@ -82,6 +84,51 @@ def find_checkpoints(
             f"{_inventory(root / folder)} Name the folder that holds the checkpoints, or their pattern."
         )
     return tuple(found[step] for step in sorted(found))
+
+
+CHANGING_SECONDS = 600  # since a checkpoint's folder has changed: it may be just being saved, or deleted
+
+
+def settled(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> tuple[Checkpoint, ...]:
+    """Leave out what is being saved or deleted, with a warning: the newest, or one that changes, without whole weights.
+
+    Raises
+    ------
+    InputError
+        When nothing is left.
+    """
+    if checkpoints[0].step == NO_STEP:
+        return tuple(checkpoints)
+    kept = []
+    for one in checkpoints:
+        reason = (
+            _why_unusable(root / one.folder) if one is checkpoints[-1] or _changing(root / one.folder) else ""
+        )
+        if reason:
+            print(f"`{name}`: {one.name} is left out until it is whole. {reason}", file=sys.stderr)
+        else:
+            kept.append(one)
+    if not kept:
+        raise InputError(f"`{name}`: no checkpoint is whole yet. {reason} Wait until one is saved.")
+    return tuple(kept)
+
+
+def _changing(folder: Path) -> bool:
+    return not folder.is_dir() or time.time() - folder.stat().st_mtime < CHANGING_SECONDS
+
+
+def gone_checkpoints(
+    name: str, folder: Path, *, root: Path, step_pattern: str, tokens_per_step: int | None
+) -> list[Checkpoint]:
+    """List the checkpoints that were measured and whose folders are gone; parameters as of `find_checkpoints`."""
+    naming, results = Naming.reading(step_pattern), root / LOSSES_FOLDER.format(model=name)
+    names = [entry.name for entry in results.iterdir()] if results.is_dir() else []
+    steps = {entry: naming.step(entry) for entry in names if not (root / folder / entry).is_dir()}
+    return [
+        Checkpoint(entry, step, folder / entry, tokens_seen(step, tokens_per_step), gone=True)
+        for entry, step in steps.items()
+        if step is not None
+    ]
 
 
 def require_weights(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> None:
@@ -175,11 +222,13 @@ def _why_unusable(folder: Path) -> str:
                 check_whole_gguf(path)
     except InputError as error:
         return f"{error} {_inventory(folder)}"
+    except OSError as error:  # it was deleted meanwhile
+        return f"{error}."
     return ""
 
 
 def _inventory(folder: Path) -> str:
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir()) if folder.is_dir() else []
     if not names:
         return "The folder is empty."
     return f"It holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
@@ -379,21 +428,22 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
 
 
 def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Path) -> Model:
-    checkpoints = find_checkpoints(
-        name,
-        folder,
-        root=root,
-        step_pattern=entry.get("step_pattern", STEP_PATTERN),
-        tokens_per_step=entry.get("tokens_per_step"),
-    )
+    told = {
+        "step_pattern": entry.get("step_pattern", STEP_PATTERN),
+        "tokens_per_step": entry.get("tokens_per_step"),
+    }
+    there = settled(name, find_checkpoints(name, folder, root=root, **told), root=root)
+    steps = [one.step for one in there]
+    gone = [one for one in gone_checkpoints(name, folder, root=root, **told) if one.step not in steps]
+    checkpoints = sorted([*there, *gone], key=lambda one: one.step)
     given = entry.get("tokenizer")
-    places = [Path(given).expanduser()] if given else [folder, checkpoints[0].folder]
+    places = [Path(given).expanduser()] if given else [folder, *(one.folder for one in there)]
     return Model(
         name=name,
         kind=entry["kind"],
         folder=folder,
         tokenizer=find_tokenizer(name, places, root=root),
-        **read_facts(name, checkpoints, entry, root=root),
+        **read_facts(name, there, entry, root=root),
         parameters=entry.get("parameters"),
         license=entry["license"],
         remote_code=bool(entry.get("remote_code")),

@@ -26,7 +26,7 @@ from lmshape.metrics.registry import (
     measured_families,
     metric_names,
 )
-from lmshape.paths import TRUNCATED
+from lmshape.paths import TRUNCATED, loss_cards
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
@@ -127,7 +127,7 @@ class Study:
         """Cells of a model that are truncated: of a decoder, since the loss of an encoder is another."""
         if self.truncating is None or self.models[model].kind != "decoder":
             return []
-        known = list(self.models[model].checkpoints.values())
+        known = [one for one in self.models[model].checkpoints.values() if not one.gone]
         chosen = select(known, self.truncating.checkpoints, model=model)
         datasets = self.truncating.datasets_of(self.datasets_of[model])
         return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in datasets]
@@ -283,7 +283,7 @@ def _joined(
     for name, choice in choices.items():
         try:
             model = read_model(name, registry.models[name], root=root, pretraining=pretraining, ask=ask)
-            models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], root)
+            models[name] = _with_chosen_checkpoints(model, choice, root)
         except InputError as error:
             problems.append(str(error))
     datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
@@ -333,14 +333,23 @@ def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -
     ]
 
 
-def _with_chosen_checkpoints(model: Model, choice: Choice, root: Path) -> Model:
-    known = list(model.checkpoints.values())
+def _with_chosen_checkpoints(model: Model, asked: Mapping[str, Yaml], root: Path) -> Model:
+    choice: Choice = asked["checkpoints"]
+    known = [
+        one
+        for one in model.checkpoints.values()
+        if not one.gone or _measured(model, one, asked["datasets"], root)
+    ]
     if isinstance(choice, list):
         known = sorted([*known, *model.unlisted.values()], key=lambda checkpoint: checkpoint.step)
     chosen = select(known, choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
-        require_weights(model.name, chosen, root=root)
+        require_weights(model.name, [one for one in chosen if not one.gone], root=root)
     return replace(model, checkpoints={checkpoint.name: checkpoint for checkpoint in chosen})
+
+
+def _measured(model: Model, checkpoint: Checkpoint, datasets: Sequence[str], root: Path) -> bool:
+    return all((root / card).is_file() for card in loss_cards(model.name, [checkpoint.name], datasets))
 
 
 def problems_of(study: Study, root: Path) -> Iterator[str]:

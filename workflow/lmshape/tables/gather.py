@@ -69,6 +69,7 @@ def gather(
     own: Path | None = None,
     lock: Path | None = None,
     issues: Sequence[Issue] = (),
+    gone: Sequence[str] = (),
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -83,6 +84,7 @@ def gather(
     metrics : names of metrics or families; statistics that none of them needs are passed over
     own : file of the user's own metrics, if `metrics` names any
     lock, issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
+    gone : checkpoints that were deleted since they were measured
 
     Raises
     ------
@@ -113,7 +115,7 @@ def gather(
         {**row, "interval": chosen[row["metric"]].interval, "replicates": numbers} for row, numbers in ordered
     ]
     metadata = {
-        CHECKPOINTS_KEY: json.dumps(_weights(attributes.values(), provenance, equal), sort_keys=True),
+        CHECKPOINTS_KEY: json.dumps(_weights(attributes.values(), provenance, equal, gone), sort_keys=True),
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
@@ -230,12 +232,21 @@ def _equal_weights(cells: Iterable[Attributes]) -> dict[str, list[str]]:
 
 
 def _weights(
-    cells: Iterable[Attributes], provenance: Provenance, equal: Mapping[str, Sequence[str]]
+    cells: Iterable[Attributes],
+    provenance: Provenance,
+    equal: Mapping[str, Sequence[str]],
+    gone: Sequence[str],
 ) -> dict[str, Row]:
     """Return where the weights of each checkpoint came from, and what the audit says of them."""
     names = ("repository", "revision", "commit", "weights_sha256")
     known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
-    return {one: row | provenance.doubts(one) | _duplicate(equal.get(one, ())) for one, row in known.items()}
+    return {
+        one: row | provenance.doubts(one) | _duplicate(equal.get(one, ())) | (GONE if one in gone else {})
+        for one, row in known.items()
+    }
+
+
+GONE = {"note": "gone: deleted since it was measured"}
 
 
 def _duplicate(same: Sequence[str]) -> dict[str, str]:
