@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ sys.path += [str(REPOSITORY), str(REPOSITORY / "tests/hub")]
 from benchmarks import PEERS  # noqa: E402
 from benchmarks.assets import DECODER, ENCODER, checkpoint, verified  # noqa: E402
 from hub_process import HubProcess  # noqa: E402
+from warm_python import run_python  # noqa: E402
 
 from lmshape.errors import InputError  # noqa: E402
 
@@ -38,12 +38,15 @@ DATASETS = {
     "texts": {"wikipedia": {"path": "data/enwik8-excerpt.xz"}},
     "datasets": {"wiki": {"text": "wikipedia", "clean": True, "span": [0.9, 1.0]}},
 }
+ROWS_PER_DRAW = 512
 CONFIG = {
     "study": "acceptance",
     "models": ["smollm2", "minilm"],
     "datasets": ["wiki"],
     "figures": ["anisotropy_by_layer", "sinks"],
-    "sampling": {"window": 256, "draws": 3, "rows_per_draw": 1024, "seed": 0},
+    "metrics": ["spectral", "angular", "leading", "neighbor", "loss"],
+    "rows": ["all", "no_sink"],
+    "sampling": {"window": 256, "draws": 2, "rows_per_draw": ROWS_PER_DRAW, "seed": 0},
     "truncation": False,  # half an hour of passes on two cores
     "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
     "disk_budget_gb": 1.2,
@@ -80,11 +83,9 @@ def finished(real_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("acceptance")
     for name, content in (("models", MODELS), ("datasets", DATASETS), ("config", CONFIG)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--cores", "2"]
+    command = ["-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--cores", "2"]
     command += ["--directory", folder, "--configfile", folder / "config.yaml"]
     home = {"HF_ENDPOINT": real_hub.endpoint, "HF_HOME": str(folder / "home"), "HF_TOKEN": TOKEN}
-    run = subprocess.run(
-        command, env={**os.environ, **home}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    run = run_python(*map(str, command), cwd=folder, env={**os.environ, **home})
     assert run.returncode == 0, run.stdout
     return Finished(folder, run.stdout, dict(real_hub.bytes_served))

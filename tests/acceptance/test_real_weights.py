@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest_of_acceptance import TOKEN, Finished
+from conftest_of_acceptance import ROWS_PER_DRAW, TOKEN, Finished
 from scipy.spatial.distance import cdist
 
 DECODER_BLOCKS, ENCODER_BLOCKS = 30, 6
@@ -94,11 +94,10 @@ def test_dimensions_agree_with_an_independent_float64_computation(
 ) -> None:
     with stored(finished.folder, model) as file:
         x, draw = file[f"layers/{layer:02d}"][:].astype(np.float64), file["tokens/draw"][:]
-    rows_per_draw = 1024
     estimates = []
     for number in np.unique(draw):
         own = x[draw == number]
-        first = np.sort(np.unique(own, axis=0, return_index=True)[1])[:rows_per_draw]
+        first = np.sort(np.unique(own, axis=0, return_index=True)[1])[:ROWS_PER_DRAW]
         distances = np.sort(cdist(own[first], own[first]), axis=1)[:, 1:3]
         estimates.append((len(first) - 1) / np.log(distances[:, 1] / distances[:, 0]).sum())
     assert of(metrics, model, "id_twonn").loc[layer] == pytest.approx(np.mean(estimates), rel=1e-6)

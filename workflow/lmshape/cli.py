@@ -102,8 +102,9 @@ def lock(
     from lmshape.hub.integrity import summary
     from lmshape.hub.resolve import make_lock
     from lmshape.paths import LOCK
+    from lmshape.study.study import registry_of
 
-    registry = _registry(configfile, directory)
+    registry = registry_of(configfile, directory)
     for name, entry in _hub_entries(registry, models, configfile):
         path = directory / LOCK.format(model=name)
         made = make_lock(path, name, entry, issues=registry.issues, update=update)
@@ -126,8 +127,9 @@ def audit(
     from lmshape.hub.published import published, read_sources
     from lmshape.hub.resolve import resolve
     from lmshape.paths import LOCK
+    from lmshape.study.study import registry_of
 
-    registry, faulty = _registry(configfile, directory), False
+    registry, faulty = registry_of(configfile, directory), False
     for name, entry in _hub_entries(registry, models, configfile):
         found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
         used = read_lock(directory / LOCK.format(model=name))
@@ -198,12 +200,6 @@ def _study(configfile: Path, directory: Path) -> Study:
     if CONFIG_VARIABLE in os.environ:
         return load_study(json.loads(os.environ[CONFIG_VARIABLE]), directory)
     return study_of(configfile, directory)
-
-
-def _registry(configfile: Path, directory: Path) -> Registry:
-    from lmshape.study.study import registry_of
-
-    return registry_of(configfile, directory)
 
 
 def _hub_entries(

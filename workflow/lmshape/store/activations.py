@@ -203,7 +203,7 @@ class Activations:
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
             digest.update("\0".join(values).encode() if values.dtype == object else values.tobytes())
         for site in sites:
-            rows = self._rows(site)
+            rows = self._file[site.path]
             digest.update(f"{site.path} {rows.shape}".encode())
             step = max(1, PIECE_BYTES // (4 * rows.shape[1]))
             for start in range(0, len(rows), step):
@@ -217,12 +217,9 @@ class Activations:
 
     def read(self, site: Site) -> np.ndarray:
         """(n, d) float32 rows of a site."""
-        return self._rows(site)[:]
+        return self._file[site.path][:]
 
     def rows(self, site: Site) -> Rows:
         """The (n, d) float32 rows of a site, in pieces; a site that is no more than one is read at once."""
-        cloud = self._rows(site)
+        cloud = self._file[site.path]
         return Rows(cloud[:] if 4 * cloud.size <= PIECE_BYTES else cloud)
-
-    def _rows(self, site: Site) -> h5py.Dataset:
-        return self._file[site.path]
