@@ -625,6 +625,6 @@ def test_an_unknown_figure_is_refused_with_the_nearest(tmp_path):
 def test_missing_tables_are_refused_by_name(tmp_path):
     with pytest.raises(
         InputError,
-        match=r"metrics.parquet` does not exist. Make the tables first",
+        match=r"metrics.parquet` does not exist. Make it first",
     ):
         render("controls", tmp_path, output_stem=tmp_path / "x", losses={})

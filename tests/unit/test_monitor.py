@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -195,16 +194,19 @@ def test_what_is_held_out_is_behind_the_span_or_before_it(span: tuple[float, flo
     assert held_out("AA\nBB\nCC\nDD\n", *span) == beside
 
 
-def test_the_callback_of_the_page_works(model, tmp_path: Path) -> None:
+def test_the_loop_of_the_page_works(model, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/spikes.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, type] = {}
+    _, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {
+        "held_out_ids": IDS,
+        "model": model,
+        "steps": 150,
+        "batches": range(150),
+        "update": lambda model, batch: None,
+        "path": tmp_path / "geometry.csv",
+    }
     exec(code, names)
-    callback = names["Geometry"](IDS, tmp_path / "geometry.csv")
-    for step in range(201):
-        callback.on_step_begin(None, SimpleNamespace(global_step=step), None, model=model)
-    callback.on_save(None, None, None)
-    assert pd.read_csv(tmp_path / "geometry.csv")["step"].unique().tolist() == [0, 100, 200]
+    assert pd.read_csv(tmp_path / "geometry.csv")["step"].unique().tolist() == [0, 100, 150]
 
 
 @pytest.mark.parametrize("wrap", ["DataParallel", "torch.compile", "model.compile", "block.compile"])

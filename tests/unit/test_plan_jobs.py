@@ -32,7 +32,7 @@ def test_the_embedded_study(tmp_path: Path) -> None:
     [(total, rest)] = re.findall(r"^jobs +(\d+) still to run: (.*)$", told, re.MULTILINE)
     rules = {rule: int(count) for count, rule in re.findall(r"(\d+) (\w+)", rest)}
     assert rules == Counter(re.findall(r'\[label = "(\w+)', graph))  # a node a job
-    assert int(total) == sum(rules.values()) > 100
+    assert int(total) == sum(rules.values()) > 50
     assert "wiki-encoder" in told and "download   0 B" in told
 
 
