@@ -20,7 +20,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from benchmarks import REPOSITORY
+from benchmarks import BENCH, REPOSITORY
 from benchmarks.assets import DECODER, ROWS_PER_DRAW, activations, checkpoint
 from benchmarks.extraction import Extraction, first
 from benchmarks.machine import description
@@ -89,7 +89,7 @@ def families_section(store: Path, passed: Extraction, sites: int) -> str:
     measured = sum(1 + (layer == layers[-1]) for layer in some)  # the final norm goes with the last block
     for name in FAMILIES:
         family = measured_family(name)
-        with tempfile.TemporaryDirectory(dir=REPOSITORY) as folder:
+        with tempfile.TemporaryDirectory(dir=BENCH) as folder:
             most = ROWS_PER_DRAW if family.capped else None
             task = partial(measure, store, Path(folder) / "statistics.h5", family=family, rows_per_draw=most)
             own = seconds(partial(task, first=some[0], last=some[-1]))

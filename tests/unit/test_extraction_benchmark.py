@@ -42,6 +42,7 @@ def test_families_beside_the_bare_passes(
 ) -> None:
     monkeypatch.setattr(extraction, "WINDOW", 16)
     monkeypatch.setattr(workload, "PASSED_TOKENS", 64)
+    monkeypatch.setattr(workload, "BENCH", tmp_path)
     tokens, stream = make_tokens([16] * 16, draws=4), tiny.reading.stream
     sites, width = stream.sites, stream.width
     with ActivationWriter(
