@@ -10,6 +10,7 @@ all pairs directly, whatever the norms, offsets or ties in the data.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 512, assume_unique: b
     Notes
     -----
     m²d multiplications in float32, half as many up to m = 8192, and m (k + 4) direct distances. Memory beside `x`: a
-    copy in float32, and up to 0.5 GiB; where rows repeat, the unique ones as they are stored.
+    copy in float32, and up to 0.5 GiB, half of which a thread keeps for its next search; where rows repeat, the unique
+    ones as they are stored.
     Where many rows tie at the k-th distance the result is as exact, after up to m² direct distances.
     Differences under 1e-154 have a square of 0, here as in SciPy; float32 ends at 1e-45.
     """
@@ -231,10 +233,24 @@ def _search_by(dtype: DTypeLike, points: np.ndarray, k: int, tile: int, rows: np
     return np.concatenate(distances), np.concatenate(indices), sum(recomputed)
 
 
+class _Room(threading.local):
+    """Memory of a thread for the table of its searches: where it is fragmented, new pages take as long as products."""
+
+    held = np.empty(0, dtype=np.uint8)
+
+    def entries(self, count: int, dtype: np.dtype) -> np.ndarray:
+        if self.held.nbytes < count * dtype.itemsize:
+            self.held = np.empty(count * dtype.itemsize, dtype=np.uint8)
+        return self.held[: count * dtype.itemsize].view(dtype)
+
+
+_room = _Room()
+
+
 def _table(cloud: BoundedCloud, step: int, pool: ThreadPoolExecutor) -> np.ndarray:
     """Return the bounds of all pairs (m, m): half of them from products, the others mirrored."""
     m = len(cloud.points)
-    table = np.empty((m, m + PADDING), dtype=cloud.dtype)[:, :m]
+    table = _room.entries(m * (m + PADDING), cloud.dtype).reshape(m, m + PADDING)[:, :m]
 
     def fill(start: int) -> None:
         own = slice(start, min(start + step, m))
