@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
 
 from lmshape.geometry import differences, neighbors
 from lmshape.geometry.checks import as_stored_matrix
@@ -316,6 +318,22 @@ def test_rows_that_float32_cannot_tell_apart_are_searched_in_float64():
     too_far[0] = 1e20
     assert 300 <= assert_nearest(clusters, 3).recomputed
     assert assert_nearest(too_far, 3).recomputed >= 599
+
+
+def test_a_search_takes_as_many_threads_as_products(monkeypatch):
+    pools = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, threads):
+            pools.append(threads)
+            super().__init__(threads)
+
+    monkeypatch.setattr(neighbors, "ThreadPoolExecutor", Pool)
+    with threadpool_limits(2, user_api="blas"):
+        nearest_neighbors(plain(), 5)
+    with threadpool_limits(1, user_api="blas"):
+        nearest_neighbors(plain(), 5)
+    assert pools == [2, 1]
 
 
 def test_threads_change_nothing(monkeypatch):

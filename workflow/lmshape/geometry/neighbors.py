@@ -222,7 +222,8 @@ def _search_by(dtype: DTypeLike, points: np.ndarray, k: int, tile: int, rows: np
     mirrored = len(rows) == m and cloud.dtype.itemsize * m * m <= TABLE_BYTES
     step = max(1, tile if mirrored else min(tile, TILE_ENTRIES // m))
     blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(product_threads()) as pool:
+    threads = product_threads()  # of which the limit below leaves one
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         table = _table(cloud, step, pool) if mirrored else None
 
         def search(block: np.ndarray) -> Found:
