@@ -574,6 +574,19 @@ def test_a_file_of_the_user_counts_by_content_and_not_by_date(file: str, rules: 
     assert {name for name in known if before[name] != after[name]} == rules
 
 
+def test_a_tokenizers_settings_count_by_the_tokens_that_they_name(root: Path) -> None:
+    file = root / "runs/local/checkpoint-0/tokenizer_config.json"
+    known, digests = {"tokenize": JOBS["tokenize"]}, []
+    for settings in (
+        {"mask_token": "[M]"},
+        {"mask_token": "[M]", "name_or_path": "a"},
+        {"mask_token": "<m>"},
+    ):
+        file.write_text(json.dumps(settings))
+        digests.append(own_digests(root, known)["tokenize"])
+    assert digests[0] == digests[1] != digests[2]
+
+
 def own_digests(root: Path, known: dict[str, dict[str, str]]) -> dict[str, str]:
     jobs = jobs_of(root)
     return {name: jobs.rules[name].digest(Wildcards(**wildcards)) for name, wildcards in known.items()}

@@ -14,7 +14,7 @@ from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weig
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
 from lmshape.study.study import Study
-from lmshape.texts.tokenizer import tokenizer_files
+from lmshape.texts.tokenizer import named_tokens, tokenizer_files
 from lmshape.training.recipe import Recipe
 
 TEXT = "results/texts/{text}.txt"
@@ -254,9 +254,10 @@ class Tokenize(Rule):
         if model.pretraining or model.on_hub:
             return str(model.tokenizer)
         files = tokenizer_files(model.tokenizer)
-        return [file_key(path) for path in files if path.name == "tokenizer.json"] or [
-            file_key(path) for path in files
-        ]
+        own = [path for path in files if path.name == "tokenizer.json"]
+        return (
+            [file_key(own[0]), named_tokens(model.tokenizer)] if own else [file_key(path) for path in files]
+        )
 
     def facts(self, job: Wildcards) -> object:
         dataset, text = self.study.datasets[job.dataset], self.text(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ def check_tokenizer(folder: Path) -> None:
             f"`{folder}` has {own[0].name} and no vocabulary. Save the tokenizer anew, or give the folder that holds "
             "it as `tokenizer` in the registry of models."
         )
+
+
+def named_tokens(folder: Path) -> dict[str, object]:
+    """Return what `tokenizer_config.json` says of tokens by name, such as `mask_token` and `add_bos_token`.
+
+    The rest of that file does not change ids, and differs between the checkpoints of a run.
+    """
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_bytes()) if file.is_file() else {}
+    return {name: value for name, value in settings.items() if name.endswith("_token")}
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
