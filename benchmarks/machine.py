@@ -42,8 +42,9 @@ def description(threads: int) -> str:
         }
     )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in NAMED)
+    many = f"{threads} thread{'s' if threads > 1 else ''}"
     return (
-        f"{processor()}, {cores()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB of memory, {threads} "
-        f"thread{'s' if threads > 1 else ''} for every method; {platform.system()}, Python {platform.python_version()}. {versions}; "
+        f"{processor()}, {cores()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB of memory, {many} for every "
+        f"method; {platform.system()}, Python {platform.python_version()}. {versions}; "
         f"NumPy's BLAS: {', '.join(blas)}."
     )
