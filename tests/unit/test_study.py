@@ -15,7 +15,7 @@ from lmshape.metrics.registry import METRIC_FAMILIES, families_of, measured_fami
 from lmshape.schema import Yaml, read_yaml
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.settings import Sampling
-from lmshape.study.study import Cell, Study, load_study
+from lmshape.study.study import Cell, Study, check_loss_logs, load_study
 
 CONFIG_JSON = {
     "model_type": "gpt_neox",
@@ -85,7 +85,7 @@ def study_of(root: Path, **config: Yaml) -> Study:
 
 def refusal_of(root: Path, **config: Yaml) -> str:
     with pytest.raises(InputError) as error:
-        study_of(root, **config)
+        check_loss_logs(study_of(root, **config), root)
     return str(error.value)
 
 
@@ -426,6 +426,11 @@ def test_runs_that_no_model_is_made_of_are_trained_if_they_are_probed(root: Path
 def test_runs_that_cannot_be_watched(root: Path, runs: Yaml, span: Yaml, message: str) -> None:
     changed = PRETRAINING | {"runs": runs, "span": span}
     assert message in refusal_of(root, models=["planned"], pretraining=changed)
+
+
+def test_a_job_reads_no_log_that_the_plan_has_read(root: Path) -> None:
+    (root / "loss.csv").write_text("no log any more\n")
+    assert list(study_of(root, loss_logs={"mine": "loss.csv"}).loss_logs) == ["mine"]
 
 
 def test_logs_of_other_runs(root: Path) -> None:

@@ -32,7 +32,7 @@ from lmshape.hub.budget import forget_deleted
 from lmshape.jobs import CONFIG_VARIABLE, Jobs
 from lmshape.jobs.hub import ask_hub, delete_unneeded_weights
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
-from lmshape.study.study import load_study
+from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
 
 # Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.
@@ -41,6 +41,8 @@ if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")
 
 try:
     study = load_study(config, Path.cwd(), ask=ask_hub(config))
+    if workflow.is_main_process:
+        check_loss_logs(study, Path.cwd())
     profile = workflow.resource_settings.default_resources or {}
     settings = {name: profile.get(name) for name in PROFILE_SETTINGS}
     machine = machine_of(

@@ -212,8 +212,31 @@ def registry_of(configfile: Path, root: Path) -> Registry:
 
 
 def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
-    """Read a configuration file and all that it refers to; see `load_study`."""
-    return load_study(read_yaml(find_file(configfile, root=Path.cwd())), root, ask=ask)
+    """Read a configuration file and all that it refers to, loss logs too; see `load_study`."""
+    study = load_study(read_yaml(find_file(configfile, root=Path.cwd())), root, ask=ask)
+    check_loss_logs(study, root)
+    return study
+
+
+def check_loss_logs(study: Study, root: Path) -> None:
+    """Refuse a study with loss logs that cannot be read: once, where it is planned, and not in each of its jobs."""
+    raise_all(_unreadable_logs(study, root), what="what the configuration refers to")
+
+
+def _unreadable_logs(study: Study, root: Path) -> Iterator[str]:
+    # imported here: pandas takes half a second, which every job would pay that reads its study
+    from lmshape.dynamics.loss_logs import read_loss_log
+    from lmshape.tables.loss_spikes import read_geometry
+
+    for name, log in study.loss_logs.items():
+        for path in log.files:
+            try:
+                if path == log.geometry:
+                    read_geometry(root / path)
+                else:
+                    read_loss_log(root / path, name=name)
+            except InputError as error:
+                yield f"`loss_logs.{name}`: {error}"
 
 
 def named_models(configfile: Path) -> list[str]:
@@ -439,23 +462,12 @@ def _pretraining_problems(study: Study, root: Path) -> Iterator[str]:
 
 
 def _loss_log_problems(study: Study, root: Path) -> Iterator[str]:
-    # imported here: pandas takes half a second, which every job would pay that reads its study
-    from lmshape.dynamics.loss_logs import read_loss_log
-    from lmshape.tables.loss_spikes import read_geometry
-
     for name, log in study.loss_logs.items():
         if name in study.trained:
             yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
         for path in log.files:
-            try:
-                if not (root / path).is_file():
-                    yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
-                elif path == log.geometry:
-                    read_geometry(root / path)
-                else:
-                    read_loss_log(root / path, name=name)
-            except InputError as error:
-                yield f"`loss_logs.{name}`: {error}"
+            if not (root / path).is_file():
+                yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
 
 
 def _text_problems(
