@@ -30,21 +30,15 @@ if TYPE_CHECKING:
 
 SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
 MOST_CANDIDATES = 4  # times k: a row that float32 leaves more is searched in float64
-TABLE_BYTES = (
-    2**28
-)  # most that the bounds of all pairs take; half of them are then mirrored and not multiplied
+TABLE_BYTES = 2**28  # most that the bounds of all pairs take; half of them are mirrored, not multiplied
 PADDING = 16  # columns: rows a power of two apart would share a few places of the cache
-TILE_ENTRIES = (
-    2**24
-)  # bounds of other clouds held at a time: 64 MiB in float32, and as much for the order of them
+TILE_ENTRIES = 2**24  # bounds of larger clouds held at a time: 64 MiB, and as much for their partition
 FACTOR_BYTES = 2**29  # of the centered points; a larger cloud is centered anew, a piece at a time
-
 CENTER_ROWS = 101  # about as many give the center
 AUDITED_BYTES = 2**26  # of float64 rows measured against all others at a time
 
-Found = tuple[
-    np.ndarray, np.ndarray, int
-]  # distances and indices (rows, k), and how many rows were searched again
+# Distances and indices (rows, k), and how many rows were searched again.
+Found = tuple[np.ndarray, np.ndarray, int]
 
 
 @dataclass(frozen=True, slots=True)
