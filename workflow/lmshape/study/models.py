@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lmshape.checkpoints import Checkpoint
+from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint
 from lmshape.errors import InputError, suggest
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, read_run
@@ -34,8 +34,6 @@ from lmshape.store.weights import (
 )
 from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
-
-FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
 
 Fact = Any  # of a config.json, which anybody may have written
 
