@@ -33,7 +33,7 @@ from lmshape.dynamics.contrasts import holm
 from lmshape.dynamics.trajectories import segments
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, over_draws
-from lmshape.pages.findings import counts, summaries
+from lmshape.pages.index import counts, summaries
 from lmshape.tables.columns import MODEL_COLUMNS
 
 pytestmark = pytest.mark.slow

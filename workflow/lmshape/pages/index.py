@@ -1,6 +1,6 @@
 """The findings: one HTML page with the claims and their verdicts, figures and tables; it needs no network.
 
-Text, style and layout are in `workflow/report/findings.html.j2`; here is what it shows.
+Text, style and layout are in `workflow/report/index.html.j2`; here is what it shows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason, trajectories
 from lmshape.writing import replaced_when_whole
 
-TEMPLATE = "findings.html.j2"
+TEMPLATE = "index.html.j2"
 SHOWN = ("metrics", "checkpoints", "profiles", "claims")
 SMALLEST_CLAIMED = 10**8  # parameters
 ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
@@ -40,7 +40,7 @@ LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its
 # The page
 
 
-def build_findings(
+def build_index(
     output: Path,
     *,
     tables_dir: Path,
