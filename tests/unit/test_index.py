@@ -206,8 +206,8 @@ def test_what_lowers_the_dimension_and_what_a_dome_is_are_said_where_they_are_sh
 def test_every_claim_stands_with_its_verdict_rule_and_numbers(page):
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     for claim in CLAIMS:
-        assert f'id="claim-{claim.name}"' in page
-        assert claim.statement in text.replace("&#39;", "'")
+        assert f'id="claim-{claim.slug}"' in page
+        assert claim.sentence in text.replace("&#39;", "'")
     shape = text[text.index("In decoders anisotropy over the layers") :]
     assert "contradicted all rows: contradicted in 2 of 2 models. wiki-decoder" in shape[:400]
     assert "Claims that the cells of this study cannot decide" in text
