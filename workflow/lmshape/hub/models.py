@@ -14,7 +14,7 @@ from lmshape.hub.published import Place, published, read_sources, tokens_seen
 from lmshape.paths import LOCK, WEIGHTS
 from lmshape.schema import Yaml
 
-FACTS = ("architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
+FACTS = ("kind", "architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
 
 Ask = Callable[[str, Mapping[str, Yaml]], Lock]
 
@@ -26,7 +26,7 @@ class HubRun:
     Attributes
     ----------
     checkpoints, unlisted : by step; those that the registry lists, or all where it has no list, and the others
-    facts : architecture, blocks, width, vocabulary, context; the registry's before the hub's
+    facts : kind, architecture, blocks, width, vocabulary, context; the registry's before the hub's
     lock : what the hub said, if it was asked
     """
 
