@@ -210,13 +210,15 @@ def _tokenizer(
     entry: Mapping[str, Yaml], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
 ) -> Tokenizer | None:
     """Take the tokenizer that the registry names, else that of `main`, else that of the last checkpoint."""
-    last = checkpoints[-1]
+    last, code = checkpoints[-1], bool(entry.get("remote_code"))
     repository = entry.get("tokenizer", last.repository)
     places = [(repository, asked.main(repository), "")]
     if "tokenizer" not in entry:
         places.append((last.repository, last.commit, last.subfolder))
     for repository, commit, subfolder in places:
-        if commit and (found := downloads_of_tokenizer(asked.files(repository, commit), subfolder)):
+        if commit and (
+            found := downloads_of_tokenizer(asked.files(repository, commit), subfolder, code=code)
+        ):
             return Tokenizer(repository=repository, commit=commit, files=found)
     carried = tuple(file for file in last.weights if file.path.endswith(".gguf"))
     return Tokenizer(repository=last.repository, commit=last.commit, files=carried) if carried else None

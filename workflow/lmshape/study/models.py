@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmshape.checkpoints import Checkpoint
-from lmshape.errors import InputError, suggest
+from lmshape.errors import InputError, first_line, suggest
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
@@ -169,7 +169,9 @@ def read_facts(
     facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
     if file and config.get("text_config") and None in facts.values():
         facts |= {
-            fact: value for fact, value in _defaults((root / file).parent).items() if facts[fact] is None
+            fact: value
+            for fact, value in _defaults((root / file).parent, bool(given.get("remote_code"))).items()
+            if facts[fact] is None
         }
     unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
     if unknown:
@@ -269,11 +271,15 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     return config
 
 
-def _defaults(folder: Path) -> dict[str, Any]:
+def _defaults(folder: Path, remote_code: bool) -> dict[str, Any]:
     """Return what the text part of a vision-language model's config.json leaves to the defaults of its class."""
     from transformers import AutoConfig
 
-    return config_facts(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().to_dict())
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"`{folder}/config.json` cannot be used: {first_line(error)}") from error
+    return config_facts(config.get_text_config().to_dict())
 
 
 def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
