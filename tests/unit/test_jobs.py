@@ -89,7 +89,7 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "claims": {},
     "figures": {},
     "explore": {},
-    "findings": {},
+    "index": {},
     "report": {},
 }
 READERS = {name for name, rule in RULES.items() if issubclass(rule, Reader)}
@@ -242,8 +242,8 @@ def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
 
 
 CELLS = {"extract", "measure_cell", "truncate"}
-WRITTEN_DOWN = {"findings"}  # the page tells how the study was made
-EVERY_STUDY = {"gather", "spikes", "truncation_tables", "findings"}
+WRITTEN_DOWN = {"index"}  # the page tells how the study was made
+EVERY_STUDY = {"gather", "spikes", "truncation_tables", "index"}
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ EVERY_STUDY = {"gather", "spikes", "truncation_tables", "findings"}
         (section("pretraining", span=[0.0, 0.4]), {"pretrain", "train_tokenizer"}),
         (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
         (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
-        (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "findings"}),
+        (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "index"}),
         ({"loss_logs": {}}, {"spikes"}),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
@@ -394,7 +394,7 @@ def test_a_change_to_the_registry(root: Path) -> None:
 
 def test_own_metrics_count_where_they_are_computed_and_shown(root: Path) -> None:
     before = digests(root)
-    own = {"measure_own", "measure_cell", "gather", "explore", "findings"}
+    own = {"measure_own", "measure_cell", "gather", "explore", "index"}
     for text, rules in ((OWN + "# a comment\n", set()), (OWN.replace("mean", "max"), own)):
         (root / "mine.py").write_text(text)
         after = digests(root)
@@ -607,3 +607,17 @@ def test_a_tokenizers_settings_count_by_the_tokens_that_they_name(root: Path) ->
 def own_digests(root: Path, known: dict[str, dict[str, str]]) -> dict[str, str]:
     jobs = jobs_of(root)
     return {name: jobs.rules[name].digest(Wildcards(**wildcards)) for name, wildcards in known.items()}
+
+
+def test_the_summary_names_files_that_exist_from_where_the_command_was_typed(root: Path) -> None:
+    (root / "results/tables").mkdir(parents=True)
+    (root / "results/index.html").touch()
+    jobs = jobs_of(root)
+    from_above = jobs.summary(root, seen_from=root.parent)
+    assert from_above.splitlines() == [
+        "",
+        f"Tables:   {root.name}/results/tables",
+        f"Open:     {root.name}/results/index.html",
+    ]
+    elsewhere = jobs.summary(root, seen_from=root / "runs").splitlines()
+    assert elsewhere[-1] == f"Open:     {root}/results/index.html"
