@@ -47,6 +47,7 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
     from lmshape.study.costs import describe_truncations
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
     from lmshape.study.study import study_of
+    from lmshape.study.verdicts import describe_verdicts
 
     jobs = planned_jobs(configfile, directory)
     study = study_of(configfile, directory)
@@ -55,6 +56,7 @@ def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> No
         describe_submissions(study, jobs),
         describe_truncations(study),
         describe_spelling(study, directory),
+        describe_verdicts(study, *_options(configfile, directory)),
     )
     print("\n".join(filter(None, lines)))
 
@@ -71,8 +73,7 @@ def missing(
 
     study = _study(configfile, directory)
     said = log.read_text(encoding="utf-8", errors="replace") if log else ""
-    options = ["--configfile", str(configfile)] if configfile != DEFAULT_CONFIG else []
-    options += ["--directory", str(directory)] if directory != HERE else []
+    options = _options(configfile, directory)
     print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
 
 
@@ -134,9 +135,10 @@ def audit(
         found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
         used = read_lock(directory / LOCK.format(model=name))
         listed = published(read_sources(name, entry)) or ()
+        steps = {one.step for one in found.checkpoints}
         changes = {
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
-            "missing": [place.name for place in listed if found.named(place.name) is None],
+            "missing": [place.name for place in listed if place.step not in steps],
         }
         print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
         faulty |= integrity.has_fault(found)
@@ -190,6 +192,12 @@ def run(
     named |= layer_wildcards(layers) if layers else {}
     study = _study(configfile, HERE)
     Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
+
+
+def _options(configfile: Path, directory: Path) -> list[str]:
+    """Spell where a study lies, for a command that is shown."""
+    options = ["--configfile", str(configfile)] if configfile != DEFAULT_CONFIG else []
+    return options + (["--directory", str(directory)] if directory != HERE else [])
 
 
 def _study(configfile: Path, directory: Path) -> Study:

@@ -31,7 +31,13 @@ from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_deleted
 from lmshape.jobs import CONFIG_VARIABLE, Jobs
-from lmshape.jobs.hub import ask_hub, delete_unneeded_weights, refuse_foreign_weights
+from lmshape.jobs.hub import (
+    PLAN_VARIABLE,
+    ask_hub,
+    delete_unneeded_weights,
+    plans,
+    refuse_foreign_weights,
+)
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
@@ -56,9 +62,11 @@ except InputError as error:
 
 jobs = Jobs(study, machine, ancient=ancient)
 
-# Jobs inherit them: no result depends on the first, and digests say what depends on the second.
+# Jobs inherit them: no result depends on the first, digests say what depends on the second, and downloads are refused
+# where the third has become another one.
 os.environ[SCRATCH_VARIABLE] = study.scratch
 os.environ[CONFIG_VARIABLE] = json.dumps(config)
+os.environ[PLAN_VARIABLE] = json.dumps(plans(study))
 
 # Jobs at once, unless `--resources downloads=…` says otherwise: on a workstation every job takes the first GPU that
 # CUDA_VISIBLE_DEVICES shows it; GPUs of a cluster are bounded by its partition.

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lmshape.checkpoints import Checkpoint
+from lmshape.checkpoints import Checkpoint, Choice
 from lmshape.errors import InputError, first_line, suggest
+from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
-from lmshape.hub.models import Ask, read_run
+from lmshape.hub.models import Ask, HubRun, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
 from lmshape.paths import LOSSES_FOLDER, TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
@@ -312,6 +313,8 @@ class Model:
     pretraining : name of the run of this study that makes the folder; None when the folder is there
     checkpoints : name → checkpoint, in the order of steps
     unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
+    choice : what the study asks for of them; `all` before it is joined with a study
+    passed_over : those that the choice would take, were they what their names say
     entry : the registry's, of a model on the hub; empty for one on this machine
     lock : what the hub said of it, if it was asked
     remote_code : whether the Python code that comes with its weights may run
@@ -333,6 +336,8 @@ class Model:
     pretraining: str | None
     checkpoints: Mapping[str, Checkpoint]
     unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
+    choice: Choice = "all"
+    passed_over: tuple[Checkpoint, ...] = ()
     entry: Mapping[str, Yaml] = field(default_factory=dict)
     lock: Lock | None = None
     remote_code: bool = False
@@ -357,6 +362,7 @@ def read_model(
     root: Path,
     pretraining: Pretraining | None,
     ask: Ask | None = None,
+    issues: Sequence[Issue] = (),
 ) -> Model:
     """Look up what a model is and which checkpoints it has.
 
@@ -371,7 +377,7 @@ def read_model(
         on the hub is like cannot be told.
     """
     model = (
-        _hub_model(name, entry, root, ask)
+        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues))
         if "repository" in entry
         else _local_model(name, entry, root, pretraining)
     )
@@ -392,8 +398,7 @@ def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: 
     return _existing_model(name, entry, folder, root)
 
 
-def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None) -> Model:
-    run = read_run(name, entry, root=root, ask=ask)
+def _hub_model(name: str, entry: Mapping[str, Yaml], run: HubRun) -> Model:
     return Model(
         name=name,
         kind=entry["kind"],
