@@ -78,6 +78,39 @@ def missing(
 
 
 @app.command()
+def profile(
+    model: Annotated[
+        str, typer.Argument(help="folder of a model, or a name of the hub: NAME, NAME@REVISION")
+    ],
+    text: Annotated[Path, typer.Argument(help="text file in UTF-8; 100 kB suffice")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="folder of the tokenizer, where it is not beside the weights")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="metric or family; again for more", metavar="NAME")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="files of the table and the figure, without .parquet or .png")
+    ] = Path("profile"),
+) -> None:
+    """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
+    from lmshape.figures.files import save
+    from lmshape.figures.one_model import draw_one_model, shown_metrics
+    from lmshape.profiling import METRICS, by_layer
+    from lmshape.profiling import profile as measure
+    from lmshape.tables.columns import COLUMNS
+    from lmshape.tables.files import write_table
+    from lmshape.texts.corpus import read_text
+
+    table = measure(model, read_text(text), tokenizer, metrics=metrics or METRICS)
+    shown = shown_metrics(table)
+    write_table(table, COLUMNS, output)
+    save(draw_one_model(table, shown), table, output)
+    print(by_layer(table, shown))
+    print(f"{output}.parquet\n{output}.png")
+
+
+@app.command()
 def spikes(
     logs: Annotated[
         list[Path], typer.Argument(help="CSV files, or Trainer's trainer_state.json", metavar="LOG...")

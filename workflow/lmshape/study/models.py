@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lmshape.checkpoints import Checkpoint, Choice
+from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
 from lmshape.errors import InputError, first_line, suggest
 from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
@@ -36,8 +36,6 @@ from lmshape.store.weights import (
 )
 from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
-
-FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
 
 Fact = Any  # of a config.json, which anybody may have written
 
