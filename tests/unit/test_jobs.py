@@ -18,6 +18,7 @@ from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
 from lmshape.jobs.cells import MeasureOwn, Reader
 from lmshape.jobs.graph import every_job
+from lmshape.jobs.hub import refuse_foreign_weights
 from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
@@ -358,6 +359,22 @@ def test_other_weights_under_the_same_name_are_downloaded_and_read_again(root: P
     lock_steps(root, revised=1)
     after = digests(root, of_run)
     assert not [name for name in of_run if before[name] == after[name]]
+
+
+def test_files_of_the_user_where_a_download_would_go_are_refused(root: Path) -> None:
+    folder = root / "results/weights/run/step512"
+    folder.mkdir(parents=True)
+    study = jobs_of(root).study
+    refuse_foreign_weights(study, root)
+    (folder / "lmshape.json").write_text('{"repository": "tiny/run", "files": {"model.safetensors": 3}}')
+    for name in ("model.safetensors", ".read-book"):
+        (folder / name).write_text("abc")
+    refuse_foreign_weights(study, root)
+    (folder / "training_args.bin").touch()
+    with pytest.raises(
+        InputError, match=r"and holds training_args.bin, which lmshape did not write. Move it"
+    ):
+        refuse_foreign_weights(study, root)
 
 
 def test_a_change_to_the_registry(root: Path) -> None:

@@ -30,7 +30,7 @@ from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_deleted
 from lmshape.jobs import CONFIG_VARIABLE, Jobs
-from lmshape.jobs.hub import ask_hub, delete_unneeded_weights
+from lmshape.jobs.hub import ask_hub, delete_unneeded_weights, refuse_foreign_weights
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
@@ -43,6 +43,7 @@ try:
     study = load_study(config, Path.cwd(), ask=ask_hub(config))
     if workflow.is_main_process:
         check_loss_logs(study, Path.cwd())
+        refuse_foreign_weights(study, Path.cwd())
     profile = workflow.resource_settings.default_resources or {}
     settings = {name: profile.get(name) for name in PROFILE_SETTINGS}
     machine = machine_of(

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.hub.budget import clear_unneeded
+from lmshape.errors import InputError
+from lmshape.hub.budget import READ_MARK, clear_unneeded
 from lmshape.hub.integrity import Issue, issues_of, read_issues
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.receipt import foreign_files, read_told
 from lmshape.schema import Yaml
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.registry import find_file
@@ -162,6 +164,30 @@ def ask_hub(config: Mapping[str, Yaml]) -> Ask:
         return make_lock(Path(paths.LOCK.format(model=name)), name, entry, issues=issues)
 
     return ask
+
+
+def refuse_foreign_weights(study: Study, root: Path) -> None:
+    """Refuse to download to where files of the user lie: Snakemake empties the folder of a download before it begins.
+
+    Raises
+    ------
+    InputError
+        Naming the first such folder, and a file in it.
+    """
+    for model in study.models.values():
+        for checkpoint in model.checkpoints.values() if model.on_hub else ():
+            folder = root / checkpoint.folder
+            told = read_told(folder)
+            if not folder.is_dir() or (
+                told and "files" not in told
+            ):  # a receipt of an older lmshape names none
+                continue
+            foreign = [path for path in foreign_files(folder) if not path.name.startswith(READ_MARK)]
+            if foreign:
+                raise InputError(
+                    f"`{checkpoint.folder}` is where {checkpoint.name} of `{model.name}` is downloaded to, and holds "
+                    f"{foreign[0].name}, which lmshape did not write. Move it elsewhere, and run again."
+                )
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:

@@ -18,6 +18,7 @@ from lmshape.hub.models import Ask, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
 from lmshape.paths import LOSSES_FOLDER, TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
+from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import (
     CONFIG_KEYS,
     GGUF,
@@ -61,10 +62,7 @@ def find_checkpoints(
         When the pattern is no regular expression with a group, the folder does not exist or holds no checkpoint, or
         two checkpoints are of the same step.
     """
-    try:
-        naming = Naming.reading(step_pattern)
-    except InputError as error:
-        raise InputError(f"`{name}`: {error}") from None
+    naming = _naming(name, step_pattern)
     found: dict[int, Checkpoint] = {}
     for entry in _folders(name, folder, root):
         step = naming.step(entry)
@@ -120,10 +118,12 @@ def _changing(folder: Path) -> bool:
 def gone_checkpoints(
     name: str, folder: Path, *, root: Path, step_pattern: str, tokens_per_step: int | None
 ) -> list[Checkpoint]:
-    """List the checkpoints that were measured and whose folders are gone; parameters as of `find_checkpoints`."""
-    naming, results = Naming.reading(step_pattern), root / LOSSES_FOLDER.format(model=name)
-    names = [entry.name for entry in results.iterdir()] if results.is_dir() else []
-    steps = {entry: naming.step(entry) for entry in names if not (root / folder / entry).is_dir()}
+    """List the checkpoints that were measured and whose weights are gone; parameters as of `find_checkpoints`."""
+    naming, results = _naming(name, step_pattern), root / LOSSES_FOLDER.format(model=name)
+    names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
+    if FINAL in names and naming.step(FINAL) is None and not has_weights(root / folder):
+        return [Checkpoint(FINAL, NO_STEP, folder, gone=True)]
+    steps = {entry: naming.step(entry) for entry in names if not has_weights(root / folder / entry)}
     return [
         Checkpoint(entry, step, folder / entry, tokens_seen(step, tokens_per_step), gone=True)
         for entry, step in steps.items()
@@ -201,6 +201,13 @@ def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
         f"`{name}`: no tokenizer ({', '.join(TOKENIZERS)}, or a GGUF file) in {' or '.join(map(str, places))}. "
         "Give the folder that holds it as `tokenizer` in the registry of models."
     )
+
+
+def _naming(name: str, step_pattern: str) -> Naming:
+    try:
+        return Naming.reading(step_pattern)
+    except InputError as error:
+        raise InputError(f"`{name}`: {error}") from None
 
 
 def _folders(name: str, folder: Path, root: Path) -> list[str]:
@@ -331,6 +338,11 @@ class Model:
         """Whether its weights are downloaded."""
         return bool(self.entry)
 
+    @property
+    def gone(self) -> bool:
+        """Whether nothing but what was measured of it is left."""
+        return all(one.gone for one in self.checkpoints.values())
+
 
 def read_model(
     name: str,
@@ -393,6 +405,33 @@ def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None
     )
 
 
+def _checkpoints_there(
+    name: str,
+    folder: Path,
+    gone: Sequence[Checkpoint],
+    *,
+    root: Path,
+    step_pattern: str,
+    tokens_per_step: int | None,
+) -> tuple[Checkpoint, ...]:
+    """List the checkpoints that have their weights; none where all that was measured of a run is gone."""
+    naming, steps = _naming(name, step_pattern), [one.step for one in gone]
+    folders = [entry.name for entry in (root / folder).iterdir()] if (root / folder).is_dir() else []
+    if gone and {naming.step(entry) for entry in folders} <= {None, *steps}:
+        return ()
+    found = find_checkpoints(
+        name, folder, root=root, step_pattern=step_pattern, tokens_per_step=tokens_per_step
+    )
+    return settled(name, [one for one in found if one.step not in steps], root=root)
+
+
+def _measured_facts(name: str, root: Path) -> dict[str, Fact]:
+    """Return what the results say of a model whose weights are all gone."""
+    card = next((root / LOSSES_FOLDER.format(model=name)).glob("*/*.json"))
+    known = read_loss_card(card)[0]
+    return {fact: known[fact] or None for fact in CONFIG_KEYS if fact in known}
+
+
 def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraining: Pretraining) -> Model:
     recipe = pretraining.runs[folder.name]
     if KIND_OF_ARCHITECTURE[recipe.architecture] != entry["kind"]:
@@ -432,18 +471,19 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
         "step_pattern": entry.get("step_pattern", STEP_PATTERN),
         "tokens_per_step": entry.get("tokens_per_step"),
     }
-    there = settled(name, find_checkpoints(name, folder, root=root, **told), root=root)
+    gone = gone_checkpoints(name, folder, root=root, **told)
+    there = _checkpoints_there(name, folder, gone, root=root, **told)
     steps = [one.step for one in there]
-    gone = [one for one in gone_checkpoints(name, folder, root=root, **told) if one.step not in steps]
-    checkpoints = sorted([*there, *gone], key=lambda one: one.step)
+    checkpoints = sorted([*there, *(one for one in gone if one.step not in steps)], key=lambda one: one.step)
     given = entry.get("tokenizer")
     places = [Path(given).expanduser()] if given else [folder, *(one.folder for one in there)]
+    measured = {} if there else _measured_facts(name, root)
     return Model(
         name=name,
         kind=entry["kind"],
         folder=folder,
-        tokenizer=find_tokenizer(name, places, root=root),
-        **read_facts(name, there, entry, root=root),
+        tokenizer=find_tokenizer(name, places, root=root) if there else places[0],
+        **read_facts(name, there, {**measured, **entry}, root=root),
         parameters=entry.get("parameters"),
         license=entry["license"],
         remote_code=bool(entry.get("remote_code")),
