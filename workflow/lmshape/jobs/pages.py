@@ -167,7 +167,12 @@ class Index(Rule):
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [self.provenance, self.inputs(job)["runs"], own, digest_of_words(WORDS)]
+        return [self.provenance, self.inputs(job)["runs"], self.unstable, own, digest_of_words(WORDS)]
+
+    @property
+    def unstable(self) -> list[str]:
+        """Models that were trained to fail, of which the first screen does not speak."""
+        return [name for name, model in self.study.models.items() if model.unstable]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.index import build_index
@@ -180,6 +185,8 @@ class Index(Rule):
             figures_dir=FIGURE_FOLDER,
             captions_dir=WORDS,
             provenance=self.provenance | {"runs": summaries},
+            explorer=Path(EXPLORER).name,
+            unstable=self.unstable,
             own=self.own_path,
         )
 

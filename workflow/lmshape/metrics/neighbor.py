@@ -187,8 +187,8 @@ def _by_draw(
 
 
 def _of_pairs(arrays: Arrays, *, array: str) -> np.ndarray:
-    """Return `twonn` of the two nearest distances of each draw, kept in an array of their own."""
-    return np.array([nan if np.isnan(r).any() else twonn(*r.T) for r in arrays[array]])
+    """Return `twonn` of the two nearest distances of each draw, kept in an array of their own; NaN without rows."""
+    return np.array([nan if not len(r) or np.isnan(r).any() else twonn(*r.T) for r in arrays[array]])
 
 
 def _median_mada(half: np.ndarray, full: np.ndarray) -> float:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint
-from lmshape.errors import InputError, suggest
+from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
+from lmshape.errors import InputError, first_line, suggest
+from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
-from lmshape.hub.models import Ask, read_run
+from lmshape.hub.models import Ask, HubRun, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
 from lmshape.paths import LOSSES_FOLDER, TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
@@ -168,7 +169,9 @@ def read_facts(
     facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
     if file and config.get("text_config") and None in facts.values():
         facts |= {
-            fact: value for fact, value in _defaults((root / file).parent).items() if facts[fact] is None
+            fact: value
+            for fact, value in _defaults((root / file).parent, bool(given.get("remote_code"))).items()
+            if facts[fact] is None
         }
     unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
     if unknown:
@@ -283,11 +286,15 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     return config
 
 
-def _defaults(folder: Path) -> dict[str, Any]:
+def _defaults(folder: Path, remote_code: bool) -> dict[str, Any]:
     """Return what the text part of a vision-language model's config.json leaves to the defaults of its class."""
     from transformers import AutoConfig
 
-    return config_facts(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().to_dict())
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"`{folder}/config.json` cannot be used: {first_line(error)}") from error
+    return config_facts(config.get_text_config().to_dict())
 
 
 def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
@@ -320,6 +327,8 @@ class Model:
     pretraining : name of the run of this study that makes the folder; None when the folder is there
     checkpoints : name → checkpoint, in the order of steps
     unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
+    choice : what the study asks for of them; `all` before it is joined with a study
+    passed_over : those that the choice would take, were they what their names say
     entry : the registry's, of a model on the hub; empty for one on this machine
     lock : what the hub said of it, if it was asked
     remote_code : whether the Python code that comes with its weights may run
@@ -341,6 +350,8 @@ class Model:
     pretraining: str | None
     checkpoints: Mapping[str, Checkpoint]
     unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
+    choice: Choice = "all"
+    passed_over: tuple[Checkpoint, ...] = ()
     entry: Mapping[str, Yaml] = field(default_factory=dict)
     lock: Lock | None = None
     remote_code: bool = False
@@ -365,6 +376,7 @@ def read_model(
     root: Path,
     pretraining: Pretraining | None,
     ask: Ask | None = None,
+    issues: Sequence[Issue] = (),
 ) -> Model:
     """Look up what a model is and which checkpoints it has.
 
@@ -379,7 +391,7 @@ def read_model(
         on the hub is like cannot be told.
     """
     model = (
-        _hub_model(name, entry, root, ask)
+        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues))
         if "repository" in entry
         else _local_model(name, entry, root, pretraining)
     )
@@ -400,8 +412,7 @@ def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: 
     return _existing_model(name, entry, folder, root)
 
 
-def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None) -> Model:
-    run = read_run(name, entry, root=root, ask=ask)
+def _hub_model(name: str, entry: Mapping[str, Yaml], run: HubRun) -> Model:
     return Model(
         name=name,
         folder=Path(WEIGHTS_FOLDER.format(model=name)),
