@@ -26,7 +26,7 @@ rule resolve:
     message:
         "Ask the hub what stands behind the checkpoints of {wildcards.model}"
     shell:
-        "python -m lmshape run resolve --model {wildcards.model} 2>&1 | tee {log}"
+        RUN + " resolve --model {wildcards.model} 2>&1 | tee {log}"
 
 
 rule fetch_tokenizer:
@@ -46,7 +46,7 @@ rule fetch_tokenizer:
     message:
         "Download the tokenizer of {wildcards.model}"
     shell:
-        "python -m lmshape run fetch_tokenizer --model {wildcards.model} > {log} 2>&1"
+        RUN + " fetch_tokenizer --model {wildcards.model} > {log} 2>&1"
 
 
 rule download:
@@ -71,7 +71,8 @@ rule download:
     message:
         "Download {wildcards.model} at {wildcards.checkpoint}"
     shell:
-        "python -m lmshape run download --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} 2>&1 | tee {log}"
+        RUN
+        + " download --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} 2>&1 | tee {log}"
 
 
 rule release:
@@ -93,5 +94,6 @@ rule release:
     message:
         "{wildcards.reader} has been read from {wildcards.model} at {wildcards.checkpoint}"
     shell:
-        "python -m lmshape run release --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} "
+        RUN
+        + " release --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} "
         "--reader {wildcards.reader:q} > {log} 2>&1"

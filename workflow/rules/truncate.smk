@@ -24,5 +24,6 @@ rule truncate:
     message:
         "Truncate the residual stream of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
-        "python -m lmshape run truncate --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+        RUN
+        + " truncate --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
         "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
