@@ -1,4 +1,3 @@
-"""The study, from the root of the repository: workflow/Snakefile."""
+"""The study, from the root of the repository: workflow/Snakefile, default target included."""
 
-
-include: "workflow/Snakefile"
+workflow.include("workflow/Snakefile", overwrite_default_target=True)

@@ -29,10 +29,18 @@ shell.prefix(
 
 # Another workflow may import this one as a module, also several times. With `prefix:` all of its files lie in that folder,
 # where its jobs work too.
-FOLDER = Path.cwd() / (workflow.modifier.path_modifier.prefix or "")
-RUN = f"python -m lmshape run --directory {shlex.quote(str(FOLDER))}"
-if FOLDER == Path.cwd():
-    RUN = "python -m lmshape run"
+PREFIX = workflow.modifier.path_modifier.prefix or ""
+FOLDER = Path.cwd() / PREFIX
+
+
+def job_command(arguments):
+    """The shell line of a job, which works in the folder of the study."""
+    elsewhere = (
+        "" if FOLDER == Path.cwd() else f" --directory {shlex.quote(str(FOLDER))}"
+    )
+    stage, options = arguments.split(" ", 1)
+    return f"python -m lmshape run {stage}{elsewhere} {options}"
+
 
 from lmshape import paths
 from lmshape.errors import InputError
