@@ -43,14 +43,19 @@ def main() -> None:
 @app.command()
 def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> None:
     """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
+    from lmshape.jobs.hub import ask_hub, log_to_stderr
     from lmshape.jobs.submissions import describe_submissions
+    from lmshape.schema import read_yaml
     from lmshape.study.costs import describe_truncations
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
     from lmshape.study.verdicts import describe_verdicts
 
+    log_to_stderr()
+    ask = ask_hub(read_yaml(find_file(configfile, root=Path.cwd())), directory)
+    study = study_of(configfile, directory, ask=ask)  # here, where it is heard, and not by Snakemake
     jobs = planned_jobs(configfile, directory)
-    study = study_of(configfile, directory)
     lines = (
         describe(plan_of(study), study, jobs),
         describe_submissions(study, jobs),
