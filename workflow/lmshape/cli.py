@@ -69,16 +69,21 @@ def main() -> None:
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
+    from lmshape.jobs.hub import ask_hub, log_to_stderr
     from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
     from lmshape.jobs.submissions import describe_submissions
+    from lmshape.schema import read_yaml
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
     from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
+    log_to_stderr()
+    ask = ask_hub(read_yaml(find_file(file, root=Path.cwd())), directory)
+    study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
-    study = study_of(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
         describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
