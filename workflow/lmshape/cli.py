@@ -329,8 +329,10 @@ def _hub_entries(
     registry: Registry, models: list[str] | None, configfile: Path
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
     from lmshape.study.study import named_models
+    from lmshape.study.typed import named
 
-    for name in models or named_models(configfile):
+    names, registry = named(models or named_models(configfile), registry, root=HERE)
+    for name in names.values():
         if name not in registry.models:
             raise unknown("model", name, registry.models)
         if "repository" in registry.models[name]:

@@ -28,7 +28,7 @@ from lmshape.hub.published import (
 )
 from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
-from lmshape.store.weights import config_facts
+from lmshape.store.weights import config_facts, kind_of
 
 LOG = logging.getLogger(__name__)
 
@@ -212,7 +212,8 @@ def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | Non
         if file.path.rpartition("/")[2] == "config.json"
     )
     try:
-        return next((config_facts(client.read_json(*place)) for place in configs), {})
+        config = next((client.read_json(*place) for place in configs), {})
+        return {**config_facts(config), "kind": kind_of(config)} if config else {}
     except client.Closed:
         return {}  # listings are open all the same, and so is the audit
 
