@@ -33,12 +33,12 @@ from lmshape.dynamics.contrasts import holm
 from lmshape.dynamics.trajectories import segments
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, over_draws
-from lmshape.pages.findings import counts, summaries
+from lmshape.pages.index import counts, summaries
 from lmshape.tables.columns import MODEL_COLUMNS
 
 pytestmark = pytest.mark.slow
 
-BY_NAME = {claim.name: claim for claim in CLAIMS}
+BY_NAME = {claim.slug: claim for claim in CLAIMS}
 DOME = np.array([0.1, 0.5, 0.9, 0.97, 0.9, 0.4, 0.1])
 LEVEL = np.full(7, 0.3)
 STUDIES = 150
@@ -73,7 +73,7 @@ def test_an_interval_over_the_threshold_supports_and_one_under_it_contradicts(lo
     assert finding.verdict == verdict
     mirrored = {"supported": "contradicted", "contradicted": "supported"}
     assert under(0.5).decided(Finding(model="m"), estimate).verdict == mirrored.get(verdict, verdict)
-    assert (finding.estimate, finding.low, finding.high, finding.threshold) == (
+    assert (finding.number, finding.ci_low, finding.ci_high, finding.threshold) == (
         estimate.value,
         low,
         high,
@@ -142,13 +142,13 @@ def test_the_chance_of_a_false_contradiction_over_ten_models_is_that_of_one():
     """On the threshold itself, where it is greatest: 2.5 % on one model, 22 % were it not corrected."""
     rng = np.random.default_rng(1)
     claim = Claim(
-        name="c", statement="", source="", statistic="", rule=over(0),
+        slug="c", sentence="", source="", source_kind="article", statistic="", rule=over(0),
         find=lambda evidence: ((Finding(model=m), over_draws(rng.standard_normal(5))) for m in "abcdefghij"),
     )  # fmt: skip
     tables = [decide(study_of(), [claim]) for _ in range(STUDIES)]
     together = pd.concat([table[table["model"] == ALL_MODELS] for table in tables])
     assert (together["verdict"] == "contradicted").mean() <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / STUDIES)
-    uncorrected = np.mean([(table["verdict"] == "contradicted").any() for table in tables])
+    uncorrected = np.mean([(table["rule_says"] == "contradicted").any() for table in tables])
     assert uncorrected > 0.12
 
 
@@ -461,16 +461,16 @@ def table() -> pd.DataFrame:
 
 
 def test_every_claim_has_a_row_and_every_row_a_verdict(table: pd.DataFrame) -> None:
-    assert list(dict.fromkeys(table["claim"])) == [claim.name for claim in CLAIMS]
-    assert set(table["verdict"]) <= set(VERDICTS) and set(table["verdict_adjusted"]) <= set(VERDICTS)
+    assert list(dict.fromkeys(table["slug"])) == [claim.slug for claim in CLAIMS]
+    assert set(table["verdict"]) <= set(VERDICTS) and set(table["rule_says"]) <= set(VERDICTS)
     assert list(table.columns) == [name for name in CLAIM_COLUMNS.names if name != "study"]
-    unmeasured = table[table["estimate"].isna()]
+    unmeasured = table[table["number"].isna()]
     assert (unmeasured["why"] != "").all()
-    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    assert len({claim.slug for claim in CLAIMS}) == len(CLAIMS)
 
 
 def test_the_row_over_models_stands_behind_them(table: pd.DataFrame) -> None:
-    dome = table[table["claim"] == "dome"]
+    dome = table[table["slug"] == "dome"]
     assert list(dome["model"]) == ["m", "n", ALL_MODELS]
     assert list(dome["verdict"]) == ["supported", "contradicted", "contradicted"]
 
@@ -478,11 +478,11 @@ def test_the_row_over_models_stands_behind_them(table: pd.DataFrame) -> None:
 def test_every_claim_says_its_rule_and_source() -> None:
     for claim in CLAIMS:
         assert "supported if" in str(claim.rule) and "contradicted if" in str(claim.rule)
-        assert claim.source and claim.statistic and claim.statement[0].isupper()
+        assert claim.source and claim.statistic and claim.sentence[0].isupper()
 
 
 def test_the_page_sums_up(table: pd.DataFrame) -> None:
-    found = {summary.name: summary for summary in summaries(table.assign(study="s"))}
+    found = {summary.slug: summary for summary in summaries(table.assign(study="s"))}
     dome = found["dome"]
     assert [(answer.rows, answer.verdict) for answer in dome.answers] == [("all rows", "contradicted")]
     assert dome.answers[0].why.startswith("supported in 1, contradicted in 1 of 2 models. m, block 4: 0.8")

@@ -23,9 +23,11 @@ CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CL
 
 CLAIM_COLUMNS = declare(
     *shared("study"),
-    text("claim", "name of the claim"),
-    text("statement", "what is claimed"),
+    text("slug", "name of the claim, in tables and addresses"),
+    text("sentence", "what is claimed"),
     text("source", "where it is claimed"),
+    text("source_kind", "article: it and its authors' own texts about it; later paper; our addition"),
+    text("part", "answer: the one row that answers the claim; detail: single models, other rows and places"),
     text(
         "model",
         f"model that it was tested on; {ALL_MODELS}: all that it is about, together; empty when none is",
@@ -34,15 +36,18 @@ CLAIM_COLUMNS = declare(
     text("rows", "choice of rows: all, no_sink or one_per_type"),
     text("place", "layer, band of layers, or what it is compared with; empty when it is about all layers"),
     text("statistic", "what was computed"),
-    real("estimate", "its value"),
-    real("low", "lower end of its 95 % interval"),
-    real("high", "upper end of its 95 % interval"),
+    real("number", "its value"),
+    real("ci_low", "lower end of its 95 % interval"),
+    real("ci_high", "upper end of its 95 % interval"),
     real("threshold", "what the interval is compared with; NaN where the rule has none"),
     integer("draws", "independent draws, or runs, behind the interval"),
     real("p", "two-sided p-value of the statistic being equal to the threshold; NaN where it is not tested"),
     real("p_adjusted", "p after Holm's correction for all tests of the claim with these rows"),
+    text(
+        "rule_says",
+        "what the rule says of this row alone, whatever its scope and however many tests there are",
+    ),
     text("verdict", "; ".join(f"{name}: {meaning}" for name, meaning in VERDICTS.items())),
-    text("verdict_adjusted", "verdict that p_adjusted leaves: undecided where it is 0.05 or more"),
     text("rule", "when the claim counts as supported and as contradicted, stated before looking"),
     text("published", "what a public source gives for the model; empty when nothing"),
     text("published_source", "that source"),
@@ -63,23 +68,35 @@ def decide(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
 
 
 def _rows(claim: Claim, findings: Iterable[Finding]) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     findings = sorted(findings, key=lambda finding: finding.rows)  # stable: models keep their order
     for _, group in groupby(findings, key=lambda finding: finding.rows):
         of_rows = list(group)
         p = holm([finding.p for finding in of_rows])
         adjusted = [adjusted_verdict(finding, one) for finding, one in zip(of_rows, p, strict=True)]
-        rows += [_row(claim, *parts) for parts in zip(of_rows, p, adjusted, strict=True)]
+        single = [_row(claim, *parts) for parts in zip(of_rows, p, adjusted, strict=True)]
         together = over_models(of_rows, adjusted)
+        answer = _weakest(single)
         if together is not None:
-            rows.append(_row(claim, replace(together, place=""), float("nan"), together.verdict))
+            answer = _row(claim, replace(together, place=""), float("nan"), together.verdict)
+            single.append(answer)
+        if not rows:
+            answer["part"] = "answer"
+        rows += single
     return rows
 
 
-def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict_adjusted: str) -> Row:
-    said = {name: str(getattr(claim, name)) for name in ("statement", "source", "statistic", "rule")}
-    adjusted = {"p_adjusted": p_adjusted, "verdict_adjusted": verdict_adjusted}
-    return {"claim": claim.name, **said, **asdict(finding), **adjusted}
+def _weakest(rows: list[Row]) -> Row:
+    """Of the places of one model the row with the worst verdict: a claim holds where it holds everywhere."""
+    order = ("contradicted", "undecided", "supported", "out of scope", "not measurable")
+    return min(rows, key=lambda row: order.index(row["verdict"]))
+
+
+def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict: str) -> Row:
+    names = ("slug", "sentence", "source", "source_kind", "statistic", "rule")
+    said = {name: str(getattr(claim, name)) for name in names}
+    found = asdict(finding) | {"rule_says": finding.verdict, "verdict": verdict}
+    return {"part": "detail", **said, **found, "p_adjusted": p_adjusted}
 
 
 def decide_study(metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapping[str, str]) -> None:

@@ -20,11 +20,13 @@ from lmshape.tables.columns import joined
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
-Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]
+Verdict = Literal["supported", "contradicted", "undecided", "out of scope", "not measurable"]
+SourceKind = Literal["article", "later paper", "our addition"]
 VERDICTS: dict[Verdict, str] = {
     "supported": "the whole interval lies on the side that the claim names",
     "contradicted": "the whole interval lies on the other side",
     "undecided": "the interval holds the threshold, there is none, or it does not survive correction for many tests",
+    "out of scope": "the claim is about larger or longer trained models; the column `rule_says` has what it reads here",
     "not measurable": "the study has no cells that could tell; the reason stands beside it",
 }
 ONE_DRAW = "no interval: one draw"
@@ -48,9 +50,9 @@ class Finding:
     dataset: str = ""
     rows: str = ""
     place: str = ""
-    estimate: float = nan
-    low: float = nan
-    high: float = nan
+    number: float = nan
+    ci_low: float = nan
+    ci_high: float = nan
     draws: int = 0
     threshold: float = nan
     p: float = nan
@@ -118,17 +120,18 @@ class Claim:
 
     Attributes
     ----------
-    name : of the claim, as tables spell it
-    statement : what is claimed, in a sentence
-    source : where it is claimed
+    slug : name of the claim, in tables and addresses
+    sentence : what is claimed
+    source, source_kind : where it is claimed; the article and its authors, a later paper, or an addition of ours
     statistic : what is computed, with its unit
     rule : when it is supported and when contradicted: a `Bound`, or the sentence of what `find` decides itself
     find : yields what is found for each model, dataset and choice of rows that the claim is about
     """
 
-    name: str
-    statement: str
+    slug: str
+    sentence: str
     source: str
+    source_kind: SourceKind
     statistic: str
     rule: Bound | str
     find: Callable[[Evidence], Iterator[Found]]
@@ -141,14 +144,14 @@ class Claim:
     def _decided(self, found: Found) -> Finding:
         if isinstance(found, Finding):
             return found
-        assert isinstance(self.rule, Bound), f"`{self.name}` leaves the verdict to a rule that has no bound"
+        assert isinstance(self.rule, Bound), f"`{self.slug}` leaves the verdict to a rule that has no bound"
         return self.rule.decided(*found)
 
 
 def told_by(finding: Finding, estimate: Estimate) -> Finding:
     """Show an estimate in a finding."""
     return replace(
-        finding, estimate=estimate.value, low=estimate.low, high=estimate.high, draws=estimate.draws
+        finding, number=estimate.value, ci_low=estimate.low, ci_high=estimate.high, draws=estimate.draws
     )
 
 

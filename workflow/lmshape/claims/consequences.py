@@ -49,7 +49,7 @@ def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
 def _signed(finding: Finding, row: Row, column: str, rule: Bound, more: str = "") -> Finding:
     """Decide by an interval where there are spikes enough to count."""
     value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
-    finding = replace(finding, estimate=value, low=low, high=high, threshold=rule.number)
+    finding = replace(finding, number=value, ci_low=low, ci_high=high, threshold=rule.number)
     if isnan(low):
         return missing(finding, row["flag"] or "no interval")
     counted = f"{row['spikes']} spikes in {row['runs']} runs"
@@ -67,9 +67,9 @@ def as_many_as_it_says(evidence: Evidence) -> Iterator[Finding]:
             dataset=row["dataset"],
             rows=row["rows"],
             place=f"layer {row['layer']}",
-            estimate=row["rank"],
-            low=row["rank_low"],
-            high=row["rank_high"],
+            number=row["rank"],
+            ci_low=row["rank_low"],
+            ci_high=row["rank_high"],
             draws=int(row["draws"]),
             threshold=row["id_twonn"],
         )
@@ -82,34 +82,38 @@ def as_many_as_it_says(evidence: Evidence) -> Iterator[Finding]:
 
 CLAIMS = (
     Claim(
-        name="rises_before_a_spike",
-        statement="Shortly before the loss blows up the intrinsic dimension rises noticeably",
+        slug="rises_before_a_spike",
+        sentence="Shortly before the loss blows up the intrinsic dimension rises noticeably",
         source=HABR,
+        source_kind="article",
         statistic="move of the TwoNN dimension of the middle block just before onset, in standard deviations of quiet "
         "steps: `warnings`",
         rule=RISES,
         find=before_spikes("move_before", RISES),
     ),
     Claim(
-        name="warns",
-        statement="A rise of the intrinsic dimension may serve as a warning before the loss blows up",
+        slug="warns",
+        sentence="A rise of the intrinsic dimension may serve as a warning before the loss blows up",
         source=HABR,
+        source_kind="article",
         statistic="area under the ROC curve of an alarm on the TwoNN dimension of the middle block: `warnings`",
         rule=WARNS,
         find=before_spikes("auc", WARNS),
     ),
     Claim(
-        name="warns_better",
-        statement="The intrinsic dimension warns of a spike better than any series that needs no geometry",
+        slug="warns_better",
+        sentence="The intrinsic dimension warns of a spike better than any series that needs no geometry",
         source="not in the article: what a warning is worth",
+        source_kind="our addition",
         statistic="that area less the one of the best series without geometry: `warnings`",
         rule=WARNS_BETTER,
         find=better_than_baselines,
     ),
     Claim(
-        name="as_many_as_it_says",
-        statement="The residual stream needs no more directions than its intrinsic dimension says",
+        slug="as_many_as_it_says",
+        sentence="The residual stream needs no more directions than its intrinsic dimension says",
         source="not in the article: a reading of low_dimension",
+        source_kind="our addition",
         statistic=f"least rank within {SMALL_LOSS} nat of the whole loss (`truncation_ranks`), beside TwoNN",
         rule="supported if its interval is up to the dimension; contradicted if over",
         find=as_many_as_it_says,

@@ -50,7 +50,7 @@ def _near(finding: Finding, row: Row, observed: Observed) -> Finding:
     wanted = float(finding.published)
     low, high = row["peak_step_low"], row["peak_step_high"]
     finding = replace(
-        finding, estimate=row["peak_step"], low=low, high=high, draws=int(row["draws"]), threshold=wanted
+        finding, number=row["peak_step"], ci_low=low, ci_high=high, draws=int(row["draws"]), threshold=wanted
     )
     if observed.last_step < wanted:
         return missing(finding, f"this run ends at step {observed.last_step:.0f}")
@@ -74,7 +74,7 @@ def _collapse(finding: Finding, row: Row, observed: Observed) -> Finding:
         return undecided(finding, ONE_DRAW)
     finding = replace(finding, p=observed.p_of_segments())
     if observed.segments[:2] == ("fall", "rise"):
-        return _recovered(replace(finding, estimate=row["collapse_step"]), row, observed)
+        return _recovered(replace(finding, number=row["collapse_step"]), row, observed)
     if observed.segments[:1] == ("fall",) and observed.last_step < LONG_RUN:
         return undecided(finding, "a rise may come later")
     if observed.checkpoints < ENOUGH or not observed.decided:
@@ -150,67 +150,75 @@ def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
 
 CLAIMS = (
     Claim(
-        name="peak_of_rankme",
-        statement="The effective rank before the final norm (that source's RankMe) peaks at the published step",
+        slug="peak_of_rankme",
+        sentence="The effective rank before the final norm (that source's RankMe) peaks at the published step",
         source=f"{CIRCUITS}, docs/final_report.md",
+        source_kind="later paper",
         statistic="step of the peak of the effective rank in the last block (table `phases`)",
         rule="supported if there is a significant peak whose interval is within a factor of 2 of the published step; "
         "contradicted if beyond",
         find=peak_of_rankme,
     ),
     Claim(
-        name="early_collapse",
-        statement="Early in training the last layers collapse, and then recover",
+        slug="early_collapse",
+        sentence="Early in training the last layers collapse, and then recover",
         source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
+        source_kind="later paper",
         statistic="first significant segments of the effective rank in the last block; shown: step of the collapse",
         rule="supported if they are a fall, then a rise by half of it; contradicted if not; undecided "
         "where these may be hidden, or to come",
         find=collapse_and_recovery,
     ),
     Claim(
-        name="three_phases",
-        statement="The representations of decoders collapse, expand and are compressed to the end",
+        slug="three_phases",
+        sentence="The representations of decoders collapse, expand and are compressed to the end",
         source="Li et al. 2025, arXiv 2509.23024",
+        source_kind="later paper",
         statistic="shape of the trajectory of the effective rank in the last block (table `phases`)",
         rule=SHAPED.format("a fall, a rise and a fall"),
         find=three_phases,
     ),
     Claim(
-        name="bulk_expands",
-        statement="Without its 32 leading directions the effective rank does not fall in training",
+        slug="bulk_expands",
+        sentence="Without its 32 leading directions the effective rank does not fall in training",
         source=f"{CIRCUITS}, docs/final_report.md",
+        source_kind="later paper",
         statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
         rule=over(KEPT),
         find=each("effective_rank_bulk", bulk_does_not_fall, kind="decoder"),
     ),
     Claim(
-        name="linear_blocks",
-        statement="The blocks of decoders are nearly linear maps of their input, but for Pythia-70M",
+        slug="linear_blocks",
+        sentence="The blocks of decoders are nearly linear maps of their input, but for Pythia-70M",
         source="Razzhigaev et al. 2024, arXiv 2405.12250",
+        source_kind="later paper",
         statistic="mean over the blocks of the held-out linearity, last checkpoint",
         rule=f"supported if its interval is over {LINEAR}; contradicted if under; for Pythia-70M the other way round",
         find=each("linearity_held_out", nearly_linear, kind="decoder", rows=["all"]),
     ),
     Claim(
-        name="late_cosine",
-        statement="In small models the mean cosine of the last layer rises late in training",
+        slug="late_cosine",
+        sentence="In small models the mean cosine of the last layer rises late in training",
         source="Godey et al. 2024, arXiv 2404.07647",
+        source_kind="later paper",
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
         rule=over(0, f"up to {SMALL / 1e6:.0f} M parameters"),
         find=each("mean_cosine", cosine_rises_late, kind="decoder", rows=["all"]),
     ),
     Claim(
-        name="isotropic_output",
-        statement="The output of large Pythia models is isotropic",
+        slug="isotropic_output",
+        sentence="The output of large Pythia models is isotropic",
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
+        source_kind="later paper",
         statistic="mean_cosine of the last block, last checkpoint",
         rule=under(ALIKE, f"over {SMALL / 1e6:.0f} M parameters"),
         find=each("mean_cosine", isotropic_output, kind="decoder", rows=["all"]),
     ),
     Claim(
-        name="equal_first_steps",
-        statement="Steps 0 and 1 of every Pythia run hold the same weights",
+        slug="equal_first_steps",
+        sentence="Steps 0 and 1 of every Pythia run hold the same weights",
         source="EleutherAI/pythia: the learning rate of the first step is 0",
+        source_kind="later paper",
         statistic="sha256 of the weights",
         rule="supported if they are equal; contradicted if not",
         find=same_first_weights,

@@ -141,9 +141,9 @@ def of_shape(finding: Finding, row: Row, observed: Observed | None, wanted: tupl
         return missing(finding, row["flag"])
     finding = replace(
         finding,
-        estimate=row["peak_step"],
-        low=row["peak_step_low"],
-        high=row["peak_step_high"],
+        number=row["peak_step"],
+        ci_low=row["peak_step_low"],
+        ci_high=row["peak_step_high"],
         draws=int(row["draws"]),
         why=f"highest at {_peak(row)}",
     )
