@@ -205,6 +205,25 @@ def metrics(
 
 
 @app.command(rich_help_panel=AFTER)
+def figure(
+    name: Annotated[str, typer.Argument(help="a figure of results/figures, such as cone")],
+    paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
+    configfile: Config = None,
+    directory: Directory = HERE,
+) -> None:
+    """Draw a figure of a study from its tables: PNG, SVG and CSV, or PDF and SVG at an article's width."""
+    from lmshape.figures import render
+    from lmshape.jobs.pages import FIGURE_FOLDER, loss_files
+    from lmshape.jobs.tables import TABLES
+
+    study = _study(configfile, directory)
+    losses = {run: directory / path for run, path in loss_files(study).items()}
+    stem, datasets = directory / FIGURE_FOLDER / name, list(study.datasets)
+    files = render(name, directory / TABLES, output_stem=stem, losses=losses, datasets=datasets, paper=paper)
+    print("\n".join(map(str, files)))
+
+
+@app.command(rich_help_panel=AFTER)
 def explore(
     output: Annotated[
         Path | None, typer.Option(help="HTML file. Default: results/explore.html of --directory.")
