@@ -99,7 +99,9 @@ def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dic
 
 
 def _contradicted(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> list[str]:
-    told = {key: value for key, value in facts.items() if value is not None and key != "kind"}  # a guess at times
+    told = {
+        key: value for key, value in facts.items() if value is not None and key != "kind"
+    }  # a guess at times
     return [key for key, value in told.items() if entry.get(key) not in (None, value)]
 
 
