@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from claim_studies import profiled, rows_of
+from claim_studies import rows_of, study_of
 
 from lmshape.claims import CLAIMS, decide
 from lmshape.dynamics.profiles import profiles
@@ -80,7 +80,7 @@ def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
     checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
     profiles(metrics).to_parquet(folder / "profiles.parquet")
     rng = np.random.default_rng(0)
-    made_up = profiled(
+    made_up = study_of(
         *(rows_of(LEVEL, rng, model=model, noise=0.002) for model in ("wiki-decoder", "another"))
     )
     decide(made_up).to_parquet(folder / "claims.parquet")
@@ -209,7 +209,7 @@ def test_every_claim_stands_with_its_verdict_rule_and_numbers(page):
         assert f'id="claim-{claim.slug}"' in page
         assert claim.sentence in text.replace("&#39;", "'")
     shape = text[text.index("In decoders anisotropy over the layers") :]
-    assert "contradicted all rows: contradicted in 2 of 2 models. wiki-decoder" in shape[:400]
+    assert "out of scope all rows: contradicted in 2 of 2 models" in shape[:400]
     assert "Claims that the cells of this study cannot decide" in text
     assert "The largest model here has 1,234,567 parameters." in text
 
