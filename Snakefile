@@ -29,10 +29,10 @@ include: "workflow/rules/pages.smk"
 rule all:
     default_target: True
     input:
-        "results/report.html",
+        "results/index.html",
         "results/explore.html",
     message:
-        "The study is complete: every model, checkpoint, layer and dataset is in the report."
+        "The study is complete: open results/index.html."
 
 
 onstart:
@@ -40,7 +40,7 @@ onstart:
 
 
 onsuccess:
-    print(jobs.summary())
+    print(jobs.summary(Path.cwd(), seen_from=Path(workflow.workdir_init)))
 
 
 onerror:

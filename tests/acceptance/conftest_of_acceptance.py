@@ -79,7 +79,7 @@ def real_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 @pytest.fixture(scope="session")
 def finished(real_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Run the study once, to its report."""
+    """Run the study once, to its page."""
     folder = tmp_path_factory.mktemp("acceptance")
     for name, content in (("models", MODELS), ("datasets", DATASETS), ("config", CONFIG)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

@@ -72,7 +72,7 @@ def lock_of(checkpoints: Sequence[LockedCheckpoint], entry: dict = ENTRY, **chan
             commit="d" * 40,
             files=(LockedFile("tokenizer.json", 2000, sha("words")), CONFIG),
         ),
-        "main_sha256": "",
+        "main_sha256": (),
         "checkpoints": tuple(checkpoints),
         "asked": "2026-10-01T12:00:00+00:00",
     }

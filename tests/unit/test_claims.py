@@ -49,7 +49,6 @@ from lmshape.dynamics.contrasts import holm
 from lmshape.dynamics.trajectories import segments
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, over_draws
-from lmshape.pages.findings import counts, summaries
 from lmshape.store.tokens import Tokens, write_tokens
 from lmshape.tables.columns import MODEL_COLUMNS
 
@@ -467,15 +466,6 @@ def test_every_claim_says_its_rule_source_and_scope() -> None:
         assert "supported if" in str(claim.rule) and "contradicted if" in str(claim.rule)
         assert claim.source and claim.statistic and claim.sentence[0].isupper() and str(claim.about)
     assert set(LEAST_PARAMETERS) == {"decoder", "encoder"}
-
-
-def test_the_page_sums_up(table: pd.DataFrame) -> None:
-    found = {summary.slug: summary for summary in summaries(table.assign(study="s"))}
-    dome = found["dome"]
-    assert [(answer.rows, answer.verdict) for answer in dome.answers] == [("all rows", "contradicted")]
-    assert dome.answers[0].why.startswith("supported in 1, contradicted in 1 of 2 models")
-    assert dome.measured and not found["equal_first_steps"].measured
-    assert sum(counts(table).values()) == len(CLAIMS)
 
 
 def write_study(folder: Path, rows: list[dict]) -> Path:

@@ -219,8 +219,7 @@ def test_name_and_repository_agree():
 @pytest.mark.parametrize("number", range(len(ISSUES)))
 def test_issue_is_about_published_steps(number):
     issue = ISSUES[number]
-    assert issue.keys() == {"models", "steps", "verdict", "reason", "source"}
-    assert issue["verdict"] in ("wrong_weights", "expected_duplicate", "no_weights", "doubtful")
+    assert issue.keys() - {"files"} == {"models", "steps", "verdict", "reason", "source"}
     steps = expand(issue["steps"])
     assert steps == sorted(set(steps))
     assert all(any(fnmatchcase(name, pattern) for name in PUBLISHED) for pattern in issue["models"])

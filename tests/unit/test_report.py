@@ -54,7 +54,5 @@ def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:
 
 def test_by_hand_it_names_the_command_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
-    with pytest.raises(
-        InputError, match=r"is a job of the workflow; .*`snakemake --report results/report.html`"
-    ):
+    with pytest.raises(InputError, match=r"is a job of the workflow; .*`make report`"):
         Report.run(object.__new__(Report), Wildcards(), Given())

@@ -55,7 +55,7 @@ def test_jobs_read_and_write_what_the_library_says(
 ) -> None:
     monkeypatch.chdir(finished_study.path)
     names = jobs_agree(finished_study)
-    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "figures", "report"} <= names
+    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "figures", "index"} <= names
 
 
 def test_a_pipe_fails_with_its_first_command() -> None:
@@ -72,8 +72,7 @@ def test_the_dry_run_tells_the_study_in_words(new_study: StudyFolder) -> None:
         "Measure layers 00-02 of small-encoder at checkpoint-16 on wiki",
         "Gather the metrics of small-encoder",
         "Test the published claims on this study",
-        "Write the page of the findings",
-        "Write Snakemake's report",
+        "Write the page of the study",
     ):
         assert sentence in plan
 

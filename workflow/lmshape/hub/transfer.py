@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,11 +25,11 @@ from huggingface_hub.utils import build_hf_headers
 from lmshape.downloading import CutShort, held_bytes, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
-from lmshape.hub.lock import GIT, RECEIPT, LockedCheckpoint, LockedFile
+from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile
 from lmshape.paths import partial_folder
+from lmshape.receipt import PARTIAL, write_receipt
 from lmshape.writing import NO_ROOM, name_whole_folder
 
-PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
 
 WeightsIn = Literal["study", "cache"]
@@ -68,9 +67,10 @@ def bring_files(
     partial = partial_folder(folder)
     partial.mkdir(parents=True, exist_ok=True)
     try:
+        listed = {Path(file.path).name: file.bytes for file in files}
+        write_receipt(partial, **receipt, files=listed)  # first: what is deleted must be named
         for file in files:
             _bring(repository, commit, file, partial / Path(file.path).name, weights_in)
-        (partial / RECEIPT).write_text(json.dumps(dict(receipt), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         if error.errno in NO_ROOM:
             raise InputError(
@@ -97,7 +97,7 @@ def _bring(repository: str, commit: str, file: LockedFile, destination: Path, we
     for repeated in (False, True):
         try:
             if weights_in == "cache":
-                return _link(_through_cache(repository, commit, file), destination)
+                return _link(_through_cache(repository, commit, file, again=repeated), destination)
             return _receive_whole(repository, commit, file, destination)
         except WrongBytes:  # a proxy may have spoilt them; the hub itself would send the same again
             if repeated:
@@ -112,7 +112,11 @@ def _receive_whole(repository: str, commit: str, file: LockedFile, destination: 
         receive(lambda headers: _request(repository, commit, file, headers), received, size=file.bytes)
 
     ask_hub(ask, what=what, received=lambda: held_bytes(received))
-    _verify(received, file, what)
+    try:
+        _verify(received, file, what)
+    except WrongBytes:
+        received.unlink()
+        raise
     os.replace(received, destination)
 
 
@@ -128,10 +132,15 @@ def _request(
     return get_session().stream("GET", location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
 
-def _through_cache(repository: str, commit: str, file: LockedFile) -> Path:
+def _through_cache(repository: str, commit: str, file: LockedFile, *, again: bool) -> Path:
+    """Let the hub's library put a file into the user's cache, in the place of a wrong one where it is asked `again`."""
+
     def ask() -> Path:
         try:
-            return Path(hf_hub_download(repository, file.path, revision=commit, endpoint=constants.ENDPOINT))
+            path = hf_hub_download(
+                repository, file.path, revision=commit, endpoint=constants.ENDPOINT, force_download=again
+            )
+            return Path(path)
         except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
             raise error.__cause__ or error from None
         except OSError as error:
@@ -159,10 +168,9 @@ def _verify(path: Path, file: LockedFile, what: str) -> None:
     found, size = _digest(path, file), path.stat().st_size
     if (size, found) == (file.bytes, file.digest):
         return
-    path.unlink()
     raise WrongBytes(
         f"{what}: came with {size} bytes and digest {found} where the hub lists {file.bytes} bytes and {file.digest}. "
-        "Nothing of it was kept. Run again; if it comes back, the hub or a proxy on the way serves a wrong file."
+        "It is not used. Run again; if it comes back, the hub or a proxy on the way serves a wrong file."
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.hub.budget import clear_unneeded
+from lmshape.errors import InputError
+from lmshape.hub.budget import READ_MARK, clear_unneeded
 from lmshape.hub.integrity import Issue, issues_of, read_issues
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.receipt import foreign_files, read_told
 from lmshape.schema import Yaml
+from lmshape.study.models import Model
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.registry import find_file
 from lmshape.study.study import Study
@@ -24,6 +29,41 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for name in ("huggingface_hub", "httpx2"):  # what they retry is told once, by lmshape.hub
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds `plans` of the process that has planned the jobs
+SHAPE = ("architecture", "blocks", "width", "vocabulary", "context")
+
+
+def plans(study: Study) -> dict[str, dict[str, object]]:
+    """Say by which checkpoints and shape the jobs of each published run are planned."""
+    return {name: _plan(model) for name, model in study.models.items() if model.on_hub}
+
+
+def _plan(model: Model) -> dict[str, object]:
+    return {"checkpoints": list(model.checkpoints), **{name: getattr(model, name) for name in SHAPE}}
+
+
+def check_plan(model: Model) -> None:
+    """Refuse to download for a plan that was made before the hub was asked, and has become another one.
+
+    Raises
+    ------
+    InputError
+        Naming what is chosen, or shaped, otherwise.
+    """
+    found = _plan(model)
+    planned = json.loads(os.environ.get(PLAN_VARIABLE, "{}")).get(model.name, found)
+    changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
+    before, after = planned["checkpoints"], list(model.checkpoints)
+    for verb, names, others in (("without", before, after), ("with", after, before)):
+        if differing := [name for name in names if name not in others]:
+            changes.append(f"{verb} {', '.join(differing)}")
+    if changes:
+        raise InputError(
+            f"`{model.name}`: the plan is another one now that the hub was asked: {'; '.join(changes)}. Nothing was "
+            "downloaded for it. Run the same command again."
+        )
 
 
 class Resolve(Rule):
@@ -52,7 +92,7 @@ class Resolve(Rule):
             model.name,
             model.entry,
             issues=self.study.issues,
-            wanted=list(model.checkpoints),
+            wanted=list(model.checkpoints) if isinstance(model.choice, list) else [],
         )
         print(summary(lock))
 
@@ -76,6 +116,7 @@ class FetchTokenizer(Resolve):
         from lmshape.hub.resolve import bring_tokenizer
 
         log_to_stderr()
+        check_plan(self.model(job))
         bring_tokenizer(Path(job.fill(paths.LOCK)), Path(job.fill(paths.TOKENIZER)))
 
 
@@ -107,6 +148,7 @@ class Download(FetchTokenizer):
         from lmshape.hub.resolve import download
 
         log_to_stderr()
+        check_plan(self.model(job))
         download(
             Path(job.fill(paths.LOCK)),
             job.checkpoint,
@@ -162,6 +204,30 @@ def ask_hub(config: Mapping[str, Yaml]) -> Ask:
         return make_lock(Path(paths.LOCK.format(model=name)), name, entry, issues=issues)
 
     return ask
+
+
+def refuse_foreign_weights(study: Study, root: Path) -> None:
+    """Refuse to download to where files of the user lie: Snakemake empties the folder of a download before it begins.
+
+    Raises
+    ------
+    InputError
+        Naming the first such folder, and a file in it.
+    """
+    for model in study.models.values():
+        for checkpoint in model.checkpoints.values() if model.on_hub else ():
+            folder = root / checkpoint.folder
+            told = read_told(folder)
+            if not folder.is_dir() or (
+                told and "files" not in told
+            ):  # a receipt of an older lmshape names none
+                continue
+            foreign = [path for path in foreign_files(folder) if not path.name.startswith(READ_MARK)]
+            if foreign:
+                raise InputError(
+                    f"`{checkpoint.folder}` is where {checkpoint.name} of `{model.name}` is downloaded to, and holds "
+                    f"{foreign[0].name}, which lmshape did not write. Move it elsewhere, and run again."
+                )
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Jobs that make what people look at: figures, explorer, findings, Snakemake's report."""
+"""Jobs that make what people look at: figures, explorer, the page of the study, and on request Snakemake's report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lmshape.writing import replaced_when_whole
 
 WORDS = REPOSITORY / "workflow" / "report"
 FIGURE_FOLDER = Path("results/figures")
-FINDINGS, EXPLORER, REPORT = "results/findings.html", "results/explore.html", "results/report.html"
+INDEX, EXPLORER, REPORT = "results/index.html", "results/explore.html", "results/report.html"
 
 
 def figure_files(study: Study, *kinds: str) -> list[str]:
@@ -122,13 +122,13 @@ class Explore(Rule):
         print(f"{EXPLORER}: {size / 1e6:.1f} MB")
 
 
-class Findings(Rule):
-    """The page of the findings."""
+class Index(Rule):
+    """The page of the study."""
 
     reads = ("tables", "figures", "runs")
-    code = ("lmshape.pages.findings.build_findings", "lmshape.figures.FIGURES")
-    log_file = "results/logs/findings.log"
-    writes = (FINDINGS,)
+    code = ("lmshape.pages.index.build_index", "lmshape.figures.FIGURES")
+    log_file = "results/logs/index.log"
+    writes = (INDEX,)
     memory_megabytes = 1000
     time_minutes = 15
     disk = LEAST_DISK_MEGABYTES
@@ -167,33 +167,35 @@ class Findings(Rule):
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [self.provenance, self.inputs(job)["runs"], own, digest_of_words(WORDS)]
+        return [self.provenance, self.inputs(job)["runs"], self.study.unstable, own, digest_of_words(WORDS)]
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.pages.findings import build_findings
+        from lmshape.pages.index import build_index
 
         runs = by_run(trained_files(self.study, "summary.json"))
         summaries = {name: json.loads(path.read_text()) for name, path in runs.items()}
-        build_findings(
-            Path(FINDINGS),
+        build_index(
+            Path(INDEX),
             tables_dir=TABLES,
             figures_dir=FIGURE_FOLDER,
             captions_dir=WORDS,
             provenance=self.provenance | {"runs": summaries},
+            explorer=Path(EXPLORER).name,
+            unstable=self.study.unstable,
             own=self.own_path,
         )
 
 
 class Report(Rule):
-    """Snakemake's report: all results with their captions and provenance."""
+    """Snakemake's report: all results with their captions and provenance; no part of `all`."""
 
-    reads = ("findings",)
+    reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
     writes = (REPORT,)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"findings": FINDINGS}
+        return {"page": INDEX}
 
     def facts(self, job: Wildcards) -> object:
         return digest_of_words(WORDS)
@@ -201,10 +203,8 @@ class Report(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         config = os.environ.get(CONFIG_VARIABLE)
         if config is None:
-            raise InputError(
-                "The report is a job of the workflow; by hand, type `snakemake --report results/report.html`."
-            )
-        write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=FINDINGS, config=config)
+            raise InputError("The report is a job of the workflow; by hand, type `make report`.")
+        write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=INDEX, config=config)
 
 
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:

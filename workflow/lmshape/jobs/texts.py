@@ -243,9 +243,8 @@ class Tokenize(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         model = self.model(job)
-        made = (
-            [str(model.tokenizer)] if model.pretraining or model.on_hub else []
-        )  # of others `facts` has the content
+        # Of a local run `facts` has the content; of one that is gone no job makes the tokens again.
+        made = [str(model.tokenizer)] if model.pretraining or model.on_hub or model.gone else []
         return {"text": self.text(job) or [], "tokenizer": made}
 
     def tokenizer_key(self, job: Wildcards) -> object:
@@ -301,7 +300,7 @@ class Tokenize(Rule):
 
         dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
         tokens = sample_tokens(
-            load_tokenizer(self.model(job).tokenizer),
+            load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             span(read_text(Path(text)), *dataset.span) if text else "",
             protocol=sampling.protocol,
             order=dataset.order,

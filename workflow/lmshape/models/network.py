@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -138,7 +138,7 @@ def load_model(
     for file in files:
         check_fetched(file)
     tell_adapter(folder)
-    config = _config(folder, files, remote_code=remote_code)
+    config = read_config(folder, remote_code=remote_code)
     _check_head(folder, config, kind)
     network = _class_of(folder, config, kind, remote_code=remote_code)
     logging.set_verbosity_error()  # what its load report says is checked here
@@ -180,6 +180,27 @@ def load_model(
     headless = network is AutoModel
     unfit = f"no language-model head: `{config.model_type}` has none for masked tokens" if headless else ""
     return Network(model, _entrance(model), _absent_head(folder, model, report), unfit)
+
+
+def loaded_network(model: PreTrainedModel) -> Network:
+    """Take a model that is loaded already; without a head that predicts tokens, it has no loss."""
+    device = _entrance(model)
+    if model.get_output_embeddings() is None:
+        base = cast(PreTrainedModel, model.base_model)
+        return Network(base, device, (), f"no language-model head: the model is a {type(model).__name__}")
+    return Network(model, device, ())
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off meanwhile; a part that was at rest before, as a frozen one is, stays so."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, trains in training.items():
+            module.training = trains
 
 
 def _class_of(folder: Path, config: PreTrainedConfig, kind: Kind, *, remote_code: bool) -> Any:
@@ -226,7 +247,15 @@ def _unheard(files: list[Path]) -> AbstractContextManager:
     return redirect_stderr(StringIO()) if files[0].suffix == GGUF else nullcontext()
 
 
-def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrainedConfig:
+def read_config(folder: Path, *, remote_code: bool = False) -> PreTrainedConfig:
+    """Read config.json, or the metadata of a GGUF file.
+
+    Raises
+    ------
+    InputError
+        Without weights, and for a configuration that transformers cannot use.
+    """
+    files = weight_files(folder)
     source: dict[str, Any] = {"trust_remote_code": remote_code}
     if files[0].suffix == GGUF:  # its metadata is the config
         source["gguf_file"] = files[0].name

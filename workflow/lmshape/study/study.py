@@ -6,15 +6,16 @@ to (folders, checkpoints, texts), since the second cannot be looked up before th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select
-from lmshape.errors import InputError
+from lmshape.errors import InputError, is_or_are, named
 from lmshape.figures import FIGURES
-from lmshape.hub.integrity import Issue
+from lmshape.hub.integrity import DISTRUSTED, Issue
 from lmshape.hub.models import Ask
 from lmshape.metrics import skdim
 from lmshape.metrics.own import OwnFile, read_own
@@ -26,7 +27,7 @@ from lmshape.metrics.registry import (
     measured_families,
     metric_names,
 )
-from lmshape.paths import TRUNCATED, loss_cards
+from lmshape.paths import ACTIVATIONS, TRUNCATED, loss_cards, statistics_files
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
@@ -128,7 +129,7 @@ class Study:
         if self.truncating is None or self.models[model].kind != "decoder":
             return []
         known = [one for one in self.models[model].checkpoints.values() if not one.gone]
-        chosen = select(known, self.truncating.checkpoints, model=model)
+        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
         datasets = self.truncating.datasets_of(self.datasets_of[model])
         return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in datasets]
 
@@ -310,8 +311,15 @@ def _joined(
     models: dict[str, Model] = {}
     for name, choice in choices.items():
         try:
-            model = read_model(name, registry.models[name], root=root, pretraining=pretraining, ask=ask)
-            models[name] = _with_chosen_checkpoints(model, choice, root)
+            model = read_model(
+                name,
+                registry.models[name],
+                root=root,
+                pretraining=pretraining,
+                ask=ask,
+                issues=registry.issues,
+            )
+            models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], choice["datasets"], root)
         except InputError as error:
             problems.append(str(error))
     datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
@@ -361,23 +369,83 @@ def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -
     ]
 
 
-def _with_chosen_checkpoints(model: Model, asked: Mapping[str, Yaml], root: Path) -> Model:
-    choice: Choice = asked["checkpoints"]
-    known = [
-        one
+def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[str], root: Path) -> Model:
+    """Keep the checkpoints that a study takes of a model.
+
+    `every` and `log` choose among those that are what their names say, as far as is known; `all` and `last` take
+    them as they come, and a list takes what it names.
+
+    Raises
+    ------
+    InputError
+        When a listed one does not exist or cannot be loaded, or none is left to choose from.
+    """
+    unmeasured = [
+        one.name
         for one in model.checkpoints.values()
-        if not one.gone or _measured(model, one, asked["datasets"], root)
+        if one.gone and not _measured(model, one, datasets, root)
     ]
+    known = [one for one in model.checkpoints.values() if one.name not in unmeasured]
+    if unmeasured:
+        print(
+            f"`{model.name}`: {named(unmeasured)} {is_or_are(unmeasured)} gone from {model.folder}, not measured on "
+            "all datasets of this study, and left out.",
+            file=sys.stderr,
+        )
+    if not known:
+        raise InputError(
+            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Bring them back."
+        )
+    distrusted: list[Checkpoint] = []
     if isinstance(choice, list):
         known = sorted([*known, *model.unlisted.values()], key=lambda checkpoint: checkpoint.step)
+    elif isinstance(choice, dict):
+        distrusted = [one for one in known if one.verdict in DISTRUSTED]
+        known = [one for one in known if one not in distrusted]
+    if not known:
+        raise InputError(
+            f"`{model.name}`: none of its {len(distrusted)} checkpoints is known to be what its name says. Look at "
+            f"them with `lmshape audit {model.name}`, and list under `checkpoints` those that you want all the same."
+        )
     chosen = select(known, choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
         require_weights(model.name, [one for one in chosen if not one.gone], root=root)
-    return replace(model, checkpoints={checkpoint.name: checkpoint for checkpoint in chosen})
+    gone = [one.name for one in chosen if one.gone]
+    if gone:
+        print(
+            f"`{model.name}`: {named(gone)} {is_or_are(gone)} gone from {model.folder}; what was measured stays.",
+            file=sys.stderr,
+        )
+    taken = {checkpoint.name: checkpoint for checkpoint in chosen}
+    return replace(model, checkpoints=taken, choice=choice, passed_over=tuple(distrusted))
 
 
 def _measured(model: Model, checkpoint: Checkpoint, datasets: Sequence[str], root: Path) -> bool:
     return all((root / card).is_file() for card in loss_cards(model.name, [checkpoint.name], datasets))
+
+
+def _gone_problems(study: Study, root: Path) -> Iterator[str]:
+    """Tell which families are asked for of checkpoints whose weights are gone, and were not measured before."""
+    for cell in study.cells():
+        checkpoint = study.checkpoint(cell)
+        names = {"model": cell.model, "checkpoint": cell.checkpoint, "dataset": cell.dataset}
+        if not checkpoint.gone or (root / ACTIVATIONS.format(**names)).is_file():
+            continue
+        one = (cell.model, [cell.checkpoint], [cell.dataset])
+        blocks = study.blocks_of(cell.model)
+        lacking = [
+            family
+            for family in study.measured_families
+            for archive in statistics_files(*one, families=[family], blocks=blocks)
+            if not (root / archive).is_file()
+        ]
+        if lacking:
+            families = named(list(dict.fromkeys(lacking)))
+            yield (
+                f"`{cell.model}`: {cell.checkpoint} is gone from {checkpoint.folder.parent}, and {families} of it "
+                f"on {cell.dataset} cannot be measured. Bring the checkpoint back, leave it out under `checkpoints`, "
+                f"or leave {families} out of `metrics`."
+            )
 
 
 def problems_of(study: Study, root: Path) -> Iterator[str]:
@@ -400,6 +468,7 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
                 remedy="Take a larger text, a wider `span`, or fewer draws or rows under `sampling`.",
             )
     yield from _families_without_rows(study)
+    yield from _gone_problems(study, root)
     yield from _truncation_problems(study)
     yield from _pretraining_problems(study, root)
     yield from _loss_log_problems(study, root)
