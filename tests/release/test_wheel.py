@@ -49,8 +49,9 @@ def python(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest
 
 
 def test_the_geometry_passes_its_tests(python: Path, tmp_path: Path) -> None:
-    for name in (*GEOMETRY, "layers.py"):
+    for name in GEOMETRY:
         shutil.copy(REPOSITORY / "tests/unit" / name, tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *GEOMETRY]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-3000:]

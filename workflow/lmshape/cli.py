@@ -69,16 +69,21 @@ def main() -> None:
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
+    from lmshape.jobs.hub import ask_hub, log_to_stderr
     from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
     from lmshape.jobs.submissions import describe_submissions
+    from lmshape.schema import read_yaml
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
     from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
+    log_to_stderr()
+    ask = ask_hub(read_yaml(find_file(file, root=Path.cwd())), directory)
+    study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
-    study = study_of(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
         describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
@@ -197,6 +202,25 @@ def metrics(
         print(f"{entry['name']}  ({entry['family']})")
         for key in ("definition", "range", "null", "source"):
             print(f"    {key:<11}{entry[key]}")
+
+
+@app.command(rich_help_panel=AFTER)
+def figure(
+    name: Annotated[str, typer.Argument(help="a figure of results/figures, such as cone")],
+    paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
+    configfile: Config = None,
+    directory: Directory = HERE,
+) -> None:
+    """Draw a figure of a study from its tables: PNG, SVG and CSV, or PDF and SVG at an article's width."""
+    from lmshape.figures import render
+    from lmshape.jobs.pages import FIGURE_FOLDER, loss_files
+    from lmshape.jobs.tables import TABLES
+
+    study = _study(configfile, directory)
+    losses = {run: directory / path for run, path in loss_files(study).items()}
+    stem, datasets = directory / FIGURE_FOLDER / name, list(study.datasets)
+    files = render(name, directory / TABLES, output_stem=stem, losses=losses, datasets=datasets, paper=paper)
+    print("\n".join(map(str, files)))
 
 
 @app.command(rich_help_panel=AFTER)
@@ -324,8 +348,10 @@ def _hub_entries(
     registry: Registry, models: list[str] | None, configfile: Path
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
     from lmshape.study.study import named_models
+    from lmshape.study.typed import named
 
-    for name in models or named_models(configfile):
+    names, registry = named(models or named_models(configfile), registry, root=HERE)
+    for name in names.values():
         if name not in registry.models:
             raise unknown("model", name, registry.models)
         if "repository" in registry.models[name]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lmshape.figures import layout, marks, notes
-from lmshape.figures.style import looks, styled
+from lmshape.figures import layout, selection
+from lmshape.figures.drawing import footer
+from lmshape.figures.style import SCREEN, looks, styled
 from lmshape.tables.rows import in_order
 
 SHOWN = ("anisotropy", "effective_rank", "mean_cosine", "id_twonn")
@@ -30,27 +32,13 @@ def draw_one_model(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     metrics : names of metrics of layers, a panel each
     """
     data = table[table["metric"].isin(metrics) & (table["site"] != "output")]
-    blocks = int(data["layer"].max())
-    has_norm = bool((data["site"] == "final_norm").any())
-    with styled():
-        figure, panels = layout.panel_grid(metrics, ["all"], size=(4.2, 2.8), columns=2, same_scale=False)
-        look = looks(in_order(data["rows"]))
-        for (metric, _), ax in panels.items():
-            for rows, line in look.items():
-                chosen = data[(data["metric"] == metric) & (data["rows"] == rows)]
-                on_line, norm = (
-                    chosen[chosen["site"] != "final_norm"],
-                    chosen[chosen["site"] == "final_norm"],
-                )
-                marks.line(
-                    ax, on_line, x="layer", look=line, label=layout.SHORT_VARIANT_NAMES.get(rows, rows)
-                )
-                marks.off_line(ax, norm, x=marks.final_norm_place(blocks), look=line)
-            marks.layer_axis(ax, blocks, final_norm=has_norm)
-            ax.set_title(metric)
-        first = next(iter(panels.values()))
-        figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=len(look))
-        layout.label_outer_panels(panels.values())
-        under = [notes.intervals(data, notes.BOTH), notes.sinks(data)]
-        layout.finish(figure, title=str(data["model"].iloc[0]), notes=under)
-    return figure
+    choice = data["rows"].map(selection.VARIANT_NAMES).fillna(data["rows"])
+    data = selection.grouped(layout.place_final_norm(data.assign(choice=choice)), "metric")
+    with styled(SCREEN):
+        look = looks(in_order(data["choice"]))
+        facets = layout.lines(
+            data, x="depth", hue="choice", panel="metric", page=SCREEN, look=look, sharey=False
+        )
+        layout.each(facets, partial(layout.depth_axis, data=data))
+        picture = layout.Picture(facets, layout.entries(look))
+        return layout.finish(picture, SCREEN, title=str(data["model"].iloc[0]), footer=footer(data))

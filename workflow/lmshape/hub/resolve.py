@@ -28,7 +28,7 @@ from lmshape.hub.published import (
 )
 from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
-from lmshape.store.weights import config_facts
+from lmshape.store.weights import config_facts, kind_of
 
 LOG = logging.getLogger(__name__)
 
@@ -69,9 +69,10 @@ class _Asked:
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
         commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
-        client.at_once(
-            lambda commit: self.files(*commit), [one for one in commits if one not in self._locked]
-        )
+        unknown = [one for one in commits if one not in self._locked]
+        if unknown:
+            what = f"files of {unknown[0][0]}"
+            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="commits")
 
 
 def resolve(
@@ -125,7 +126,10 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
         yield from _at(place, asked.refs(source.repository))
     elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
-        refs_of = client.at_once(asked.refs_if_there, [place.repository for place in places])
+        names = [place.repository for place in places]
+        refs_of = client.at_once(
+            asked.refs_if_there, names, what=f"revisions of {source.repository}", unit="repositories"
+        )
         for place, refs in zip(places, refs_of, strict=True):
             yield from _at(place, refs)
     elif source.varying == "revision":
@@ -208,7 +212,8 @@ def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | Non
         if file.path.rpartition("/")[2] == "config.json"
     )
     try:
-        return next((config_facts(client.read_json(*place)) for place in configs), {})
+        config = next((client.read_json(*place) for place in configs), {})
+        return {**config_facts(config), "kind": kind_of(config)} if config else {}
     except client.Closed:
         return {}  # listings are open all the same, and so is the audit
 

@@ -31,6 +31,7 @@ def log_to_stderr() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+HERE = Path()
 PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds `plans` of the process that has planned the jobs
 SHAPE = ("architecture", "blocks", "width", "vocabulary", "context")
 
@@ -187,12 +188,13 @@ class Release(Rule):
         release(Path(job.fill(paths.WEIGHTS)), job.reader, of=readers, keep=self.study.keep_weights)
 
 
-def ask_hub(config: Mapping[str, Yaml]) -> Ask:
+def ask_hub(config: Mapping[str, Yaml], root: Path = HERE) -> Ask:
     """Return what asks the hub for the lock of a model whose checkpoints only the hub can tell.
 
     Parameters
     ----------
     config : the study's configuration, which names the list of known faults
+    root : the study's folder
     """
 
     def ask(name: str, entry: Mapping[str, Yaml]) -> Lock:
@@ -201,7 +203,7 @@ def ask_hub(config: Mapping[str, Yaml]) -> Ask:
         named = config.get("registry", {}).get("known_issues", "config/known_issues.yaml")
         print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
         issues = read_issues(find_file(named, root=Path.cwd()))
-        return make_lock(Path(paths.LOCK.format(model=name)), name, entry, issues=issues)
+        return make_lock(root / paths.LOCK.format(model=name), name, entry, issues=issues)
 
     return ask
 

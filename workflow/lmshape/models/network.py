@@ -24,7 +24,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMaskedLM,
-    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -236,9 +235,11 @@ def _wrapper(names: Sequence[str]) -> str:
     return ""
 
 
-def _gguf_options(files: list[Path]) -> dict[str, str | GgufConfig]:
+def _gguf_options(files: list[Path]) -> dict[str, Any]:
     if files[0].suffix != GGUF:
         return {}
+    from transformers import GgufConfig  # younger than the rest of what is taken from transformers
+
     return {"gguf_file": files[0].name, "quantization_config": GgufConfig(dequantize=True)}
 
 
