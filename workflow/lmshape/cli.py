@@ -105,6 +105,7 @@ def lock(
     directory: Directory = HERE,
 ) -> None:
     """Ask the hub which commits and weights stand behind a model's checkpoints; write results/revisions/{model}.tsv."""
+    from lmshape.hub.client import gate
     from lmshape.hub.integrity import summary
     from lmshape.hub.resolve import make_lock
     from lmshape.paths import LOCK
@@ -112,6 +113,8 @@ def lock(
 
     registry = registry_of(configfile, directory)
     for name, entry in _hub_entries(registry, models, configfile):
+        if told := gate(entry):
+            print(f"{name}: {told}", file=sys.stderr)
         path = directory / LOCK.format(model=name)
         made = make_lock(path, name, entry, issues=registry.issues, update=update)
         print(f"{path}\n{summary(made)}")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url, set_client_factory
@@ -74,6 +74,14 @@ class Ref:
     commit: str
 
 
+def gate(entry: Mapping[str, Any]) -> str:
+    """Tell what opens a gated repository where there is no token; "" for any other entry of the registry."""
+    if not entry.get("gated") or get_token() is not None:
+        return ""
+    page = f"{constants.ENDPOINT}/{entry['repository']}"
+    return f"gated. Accept its terms at {page}, then log in with `hf auth login` or set HF_TOKEN"
+
+
 def refs(repository: str) -> list[Ref]:
     """List branches and tags; a tag of a branch's name is left out, as the hub resolves the branch.
 
@@ -86,6 +94,16 @@ def refs(repository: str) -> list[Ref]:
     branches = [Ref(ref.name, "branch", ref.target_commit) for ref in found.branches]
     taken = {branch.name for branch in branches}
     return branches + [Ref(ref.name, "tag", ref.target_commit) for ref in found.tags if ref.name not in taken]
+
+
+def commit_of(repository: str, revision: str) -> str:
+    """Return the commit that any revision means, a pull request (refs/pr/1) or a commit among them."""
+    address = f"{constants.ENDPOINT}/api/models/{repository}/revision/{quote(revision, safe='')}"
+
+    def ask() -> str:
+        return json.loads(_get(address).content)["sha"]
+
+    return ask_hub(ask, what=f"the revision {revision} of `{repository}`")
 
 
 def files(repository: str, commit: str) -> list[LockedFile]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts
 
 LOG = logging.getLogger(__name__)
+UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
 
 
 class _Asked:
@@ -123,7 +125,9 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
     """List what the hub has, without files yet."""
     if source.naming is None:
         place = source.place(source.steps[0]) if source.steps else source.single()
-        yield from _at(place, asked.refs(source.repository))
+        yield from _at(
+            place, [_unnamed(place)] if UNNAMED.fullmatch(place.revision) else asked.refs(source.repository)
+        )
     elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
         names = [place.repository for place in places]
@@ -136,6 +140,12 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
         yield from _of_revisions(source, source.naming, asked.refs(source.repository))
     else:
         yield from _of_subfolders(source, source.naming, asked)
+
+
+def _unnamed(place: Place) -> client.Ref:
+    """Return what a commit or a pull request means, which stand in no list of branches and tags."""
+    commit = client.commit_of(place.repository, place.revision)
+    return client.Ref(place.revision, "commit" if commit == place.revision else "pull request", commit)
 
 
 def _of_revisions(source: Source, naming: Naming, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
