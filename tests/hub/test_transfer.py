@@ -9,7 +9,7 @@ import torch
 from downloads import WEIGHTS, Bring, assert_right
 from hub_models import at_step, bin_with_code, decoder, encoder, model_files
 from hub_store import git_oid
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, file_download, hf_hub_download
 from loopback_hub import LoopbackHub
 from runs import ENTRY, locked, published
 
@@ -51,6 +51,23 @@ def test_files_of_the_large_storage_announced_as_xet_come_by_http(
 ) -> None:
     hub.set(xet=True, redirect=True)
     assert_right(bring(one), one)
+
+
+def test_where_xet_fails_the_users_cache_is_filled_by_http(
+    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    asked: list[str] = []
+
+    def broken(*arguments: object, **options: object) -> None:
+        asked.append("xet")
+        raise RuntimeError("Data processing error: CAS service error")
+
+    monkeypatch.setattr(file_download, "xet_get", broken)
+    hub.set(xet=True)
+    assert_right(bring(one, "cache"), one)
+    assert asked == ["xet"]  # HTTP for what comes after it, too
+    assert [Path(request.path).name for request in hub.downloads("safetensors")] == ["model.safetensors"]
 
 
 def test_a_repository_that_has_another_name_now_is_followed(

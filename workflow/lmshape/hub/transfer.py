@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,13 +23,16 @@ from huggingface_hub import (
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers
 
-from lmshape.downloading import CutShort, held_bytes, receive
+from lmshape.downloading import CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
 from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile
 from lmshape.paths import partial_folder
+from lmshape.progress import size_text
 from lmshape.receipt import PARTIAL, write_receipt
 from lmshape.writing import NO_ROOM, name_whole_folder
+
+LOG = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 20
 
@@ -107,6 +111,8 @@ def _bring(repository: str, commit: str, file: LockedFile, destination: Path, we
 def _receive_whole(repository: str, commit: str, file: LockedFile, destination: Path) -> None:
     received = destination.with_name(f"{destination.name}{PARTIAL}")
     what = f"`{file.path}` of `{repository}`"
+    if file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+        LOG.warning("%s", _large(what, file))
 
     def ask() -> None:
         receive(lambda headers: _request(repository, commit, file, headers), received, size=file.bytes)
@@ -132,8 +138,20 @@ def _request(
     return get_session().stream("GET", location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
 
+def _large(what: str, file: LockedFile) -> str:
+    return (
+        f"{what}: has {size_text(file.bytes)}, and the hub's store may refuse files of more than "
+        f"{size_text(constants.MAX_HTTP_DOWNLOAD_SIZE)} over HTTP. Should it do so, install `hf_xet` and take "
+        "`weights_in: cache`, which downloads them by Xet."
+    )
+
+
 def _through_cache(repository: str, commit: str, file: LockedFile, *, again: bool) -> Path:
-    """Let the hub's library put a file into the user's cache, in the place of a wrong one where it is asked `again`."""
+    """Let the hub's library put a file into the user's cache, in the place of a wrong one where it is asked `again`.
+
+    It takes Xet where the hub announces it and hf_xet is installed; HTTP for the rest of the job once Xet has failed.
+    """
+    what = f"`{file.path}` of `{repository}`"
 
     def ask() -> Path:
         try:
@@ -141,6 +159,18 @@ def _through_cache(repository: str, commit: str, file: LockedFile, *, again: boo
                 repository, file.path, revision=commit, endpoint=constants.ENDPOINT, force_download=again
             )
             return Path(path)
+        except RuntimeError as error:  # all that Xet says of whatever fails
+            if constants.HF_HUB_DISABLE_XET:
+                raise
+            constants.HF_HUB_DISABLE_XET = True
+            LOG.warning(
+                "%s: Xet failed (%s); this job downloads by HTTP from here on", what, reason_of(error)
+            )
+            raise CutShort(f"Xet failed: {reason_of(error)}") from error
+        except ValueError as error:
+            if file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+                raise InputError(_large(what, file)) from error
+            raise
         except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
             raise error.__cause__ or error from None
         except OSError as error:
@@ -148,7 +178,6 @@ def _through_cache(repository: str, commit: str, file: LockedFile, *, again: boo
                 raise CutShort(str(error)) from error
             raise
 
-    what = f"`{file.path}` of `{repository}`"
     path = ask_hub(ask, what=what)
     _verify(path.resolve(), file, what)
     return path
