@@ -8,7 +8,7 @@ asked again after growing pauses; what it refuses for good ends in a sentence th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -134,16 +134,17 @@ def _get(address: str) -> httpx2.Response:
 
 
 def at_once(
-    ask: Callable[[Asked], Answer], questions: Sequence[Asked], *, what: str, unit: str
+    ask: Callable[[Asked], Answer], questions: Mapping[str, Asked], *, what: str, unit: str
 ) -> list[Answer]:
-    """Ask several questions at once; the answers are in their order, and counted as they come."""
+    """Ask several questions at once; the answers are in their order, and counted by name as they come."""
     with (
         ThreadPoolExecutor(AT_ONCE) as pool,
         progress(len(questions), description=what, unit=unit) as bar,
     ):
         answers = []
-        for answer in pool.map(ask, questions):
+        for name, answer in zip(questions, pool.map(ask, questions.values()), strict=True):
             answers.append(answer)
+            bar.set_postfix_str(f"the last: {name}", refresh=False)
             bar.update()
         return answers
 

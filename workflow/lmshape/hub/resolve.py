@@ -27,7 +27,7 @@ from lmshape.hub.published import (
     read_sources,
     tokens_seen,
 )
-from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
+from lmshape.hub.transfer import Transfer, WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts
 
@@ -70,11 +70,11 @@ class _Asked:
 
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
-        commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
-        unknown = [one for one in commits if one not in self._locked]
+        of_commit = {(one.repository, one.commit): one.checkpoint for one in checkpoints}
+        unknown = {name: commit for commit, name in of_commit.items() if commit not in self._locked}
         if unknown:
-            what = f"files of {unknown[0][0]}"
-            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="commits")
+            what = f"files of {checkpoints[0].repository}"
+            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="checkpoints")
 
 
 def resolve(
@@ -130,7 +130,7 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
         )
     elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
-        names = [place.repository for place in places]
+        names = {place.repository: place.repository for place in places}
         refs_of = client.at_once(
             asked.refs_if_there, names, what=f"revisions of {source.repository}", unit="repositories"
         )
@@ -321,6 +321,7 @@ def download(
     *,
     readers: Sequence[str],
     weights_in: WeightsIn,
+    transfer: Transfer,
     keep: bool,
     budget_bytes: int | None,
 ) -> None:
@@ -330,7 +331,7 @@ def download(
     ----------
     lock_file, checkpoint, folder : what is downloaded, and where to
     readers : datasets and truncations that will read these weights
-    weights_in, keep, budget_bytes : the study's settings
+    weights_in, transfer, keep, budget_bytes : the study's settings
     """
     lock = read_lock(lock_file)
     one = lock.named(checkpoint) if lock else None
@@ -340,7 +341,7 @@ def download(
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
         budget.reserve(wanted, budget=budget_bytes, keeps=keep)
     budget.forget_readers(folder)
-    bring_checkpoint(one, folder, weights_in=weights_in)
+    bring_checkpoint(one, folder, weights_in=weights_in, transfer=transfer)
 
 
 def bring_tokenizer(lock_file: Path, folder: Path) -> None:
