@@ -13,6 +13,7 @@ import numpy as np
 
 from lmshape.errors import InputError, suggest
 
+FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
 Choice = str | list[str | int] | dict[str, int]
 
 

@@ -15,14 +15,15 @@ gc.set_threshold(200_000, 50, 50)
 
 # Jobs import the library from this repository, installed or not, and use the Python that runs Snakemake, unless
 # `--sdm conda` gives them one. The shell prefix carries the library's path, since Snakemake takes PYTHONPATH from jobs in
-# a conda environment. It replaces Snakemake's own prefix, hence `set`. `tokenizers` counts threads by its own variable.
+# a conda environment. It replaces Snakemake's own prefix, hence `set`. Nobody answers what a job may ask. `tokenizers` counts threads by its
+# own variable.
 LIBRARY = str(Path(workflow.basedir) / "workflow")
 sys.path.insert(0, LIBRARY)
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={shlex.quote(LIBRARY)}; "
+    f"set -euo pipefail; exec < /dev/null; export PYTHONPATH={shlex.quote(LIBRARY)}; "
     "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # Snakemake formats it
 )
 

@@ -146,7 +146,7 @@ class Lock:
     ----------
     model : name in the registry
     identity : what the registry said of where they lie, when the hub was asked
-    facts : architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
+    facts : kind, architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
     corrected : values of unverified keys of the registry that the hub's config.json contradicts
     tokenizer : its files; None where the repository has none
     main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are no branches beside it

@@ -15,7 +15,7 @@ from lmshape.hub.published import Place, published, read_sources, tokens_seen
 from lmshape.paths import LOCK, WEIGHTS
 from lmshape.schema import Yaml
 
-FACTS = ("architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
+FACTS = ("kind", "architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
 
 Ask = Callable[[str, Mapping[str, Yaml]], Lock]
 
@@ -27,7 +27,7 @@ class HubRun:
     Attributes
     ----------
     checkpoints, unlisted : by step; those that the registry lists, or all where it has no list, and the others
-    facts : architecture, blocks, width, vocabulary, context; the registry's before the hub's
+    facts : kind, architecture, blocks, width, vocabulary, context; the registry's before the hub's
     lock : what the hub said, if it was asked
     """
 
@@ -99,7 +99,10 @@ def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dic
 
 
 def _contradicted(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> list[str]:
-    return [key for key, value in facts.items() if value is not None and entry.get(key) not in (None, value)]
+    told = {
+        key: value for key, value in facts.items() if value is not None and key != "kind"
+    }  # a guess at times
+    return [key for key, value in told.items() if entry.get(key) not in (None, value)]
 
 
 def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> None:

@@ -29,7 +29,7 @@ from lmshape.hub.published import (
 )
 from lmshape.hub.transfer import Transfer, WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
-from lmshape.store.weights import config_facts
+from lmshape.store.weights import config_facts, kind_of
 
 LOG = logging.getLogger(__name__)
 UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
@@ -222,7 +222,8 @@ def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | Non
         if file.path.rpartition("/")[2] == "config.json"
     )
     try:
-        return next((config_facts(client.read_json(*place)) for place in configs), {})
+        config = next((client.read_json(*place) for place in configs), {})
+        return {**config_facts(config), "kind": kind_of(config)} if config else {}
     except client.Closed:
         return {}  # listings are open all the same, and so is the audit
 
@@ -231,13 +232,15 @@ def _tokenizer(
     entry: Mapping[str, Yaml], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
 ) -> Tokenizer | None:
     """Take the tokenizer that the registry names, else that of `main`, else that of the last checkpoint."""
-    last = checkpoints[-1]
+    last, code = checkpoints[-1], bool(entry.get("remote_code"))
     repository = entry.get("tokenizer", last.repository)
     places = [(repository, asked.main(repository), "")]
     if "tokenizer" not in entry:
         places.append((last.repository, last.commit, last.subfolder))
     for repository, commit, subfolder in places:
-        if commit and (found := downloads_of_tokenizer(asked.files(repository, commit), subfolder)):
+        if commit and (
+            found := downloads_of_tokenizer(asked.files(repository, commit), subfolder, code=code)
+        ):
             return Tokenizer(repository=repository, commit=commit, files=found)
     carried = tuple(file for file in last.weights if file.path.endswith(".gguf"))
     return Tokenizer(repository=last.repository, commit=last.commit, files=carried) if carried else None

@@ -48,6 +48,7 @@ from lmshape.study.settings import (
     read_pretraining,
     read_truncating,
 )
+from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
@@ -187,6 +188,8 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
     """
     problems: list[str] = []
     registry = _registry(config, root, problems)
+    if registry:
+        config, registry = with_typed_models(config, registry, root=root)
     own = _own_metrics(config, root, problems)
     names = {**(_names(registry) if registry else {}), "figure_name": FIGURES}
     if own or "own_metrics" not in config:  # else not all names are known
@@ -256,13 +259,13 @@ def _read(configfile: Path) -> dict[str, Yaml]:
 
 
 def _named_registry(config: Mapping[str, Yaml], root: Path) -> Registry:
-    files = {name: Path(file) for name, file in config["registry"].items()}
-    return read_registry(files["models"], files["datasets"], files["known_issues"], root=root)
+    files = config["registry"]
+    return read_registry(files["models"], files["datasets"], Path(files["known_issues"]), root=root)
 
 
 def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
     schema = schema_with_names("config", {})
-    if faults(config.get("registry", {}), schema["properties"]["registry"]):
+    if faults(config.get("registry", {}), {**schema["properties"]["registry"], "$defs": schema["$defs"]}):
         return None
     try:
         return _named_registry(with_defaults(config, schema), root)
