@@ -207,10 +207,11 @@ class Report(Rule):
         return digest_of_words(WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        config = os.environ.get(CONFIG_VARIABLE)
+        config = json.loads(os.environ.get(CONFIG_VARIABLE, "{}")).get(str(Path.cwd()))
         if config is None:
             raise InputError("The report is a job of the workflow; by hand, type `make report`.")
-        write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=INDEX, config=config)
+        snakefile = REPOSITORY / "Snakefile"
+        write_report(Path(REPORT), snakefile=snakefile, target=INDEX, config=json.dumps(config))
 
 
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:

@@ -52,7 +52,7 @@ from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
-PACKED = (".gz", ".xz", ".zip")  # the size of such a file says nothing about its text
+PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True)
