@@ -200,7 +200,7 @@ def test_every_figure_is_inside_with_words_for_those_who_cannot_see_it(page):
 
 
 def test_captions_are_set_as_html(page):
-    assert "<p>Intrinsic dimension at a few blocks over training steps" in page
+    assert "<p>The intrinsic dimension (TwoNN) of each model" in page
 
 
 def test_how_to_read_it_says_what_lowers_the_dimension_and_what_a_dome_is(page):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmshape.errors import InputError, unknown
+from lmshape.figures import FIGURES
 
 if TYPE_CHECKING:
     from lmshape.hub.lock import Lock, LockedCheckpoint
@@ -222,7 +223,7 @@ def metrics(
 
 @app.command(rich_help_panel=AFTER)
 def figure(
-    name: Annotated[str, typer.Argument(help="a figure of results/figures, such as cone")],
+    name: Annotated[str, typer.Argument(help=f"one of {', '.join(FIGURES)}")],
     paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
     configfile: Config = None,
     directory: Directory = HERE,
