@@ -21,7 +21,16 @@ from hypothesis import strategies as st
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
 from lmshape.metrics.registry import describe
-from lmshape.pages.explore import DIGITS, NO_NUMBER, SCRIPTS, build_explorer, contents, numbers_of, reference
+from lmshape.pages.explore import (
+    DIGITS,
+    NO_NUMBER,
+    SCRIPTS,
+    build_explorer,
+    contents,
+    in_words,
+    numbers_of,
+    reference,
+)
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
