@@ -8,7 +8,7 @@ PIP_OPTIONS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install study report test test-quick docs bench corrections check format lock clean
+.PHONY: install study report test test-quick docs bench corrections check format lock release-check clean
 
 install: $(READY)
 
@@ -59,6 +59,13 @@ format: $(READY)
 lock: $(READY)
 	$(BIN)/python envs/lock.py
 
+# Build wheel and sdist into dist/ as the index wants them. REPOSITORY is the public address, for links:
+# make release-check REPOSITORY=https://…; then `.release/bin/twine upload dist/*` publishes them.
+release-check: $(READY) .release/.ready
+	.release/bin/python envs/release.py $(REPOSITORY)
+	.release/bin/twine check --strict dist/*
+	$(BIN)/python -m pytest tests/release
+
 $(READY): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lmshape needs Python 3.11 or newer; name one: make study PYTHON=python3.12" >&2; exit 1; }
@@ -83,6 +90,11 @@ $(READY): envs/lock.txt pyproject.toml
 .docs/.ready: docs/requirements.txt $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
 		--target .docs --requirement docs/requirements.txt
+	@touch $@
+
+.release/.ready:
+	$(PYTHON) -m venv .release
+	.release/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) build twine
 	@touch $@
 
 clean:

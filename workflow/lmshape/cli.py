@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmshape.errors import InputError, unknown
+from lmshape.figures import FIGURES
 
 if TYPE_CHECKING:
     from lmshape.hub.lock import Lock, LockedCheckpoint
@@ -69,15 +70,21 @@ def main() -> None:
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
+    from lmshape.jobs.hub import ask_hub, log_to_stderr
     from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
     from lmshape.jobs.submissions import describe_submissions
+    from lmshape.schema import read_yaml
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
+    from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
+    log_to_stderr()
+    ask = ask_hub(read_yaml(find_file(file, root=Path.cwd())), directory)
+    study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
-    study = study_of(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
         describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
@@ -85,8 +92,42 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
         describe_submissions(study, planned),
         describe_truncations(study),
         describe_spelling(study, directory),
+        describe_verdicts(study, *_options(configfile, directory)),
     )
     print("\n".join(filter(None, lines)))
+
+
+@app.command(rich_help_panel=BEFORE)
+def profile(
+    model: Annotated[
+        str, typer.Argument(help="folder of a model, or a name of the hub: NAME, NAME@REVISION")
+    ],
+    text: Annotated[Path, typer.Argument(help="text file in UTF-8; 100 kB suffice")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="folder of the tokenizer, where it is not beside the weights")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="metric or family; again for more", metavar="NAME")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="files of the table and the figure, without .parquet or .png")
+    ] = Path("profile"),
+) -> None:
+    """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
+    from lmshape.figures.files import save
+    from lmshape.figures.one_model import draw_one_model, shown_metrics
+    from lmshape.profiling import METRICS, by_layer
+    from lmshape.profiling import profile as measure
+    from lmshape.tables.columns import COLUMNS
+    from lmshape.tables.files import write_table
+    from lmshape.texts.corpus import read_text
+
+    table = measure(model, read_text(text), tokenizer, metrics=metrics or METRICS)
+    shown = shown_metrics(table)
+    write_table(table, COLUMNS, output)
+    save(draw_one_model(table, shown), table, output)
+    print(by_layer(table, shown))
+    print(f"{output}.parquet\n{output}.png")
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -113,9 +154,10 @@ def audit(
         found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
         used = read_lock(directory / LOCK.format(model=name))
         listed = published(read_sources(name, entry)) or ()
+        steps = {one.step for one in found.checkpoints}
         changes = {
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
-            "missing": [place.name for place in listed if found.named(place.name) is None],
+            "missing": [place.name for place in listed if place.step not in steps],
         }
         print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
         faulty |= integrity.has_fault(found)
@@ -161,6 +203,25 @@ def metrics(
         print(f"{entry['name']}  ({entry['family']})")
         for key in ("definition", "range", "null", "source"):
             print(f"    {key:<11}{entry[key]}")
+
+
+@app.command(rich_help_panel=AFTER)
+def figure(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(FIGURES)}.", metavar="NAME")],
+    paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
+    configfile: Config = None,
+    directory: Directory = HERE,
+) -> None:
+    """Draw a figure of a study from its tables: PNG, SVG and CSV, or PDF and SVG at an article's width."""
+    from lmshape.figures import render
+    from lmshape.jobs.pages import FIGURE_FOLDER, loss_files
+    from lmshape.jobs.tables import TABLES
+
+    study = _study(configfile, directory)
+    losses = {run: directory / path for run, path in loss_files(study).items()}
+    stem, datasets = directory / FIGURE_FOLDER / name, list(study.datasets)
+    files = render(name, directory / TABLES, output_stem=stem, losses=losses, datasets=datasets, paper=paper)
+    print("\n".join(map(str, files)))
 
 
 @app.command(rich_help_panel=AFTER)
@@ -215,8 +276,7 @@ def missing(
 
     study = _study(configfile, directory)
     said = log.read_text(encoding="utf-8", errors="replace") if log else ""
-    options = ["--configfile", str(configfile)] if configfile else []
-    options += ["--directory", str(directory)] if directory != HERE else []
+    options = _options(configfile, directory)
     print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
 
 
@@ -269,6 +329,12 @@ def _configfile(named: Path | None, directory: Path) -> Path:
     return named
 
 
+def _options(configfile: Path | None, directory: Path) -> list[str]:
+    """Spell where a study lies, for a command that is shown."""
+    options = ["--configfile", str(configfile)] if configfile else []
+    return options + (["--directory", str(directory)] if directory != HERE else [])
+
+
 def _study(configfile: Path | None, directory: Path) -> Study:
     """Read the study: in a job of the workflow its configuration as Snakemake merged it, else the file."""
     from lmshape.jobs import CONFIG_VARIABLE
@@ -283,8 +349,10 @@ def _hub_entries(
     registry: Registry, models: list[str] | None, configfile: Path
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
     from lmshape.study.study import named_models
+    from lmshape.study.typed import named
 
-    for name in models or named_models(configfile):
+    names, registry = named(models or named_models(configfile), registry, root=HERE)
+    for name in names.values():
         if name not in registry.models:
             raise unknown("model", name, registry.models)
         if "repository" in registry.models[name]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
-from jsonschema import Draft202012Validator
 
 from lmshape.errors import InputError, suggest
 
@@ -69,6 +68,10 @@ def schema_with_names(name: str, names: Mapping[str, Collection[str]]) -> dict[s
 
 def faults(data: Yaml, schema: Mapping[str, Yaml], *, where: str = "") -> list[str]:
     """Every way in which data break their schema, a sentence each: path, value, rule, remedy."""
+    from jsonschema import (
+        Draft202012Validator,
+    )  # here: `lmshape.profile` reads no configuration, and does without it
+
     errors = Draft202012Validator(schema).iter_errors(data)
     return list(dict.fromkeys(f"{where}{sentence}" for error in errors for sentence in _sentences(error)))
 

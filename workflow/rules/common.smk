@@ -15,14 +15,15 @@ gc.set_threshold(200_000, 50, 50)
 
 # Jobs import the library from this repository, installed or not, and use the Python that runs Snakemake, unless
 # `--sdm conda` gives them one. The shell prefix carries the library's path, since Snakemake takes PYTHONPATH from jobs in
-# a conda environment. It replaces Snakemake's own prefix, hence `set`. `tokenizers` counts threads by its own variable.
+# a conda environment. It replaces Snakemake's own prefix, hence `set`. Nobody answers what a job may ask. `tokenizers` counts threads by its
+# own variable.
 LIBRARY = str(Path(workflow.basedir) / "workflow")
 sys.path.insert(0, LIBRARY)
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={shlex.quote(LIBRARY)}; "
+    f"set -euo pipefail; exec < /dev/null; export PYTHONPATH={shlex.quote(LIBRARY)}; "
     "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # Snakemake formats it
 )
 
@@ -30,7 +31,13 @@ from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_deleted
 from lmshape.jobs import CONFIG_VARIABLE, Jobs
-from lmshape.jobs.hub import ask_hub, delete_unneeded_weights, refuse_foreign_weights
+from lmshape.jobs.hub import (
+    PLAN_VARIABLE,
+    ask_hub,
+    delete_unneeded_weights,
+    plans,
+    refuse_foreign_weights,
+)
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
@@ -55,9 +62,11 @@ except InputError as error:
 
 jobs = Jobs(study, machine, ancient=ancient)
 
-# Jobs inherit them: no result depends on the first, and digests say what depends on the second.
+# Jobs inherit them: no result depends on the first, digests say what depends on the second, and downloads are refused
+# where the third has become another one.
 os.environ[SCRATCH_VARIABLE] = study.scratch
 os.environ[CONFIG_VARIABLE] = json.dumps(config)
+os.environ[PLAN_VARIABLE] = json.dumps(plans(study))
 
 # Jobs at once, unless `--resources downloads=…` says otherwise: on a workstation every job takes the first GPU that
 # CUDA_VISIBLE_DEVICES shows it; GPUs of a cluster are bounded by its partition.

@@ -389,13 +389,19 @@ def files_of_checkpoint(
     return (*common, *taken), tuple(file for files in weights.values() for file in files)
 
 
-def downloads_of_tokenizer(listed: Sequence[LockedFile], subfolder: str) -> tuple[LockedFile, ...]:
-    """Choose the files of a tokenizer, with config.json beside them; none where there is only its settings."""
+def downloads_of_tokenizer(
+    listed: Sequence[LockedFile], subfolder: str, *, code: bool = False
+) -> tuple[LockedFile, ...]:
+    """Choose the files of a tokenizer, with config.json beside them; none where there is only its settings.
+
+    Python files are among them only if `code` says so.
+    """
     inside = _inside(listed, subfolder)
     if not inside.keys() & (set(TOKENIZER_FILES) - set(ONLY_SETTINGS)):
         return ()
     # transformers reads off config.json which class of tokenizer it is
-    return tuple(inside[name] for name in (*TOKENIZER_FILES, "config.json") if name in inside)
+    python = [name for name in sorted(inside) if code and name.endswith(".py")]
+    return tuple(inside[name] for name in (*TOKENIZER_FILES, "config.json", *python) if name in inside)
 
 
 def _inside(listed: Sequence[LockedFile], subfolder: str) -> dict[str, LockedFile]:

@@ -41,6 +41,12 @@ def figure_files(study: Study, *kinds: str) -> list[str]:
     return [f"{FIGURE_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
 
 
+def loss_files(study: Study) -> dict[str, Path]:
+    """Return the losses of the study's runs, and those of `loss_logs`, by run."""
+    logs = {name: Path(log.losses) for name, log in study.loss_logs.items()}
+    return by_run(trained_files(study, "loss.csv")) | logs
+
+
 @cache
 def digest_of_words(folder: Path) -> str:
     """Hash the files of a folder: a page's words count as much as its code."""
@@ -66,14 +72,14 @@ class DrawFigures(Rule):
         losses = any(figure.draws_losses for figure in self.drawn)
         return {
             "tables": table_files(*tables, formats=("parquet",)),
-            "losses": trained_files(self.study, "loss.csv") if losses else [],
+            "losses": [str(path) for path in loss_files(self.study).values()] if losses else [],
         }
 
     def outputs(self, job: Wildcards) -> list[str]:
         return figure_files(self.study, "png", "svg", "csv")
 
     def facts(self, job: Wildcards) -> object:
-        return [list(self.study.datasets), self.inputs(job)["losses"]]
+        return [list(self.study.datasets), {name: str(path) for name, path in loss_files(self.study).items()}]
 
     def code_of(self, job: Wildcards) -> str:
         return code_fingerprint("lmshape.figures.render", *(figure.code for figure in self.drawn))
@@ -81,7 +87,7 @@ class DrawFigures(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render
 
-        losses = by_run(trained_files(self.study, "loss.csv"))
+        losses = loss_files(self.study)
         for name in self.study.figures:
             render(
                 name,

@@ -300,7 +300,7 @@ class Tokenize(Rule):
 
         dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
         tokens = sample_tokens(
-            load_tokenizer(self.model(job).tokenizer),
+            load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             span(read_text(Path(text)), *dataset.span) if text else "",
             protocol=sampling.protocol,
             order=dataset.order,

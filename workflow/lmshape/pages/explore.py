@@ -20,7 +20,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lmshape import __version__
-from lmshape.figures.layout import VARIANT_NAMES
+from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.tables.files import read_table

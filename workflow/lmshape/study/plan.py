@@ -109,7 +109,7 @@ def describe_spelling(study: Study, root: Path) -> str:
             one: text.path for one, text in texts.items() if text.path and text.path.suffix not in PACKED
         }
         if plain and tokenizer_files(root / model.tokenizer):
-            reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer))
+            reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer, remote_code=model.remote_code))
             shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}
             lines += [
                 f"text       `{one}` does not suit the tokenizer of `{name}`: {share:.1%} of its bytes have no token"

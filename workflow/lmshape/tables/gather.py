@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmshape.errors import InputError
+from lmshape.errors import InputError, first_line
 from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
 from lmshape.metrics.metric import Arrays, Metric
 from lmshape.metrics.registry import own_metrics, select
@@ -176,9 +176,22 @@ def _rows(
     for entry in entries:
         place = {"site": entry.site, "layer": entry.layer, "depth": entry.layer / int(cell["blocks"])}
         for metric in own:
-            replicates = metric.replicates(entry.arrays)
-            estimate = _estimate(metric, replicates, entry.attributes)
+            replicates, failure = _replicates(metric, entry)
+            reasons = {**entry.attributes, **({f"flag_{metric.name}": failure} if failure else {})}
+            estimate = _estimate(metric, replicates, reasons)
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
+
+
+def _replicates(metric: Metric, entry: _Entry) -> tuple[np.ndarray, str]:
+    """Return the numbers of a metric; NaN and the reason where it fails, so that one site never costs the others."""
+    try:
+        return metric.replicates(entry.arrays), ""
+    except InputError:  # the archive lacks its arrays
+        raise
+    except Exception as error:
+        count = 1 if metric.interval == "none" else int(entry.attributes["draws"])
+        missing = np.full(count + (metric.interval == "jackknife"), nan)
+        return missing, f"{metric.name} failed: {type(error).__name__}: {first_line(error)}"
 
 
 def _estimate(metric: Metric, replicates: np.ndarray, attributes: Attributes) -> Row:
