@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import numpy as np
 import pandas as pd
 import pytest
-from claim_studies import profiled, rows_of
+from claim_studies import rows_of, study_of
 
 from lmshape.claims import CLAIMS, decide
 from lmshape.dynamics.profiles import profiles
@@ -84,8 +84,11 @@ def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
     checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
     profiles(metrics).to_parquet(folder / "profiles.parquet")
     rng = np.random.default_rng(0)
-    made_up = profiled(
-        *(rows_of(LEVEL, rng, model=model, noise=0.002) for model in ("wiki-decoder", "another"))
+    made_up = study_of(
+        *(
+            rows_of(LEVEL, rng, model=model, noise=0.002, steps=[20000])
+            for model in ("wiki-decoder", "another")
+        )
     )
     decide(made_up).to_parquet(folder / "claims.parquet")
 

@@ -173,12 +173,7 @@ class Index(Rule):
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [self.provenance, self.inputs(job)["runs"], self.unstable, own, digest_of_words(WORDS)]
-
-    @property
-    def unstable(self) -> list[str]:
-        """Models that were trained to fail, of which the first screen does not speak."""
-        return [name for name, model in self.study.models.items() if model.unstable]
+        return [self.provenance, self.inputs(job)["runs"], self.study.unstable, own, digest_of_words(WORDS)]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.index import build_index
@@ -192,7 +187,7 @@ class Index(Rule):
             captions_dir=WORDS,
             provenance=self.provenance | {"runs": summaries},
             explorer=Path(EXPLORER).name,
-            unstable=self.unstable,
+            unstable=self.study.unstable,
             own=self.own_path,
         )
 

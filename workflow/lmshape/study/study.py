@@ -140,6 +140,11 @@ class Study:
         return [*self.datasets_of[model], *(TRUNCATED.format(dataset=name) for name in truncated)]
 
     @property
+    def unstable(self) -> list[str]:
+        """Models that were trained to fail, or have failed: nothing takes them for examples of their kind."""
+        return [name for name, model in self.models.items() if model.unstable]
+
+    @property
     def trained(self) -> dict[str, Recipe]:
         """Name → recipe of the runs that are trained: those that are models, and those that are probed."""
         runs = self.pretraining.runs if self.pretraining else {}
