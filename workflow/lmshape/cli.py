@@ -223,7 +223,7 @@ def metrics(
 
 @app.command(rich_help_panel=AFTER)
 def figure(
-    name: Annotated[str, typer.Argument(help=f"one of {', '.join(FIGURES)}")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(FIGURES)}.", metavar="NAME")],
     paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
     configfile: Config = None,
     directory: Directory = HERE,
