@@ -35,8 +35,8 @@ from lmshape.jobs.hub import (
     PLAN_VARIABLE,
     ask_hub,
     delete_unneeded_weights,
-    plans,
     refuse_foreign_weights,
+    spell_plans,
 )
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import check_loss_logs, load_study
@@ -66,7 +66,7 @@ jobs = Jobs(study, machine, ancient=ancient)
 # where the third has become another one.
 os.environ[SCRATCH_VARIABLE] = study.scratch
 os.environ[CONFIG_VARIABLE] = json.dumps(config)
-os.environ[PLAN_VARIABLE] = json.dumps(plans(study))
+os.environ[PLAN_VARIABLE] = spell_plans(study)
 
 # Jobs at once, unless `--resources downloads=…` says otherwise: on a workstation every job takes the first GPU that
 # CUDA_VISIBLE_DEVICES shows it; GPUs of a cluster are bounded by its partition.

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from huggingface_hub import (
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.utils import build_hf_headers, is_xet_available
+from huggingface_hub.utils import build_hf_headers
 
 from lmshape.downloading import CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
@@ -158,7 +159,7 @@ def _by_xet(repository: str, commit: str, file: LockedFile, received: Path) -> b
 
     After any failure the rest of the job takes HTTP, which resumes, and says itself what is wrong.
     """
-    if constants.HF_HUB_DISABLE_XET or not is_xet_available() or file.digest.startswith(GIT):
+    if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None or file.digest.startswith(GIT):
         return False
     what = f"`{file.path}` of `{repository}`"
     address = hf_hub_url(repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
