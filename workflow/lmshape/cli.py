@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmshape.errors import InputError, unknown
+from lmshape.figures import FIGURES
 
 if TYPE_CHECKING:
     from lmshape.hub.lock import Lock, LockedCheckpoint
@@ -222,7 +223,7 @@ def metrics(
 
 @app.command(rich_help_panel=AFTER)
 def figure(
-    name: Annotated[str, typer.Argument(help="a figure of results/figures, such as cone")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(FIGURES)}.", metavar="NAME")],
     paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
     configfile: Config = None,
     directory: Directory = HERE,
@@ -309,6 +310,7 @@ def run(
     threads: Annotated[int, typer.Option(help="CPU threads", min=1)] = 1,
     gpus: Annotated[int | None, typer.Option(help="that the job was given; 0: the CPU")] = None,
     configfile: Config = None,
+    directory: Directory = HERE,
 ) -> None:
     """Run one job of a rule, as Snakemake does; its inputs must exist."""
     from lmshape.jobs import RULES, Jobs, Wildcards
@@ -320,6 +322,7 @@ def run(
     named |= {"text": text, "run": pretraining}
     named |= cell_wildcards(cell) if cell else {}
     named |= layer_wildcards(layers) if layers else {}
+    os.chdir(directory)
     study = _study(configfile, HERE)
     Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
 
@@ -355,8 +358,9 @@ def _study(configfile: Path | None, directory: Path) -> Study:
     from lmshape.jobs import CONFIG_VARIABLE
     from lmshape.study.study import load_study, study_of
 
-    if CONFIG_VARIABLE in os.environ:
-        return load_study(json.loads(os.environ[CONFIG_VARIABLE]), directory)
+    planned = json.loads(os.environ.get(CONFIG_VARIABLE, "{}"))
+    if str(directory.resolve()) in planned:
+        return load_study(planned[str(directory.resolve())], directory)
     return study_of(_configfile(configfile, directory), directory)
 
 

@@ -40,13 +40,15 @@ PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds what `spell_plans` says in the process t
 SHAPE = ("architecture", "blocks", "width", "vocabulary")  # that outputs and digests depend on
 
 
-def spell_plans(study: Study) -> str:
+def spell_plans(study: Study, folder: Path) -> str:
     """Spell by which checkpoints and shape the jobs of each published run without a lock are planned.
 
-    Compressed, since a variable of the environment holds 128 kB at most.
+    Those of studies in other folders stay beside them. Compressed, since a variable of the environment holds 128 kB at
+    most.
     """
     plans = {name: _plan(one) for name, one in study.models.items() if one.on_hub and one.lock is None}
-    return b64encode(zlib.compress(json.dumps(plans).encode())).decode()
+    spelt = json.dumps({**_spelt_plans(), str(folder): plans})
+    return b64encode(zlib.compress(spelt.encode())).decode()
 
 
 def _spelt_plans() -> dict[str, dict[str, Any]]:
@@ -67,7 +69,7 @@ def check_plan(model: Model) -> None:
         Naming what is chosen, or shaped, otherwise.
     """
     found = _plan(model)
-    planned = _spelt_plans().get(model.name, found)
+    planned = _spelt_plans().get(str(Path.cwd()), {}).get(model.name, found)
     changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
     before, after = planned["checkpoints"], list(model.checkpoints)
     for verb, names, others in (("without", before, after), ("with", after, before)):

@@ -52,7 +52,7 @@ from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
-PACKED = (".gz", ".xz", ".zip")  # the size of such a file says nothing about its text
+PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,11 @@ class Study:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
         truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
         return [*self.datasets_of[model], *(TRUNCATED.format(dataset=name) for name in truncated)]
+
+    @property
+    def unstable(self) -> list[str]:
+        """Models that were trained to fail, or have failed: nothing takes them for examples of their kind."""
+        return [name for name, model in self.models.items() if model.unstable]
 
     @property
     def trained(self) -> dict[str, Recipe]:
