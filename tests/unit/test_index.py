@@ -21,7 +21,7 @@ from lmshape.pages import index, numbers
 from lmshape.pages.glance import HEIGHT, WIDTH, glances
 from lmshape.pages.index import LARGEST_VECTOR, SHOWN, build_index
 from lmshape.pages.numbers import Cell
-from lmshape.pages.verdicts import claim_rows, counted
+from lmshape.pages.verdicts import PICTURES, claim_rows, counted
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import checkpoints
 
@@ -200,7 +200,7 @@ def test_every_figure_is_inside_with_words_for_those_who_cannot_see_it(page):
 
 
 def test_captions_are_set_as_html(page):
-    assert "<p>Intrinsic dimension at a few blocks over training steps" in page
+    assert "<p>The intrinsic dimension (TwoNN) of each model" in page
 
 
 def test_how_to_read_it_says_what_lowers_the_dimension_and_what_a_dome_is(page):
@@ -231,6 +231,11 @@ def test_claims_that_the_study_cannot_speak_about_stand_apart(page, study):
     for claim in claim_rows(table, figures=()):
         assert (page.index(f'id="claim-{claim.slug}"') < outside) == claim.decided, claim.slug
     assert sum(sum(of_kind.values()) for _, of_kind in counted(claim_rows(table, figures=()))) == len(CLAIMS)
+
+
+def test_every_claim_with_a_picture_is_one_and_every_picture_is_a_figure():
+    assert set(PICTURES) <= {claim.slug for claim in CLAIMS}
+    assert {name for names in PICTURES.values() for name in names} <= set(FIGURES)
 
 
 def test_a_claim_links_to_the_figure_that_the_page_holds(study):
@@ -306,7 +311,7 @@ def test_a_study_without_figures_and_numbers_has_a_report(tmp_path):
         table.iloc[:0].to_parquet(tmp_path / "tables" / f"{name}.parquet")
     build(tmp_path, {})
     page = (tmp_path / "index.html").read_text()
-    assert "No figure was drawn." in page and "This study has no models or cells" in page
+    assert "No figure was drawn." in page and "The sentences are about larger models" in page
     assert Page(page).open == []
 
 

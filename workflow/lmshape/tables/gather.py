@@ -38,6 +38,7 @@ from lmshape.tables.columns import (
     shared,
     text,
 )
+from lmshape.tables.files import with_nulls
 from lmshape.writing import replaced_when_whole
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
@@ -120,7 +121,7 @@ def gather(
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
     with replaced_when_whole(output) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial)
+        pq.write_table(with_nulls(table).replace_schema_metadata(metadata), partial)
 
 
 def _read(path: Path) -> tuple[Attributes, list[_Entry]]:
