@@ -277,6 +277,7 @@ def test_an_unstable_run_is_no_example_of_its_kind() -> None:
     [
         ("one_profile", "needs a second decoder"),
         ("isotropic_encoders", "needs an encoder"),
+        ("decoders_over_encoders", "needs an encoder with `anisotropy`"),
         ("high_raw_cosines", "needs an encoder and `mean_cosine` among the metrics"),
         ("random_tokens", "needs a dataset of random tokens"),
         ("sinks", "needs `anisotropy_null` among the metrics"),

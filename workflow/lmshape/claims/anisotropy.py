@@ -135,7 +135,11 @@ def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Findin
                   for kind, of in heights.items()}  # fmt: skip
         counted = inside if all(inside.values()) else heights
         sides = [np.array(list(counted[kind].values())) for kind in ("decoder", "encoder")]
+        if not any(map(len, sides)):  # these rows were not measured
+            continue
         if not all(map(len, sides)):
+            absent = "a decoder" if len(sides[1]) else "an encoder"
+            yield Finding(model="", rows=rows, why=f"needs {absent} with `anisotropy`")
             continue
         told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
         outside = (
@@ -271,7 +275,7 @@ CLAIMS = (
         sentence="Decoders are more anisotropic than encoders",
         source=f"{ARTICLE}, abstract",
         source_kind="article",
-        about=About(metrics=("anisotropy",), models=2),
+        about=About(metrics=("anisotropy",)),
         statistic="mean over decoders of the largest anisotropy of a block, less that over encoders, last checkpoints",
         rule=f"supported if its interval over models (Welch) is over {SEEN}; contradicted if under; undecided with "
         "fewer than two models on a side",
