@@ -73,7 +73,7 @@ def test_help_opens_with_a_sentence_for_its_reader(tmp_path: Path) -> None:
     run = lmshape("--help", cwd=tmp_path)
     words = " ".join(run.stdout.split())
     assert "Measure the shape of a language model's activations" in words and "torch" not in words
-    verbs = ["plan", "audit", "lock", "metrics", "explore", "spikes", "missing", "run"]
+    verbs = "plan profile audit lock metrics figure explore spikes missing run".split()
     assert sorted(verbs, key=lambda verb: words.index(f"│ {verb} ")) == verbs
     assert words.index("Before a run") < words.index("After a run") < words.index("Used by the workflow")
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import numpy as np
 import pandas as pd
 import pytest
-from claim_studies import profiled, rows_of
+from claim_studies import rows_of, study_of
 
 from lmshape.claims import CLAIMS, decide
 from lmshape.dynamics.profiles import profiles
@@ -21,7 +21,7 @@ from lmshape.pages import index, numbers
 from lmshape.pages.glance import HEIGHT, WIDTH, glances
 from lmshape.pages.index import LARGEST_VECTOR, SHOWN, build_index
 from lmshape.pages.numbers import Cell
-from lmshape.pages.verdicts import claim_rows, counted
+from lmshape.pages.verdicts import PICTURES, claim_rows, counted
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import checkpoints
 
@@ -84,8 +84,11 @@ def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
     checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
     profiles(metrics).to_parquet(folder / "profiles.parquet")
     rng = np.random.default_rng(0)
-    made_up = profiled(
-        *(rows_of(LEVEL, rng, model=model, noise=0.002) for model in ("wiki-decoder", "another"))
+    made_up = study_of(
+        *(
+            rows_of(LEVEL, rng, model=model, noise=0.002, steps=[20000])
+            for model in ("wiki-decoder", "another")
+        )
     )
     decide(made_up).to_parquet(folder / "claims.parquet")
 
@@ -230,6 +233,11 @@ def test_claims_that_the_study_cannot_speak_about_stand_apart(page, study):
     assert sum(sum(of_kind.values()) for _, of_kind in counted(claim_rows(table, figures=()))) == len(CLAIMS)
 
 
+def test_every_claim_with_a_picture_is_one_and_every_picture_is_a_figure():
+    assert set(PICTURES) <= {claim.slug for claim in CLAIMS}
+    assert {name for names in PICTURES.values() for name in names} <= set(FIGURES)
+
+
 def test_a_claim_links_to_the_figure_that_the_page_holds(study):
     table = pd.read_parquet(study / "tables/claims.parquet")
     drawn = {claim.slug: claim.figure for claim in claim_rows(table, figures=("anisotropy_by_layer",))}
@@ -303,7 +311,7 @@ def test_a_study_without_figures_and_numbers_has_a_report(tmp_path):
         table.iloc[:0].to_parquet(tmp_path / "tables" / f"{name}.parquet")
     build(tmp_path, {})
     page = (tmp_path / "index.html").read_text()
-    assert "No figure was drawn." in page and "This study has no models or cells" in page
+    assert "No figure was drawn." in page and "The sentences are about larger models" in page
     assert Page(page).open == []
 
 

@@ -387,7 +387,7 @@ def test_a_change_to_the_registry(root: Path) -> None:
 
     assert with_model("local", tokens_per_step=20) == CELLS  # their files say how many tokens were seen
     assert with_model("local", license="mit") == set()
-    assert with_model("local", unstable=True) == {"tables"}
+    assert with_model("local", unstable=True) == {"tables", "claims", "index"}
     assert with_model("local", recipe="twins") == {"tables"}
     assert with_model("run", license="mit") == {"resolve"}
 

@@ -177,12 +177,7 @@ class Index(Rule):
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [self.provenance, self.inputs(job)["runs"], self.unstable, own, digest_of_words(WORDS)]
-
-    @property
-    def unstable(self) -> list[str]:
-        """Models that were trained to fail, of which the first screen does not speak."""
-        return [name for name, model in self.study.models.items() if model.unstable]
+        return [self.provenance, self.inputs(job)["runs"], self.study.unstable, own, digest_of_words(WORDS)]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.index import build_index
@@ -196,7 +191,7 @@ class Index(Rule):
             captions_dir=WORDS,
             provenance=self.provenance | {"runs": summaries},
             explorer=Path(EXPLORER).name,
-            unstable=self.unstable,
+            unstable=self.study.unstable,
             own=self.own_path,
         )
 
@@ -216,10 +211,11 @@ class Report(Rule):
         return digest_of_words(WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        config = os.environ.get(CONFIG_VARIABLE)
+        config = json.loads(os.environ.get(CONFIG_VARIABLE, "{}")).get(str(Path.cwd()))
         if config is None:
             raise InputError("The report is a job of the workflow; by hand, type `make report`.")
-        write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=INDEX, config=config)
+        snakefile = REPOSITORY / "Snakefile"
+        write_report(Path(REPORT), snakefile=snakefile, target=INDEX, config=json.dumps(config))
 
 
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:

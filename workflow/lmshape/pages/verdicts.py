@@ -25,6 +25,7 @@ PICTURES = {
     "plateau_onset": ("anisotropy_by_layer",),
     "sinks": ("sinks", "anisotropy_by_layer"),
     "uniform_encoders": ("anisotropy_by_layer",),
+    "high_raw_cosines": ("cone",),
     "isotropic_encoders": ("cone", "anisotropy_by_layer"),
     "decoders_over_encoders": ("anisotropy_by_layer",),
     "one_profile": ("anisotropy_by_layer",),
@@ -39,12 +40,17 @@ PICTURES = {
     "low_dimension": ("dimension_by_layer",),
     "under_its_gaussian": ("dimension_by_layer",),
     "rise_then_fall": ("dimension_over_training",),
+    "one_course": ("dimension_over_training",),
     "transition_near_1000": ("phases", "dimension_over_training"),
     "random_tokens": ("controls",),
     "random_trajectory": ("controls", "dimension_over_training"),
     "random_dimension": ("controls",),
     "linear_blocks": ("linearity_by_layer",),
     "isotropic_output": ("anisotropy_by_layer",),
+    "early_collapse": ("phases",),
+    "three_phases": ("phases",),
+    "peak_of_rankme": ("phases",),
+    "few_directions": ("truncation",),
 }
 
 
@@ -55,7 +61,7 @@ class ClaimRow:
     Attributes
     ----------
     slug, sentence, source, kind, statistic, rule : as the table `claims` has them
-    verdict, why : of the row that answers the claim
+    verdict, rule_says, why : of the row that answers the claim
     number : that row's number with its interval and model; of several models the range of theirs
     figure : name of the figure beside it; empty where the study draws none
     details : the numbers of all models, rows and places
@@ -68,6 +74,7 @@ class ClaimRow:
     statistic: str
     rule: str
     verdict: str
+    rule_says: str
     why: str
     number: str
     figure: str
@@ -108,7 +115,7 @@ def _claim_row(of_claim: pd.DataFrame, figures: Collection[str]) -> ClaimRow:
     return ClaimRow(
         **{
             name: str(answer[name])
-            for name in ("slug", "sentence", "source", "statistic", "rule", "verdict", "why")
+            for name in ("slug", "sentence", "source", "statistic", "rule", "verdict", "rule_says", "why")
         },
         kind=str(answer["source_kind"]),
         number=_number(answer, single[single["rows"] == answer["rows"]]),
