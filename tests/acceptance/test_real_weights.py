@@ -108,7 +108,7 @@ def test_the_loss_is_that_of_the_stored_tokens(finished: Finished, metrics: pd.D
         nll = file["tokens/nll"][:].astype(np.float64)
         attributes = dict(file.attrs)
     assert of(metrics, "smollm2", "loss", site="output").item() == pytest.approx(np.nanmean(nll), rel=1e-6)
-    assert attributes["repository"] == "real/smollm2-135m"
+    assert attributes["repository"] == b"real/smollm2-135m"
     assert len(attributes["commit"]) == 40
 
 
