@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -165,6 +166,28 @@ def test_sink_tokens_are_named_where_others_than_position_0_are() -> None:
     tables["audit"] = place.drop_duplicates().assign(sink_tokens="{\"'\\\\n'\": 40, \"'of'\": 3}")
     _, said = drawn("sinks", tables)
     assert r"Tokens of the sinks there: decoder: '\n' (40), 'of' (3)." in said.replace("\n", " ")
+
+
+HOSTILE = ("$x_{", "a$b$c\\", "_^{\\frac{", "\u202e\u05d0\u05d1\u200b", "\U0001f600", "x" * 200, "\0")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_tokens_are_text_whatever_they_hold() -> None:
+    tables = shape_tables((DECODER,))
+    place = tables["metrics"][
+        ["model", "checkpoint", "step", "dataset", "site", "layer", "rows"]
+    ].drop_duplicates()
+    for token in HOSTILE:
+        sinks_of = json.dumps({repr(token): 40, f"'{token}$'": 3}, ensure_ascii=False)
+        figure = figure_of_sinks(tables | {"audit": place.assign(sink_tokens=sinks_of)})
+        figure.draw_without_rendering()  # parses what is math
+        said = figure.get_supxlabel().replace("\n", " ")
+        assert "Tokens of the sinks there: decoder: " in said and r"\$' (3)" in said
+        assert "\u202e" not in said and "\0" not in said
+
+
+def figure_of_sinks(tables: dict[str, pd.DataFrame]) -> Figure:
+    return sinks.SINKS.draw(FIGURES["sinks"].load().data(tables))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
@@ -126,10 +127,21 @@ def finish(figure: Figure, *, title: str, notes: Sequence[str]) -> None:
     """Put the title above, beside the legend, and the notes below, both wrapped to the figure's width."""
     width = figure.get_figwidth()
     beside = max((_inches_wide(figure, legend) for legend in figure.legends), default=0.0)
-    text = textwrap.fill(title, max(int((width - beside) * TITLE_CHARACTERS_PER_INCH), 20))
+    text = textwrap.fill(plain(title), max(int((width - beside) * TITLE_CHARACTERS_PER_INCH), 20))
     figure.suptitle(text, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    text = textwrap.fill(" ".join(note for note in notes if note), int(width * CHARACTERS_PER_INCH))
+    text = textwrap.fill(plain(" ".join(note for note in notes if note)), int(width * CHARACTERS_PER_INCH))
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=FAINT, linespacing=1.4)
+
+
+def plain(text: str) -> str:
+    """Let no dollar sign begin a formula: tokens and names of checkpoints may hold any character.
+
+    What no font draws takes no place either: control characters, and those that turn the direction of writing.
+    """
+    kept = (
+        letter for letter in text if letter == "\n" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs")
+    )
+    return "".join(kept).replace("$", r"\$")
 
 
 def _inches_wide(figure: Figure, legend: Legend) -> float:
