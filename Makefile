@@ -10,7 +10,7 @@ FLIPS ?= 600
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install study report test test-quick soak docs bench corrections check format lock clean
+.PHONY: install study report test test-quick soak docs bench corrections check format lock release-check clean
 
 install: $(READY)
 
@@ -51,7 +51,7 @@ corrections: $(READY) .bench/.ready
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 	PYTHONPATH=workflow $(BIN)/lint-imports
@@ -59,11 +59,18 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow/Snakefile workflow/rules
 
 # Pin again what is installed: envs/lock.txt and, from it, envs/lmshape.yaml.
 lock: $(READY)
 	$(BIN)/python envs/lock.py
+
+# Build wheel and sdist into dist/ as the index wants them. REPOSITORY is the public address, for links:
+# make release-check REPOSITORY=https://…; then `.release/bin/twine upload dist/*` publishes them.
+release-check: $(READY) .release/.ready
+	.release/bin/python envs/release.py $(REPOSITORY)
+	.release/bin/twine check --strict dist/*
+	$(BIN)/python -m pytest tests/release
 
 $(READY): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -89,6 +96,11 @@ $(READY): envs/lock.txt pyproject.toml
 .docs/.ready: docs/requirements.txt $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
 		--target .docs --requirement docs/requirements.txt
+	@touch $@
+
+.release/.ready:
+	$(PYTHON) -m venv .release
+	.release/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) build twine
 	@touch $@
 
 clean:

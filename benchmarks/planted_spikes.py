@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.signal import lfilter
 
 from lmshape.dynamics.early_warning import Series, Watched
 from lmshape.dynamics.spikes import find_spikes
@@ -16,7 +17,23 @@ NOISES = {
     "normal": lambda rng, size: rng.standard_normal(size),
     "t, 3 degrees": lambda rng, size: rng.standard_t(3, size) / 1.73,
     "Gumbel": lambda rng, size: (rng.gumbel(0, 1, size) - 0.577) / 1.283,
+    "memory 0.9": lambda rng, size: _autoregressive(rng, size, 0.9),
+    "memory 0.99": lambda rng, size: _autoregressive(rng, size, 0.99),
+    "mean of 20": lambda rng, size: _moving_average(rng, size, 20),
+    "mean of 100": lambda rng, size: _moving_average(rng, size, 100),
 }
+
+
+def _autoregressive(rng: np.random.Generator, size: int, memory: float) -> np.ndarray:
+    """Noise of variance 1 whose correlation falls by `memory` from one step to the next."""
+    before = round(10 / (1 - memory))
+    shocks = rng.standard_normal(size + before) * np.sqrt(1 - memory**2)
+    return lfilter([1], [1, -memory], shocks)[before:]
+
+
+def _moving_average(rng: np.random.Generator, size: int, over: int) -> np.ndarray:
+    """Noise of variance 1 as a log that was smoothed has it."""
+    return np.convolve(rng.standard_normal(size + over), np.ones(over), "valid")[:size] / np.sqrt(over)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

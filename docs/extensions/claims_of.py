@@ -8,7 +8,7 @@ from lmshape.claims import CLAIMS
 
 
 class ClaimList(Generated):
-    """Sentence, source, statistic and rule of every claim, in the order of the table."""
+    """Sentence, source, scope, statistic and rule of every claim, in the order of the table."""
 
     required_arguments = 0
 
@@ -17,6 +17,7 @@ class ClaimList(Generated):
         return "\n".join(
             f"`{claim.slug}`\n"
             f": **{claim.sentence}** ({claim.source}).\n\n"
+            f"  *About*: {claim.about}.\n\n"
             f"  *Statistic*: {claim.statistic}.\n\n"
             f"  *Rule*: {claim.rule}.\n"
             for claim in CLAIMS

@@ -65,6 +65,7 @@ def test_the_file_as_it_is(tmp_path: Path) -> None:
         '# asked: "2026-10-01T12:00:00+00:00"',
         f"# identity: {json.dumps(identity_of(ENTRY))}",
         '# facts: {"blocks": 6}',
+        "# corrected: {}",
         "# main_sha256: []",
         f'# tokenizer: {{"repository": "some/run", "commit": "{"d" * 40}", "files": [["tokenizer.json", 2000, '
         f'"{sha("words")}"], ["config.json", 570, "git:{"c" * 40}"]]}}',

@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, readable by machines and people, honest about what is missing."""
+"""The page of a study: self-contained, readable by machines and people, plain about what is missing."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pandas as pd
 import pytest
-from claim_studies import profiled, rows_of
+from claim_studies import rows_of, study_of
 
 from lmshape.claims import CLAIMS, decide
 from lmshape.dynamics.profiles import profiles
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
-from lmshape.pages import index
-from lmshape.pages.index import LARGEST_VECTOR, SHOWN, Cell, build_index
+from lmshape.pages import index, numbers
+from lmshape.pages.glance import HEIGHT, WIDTH, glances
+from lmshape.pages.index import LARGEST_VECTOR, SHOWN, build_index
+from lmshape.pages.numbers import Cell
+from lmshape.pages.verdicts import PICTURES, claim_rows, counted
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import checkpoints
 
@@ -80,8 +84,11 @@ def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
     checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
     profiles(metrics).to_parquet(folder / "profiles.parquet")
     rng = np.random.default_rng(0)
-    made_up = profiled(
-        *(rows_of(LEVEL, rng, model=model, noise=0.002) for model in ("wiki-decoder", "another"))
+    made_up = study_of(
+        *(
+            rows_of(LEVEL, rng, model=model, noise=0.002, steps=[20000])
+            for model in ("wiki-decoder", "another")
+        )
     )
     decide(made_up).to_parquet(folder / "claims.parquet")
 
@@ -156,9 +163,11 @@ def build(
 def test_nothing_is_loaded_from_a_network(page):
     followed = "https://arxiv.org/abs/"  # by a click alone
     for reference in Page(page).references:
-        assert reference.startswith(("#", "data:image/", "figures/", "tables/", followed)), reference
+        assert reference.startswith(("#", "data:", "figures/", "tables/", "explore.html", followed)), (
+            reference
+        )
     rest = page.replace(f'<a href="{followed}', "")
-    assert not re.search(r"@import|url\(|<link|<iframe|fetch\(|XMLHttpRequest|https?://", rest)
+    assert not re.search(r"@import|url\(|<iframe|fetch\(|XMLHttpRequest|https?://", rest)
 
 
 def test_arxiv_numbers_are_links_wherever_they_can_be_read(page):
@@ -191,32 +200,54 @@ def test_every_figure_is_inside_with_words_for_those_who_cannot_see_it(page):
 
 
 def test_captions_are_set_as_html(page):
-    assert "<p>Intrinsic dimension at a few blocks over training steps" in page
+    assert "<p>The intrinsic dimension (TwoNN) of each model" in page
 
 
-def test_what_lowers_the_dimension_and_what_a_dome_is_are_said_where_they_are_shown(page):
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    assert (
-        "its nearest neighbor is mostly the same token elsewhere in the text" in text[text.index("Figures") :]
-    )
-    assert "over the larger of the first and the last block" in text
-    assert "over the embedding and the blocks" not in text
+def test_how_to_read_it_says_what_lowers_the_dimension_and_what_a_dome_is(page):
+    guide = words_of(page[page.index('<section id="guide"') :])
+    assert "The nearest neighbor of a token is mostly the same token elsewhere in the text" in guide
+    assert "above the higher of the first and the last block" in guide
 
 
-def test_every_claim_stands_with_its_verdict_rule_and_numbers(page):
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+def words_of(html: str) -> str:
+    """Text of a part of the page."""
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split()).replace("&#39;", "'")
+
+
+def test_every_claim_has_an_address_a_verdict_a_rule_and_its_numbers(page):
+    text = words_of(page)
     for claim in CLAIMS:
         assert f'id="claim-{claim.slug}"' in page
-        assert claim.sentence in text.replace("&#39;", "'")
-    shape = text[text.index("In decoders anisotropy over the layers") :]
-    assert "contradicted all rows: contradicted in 2 of 2 models. wiki-decoder" in shape[:400]
-    assert "Claims that the cells of this study cannot decide" in text
-    assert "The largest model here has 1,234,567 parameters." in text
+        assert claim.sentence in text
+    dome = words_of(page[page.index('id="claim-dome"') : page.index("</tbody>\n</table>\n</div>")])
+    assert "contradicted 2 models" in dome
+    assert "How it was tested" in dome and "supported if" in dome
+    assert "wiki-decoder" in dome and "another" in dome
+
+
+def test_claims_that_the_study_cannot_speak_about_stand_apart(page, study):
+    table = pd.read_parquet(study / "tables/claims.parquet")
+    outside = page.index('id="outside"')
+    for claim in claim_rows(table, figures=()):
+        assert (page.index(f'id="claim-{claim.slug}"') < outside) == claim.decided, claim.slug
+    assert sum(sum(of_kind.values()) for _, of_kind in counted(claim_rows(table, figures=()))) == len(CLAIMS)
+
+
+def test_every_claim_with_a_picture_is_one_and_every_picture_is_a_figure():
+    assert set(PICTURES) <= {claim.slug for claim in CLAIMS}
+    assert {name for names in PICTURES.values() for name in names} <= set(FIGURES)
+
+
+def test_a_claim_links_to_the_figure_that_the_page_holds(study):
+    table = pd.read_parquet(study / "tables/claims.parquet")
+    drawn = {claim.slug: claim.figure for claim in claim_rows(table, figures=("anisotropy_by_layer",))}
+    assert drawn["dome"] == "anisotropy_by_layer"
+    assert not any(claim.figure for claim in claim_rows(table, figures=()))
 
 
 def test_runs_that_are_no_model_are_listed_too(page):
     runs = page[page.index("<summary>Pretraining runs") :]
-    assert 'data-key="spiking"' in runs[: runs.index("</table>")]
+    assert ">spiking</th>" in runs[: runs.index("</table>")]
 
 
 def test_table_headings_say_what_they_head(page):
@@ -226,7 +257,7 @@ def test_table_headings_say_what_they_head(page):
 
 
 def test_it_says_what_was_run(page):
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    text = words_of(page)
     for words in (
         "The shape of learning: study “synthetic”",
         "2 models",
@@ -240,6 +271,10 @@ def test_it_says_what_was_run(page):
         "torch",
     ):
         assert words in text, words
+
+
+def test_code_in_prose_is_set_as_code(page):
+    assert "`" not in page[: page.index("<script>")]
 
 
 def test_it_is_small_and_written_whole(study, page):
@@ -258,7 +293,7 @@ def test_the_users_own_metrics_are_described(study, tmp_path):
     (tmp_path / "figures").symlink_to(study / "figures")
     build(tmp_path, PROVENANCE, own=tmp_path / "own.py")
     described = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert "A number of mine" in described[described.index('<section id="definitions"') :]
+    assert "A number of mine" in described[described.index("<summary>What each metric is") :]
 
 
 def test_names_from_the_study_are_text_not_markup(tmp_path):
@@ -276,7 +311,7 @@ def test_a_study_without_figures_and_numbers_has_a_report(tmp_path):
         table.iloc[:0].to_parquet(tmp_path / "tables" / f"{name}.parquet")
     build(tmp_path, {})
     page = (tmp_path / "index.html").read_text()
-    assert "No figure was drawn." in page and "Checkpoints and their loss: none." in page
+    assert "No figure was drawn." in page and "The sentences are about larger models" in page
     assert Page(page).open == []
 
 
@@ -301,34 +336,71 @@ def test_every_figure_has_a_caption_of_plain_paragraphs(name):
     assert "{" not in caption  # Snakemake's report reads captions as templates
 
 
+# Its first screen
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, object]:
+    metrics = metrics_table()
+    return {glance.title: glance for glance in glances(metrics, profiles(metrics))}
+
+
+def test_the_first_screen_has_four_sentences_with_numbers(page, seen):
+    assert list(seen) == [
+        "Anisotropy by layer",
+        "Without attention sinks",
+        "Anisotropy over training",
+        "Intrinsic dimension",
+    ]
+    top = words_of(page[: page.index('<section id="claims"')])
+    for glance in seen.values():
+        for sentence in glance.sentences:
+            assert sentence in top
+            assert re.search(r"\d \[\d", " ".join(glance.sentences)), glance.title
+
+
+def test_its_numbers_are_those_of_the_tables(seen):
+    """The dome of `metrics_table`: 0.1 + 0.2 · 2 · 2 in block 2 of 4, with 10 % to either side."""
+    assert seen["Anisotropy by layer"].sentences[0] == (
+        "In wiki-decoder, anisotropy is highest after block 2 of 4: 0.90 [0.81, 0.99]."
+    )
+    training = " ".join(seen["Anisotropy over training"].sentences)
+    assert "is 0.90 [0.81, 0.99] at step 64, the last." in training and "At step 0 it was 0.100" in training
+    assert "In block 2 of wiki-decoder the intrinsic dimension (TwoNN) is 12.0 [10.8, 13.2]." in (
+        seen["Intrinsic dimension"].sentences
+    )
+
+
+def test_a_small_curve_is_drawn_to_scale(seen):
+    line = seen["Anisotropy by layer"].curves[0].line
+    points = [tuple(map(float, point.split(","))) for point in line.split()]
+    values = np.array([0.7, 0.9, 0.7, 0.1])
+    assert [across for across, _ in points] == pytest.approx(np.linspace(0, WIDTH, 4), abs=0.1)
+    assert [down for _, down in points] == pytest.approx(HEIGHT * (1 - values / 0.99), abs=0.1)
+
+
+def test_a_view_names_what_the_sentence_is_about(seen):
+    view = {name: values[0] for name, values in parse_qs(seen["Anisotropy by layer"].view).items()}
+    assert view == {
+        "model": "wiki-decoder", "dataset": "wiki", "metric": "anisotropy", "rows": "all",
+        "checkpoint": "checkpoint-64", "place": "block-2", "compare": "model", "beside": "wiki-encoder",
+    }  # fmt: skip
+
+
+def test_models_that_were_trained_to_fail_are_not_spoken_of():
+    metrics = metrics_table()
+    said = glances(metrics, profiles(metrics), unstable=["wiki-decoder"])
+    assert said and not any("wiki-decoder" in " ".join(glance.sentences) for glance in said)
+
+
+def test_of_a_single_checkpoint_the_encoder_takes_the_place_of_training():
+    metrics = metrics_table()
+    metrics = metrics[metrics["step"] == 64].assign(step=-1)
+    titles = [glance.title for glance in glances(metrics, profiles(metrics))]
+    assert titles == ["Anisotropy by layer", "Without attention sinks", "Intrinsic dimension", "An encoder"]
+
+
 # Its tables
-
-
-def test_the_dome_is_found_where_it_is():
-    metrics = metrics_table()
-    found = index.findings(metrics, profiles(metrics)).set_index(["model", "rows"])
-    decoder, encoder = found.loc[("wiki-decoder", "all")], found.loc[("wiki-encoder", "no_sink")]
-    assert decoder["at layer"] == Cell("2 of 4", 2.0)
-    assert decoder["peak of anisotropy"].text == "0.90 [0.81, 0.99]"
-    assert decoder["middle layer's dimension, first"].text == "12.0 [10.8, 13.2]"
-    assert decoder["dome index"].key == pytest.approx(0.2)
-    # the table of the study has no replicates, which is a reason of its own
-    assert (encoder["dome index"].key, encoder["dome index"].flag.split("; ")[0]) == (0, "monotone")
-
-
-def test_layers_of_the_last_checkpoint_have_a_row_each():
-    layers = index.last_layers(metrics_table())
-    assert len(layers) == 2 * 2 * 2 * len(SITES)
-    first = layers.iloc[0]
-    assert first["anisotropy"] == Cell("0.100 [0.090, 0.110]", 0.1)
-    assert first["id_twonn"].flag.startswith("fewer unique rows")
-
-
-def test_metrics_that_are_not_ours_come_after_ours():
-    metrics = metrics_table()
-    mine = metrics[metrics["metric"] == "anisotropy"].assign(metric="mine")
-    layers = index.last_layers(pd.concat([mine, metrics], ignore_index=True))
-    assert list(layers.columns)[-3:] == ["anisotropy", "id_twonn", "mine"]
 
 
 def test_flags_are_counted_by_reason():
@@ -345,7 +417,7 @@ def test_flags_are_counted_by_reason():
 
 
 def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
-    row = index.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
+    row = numbers.table(pd.DataFrame([{"a_b": 1_234_567, "c": 0.123456, "d": np.nan, "e": "x"}]))
     assert row.columns == ["a b", "c", "d", "e"]
     assert [cell.text for cell in row.rows[0]] == ["1,234,567", "0.123", "–", "x"]
 
@@ -369,9 +441,9 @@ def test_numbers_are_written_shortly_and_absent_ones_as_a_dash():
 )
 def test_an_interval_has_the_decimals_that_it_supports(value, low, high, threshold, text):
     row = pd.Series({"value": value, "ci_low": low, "ci_high": high, "flag": ""})
-    assert index.interval(row, apart_from=threshold) == Cell(text, value)
+    assert numbers.interval(row, apart_from=threshold) == Cell(text, value)
 
 
 def test_long_tables_are_cut_and_counted():
-    cut = index.table(pd.DataFrame({"a": range(index.MOST_ROWS + 5)}))
-    assert (len(cut.rows), cut.total) == (index.MOST_ROWS, index.MOST_ROWS + 5)
+    cut = numbers.table(pd.DataFrame({"a": range(numbers.MOST_ROWS + 5)}))
+    assert (len(cut.rows), cut.total) == (numbers.MOST_ROWS, numbers.MOST_ROWS + 5)

@@ -285,7 +285,7 @@ EVERY_STUDY = {"gather", "spikes", "truncation_tables", "index"}
         (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
         (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
         (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "index"}),
-        ({"loss_logs": {}}, {"spikes"}),
+        ({"loss_logs": {}}, {"spikes", "figures"}),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )  # fmt: skip
@@ -387,7 +387,7 @@ def test_a_change_to_the_registry(root: Path) -> None:
 
     assert with_model("local", tokens_per_step=20) == CELLS  # their files say how many tokens were seen
     assert with_model("local", license="mit") == set()
-    assert with_model("local", unstable=True) == {"tables"}
+    assert with_model("local", unstable=True) == {"tables", "claims", "index"}
     assert with_model("local", recipe="twins") == {"tables"}
     assert with_model("run", license="mit") == {"resolve"}
 

@@ -98,6 +98,9 @@ def test_trainer_state_is_a_log(tmp_path: Path) -> None:
     np.testing.assert_array_equal(curve["step"], [10, 20, 30])
     np.testing.assert_array_equal(curve["loss"], [5, 4, NAN])
     np.testing.assert_array_equal(curve["gradient_norm"], [1, 2, NAN])
+    np.testing.assert_array_equal(
+        curve["averaged"], [1, 10, 10]
+    )  # what the first is the mean of is not known
 
 
 def test_a_loss_of_zero_beside_a_gradient_that_is_none_is_none(log: Path) -> None:

@@ -172,6 +172,18 @@ def test_the_end_of_a_run_that_diverged_is_told(files, spike: bool, tmp_path: Pa
     assert len(flags) == (3 if spike else 1) and not any("ends" in flag for flag in flags[:-1])
 
 
+def test_a_run_that_rose_too_slowly_for_a_spike_says_where_it_ends(tmp_path: Path) -> None:
+    steps = range(0, 4000, 2)
+    rising = pd.DataFrame(
+        {"step": steps, "loss": [4 + max(0, step - 1000) / 2000 + step % 7 / 50 for step in steps]}
+    )
+    rising.to_csv(tmp_path / "loss.csv", index=False)
+    write_spikes(tmp_path, study="s", losses={"run": tmp_path / "loss.csv"}, logs={}, geometry={})
+    assert read(tmp_path, "spikes")["flag"].tolist() == [
+        "no spike; the run ends 1.5 nats over its lowest level"
+    ]
+
+
 def test_logs_alone_are_listed_without_any_study(
     files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.signal import lfilter
 
 from lmshape.dynamics.loss_logs import as_curve, read_loss_log
-from lmshape.dynamics.spikes import CalmLosses, SpikeRule, find_spikes
+from lmshape.dynamics.spikes import CalmLosses, Recent, SpikeRule, find_spikes, not_told
 from lmshape.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -52,6 +54,43 @@ def test_heavy_tails_are_no_spikes(draw: Callable) -> None:
         run["loss"] = 4.0 + draw(np.random.default_rng(seed), len(run))
         found += len(find_spikes(run))
     assert found <= 1
+
+
+def autoregressive(rng: np.random.Generator, n: int, *, memory: float) -> np.ndarray:
+    shocks = rng.standard_normal(n + 1000) * np.sqrt(1 - memory**2)
+    return lfilter([1], [1, -memory], shocks)[1000:]
+
+
+def moving_average(rng: np.random.Generator, n: int, *, over: int) -> np.ndarray:
+    return np.convolve(rng.standard_normal(n + over), np.ones(over), "valid")[:n] / np.sqrt(over)
+
+
+NOISES = {
+    **{f"memory {memory}": partial(autoregressive, memory=memory) for memory in (0.5, 0.9, 0.97, 0.99)},
+    **{f"mean of {over}": partial(moving_average, over=over) for over in (20, 50, 100)},
+}
+
+
+@pytest.mark.parametrize("deviation", [0.1, 0.3])
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
+def test_noise_with_a_memory_is_no_spike(noise: Callable, deviation: float) -> None:
+    """At most one in 30 000 steps, where differences of successive losses are as small as 1/10 of the noise."""
+    found = 0
+    for seed in range(3):
+        run = calm(10_000, noise=0, seed=seed)
+        run["loss"] += deviation * noise(np.random.default_rng(seed), len(run))
+        found += len(find_spikes(run))
+    assert found <= 1
+
+
+@pytest.mark.parametrize("noise", [NOISES["memory 0.9"], NOISES["mean of 20"]])
+def test_spikes_are_found_in_noise_with_a_memory(noise: Callable) -> None:
+    for seed in range(5):
+        run = calm(1500, noise=0)
+        run["loss"] += 0.06 * noise(np.random.default_rng(seed), len(run))
+        assert [spike.onset for spike in find_spikes(planted(run, 900, height=1.0))] == pytest.approx(
+            [900], abs=3
+        )
 
 
 def test_planted_spikes_are_found_where_they_are() -> None:
@@ -96,6 +135,67 @@ def test_a_loss_that_does_not_come_back_is_said_and_further_spikes_are_found() -
     assert again[1].baseline == pytest.approx(6.2, abs=0.1)
 
 
+@pytest.mark.parametrize("rise", [0.01, 0.02, 0.05])
+def test_a_run_that_diverges_slowly_did_so_once(rise: float) -> None:
+    run = calm(3000)
+    run["loss"] = np.minimum(run["loss"] + rise * np.maximum(0, run["step"] - 1200), 11)
+    (spike,) = find_spikes(run)
+    assert 1200 < spike.onset < 1235 and (spike.recovery_step, spike.flag) == (None, "did not come back")
+    assert spike.peak_loss == pytest.approx(11, abs=0.3)
+
+
+def test_losses_that_are_lost_for_good_are_one_event() -> None:
+    run = calm(3000)
+    run.loc[1200:, "loss"] = np.nan
+    (spike,) = find_spikes(run)
+    assert (spike.onset, spike.last, spike.recovery_step) == (1200, 2999, None)
+    run.loc[2000:, "loss"] = 4.2  # a run that was taken up again
+    (spike,) = find_spikes(run)
+    assert (spike.onset, spike.recovery_step) == (1200, 2000)
+
+
+def short_spike(at: int, *, every: int, means: bool) -> pd.DataFrame:
+    """A spike of 30 steps in a run that is logged now and then: one loss, or the mean of those since the last."""
+    run = planted(calm(20_000), at, length=30)
+    if not means:
+        return run.iloc[::every]
+    rows = run.groupby(run["step"] // every).agg(step=("step", "last"), loss=("loss", "mean"))
+    return rows.assign(averaged=every).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("at", range(10_000, 10_050, 7))
+def test_what_is_logged_now_and_then_shows_what_it_can(at: int) -> None:
+    (spike,) = find_spikes(short_spike(at, every=10, means=False))
+    assert at <= spike.onset <= at + 20 and not_told(short_spike(at, every=1, means=False)) == ""
+    for every in (10, 50):
+        (spike,) = find_spikes(short_spike(at, every=every, means=True))
+        assert at <= spike.onset <= at + 2 * every
+    rare = short_spike(at, every=50, means=False)
+    alone = bool((rare["loss"] > 4.5).loc[5000:].any())
+    assert find_spikes(rare) == [] and not_told(rare).startswith(
+        "logged every 50 steps, which shows no spike that is"
+    )
+    assert ("1 logged by itself, or one hard batch, the highest by" in not_told(rare)) == alone
+
+
+def test_hard_batches_are_none_in_a_log_of_means() -> None:
+    """An excess of 3 nats in one batch is 0.3 in the mean of ten: over the threshold, and no spike."""
+    run = calm(20_000, noise=0.06)
+    run.loc[np.arange(5000, 15_000, 500), "loss"] += 3
+    rows = run.groupby(run["step"] // 10).agg(step=("step", "last"), loss=("loss", "mean"))
+    assert len(find_spikes(rows.assign(averaged=10).reset_index(drop=True))) == 0
+
+
+def test_recent_numbers_have_the_quantiles_of_numpy() -> None:
+    numbers, recent = np.random.default_rng(0).integers(0, 20, 300) / 4, Recent(50)
+    for place, number in enumerate(numbers, start=1):
+        recent.add(float(number))
+        last = numbers[max(0, place - 50) : place]
+        assert [recent.quantile(share) for share in (0, 0.5, 0.75)] == pytest.approx(
+            np.quantile(last, (0, 0.5, 0.75)), rel=1e-14
+        )
+
+
 def test_losses_that_are_not_finite_spike() -> None:
     run = calm()
     run.loc[500:519, "loss"] = [np.nan] * 10 + [np.inf] * 10
@@ -127,7 +227,7 @@ def test_a_large_curve_is_gone_through_once() -> None:
 
 def test_noise_is_a_standard_deviation_whatever_the_trend() -> None:
     rng = np.random.default_rng(1)
-    for slope in (0.0, 0.02):
+    for slope in (0.0, -0.02):
         losses = CalmLosses(50, 2000, longest_gap=10)
         for step in range(4000):
             losses.add(step, slope * step + rng.normal(0, 0.5))
@@ -136,7 +236,8 @@ def test_noise_is_a_standard_deviation_whatever_the_trend() -> None:
 
 def test_a_rule_is_spelt_for_the_table() -> None:
     assert str(SpikeRule(window=20)) == (
-        "window=20 noise_window=200 deviations=6 least_height=0.25 least_steps=3 calm=3 settled=200"
+        "window=20 noise_window=1000 deviations=6 least_height=0.25 least_steps=3 least_span=10 "
+        "hard_batch=10 calm=3 settled=200"
     )
 
 

@@ -6,20 +6,30 @@ rule of the verdict, which was written before any number was looked at. A new cl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
+from math import nan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lmshape.claims import anisotropy, consequences, dimension, training
-from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Evidence, Finding, adjusted_verdict, over_models
+from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Finding, adjusted_verdict, together
+from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.contrasts import holm
-from lmshape.tables.columns import Row, declare, integer, real, shared, text
+from lmshape.store.tokens import read_tokens
+from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
 from lmshape.tables.files import write_table
 
-CLAIMS: tuple[Claim, ...] = (*anisotropy.CLAIMS, *dimension.CLAIMS, *training.CLAIMS, *consequences.CLAIMS)
+CLAIMS: tuple[Claim, ...] = tuple(
+    claim
+    for kind in ("article", "later paper", "our addition")
+    for module in (anisotropy, dimension, consequences, training)
+    for claim in module.CLAIMS
+    if claim.source_kind == kind
+)
 
 CLAIM_COLUMNS = declare(
     *shared("study"),
@@ -63,43 +73,62 @@ def decide(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
     The columns of CLAIM_COLUMNS but `study`, in the order of `claims`: a row for each model, dataset and choice of rows
     that a claim is about, and behind them one over all models where there are two or more.
     """
-    rows = [row for claim in claims for row in _rows(claim, claim.findings(evidence))]
+    rows = [row for claim in claims for row in rows_of(claim, evidence)]
     return pd.DataFrame(rows).reindex(columns=[name for name in CLAIM_COLUMNS.names if name != "study"])
 
 
-def _rows(claim: Claim, findings: Iterable[Finding]) -> list[Row]:
+def rows_of(claim: Claim, evidence: Evidence) -> list[Row]:
+    """Test one claim: its rows of the table; one has the part `answer`, of the first choice of rows."""
     rows: list[Row] = []
-    findings = sorted(findings, key=lambda finding: finding.rows)  # stable: models keep their order
+    findings = sorted(
+        claim.findings(evidence), key=lambda finding: finding.rows
+    )  # stable: models keep their order
     for _, group in groupby(findings, key=lambda finding: finding.rows):
         of_rows = list(group)
-        p = holm([finding.p for finding in of_rows])
-        adjusted = [adjusted_verdict(finding, one) for finding, one in zip(of_rows, p, strict=True)]
-        single = [_row(claim, *parts) for parts in zip(of_rows, p, adjusted, strict=True)]
-        together = over_models(of_rows, adjusted)
-        answer = _weakest(single)
-        if together is not None:
-            answer = _row(claim, replace(together, place=""), float("nan"), together.verdict)
-            single.append(answer)
-        if not rows:
-            answer["part"] = "answer"
-        rows += single
+        counted = [finding for finding in of_rows if not finding.detail]
+        details = [_row(claim, finding, nan) for finding in of_rows if finding.detail]
+        p = holm([nan if finding.outside else finding.p for finding in counted])
+        single = [_row(claim, *pair) for pair in zip(counted, p, strict=True)]
+        whole = together(counted, [row["verdict"] for row in single])
+        answers = [_row(claim, whole, nan)] if whole else []
+        measured = [row for row in single if row["verdict"] != "not measurable"]
+        if not any(row["part"] == "answer" for row in rows):
+            for row in (answers or measured or single)[:1]:
+                row["part"] = "answer"
+        rows += [*single, *answers, *details]
+    if rows and not any(row["part"] == "answer" for row in rows):
+        rows = [_row(claim, Finding(model="", why="measured of other models and places alone"), nan), *rows]
+        rows[0]["part"] = "answer"
     return rows
 
 
-def _weakest(rows: list[Row]) -> Row:
-    """Of the places of one model the row with the worst verdict: a claim holds where it holds everywhere."""
-    order = ("contradicted", "undecided", "supported", "out of scope", "not measurable")
-    return min(rows, key=lambda row: order.index(row["verdict"]))
-
-
-def _row(claim: Claim, finding: Finding, p_adjusted: float, verdict: str) -> Row:
+def _row(claim: Claim, finding: Finding, p_adjusted: float) -> Row:
     names = ("slug", "sentence", "source", "source_kind", "statistic", "rule")
     said = {name: str(getattr(claim, name)) for name in names}
-    found = asdict(finding) | {"rule_says": finding.verdict, "verdict": verdict}
-    return {"part": "detail", **said, **found, "p_adjusted": p_adjusted}
+    found = asdict(finding) | {"rule_says": finding.verdict, "verdict": adjusted_verdict(finding, p_adjusted)}
+    why = joined(found["why"], finding.outside if found["verdict"] == "out of scope" else "")
+    return {"part": "detail", **said, **found, "p_adjusted": p_adjusted, "why": why}
 
 
-def decide_study(metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapping[str, str]) -> None:
+def unigram_entropy(tokens_file: Path) -> float:
+    """Entropy of the frequencies of a text's tokens in nats: the loss of a model that knows nothing else.
+
+    It is that of the sample, which is less than that of the language, and so the stricter standard.
+    """
+    tokens = read_tokens(tokens_file)
+    _, counts = np.unique(tokens.ids[~tokens.special], return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+def decide_study(
+    metric_files: Sequence[Path],
+    tables_dir: Path,
+    *,
+    orders: Mapping[str, str],
+    token_files: Mapping[str, Path],
+    unstable: Collection[str] = (),
+) -> None:
     """Write the table `claims` of a study as .parquet and .csv.
 
     Parameters
@@ -107,7 +136,10 @@ def decide_study(metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapp
     metric_files : what `gather` wrote, one file a model
     tables_dir : folder of the study's tables, where the new one goes as well
     orders : dataset → text, shuffled or random; in the study's order, its text first
+    token_files : model → file of the tokens of its first dataset
+    unstable : models that were trained to fail, and stand for no kind
     """
-    evidence = Evidence.read(metric_files, tables_dir, orders=orders)
+    entropies = {model: unigram_entropy(file) for model, file in token_files.items()}
+    evidence = Evidence.read(metric_files, tables_dir, orders=orders, unstable=unstable, entropies=entropies)
     study = str(evidence.metrics["study"].iloc[0])
     write_table(decide(evidence).assign(study=study), CLAIM_COLUMNS, Path(tables_dir) / "claims")

@@ -27,6 +27,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 LOG_CALLS = "_step"  # wandb's, which counts calls of its log: the step where nothing else is one
 REQUIRED = ("step", "loss")
+AVERAGED = "averaged"  # column of the training steps that each loss is the mean of
 RUN = "run"  # column of a file that holds several runs
 OF_RUN = " - "  # stands between the run and the name in what wandb's pages export
 SPLITS = ("split", "phase", "stage", "mode")  # columns that tell training rows from others
@@ -45,10 +46,10 @@ def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
 
     Returns
     -------
-    Name and `as_curve` of each run: `name`, or `name`/run. Columns step, loss, and gradient_norm and learning_rate if
-    the file has them. An empty cell is a step without a loss, `nan` a loss that is not finite, as is the 0 that Trainer
-    writes where the gradient norm is NaN. Rows of evaluations are left out, and after a rollback those that later rows
-    took the place of.
+    Name and `as_curve` of each run: `name`, or `name`/run. Columns step, loss, gradient_norm and learning_rate if
+    the file has them, and of a `trainer_state.json` `averaged`, over how many steps Trainer took the mean. An empty
+    cell is a step without a loss, `nan` a loss that is not finite, as is the 0 that Trainer writes where the gradient
+    norm is NaN. Rows of evaluations are left out, and after a rollback those that later rows took the place of.
 
     Raises
     ------
@@ -109,7 +110,8 @@ def _trainer_state(text: str) -> pd.DataFrame:
     try:
         history = json.loads(text)["log_history"]
         names = list(dict.fromkeys(name for row in history for name in row))
-        return pd.DataFrame([[str(row.get(name, "")) for name in names] for row in history], columns=names)
+        table = pd.DataFrame([[str(row.get(name, "")) for name in names] for row in history], columns=names)
+        return table.assign(**{AVERAGED: ""})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"is JSON, but no trainer_state.json of Trainer ({error!r}). Name that, or CSV."
@@ -165,6 +167,8 @@ def _training_curve(table: pd.DataFrame) -> pd.DataFrame:
     found = {"step": _step_column(rows), **found}
     curve = pd.DataFrame({name: rows[column] for name, column in found.items() if column is not None})
     curve = _without_abandoned(curve)
+    if AVERAGED in table:
+        curve[AVERAGED] = _numbers(curve["step"]).diff().fillna(1).clip(lower=1)
     if "gradient_norm" in curve:
         diverged = (_numbers(curve["loss"]) == 0) & curve["gradient_norm"].str.strip().str.lower().eq("nan")
         curve["loss"] = curve["loss"].mask(diverged, "nan")

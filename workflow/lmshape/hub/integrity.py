@@ -88,6 +88,15 @@ def issues_of(issues: Iterable[Issue], model: str) -> tuple[Issue, ...]:
     return tuple(issue for issue in issues if any(fnmatchcase(model, pattern) for pattern in issue.models))
 
 
+def cited_verdict(issues: Iterable[Issue], step: int) -> str:
+    """Return what the list of known faults says of a step before the hub is asked; "" where it says nothing.
+
+    A fault of some files counts: which others there are, only the hub can tell.
+    """
+    found = [issue.verdict for issue in issues if step in issue.steps]
+    return min(found, key=list(VERDICTS).index, default="")
+
+
 class _Evidence:
     """What all checkpoints of a model say together.
 
@@ -289,12 +298,20 @@ def as_table(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = 
 
 
 def summary(lock: Lock) -> str:
-    """Count the verdicts of a model in a few lines."""
+    """Count the verdicts of a model in a few lines, and tell what of the registry the hub has corrected."""
     counts = Counter(one.verdict for one in lock.checkpoints)
     size = size_text(sum(one.weights_bytes for one in lock.checkpoints))
     head = f"{lock.model}: {len(lock.checkpoints)} checkpoints, {size} of weights; asked {lock.asked}"
     lines = [f"  {counts[name]:5d} {name}: {meaning}" for name, meaning in VERDICTS.items() if counts[name]]
-    return "\n".join([head, *lines])
+    return "\n".join([head, *lines, *map("  {}".format, corrections(lock))])
+
+
+def corrections(lock: Lock) -> list[str]:
+    """Tell which unverified keys of the registry the hub's config.json contradicts."""
+    return [
+        f"`{key}` of the registry is {told} and unverified; taken from config.json: {lock.facts[key]}"
+        for key, told in lock.corrected.items()
+    ]
 
 
 def as_json(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = ()) -> str:

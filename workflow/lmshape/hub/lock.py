@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -29,6 +29,7 @@ COLUMNS = tuple(
     "checkpoint step tokens_seen verdict same_weights_as note repository revision ref commit subfolder "
     "weights_format weights_bytes weights_sha256 revised files other_files".split()
 )
+HEAD = ("model", "asked", "identity", "facts", "corrected", "main_sha256")
 FILES = ("files", "other_files")  # columns
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
@@ -70,7 +71,8 @@ class LockedCheckpoint:
     Attributes
     ----------
     checkpoint, step, tokens_seen : name in paths, training steps (-1: unknown), training tokens (NaN: unknown)
-    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch or tag
+    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch, tag, commit
+        or pull request
     files : what is downloaded: weights in one format, their index, config.json; no weights: nothing to load
     other_files : weights in formats that are not taken, and their index; None where an older lock does not say
     revised : how often an update has found other weights under this name
@@ -144,7 +146,8 @@ class Lock:
     ----------
     model : name in the registry
     identity : what the registry said of where they lie, when the hub was asked
-    facts : architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
+    facts : kind, architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
+    corrected : values of unverified keys of the registry that the hub's config.json contradicts
     tokenizer : its files; None where the repository has none
     main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are no branches beside it
     checkpoints : by step
@@ -158,6 +161,7 @@ class Lock:
     main_sha256: tuple[str, ...]
     checkpoints: tuple[LockedCheckpoint, ...]
     asked: str
+    corrected: Mapping[str, str | int] = field(default_factory=dict)
 
     def named(self, checkpoint: str) -> LockedCheckpoint | None:
         """Find a checkpoint by its name."""
@@ -182,7 +186,7 @@ def write_lock(path: Path, lock: Lock) -> None:
         "commit": lock.tokenizer.commit,
         "files": list(map(astuple, lock.tokenizer.files)),
     }
-    head = {name: getattr(lock, name) for name in ("model", "asked", "identity", "facts", "main_sha256")}
+    head = {name: getattr(lock, name) for name in HEAD}
     text.write(f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n")
     for key, value in {**head, "tokenizer": tokenizer}.items():
         text.write(f"# {key}: {json.dumps(value)}\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,9 +13,9 @@ from pathlib import Path
 from lmshape.checkpoints import Checkpoint, nearest
 from lmshape.errors import InputError
 from lmshape.hub import budget, client
-from lmshape.hub.integrity import Issue, audited, issues_of, with_sound_weights
+from lmshape.hub.integrity import Issue, audited, corrections, issues_of, with_sound_weights
 from lmshape.hub.lock import Lock, LockedCheckpoint, Tokenizer, identity_of, read_lock, write_lock
-from lmshape.hub.models import check_facts
+from lmshape.hub.models import check_facts, corrected_facts
 from lmshape.hub.published import (
     MAIN,
     Naming,
@@ -25,9 +27,12 @@ from lmshape.hub.published import (
     read_sources,
     tokens_seen,
 )
-from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
+from lmshape.hub.transfer import Transfer, WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
-from lmshape.store.weights import config_facts
+from lmshape.store.weights import config_facts, kind_of
+
+LOG = logging.getLogger(__name__)
+UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
 
 
 class _Asked:
@@ -65,10 +70,11 @@ class _Asked:
 
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
-        commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
-        client.at_once(
-            lambda commit: self.files(*commit), [one for one in commits if one not in self._locked]
-        )
+        of_commit = {(one.repository, one.commit): one.checkpoint for one in checkpoints}
+        unknown = {name: commit for commit, name in of_commit.items() if commit not in self._locked}
+        if unknown:
+            what = f"files of {checkpoints[0].repository}"
+            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="checkpoints")
 
 
 def resolve(
@@ -102,10 +108,12 @@ def resolve(
     main = _weights_of_main(sources, found[-1], asked)
     sound = seen if prefer else with_sound_weights(seen, main=main, issues=issues)
     checkpoints = [_revised(one, previous) for one in sound]
+    facts = _facts(checkpoints)
     return Lock(
         model=name,
         identity=identity_of(entry),
-        facts=_facts(checkpoints),
+        facts=facts,
+        corrected=corrected_facts(entry, facts),
         tokenizer=_tokenizer(entry, checkpoints, asked),
         main_sha256=main,
         checkpoints=audited(checkpoints, main=main, issues=issues),
@@ -117,10 +125,15 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
     """List what the hub has, without files yet."""
     if source.naming is None:
         place = source.place(source.steps[0]) if source.steps else source.single()
-        yield from _at(place, asked.refs(source.repository))
+        yield from _at(
+            place, [_unnamed(place)] if UNNAMED.fullmatch(place.revision) else asked.refs(source.repository)
+        )
     elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
-        refs_of = client.at_once(asked.refs_if_there, [place.repository for place in places])
+        names = {place.repository: place.repository for place in places}
+        refs_of = client.at_once(
+            asked.refs_if_there, names, what=f"revisions of {source.repository}", unit="repositories"
+        )
         for place, refs in zip(places, refs_of, strict=True):
             yield from _at(place, refs)
     elif source.varying == "revision":
@@ -129,16 +142,25 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
         yield from _of_subfolders(source, source.naming, asked)
 
 
+def _unnamed(place: Place) -> client.Ref:
+    """Return what a commit or a pull request means, which stand in no list of branches and tags."""
+    commit = client.commit_of(place.repository, place.revision)
+    return client.Ref(place.revision, "commit" if commit == place.revision else "pull request", commit)
+
+
 def _of_revisions(source: Source, naming: Naming, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
+    """Match branches and tags with the registry by their step; the registry's names are those of a study's paths."""
+    names = {place.step: place.name for place in source.published() or ()}
     steps: set[int] = set()
     for ref in refs:
         step = naming.step(ref.name)
         if step is not None and step not in steps:
             steps.add(step)
-            place = Place(path_safe(ref.name), step, source.repository, ref.name, source.subfolder)
-            yield from _at(place, [ref])
+            name = names.get(step, path_safe(ref.name))
+            yield from _at(Place(name, step, source.repository, ref.name, source.subfolder), [ref])
     if source.main_step is not None and source.main_step not in steps:
-        yield from _at(source.single(), refs)
+        main = source.single()
+        yield from _at(replace(main, name=names.get(main.step, main.name)), refs)
 
 
 def _of_subfolders(source: Source, naming: Naming, asked: _Asked) -> Iterator[LockedCheckpoint]:
@@ -200,7 +222,8 @@ def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | Non
         if file.path.rpartition("/")[2] == "config.json"
     )
     try:
-        return next((config_facts(client.read_json(*place)) for place in configs), {})
+        config = next((client.read_json(*place) for place in configs), {})
+        return {**config_facts(config), "kind": kind_of(config)} if config else {}
     except client.Closed:
         return {}  # listings are open all the same, and so is the audit
 
@@ -269,6 +292,8 @@ def make_lock(
         lock = replace(kept, checkpoints=audited(kept.checkpoints, main=kept.main_sha256, issues=known))
     else:
         lock = resolve(name, entry, issues=known, previous=kept)
+        for correction in corrections(lock):
+            LOG.warning("%s: %s", name, correction)
     check_facts(name, entry, lock.facts)
     if lock != previous:
         write_lock(path, lock)
@@ -284,8 +309,7 @@ def _check_wanted(lock: Lock, wanted: Sequence[str]) -> None:
         found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
         raise InputError(
             f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. "
-            f"Leave them out under `checkpoints`; after `lmshape lock {lock.model}`, `all`, `every` and `log` choose "
-            "of what there is."
+            "Leave them out under `checkpoints`."
         )
 
 
@@ -300,6 +324,7 @@ def download(
     *,
     readers: Sequence[str],
     weights_in: WeightsIn,
+    transfer: Transfer,
     keep: bool,
     budget_bytes: int | None,
 ) -> None:
@@ -309,7 +334,7 @@ def download(
     ----------
     lock_file, checkpoint, folder : what is downloaded, and where to
     readers : datasets and truncations that will read these weights
-    weights_in, keep, budget_bytes : the study's settings
+    weights_in, transfer, keep, budget_bytes : the study's settings
     """
     lock = read_lock(lock_file)
     one = lock.named(checkpoint) if lock else None
@@ -319,7 +344,7 @@ def download(
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
         budget.reserve(wanted, budget=budget_bytes, keeps=keep)
     budget.forget_readers(folder)
-    bring_checkpoint(one, folder, weights_in=weights_in)
+    bring_checkpoint(one, folder, weights_in=weights_in, transfer=transfer)
 
 
 def bring_tokenizer(lock_file: Path, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from lmshape.hub.models import Ask
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told
 from lmshape.schema import Yaml
+from lmshape.study.models import Model
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.registry import find_file
 from lmshape.study.study import Study
@@ -26,6 +29,43 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for name in ("huggingface_hub", "httpx2"):  # what they retry is told once, by lmshape.hub
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+HERE = Path()
+MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
+PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds `plans` of the process that has planned the jobs
+SHAPE = ("architecture", "blocks", "width", "vocabulary", "context")
+
+
+def plans(study: Study) -> dict[str, dict[str, object]]:
+    """Say by which checkpoints and shape the jobs of each published run are planned."""
+    return {name: _plan(model) for name, model in study.models.items() if model.on_hub}
+
+
+def _plan(model: Model) -> dict[str, object]:
+    return {"checkpoints": list(model.checkpoints), **{name: getattr(model, name) for name in SHAPE}}
+
+
+def check_plan(model: Model) -> None:
+    """Refuse to download for a plan that was made before the hub was asked, and has become another one.
+
+    Raises
+    ------
+    InputError
+        Naming what is chosen, or shaped, otherwise.
+    """
+    found = _plan(model)
+    planned = json.loads(os.environ.get(PLAN_VARIABLE, "{}")).get(model.name, found)
+    changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
+    before, after = planned["checkpoints"], list(model.checkpoints)
+    for verb, names, others in (("without", before, after), ("with", after, before)):
+        if differing := [name for name in names if name not in others]:
+            changes.append(f"{verb} {', '.join(differing)}")
+    if changes:
+        raise InputError(
+            f"`{model.name}`: the plan is another one now that the hub was asked: {'; '.join(changes)}. Nothing was "
+            "downloaded for it. Run the same command again."
+        )
 
 
 class Resolve(Rule):
@@ -54,7 +94,7 @@ class Resolve(Rule):
             model.name,
             model.entry,
             issues=self.study.issues,
-            wanted=list(model.checkpoints),
+            wanted=list(model.checkpoints) if isinstance(model.choice, list) else [],
         )
         print(summary(lock))
 
@@ -78,6 +118,7 @@ class FetchTokenizer(Resolve):
         from lmshape.hub.resolve import bring_tokenizer
 
         log_to_stderr()
+        check_plan(self.model(job))
         bring_tokenizer(Path(job.fill(paths.LOCK)), Path(job.fill(paths.TOKENIZER)))
 
 
@@ -102,6 +143,12 @@ class Download(FetchTokenizer):
         """None: a download that waits for disk space must not hold the core of the extraction that frees it."""
         return 0
 
+    def megabytes(self, job: Wildcards) -> int:
+        """Count what Xet holds of a file before it is written: all of it, up to 15 GB."""
+        by_xet = self.study.weights_in == "cache" or self.study.transfer != "http"
+        held = min(checkpoint_megabytes(self.model(job), job.checkpoint), MOST_XET_MEGABYTES)
+        return self.memory_megabytes + (held if by_xet else 0)
+
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + checkpoint_megabytes(self.model(job), job.checkpoint)
 
@@ -109,12 +156,14 @@ class Download(FetchTokenizer):
         from lmshape.hub.resolve import download
 
         log_to_stderr()
+        check_plan(self.model(job))
         download(
             Path(job.fill(paths.LOCK)),
             job.checkpoint,
             Path(job.fill(paths.WEIGHTS)),
             readers=self.study.readers(job.model, job.checkpoint),
             weights_in=self.study.weights_in,
+            transfer=self.study.transfer,
             keep=self.study.keep_weights,
             budget_bytes=self.study.disk_budget_bytes,
         )
@@ -147,12 +196,13 @@ class Release(Rule):
         release(Path(job.fill(paths.WEIGHTS)), job.reader, of=readers, keep=self.study.keep_weights)
 
 
-def ask_hub(config: Mapping[str, Yaml]) -> Ask:
+def ask_hub(config: Mapping[str, Yaml], root: Path = HERE) -> Ask:
     """Return what asks the hub for the lock of a model whose checkpoints only the hub can tell.
 
     Parameters
     ----------
     config : the study's configuration, which names the list of known faults
+    root : the study's folder
     """
 
     def ask(name: str, entry: Mapping[str, Yaml]) -> Lock:
@@ -161,7 +211,7 @@ def ask_hub(config: Mapping[str, Yaml]) -> Ask:
         named = config.get("registry", {}).get("known_issues", "config/known_issues.yaml")
         print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
         issues = read_issues(find_file(named, root=Path.cwd()))
-        return make_lock(Path(paths.LOCK.format(model=name)), name, entry, issues=issues)
+        return make_lock(root / paths.LOCK.format(model=name), name, entry, issues=issues)
 
     return ask
 

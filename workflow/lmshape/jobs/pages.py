@@ -41,6 +41,12 @@ def figure_files(study: Study, *kinds: str) -> list[str]:
     return [f"{FIGURE_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
 
 
+def loss_files(study: Study) -> dict[str, Path]:
+    """Return the losses of the study's runs, and those of `loss_logs`, by run."""
+    logs = {name: Path(log.losses) for name, log in study.loss_logs.items()}
+    return by_run(trained_files(study, "loss.csv")) | logs
+
+
 @cache
 def digest_of_words(folder: Path) -> str:
     """Hash the files of a folder: a page's words count as much as its code."""
@@ -63,17 +69,22 @@ class DrawFigures(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         tables = dict.fromkeys(table for figure in self.drawn for table in figure.tables)
-        losses = any(figure.draws_losses for figure in self.drawn)
         return {
             "tables": table_files(*tables, formats=("parquet",)),
-            "losses": trained_files(self.study, "loss.csv") if losses else [],
+            "losses": [str(path) for path in self.losses.values()],
         }
+
+    @property
+    def losses(self) -> dict[str, Path]:
+        """The training losses that are drawn, by run."""
+        drawn = any(figure.draws_losses for figure in self.drawn)
+        return loss_files(self.study) if drawn else {}
 
     def outputs(self, job: Wildcards) -> list[str]:
         return figure_files(self.study, "png", "svg", "csv")
 
     def facts(self, job: Wildcards) -> object:
-        return [list(self.study.datasets), self.inputs(job)["losses"]]
+        return [list(self.study.datasets), {name: str(path) for name, path in self.losses.items()}]
 
     def code_of(self, job: Wildcards) -> str:
         return code_fingerprint("lmshape.figures.render", *(figure.code for figure in self.drawn))
@@ -81,13 +92,12 @@ class DrawFigures(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render
 
-        losses = by_run(trained_files(self.study, "loss.csv"))
         for name in self.study.figures:
             render(
                 name,
                 TABLES,
                 output_stem=FIGURE_FOLDER / name,
-                losses=losses if FIGURES[name].draws_losses else {},
+                losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
 
@@ -167,7 +177,7 @@ class Index(Rule):
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [self.provenance, self.inputs(job)["runs"], own, digest_of_words(WORDS)]
+        return [self.provenance, self.inputs(job)["runs"], self.study.unstable, own, digest_of_words(WORDS)]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.index import build_index
@@ -180,6 +190,8 @@ class Index(Rule):
             figures_dir=FIGURE_FOLDER,
             captions_dir=WORDS,
             provenance=self.provenance | {"runs": summaries},
+            explorer=Path(EXPLORER).name,
+            unstable=self.study.unstable,
             own=self.own_path,
         )
 
@@ -199,10 +211,11 @@ class Report(Rule):
         return digest_of_words(WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        config = os.environ.get(CONFIG_VARIABLE)
+        config = json.loads(os.environ.get(CONFIG_VARIABLE, "{}")).get(str(Path.cwd()))
         if config is None:
             raise InputError("The report is a job of the workflow; by hand, type `make report`.")
-        write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=INDEX, config=config)
+        snakefile = REPOSITORY / "Snakefile"
+        write_report(Path(REPORT), snakefile=snakefile, target=INDEX, config=json.dumps(config))
 
 
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:

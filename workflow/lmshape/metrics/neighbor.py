@@ -104,7 +104,9 @@ def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
         own = [choice for choice in choices if draw in choice.rows.index]
         together = np.unique(np.concatenate([choice.rows.index[draw] for choice in own]))
         cloud = layer.rows.take(together)
-        k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), len(together) - 1)
+        # a row of one choice may repeat another's: only within a choice is it known how many differ
+        distinct = max(choice.rows.size for choice in own)
+        k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), distinct - 1)
         neighbors = nearest_neighbors(cloud, k)
         _add_covariances(cloud, together, draw, own)
         audited = -(-AUDITED_ROWS // sum(len(choice.rows.index) for choice in own))

@@ -23,7 +23,7 @@ from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_fil
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
 # For a rough idea of the time; the docs say what was measured.
-RATES = {"two CPU cores (0.1 TFLOP/s)": 1e11, "a GPU that reaches 100 TFLOP/s": 1e14}
+RATES = {"a GPU that reaches 100 TFLOP/s": 1e14}
 
 _JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Watched, early_warnings, series_of
 from lmshape.dynamics.loss_logs import as_curve, read_loss_log
-from lmshape.dynamics.spikes import RULE, Spike, find_spikes
+from lmshape.dynamics.spikes import RULE, Spike, find_spikes, not_told
 from lmshape.errors import InputError
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 from lmshape.tables.files import read_table, write_table
@@ -34,7 +34,9 @@ SPIKE_COLUMNS = declare(
     integer("logged", "losses in the run's log"),
     text("rule", "numbers of the rule: `lmshape.dynamics.spikes`"),
     text(
-        "flag", "no spike; did not come back; not finite, and how often; a run that ends so; empty when fine"
+        "flag",
+        "no spike; did not come back; not finite, and how often; in a run's last row: that it ends so or far above its "
+        "lowest loss, and which spikes its logging interval cannot show; empty when fine",
     ),
 )
 
@@ -215,11 +217,12 @@ def read_geometry(path: Path) -> pd.DataFrame:
 
 
 def _rows(run: Run) -> Iterator[Row]:
-    """Yield a row of `spikes` for each spike, or one that says that there is none; the last tells a lost end."""
+    """Yield a row of `spikes` for each spike, or one that says that there is none; the last tells of the whole run."""
     common = {"run": run.name, "source": run.source, "logged": len(run.losses), "rule": str(RULE)}
-    lost = _lost_end(run.losses)
+    back = not run.spikes or run.spikes[-1].recovery_step is not None
+    of_run = joined(_lost_end(run.losses) or (_high_end(run.losses) if back else ""), not_told(run.losses))
     if not run.spikes:
-        yield common | {"spike": 0, "flag": joined("no spike", lost)}
+        yield common | {"spike": 0, "flag": joined("no spike", of_run)}
     for number, spike in enumerate(run.spikes, start=1):
         end = spike.last if spike.recovery_step is None else spike.recovery_step
         yield common | {
@@ -232,7 +235,7 @@ def _rows(run: Run) -> Iterator[Row]:
             "threshold": spike.threshold,
             "recovery_step": spike.recovery_step,
             "steps": end - spike.onset,
-            "flag": joined(spike.flag, lost if number == len(run.spikes) else ""),
+            "flag": joined(spike.flag, of_run if number == len(run.spikes) else ""),
         }
 
 
@@ -245,6 +248,16 @@ def _lost_end(losses: pd.DataFrame) -> str:
         if first < len(losses)
         else ""
     )
+
+
+HIGH_END = 0.5  # nats over the lowest level that are told of a run's end
+
+
+def _high_end(losses: pd.DataFrame) -> str:
+    """Say how far a run ends over its lowest level where it rose too slowly for a spike; empty where it does not."""
+    levels = losses["loss"].rolling(RULE.window).median()
+    rise = levels.iloc[-1] - levels.min() if len(levels) else 0.0
+    return f"the run ends {rise:.2g} nats over its lowest level" if rise > HIGH_END else ""
 
 
 def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str]) -> list[Run]:
