@@ -45,7 +45,7 @@ corrections: $(READY) .bench/.ready
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 	PYTHONPATH=workflow $(BIN)/lint-imports
@@ -53,7 +53,7 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow/Snakefile workflow/rules
 
 # Pin again what is installed: envs/lock.txt and, from it, envs/lmshape.yaml.
 lock: $(READY)

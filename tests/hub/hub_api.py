@@ -161,6 +161,7 @@ class Api:
             kind: [
                 {"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": sha}
                 for name, sha in refs[kind].items()
+                if not name.startswith("refs/pr/")
             ]
             for kind, folder in folders.items()
         }

@@ -244,3 +244,32 @@ def test_a_sound_run_ends_the_audit_with_0(hub: LoopbackHub, tmp_path: Path) -> 
     audit = lmshape("audit", "--configfile", "config.yaml", cwd=tmp_path)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert "4 ok: nothing is known against it" in audit.stdout
+
+
+def test_a_commit_and_a_pull_request_are_revisions_too(hub: LoopbackHub, tmp_path: Path) -> None:
+    sha = hub.commit("tiny/run", model_files(at_step(decoder(), 5)), "refs/pr/3")
+    hub.commit("tiny/run", model_files(decoder()))
+    for revision, kind in ((sha, "commit"), ("refs/pr/3", "pull request")):
+        entry = {"kind": "decoder", "repository": "tiny/run", "revision": revision}
+        [one] = locked(tmp_path, entry).checkpoints
+        assert (one.commit, one.ref, one.revision) == (sha, kind, revision)
+    with pytest.raises(InputError, match=f"the revision {'0' * 40} of `tiny/run`: not on the hub"):
+        locked(tmp_path, {"kind": "decoder", "repository": "tiny/run", "revision": "0" * 40})
+
+
+def test_all_entries_have_their_turn_whatever_fails(hub: LoopbackHub, tmp_path: Path) -> None:
+    published(hub)
+    publish(hub, "tiny/sound", Run(steps=(1, 2), seed=1))
+    entries = {
+        "gone": {**ENTRY, "repository": "tiny/gone"},
+        "twice": ENTRY,  # its steps 0 and 1 are equal
+        "sound": {**ENTRY, "repository": "tiny/sound"},
+        "local": {"kind": "decoder", "folder": "somewhere"},
+    }
+    write_registry(tmp_path, entries)
+    audit = lmshape("audit", "--all", "--configfile", "config.yaml", cwd=tmp_path)
+    assert (audit.returncode, audit.stderr.splitlines()[-1]) == (1, "3 runs, 2 with a fault: gone, twice")
+    assert "error: the revisions of `tiny/gone`: the hub shows no such repository" in audit.stderr
+    lock = lmshape("lock", "--all", "--configfile", "config.yaml", cwd=tmp_path)
+    assert (lock.returncode, lock.stderr.splitlines()[-1]) == (1, "3 runs, 1 with a fault: gone")
+    assert read_lock(tmp_path / "results/revisions/sound.tsv") is not None

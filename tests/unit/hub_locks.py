@@ -23,7 +23,7 @@ ENTRY: dict[str, Yaml] = {
     "context": 2048,
     "license": "apache-2.0",
 }
-FACTS = {key: ENTRY[key] for key in ("architecture", "blocks", "width", "vocabulary", "context")}
+FACTS = {key: ENTRY[key] for key in ("kind", "architecture", "blocks", "width", "vocabulary", "context")}
 CONFIG = LockedFile("config.json", 570, "git:" + "c" * 40)
 
 

@@ -17,6 +17,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from lmshape import cli
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, maps, render, selection
 from lmshape.figures.files import read_losses, read_tables
@@ -24,6 +25,7 @@ from lmshape.figures.phases import significant_segments
 from lmshape.figures.steps import by_rank, some, step_axis, step_name
 from lmshape.figures.style import COLORS, FAINT, INK, PAPER, SCREEN, sequence
 from lmshape.hub.integrity import DISTRUSTED
+from lmshape.study.registry import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::UserWarning")]
 
@@ -405,6 +407,18 @@ def test_files_for_paper_have_live_text(folder: Path) -> None:
     pdf, svg = render("anisotropy_by_layer", folder, output_stem=folder / "f", losses={}, paper="1col")
     assert (pdf.name, svg.name) == ("f-1col.pdf", "f-1col.svg")
     assert "<text" in svg.read_text() and b"TrueType" in pdf.read_bytes() or b"FontFile2" in pdf.read_bytes()
+
+
+def test_the_verb_draws_a_figure_of_a_study_in_its_folder(tmp_path: Path, tables, capsys) -> None:
+    (tmp_path / "results/tables").mkdir(parents=True)
+    for name in ("metrics", "checkpoints"):
+        tables("embedded")[name].to_parquet(tmp_path / f"results/tables/{name}.parquet")
+    cli.figure(
+        "anisotropy_by_layer", paper="2col", configfile=REPOSITORY / "config/config.yaml", directory=tmp_path
+    )
+    stem = tmp_path / "results/figures/anisotropy_by_layer-2col"
+    assert capsys.readouterr().out.split() == [f"{stem}.pdf", f"{stem}.svg"]
+    assert all(stem.with_suffix(end).stat().st_size for end in (".pdf", ".svg"))
 
 
 def test_the_order_of_datasets_says_which_is_the_text(folder: Path) -> None:

@@ -285,7 +285,7 @@ EVERY_STUDY = {"gather", "spikes", "truncation_tables", "index"}
         (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
         (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
         (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "index"}),
-        ({"loss_logs": {}}, {"spikes"}),
+        ({"loss_logs": {}}, {"spikes", "figures"}),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )  # fmt: skip

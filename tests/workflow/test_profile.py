@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import CONFIG, StudyFolder
@@ -36,7 +38,8 @@ def test_a_profile_is_the_studys_own(
         metrics=CONFIG["metrics"],
         **CONFIG["sampling"],
     )
-    table = pd.read_parquet(results / "tables/metrics.parquet")
+    whole = {pa.int64(): pd.Int64Dtype()}.get
+    table = pq.read_table(results / "tables/metrics.parquet").to_pandas(types_mapper=whole)
     own = table.query("model == @model and checkpoint == 'checkpoint-16' and dataset == 'wiki'")
     pd.testing.assert_frame_equal(
         found.drop(columns=OF_THE_CALL),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +37,7 @@ Models = Annotated[
     list[str] | None,
     typer.Argument(help="Names of the registry, config/models.yaml. Default: the study's models."),
 ]
+Everyone = Annotated[bool, typer.Option("--all", help="Every published run of the registry, whatever fails.")]
 HERE = Path()
 
 
@@ -134,23 +135,28 @@ def profile(
 def audit(
     models: Models = None,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON document for each model")] = False,
+    everyone: Everyone = False,
     configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
     """Check that each checkpoint of a training run is what its name says; no weights are downloaded.
 
-    Ends with exit code 1 when a checkpoint has the weights of another one, or none.
+    Ends with exit code 1 when a checkpoint has the weights of another one, or none; with --all also when a run cannot
+    be had from the hub.
     """
     from lmshape.hub import integrity
     from lmshape.hub.lock import read_lock
     from lmshape.hub.published import published, read_sources
     from lmshape.hub.resolve import resolve
+    from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
     from lmshape.study.study import registry_of
 
-    file, faulty = _configfile(configfile, directory), False
+    log_to_stderr()
+    file = _configfile(configfile, directory)
     registry = registry_of(file, directory)
-    for name, entry in _hub_entries(registry, models, file):
+
+    def audit_one(name: str, entry: Mapping[str, Yaml]) -> bool:
         found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
         used = read_lock(directory / LOCK.format(model=name))
         listed = published(read_sources(name, entry)) or ()
@@ -160,30 +166,40 @@ def audit(
             "missing": [place.name for place in listed if place.step not in steps],
         }
         print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
-        faulty |= integrity.has_fault(found)
-    if faulty:
-        raise typer.Exit(1)
+        return not integrity.has_fault(found)
+
+    _of_each(_hub_entries(registry, models, file, everyone=everyone), audit_one, go_on=everyone)
 
 
 @app.command(rich_help_panel=BEFORE)
 def lock(
     models: Models = None,
     update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
+    everyone: Everyone = False,
     configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
     """Ask the hub for the commit and weights behind each checkpoint of a model; write results/revisions/{model}.tsv."""
+    from lmshape.hub.client import gate
     from lmshape.hub.integrity import summary
     from lmshape.hub.resolve import make_lock
+    from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
     from lmshape.study.study import registry_of
 
+    log_to_stderr()
     file = _configfile(configfile, directory)
     registry = registry_of(file, directory)
-    for name, entry in _hub_entries(registry, models, file):
+
+    def lock_one(name: str, entry: Mapping[str, Yaml]) -> bool:
+        if told := gate(entry):
+            print(f"{name}: {told}", file=sys.stderr)
         path = directory / LOCK.format(model=name)
         made = make_lock(path, name, entry, issues=registry.issues, update=update)
         print(f"{path}\n{summary(made)}")
+        return True
+
+    _of_each(_hub_entries(registry, models, file, everyone=everyone), lock_one, go_on=everyone)
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -294,6 +310,7 @@ def run(
     threads: Annotated[int, typer.Option(help="CPU threads", min=1)] = 1,
     gpus: Annotated[int | None, typer.Option(help="that the job was given; 0: the CPU")] = None,
     configfile: Config = None,
+    directory: Directory = HERE,
 ) -> None:
     """Run one job of a rule, as Snakemake does; its inputs must exist."""
     from lmshape.jobs import RULES, Jobs, Wildcards
@@ -305,6 +322,7 @@ def run(
     named |= {"text": text, "run": pretraining}
     named |= cell_wildcards(cell) if cell else {}
     named |= layer_wildcards(layers) if layers else {}
+    os.chdir(directory)
     study = _study(configfile, HERE)
     Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
 
@@ -340,17 +358,50 @@ def _study(configfile: Path | None, directory: Path) -> Study:
     from lmshape.jobs import CONFIG_VARIABLE
     from lmshape.study.study import load_study, study_of
 
-    if CONFIG_VARIABLE in os.environ:
-        return load_study(json.loads(os.environ[CONFIG_VARIABLE]), directory)
+    planned = json.loads(os.environ.get(CONFIG_VARIABLE, "{}"))
+    if str(directory.resolve()) in planned:
+        return load_study(planned[str(directory.resolve())], directory)
     return study_of(_configfile(configfile, directory), directory)
 
 
+def _of_each(
+    entries: Iterable[tuple[str, Mapping[str, Yaml]]],
+    work: Callable[[str, Mapping[str, Yaml]], bool],
+    *,
+    go_on: bool,
+) -> None:
+    """Work on entries of the registry; end with exit code 1 when any is not as it should be.
+
+    With `go_on`, an entry that fails is told, the others have their turn, and the last line names all that failed.
+    """
+    count, failed = 0, []
+    for name, entry in entries:
+        count += 1
+        try:
+            sound = work(name, entry)
+        except InputError as error:
+            if not go_on:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            sound = False
+        failed += [] if sound else [name]
+    if go_on:
+        print(f"{count} runs, {len(failed)} with a fault: {', '.join(failed) or 'none'}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
 def _hub_entries(
-    registry: Registry, models: list[str] | None, configfile: Path
+    registry: Registry, models: list[str] | None, configfile: Path, *, everyone: bool
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
     from lmshape.study.study import named_models
     from lmshape.study.typed import named
 
+    if everyone:
+        if models:
+            raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
+        yield from ((name, entry) for name, entry in registry.models.items() if "repository" in entry)
+        return
     names, registry = named(models or named_models(configfile), registry, root=HERE)
     for name in names.values():
         if name not in registry.models:

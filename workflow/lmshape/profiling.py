@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
@@ -28,7 +29,7 @@ from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import config_facts, has_weights, kind_of
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.files import read_table
+from lmshape.tables.files import read_parquet
 from lmshape.tables.gather import gather
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import rows_in, sample_tokens, tokens_of_ids, tokens_of_texts
@@ -134,7 +135,8 @@ def profile(
             )
         archives = sorted((folder / "statistics").glob("*/*.h5"))
         gather(archives, [losses], table, study="profile", metrics=chosen)
-        return read_table(table, columns=COLUMNS.names)
+        whole = {pa.int64(): pd.Int64Dtype()}.get  # of the loss there is no width
+        return read_parquet(table, columns=COLUMNS.names).to_pandas(types_mapper=whole)
 
 
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ rule figures:
     message:
         "Draw the figures"
     shell:
-        "python -m lmshape run figures > {log} 2>&1"
+        job_command("figures > {log} 2>&1")
 
 
 rule explore:
@@ -60,7 +60,7 @@ rule explore:
     message:
         "Write the explorer"
     shell:
-        "python -m lmshape run explore > {log} 2>&1"
+        job_command("explore > {log} 2>&1")
 
 
 rule index:
@@ -86,7 +86,7 @@ rule index:
     message:
         "Write the page of the study"
     shell:
-        "python -m lmshape run index > {log} 2>&1"
+        job_command("index > {log} 2>&1")
 
 
 rule report:
@@ -107,4 +107,4 @@ rule report:
     message:
         "Write Snakemake's report: all results with their captions and provenance"
     shell:
-        "python -m lmshape run report > {log} 2>&1"
+        job_command("report > {log} 2>&1")

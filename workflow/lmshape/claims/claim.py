@@ -194,7 +194,9 @@ class About:
             "" if parameters >= least else f"{size} parameters; it is about {amount(least)} or more",
             "" if parameters <= self.most else f"{size} parameters; it is about {amount(self.most)} or fewer",
             "" if trained else f"{steps:.0f} steps; it is about {LONG_RUN} or more, or a billion tokens",
-            "" if learned else f"a loss of {loss:.2f} nats; token frequencies alone give {entropy:.2f}",
+            ""
+            if learned
+            else f"a loss of {loss:.2f} nats, not {LEARNED} under the {entropy:.2f} of frequencies",
         )
         return joined(*reasons)
 

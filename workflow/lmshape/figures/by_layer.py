@@ -136,7 +136,7 @@ DIMENSION = Drawing(
     panels=partial(
         draw_panels,
         view=View(
-            "intrinsic dimension (TwoNN, log)",
+            "dimension (TwoNN, log)",
             layout.log_axis,
             "Gaussian rows,\nsame covariance",
             own_nulls=True,

@@ -64,7 +64,7 @@ def draw_panels(data: pd.DataFrame, page: Page, view: View) -> layout.Picture:
     mappable = ScalarMappable(Normalize(0, 1), sequence())
     bar = facets.figure.colorbar(mappable, ax=list(facets.axes.flat), pad=0.015, aspect=35)
     bar.set_label("depth (1: last block)")
-    return layout.Picture(facets, [], "intrinsic dimension (log)")
+    return layout.Picture(facets, [], "dimension (log)")
 
 
 def _nothing(data: pd.DataFrame, why: str) -> str:

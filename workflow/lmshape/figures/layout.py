@@ -76,7 +76,7 @@ def panels(
 
 
 def _columns(count: int, page: Page) -> int:
-    """Count the panels of a row: as many as fit, fewer where the last row would have a single one."""
+    """Count the panels of a row: as many as fit, shared evenly among the rows."""
     most = page.columns + (count > CROWDED and page.columns > 2)
     return ceil(count / ceil(count / most))
 
@@ -114,7 +114,8 @@ def lines(
         if few:
             for (label, _), line in of_panel.groupby([hue, "unit"], sort=False):
                 band(ax, line, x, look.palette[label])
-        _lone_points(ax, of_panel, x, hue, look)
+        if points > MOST_MARKERS or not any(look.markers.values()):
+            _lone_points(ax, of_panel, x, hue, look)
         _open_markers(ax, of_panel, x, look.palette, hue)
     return facets
 
@@ -161,30 +162,18 @@ def null_lines(
     Where all of a panel's nulls lie beyond its values, the panel says where.
     """
     limits = {name: ax.get_ylim() for name, ax in facets.axes_dict.items()}
-    for name, ax in facets.axes_dict.items():
-        known = data[(data[panel] == name) & data["null"].notna()]
-        if "site" in known:
-            known = known[known["site"] != "final_norm"]
-        low, high = limits[name]
-        if known.empty:
-            continue
-        for label, line in known.groupby(hue, sort=False):
-            line = line.sort_values(x, kind="stable")
+    known = data[data["null"].notna()]
+    known = known[known["site"] != "final_norm"].sort_values(x, kind="stable")
+    for name, of_panel in known.groupby(panel, sort=False):
+        ax = facets.axes_dict[name]
+        for label, line in of_panel.groupby(hue, sort=False):
             color = FAINT if palette is None else palette[label]
-            ax.plot(
-                line[x],
-                line["null"],
-                color=color,
-                linewidth=0.9,
-                linestyle=NULL_DASHES,
-                zorder=1.5,
-                label="_null",
-            )
-        ax.set_ylim(low, high)
-        if known["null"].min() > high:
-            ends = " to ".join(
-                dict.fromkeys(f"{end:.2g}" for end in (known["null"].min(), known["null"].max()))
-            )
+            ax.plot(line[x], line["null"], color=color, linewidth=0.9, linestyle=NULL_DASHES, zorder=1.5,
+                    label="_null")  # fmt: skip
+        ax.set_ylim(limits[name])
+        low, high = of_panel["null"].min(), of_panel["null"].max()
+        if low > limits[name][1]:
+            ends = " to ".join(dict.fromkeys([f"{low:.2g}", f"{high:.2g}"]))
             ax.set_title(f"{ax.get_title('left')}\nnull: {ends} ↑")
 
 
@@ -285,11 +274,11 @@ def model_looks(data: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
     return data, Looks(look.palette, dashes, look.markers)
 
 
-def entries(look: Looks, *, markers: bool = True) -> list[Artist]:
+def entries(look: Looks) -> list[Artist]:
     """Give the entries of a legend for lines of these looks."""
     return [
         Line2D([], [], label=shown(name), color=color, linestyle=(0, look.dashes[name]) if look.dashes[name] else "-",
-               marker=look.markers[name] if markers else "", markeredgecolor="white")
+               marker=look.markers[name], markeredgecolor="white")
         for name, color in look.palette.items()
     ]  # fmt: skip
 

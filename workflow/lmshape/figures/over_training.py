@@ -14,7 +14,7 @@ from lmshape.figures.by_layer import arranged
 from lmshape.figures.drawing import Drawing
 from lmshape.figures.steps import by_rank, mark_gone, step_axis, step_bar
 from lmshape.figures.style import FAINT, Looks, Page, sequence
-from lmshape.tables.rows import first_dataset, trajectories
+from lmshape.tables.rows import final_checkpoints, first_dataset, trajectories
 
 
 def gone_entry() -> list[Line2D]:
@@ -58,7 +58,7 @@ def _draw_anisotropy(data: pd.DataFrame, page: Page) -> layout.Picture:
     look = Looks(shades, dict.fromkeys(places, ""), dict.fromkeys(places, ""))
     facets = layout.lines(frame, x="depth", hue="place", panel="panel", page=page, look=look, bands=False)
     layout.each(facets, layout.share_axis)
-    layout.null_lines(facets, frame, x="depth", hue="place", panel="panel")
+    layout.null_lines(facets, final_checkpoints(frame), x="depth", hue="place", panel="panel")
     layout.each(facets, partial(layout.depth_axis, data=frame))
     runs = frame.groupby("panel", sort=False)["step"].unique().map(sorted)
     if len({tuple(steps) for steps in runs}) == 1:
@@ -108,7 +108,7 @@ def _draw_dimension(data: pd.DataFrame, page: Page) -> layout.Picture:
         mark_gone(ax, frame[frame[panel] == name])
     legend += layout.null_entries(frame["null"], "Gaussian rows,\nsame covariance")
     legend += gone_entry() if frame["gone"].any() else []
-    return layout.Picture(facets, legend, "intrinsic dimension (TwoNN, log)")
+    return layout.Picture(facets, legend, "dimension (TwoNN, log)")
 
 
 DIMENSION = Drawing(

@@ -8,12 +8,12 @@ asked again after growing pauses; what it refuses for good ends in a sentence th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url, set_client_factory
@@ -74,6 +74,14 @@ class Ref:
     commit: str
 
 
+def gate(entry: Mapping[str, Any]) -> str:
+    """Tell what opens a gated repository where there is no token; "" for any other entry of the registry."""
+    if not entry.get("gated") or get_token() is not None:
+        return ""
+    page = f"{constants.ENDPOINT}/{entry['repository']}"
+    return f"gated. Accept its terms at {page}, then log in with `hf auth login` or set HF_TOKEN"
+
+
 def refs(repository: str) -> list[Ref]:
     """List branches and tags; a tag of a branch's name is left out, as the hub resolves the branch.
 
@@ -86,6 +94,16 @@ def refs(repository: str) -> list[Ref]:
     branches = [Ref(ref.name, "branch", ref.target_commit) for ref in found.branches]
     taken = {branch.name for branch in branches}
     return branches + [Ref(ref.name, "tag", ref.target_commit) for ref in found.tags if ref.name not in taken]
+
+
+def commit_of(repository: str, revision: str) -> str:
+    """Return the commit that any revision means, a pull request (refs/pr/1) or a commit among them."""
+    address = f"{constants.ENDPOINT}/api/models/{repository}/revision/{quote(revision, safe='')}"
+
+    def ask() -> str:
+        return json.loads(_get(address).content)["sha"]
+
+    return ask_hub(ask, what=f"the revision {revision} of `{repository}`")
 
 
 def files(repository: str, commit: str) -> list[LockedFile]:
@@ -116,16 +134,17 @@ def _get(address: str) -> httpx2.Response:
 
 
 def at_once(
-    ask: Callable[[Asked], Answer], questions: Sequence[Asked], *, what: str, unit: str
+    ask: Callable[[Asked], Answer], questions: Mapping[str, Asked], *, what: str, unit: str
 ) -> list[Answer]:
-    """Ask several questions at once; the answers are in their order, and counted as they come."""
+    """Ask several questions at once; the answers are in their order, and counted by name as they come."""
     with (
         ThreadPoolExecutor(AT_ONCE) as pool,
         progress(len(questions), description=what, unit=unit) as bar,
     ):
         answers = []
-        for answer in pool.map(ask, questions):
+        for name, answer in zip(questions, pool.map(ask, questions.values()), strict=True):
             answers.append(answer)
+            bar.set_postfix_str(f"the last: {name}", refresh=False)
             bar.update()
         return answers
 

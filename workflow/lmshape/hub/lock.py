@@ -71,7 +71,8 @@ class LockedCheckpoint:
     Attributes
     ----------
     checkpoint, step, tokens_seen : name in paths, training steps (-1: unknown), training tokens (NaN: unknown)
-    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch or tag
+    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch, tag, commit
+        or pull request
     files : what is downloaded: weights in one format, their index, config.json; no weights: nothing to load
     other_files : weights in formats that are not taken, and their index; None where an older lock does not say
     revised : how often an update has found other weights under this name

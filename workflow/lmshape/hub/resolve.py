@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,11 +27,12 @@ from lmshape.hub.published import (
     read_sources,
     tokens_seen,
 )
-from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
+from lmshape.hub.transfer import Transfer, WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts, kind_of
 
 LOG = logging.getLogger(__name__)
+UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
 
 
 class _Asked:
@@ -68,11 +70,11 @@ class _Asked:
 
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
-        commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
-        unknown = [one for one in commits if one not in self._locked]
+        of_commit = {(one.repository, one.commit): one.checkpoint for one in checkpoints}
+        unknown = {name: commit for commit, name in of_commit.items() if commit not in self._locked}
         if unknown:
-            what = f"files of {unknown[0][0]}"
-            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="commits")
+            what = f"files of {checkpoints[0].repository}"
+            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="checkpoints")
 
 
 def resolve(
@@ -123,10 +125,12 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
     """List what the hub has, without files yet."""
     if source.naming is None:
         place = source.place(source.steps[0]) if source.steps else source.single()
-        yield from _at(place, asked.refs(source.repository))
+        yield from _at(
+            place, [_unnamed(place)] if UNNAMED.fullmatch(place.revision) else asked.refs(source.repository)
+        )
     elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
-        names = [place.repository for place in places]
+        names = {place.repository: place.repository for place in places}
         refs_of = client.at_once(
             asked.refs_if_there, names, what=f"revisions of {source.repository}", unit="repositories"
         )
@@ -136,6 +140,12 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
         yield from _of_revisions(source, source.naming, asked.refs(source.repository))
     else:
         yield from _of_subfolders(source, source.naming, asked)
+
+
+def _unnamed(place: Place) -> client.Ref:
+    """Return what a commit or a pull request means, which stand in no list of branches and tags."""
+    commit = client.commit_of(place.repository, place.revision)
+    return client.Ref(place.revision, "commit" if commit == place.revision else "pull request", commit)
 
 
 def _of_revisions(source: Source, naming: Naming, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
@@ -314,6 +324,7 @@ def download(
     *,
     readers: Sequence[str],
     weights_in: WeightsIn,
+    transfer: Transfer,
     keep: bool,
     budget_bytes: int | None,
 ) -> None:
@@ -323,7 +334,7 @@ def download(
     ----------
     lock_file, checkpoint, folder : what is downloaded, and where to
     readers : datasets and truncations that will read these weights
-    weights_in, keep, budget_bytes : the study's settings
+    weights_in, transfer, keep, budget_bytes : the study's settings
     """
     lock = read_lock(lock_file)
     one = lock.named(checkpoint) if lock else None
@@ -333,7 +344,7 @@ def download(
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
         budget.reserve(wanted, budget=budget_bytes, keeps=keep)
     budget.forget_readers(folder)
-    bring_checkpoint(one, folder, weights_in=weights_in)
+    bring_checkpoint(one, folder, weights_in=weights_in, transfer=transfer)
 
 
 def bring_tokenizer(lock_file: Path, folder: Path) -> None:

@@ -32,6 +32,7 @@ def log_to_stderr() -> None:
 
 
 HERE = Path()
+MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
 PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds `plans` of the process that has planned the jobs
 SHAPE = ("architecture", "blocks", "width", "vocabulary", "context")
 
@@ -142,6 +143,12 @@ class Download(FetchTokenizer):
         """None: a download that waits for disk space must not hold the core of the extraction that frees it."""
         return 0
 
+    def megabytes(self, job: Wildcards) -> int:
+        """Count what Xet holds of a file before it is written: all of it, up to 15 GB."""
+        by_xet = self.study.weights_in == "cache" or self.study.transfer != "http"
+        held = min(checkpoint_megabytes(self.model(job), job.checkpoint), MOST_XET_MEGABYTES)
+        return self.memory_megabytes + (held if by_xet else 0)
+
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + checkpoint_megabytes(self.model(job), job.checkpoint)
 
@@ -156,6 +163,7 @@ class Download(FetchTokenizer):
             Path(job.fill(paths.WEIGHTS)),
             readers=self.study.readers(job.model, job.checkpoint),
             weights_in=self.study.weights_in,
+            transfer=self.study.transfer,
             keep=self.study.keep_weights,
             budget_bytes=self.study.disk_budget_bytes,
         )

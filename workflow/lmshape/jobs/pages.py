@@ -69,17 +69,22 @@ class DrawFigures(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         tables = dict.fromkeys(table for figure in self.drawn for table in figure.tables)
-        losses = any(figure.draws_losses for figure in self.drawn)
         return {
             "tables": table_files(*tables, formats=("parquet",)),
-            "losses": [str(path) for path in loss_files(self.study).values()] if losses else [],
+            "losses": [str(path) for path in self.losses.values()],
         }
+
+    @property
+    def losses(self) -> dict[str, Path]:
+        """The training losses that are drawn, by run."""
+        drawn = any(figure.draws_losses for figure in self.drawn)
+        return loss_files(self.study) if drawn else {}
 
     def outputs(self, job: Wildcards) -> list[str]:
         return figure_files(self.study, "png", "svg", "csv")
 
     def facts(self, job: Wildcards) -> object:
-        return [list(self.study.datasets), {name: str(path) for name, path in loss_files(self.study).items()}]
+        return [list(self.study.datasets), {name: str(path) for name, path in self.losses.items()}]
 
     def code_of(self, job: Wildcards) -> str:
         return code_fingerprint("lmshape.figures.render", *(figure.code for figure in self.drawn))
@@ -87,13 +92,12 @@ class DrawFigures(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render
 
-        losses = loss_files(self.study)
         for name in self.study.figures:
             render(
                 name,
                 TABLES,
                 output_stem=FIGURE_FOLDER / name,
-                losses=losses if FIGURES[name].draws_losses else {},
+                losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
 
@@ -207,10 +211,11 @@ class Report(Rule):
         return digest_of_words(WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        config = os.environ.get(CONFIG_VARIABLE)
+        config = json.loads(os.environ.get(CONFIG_VARIABLE, "{}")).get(str(Path.cwd()))
         if config is None:
             raise InputError("The report is a job of the workflow; by hand, type `make report`.")
-        write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=INDEX, config=config)
+        snakefile = REPOSITORY / "Snakefile"
+        write_report(Path(REPORT), snakefile=snakefile, target=INDEX, config=json.dumps(config))
 
 
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:

@@ -16,7 +16,7 @@ from lmshape.study.costs import gpu_count, minutes_for
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
-CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable: the study's whole configuration, as JSON
+CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable, JSON: folder of a study → its whole configuration
 DIGITS = 16  # of a digest: 64 bits
 LEAST_DISK_MEGABYTES = 10
 

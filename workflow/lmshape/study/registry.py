@@ -17,11 +17,16 @@ REPOSITORY = Path(__file__).parents[3]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """A text file: a local `path`, else a `url`; checksums and length of its raw bytes, if known."""
+    """A text: a local `path`, else a `url`, else a dataset of the hub; checksums and length of its raw bytes, if known.
+
+    `column` is that of a path whose rows are the text; `hf` holds the arguments of `lmshape.texts.rows`.
+    """
 
     name: str
     path: Path | None
     url: str | None
+    hf: Mapping[str, Yaml] | None = None
+    column: str = "text"
     md5: str | None
     sha256: str | None
     bytes: int | None
@@ -158,15 +163,17 @@ def _read(source: Source, schema_name: str, root: Path, problems: list[str]) -> 
 
 
 def _text(name: str, entry: Mapping[str, Yaml], root: Path, problems: list[str]) -> Text:
-    path, url = entry.get("path"), entry.get("url")
-    if path is None and url is None:
-        problems.append(f"`texts.{name}`: needs `path`, a file on this machine, or `url`.")
-    elif path is None and not {"md5", "sha256"} & entry.keys():
+    path, url, hf = entry.get("path"), entry.get("url"), entry.get("hf")
+    if path is None and url is None and hf is None:
+        problems.append(f"`texts.{name}`: needs `path`, a file on this machine, or `url`, or `hf`.")
+    elif path is None and hf is None and not {"md5", "sha256"} & entry.keys():
         problems.append(f"`texts.{name}`: a download needs `md5` or `sha256` of the raw text to be verified.")
     return Text(
         name=name,
         path=None if path is None else find_file(path, root=root),
         url=url,
+        hf=hf,
+        column=entry["column"],
         md5=entry.get("md5"),
         sha256=entry.get("sha256"),
         bytes=entry.get("bytes"),

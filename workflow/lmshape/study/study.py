@@ -52,7 +52,7 @@ from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
-PACKED = (".gz", ".xz", ".zip")  # the size of such a file says nothing about its text
+PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Study:
     layers_per_job : layers of a measuring job, None for all
     keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
     weights_in : whether weights are downloaded into the study's folder or the user's cache
+    transfer : how they come into the study's folder
     disk_budget_bytes : most bytes of downloaded weights, None for no bound
     scratch : `tmpdir` where files are written in the job's $TMPDIR first
     issues : known faults of published checkpoints
@@ -108,6 +109,7 @@ class Study:
     keep_activations: bool
     keep_weights: bool
     weights_in: Literal["study", "cache"]
+    transfer: Literal["auto", "http", "xet"]
     disk_budget_bytes: int | None
     scratch: Literal["none", "tmpdir"]
     issues: tuple[Issue, ...]
@@ -345,6 +347,7 @@ def _joined(
         keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
         weights_in=config["weights_in"],
+        transfer=config["transfer"],
         disk_budget_bytes=int(budget * 10**9) if (budget := config["disk_budget_gb"]) else None,
         scratch=config["scratch"],
         issues=registry.issues,

@@ -27,6 +27,10 @@ def describe_verdicts(study: Study, *options: str) -> str:
 
 
 def _of_model(model: Model) -> Iterator[str]:
+    from lmshape.hub.client import gate  # imports the hub's client
+
+    if told := gate(model.entry):
+        yield f"gate       {model.name}: {told}"
     everyone = [*model.checkpoints.values(), *model.passed_over]
     if any(one.verdict not in ("", "ok") for one in everyone):
         yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"

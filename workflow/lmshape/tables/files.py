@@ -8,10 +8,35 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lmshape.checkpoints import NO_STEP
 from lmshape.errors import InputError
 from lmshape.writing import replaced_when_whole
+
+# Whole numbers have no NaN: what stands in memory, in these columns, for what a file has as null.
+UNKNOWN = {"step": NO_STEP, "n_unique": 0, "d": 0}
+
+
+def with_nulls(table: pa.Table) -> pa.Table:
+    """Put null where a number is NaN, or unknown: the means of DuckDB and Polars leave out null, and not NaN."""
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        absent = pc.is_nan(column) if pa.types.is_floating(field.type) else None
+        if field.name in UNKNOWN:
+            absent = pc.equal(column, UNKNOWN[field.name])
+        if absent is not None:
+            table = table.set_column(place, field, pc.if_else(absent, pa.scalar(None, field.type), column))
+    return table
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Return a table for computing: null is NaN, and in the columns `UNKNOWN` their own word for it."""
+    for name in UNKNOWN.keys() & set(table.column_names):
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.field(place), pc.fill_null(table.column(place), UNKNOWN[name]))
+    return table.to_pandas()
 
 
 def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) -> None:
@@ -26,6 +51,7 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
     table = frame
     if isinstance(frame, pd.DataFrame):
         table = pa.Table.from_pandas(frame.reindex(columns=columns.names), columns, preserve_index=False)
+    table = with_nulls(table)
     with replaced_when_whole(stem.with_suffix(".parquet")) as partial:
         pq.write_table(table, partial)
     with replaced_when_whole(stem.with_suffix(".csv")) as partial:
@@ -38,7 +64,7 @@ def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] |
     if not path.is_file():
         raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
     filters = [("metric", "in", list(metrics))] if metrics else None
-    return read_parquet(path, columns=columns, filters=filters).to_pandas()
+    return frame_of(read_parquet(path, columns=columns, filters=filters))
 
 
 def read_parquet(path: Path, **options: Any) -> pa.Table:

@@ -38,6 +38,7 @@ from lmshape.tables.columns import (
     shared,
     text,
 )
+from lmshape.tables.files import with_nulls
 from lmshape.writing import replaced_when_whole
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
@@ -120,7 +121,7 @@ def gather(
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
     with replaced_when_whole(output) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial)
+        pq.write_table(with_nulls(table).replace_schema_metadata(metadata), partial)
 
 
 def _read(path: Path) -> tuple[Attributes, list[_Entry]]:
@@ -282,6 +283,10 @@ AUDIT_COLUMNS = declare(
         "sink_rows",
         "sinks of the site, position 0 and rows over 10 × its median norm, which no_sink leaves out",
     ),
+    integer(
+        "near_sink_rows",
+        "rows of 5 to 10 × its median norm, which no_sink keeps: where there are some, the cut runs among them",
+    ),
     text(
         "sink_positions",
         "position in the sequence → sink rows there, JSON: the 20 most common, then other",
@@ -335,14 +340,25 @@ def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
         **{name: counts.get(name) for name in ("n_rows", "n_unique")},
         "duplicates": int(counts["n_rows"]) - int(counts["n_unique"]),
         "zero_rows": families.get("angular", {}).get("zero_rows"),
-        **{name: counts.get(name) for name in ("sink_rows", "sink_positions", "sink_tokens")},
+        **{
+            name: counts.get(name)
+            for name in ("sink_rows", "near_sink_rows", "sink_positions", "sink_tokens")
+        },
         **{name: neighbors.get(name) for name in ("audit_error", "recomputed")},
-        "flag": _doubt(counts, neighbors),
+        "flag": joined(
+            _doubt(counts, neighbors), _near_the_cut(counts) if place["rows"] == "no_sink" else ""
+        ),
     }
 
 
 def _asked(family: str) -> tuple[int, str]:
     return _ASKED.index(family) if family in _ASKED else len(_ASKED), family
+
+
+def _near_the_cut(counts: Attributes) -> str:
+    """Say that the cut between sinks and others runs among rows of much the same norm; empty where it does not."""
+    near = int(counts.get("near_sink_rows") or 0)
+    return f"sinks near the cut: {near} rows of 5 to 10 × the median norm are kept" if near else ""
 
 
 def _doubt(counts: Attributes, neighbors: Attributes) -> str:

@@ -53,13 +53,13 @@ SPECTRA_COLUMNS = declare(
     *_PLACE,
     integer("rank", "of the eigenvalue, 1 the largest; about 60 ranks, evenly spread on a logarithmic axis"),
     real("share", "λ_rank / Σλ of the covariance: the share of the variance along this principal axis"),
-    real("ci_low", "lower end of its 95 % interval; NaN where there is none"),
-    real("ci_high", "upper end of its 95 % interval; NaN where there is none"),
+    real("ci_low", "lower end of its 95 % interval; empty where there is none"),
+    real("ci_high", "upper end of its 95 % interval; empty where there is none"),
     real("null", "share of this rank in isotropic rows of this number and width: Marchenko-Pastur"),
     *shared("draws"),
     integer("n_rows", "number of token rows over all draws"),
     integer("d", "width of a row"),
-    text("flag", "the reason of NaN; empty when fine"),
+    text("flag", "the reason of an empty value; empty when fine"),
 )
 CLOUD_COLUMNS = declare(
     *_PLACE,
@@ -76,7 +76,7 @@ CLOUD_COLUMNS = declare(
     *(real(f"share_{k}", f"λ{k} / Σλ: the share of the variance along axis {k}") for k in (1, 2, 3)),
     integer("n_rows", "number of token rows that the axes were taken of"),
     integer("d", "width of a row"),
-    text("flag", "the reason of NaN; empty when fine"),
+    text("flag", "the reason of an empty value; empty when fine"),
 )
 TABLES = {"spectra": SPECTRA_COLUMNS, "clouds": CLOUD_COLUMNS}
 

@@ -133,7 +133,7 @@ TRUNCATION_COLUMNS = declare(
     real("whole_loss", "nats per token on the same tokens with nothing left out"),
     integer("draws", "number of draws; the axes tried on each are those of the others"),
     integer("tokens", "tokens that have a loss, over all draws"),
-    text("flag", "the reason of NaN, or of a doubt about the axes; empty when fine"),
+    text("flag", "the reason of an empty value, or of a doubt about the axes; empty when fine"),
 )
 RANKS_COLUMNS = declare(
     *_PLACE,
@@ -151,7 +151,7 @@ RANKS_COLUMNS = declare(
     *(real(name, "of the same layer and rows; empty where it was not measured") for name in BESIDE),
     real("whole_loss", "nats per token with nothing left out"),
     integer("draws", "number of draws"),
-    text("flag", "the reason of NaN; empty when fine"),
+    text("flag", "the reason of an empty value; empty when fine"),
 )
 
 
