@@ -66,7 +66,7 @@ def read_run(
     if lock is None and unknown:
         if ask is None:
             raise InputError(
-                f"`{name}`: {', '.join(unknown)} stand in no registry, only the hub knows. Ask it once with "
+                f"`{name}`: {', '.join(unknown)} are not in the registry; only the hub knows them. Ask it once with "
                 f"`lmshape lock {name}`; that takes seconds and downloads no weights."
             )
         lock = ask(name, entry)
@@ -129,8 +129,8 @@ def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:
     unknown = [fact for fact in FACTS if facts[fact] is None]
     if unknown:
         raise InputError(
-            f"`{name}`: {', '.join(unknown)} stand in no registry, and the hub has not shown its config.json. Log in "
-            f"(`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
+            f"`{name}`: {', '.join(unknown)} are not in the registry, and the hub has not shown its config.json. Log "
+            f"in (`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
             "registry of models."
         )
 

@@ -77,7 +77,7 @@ def check_plan(model: Model) -> None:
             changes.append(f"{verb} {', '.join(differing)}")
     if changes:
         raise InputError(
-            f"`{model.name}`: the plan is another one now that the hub was asked: {'; '.join(changes)}. Nothing was "
+            f"`{model.name}`: the hub's answer changes the plan: {'; '.join(changes)}. Nothing was "
             "downloaded for it. Run the same command again."
         )
 
