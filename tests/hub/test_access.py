@@ -95,7 +95,7 @@ def test_what_a_gate_hides_of_the_shape_is_asked_of_the_reader(hub: LoopbackHub,
     assert (lock.facts, len(lock.checkpoints)) == ({}, 6)  # and the audit goes on
     (tmp_path / LOCK.format(model="tiny")).parent.mkdir(parents=True, exist_ok=True)
     with pytest.raises(
-        InputError, match="architecture, blocks, width, vocabulary stand in no registry, and the"
+        InputError, match="architecture, blocks, width, vocabulary are not in the registry, and the"
     ):
         read_run("tiny", ENTRY, root=tmp_path, ask=None)
 

@@ -223,7 +223,7 @@ def test_the_missing_are_told_together_with_the_nearest_that_exist(hub: Loopback
     with pytest.raises(InputError) as error:
         locked(tmp_path, wanted=["step0", "step3", "step4", "step5000"])
     assert (
-        "`tiny`: 3 of its 4 checkpoints cannot be had from the hub: step3 (nearest: step1, step2, step8, step16); "
+        "`tiny`: 3 of its 4 checkpoints are not on the hub: step3 (nearest: step1, step2, step8, step16); "
         "step4 (nearest: step1, step2, step8, step16); step5000 (nearest: step8, step16). Leave them out"
     ) in str(error.value)
     assert read_lock(tmp_path / "tiny.tsv") is not None  # what the hub has is known now

@@ -116,8 +116,8 @@ def test_nothing_is_asked_for_a_longest_sequence(tmp_path: Path) -> None:
 
 def test_where_asking_is_not_allowed_the_command_is_named(tmp_path: Path) -> None:
     assert refusal_of(tmp_path, without("steps", "width")) == (
-        "`run`: width, steps stand in no registry, only the hub knows. Ask it once with `lmshape lock run`; that "
-        "takes seconds and downloads no weights."
+        "`run`: width, steps are not in the registry; only the hub knows them. Ask it once with `lmshape lock run`; "
+        "that takes seconds and downloads no weights."
     )
 
 
@@ -125,7 +125,7 @@ def test_a_closed_repository_shows_no_configuration(tmp_path: Path) -> None:
     entry = without("blocks", "width")
     save(tmp_path, lock_of([checkpoint(0)], entry, facts={}))
     assert refusal_of(tmp_path, entry) == (
-        "`run`: blocks, width stand in no registry, and the hub has not shown its config.json. Log in (`hf auth "
+        "`run`: blocks, width are not in the registry, and the hub has not shown its config.json. Log in (`hf auth "
         "login`, or HF_TOKEN) and ask again, `lmshape lock --update run`, or give them in the registry of models."
     )
 

@@ -422,7 +422,7 @@ def _hub_entries(
             yield name, registry.models[name]
         elif models:
             raise InputError(
-                f"`{name}` lies on this machine, in {registry.models[name]['folder']}: nothing to ask."
+                f"`{name}` lies on this machine, in {registry.models[name]['folder']}: the hub is not asked."
             )
 
 

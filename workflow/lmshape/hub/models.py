@@ -66,7 +66,7 @@ def read_run(
     if lock is None and unknown:
         if ask is None:
             raise InputError(
-                f"`{name}`: {', '.join(unknown)} stand in no registry, only the hub knows. Ask it once with "
+                f"`{name}`: {', '.join(unknown)} are not in the registry; only the hub knows them. Ask it once with "
                 f"`lmshape lock {name}`; that takes seconds and downloads no weights."
             )
         lock = ask(name, entry)
@@ -129,8 +129,8 @@ def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:
     unknown = [fact for fact in FACTS if facts[fact] is None]
     if unknown:
         raise InputError(
-            f"`{name}`: {', '.join(unknown)} stand in no registry, and the hub has not shown its config.json. Log in "
-            f"(`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
+            f"`{name}`: {', '.join(unknown)} are not in the registry, and the hub has not shown its config.json. Log "
+            f"in (`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
             "registry of models."
         )
 
@@ -138,7 +138,8 @@ def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:
 def _of_place(name: str, place: Place, entry: Mapping[str, Yaml], issues: Sequence[Issue]) -> Checkpoint:
     seen = tokens_seen(place.step, entry.get("tokens_per_step"))
     folder = Path(WEIGHTS.format(model=name, checkpoint=place.name))
-    return Checkpoint(place.name, place.step, folder, seen, verdict=cited_verdict(issues, place.step))
+    verdict = cited_verdict(issues, place.step, weights=entry.get("weights", ""))
+    return Checkpoint(place.name, place.step, folder, seen, verdict=verdict)
 
 
 def _of_lock(name: str, lock: Lock, issues: Sequence[Issue]) -> list[Checkpoint]:

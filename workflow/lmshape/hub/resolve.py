@@ -308,7 +308,7 @@ def _check_wanted(lock: Lock, wanted: Sequence[str]) -> None:
     if absent:
         found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
         raise InputError(
-            f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. "
+            f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints are not on the hub: {found}. "
             "Leave them out under `checkpoints`."
         )
 

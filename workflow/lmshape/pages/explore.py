@@ -370,7 +370,7 @@ def is_dimension(name: str) -> bool:
 
 
 def reference(name: str, descriptions: Mapping[str, Mapping[str, str]]) -> str:
-    """Name the metric whose value is what this one reads where there is nothing to see; "" where none was measured.
+    """Name the metric that is the null value of this one; "" where none was measured.
 
     It is the one that the metric's own `null` names, or its own name with `_null`, or that of the metric that `null`
     refers to ("that of anisotropy").

@@ -34,7 +34,7 @@ from lmshape.writing import replaced_when_whole
 TEMPLATE = "index.html.j2"
 SHOWN = ("metrics", "checkpoints", "profiles", "claims")
 ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
-CODE = re.compile(r"`([^`]+)`")
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
 
 
@@ -158,13 +158,14 @@ def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -
         title=title,
         source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
         caption=_linked(_html(text)),
-        alternative=f"{title}. {' '.join(text.split('. ')[0].split())}.",
+        alternative=f"{title}. {' '.join(text.split('. ')[0].replace('`', '').split())}.",
         files={end: _relative(path, page_dir) for end, path in files.items()},
     )
 
 
 def _html(text: str) -> str:
     settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 2, "halt_level": 2}
+    text = CODE.sub(r"``\1``", text)  # in reStructuredText one backtick is a title
     return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
 
 
