@@ -178,6 +178,8 @@ def _rows(
         for metric in own:
             replicates = metric.replicates(entry.arrays)
             estimate = _estimate(metric, replicates, entry.attributes)
+            if isfinite(estimate["ci_low"]):
+                estimate["flag"] = joined(estimate["flag"], metric.doubt(entry.arrays))
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
 
 
