@@ -8,13 +8,11 @@ high dimension (a uniform 20-cube reads 15.6 at n = 4096): report them with thei
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.errors import unknown
-from lmshape.geometry.checks import as_floats, as_whole
-from lmshape.geometry.neighbors import nearest_neighbors
+from lmshape.geometry.checks import as_floats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -23,10 +21,6 @@ if TYPE_CHECKING:
 # Powers of two for GRIDE and TwoNN; 10 and 20 for MADA; 20, with a sum of logarithms, for Levina-Bickel.
 KEPT_ORDERS = (1, 2, 4, 8, 10, 16, 20, 32, 64)
 MOST_STEPS = 100  # of Newton's method, which needs about six
-
-Method = Literal["twonn", "twonn_fit20", "twonn_fit", "mle", "gride", "mada"]
-METHODS: tuple[Method, ...] = get_args(Method)
-FITTED_SHARES = {"twonn_fit20": 0.2, "twonn_fit": 0.9}
 
 
 def _log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
@@ -94,7 +88,7 @@ def _ratio(numerator: ArrayLike, denominators: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominators, out=infinite, where=denominators > 0)
 
 
-def gride(first: ArrayLike, second: ArrayLike, *, n1: int, n2: int) -> float:
+def gride_from_distances(first: ArrayLike, second: ArrayLike, *, n1: int, n2: int) -> float:
     """Estimate the dimension by maximum likelihood from the distances to the neighbors n1 and n2.
 
     With μ = r_n2/r_n1 and m = n2 − n1 − 1, the density d (μ^d − 1)^m / (B(n2 − n1, n1) μ^(d(n2 − 1) + 1)) holds
@@ -110,7 +104,7 @@ def gride(first: ArrayLike, second: ArrayLike, *, n1: int, n2: int) -> float:
     Returns
     -------
     Positive; infinite where every ratio is 1. A ratio of 1 counts as the limit of ratios above it. The larger
-    n1, the less noisy and the less local. For n2 = 2 it is `twonn`.
+    n1, the less noisy and the less local. For n2 = 2 it is `twonn_from_distances`.
 
     Notes
     -----
@@ -155,7 +149,7 @@ def _h(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, slopes
 
 
-def mada(half: ArrayLike, full: ArrayLike) -> np.ndarray:
+def mada_from_distances(half: ArrayLike, full: ArrayLike) -> np.ndarray:
     """Estimate the dimension at each point from how fast the ball around it fills: ln 2 / ln(r_k / r_(k/2)).
 
     Parameters
@@ -178,7 +172,7 @@ def mada(half: ArrayLike, full: ArrayLike) -> np.ndarray:
     return _ratio(np.log(2), _log_ratios(half, full))
 
 
-def local_levina_bickel(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> np.ndarray:
+def local_mle_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> np.ndarray:
     """Estimate the dimension at each point by maximum likelihood from its k nearest distances, without bias.
 
     (k − 2) / Σ_{j<k} ln(r_k/r_j): its mean is d where the density is constant over r_k, with a standard
@@ -197,7 +191,7 @@ def local_levina_bickel(log_distance_sum: ArrayLike, last: ArrayLike, k: int) ->
     Notes
     -----
     scikit-dimension's `MLE(unbiased=True).dimension_pw_`. One over the mean of one over these is (k − 2)/(k − 1)
-    times `levina_bickel`.
+    times `mle_from_distances`.
 
     References
     ----------
@@ -208,7 +202,7 @@ def local_levina_bickel(log_distance_sum: ArrayLike, last: ArrayLike, k: int) ->
     return _ratio(k - 2, _summed_log_ratios(log_distance_sum, last, k))
 
 
-def twonn(first: ArrayLike, second: ArrayLike) -> float:
+def twonn_from_distances(first: ArrayLike, second: ArrayLike) -> float:
     """Estimate the dimension by maximum likelihood from the ratio of the two nearest distances.
 
     (n − 1) / Σ ln μ with μ = r2/r1, which is Pareto of exponent d where the density is constant over r2.
@@ -234,7 +228,7 @@ def twonn(first: ArrayLike, second: ArrayLike) -> float:
     return float(_ratio(len(logs) - 1, logs.sum()))
 
 
-def twonn_fit(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> float:
+def twonn_fit_from_distances(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> float:
     """Estimate the dimension as the slope of a line through 0 of −ln(1 − i/n) on the sorted ln μ.
 
     Parameters
@@ -271,7 +265,7 @@ def twonn_fit(first: ArrayLike, second: ArrayLike, *, share: float = 0.9) -> flo
     return float(_ratio(logs @ heights, logs @ logs))
 
 
-def levina_bickel(distances: ArrayLike) -> float:
+def mle_from_distances(distances: ArrayLike) -> float:
     """Estimate the dimension by maximum likelihood from the k nearest distances of every point.
 
     n (k − 1) / Σ_i Σ_{j<k} ln(r_k/r_j): one over the mean over points of one over the local estimates.
@@ -286,7 +280,7 @@ def levina_bickel(distances: ArrayLike) -> float:
 
     Notes
     -----
-    scikit-dimension's `MLE(unbiased=False)` with `comb="mle"`. For k = 2 it is n/(n − 1) times `twonn`.
+    scikit-dimension's `MLE(unbiased=False)` with `comb="mle"`. For k = 2 it is n/(n − 1) times `twonn_from_distances`.
 
     References
     ----------
@@ -306,8 +300,8 @@ def levina_bickel(distances: ArrayLike) -> float:
     return float(_ratio(logs.size, logs.sum()))
 
 
-def levina_bickel_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> float:
-    """Estimate what `levina_bickel` does from two numbers for each point instead of k.
+def mle_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: int) -> float:
+    """Estimate what `mle_from_distances` does from two numbers for each point instead of k.
 
     Parameters
     ----------
@@ -321,49 +315,3 @@ def levina_bickel_from_summary(log_distance_sum: ArrayLike, last: ArrayLike, k: 
     """
     terms = _summed_log_ratios(log_distance_sum, last, k)
     return float(_ratio((k - 1) * len(terms), terms.sum()))
-
-
-def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> float:
-    """Estimate the dimension of the set that the rows of a cloud lie on, at the scale of their neighbors.
-
-    Parameters
-    ----------
-    x : (n, d) array or tensor, rows are points; repeated rows count once
-    method : "twonn" maximum likelihood from two neighbors, "twonn_fit" and "twonn_fit20" its line fits on the
-        lowest 90 and 20 % of the ratios; "mle" Levina-Bickel with `k` neighbors; "gride" and "mada" from the
-        neighbors k/2 and k, by maximum likelihood over all points and as the median of the points' own estimates
-    k : neighbors of "mle", "gride" and "mada", even for the last two; the others use 2
-
-    Returns
-    -------
-    Positive. Standard normal rows of 5, 10, 20, 40 dimensions read 5.1, 9.7, 17, 29 at n = 4096. Infinite where the
-    neighbors of a row are equally far, as on a regular grid: there is no scale to tell a dimension from.
-
-    Raises
-    ------
-    ValueError
-        When `method` is unknown, `k` is no whole number or does not suit it, or fewer than k + 1 different rows exist.
-
-    Notes
-    -----
-    O(n² d) time, see `lmshape.geometry.neighbors`.
-    """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    k = as_whole(k, name="k")
-    halving = method in ("gride", "mada")
-    if method == "mle" and k < 2:
-        raise ValueError(f"`k` is {k}; mle compares the k nearest distances and needs at least 2.")
-    if halving and (k < 2 or k % 2):
-        raise ValueError(f"`k` is {k}; {method} compares the neighbors k/2 and k and needs an even number.")
-    distances = nearest_neighbors(x, k if halving or method == "mle" else 2).distances
-    half, last = distances[:, distances.shape[1] // 2 - 1], distances[:, -1]
-    if method == "mle":
-        return levina_bickel(distances)
-    if method == "mada":
-        return float(np.median(mada(half, last)))
-    if method == "gride":
-        return gride(half, last, n1=k // 2, n2=k)
-    return (
-        twonn_fit(half, last, share=FITTED_SHARES[method]) if method in FITTED_SHARES else twonn(half, last)
-    )
