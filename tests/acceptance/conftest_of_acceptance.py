@@ -1,4 +1,4 @@
-"""The whole workflow on real trained weights, downloaded from a loopback hub: one decoder and one encoder."""
+"""The study first-look on real trained weights, downloaded from a loopback hub: one decoder and one encoder."""
 
 from __future__ import annotations
 
@@ -22,34 +22,12 @@ from warm_python import run_python  # noqa: E402
 from lmshape.errors import InputError  # noqa: E402
 
 TOKEN = "hf_thisTokenMustNeverAppearAnywhere"
-MODELS = {
-    "smollm2": {
-        "kind": "decoder",
-        "repository": "real/smollm2-135m",
-        "main_step": 2_000_000,
-        "architecture": "llama",
-        "blocks": 30,
-        "width": 576,
-        "vocabulary": 49152,
-    },
-    "minilm": {"kind": "encoder", "repository": "real/minilm-l6"},
-}
-DATASETS = {
-    "texts": {"wikipedia": {"path": "data/enwik8-excerpt.xz"}},
-    "datasets": {"wiki": {"text": "wikipedia", "clean": True, "span": [0.9, 1.0]}},
-}
+FIRST_LOOK = REPOSITORY / "config/studies/first-look.yaml"
 ROWS_PER_DRAW = 512
-CONFIG = {
-    "study": "acceptance",
-    "models": ["smollm2", "minilm"],
-    "datasets": ["wiki"],
+CHANGES = {  # to the study as it is published: less text, and activations that the tests read
     "figures": ["anisotropy_by_layer", "sinks"],
-    "metrics": ["spectral", "angular", "leading", "neighbor", "loss"],
-    "rows": ["all", "no_sink"],
     "sampling": {"window": 256, "draws": 2, "rows_per_draw": ROWS_PER_DRAW, "seed": 0},
-    "truncation": False,  # half an hour of passes on two cores
-    "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
-    "disk_budget_gb": 1.2,
+    "keep_activations": True,
 }
 
 
@@ -70,19 +48,19 @@ def real_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     except InputError as error:
         pytest.skip(f"no real weights here: {error}")
     hub = HubProcess(tmp_path_factory.mktemp("hub"))
-    hub.commit("real/smollm2-135m", decoder)
-    hub.commit("real/minilm-l6", encoder)
-    hub.gate("real/smollm2-135m", TOKEN)
+    hub.commit("HuggingFaceTB/SmolLM2-135M", decoder)
+    hub.commit("sentence-transformers/all-MiniLM-L6-v2", encoder)
+    hub.gate("HuggingFaceTB/SmolLM2-135M", TOKEN)
     yield hub
     hub.stop()
 
 
 @pytest.fixture(scope="session")
 def finished(real_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Run the study once, to its report."""
+    """Run the study once, to its page."""
     folder = tmp_path_factory.mktemp("acceptance")
-    for name, content in (("models", MODELS), ("datasets", DATASETS), ("config", CONFIG)):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    config = yaml.safe_load(FIRST_LOOK.read_text()) | CHANGES
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     command = ["-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--cores", "2"]
     command += ["--directory", folder, "--configfile", folder / "config.yaml"]
     home = {"HF_ENDPOINT": real_hub.endpoint, "HF_HOME": str(folder / "home"), "HF_TOKEN": TOKEN}

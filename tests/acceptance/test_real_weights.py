@@ -12,6 +12,7 @@ import pytest
 from conftest_of_acceptance import ROWS_PER_DRAW, TOKEN, Finished
 from scipy.spatial.distance import cdist
 
+DECODER, ENCODER = "smollm2-135m-final", "minilm-l6"
 DECODER_BLOCKS, ENCODER_BLOCKS = 30, 6
 
 
@@ -28,36 +29,36 @@ def of(metrics: pd.DataFrame, model: str, metric: str, rows: str = "all", site: 
 
 def test_the_decoder_has_learned_english(metrics: pd.DataFrame) -> None:
     """A network that knows nothing has ln 49 152 = 10.8 nats, one that knows the tokens' frequencies about 7."""
-    loss = of(metrics, "smollm2", "loss", site="output").item()
+    loss = of(metrics, DECODER, "loss", site="output").item()
     assert 2.5 < loss < 4.0
-    assert 0.8 < of(metrics, "smollm2", "bits_per_byte", site="output").item() < 1.4
+    assert 0.8 < of(metrics, DECODER, "bits_per_byte", site="output").item() < 1.4
 
 
 def test_the_decoders_dome_is_mostly_one_tokens_doing(metrics: pd.DataFrame) -> None:
-    everything = of(metrics, "smollm2", "anisotropy")
-    without_sinks = of(metrics, "smollm2", "anisotropy", "no_sink")
+    everything = of(metrics, DECODER, "anisotropy")
+    without_sinks = of(metrics, DECODER, "anisotropy", "no_sink")
     assert everything.loc[12:27].min() > 0.9
     assert everything.loc[30] < 0.5
     assert without_sinks.loc[12:27].max() < 0.2
 
 
 def test_the_encoder_is_flat_and_low(metrics: pd.DataFrame) -> None:
-    profile = of(metrics, "minilm", "anisotropy")
+    profile = of(metrics, ENCODER, "anisotropy")
     assert len(profile) == ENCODER_BLOCKS
     assert profile.max() < 0.2
 
 
 def test_an_encoder_without_its_head_has_activations_and_no_loss(metrics: pd.DataFrame) -> None:
-    loss = metrics.query("model == 'minilm' and metric == 'loss'").iloc[0]
+    loss = metrics.query("model == @ENCODER and metric == 'loss'").iloc[0]
     assert math.isnan(loss["value"])
     assert loss["flag"].startswith("no language-model head")
 
 
 def test_every_site_of_both_networks_is_there(metrics: pd.DataFrame) -> None:
-    assert list(of(metrics, "smollm2", "anisotropy").index) == list(range(1, DECODER_BLOCKS + 1))
+    assert list(of(metrics, DECODER, "anisotropy").index) == list(range(1, DECODER_BLOCKS + 1))
     sites = metrics.groupby("model")["site"].unique().map(set)
-    assert sites["smollm2"] == {"embedding", "block", "final_norm", "output"}
-    assert sites["minilm"] == {"embedding", "block", "output"}
+    assert sites[DECODER] == {"embedding", "block", "final_norm", "output"}
+    assert sites[ENCODER] == {"embedding", "block", "output"}
 
 
 def stored(folder: Path, model: str) -> h5py.File:
@@ -65,7 +66,8 @@ def stored(folder: Path, model: str) -> h5py.File:
 
 
 @pytest.mark.parametrize(
-    ("model", "layer"), [("smollm2", 3), ("smollm2", 15), ("smollm2", 30), ("minilm", 4)]
+    ("model", "layer"),
+    [(DECODER, 3), (DECODER, 15), (DECODER, 30), (ENCODER, 4)],
 )
 def test_spectra_and_angles_agree_with_an_independent_float64_computation(
     finished: Finished, metrics: pd.DataFrame, model: str, layer: int
@@ -88,7 +90,7 @@ def test_spectra_and_angles_agree_with_an_independent_float64_computation(
         assert of(metrics, model, name).loc[layer] == pytest.approx(value, rel=1e-6), name
 
 
-@pytest.mark.parametrize(("model", "layer"), [("smollm2", 3), ("smollm2", 15), ("minilm", 4)])
+@pytest.mark.parametrize(("model", "layer"), [(DECODER, 3), (DECODER, 15), (ENCODER, 4)])
 def test_dimensions_agree_with_an_independent_float64_computation(
     finished: Finished, metrics: pd.DataFrame, model: str, layer: int
 ) -> None:
@@ -104,11 +106,11 @@ def test_dimensions_agree_with_an_independent_float64_computation(
 
 
 def test_the_loss_is_that_of_the_stored_tokens(finished: Finished, metrics: pd.DataFrame) -> None:
-    with stored(finished.folder, "smollm2") as file:
+    with stored(finished.folder, DECODER) as file:
         nll = file["tokens/nll"][:].astype(np.float64)
         attributes = dict(file.attrs)
-    assert of(metrics, "smollm2", "loss", site="output").item() == pytest.approx(np.nanmean(nll), rel=1e-6)
-    assert attributes["repository"] == "real/smollm2-135m"
+    assert of(metrics, DECODER, "loss", site="output").item() == pytest.approx(np.nanmean(nll), rel=1e-6)
+    assert attributes["repository"] == b"HuggingFaceTB/SmolLM2-135M"
     assert len(attributes["commit"]) == 40
 
 

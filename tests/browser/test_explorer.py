@@ -146,6 +146,27 @@ def test_scales(opened: Explorer) -> None:
     assert opened.page.evaluate(bottom) >= low
 
 
+def test_a_dimension_is_on_a_logarithmic_scale_from_the_start(opened: Explorer) -> None:
+    opened.choose("metric", "id_twonn")
+    assert opened.page.input_value("#scale") == "log"
+    assert "scale" not in opened.fragment()
+    opened.choose("metric", "anisotropy")
+    assert opened.page.input_value("#scale") == "linear"
+
+
+def test_the_embedding_does_not_set_the_range(opened: Explorer, metrics: pd.DataFrame) -> None:
+    chosen = metrics[
+        (metrics["model"] == POINTS) & (metrics["dataset"] == "wiki") & (metrics["rows"] == "all")
+    ]
+    chosen = chosen[chosen["metric"].isin(["anisotropy", "anisotropy_null"])]
+    inside = chosen.loc[chosen["site"] != "embedding", ["value", "ci_low", "ci_high"]].max().max()
+    _, high = opened.page.evaluate("document.getElementById('profile').layout.yaxis.range")
+    assert inside < high < 1.06 * inside
+    outside = chosen[(chosen["site"] == "embedding") & (chosen["step"] == 512)]
+    outside = outside[(outside["metric"] == "anisotropy") & (outside["value"] > high)]
+    assert len(outside) == opened.text("#profile-note").count("The embedding lies outside the axis")
+
+
 def test_hovering_says_value_and_interval_as_in_the_table(opened: Explorer, metrics: pd.DataFrame) -> None:
     row = rows_of(metrics, step=512, site="block", layer=2).iloc[0]
     assert f"anisotropy {written(row)}" in opened.hover("profile", POINTS, 1)
@@ -178,7 +199,7 @@ def test_nulls_are_dashed_lines(opened: Explorer, metrics: pd.DataFrame) -> None
     assert dash == "dash"
     blocks = rows_of(metrics, step=512, metric="anisotropy_null", site="block")
     assert same(numbers_of(opened, "profile", "null"), blocks["value"])
-    assert "null: anisotropy_null" in opened.text("#key")
+    assert "anisotropy, null value" in opened.text("#key")
 
 
 def test_a_distrusted_checkpoint_is_marked_and_in_no_curve_over_training(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
@@ -21,6 +24,7 @@ _OF_MODELS = re.compile(
 _OF_FILES = re.compile(rf"/{_REPO}/(?P<verb>resolve|raw)/(?P<revision>[^/]+)/(?P<file>.+)")
 _OF_CACHE = re.compile(rf"/api/resolve-cache/models/{_REPO}/(?P<revision>[0-9a-f]{{40}})/(?P<file>.+)")
 _OF_CDN = re.compile(rf"/cdn/{_REPO}/(?P<sha256>[0-9a-f]{{64}})/(?P<file>.+)")
+SIGNED = "secretOfTheAddress"  # begins the signatures of addresses
 _PAGE_EXPANDED = 50  # the most entries of a page with the last commits
 
 
@@ -31,6 +35,12 @@ class Settings:
     page_size: int = 1000  # entries per page of a tree
     redirect: bool = False  # whether files are served after a redirect, those of LFS from another origin
     xet: bool = False  # whether files of LFS are announced as stored in Xet (whose protocol is not spoken)
+    address_uses: int | None = (
+        None  # how many requests a signed address of the other origin serves, None: any
+    )
+    firewall: bool = False  # whether something before the other origin refuses every request
+    quota: int | None = None  # requests of the API in a window, None: any
+    quota_seconds: int = 1  # how long the window is
     tokens: list[str] = field(default_factory=list)  # valid ones, beside those that open a repository
 
 
@@ -54,6 +64,8 @@ class Api:
     def __init__(self, store: HubStore, settings: Settings) -> None:
         self.store, self.settings = store, settings
         self.endpoint = self.cdn_endpoint = ""  # known when the server listens
+        self._signatures, self._used = count(1), Counter[str]()
+        self._window, self._asked = 0.0, 0
 
     def answer(self, asked: Asked) -> Reply:
         """The reply to a request."""
@@ -66,6 +78,8 @@ class Api:
             return Denied(400, None, f"The loopback hub has a bug: {error!r}").reply()
 
     def _route(self, asked: Asked) -> Reply:
+        if asked.path.startswith("/api/models/"):
+            self._count()
         fixed = {"/api/whoami-v2": self._whoami, "/api/agent-harnesses": _no_harnesses}
         if asked.path in fixed:
             return fixed[asked.path](asked)
@@ -79,6 +93,17 @@ class Api:
             if match := pattern.fullmatch(asked.path):
                 return reply(asked, match)
         raise Denied(404, None, "Sorry, we can't find the page you are looking for.")
+
+    def _count(self) -> None:
+        """Refuse what goes beyond the quota of a window."""
+        settings, now = self.settings, time.monotonic()
+        if now - self._window > settings.quota_seconds:
+            self._window, self._asked = now, 0
+        self._asked += 1
+        if settings.quota is not None and self._asked > settings.quota:
+            limit = {"RateLimit": f'"api";r=0;t={settings.quota_seconds}'}
+            limit["RateLimit-Policy"] = f'"fixed window";"api";q={settings.quota};w={settings.quota_seconds}'
+            raise Denied(429, None, "We had to rate limit your IP.", limit)
 
     def _whoami(self, asked: Asked) -> Reply:
         if not self._is_known(asked):
@@ -136,6 +161,7 @@ class Api:
             kind: [
                 {"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": sha}
                 for name, sha in refs[kind].items()
+                if not name.startswith("refs/pr/")
             ]
             for kind, folder in folders.items()
         }
@@ -201,13 +227,20 @@ class Api:
         """Where a file is served: in LFS from a signed address of another origin, else from the hub's cache."""
         if file.pointer_size is None:
             return 307, f"/api/resolve-cache/models/{repo}/{commit.sha}/{quote(file.path)}"
-        return 302, f"{self.cdn_endpoint}/cdn/{repo}/{file.sha256}/{quote(file.path)}?Expires=1&Signature=x"
+        signed = f"Expires=1&Signature={SIGNED}{next(self._signatures)}"
+        return 302, f"{self.cdn_endpoint}/cdn/{repo}/{file.sha256}/{quote(file.path)}?{signed}"
 
     def _cdn(self, asked: Asked, match: re.Match[str]) -> Reply:
         if asked.token is not None:
             raise Denied(400, None, "Only one auth mechanism allowed")
         blob = self.store.blob(match["sha256"])
-        if "Signature" not in asked.query or not blob.is_file():
+        if self.settings.firewall:
+            page = b"<html>This site is blocked by your organization.</html>"
+            return Reply(403, {"Content-Type": "text/html"}, page)
+        [signature] = asked.query.get("Signature", [""])
+        self._used[signature] += 1
+        limit = self.settings.address_uses
+        if not signature or not blob.is_file() or (limit is not None and self._used[signature] > limit):
             raise Denied(403, None, "Access denied")
         headers = {"ETag": f'"{match["sha256"][:32]}"', "Accept-Ranges": "bytes"}
         return Reply(200, headers, file=blob)

@@ -208,6 +208,21 @@ def publish(
     return {**shas, "main": hub.commit(repo, files, "main")}
 
 
+def publish_both(
+    hub: HubStore, repo: str, steps: Mapping[int, tuple[int, int]], *, main: bool = True
+) -> None:
+    """Publish branches with weights in both formats: step → the steps of its safetensors and of its .bin.
+
+    Unless told otherwise, `main` then has the files of the last of them.
+    """
+    for step, (of_safetensors, of_bin) in steps.items():
+        files = model_files(at_step(decoder(), of_safetensors))
+        files["pytorch_model.bin"] = torch_bytes(at_step(decoder(), of_bin).state_dict())
+        hub.commit(repo, files, f"step{step}")
+    if main:
+        hub.commit(repo, files, "main")
+
+
 def publish_folders(hub: HubStore, repo: str, steps: Iterable[int] = STEPS, folder: str = "step{}") -> str:
     """Publish a run whose steps are folders of one revision, with the last one's files at the top; return its sha."""
     models = {step: at_step(decoder(), step) for step in steps}

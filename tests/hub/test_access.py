@@ -9,7 +9,7 @@ import pytest
 from downloads import Bring, assert_right
 from huggingface_hub import constants
 from loopback_hub import LoopbackHub
-from runs import ENTRY, locked, published
+from runs import ENTRY, lmshape, locked, published, write_registry
 
 from lmshape import downloading
 from lmshape.errors import InputError
@@ -17,6 +17,8 @@ from lmshape.hub import client
 from lmshape.hub.lock import LockedCheckpoint
 from lmshape.hub.models import read_run
 from lmshape.paths import LOCK
+from lmshape.study.study import study_of
+from lmshape.study.verdicts import describe_verdicts
 
 TOKEN = "hf_secretOfTheTest"
 GATED = "access must be granted .* Accept its terms .* `hf auth login` or set HF_TOKEN"
@@ -93,7 +95,7 @@ def test_what_a_gate_hides_of_the_shape_is_asked_of_the_reader(hub: LoopbackHub,
     assert (lock.facts, len(lock.checkpoints)) == ({}, 6)  # and the audit goes on
     (tmp_path / LOCK.format(model="tiny")).parent.mkdir(parents=True, exist_ok=True)
     with pytest.raises(
-        InputError, match="architecture, blocks, width, vocabulary stand in no registry, and the"
+        InputError, match="architecture, blocks, width, vocabulary are not in the registry, and the"
     ):
         read_run("tiny", ENTRY, root=tmp_path, ask=None)
 
@@ -185,3 +187,20 @@ def test_unknown_errors_are_not_hidden() -> None:
 def test_only_what_may_pass_is_asked_again() -> None:
     assert downloading.is_transient(httpx2.ReadError("reset"))
     assert not downloading.is_transient(ValueError("no"))
+
+
+def test_a_gate_is_told_by_lock_and_plan_before_it_stops_anybody(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(hub)
+    entry = {**ENTRY, "gated": True}
+    write_registry(tmp_path, {"tiny": entry})
+    words = f"gated. Accept its terms at {hub.endpoint}/tiny/run, then log in with `hf auth login` or set HF_TOKEN"
+    assert client.gate(entry) == words
+    lock = lmshape("lock", "--configfile", "config.yaml", cwd=tmp_path)
+    assert f"tiny: {words}" in lock.stderr
+    (tmp_path / "text.txt").write_text("A text of the test. " * 500)
+    study = study_of(tmp_path / "config.yaml", tmp_path)
+    assert f"gate       tiny: {words}" in describe_verdicts(study)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert client.gate(entry) == "" == client.gate(ENTRY)

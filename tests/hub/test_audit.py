@@ -13,6 +13,7 @@ from loopback_hub import LoopbackHub
 from runs import ENTRY, FACTS, lmshape, locked, published, verdicts, write_registry
 
 from lmshape.errors import InputError
+from lmshape.hub.integrity import summary
 from lmshape.hub.lock import read_lock
 
 PLANTED = {
@@ -164,6 +165,39 @@ def test_main_is_a_checkpoint_where_its_step_has_no_other_name(hub: LoopbackHub,
     assert [(one.checkpoint, one.step) for one in lock.checkpoints][-1] == ("main", 3)
 
 
+def test_a_branch_of_the_step_that_main_stands_for_is_taken_under_the_registrys_name(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    published(hub, steps=(0, 1, 2))
+    entry = {**ENTRY, "steps": [0, 1], "main_step": 2}
+    last = locked(tmp_path, entry, wanted=["step0", "main"]).checkpoints[-1]
+    assert (last.checkpoint, last.step, last.revision) == ("main", 2, "step2")
+
+
+def test_main_is_taken_for_a_step_whose_branch_is_not_there(hub: LoopbackHub, tmp_path: Path) -> None:
+    published(hub, steps=(0, 1, 2), main=-1)
+    entry = {**ENTRY, "steps": [0, 1, 2, 3], "main_step": 3}
+    last = locked(tmp_path, entry, wanted=["step0", "step3"]).checkpoints[-1]
+    assert (last.checkpoint, last.step, last.revision) == ("step3", 3, "main")
+
+
+def test_names_that_round_tokens_otherwise_are_found_by_their_step(hub: LoopbackHub, tmp_path: Path) -> None:
+    published(hub, steps=(1, 2), name="step{}-tokens7B")
+    entry = {**ENTRY, "revision": "step{step}-tokens{billions}B", "steps": [1, 2]}
+    lock = locked(tmp_path, entry, wanted=["step1-tokens1B", "step2-tokens1B"])
+    assert [one.revision for one in lock.checkpoints] == ["step1-tokens7B", "step2-tokens7B"]
+
+
+def test_an_unverified_key_is_corrected_and_the_correction_is_recorded(
+    hub: LoopbackHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    published(hub)
+    lock = locked(tmp_path, {**ENTRY, **FACTS, "blocks": 12, "unverified": ["blocks"]})
+    words = "`blocks` of the registry is 12 and unverified; taken from config.json: 2"
+    assert words in caplog.text and words in summary(lock)
+    assert read_lock(tmp_path / "tiny.tsv").corrected == {"blocks": 12}
+
+
 @pytest.mark.parametrize(
     ("key", "told", "true"),
     [
@@ -189,7 +223,7 @@ def test_the_missing_are_told_together_with_the_nearest_that_exist(hub: Loopback
     with pytest.raises(InputError) as error:
         locked(tmp_path, wanted=["step0", "step3", "step4", "step5000"])
     assert (
-        "`tiny`: 3 of its 4 checkpoints cannot be had from the hub: step3 (nearest: step1, step2, step8, step16); "
+        "`tiny`: 3 of its 4 checkpoints are not on the hub: step3 (nearest: step1, step2, step8, step16); "
         "step4 (nearest: step1, step2, step8, step16); step5000 (nearest: step8, step16). Leave them out"
     ) in str(error.value)
     assert read_lock(tmp_path / "tiny.tsv") is not None  # what the hub has is known now
@@ -210,3 +244,32 @@ def test_a_sound_run_ends_the_audit_with_0(hub: LoopbackHub, tmp_path: Path) -> 
     audit = lmshape("audit", "--configfile", "config.yaml", cwd=tmp_path)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert "4 ok: nothing is known against it" in audit.stdout
+
+
+def test_a_commit_and_a_pull_request_are_revisions_too(hub: LoopbackHub, tmp_path: Path) -> None:
+    sha = hub.commit("tiny/run", model_files(at_step(decoder(), 5)), "refs/pr/3")
+    hub.commit("tiny/run", model_files(decoder()))
+    for revision, kind in ((sha, "commit"), ("refs/pr/3", "pull request")):
+        entry = {"kind": "decoder", "repository": "tiny/run", "revision": revision}
+        [one] = locked(tmp_path, entry).checkpoints
+        assert (one.commit, one.ref, one.revision) == (sha, kind, revision)
+    with pytest.raises(InputError, match=f"the revision {'0' * 40} of `tiny/run`: not on the hub"):
+        locked(tmp_path, {"kind": "decoder", "repository": "tiny/run", "revision": "0" * 40})
+
+
+def test_all_entries_have_their_turn_whatever_fails(hub: LoopbackHub, tmp_path: Path) -> None:
+    published(hub)
+    publish(hub, "tiny/sound", Run(steps=(1, 2), seed=1))
+    entries = {
+        "gone": {**ENTRY, "repository": "tiny/gone"},
+        "twice": ENTRY,  # its steps 0 and 1 are equal
+        "sound": {**ENTRY, "repository": "tiny/sound"},
+        "local": {"kind": "decoder", "folder": "somewhere"},
+    }
+    write_registry(tmp_path, entries)
+    audit = lmshape("audit", "--all", "--configfile", "config.yaml", cwd=tmp_path)
+    assert (audit.returncode, audit.stderr.splitlines()[-1]) == (1, "3 runs, 2 with a fault: gone, twice")
+    assert "error: the revisions of `tiny/gone`: the hub shows no such repository" in audit.stderr
+    lock = lmshape("lock", "--all", "--configfile", "config.yaml", cwd=tmp_path)
+    assert (lock.returncode, lock.stderr.splitlines()[-1]) == (1, "3 runs, 1 with a fault: gone")
+    assert read_lock(tmp_path / "results/revisions/sound.tsv") is not None

@@ -198,7 +198,29 @@ def test_missing_checkpoints_end_the_study_before_anything_is_downloaded(
     study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": entry}, HF_TOKEN=TOKEN)
     run = study.snakemake("--cores", "2", TARGET)
     assert run.returncode != 0
-    assert (
-        "2 of its 8 checkpoints cannot be had from the hub: step3 (nearest: step1, step2, step4" in run.stdout
-    )
+    assert "the hub's answer changes the plan: without step3, step5. Nothing" in run.stdout
     assert not list(study.path.glob("results/weights/**/*.safetensors"))
+    assert study.planned(TARGET)["download"] == 6  # the same command goes on with those that there are
+
+
+def test_listed_checkpoints_that_are_missing_are_told_with_the_nearest(
+    shared_hub: HubProcess, tmp_path: Path
+) -> None:
+    entry = {**COMPLETE, "steps": [0, 3, 8]}
+    study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": entry}, HF_TOKEN=TOKEN)
+    study.configure(checkpoints=[0, 3])
+    run = study.snakemake("--cores", "2", TARGET)
+    assert run.returncode != 0
+    assert "1 of its 2 checkpoints are not on the hub: step3 (nearest: step1, step2" in run.stdout
+
+
+def test_a_choice_that_the_audit_changes_is_told_before_anything_is_downloaded(
+    shared_hub: HubProcess, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": COMPLETE}, HF_TOKEN=TOKEN)
+    study.configure(checkpoints={"log": 2})
+    run = study.snakemake("--cores", "2", TARGET)
+    assert "now that the hub was asked: without step0; with step2. Nothing was" in run.stdout
+    assert not list(study.path.glob("results/weights/**/*.safetensors"))
+    study.run(TARGET)
+    assert set(pd.read_parquet(study.path / TARGET)["checkpoint"]) == {"step2", "step16"}

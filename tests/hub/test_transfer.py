@@ -9,12 +9,13 @@ import torch
 from downloads import WEIGHTS, Bring, assert_right
 from hub_models import at_step, bin_with_code, decoder, encoder, model_files
 from hub_store import git_oid
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, file_download, hf_hub_download
 from loopback_hub import LoopbackHub
 from runs import ENTRY, locked, published
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import LockedCheckpoint
+from lmshape.hub.transfer import bring_checkpoint
 from lmshape.models.network import load_model
 from lmshape.paths import partial_folder
 from lmshape.store.weights import weights_sha256
@@ -51,6 +52,60 @@ def test_files_of_the_large_storage_announced_as_xet_come_by_http(
 ) -> None:
     hub.set(xet=True, redirect=True)
     assert_right(bring(one), one)
+
+
+@pytest.fixture
+def xet(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A hub that announces Xet, and a hf_xet that fails; the list has what it was asked for."""
+    asked: list[str] = []
+
+    def broken(*, displayed_filename: str, **options: object) -> None:
+        asked.append(displayed_filename)
+        raise RuntimeError("Data processing error: CAS service error")
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(file_download, "xet_get", broken)
+    hub.set(xet=True)
+    return asked
+
+
+@pytest.mark.parametrize("options", [{"weights_in": "cache"}, {"weights_in": "study", "transfer": "auto"}])
+def test_where_xet_fails_http_takes_its_place(
+    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: list[str], options: dict[str, str]
+) -> None:
+    bring_checkpoint(one, tmp_path / "weights/step16", **options)
+    assert_right(tmp_path / "weights/step16", one)
+    assert xet == ["model.safetensors"]
+    assert [Path(request.path).name for request in hub.downloads("safetensors")] == ["model.safetensors"]
+    assert constants.HF_HUB_DISABLE_XET  # for what comes after it, too
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_what_comes_by_xet_is_verified_and_asked_for_by_http_where_it_is_wrong(
+    hub: LoopbackHub,
+    one: LockedCheckpoint,
+    tmp_path: Path,
+    xet: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    right: bool,
+) -> None:
+    content = hub.blob(one.weights[0].digest).read_bytes()
+
+    def working(incomplete_path: Path, **options: object) -> None:
+        incomplete_path.write_bytes(content if right else content[::-1])
+
+    monkeypatch.setattr(file_download, "xet_get", working)
+    bring_checkpoint(one, tmp_path / "weights/step16", weights_in="study", transfer="auto")
+    assert_right(tmp_path / "weights/step16", one)
+    assert len(hub.downloads("safetensors")) == (0 if right else 1)
+
+
+def test_who_wants_xet_alone_gets_no_http(
+    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: list[str]
+) -> None:
+    with pytest.raises(InputError, match="does not come by Xet, and `transfer: xet` allows nothing else"):
+        bring_checkpoint(one, tmp_path / "weights/step16", weights_in="study", transfer="xet")
+    assert not hub.downloads("safetensors")
 
 
 def test_a_repository_that_has_another_name_now_is_followed(

@@ -176,7 +176,7 @@ def test_wrong_bytes_under_the_right_name_are_refused_with_both_digests(
     file = one.weights[0]
     message = str(error.value)
     assert message.startswith(f"`model.safetensors` of `tiny/run`: came with {file.bytes} bytes and digest ")
-    assert f"where the hub lists {file.bytes} bytes and {file.digest}. Nothing of it was kept." in message
+    assert f"where the hub lists {file.bytes} bytes and {file.digest}. It is not used." in message
     assert fault.hits == 2  # once more, in case a proxy has spoilt them
     assert not list(tmp_path.glob("weights/**/model.safetensors*"))
     hub.clear_faults()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import nan
 
 import numpy as np
 import pandas as pd
 
-from lmshape.claims.claim import Evidence
-from lmshape.dynamics.profiles import profiles
+from lmshape.claims.evidence import Evidence
 
 DRAWS = 5
 ORDERS = {"wiki": "text", "wiki-shuffled": "shuffled", "wiki-random": "random"}
@@ -71,10 +69,3 @@ def rows_of(
 def study_of(*parts: list[dict], tables: Mapping[str, pd.DataFrame] | None = None) -> Evidence:
     """Evidence of rows and of the tables that are given."""
     return Evidence(pd.DataFrame([row for part in parts for row in part]), dict(tables or {}), ORDERS)
-
-
-def profiled(*parts: list[dict]) -> Evidence:
-    """Evidence of rows and of the table `profiles` that they make at the last step."""
-    evidence = study_of(*parts)
-    last = evidence.metrics[evidence.metrics["step"] == evidence.metrics["step"].max()]
-    return replace(evidence, tables={"profiles": profiles(last)})

@@ -11,6 +11,7 @@ import pytest
 from lmshape.errors import InputError
 from lmshape.hub.budget import Reservation, release, reserve
 from lmshape.paths import partial_folder, staged_file
+from lmshape.receipt import write_receipt
 
 DATASETS = ["wiki", "random"]
 
@@ -32,6 +33,14 @@ def take(name: str, *, bytes: int = 250, **options: object) -> Reservation:
     return one
 
 
+def begin(name: str) -> Path:
+    """Begin a download as `bring_files` does."""
+    partial = partial_folder(folder_of(name))
+    write_receipt(partial, repository="some/where", files={"model.safetensors": 200})
+    (partial / "model.safetensors.partial").touch()
+    return partial
+
+
 def arrive(name: str) -> Path:
     """End a download as `bring_files` does."""
     folder = folder_of(name)
@@ -40,9 +49,9 @@ def arrive(name: str) -> Path:
         "model-00001-of-00001.safetensors",
         "model.safetensors.index.json",
         "config.json",
-        "lmshape.json",
     ):
         (partial / file).touch()
+    write_receipt(partial, repository="some/where")
     if folder.exists():
         for path in folder.iterdir():
             path.unlink()

@@ -23,7 +23,7 @@ ENTRY: dict[str, Yaml] = {
     "context": 2048,
     "license": "apache-2.0",
 }
-FACTS = {key: ENTRY[key] for key in ("architecture", "blocks", "width", "vocabulary", "context")}
+FACTS = {key: ENTRY[key] for key in ("kind", "architecture", "blocks", "width", "vocabulary", "context")}
 CONFIG = LockedFile("config.json", 570, "git:" + "c" * 40)
 
 
@@ -72,7 +72,7 @@ def lock_of(checkpoints: Sequence[LockedCheckpoint], entry: dict = ENTRY, **chan
             commit="d" * 40,
             files=(LockedFile("tokenizer.json", 2000, sha("words")), CONFIG),
         ),
-        "main_sha256": "",
+        "main_sha256": (),
         "checkpoints": tuple(checkpoints),
         "asked": "2026-10-01T12:00:00+00:00",
     }

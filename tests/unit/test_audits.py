@@ -11,7 +11,7 @@ from lmshape.tables.gather import AUDIT_COLUMNS, audits
 
 CELL = {"model": "m", "checkpoint": "step4", "step": 4, "dataset": "wiki"}
 COUNTS = {"n_rows": 30, "n_unique": 28, "flag": ""}
-SINKS = {"sink_rows": 2, "sink_positions": '{"0": 2}', "sink_tokens": '{"5": 2}'}
+SINKS = {"sink_rows": 2, "near_sink_rows": 0, "sink_positions": '{"0": 2}', "sink_tokens": '{"5": 2}'}
 NEIGHBORS = {"audit_error": 1e-15, "recomputed": 4}
 
 
@@ -52,6 +52,12 @@ def test_what_is_not_known_has_its_reason(family: str, attributes: dict, flag: s
     [row] = audited((family, {**COUNTS, **attributes}))
     assert row["flag"] == flag and row["sink_rows"] is None and row["zero_rows"] is None
     assert (row["audit_error"] is None) == ("audit_error" not in attributes)
+
+
+@pytest.mark.parametrize(("rows", "told"), [("no_sink", True), ("all", False)])
+def test_a_cut_that_runs_among_large_rows_is_told_where_they_are_kept(rows: str, told: bool) -> None:
+    [row] = audited(("neighbor", {**COUNTS, **SINKS, **NEIGHBORS, "near_sink_rows": 2}), rows=rows)
+    assert row["flag"] == "sinks near the cut: 2 rows of 5 to 10 × the median norm are kept" * told
 
 
 def test_losses_have_no_rows_to_audit() -> None:

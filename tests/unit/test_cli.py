@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from lmshape.cli import app
+from lmshape.errors import InputError
 from lmshape.metrics.registry import METRICS
 
 pytestmark = pytest.mark.slow
@@ -22,7 +25,7 @@ def lmshape(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_wrong_input_is_a_sentence_and_not_a_traceback(tmp_path: Path) -> None:
     run = lmshape("missing", "--configfile", "nowhere.yaml", cwd=tmp_path)
     assert run.returncode == 2
-    assert run.stderr.startswith("error: `nowhere.yaml`: no such file")
+    assert run.stderr.startswith("error: `--configfile nowhere.yaml`: no such file")
     assert "Traceback" not in run.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -70,8 +73,27 @@ def test_help_opens_with_a_sentence_for_its_reader(tmp_path: Path) -> None:
     run = lmshape("--help", cwd=tmp_path)
     words = " ".join(run.stdout.split())
     assert "Measure the shape of a language model's activations" in words and "torch" not in words
-    for verb in ("plan", "missing", "lock", "audit", "metrics", "run"):
-        assert f"│ {verb} " in words
+    verbs = "plan profile audit lock metrics figure explore spikes missing run".split()
+    assert sorted(verbs, key=lambda verb: words.index(f"│ {verb} ")) == verbs
+    assert words.index("Before a run") < words.index("After a run") < words.index("Used by the workflow")
+
+
+def test_the_version_is_told() -> None:
+    from lmshape import __version__
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"lmshape {__version__}\n"
+
+
+@pytest.mark.parametrize("verb", ["plan", "missing", "lock", "audit", "explore"])
+def test_a_missing_configuration_is_one_sentence_for_every_verb(verb: str) -> None:
+    with pytest.raises(InputError, match=r"^`--configfile nowhere.yaml`: no such file\. .*examples\.$"):
+        CliRunner().invoke(app, [verb, "--configfile", "nowhere.yaml"], catch_exceptions=False)
+
+
+def test_every_verb_about_a_study_takes_the_same_two_options() -> None:
+    for verb in ("plan", "missing", "lock", "audit", "explore"):
+        words = CliRunner().invoke(app, [verb, "--help"]).stdout
+        assert "--configfile" in words and "--directory" in words, verb
 
 
 def test_metrics_are_listed_with_their_sources(tmp_path: Path) -> None:

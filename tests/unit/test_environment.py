@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,11 @@ def locked() -> dict[str, str]:
 
 def declared() -> list[str]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = [
+        project["optional-dependencies"][name] for name in ("fast", "models", "workflow", "skdim", "dev")
+    ]
+    every = [*project["dependencies"], *chain.from_iterable(extras)]
+    return [one for one in every if not one.startswith("lmshape[")]
 
 
 @pytest.mark.parametrize("dependency", declared())

@@ -21,7 +21,16 @@ from hypothesis import strategies as st
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
 from lmshape.metrics.registry import describe
-from lmshape.pages.explore import DIGITS, NO_NUMBER, SCRIPTS, build_explorer, contents, numbers_of, reference
+from lmshape.pages.explore import (
+    DIGITS,
+    NO_NUMBER,
+    SCRIPTS,
+    build_explorer,
+    contents,
+    in_words,
+    numbers_of,
+    reference,
+)
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 
@@ -294,7 +303,7 @@ def test_the_page_may_run_its_own_programs_and_fetch_nothing(page: str) -> None:
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    assert sorted(parsed.addresses) == ["#panels", "data:,"]
+    assert sorted(parsed.addresses) == ["#panels", "data:,", "index.html"]
 
 
 def test_names_from_the_table_cannot_break_out_of_the_page(page: str) -> None:
@@ -316,7 +325,13 @@ def test_the_page_says_what_each_metric_means(page: str) -> None:
     for name in ("anisotropy", "id_twonn"):
         assert metrics[name].items() >= by_name[name].items()
     nothing = dict.fromkeys(("definition", "range", "null", "source", "reference"), "")
-    assert metrics["mine"] == {"name": "mine", "family": "other", **nothing}
+    assert metrics["mine"] == {
+        "name": "mine",
+        "family": "other",
+        "words": "mine",
+        "scale": "linear",
+        **nothing,
+    }
 
 
 def test_every_program_of_the_folder_is_in_the_page_with_the_constants_of_the_library(page: str) -> None:
@@ -342,3 +357,23 @@ def test_a_table_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"metrics.parquet` does not exist"):
         build_explorer(tmp_path / "e.html", tables_dir=tmp_path, sources_dir=SOURCES)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mean_cosine_centered", "mean cosine centered"),
+        ("anisotropy_null", "anisotropy, null value"),
+        ("id_twonn_surrogate", "dimension (TwoNN), Gaussian surrogate"),
+        ("id_gride_16", "dimension (GRIDE), neighbor 16"),
+        ("skdim.lPCA", "dimension, lPCA"),
+        ("my_metric", "my metric"),
+    ],
+)
+def test_metrics_have_names_in_words(name: str, words: str) -> None:
+    assert in_words(name) == words
+
+
+def test_names_in_words_differ() -> None:
+    names = [entry["name"] for entry in describe()]
+    assert len({in_words(name) for name in names}) == len(names)

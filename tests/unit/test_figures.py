@@ -1,630 +1,446 @@
-"""Figures of the table of metrics: what is selected, what is drawn, that every study draws, that files are whole."""
+"""The figures: every one at every size of study, what they select and say, and the files they are."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from figure_tables import (
-    DATASETS,
-    LINEARITIES,
-    MODELS,
-    Model,
-    loss_table,
-    metrics_table,
-    profiles_table,
-    tables,
-)
-from figure_words import drawn, words
+from color_vision import DEFICIENCIES, contrast, distance, lab
+from figure_studies import HOSTILE, LONG, STUDIES, Model, metrics_table, spike_tables, study
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from whole_study import whole_study
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
+from lmshape import cli
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES, TABLES, layout, marks, notes, render, selection
-from lmshape.figures.files import read_tables, save
-from lmshape.figures.steps import step_name, step_norm, step_ticks
-from lmshape.figures.style import Look
+from lmshape.figures import FIGURES, maps, render, selection
+from lmshape.figures.files import read_losses, read_tables
+from lmshape.figures.phases import significant_segments
+from lmshape.figures.steps import by_rank, some, step_axis, step_name
+from lmshape.figures.style import COLORS, FAINT, INK, PAPER, SCREEN, sequence
 from lmshape.hub.integrity import DISTRUSTED
-from lmshape.site import named_layers
-from lmshape.tables.loss_spikes import write_spikes
-from lmshape.tables.rows import final_checkpoints, in_order, trajectories
+from lmshape.study.registry import REPOSITORY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::UserWarning")]
 
-# The figures that draw from `metrics` and `profiles` alone.
-NAMES = tuple(name for name, entry in FIGURES.items() if not entry.more_tables)
-OVER_TRAINING = ("anisotropy_over_training", "anisotropy_map", "dimension_over_training", "dimension_map")
-
-
-@pytest.fixture(scope="module")
-def embedded() -> dict[str, pd.DataFrame]:
-    """Tables like those of the embedded study."""
-    return tables()
-
-
-@dataclass
-class Drawn:
-    """The data of a figure, and the figure of its first model: every panel more takes a tenth of a second."""
-
-    name: str
-    data: pd.DataFrame
-
-    @cached_property
-    def figure(self) -> Figure:
-        of_first = self.data["model"].isin([MODELS[0].name]) | self.data["model"].isna()
-        return FIGURES[self.name].load().draw(self.data[of_first])
-
-
-@pytest.fixture(scope="module")
-def drawings(embedded) -> dict[str, Drawn]:
-    return {name: Drawn(name, FIGURES[name].load().data(embedded)) for name in NAMES}
-
-
-def draw(name: str, study: dict[str, pd.DataFrame]) -> Figure:
-    return FIGURES[name].load().draw(FIGURES[name].load().data(study))
-
-
-def small(**properties: object) -> Model:
-    return Model("a", **({"blocks": 2, "steps": (0, 700)} | properties))
-
-
-TEXT = metrics_table((small(),), ("text",))
-STUDIES = {
-    "one checkpoint, one block": metrics_table((small(blocks=1, steps=(143_000,)),), ("text",)),
-    "no known step": metrics_table((small(steps=(-1,)),), ("text", "random")),
-    "embedding only": metrics_table((small(blocks=0, steps=(0,), final_norm=False),), ("text",)),
-    "one draw": TEXT.assign(ci_low=np.nan, ci_high=np.nan, draws=1, flag=""),
-    "no dimension": TEXT.query("metric == 'anisotropy'"),
-    "no anisotropy": TEXT.query("metric == 'id_twonn'"),
-    "every value flagged": TEXT.assign(
-        value=np.nan, ci_low=np.nan, ci_high=np.nan, flag="not finite: 6400 of 6400 rows"
-    ),
-    "nothing measured": TEXT.iloc[:0],
+OF_METRICS = tuple(name for name in FIGURES if name not in ("truncation", "losses", "warnings"))
+OVER_TRAINING = (
+    "anisotropy_over_training",
+    "dimension_over_training",
+    "phases",
+    "anisotropy_map",
+    "dimension_map",
+)
+NUMBERS = ["value", "ci_low", "ci_high"]
+# Figures of which a study of that size has nothing to show.
+NOTHING = {
+    "embedded": {"sinks"},
+    "many models": {*OVER_TRAINING, "losses", "warnings"},
+    "many checkpoints": {"controls", "losses", "warnings"},
+    "least": {*OVER_TRAINING, "sinks", "controls", "losses", "warnings"},
+    "hostile": {"losses", "warnings"},
 }
+DRAWN = [(size, name) for size in STUDIES for name in FIGURES]
 
 
-WITHOUT = {"no dimension": "id_twonn", "no anisotropy": "anisotropy"}
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory):
+    @cache
+    def made(size: str) -> dict[str, pd.DataFrame]:
+        trained = {}
+        if size == "embedded":
+            trained = spike_tables(tmp_path_factory.mktemp("runs"), {"a": 3, "calm": 0, "b": 2})
+        return study(STUDIES[size], gone=(8,)) | trained
+
+    return made
 
 
-@cache
-def said(name: str, study: str) -> str:
-    """The words of a figure of one of the studies."""
-    # one choice of rows, as every panel more takes a tenth of a second
-    return words(draw(name, tables(STUDIES[study].query("rows == 'all'"))))
+@pytest.fixture(scope="module")
+def drawn(tables):
+    @cache
+    def made(size: str, name: str, paper: str = "") -> tuple[pd.DataFrame, Figure]:
+        figure = FIGURES[name].load()
+        data = figure.data(tables(size))
+        picture = figure.draw(data, PAPER[paper] if paper else SCREEN)
+        picture.draw_without_rendering()
+        return data, picture
+
+    return made
+
+
+def draw(name: str, study: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, Figure]:
+    data = FIGURES[name].load().data(study)
+    return data, FIGURES[name].load().draw(data)
+
+
+def texts(figure: Figure) -> list[Text]:
+    """All visible text of a figure but the names of ticks; title, footer and the name of y are among `texts`."""
+    titles = [
+        title for ax in figure.axes for title in (ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label)
+    ]
+    legends = [text for legend in figure.legends for text in legend.get_texts()]
+    inside = [text for ax in figure.axes for text in ax.texts]
+    return [text for text in (*titles, *figure.texts, *legends, *inside) if text.get_text()]
+
+
+def said(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text().split()) for text in texts(figure))
+
+
+# Every figure, at every size of study
+
+
+@pytest.mark.parametrize(("size", "name"), DRAWN)
+def test_a_figure_is_drawn_or_says_in_one_line_why_not(drawn, size: str, name: str) -> None:
+    _, figure = drawn(size, name)
+    assert FIGURES[name].load().title in said(figure)
+    assert bool(figure.axes) == (name not in NOTHING[size])
+    if not figure.axes:
+        assert figure.get_figheight() < 1 and len(said(figure).split()) < 45
+
+
+@pytest.mark.parametrize(("size", "name"), DRAWN)
+def test_numbers_are_those_of_the_tables(drawn, tables, size: str, name: str) -> None:
+    data, _ = drawn(size, name)
+    if name in OF_METRICS and len(data):
+        keys = [*selection.PLACE, "metric"]
+        both = data.merge(tables(size)["metrics"][[*keys, *NUMBERS]], on=keys, suffixes=("", "_table"))
+        assert len(both) == len(data) == len(data.drop_duplicates(keys))
+        for number in NUMBERS:
+            np.testing.assert_array_equal(both[number], both[f"{number}_table"])
+
+
+@pytest.mark.parametrize(("size", "name"), DRAWN)
+def test_words_are_few_and_no_text_lies_on_panels_or_other_text(drawn, size: str, name: str) -> None:
+    _, figure = drawn(size, name)
+    check_places(figure)
+    panels = len([ax for ax in figure.axes if ax.get_label() != "<colorbar>"])
+    assert len(said(figure).split()) <= 48 + 9 * panels
+
+
+def check_places(figure: Figure) -> None:
+    """Legends lie outside of panels, names and ticks on no other, and all within the figure."""
+    panels = [ax.get_window_extent() for ax in figure.axes]
+    outside = [box(legend) for legend in figure.legends]
+    titles = [box(text) for ax in figure.axes for text in (ax._left_title, ax.xaxis.label) if text.get_text()]
+    around = [
+        box(text) for text in (figure._suptitle, figure._supxlabel, figure._supylabel) if text is not None
+    ]
+    for text in (*outside, *titles, *around):
+        assert not [panel for panel in panels if meet(text, panel)]
+    for one, other in combinations([*outside, *titles, *around], 2):
+        assert not meet(one, other), (one, other)
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            named = [name for name in axis.get_ticklabels() if name.get_text() and not name.get_rotation()]
+            shown = [box(name) for name in named if meet(box(name), ax.get_tightbbox())]
+            assert not any(meet(*pair) for pair in combinations(shown, 2)), ax.get_title(loc="left")
+    whole = figure.bbox.padded(3)
+    assert all(whole.contains(*corner) for text in (*outside, *titles) for corner in (text.min, text.max))
+
+
+def box(artist) -> Bbox:
+    return artist.get_window_extent()
+
+
+def meet(one: Bbox, other: Bbox) -> bool:
+    """Whether two boxes share more than a pixel in both directions."""
+    across = min(one.x1, other.x1) - max(one.x0, other.x0)
+    return across > 1 and min(one.y1, other.y1) - max(one.y0, other.y0) > 1
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_hostile_names_are_written_as_they_are(drawn, name: str) -> None:
+    _, figure = drawn("hostile", name)
+    assert not any(text.get_parse_math() for text in texts(figure))
+    if name not in (*NOTHING["hostile"], "cone"):
+        assert HOSTILE in said(figure).replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("paper", "name"), [*(("1col", name) for name in FIGURES), ("2col", "phases"), ("2col", "warnings")]
+)
+def test_for_paper_a_figure_has_the_width_the_letters_and_no_title(drawn, paper: str, name: str) -> None:
+    _, figure = drawn("embedded", name, paper)
+    assert figure.get_figwidth() == pytest.approx({"1col": 3.3, "2col": 7.0}[paper])
+    assert FIGURES[name].load().title not in said(figure)
+    assert {text.get_fontsize() for text in texts(figure)} <= {7.0, 8.0}
+    check_places(figure)
 
 
 # What is selected
 
 
-def test_by_layer_takes_the_last_checkpoint_of_each_model_on_the_first_dataset(drawings):
-    data = drawings["anisotropy_by_layer"].data
-    assert set(data["step"]) == {700}
-    assert set(data["dataset"]) == {"wiki"}
-    assert set(data["rows"]) == {"all", "no_sink"}
-    assert data.groupby("model").size().to_dict() == {"wiki-decoder": 16, "wiki-encoder": 14}
+def test_a_row_of_twins_collapses_where_all_intervals_overlap() -> None:
+    frame = metrics_table([Model("m", sinks=False)]).query("metric == 'anisotropy' and dataset == 'wiki'")
+    assert set(selection.merge_twins(frame)["rows"]) == {"all"}
+    assert set(selection.merge_twins(frame)["choice"]) == {"all rows (without sinks: the same)"}
+    apart = (frame["rows"] == "no_sink") & (frame["layer"] == 3) & (frame["step"] == 64)
+    other = frame.assign(**{end: frame[end] + 0.5 * apart for end in NUMBERS})
+    assert set(selection.merge_twins(other)["choice"]) == {"all rows", "without sinks"}
+    assert set(selection.merge_twins(other, ["step"]).query("step == 64")["rows"]) == {"all", "no_sink"}
+    assert set(selection.merge_twins(other, ["step"]).query("step != 64")["rows"]) == {"all"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_figure_holds_the_controls_of_its_metric(drawings, name):
-    of_rows = drawings[name].data.groupby("metric")["rows"].agg(set)
-    for metric, rows in of_rows.items():
-        by_type = {"one_per_type"} if metric.startswith("id_") else set()
-        assert rows == {"all", "no_sink"} | by_type
+def test_without_intervals_only_equal_twins_collapse() -> None:
+    frame = metrics_table([Model("m", sinks=False)]).query("metric == 'anisotropy'")
+    points = frame.assign(ci_low=np.nan, ci_high=np.nan)
+    assert set(selection.merge_twins(points)["rows"]) == {"all"}
+    moved = points.assign(value=points["value"] + 1e-6 * (points["rows"] == "no_sink"))
+    assert set(selection.merge_twins(moved)["rows"]) == {"all", "no_sink"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_figure_says_which_metrics_it_reads_and_needs_no_others(embedded, drawings, name):
-    read = embedded["metrics"][embedded["metrics"]["metric"].isin(FIGURES[name].load().reads)]
-    pd.testing.assert_frame_equal(
-        FIGURES[name].load().data(embedded | {"metrics": read}), drawings[name].data
+def test_the_last_checkpoint_and_the_main_text_are_drawn(drawn) -> None:
+    data, _ = drawn("embedded", "anisotropy_by_layer")
+    assert set(data["step"]) == {1024} and set(data["dataset"]) == {"wiki"}
+
+
+def test_a_model_of_one_step_or_one_dataset_is_left_out_by_name() -> None:
+    models = (Model("followed"), Model("once", steps=(16,), datasets=("wiki",)))
+    for name, why in (("dimension_over_training", "one step"), ("controls", "one dataset")):
+        data, figure = draw(name, study(models))
+        assert set(data["model"]) == {"followed"} and f"not drawn: once ({why})" in said(figure)
+
+
+def test_checkpoints_of_another_step_are_left_out_by_name() -> None:
+    tables = study((Model("m"),))
+    metrics = tables["metrics"]
+    metrics["verdict"] = np.where(metrics["step"] == 64, DISTRUSTED[0], "")
+    data, figure = draw("dimension_over_training", tables)
+    assert 64 not in set(data["step"]) and "another step's: m checkpoint-64" in said(figure)
+
+
+def test_a_missing_value_is_a_gap_and_a_flagged_one_an_open_marker() -> None:
+    tables = study((Model("m", sinks=False),))
+    metrics = tables["metrics"]
+    here = (metrics["metric"] == "anisotropy") & (metrics["step"] == 1024) & (metrics["rows"] == "all")
+    metrics.loc[here & (metrics["layer"] == 3), NUMBERS] = np.nan
+    metrics.loc[here & metrics["layer"].isin([3, 5]) & (metrics["site"] == "block"), "flag"] = "zero variance"
+    _, figure = draw("anisotropy_by_layer", tables)
+    lines = [line.get_xdata() * 6 for line in figure.axes[0].get_lines() if line.get_linestyle() == "-"]
+    assert not any((line < 2.5).any() and (3.5 < line).any() for line in lines)
+    footer = said(figure)
+    assert "gaps: 1 values are not numbers" in footer and "open markers: 1 values are flagged" in footer
+
+
+def test_a_study_without_numbers_says_so() -> None:
+    tables = study((Model("m"),))
+    tables["metrics"] = tables["metrics"].assign(**dict.fromkeys(NUMBERS, np.nan), flag="not finite")
+    for name in OF_METRICS:
+        assert not draw(name, tables)[1].axes, name
+
+
+# Marks
+
+
+def test_the_steps_of_which_only_tables_are_left_are_marked(drawn) -> None:
+    for name in ("dimension_over_training", "phases"):
+        data, figure = drawn("embedded", name)
+        assert set(data.loc[data["gone"], "step"]) == {8} and "weights gone" in said(figure)
+        marked = [
+            line.get_xdata() for ax in figure.axes for line in ax.get_lines() if line.get_label() == "_gone"
+        ]
+        assert marked and all(list(steps) == [8] for steps in marked)
+    assert "weights gone" not in said(drawn("many checkpoints", "phases")[1])
+
+
+@pytest.mark.parametrize("steps", [(200, 600, 1000), (0, 2, 8, 16, 64, 128, 384, 1024)])
+def test_at_most_eight_steps_are_all_named(steps: tuple[int, ...]) -> None:
+    ax = Figure(figsize=(3, 2)).subplots()
+    step_axis(ax, steps)
+    assert [text.get_text() for text in ax.get_xticklabels()] == [step_name(step) for step in steps]
+
+
+def test_of_many_steps_the_first_and_the_last_are_named() -> None:
+    ax = Figure(figsize=(3, 2)).subplots()
+    step_axis(ax, LONG)
+    assert (
+        list(ax.get_xticks())[0] == 0 and list(ax.get_xticks())[-1] == 143_000 and len(ax.get_xticks()) < 12
     )
+    assert (some(range(100))[0], some(range(100))[-1], len(some(range(100)))) == (0, 99, 8)
 
 
-NULLS = {
-    "anisotropy_by_layer": {"anisotropy": "anisotropy_null"},
-    "anisotropy_over_training": {"anisotropy": "anisotropy_null"},
-    "anisotropy_map": {"anisotropy": "anisotropy_null"},
-    "dimension_by_layer": {"id_twonn": "id_twonn_surrogate"},
-    "dimension_over_training": {"id_twonn": "id_twonn_surrogate"},
-    "dimension_map": {"id_twonn": "id_twonn_surrogate"},
-    "dimension_by_scale": {"id_gride_2": "id_twonn_surrogate"},
-    "dimension_by_size": {"id_twonn": "id_twonn_surrogate"},
-    "linearity_by_layer": {
-        "linearity_held_out": "linearity_null",
-        "linearity_residual_held_out": "linearity_null",
-    },
-    "controls": {"anisotropy": "anisotropy_null", "id_twonn": "id_twonn_surrogate"},
-    "encoders_and_decoders": {"anisotropy": "anisotropy_null", "id_twonn": "id_twonn_surrogate"},
-}
+def test_colors_span_the_steps_of_each_run() -> None:
+    frame = pd.DataFrame({"model": list("aaabb"), "step": [200, 600, 1000, 0, 143_000]})
+    assert list(by_rank(frame)) == [0, 0.5, 1, 0, 1]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_null_of_the_table_stands_beside_each_value(embedded, drawings, name):
-    data = drawings[name].data
-    for metric, null in NULLS[name].items():
-        metrics = embedded["metrics"]
-        nulls = metrics[metrics["metric"] == null].set_index(list(selection.PLACE))["value"]
-        values = data[(data["metric"] == metric) & data["checkpoint"].notna()]
-        np.testing.assert_array_equal(
-            values["null"], nulls.loc[list(values[[*selection.PLACE]].itertuples(index=False))]
-        )
-        assert len(values)
-
-
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"anisotropy_map", "dimension_map"}))
-def test_nulls_are_drawn_and_named(drawings, name):
-    data, figure = drawings[name].data, drawings[name].figure
-    drawn_values = {value for _, points in drawn(figure) for _, value in points}
-    null = data["null"].dropna()
-    assert len(null) and drawn_values & {*null}
-    assert any(of in words(figure) for of in ("isotropic rows", "Gaussian, same covariance", "of noise: d/n"))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_without_the_null_in_the_table_the_figure_selects_the_values_alone(embedded, drawings, name):
-    metrics = embedded["metrics"]
-    data = (
-        FIGURES[name]
-        .load()
-        .data(embedded | {"metrics": metrics[~metrics["metric"].isin(NULLS[name].values())]})
-    )
-    apart = ["null", *({"as_null"} & {*data})]
-    assert data.loc[data["metric"] != "dome_index", "null"].isna().all()
-    assert "as_null" not in data or not data["as_null"].any()
-    pd.testing.assert_frame_equal(data.drop(columns=apart), drawings[name].data.drop(columns=apart))
-
-
-def test_one_row_of_each_token_id_has_panels_of_its_own_on_the_scale_of_its_model(drawings):
-    figure, data = drawings["dimension_over_training"].figure, drawings["dimension_over_training"].data
-    assert in_order(data["rows"]) == ["all", "no_sink", "one_per_type"]
-    panels = figure.axes[:3]
-    titles = [ax.get_title(loc="left") for ax in panels]
-    assert titles == [
-        f"wiki-decoder (decoder)\n{layout.SHORT_VARIANT_NAMES[name]}" for name in data["rows"].unique()
-    ]
-    assert len({ax.get_ylim() for ax in panels}) == 1
-    assert [ax.get_legend() is not None for ax in panels] == [True, False, False]
-    middle = data.query("model == 'wiki-decoder' and layer == 3 and rows == 'one_per_type'")
-    curve = next(line for line in panels[2].get_lines() if line.get_label() == "middle (layer 3)")
-    assert list(curve.get_ydata()) == list(middle["value"])
-
-
-def test_scales_are_those_of_the_last_checkpoint(drawings):
-    data, figure = drawings["dimension_by_scale"].data, drawings["dimension_by_scale"].figure
-    assert (set(data["step"]), set(data["dataset"]), set(data["site"])) == ({700}, {"wiki"}, {"block"})
-    assert sorted(data["scale"].unique()) == [2, 4, 8, 16, 32, 64]
-    assert set(data.loc[data["null"].notna(), "scale"]) == {2}
-    last = data.query("model == 'wiki-decoder' and layer == 6 and rows == 'all'")
-    curve = next(line for line in figure.axes[0].get_lines() if line.get_label() == "layer 6")
-    assert dict(curve.get_xydata()) == dict(zip(last["scale"], last["value"], strict=True))
-
-
-def test_parts_of_the_rows_grow_to_the_right(drawings):
-    data, figure = drawings["dimension_by_size"].data, drawings["dimension_by_size"].figure
-    assert sorted(data["scale"].unique()) == [1, 2, 4, 8]
-    whole = data.query("scale == 1")
-    assert set(whole["metric"]) == {"id_twonn"} and len(whole) == 2 * 6 * 3
+def test_a_null_beyond_the_values_is_named_and_does_not_set_the_scale(drawn) -> None:
+    data, figure = drawn("embedded", "dimension_over_training")
     panel = figure.axes[0]
-    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["n", "n/2", "n/4", "n/8"]
-    assert panel.get_xlim()[0] > panel.get_xlim()[1]  # n at the right
-    assert "at most 960" in words(figure)
+    assert panel.get_ylim()[1] < data.loc[data["rows"] == "all", "null"].min()
+    assert "null: 22 to 45 ↑" in panel.get_title(loc="left") or "null:" in panel.get_title(loc="left")
 
 
-@pytest.mark.parametrize("name", ["dimension_by_scale", "dimension_by_size"])
-def test_a_scale_alone_is_no_curve(embedded, name):
-    metrics = embedded["metrics"]
-    alone = metrics[~metrics["metric"].str.contains("gride_4|gride_8|_16|_32|_64|decimated_")]
-    assert FIGURES[name].load().data(embedded | {"metrics": alone}).empty
-    assert "at no two" in words(draw(name, embedded | {"metrics": alone}))
+def test_the_peak_is_the_highest_block_unless_the_profile_is_level(drawn) -> None:
+    data, _ = drawn("many checkpoints", "anisotropy_map")
+    peaks = data[data["peak"] & (data["rows"] == "all")]
+    assert set(peaks["layer"]) == {16} and peaks["step"].max() == LONG[-1]
+    level = data.assign(ci_low=0.0, ci_high=1.0)
+    assert not maps.with_peaks(level)["peak"].any()
 
 
-def test_linearity_is_the_held_out_one_beside_that_in_sample(drawings):
-    data = drawings["linearity_by_layer"].data
-    assert set(data["metric"]) == {"linearity_held_out", "linearity_residual_held_out"}
-    assert set(LINEARITIES) == set(FIGURES["linearity_by_layer"].load().reads)
-    assert (data["in_sample"] - data["value"]).to_numpy() == pytest.approx(0.03)
-    assert set(data["panel"]) == {
-        f"{what}, {rows}"
-        for what in ("whole output", "update alone")
-        for rows in ("all rows", "without sinks")
-    }
+def test_significant_segments_are_those_of_the_table(drawn) -> None:
+    data, figure = drawn("many checkpoints", "phases")
+    assert set(data["moves"]) == {"rise, fall"}
+    panel = figure.axes[0]
+    for kind, end in (("rise", 0), ("fall", -1)):
+        moves = [line for line in panel.get_lines() if line.get_label() == kind]
+        assert len(moves) == 3 and all(line.get_xdata()[end] == LONG[end] for line in moves)
 
 
-def test_of_two_checkpoints_at_a_step_the_later_name_stands():
-    frame = metrics_table((small(steps=(5,)),), ("text",))
-    twice = pd.concat([frame.assign(checkpoint="step5"), frame.assign(checkpoint="main")])
-    assert set(final_checkpoints(twice)["checkpoint"]) == {"main"}
-    assert set(trajectories(twice)["checkpoint"]) == {"main"}
-    assert len(trajectories(twice)) == len(frame)
+TRAJECTORY = pd.DataFrame({"step": [0, 9, 30, 50, 99], "value": [5.0, 5.1, 2.0, np.nan, 4.0]})
 
 
-def with_verdicts(frame: pd.DataFrame, **verdicts: str) -> pd.DataFrame:
-    """Give checkpoints a verdict, as in step5="duplicate"; the others are ok."""
-    known = {f"checkpoint-{name.removeprefix('step')}": verdict for name, verdict in verdicts.items()}
-    return frame.assign(verdict=frame["checkpoint"].map(known).fillna("ok"))
+@pytest.mark.parametrize(
+    ("moves", "noise", "found"),
+    [
+        ("fall, rise", 0.1, [(9.0, 30.0, "fall"), (30.0, 99.0, "rise")]),
+        ("fall, rise", np.nan, [(9.0, 30.0, "fall"), (30.0, 99.0, "rise")]),  # of one draw
+        ("fall", 0.7, [(9.0, 30.0, "fall")]),  # the rise is lost in the noise
+        ("", 2.0, []),
+        ("rise, fall", 0.1, []),  # words of another trajectory
+    ],
+)
+def test_segments_hold_the_words_of_the_table_alone(moves: str, noise: float, found: list) -> None:
+    phase = {"least": 0.1, "noise": noise, "moves": moves}
+    assert list(significant_segments(phase, TRAJECTORY)) == found
 
 
-def test_trajectories_leave_out_distrusted_checkpoints_and_name_them():
-    frame = metrics_table((Model("a", steps=(0, 1, 2, 4, 8)), Model("b", steps=(0, 1))), ("text",))
-    told = with_verdicts(
-        frame, step0="expected_duplicate", step1="wrong_weights", step4="mixed_shards", step8="doubtful"
+def test_without_sinks_the_figure_is_a_sentence_with_the_number(drawn) -> None:
+    data, figure = drawn("embedded", "sinks")
+    most = data.loc[data["metric"].str.startswith("leading") & (data["site"] == "block"), "value"].max()
+    assert f"carry at most {100 * most:.1f} % of the leading axis" in said(figure)
+
+
+def test_least_ranks_stand_beside_the_dimensions(drawn, tables) -> None:
+    data, _ = drawn("embedded", "truncation")
+    ranks = tables("embedded")["truncation_ranks"].query("tolerance == 0.1")
+    shown = data[data["series"] == "axes that keep the loss\nwithin 0.1 nat"]
+    np.testing.assert_array_equal(shown.sort_values("layer")["value"], ranks.sort_values("layer")["rank"])
+    assert "participation ratio" in set(data["series"])
+
+
+# Losses
+
+
+def test_losses_are_drawn_with_their_spikes(drawn, tables) -> None:
+    data, figure = drawn("embedded", "losses")
+    assert "a: 3 spikes" in said(figure) and "calm: no spike" in said(figure)
+    onsets = tables("embedded")["spikes"].query("run == 'a'")["onset"]
+    assert [line.get_xdata()[0] for line in figure.axes[0].get_lines()[1:]] == list(onsets)
+    curve = data[(data["series"] == "loss") & (data["run"] == "a")]
+    np.testing.assert_array_equal(figure.axes[0].get_lines()[0].get_ydata(), curve["value"])
+
+
+def test_logs_of_other_runs_are_read_and_what_is_no_log_is_named(tmp_path: Path, capsys) -> None:
+    (tmp_path / "log.csv").write_text("step,loss\n1,7.5\n2,7.25\n")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    read = read_losses({"mine": tmp_path / "log.csv", "bad": tmp_path / "bad.csv"})
+    assert list(read["loss"]) == [7.5, 7.25] and set(read["run"]) == {"mine"}
+    assert "`bad`" in capsys.readouterr().err
+
+
+def test_three_series_before_spikes_are_chosen(drawn, tables) -> None:
+    data, figure = drawn("embedded", "warnings")
+    roles = data.groupby("role")[["metric", "layer"]].first()
+    assert roles.loc["dimension"].tolist() == ["id_twonn", 1]  # the middle of two blocks
+    baselines = tables("embedded")["warnings"].query("kind == 'baseline'")
+    assert roles.loc["baseline", "metric"] == baselines.loc[baselines["auc"].idxmax(), "metric"]
+    area = data.loc[data["role"] == "dimension", "auc"].iloc[0]
+    assert f"area under ROC {area:.2f}" in said(figure)
+    changes = tables("embedded")["before_spikes"].query("metric == 'id_twonn' and layer == 1")
+    np.testing.assert_array_equal(
+        data.loc[data["role"] == "dimension", "value"], changes.sort_values("steps")["change"]
     )
-    kept = trajectories(told)
-    steps = kept.groupby("model")["step"].unique().map(list).to_dict()
-    assert steps == {"a": [0, 2, 8], "b": [0]}
-    named = kept.groupby("model")["distrusted"].unique().map(list).to_dict()
-    assert named == {"a": ["checkpoint-1, checkpoint-4"], "b": ["checkpoint-1"]}
 
 
-@pytest.mark.parametrize("verdict", DISTRUSTED)
-def test_a_distrusted_checkpoint_takes_no_place_from_a_sound_one_of_its_step(verdict: str):
-    frame = metrics_table((small(steps=(5,)),), ("text",))
-    twice = pd.concat([frame.assign(checkpoint="step5"), frame.assign(checkpoint="again", verdict=verdict)])
-    kept = trajectories(twice)
-    assert set(kept["checkpoint"]) == {"step5"} and len(kept) == len(frame)
-    assert set(kept["distrusted"]) == {"again"}
+# Colors
 
 
-def test_where_nothing_is_trusted_figures_over_training_are_drawn_empty():
-    frame = metrics_table((small(),), ("text",)).assign(verdict="duplicate")
-    assert trajectories(frame).empty
-    for name in (*OVER_TRAINING, "controls"):
-        assert draw(name, tables(frame)).axes
+@pytest.mark.parametrize("vision", ("normal", *DEFICIENCIES))
+def test_the_colors_of_lines_are_told_apart(vision: str) -> None:
+    assert min(distance(*pair, vision) for pair in combinations(COLORS, 2)) > 15  # in CIELAB
 
 
-def test_trajectories_leave_out_unknown_steps_and_sort_the_others():
-    frame = metrics_table((Model("a", steps=(8, -1, 2)), Model("b", steps=(4, 0))), ("text",))
-    steps = trajectories(frame).groupby("model", sort=False)["step"].unique()
-    assert {model: list(of_model) for model, of_model in steps.items()} == {"a": [2, 8], "b": [0, 4]}
+@pytest.mark.parametrize("color", [INK, FAINT])
+def test_letters_stand_out_from_the_page(color: str) -> None:
+    assert contrast(color) > 4.5  # WCAG 2, AA
 
 
-@pytest.mark.parametrize(
-    ("blocks", "named"),
-    [
-        (0, {}),
-        (1, {"last": 1}),
-        (2, {"middle": 1, "last": 2}),
-        (6, {"early": 2, "middle": 3, "last": 6}),
-        (24, {"early": 6, "middle": 12, "last": 24}),
-    ],
-)
-def test_named_layers_are_distinct_and_in_order(blocks, named):
-    assert named_layers(blocks) == named
-    assert list(named_layers(blocks).values()) == sorted(named.values())
-
-
-def test_controls_hold_every_dataset_and_put_decoders_first(drawings):
-    data = drawings["controls"].data
-    assert tuple(in_order(data["dataset"])) == DATASETS
-    assert in_order(data["model"])[-1] == "wiki-encoder"
-    assert set(data.loc[data["view"] == "over training", "layer"]) == {3}
-    assert set(data.loc[data["view"] == "by layer", "step"]) == {700}
-
-
-def test_controls_leave_out_models_without_control_by_name_unless_none_has_one():
-    one = metrics_table((small(),), ("wiki", "random"))
-    both = pd.concat([one, metrics_table((Model("c", blocks=2, steps=(700,)),), ("wiki",))])
-    data = FIGURES["controls"].load().data(tables(both.query("rows == 'all'")))
-    assert in_order(data["model"]) == ["a"]
-    assert "Not drawn, as measured on one dataset only: c." in words(FIGURES["controls"].load().draw(data))
-    alone = FIGURES["controls"].load().data(tables(both.query("rows == 'all' and dataset == 'wiki'")))
-    assert in_order(alone["model"]) == ["a", "c"]
-    assert set(alone["left_out"]) == {""}
-
-
-@pytest.mark.parametrize(
-    "name", ["dimension_by_layer", "dimension_over_training", "dimension_map", "controls"]
-)
-def test_the_dimension_of_the_embedding_is_left_out_and_the_figure_says_so(drawings, name):
-    data = drawings[name].data
-    dimension = data[data["metric"] == "id_twonn"]
-    assert len(dimension) and dimension["layer"].min() >= 1
-    assert "embedding" not in set(dimension["site"])
-    assert "The embedding's dimension is left out: its rows are a finite set" in words(drawings[name].figure)
-
-
-@pytest.mark.parametrize("name", ["dimension_by_layer", "dimension_over_training", "dimension_by_size"])
-def test_a_dimension_under_1_is_said_to_be_none(embedded, drawings, name):
-    metrics = embedded["metrics"]
-    low = (metrics["metric"] == "id_twonn") & (metrics["layer"] == 2) & (metrics["model"] == "wiki-decoder")
-    of_one = metrics[metrics["model"] == "wiki-decoder"].copy()
-    of_one.loc[low, ["value", "ci_low"]] = [0.7, 0.6]
-    assert notes.UNDER_ONE in words(draw(name, embedded | {"metrics": of_one}))
-    assert notes.UNDER_ONE not in words(drawings[name].figure)  # with anisotropies, which are under 1
-
-
-def test_without_an_embedding_there_is_no_tick_for_it(drawings):
-    ticks = drawings["dimension_by_layer"].figure.axes[0].get_xticks()
-    assert ticks.min() == 0.25
-
-
-def test_dashes_of_coinciding_nulls_are_as_long_and_narrower_from_one_to_the_next(drawings):
-    lines = [ax.get_lines() for ax in drawings["controls"].figure.axes if "dimension" in ax.get_ylabel()][0]
-    dashed = [line for line in lines if line.get_label() == "_surrogate"]
-    assert [line.get_linewidth() for line in dashed] == pytest.approx([4.12, 2.56, 1.0])
-    lengths = {tuple(np.round(line._dash_pattern[1], 6)) for line in dashed}  # in points
-    assert lengths == {(8.0, 5.0)}
-    legend = [text.get_text() for text in drawings["controls"].figure.legends[0].get_texts()]
-    assert legend[-2:] == ["isotropic rows at this n and d", "Gaussian, same covariance"]
-
-
-# Steps
-
-
-@pytest.mark.parametrize(
-    ("steps", "ticks"),
-    [
-        ([], []),
-        ([0], [0, 1]),
-        ([0, 700], [0, 1, 10, 100, 700]),
-        ([0, 1280], [0, 1, 10, 100, 1000]),
-        ([1, 143_000], [1, 10, 100, 1000, 10_000, 100_000]),
-        ([1500], [1500]),
-    ],
-)
-def test_step_ticks_show_zero_only_when_it_is_drawn(steps, ticks):
-    assert step_ticks(steps) == ticks
-
-
-def test_steps_are_written_shortly():
-    assert [step_name(step) for step in (0, 512, 1000, 1280, 143_000)] == ["0", "512", "1k", "1280", "143k"]
-
-
-def test_step_zero_has_the_first_color_and_decades_are_as_far_apart():
-    norm = step_norm([0, 1, 10, 100, 1000])
-    colors = norm([0, 1, 10, 100, 1000]).data
-    assert colors[0] == 0 and colors[-1] == 1
-    assert np.diff(colors[1:]) == pytest.approx(np.diff(colors[1:])[0])
-
-
-# What is drawn
-
-
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
-    return whole_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_from_the_tables_it_names_and_its_csv_holds_all(everything, name, tmp_path):
-    entry = FIGURES[name]
-    figure = entry.load()
-    read = {table: everything[table] for table in entry.tables if table in everything}
-    read["metrics"] = everything["metrics"][everything["metrics"]["metric"].isin(figure.reads)]
-    read["losses"] = everything["losses"] if entry.draws_losses else everything["losses"].head(0)
-    data = figure.data(read)
-    first = figure.draw(data)
-    assert len(data) and figure.title in words(first)
-    data.to_csv(tmp_path / "data.csv", index=False)
-    again = figure.draw(pd.read_csv(tmp_path / "data.csv"))
-    assert words(again) == words(first)
-    for (label, points), (same_label, same_points) in zip(drawn(first), drawn(again), strict=True):
-        assert label == same_label
-        assert np.allclose(np.array(points), np.array(same_points))
-
-
-@pytest.mark.parametrize(
-    ("name", "study"),
-    [
-        (name, study)
-        for name in NAMES
-        for study in STUDIES
-        # without the other metric, a figure of one is what it is with it
-        if study not in WITHOUT or WITHOUT[study] in FIGURES[name].load().reads
-    ],
-)
-def test_every_study_draws(name, study):
-    assert FIGURES[name].load().title in said(name, study)
-
-
-@pytest.mark.parametrize(
-    ("name", "study", "note"),
-    [
-        ("anisotropy_by_layer", "one draw", "No encoder in this study."),
-        ("anisotropy_by_layer", "nothing measured", "no anisotropy to draw"),
-        (
-            "anisotropy_over_training",
-            "no known step",
-            "No checkpoint of this study has a known training step.",
-        ),
-        ("anisotropy_over_training", "every value flagged", "every value is flagged: nothing to draw"),
-        ("anisotropy_map", "no known step", "no anisotropy at a known training step"),
-        ("anisotropy_map", "every value flagged", "8 of 8 cells have no number (not finite)"),
-        ("dimension_over_training", "one checkpoint, one block", "One checkpoint only: a."),
-        ("dimension_over_training", "one draw", "One draw of sequences: no interval."),
-        ("controls", "no dimension", "`id_twonn` not measured"),
-        ("controls", "no anisotropy", "`anisotropy` not measured"),
-        ("controls", "one draw", "no control to compare with"),
-        ("controls", "no known step", "fewer than two training steps"),
-        ("controls", "embedding only", "`id_twonn` not measured on a block"),
-        ("dimension_over_training", "embedding only", "no `id_twonn` of a block at a known training step"),
-        ("dimension_by_layer", "no dimension", "no `id_twonn` of a block"),
-        ("linearity_by_layer", "no dimension", "no held-out linearity"),
-        ("encoders_and_decoders", "one draw", "No encoder in this study."),
-        ("encoders_and_decoders", "no anisotropy", "`anisotropy` not measured on a block"),
-    ],
-)
-def test_what_is_missing_is_said_in_the_figure(name, study, note):
-    assert note in said(name, study)
-
-
-def test_values_that_are_not_numbers_are_gaps_and_counted():
-    metrics = metrics_table((Model("a", steps=(700,)),), ("text",))
-    lost = (metrics["layer"] == 3) & (metrics["rows"] == "all")
-    metrics.loc[lost, ["value", "ci_low", "ci_high"]] = np.nan
-    metrics.loc[lost, "flag"] = "not finite: 12 of 6400 rows"
-    figure = draw("anisotropy_by_layer", tables(metrics))
-    assert "1 of 16 values are not numbers (not finite)" in words(figure)
-    curve = next(line for line in figure.axes[0].get_lines() if line.get_label() == "a")
-    assert np.isnan(curve.get_ydata()).tolist() == [False] * 3 + [True] + [False] * 3
-
-
-def test_flagged_numbers_have_open_markers_and_are_counted():
-    metrics = metrics_table((Model("a"),), ("text",))
-    metrics.loc[metrics["layer"] == 6, "flag"] = "fewer unique rows: 612 of 1024 per draw"
-    figure = draw("dimension_over_training", tables(metrics))
-    assert "Open markers: 9 of 27 values are flagged (fewer unique rows)." in words(figure)
-    lines = [line for line in figure.axes[0].get_lines() if "surrogate" not in line.get_label()]
-    assert [len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white"] == [3]
-
-
-def test_a_value_without_interval_is_drawn_and_marked():
-    metrics = metrics_table((Model("a", steps=(700,)),), ("text",))
-    alone = (metrics["metric"] == "anisotropy") & (metrics["layer"] == 3) & (metrics["site"] == "block")
-    metrics.loc[alone, ["ci_low", "ci_high"]] = np.nan
-    metrics.loc[alone, "flag"] = "no interval: not defined without one of its draws"
-    figure = draw("anisotropy_by_layer", tables(metrics))
-    curve = next(points for label, points in drawn(figure) if label == "a")
-    assert [x for x, _ in curve] == pytest.approx([layer / 6 for layer in range(7)])
-    assert "Open markers: 2 of 16 values are flagged (no interval)." in words(figure)
-
-
-def test_the_scale_of_a_panel_fits_its_own_model():
-    models = metrics_table((Model("low"), Model("high")), ("text",))
-    high = (models["model"] == "high") & (models["metric"] == "id_twonn")
-    models.loc[high, ["value", "ci_low", "ci_high"]] += 100
-    data = FIGURES["dimension_over_training"].load().data(tables(models))
-    figure = FIGURES["dimension_over_training"].load().draw(data)
-    for ax, (_, of_model) in zip(figure.axes[:2], data.groupby("model", sort=False), strict=True):
-        drawn_values = of_model[["ci_low", "ci_high", "null"]]
-        low, high = np.log(drawn_values.min(axis=None)), np.log(drawn_values.max(axis=None))
-        limits = [low - 0.05 * (high - low), high + 0.05 * (high - low)]
-        assert np.log(ax.get_ylim()) == pytest.approx(limits)
-    assert "Each model has its own scale" in words(figure)
-
-
-def test_dimensions_of_the_controls_have_one_scale(drawings):
-    panels = [ax for ax in drawings["controls"].figure.axes if "dimension" in ax.get_ylabel()]
-    dimension = drawings["controls"].data.query("metric == 'id_twonn'")
-    (limits,) = {ax.get_ylim() for ax in panels}
-    assert limits[0] < dimension["ci_low"].min() and dimension["ci_high"].max() < limits[1]
-    assert len(panels) == 3 * 2  # of three choices of rows, two views
-
-
-def test_the_mark_of_a_final_norm_is_seen():
-    figure = Figure()
-    row = pd.DataFrame({"value": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
-    marks.off_line(figure.subplots(), row, x=1, look=Look("#000000", "-", "_"))
-    assert figure.axes[0].get_lines()[0].get_markeredgecolor() == "#000000"
-
-
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"anisotropy_map", "dimension_map"}))
-def test_intervals_and_draws_are_named(drawings, name):
-    assert "95 % interval over 5 draws of sequences" in words(drawings[name].figure)
-
-
-def test_final_norm_is_off_the_line(drawings):
-    figure = drawings["anisotropy_by_layer"].figure
-    curve = next(points for label, points in drawn(figure) if label == "wiki-decoder")
-    assert [x for x, _ in curve] == pytest.approx([layer / 6 for layer in range(7)])
-    assert "final norm" in words(figure, ticks=True)
-
-
-def test_step_zero_is_on_the_axis(drawings):
-    figure = drawings["dimension_over_training"].figure
-    assert figure.axes[0].get_xticks().tolist() == [0, 1, 10, 100, 700]
-    assert figure.axes[0].get_xlim()[0] < 0
-
-
-def test_drawing_leaves_the_callers_settings_alone(drawings):
-    with matplotlib.rc_context({"lines.linewidth": 9.0, "text.color": "red"}):
-        before = dict(matplotlib.rcParams)
-        FIGURES["anisotropy_by_layer"].load().draw(drawings["anisotropy_by_layer"].data)
-        assert dict(matplotlib.rcParams) == before
+@pytest.mark.parametrize("vision", ("normal", *DEFICIENCIES, "grey"))
+@pytest.mark.parametrize("colors", [matplotlib.colormaps[maps.COLORS], sequence()], ids=["map", "steps"])
+def test_scales_of_colors_grow_evenly_lighter_or_darker_for_everyone(colors, vision: str) -> None:
+    lightness = np.array([lab(colors(i), vision)[0] for i in range(0, 256, 5)])
+    steps = np.diff(lightness) * np.sign(lightness[-1] - lightness[0])
+    assert steps.min() > (-0.1 if vision == "tritanopia" else 0) and np.ptp(lightness) > 60
 
 
 # Files
 
 
-def written_tables(folder: Path) -> tuple[Path, Path]:
-    metrics = metrics_table((Model("run", blocks=3, steps=(0, 1, 700)),), ("b", "a"))
-    metrics.to_parquet(folder / "metrics.parquet")
-    profiles_table(metrics).to_parquet(folder / "profiles.parquet")
-    pd.DataFrame({"model": ["run"]}).to_parquet(folder / "checkpoints.parquet")
-    loss_table(spike=True).to_csv(folder / "loss.csv", index=False)
-    return folder, folder / "loss.csv"
+@pytest.fixture
+def folder(tmp_path: Path, tables) -> Path:
+    for name, table in tables("embedded").items():
+        if name != "losses":
+            table.to_parquet(tmp_path / f"{name}.parquet")
+    return tmp_path
 
 
-def test_render_writes_picture_twin_and_data(tmp_path):
-    folder, loss = written_tables(tmp_path)
-    write_spikes(folder, study="s", losses={"run": loss}, logs={}, geometry={})
-    render("spikes", folder, output_stem=tmp_path / "figures" / "spikes", losses={"run": loss})
-    assert sorted(os.listdir(tmp_path / "figures")) == ["spikes.csv", "spikes.png", "spikes.svg"]
-    assert imread(tmp_path / "figures" / "spikes.png").shape[:2] == (630, 2200)
-    assert set(pd.read_csv(tmp_path / "figures" / "spikes.csv")["series"]) == {"loss", "runs", "spike"}
+def test_files_are_whole_and_the_same_tables_give_the_same_bytes(folder: Path) -> None:
+    first, second = (
+        render("controls", folder, output_stem=folder / stem, losses={}, datasets=["wiki"]) for stem in "ab"
+    )
+    assert [path.name for path in first] == ["a.png", "a.svg", "a.csv"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert imread(first[0]).shape[1] == 200 * SCREEN.width
+    assert set(pd.read_csv(first[2])["model"]) == {"wiki-decoder"}
+
+
+def test_files_for_paper_have_live_text(folder: Path) -> None:
+    pdf, svg = render("anisotropy_by_layer", folder, output_stem=folder / "f", losses={}, paper="1col")
+    assert (pdf.name, svg.name) == ("f-1col.pdf", "f-1col.svg")
+    assert "<text" in svg.read_text() and b"TrueType" in pdf.read_bytes() or b"FontFile2" in pdf.read_bytes()
+
+
+def test_the_verb_draws_a_figure_of_a_study_in_its_folder(tmp_path: Path, tables, capsys) -> None:
+    (tmp_path / "results/tables").mkdir(parents=True)
+    for name in ("metrics", "checkpoints"):
+        tables("embedded")[name].to_parquet(tmp_path / f"results/tables/{name}.parquet")
+    cli.figure(
+        "anisotropy_by_layer", paper="2col", configfile=REPOSITORY / "config/config.yaml", directory=tmp_path
+    )
+    stem = tmp_path / "results/figures/anisotropy_by_layer-2col"
+    assert capsys.readouterr().out.split() == [f"{stem}.pdf", f"{stem}.svg"]
+    assert all(stem.with_suffix(end).stat().st_size for end in (".pdf", ".svg"))
+
+
+def test_the_order_of_datasets_says_which_is_the_text(folder: Path) -> None:
+    read = read_tables(folder, ("metrics",), losses={}, datasets=["wiki-random"], metrics=("anisotropy",))
+    assert read["metrics"]["dataset"].iloc[0] == "wiki-random"
+    assert set(read["metrics"]["metric"]) == {"anisotropy"}
 
 
 @pytest.mark.parametrize(
-    "name", ["anisotropy_by_layer", "anisotropy_map"]
-)  # of lines, and with pixels in the SVG
-def test_the_same_tables_give_the_same_bytes_whatever_the_callers_theme(tmp_path, name):
-    folder, _ = written_tables(tmp_path)
-    render(name, folder, output_stem=tmp_path / "one", losses={})
-    with matplotlib.rc_context({"lines.linewidth": 9.0, "text.color": "red", "font.size": 20.0}):
-        render(name, folder, output_stem=tmp_path / "two", losses={})
-    for end in ("png", "svg", "csv"):
-        assert (tmp_path / f"one.{end}").read_bytes() == (tmp_path / f"two.{end}").read_bytes()
+    ("name", "paper", "named"), [("cone", "3col", "paper.*3col.*1col"), ("conee", "", "figure.*conee.*cone")]
+)
+def test_a_wrong_name_is_refused(folder: Path, name: str, paper: str, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        render(name, folder, output_stem=folder / "f", losses={}, paper=paper)
 
 
-def test_datasets_are_taken_in_the_order_of_the_study(tmp_path):
-    folder, _ = written_tables(tmp_path)
-    assert in_order(read_tables(folder, TABLES, losses={})["metrics"]["dataset"]) == ["b", "a"]
-    ordered = read_tables(folder, TABLES, losses={}, datasets=["a", "b"])["metrics"]
-    assert in_order(ordered["dataset"]) == ["a", "b"]
-    assert FIGURES["anisotropy_by_layer"].load().data({"metrics": ordered})["dataset"].unique().tolist() == [
-        "a"
-    ]
+def test_a_missing_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics\.parquet.*does not exist"):
+        render("cone", tmp_path, output_stem=tmp_path / "f", losses={})
 
 
-def test_only_the_metrics_that_a_figure_asks_for_are_read(tmp_path):
-    folder, _ = written_tables(tmp_path)
-    read = read_tables(folder, TABLES, losses={}, metrics=["anisotropy"])
-    assert set(read["metrics"]["metric"]) == {"anisotropy"}
-    assert len(read_tables(folder, TABLES, losses={})["metrics"]) > len(read["metrics"])
-
-
-def test_a_table_that_a_figure_does_not_name_is_not_read(tmp_path):
-    folder, _ = written_tables(tmp_path)
-    (folder / "phases.parquet").write_text("no table")
-    assert set(read_tables(folder, TABLES, losses={})) == {"metrics", "checkpoints", "profiles", "losses"}
-    render("anisotropy_by_layer", folder, output_stem=tmp_path / "x", losses={})
-    assert (tmp_path / "x.png").is_file()
-
-
-@pytest.mark.parametrize("name", [name for name, entry in FIGURES.items() if entry.more_tables])
-def test_a_table_that_a_figure_names_is_needed(tmp_path, name):
-    folder, _ = written_tables(tmp_path)
-    with pytest.raises(InputError, match=rf"{FIGURES[name].more_tables[0]}\.parquet` does not exist"):
-        render(name, folder, output_stem=tmp_path / "x", losses={})
-
-
-def test_a_failure_leaves_no_file(tmp_path):
-    class Broken(Figure):
-        def savefig(self, target: Path, **options: object) -> None:
-            Path(target).write_text("half a pict")
-            if "svg" in str(target):
-                raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space left"):
-        save(Broken(), pd.DataFrame(), tmp_path / "figures" / "x")
-    assert os.listdir(tmp_path / "figures") == []
-
-
-def test_an_unknown_figure_is_refused_with_the_nearest(tmp_path):
-    with pytest.raises(InputError, match=r"unknown figure `control`. Nearest: controls."):
-        render("control", tmp_path, output_stem=tmp_path / "x", losses={})
-
-
-def test_missing_tables_are_refused_by_name(tmp_path):
-    with pytest.raises(
-        InputError,
-        match=r"metrics.parquet` does not exist. Make it first",
-    ):
-        render("controls", tmp_path, output_stem=tmp_path / "x", losses={})
+def test_the_settings_of_the_caller_stay(folder: Path) -> None:
+    with matplotlib.rc_context({"font.size": 31.0}):
+        render("cone", folder, output_stem=folder / "f", losses={})
+        assert matplotlib.rcParams["font.size"] == 31.0

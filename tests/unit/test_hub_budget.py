@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from disk_quota import arrive, folder_of, in_background, read, refusal, take, wanted
+from disk_quota import arrive, begin, folder_of, in_background, read, refusal, take, wanted
 
 from lmshape.hub import budget
 from lmshape.hub.budget import clear_unneeded, release, reserve
@@ -149,9 +149,8 @@ def test_a_download_of_another_host_is_given_up_when_nothing_of_it_comes(
     silence: float, given_up: bool
 ) -> None:
     take("step0", weights=200, process=1, host="login-2")
-    partial = partial_folder(folder_of("step0"))
-    (partial / "model.safetensors.partial").touch()
-    for path in (partial / "model.safetensors.partial", partial):
+    partial = begin("step0")
+    for path in (*partial.iterdir(), partial):
         os.utime(path, (path.stat().st_mtime - silence * budget.LONGEST_SILENCE_SECONDS,) * 2)
     if given_up:
         take("step1")
@@ -165,7 +164,7 @@ def test_a_download_that_nobody_goes_on_with_makes_room(caplog: pytest.LogCaptur
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     reserve(wanted("step0", 200, process=gone.pid), budget=250, keeps=False)
-    (partial_folder(folder_of("step0")) / "model.safetensors.partial").touch()
+    begin("step0")
     with caplog.at_level(logging.WARNING):
         take("step1", weights=50)
         assert partial_folder(folder_of("step0")).exists()  # there was room for both
@@ -192,6 +191,7 @@ def test_what_a_study_no_longer_has_is_cleared(study: Path) -> None:
         take(name, bytes=1000)
     for name in ("step0", "step1"):
         arrive(name)
+    begin("step3")
     needed = {folder_of("step0"), folder_of("step2")}
     cleared = clear_unneeded(study, needed)
     assert sorted(path.relative_to(study) for path in cleared) == [

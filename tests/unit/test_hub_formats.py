@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmshape.hub.lock import LockedFile
-from lmshape.hub.published import TOKENIZER_FILES, downloads_of_checkpoint, downloads_of_tokenizer
+from lmshape.hub.published import TOKENIZER_FILES, downloads_of_tokenizer, files_of_checkpoint
 
 SAFETENSORS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 BIN = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
@@ -32,7 +32,8 @@ def listed(names: list[str]) -> list[LockedFile]:
 
 
 def chosen(names: list[str], subfolder: str = "", *, code: bool = False) -> list[str]:
-    return [file.path for file in downloads_of_checkpoint(listed(names), subfolder, code=code)]
+    files, _ = files_of_checkpoint(listed(names), subfolder, code=code)
+    return [file.path for file in files]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,25 @@ def test_weights_come_in_one_format_with_their_index_and_the_configuration(
     there: list[str], taken: list[str]
 ) -> None:
     assert chosen([*there, *OTHERS]) == ["config.json", *taken]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "taken", "others"),
+    [
+        ("", [INDEX, *SAFETENSORS], [BIN_INDEX, *BIN, "model.gguf"]),
+        ("safetensors", [INDEX, *SAFETENSORS], [BIN_INDEX, *BIN, "model.gguf"]),
+        ("bin", [BIN_INDEX, *BIN], [INDEX, *SAFETENSORS, "model.gguf"]),
+    ],
+)
+def test_the_other_formats_are_named_too(prefer: str, taken: list[str], others: list[str]) -> None:
+    there = listed([*BIN, BIN_INDEX, *SAFETENSORS, INDEX, "model.gguf", *OTHERS])
+    found = files_of_checkpoint(there, "", prefer=prefer)
+    assert [[file.path for file in files] for files in found] == [["config.json", *taken], others]
+
+
+def test_a_format_that_is_preferred_and_not_there_is_done_without() -> None:
+    files, others = files_of_checkpoint(listed(["model.safetensors"]), "", prefer="bin")
+    assert ([file.path for file in files], others) == (["model.safetensors"], ())
 
 
 @pytest.mark.parametrize(

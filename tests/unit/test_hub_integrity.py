@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hub_locks import CONFIG, checkpoint, sha, shards, whole
 
-from lmshape.hub.integrity import DISTRUSTED, UNLOADABLE, VERDICTS, Issue, audited
+from lmshape.hub.integrity import (
+    DISTRUSTED,
+    UNLOADABLE,
+    VERDICTS,
+    Issue,
+    audited,
+    cited_verdict,
+    with_sound_weights,
+)
 from lmshape.hub.lock import LockedCheckpoint, LockedFile
 
 FIRST_STEPS = Issue(("run*",), frozenset({0, 1, 2}), "expected_duplicate", "The rate is 0", "run#1")
@@ -21,7 +31,7 @@ def verdicts(found: tuple[LockedCheckpoint, ...]) -> dict[int, str]:
 
 
 def audit(run: list[LockedCheckpoint], *issues: Issue, main: object = "") -> dict[int, LockedCheckpoint]:
-    return {one.step: one for one in audited(run, main=main and sha(main), issues=issues)}
+    return {one.step: one for one in audited(run, main=[sha(main)] if main != "" else [], issues=issues)}
 
 
 def issue(verdict: str, *steps: int, reason: str = "It was seen") -> Issue:
@@ -29,12 +39,12 @@ def issue(verdict: str, *steps: int, reason: str = "It was seen") -> Issue:
 
 
 def test_a_sound_run() -> None:
-    found = audited(run_of(0, 1, 2), main=sha(2), issues=())
+    found = audited(run_of(0, 1, 2), main=[sha(2)], issues=())
     assert found == tuple(run_of(0, 1, 2))  # verdict ok, no note
 
 
 def test_no_checkpoints() -> None:
-    assert audited([], main="", issues=()) == ()
+    assert audited([], main=(), issues=()) == ()
 
 
 def test_the_last_checkpoint_may_equal_main_and_no_other() -> None:
@@ -67,7 +77,7 @@ def test_repositories_and_folders_of_their_own_are_compared_though_all_are_on_ma
     run = [
         checkpoint(step, whole(step // 2), revision="main", repository=f"some/{step}") for step in range(5)
     ]
-    assert verdicts(audited(run, main="", issues=())) == {
+    assert verdicts(audited(run, main=(), issues=())) == {
         0: "duplicate",
         1: "duplicate",
         2: "duplicate",
@@ -144,7 +154,7 @@ def test_expected_duplicates() -> None:
 
 
 def test_expected_duplicates_that_are_no_longer_equal() -> None:
-    assert audited(run_of(0, 1, 2, 4), main=sha(4), issues=[FIRST_STEPS]) == tuple(run_of(0, 1, 2, 4))
+    assert audited(run_of(0, 1, 2, 4), main=[sha(4)], issues=[FIRST_STEPS]) == tuple(run_of(0, 1, 2, 4))
 
 
 def test_an_expectation_excuses_no_other_equality() -> None:
@@ -195,5 +205,92 @@ def test_the_order_of_verdicts() -> None:
 
 def test_an_audit_of_an_audit_changes_nothing() -> None:
     run = run_of(0, 1, 2, 4, step1=whole(0), step2=())
-    once = audited(run, main=sha(4), issues=[FIRST_STEPS])
-    assert audited(once, main=sha(4), issues=[FIRST_STEPS]) == once
+    once = audited(run, main=[sha(4)], issues=[FIRST_STEPS])
+    assert audited(once, main=[sha(4)], issues=[FIRST_STEPS]) == once
+
+
+def both(
+    safetensors: object, pickled: object, *, size: int = 1000, bin_size: int = 1100
+) -> dict[str, object]:
+    """Weights in both formats, as a checkpoint takes them that knows no better."""
+    return {
+        "files": whole(safetensors, size),
+        "other_files": (LockedFile("pytorch_model.bin", bin_size, sha(f"bin {pickled}")),),
+    }
+
+
+def sound(
+    *checkpoints: LockedCheckpoint, main: Sequence[str] = (), issues: Sequence[Issue] = ()
+) -> dict[int, str]:
+    """The note of each checkpoint with the format that is taken and its verdict, by step."""
+    taken = with_sound_weights(checkpoints, main=main, issues=issues)
+    return {
+        one.step: f"{one.weights[0].format} {one.verdict}: {one.note}"
+        for one in audited(taken, main=main, issues=issues)
+    }
+
+
+OF_MAIN = "bin ok: PyTorch's .bin, loaded with weights only; not taken: safetensors (same_as_main: "
+
+
+def test_another_format_is_taken_where_the_preferred_one_is_that_of_main() -> None:
+    """As of pythia-2.8b: early branches serve main's safetensors, and a .bin each (EleutherAI/pythia#205)."""
+    run = [checkpoint(step, **both("end" if step < 8 else step, step)) for step in (0, 1, 2, 4, 8, 16)]
+    run[1] = checkpoint(1, **both("end", 0))  # the first two rightly have the same weights
+    found = sound(*run, main=(sha("end"), sha("bin end")), issues=[FIRST_STEPS])
+    assert found[2].startswith(OF_MAIN) and found[4].startswith(OF_MAIN)
+    assert found[0].startswith("bin expected_duplicate: The rate is 0 (run#1); PyTorch's .bin")
+    assert found[8] == found[16] == "safetensors ok: "
+
+
+def test_a_format_is_no_better_that_is_another_steps_too_or_has_another_size_or_known_faults() -> None:
+    run = [checkpoint(step, **both(step, step)) for step in range(8)]
+    run[1] = checkpoint(1, **both("end", "end"))  # both formats of main
+    run[2] = checkpoint(2, **both("end", 2, bin_size=900))  # cut short
+    run[3] = checkpoint(3, **both("end", 3))  # known to be wrong
+    run[4] = checkpoint(4, **both("end", 4))
+    known = Issue(("run",), frozenset({3}), "wrong_weights", "It was seen", "run#2", ("*.bin",))
+    found = sound(*run, main=(sha("end"), sha("bin end")), issues=[known])
+    assert {step: text.partition(":")[0] for step, text in found.items()} == {
+        **dict.fromkeys((0, 5, 6, 7), "safetensors ok"),
+        **dict.fromkeys((1, 2, 3), "safetensors same_as_main"),
+        4: "bin ok",
+    }
+
+
+def test_missing_shards_are_had_in_another_format() -> None:
+    files = tuple(file for file in shards("a", "b") if "00002-of" not in file.path)
+    whole_bin = (LockedFile("pytorch_model.bin", 2000, sha("bin")),)
+    found = sound(checkpoint(0, files, other_files=whole_bin), checkpoint(1, shards("c", "d")))
+    assert found[0].startswith(
+        "bin ok: PyTorch's .bin, loaded with weights only; not taken: safetensors (incomplete"
+    )
+
+
+def test_who_has_another_steps_weights_alone_is_distrusted_though_the_other_has_a_better_format() -> None:
+    """Of two equal ones at most one is right, and that one of them has weights of its own does not say which."""
+    found = sound(checkpoint(0, **both("x", 0)), checkpoint(4, whole("x")), checkpoint(8), checkpoint(16))
+    assert found[0].startswith("bin ok")
+    assert found[4] == "safetensors duplicate: "
+
+
+@pytest.mark.parametrize(
+    ("files", "verdict"), [(("model.safetensors",), "wrong_weights"), (("*.bin",), "ok")]
+)
+def test_a_known_fault_of_some_files_is_none_of_others(files: tuple[str, ...], verdict: str) -> None:
+    known = Issue(("run",), frozenset({1}), "wrong_weights", "It was seen", "run#2", files)
+    assert audit(run_of(0, 1, 2), known, main=2)[1].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("weights", "step", "verdict"),
+    [("", 1, "wrong_weights"), ("safetensors", 1, "wrong_weights"), ("bin", 1, ""), ("", 2, "")],
+)
+def test_before_the_hub_is_asked_a_fault_counts_that_the_format_of_the_entry_may_have(
+    weights: str, step: int, verdict: str
+) -> None:
+    of_files = Issue(
+        ("run",), frozenset({1}), "wrong_weights", "It was seen", "run#2", ("model*.safetensors",)
+    )
+    assert cited_verdict([of_files], step, weights=weights) == verdict
+    assert cited_verdict([issue("doubtful", 1), of_files], 1, weights="bin") == "doubtful"

@@ -30,7 +30,7 @@ def lock() -> Lock:
             checkpoint(16, (), same_weights_as=("step0", "main"), ref="tag", subfolder="hf/x"),
             checkpoint(-1, whole("m"), checkpoint="main", tokens_seen=math.nan),
         ],
-        main_sha256=sha("m"),
+        main_sha256=(sha("m"),),
     )
 
 
@@ -60,23 +60,39 @@ def test_the_file_as_it_is(tmp_path: Path) -> None:
     write_lock(tmp_path / "run.tsv", lock_of([checkpoint(3, whole("x"), note="a#1")], facts={"blocks": 6}))
     *head, columns, row = (tmp_path / "run.tsv").read_text().splitlines()
     assert head == [
-        "# lmshape-lock 1: made by lmshape; `lmshape lock --update run` renews it",
+        "# lmshape-lock 2: made by lmshape; `lmshape lock --update run` renews it",
         '# model: "run"',
         '# asked: "2026-10-01T12:00:00+00:00"',
         f"# identity: {json.dumps(identity_of(ENTRY))}",
         '# facts: {"blocks": 6}',
-        '# main_sha256: ""',
+        "# corrected: {}",
+        "# main_sha256: []",
         f'# tokenizer: {{"repository": "some/run", "commit": "{"d" * 40}", "files": [["tokenizer.json", 2000, '
         f'"{sha("words")}"], ["config.json", 570, "git:{"c" * 40}"]]}}',
     ]
     assert columns == (
         "checkpoint\tstep\ttokens_seen\tverdict\tsame_weights_as\tnote\trepository\trevision\tref\tcommit\tsubfolder\t"
-        "weights_format\tweights_bytes\tweights_sha256\trevised\tfiles"
+        "weights_format\tweights_bytes\tweights_sha256\trevised\tfiles\tother_files"
     )
     assert row == (
         f'"step3"\t3\t6291456\t"ok"\t""\t"a#1"\t"some/run"\t"step3"\t"branch"\t"{sha(3)[:40]}"\t""\t"safetensors"\t1000\t'
         f'"{sha("x")}"\t0\t"[[""config.json"",570,""git:{"c" * 40}""],[""model.safetensors"",1000,""{sha("x")}""]]"'
+        '\t"[]"'
     )
+
+
+def test_a_lock_of_version_1_is_read_and_does_not_say_what_other_formats_there_are(
+    lock: Lock, tmp_path: Path
+) -> None:
+    write_lock(tmp_path / "run.tsv", lock)
+    head, columns, *rows = (tmp_path / "run.tsv").read_text().partition("checkpoint\t")
+    head = head.replace("lmshape-lock 2", "lmshape-lock 1").replace(f'["{sha("m")}"]', f'"{sha("m")}"')
+    body = "".join(columns + rows[0]).replace("\tother_files", "").replace('\t"[]"\n', "\n")
+    (tmp_path / "run.tsv").write_text(head + body)
+    found = read_lock(tmp_path / "run.tsv")
+    assert found.main_sha256 == (sha("m"),)
+    assert {one.other_files for one in found.checkpoints} == {None}
+    assert [one.files for one in found.checkpoints] == [one.files for one in lock.checkpoints]
 
 
 def test_pandas_reads_it_as_a_table(lock: Lock, tmp_path: Path) -> None:
@@ -106,17 +122,21 @@ def test_no_lock(tmp_path: Path) -> None:
         ("", "it is empty"),
         ("checkpoint\tstep\n", "it begins with 'checkpoint\\tstep\\n'"),
         (
-            "# lmshape-lock 2: made by a later lmshape\n",
-            "it begins with '# lmshape-lock 2: made by a later lmshap'",
+            "# lmshape-lock 3: made by a later lmshape\n",
+            "it begins with '# lmshape-lock 3: made by a later lmshap'",
         ),
         ("# lmshape-lock 1:\n# model: run\n", "Expecting value: line 1 column 1 (char 0)"),
         ("# lmshape-lock 1:\n# model\n", "not enough values to unpack (expected 2, got 1)"),
         ('# lmshape-lock 1:\n# model: "run"\n', "'tokenizer'"),
         (
-            '# lmshape-lock 1:\n# tokenizer: null\n# color: "red"\n',
+            '# lmshape-lock 1:\n# tokenizer: null\n# main_sha256: ""\n# color: "red"\n',
             "got an unexpected keyword argument 'color'",
         ),
-        ("# lmshape-lock 1:\n# tokenizer: null\n", "missing 5 required keyword-only arguments"),
+        ("# lmshape-lock 1:\n# tokenizer: null\n", "'main_sha256'"),
+        (
+            '# lmshape-lock 1:\n# tokenizer: null\n# main_sha256: ""\n',
+            "missing 4 required keyword-only arguments",
+        ),
     ],
 )
 def test_a_file_that_is_no_lock(tmp_path: Path, broken: str, why: str) -> None:

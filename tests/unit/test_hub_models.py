@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hub_locks import ENTRY, FACTS, checkpoint, lock_of
+from hub_locks import ENTRY, FACTS, checkpoint, lock_of, sha, shards, whole
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import Lock, write_lock
-from lmshape.hub.models import HubRun, read_run
+from lmshape.hub.lock import Lock, LockedFile, write_lock
+from lmshape.hub.models import HubRun, corrected_facts, read_run
 from lmshape.hub.published import expand_steps
 from lmshape.schema import Yaml
 from lmshape.study.models import Model, read_model
 from lmshape.study.study import Study, load_study
+from lmshape.study.verdicts import describe_verdicts
 
 SHORT = {**ENTRY, "steps": [0, 8, 16]}
 del SHORT["main_step"]
@@ -72,7 +74,8 @@ def test_of_the_list_stays_what_the_lock_has(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_not_there(tmp_path: Path) -> None:
-    save(tmp_path, lock_of([checkpoint(0), checkpoint(8, verdict="incomplete"), checkpoint(16)], SHORT))
+    half = [file for file in shards("a", "b") if "00002-of" not in file.path]
+    save(tmp_path, lock_of([checkpoint(0), checkpoint(8, half), checkpoint(16)], SHORT))
     assert names(run_of(tmp_path)) == (["step0", "step16"], [])
 
 
@@ -113,8 +116,8 @@ def test_nothing_is_asked_for_a_longest_sequence(tmp_path: Path) -> None:
 
 def test_where_asking_is_not_allowed_the_command_is_named(tmp_path: Path) -> None:
     assert refusal_of(tmp_path, without("steps", "width")) == (
-        "`run`: width, steps stand in no registry, only the hub knows. Ask it once with `lmshape lock run`; that "
-        "takes seconds and downloads no weights."
+        "`run`: width, steps are not in the registry; only the hub knows them. Ask it once with `lmshape lock run`; "
+        "that takes seconds and downloads no weights."
     )
 
 
@@ -122,7 +125,7 @@ def test_a_closed_repository_shows_no_configuration(tmp_path: Path) -> None:
     entry = without("blocks", "width")
     save(tmp_path, lock_of([checkpoint(0)], entry, facts={}))
     assert refusal_of(tmp_path, entry) == (
-        "`run`: blocks, width stand in no registry, and the hub has not shown its config.json. Log in (`hf auth "
+        "`run`: blocks, width are not in the registry, and the hub has not shown its config.json. Log in (`hf auth "
         "login`, or HF_TOKEN) and ask again, `lmshape lock --update run`, or give them in the registry of models."
     )
 
@@ -131,8 +134,23 @@ def test_a_shape_that_the_hub_contradicts(tmp_path: Path) -> None:
     save(tmp_path, lock_of([checkpoint(0)], SHORT, facts={**FACTS, "blocks": 12, "context": None}))
     assert refusal_of(tmp_path, SHORT) == (
         "`run`: the registry and the hub's config.json differ: `blocks` is 6, config.json has 12. Correct the "
-        "registry of models, or take these keys out of the entry."
+        "registry of models, name these keys under `unverified`, or take them out of the entry."
     )
+
+
+def test_of_an_unverified_key_the_hub_knows_better(tmp_path: Path) -> None:
+    doubted = {**SHORT, "unverified": ["blocks", "gigabytes"]}
+    lock = lock_of([checkpoint(0)], doubted, facts={**FACTS, "blocks": 12})
+    save(tmp_path, lock)
+    assert run_of(tmp_path, doubted).facts == {**FACTS, "blocks": 12}
+    assert corrected_facts(doubted, lock.facts) == {"blocks": 6}
+    save(tmp_path, lock_of([checkpoint(0)], doubted, facts={**FACTS, "blocks": 12, "width": 64}))
+    assert "differ: `width` is 128, config.json has 64. Correct" in refusal_of(tmp_path, doubted)
+
+
+def test_checkpoints_are_matched_by_their_step(tmp_path: Path) -> None:
+    save(tmp_path, lock_of([checkpoint(0), checkpoint(8, checkpoint="main"), checkpoint(9)], SHORT))
+    assert names(run_of(tmp_path)) == (["step0", "main"], ["step9"])
 
 
 def test_a_run_without_any_weights(tmp_path: Path) -> None:
@@ -158,8 +176,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def study_of(root: Path, checkpoints: Yaml) -> Study:
-    registry = {"models": "models.yaml", "datasets": "data.yaml"}
+def study_of(root: Path, checkpoints: Yaml, *issues: Yaml) -> Study:
+    (root / "issues.yaml").write_text(json.dumps(issues))
+    registry = {"models": "models.yaml", "datasets": "data.yaml", "known_issues": "issues.yaml"}
     config = {"models": ["run"], "datasets": ["random"], "checkpoints": checkpoints, "registry": registry}
     return load_study(config, root)
 
@@ -171,8 +190,54 @@ def test_the_plan_is_the_same_before_and_after_the_hub_was_asked(root: Path, cho
     extra = [checkpoint(143_001), checkpoint(200_000)]
     save(root, lock_of([*complete, *extra]))
     after = study_of(root, choice).models["run"].checkpoints
-    assert before == after
+    assert {one.verdict for one in before.values()} == {""}
+    assert after == {name: replace(one, verdict="ok") for name, one in before.items()}
     assert list(before) == list(after)
+
+
+EARLY = {
+    "models": ["run"],
+    "steps": [0, {"from": 1000, "to": 65_000, "every": 1000}],
+    "verdict": "wrong_weights",
+    "files": ["*.safetensors"],
+    "reason": "It was seen.",
+    "source": "run#1",
+}
+
+
+@pytest.mark.parametrize("choice", [{"log": 9}, {"every": 10}])
+def test_what_is_known_to_be_wrong_is_passed_over_and_named(root: Path, choice: Yaml) -> None:
+    model = study_of(root, choice, EARLY).models["run"]
+    assert [one.step for one in model.passed_over] == [0, *range(1000, 65_001, 1000)]
+    assert not {one.step for one in model.checkpoints.values()} & {one.step for one in model.passed_over}
+    told = describe_verdicts(study_of(root, choice, EARLY), "--configfile", "x.yaml")
+    assert "66 were passed over, 66 wrong_weights: step0, step1000, step2000" in told
+    assert "`lmshape lock --configfile x.yaml` asks the hub" in told
+
+
+@pytest.mark.parametrize("choice", ["all", [0, 1000]])
+def test_who_asks_for_all_or_by_name_gets_them(root: Path, choice: Yaml) -> None:
+    model = study_of(root, choice, EARLY).models["run"]
+    assert model.passed_over == () and model.checkpoints["step1000"].verdict == "wrong_weights"
+
+
+def test_once_there_is_a_lock_its_verdicts_choose(root: Path) -> None:
+    steps = expand_steps(ENTRY["steps"], where="")
+    run = [checkpoint(step, whole("x") if step in (8, 16) else None) for step in steps]
+    run[0] = checkpoint(0, [LockedFile("pytorch_model.bin", 9, sha("bin"))])  # not the file of the list
+    save(root, lock_of(run))
+    study = study_of(root, {"log": 154}, {**EARLY, "steps": [0]})
+    model = study.models["run"]
+    assert [one.step for one in model.passed_over] == [8, 16]
+    assert len(model.checkpoints) == 152
+    told = describe_verdicts(study)
+    assert "2 were passed over, 2 duplicate: step8, step16" in told and "unverified" not in told
+
+
+def test_nothing_that_can_be_trusted_is_nothing_to_choose_from(root: Path) -> None:
+    everything = {**EARLY, "steps": ENTRY["steps"]}
+    with pytest.raises(InputError, match="none of its 154 checkpoints is known to be what its name says"):
+        study_of(root, {"log": 5}, everything)
 
 
 def test_log_spaced_steps_of_pythia(root: Path) -> None:

@@ -64,6 +64,9 @@ def test_the_receipt_of_weights_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "lmshape.json").write_text(json.dumps(OF_4))
     (tmp_path / "model.safetensors").touch()
     assert read_receipt(tmp_path) == OF_4
+    (tmp_path / "lmshape.json").write_text('{"commit": "')
+    with pytest.raises(InputError, match=r"lmshape.json` is damaged. Delete"):
+        read_receipt(tmp_path)
 
 
 def test_weights_that_have_been_deleted(tmp_path: Path) -> None:

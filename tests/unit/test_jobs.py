@@ -18,6 +18,7 @@ from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
 from lmshape.jobs.cells import MeasureOwn, Reader
 from lmshape.jobs.graph import every_job
+from lmshape.jobs.hub import refuse_foreign_weights
 from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
@@ -88,7 +89,7 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "claims": {},
     "figures": {},
     "explore": {},
-    "findings": {},
+    "index": {},
     "report": {},
 }
 READERS = {name for name, rule in RULES.items() if issubclass(rule, Reader)}
@@ -241,8 +242,8 @@ def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
 
 
 CELLS = {"extract", "measure_cell", "truncate"}
-WRITTEN_DOWN = {"findings"}  # the page tells how the study was made
-EVERY_STUDY = {"gather", "spikes", "truncation_tables", "findings"}
+WRITTEN_DOWN = {"index"}  # the page tells how the study was made
+EVERY_STUDY = {"gather", "spikes", "truncation_tables", "index"}
 
 
 @pytest.mark.parametrize(
@@ -283,8 +284,8 @@ EVERY_STUDY = {"gather", "spikes", "truncation_tables", "findings"}
         (section("pretraining", span=[0.0, 0.4]), {"pretrain", "train_tokenizer"}),
         (section("pretraining", runs={"trained": TINY | {"learning_rate": 0.1}, "shaky": PROBED}), {"pretrain"}),
         (section("pretraining", runs={"trained": TINY, "shaky": PROBED | {"width": 64}}), set()),
-        (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "findings"}),
-        ({"loss_logs": {}}, {"spikes"}),
+        (section("pretraining", runs={"trained": TINY}), {"spikes", "figures", "index"}),
+        ({"loss_logs": {}}, {"spikes", "figures"}),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )  # fmt: skip
@@ -360,6 +361,22 @@ def test_other_weights_under_the_same_name_are_downloaded_and_read_again(root: P
     assert not [name for name in of_run if before[name] == after[name]]
 
 
+def test_files_of_the_user_where_a_download_would_go_are_refused(root: Path) -> None:
+    folder = root / "results/weights/run/step512"
+    folder.mkdir(parents=True)
+    study = jobs_of(root).study
+    refuse_foreign_weights(study, root)
+    (folder / "lmshape.json").write_text('{"repository": "tiny/run", "files": {"model.safetensors": 3}}')
+    for name in ("model.safetensors", ".read-book"):
+        (folder / name).write_text("abc")
+    refuse_foreign_weights(study, root)
+    (folder / "training_args.bin").touch()
+    with pytest.raises(
+        InputError, match=r"and holds training_args.bin, which lmshape did not write. Move it"
+    ):
+        refuse_foreign_weights(study, root)
+
+
 def test_a_change_to_the_registry(root: Path) -> None:
     def with_model(name: str, **entry: Yaml) -> set[str]:
         before = digests(root)
@@ -370,14 +387,14 @@ def test_a_change_to_the_registry(root: Path) -> None:
 
     assert with_model("local", tokens_per_step=20) == CELLS  # their files say how many tokens were seen
     assert with_model("local", license="mit") == set()
-    assert with_model("local", unstable=True) == {"tables"}
+    assert with_model("local", unstable=True) == {"tables", "claims", "index"}
     assert with_model("local", recipe="twins") == {"tables"}
     assert with_model("run", license="mit") == {"resolve"}
 
 
 def test_own_metrics_count_where_they_are_computed_and_shown(root: Path) -> None:
     before = digests(root)
-    own = {"measure_own", "measure_cell", "gather", "explore", "findings"}
+    own = {"measure_own", "measure_cell", "gather", "explore", "index"}
     for text, rules in ((OWN + "# a comment\n", set()), (OWN.replace("mean", "max"), own)):
         (root / "mine.py").write_text(text)
         after = digests(root)
@@ -501,10 +518,20 @@ def test_without_a_partition_jobs_run_on_this_machine(monkeypatch: pytest.Monkey
             {"slurm_partition": "cpu", "gpu_gigabytes": "80"},
             Machine(on_cluster=True, partition="cpu", gpu_gigabytes=80.0),
         ),
+        ({"gpu_partition": "yes"}, Machine(on_cluster=True, gpu_partition="yes")),  # of another scheduler
+        ({"gpu_partition": "none"}, Machine(on_cluster=True)),
     ],
 )
-def test_a_profile_with_a_partition_is_a_clusters(settings: dict[str, str], machine: Machine) -> None:
+def test_a_profile_with_a_partition_is_a_clusters(
+    settings: dict[str, str], machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmshape.jobs.rule.gpu_count", lambda: 8)  # of the submitting host: no job runs there
     assert machine_of(profile(**settings), check=False) == machine
+
+
+def test_a_profile_of_another_scheduler_is_not_checked_with_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmshape.jobs.rule.check_profile", lambda settings: pytest.fail("SLURM was asked"))
+    assert machine_of(profile(gpu_partition="yes"), check=True).on_cluster
 
 
 def test_a_profile_that_is_not_filled_in_is_refused_before_the_first_job() -> None:
@@ -590,3 +617,17 @@ def test_a_tokenizers_settings_count_by_the_tokens_that_they_name(root: Path) ->
 def own_digests(root: Path, known: dict[str, dict[str, str]]) -> dict[str, str]:
     jobs = jobs_of(root)
     return {name: jobs.rules[name].digest(Wildcards(**wildcards)) for name, wildcards in known.items()}
+
+
+def test_the_summary_names_files_that_exist_from_where_the_command_was_typed(root: Path) -> None:
+    (root / "results/tables").mkdir(parents=True)
+    (root / "results/index.html").touch()
+    jobs = jobs_of(root)
+    from_above = jobs.summary(root, seen_from=root.parent)
+    assert from_above.splitlines() == [
+        "",
+        f"Tables:   {root.name}/results/tables",
+        f"Open:     {root.name}/results/index.html",
+    ]
+    elsewhere = jobs.summary(root, seen_from=root / "runs").splitlines()
+    assert elsewhere[-1] == f"Open:     {root}/results/index.html"

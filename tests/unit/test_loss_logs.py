@@ -164,7 +164,7 @@ def test_a_comma_at_the_end_of_each_row_shifts_nothing(log: Path) -> None:
         ("step,loss\n1,high\n", "`loss` = 'high': must be a number, or `nan`"),
         ("step,loss\n", "no row has a training loss in `loss`"),
         ("step,loss,eval_loss\n1,,4\n2,nan,3\n", "no row has a training loss in `loss`"),
-        ("", "is empty. Write a header and a row a step"),
+        ("", "is empty. Write a header and one row per step"),
         (
             "First Citizen:\nBefore we proceed any further, hear me speak.\n",
             "row 2 has 2 cells|no column for",

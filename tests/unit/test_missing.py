@@ -123,7 +123,7 @@ def test_of_a_study_that_has_not_run_everything_is_missing(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SKIPPED[False] | {"gather", "spikes"}
-    | {"tables", "truncation_tables", "claims", "figures", "explore", "findings", "report", "truncate", "pretrain"}
+    | {"tables", "truncation_tables", "claims", "figures", "explore", "index", "report", "truncate", "pretrain"}
     | {"resolve", "fetch_tokenizer", "download", "release", "fetch_text", "train_tokenizer", "tokenize"}))  # fmt: skip
 def test_every_job_that_fails_is_told_with_its_log(name: str, root: Path) -> None:
     """Whatever fails takes what comes after it along, and is told wherever it stands."""
@@ -270,7 +270,7 @@ def words(root: Path, found: list[Missing], jobs: Jobs | None = None) -> list[st
 
 
 def test_a_cell_its_reason_its_log_and_what_was_not_made(root: Path) -> None:
-    take(root, MEASURED, "results/metrics/local.parquet", "results/report.html", "results/tables/claims.csv")
+    take(root, MEASURED, "results/metrics/local.parquet", "results/index.html", "results/tables/claims.csv")
     log(root, "Traceback (most recent call last):\n  x\nOSError: No space left on device\n")
     assert words(root, missing(root)) == [
         "1 of 12 cells is missing (a cell: one checkpoint of a model, one dataset).",
@@ -279,14 +279,14 @@ def test_a_cell_its_reason_its_log_and_what_was_not_made(root: Path) -> None:
         "    Free space on the disk, bound what waits there with `disk_budget_gb`, or let activations be deleted once "
         "measured: `keep_activations: false`.",
         f"    log: {MEASURE_LOG}",
-        "  Not made: metrics of local, claims, results/report.html.",
+        "  Not made: metrics of local, claims, results/index.html.",
         "What is done is kept. To make the rest:",
         f"  {COMMAND}",
     ]
 
 
 def test_a_figure_that_failed_misses_no_cell(root: Path) -> None:
-    take(root, "results/figures/controls.png", "results/report.html")
+    take(root, "results/figures/controls.png", "results/index.html")
     log(root, "KeyError\nerror: x is not there\n", "results/logs/figures.log")
     assert words(root, missing(root))[:4] == [
         "0 of 12 cells are missing (a cell: one checkpoint of a model, one dataset).",

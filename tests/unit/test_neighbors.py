@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits
 
 from lmshape.geometry import differences, neighbors
 from lmshape.geometry.checks import as_stored_matrix
@@ -321,6 +320,7 @@ def test_rows_that_float32_cannot_tell_apart_are_searched_in_float64():
 
 
 def test_a_search_takes_as_many_threads_as_products(monkeypatch):
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
     pools = []
 
     class Pool(ThreadPoolExecutor):
@@ -329,9 +329,9 @@ def test_a_search_takes_as_many_threads_as_products(monkeypatch):
             super().__init__(threads)
 
     monkeypatch.setattr(neighbors, "ThreadPoolExecutor", Pool)
-    with threadpool_limits(2, user_api="blas"):
+    with limits(2, user_api="blas"):
         nearest_neighbors(plain(), 5)
-    with threadpool_limits(1, user_api="blas"):
+    with limits(1, user_api="blas"):
         nearest_neighbors(plain(), 5)
     assert pools == [2, 1]
 

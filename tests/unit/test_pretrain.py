@@ -263,7 +263,7 @@ def test_the_schedule_begins_again_with_each_cycle() -> None:
     [
         ({"probe_every": 2, "probe_tokens": 10}, "`probe_tokens` is 10; a dimension needs 64 tokens"),
         ({"width": 15}, "`width` 15 is not a multiple of `heads` 2"),
-        ({"width": 8}, "leaves 4 dimensions a head"),
+        ({"width": 8}, "leaves 4 dimensions per head"),
         ({"steps": 8}, "a checkpoint after step 12 lies behind the last step, 8"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,16 @@ def test_it_shows_results_with_caption_and_category_and_needs_no_network(study: 
     assert not list(study.glob(".*report*"))
 
 
+def test_no_text_of_the_configuration_becomes_markup(study: Path) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    config = json.dumps({"of": "clay", "origin": hostile, "license": hostile})
+    write_report(
+        study / "report.html", snakefile=study / "Snakefile", target="results/made.txt", config=config
+    )
+    page = (study / "report.html").read_text()
+    assert "<img src=x" not in page and "onerror" in page
+
+
 def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:
     with pytest.raises(InputError, match=r"no report of `results/other.txt`; what it said stands above"):
         write_report(
@@ -54,7 +65,5 @@ def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:
 
 def test_by_hand_it_names_the_command_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
-    with pytest.raises(
-        InputError, match=r"is a job of the workflow; .*`snakemake --report results/report.html`"
-    ):
+    with pytest.raises(InputError, match=r"is a job of the workflow; .*`make report`"):
         Report.run(object.__new__(Report), Wildcards(), Given())

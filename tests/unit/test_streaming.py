@@ -153,6 +153,8 @@ def entries(path: Path) -> dict[tuple[Site, str], dict]:
 def test_entries_say_which_rows_are_sinks_and_how_many_repeat(tmp_path: Path) -> None:
     x = cloud()
     x[[47, 48, 147]] *= 1e5
+    lengths = np.linalg.norm(x, axis=1)
+    x[[61, 62]] *= (np.array([7.0, 4.0]) * np.median(lengths) / lengths[[61, 62]])[:, None]
     texts = {0: "<s>", 14: "\n", 15: "\ufffd"}
     source = stored(tmp_path / "a.h5", {SITES[0]: x}, texts)
     block.measure(
@@ -162,7 +164,7 @@ def test_entries_say_which_rows_are_sinks_and_how_many_repeat(tmp_path: Path) ->
     for rows, n in (("all", N), ("no_sink", N - 33)):
         own = found[SITES[0], rows]
         assert (own["n_rows"], own["n_unique"], own["duplicates"]) == (n, n - 1, 1)
-        assert own["sink_rows"] == 33
+        assert (own["sink_rows"], own["near_sink_rows"]) == (33, 1)
         assert json.loads(own["sink_positions"]) == {"0": 30, "7": 2, "8": 1}
         tokens = json.loads(own["sink_tokens"])
         ids = np.append(np.arange(0, N, WINDOW), [47, 48, 147]) % 33

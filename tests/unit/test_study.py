@@ -345,7 +345,10 @@ def test_a_clipping_of_infinity_clips_nothing(root: Path) -> None:
         ({"keep_activations": "yes"}, "`keep_activations` = 'yes': must be true or false."),
         ({"study": "my study"}, "`study` = 'my study': not valid. Names become folders; use letters, digits"),
         ({"modls": []}, "`modls`: unknown key. Nearest: models"),
-        ({"registry": {"models": 3}}, "`registry.models` = 3: must be text."),
+        (
+            {"registry": {"models": 3}},
+            "`registry.models` = 3: must be text or a mapping of keys to values or a list.",
+        ),
         ({"registry": {"model": "x"}}, "`registry.model`: unknown key. Nearest: models."),
         ({"registry": {"models": "no.yaml"}}, "no.yaml`: no such file."),
     ],

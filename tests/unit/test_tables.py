@@ -46,6 +46,7 @@ AUDIT = {
     "n_rows": 30,
     "n_unique": 28,
     "sink_rows": 3,
+    "near_sink_rows": 0,
     "sink_positions": '{"0": 3}',
     "sink_tokens": '{"\'<s>\'": 2, "17": 1}',
     "flag": "not finite: 1 of 30 rows",

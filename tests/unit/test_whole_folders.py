@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lmshape.receipt import write_receipt
 from lmshape.writing import folder_when_whole, name_whole_folder
 
 
@@ -20,6 +21,7 @@ def filled(folder: Path) -> Path:
 def test_files_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     partial = filled(tmp_path / "run.partial")
     flush, rename, done = os.fsync, os.replace, []
+    (partial / "lmshape.json").touch()  # the receipt, which is written anew
     names = {os.stat(path).st_ino: path.name for path in (tmp_path, partial, *partial.rglob("*"))}
 
     def flushed(descriptor: int) -> None:
@@ -33,16 +35,17 @@ def test_files_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(os, "replace", renamed)
     name_whole_folder(partial, tmp_path / "run")
-    assert sorted(done[:4]) == ["config", "inner", "run.partial", "weights"]
-    assert done[4:] == ["rename", tmp_path.name]
-    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == ["config", "inner", "weights"]
+    assert sorted(done[:5]) == ["config", "inner", "lmshape.json", "run.partial", "weights"]
+    assert done[5:] == ["rename", tmp_path.name]
+    written = ["config", "inner", "lmshape.json", "weights"]
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == written
 
 
 def test_what_had_the_name_goes(tmp_path: Path) -> None:
-    filled(tmp_path / "run" / "older")
+    write_receipt(filled(tmp_path / "run" / "older").parent)
     name_whole_folder(filled(tmp_path / "run.partial"), tmp_path / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["inner", "weights"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["inner", "lmshape.json", "weights"]
 
 
 def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_broken_weights_miss_their_own_cells_and_nothing_else(broken: tuple[Stud
     assert "  broken: checkpoint-4 on wiki\n" in words
     assert "    extract: the weights of `runs/broken/checkpoint-4` do not fill its network" in words
     assert "    log: results/logs/extract/broken/checkpoint-4/wiki.log" in words
-    assert re.search(r"^  Not made: \d+ results \(.*results/report\.html\)\.$", words, re.M)
+    assert re.search(r"^  Not made: \d+ results \(.*results/index\.html\)\.$", words, re.M)
     command = words.splitlines()[-1].strip()
     assert command.startswith("python -m snakemake --snakefile ")
     assert command.endswith(f" --cores 2 --retries 1 {TARGET}")

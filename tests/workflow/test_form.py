@@ -37,7 +37,7 @@ def test_a_rule_declares_what_it_needs_and_takes_it_from_its_namesake(
     )
     # a derived rule has the command of the first, and runs its own job where it is a rule of the library
     runs = "{params.job}" if derived.get(name) in RULES else name
-    assert re.findall(r"lmshape run (\S+) ", body) == [runs]
+    assert re.findall(r'job_command\(\s*"(\S+) ', body) == [runs]
     # What no code makes needs no digest of it: bytes that are verified against the hub's.
     assert ("params:" in body) == (f'digest=jobs.digest("{name}")' in body) == (name != "fetch_tokenizer")
     assert set(re.findall(r'job="(\w+)"', body)) <= {name}
@@ -55,7 +55,7 @@ def test_jobs_read_and_write_what_the_library_says(
 ) -> None:
     monkeypatch.chdir(finished_study.path)
     names = jobs_agree(finished_study)
-    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "figures", "report"} <= names
+    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "figures", "index"} <= names
 
 
 def test_a_pipe_fails_with_its_first_command() -> None:
@@ -72,8 +72,7 @@ def test_the_dry_run_tells_the_study_in_words(new_study: StudyFolder) -> None:
         "Measure layers 00-02 of small-encoder at checkpoint-16 on wiki",
         "Gather the metrics of small-encoder",
         "Test the published claims on this study",
-        "Write the page of the findings",
-        "Write Snakemake's report",
+        "Write the page of the study",
     ):
         assert sentence in plan
 

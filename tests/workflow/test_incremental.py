@@ -31,9 +31,8 @@ AFTERWARDS = {
     "spikes": 1,
     "claims": 1,
     "figures": 1,
-    "findings": 1,
+    "index": 1,
     "explore": 1,
-    "report": 1,
     "all": 1,
 }  # whatever is new, these show it
 CELLS = 7
@@ -80,7 +79,7 @@ def copied(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory
         ({"models": ["small-decoder"]}, AFTERWARDS),
         # what no number depends on
         ({"disk_budget_gb": 2, "keep_weights": True, "scratch": "tmpdir"}, {}),
-        ({"extraction": {"batch_tokens": 64}}, {"findings": 1, "report": 1, "all": 1}),
+        ({"extraction": {"batch_tokens": 64}}, {"index": 1, "all": 1}),
         ({"pretraining": CONFIG["pretraining"] | {"threads": 2}}, {}),
     ],
 )
@@ -137,7 +136,7 @@ OTHER = "\n@(lambda changed: changed)\ndef "  # the same function, and another s
             "write_activations",
             {"extract": CELLS, "measure": CELLS, "gather": 2, **AFTERWARDS},
         ),
-        ("figures/controls.py", "draw_panels", {"figures": 1, "findings": 1, "report": 1, "all": 1}),
+        ("figures/controls.py", "draw_panels", {"figures": 1, "index": 1, "all": 1}),
         ("study/costs.py", "minutes_for", {}),
         ("jobs/failures.py", "why", {}),
     ],
@@ -208,7 +207,7 @@ def test_tables_that_could_not_be_gathered_anew_are_not_taken_for_those_of_now(
     assert study_copy.planned(repository=clone) == due
     run = study_copy.snakemake("--cores", "2", "--retries", "0", repository=clone)
     assert run.returncode == 1
-    assert (study_copy.path / "results/report.html").exists()
+    assert (study_copy.path / "results/index.html").exists()
     assert study_copy.planned(repository=clone) == due
 
 

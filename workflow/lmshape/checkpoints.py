@@ -13,6 +13,7 @@ import numpy as np
 
 from lmshape.errors import InputError, suggest
 
+FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
 Choice = str | list[str | int] | dict[str, int]
 
 
@@ -28,6 +29,7 @@ class Checkpoint:
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
     revised : how often a renewed lock has found other weights under this name, on the hub
     gone : whether its folder was deleted, as Trainer's rotation does; what was measured of it stays
+    verdict : of the audit, on the hub; before there is a lock of the list of known faults; "" where nothing is known
     """
 
     name: str
@@ -36,6 +38,7 @@ class Checkpoint:
     tokens_seen: float = math.nan
     revised: int = 0
     gone: bool = False
+    verdict: str = ""
 
 
 def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmshape.errors import InputError, unknown
+from lmshape.figures import FIGURES
 
 if TYPE_CHECKING:
     from lmshape.hub.lock import Lock, LockedCheckpoint
@@ -22,13 +23,39 @@ if TYPE_CHECKING:
 HELP = "Measure the shape of a language model's activations, and how training gives it that shape."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
-Config = Annotated[Path, typer.Option("--configfile", help="configuration of the study")]
-Directory = Annotated[Path, typer.Option(help="folder of the study, which holds its results")]
-Models = Annotated[
-    list[str] | None, typer.Argument(help="names of the registry; the study's when none is given")
+BEFORE, AFTER, OTHERS = "Before a run", "After a run", "Used by the workflow"  # panels of `--help`
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--configfile",
+        help="The study's file. Default: config/config.yaml of --directory, else the embedded study's.",
+    ),
 ]
-DEFAULT_CONFIG = Path("config/config.yaml")
+Directory = Annotated[Path, typer.Option(help="The study's folder, which holds results/.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="Names of the registry, config/models.yaml. Default: the study's models."),
+]
+Everyone = Annotated[bool, typer.Option("--all", help="Every published run of the registry, whatever fails.")]
 HERE = Path()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from lmshape import __version__
+
+        print(f"lmshape {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the verb."""
 
 
 def main() -> None:
@@ -40,117 +67,148 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.command()
-def plan(configfile: Config = DEFAULT_CONFIG, directory: Directory = HERE) -> None:
-    """Tell what a study will take before it runs: downloads, disk, forward FLOPs, jobs."""
+@app.command(rich_help_panel=BEFORE)
+def plan(configfile: Config = None, directory: Directory = HERE) -> None:
+    """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
+    from lmshape.jobs import Jobs, Machine
+    from lmshape.jobs.hub import ask_hub, log_to_stderr
+    from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
     from lmshape.jobs.submissions import describe_submissions
-    from lmshape.study.costs import describe_truncations
+    from lmshape.schema import read_yaml
+    from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
+    from lmshape.study.verdicts import describe_verdicts
 
-    jobs = planned_jobs(configfile, directory)
-    study = study_of(configfile, directory)
+    file, cores = _configfile(configfile, directory), usable_cores()
+    log_to_stderr()
+    ask = ask_hub(read_yaml(find_file(file, root=Path.cwd())), directory)
+    study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
+    planned = planned_jobs(file, directory)
+    stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
-        describe(plan_of(study), study, jobs),
-        describe_submissions(study, jobs),
+        describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
+        describe(plan_of(study), study, planned),
+        describe_submissions(study, planned),
         describe_truncations(study),
         describe_spelling(study, directory),
+        describe_verdicts(study, *_options(configfile, directory)),
     )
     print("\n".join(filter(None, lines)))
 
 
-@app.command()
-def missing(
-    configfile: Config = DEFAULT_CONFIG,
-    directory: Directory = HERE,
-    log: Annotated[Path | None, typer.Option(help="Snakemake's log of the run that failed")] = None,
-) -> None:
-    """Tell which cells and results a study lacks, why, and the command that goes on."""
-    from lmshape.jobs import Jobs
-    from lmshape.jobs.missing import describe, go_on, missing_of
-
-    study = _study(configfile, directory)
-    said = log.read_text(encoding="utf-8", errors="replace") if log else ""
-    options = ["--configfile", str(configfile)] if configfile != DEFAULT_CONFIG else []
-    options += ["--directory", str(directory)] if directory != HERE else []
-    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
-
-
-@app.command()
-def spikes(
-    logs: Annotated[
-        list[Path], typer.Argument(help="CSV files, or Trainer's trainer_state.json", metavar="LOG...")
+@app.command(rich_help_panel=BEFORE)
+def profile(
+    model: Annotated[
+        str, typer.Argument(help="folder of a model, or a name of the hub: NAME, NAME@REVISION")
     ],
+    text: Annotated[Path, typer.Argument(help="text file in UTF-8; 100 kB suffice")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="folder of the tokenizer, where it is not beside the weights")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="metric or family; again for more", metavar="NAME")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="files of the table and the figure, without .parquet or .png")
+    ] = Path("profile"),
 ) -> None:
-    """Find the loss spikes of training runs in their logs alone: no study is needed."""
-    import pandas as pd
+    """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
+    from lmshape.figures.files import save
+    from lmshape.figures.one_model import draw_one_model, shown_metrics
+    from lmshape.profiling import METRICS, by_layer
+    from lmshape.profiling import profile as measure
+    from lmshape.tables.columns import COLUMNS
+    from lmshape.tables.files import write_table
+    from lmshape.texts.corpus import read_text
 
-    from lmshape.tables.loss_spikes import spikes_of
-
-    found = [spikes_of(str(log), log) for log in logs]
-    print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
-
-
-@app.command()
-def lock(
-    models: Models = None,
-    update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
-    configfile: Config = DEFAULT_CONFIG,
-    directory: Directory = HERE,
-) -> None:
-    """Ask the hub which commits and weights stand behind a model's checkpoints; write results/revisions/{model}.tsv."""
-    from lmshape.hub.integrity import summary
-    from lmshape.hub.resolve import make_lock
-    from lmshape.paths import LOCK
-    from lmshape.study.study import registry_of
-
-    registry = registry_of(configfile, directory)
-    for name, entry in _hub_entries(registry, models, configfile):
-        path = directory / LOCK.format(model=name)
-        made = make_lock(path, name, entry, issues=registry.issues, update=update)
-        print(f"{path}\n{summary(made)}")
+    table = measure(model, read_text(text), tokenizer, metrics=metrics or METRICS)
+    shown = shown_metrics(table)
+    write_table(table, COLUMNS, output)
+    save(draw_one_model(table, shown), table, output)
+    print(by_layer(table, shown))
+    print(f"{output}.parquet\n{output}.png")
 
 
-@app.command()
+@app.command(rich_help_panel=BEFORE)
 def audit(
     models: Models = None,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON document for each model")] = False,
-    configfile: Config = DEFAULT_CONFIG,
+    everyone: Everyone = False,
+    configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
-    """Say of every checkpoint of a training run whether it is what its name says; no weight is downloaded.
+    """Check that each checkpoint of a training run is what its name says; no weights are downloaded.
 
-    Ends with exit code 1 when a checkpoint has the weights of another one, or none.
+    Ends with exit code 1 when a checkpoint has the weights of another one, or none; with --all also when a run cannot
+    be had from the hub.
     """
     from lmshape.hub import integrity
     from lmshape.hub.lock import read_lock
     from lmshape.hub.published import published, read_sources
     from lmshape.hub.resolve import resolve
+    from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
     from lmshape.study.study import registry_of
 
-    registry, faulty = registry_of(configfile, directory), False
-    for name, entry in _hub_entries(registry, models, configfile):
+    log_to_stderr()
+    file = _configfile(configfile, directory)
+    registry = registry_of(file, directory)
+
+    def audit_one(name: str, entry: Mapping[str, Yaml]) -> bool:
         found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
         used = read_lock(directory / LOCK.format(model=name))
         listed = published(read_sources(name, entry)) or ()
+        steps = {one.step for one in found.checkpoints}
         changes = {
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
-            "missing": [place.name for place in listed if found.named(place.name) is None],
+            "missing": [place.name for place in listed if place.step not in steps],
         }
         print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
-        faulty |= integrity.has_fault(found)
-    if faulty:
-        raise typer.Exit(1)
+        return not integrity.has_fault(found)
+
+    _of_each(_hub_entries(registry, models, file, everyone=everyone), audit_one, go_on=everyone)
 
 
-@app.command()
+@app.command(rich_help_panel=BEFORE)
+def lock(
+    models: Models = None,
+    update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
+    everyone: Everyone = False,
+    configfile: Config = None,
+    directory: Directory = HERE,
+) -> None:
+    """Ask the hub for the commit and weights behind each checkpoint of a model; write results/revisions/{model}.tsv."""
+    from lmshape.hub.client import gate
+    from lmshape.hub.integrity import summary
+    from lmshape.hub.resolve import make_lock
+    from lmshape.jobs.hub import log_to_stderr
+    from lmshape.paths import LOCK
+    from lmshape.study.study import registry_of
+
+    log_to_stderr()
+    file = _configfile(configfile, directory)
+    registry = registry_of(file, directory)
+
+    def lock_one(name: str, entry: Mapping[str, Yaml]) -> bool:
+        if told := gate(entry):
+            print(f"{name}: {told}", file=sys.stderr)
+        path = directory / LOCK.format(model=name)
+        made = make_lock(path, name, entry, issues=registry.issues, update=update)
+        print(f"{path}\n{summary(made)}")
+        return True
+
+    _of_each(_hub_entries(registry, models, file, everyone=everyone), lock_one, go_on=everyone)
+
+
+@app.command(rich_help_panel=BEFORE)
 def metrics(
     own_metrics: Annotated[
         Path | None, typer.Option(help="Python file of own metrics", metavar="FILE")
     ] = None,
 ) -> None:
-    """List the metrics: family, definition, range, value where there is nothing to see, source."""
+    """List the metrics: family, definition, range, null value, source."""
     from lmshape.metrics.registry import describe
     from lmshape.metrics.registry import own_metrics as read
     from lmshape.metrics.skdim import DESCRIBED
@@ -163,7 +221,82 @@ def metrics(
             print(f"    {key:<11}{entry[key]}")
 
 
-@app.command()
+@app.command(rich_help_panel=AFTER)
+def figure(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(FIGURES)}.", metavar="NAME")],
+    paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
+    configfile: Config = None,
+    directory: Directory = HERE,
+) -> None:
+    """Draw a figure of a study from its tables: PNG, SVG and CSV, or PDF and SVG at an article's width."""
+    from lmshape.figures import render
+    from lmshape.jobs.pages import FIGURE_FOLDER, loss_files
+    from lmshape.jobs.tables import TABLES
+
+    study = _study(configfile, directory)
+    losses = {run: directory / path for run, path in loss_files(study).items()}
+    stem, datasets = directory / FIGURE_FOLDER / name, list(study.datasets)
+    files = render(name, directory / TABLES, output_stem=stem, losses=losses, datasets=datasets, paper=paper)
+    print("\n".join(map(str, files)))
+
+
+@app.command(rich_help_panel=AFTER)
+def explore(
+    output: Annotated[
+        Path | None, typer.Option(help="HTML file. Default: results/explore.html of --directory.")
+    ] = None,
+    configfile: Config = None,
+    directory: Directory = HERE,
+) -> None:
+    """Write the explorer, a page with every number, from a study's tables; nothing is measured."""
+    from lmshape.jobs.pages import EXPLORER, WORDS
+    from lmshape.jobs.tables import TABLES
+    from lmshape.pages.explore import build_explorer
+
+    study = _study(configfile, directory)
+    page = output or directory / EXPLORER
+    build_explorer(
+        page,
+        tables_dir=directory / TABLES,
+        sources_dir=WORDS / "explore",
+        datasets=list(study.datasets),
+        own=Path(study.own_metrics.path) if study.own_metrics else None,
+    )
+    print(page)
+
+
+@app.command(rich_help_panel=AFTER)
+def spikes(
+    logs: Annotated[
+        list[Path], typer.Argument(help="CSV files, or Trainer's trainer_state.json", metavar="LOG...")
+    ],
+) -> None:
+    """Find the loss spikes of training runs in their logs alone; no study is needed."""
+    import pandas as pd
+
+    from lmshape.tables.loss_spikes import spikes_of
+
+    found = [spikes_of(str(log), log) for log in logs]
+    print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
+
+
+@app.command(rich_help_panel=AFTER)
+def missing(
+    configfile: Config = None,
+    directory: Directory = HERE,
+    log: Annotated[Path | None, typer.Option(help="Snakemake's log of the run that failed")] = None,
+) -> None:
+    """List the cells and results that a study lacks, why, and the command that continues."""
+    from lmshape.jobs import Jobs
+    from lmshape.jobs.missing import describe, go_on, missing_of
+
+    study = _study(configfile, directory)
+    said = log.read_text(encoding="utf-8", errors="replace") if log else ""
+    options = _options(configfile, directory)
+    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
+
+
+@app.command(rich_help_panel=OTHERS)
 def run(
     rule: Annotated[str, typer.Argument(help="name of a rule of the workflow")],
     cell: Annotated[str, typer.Option(help="MODEL/CHECKPOINT/DATASET")] = "",
@@ -176,9 +309,10 @@ def run(
     pretraining: Annotated[str, typer.Option("--run", help="name of a pretraining run")] = "",
     threads: Annotated[int, typer.Option(help="CPU threads", min=1)] = 1,
     gpus: Annotated[int | None, typer.Option(help="that the job was given; 0: the CPU")] = None,
-    configfile: Config = DEFAULT_CONFIG,
+    configfile: Config = None,
+    directory: Directory = HERE,
 ) -> None:
-    """Run one job of a rule by hand, as Snakemake does; its inputs must be there."""
+    """Run one job of a rule, as Snakemake does; its inputs must exist."""
     from lmshape.jobs import RULES, Jobs, Wildcards
     from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
 
@@ -188,33 +322,95 @@ def run(
     named |= {"text": text, "run": pretraining}
     named |= cell_wildcards(cell) if cell else {}
     named |= layer_wildcards(layers) if layers else {}
+    os.chdir(directory)
     study = _study(configfile, HERE)
     Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
 
 
-def _study(configfile: Path, directory: Path) -> Study:
+def _configfile(named: Path | None, directory: Path) -> Path:
+    """Return the configuration that was named, else the one that Snakemake takes in that folder.
+
+    Raises
+    ------
+    InputError
+        When it does not exist.
+    """
+    from lmshape.study.registry import REPOSITORY, find_file
+
+    if named is None:
+        own = directory / "config/config.yaml"
+        return own if own.exists() else REPOSITORY / "config/config.yaml"
+    if not find_file(named, root=Path.cwd()).is_file():
+        raise InputError(
+            f"`--configfile {named}`: no such file. Correct the path; config/studies has examples."
+        )
+    return named
+
+
+def _options(configfile: Path | None, directory: Path) -> list[str]:
+    """Spell where a study lies, for a command that is shown."""
+    options = ["--configfile", str(configfile)] if configfile else []
+    return options + (["--directory", str(directory)] if directory != HERE else [])
+
+
+def _study(configfile: Path | None, directory: Path) -> Study:
     """Read the study: in a job of the workflow its configuration as Snakemake merged it, else the file."""
     from lmshape.jobs import CONFIG_VARIABLE
     from lmshape.study.study import load_study, study_of
 
-    if CONFIG_VARIABLE in os.environ:
-        return load_study(json.loads(os.environ[CONFIG_VARIABLE]), directory)
-    return study_of(configfile, directory)
+    planned = json.loads(os.environ.get(CONFIG_VARIABLE, "{}"))
+    if str(directory.resolve()) in planned:
+        return load_study(planned[str(directory.resolve())], directory)
+    return study_of(_configfile(configfile, directory), directory)
+
+
+def _of_each(
+    entries: Iterable[tuple[str, Mapping[str, Yaml]]],
+    work: Callable[[str, Mapping[str, Yaml]], bool],
+    *,
+    go_on: bool,
+) -> None:
+    """Work on entries of the registry; end with exit code 1 when any is not as it should be.
+
+    With `go_on`, an entry that fails is told, the others have their turn, and the last line names all that failed.
+    """
+    count, failed = 0, []
+    for name, entry in entries:
+        count += 1
+        try:
+            sound = work(name, entry)
+        except InputError as error:
+            if not go_on:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            sound = False
+        failed += [] if sound else [name]
+    if go_on:
+        print(f"{count} runs, {len(failed)} with a fault: {', '.join(failed) or 'none'}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _hub_entries(
-    registry: Registry, models: list[str] | None, configfile: Path
+    registry: Registry, models: list[str] | None, configfile: Path, *, everyone: bool
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
     from lmshape.study.study import named_models
+    from lmshape.study.typed import named
 
-    for name in models or named_models(configfile):
+    if everyone:
+        if models:
+            raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
+        yield from ((name, entry) for name, entry in registry.models.items() if "repository" in entry)
+        return
+    names, registry = named(models or named_models(configfile), registry, root=HERE)
+    for name in names.values():
         if name not in registry.models:
             raise unknown("model", name, registry.models)
         if "repository" in registry.models[name]:
             yield name, registry.models[name]
         elif models:
             raise InputError(
-                f"`{name}` lies on this machine, in {registry.models[name]['folder']}: nothing to ask."
+                f"`{name}` lies on this machine, in {registry.models[name]['folder']}: the hub is not asked."
             )
 
 

@@ -27,6 +27,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 SILENCE_SECONDS = 60.0  # after which a connection is dropped
 # Answers that a later attempt may well not get; any other 4xx is final.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_QUERY = re.compile(r"(?<=[\w/])\?[^\s'\"<>]*=[^\s'\"<>]*")  # of an address
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 Answer = TypeVar("Answer")
@@ -39,7 +40,13 @@ class CutShort(ConnectionError):
 
 
 def patiently(
-    ask: Callable[[], Answer], *, what: str, explain: Explain, received: Callable[[], int] = lambda: 0
+    ask: Callable[[], Answer],
+    *,
+    what: str,
+    explain: Explain,
+    received: Callable[[], int] = lambda: 0,
+    may_pass: Callable[[Exception], bool] | None = None,
+    tell: Callable[[Exception], str] | None = None,
 ) -> Answer:
     """Ask until there is an answer, with growing pauses, or a refusal for good.
 
@@ -49,6 +56,8 @@ def patiently(
     what : is asked for, in the words of a message
     explain : turns the last failure into the error to raise, and raises itself what is none of a connection
     received : counts the bytes that attempts have brought so far; failures that bring new ones are not counted
+    may_pass : whether a later attempt may well succeed; `is_transient` unless given
+    tell : the words of the log for a failure; `reason_of` unless given
 
     Raises
     ------
@@ -62,9 +71,9 @@ def patiently(
         except Exception as error:
             failures = 1 if received() > most else failures + 1
             most = max(most, received())
-            if failures >= ATTEMPTS or not is_transient(error):
+            if failures >= ATTEMPTS or not (may_pass or is_transient)(error):
                 raise explain(error, what=what, attempts=failures) from error
-            _pause(error, failures, what=what)
+            _pause(error, failures, told=f"{what}: {(tell or reason_of)(error)}")
 
 
 def receive(request: Request, partial: Path, *, size: int | None = None) -> None:
@@ -119,16 +128,16 @@ def is_transient(error: Exception) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the first line of an error's text, without the hub's token, which may stand in it."""
-    token, text = get_token(), first_line(error)
+    """Return the first line of an error's text, without secrets: the hub's token, and queries, which are signed."""
+    token, text = get_token(), _QUERY.sub("?…", first_line(error))
     return text.replace(token, "***") if token else text
 
 
-def _pause(error: Exception, attempt: int, *, what: str) -> None:
+def _pause(error: Exception, attempt: int, *, told: str) -> None:
     """Wait before the next attempt: as long as the server asks for, else twice as long as the time before."""
     seconds = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _asked_seconds(error))
     seconds = min(seconds, LONGEST_PAUSE_SECONDS)
-    LOG.warning("%s: %s; asking again in %g s", what, reason_of(error), seconds)
+    LOG.warning("%s; asking again in %g s", told, seconds)
     time.sleep(seconds)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -34,6 +34,20 @@ def suggest(value: object, valid: Iterable[str]) -> str:
 def unknown(what: str, value: object, valid: Iterable[str]) -> InputError:
     """Build the error for a name that does not exist, with the nearest names that do."""
     return InputError(f"unknown {what} `{value}`.{suggest(value, valid)}")
+
+
+MOST_NAMED = 5
+
+
+def named(names: Sequence[str]) -> str:
+    """List names for a sentence, the first few of many."""
+    shown = ", ".join(names[:MOST_NAMED])
+    return f"{shown} and {len(names) - MOST_NAMED} others" if len(names) > MOST_NAMED else shown
+
+
+def is_or_are(names: Sequence[str]) -> str:
+    """Return the verb for as many names."""
+    return "is" if len(names) == 1 else "are"
 
 
 def first_line(error: Exception) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from lmshape.geometry.angular import mean_cosine
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
 from lmshape.geometry.spectrum import covariance_eigenvalues
+from lmshape.models.network import at_rest
 from lmshape.models.passes import next_token_nll
 from lmshape.models.residual import ResidualStream, residual_stream, run
 from lmshape.site import Site
@@ -124,7 +125,7 @@ class GeometryMonitor:
                 values = shape_of(rows, first_of_type=self._first_of_type)
                 found.extend((site.layer, name, value) for name, value in values.items())
 
-        with _at_rest(model), _uncompiled():
+        with at_rest(model), _uncompiled():
             stream = self._stream_of(model, ids)
             with stream.observed(take):
                 output = model(ids) if self.blocks else run(model, ids)
@@ -230,18 +231,6 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
     chosen = np.linspace(0, there - 1, needed).round().astype(int)
     windows = ids[: there * recipe.window].reshape(there, recipe.window)[chosen]
     return GeometryMonitor(windows, every=recipe.probe_every, causal=recipe.architecture == "gpt_neox")
-
-
-@contextmanager
-def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off meanwhile; a part that was at rest before, as a frozen one is, stays so."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, trains in training.items():
-            module.training = trains
 
 
 def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]:

@@ -18,6 +18,7 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from lmshape.errors import InputError
 from lmshape.progress import size_text
+from lmshape.receipt import foreign_files, write_receipt
 
 VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
 NAME = "lmshape-scratch-"
@@ -61,17 +62,37 @@ def folder_when_whole(path: Path) -> Iterator[Path]:
 
 
 def name_whole_folder(partial: Path, path: Path) -> None:
-    """Give a folder its final name, once all that it holds is on the disk; what is there under that name goes.
+    """Give a folder its final name, with a receipt, once all that it holds is on the disk.
 
-    For folders that a killed process goes on with, whose names are not its own; see `folder_when_whole`.
+    What is there under that name goes as far as its receipt names it, or the new folder has the same; all other files
+    are the user's, and move into the new folder. For folders that a killed process goes on with, whose names are not
+    its own; see `folder_when_whole`.
     """
+    write_receipt(partial)
     for parent, _, names in os.walk(partial):
         for name in names:
             _to_disk(Path(parent, name))
         _to_disk(Path(parent))
-    shutil.rmtree(path, ignore_errors=True)  # Snakemake makes the folders of its outputs beforehand
-    os.replace(partial, path)
+    with suppress(OSError):  # there is none, or it is not empty
+        path.rmdir()  # Snakemake makes the folders of its outputs beforehand
+    if path.exists():
+        _replace_folder(partial, path)
+    else:
+        os.replace(partial, path)
     _to_disk(path.parent)
+
+
+def _replace_folder(partial: Path, path: Path) -> None:
+    """Exchange a folder for a new one, and bring over the files that are not ours."""
+    before = path.with_name(f".{path.name}.before-{owner()}")
+    os.replace(path, before)
+    os.replace(partial, path)
+    for file in foreign_files(before):
+        place = path / file.relative_to(before)
+        if not os.path.lexists(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
+    shutil.rmtree(before)
 
 
 @contextmanager

@@ -15,34 +15,57 @@ gc.set_threshold(200_000, 50, 50)
 
 # Jobs import the library from this repository, installed or not, and use the Python that runs Snakemake, unless
 # `--sdm conda` gives them one. The shell prefix carries the library's path, since Snakemake takes PYTHONPATH from jobs in
-# a conda environment. It replaces Snakemake's own prefix, hence `set`. `tokenizers` counts threads by its own variable.
-LIBRARY = str(Path(workflow.basedir) / "workflow")
+# a conda environment. It replaces Snakemake's own prefix, hence `set`. Nobody answers what a job may ask. `tokenizers` counts threads by its
+# own variable.
+LIBRARY = str(REPOSITORY / "workflow")
 sys.path.insert(0, LIBRARY)
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={shlex.quote(LIBRARY)}; "
+    f"set -euo pipefail; exec < /dev/null; export PYTHONPATH={shlex.quote(LIBRARY)}; "
     "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # Snakemake formats it
 )
+
+# Another workflow may import this one as a module, also several times. With `prefix:` all of its files lie in that folder,
+# where its jobs work too.
+PREFIX = workflow.modifier.path_modifier.prefix or ""
+FOLDER = Path.cwd() / PREFIX
+
+
+def job_command(arguments):
+    """The shell line of a job, which works in the folder of the study."""
+    elsewhere = (
+        "" if FOLDER == Path.cwd() else f" --directory {shlex.quote(str(FOLDER))}"
+    )
+    stage, options = arguments.split(" ", 1)
+    return f"python -m lmshape run {stage}{elsewhere} {options}"
+
 
 from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_deleted
 from lmshape.jobs import CONFIG_VARIABLE, Jobs
-from lmshape.jobs.hub import ask_hub, delete_unneeded_weights
+from lmshape.jobs.hub import (
+    PLAN_VARIABLE,
+    ask_hub,
+    delete_unneeded_weights,
+    refuse_foreign_weights,
+    spell_plans,
+)
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
 
 # Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.
 if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")):
-    forget_deleted(Path.cwd())
+    forget_deleted(FOLDER)
 
 try:
-    study = load_study(config, Path.cwd(), ask=ask_hub(config))
+    study = load_study(config, FOLDER, ask=ask_hub(config))
     if workflow.is_main_process:
-        check_loss_logs(study, Path.cwd())
+        check_loss_logs(study, FOLDER)
+        refuse_foreign_weights(study, FOLDER)
     profile = workflow.resource_settings.default_resources or {}
     settings = {name: profile.get(name) for name in PROFILE_SETTINGS}
     machine = machine_of(
@@ -54,9 +77,12 @@ except InputError as error:
 
 jobs = Jobs(study, machine, ancient=ancient)
 
-# Jobs inherit them: no result depends on the first, and digests say what depends on the second.
+# Jobs inherit them: no result depends on the first, digests say what depends on the second, and downloads are refused
+# where the third has become another one.
 os.environ[SCRATCH_VARIABLE] = study.scratch
-os.environ[CONFIG_VARIABLE] = json.dumps(config)
+others = json.loads(os.environ.get(CONFIG_VARIABLE, "{}"))
+os.environ[CONFIG_VARIABLE] = json.dumps({**others, str(FOLDER): config})
+os.environ[PLAN_VARIABLE] = spell_plans(study, FOLDER)
 
 # Jobs at once, unless `--resources downloads=…` says otherwise: on a workstation every job takes the first GPU that
 # CUDA_VISIBLE_DEVICES shows it; GPUs of a cluster are bounded by its partition.

@@ -26,7 +26,7 @@ rule resolve:
     message:
         "Ask the hub what stands behind the checkpoints of {wildcards.model}"
     shell:
-        "python -m lmshape run resolve --model {wildcards.model} 2>&1 | tee {log}"
+        job_command("resolve --model {wildcards.model} 2>&1 | tee {log}")
 
 
 rule fetch_tokenizer:
@@ -46,7 +46,7 @@ rule fetch_tokenizer:
     message:
         "Download the tokenizer of {wildcards.model}"
     shell:
-        "python -m lmshape run fetch_tokenizer --model {wildcards.model} > {log} 2>&1"
+        job_command("fetch_tokenizer --model {wildcards.model} > {log} 2>&1")
 
 
 rule download:
@@ -71,7 +71,9 @@ rule download:
     message:
         "Download {wildcards.model} at {wildcards.checkpoint}"
     shell:
-        "python -m lmshape run download --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} 2>&1 | tee {log}"
+        job_command(
+            "download --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} 2>&1 | tee {log}"
+        )
 
 
 rule release:
@@ -93,5 +95,7 @@ rule release:
     message:
         "{wildcards.reader} has been read from {wildcards.model} at {wildcards.checkpoint}"
     shell:
-        "python -m lmshape run release --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} "
-        "--reader {wildcards.reader:q} > {log} 2>&1"
+        job_command(
+            "release --model {wildcards.model} --checkpoint {wildcards.checkpoint:q} "
+            "--reader {wildcards.reader:q} > {log} 2>&1"
+        )

@@ -27,8 +27,10 @@ if study.keep_activations:
         message:
             "Extract activations of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
         shell:
-            "python -m lmshape run extract --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
-            "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+            job_command(
+                "extract --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+                "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+            )
 
     rule measure:
         input:
@@ -57,8 +59,10 @@ if study.keep_activations:
             "Measure layers {wildcards.first}-{wildcards.last} of {wildcards.model} at {wildcards.checkpoint} on "
             "{wildcards.dataset}"
         shell:
-            "python -m lmshape run {params.job} --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
-            "--layers {wildcards.first}-{wildcards.last} --threads {threads} > {log} 2>&1"
+            job_command(
+                "{params.job} --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+                "--layers {wildcards.first}-{wildcards.last} --threads {threads} > {log} 2>&1"
+            )
 
     use rule measure as measure_own with:
         output:
@@ -104,5 +108,7 @@ else:
             message:
                 "Extract and measure {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
             shell:
-                "python -m lmshape run measure_cell --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
-                "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+                job_command(
+                    "measure_cell --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+                    "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+                )

@@ -1,10 +1,10 @@
-"""What people look at: figures, the explorer, the page of the findings, and Snakemake's report."""
+"""What people look at: figures, the explorer, the page of the study, and on request Snakemake's report."""
 
 
 localrules:
     figures,
     explore,
-    findings,
+    index,
     report,
 
 
@@ -39,7 +39,7 @@ rule figures:
     message:
         "Draw the figures"
     shell:
-        "python -m lmshape run figures > {log} 2>&1"
+        job_command("figures > {log} 2>&1")
 
 
 rule explore:
@@ -60,33 +60,33 @@ rule explore:
     message:
         "Write the explorer"
     shell:
-        "python -m lmshape run explore > {log} 2>&1"
+        job_command("explore > {log} 2>&1")
 
 
-rule findings:
+rule index:
     input:
-        **jobs.inputs("findings"),
+        **jobs.inputs("index"),
     output:
         report(
-            "results/findings.html",
-            caption="../report/findings.rst",
-            category="1. Findings",
-            labels={"page": "what the article claims, and what this study shows"},
+            "results/index.html",
+            caption="../report/index.rst",
+            category="1. Page",
+            labels={"page": "what the article says, and what this study shows"},
         ),
     log:
-        "results/logs/findings.log",
+        "results/logs/index.log",
     benchmark:
-        "results/benchmarks/findings.tsv"
+        "results/benchmarks/index.tsv"
     conda:
         "../../envs/lmshape.yaml"
     resources:
-        **jobs.resources("findings"),
+        **jobs.resources("index"),
     params:
-        digest=jobs.digest("findings"),
+        digest=jobs.digest("index"),
     message:
-        "Write the page of the findings"
+        "Write the page of the study"
     shell:
-        "python -m lmshape run findings > {log} 2>&1"
+        job_command("index > {log} 2>&1")
 
 
 rule report:
@@ -107,4 +107,4 @@ rule report:
     message:
         "Write Snakemake's report: all results with their captions and provenance"
     shell:
-        "python -m lmshape run report > {log} 2>&1"
+        job_command("report > {log} 2>&1")

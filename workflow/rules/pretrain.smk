@@ -23,7 +23,7 @@ rule train_tokenizer:
     message:
         "Train the byte-level BPE tokenizer of the embedded models"
     shell:
-        "python -m lmshape run train_tokenizer > {log} 2>&1"
+        job_command("train_tokenizer > {log} 2>&1")
 
 
 rule pretrain:
@@ -51,7 +51,9 @@ rule pretrain:
     message:
         "Pretrain {wildcards.run} from scratch, keeping its checkpoints"
     shell:
-        "python -m lmshape run pretrain --run {wildcards.run} --threads {threads} 2>&1 | tee {log}"
+        job_command(
+            "pretrain --run {wildcards.run} --threads {threads} 2>&1 | tee {log}"
+        )
 
 
 use rule pretrain as pretrain_unkept with:

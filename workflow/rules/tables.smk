@@ -29,7 +29,7 @@ rule gather:
     message:
         "Gather the metrics of {wildcards.model}, with intervals, into one table"
     shell:
-        "python -m lmshape run gather --model {wildcards.model} > {log} 2>&1"
+        job_command("gather --model {wildcards.model} > {log} 2>&1")
 
 
 rule tables:
@@ -63,7 +63,7 @@ rule tables:
     message:
         "Combine all models into the tidy tables"
     shell:
-        "python -m lmshape run tables > {log} 2>&1"
+        job_command("tables > {log} 2>&1")
 
 
 rule spikes:
@@ -88,7 +88,7 @@ rule spikes:
     message:
         "Find the spikes of the losses, and what moves before them"
     shell:
-        "python -m lmshape run spikes > {log} 2>&1"
+        job_command("spikes > {log} 2>&1")
 
 
 rule truncation_tables:
@@ -113,7 +113,7 @@ rule truncation_tables:
     message:
         "Combine the truncations into their tables"
     shell:
-        "python -m lmshape run truncation_tables > {log} 2>&1"
+        job_command("truncation_tables > {log} 2>&1")
 
 
 rule claims:
@@ -140,4 +140,4 @@ rule claims:
     message:
         "Test the published claims on this study"
     shell:
-        "python -m lmshape run claims > {log} 2>&1"
+        job_command("claims > {log} 2>&1")

@@ -25,7 +25,7 @@ rule fetch_text:
     message:
         "Fetch the text {wildcards.text} and verify its checksum"
     shell:
-        "python -m lmshape run fetch_text --text {wildcards.text} 2>&1 | tee {log}"
+        job_command("fetch_text --text {wildcards.text} 2>&1 | tee {log}")
 
 
 rule clean_text:
@@ -46,7 +46,7 @@ rule clean_text:
     message:
         "Clean the text {wildcards.text} of Wikipedia's markup"
     shell:
-        "python -m lmshape run clean_text --text {wildcards.text} 2>&1 | tee {log}"
+        job_command("clean_text --text {wildcards.text} 2>&1 | tee {log}")
 
 
 rule tokenize:
@@ -68,4 +68,6 @@ rule tokenize:
     message:
         "Sample the tokens of {wildcards.dataset} for {wildcards.model}, the same for all its checkpoints"
     shell:
-        "python -m lmshape run tokenize --model {wildcards.model} --dataset {wildcards.dataset} > {log} 2>&1"
+        job_command(
+            "tokenize --model {wildcards.model} --dataset {wildcards.dataset} > {log} 2>&1"
+        )

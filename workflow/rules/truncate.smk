@@ -24,5 +24,7 @@ rule truncate:
     message:
         "Truncate the residual stream of {wildcards.model} at {wildcards.checkpoint} on {wildcards.dataset}"
     shell:
-        "python -m lmshape run truncate --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
-        "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+        job_command(
+            "truncate --cell {wildcards.model}/{wildcards.checkpoint:q}/{wildcards.dataset} "
+            "--threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+        )

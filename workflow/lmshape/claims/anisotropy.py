@@ -4,54 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
+from math import isnan, log, nan
 
 import numpy as np
 
 from lmshape.claims.claim import (
-    LONG_RUN,
-    ONE_DRAW,
+    ALL_MODELS,
+    About,
     Claim,
-    Curves,
-    Evidence,
     Finding,
     Found,
     Judge,
-    Verdict,
     each,
-    estimated,
-    measured,
     missing,
     over,
+    plural,
     published,
     statistic,
-    told_by,
-    two_sided,
     undecided,
     under,
 )
-from lmshape.claims.trajectory import ROOM, Observed
-from lmshape.dynamics.noise import size
-from lmshape.dynamics.phases import FEWEST
+from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, judged
+from lmshape.claims.evidence import Curves, Evidence, estimated, measured
+from lmshape.dynamics.contrasts import welch
+from lmshape.dynamics.noise import Replicated, size, spread
 from lmshape.dynamics.profiles import FEWEST_BLOCKS, SEEN
 from lmshape.geometry.resample import Estimate
 
 ARTICLE = "Razzhigaev et al. 2024, arXiv 2311.05928"
 HABR = "the authors' article on Habr"
-NEAR_ONE = 0.95
-HALF = 0.5
-FLAT = 0.1
-EXPLAINED = 0.95
-LOW = 0.2
+AIRI = "the authors' institute's blog (AIRI)"
+SKEAN = "Skean et al. 2025, arXiv 2502.02013, its published numbers"
+CIRCUITS = "fragmential/training-time-entropy-circuits on GitHub"
+NEAR_ONE, HALF, FLAT, LOW = 0.95, 0.5, 0.1, 0.2
+FACTOR = log(1.5)  # between two profiles that are called the same
+LESS = 0.9  # of what is said to shrink: a tenth less
 SETTLED = 2000  # steps, after which the published runs are said to grow
-PYTHIA = "gpt_neox"  # its architecture
+EARLY = 1000
+PYTHIA, OLMO_2 = "gpt_neox", "olmo2"
 GRID = np.linspace(0, 1, 21)
 ROWS = ("all", "no_sink")
 
-# Finders of claims about the anisotropy by layer and step of each model, with and without sinks.
-in_decoders = partial(each, "anisotropy", kind="decoder", rows=ROWS)
-in_encoders = partial(each, "anisotropy", kind="encoder", rows=ROWS)
+DECODERS = About(kind="decoder", metrics=("anisotropy",))
+ENCODERS = About(kind="encoder", metrics=("anisotropy",))
+FOLLOWED = replace(DECODERS, checkpoints=FEWEST)
+TWO_DECODERS = replace(DECODERS, models=2)
+
+
+def profile(function: Judge) -> Judge:
+    """Judge profiles that have a shape, and say of others why they have none."""
+
+    def judge(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+        why = shapeless(curves)
+        return missing(finding, why) if why else function(evidence, finding, curves)
+
+    return judge
 
 
 def shapeless(curves: Curves) -> str:
@@ -61,102 +69,45 @@ def shapeless(curves: Curves) -> str:
     return "" if np.isfinite(curves.last[0]).all() else "a layer of the last checkpoint has no anisotropy"
 
 
-def shaped(judge: Judge) -> Judge:
-    """Judge profiles that have a shape, and say of others why they have none."""
-
-    def judged(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
-        why = shapeless(curves)
-        return missing(finding, why) if why else judge(evidence, finding, curves)
-
-    return judged
+def edges(curves: Curves) -> np.ndarray:
+    """Return the larger of the values after the first and after the last block, (K + 1,)."""
+    return np.maximum(curves.last[:, 0], curves.last[:, -1])
 
 
-def edges(profile: np.ndarray) -> np.ndarray:
-    """Return the larger of the values after the first and after the last block; profile: (..., layers)."""
-    return np.maximum(profile[..., 0], profile[..., -1])
+def in_the_middle(curves: Curves) -> np.ndarray:
+    """Return the mean of the middle half of the blocks, (K + 1,): linear, so that noise does not raise it."""
+    return curves.last[:, curves.middle].mean(axis=1)
 
 
-def inside(profile: np.ndarray) -> np.ndarray:
-    """Return the largest value of the blocks between the first and the last; profile: (..., layers)."""
-    return profile[..., 1:-1].max(axis=-1)
+def flatness(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+    """Largest less smallest value of a block, without what the noise may add to it or hide of it."""
+    observed = float(np.ptp(curves.last[0]))
+    noise = Replicated(curves.last[0], curves.last[1:].T).noise()
+    if noise is None:
+        return finding, Estimate(observed, nan, nan, curves.draws)
+    bound = noise.bound(spread)
+    return finding, Estimate(observed, max(observed - bound, 0.0), observed + bound, curves.draws)
 
 
-def middle(curves: Curves) -> np.ndarray:
-    """(layers,) bool: the middle half of the blocks."""
-    return (curves.depth > 0.25) & (curves.depth <= 0.75)
-
-
-@shaped
-def peaks_inside(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Dome index of the last checkpoint against what a flat profile of this noise reads."""
-    if (found := dome_index(evidence, finding, curves)) is None:
-        return missing(finding, "needs the row of `profiles` of the last checkpoint")
-    dome = _dome(finding, *found)
-    if not np.isnan(dome.p):
-        # the index ends at 0, so that its interval may have no length; this goes on below
-        rise = estimated(inside(curves.last) - edges(curves.last))
-        dome = replace(dome, p=two_sided(rise, dome.threshold))
-    return replace(dome, place=f"block {curves.layers[curves.last[0].argmax()]}")
-
-
-def _dome(finding: Finding, index: Estimate, null: float) -> Finding:
-    """Decide: a dome has to exceed what noise alone makes; there is none where the index stays under `SEEN`."""
-    dome = over(max(SEEN, null)).decided(finding, index)
-    if dome.verdict != "contradicted" or null <= SEEN:
-        return dome
-    none = over(SEEN).decided(finding, index)
-    if none.verdict == "contradicted":
-        return none
-    return undecided(dome, f"noise alone reads up to {null:.2f}")
-
-
-def dome_index(evidence: Evidence, finding: Finding, curves: Curves) -> tuple[Estimate, float] | None:
-    """Return the dome index of the last checkpoint with its interval from `profiles`, and a flat profile's index.
-
-    That interval counts each block that may be the highest one, where the jackknife of a largest value knows one alone.
-    """
-    cell = {"model": finding.model, "dataset": finding.dataset, "rows": finding.rows}
-    own = evidence.table("profiles", metric="anisotropy", step=int(curves.steps[-1]), **cell)
-    if own.empty:
-        return None
-    row = own.iloc[-1]
-    found = Estimate(row["dome_index"], row["dome_index_low"], row["dome_index_high"], curves.draws)
-    return found, 0.0 if np.isnan(row["dome_index_null"]) else float(row["dome_index_null"])
-
-
-@shaped
-def nearly_a_line(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """Largest anisotropy of the middle half of the blocks, at the last checkpoint."""
-    finding = published(finding, "anisotropy of the middle layers")
-    return finding, estimated(curves.last[:, middle(curves)].max(axis=1))
-
-
-def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding | None:
-    """First block whose anisotropy is over 0.95, beside the published one."""
+def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """First block whose anisotropy is surely over 0.95, beside the published one."""
     finding = published(finding, "onset layer")
-    if not finding.published:
-        return None
-    if why := shapeless(curves):
-        return missing(finding, why)
-    if curves.draws < 2:
-        return undecided(finding, ONE_DRAW)
-    over = curves.last > NEAR_ONE
-    if not over.any(axis=1).all():
-        verdict: Verdict = "undecided" if over.any() else "contradicted"
-        why = "no block is over 0.95, with all draws or without one of them"
-        return replace(finding, verdict=verdict, why=why)
-    first = curves.layers[over.argmax(axis=1)].astype(float)
-    near = np.abs(first - float(finding.published)) <= 1
-    return replace(
-        finding,
-        estimate=first[0],
-        low=first.min(),
-        high=first.max(),
-        draws=len(first) - 1,
-        threshold=float(finding.published),
-        verdict="supported" if near.all() else "undecided" if near.any() else "contradicted",
-        why="from the least to the greatest without a draw",
-    )
+    found = [estimated(values) for values in curves.last.T]
+    finding = replace(finding, draws=curves.draws, threshold=float(finding.published))
+    if isnan(found[0].low):
+        return undecided(finding, "no interval: one draw")
+    layers = curves.layers
+    sure = layers[[one.low > NEAR_ONE for one in found]]
+    maybe = layers[[one.high > NEAR_ONE for one in found]]
+    first, earliest = (int(places.min()) if len(places) else int(layers[-1]) + 1 for places in (sure, maybe))
+    finding = replace(finding, number=float(first), ci_low=float(earliest), ci_high=float(first))
+    if first > layers[-1]:
+        finding = replace(finding, why="no block is surely over 0.95")
+    wanted = int(finding.threshold)
+    if wanted - 1 <= earliest and first <= wanted + 1:
+        return replace(finding, verdict="supported")
+    apart = first < wanted - 1 or earliest > wanted + 1
+    return replace(finding, verdict="contradicted" if apart else "undecided")
 
 
 def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
@@ -174,225 +125,271 @@ def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Fo
     return finding, estimated(share)
 
 
-def decoders_above_encoders(evidence: Evidence) -> Iterator[Found]:
-    """Height of each decoder's profile over that of each encoder, at their last checkpoints."""
-    decoders, encoders = dict(_heights(evidence, "decoder")), dict(_heights(evidence, "encoder"))
-    for (_, rows), (height, finding) in decoders.items():
-        for (encoder, choice), (other, _) in encoders.items():
-            if choice == rows:
-                yield replace(finding, place=f"over {encoder}"), _independent(height, other)
-
-
-def _heights(evidence: Evidence, kind: str) -> Iterator[tuple[tuple[str, str], tuple[Estimate, Finding]]]:
-    for finding, curves in measured(evidence, "anisotropy", kind=kind, rows=ROWS):
-        yield (finding.model, finding.rows), (estimated(curves.last.max(axis=1)), finding)
-
-
-def _independent(one: Estimate, other: Estimate) -> Estimate:
-    """Difference of two estimates from tokens of their own: another tokenizer cuts other sequences."""
-    half = np.hypot(one.high - one.low, other.high - other.low) / 2
-    value = one.value - other.value
-    return Estimate(value, value - half, value + half, min(one.draws, other.draws))
-
-
-def same_profile(evidence: Evidence) -> Iterator[Found]:
-    """Root mean square difference of two decoders' final profiles over relative depth."""
-    for finding, one, two in _pairs(evidence):
-        why = shapeless(one) or shapeless(two)
-        yield missing(finding, why) if why else (finding, estimated(_distance(one, two, -1, -1)))
-
-
-def come_together(evidence: Evidence) -> Iterator[Found]:
-    """Difference of two decoders' profiles at the last step that both have, less that at the first one after step 0."""
-    for finding, one, two in _pairs(evidence):
-        steps = np.intersect1d(one.steps[one.steps > 0], two.steps[two.steps > 0])
-        if len(steps) < 2 or len(one.layers) < 2 or len(two.layers) < 2:
-            yield missing(finding, f"{len(steps)} steps after step 0 that both models have; needs 2")
-            continue
-        first, last = (
-            _distance(one, two, *(int(np.searchsorted(curves.steps, step)) for curves in (one, two)))
-            for step in (steps[0], steps[-1])
-        )
-        yield replace(finding, why=f"steps {steps[0]} and {steps[-1]}"), estimated(last - first)
-
-
-def _pairs(evidence: Evidence) -> Iterator[tuple[Finding, Curves, Curves]]:
+def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Finding]:
+    """Mean height of the profiles of decoders less that of encoders, with the spread over models as its error."""
     for rows in ROWS:
-        decoders = measured(evidence, "anisotropy", kind="decoder", rows=[rows])
-        for (finding, one), (other, two) in combinations(decoders, 2):
-            yield replace(finding, place=f"to {other.model}"), one, two
+        heights: dict[str, dict[str, float]] = {"decoder": {}, "encoder": {}}
+        for model, _, curves in measured(evidence, "anisotropy", evidence.models(), [rows]):
+            heights[evidence.known[model].kind][model] = float(curves.last[0].max())
+        inside = {kind: {model: height for model, height in of.items() if not about.outside(evidence, model)}
+                  for kind, of in heights.items()}  # fmt: skip
+        counted = inside if all(inside.values()) else heights
+        sides = [np.array(list(counted[kind].values())) for kind in ("decoder", "encoder")]
+        if not any(map(len, sides)):  # these rows were not measured
+            continue
+        if not all(map(len, sides)):
+            absent = "a decoder" if len(sides[1]) else "an encoder"
+            yield Finding(model="", rows=rows, why=f"needs {absent} with `anisotropy`")
+            continue
+        told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
+        outside = (
+            ""
+            if counted is inside
+            else "decoders or encoders of a size and training that it is about are missing"
+        )
+        finding = Finding(model=ALL_MODELS, dataset=evidence.datasets(next(iter(heights["decoder"])))[0], rows=rows,
+                          threshold=SEEN, draws=min(map(len, sides)), outside=outside, why=told)  # fmt: skip
+        yield _over_kinds(finding, *sides)
 
 
-def _distance(one: Curves, two: Curves, place: int, other: int) -> np.ndarray:
-    """(K + 1,): root mean square difference over relative depth of two profiles, each of a step's place."""
-    count = min(len(one.values), len(two.values))
-    return size(_on_grid(one, place)[:count] - _on_grid(two, other)[:count])
+def _over_kinds(finding: Finding, one: np.ndarray, two: np.ndarray) -> Finding:
+    difference = float(one.mean() - two.mean())
+    if min(len(one), len(two)) < 2:
+        return undecided(
+            replace(finding, number=difference), "a spread between models needs two on each side"
+        )
+    errors = [side.var(ddof=1) / len(side) for side in (one, two)]
+    low, high, _ = welch(difference, errors, [len(one) - 1, len(two) - 1])
+    verdict = over(SEEN).verdict(low, high)
+    return replace(finding, number=difference, ci_low=low, ci_high=high, verdict=verdict)
+
+
+def same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
+    """Root mean square of the logarithm of the ratio of two decoders' final profiles, over relative depth."""
+    for rows in ROWS:
+        models = measured(evidence, "anisotropy", about.chosen(evidence), [rows])
+        for (model, _, one), (other, _, two) in combinations(models, 2):
+            place = f"to {other}"
+            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows, place=place)
+            why = shapeless(one) or shapeless(two)
+            yield (
+                missing(finding, why)
+                if why
+                else (finding, estimated(_apart(_on_grid(one, -1), _on_grid(two, -1))))
+            )
+
+
+def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
+    """Distance of a decoder's profile to the others' common last one, at the last step over that at the first.
+
+    The others' alone: a profile comes close to any mean that it is itself part of.
+    """
+    for rows in ROWS:
+        models = {model: curves for model, _, curves in measured(
+            evidence, "anisotropy", about.chosen(evidence), [rows]) if not shapeless(curves)}  # fmt: skip
+        for model, curves in models.items():
+            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows)
+            places = np.flatnonzero(curves.steps >= evidence.begin(model))
+            others = [_on_grid(other, -1) for name, other in models.items() if name != model]
+            if len(places) < 2 or not others:
+                yield missing(finding, "needs two checkpoints of known step, and a second decoder")
+                continue
+            count = min(len(curves.values), *map(len, others))
+            common = np.exp(np.mean([np.log(other[:count]) for other in others], axis=0))
+            first, last = (_apart(_on_grid(curves, place), common) for place in places[[0, -1]])
+            steps = f"step {curves.steps[places[-1]]} over step {curves.steps[places[0]]}"
+            yield replace(finding, place=steps), estimated(last / first)
 
 
 def _on_grid(curves: Curves, place: int) -> np.ndarray:
-    return np.array([np.interp(GRID, curves.depth, profile) for profile in curves.values[:, place]])
+    """(K + 1, depths): the profile of a step at evenly spread relative depths."""
+    return np.array([np.interp(GRID, curves.depth, values) for values in curves.values[:, place]])
+
+
+def _apart(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """(K + 1,): root mean square over depth of the logarithm of the ratio of two profiles."""
+    count = min(len(one), len(two))
+    return size(np.log(one[:count]) - np.log(two[:count]))
 
 
 def grows(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Trajectory of the height of the profile, from step 1 on."""
-    return _growth(finding, curves, curves.steps > 0)
+    """Course of the largest value of a block, from where training has begun."""
+    first = evidence.begin(finding.model)
+    course = Course.of(curves.values.max(axis=2), curves.steps, first=first)
+    return judged(replace(finding, place=f"from step {first:.0f}"), course, ("rise",))
 
 
 def grows_when_settled(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Trajectory of the height of the profile, from step 2000 on."""
-    if curves.steps[-1] < LONG_RUN:
-        return missing(finding, f"the claim is about runs of over {LONG_RUN} steps")
-    return _growth(finding, curves, curves.steps >= SETTLED)
+    """Course of the largest value of a block, from step 2000 on."""
+    course = Course.of(curves.values.max(axis=2), curves.steps, first=SETTLED)
+    return judged(replace(finding, place=f"from step {SETTLED}"), course, ("rise",))
 
 
-def _growth(finding: Finding, curves: Curves, chosen: np.ndarray) -> Finding:
-    """Decide by the significant segments of the height; its change over the whole trajectory is the number shown."""
-    heights = curves.values.max(axis=2)[:, chosen]
-    kept = np.isfinite(heights).all(axis=0)
-    heights, steps = heights[:, kept], curves.steps[chosen][kept]
-    if len(steps) < FEWEST:
-        return missing(finding, f"{len(steps)} checkpoints; a trajectory needs {FEWEST}")
-    observed = Observed.of_values(heights, steps)
-    told = replace(told_by(finding, estimated(heights[:, -1] - heights[:, 0])), why=observed.words)
-    if not observed.sure:
-        return undecided(told, ONE_DRAW)
-    if "fall" in observed.segments or (observed.decided and not observed.segments):
-        return replace(told, verdict="contradicted", p=observed.p_of_segments())
-    if observed.decided:
-        return replace(told, verdict="supported", p=observed.p_of_segments())
-    return undecided(told, ROOM)
-
-
-def none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
+def none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Largest anisotropy of the middle half of the blocks at any step from 1 to 1000, in Pythia models."""
-    if evidence.family(finding.model) != PYTHIA:
-        return None
-    early = (curves.steps > 0) & (curves.steps <= 1000)
-    if curves.steps[-1] < LONG_RUN or not early.any():
-        return missing(finding, f"the claim is about step 1000 of runs of over {LONG_RUN} steps")
-    return finding, estimated(curves.values[:, early][:, :, middle(curves)].max(axis=(1, 2)))
+    early = (curves.steps > 0) & (curves.steps <= EARLY)
+    if not early.any():
+        return missing(finding, f"needs checkpoints of steps 1 to {EARLY}")
+    return finding, estimated(curves.values[:, early][:, :, curves.middle].max(axis=(1, 2)))
 
 
-def no_plateau(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
-    """Height of the profile of OLMo-2 models."""
-    if evidence.family(finding.model) != "olmo2":
-        return None
-    return published(finding, "anisotropy of the middle layers"), estimated(curves.last.max(axis=1))
+def height(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+    """Largest anisotropy of the middle half of the blocks, beside what is published of them."""
+    inside = curves.last[:, curves.middle].max(axis=1)
+    return published(finding, "anisotropy of the middle layers"), estimated(inside)
 
 
 CLAIMS = (
     Claim(
-        name="dome",
-        statement="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
+        slug="dome",
+        sentence="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
         source=f"{ARTICLE}, abstract",
-        statistic="dome index, last checkpoint (`profiles`): largest anisotropy of a block less the higher edge's",
-        rule=f"supported if its interval is over {SEEN} and dome_index_null, a flat profile's; contradicted if under"
-        f" {SEEN}",
-        find=in_decoders(peaks_inside),
+        source_kind="article",
+        about=DECODERS,
+        statistic="mean anisotropy of the middle half of the blocks less that of the first or last, whichever is more",
+        rule=over(SEEN),
+        find=each("anisotropy", profile(statistic(lambda curves: in_the_middle(curves) - edges(curves))), ROWS),
     ),
     Claim(
-        name="isotropic_ends",
-        statement="The first and the last layers of decoders are much more isotropic than the middle",
+        slug="isotropic_ends",
+        sentence="The first and the last layers of decoders are much more isotropic than the middle",
         source=f"{ARTICLE}, abstract; {HABR}",
-        statistic="anisotropy of the higher of the first and the last block over the highest between, last checkpoint",
+        source_kind="article",
+        about=DECODERS,
+        statistic="anisotropy of the higher of the first and the last block over the mean of the middle half",
         rule=under(HALF),
-        find=in_decoders(shaped(statistic(lambda curves: edges(curves.last) / inside(curves.last)))),
+        find=each("anisotropy", profile(statistic(lambda curves: edges(curves) / in_the_middle(curves))), ROWS),
     ),
     Claim(
-        name="nearly_a_line",
-        statement="In the middle layers of decoders anisotropy is practically 1, even after centering",
-        source=f"{HABR}; AIRI blog",
+        slug="nearly_a_line",
+        sentence="In the middle layers of decoders anisotropy is practically 1, even after centering",
+        source=f"{HABR}; {AIRI}",
+        source_kind="article",
+        about=DECODERS,
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=over(NEAR_ONE),
-        find=in_decoders(nearly_a_line),
+        find=each("anisotropy", profile(height), ROWS),
     ),
     Claim(
-        name="plateau_onset",
-        statement="The plateau of Pythia begins at the block that public measurements give",
-        source="Skean et al. 2025, arXiv 2502.02013, its published numbers; fragmential/training-time-entropy-circuits",
-        statistic=f"first block with anisotropy over {NEAR_ONE}, last checkpoint; interval: without a draw",
-        rule="supported if it is the published block or one beside it, without any draw; contradicted if never",
-        find=in_decoders(onset, rows=["all"]),
-    ),
-    Claim(
-        name="sinks",
-        statement="Sink rows cause the plateau: without position 0 and rows of huge norm it collapses",
-        source="fragmential/training-time-entropy-circuits, docs/dig_findings.md",
-        statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
-        rule=over(EXPLAINED, f"needs a peak over {HALF}"),
-        find=in_decoders(sinks_explain_it, rows=["all"]),
-    ),
-    Claim(
-        name="uniform_encoders",
-        statement="In encoders anisotropy is roughly uniform over the layers",
-        source=f"{ARTICLE}, abstract; {HABR}",
-        statistic="largest less smallest anisotropy of a block, last checkpoint",
-        rule=under(FLAT),
-        find=in_encoders(shaped(statistic(lambda curves: np.ptp(curves.last, axis=1)))),
-    ),
-    Claim(
-        name="isotropic_encoders",
-        statement="After subtracting the mean, encoders are quite isotropic",
-        source=HABR,
-        statistic="mean anisotropy of the blocks, last checkpoint",
-        rule=under(LOW),
-        find=in_encoders(statistic(lambda curves: curves.last.mean(axis=1))),
-    ),
-    Claim(
-        name="decoders_over_encoders",
-        statement="Decoders are more anisotropic than encoders",
+        slug="decoders_over_encoders",
+        sentence="Decoders are more anisotropic than encoders",
         source=f"{ARTICLE}, abstract",
-        statistic="largest anisotropy of a block of the decoder less that of the encoder, last checkpoints",
-        rule=over(0),
+        source_kind="article",
+        about=About(metrics=("anisotropy",)),
+        statistic="mean over decoders of the largest anisotropy of a block, less that over encoders, last checkpoints",
+        rule=f"supported if its interval over models (Welch) is over {SEEN}; contradicted if under; undecided with "
+        "fewer than two models on a side",
         find=decoders_above_encoders,
     ),
     Claim(
-        name="one_profile",
-        statement="At the end of training all decoders have the same profile",
-        source=f"{HABR}; AIRI blog",
-        statistic="root mean square difference of two decoders' last profiles over relative depth",
+        slug="uniform_encoders",
+        sentence="In encoders anisotropy is roughly uniform over the layers",
+        source=f"{ARTICLE}, abstract; {HABR}",
+        source_kind="article",
+        about=ENCODERS,
+        statistic="largest less smallest anisotropy of a block, last checkpoint",
         rule=under(FLAT),
+        find=each("anisotropy", profile(flatness), ROWS),
+    ),
+    Claim(
+        slug="high_raw_cosines",
+        sentence="Cosines between an encoder's raw representations are very high",
+        source=HABR,
+        source_kind="article",
+        about=About(kind="encoder", metrics=("mean_cosine",)),
+        statistic="mean over the blocks of the mean cosine of rows that are not centered, last checkpoint",
+        rule=over(HALF),
+        find=each("mean_cosine", statistic(lambda curves: curves.last.mean(axis=1)), ["all"]),
+    ),
+    Claim(
+        slug="isotropic_encoders",
+        sentence="After subtracting the mean, encoders are quite isotropic",
+        source=HABR,
+        source_kind="article",
+        about=ENCODERS,
+        statistic="mean anisotropy of the blocks, last checkpoint",
+        rule=under(LOW),
+        find=each("anisotropy", profile(statistic(lambda curves: curves.last.mean(axis=1))), ROWS),
+    ),
+    Claim(
+        slug="one_profile",
+        sentence="At the end of training all decoders have the same profile",
+        source=f"{HABR}; {AIRI}",
+        source_kind="article",
+        about=TWO_DECODERS,
+        statistic="root mean square over relative depth of the logarithm of the ratio of two decoders' last profiles",
+        rule=under(FACTOR, "a factor of 1.5"),
         find=same_profile,
     ),
     Claim(
-        name="converge",
-        statement="Over training the profiles of decoders come closer to each other",
-        source=f"{HABR}; AIRI blog",
-        statistic="root mean square difference at the last step that both have, less that at the first after step 0",
-        rule=under(0),
+        slug="converge",
+        sentence="Over training the profiles of decoders converge to a common one",
+        source=f"{HABR}; {AIRI}",
+        source_kind="article",
+        about=replace(TWO_DECODERS, checkpoints=2),
+        statistic="distance of a decoder's profile to the mean of the other decoders' last ones, as in one_profile, at "
+        "the last step over that at the step where training has begun",
+        rule=under(LESS),
         find=come_together,
     ),
     Claim(
-        name="grows",
-        statement="The largest anisotropy grows as training proceeds",
-        source=f"{HABR}; AIRI blog",
-        statistic="significant segments of the profile's height from step 1 on; shown: its whole change",
-        rule="supported if it rises and never falls; contradicted if a fall is significant, or it is flat",
-        find=in_decoders(grows),
+        slug="grows",
+        sentence="The largest anisotropy grows as training proceeds",
+        source=f"{HABR}; {AIRI}",
+        source_kind="article",
+        about=FOLLOWED,
+        statistic=STATISTIC.format("a rise of the largest anisotropy of a block", "a fall"),
+        rule=RULE.format("it rises", "a fall"),
+        find=each("anisotropy", grows, ROWS),
     ),
     Claim(
-        name="grows_after_2000",
-        statement="After about step 2000 the largest anisotropy only grows",
-        source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
-        statistic="significant segments of the profile's height from step 2000 on; shown: its whole change",
-        rule="supported if it rises and never falls; contradicted if a fall is significant, or it is flat; "
-        f"runs of {LONG_RUN} steps and more",
-        find=in_decoders(grows_when_settled),
+        slug="grows_after_2000",
+        sentence="After about step 2000 the largest anisotropy only grows",
+        source=SKEAN,
+        source_kind="later paper",
+        about=FOLLOWED,
+        statistic=STATISTIC.format("a rise of the largest anisotropy of a block from step 2000 on", "a fall"),
+        rule=RULE.format("it rises", "a fall"),
+        find=each("anisotropy", grows_when_settled, ROWS),
     ),
     Claim(
-        name="none_before_1000",
-        statement="There is no plateau in the middle layers of Pythia before about step 1000",
-        source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
+        slug="none_before_1000",
+        sentence="There is no plateau in the middle layers of Pythia before about step 1000",
+        source=SKEAN,
+        source_kind="later paper",
+        about=replace(DECODERS, family=PYTHIA, checkpoints=1),
         statistic="largest anisotropy of the middle half of the blocks at steps 1 to 1000",
-        rule=under(HALF, f"runs of {LONG_RUN} steps and more"),
-        find=in_decoders(none_before_a_thousand),
+        rule=under(HALF),
+        find=each("anisotropy", none_before_a_thousand, ROWS),
     ),
     Claim(
-        name="no_plateau_in_olmo_2",
-        statement="OLMo-2 has no plateau of anisotropy at all",
-        source="fragmential/training-time-entropy-circuits, docs/final_report.md",
-        statistic="largest anisotropy of a block, last checkpoint",
-        rule=under(HALF),
-        find=in_decoders(no_plateau),
+        slug="plateau_onset",
+        sentence="The plateau of Pythia begins at the block that public measurements give",
+        source=f"{SKEAN}; {CIRCUITS}",
+        source_kind="later paper",
+        about=replace(DECODERS, published="onset layer", least=0),
+        statistic=f"first block with anisotropy surely over {NEAR_ONE}, last checkpoint; from the first that may be",
+        rule="supported if both are the published block or one beside it; contradicted if neither is",
+        find=each("anisotropy", profile(onset), ["all"]),
     ),
-)
+    Claim(
+        slug="sinks",
+        sentence="Sink rows cause the plateau: without position 0 and rows of huge norm it collapses",
+        source=f"{CIRCUITS}, docs/dig_findings.md",
+        source_kind="later paper",
+        about=replace(DECODERS, metrics=("anisotropy", "anisotropy_null")),
+        statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
+        rule=over(HALF, f"needs a peak over {HALF}"),
+        find=each("anisotropy", profile(sinks_explain_it), ["all"]),
+    ),
+    Claim(
+        slug="no_plateau_in_olmo_2",
+        sentence="OLMo-2 has no plateau of anisotropy at all",
+        source=f"{CIRCUITS}, docs/final_report.md",
+        source_kind="later paper",
+        about=replace(DECODERS, family=OLMO_2),
+        statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
+        rule=under(HALF),
+        find=each("anisotropy", profile(height), ROWS),
+    ),
+)  # fmt: skip

@@ -1,35 +1,37 @@
-"""What a published claim is as code: a statement, the statistic that decides it, and a rule stated before looking."""
+"""What a published claim is as code: a sentence, what it is about, the statistic that decides it, and a rule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import yaml
 from scipy.special import stdtr, stdtrit
 
-from lmshape.dynamics.noise import leave_one_out
-from lmshape.geometry.resample import Estimate, jackknife
+from lmshape.claims.evidence import Curves, Evidence, estimated, measured
+from lmshape.geometry.resample import Estimate
 from lmshape.tables.columns import joined
-from lmshape.tables.files import read_table
-from lmshape.tables.rows import final_checkpoints, in_order, trajectories
 
-Verdict = Literal["supported", "contradicted", "undecided", "not measurable"]
+Verdict = Literal["supported", "contradicted", "undecided", "out of scope", "not measurable"]
+SourceKind = Literal["article", "later paper", "our addition"]
 VERDICTS: dict[Verdict, str] = {
     "supported": "the whole interval lies on the side that the claim names",
     "contradicted": "the whole interval lies on the other side",
     "undecided": "the interval holds the threshold, there is none, or it does not survive correction for many tests",
-    "not measurable": "the study has no cells that could tell; the reason stands beside it",
+    "out of scope": "the claim is about other models, such as larger ones trained for longer; the number is shown, and "
+    "`rule_says` has its side of the threshold",
+    "not measurable": "the study has no cells that could tell; `why` names what is missing",
 }
 ONE_DRAW = "no interval: one draw"
-LONG_RUN = 10_000  # steps; what happens at step 1000 of the published runs says nothing about shorter ones
 LEVEL = 0.05  # of a test, two-sided: that of the 95 % intervals
+LONG_RUN, MANY_TOKENS = 10_000, 1e9  # steps or tokens of a run that the claims speak of
+LEAST_PARAMETERS = {"decoder": 5e7, "encoder": 1e7}  # Pythia-70M, ALBERT
+LEARNED = 0.5  # nats under the entropy of the token frequencies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +44,17 @@ class Finding:
     threshold : what the interval is compared with; NaN where the rule has no threshold
     p : two-sided, of the statistic being the threshold; NaN where it is not tested
     published : the number that the source gives for this model, as text; empty where it gives none
+    outside : why the claim is not about this model; empty where it is
+    detail : whether it is shown and does not count
     """
 
     model: str
     dataset: str = ""
     rows: str = ""
     place: str = ""
-    estimate: float = nan
-    low: float = nan
-    high: float = nan
+    number: float = nan
+    ci_low: float = nan
+    ci_high: float = nan
     draws: int = 0
     threshold: float = nan
     p: float = nan
@@ -58,6 +62,8 @@ class Finding:
     why: str = ""
     published: str = ""
     published_source: str = ""
+    outside: str = ""
+    detail: bool = False
 
 
 def within(low: float, high: float, least: float = -inf, most: float = inf) -> Verdict:
@@ -94,7 +100,7 @@ class Bound:
         if isnan(estimate.value):
             return missing(told, finding.why or "the statistic has no value here")
         if isnan(estimate.low):
-            return undecided(told, ONE_DRAW)
+            return undecided(told, ONE_DRAW if estimate.draws < 2 else "no interval")
         verdict = self.verdict(estimate.low, estimate.high)
         return replace(told, verdict=verdict, p=two_sided(estimate, self.number))
 
@@ -109,6 +115,113 @@ def under(number: float, more: str = "") -> Bound:
     return Bound(number, -1, more)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """Which models a claim speaks of, and what a study needs to say anything of it.
+
+    Attributes
+    ----------
+    kind, family, name : decoder or encoder, architecture, how the name begins; empty for all
+    published : quantity that a public source has to give for the model: `published.yaml`
+    least, most : parameters; `least` is `LEAST_PARAMETERS` of the model's kind where none is given
+    models : fewest of such models
+    metrics : metrics that have to be measured
+    checkpoints : fewest of a known step
+    order : what the tokens of a dataset beside the text are: random or shuffled
+    table : table of the study that has to have rows, and `makes` what gives it some
+    """
+
+    kind: str = ""
+    family: str = ""
+    name: str = ""
+    published: str = ""
+    least: float = nan
+    most: float = inf
+    models: int = 1
+    metrics: tuple[str, ...] = ()
+    checkpoints: int = 0
+    order: str = ""
+    table: str = ""
+    makes: str = ""
+
+    def chosen(self, evidence: Evidence) -> list[str]:
+        """Models of the study that it is about, whatever their size."""
+        known = _numbers()[self.published] if self.published else evidence.known
+        models = evidence.models(self.kind, self.family)
+        return [model for model in models if model in known and model.startswith(self.name)]
+
+    def lacks(self, evidence: Evidence) -> str:
+        """Name what the study lacks to test the claim; empty where it has all."""
+        if self.table:
+            return "" if len(evidence.table(self.table)) else f"needs {self.makes}"
+        models = self.chosen(evidence)
+        known = [evidence.known[model] for model in models]
+        measured = {name for model in evidence.known.values() for name in model.rows}
+        unmeasured = [f"`{name}`" for name in self.metrics if name not in measured]
+        orders = {evidence.orders[name] for model in known for name in model.datasets}
+        most = max((model.checkpoints for model in known), default=0)
+        reasons = {
+            self._wanted(len(models)): len(models) < self.models,
+            f"{', '.join(unmeasured)} among the metrics": bool(unmeasured),
+            f"a dataset of {self.order} tokens": bool(self.order) and self.order not in orders,
+            f"{self.checkpoints} checkpoints of a known step; there are {most}": bool(models)
+            and most < self.checkpoints,
+        }
+        told = [reason for reason, holds in reasons.items() if holds]
+        return f"needs {' and '.join(told)}" if told else ""
+
+    def _wanted(self, there: int) -> str:
+        """Name the models that are missing: a decoder, a second decoder, one of pythia-70m, pythia-160m."""
+        if self.published:
+            return f"one of {', '.join(_numbers()[self.published])}"
+        called = " ".join(filter(None, (self.family, self.name.capitalize(), self.kind or "model")))
+        article = "an" if not there and called[0] in "aeio" else "a"
+        return (
+            f"{self.models} {called}s"
+            if self.models - there > 1
+            else f"{article} {'second ' * there}{called}"
+        )
+
+    def outside(self, evidence: Evidence, model: str) -> str:
+        """Say why the claim is not about a model: its size, its training, its loss; empty where it is."""
+        known = evidence.known[model]
+        parameters, steps = known.parameters, known.steps
+        least = LEAST_PARAMETERS[known.kind] if isnan(self.least) else self.least
+        trained = isnan(steps) or steps >= LONG_RUN or known.tokens >= MANY_TOKENS
+        entropy, loss = evidence.entropies.get(model, inf), [-inf, *known.losses.values()][-1]
+        size, learned = amount(parameters), loss < entropy - LEARNED
+        reasons = (
+            "" if parameters >= least else f"{size} parameters; it is about {amount(least)} or more",
+            "" if parameters <= self.most else f"{size} parameters; it is about {amount(self.most)} or fewer",
+            "" if trained else f"{steps:.0f} steps; it is about {LONG_RUN} or more, or a billion tokens",
+            ""
+            if learned
+            else f"a loss of {loss:.2f} nats, not {LEARNED} under the {entropy:.2f} of frequencies",
+        )
+        return joined(*reasons)
+
+    def __str__(self) -> str:
+        """Spell which models: decoders from 50 M parameters."""
+        if self.table == "warnings":
+            return "runs whose loss spikes"
+        names = [self.kind] if self.kind else list(LEAST_PARAMETERS)
+        sizes = {name: LEAST_PARAMETERS[name] if isnan(self.least) else self.least for name in names}
+        told = [f"{name}s{f' of family {self.family}' * bool(self.family)} from {amount(size)} parameters"
+                for name, size in sizes.items()]  # fmt: skip
+        return " and ".join(told) + (f" to {amount(self.most)}" if self.most < inf else "")
+
+
+def amount(number: float) -> str:
+    """Write a number of parameters: 1.7 M, 50 M, 7 B."""
+    scale, unit = (1e9, "B") if number >= 1e9 else (1e6, "M")
+    return f"{number / scale:.3g} {unit}"
+
+
+def plural(count: int, word: str) -> str:
+    """Write a number of things: 1 model, 2 models."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 Found = Finding | tuple[Finding, Estimate]  # decided, or what the claim's `Bound` decides
 
 
@@ -118,37 +231,46 @@ class Claim:
 
     Attributes
     ----------
-    name : of the claim, as tables spell it
-    statement : what is claimed, in a sentence
-    source : where it is claimed
+    slug : name of the claim, in tables and addresses
+    sentence : what is claimed
+    source, source_kind : where it is claimed; the article and its authors, a later paper, or an addition of ours
+    about : which models it speaks of, and what a study needs to test it
     statistic : what is computed, with its unit
     rule : when it is supported and when contradicted: a `Bound`, or the sentence of what `find` decides itself
-    find : yields what is found for each model, dataset and choice of rows that the claim is about
+    find : yields what is found for each of the models, dataset and choice of rows
     """
 
-    name: str
-    statement: str
+    slug: str
+    sentence: str
     source: str
+    source_kind: SourceKind
+    about: About
     statistic: str
     rule: Bound | str
-    find: Callable[[Evidence], Iterator[Found]]
+    find: Callable[[Evidence, About], Iterator[Found]]
 
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Test the claim; one finding that says so where the study has nothing that it is about."""
-        found = [self._decided(one) for one in self.find(evidence)]
-        return found or [Finding(model="", why="no model of this study is of the kind it is about")]
+        if why := self.about.lacks(evidence):
+            return [Finding(model="", why=why)]
+        found = [self._scoped(evidence, self._decided(one)) for one in self.find(evidence, self.about)]
+        return found or [Finding(model="", why="no model has all of this on the same rows and checkpoints")]
 
     def _decided(self, found: Found) -> Finding:
         if isinstance(found, Finding):
             return found
-        assert isinstance(self.rule, Bound), f"`{self.name}` leaves the verdict to a rule that has no bound"
+        assert isinstance(self.rule, Bound), f"`{self.slug}` leaves the verdict to a rule that has no bound"
         return self.rule.decided(*found)
+
+    def _scoped(self, evidence: Evidence, finding: Finding) -> Finding:
+        known = finding.model in evidence.known
+        return replace(finding, outside=self.about.outside(evidence, finding.model)) if known else finding
 
 
 def told_by(finding: Finding, estimate: Estimate) -> Finding:
     """Show an estimate in a finding."""
     return replace(
-        finding, estimate=estimate.value, low=estimate.low, high=estimate.high, draws=estimate.draws
+        finding, number=estimate.value, ci_low=estimate.low, ci_high=estimate.high, draws=estimate.draws
     )
 
 
@@ -176,178 +298,19 @@ def two_sided(estimate: Estimate, threshold: float) -> float:
     return float(2 * stdtr(freedom, -t))
 
 
-METRICS = (
-    "anisotropy",
-    "anisotropy_null",
-    "id_twonn",
-    "id_twonn_surrogate",
-    "id_mle",
-    "id_gride_16",
-    "effective_rank_bulk",
-    "mean_cosine",
-    "mean_cosine_centered",
-    "linearity_held_out",
-)
-TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")
-_COLUMNS = (
-    "study model family kind parameters checkpoint step dataset site layer depth rows metric value d flag "
-    "verdict interval replicates"
-).split()
+Judge = Callable[[Evidence, Finding, Curves], Found]
 
 
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """A metric over the blocks and the steps of a model, as it is and with each draw left out.
-
-    Attributes
-    ----------
-    values : (K + 1, steps, layers) float64: with all K draws, then without each; NaN where there is no number
-    steps : (steps,) training steps, rising; −1 for a single checkpoint of unknown step
-    layers, depth : (layers,) of the blocks, rising
-    width : dimension of the residual stream
-    """
-
-    values: np.ndarray
-    steps: np.ndarray
-    layers: np.ndarray
-    depth: np.ndarray
-    width: int
-
-    @property
-    def last(self) -> np.ndarray:
-        """(K + 1, layers): the last step."""
-        return self.values[:, -1]
-
-    @property
-    def draws(self) -> int:
-        """Draws behind each number."""
-        return max(len(self.values) - 1, 1)
-
-
-def estimated(statistic: np.ndarray) -> Estimate:
-    """Estimate a statistic from its K + 1 values: with all draws, then without each (delete-one-draw jackknife)."""
-    statistic = np.asarray(statistic, dtype=np.float64)
-    if len(statistic) < 3 or not np.isfinite(statistic).all():
-        return Estimate(float(statistic[0]), np.nan, np.nan, max(len(statistic) - 1, 1))
-    return jackknife(statistic[0], statistic[1:])
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The tables of a study that claims are decided from.
-
-    Attributes
-    ----------
-    metrics : rows of the models' own tables, with `interval` and `replicates`
-    tables : name → table of the study
-    orders : dataset → text, shuffled or random; in the study's order, its text first
-    """
-
-    metrics: pd.DataFrame
-    tables: Mapping[str, pd.DataFrame]
-    orders: Mapping[str, str]
-    _curves: dict[tuple[str, ...], Curves | None] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, metric_files: Sequence[Path], tables_dir: Path, *, orders: Mapping[str, str]) -> Evidence:
-        """Read the models' own tables, of the metrics that claims need, and the study's `TABLES`."""
-        parts = [read_table(Path(path), METRICS, columns=_COLUMNS) for path in metric_files]
-        tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
-        return cls(pd.concat(parts, ignore_index=True), tables, orders)
-
-    def models(self, kind: str | None = None) -> list[str]:
-        """Models in the study's order, of one kind or all."""
-        chosen = self.metrics if kind is None else self.metrics[self.metrics["kind"] == kind]
-        return in_order(chosen["model"])
-
-    def family(self, model: str) -> str:
-        """Architecture of a model."""
-        return str(self._of(model)["family"].iloc[0])
-
-    def parameters(self, model: str) -> float:
-        """Parameters of a model."""
-        return float(self._of(model)["parameters"].iloc[0])
-
-    def last_step(self, model: str) -> float:
-        """Last trusted step of a model; 0 for the name of a recipe."""
-        steps = trajectories(self._of(model))["step"]
-        return float(steps.max()) if len(steps) else 0.0
-
-    def datasets(self, model: str) -> list[str]:
-        """Datasets of a model in the study's order: its text first."""
-        own = set(self._of(model)["dataset"])
-        return [name for name in self.orders if name in own]
-
-    def rows(self, model: str, metric: str) -> list[str]:
-        """Choices of rows that a metric was measured with."""
-        of_model = self._of(model)
-        return in_order(of_model.loc[of_model["metric"] == metric, "rows"])
-
-    def curves(
-        self, model: str, metric: str, *, rows: str = "all", dataset: str | None = None
-    ) -> Curves | None:
-        """Return a metric over blocks and trusted steps; None where it was not measured."""
-        key = (model, metric, rows, dataset or self.datasets(model)[0])
-        if key not in self._curves:
-            self._curves[key] = self._make(*key)
-        return self._curves[key]
-
-    def table(self, name: str, **values: str | int) -> pd.DataFrame:
-        """Rows of one of the study's tables whose columns have these values; empty where there is no such table."""
-        frame = self.tables.get(name, pd.DataFrame(columns=list(values)))
-        for column, value in values.items():
-            frame = frame[frame[column] == value]
-        return frame
-
-    def _of(self, model: str) -> pd.DataFrame:
-        return self.metrics[self.metrics["model"] == model]
-
-    def _make(self, model: str, metric: str, rows: str, dataset: str) -> Curves | None:
-        frame = self._of(model)
-        frame = frame[(frame["metric"] == metric) & (frame["rows"] == rows) & (frame["dataset"] == dataset)]
-        frame = frame[frame["site"] == "block"]
-        followed = trajectories(frame)
-        frame = followed if len(followed) else final_checkpoints(frame)
-        if frame.empty:
-            return None
-        steps, layers = np.unique(frame["step"]), np.unique(frame["layer"])
-        left_out = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
-        values = np.full((1 + max(map(len, left_out)), len(steps), len(layers)), np.nan)
-        place = np.searchsorted(steps, frame["step"]), np.searchsorted(layers, frame["layer"])
-        values[0][place] = frame["value"]
-        for step, layer, numbers in zip(*place, left_out, strict=True):
-            values[1 : 1 + len(numbers), step, layer] = numbers
-        depth = frame.drop_duplicates("layer").sort_values("layer")["depth"].to_numpy()
-        return Curves(values, steps, layers, depth, int(frame["d"].max()))
-
-
-def measured(
-    evidence: Evidence, metric: str, *, kind: str | None = None, rows: Sequence[str] | None = None
-) -> Iterator[tuple[Finding, Curves]]:
-    """Yield a metric of each model on its first dataset, for each choice of rows or those given, where there is one."""
-    for model in evidence.models(kind):
-        for choice in evidence.rows(model, metric) if rows is None else rows:
-            curves = evidence.curves(model, metric, rows=choice)
-            if curves is not None:
-                yield Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice), curves
-
-
-Judge = Callable[[Evidence, Finding, Curves], Found | None]
-
-
-def each(
-    metric: str, judge: Judge, *, kind: str | None = None, rows: Sequence[str] | None = None
-) -> Callable[[Evidence], Iterator[Found]]:
+def each(metric: str, judge: Judge, rows: Sequence[str] = ()) -> Callable[[Evidence, About], Iterator[Found]]:
     """Make the finder of a claim about one metric of each model and choice of rows.
 
-    `judge` gets the evidence, an empty finding and the curves; it returns None where the claim is not about the model.
+    `judge` gets the evidence, an empty finding and the curves.
     """
 
-    def find(evidence: Evidence) -> Iterator[Found]:
-        for finding, curves in measured(evidence, metric, kind=kind, rows=rows):
-            found = judge(evidence, finding, curves)
-            if found is not None:
-                yield found
+    def find(evidence: Evidence, about: About) -> Iterator[Found]:
+        for model, choice, curves in measured(evidence, metric, about.chosen(evidence), rows):
+            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice)
+            yield judge(evidence, finding, curves)
 
     return find
 
@@ -374,37 +337,41 @@ ALL_MODELS = "all models"
 
 
 def adjusted_verdict(finding: Finding, p: float) -> Verdict:
-    """Return the verdict that the adjusted p-value leaves; one that rests on no p-value stands."""
+    """Return the verdict that scope and adjusted p-value leave; one that rests on no p-value stands."""
+    if finding.verdict == "not measurable":
+        return finding.verdict
+    if finding.outside:
+        return "out of scope"
     decided = finding.verdict in ("supported", "contradicted")
     return "undecided" if decided and not isnan(p) and p >= LEVEL else finding.verdict
 
 
-def over_models(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Finding | None:
-    """Decide a claim about all models from its verdicts on each, of one choice of rows; None for a single model.
+def together(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Finding | None:
+    """Decide a claim from its verdicts on several models or places, of one choice of rows; None for a single one.
 
-    Supported where each model supports it: all must, so that no correction is due (an intersection-union test, Berger
-    1982). Contradicted where one contradicts it still after Holm's correction. Otherwise undecided.
+    Supported where each supports it: all must, so that no correction is due (an intersection-union test, Berger 1982).
+    Contradicted where one contradicts it still after Holm's correction. Otherwise undecided. Models that are out of
+    scope count where no other is measured.
     """
-    pairs = [
-        (finding, verdict)
-        for finding, verdict in zip(findings, adjusted, strict=True)
-        if finding.verdict != "not measurable"
-    ]
-    if len({finding.model for finding, _ in pairs}) < 2:
+    pairs = [pair for pair in zip(findings, adjusted, strict=True) if pair[1] != "not measurable"]
+    inside = [pair for pair in pairs if pair[1] != "out of scope"]
+    counted = inside or pairs
+    if len(counted) < 2:
         return None
+    found = [finding for finding, _ in counted]
     verdict: Verdict = "undecided"
-    if all(finding.verdict == "supported" for finding, _ in pairs):
+    if all(finding.verdict == "supported" for finding in found):
         verdict = "supported"
-    elif any(corrected == "contradicted" for _, corrected in pairs):
+    elif any("contradicted" == (final if inside else finding.verdict) for finding, final in counted):
         verdict = "contradicted"
-    first = pairs[0][0]
+    models = {finding.model for finding in found}
     return Finding(
-        model=ALL_MODELS,
-        dataset=first.dataset,
-        rows=first.rows,
-        place=first.place,
+        model=ALL_MODELS if len(models) > 1 else found[0].model,
+        dataset=found[0].dataset,
+        rows=found[0].rows,
         verdict=verdict,
-        why=_counted([finding for finding, _ in pairs]),
+        outside="" if inside else f"{found[0].outside}; and so on" if len(models) > 1 else found[0].outside,
+        why=joined(_counted(found), _range(found)),
     )
 
 
@@ -415,5 +382,11 @@ def _counted(findings: Sequence[Finding]) -> str:
         if (number := sum(finding.verdict == word for finding in findings))
     ]
     models = len({finding.model for finding in findings})
-    of = f"{models} models" if models == len(findings) else f"{len(findings)} places of {models} models"
-    return f"{', '.join(counts)} of {of}"
+    places = "" if models == len(findings) else f"{len(findings)} places of "
+    return f"{', '.join(counts)} of {places}{plural(models, 'model')}"
+
+
+def _range(findings: Sequence[Finding]) -> str:
+    """Say from where to where the numbers of several models go."""
+    numbers = [finding.number for finding in findings if not isnan(finding.number)]
+    return f"from {min(numbers):.3g} to {max(numbers):.3g}" if len(numbers) > 1 else ""

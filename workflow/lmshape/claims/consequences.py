@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from math import isnan
+from math import isnan, nan
 
 from lmshape.claims.anisotropy import HABR
-from lmshape.claims.claim import Bound, Claim, Evidence, Finding, missing, over, within
+from lmshape.claims.claim import LEAST_PARAMETERS, About, Bound, Claim, Finding, amount, missing, over, under
+from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.alarms import RULE
+from lmshape.geometry.resample import Estimate
 from lmshape.site import middle_layer
 from lmshape.tables.columns import Row, joined
 
@@ -17,17 +19,20 @@ DIMENSIONS = {"id_twonn": "all", "id_twonn_types": "one_per_type"}  # series, an
 OFTEN = {"probe": "every few steps", "checkpoints": "checkpoints"}  # by the source of a series
 NOTICEABLE = 1.0  # standard deviations of what quiet stretches do
 CHANCE = 0.5
-SMALL_LOSS = 0.1  # nats a token
+SMALL_LOSS, MOST = 0.1, 0.5  # nats per token; share of the directions
 NEEDS = f"needs {RULE.fewest_spikes} spikes in {RULE.fewest_runs} runs"
 RISES, WARNS, WARNS_BETTER = over(NOTICEABLE, NEEDS), over(CHANCE, NEEDS), over(0, NEEDS)
+FEW = under(MOST)
+SPIKES = About(table="warnings", makes="runs with a loss log or a probe: `loss_logs`, `probe_every`")
+TRUNCATED = About(kind="decoder", table="truncation_ranks", makes="a decoder, and `truncation`")
 
 
-def before_spikes(column: str, rule: Bound) -> Callable[[Evidence], Iterator[Finding]]:
+def before_spikes(column: str, rule: Bound) -> Callable[[Evidence, About], Iterator[Finding]]:
     """Make the finder of a claim about a number of the table `warnings` for the dimension."""
-    return lambda evidence: (_signed(finding, row, column, rule) for finding, row in _dimensions(evidence))
+    return lambda evidence, about: (_signed(*found, column, rule) for found in _dimensions(evidence))
 
 
-def better_than_baselines(evidence: Evidence) -> Iterator[Finding]:
+def better_than_baselines(evidence: Evidence, about: About) -> Iterator[Finding]:
     """Area under the ROC curve of an alarm on the dimension less that of the best baseline."""
     for finding, row in _dimensions(evidence):
         best = f"best without geometry: {row['best_baseline']}"
@@ -39,79 +44,87 @@ def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
 
     One block, named beforehand: of all blocks the best would be right by luck more often than one.
     """
+    largest, least = evidence.largest(), LEAST_PARAMETERS["decoder"]
+    outside = "" if largest >= least else f"{amount(largest)} parameters; it is about {amount(least)} or more"
     for metric, rows in DIMENSIONS.items():
         for row in evidence.table("warnings", metric=metric).to_dict("records"):
             if row["layer"] == middle_layer(int(row["blocks"])):
                 place = f"block {row['layer']:.0f} of {row['blocks']:.0f}, at {OFTEN[row['source']]}"
-                yield Finding(model=RUNS, rows=rows, place=place, draws=int(row["runs"])), row
+                runs = int(row["runs"])
+                yield Finding(model=RUNS, rows=rows, place=place, draws=runs, outside=outside), row
 
 
 def _signed(finding: Finding, row: Row, column: str, rule: Bound, more: str = "") -> Finding:
     """Decide by an interval where there are spikes enough to count."""
     value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
-    finding = replace(finding, estimate=value, low=low, high=high, threshold=rule.number)
+    finding = replace(finding, number=value, ci_low=low, ci_high=high, threshold=rule.number)
     if isnan(low):
         return missing(finding, row["flag"] or "no interval")
     counted = f"{row['spikes']} spikes in {row['runs']} runs"
     return replace(finding, why=joined(counted, more), verdict=rule.verdict(low, high))
 
 
-def as_many_as_it_says(evidence: Evidence) -> Iterator[Finding]:
-    """Least rank of the residual stream within 0.1 nat of the whole loss over the TwoNN dimension, by layer."""
+def few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
+    """Share of the directions that keep the loss within 0.1 nat: of the middle block, others as detail."""
     table = evidence.table("truncation_ranks")
-    if table.empty:
-        return
-    for row in table[table["tolerance"] == SMALL_LOSS].to_dict("records"):
+    table = table[(table["tolerance"] == SMALL_LOSS) & table["model"].isin(about.chosen(evidence))]
+    for row in table.to_dict("records"):
+        middle = row["depth"] > 0 and row["layer"] == middle_layer(round(row["layer"] / row["depth"]))
         finding = Finding(
             model=row["model"],
             dataset=row["dataset"],
             rows=row["rows"],
             place=f"layer {row['layer']}",
-            estimate=row["rank"],
-            low=row["rank_low"],
-            high=row["rank_high"],
-            draws=int(row["draws"]),
-            threshold=row["id_twonn"],
+            detail=not middle,
+            why=row["flag"],
         )
-        if isnan(row["rank"]) or isnan(row["id_twonn"]):
-            yield missing(finding, row["flag"] or "needs `id_twonn` of the same rows")
-        else:
-            verdict = within(row["rank_low"], row["rank_high"], most=row["id_twonn"])
-            yield replace(finding, verdict=verdict)
+        share, low, high = (row[name] / row["d"] for name in ("rank", "rank_low", "rank_high"))
+        high = 1.0 if isnan(high) else high  # where no rank is surely within: all of them are
+        decided = FEW.decided(finding, Estimate(share, low, high, int(row["draws"])))
+        yield replace(decided, p=nan)  # the ranks that were tried have no Student's t
 
 
 CLAIMS = (
     Claim(
-        name="rises_before_a_spike",
-        statement="Shortly before the loss blows up the intrinsic dimension rises noticeably",
+        slug="rises_before_a_spike",
+        sentence="Shortly before the loss blows up the intrinsic dimension rises noticeably",
         source=HABR,
+        source_kind="article",
+        about=SPIKES,
         statistic="move of the TwoNN dimension of the middle block just before onset, in standard deviations of quiet "
         "steps: `warnings`",
         rule=RISES,
         find=before_spikes("move_before", RISES),
     ),
     Claim(
-        name="warns",
-        statement="A rise of the intrinsic dimension may serve as a warning before the loss blows up",
+        slug="warns",
+        sentence="A rise of the intrinsic dimension may serve as a warning before the loss blows up",
         source=HABR,
+        source_kind="article",
+        about=SPIKES,
         statistic="area under the ROC curve of an alarm on the TwoNN dimension of the middle block: `warnings`",
         rule=WARNS,
         find=before_spikes("auc", WARNS),
     ),
     Claim(
-        name="warns_better",
-        statement="The intrinsic dimension warns of a spike better than any series that needs no geometry",
+        slug="warns_better",
+        sentence="The intrinsic dimension warns of a spike better than any series that needs no geometry",
         source="not in the article: what a warning is worth",
+        source_kind="our addition",
+        about=SPIKES,
         statistic="that area less the one of the best series without geometry: `warnings`",
         rule=WARNS_BETTER,
         find=better_than_baselines,
     ),
     Claim(
-        name="as_many_as_it_says",
-        statement="The residual stream needs no more directions than its intrinsic dimension says",
-        source="not in the article: a reading of low_dimension",
-        statistic=f"least rank within {SMALL_LOSS} nat of the whole loss (`truncation_ranks`), beside TwoNN",
-        rule="supported if its interval is up to the dimension; contradicted if over",
-        find=as_many_as_it_says,
+        slug="few_directions",
+        sentence="Most directions of the residual stream are unused and can be thrown away",
+        source="not in the article: a question that its low dimension raises",
+        source_kind="our addition",
+        about=TRUNCATED,
+        statistic=f"least share of leading directions within {SMALL_LOSS} nat of the whole loss (`truncation_ranks`); "
+        "middle block, other layers as detail",
+        rule=FEW,
+        find=few_are_needed,
     ),
 )

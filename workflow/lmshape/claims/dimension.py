@@ -1,4 +1,4 @@
-"""Claims about the intrinsic dimension, whether other estimators tell the same, and what random tokens change."""
+"""Claims about the intrinsic dimension: how low it is, its course over training, and what random tokens change."""
 
 from __future__ import annotations
 
@@ -6,38 +6,34 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import rankdata
 
-from lmshape.claims.anisotropy import ARTICLE, FLAT, HABR
+from lmshape.claims.anisotropy import ARTICLE, FACTOR, HABR, LESS
 from lmshape.claims.claim import (
+    ALL_MODELS,
     LONG_RUN,
+    About,
     Claim,
-    Curves,
-    Evidence,
     Finding,
     Found,
+    Verdict,
     each,
-    estimated,
     missing,
-    over,
     published,
-    undecided,
     under,
     within,
 )
-from lmshape.claims.trajectory import SHAPED, Observed, finding_of, of_shape, phase_rows
+from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, alike, judged, spelled
+from lmshape.claims.evidence import Curves, Evidence, estimated
 from lmshape.dynamics.noise import size
-from lmshape.tables.columns import Row
+from lmshape.site import named_layers
 
 LOW_SHARE, LOW = 0.1, 50.0  # of the width, and at all
-AGREE = 0.8
-FEWEST_PLACES = 8  # layers and steps of a rank correlation
 RANDOM, SHUFFLED = "random", "shuffled"  # what the tokens of a dataset are, beside text
-TRANSITION = (500, 2000)  # steps: 1000, within a factor of 2
-METHODS = {
-    "anisotropy": ("mean_cosine", "mean_cosine_centered"),
-    "id_twonn": ("id_mle", "id_gride_16"),
-}
+TRANSITION = (250, 4000)  # steps: 1000, within a factor of 4
+DIMENSION = "id_twonn"
+MODELS = About(metrics=(DIMENSION,))
+FOLLOWED = replace(MODELS, checkpoints=FEWEST)
+RISE_FALL = ("rise", "fall")
 
 
 def low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
@@ -47,95 +43,118 @@ def low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
 
 
 def low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """Largest ratio over the blocks of the dimension to that of a Gaussian with the same covariance."""
+    """Mean ratio over the blocks of the dimension to that of a Gaussian with the same covariance."""
     surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
     if surrogate is None or surrogate.values.shape != curves.values.shape:
         return missing(finding, "needs `id_twonn_surrogate` of the same rows")
-    return finding, estimated((curves.last / surrogate.last).max(axis=1))
+    return finding, estimated((curves.last / surrogate.last).mean(axis=1))
 
 
-def rises_then_falls(evidence: Evidence) -> Iterator[Finding]:
-    """Shape of the trajectory of the dimension over training, by band of layers."""
-    for finding, row, observed in phase_rows(evidence, "id_twonn"):
-        yield of_shape(finding, row, observed, ("rise", "fall"))
-
-
-def changes_near_a_thousand(evidence: Evidence) -> Iterator[Finding]:
-    """Whether a straight piece of the trajectory of the dimension ends near step 1000, by band of layers."""
-    for finding, row, observed in phase_rows(evidence, "id_twonn", kind="decoder", band="middle"):
-        if observed is None or observed.last_step < LONG_RUN:
-            yield missing(finding, row["flag"] or f"the claim is about runs of over {LONG_RUN} steps")
-            continue
-        breaks = [
-            (row[f"boundary_{place}_step_low"], row[f"boundary_{place}_step_high"]) for place in (1, 2, 3)
-        ]
-        yield _near_a_thousand(finding, row, [ends for ends in breaks if np.isfinite(ends).all()])
-
-
-def _near_a_thousand(finding: Finding, row: Row, breaks: list[tuple[float, float]]) -> Finding:
-    told = ", ".join(f"[{first:.0f}, {last:.0f}]" for first, last in breaks)
-    finding = replace(finding, draws=int(row["draws"]), why=f"its slope changes at steps {told or 'unknown'}")
-    verdicts = {within(*ends, *TRANSITION) for ends in breaks}
-    if "supported" in verdicts:
-        return replace(finding, verdict="supported")
-    return replace(finding, verdict="contradicted" if verdicts == {"contradicted"} else "undecided")
-
-
-def methods_agree(evidence: Evidence) -> Iterator[Found]:
-    """Rank correlation, over the blocks and steps of a model, of a quantity with other measures of it."""
-    for model in evidence.models():
-        for metric, others in METHODS.items():
-            for other in others:
-                one, two = evidence.curves(model, metric), evidence.curves(model, other)
-                if one is not None and two is not None and one.values.shape == two.values.shape:
-                    finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows="all")
-                    yield _agreement(replace(finding, place=f"{metric}, {other}"), one, two)
-
-
-def _agreement(finding: Finding, one: Curves, two: Curves) -> Found:
-    pairs = [(a.ravel(), b.ravel()) for a, b in zip(one.values, two.values, strict=True)]
-    measured = np.isfinite(pairs[0]).all(axis=0)
-    if measured.sum() < FEWEST_PLACES:
-        return missing(
-            finding, f"{measured.sum()} layers and steps; a rank correlation needs {FEWEST_PLACES}"
+def courses(
+    evidence: Evidence, model: str, rows: str, dataset: str | None = None
+) -> dict[str, tuple[Course, Finding]]:
+    """Courses of the dimension at the named blocks, from where training has begun: band → course, empty finding."""
+    curves = evidence.curves(model, DIMENSION, rows=rows, dataset=dataset)
+    if curves is None:
+        return {}
+    first = evidence.begin(model)
+    return {
+        band: (
+            Course.of_block(curves, int(np.searchsorted(curves.layers, layer)), first=first),
+            Finding(
+                model=model,
+                dataset=dataset or evidence.datasets(model)[0],
+                rows=rows,
+                place=f"{band} block, from step {first:.0f}",
+                detail=band != "middle",
+            ),
         )
-    correlations = [np.corrcoef(rankdata(a[measured]), rankdata(b[measured]))[0, 1] for a, b in pairs]
-    return finding, estimated(np.array(correlations))
-
-
-def repeats_on_random_tokens(evidence: Evidence) -> Iterator[Found]:
-    """Root mean square difference over the blocks of anisotropy on random tokens from that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "anisotropy"):
-        yield finding, estimated(size(text.last - random.last))
-
-
-def same_trajectory_on_random_tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Significant segments of the dimension over training on random tokens beside those on text, by band of layers."""
-    on_text = {
-        (finding.model, finding.rows, finding.place): observed
-        for finding, _, observed in phase_rows(evidence, "id_twonn")
+        for band, layer in named_layers(int(curves.layers[-1])).items()
+        if layer in curves.layers
     }
-    for row in evidence.table("phases", metric="id_twonn").to_dict("records"):
-        finding = finding_of(row)
-        text = on_text.get((finding.model, finding.rows, finding.place))
-        if evidence.orders.get(row["dataset"]) == RANDOM and text is not None:
-            random = Observed.of_row(evidence, row)
-            yield missing(finding, row["flag"]) if random is None else _beside(finding, text, random)
 
 
-def _beside(finding: Finding, text: Observed, random: Observed) -> Finding:
-    told = f"text: {text.words}; random tokens: {random.words}"
-    if not (text.decided and random.decided):
-        return undecided(finding, told, "a shape is undecided")
-    if text.segments == random.segments:
-        return replace(finding, verdict="supported", why=told)
-    longer = max(text, random, key=lambda one: len(one.segments))
-    return replace(finding, verdict="contradicted", p=longer.p_of_segments(), why=told)
+def rises_then_falls(evidence: Evidence, about: About) -> Iterator[Finding]:
+    """Course of the dimension: of decoders at the middle block; encoders and other blocks as detail."""
+    for model in evidence.models():
+        decoder = evidence.known[model].kind == "decoder"
+        for rows in evidence.rows(model, DIMENSION):
+            for course, finding in courses(evidence, model, rows).values():
+                finding = replace(finding, detail=finding.detail or not decoder)
+                yield judged(finding, course, RISE_FALL, _peak(course))
 
 
-def peak_shrinks(evidence: Evidence) -> Iterator[Found]:
+def _peak(course: Course) -> str:
+    """Say where it is highest."""
+    return f"highest at step {course.steps[course.values.argmax()]}" if len(course.steps) else ""
+
+
+def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
+    """Compare the courses of all models that the claim is about at the middle block, each with each."""
+    models = evidence.models()
+    inside = [model for model in models if not about.outside(evidence, model)]
+    outside = "" if len(inside) > 1 else "fewer than two models of a size and training that it is about"
+    for rows in ("all", "one_per_type"):
+        found = [courses(evidence, model, rows).get("middle") for model in (models if outside else inside)]
+        known = [one[0] for one in found if one is not None and not one[0].few]
+        if len(known) < 2:
+            why = f"needs two models with {FEWEST} checkpoints from where a course begins"
+            yield Finding(model="", rows=rows, why=why)
+            continue
+        dataset = evidence.datasets(models[0])[0]
+        finding = Finding(model=ALL_MODELS, dataset=dataset, rows=rows, place="middle block", outside=outside)
+        told = [spelled(course.seen(course.bound)) for course in known]
+        why = "; ".join(f"{course} in {told.count(course)}" for course in dict.fromkeys(told))
+        verdicts = {alike(one, two) for place, one in enumerate(known) for two in known[:place]}
+        worst: tuple[Verdict, ...] = ("contradicted", "undecided", "supported")
+        yield replace(finding, verdict=next(one for one in worst if one in verdicts), why=why)
+
+
+def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Finding]:
+    """Whether a straight piece of the trajectory of the dimension ends near step 1000, at the middle block."""
+    for model in about.chosen(evidence):
+        dataset = evidence.datasets(model)[0]
+        own = evidence.table("phases", metric=DIMENSION, model=model, dataset=dataset, band="middle")
+        for row in own.to_dict("records"):
+            finding = Finding(model=model, dataset=dataset, rows=row["rows"], place="middle block")
+            if not row["shape"]:
+                yield missing(finding, row["flag"])
+                continue
+            ends = [(row[f"boundary_{i}_step_low"], row[f"boundary_{i}_step_high"]) for i in (1, 2, 3)]
+            breaks = [pair for pair in ends if np.isfinite(pair).all()]
+            told = ", ".join(f"[{first:.0f}, {last:.0f}]" for first, last in breaks)
+            verdicts = {within(*pair, *TRANSITION) for pair in breaks} or {"undecided"}
+            best: tuple[Verdict, ...] = ("supported", "undecided", "contradicted")
+            verdict = next(one for one in best if one in verdicts)
+            why = f"its slope changes at steps {told or 'unknown'}"
+            yield replace(finding, verdict=verdict, draws=int(row["draws"]), why=why)
+
+
+def repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
+    """Root mean square over the blocks of the logarithm of anisotropy on random tokens over that on text."""
+    for finding, text, random in _pairs(evidence, "anisotropy"):
+        yield finding, estimated(size(np.log(text.last) - np.log(random.last)))
+
+
+def same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Finding]:
+    """Course of the dimension on random tokens beside that on text, at the middle block; others as detail."""
+    for finding, _, _ in _pairs(evidence, DIMENSION):
+        on_text = courses(evidence, finding.model, finding.rows)
+        on_random = courses(evidence, finding.model, finding.rows, finding.dataset)
+        for band in on_text.keys() & on_random.keys():
+            (text, _), (random, place) = on_text[band], on_random[band]
+            if text.few or random.few:
+                yield missing(place, text.few or random.few)
+                continue
+            told = [spelled(course.seen(course.bound)) for course in (text, random)]
+            yield replace(
+                place, verdict=alike(text, random), why=f"text: {told[0]}; random tokens: {told[1]}"
+            )
+
+
+def peak_shrinks(evidence: Evidence, about: About) -> Iterator[Found]:
     """Largest dimension of a block on random or shuffled tokens over that on text, last checkpoint."""
-    for finding, text, random in _pairs(evidence, "id_twonn", (RANDOM, SHUFFLED)):
+    for finding, text, random in _pairs(evidence, DIMENSION, (RANDOM, SHUFFLED)):
         yield finding, estimated(random.last.max(axis=1) / text.last.max(axis=1))
 
 
@@ -156,68 +175,92 @@ def _pairs(
 
 CLAIMS = (
     Claim(
-        name="low_dimension",
-        statement="The intrinsic dimension of a layer is low",
+        slug="low_dimension",
+        sentence="The intrinsic dimension of a layer is low",
         source=HABR,
+        source_kind="article",
+        about=MODELS,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
-        find=each("id_twonn", low),
+        find=each(DIMENSION, low),
     ),
     Claim(
-        name="under_its_gaussian",
-        statement="The intrinsic dimension is lower than the spectrum alone makes it",
-        source="not in the article: a check of low_dimension",
-        statistic="largest ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
-        rule=under(1),
-        find=each("id_twonn", low_beyond_the_spectrum),
-    ),
-    Claim(
-        name="rise_then_fall",
-        statement="In training the intrinsic dimension first rises, then falls, in all models",
+        slug="rise_then_fall",
+        sentence="In training the intrinsic dimension first rises, then falls",
         source=f"{ARTICLE}, abstract",
-        statistic="shape of the trajectory of the TwoNN dimension, by band of layers (table `phases`)",
-        rule=SHAPED.format("a rise and a fall"),
+        source_kind="article",
+        about=replace(FOLLOWED, kind="decoder"),
+        statistic=STATISTIC.format(
+            "a rise and a fall after it of the TwoNN dimension", "a fall before a rise"
+        )
+        + "; middle block of decoders, other blocks and encoders as detail; from where a tenth of the fall of the loss "
+        "is done",
+        rule=RULE.format("it rises, then falls", "a fall before a rise"),
         find=rises_then_falls,
     ),
     Claim(
-        name="transition_near_1000",
-        statement="The slope of the intrinsic dimension over training changes near step 1000",
+        slug="one_course",
+        sentence="The course of the intrinsic dimension over training is the same for all models",
+        source=f"{ARTICLE}, abstract; {HABR}",
+        source_kind="article",
+        about=replace(FOLLOWED, models=2),
+        statistic="significant rises and falls of the TwoNN dimension of each model, middle block",
+        rule="supported if all models have the same and no room for others; contradicted if what is significant in one "
+        "is excluded in another",
+        find=one_course,
+    ),
+    Claim(
+        slug="random_tokens",
+        sentence="The profile of anisotropy repeats on random sequences of tokens",
+        source=HABR,
+        source_kind="article",
+        about=About(metrics=("anisotropy",), order=RANDOM),
+        statistic="root mean square over the blocks of the logarithm of anisotropy on random tokens over that on text, "
+        "last checkpoint",
+        rule=under(FACTOR, "a factor of 1.5"),
+        find=repeats_on_random_tokens,
+    ),
+    Claim(
+        slug="random_trajectory",
+        sentence="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
+        source=HABR,
+        source_kind="article",
+        about=replace(FOLLOWED, order=RANDOM),
+        statistic="significant rises and falls of the TwoNN dimension on random tokens and on text, middle block; "
+        "other blocks as detail",
+        rule="supported if they are the same, with no room for others; contradicted if what is significant on one is "
+        "excluded on the other",
+        find=same_course_on_random_tokens,
+    ),
+    Claim(
+        slug="random_dimension",
+        sentence="The peak of the intrinsic dimension over the layers shrinks on shuffled and on random tokens",
+        source="Cheng et al. 2025, arXiv 2405.15471",
+        source_kind="later paper",
+        about=replace(MODELS, order=RANDOM),
+        statistic="largest TwoNN dimension of a block on such tokens over that on text, last checkpoint",
+        rule=under(LESS),
+        find=peak_shrinks,
+    ),
+    Claim(
+        slug="transition_near_1000",
+        sentence="The slope of the intrinsic dimension over training changes near step 1000",
         source="Lee et al. 2024, arXiv 2410.01444",
+        source_kind="later paper",
+        about=replace(FOLLOWED, kind="decoder"),
         statistic="steps at which the slope changes, middle block (table `phases`)",
         rule=f"supported if the interval of one lies within steps {TRANSITION[0]} to {TRANSITION[1]}; contradicted if "
         f"none meets them; runs of {LONG_RUN} steps and more",
         find=changes_near_a_thousand,
     ),
     Claim(
-        name="methods_agree",
-        statement="Other estimators and cosines tell the same as λ1/Σλ and TwoNN",
-        source="AIRI blog; sciencestack summary of the article",
-        statistic="Spearman's rank correlation over blocks and steps",
-        rule=over(AGREE),
-        find=methods_agree,
-    ),
-    Claim(
-        name="random_tokens",
-        statement="The profile of anisotropy repeats on random sequences of tokens",
-        source=HABR,
-        statistic="root mean square difference of anisotropy over the blocks, random tokens from text, last checkpoint",
-        rule=under(FLAT),
-        find=repeats_on_random_tokens,
-    ),
-    Claim(
-        name="random_trajectory",
-        statement="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
-        source=HABR,
-        statistic="significant segments over log(1 + step), random tokens and text (table `phases`)",
-        rule="supported if they are the same; contradicted if not; undecided where the noise leaves a shape open",
-        find=same_trajectory_on_random_tokens,
-    ),
-    Claim(
-        name="random_dimension",
-        statement="The peak of the intrinsic dimension over the layers shrinks on shuffled and on random tokens",
-        source="Cheng et al. 2025, arXiv 2405.15471",
-        statistic="largest TwoNN dimension of a block on such tokens over that on text, last checkpoint",
-        rule=under(1),
-        find=peak_shrinks,
+        slug="under_its_gaussian",
+        sentence="The intrinsic dimension is lower than the spectrum alone makes it",
+        source="not in the article: a check of low_dimension",
+        source_kind="our addition",
+        about=replace(MODELS, metrics=(DIMENSION, "id_twonn_surrogate")),
+        statistic="mean ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
+        rule=under(LESS),
+        find=each(DIMENSION, low_beyond_the_spectrum),
     ),
 )

@@ -7,93 +7,71 @@ from dataclasses import replace
 
 import numpy as np
 
-from lmshape.claims.anisotropy import PYTHIA
+from lmshape.claims.anisotropy import CIRCUITS, PYTHIA, SKEAN
 from lmshape.claims.claim import (
-    LONG_RUN,
     ONE_DRAW,
+    About,
     Claim,
-    Curves,
-    Evidence,
     Finding,
     Found,
-    Verdict,
     each,
-    estimated,
     missing,
     over,
     published,
+    statistic,
     undecided,
     under,
     within,
 )
-from lmshape.claims.trajectory import SHAPED, Observed, of_shape, phase_rows
-from lmshape.dynamics.phases import ENOUGH
-from lmshape.tables.columns import Row
+from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, judged
+from lmshape.claims.evidence import Curves, Evidence, estimated
+from lmshape.dynamics.noise import around, may_be_largest
 
-CIRCUITS = "fragmential/training-time-entropy-circuits"
 LINEAR = 0.95
 KEPT = 0.9  # of a peak
 SMALL = 500e6  # parameters
 ALIKE = 0.2  # mean cosine of rows that point everywhere
-CLOSE = 2.0  # factor between two steps
+RISEN = 0.05  # of a mean cosine
+CLOSE = 4.0  # factor between two steps: twenty checkpoints of a long run lie a factor of 2 apart
+EARLY = 4000  # steps: the published collapse is over by 2000
+RANKS = About(kind="decoder", metrics=("effective_rank",), checkpoints=FEWEST)
+COSINES = About(kind="decoder", metrics=("mean_cosine",))
 
 
-def peak_of_rankme(evidence: Evidence) -> Iterator[Finding]:
-    """Step of the peak of the effective rank in the last block beside the published one."""
-    for finding, row, observed in phase_rows(evidence, "effective_rank", band="last"):
-        finding = published(finding, "step of the peak of RankMe")
-        if finding.published and finding.rows == "all":
-            yield missing(finding, row["flag"]) if observed is None else _near(finding, row, observed)
+def last_block(curves: Curves) -> np.ndarray:
+    """(K + 1, steps): the curve of the last block."""
+    return curves.values[:, :, -1]
 
 
-def _near(finding: Finding, row: Row, observed: Observed) -> Finding:
-    wanted = float(finding.published)
-    low, high = row["peak_step_low"], row["peak_step_high"]
-    finding = replace(
-        finding, estimate=row["peak_step"], low=low, high=high, draws=int(row["draws"]), threshold=wanted
+def peak_of_rankme(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Steps at which the effective rank of the last block may be highest, beside the published one."""
+    finding = published(finding, "step of the peak of RankMe")
+    course, wanted = Course.of(last_block(curves), curves.steps), float(finding.published)
+    finding = replace(finding, place="last block", threshold=wanted, draws=curves.draws)
+    if course.few or course.steps[-1] < wanted * CLOSE:
+        return missing(finding, course.few or f"needs checkpoints up to step {wanted * CLOSE:.0f}")
+    finding = replace(finding, number=float(course.steps[course.values.argmax()]))
+    if course.noise is None:
+        return undecided(finding, ONE_DRAW)
+    low, high = (
+        float(course.steps[end])
+        for end in around(may_be_largest(course.values, course.noise), len(course.steps))
     )
-    if observed.last_step < wanted:
-        return missing(finding, f"this run ends at step {observed.last_step:.0f}")
-    if not observed.sure or not np.isfinite([low, high]).all():
-        return undecided(finding, ONE_DRAW)
-    if "rise, fall" not in ", ".join(observed.segments):
-        return undecided(finding, f"no significant peak: {observed.words}")
-    return replace(finding, verdict=within(low, high, wanted / CLOSE, wanted * CLOSE))
+    verdict = within(low, high, wanted / CLOSE, wanted * CLOSE)
+    return replace(finding, ci_low=low, ci_high=high, verdict=verdict)
 
 
-def collapse_and_recovery(evidence: Evidence) -> Iterator[Finding]:
-    """Whether the trajectory of the effective rank in the last block begins with a fall and a rise."""
-    for finding, row, observed in phase_rows(evidence, "effective_rank", kind="decoder", band="last"):
-        finding = published(finding, "early collapse of the last layers")
-        yield missing(finding, row["flag"]) if observed is None else _collapse(finding, row, observed)
+def collapse_and_recovery(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Course of the effective rank in the last block over the first steps."""
+    course = Course.of(last_block(curves), curves.steps, first=1, last=EARLY)
+    finding = published(replace(finding, place="last block"), "early collapse of the last layers")
+    return judged(finding, course, ("fall", "rise"))
 
 
-def _collapse(finding: Finding, row: Row, observed: Observed) -> Finding:
-    finding = replace(finding, draws=int(row["draws"]), why=observed.words)
-    if not observed.sure:
-        return undecided(finding, ONE_DRAW)
-    finding = replace(finding, p=observed.p_of_segments())
-    if observed.segments[:2] == ("fall", "rise"):
-        return _recovered(replace(finding, estimate=row["collapse_step"]), row, observed)
-    if observed.segments[:1] == ("fall",) and observed.last_step < LONG_RUN:
-        return undecided(finding, "a rise may come later")
-    if observed.checkpoints < ENOUGH or not observed.decided:
-        return undecided(finding, "an early fall may be hidden")
-    return replace(finding, verdict="contradicted")
-
-
-def _recovered(finding: Finding, row: Row, observed: Observed) -> Finding:
-    lowest, half = f"at its lowest at step {row['collapse_step']:.0f}", row["recovery_step"]
-    if not np.isnan(half):
-        return replace(finding, verdict="supported", why=f"{lowest}, half recovered by step {half:.0f}")
-    verdict: Verdict = "undecided" if observed.last_step < LONG_RUN else "contradicted"
-    return replace(finding, verdict=verdict, why=f"{lowest}, under half recovered by the last")
-
-
-def three_phases(evidence: Evidence) -> Iterator[Finding]:
-    """Shape of the trajectory of the effective rank in the last block."""
-    for finding, row, observed in phase_rows(evidence, "effective_rank", kind="decoder", band="last"):
-        yield of_shape(finding, row, observed, ("fall", "rise", "fall"))
+def three_phases(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Course of the effective rank in the last block over all of training."""
+    course = Course.of(last_block(curves), curves.steps, first=1)
+    return judged(replace(finding, place="last block"), course, ("fall", "rise", "fall"))
 
 
 def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
@@ -101,8 +79,10 @@ def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> 
     finding = replace(finding, place="last block")
     trained = curves.steps >= curves.steps[-1] / 10
     if trained.sum() < 3:
-        return missing(finding, f"{trained.sum()} checkpoints after a tenth of the run; a trajectory needs 3")
-    last = curves.values[:, trained, -1]
+        return missing(
+            finding, f"needs 3 checkpoints after a tenth of the run; there are {trained.sum()} of known step"
+        )
+    last = last_block(curves)[:, trained]
     return finding, estimated(last[:, -1] / last[:, :-1].max(axis=1))
 
 
@@ -115,29 +95,16 @@ def nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Findi
     return over(LINEAR).decided(published(finding, "linearity of consecutive blocks"), linearity)
 
 
-def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
+def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Mean cosine of the last block at the end less that at the checkpoint nearest a tenth of the run."""
-    if evidence.parameters(finding.model) > SMALL:
-        return None
-    finding = replace(finding, place="last block")
-    if curves.steps[-1] < LONG_RUN or len(curves.steps) < 3:
-        return missing(finding, f"the claim is about runs of over {LONG_RUN} steps; needs 3 checkpoints")
     tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
-    return finding, estimated(curves.values[:, -1, -1] - curves.values[:, tenth, -1])
+    last = last_block(curves)
+    return replace(finding, place="last block"), estimated(last[:, -1] - last[:, tenth])
 
 
-def isotropic_output(evidence: Evidence, finding: Finding, curves: Curves) -> Found | None:
-    """Mean cosine of the last block of large Pythia models, last checkpoint."""
-    if evidence.family(finding.model) != PYTHIA or evidence.parameters(finding.model) <= SMALL:
-        return None
-    return replace(finding, place="last block"), estimated(curves.last[:, -1])
-
-
-def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
+def same_first_weights(evidence: Evidence, about: About) -> Iterator[Finding]:
     """Whether steps 0 and 1 of a Pythia run hold equal weights, by their fingerprints."""
-    for model in evidence.models():
-        if not model.startswith("pythia"):
-            continue
+    for model in about.chosen(evidence):
         own = evidence.table("checkpoints", model=model)
         own = own[own["step"].isin([0, 1])].drop_duplicates("checkpoint")
         finding = Finding(model=model)
@@ -150,67 +117,86 @@ def same_first_weights(evidence: Evidence) -> Iterator[Finding]:
 
 CLAIMS = (
     Claim(
-        name="peak_of_rankme",
-        statement="The effective rank before the final norm (that source's RankMe) peaks at the published step",
-        source=f"{CIRCUITS}, docs/final_report.md",
-        statistic="step of the peak of the effective rank in the last block (table `phases`)",
-        rule="supported if there is a significant peak whose interval is within a factor of 2 of the published step; "
-        "contradicted if beyond",
-        find=peak_of_rankme,
-    ),
-    Claim(
-        name="early_collapse",
-        statement="Early in training the last layers collapse, and then recover",
-        source="Skean et al. 2025, arXiv 2502.02013, its published numbers",
-        statistic="first significant segments of the effective rank in the last block; shown: step of the collapse",
-        rule="supported if they are a fall, then a rise by half of it; contradicted if not; undecided "
-        "where these may be hidden, or to come",
-        find=collapse_and_recovery,
-    ),
-    Claim(
-        name="three_phases",
-        statement="The representations of decoders collapse, expand and are compressed to the end",
-        source="Li et al. 2025, arXiv 2509.23024",
-        statistic="shape of the trajectory of the effective rank in the last block (table `phases`)",
-        rule=SHAPED.format("a fall, a rise and a fall"),
-        find=three_phases,
-    ),
-    Claim(
-        name="bulk_expands",
-        statement="Without its 32 leading directions the effective rank does not fall in training",
-        source=f"{CIRCUITS}, docs/final_report.md",
-        statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
-        rule=over(KEPT),
-        find=each("effective_rank_bulk", bulk_does_not_fall, kind="decoder"),
-    ),
-    Claim(
-        name="linear_blocks",
-        statement="The blocks of decoders are nearly linear maps of their input, but for Pythia-70M",
+        slug="linear_blocks",
+        sentence="The blocks of decoders are nearly linear maps of their input, but for Pythia-70M",
         source="Razzhigaev et al. 2024, arXiv 2405.12250",
+        source_kind="later paper",
+        about=About(kind="decoder", metrics=("linearity_held_out",)),
         statistic="mean over the blocks of the held-out linearity, last checkpoint",
         rule=f"supported if its interval is over {LINEAR}; contradicted if under; for Pythia-70M the other way round",
-        find=each("linearity_held_out", nearly_linear, kind="decoder", rows=["all"]),
+        find=each("linearity_held_out", nearly_linear, ["all"]),
     ),
     Claim(
-        name="late_cosine",
-        statement="In small models the mean cosine of the last layer rises late in training",
+        slug="early_collapse",
+        sentence="Early in training the last layers collapse, and then recover",
+        source=SKEAN,
+        source_kind="later paper",
+        about=RANKS,
+        statistic=STATISTIC.format(
+            f"a fall and a rise after it of the effective rank in the last block, steps 1 to {EARLY}",
+            "a rise before a fall",
+        ),
+        rule=RULE.format("it falls, then rises", "a rise before a fall"),
+        find=each("effective_rank", collapse_and_recovery),
+    ),
+    Claim(
+        slug="three_phases",
+        sentence="The representations of decoders collapse, expand and are compressed to the end",
+        source="Li et al. 2025, arXiv 2509.23024",
+        source_kind="later paper",
+        about=RANKS,
+        statistic=STATISTIC.format(
+            "a fall, a rise and a fall of the effective rank in the last block", "a rise, a fall and a rise"
+        ),
+        rule=RULE.format("it falls, rises and falls", "a rise, a fall and a rise"),
+        find=each("effective_rank", three_phases),
+    ),
+    Claim(
+        slug="peak_of_rankme",
+        sentence="The effective rank before the final norm (that source's RankMe) peaks at the published step",
+        source=f"{CIRCUITS}, docs/final_report.md",
+        source_kind="later paper",
+        about=replace(RANKS, published="step of the peak of RankMe"),
+        statistic="step at which the effective rank in the last block is highest; interval: steps at which it may be",
+        rule=f"supported if that is within a factor of {CLOSE:.0f} of the published step; contradicted if beyond",
+        find=each("effective_rank", peak_of_rankme, ["all"]),
+    ),
+    Claim(
+        slug="bulk_expands",
+        sentence="Without its 32 leading directions the effective rank does not fall in training",
+        source=f"{CIRCUITS}, docs/final_report.md",
+        source_kind="later paper",
+        about=replace(RANKS, metrics=("effective_rank_bulk",)),
+        statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
+        rule=over(KEPT),
+        find=each("effective_rank_bulk", bulk_does_not_fall),
+    ),
+    Claim(
+        slug="late_cosine",
+        sentence="In small models the mean cosine of the last layer rises late in training",
         source="Godey et al. 2024, arXiv 2404.07647",
+        source_kind="later paper",
+        about=replace(COSINES, least=1e7, most=SMALL, checkpoints=3),
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
-        rule=over(0, f"up to {SMALL / 1e6:.0f} M parameters"),
-        find=each("mean_cosine", cosine_rises_late, kind="decoder", rows=["all"]),
+        rule=over(RISEN),
+        find=each("mean_cosine", cosine_rises_late, ["all"]),
     ),
     Claim(
-        name="isotropic_output",
-        statement="The output of large Pythia models is isotropic",
+        slug="isotropic_output",
+        sentence="The output of large Pythia models is isotropic",
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
+        source_kind="later paper",
+        about=replace(COSINES, family=PYTHIA, least=SMALL),
         statistic="mean_cosine of the last block, last checkpoint",
-        rule=under(ALIKE, f"over {SMALL / 1e6:.0f} M parameters"),
-        find=each("mean_cosine", isotropic_output, kind="decoder", rows=["all"]),
+        rule=under(ALIKE),
+        find=each("mean_cosine", statistic(lambda curves: curves.last[:, -1]), ["all"]),
     ),
     Claim(
-        name="equal_first_steps",
-        statement="Steps 0 and 1 of every Pythia run hold the same weights",
-        source="EleutherAI/pythia: the learning rate of the first step is 0",
+        slug="equal_first_steps",
+        sentence="Steps 0 and 1 of every Pythia run hold the same weights",
+        source="EleutherAI/pythia on GitHub: the learning rate of the first step is 0",
+        source_kind="our addition",
+        about=About(name="pythia", least=0),
         statistic="sha256 of the weights",
         rule="supported if they are equal; contradicted if not",
         find=same_first_weights,

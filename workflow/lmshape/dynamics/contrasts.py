@@ -121,7 +121,7 @@ CONTRAST_COLUMNS = declare(
         "models: two or more on each side; blocks: fewer, so that the deviation is that of the values over the blocks "
         "of a model, and nothing is said of other models",
     ),
-    text("flag", "the reason of NaN; empty when fine"),
+    text("flag", "the reason of an empty value; empty when fine"),
 )
 
 

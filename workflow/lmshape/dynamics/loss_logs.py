@@ -123,13 +123,13 @@ def _csv(text: str) -> pd.DataFrame:
     delimiter = max(",\t;", key=header.count)
     rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
     if not rows:
-        raise InputError("is empty. Write a header and a row a step.")
+        raise InputError("is empty. Write a header and one row per step.")
     names = rows[0]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) < len(names) or any(row[len(names) :]):  # a comma too many at its end adds an empty cell
             raise InputError(
                 f"row {number} has {len(row)} cells, and the header names {len(names)} columns: which belong together "
-                "cannot be told. Write one cell a column."
+                "is unknown. Write one cell per column."
             )
     return pd.DataFrame([row[: len(names)] for row in rows[1:]], columns=names, dtype=str)
 

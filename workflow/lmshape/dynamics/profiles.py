@@ -177,7 +177,10 @@ PROFILE_COLUMNS = declare(
     ),
     real("distance_low", "lower end of its 95 % interval, paired by draws"),
     real("distance_high", "upper end of its 95 % interval"),
-    text("flag", "monotone: the peak is at the first or last block; and the reason of NaN; empty when fine"),
+    text(
+        "flag",
+        "monotone: the peak is at the first or last block; and the reason of an empty value; empty when fine",
+    ),
 )
 
 PROFILED = "anisotropy"

@@ -18,7 +18,7 @@ from lmshape.errors import unknown
 if TYPE_CHECKING:
     from lmshape.figures.drawing import Drawing
 
-TABLES = ("metrics", "checkpoints", "profiles")  # that every figure may draw from
+TABLES = ("metrics", "checkpoints")  # that every figure may draw from
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,24 @@ class FigureEntry:
         return getattr(import_module(module), name)
 
 
+# In the order of a reader's questions.
 FIGURES = {
+    "cone": FigureEntry("by_layer.CONE_FIGURE"),
     "anisotropy_by_layer": FigureEntry("by_layer.ANISOTROPY"),
-    "dimension_by_layer": FigureEntry("by_layer.DIMENSION"),
-    "encoders_and_decoders": FigureEntry("kinds.KINDS"),
-    "linearity_by_layer": FigureEntry("by_layer.LINEARITY"),
     "anisotropy_over_training": FigureEntry("over_training.ANISOTROPY"),
-    "anisotropy_map": FigureEntry("maps.ANISOTROPY"),
+    "dimension_by_layer": FigureEntry("by_layer.DIMENSION"),
     "dimension_over_training": FigureEntry("over_training.DIMENSION"),
-    "dimension_map": FigureEntry("maps.DIMENSION"),
     "phases": FigureEntry("phases.PHASES", ("phases",)),
+    "sinks": FigureEntry("sinks.SINKS"),
+    "linearity_by_layer": FigureEntry("by_layer.LINEARITY"),
+    "truncation": FigureEntry("truncation.TRUNCATION", ("truncation_ranks",)),
+    "losses": FigureEntry("losses.LOSSES", ("spikes",), draws_losses=True),
+    "warnings": FigureEntry("warnings.WARNINGS", ("warnings", "before_spikes")),
+    "anisotropy_map": FigureEntry("maps.ANISOTROPY"),
+    "dimension_map": FigureEntry("maps.DIMENSION"),
     "dimension_by_scale": FigureEntry("by_scale.NEIGHBORS"),
     "dimension_by_size": FigureEntry("by_scale.ROWS"),
-    "spectrum": FigureEntry("spectrum.SPECTRUM", ("spectra",)),
-    "sinks": FigureEntry("sinks.SINKS", ("audit",)),
-    "clouds": FigureEntry("clouds.CLOUDS", ("clouds",)),
     "controls": FigureEntry("controls.CONTROLS"),
-    "spikes": FigureEntry(
-        "spikes.SPIKES", ("spikes", "warnings", "alarms", "before_spikes"), draws_losses=True
-    ),
-    "truncation": FigureEntry("truncation.TRUNCATION", ("truncation", "truncation_ranks")),
 }
 
 
@@ -82,29 +80,37 @@ def render(
     output_stem: Path,
     losses: Mapping[str, Path],
     datasets: Sequence[str] = (),
-) -> None:
-    """Draw a figure into `output_stem` + .png, .svg and .csv (the data drawn), each whole or absent.
+    paper: str = "",
+) -> list[Path]:
+    """Draw a figure into `output_stem` + .png, .svg and .csv (the data drawn), each whole or absent; return the files.
 
     Parameters
     ----------
     name : one of `FIGURES`
     tables_dir : folder of the figure's tables as .parquet
     output_stem : path of the three files without their suffix
-    losses : the loss of every step of each pretraining run, as CSV; empty when the study pretrains nothing
+    losses : the training losses of each run, as `lmshape.dynamics.loss_logs` reads them; may be empty
     datasets : the study's datasets in its order, its text first; without them the order of the table
+    paper : "1col" or "2col": for a column or the width of a page, without title, as `output_stem`-1col.pdf and .svg
+        whose letters are text
 
     Raises
     ------
     InputError
-        For a name that is not a figure's, and for a table that does not exist.
+        For a name that is not a figure's or a paper's, and for a table that does not exist.
     """
-    from lmshape.figures.files import read_tables, save
+    from lmshape.figures.files import read_tables, save, save_paper
+    from lmshape.figures.style import PAPER
 
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
+    if paper and paper not in PAPER:
+        raise unknown("paper", paper, PAPER)
     figure = FIGURES[name].load()
     tables = read_tables(
         tables_dir, FIGURES[name].tables, losses=losses, datasets=datasets, metrics=figure.reads
     )
     data = figure.data(tables)
-    save(figure.draw(data), data, output_stem)
+    if paper:
+        return save_paper(figure.draw(data, PAPER[paper]), output_stem, paper)
+    return save(figure.draw(data), data, output_stem)

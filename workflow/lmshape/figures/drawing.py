@@ -1,20 +1,18 @@
-"""What every figure is: what it selects from the study's tables, its panels, and the sentences under them."""
+"""What every figure is: what it selects from the study's tables, its panels, and the line below them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lmshape.figures import layout
-from lmshape.figures.style import styled
-from lmshape.tables.rows import in_order
+from lmshape.figures.style import SCREEN, Page, styled
+from lmshape.tables.rows import has_flag, in_order
 
-
-def _no_row(data: pd.DataFrame) -> bool:
-    return data.empty
+MOST_NAMED = 4  # checkpoints or models in a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,31 +23,50 @@ class Drawing:
     ----------
     title : what the figure shows, in a line
     reads : metrics that `data` asks for; no others are read
-    data : select from the study's tables exactly what is drawn
-    panels : lay out and draw that data, which is all they need: a reader finds it in the figure's CSV file
-    notes : sentences under the panels; those that are empty are left out
-    nothing : sentence in place of the panels where there is nothing to draw, which `lacks` tells
-    heading : the title as drawn, from `title` and the names of the `datasets`
-    crowds : whether panels are small, and so are letters, where models are many
+    data : select from the study's tables what is drawn
+    panels : draw that data, which is all they need
+    nothing : a sentence in place of the panels where the data have nothing to show, else ""
     """
 
     title: str
     reads: tuple[str, ...]
     data: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
-    panels: Callable[[pd.DataFrame], Figure]
-    notes: Callable[[pd.DataFrame], Iterable[str]]
-    nothing: str
-    lacks: Callable[[pd.DataFrame], bool] = _no_row
-    heading: str = "{title}, {datasets}"
-    crowds: bool = True
+    panels: Callable[[pd.DataFrame, Page], layout.Picture]
+    nothing: Callable[[pd.DataFrame], str]
 
-    def draw(self, data: pd.DataFrame) -> Figure:
+    def draw(self, data: pd.DataFrame, page: Page = SCREEN) -> Figure:
         """Draw what was selected."""
-        with styled(crowded=self.crowds and layout.crowded(in_order(data["model"]))):
-            if self.lacks(data):
-                return layout.empty_figure(title=self.title, note=self.nothing)
-            figure = self.panels(data)
-            datasets = in_order(data["dataset"].dropna()) if "dataset" in data else []
-            title = self.heading.format(title=self.title, datasets=", ".join(datasets))
-            layout.finish(figure, title=title, notes=list(self.notes(data)))
-            return figure
+        with styled(page):
+            why = self.nothing(data)
+            if why:
+                return layout.sentence(why, page, title=self.title)
+            return layout.finish(self.panels(data, page), page, title=self.title, footer=footer(data))
+
+
+def footer(data: pd.DataFrame) -> str:
+    """Name the text, and count what is flagged or left out."""
+    said = [f"dataset: {', '.join(in_order(data['dataset'].dropna()))}"] if "dataset" in data else []
+    if "flag" in data and "value" in data:
+        flagged = has_flag(data)
+        gaps, numbers = (flagged & data["value"].isna()).sum(), (flagged & data["value"].notna()).sum()
+        said += [f"gaps: {gaps} values are not numbers"] * bool(gaps)
+        said += [f"open markers: {numbers} values are flagged"] * bool(numbers)
+    if "distrusted" in data:
+        first = data.dropna(subset="distrusted").drop_duplicates("model")
+        named = [f"{row.model} {shortened(row.distrusted)}" for row in first.itertuples() if row.distrusted]
+        said += [f"not drawn, since the weights are another step's: {'; '.join(named)}"] * bool(named)
+    if "left_out" in data and data["left_out"].fillna("").any():
+        said.append(f"not drawn: {shortened(data['left_out'].iloc[0])}")
+    return "; ".join(said)
+
+
+def without_values(data: pd.DataFrame, what: str) -> str:
+    """Say that the study has no number to draw."""
+    return "" if data["value"].notna().any() else f"This study has no {what}."
+
+
+def shortened(names: str) -> str:
+    """Name the first few of a list, and count the others."""
+    every = names.split(", ")
+    more = len(every) - MOST_NAMED
+    return ", ".join(every[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,164 +1,353 @@
-"""Grids of panels, and the title and notes around them."""
+"""Panels of lines with bands, nulls and gaps, wrapped to the width of the page; a legend beside or above them."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import seaborn
+from matplotlib import pyplot
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.gridspec import SubplotSpec
-from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from seaborn import FacetGrid
 
-from lmshape.figures.style import FAINT, INK
+from lmshape.figures.selection import in_segments
+from lmshape.figures.style import FAINT, INK, NULL_DASHES, Looks, Page, looks
+from lmshape.tables.rows import has_flag, in_order
 
-MOST_TOGETHER = 8  # lines that are told apart in a panel; panels of more models are drawn smaller
-CROWDED_SIZE = (2.2, 1.75)  # inches of a panel where there are many
-CROWDED_COLUMNS = 6
-CHARACTERS_PER_INCH = 16.5  # of the notes
-TITLE_CHARACTERS_PER_INCH = 9.5
-LEAST_WIDTH = 7.0  # inches; the title of a single panel needs them
-VARIANT_NAMES = {
-    "all": "all rows",
-    "no_sink": "without sink rows (position 0, huge norms)",
-    "one_per_type": "one row of each token id",
-}
-SHORT_VARIANT_NAMES = VARIANT_NAMES | {"no_sink": "without sinks"}
-
-Panels = dict[tuple[str, str], Axes]  # by name, mostly of a model, and variant
+MOST_TOGETHER = 7  # lines of a panel that are told apart; more models have a panel each
+MOST_MARKERS = 22  # points of a line; markers of more hide it
+MOST_BANDS = 8  # lines of a panel; bands of more cover one another
+FEW_ENTRIES = 2  # of a legend; more stand in a column
+LEAST_HEIGHT = 1.1  # inches of a panel
+LETTER = 0.55  # width of a letter, as a share of its height
+CROWDED = 9  # panels; more are smaller
 
 
-def crowded(models: Sequence[str]) -> bool:
-    """Whether there are too many models for one panel, or for panels of full size."""
-    return len(models) > MOST_TOGETHER
+class Panels(FacetGrid):
+    """seaborn's grid of panels, which leaves the layout to matplotlib."""
+
+    def tight_layout(self, *args: Any, **kwargs: Any) -> Panels:
+        """Do nothing: the layout is constrained, which makes room for legends outside."""
+        return self
 
 
-def small_multiples(
-    models: Sequence[str], variants: Sequence[str], *, size: tuple[float, float], same_scale: bool = True
-) -> tuple[Figure, Panels]:
-    """Lay out a panel for every model and variant, as `panel_grid`; small ones, six a row, where there are many."""
-    if not crowded(models):
-        return panel_grid(models, variants, size=size, same_scale=same_scale)
-    return panel_grid(models, variants, size=CROWDED_SIZE, columns=CROWDED_COLUMNS, same_scale=same_scale)
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Panels, and what belongs around them: entries of the legend, and the name of y."""
+
+    grid: FacetGrid
+    legend: Sequence[Artist] = ()
+    y: str = ""
 
 
-def panel_grid(
-    names: Sequence[str],
-    variants: Sequence[str],
+def panels(
+    data: pd.DataFrame,
+    panel: str,
+    page: Page,
     *,
-    size: tuple[float, float],
-    columns: int = 4,
-    same_scale: bool = True,
-) -> tuple[Figure, Panels]:
-    """Lay out a panel for every name and variant: variants under one another, names side by side, wrapped.
+    height: float = 0.75,
+    order: Sequence[str] = (),
+    **grid: Any,
+) -> Panels:
+    """Lay out a panel for each value of the column `panel`; `height` is that of one, as a share of its width."""
+    names = order or in_order(data[panel])
+    columns = _columns(len(names), page)
+    width = page.width / columns
+    letters = int(0.66 * width * 72 / (LETTER * page.font))
+    titles = [wrapped(name, letters) for name in names]
+    around = 1.35 * page.font / 72 * (4.5 + max(title.count("\n") for title in titles))  # ticks, names, title
+    high = max(0.8 * height * min(width, page.width / 2), LEAST_HEIGHT) + around
+    facets = Panels(
+        data, col=panel, col_order=names, col_wrap=columns, height=high, aspect=width / high, **grid
+    )
+    pyplot.close(facets.figure)  # ours to keep, and no window of the caller's
+    for title, ax in zip(titles, facets.axes.flat, strict=True):
+        ax.set_title(title)
+    return facets
 
-    All panels have the same scale of y, or each its own.
 
-    Returns
-    -------
-    The figure and its axes by (name, variant).
+def _columns(count: int, page: Page) -> int:
+    """Count the panels of a row: as many as fit, shared evenly among the rows."""
+    most = page.columns + (count > CROWDED and page.columns > 2)
+    return ceil(count / ceil(count / most))
+
+
+def lines(
+    data: pd.DataFrame,
+    *,
+    x: str,
+    hue: str,
+    panel: str,
+    page: Page,
+    look: Looks,
+    units: Sequence[str] = (),
+    bands: bool = True,
+    **grid: Any,
+) -> Panels:
+    """Draw `value` over `x`: a panel for each value of `panel`, a line with its band for each of `hue`.
+
+    A value that is no number leaves a gap, and one with a flag has an open marker. `units` are columns whose values
+    have lines of their own in the same look.
     """
-    columns = min(columns, len(names))
-    width = max(size[0] * columns, LEAST_WIDTH)
-    bands = -(-len(names) // columns)
-    figure = Figure(figsize=(width, size[1] * bands * len(variants)))
-    grid = figure.subplots(bands * len(variants), columns, squeeze=False, sharey=same_scale)
-    panels = {}
-    for i in range(bands * columns):
-        for j, variant in enumerate(variants):
-            ax = grid[(i // columns) * len(variants) + j, i % columns]
-            if i < len(names):
-                panels[names[i], variant] = ax
-            else:
-                ax.remove()
-    return figure, panels
+    groups = [panel, hue, *units]
+    drawn = in_segments(data, x, groups)
+    drawn = drawn.assign(unit=drawn.groupby([*groups, "segment"], sort=False, dropna=False).ngroup())
+    points = drawn.groupby(groups, sort=False)[x].nunique().max()
+    facets = panels(drawn, panel, page, order=in_order(data[panel]), **grid)
+    facets.map_dataframe(
+        seaborn.lineplot, x=x, y="value", hue=hue, hue_order=list(look.palette), palette=look.palette,
+        style=hue, style_order=list(look.palette), dashes=look.dashes,
+        markers=look.markers if points <= MOST_MARKERS else False, units="unit", estimator=None, legend=False,
+    )  # fmt: skip
+    few = bands and drawn.groupby(panel, sort=False)[hue].nunique().max() <= MOST_BANDS
+    for name, ax in facets.axes_dict.items():
+        of_panel = drawn[drawn[panel] == name]
+        if few:
+            for (label, _), line in of_panel.groupby([hue, "unit"], sort=False):
+                band(ax, line, x, look.palette[label])
+        if points > MOST_MARKERS or not any(look.markers.values()):
+            _lone_points(ax, of_panel, x, hue, look)
+        _open_markers(ax, of_panel, x, look.palette, hue)
+    return facets
 
 
-def share_values(panels: Panels) -> None:
-    """Give all panels of a name the scale of y of its first."""
-    first: dict[str, Axes] = {}
-    for (name, _), ax in panels.items():
-        if first.setdefault(name, ax) is not ax:
-            ax.sharey(first[name])
+def _lone_points(ax: Axes, frame: pd.DataFrame, x: str, hue: str, look: Looks) -> None:
+    """Draw the points that no line leads to, such as the final norm's."""
+    lone = frame[frame.groupby("unit")["value"].transform("count") == 1]
+    for label, points in lone.groupby(hue, sort=False):
+        ax.plot(points[x], points["value"], linestyle="none", marker=look.markers[label] or "o", markersize=3,
+                color=look.palette[label], label="_lone")  # fmt: skip
 
 
-def each_panel(panels: Panels, data: pd.DataFrame) -> Iterator[tuple[Axes, pd.DataFrame, pd.DataFrame]]:
-    """Write the title of each panel of a model and choice of rows; yield it, its data and all data of the model."""
-    for (model, rows), ax in panels.items():
-        of_model = data[data["model"] == model]
-        ax.set_title(panel_title(model, rows))
-        yield ax, of_model[of_model["rows"] == rows], of_model
+def band(ax: Axes, line: pd.DataFrame, x: str, color: str) -> None:
+    """Draw the intervals of one line; a whisker where it has a single point."""
+    known = line.dropna(subset=["ci_low", "ci_high"])
+    if len(known) == 1:
+        ax.vlines(known[x], known["ci_low"], known["ci_high"], color=color, linewidth=1.0)
+    elif len(known):
+        ax.fill_between(known[x], known["ci_low"], known["ci_high"], color=color, alpha=0.2, linewidth=0)
 
 
-def panel_title(name: str, rows: str) -> str:
-    """Name a panel: the model, and under it which rows."""
-    return f"{name}\n{SHORT_VARIANT_NAMES.get(rows, rows)}"
+def _open_markers(ax: Axes, frame: pd.DataFrame, x: str, palette: Mapping[str, str], hue: str) -> None:
+    if "flag" not in frame:
+        return
+    for label, flagged in frame[has_flag(frame) & frame["value"].notna()].groupby(hue, sort=False):
+        ax.plot(flagged[x], flagged["value"], "o", markerfacecolor="white", markeredgecolor=palette[label],
+                markersize=3.5, zorder=4, label="_flagged")  # fmt: skip
 
 
-def place_of(ax: Axes) -> SubplotSpec:
-    """Return the place of a panel in its grid."""
-    place = ax.get_subplotspec()
-    assert place is not None, "every panel stands in a grid"
-    return place
+# Nulls
 
 
-def label_outer_panels(panels: Iterable[Axes], *, y: bool = True) -> None:
-    """Keep the name of x under the lowest panel of each column alone, and that of y, if any, left of the first."""
-    places = {ax: place_of(ax) for ax in panels}
-    lowest: dict[int, int] = {}
-    for place in places.values():
-        lowest[place.colspan.start] = max(lowest.get(place.colspan.start, 0), place.rowspan.stop)
-    for ax, place in places.items():
-        if place.rowspan.stop != lowest[place.colspan.start]:
-            ax.set_xlabel("")
-        if not y or not place.is_first_col():
-            ax.set_ylabel("")
+def null_lines(
+    facets: FacetGrid,
+    data: pd.DataFrame,
+    *,
+    x: str,
+    hue: str,
+    panel: str,
+    palette: Mapping[str, str] | None = None,
+) -> None:
+    """Draw the column `null` as thin dashed lines, grey or in the color of their line, on the scale of the values.
+
+    Where all of a panel's nulls lie beyond its values, the panel says where.
+    """
+    limits = {name: ax.get_ylim() for name, ax in facets.axes_dict.items()}
+    known = data[data["null"].notna()]
+    known = known[known["site"] != "final_norm"].sort_values(x, kind="stable")
+    for name, of_panel in known.groupby(panel, sort=False):
+        ax = facets.axes_dict[name]
+        for label, line in of_panel.groupby(hue, sort=False):
+            color = FAINT if palette is None else palette[label]
+            ax.plot(line[x], line["null"], color=color, linewidth=0.9, linestyle=NULL_DASHES, zorder=1.5,
+                    label="_null")  # fmt: skip
+        ax.set_ylim(limits[name])
+        low, high = of_panel["null"].min(), of_panel["null"].max()
+        if low > limits[name][1]:
+            ends = " to ".join(dict.fromkeys([f"{low:.2g}", f"{high:.2g}"]))
+            ax.set_title(f"{ax.get_title('left')}\nnull: {ends} ↑")
 
 
-def label_values(figure: Figure, label: str) -> None:
-    """Name the values of all panels at the left of the figure."""
-    figure.supylabel(label, fontsize=8.5, color=INK)
+def room_for_nulls(facets: FacetGrid, data: pd.DataFrame, panel: str) -> None:
+    """Widen the scale of each panel to hold its nulls."""
+    for name, ax in facets.axes_dict.items():
+        nulls = data.loc[data[panel] == name, "null"].dropna()
+        if len(nulls):
+            ax.update_datalim([(ax.dataLim.x0, nulls.min()), (ax.dataLim.x0, nulls.max())], updatex=False)
+            ax.autoscale_view(scalex=False)
 
 
-def finish(figure: Figure, *, title: str, notes: Sequence[str]) -> None:
-    """Put the title above, beside the legend, and the notes below, both wrapped to the figure's width."""
-    width = figure.get_figwidth()
-    beside = max((_inches_wide(figure, legend) for legend in figure.legends), default=0.0)
-    text = textwrap.fill(title, max(int((width - beside) * TITLE_CHARACTERS_PER_INCH), 20))
-    figure.suptitle(text, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    text = textwrap.fill(" ".join(note for note in notes if note), int(width * CHARACTERS_PER_INCH))
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=FAINT, linespacing=1.4)
+# Axes
 
 
-def _inches_wide(figure: Figure, legend: Legend) -> float:
-    return legend.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / figure.dpi
+def log_axis(ax: Axes) -> None:
+    """Make y logarithmic, with plain numbers: 2, 5, 10."""
+    together = [one.dataLim for one in ax.get_shared_y_axes().get_siblings(ax)]
+    low, high = min(one.minposy for one in together), max(one.y1 for one in together)
+    if not 0 < low <= high < np.inf:
+        return
+    ax.set_yscale("log")
+    if high / low < 10:  # too few decades for matplotlib's own choice
+        margin = max(high / low, 1.15) ** 0.06
+        ax.set_ylim(low / margin, high * margin)
+    plain_ticks(ax)
 
 
-def empty_figure(*, title: str, note: str) -> Figure:
-    """Say in a figure why there is nothing to draw."""
-    figure = Figure(figsize=(7.5, 2.2))
-    nothing_here(figure.subplots(), note)
-    finish(figure, title=title, notes=[])
+def plain_ticks(ax: Axes) -> None:
+    """Write plain numbers on a logarithmic axis of y."""
+    low, high = ax.get_ylim()
+    few = MaxNLocator(4, steps=[1, 2, 5, 10])  # under a decade, matplotlib's own are too many or none
+    subs = (1, 2, 3, 5, 7) if high / low < 12 else (1, 2, 5)
+    ax.yaxis.set_major_locator(few if high / low < 3 else LogLocator(subs=subs))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="y", which="minor", length=0)
+
+
+def share_axis(ax: Axes) -> None:
+    """Make y a share: from 0, or the lowest value, to the highest with some room, and at most 1."""
+    together = [one.dataLim.intervaly for one in ax.get_shared_y_axes().get_siblings(ax)]
+    known = [ends for ends in together if np.isfinite(ends).all()]
+    if known:
+        low, high = min(end for end, _ in known), max(end for _, end in known)
+        ax.set_ylim(
+            min(-0.02 * high, low * 1.05), min(1.03, high * 1.12 + 0.01) if high <= 1.001 else high * 1.05
+        )
+
+
+FINAL_NORM_DEPTH = 1.18
+
+
+def depth_axis(ax: Axes, data: pd.DataFrame) -> None:
+    """Name relative depths, in layers where all models have as many, and the final norm beside them."""
+    inside = data[data["site"] != "final_norm"]
+    blocks = inside.groupby("model")["layer"].max().unique()
+    embedding = bool((inside["site"] == "embedding").any())
+    if len(blocks) == 1 and blocks[0] > 0:
+        every = max(1, ceil(blocks[0] / 8))
+        layers = [*range(0 if embedding else every, blocks[0], every), blocks[0]]
+        layers = [layer for layer in layers[:-1] if blocks[0] - layer >= every / 2] + [blocks[0]]
+        ticks, names = [layer / blocks[0] for layer in layers], [str(layer) for layer in layers]
+        label = "layer (0: embedding)" if embedding else "block"
+    else:
+        ticks, names, label = [0.0, 0.5, 1.0], ["0", "½", "1"], "depth (1: last block)"
+    end = 1.04
+    if (data["site"] == "final_norm").any():
+        end = FINAL_NORM_DEPTH + 0.06
+        if (FINAL_NORM_DEPTH - 1) / end * width_in_points(ax) < 2.5 * float(ax.xaxis.label.get_fontsize()):
+            ticks, names = ticks[:-1], names[:-1]
+        ticks, names = [*ticks, FINAL_NORM_DEPTH], [*names, "norm"]
+    ax.set_xticks(ticks, names)
+    ax.set_xlim(-0.05 if embedding else min(ticks) - 0.05, end)
+    ax.set_xlabel(label)
+
+
+def width_in_points(ax: Axes) -> float:
+    """Give the width of a panel before matplotlib makes room for what is around it."""
+    figure = ax.get_figure(root=True)
+    return 0.85 * 72 * float(ax.get_position().width) * (figure.get_figwidth() if figure else 6.4)
+
+
+def place_final_norm(frame: pd.DataFrame) -> pd.DataFrame:
+    """Move the final norm off the last block, whose depth it has."""
+    return frame.assign(depth=frame["depth"].where(frame["site"] != "final_norm", FINAL_NORM_DEPTH))
+
+
+# Around the panels
+
+
+def model_looks(data: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
+    """Add the column `name`, the model and its kind; return it with the looks of the names: encoders are dashed."""
+    data = data.assign(name=data["model"] + " (" + data["kind"] + ")")
+    names = in_order(data.sort_values("kind", kind="stable")["name"])
+    look = looks(names)
+    dashes = {name: (4, 1.5) if name.endswith("(encoder)") else "" for name in names}
+    return data, Looks(look.palette, dashes, look.markers)
+
+
+def entries(look: Looks) -> list[Artist]:
+    """Give the entries of a legend for lines of these looks."""
+    return [
+        Line2D([], [], label=shown(name), color=color, linestyle=(0, look.dashes[name]) if look.dashes[name] else "-",
+               marker=look.markers[name], markeredgecolor="white")
+        for name, color in look.palette.items()
+    ]  # fmt: skip
+
+
+def dots(look: Looks) -> list[Artist]:
+    """Give the entries of a legend for dots of these looks."""
+    return [
+        Line2D([], [], label=shown(name), color=color, linestyle="none", marker=look.markers[name])
+        for name, color in look.palette.items()
+    ]
+
+
+def null_entries(null: pd.Series, label: str) -> list[Artist]:
+    """Give the entry of a null, if it was measured."""
+    line = Line2D([], [], color=FAINT, linestyle=NULL_DASHES, linewidth=0.9, label=label)
+    return [line] if null.notna().any() else []
+
+
+def shown(name: str) -> str:
+    """Give a name as a legend takes it, which leaves out those that begin with an underscore."""
+    return f"\N{THIN SPACE}{name}" if name.startswith("_") else name
+
+
+def plain(text: str) -> str:
+    """Let no dollar sign begin a formula: a name from the data may hold any character."""
+    return text.replace("$", r"\$")
+
+
+def finish(picture: Picture, page: Page, *, title: str, footer: str) -> Figure:
+    """Put the legend outside: right of the panels on the screen, above them on paper; then title and footer."""
+    figure, legend, above = picture.grid.figure, picture.legend, 0.0
+    if legend and page.titled:
+        few = len(legend) <= FEW_ENTRIES  # beside the footer
+        figure.legend(
+            handles=legend, loc="outside lower right" if few else "outside right upper", ncols=1 + few
+        )
+    elif legend:
+        labels = [str(entry.get_label()).split("\n") for entry in legend]
+        longest = (max(len(line) for lines in labels for line in lines) * LETTER + 5) * page.font
+        columns = min(max(int(72 * page.width / longest), 1), len(legend))
+        above = (sum(map(len, labels)) / columns + 1.5) * 1.4 * page.font / 72
+        figure.set_figheight(figure.get_figheight() + above)
+        figure.legend(handles=legend, loc="outside upper left", ncols=columns, columnspacing=1.0)
+    picture.grid.set_ylabels("")
+    tall = int((0.8 * figure.get_figheight() - 2 * above) * 72 / (LETTER * page.font))
+    figure.supylabel(wrapped(picture.y, tall), fontsize=page.font, color=INK)
+    if page.titled:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=page.font + 2, fontweight="bold", color=INK)
+        text = wrapped(plain(footer), int(figure.get_figwidth() * 15))
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=page.font - 1, color=FAINT)
     return figure
 
 
-def nothing_here(ax: Axes, note: str) -> None:
-    """Say in a panel why it is empty."""
-    ax.set_axis_off()
-    _write_in_the_middle(ax, note)
+def wrapped(text: str, letters: int) -> str:
+    """Wrap each line of a text."""
+    return "\n".join(textwrap.fill(line, max(letters, 8)) for line in text.split("\n"))
 
 
-def note_without_numbers(ax: Axes, frame: pd.DataFrame) -> None:
-    """Say in a panel with axes that none of its values is a number."""
-    if frame["value"].notna().any():
-        return
-    _write_in_the_middle(ax, "every value is flagged: nothing to draw")
-    together = ax.get_shared_y_axes().get_siblings(ax)
-    if ax.get_yscale() == "log" and all(one.dataLim.minposy == float("inf") for one in together):
-        ax.set_ylim(1, 10)  # a logarithmic axis without a number cannot be drawn
+def sentence(text: str, page: Page, *, title: str) -> Figure:
+    """Say in one line why there is nothing to draw."""
+    figure = Figure(figsize=(page.width, 0.75 if page.titled else 0.5), layout="constrained")
+    if page.titled:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=page.font + 2, fontweight="bold", color=INK)
+    width = int(page.width * (14 if page.titled else 16))
+    figure.text(0.01, 0.1, wrapped(text, width), color=INK)
+    return figure
 
 
-def _write_in_the_middle(ax: Axes, note: str) -> None:
-    ax.text(0.5, 0.5, textwrap.fill(note, 48), transform=ax.transAxes, ha="center", va="center", color=FAINT)
+def each(facets: FacetGrid, change: Callable[[Axes], None]) -> None:
+    """Change every panel."""
+    for ax in facets.axes_dict.values():
+        change(ax)

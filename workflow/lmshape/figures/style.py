@@ -1,40 +1,61 @@
-"""One look for every figure: colors that the color-blind tell apart, lines and markers that last in grey."""
+"""One look for every figure: colors that the color-blind tell apart, and the sizes of screen and paper."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 import seaborn
-from matplotlib.colors import to_rgb
-from matplotlib.typing import ColorType, LineStyleType
+from matplotlib.colors import ListedColormap
 
 # Okabe & Ito's palette without its yellow, which vanishes on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-LINES: tuple[LineStyleType, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-KIND_COLORS = {"decoder": COLORS[0], "encoder": COLORS[1]}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[tuple[float, ...] | str, ...] = ("", (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5))
+NULL_DASHES = (0, (3, 2))
 INK = "#3A3A3A"
 FAINT = "#6B6B6B"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a figure is looked at: its width in inches, its letters in points, and how many panels stand in a row."""
+
+    width: float
+    font: float
+    columns: int
+    titled: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Sizes of matplotlib."""
+        small = self.font - 0.5 if self.titled else self.font
+        sizes = dict.fromkeys(
+            ("font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize", "legend.title_fontsize"),
+            self.font,
+        )
+        ticks = dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), small)
+        return sizes | ticks | {"lines.linewidth": self.font / 6.5, "lines.markersize": self.font / 2}
+
+
+SCREEN = Page(9.5, 9.0, 3, titled=True)
+PAPER = {"1col": Page(3.3, 7.0, 2), "2col": Page(7.0, 8.0, 3)}
 
 # Settings of matplotlib over those of seaborn's style "ticks".
 SETTINGS = {
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # names of models and metrics may hold a dollar sign
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same bytes
     "svg.hashsalt": "lmshape",  # the same data gives the same bytes
-    "svg.fonttype": "path",  # a viewer without our font shows the same picture
+    "pdf.fonttype": 42,  # live text
     "text.color": INK,
-    "lines.solid_capstyle": "round",
-    "hatch.linewidth": 0.6,
-    "hatch.color": FAINT,
     "axes.axisbelow": True,
-    "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
-    "axes.labelsize": 9,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -44,101 +65,42 @@ SETTINGS = {
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.title_fontsize": 8.5,
-    "legend.handlelength": 3.2,
+    "legend.handlelength": 2.6,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "font.size": 9,
     "savefig.facecolor": "white",
-}
-# Smaller sizes for figures of many panels.
-CROWDED_SETTINGS = {
-    "axes.titlesize": 7,
-    "axes.labelsize": 7,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "xtick.major.size": 2,
-    "ytick.major.size": 2,
-    "axes.titlepad": 3,
-    "axes.labelpad": 2,
-    "font.size": 7,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How the line of one name is drawn; `width` of the line and `size` of its markers are in points."""
+class Looks:
+    """Color, dashes and marker of each name, as seaborn takes them."""
 
-    color: ColorType
-    line: LineStyleType
-    marker: str
-    width: float = 1.5
-    size: float = 4.5
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The same as arguments of matplotlib's lines."""
-        line = {"color": self.color, "linestyle": self.line, "linewidth": self.width}
-        marker = {"marker": self.marker, "markersize": self.size}
-        return line | marker | {"markeredgecolor": "white", "markeredgewidth": 0.5}
+    palette: dict[str, str]
+    dashes: dict[str, Any]
+    markers: dict[str, str]
 
 
-def looks(names: Sequence[str]) -> dict[str, Look]:
-    """Give each name a look; 7 colors, 4 lines and 9 markers cycle together: 252 looks before one repeats."""
-    return {
-        name: Look(COLORS[i % len(COLORS)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(names)
-    }
+def looks(names: Sequence[str]) -> Looks:
+    """Give each name a look of its own; 7 colors, 4 dashes and 7 markers cycle together."""
+    return Looks(
+        {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)},
+        {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)},
+        {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)},
+    )
 
 
-def nested_looks(names: Sequence[str]) -> dict[str, Look]:
-    """Give each name a look narrower than the one before: drawn in order, a curve lies on another as a stripe."""
-    plain, last = looks(names), len(names) - 1
-    if not last:
-        return plain
-    return {
-        name: replace(plain[name], line="-", width=6.5 - 5.2 * i / last, size=10.0 - 5.5 * i / last)
-        for i, name in enumerate(names)
-    }
-
-
-def looks_by_kind(kinds: dict[str, str]) -> dict[str, Look]:
-    """Give each model (key) the color of its kind (value), ever lighter, and a line and marker.
-
-    Line and marker alone tell up to 36 models apart.
-    """
-    others = sorted(set(kinds.values()) - set(KIND_COLORS))
-    colors = KIND_COLORS | {kind: COLORS[(2 + i) % len(COLORS)] for i, kind in enumerate(others)}
-    shapes = looks(list(kinds))
-    alike = {kind: [model for model, its in kinds.items() if its == kind] for kind in colors}
-    shades = {kind: _shades(colors[kind], len(models)) for kind, models in alike.items()}
-    return {
-        model: Look(shades[kind][alike[kind].index(model)], shapes[model].line, shapes[model].marker)
-        for model, kind in kinds.items()
-    }
-
-
-def paler(color: ColorType) -> str:
-    """Mix a color with the same amount of white."""
-    return _shades(color, 2)[-1]
-
-
-def _shades(color: ColorType, count: int) -> list[str]:
-    """Mix `color` with white, from none of it to half."""
-    parts = [255 * part for part in to_rgb(color)]
-    whites = [0.5 * i / max(count - 1, 1) for i in range(count)]
-    return ["#" + "".join(f"{round(part + (255 - part) * white):02x}" for part in parts) for white in whites]
+def sequence() -> ListedColormap:
+    """Viridis from light to dark, for steps and depths; its lightest end, which vanishes on white, is left out."""
+    return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.92, 0.0, 256)))
 
 
 @contextmanager
-def styled(*, crowded: bool = False) -> Iterator[None]:
-    """Draw and save in the study's style, in smaller letters if `crowded`; the caller's settings stay as they were."""
+def styled(page: Page = SCREEN) -> Iterator[None]:
+    """Draw and save in the study's style; the caller's settings stay as they were."""
     # starts from matplotlib's own defaults, so that neither themes nor locale of the caller reach the figures
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        theme = seaborn.axes_style("ticks")
-        matplotlib.rcParams.update(theme | SETTINGS | (CROWDED_SETTINGS if crowded else {}))
+        live = {"svg.fonttype": "path" if page.titled else "none"}
+        matplotlib.rcParams.update(seaborn.axes_style("ticks") | SETTINGS | page.settings | live)
         yield

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmshape.geometry.checks import as_stored_matrix, as_whole
 from lmshape.geometry.differences import distances_of_pairs
 from lmshape.geometry.rows import unique_rows
+from lmshape.geometry.threads import product_threads, product_threads_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -195,11 +195,6 @@ def _audited(points: np.ndarray, chosen: np.ndarray, k: int) -> np.ndarray:
     return nearest
 
 
-def product_threads() -> int:
-    """Return as many threads as matrix products take here."""
-    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
-
-
 def _search(points: np.ndarray, k: int, tile: int, rows: np.ndarray | None = None) -> Found:
     """Search the neighbors of some rows, or of all, by bounds in float32; by float64 those it leaves too many of."""
     rows = np.arange(len(points)) if rows is None else rows
@@ -217,7 +212,7 @@ def _search_by(dtype: DTypeLike, points: np.ndarray, k: int, tile: int, rows: np
     step = max(1, tile if mirrored else min(tile, TILE_ENTRIES // m))
     blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
     threads = product_threads()  # of which the limit below leaves one
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with product_threads_of(1), ThreadPoolExecutor(threads) as pool:
         table = _table(cloud, step, pool) if mirrored else None
 
         def search(block: np.ndarray) -> Found:

@@ -9,7 +9,6 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,11 +21,13 @@ from lmshape.hub.lock import WEIGHTS, has_weights
 from lmshape.paths import STAGED, partial_folder, staged_file
 from lmshape.paths import WEIGHTS as WEIGHTS_OF
 from lmshape.progress import gigabytes_above, size_text
+from lmshape.receipt import delete_own, own_files, read_told
 from lmshape.writing import is_abandoned, replaced_when_whole
 
 LOG = logging.getLogger(__name__)
 
 BOOK = ".budget"
+READ_MARK = ".read-"  # begins the name of the file that says that a reader has read the weights
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_LOG_LINES = 60.0
 LONGEST_SILENCE_SECONDS = 3600.0  # of another host's download, which cannot be looked up; pauses are shorter
@@ -132,24 +133,38 @@ def release(folder: Path, reader: str, *, of: Sequence[str], keep: bool) -> None
         delete_weights(folder)
 
 
+def forget_readers(folder: Path) -> None:
+    """Unmark who has read the weights, which are about to come again."""
+    for mark in folder.glob(f"{READ_MARK}*"):
+        mark.unlink()
+
+
 def delete_weights(folder: Path) -> None:
-    """Delete the weights, or the links to the user's cache in their place; config.json and receipt stay."""
-    for path in folder.iterdir():
+    """Delete downloaded weights, or the links to the user's cache in their place; config.json and receipt stay.
+
+    Weights that the receipt does not name, or that have another size, are the user's and stay.
+    """
+    for path in own_files(folder):
         if path.suffix in WEIGHTS or path.name.endswith(".index.json"):
             path.unlink(missing_ok=True)
 
 
 def clear_unneeded(root: Path, needed: set[Path]) -> list[Path]:
-    """Delete downloaded weights, whole or partial, of checkpoints that a study does not have; return their folders."""
+    """Delete downloaded weights, whole or partial, of checkpoints that a study does not have; return their folders.
+
+    Folders without a receipt of a download, and files that it does not name, are the user's and stay.
+    """
     cleared = []
     for folder in root.glob("results/weights/*/*"):
         whole = folder.with_name(folder.name.removeprefix(".").removesuffix(".partial"))
         if not folder.is_dir() or whole.relative_to(root) in needed or folder.parent.name == BOOK:
             continue
+        if not read_told(folder).get("repository"):
+            continue
         if folder != whole:
-            shutil.rmtree(folder)
+            delete_own(folder)
             cleared.append(folder)
-        elif has_weights(folder):
+        elif any(path.suffix in WEIGHTS for path in own_files(folder)):
             delete_weights(folder)
             (root / staged_file(folder)).unlink(
                 missing_ok=True
@@ -170,7 +185,7 @@ def forget_deleted(root: Path) -> None:
 
 def _read_mark(folder: str | Path, reader: str) -> Path:
     """Name the file that says that a reader has read the weights."""
-    return Path(folder) / f".read-{reader}"
+    return Path(folder) / f"{READ_MARK}{reader}"
 
 
 def _holders_or_enter(wanted: Reservation, budget: int) -> list[Reservation]:
@@ -184,7 +199,7 @@ def _holders_or_enter(wanted: Reservation, budget: int) -> list[Reservation]:
             LOG.warning(
                 "%s: what came of its download was deleted to free its share of the disk quota", given_up.name
             )
-            shutil.rmtree(partial_folder(Path(given_up.folder)))
+            delete_own(partial_folder(Path(given_up.folder)))
             others.remove(given_up)
         # The partial folder says that the download is on its way.
         partial_folder(Path(wanted.folder)).mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,15 @@ asked again after growing pauses; what it refuses for good ends in a sentence th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_session, hf_hub_url, set_client_factory
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
     OfflineModeIsEnabled,
@@ -22,15 +24,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from lmshape.downloading import SILENCE_SECONDS, Answer, patiently, reason_of, status_of
+from lmshape.downloading import SILENCE_SECONDS, Answer, is_transient, patiently, reason_of, status_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import GIT, LockedFile
+from lmshape.progress import progress
 from lmshape.writing import NO_ROOM
 
 REFUSED = frozenset({401, 403})
+TOO_MANY = 429
 AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no hub calls it a flood
 
 _HOOKS = (
@@ -71,6 +74,14 @@ class Ref:
     commit: str
 
 
+def gate(entry: Mapping[str, Any]) -> str:
+    """Tell what opens a gated repository where there is no token; "" for any other entry of the registry."""
+    if not entry.get("gated") or get_token() is not None:
+        return ""
+    page = f"{constants.ENDPOINT}/{entry['repository']}"
+    return f"gated. Accept its terms at {page}, then log in with `hf auth login` or set HF_TOKEN"
+
+
 def refs(repository: str) -> list[Ref]:
     """List branches and tags; a tag of a branch's name is left out, as the hub resolves the branch.
 
@@ -85,40 +96,99 @@ def refs(repository: str) -> list[Ref]:
     return branches + [Ref(ref.name, "tag", ref.target_commit) for ref in found.tags if ref.name not in taken]
 
 
+def commit_of(repository: str, revision: str) -> str:
+    """Return the commit that any revision means, a pull request (refs/pr/1) or a commit among them."""
+    address = f"{constants.ENDPOINT}/api/models/{repository}/revision/{quote(revision, safe='')}"
+
+    def ask() -> str:
+        return json.loads(_get(address).content)["sha"]
+
+    return ask_hub(ask, what=f"the revision {revision} of `{repository}`")
+
+
 def files(repository: str, commit: str) -> list[LockedFile]:
-    """List all files of a commit, with size and sha256, or git's name of those that have no sha256."""
+    """List all files of a commit, with size and sha256, or git's name of those that have no sha256.
 
-    def ask() -> list[LockedFile]:
-        entries = _api().list_repo_tree(repository, revision=commit, recursive=True)
-        return [_file(entry) for entry in entries if isinstance(entry, RepoFile)]
+    The pages are asked for here, and not by huggingface_hub, which asks six times for each before it tells anybody.
+    """
+    found: list[LockedFile] = []
+    page = f"{constants.ENDPOINT}/api/models/{repository}/tree/{commit}?recursive=true"
+    while page:
+        entries, page = ask_hub(
+            partial(_page_of_files, page), what=f"the files of `{repository}` at {commit}"
+        )
+        found += [_file(entry) for entry in entries if entry["type"] == "file"]
+    return found
 
-    return ask_hub(ask, what=f"the files of `{repository}` at {commit}")
+
+def _page_of_files(address: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the entries of a page, and the address of the next; "" behind the last."""
+    response = _get(address)
+    return json.loads(response.content), response.links.get("next", {}).get("url", "")
 
 
-def at_once(ask: Callable[[Asked], Answer], questions: Iterable[Asked]) -> list[Answer]:
-    """Ask several questions at once; the answers are in their order."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(ask, questions))
+def _get(address: str) -> httpx2.Response:
+    response = get_session().get(address, headers=build_hf_headers(), follow_redirects=True)
+    hf_raise_for_status(response)
+    return response
+
+
+def at_once(
+    ask: Callable[[Asked], Answer], questions: Mapping[str, Asked], *, what: str, unit: str
+) -> list[Answer]:
+    """Ask several questions at once; the answers are in their order, and counted by name as they come."""
+    with (
+        ThreadPoolExecutor(AT_ONCE) as pool,
+        progress(len(questions), description=what, unit=unit) as bar,
+    ):
+        answers = []
+        for name, answer in zip(questions, pool.map(ask, questions.values()), strict=True):
+            answers.append(answer)
+            bar.set_postfix_str(f"the last: {name}", refresh=False)
+            bar.update()
+        return answers
 
 
 def read_json(repository: str, commit: str, path: str) -> dict:
     """Read a small JSON file of a commit."""
 
     def ask() -> dict:
-        response = get_session().get(
-            hf_hub_url(repository, path, revision=commit, endpoint=constants.ENDPOINT),
-            headers=build_hf_headers(),
-            follow_redirects=True,
+        return json.loads(
+            _get(hf_hub_url(repository, path, revision=commit, endpoint=constants.ENDPOINT)).content
         )
-        hf_raise_for_status(response)
-        return json.loads(response.content)
 
     return ask_hub(ask, what=f"{path} of `{repository}`")
 
 
 def ask_hub(ask: Callable[[], Answer], *, what: str, received: Callable[[], int] = lambda: 0) -> Answer:
-    """Ask as `patiently` does; what the hub refuses is raised as `hub_error` says it."""
-    return patiently(ask, what=what, explain=hub_error, received=received)
+    """Ask as `patiently` does; what the hub refuses is raised as `hub_error` says it.
+
+    A refusal by another host is no refusal by the hub: addresses that it signs for its store live for an hour. Each
+    attempt asks the hub for a new one.
+    """
+    return patiently(
+        ask, what=what, explain=hub_error, received=received, may_pass=_may_pass, tell=_with_hint
+    )
+
+
+def _may_pass(error: Exception) -> bool:
+    return is_transient(error) or refusing_host(error) is not None
+
+
+def refusing_host(error: Exception) -> str | None:
+    """Name the host that refuses, where it is not the hub's: a mirror hands on answers of the hub, with its codes."""
+    response = getattr(error, "response", None)
+    if response is None or not 400 <= response.status_code < 500 or "X-Error-Code" in response.headers:
+        return None
+    host = urlsplit(str(response.url)).netloc
+    return None if host == urlsplit(constants.ENDPOINT).netloc else host
+
+
+def _with_hint(error: Exception) -> str:
+    if status_of(error) == TOO_MANY and get_token() is None:
+        told = reason_of(error).rstrip(".")
+        return f"{told}. The hub answers more requests of who has a free token: `hf auth login`, or HF_TOKEN"
+    return reason_of(error)
 
 
 def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
@@ -131,6 +201,30 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
         return InputError(
             f"{what}: HF_HUB_OFFLINE is set, so the hub is not asked. Unset it, or make what is needed beforehand "
             "on a machine with a network: `lmshape lock MODEL`, `snakemake --until download`."
+        )
+    if told := _refusal(error, what=what, attempts=attempts):
+        return told
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return InputError(
+            f"{what}: {constants.ENDPOINT} answers with something else than JSON ({reason_of(error)}). Check "
+            "HF_ENDPOINT, and whether a proxy or a page to log in stands between."
+        )
+    if isinstance(error, httpx2.HTTPError | OSError):
+        times = f" after {attempts} attempts" if attempts > 1 else ""
+        return InputError(
+            f"{what}: {constants.ENDPOINT} cannot be used{times} ({reason_of(error)}). Check the network and "
+            "HF_ENDPOINT, then run the same command again: what was received is kept."
+        )
+    raise error
+
+
+def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None:
+    """Say who refuses a request, and why; None for an error that is no refusal."""
+    if host := refusing_host(error):
+        return InputError(
+            f"{what}: {host}, where the hub keeps it, refuses it after {attempts} attempts, each with a new address "
+            f"({reason_of(error)}). The hub itself has answered, so that no login helps: a firewall or a proxy seems "
+            f"to stand between. Have it let {host} pass, or set HTTPS_PROXY, and run again: what was received is kept."
         )
     if isinstance(error, GatedRepoError):
         return Closed(
@@ -149,25 +243,14 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
             f"{what}: the hub refuses it ({reason_of(error)}). So it does where a token has expired or lacks a right: "
             "log in with `hf auth login` or set HF_TOKEN."
         )
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return InputError(
-            f"{what}: {constants.ENDPOINT} answers with something else than JSON ({reason_of(error)}). Check "
-            "HF_ENDPOINT, and whether a proxy or a page to log in stands between."
-        )
-    if isinstance(error, httpx2.HTTPError | OSError):
-        times = f" after {attempts} attempts" if attempts > 1 else ""
-        return InputError(
-            f"{what}: {constants.ENDPOINT} cannot be used{times} ({reason_of(error)}). Check the network and "
-            "HF_ENDPOINT, then run the same command again: what was received is kept."
-        )
-    raise error
+    return None
 
 
 def _api() -> HfApi:
     return HfApi(endpoint=constants.ENDPOINT)
 
 
-def _file(entry: RepoFile) -> LockedFile:
-    if entry.lfs is not None:
-        return LockedFile(entry.path, entry.lfs.size, entry.lfs.sha256)
-    return LockedFile(entry.path, entry.size, f"{GIT}{entry.blob_id}")
+def _file(entry: Mapping[str, Any]) -> LockedFile:
+    if large := entry.get("lfs"):
+        return LockedFile(entry["path"], large["size"], large["oid"])
+    return LockedFile(entry["path"], entry["size"], f"{GIT}{entry['oid']}")

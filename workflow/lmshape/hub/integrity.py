@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,7 +24,7 @@ from lmshape.schema import faults, read_yaml, schema_with_names
 # Worst first: a checkpoint that deserves several gets the first.
 VERDICTS = {
     "no_weights": "the hub has no weights under this name",
-    "incomplete": "shards are missing that the others announce, or their index",
+    "incomplete": "shards that the others announce, parts of them or their index are missing",
     "wrong_weights": "known to hold the weights of another step",
     "same_as_main": "the weights of main, under the name of an earlier step",
     "duplicate": "the weights of another step, too: at most one of the names is right",
@@ -41,13 +41,21 @@ _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A published fault: models (shell patterns), steps, verdict, and who says so."""
+    """A published fault: models (shell patterns), steps, verdict, who says so, and the files, where not all have it."""
 
     models: tuple[str, ...]
     steps: frozenset[int]
     verdict: str
     reason: str
     source: str
+    files: tuple[str, ...] = ()
+
+    def concerns(self, one: LockedCheckpoint) -> bool:
+        """Whether it is about the weights that are taken of a checkpoint."""
+        if one.step not in self.steps:
+            return False
+        names = {file.path.rpartition("/")[2] for file in one.weights}
+        return not self.files or any(fnmatchcase(name, pattern) for name in names for pattern in self.files)
 
 
 def read_issues(path: Path) -> tuple[Issue, ...]:
@@ -69,6 +77,7 @@ def read_issues(path: Path) -> tuple[Issue, ...]:
             verdict=entry["verdict"],
             reason=entry["reason"].rstrip("."),
             source=entry["source"],
+            files=tuple(entry.get("files", ())),
         )
         for entry in data
     )
@@ -79,30 +88,52 @@ def issues_of(issues: Iterable[Issue], model: str) -> tuple[Issue, ...]:
     return tuple(issue for issue in issues if any(fnmatchcase(model, pattern) for pattern in issue.models))
 
 
+def cited_verdict(issues: Iterable[Issue], step: int, *, weights: str = "") -> str:
+    """Return what the list of known faults says of a step before the hub is asked; "" where it says nothing.
+
+    A fault of some files counts, since only the hub can tell which others there are; but not where the registry asks
+    for another format (`weights`).
+    """
+    found = [
+        issue.verdict
+        for issue in issues
+        if step in issue.steps
+        and (not weights or not issue.files or any(name.endswith(weights) for name in issue.files))
+    ]
+    return min(found, key=list(VERDICTS).index, default="")
+
+
 class _Evidence:
     """What all checkpoints of a model say together.
 
     Attributes
     ----------
-    of_weights : fingerprint of whole weights → names of the checkpoints that have them
+    of_weights : fingerprint of whole weights → names of the checkpoints that have them in any format
     of_file : digest of one file of weights → the same
-    main : fingerprint of the weights of `main`
+    main : fingerprints of the weights of `main`
     last : name of the last checkpoint, which may equal `main`
-    usual_bytes : size of more than half of the checkpoints' weights, 0 when there is none
+    usual_bytes : format → size of more than half of the checkpoints' weights, where there is one
     steps : name → step
     issues : known faults
     """
 
-    def __init__(self, checkpoints: Sequence[LockedCheckpoint], main: str, issues: Sequence[Issue]) -> None:
-        loaded = [one for one in checkpoints if one.weights]
+    def __init__(
+        self, checkpoints: Sequence[LockedCheckpoint], main: Collection[str], issues: Sequence[Issue]
+    ) -> None:
         self.of_weights: dict[str, list[str]] = {}
         self.of_file: dict[str, list[str]] = {}
-        for one in loaded:
+        sizes: dict[str, Counter[int]] = {}
+        for one in (
+            each for checkpoint in checkpoints for each in checkpoint.in_each_format() if each.weights
+        ):
             self.of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
+            sizes.setdefault(one.weights[0].format, Counter())[one.weights_bytes] += 1
             for file in one.weights:
                 self.of_file.setdefault(file.digest, []).append(one.checkpoint)
-        sizes = Counter(one.weights_bytes for one in loaded)
-        self.usual_bytes = next((size for size, count in sizes.items() if 2 * count > len(loaded)), 0)
+        usual = {name: counts.most_common(1)[0] for name, counts in sizes.items()}
+        self.usual_bytes = {
+            name: size for name, (size, count) in usual.items() if 2 * count > sizes[name].total()
+        }
         self.last = checkpoints[-1].checkpoint if checkpoints else ""
         self.steps = {one.checkpoint: one.step for one in checkpoints}
         self.main, self.issues = main, issues
@@ -117,7 +148,7 @@ class _Evidence:
 
     def equals_main(self, one: LockedCheckpoint) -> bool:
         """Whether an earlier checkpoint has the weights of `main`."""
-        return bool(self.main) and one.weights_sha256 == self.main and not self.may_equal_main(one)
+        return one.weights_sha256 in self.main and not self.may_equal_main(one)
 
     def share_a_shard(self, one: LockedCheckpoint) -> list[str]:
         """Name the checkpoints with other weights that have a shard in common with it."""
@@ -126,7 +157,12 @@ class _Evidence:
 
     def known(self, one: LockedCheckpoint) -> list[Issue]:
         """Take the list's word where the hub does not show otherwise: weights, or no equality, or one too many."""
-        return [issue for issue in self.issues if one.step in issue.steps and self._shows(issue, one)]
+        return [issue for issue in self.issues if issue.concerns(one) and self._shows(issue, one)]
+
+    def odd_size(self, one: LockedCheckpoint) -> bool:
+        """Whether most checkpoints have weights of another size in the format that is taken of this one."""
+        usual = self.usual_bytes.get(one.weights[0].format) if one.weights else None
+        return usual not in (None, one.weights_bytes)
 
     def _shows(self, issue: Issue, one: LockedCheckpoint) -> bool:
         if issue.verdict == "no_weights":
@@ -137,15 +173,35 @@ class _Evidence:
         return True
 
 
+def with_sound_weights(
+    checkpoints: Sequence[LockedCheckpoint], *, main: Collection[str], issues: Sequence[Issue]
+) -> tuple[LockedCheckpoint, ...]:
+    """Take other formats where the preferred one holds the weights of another step, or some are missing.
+
+    Another format counts as sound when its verdict is one to trust and its size the usual one. Where none is, the
+    preferred one stays, with its verdict. Parameters as of `audited`.
+    """
+    evidence = _Evidence(checkpoints, main, issues)
+    return tuple(_with_sound_weights(one, evidence) for one in checkpoints)
+
+
+def _with_sound_weights(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
+    if _verdict(one, evidence) not in DISTRUSTED:
+        return one
+    others = (other for other in one.in_each_format() if other.files != one.files)
+    sound = (other for other in others if _verdict(other, evidence) not in DISTRUSTED)
+    return next((other for other in sound if not evidence.odd_size(other)), one)
+
+
 def audited(
-    checkpoints: Sequence[LockedCheckpoint], *, main: str, issues: Sequence[Issue]
+    checkpoints: Sequence[LockedCheckpoint], *, main: Collection[str], issues: Sequence[Issue]
 ) -> tuple[LockedCheckpoint, ...]:
     """Give every checkpoint its verdict.
 
     Parameters
     ----------
     checkpoints : all of a model, by step
-    main : fingerprint of the weights on the branch `main`, "" where there is none
+    main : fingerprints of the weights on the branch `main` in each format, none where there is no such branch
     issues : known faults of this model
 
     Returns
@@ -159,17 +215,25 @@ def audited(
 
 
 def _judged(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
-    known = evidence.known(one)
-    found = [(issue.verdict, f"{issue.reason} ({issue.source})") for issue in known]
-    found += [*_unloadable(one), *_of_other_steps(one, evidence, known)]
-    notes = [*(note for _, note in found), *_remarks(one, evidence)]
+    notes = [*(note for _, note in _found(one, evidence)), *_remarks(one, evidence)]
     same = [*evidence.equals(one), *([MAIN] if evidence.equals_main(one) else [])]
     return replace(
         one,
-        verdict=min((verdict for verdict, _ in found), key=list(VERDICTS).index, default="ok"),
+        verdict=_verdict(one, evidence),
         same_weights_as=tuple(dict.fromkeys(same)),
         note="; ".join(filter(None, notes)),
     )
+
+
+def _verdict(one: LockedCheckpoint, evidence: _Evidence) -> str:
+    return min((verdict for verdict, _ in _found(one, evidence)), key=list(VERDICTS).index, default="ok")
+
+
+def _found(one: LockedCheckpoint, evidence: _Evidence) -> list[tuple[str, str]]:
+    """List what is known against the weights that are taken of a checkpoint: verdicts, and a note on each."""
+    known = evidence.known(one)
+    cited = [(issue.verdict, f"{issue.reason} ({issue.source})") for issue in known]
+    return [*cited, *_unloadable(one), *_of_other_steps(one, evidence, known)]
 
 
 def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
@@ -194,10 +258,15 @@ def _of_other_steps(
 
 
 def _remarks(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[str]:
-    if one.weights and evidence.usual_bytes not in (0, one.weights_bytes):
-        yield f"{one.weights_bytes} bytes of weights, most have {evidence.usual_bytes}"
-    if one.weights and one.weights[0].path.endswith(".bin"):
+    if evidence.odd_size(one):
+        usual = evidence.usual_bytes[one.weights[0].format]
+        yield f"{one.weights_bytes} bytes of weights, most have {usual}"
+    if one.weights and one.weights[0].format == "bin":
         yield "PyTorch's .bin, loaded with weights only"
+    if one.weights and _verdict(one, evidence) not in DISTRUSTED:
+        for other in one.in_each_format():
+            if (verdict := _verdict(other, evidence)) in DISTRUSTED:
+                yield f"not taken: {other.weights[0].format} ({verdict}: {VERDICTS[verdict]})"
 
 
 def _missing_files(one: LockedCheckpoint) -> list[str]:
@@ -235,12 +304,20 @@ def as_table(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = 
 
 
 def summary(lock: Lock) -> str:
-    """Count the verdicts of a model in a few lines."""
+    """Count the verdicts of a model in a few lines, and tell what of the registry the hub has corrected."""
     counts = Counter(one.verdict for one in lock.checkpoints)
     size = size_text(sum(one.weights_bytes for one in lock.checkpoints))
     head = f"{lock.model}: {len(lock.checkpoints)} checkpoints, {size} of weights; asked {lock.asked}"
     lines = [f"  {counts[name]:5d} {name}: {meaning}" for name, meaning in VERDICTS.items() if counts[name]]
-    return "\n".join([head, *lines])
+    return "\n".join([head, *lines, *map("  {}".format, corrections(lock))])
+
+
+def corrections(lock: Lock) -> list[str]:
+    """Tell which unverified keys of the registry the hub's config.json contradicts."""
+    return [
+        f"`{key}` of the registry is {told} and unverified; taken from config.json: {lock.facts[key]}"
+        for key, told in lock.corrected.items()
+    ]
 
 
 def as_json(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = ()) -> str:

@@ -12,23 +12,29 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 
 from lmshape.errors import InputError
+from lmshape.receipt import RECEIPT, read_told
 from lmshape.schema import Yaml
 from lmshape.writing import replaced_when_whole
 
-FORMAT = "lmshape-lock 1"
+FORMAT = "lmshape-lock 2"
+OLDER = ("lmshape-lock 1",)  # without `other_files`
 COLUMNS = tuple(
     "checkpoint step tokens_seen verdict same_weights_as note repository revision ref commit subfolder "
-    "weights_format weights_bytes weights_sha256 revised files".split()
+    "weights_format weights_bytes weights_sha256 revised files other_files".split()
 )
+HEAD = ("model", "asked", "identity", "facts", "corrected", "main_sha256")
+FILES = ("files", "other_files")  # columns
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
 UNLOADABLE = ("no_weights", "incomplete")  # verdicts
+_FORMAT_OF = re.compile(r"\.(safetensors|bin|gguf)(?:\.index\.json)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,12 @@ class LockedFile:
         """Whether it holds tensors."""
         return self.path.endswith(WEIGHTS)
 
+    @property
+    def format(self) -> str:
+        """Format of the weights that it holds, or whose index it is: safetensors, bin or gguf; "" of other files."""
+        match = _FORMAT_OF.search(self.path)
+        return match[1] if match else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedCheckpoint:
@@ -59,8 +71,10 @@ class LockedCheckpoint:
     Attributes
     ----------
     checkpoint, step, tokens_seen : name in paths, training steps (-1: unknown), training tokens (NaN: unknown)
-    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch or tag
+    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch, tag, commit
+        or pull request
     files : what is downloaded: weights in one format, their index, config.json; no weights: nothing to load
+    other_files : weights in formats that are not taken, and their index; None where an older lock does not say
     revised : how often an update has found other weights under this name
     verdict, same_weights_as, note : what the audit says of it
     """
@@ -74,6 +88,7 @@ class LockedCheckpoint:
     commit: str
     subfolder: str = ""
     files: tuple[LockedFile, ...] = ()
+    other_files: tuple[LockedFile, ...] | None = ()
     revised: int = 0
     verdict: str = "ok"
     same_weights_as: tuple[str, ...] = ()
@@ -83,6 +98,13 @@ class LockedCheckpoint:
     def weights(self) -> tuple[LockedFile, ...]:
         """Files that hold tensors, by name."""
         return tuple(sorted((file for file in self.files if file.is_weights), key=lambda file: file.path))
+
+    def in_each_format(self) -> Iterator[LockedCheckpoint]:
+        """Yield the checkpoint with its weights as they are taken, then in each other format."""
+        listed = (*self.files, *(self.other_files or ()))
+        for name in dict.fromkeys(file.format for file in listed if file.format):
+            taken = tuple(file for file in listed if file.format in ("", name))
+            yield replace(self, files=taken, other_files=tuple(file for file in listed if file not in taken))
 
     @property
     def loadable(self) -> bool:
@@ -124,9 +146,10 @@ class Lock:
     ----------
     model : name in the registry
     identity : what the registry said of where they lie, when the hub was asked
-    facts : architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
+    facts : kind, architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
+    corrected : values of unverified keys of the registry that the hub's config.json contradicts
     tokenizer : its files; None where the repository has none
-    main_sha256 : fingerprint of the weights on `main`; "" where checkpoints are not branches beside it
+    main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are no branches beside it
     checkpoints : by step
     asked : UTC time at which the hub was asked
     """
@@ -135,9 +158,10 @@ class Lock:
     identity: str
     facts: Mapping[str, str | int | None]
     tokenizer: Tokenizer | None
-    main_sha256: str
+    main_sha256: tuple[str, ...]
     checkpoints: tuple[LockedCheckpoint, ...]
     asked: str
+    corrected: Mapping[str, str | int] = field(default_factory=dict)
 
     def named(self, checkpoint: str) -> LockedCheckpoint | None:
         """Find a checkpoint by its name."""
@@ -146,7 +170,8 @@ class Lock:
 
 def identity_of(entry: Mapping[str, Yaml]) -> str:
     """Spell what decides where a model's checkpoints lie; another spelling makes a lock void."""
-    keys = "repository revision step_pattern subfolder main_step tokens_per_step tokenizer also remote_code".split()
+    keys = "repository revision step_pattern subfolder main_step tokens_per_step tokenizer also".split()
+    keys += ["remote_code", "weights"]
     if not any("{" in entry.get(key, "") for key in ("revision", "subfolder")):
         keys.append("steps")  # the hub is asked for these alone; else for whatever has such a name
     told = {key: entry[key] for key in keys if entry.get(key) not in (None, False)}
@@ -161,7 +186,7 @@ def write_lock(path: Path, lock: Lock) -> None:
         "commit": lock.tokenizer.commit,
         "files": list(map(astuple, lock.tokenizer.files)),
     }
-    head = {name: getattr(lock, name) for name in ("model", "asked", "identity", "facts", "main_sha256")}
+    head = {name: getattr(lock, name) for name in HEAD}
     text.write(f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n")
     for key, value in {**head, "tokenizer": tokenizer}.items():
         text.write(f"# {key}: {json.dumps(value)}\n")
@@ -193,13 +218,14 @@ def read_lock(path: Path) -> Lock | None:
 
 
 def _lock(lines: Sequence[str]) -> Lock:
-    if not lines or not lines[0].startswith(f"# {FORMAT}:"):
+    if not lines or not lines[0].startswith(tuple(f"# {version}:" for version in (FORMAT, *OLDER))):
         raise ValueError(f"it begins with {lines[0][:40]!r}" if lines else "it is empty")
     head = list(takewhile(lambda line: line.startswith("# "), lines))
     values = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in head[1:])}
-    tokenizer = values.pop("tokenizer")
+    tokenizer, main = values.pop("tokenizer"), values.pop("main_sha256")
     return Lock(
         **values,
+        main_sha256=tuple([main] if main else []) if isinstance(main, str) else tuple(main),
         tokenizer=tokenizer
         and Tokenizer(**{**tokenizer, "files": tuple(LockedFile(*file) for file in tokenizer["files"])}),
         checkpoints=tuple(map(_checkpoint, csv.DictReader(lines[len(head) :], delimiter="\t"))),
@@ -207,14 +233,14 @@ def _lock(lines: Sequence[str]) -> Lock:
 
 
 def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
-    values = {name: getattr(checkpoint, name) for name in COLUMNS if name not in ("weights_format", "files")}
+    values = {name: getattr(checkpoint, name) for name in COLUMNS if name not in ("weights_format", *FILES)}
     seen = checkpoint.tokens_seen
     return {
         **values,
         "tokens_seen": "" if math.isnan(seen) else int(seen),
         "same_weights_as": " ".join(checkpoint.same_weights_as),
         "weights_format": checkpoint.weights[0].path.rpartition(".")[2] if checkpoint.weights else "",
-        "files": json.dumps(list(map(astuple, checkpoint.files)), separators=(",", ":")),
+        **{name: _spell(getattr(checkpoint, name)) for name in FILES},
     }
 
 
@@ -228,11 +254,18 @@ def _checkpoint(row: Mapping[str, str]) -> LockedCheckpoint:
         tokens_seen=float(row["tokens_seen"] or math.nan),
         same_weights_as=tuple(row["same_weights_as"].split()),
         revised=int(row["revised"]),
-        files=tuple(LockedFile(*file) for file in json.loads(row["files"])),
+        files=_files(row["files"]) or (),
+        other_files=_files(row["other_files"]) if "other_files" in row else None,
     )
 
 
-RECEIPT = "lmshape.json"
+def _spell(files: Sequence[LockedFile] | None) -> str:
+    return json.dumps(None if files is None else list(map(astuple, files)), separators=(",", ":"))
+
+
+def _files(text: str) -> tuple[LockedFile, ...] | None:
+    files = json.loads(text)
+    return None if files is None else tuple(LockedFile(*file) for file in files)
 
 
 def read_receipt(folder: Path) -> dict[str, str]:
@@ -241,17 +274,21 @@ def read_receipt(folder: Path) -> dict[str, str]:
     Raises
     ------
     InputError
-        When the weights have been deleted since they were read.
+        When the weights have been deleted since they were read, or the receipt is damaged.
     """
-    path = folder / RECEIPT
-    if not path.is_file():
+    if not (folder / RECEIPT).is_file():
         return {}
     if not has_weights(folder):
         raise InputError(
             f"`{folder}`: the weights were deleted when the last dataset had been read. Download them again with "
             f"`snakemake --forcerun download`, or run the whole study, which knows when they are needed."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    told = read_told(folder)
+    if not told:
+        raise InputError(
+            f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run downloads the checkpoint again."
+        )
+    return {name: value for name, value in told.items() if name != "files"}
 
 
 def has_weights(folder: Path) -> bool:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.hub.lock import Lock, LockedCheckpoint, identity_of, read_lock
+from lmshape.hub.integrity import Issue, audited, cited_verdict, issues_of
+from lmshape.hub.lock import Lock, identity_of, read_lock
 from lmshape.hub.published import Place, published, read_sources, tokens_seen
 from lmshape.paths import LOCK, WEIGHTS
 from lmshape.schema import Yaml
 
-FACTS = ("architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
+FACTS = ("kind", "architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
 
 Ask = Callable[[str, Mapping[str, Yaml]], Lock]
 
@@ -26,7 +27,7 @@ class HubRun:
     Attributes
     ----------
     checkpoints, unlisted : by step; those that the registry lists, or all where it has no list, and the others
-    facts : architecture, blocks, width, vocabulary, context; the registry's before the hub's
+    facts : kind, architecture, blocks, width, vocabulary, context; the registry's before the hub's
     lock : what the hub said, if it was asked
     """
 
@@ -36,18 +37,21 @@ class HubRun:
     lock: Lock | None
 
 
-def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | None) -> HubRun:
+def read_run(
+    name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | None, issues: Sequence[Issue] = ()
+) -> HubRun:
     """Look up the checkpoints of a published run.
 
-    The registry's list counts as far as the lock, if there is one, has its checkpoints, so that the plan is the
-    same before and after the hub was asked. Where the registry has no list, or lacks the shape of the model, the
-    lock tells; and where there is no lock, the hub is asked now.
+    The registry's list counts as far as the lock, if there is one, has checkpoints of these steps, so that the plan
+    is the same before and after the hub was asked. Where the registry has no list, or lacks the shape of the model,
+    the lock tells; and where there is no lock, the hub is asked now.
 
     Parameters
     ----------
     name, entry : of the registry
     root : the working directory
     ask : makes the lock, and writes it; None refuses instead
+    issues : known faults of any model
 
     Raises
     ------
@@ -62,17 +66,20 @@ def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | Non
     if lock is None and unknown:
         if ask is None:
             raise InputError(
-                f"`{name}`: {', '.join(unknown)} stand in no registry, only the hub knows. Ask it once with "
+                f"`{name}`: {', '.join(unknown)} are not in the registry; only the hub knows them. Ask it once with "
                 f"`lmshape lock {name}`; that takes seconds and downloads no weights."
             )
         lock = ask(name, entry)
-    facts = {fact: entry.get(fact, lock.facts.get(fact) if lock else None) for fact in (*FACTS, "context")}
+    told = lock.facts if lock else {}
+    check_facts(name, entry, told)
+    known = {**entry, **{fact: told[fact] for fact in corrected_facts(entry, told)}}
+    facts = {fact: known.get(fact, told.get(fact)) for fact in (*FACTS, "context")}
     _check_known(name, facts)
-    check_facts(name, entry, lock.facts if lock else {})
-    listed = [_of_place(name, place, entry) for place in places or ()]
-    locked = [_of_lock(name, one) for one in lock.checkpoints if one.loadable] if lock else listed
-    names = {one.name for one in listed or locked}
-    checkpoints = tuple(one for one in locked if one.name in names)
+    known_faults = issues_of(issues, name)
+    listed = [_of_place(name, place, entry, known_faults) for place in places or ()]
+    locked = _of_lock(name, lock, known_faults) if lock else listed
+    steps = {one.step for one in listed or locked}
+    checkpoints = tuple(one for one in locked if one.step in steps)
     if not checkpoints:
         raise InputError(
             f"`{name}`: the hub has weights of none of its checkpoints, says {LOCK.format(model=name)}. Look at them "
@@ -80,14 +87,26 @@ def read_run(name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | Non
         )
     return HubRun(
         checkpoints=checkpoints,
-        unlisted=tuple(one for one in locked if one.name not in names),
+        unlisted=tuple(one for one in locked if one.step not in steps),
         facts=facts,
         lock=lock,
     )
 
 
+def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dict[str, Yaml]:
+    """Return the registry's values of unverified keys that the hub's config.json contradicts: the hub's counts."""
+    return {key: entry[key] for key in _contradicted(entry, facts) if key in entry.get("unverified", ())}
+
+
+def _contradicted(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> list[str]:
+    told = {
+        key: value for key, value in facts.items() if value is not None and key != "kind"
+    }  # a guess at times
+    return [key for key, value in told.items() if entry.get(key) not in (None, value)]
+
+
 def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> None:
-    """Refuse a registry entry whose shape is not that of the hub's config.json.
+    """Refuse a registry entry whose shape is not that of the hub's config.json, in a key that is not `unverified`.
 
     Raises
     ------
@@ -95,14 +114,14 @@ def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml])
         Naming the keys, both values, and what to correct.
     """
     wrong = [
-        f"`{key}` is {entry[key]}, config.json has {value}"
-        for key, value in facts.items()
-        if value is not None and entry.get(key) not in (None, value)
+        f"`{key}` is {entry[key]}, config.json has {facts[key]}"
+        for key in _contradicted(entry, facts)
+        if key not in entry.get("unverified", ())
     ]
     if wrong:
         raise InputError(
             f"`{name}`: the registry and the hub's config.json differ: {'; '.join(wrong)}. Correct the registry of "
-            "models, or take these keys out of the entry."
+            "models, name these keys under `unverified`, or take them out of the entry."
         )
 
 
@@ -110,17 +129,30 @@ def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:
     unknown = [fact for fact in FACTS if facts[fact] is None]
     if unknown:
         raise InputError(
-            f"`{name}`: {', '.join(unknown)} stand in no registry, and the hub has not shown its config.json. Log in "
-            f"(`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
+            f"`{name}`: {', '.join(unknown)} are not in the registry, and the hub has not shown its config.json. Log "
+            f"in (`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
             "registry of models."
         )
 
 
-def _of_place(name: str, place: Place, entry: Mapping[str, Yaml]) -> Checkpoint:
+def _of_place(name: str, place: Place, entry: Mapping[str, Yaml], issues: Sequence[Issue]) -> Checkpoint:
     seen = tokens_seen(place.step, entry.get("tokens_per_step"))
-    return Checkpoint(place.name, place.step, Path(WEIGHTS.format(model=name, checkpoint=place.name)), seen)
+    folder = Path(WEIGHTS.format(model=name, checkpoint=place.name))
+    verdict = cited_verdict(issues, place.step, weights=entry.get("weights", ""))
+    return Checkpoint(place.name, place.step, folder, seen, verdict=verdict)
 
 
-def _of_lock(name: str, one: LockedCheckpoint) -> Checkpoint:
-    folder = Path(WEIGHTS.format(model=name, checkpoint=one.checkpoint))
-    return Checkpoint(one.checkpoint, one.step, folder, one.tokens_seen, revised=one.revised)
+def _of_lock(name: str, lock: Lock, issues: Sequence[Issue]) -> list[Checkpoint]:
+    """List the checkpoints of a lock that can be loaded, with the verdicts of what is known today."""
+    return [
+        Checkpoint(
+            one.checkpoint,
+            one.step,
+            Path(WEIGHTS.format(model=name, checkpoint=one.checkpoint)),
+            one.tokens_seen,
+            revised=one.revised,
+            verdict=one.verdict,
+        )
+        for one in audited(lock.checkpoints, main=lock.main_sha256, issues=issues)
+        if one.loadable
+    ]

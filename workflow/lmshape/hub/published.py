@@ -359,32 +359,49 @@ def _naming(entry: Mapping[str, Yaml], tokens_per_step: int | None, where: str) 
     return "", None
 
 
-def downloads_of_checkpoint(
-    listed: Sequence[LockedFile], subfolder: str, *, code: bool = False
-) -> tuple[LockedFile, ...]:
-    """Choose what to download of a listing; without config.json and weights when they are not there.
+def files_of_checkpoint(
+    listed: Sequence[LockedFile], subfolder: str, *, code: bool = False, prefer: str = ""
+) -> tuple[tuple[LockedFile, ...], tuple[LockedFile, ...]]:
+    """Choose what to download of a listing, and name beside it the weights in other formats.
 
-    Python files are among them only if `code` says so.
+    Parameters
+    ----------
+    listed, subfolder : files of a commit, and the folder of the checkpoint
+    code : whether Python files are downloaded too
+    prefer : format to take where it is there; else safetensors before PyTorch's .bin before GGUF
+
+    Returns
+    -------
+    config.json, the index and the weights in one format, as far as they are there; the same of the other formats
     """
     inside = _inside(listed, subfolder)
-    chosen = [inside["config.json"]] if "config.json" in inside else []
-    chosen += [inside[name] for name in sorted(inside) if code and name.endswith(".py")]
+    common = [inside["config.json"]] if "config.json" in inside else []
+    common += [inside[name] for name in sorted(inside) if code and name.endswith(".py")]
+    weights: dict[str, list[LockedFile]] = {}
     for pattern, index in _FORMATS:
         names = sorted(name for name in inside if re.fullmatch(pattern, name))
         if names:
             names = names[:1] if pattern.endswith("gguf") else names
-            indices = [inside[index]] if index in inside else []
-            return (*chosen, *indices, *(inside[name] for name in names))
-    return tuple(chosen)
+            indices = [index] if index in inside else []
+            found = [inside[name] for name in (*indices, *names)]
+            weights.setdefault(found[-1].format, found)
+    taken = weights.pop(prefer, None) or weights.pop(next(iter(weights), ""), [])
+    return (*common, *taken), tuple(file for files in weights.values() for file in files)
 
 
-def downloads_of_tokenizer(listed: Sequence[LockedFile], subfolder: str) -> tuple[LockedFile, ...]:
-    """Choose the files of a tokenizer, with config.json beside them; none where there is only its settings."""
+def downloads_of_tokenizer(
+    listed: Sequence[LockedFile], subfolder: str, *, code: bool = False
+) -> tuple[LockedFile, ...]:
+    """Choose the files of a tokenizer, with config.json beside them; none where there is only its settings.
+
+    Python files are among them only if `code` says so.
+    """
     inside = _inside(listed, subfolder)
     if not inside.keys() & (set(TOKENIZER_FILES) - set(ONLY_SETTINGS)):
         return ()
     # transformers reads off config.json which class of tokenizer it is
-    return tuple(inside[name] for name in (*TOKENIZER_FILES, "config.json") if name in inside)
+    python = [name for name in sorted(inside) if code and name.endswith(".py")]
+    return tuple(inside[name] for name in (*TOKENIZER_FILES, "config.json", *python) if name in inside)
 
 
 def _inside(listed: Sequence[LockedFile], subfolder: str) -> dict[str, LockedFile]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,37 +13,40 @@ from pathlib import Path
 from lmshape.checkpoints import Checkpoint, nearest
 from lmshape.errors import InputError
 from lmshape.hub import budget, client
-from lmshape.hub.integrity import Issue, audited, issues_of
-from lmshape.hub.lock import Lock, LockedCheckpoint, LockedFile, Tokenizer, identity_of, read_lock, write_lock
-from lmshape.hub.models import check_facts
+from lmshape.hub.integrity import Issue, audited, corrections, issues_of, with_sound_weights
+from lmshape.hub.lock import Lock, LockedCheckpoint, Tokenizer, identity_of, read_lock, write_lock
+from lmshape.hub.models import check_facts, corrected_facts
 from lmshape.hub.published import (
     MAIN,
     Naming,
     Place,
     Source,
-    downloads_of_checkpoint,
     downloads_of_tokenizer,
+    files_of_checkpoint,
     path_safe,
     read_sources,
     tokens_seen,
 )
-from lmshape.hub.transfer import WeightsIn, bring_checkpoint, bring_files, cached_bytes
+from lmshape.hub.transfer import Transfer, WeightsIn, bring_checkpoint, bring_files, cached_bytes
 from lmshape.schema import Yaml
-from lmshape.store.weights import config_facts
+from lmshape.store.weights import config_facts, kind_of
+
+LOG = logging.getLogger(__name__)
+UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
 
 
 class _Asked:
     """The hub's answers during one resolution: each question is asked once."""
 
-    def __init__(self, previous: Lock | None, *, code: bool) -> None:
-        self._code = code
+    def __init__(self, previous: Lock | None, *, code: bool = False, prefer: str = "") -> None:
+        self._code, self._prefer = code, prefer
         self.refs = cache(client.refs)
         self.files = cache(client.files)
         # A commit never changes: what a lock says of one need not be asked again.
         self._locked = {
-            (one.repository, one.commit): list(one.files)
+            (one.repository, one.commit): [*one.files, *one.other_files]
             for one in (previous.checkpoints if previous else ())
-            if not one.subfolder
+            if not one.subfolder and one.other_files is not None
         }
 
     def refs_if_there(self, repository: str) -> list[client.Ref]:
@@ -55,19 +60,21 @@ class _Asked:
         """Return the commit of the branch `main`."""
         return next((ref.commit for ref in self.refs(repository) if ref.name == MAIN), None)
 
-    def checkpoint_files(self, one: LockedCheckpoint) -> tuple[LockedFile, ...]:
+    def with_files(self, one: LockedCheckpoint) -> LockedCheckpoint:
         """Choose what to download of a checkpoint, from the lock if it knows the commit."""
         commit = (one.repository, one.commit)
         listed = self._locked.get(commit) if not one.subfolder else None
-        files = self.files(*commit) if listed is None else listed
-        return downloads_of_checkpoint(files, one.subfolder, code=self._code)
+        listed = self.files(*commit) if listed is None else listed
+        files, others = files_of_checkpoint(listed, one.subfolder, code=self._code, prefer=self._prefer)
+        return replace(one, files=files, other_files=others)
 
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
-        commits = dict.fromkeys((one.repository, one.commit) for one in checkpoints)
-        client.at_once(
-            lambda commit: self.files(*commit), [one for one in commits if one not in self._locked]
-        )
+        of_commit = {(one.repository, one.commit): one.checkpoint for one in checkpoints}
+        unknown = {name: commit for commit, name in of_commit.items() if commit not in self._locked}
+        if unknown:
+            what = f"files of {checkpoints[0].repository}"
+            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="checkpoints")
 
 
 def resolve(
@@ -90,18 +97,23 @@ def resolve(
         When the hub cannot be asked, or has no checkpoint of this model.
     """
     sources = read_sources(name, entry)
-    asked = _Asked(previous, code=bool(entry.get("remote_code")))
+    prefer = entry.get("weights", "")
+    asked = _Asked(previous, code=bool(entry.get("remote_code")), prefer=prefer)
     found = _by_step([one for source in sources for one in _of_source(source, asked)])
     if not found:
         raise InputError(_nothing_found(name, sources[0], asked))
     asked.prepare(found)
     tokens = entry.get("tokens_per_step")
-    checkpoints = [_complete(one, asked, tokens, previous) for one in found]
-    main = _weights_of_main(sources, checkpoints, asked)
+    seen = [replace(one, tokens_seen=tokens_seen(one.step, tokens)) for one in map(asked.with_files, found)]
+    main = _weights_of_main(sources, found[-1], asked)
+    sound = seen if prefer else with_sound_weights(seen, main=main, issues=issues)
+    checkpoints = [_revised(one, previous) for one in sound]
+    facts = _facts(checkpoints)
     return Lock(
         model=name,
         identity=identity_of(entry),
-        facts=_facts(checkpoints),
+        facts=facts,
+        corrected=corrected_facts(entry, facts),
         tokenizer=_tokenizer(entry, checkpoints, asked),
         main_sha256=main,
         checkpoints=audited(checkpoints, main=main, issues=issues),
@@ -113,10 +125,15 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
     """List what the hub has, without files yet."""
     if source.naming is None:
         place = source.place(source.steps[0]) if source.steps else source.single()
-        yield from _at(place, asked.refs(source.repository))
+        yield from _at(
+            place, [_unnamed(place)] if UNNAMED.fullmatch(place.revision) else asked.refs(source.repository)
+        )
     elif source.varying == "repository":
         places = [source.place(step) for step in source.steps or ()]
-        refs_of = client.at_once(asked.refs_if_there, [place.repository for place in places])
+        names = {place.repository: place.repository for place in places}
+        refs_of = client.at_once(
+            asked.refs_if_there, names, what=f"revisions of {source.repository}", unit="repositories"
+        )
         for place, refs in zip(places, refs_of, strict=True):
             yield from _at(place, refs)
     elif source.varying == "revision":
@@ -125,16 +142,25 @@ def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
         yield from _of_subfolders(source, source.naming, asked)
 
 
+def _unnamed(place: Place) -> client.Ref:
+    """Return what a commit or a pull request means, which stand in no list of branches and tags."""
+    commit = client.commit_of(place.repository, place.revision)
+    return client.Ref(place.revision, "commit" if commit == place.revision else "pull request", commit)
+
+
 def _of_revisions(source: Source, naming: Naming, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
+    """Match branches and tags with the registry by their step; the registry's names are those of a study's paths."""
+    names = {place.step: place.name for place in source.published() or ()}
     steps: set[int] = set()
     for ref in refs:
         step = naming.step(ref.name)
         if step is not None and step not in steps:
             steps.add(step)
-            place = Place(path_safe(ref.name), step, source.repository, ref.name, source.subfolder)
-            yield from _at(place, [ref])
+            name = names.get(step, path_safe(ref.name))
+            yield from _at(Place(name, step, source.repository, ref.name, source.subfolder), [ref])
     if source.main_step is not None and source.main_step not in steps:
-        yield from _at(source.single(), refs)
+        main = source.single()
+        yield from _at(replace(main, name=names.get(main.step, main.name)), refs)
 
 
 def _of_subfolders(source: Source, naming: Naming, asked: _Asked) -> Iterator[LockedCheckpoint]:
@@ -169,27 +195,22 @@ def _by_step(found: Sequence[LockedCheckpoint]) -> list[LockedCheckpoint]:
     return [first[step] for step in sorted(first)]
 
 
-def _complete(
-    one: LockedCheckpoint, asked: _Asked, tokens_per_step: int | None, previous: Lock | None
-) -> LockedCheckpoint:
-    seen = tokens_seen(one.step, tokens_per_step)
-    known = replace(one, files=asked.checkpoint_files(one), tokens_seen=seen)
+def _revised(one: LockedCheckpoint, previous: Lock | None) -> LockedCheckpoint:
+    """Count how often an update has found other weights under a name."""
     before = previous.named(one.checkpoint) if previous else None
     if before is None:
-        return known
-    return replace(known, revised=before.revised + (before.weights_sha256 != known.weights_sha256))
+        return one
+    return replace(one, revised=before.revised + (before.weights_sha256 != one.weights_sha256))
 
 
-def _weights_of_main(
-    sources: Sequence[Source], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
-) -> str:
-    """Fingerprint of the weights on `main` of the repository whose branches the checkpoints are; "" without it."""
+def _weights_of_main(sources: Sequence[Source], like: LockedCheckpoint, asked: _Asked) -> tuple[str, ...]:
+    """Fingerprints of the weights on `main` of the repository whose branches the checkpoints are; none without it."""
     source = sources[0]
     commit = asked.main(source.repository) if source.varying == "revision" else None
     if commit is None:
-        return ""
-    files = downloads_of_checkpoint(asked.files(source.repository, commit), source.subfolder)
-    return replace(checkpoints[-1], files=files).weights_sha256
+        return ()
+    place = replace(like, repository=source.repository, commit=commit, subfolder=source.subfolder)
+    return tuple(one.weights_sha256 for one in asked.with_files(place).in_each_format())
 
 
 def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:
@@ -201,7 +222,8 @@ def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | Non
         if file.path.rpartition("/")[2] == "config.json"
     )
     try:
-        return next((config_facts(client.read_json(*place)) for place in configs), {})
+        config = next((client.read_json(*place) for place in configs), {})
+        return {**config_facts(config), "kind": kind_of(config)} if config else {}
     except client.Closed:
         return {}  # listings are open all the same, and so is the audit
 
@@ -210,13 +232,15 @@ def _tokenizer(
     entry: Mapping[str, Yaml], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
 ) -> Tokenizer | None:
     """Take the tokenizer that the registry names, else that of `main`, else that of the last checkpoint."""
-    last = checkpoints[-1]
+    last, code = checkpoints[-1], bool(entry.get("remote_code"))
     repository = entry.get("tokenizer", last.repository)
     places = [(repository, asked.main(repository), "")]
     if "tokenizer" not in entry:
         places.append((last.repository, last.commit, last.subfolder))
     for repository, commit, subfolder in places:
-        if commit and (found := downloads_of_tokenizer(asked.files(repository, commit), subfolder)):
+        if commit and (
+            found := downloads_of_tokenizer(asked.files(repository, commit), subfolder, code=code)
+        ):
             return Tokenizer(repository=repository, commit=commit, files=found)
     carried = tuple(file for file in last.weights if file.path.endswith(".gguf"))
     return Tokenizer(repository=last.repository, commit=last.commit, files=carried) if carried else None
@@ -268,6 +292,8 @@ def make_lock(
         lock = replace(kept, checkpoints=audited(kept.checkpoints, main=kept.main_sha256, issues=known))
     else:
         lock = resolve(name, entry, issues=known, previous=kept)
+        for correction in corrections(lock):
+            LOG.warning("%s: %s", name, correction)
     check_facts(name, entry, lock.facts)
     if lock != previous:
         write_lock(path, lock)
@@ -282,9 +308,8 @@ def _check_wanted(lock: Lock, wanted: Sequence[str]) -> None:
     if absent:
         found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
         raise InputError(
-            f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints cannot be had from the hub: {found}. "
-            f"Leave them out under `checkpoints`; after `lmshape lock {lock.model}`, `all`, `every` and `log` choose "
-            "of what there is."
+            f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints are not on the hub: {found}. "
+            "Leave them out under `checkpoints`."
         )
 
 
@@ -299,6 +324,7 @@ def download(
     *,
     readers: Sequence[str],
     weights_in: WeightsIn,
+    transfer: Transfer,
     keep: bool,
     budget_bytes: int | None,
 ) -> None:
@@ -308,7 +334,7 @@ def download(
     ----------
     lock_file, checkpoint, folder : what is downloaded, and where to
     readers : datasets and truncations that will read these weights
-    weights_in, keep, budget_bytes : the study's settings
+    weights_in, transfer, keep, budget_bytes : the study's settings
     """
     lock = read_lock(lock_file)
     one = lock.named(checkpoint) if lock else None
@@ -317,7 +343,8 @@ def download(
         size = sum(file.bytes for file in one.files) - cached_bytes(one)
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
         budget.reserve(wanted, budget=budget_bytes, keeps=keep)
-    bring_checkpoint(one, folder, weights_in=weights_in)
+    budget.forget_readers(folder)
+    bring_checkpoint(one, folder, weights_in=weights_in, transfer=transfer)
 
 
 def bring_tokenizer(lock_file: Path, folder: Path) -> None:

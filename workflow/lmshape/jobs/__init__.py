@@ -40,7 +40,7 @@ RULES: dict[str, type[Rule]] = {
     "claims": tables.Claims,
     "figures": pages.DrawFigures,
     "explore": pages.Explore,
-    "findings": pages.Findings,
+    "index": pages.Index,
     "report": pages.Report,
 }
 
@@ -120,14 +120,21 @@ class Jobs:
             chosen |= {"gpu": _of_wildcards(rule.gpus), "slurm_partition": _signed(slurm_partition)}
         return chosen
 
-    def summary(self) -> str:
-        """Name the results that there are, for someone who has just waited for them."""
-        figures = pages.figure_files(self.study, "png")
-        named = {"Findings:": pages.FINDINGS, "Explore: ": pages.EXPLORER, "Report:  ": pages.REPORT}
-        lines = [f"{name} {file}" for name, file in named.items() if Path(file).exists()]
-        lines += [f"Tables:   {tables.TABLES}/"] if tables.TABLES.is_dir() else []
-        there = [figure for figure in figures if Path(figure).exists()]
-        return "\n".join(["", *lines, *(["Figures:"] if there else []), *(f"  {figure}" for figure in there)])
+    def summary(self, root: Path, *, seen_from: Path) -> str:
+        """Name the results that exist in the study's folder `root`, as paths from another folder; the page last."""
+        named = {
+            "Tables": str(tables.TABLES),
+            "Figures": str(pages.FIGURE_FOLDER),
+            "Explorer": pages.EXPLORER,
+            "Open": pages.INDEX,
+        }
+        there = {name: root / file for name, file in named.items() if (root / file).exists()}
+        return "\n".join(["", *(f"{name + ':':<9} {_from(seen_from, path)}" for name, path in there.items())])
+
+
+def _from(folder: Path, path: Path) -> Path:
+    """Return a path relative to a folder that holds it, else in full."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _of_wildcards(function: Callable[[Wildcards], Result]) -> Callable[..., Result]:

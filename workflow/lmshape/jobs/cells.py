@@ -55,7 +55,7 @@ class Reader(Rule):
         if model.pretraining:
             return [f"{folder}/model.safetensors"]
         if checkpoint.gone:  # without its input no job makes the cell again, and its files count as they are
-            return str(folder)
+            return f"{folder}/model.safetensors"
         return [self.ancient(str(path)) for path in checkpoint_files(folder)]  # `facts` has their content
 
     def content(self, job: Wildcards) -> str:
@@ -83,6 +83,9 @@ class Reader(Rule):
             "step": checkpoint.step,
             "tokens_seen": checkpoint.tokens_seen,
             "dataset": job.dataset,
+            "width": model.width,
+            "vocabulary": model.vocabulary,
+            "context": model.context or 0,
         }
 
     def facts(self, job: Wildcards) -> object:

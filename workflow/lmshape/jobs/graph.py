@@ -16,7 +16,7 @@ from lmshape.study.study import Cell, Study
 Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
 
 OF_WEIGHTS = ("resolve", "fetch_tokenizer", "download", "release")  # what is downloaded once more is the same
-SINGLE = ("train_tokenizer tables spikes truncation_tables claims explore figures findings report").split()
+SINGLE = ("train_tokenizer tables spikes truncation_tables claims explore figures index report").split()
 
 
 class Graph:

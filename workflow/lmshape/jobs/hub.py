@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lmshape import paths
-from lmshape.hub.budget import clear_unneeded
+from lmshape.errors import InputError
+from lmshape.hub.budget import READ_MARK, clear_unneeded
 from lmshape.hub.integrity import Issue, issues_of, read_issues
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.receipt import foreign_files, read_told
 from lmshape.schema import Yaml
+from lmshape.study.models import Model
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.registry import find_file
 from lmshape.study.study import Study
@@ -24,6 +32,54 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for name in ("huggingface_hub", "httpx2"):  # what they retry is told once, by lmshape.hub
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+HERE = Path()
+MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
+PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
+SHAPE = ("architecture", "blocks", "width", "vocabulary")  # that outputs and digests depend on
+
+
+def spell_plans(study: Study, folder: Path) -> str:
+    """Spell by which checkpoints and shape the jobs of each published run without a lock are planned.
+
+    Those of studies in other folders stay beside them. Compressed, since a variable of the environment holds 128 kB at
+    most.
+    """
+    plans = {name: _plan(one) for name, one in study.models.items() if one.on_hub and one.lock is None}
+    spelt = json.dumps({**_spelt_plans(), str(folder): plans})
+    return b64encode(zlib.compress(spelt.encode())).decode()
+
+
+def _spelt_plans() -> dict[str, dict[str, Any]]:
+    spelt = os.environ.get(PLAN_VARIABLE, "")
+    return json.loads(zlib.decompress(b64decode(spelt))) if spelt else {}
+
+
+def _plan(model: Model) -> dict[str, Any]:
+    return {"checkpoints": list(model.checkpoints), **{name: getattr(model, name) for name in SHAPE}}
+
+
+def check_plan(model: Model) -> None:
+    """Refuse to download for a plan that was made before the hub was asked, and has become another one.
+
+    Raises
+    ------
+    InputError
+        Naming what is chosen, or shaped, otherwise.
+    """
+    found = _plan(model)
+    planned = _spelt_plans().get(str(Path.cwd()), {}).get(model.name, found)
+    changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
+    before, after = planned["checkpoints"], list(model.checkpoints)
+    for verb, names, others in (("without", before, after), ("with", after, before)):
+        if differing := [name for name in names if name not in others]:
+            changes.append(f"{verb} {', '.join(differing)}")
+    if changes:
+        raise InputError(
+            f"`{model.name}`: the hub's answer changes the plan: {'; '.join(changes)}. Nothing was "
+            "downloaded for it. Run the same command again."
+        )
 
 
 class Resolve(Rule):
@@ -52,7 +108,7 @@ class Resolve(Rule):
             model.name,
             model.entry,
             issues=self.study.issues,
-            wanted=list(model.checkpoints),
+            wanted=list(model.checkpoints) if isinstance(model.choice, list) else [],
         )
         print(summary(lock))
 
@@ -76,6 +132,7 @@ class FetchTokenizer(Resolve):
         from lmshape.hub.resolve import bring_tokenizer
 
         log_to_stderr()
+        check_plan(self.model(job))
         bring_tokenizer(Path(job.fill(paths.LOCK)), Path(job.fill(paths.TOKENIZER)))
 
 
@@ -100,6 +157,12 @@ class Download(FetchTokenizer):
         """None: a download that waits for disk space must not hold the core of the extraction that frees it."""
         return 0
 
+    def megabytes(self, job: Wildcards) -> int:
+        """Count what Xet holds of a file before it is written: all of it, up to 15 GB."""
+        by_xet = self.study.weights_in == "cache" or self.study.transfer != "http"
+        held = min(checkpoint_megabytes(self.model(job), job.checkpoint), MOST_XET_MEGABYTES)
+        return self.memory_megabytes + (held if by_xet else 0)
+
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + checkpoint_megabytes(self.model(job), job.checkpoint)
 
@@ -107,12 +170,14 @@ class Download(FetchTokenizer):
         from lmshape.hub.resolve import download
 
         log_to_stderr()
+        check_plan(self.model(job))
         download(
             Path(job.fill(paths.LOCK)),
             job.checkpoint,
             Path(job.fill(paths.WEIGHTS)),
             readers=self.study.readers(job.model, job.checkpoint),
             weights_in=self.study.weights_in,
+            transfer=self.study.transfer,
             keep=self.study.keep_weights,
             budget_bytes=self.study.disk_budget_bytes,
         )
@@ -145,12 +210,13 @@ class Release(Rule):
         release(Path(job.fill(paths.WEIGHTS)), job.reader, of=readers, keep=self.study.keep_weights)
 
 
-def ask_hub(config: Mapping[str, Yaml]) -> Ask:
+def ask_hub(config: Mapping[str, Yaml], root: Path = HERE) -> Ask:
     """Return what asks the hub for the lock of a model whose checkpoints only the hub can tell.
 
     Parameters
     ----------
     config : the study's configuration, which names the list of known faults
+    root : the study's folder
     """
 
     def ask(name: str, entry: Mapping[str, Yaml]) -> Lock:
@@ -159,9 +225,33 @@ def ask_hub(config: Mapping[str, Yaml]) -> Ask:
         named = config.get("registry", {}).get("known_issues", "config/known_issues.yaml")
         print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
         issues = read_issues(find_file(named, root=Path.cwd()))
-        return make_lock(Path(paths.LOCK.format(model=name)), name, entry, issues=issues)
+        return make_lock(root / paths.LOCK.format(model=name), name, entry, issues=issues)
 
     return ask
+
+
+def refuse_foreign_weights(study: Study, root: Path) -> None:
+    """Refuse to download to where files of the user lie: Snakemake empties the folder of a download before it begins.
+
+    Raises
+    ------
+    InputError
+        Naming the first such folder, and a file in it.
+    """
+    for model in study.models.values():
+        for checkpoint in model.checkpoints.values() if model.on_hub else ():
+            folder = root / checkpoint.folder
+            told = read_told(folder)
+            if not folder.is_dir() or (
+                told and "files" not in told
+            ):  # a receipt of an older lmshape names none
+                continue
+            foreign = [path for path in foreign_files(folder) if not path.name.startswith(READ_MARK)]
+            if foreign:
+                raise InputError(
+                    f"`{checkpoint.folder}` is where {checkpoint.name} of `{model.name}` is downloaded to, and holds "
+                    f"{foreign[0].name}, which lmshape did not write. Move it elsewhere, and run again."
+                )
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:

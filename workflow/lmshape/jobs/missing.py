@@ -13,7 +13,7 @@ from lmshape import paths
 from lmshape.jobs import Jobs
 from lmshape.jobs.failures import ends_with_an_error, is_interruption, remedy, why
 from lmshape.jobs.graph import Step, measuring, wildcards
-from lmshape.jobs.pages import EXPLORER, REPORT
+from lmshape.jobs.pages import EXPLORER, INDEX, REPORT
 from lmshape.jobs.rule import Wildcards
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
@@ -76,7 +76,7 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     errors, began = _errors(said), _began(said)
     found = []
     present: dict[str, bool] = {}
-    for what, steps in [*_cells(jobs), *_results(jobs)]:
+    for what, steps in [*_cells(jobs), *_results(jobs, root)]:
         lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
         reasons = [
             (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
@@ -107,7 +107,7 @@ def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
         yield cell, list(dict.fromkeys(steps))
 
 
-def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
+def _results(jobs: Jobs, root: Path) -> Iterator[tuple[Cell | str, list[Step]]]:
     """Yield the results behind the cells, each with the jobs that lead to it from there."""
     study = jobs.study
     for name, model in study.models.items():
@@ -123,7 +123,9 @@ def _results(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
     for result in ("claims", "figures"):
         yield result, [(result, Wildcards())]
     yield EXPLORER, [("explore", Wildcards())]
-    yield REPORT, [("findings", Wildcards()), ("report", Wildcards())]
+    yield INDEX, [("index", Wildcards())]
+    if ends_with_an_error(root / jobs.rules["report"].log(Wildcards())):  # it is made on request alone
+        yield REPORT, [("report", Wildcards())]
 
 
 def _releases(study: Study, model: Model) -> Iterator[Step]:

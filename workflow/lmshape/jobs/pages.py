@@ -1,4 +1,4 @@
-"""Jobs that make what people look at: figures, explorer, findings, Snakemake's report."""
+"""Jobs that make what people look at: figures, explorer, the page of the study, and on request Snakemake's report."""
 
 from __future__ import annotations
 
@@ -33,12 +33,18 @@ from lmshape.writing import replaced_when_whole
 
 WORDS = REPOSITORY / "workflow" / "report"
 FIGURE_FOLDER = Path("results/figures")
-FINDINGS, EXPLORER, REPORT = "results/findings.html", "results/explore.html", "results/report.html"
+INDEX, EXPLORER, REPORT = "results/index.html", "results/explore.html", "results/report.html"
 
 
 def figure_files(study: Study, *kinds: str) -> list[str]:
     """Return the files of these kinds of the study's figures."""
     return [f"{FIGURE_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
+
+
+def loss_files(study: Study) -> dict[str, Path]:
+    """Return the losses of the study's runs, and those of `loss_logs`, by run."""
+    logs = {name: Path(log.losses) for name, log in study.loss_logs.items()}
+    return by_run(trained_files(study, "loss.csv")) | logs
 
 
 @cache
@@ -63,17 +69,22 @@ class DrawFigures(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         tables = dict.fromkeys(table for figure in self.drawn for table in figure.tables)
-        losses = any(figure.draws_losses for figure in self.drawn)
         return {
             "tables": table_files(*tables, formats=("parquet",)),
-            "losses": trained_files(self.study, "loss.csv") if losses else [],
+            "losses": [str(path) for path in self.losses.values()],
         }
+
+    @property
+    def losses(self) -> dict[str, Path]:
+        """The training losses that are drawn, by run."""
+        drawn = any(figure.draws_losses for figure in self.drawn)
+        return loss_files(self.study) if drawn else {}
 
     def outputs(self, job: Wildcards) -> list[str]:
         return figure_files(self.study, "png", "svg", "csv")
 
     def facts(self, job: Wildcards) -> object:
-        return [list(self.study.datasets), self.inputs(job)["losses"]]
+        return [list(self.study.datasets), {name: str(path) for name, path in self.losses.items()}]
 
     def code_of(self, job: Wildcards) -> str:
         return code_fingerprint("lmshape.figures.render", *(figure.code for figure in self.drawn))
@@ -81,13 +92,12 @@ class DrawFigures(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.figures import render
 
-        losses = by_run(trained_files(self.study, "loss.csv"))
         for name in self.study.figures:
             render(
                 name,
                 TABLES,
                 output_stem=FIGURE_FOLDER / name,
-                losses=losses if FIGURES[name].draws_losses else {},
+                losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
 
@@ -122,13 +132,13 @@ class Explore(Rule):
         print(f"{EXPLORER}: {size / 1e6:.1f} MB")
 
 
-class Findings(Rule):
-    """The page of the findings."""
+class Index(Rule):
+    """The page of the study."""
 
     reads = ("tables", "figures", "runs")
-    code = ("lmshape.pages.findings.build_findings", "lmshape.figures.FIGURES")
-    log_file = "results/logs/findings.log"
-    writes = (FINDINGS,)
+    code = ("lmshape.pages.index.build_index", "lmshape.figures.FIGURES")
+    log_file = "results/logs/index.log"
+    writes = (INDEX,)
     memory_megabytes = 1000
     time_minutes = 15
     disk = LEAST_DISK_MEGABYTES
@@ -167,44 +177,45 @@ class Findings(Rule):
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [self.provenance, self.inputs(job)["runs"], own, digest_of_words(WORDS)]
+        return [self.provenance, self.inputs(job)["runs"], self.study.unstable, own, digest_of_words(WORDS)]
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.pages.findings import build_findings
+        from lmshape.pages.index import build_index
 
         runs = by_run(trained_files(self.study, "summary.json"))
         summaries = {name: json.loads(path.read_text()) for name, path in runs.items()}
-        build_findings(
-            Path(FINDINGS),
+        build_index(
+            Path(INDEX),
             tables_dir=TABLES,
             figures_dir=FIGURE_FOLDER,
             captions_dir=WORDS,
             provenance=self.provenance | {"runs": summaries},
+            explorer=Path(EXPLORER).name,
+            unstable=self.study.unstable,
             own=self.own_path,
         )
 
 
 class Report(Rule):
-    """Snakemake's report: all results with their captions and provenance."""
+    """Snakemake's report: all results with their captions and provenance; no part of `all`."""
 
-    reads = ("findings",)
+    reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
     writes = (REPORT,)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"findings": FINDINGS}
+        return {"page": INDEX}
 
     def facts(self, job: Wildcards) -> object:
         return digest_of_words(WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        config = os.environ.get(CONFIG_VARIABLE)
+        config = json.loads(os.environ.get(CONFIG_VARIABLE, "{}")).get(str(Path.cwd()))
         if config is None:
-            raise InputError(
-                "The report is a job of the workflow; by hand, type `snakemake --report results/report.html`."
-            )
-        write_report(Path(REPORT), snakefile=REPOSITORY / "Snakefile", target=FINDINGS, config=config)
+            raise InputError("The report is a job of the workflow; by hand, type `make report`.")
+        snakefile = REPOSITORY / "Snakefile"
+        write_report(Path(REPORT), snakefile=snakefile, target=INDEX, config=json.dumps(config))
 
 
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:

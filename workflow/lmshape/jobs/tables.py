@@ -14,7 +14,7 @@ from lmshape.study.registry import REPOSITORY
 
 TABLES = Path("results/tables")
 METRICS_TABLE = "results/tables/metrics.parquet"
-CLAIM_TABLES = ("profiles", "phases", "checkpoints", "warnings", "truncation_ranks")
+CLAIM_TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
 SHAPE_FAMILIES = ("spectral", "leading")  # of which the tables `spectra` and `clouds` are made
 SHAPES = ("spectra", "clouds")
 PUBLISHED_NUMBERS = REPOSITORY / "workflow" / "lmshape" / "claims" / "published.yaml"
@@ -157,24 +157,19 @@ class Tables(Rule):
         }
 
     def facts(self, job: Wildcards) -> object:
-        return [self.groups, self.unstable]
+        return [self.groups, self.study.unstable]
 
     @property
     def groups(self) -> dict[str, str]:
         """Name of a model → recipe that it shares with models that differ in their seed alone."""
         return {name: model.recipe for name, model in self.study.models.items() if model.recipe}
 
-    @property
-    def unstable(self) -> list[str]:
-        """Models that were trained to fail."""
-        return [name for name, model in self.study.models.items() if model.unstable]
-
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.tables.shapes import combine_shapes
         from lmshape.tables.study_tables import combine
 
         files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
-        combine(files, TABLES, groups=self.groups, unstable=self.unstable)
+        combine(files, TABLES, groups=self.groups, unstable=self.study.unstable)
         combine_shapes([shapes_folder(name) for name in self.study.models], TABLES)
 
 
@@ -254,7 +249,7 @@ class TruncationTables(Rule):
 class Claims(Rule):
     """The published claims, tested on the study's numbers."""
 
-    reads = ("metrics", "tables")
+    reads = ("metrics", "tables", "tokens")
     code = ("lmshape.claims.decide_study", "lmshape.claims.claim")
     log_file = "results/logs/claims.log"
     writes = table_files("claims")
@@ -264,7 +259,15 @@ class Claims(Rule):
         return {
             "metrics": [paths.METRICS.format(model=model) for model in self.study.models],
             "tables": table_files(*CLAIM_TABLES, formats=("parquet",)),
+            "tokens": list(self.token_files.values()),
         }
+
+    @property
+    def token_files(self) -> dict[str, str]:
+        """Model → file of the tokens of its first dataset, whose frequencies its loss is held against."""
+        of = self.study.datasets_of
+        first = {model: next(name for name in self.study.datasets if name in of[model]) for model in of}
+        return {model: paths.TOKENS.format(model=model, dataset=name) for model, name in first.items()}
 
     @property
     def orders(self) -> dict[str, str]:
@@ -273,10 +276,12 @@ class Claims(Rule):
 
     def facts(self, job: Wildcards) -> object:
         """The published numbers count as much as the code."""
-        return [list(self.orders.items()), PUBLISHED_NUMBERS.read_text(encoding="utf-8")]
+        published = PUBLISHED_NUMBERS.read_text(encoding="utf-8")
+        return [list(self.orders.items()), self.study.unstable, published]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.claims import decide_study
 
         files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
-        decide_study(files, TABLES, orders=self.orders)
+        tokens = {model: Path(file) for model, file in self.token_files.items()}
+        decide_study(files, TABLES, orders=self.orders, token_files=tokens, unstable=self.study.unstable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weig
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
 from lmshape.study.study import Study
+from lmshape.texts.rows import ROW_FILES
 from lmshape.texts.tokenizer import named_tokens, tokenizer_files
 from lmshape.training.recipe import Recipe
 
@@ -61,22 +63,30 @@ class FetchText(Rule):
     def facts(self, job: Wildcards) -> object:
         """A text of the repository is named relative to it: where the clone lies is no part of the result."""
         text = self.text(job)
-        source = text.path or text.url
+        source = text.path or text.url or json.dumps(text.hf, sort_keys=True)
         if text.path and text.path.is_relative_to(REPOSITORY):
             source = text.path.relative_to(REPOSITORY)
         content = file_key(text.path) if text.path and not (text.sha256 or text.md5) else ""
-        return [str(source), text.md5, text.sha256, text.bytes, content]
+        rows = [text.column] if text.path and text.path.suffix in ROW_FILES else []
+        return [str(source), text.md5, text.sha256, text.bytes, content, *rows]
 
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.texts.fetch import fetch
+        from lmshape.texts.rows import write_hub_dataset, write_rows_of
 
-        text = self.text(job)
+        text, destination = self.text(job), Path(job.fill(TEXT))
+        if text.path and text.path.suffix in ROW_FILES:
+            write_rows_of(text.path, destination, column=text.column)
+            return
+        if text.hf and not (text.path or text.url):
+            write_hub_dataset(**text.hf, destination=destination)
+            return
         fetch(
             str(text.path or text.url),
-            Path(job.fill(TEXT)),
+            destination,
             md5=text.md5,
             sha256=text.sha256,
             size=text.bytes,
@@ -243,9 +253,8 @@ class Tokenize(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         model = self.model(job)
-        made = (
-            [str(model.tokenizer)] if model.pretraining or model.on_hub else []
-        )  # of others `facts` has the content
+        # Of a local run `facts` has the content; of one that is gone no job makes the tokens again.
+        made = [str(model.tokenizer)] if model.pretraining or model.on_hub or model.gone else []
         return {"text": self.text(job) or [], "tokenizer": made}
 
     def tokenizer_key(self, job: Wildcards) -> object:
@@ -301,7 +310,7 @@ class Tokenize(Rule):
 
         dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
         tokens = sample_tokens(
-            load_tokenizer(self.model(job).tokenizer),
+            load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             span(read_text(Path(text)), *dataset.span) if text else "",
             protocol=sampling.protocol,
             order=dataset.order,

@@ -8,7 +8,6 @@ from itertools import accumulate
 from math import inf
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from lmshape.geometry.angular import (
     MASSIVE,
@@ -21,6 +20,7 @@ from lmshape.geometry.angular import (
     summaries,
 )
 from lmshape.geometry.checks import lengths
+from lmshape.geometry.threads import product_threads_of
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, kept_array
 from lmshape.metrics.rows import BLOCK_ENTRIES, parts_of, robust_center
@@ -40,7 +40,7 @@ def statistics(layer: Layer) -> dict[str, Found]:
     Two passes, the second about the means that the first has found; where an entry is over 100, three more for the
     median magnitude and the count.
     """
-    with threadpool_limits(1, user_api="blas"):  # products of a dozen columns: threads would only wait
+    with product_threads_of(1):  # products of a dozen columns: threads would only wait
         measured = _Angles(layer)
         plain, centered, norms = measured.plain(), measured.centered(), measured.norms()
     found: dict[str, Found] = {}

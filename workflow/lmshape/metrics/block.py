@@ -22,14 +22,14 @@ from lmshape.fingerprint import code_fingerprint, source_fingerprint
 from lmshape.metrics.layer import Found, Layer, Measured
 from lmshape.metrics.own import measured_own
 from lmshape.metrics.registry import MEASURED, OWN_FAMILY
-from lmshape.metrics.rows import ROWS, Survey, choices, most_rows, sinks_by_name, survey
+from lmshape.metrics.rows import ROWS, Survey, choices, most_rows, near_sinks, sinks_by_name, survey
 from lmshape.metrics.skdim import SKDIM, measured_skdim
 from lmshape.paths import BLOCK, layers
 from lmshape.progress import site_by_site
 from lmshape.site import Site
 from lmshape.store.activations import Activations, Rows
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.statistics import LayerStatistics, read_statistics_attributes, write_statistics
+from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
 
 LOG = logging.getLogger(__name__)
 
@@ -173,7 +173,11 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
     for name, mask in chosen.kept.items():
         counts = _counts(place, mask, tokens.draw)
         arrays, attributes = found.get(name) or _refused(job, counts, wanted[name], chosen.refused[name])
-        audit = {"duplicates": counts["n_rows"] - counts["n_unique"], **sinks_by_name(chosen.sinks, tokens)}
+        audit = {
+            "duplicates": counts["n_rows"] - counts["n_unique"],
+            "near_sink_rows": near_sinks(place.survey.norms, chosen.sinks),
+            **sinks_by_name(chosen.sinks, tokens),
+        }
         yield LayerStatistics(place.site, name, dict(arrays), {**counts, **audit, **attributes})
 
 
@@ -291,7 +295,7 @@ def _is_current(archive: Path, wanted: Attributes) -> bool:
     if not archive.exists():
         return False
     try:
-        found = read_statistics_attributes(archive)
+        found, _ = read_statistics(archive)  # all of it: what is reused must not be damaged
     except InputError as error:
         LOG.warning("%s It is measured again.", error)
         return False

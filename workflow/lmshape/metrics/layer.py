@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from lmshape.geometry.threads import product_threads_of
 from lmshape.store.activations import Rows
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
@@ -87,6 +88,6 @@ class Measured:
         return replace(self, statistics=statistics, missing=missing, inputs=inputs)
 
 
-def blas_threads(width: int) -> threadpool_limits:
+def blas_threads(width: int) -> AbstractContextManager:
     """Return a context in which products of matrices of a width use as many threads as pay."""
-    return threadpool_limits(1 if width <= ONE_THREAD else None, user_api="blas")
+    return product_threads_of(1 if width <= ONE_THREAD else None)

@@ -104,7 +104,9 @@ def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
         own = [choice for choice in choices if draw in choice.rows.index]
         together = np.unique(np.concatenate([choice.rows.index[draw] for choice in own]))
         cloud = layer.rows.take(together)
-        k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), len(together) - 1)
+        # a row of one choice may repeat another's: only within a choice is it known how many differ
+        distinct = max(choice.rows.size for choice in own)
+        k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), distinct - 1)
         neighbors = nearest_neighbors(cloud, k)
         _add_covariances(cloud, together, draw, own)
         audited = -(-AUDITED_ROWS // sum(len(choice.rows.index) for choice in own))
@@ -185,8 +187,9 @@ def _by_draw(
 
 
 def _of_pairs(arrays: Arrays, *, array: str) -> np.ndarray:
-    """Return `twonn_from_distances` of the two nearest distances of each draw, kept in an array of their own."""
-    return np.array([nan if np.isnan(r).any() else twonn_from_distances(*r.T) for r in arrays[array]])
+    """Return `twonn_from_distances` of the two nearest distances of each draw, kept by themselves; NaN without rows."""
+    rows = (nan if not len(r) or np.isnan(r).any() else twonn_from_distances(*r.T) for r in arrays[array])
+    return np.array(list(rows))
 
 
 def _median_mada(half: np.ndarray, full: np.ndarray) -> float:

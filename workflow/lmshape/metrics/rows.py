@@ -201,6 +201,15 @@ def robust_center(rows: Rows, kept: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.median(rows.take(index).astype(np.float64), axis=0)
 
 
+NEAR = 5.0  # × the median norm: from here to the 10 of a sink a row may be one or not
+
+
+def near_sinks(norms: np.ndarray, sinks: np.ndarray) -> int:
+    """Count the rows that are no sinks (n,) and whose norms (n,) are over 5 × the median: the cut runs among them."""
+    nowhere = np.ones(len(norms), dtype=np.int64)  # position 0 is a sink already
+    return int(np.count_nonzero(sinks_by_norm(norms, nowhere, factor=NEAR) & ~sinks))
+
+
 MOST_NAMED = 20  # positions and tokens by name; the others are one number
 
 

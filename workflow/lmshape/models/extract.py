@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from lmshape.models.batch_size import starting_tokens
 from lmshape.models.network import Network
@@ -74,7 +75,7 @@ ROOT_ATTRIBUTES = frozenset(
 
 
 def extract(
-    checkpoint: Path,
+    checkpoint: Path | PreTrainedModel,
     tokens: Tokens,
     *,
     opening: Opening,
@@ -98,7 +99,7 @@ def extract(
 
     Parameters
     ----------
-    checkpoint : folder with config.json and weights, or with one GGUF file
+    checkpoint : folder with config.json and weights, or with one GGUF file; or a loaded model
     tokens : what is read, the same for every checkpoint of a model
     opening : how the checkpoint is opened; rows are stored as float32 whatever the network computes in
     output, loss_output : activation store and loss card to write; each appears when it is whole
@@ -120,7 +121,7 @@ def extract(
             kind=opening.kind, network=network, stream=stream, mask_token_id=mask_token_id, seed=seed
         )
         own = {**facts, "seed": seed, "blocks": len(stream.blocks)}
-        known = _attributes(Path(checkpoint), network, {**tokens.attributes, **attributes, **own})
+        known = _attributes(checkpoint, network, {**tokens.attributes, **attributes, **own})
         nll = write_activations(
             output,
             tokens,
@@ -163,15 +164,17 @@ def write_activations(
     return nll
 
 
-def _attributes(folder: Path, network: Network, known: Attributes) -> dict[str, str | int | float]:
+def _attributes(
+    checkpoint: Path | PreTrainedModel, network: Network, known: Attributes
+) -> dict[str, str | int | float]:
     """Add what the network says of itself; what is known stands (hashing large weights takes minutes)."""
     found = {
         "architecture": network.model.config.model_type,
         "parameters": network.parameters,
         **known,
     }
-    if "weights_sha256" not in found:
-        found["weights_sha256"] = weights_sha256(folder)
+    if "weights_sha256" not in found and not isinstance(checkpoint, PreTrainedModel):
+        found["weights_sha256"] = weights_sha256(Path(checkpoint))
     absent = sorted(ROOT_ATTRIBUTES - found.keys())
     if absent:
         raise ValueError(f"`attributes` lacks {', '.join(absent)}; the files would not describe themselves.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -24,7 +24,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMaskedLM,
-    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -138,7 +137,7 @@ def load_model(
     for file in files:
         check_fetched(file)
     tell_adapter(folder)
-    config = _config(folder, files, remote_code=remote_code)
+    config = read_config(folder, remote_code=remote_code)
     _check_head(folder, config, kind)
     network = _class_of(folder, config, kind, remote_code=remote_code)
     logging.set_verbosity_error()  # what its load report says is checked here
@@ -182,6 +181,27 @@ def load_model(
     return Network(model, _entrance(model), _absent_head(folder, model, report), unfit)
 
 
+def loaded_network(model: PreTrainedModel) -> Network:
+    """Take a model that is loaded already; without a head that predicts tokens, it has no loss."""
+    device = _entrance(model)
+    if model.get_output_embeddings() is None:
+        base = cast(PreTrainedModel, model.base_model)
+        return Network(base, device, (), f"no language-model head: the model is a {type(model).__name__}")
+    return Network(model, device, ())
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off meanwhile; a part that was at rest before, as a frozen one is, stays so."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, trains in training.items():
+            module.training = trains
+
+
 def _class_of(folder: Path, config: PreTrainedConfig, kind: Kind, *, remote_code: bool) -> Any:
     """Return the class of transformers that builds the network with the head of its kind."""
     if kind == "encoder" and _has_no_masked_head(config):
@@ -215,9 +235,11 @@ def _wrapper(names: Sequence[str]) -> str:
     return ""
 
 
-def _gguf_options(files: list[Path]) -> dict[str, str | GgufConfig]:
+def _gguf_options(files: list[Path]) -> dict[str, Any]:
     if files[0].suffix != GGUF:
         return {}
+    from transformers import GgufConfig  # younger than the rest of what is taken from transformers
+
     return {"gguf_file": files[0].name, "quantization_config": GgufConfig(dequantize=True)}
 
 
@@ -226,7 +248,15 @@ def _unheard(files: list[Path]) -> AbstractContextManager:
     return redirect_stderr(StringIO()) if files[0].suffix == GGUF else nullcontext()
 
 
-def _config(folder: Path, files: list[Path], *, remote_code: bool) -> PreTrainedConfig:
+def read_config(folder: Path, *, remote_code: bool = False) -> PreTrainedConfig:
+    """Read config.json, or the metadata of a GGUF file.
+
+    Raises
+    ------
+    InputError
+        Without weights, and for a configuration that transformers cannot use.
+    """
+    files = weight_files(folder)
     source: dict[str, Any] = {"trust_remote_code": remote_code}
     if files[0].suffix == GGUF:  # its metadata is the config
         source["gguf_file"] = files[0].name

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor
+from transformers import PreTrainedModel
 
 import lmshape
 from lmshape.errors import InputError
 from lmshape.models.device import DeviceMap, choose_device, choose_dtype
-from lmshape.models.network import Kind, Network, load_model, longest_window
+from lmshape.models.network import Kind, Network, at_rest, load_model, loaded_network, longest_window
 from lmshape.models.passes import sees_ahead
 from lmshape.models.residual import ResidualStream, residual_stream
 from lmshape.store.hdf5 import Attributes
@@ -66,12 +67,15 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) -> Iterator[Opened]:
+def opened(
+    checkpoint: Path | PreTrainedModel, tokens: Tokens, opening: Opening, *, output: Path
+) -> Iterator[Opened]:
     """Open a checkpoint for as long as the block lasts; weights that are spread may lie beside `output` meanwhile.
 
     Parameters
     ----------
-    checkpoint : folder with config.json and weights, or with one GGUF file
+    checkpoint : folder with config.json and weights, or with one GGUF file; or a loaded model, which stays where it is
+        and in its number type, and is at rest meanwhile
     tokens : what it will read
     opening : how
     output : file that is made of it
@@ -83,18 +87,7 @@ def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) 
         does not fit into memory.
     """
     torch.set_num_threads(opening.threads)
-    device, device_map = choose_device(opening.device, device_map=opening.device_map, gpus=opening.gpus)
-    dtype = choose_dtype(opening.dtype, device)
-    with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
-        network = load_model(
-            Path(checkpoint),
-            kind=opening.kind,
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            offload=offload,
-            remote_code=opening.remote_code,
-        )
+    with _network(checkpoint, opening, output) as (network, dtype):
         _check_tokens(tokens, network)
         probe = _first_tokens(tokens, network.device)
         stream = residual_stream(network.model, probe)
@@ -109,6 +102,30 @@ def opened(checkpoint: Path, tokens: Tokens, opening: Opening, *, output: Path) 
             "transformers_version": transformers.__version__,
         }
         yield Opened(network, stream, facts)
+
+
+@contextmanager
+def _network(
+    checkpoint: Path | PreTrainedModel, opening: Opening, output: Path
+) -> Iterator[tuple[Network, str]]:
+    """Give the network and the name of its number type."""
+    if isinstance(checkpoint, PreTrainedModel):
+        with at_rest(checkpoint):
+            yield loaded_network(checkpoint), str(checkpoint.dtype).removeprefix("torch.")
+        return
+    device, device_map = choose_device(opening.device, device_map=opening.device_map, gpus=opening.gpus)
+    dtype = choose_dtype(opening.dtype, device)
+    with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
+        network = load_model(
+            Path(checkpoint),
+            kind=opening.kind,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            offload=offload,
+            remote_code=opening.remote_code,
+        )
+        yield network, dtype
 
 
 def _check_tokens(tokens: Tokens, network: Network) -> None:
@@ -135,7 +152,9 @@ def _check_tokens(tokens: Tokens, network: Network) -> None:
         )
 
 
-def _check_expected(network: Network, stream: ResidualStream, folder: Path, opening: Opening) -> None:
+def _check_expected(
+    network: Network, stream: ResidualStream, checkpoint: Path | PreTrainedModel, opening: Opening
+) -> None:
     """Refuse a network whose blocks, width or vocabulary are not what the registry says of it, where it does.
 
     The vocabulary is that of config.json: the embedding may have more rows, as padding.
@@ -151,7 +170,7 @@ def _check_expected(network: Network, stream: ResidualStream, folder: Path, open
         expected = getattr(opening, name)
         if expected not in (None, value):
             raise InputError(
-                f"`{name}` of `{folder}` is {value}, but the registry says {expected}; correct one of them."
+                f"`{name}` of `{checkpoint}` is {value}, but the registry says {expected}; correct one of them."
             )
 
 

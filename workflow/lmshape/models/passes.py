@@ -126,7 +126,7 @@ def _release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sees_ahead(network: Network, stream: ResidualStream, ids: Tensor) -> bool:
     """Whether a row depends on a later token: two passes of ids (1, length), which differ in the last token alone.
 
@@ -248,7 +248,7 @@ class Reader:
             return np.zeros(len(tokens.ids), dtype=bool)
         return predictable(tokens) if self.kind == "decoder" else mask(tokens, self.seed)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: what a pass caches in a loaded model must serve a backward pass later
     def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
         """Give every hidden state to `take`; return the loss of each token.
 

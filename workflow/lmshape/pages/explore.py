@@ -20,7 +20,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lmshape import __version__
-from lmshape.figures.layout import VARIANT_NAMES
+from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.tables.files import read_table
@@ -30,6 +30,7 @@ from lmshape.writing import replaced_when_whole
 TABLES = ("metrics", "checkpoints", "profiles")
 SITES = ("embedding", "block", "final_norm", "output")
 TEMPLATE, STYLE = "page.html.j2", "style.css"
+INDEX = "index.html"  # the page of the study, in the same folder
 # The page's program, in the order in which its parts need one another.
 SCRIPTS = (
     "numbers",
@@ -46,6 +47,20 @@ SCRIPTS = (
     "controls",
     "main",
 )
+
+# Beginnings of metrics' names, as a reader knows them; the first that fits.
+WORDS = {
+    "id_twonn": "dimension (TwoNN)",
+    "id_gride": "dimension (GRIDE), neighbor",
+    "id_mle": "dimension (maximum likelihood)",
+    "id_mada": "dimension (MADA)",
+    "id_local": "local dimension,",
+    "id_released": "dimension as released",
+    "skdim.": "dimension, ",
+    "rankme": "RankMe",
+    "alpha_req": "α-ReQ",
+    "isoscore": "IsoScore",
+}
 
 DIGITS = 7  # kept; the page shows three fewer, the CSV files copied from it all of them
 MOST_DECIMALS = 100  # that the page can write; smaller numbers become 0
@@ -103,6 +118,7 @@ def render(head: Json, chunks: Sequence[Json], sources: Path) -> str:
     environment = Environment(loader=FileSystemLoader(sources), autoescape=True, undefined=StrictUndefined)
     return environment.get_template(TEMPLATE).render(
         study=head["study"],
+        index=INDEX,
         policy=policy(program, library),
         style=(sources / STYLE).read_text(encoding="utf-8"),
         head=as_data(head),
@@ -326,11 +342,35 @@ def _metrics(measured: Sequence[str], descriptions: Sequence[Mapping[str, str]])
     known = {name: entry | {"reference": reference(name, by_name)} for name, entry in by_name.items()}
     nothing = dict.fromkeys(("definition", "range", "null", "source", "reference"), "")
     others = [name for name in measured if name not in known]
-    return known | {name: {"name": name, "family": "other", **nothing} for name in others}
+    every = known | {name: {"name": name, "family": "other", **nothing} for name in others}
+    return {
+        name: entry | {"words": in_words(name), "scale": "log" if is_dimension(name) else "linear"}
+        for name, entry in every.items()
+    }
+
+
+def in_words(name: str) -> str:
+    """Spell the name of a metric for readers.
+
+    >>> in_words("id_twonn_surrogate")
+    'dimension (TwoNN), Gaussian surrogate'
+    """
+    prefix = next((prefix for prefix in WORDS if name.startswith(prefix)), "")
+    rest = (
+        name.removeprefix(prefix)
+        .replace("_null", ", null value")
+        .replace("_surrogate", ", Gaussian surrogate")
+    )
+    return WORDS.get(prefix, "") + rest.replace("_", " ")
+
+
+def is_dimension(name: str) -> bool:
+    """Whether a metric is an intrinsic dimension, which belongs on a logarithmic axis."""
+    return name.startswith(("id_", "skdim."))
 
 
 def reference(name: str, descriptions: Mapping[str, Mapping[str, str]]) -> str:
-    """Name the metric whose value is what this one reads where there is nothing to see; "" where none was measured.
+    """Name the metric that is the null value of this one; "" where none was measured.
 
     It is the one that the metric's own `null` names, or its own name with `_null`, or that of the metric that `null`
     refers to ("that of anisotropy").

@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lmshape.errors import InputError
 from lmshape.store.statistics import read_loss_card
-from lmshape.store.weights import weight_files, weights_sha256
+from lmshape.store.weights import has_weights, weight_files, weights_sha256
 from lmshape.writing import replaced_when_whole
 
 HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is planned: 50 ms
@@ -37,10 +38,10 @@ def weights_key(folder: Path, record: Path, cards: Iterable[Path]) -> str:
     record : JSON file that remembers the key, and sizes and dates that it was given for; written where these changed
     cards : loss cards of the checkpoint, as far as they are there: they say which weights were read
     """
-    if not folder.is_dir() and record.is_file():  # it was measured, and is gone
-        return str(json.loads(record.read_text())["whole"])
+    if not has_weights(folder):  # it was measured, and is gone
+        return str(_remembered(record).get("whole", "gone"))
     files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weight_files(folder)]
-    known = json.loads(record.read_text()) if record.is_file() else {}
+    known = _remembered(record)
     key = known.get("key", _digest(json.dumps(files).encode()))
     if known and known["files"] != files and _read_weights(cards) != {sha256 := weights_sha256(folder)}:
         key = sha256
@@ -49,6 +50,15 @@ def weights_key(folder: Path, record: Path, cards: Iterable[Path]) -> str:
         with replaced_when_whole(record) as partial:
             partial.write_text(json.dumps(told))
     return told["whole"]
+
+
+def _remembered(record: Path) -> dict[str, Any]:
+    """Return what a record says; nothing where there is none, or a damaged one, which is written anew."""
+    try:
+        known = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and known.keys() >= {"key", "files", "whole"} else {}
 
 
 def _read_weights(cards: Iterable[Path]) -> set[str]:

@@ -8,7 +8,7 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
@@ -215,6 +215,18 @@ def reads_both_ways(config: Mapping[str, Any]) -> bool:
     """Whether a configuration lets an architecture of decoders attend to later tokens."""
     text = config.get("text_config") or config
     return text.get("is_causal") is False or text.get("use_bidirectional_attention") in (True, "all")
+
+
+def kind_of(config: Mapping[str, Any]) -> Literal["decoder", "encoder"]:
+    """Return what a configuration is of: by its head, else by the architecture."""
+    heads = config.get("architectures") or ()
+    if reads_both_ways(config) or any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads):
+        return "encoder"
+    if config.get("is_decoder") or any(head.endswith(("ForCausalLM", "LMHeadModel")) for head in heads):
+        return "decoder"
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return "encoder" if config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "decoder"
 
 
 def _first(config: Mapping[str, Any], keys: Sequence[str]) -> Any:

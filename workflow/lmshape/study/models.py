@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lmshape.checkpoints import Checkpoint
-from lmshape.errors import InputError, suggest
+from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
+from lmshape.errors import InputError, first_line, suggest
+from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
-from lmshape.hub.models import Ask, read_run
+from lmshape.hub.models import Ask, HubRun, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
 from lmshape.paths import LOSSES_FOLDER, TOKENIZER, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
+from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import (
     CONFIG_KEYS,
     GGUF,
@@ -28,6 +30,7 @@ from lmshape.store.weights import (
     config_facts,
     gguf_config,
     has_weights,
+    kind_of,
     only_gguf,
     reads_both_ways,
     weight_files,
@@ -35,8 +38,7 @@ from lmshape.store.weights import (
 from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 
-FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
-
+Kind = Literal["decoder", "encoder"]
 Fact = Any  # of a config.json, which anybody may have written
 
 
@@ -61,10 +63,7 @@ def find_checkpoints(
         When the pattern is no regular expression with a group, the folder does not exist or holds no checkpoint, or
         two checkpoints are of the same step.
     """
-    try:
-        naming = Naming.reading(step_pattern)
-    except InputError as error:
-        raise InputError(f"`{name}`: {error}") from None
+    naming = _naming(name, step_pattern)
     found: dict[int, Checkpoint] = {}
     for entry in _folders(name, folder, root):
         step = naming.step(entry)
@@ -120,10 +119,12 @@ def _changing(folder: Path) -> bool:
 def gone_checkpoints(
     name: str, folder: Path, *, root: Path, step_pattern: str, tokens_per_step: int | None
 ) -> list[Checkpoint]:
-    """List the checkpoints that were measured and whose folders are gone; parameters as of `find_checkpoints`."""
-    naming, results = Naming.reading(step_pattern), root / LOSSES_FOLDER.format(model=name)
-    names = [entry.name for entry in results.iterdir()] if results.is_dir() else []
-    steps = {entry: naming.step(entry) for entry in names if not (root / folder / entry).is_dir()}
+    """List the checkpoints that were measured and whose weights are gone; parameters as of `find_checkpoints`."""
+    naming, results = _naming(name, step_pattern), root / LOSSES_FOLDER.format(model=name)
+    names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
+    if FINAL in names and naming.step(FINAL) is None and not has_weights(root / folder):
+        return [Checkpoint(FINAL, NO_STEP, folder, gone=True)]
+    steps = {entry: naming.step(entry) for entry in names if not has_weights(root / folder / entry)}
     return [
         Checkpoint(entry, step, folder / entry, tokens_seen(step, tokens_per_step), gone=True)
         for entry, step in steps.items()
@@ -162,14 +163,15 @@ def read_facts(
     InputError
         When what says it cannot be read, lacks another fact, or belongs to a model of the other kind.
     """
-    places = (_facts_file(one.folder, root) for one in checkpoints)
-    file = next((place for place in places if place is not None), None)
+    file = _first_facts_file(checkpoints, root)
     config = _read_config(name, root / file) if file else {}
     _check_kind(name, str(given["kind"]), config)
     facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
     if file and config.get("text_config") and None in facts.values():
         facts |= {
-            fact: value for fact, value in _defaults((root / file).parent).items() if facts[fact] is None
+            fact: value
+            for fact, value in _defaults((root / file).parent, bool(given.get("remote_code"))).items()
+            if facts[fact] is None
         }
     unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
     if unknown:
@@ -203,6 +205,13 @@ def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
     )
 
 
+def _naming(name: str, step_pattern: str) -> Naming:
+    try:
+        return Naming.reading(step_pattern)
+    except InputError as error:
+        raise InputError(f"`{name}`: {error}") from None
+
+
 def _folders(name: str, folder: Path, root: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in (root / folder).iterdir() if entry.is_dir())
@@ -234,6 +243,21 @@ def _inventory(folder: Path) -> str:
     return f"It holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
 
 
+def _first_config(name: str, checkpoints: Sequence[Checkpoint], root: Path) -> Mapping[str, Fact]:
+    file = _first_facts_file(checkpoints, root)
+    if file is None:
+        raise InputError(
+            f"`{name}`: no checkpoint has a config.json that tells decoder from encoder. Give `kind` in an entry of "
+            "the registry of models."
+        )
+    return _read_config(name, root / file)
+
+
+def _first_facts_file(checkpoints: Sequence[Checkpoint], root: Path) -> Path | None:
+    places = (_facts_file(one.folder, root) for one in checkpoints)
+    return next((place for place in places if place is not None), None)
+
+
 def _facts_file(folder: Path, root: Path) -> Path | None:
     """Return the file of a checkpoint that says what its model is like, from the working directory."""
     quantized = only_gguf(root / folder)
@@ -262,11 +286,15 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     return config
 
 
-def _defaults(folder: Path) -> dict[str, Any]:
+def _defaults(folder: Path, remote_code: bool) -> dict[str, Any]:
     """Return what the text part of a vision-language model's config.json leaves to the defaults of its class."""
     from transformers import AutoConfig
 
-    return config_facts(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().to_dict())
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"`{folder}/config.json` cannot be used: {first_line(error)}") from error
+    return config_facts(config.get_text_config().to_dict())
 
 
 def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
@@ -278,7 +306,7 @@ def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
 
 PRETRAINED = Path("results/pretrained")  # where the study's own runs are written
 STEP_PATTERN = r"checkpoint-(\d+)"  # Trainer's
-KIND_OF_ARCHITECTURE = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
+KIND_OF_ARCHITECTURE: dict[str, Kind] = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +327,8 @@ class Model:
     pretraining : name of the run of this study that makes the folder; None when the folder is there
     checkpoints : name → checkpoint, in the order of steps
     unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
+    choice : what the study asks for of them; `all` before it is joined with a study
+    passed_over : those that the choice would take, were they what their names say
     entry : the registry's, of a model on the hub; empty for one on this machine
     lock : what the hub said of it, if it was asked
     remote_code : whether the Python code that comes with its weights may run
@@ -307,7 +337,7 @@ class Model:
     """
 
     name: str
-    kind: Literal["decoder", "encoder"]
+    kind: Kind
     architecture: str
     folder: Path
     tokenizer: Path
@@ -320,6 +350,8 @@ class Model:
     pretraining: str | None
     checkpoints: Mapping[str, Checkpoint]
     unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
+    choice: Choice = "all"
+    passed_over: tuple[Checkpoint, ...] = ()
     entry: Mapping[str, Yaml] = field(default_factory=dict)
     lock: Lock | None = None
     remote_code: bool = False
@@ -331,6 +363,11 @@ class Model:
         """Whether its weights are downloaded."""
         return bool(self.entry)
 
+    @property
+    def gone(self) -> bool:
+        """Whether nothing but what was measured of it is left."""
+        return all(one.gone for one in self.checkpoints.values())
+
 
 def read_model(
     name: str,
@@ -339,6 +376,7 @@ def read_model(
     root: Path,
     pretraining: Pretraining | None,
     ask: Ask | None = None,
+    issues: Sequence[Issue] = (),
 ) -> Model:
     """Look up what a model is and which checkpoints it has.
 
@@ -353,7 +391,7 @@ def read_model(
         on the hub is like cannot be told.
     """
     model = (
-        _hub_model(name, entry, root, ask)
+        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues))
         if "repository" in entry
         else _local_model(name, entry, root, pretraining)
     )
@@ -374,11 +412,9 @@ def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: 
     return _existing_model(name, entry, folder, root)
 
 
-def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None) -> Model:
-    run = read_run(name, entry, root=root, ask=ask)
+def _hub_model(name: str, entry: Mapping[str, Yaml], run: HubRun) -> Model:
     return Model(
         name=name,
-        kind=entry["kind"],
         folder=Path(WEIGHTS_FOLDER.format(model=name)),
         tokenizer=Path(TOKENIZER.format(model=name)),
         **run.facts,
@@ -393,12 +429,40 @@ def _hub_model(name: str, entry: Mapping[str, Yaml], root: Path, ask: Ask | None
     )
 
 
+def _checkpoints_there(
+    name: str,
+    folder: Path,
+    gone: Sequence[Checkpoint],
+    *,
+    root: Path,
+    step_pattern: str,
+    tokens_per_step: int | None,
+) -> tuple[Checkpoint, ...]:
+    """List the checkpoints that have their weights; none where all that was measured of a run is gone."""
+    naming, steps = _naming(name, step_pattern), [one.step for one in gone]
+    folders = [entry.name for entry in (root / folder).iterdir()] if (root / folder).is_dir() else []
+    if gone and {naming.step(entry) for entry in folders} <= {None, *steps}:
+        return ()
+    found = find_checkpoints(
+        name, folder, root=root, step_pattern=step_pattern, tokens_per_step=tokens_per_step
+    )
+    return settled(name, [one for one in found if one.step not in steps], root=root)
+
+
+def _measured_facts(name: str, root: Path) -> dict[str, Fact]:
+    """Return what the results say of a model whose weights are all gone."""
+    card = next((root / LOSSES_FOLDER.format(model=name)).glob("*/*.json"))
+    known = read_loss_card(card)[0]
+    return {"kind": known["kind"], **{fact: known[fact] or None for fact in CONFIG_KEYS if fact in known}}
+
+
 def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraining: Pretraining) -> Model:
     recipe = pretraining.runs[folder.name]
-    if KIND_OF_ARCHITECTURE[recipe.architecture] != entry["kind"]:
+    kind = KIND_OF_ARCHITECTURE[recipe.architecture]
+    if entry.get("kind", kind) != kind:
         raise InputError(
             f"`{name}.kind` = '{entry['kind']}': `pretraining.runs.{folder.name}` trains a "
-            f"{KIND_OF_ARCHITECTURE[recipe.architecture]}, {recipe.architecture}. Correct `kind`."
+            f"{kind}, {recipe.architecture}. Correct `kind`."
         )
     if not recipe.keep_checkpoints:
         raise InputError(
@@ -412,7 +476,7 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
     ]
     return Model(
         name=name,
-        kind=entry["kind"],
+        kind=kind,
         architecture=recipe.architecture,
         folder=folder,
         tokenizer=PRETRAINED / "tokenizer",
@@ -432,18 +496,20 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
         "step_pattern": entry.get("step_pattern", STEP_PATTERN),
         "tokens_per_step": entry.get("tokens_per_step"),
     }
-    there = settled(name, find_checkpoints(name, folder, root=root, **told), root=root)
+    gone = gone_checkpoints(name, folder, root=root, **told)
+    there = _checkpoints_there(name, folder, gone, root=root, **told)
     steps = [one.step for one in there]
-    gone = [one for one in gone_checkpoints(name, folder, root=root, **told) if one.step not in steps]
-    checkpoints = sorted([*there, *gone], key=lambda one: one.step)
+    checkpoints = sorted([*there, *(one for one in gone if one.step not in steps)], key=lambda one: one.step)
     given = entry.get("tokenizer")
     places = [Path(given).expanduser()] if given else [folder, *(one.folder for one in there)]
+    known: dict[str, Any] = {**({} if there else _measured_facts(name, root)), **entry}
+    kind: Kind = known.get("kind") or kind_of(_first_config(name, there, root))
     return Model(
         name=name,
-        kind=entry["kind"],
+        kind=kind,
         folder=folder,
-        tokenizer=find_tokenizer(name, places, root=root),
-        **read_facts(name, there, entry, root=root),
+        tokenizer=find_tokenizer(name, places, root=root) if there else places[0],
+        **read_facts(name, there, {**known, "kind": kind}, root=root),
         parameters=entry.get("parameters"),
         license=entry["license"],
         remote_code=bool(entry.get("remote_code")),

@@ -23,7 +23,7 @@ from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_fil
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
 # For a rough idea of the time; the docs say what was measured.
-RATES = {"two CPU cores (0.1 TFLOP/s)": 1e11, "a GPU that reaches 100 TFLOP/s": 1e14}
+RATES = {"a GPU that reaches 100 TFLOP/s": 1e14}
 
 _JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 
@@ -109,7 +109,7 @@ def describe_spelling(study: Study, root: Path) -> str:
             one: text.path for one, text in texts.items() if text.path and text.path.suffix not in PACKED
         }
         if plain and tokenizer_files(root / model.tokenizer):
-            reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer))
+            reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer, remote_code=model.remote_code))
             shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}
             lines += [
                 f"text       `{one}` does not suit the tokenizer of `{name}`: {share:.1%} of its bytes have no token"

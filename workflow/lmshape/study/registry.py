@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,11 +17,16 @@ REPOSITORY = Path(__file__).parents[3]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """A text file: a local `path`, else a `url`; checksums and length of its raw bytes, if known."""
+    """A text: a local `path`, else a `url`, else a dataset of the hub; checksums and length of its raw bytes, if known.
+
+    `column` is that of a path whose rows are the text; `hf` holds the arguments of `lmshape.texts.rows`.
+    """
 
     name: str
     path: Path | None
     url: str | None
+    hf: Mapping[str, Yaml] | None = None
+    column: str = "text"
     md5: str | None
     sha256: str | None
     bytes: int | None
@@ -59,10 +64,24 @@ class Registry:
     issues: tuple[Issue, ...] = ()
 
 
+OURS = {"models": Path("config/models.yaml"), "datasets": Path("config/datasets.yaml")}  # of the repository
+Source = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
+
+
 def read_registry(
-    models_file: Path, datasets_file: Path, issues_file: Path | None = None, *, root: Path
+    models: Source | Sequence[Source],
+    datasets: Source | Sequence[Source],
+    issues_file: Path | None = None,
+    *,
+    root: Path,
 ) -> Registry:
-    """Read the files of the registry, each once; the file of known faults may be missing.
+    """Read the registry: lmshape's own files, and on top of them those of the study, the last one uppermost.
+
+    Parameters
+    ----------
+    models, datasets : files and entries of the study; an entry takes the place of one of the same name
+    issues_file : known faults; may be missing
+    root : the working directory
 
     Raises
     ------
@@ -71,17 +90,23 @@ def read_registry(
         without a source, a dataset of a text that is not there.
     """
     problems: list[str] = []
-    models = _read(models_file, "models", root, problems)
-    datasets = _read(datasets_file, "datasets", root, problems)
-    raise_all(problems, what=f"the registry ({models_file}, {datasets_file})")
-    texts, known = datasets["texts"], datasets["datasets"]
+    entries: dict[str, Yaml] = {}
+    for one in _layers(models, "models"):
+        entries |= _read(one, "models", root, problems)
+    texts: dict[str, Yaml] = {}
+    known: dict[str, Yaml] = {}
+    for one in _layers(datasets, "datasets"):
+        found = _read(one, "datasets", root, problems)
+        texts, known = texts | found.get("texts", {}), known | found.get("datasets", {})
+    raise_all(problems, what=f"the registry ({_told(models)}, {_told(datasets)})")
     registry = Registry(
-        models,
+        entries,
         {name: _text(name, entry, root, problems) for name, entry in texts.items()},
         {name: _dataset(name, entry, texts, problems) for name, entry in known.items()},
         read_issues(root / find_file(issues_file, root=root)) if issues_file else (),
     )
-    raise_all((f"{datasets_file}: {problem}" for problem in problems), what=f"{datasets_file}")
+    where = _told(datasets)
+    raise_all((f"{where}: {problem}" for problem in problems), what=where)
     return registry
 
 
@@ -107,28 +132,48 @@ def raise_all(problems: Iterable[str], *, what: str) -> None:
         )
 
 
-def _read(file: Path, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
+def _listed(given: Source | Sequence[Source]) -> list[Source]:
+    return [given] if isinstance(given, str | Path | Mapping) else list(given)
+
+
+def _told(given: Source | Sequence[Source]) -> str:
+    """Name the files of a registry."""
+    return ", ".join("its entries" if isinstance(one, Mapping) else str(one) for one in _listed(given))
+
+
+def _layers(given: Source | Sequence[Source], kind: str) -> list[Source]:
+    """Return what a registry is read from, lowest first: lmshape's file, unless it is among those given."""
+    listed = _listed(given)
+    ours = REPOSITORY / OURS[kind]
+    named = OURS[kind] in [Path(one) for one in listed if isinstance(one, str | Path)]
+    return listed if named or not ours.is_file() else [ours, *listed]
+
+
+def _read(source: Source, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
     schema = schema_with_names(schema_name, {})
     try:
-        data = read_yaml(root / find_file(file, root=root))
+        data = source if isinstance(source, Mapping) else read_yaml(root / find_file(source, root=root))
     except InputError as error:
         problems.append(str(error))
         return {}
-    found = faults(data, schema, where=f"{file}: ")
+    where = f"registry.{schema_name}" if isinstance(source, Mapping) else source
+    found = faults(data, schema, where=f"{where}: ")
     problems.extend(found)
     return {} if found else with_defaults(data, schema)
 
 
 def _text(name: str, entry: Mapping[str, Yaml], root: Path, problems: list[str]) -> Text:
-    path, url = entry.get("path"), entry.get("url")
-    if path is None and url is None:
-        problems.append(f"`texts.{name}`: needs `path`, a file on this machine, or `url`.")
-    elif path is None and not {"md5", "sha256"} & entry.keys():
+    path, url, hf = entry.get("path"), entry.get("url"), entry.get("hf")
+    if path is None and url is None and hf is None:
+        problems.append(f"`texts.{name}`: needs `path`, a file on this machine, or `url`, or `hf`.")
+    elif path is None and hf is None and not {"md5", "sha256"} & entry.keys():
         problems.append(f"`texts.{name}`: a download needs `md5` or `sha256` of the raw text to be verified.")
     return Text(
         name=name,
         path=None if path is None else find_file(path, root=root),
         url=url,
+        hf=hf,
+        column=entry["column"],
         md5=entry.get("md5"),
         sha256=entry.get("sha256"),
         bytes=entry.get("bytes"),

@@ -6,15 +6,16 @@ to (folders, checkpoints, texts), since the second cannot be looked up before th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select
-from lmshape.errors import InputError
+from lmshape.errors import InputError, is_or_are, named
 from lmshape.figures import FIGURES
-from lmshape.hub.integrity import Issue
+from lmshape.hub.integrity import DISTRUSTED, Issue
 from lmshape.hub.models import Ask
 from lmshape.metrics import skdim
 from lmshape.metrics.own import OwnFile, read_own
@@ -26,7 +27,7 @@ from lmshape.metrics.registry import (
     measured_families,
     metric_names,
 )
-from lmshape.paths import TRUNCATED, loss_cards
+from lmshape.paths import ACTIVATIONS, TRUNCATED, loss_cards, statistics_files
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
@@ -47,10 +48,11 @@ from lmshape.study.settings import (
     read_pretraining,
     read_truncating,
 )
+from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
-PACKED = (".gz", ".xz", ".zip")  # the size of such a file says nothing about its text
+PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Study:
     layers_per_job : layers of a measuring job, None for all
     keep_activations, keep_weights : whether activations stay once they are measured, downloaded weights once read
     weights_in : whether weights are downloaded into the study's folder or the user's cache
+    transfer : how they come into the study's folder
     disk_budget_bytes : most bytes of downloaded weights, None for no bound
     scratch : `tmpdir` where files are written in the job's $TMPDIR first
     issues : known faults of published checkpoints
@@ -106,6 +109,7 @@ class Study:
     keep_activations: bool
     keep_weights: bool
     weights_in: Literal["study", "cache"]
+    transfer: Literal["auto", "http", "xet"]
     disk_budget_bytes: int | None
     scratch: Literal["none", "tmpdir"]
     issues: tuple[Issue, ...]
@@ -128,7 +132,7 @@ class Study:
         if self.truncating is None or self.models[model].kind != "decoder":
             return []
         known = [one for one in self.models[model].checkpoints.values() if not one.gone]
-        chosen = select(known, self.truncating.checkpoints, model=model)
+        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
         datasets = self.truncating.datasets_of(self.datasets_of[model])
         return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in datasets]
 
@@ -136,6 +140,11 @@ class Study:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
         truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
         return [*self.datasets_of[model], *(TRUNCATED.format(dataset=name) for name in truncated)]
+
+    @property
+    def unstable(self) -> list[str]:
+        """Models that were trained to fail, or have failed: nothing takes them for examples of their kind."""
+        return [name for name, model in self.models.items() if model.unstable]
 
     @property
     def trained(self) -> dict[str, Recipe]:
@@ -184,6 +193,8 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
     """
     problems: list[str] = []
     registry = _registry(config, root, problems)
+    if registry:
+        config, registry = with_typed_models(config, registry, root=root)
     own = _own_metrics(config, root, problems)
     names = {**(_names(registry) if registry else {}), "figure_name": FIGURES}
     if own or "own_metrics" not in config:  # else not all names are known
@@ -253,13 +264,13 @@ def _read(configfile: Path) -> dict[str, Yaml]:
 
 
 def _named_registry(config: Mapping[str, Yaml], root: Path) -> Registry:
-    files = {name: Path(file) for name, file in config["registry"].items()}
-    return read_registry(files["models"], files["datasets"], files["known_issues"], root=root)
+    files = config["registry"]
+    return read_registry(files["models"], files["datasets"], Path(files["known_issues"]), root=root)
 
 
 def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
     schema = schema_with_names("config", {})
-    if faults(config.get("registry", {}), schema["properties"]["registry"]):
+    if faults(config.get("registry", {}), {**schema["properties"]["registry"], "$defs": schema["$defs"]}):
         return None
     try:
         return _named_registry(with_defaults(config, schema), root)
@@ -305,8 +316,15 @@ def _joined(
     models: dict[str, Model] = {}
     for name, choice in choices.items():
         try:
-            model = read_model(name, registry.models[name], root=root, pretraining=pretraining, ask=ask)
-            models[name] = _with_chosen_checkpoints(model, choice, root)
+            model = read_model(
+                name,
+                registry.models[name],
+                root=root,
+                pretraining=pretraining,
+                ask=ask,
+                issues=registry.issues,
+            )
+            models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], choice["datasets"], root)
         except InputError as error:
             problems.append(str(error))
     datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
@@ -329,6 +347,7 @@ def _joined(
         keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
         weights_in=config["weights_in"],
+        transfer=config["transfer"],
         disk_budget_bytes=int(budget * 10**9) if (budget := config["disk_budget_gb"]) else None,
         scratch=config["scratch"],
         issues=registry.issues,
@@ -356,23 +375,83 @@ def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -
     ]
 
 
-def _with_chosen_checkpoints(model: Model, asked: Mapping[str, Yaml], root: Path) -> Model:
-    choice: Choice = asked["checkpoints"]
-    known = [
-        one
+def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[str], root: Path) -> Model:
+    """Keep the checkpoints that a study takes of a model.
+
+    `every` and `log` choose among those that are what their names say, as far as is known; `all` and `last` take
+    them as they come, and a list takes what it names.
+
+    Raises
+    ------
+    InputError
+        When a listed one does not exist or cannot be loaded, or none is left to choose from.
+    """
+    unmeasured = [
+        one.name
         for one in model.checkpoints.values()
-        if not one.gone or _measured(model, one, asked["datasets"], root)
+        if one.gone and not _measured(model, one, datasets, root)
     ]
+    known = [one for one in model.checkpoints.values() if one.name not in unmeasured]
+    if unmeasured:
+        print(
+            f"`{model.name}`: {named(unmeasured)} {is_or_are(unmeasured)} gone from {model.folder}, not measured on "
+            "all datasets of this study, and left out.",
+            file=sys.stderr,
+        )
+    if not known:
+        raise InputError(
+            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Bring them back."
+        )
+    distrusted: list[Checkpoint] = []
     if isinstance(choice, list):
         known = sorted([*known, *model.unlisted.values()], key=lambda checkpoint: checkpoint.step)
+    elif isinstance(choice, dict):
+        distrusted = [one for one in known if one.verdict in DISTRUSTED]
+        known = [one for one in known if one not in distrusted]
+    if not known:
+        raise InputError(
+            f"`{model.name}`: none of its {len(distrusted)} checkpoints is known to be what its name says. Look at "
+            f"them with `lmshape audit {model.name}`, and list under `checkpoints` those that you want all the same."
+        )
     chosen = select(known, choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
         require_weights(model.name, [one for one in chosen if not one.gone], root=root)
-    return replace(model, checkpoints={checkpoint.name: checkpoint for checkpoint in chosen})
+    gone = [one.name for one in chosen if one.gone]
+    if gone:
+        print(
+            f"`{model.name}`: {named(gone)} {is_or_are(gone)} gone from {model.folder}; what was measured stays.",
+            file=sys.stderr,
+        )
+    taken = {checkpoint.name: checkpoint for checkpoint in chosen}
+    return replace(model, checkpoints=taken, choice=choice, passed_over=tuple(distrusted))
 
 
 def _measured(model: Model, checkpoint: Checkpoint, datasets: Sequence[str], root: Path) -> bool:
     return all((root / card).is_file() for card in loss_cards(model.name, [checkpoint.name], datasets))
+
+
+def _gone_problems(study: Study, root: Path) -> Iterator[str]:
+    """Tell which families are asked for of checkpoints whose weights are gone, and were not measured before."""
+    for cell in study.cells():
+        checkpoint = study.checkpoint(cell)
+        names = {"model": cell.model, "checkpoint": cell.checkpoint, "dataset": cell.dataset}
+        if not checkpoint.gone or (root / ACTIVATIONS.format(**names)).is_file():
+            continue
+        one = (cell.model, [cell.checkpoint], [cell.dataset])
+        blocks = study.blocks_of(cell.model)
+        lacking = [
+            family
+            for family in study.measured_families
+            for archive in statistics_files(*one, families=[family], blocks=blocks)
+            if not (root / archive).is_file()
+        ]
+        if lacking:
+            families = named(list(dict.fromkeys(lacking)))
+            yield (
+                f"`{cell.model}`: {cell.checkpoint} is gone from {checkpoint.folder.parent}, and {families} of it "
+                f"on {cell.dataset} cannot be measured. Bring the checkpoint back, leave it out under `checkpoints`, "
+                f"or leave {families} out of `metrics`."
+            )
 
 
 def problems_of(study: Study, root: Path) -> Iterator[str]:
@@ -395,6 +474,7 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
                 remedy="Take a larger text, a wider `span`, or fewer draws or rows under `sampling`.",
             )
     yield from _families_without_rows(study)
+    yield from _gone_problems(study, root)
     yield from _truncation_problems(study)
     yield from _pretraining_problems(study, root)
     yield from _loss_log_problems(study, root)

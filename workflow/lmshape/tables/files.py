@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lmshape.errors import InputError
+from lmshape.checkpoints import NO_STEP
+from lmshape.errors import InputError, first_line
 from lmshape.writing import replaced_when_whole
+
+# Whole numbers have no NaN: what stands in memory, in these columns, for what a file has as null.
+UNKNOWN = {"step": NO_STEP, "n_unique": 0, "d": 0}
+
+
+def with_nulls(table: pa.Table) -> pa.Table:
+    """Put null where a number is NaN, or unknown: the means of DuckDB and Polars leave out null, and not NaN."""
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        absent = pc.is_nan(column) if pa.types.is_floating(field.type) else None
+        if field.name in UNKNOWN:
+            absent = pc.equal(column, UNKNOWN[field.name])
+        if absent is not None:
+            table = table.set_column(place, field, pc.if_else(absent, pa.scalar(None, field.type), column))
+    return table
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Return a table for computing: null is NaN, and in the columns `UNKNOWN` their own word for it."""
+    for name in UNKNOWN.keys() & set(table.column_names):
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.field(place), pc.fill_null(table.column(place), UNKNOWN[name]))
+    return table.to_pandas()
 
 
 def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) -> None:
@@ -26,11 +52,38 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
     table = frame
     if isinstance(frame, pd.DataFrame):
         table = pa.Table.from_pandas(frame.reindex(columns=columns.names), columns, preserve_index=False)
-    with replaced_when_whole(stem.with_suffix(".parquet")) as partial:
-        pq.write_table(table, partial)
+    table = with_nulls(table)
+    write_parquet(table, stem.with_suffix(".parquet"))
     with replaced_when_whole(stem.with_suffix(".csv")) as partial:
         # nullable integers: one absent peak must not turn all layers into real numbers
         table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
+
+
+CHECK = (
+    b"lmshape-crc32:"  # in the metadata, before eight digits: of the whole file, with zeros in their place
+)
+DIGITS = 8
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file of the study, whole or not at all, with a checksum of all of its bytes."""
+    metadata = {**(table.schema.metadata or {}), b"check": CHECK + b"0" * DIGITS}
+    with replaced_when_whole(path) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial)
+        content = bytearray(partial.read_bytes())
+        place = content.rindex(CHECK) + len(CHECK)
+        content[place : place + DIGITS] = b"%08x" % zlib.crc32(content)
+        partial.write_bytes(content)
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the checksum of a file is that of its bytes; files of an older lmshape have none."""
+    place = content.rfind(CHECK)
+    if place < 0:
+        return True
+    start, end = place + len(CHECK), place + len(CHECK) + DIGITS
+    crc = zlib.crc32(content[end:], zlib.crc32(b"0" * DIGITS, zlib.crc32(content[:start])))
+    return content[start:end] == b"%08x" % crc
 
 
 def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -38,7 +91,7 @@ def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] |
     if not path.is_file():
         raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
     filters = [("metric", "in", list(metrics))] if metrics else None
-    return read_parquet(path, columns=columns, filters=filters).to_pandas()
+    return frame_of(read_parquet(path, columns=columns, filters=filters))
 
 
 def read_parquet(path: Path, **options: Any) -> pa.Table:
@@ -47,8 +100,11 @@ def read_parquet(path: Path, **options: Any) -> pa.Table:
     `InputError` for a file that is damaged, or lacks a column as one of an older version does.
     """
     try:
-        return pq.read_table(path, **options)
+        content = path.read_bytes()
+        if not _is_whole(content):
+            raise OSError("its checksum does not match")
+        return pq.read_table(pa.BufferReader(content), **options)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"`{path}` cannot be read ({error}). Delete it; the next run of `snakemake` makes it again."
+            f"`{path}` cannot be read ({first_line(error)}). Delete it; the next run of `snakemake` makes it again."
         ) from error

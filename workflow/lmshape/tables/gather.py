@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lmshape.errors import InputError
+from lmshape.errors import InputError, first_line
 from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
 from lmshape.metrics.metric import Arrays, Metric
 from lmshape.metrics.registry import own_metrics, select
@@ -38,7 +37,7 @@ from lmshape.tables.columns import (
     shared,
     text,
 )
-from lmshape.writing import replaced_when_whole
+from lmshape.tables.files import with_nulls, write_parquet
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
 _AGREEMENT = {
@@ -119,8 +118,7 @@ def gather(
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
-    with replaced_when_whole(output) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial)
+    write_parquet(with_nulls(table).replace_schema_metadata(metadata), output)
 
 
 def _read(path: Path) -> tuple[Attributes, list[_Entry]]:
@@ -176,11 +174,24 @@ def _rows(
     for entry in entries:
         place = {"site": entry.site, "layer": entry.layer, "depth": entry.layer / int(cell["blocks"])}
         for metric in own:
-            replicates = metric.replicates(entry.arrays)
-            estimate = _estimate(metric, replicates, entry.attributes)
+            replicates, failure = _replicates(metric, entry)
+            reasons = {**entry.attributes, **({f"flag_{metric.name}": failure} if failure else {})}
+            estimate = _estimate(metric, replicates, reasons)
             if isfinite(estimate["ci_low"]):
                 estimate["flag"] = joined(estimate["flag"], metric.doubt(entry.arrays))
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
+
+
+def _replicates(metric: Metric, entry: _Entry) -> tuple[np.ndarray, str]:
+    """Return the numbers of a metric; NaN and the reason where it fails, so that one site never costs the others."""
+    try:
+        return metric.replicates(entry.arrays), ""
+    except InputError:  # the archive lacks its arrays
+        raise
+    except Exception as error:
+        count = 1 if metric.interval == "none" else int(entry.attributes["draws"])
+        missing = np.full(count + (metric.interval == "jackknife"), nan)
+        return missing, f"{metric.name} failed: {type(error).__name__}: {first_line(error)}"
 
 
 def _estimate(metric: Metric, replicates: np.ndarray, attributes: Attributes) -> Row:
@@ -271,6 +282,10 @@ AUDIT_COLUMNS = declare(
         "sink_rows",
         "sinks of the site, position 0 and rows over 10 × its median norm, which no_sink leaves out",
     ),
+    integer(
+        "near_sink_rows",
+        "rows of 5 to 10 × its median norm, which no_sink keeps: where there are some, the cut runs among them",
+    ),
     text(
         "sink_positions",
         "position in the sequence → sink rows there, JSON: the 20 most common, then other",
@@ -324,14 +339,25 @@ def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
         **{name: counts.get(name) for name in ("n_rows", "n_unique")},
         "duplicates": int(counts["n_rows"]) - int(counts["n_unique"]),
         "zero_rows": families.get("angular", {}).get("zero_rows"),
-        **{name: counts.get(name) for name in ("sink_rows", "sink_positions", "sink_tokens")},
+        **{
+            name: counts.get(name)
+            for name in ("sink_rows", "near_sink_rows", "sink_positions", "sink_tokens")
+        },
         **{name: neighbors.get(name) for name in ("audit_error", "recomputed")},
-        "flag": _doubt(counts, neighbors),
+        "flag": joined(
+            _doubt(counts, neighbors), _near_the_cut(counts) if place["rows"] == "no_sink" else ""
+        ),
     }
 
 
 def _asked(family: str) -> tuple[int, str]:
     return _ASKED.index(family) if family in _ASKED else len(_ASKED), family
+
+
+def _near_the_cut(counts: Attributes) -> str:
+    """Say that the cut between sinks and others runs among rows of much the same norm; empty where it does not."""
+    near = int(counts.get("near_sink_rows") or 0)
+    return f"sinks near the cut: {near} rows of 5 to 10 × the median norm are kept" if near else ""
 
 
 def _doubt(counts: Attributes, neighbors: Attributes) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lmshape.checkpoints import nearest_log_spaced
 from lmshape.geometry.nulls import spectrum_null
@@ -23,8 +22,7 @@ from lmshape.site import Site, named_layers
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
 from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
-from lmshape.tables.files import read_parquet, write_table
-from lmshape.writing import replaced_when_whole
+from lmshape.tables.files import read_parquet, write_parquet, write_table
 
 # family → what of its archives is read
 ARRAYS = {
@@ -53,13 +51,13 @@ SPECTRA_COLUMNS = declare(
     *_PLACE,
     integer("rank", "of the eigenvalue, 1 the largest; about 60 ranks, evenly spread on a logarithmic axis"),
     real("share", "λ_rank / Σλ of the covariance: the share of the variance along this principal axis"),
-    real("ci_low", "lower end of its 95 % interval; NaN where there is none"),
-    real("ci_high", "upper end of its 95 % interval; NaN where there is none"),
+    real("ci_low", "lower end of its 95 % interval; empty where there is none"),
+    real("ci_high", "upper end of its 95 % interval; empty where there is none"),
     real("null", "share of this rank in isotropic rows of this number and width: Marchenko-Pastur"),
     *shared("draws"),
     integer("n_rows", "number of token rows over all draws"),
     integer("d", "width of a row"),
-    text("flag", "the reason of NaN; empty when fine"),
+    text("flag", "the reason of an empty value; empty when fine"),
 )
 CLOUD_COLUMNS = declare(
     *_PLACE,
@@ -76,7 +74,7 @@ CLOUD_COLUMNS = declare(
     *(real(f"share_{k}", f"λ{k} / Σλ: the share of the variance along axis {k}") for k in (1, 2, 3)),
     integer("n_rows", "number of token rows that the axes were taken of"),
     integer("d", "width of a row"),
-    text("flag", "the reason of NaN; empty when fine"),
+    text("flag", "the reason of an empty value; empty when fine"),
 )
 TABLES = {"spectra": SPECTRA_COLUMNS, "clouds": CLOUD_COLUMNS}
 
@@ -98,8 +96,8 @@ def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
     )
     rows = {"spectra": _spectra(spectral, study), "clouds": _clouds(leading, study)}
     for name, columns in TABLES.items():
-        with replaced_when_whole(Path(output_dir) / f"{name}.parquet") as partial:
-            pq.write_table(pa.Table.from_pylist(list(rows[name]), schema=columns), partial)
+        table = pa.Table.from_pylist(list(rows[name]), schema=columns)
+        write_parquet(table, Path(output_dir) / f"{name}.parquet")
 
 
 def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:

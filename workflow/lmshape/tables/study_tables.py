@@ -28,7 +28,7 @@ from lmshape.tables.columns import (
     shared,
     text,
 )
-from lmshape.tables.files import read_parquet, write_table
+from lmshape.tables.files import frame_of, read_parquet, write_table
 from lmshape.tables.gather import AUDIT_COLUMNS
 
 _KEYS = ["model", "checkpoint", "dataset"]
@@ -52,7 +52,7 @@ CHECKPOINT_COLUMNS = declare(
     ),
     text("note", "what else the audit says, with the source of a known fault; empty when nothing"),
     *interval(real, "loss", "nats per token"),
-    text("flag", "the reason of NaN, or of a doubt about the checkpoint; empty when fine"),
+    text("flag", "the reason of an empty value, or of a doubt about the checkpoint; empty when fine"),
 )
 
 # Of the models' own tables, for what is computed draw by draw.
@@ -81,7 +81,7 @@ def combine(
     # without the numbers behind each estimate, which are ten times the rest
     models = [read_parquet(path, columns=COLUMNS.names) for path in metric_files]
     metrics = pa.concat_tables(models).replace_schema_metadata(None)
-    frame = metrics.select([*CELL.split(), "metric", "value", "ci_low", "ci_high", "flag"]).to_pandas()
+    frame = frame_of(metrics.select([*CELL.split(), "metric", "value", "ci_low", "ci_high", "flag"]))
     weights = pd.DataFrame([entry for model in models for entry in _weights(model)])
     audits = [row for model in models for row in json.loads(model.schema.metadata[AUDITS_KEY])]
     followed = pd.concat([_followed(Path(path)) for path in metric_files], ignore_index=True)
@@ -100,7 +100,7 @@ def combine(
 def _followed(path: Path) -> pd.DataFrame:
     """Rows of the metrics that are followed over layers and steps, at the blocks, with their replicates."""
     chosen = [("metric", "in", {PROFILED, *PHASED}), ("site", "==", "block")]
-    return read_parquet(path, columns=_FOLLOWED, filters=chosen).to_pandas()
+    return frame_of(read_parquet(path, columns=_FOLLOWED, filters=chosen))
 
 
 def _weights(model: pa.Table) -> Iterator[dict[str, str]]:

@@ -76,8 +76,8 @@ def named_tokens(folder: Path) -> dict[str, object]:
     return {name: value for name, value in settings.items() if name.endswith("_token")}
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder, without asking the hub for anything.
+def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder, without asking the hub for anything, and by default without running its code.
 
     A `tokenizer.json` says alone which ids a text has. The class that its settings name, which may split text in
     another way, gives what the file cannot say: which token is the mask, and the template of a file without one.
@@ -85,7 +85,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises
     ------
     InputError
-        When there is none, or none that transformers can read.
+        When there is none, none that transformers can read, or one that is Python code which must not run.
     """
     import tokenizers
     from transformers import AutoTokenizer
@@ -96,8 +96,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     file = folder / "tokenizer.json"
     try:
         own = tokenizers.Tokenizer.from_file(str(file)) if file.is_file() else None
-        named = AutoTokenizer.from_pretrained(folder, local_files_only=True, **carried)
+        named = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=remote_code, **carried
+        )
     except Exception as error:  # tokenizers raises nothing narrower
+        if "trust_remote_code" in str(error) and not remote_code:
+            raise InputError(
+                f"the tokenizer of `{folder}` is Python code, which is not run unless the model's entry in the "
+                "registry says `remote_code: true`. Say it only of a repository that you would run with your own hands."
+            ) from None
         raise InputError(
             f"the tokenizer of `{folder}` cannot be read by tokenizers {tokenizers.__version__} ({first_line(error)}). "
             "Save it anew with the versions that are installed here."

@@ -110,6 +110,112 @@ def sample_tokens(
     return _assemble(reader, _reorder(sequences, order, reader.ordinary_below(vocabulary), seed), attributes)
 
 
+def tokens_of_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, window: int, draws: int
+) -> Tokens:
+    """Take each text as a sequence of its own, cut at `window` tokens; text i is in draw i mod `draws`.
+
+    Parameters
+    ----------
+    tokenizer : fast tokenizer of transformers, left as it is; its template is put around every text
+    texts : one sequence each; those without a token are left out
+    window : most tokens of a sequence, those of the template among them
+    draws : K, 2 or more
+
+    Raises
+    ------
+    InputError
+        When there are fewer texts than draws, or `window` has no room for two tokens of text.
+    """
+    reader = TextTokenizer.of(tokenizer)
+    length = _window_length(reader, window, None)
+    contents = [ids[:length] for ids in reader.encode(texts) if len(ids)]
+    mask = -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+    return _assemble(
+        reader,
+        _dealt(contents, draws),
+        {
+            "tokenizer_sha256": reader.sha256,
+            "special_tokens": json.dumps(reader.special_tokens),
+            "text_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
+            "sampling": json.dumps({"protocol": "texts", "window": window, "draws": draws}, sort_keys=True),
+            "seed": 0,
+            "unspelled": _unspelled(reader, "\n".join(texts), tokenizer.name_or_path),
+            "mask_token_id": mask,
+        },
+    )
+
+
+def tokens_of_ids(sequences: Sequence[np.ndarray], *, draws: int, mask_token_id: int | None = None) -> Tokens:
+    """Take token ids as they are, a sequence each; sequence i is in draw i mod `draws`.
+
+    What text they stand for is not known: no token counts as the template's, and there are no bits per byte.
+
+    Raises
+    ------
+    InputError
+        When there are fewer sequences than draws, or one is not a row of whole numbers.
+    """
+    contents = [np.asarray(ids) for ids in sequences]
+    for ids in contents:
+        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"a sequence of ids has shape {ids.shape} and type {ids.dtype}; each must be a row of whole numbers, "
+                "and all of them an array (sequences, length) or a list of rows."
+            )
+    dealt = _dealt(contents, draws)
+    lengths = np.array([len(ids) for ids in dealt.contents])
+    ids = np.concatenate(dealt.contents).astype(np.int32)
+    return Tokens(
+        ids=ids,
+        sequence=np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
+        position=np.concatenate([np.arange(length) for length in lengths]).astype(np.int32),
+        draw=np.repeat(dealt.draw, lengths).astype(np.int32),
+        special=np.zeros(len(ids), dtype=bool),
+        sequence_bytes=np.zeros(len(lengths), dtype=np.int32),
+        attributes={
+            "tokenizer_sha256": "",
+            "special_tokens": json.dumps({"prefix": [], "suffix": []}),
+            "text_sha256": "",
+            "sampling": json.dumps({"protocol": "ids", "draws": draws}, sort_keys=True),
+            "seed": 0,
+            "mask_token_id": -1 if mask_token_id is None else mask_token_id,
+        },
+    )
+
+
+def _dealt(contents: Sequence[np.ndarray], draws: int) -> _Sequences:
+    """Deal sequences out to draws, in the order of the draws."""
+    if draws < 2:
+        raise InputError(f"`draws` is {draws}; intervals come from the spread over them. Take 5 or more.")
+    if len(contents) < draws:
+        raise InputError(
+            f"{len(contents)} sequences with tokens, and {draws} draws; a draw needs one. Give more, or lower `draws`."
+        )
+    draw = np.arange(len(contents)) % draws
+    order = np.argsort(draw, kind="stable")
+    return _Sequences([contents[i] for i in order], draw[order])
+
+
+def rows_in(tokenizer: PreTrainedTokenizerBase, text: str, *, window: int, draws: int) -> int:
+    """Return the most `rows_per_draw` that `sample_tokens` can take of a text in the protocol `windows`.
+
+    Raises
+    ------
+    InputError
+        When the text has fewer windows than draws.
+    """
+    reader = TextTokenizer.of(tokenizer)
+    tokens = len(reader.encode_long(_not_empty(text)))
+    per_draw = tokens // _window_length(reader, window, None) // draws
+    if not per_draw:
+        raise InputError(
+            f"the text has {tokens} tokens, and {draws} draws of a window of {window} need {draws * window}. Take a "
+            "longer text, or lower `window` or `draws`."
+        )
+    return int(per_draw * window / SPARE)
+
+
 def _unspelled(reader: TextTokenizer, text: str, name: str) -> float:
     share = reader.unspelled(text)
     if share > MOST_UNSPELLED:

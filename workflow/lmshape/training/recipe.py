@@ -63,8 +63,8 @@ class Recipe:
             )
         if self.width // self.heads < 8:
             raise InputError(
-                f"`width` {self.width} over `heads` {self.heads} leaves {self.width // self.heads} dimensions a head, "
-                "too few for rotary positions; 8 are needed. Take fewer heads."
+                f"`width` {self.width} over `heads` {self.heads} leaves {self.width // self.heads} dimensions per "
+                "head, too few for rotary positions; 8 are needed. Take fewer heads."
             )
         if max(self.checkpoint_steps, default=0) > self.steps:
             raise InputError(

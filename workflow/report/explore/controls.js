@@ -25,7 +25,7 @@ function fillControls(state) {
   fillSelect("model", study.models.map(({ name, kind }) => ({ value: name, text: `${name} (${kind})` })), state.model);
   fillSelect("dataset", datasetsOf(state.model).map((name) => ({ value: name, text: name })), state.dataset);
   fillSelect("metric", metricsOf(state.model, state.dataset).map((name) =>
-    ({ value: name, text: name, group: study.metrics[name].family })), state.metric);
+    ({ value: name, text: metricWords(name), group: study.metrics[name].family })), state.metric);
   fillSelect("rows", rowsOf(state.model, state.dataset, state.metric).map((name) =>
     ({ value: name, text: study.rows[name] })), state.rows);
   document.getElementById("scale").value = state.scale;
@@ -88,9 +88,11 @@ function fillPlace(model, state) {
 
 /** Ask for another view when the form changes; `read` gives the present one. */
 function listenToControls(read, change) {
-  for (const id of ["model", "dataset", "metric", "rows", "scale"]) {
+  for (const id of ["model", "dataset", "rows", "scale"]) {
     document.getElementById(id).addEventListener("change", (event) => change({ [id]: event.target.value }));
   }
+  document.getElementById("metric").addEventListener("change", (event) =>
+    change({ metric: event.target.value, scale: undefined }));
   document.getElementById("compare").addEventListener("change", ({ target: { value } }) =>
     change({ compare: value, others: value ? comparable({ ...read(), compare: value }).slice(0, 3) : [] }));
   document.getElementById("others").addEventListener("change", () =>

@@ -14,10 +14,19 @@ function remember(name, key, make) {
   return remembered.get(name).made;
 }
 
+/** What of a view does not change with the sliders. */
+function keyOf(state) {
+  return JSON.stringify([{ ...state, checkpoint: "", place: "" }, isDark()]);
+}
+
+/** The ends of the axis of values of both curves. */
+function rangeShown(state, lines) {
+  return remember("range", keyOf(state), () => rangeOf(lines, state.scale));
+}
+
 function drawPanels(state, lines) {
   const colors = palette();
-  const key = JSON.stringify([{ ...state, checkpoint: "", place: "" }, isDark()]);
-  const range = remember("range", key, () => rangeOf(lines, state.scale));
+  const key = keyOf(state), range = rangeShown(state, lines);
   drawProfile(state, lines, { colors, key, range });
   drawTrajectory(state, lines, { colors, key, range });
   drawHeatmap(state, lines[0], { colors, key });
@@ -85,7 +94,7 @@ function layoutOf(colors, { state, range, x }) {
     hoverlabel: { bgcolor: colors.shade, bordercolor: colors.soft, font: { family: FONT, size: 13, color: colors.ink },
       align: "left" },
     xaxis: { ...axis, ...x, showgrid: false, showline: true, ticks: "outside", tickcolor: colors.soft },
-    yaxis: { ...axis, title: { text: plain(state.metric) }, ...valueAxis(range, state.scale) },
+    yaxis: { ...axis, title: { text: state.metric ? plain(metricWords(state.metric)) : "" }, ...valueAxis(range, state.scale) },
     yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
   };
 }

@@ -7,7 +7,7 @@ const COMPARABLE = ["model", "dataset", "rows"];
 function firstView() {
   const model = study.models[0];
   const { name } = model.checkpoints[lastCheckpoint(model)];
-  return { model: model.name, checkpoint: name, scale: "linear", compare: "", others: [] };
+  return { model: model.name, checkpoint: name, compare: "", others: [] };
 }
 
 /** The choice that an address's fragment names; what it leaves out is undefined. */
@@ -23,7 +23,7 @@ function readFragment(fragment) {
 function writeFragment(state) {
   const words = new URLSearchParams();
   for (const key of ["model", "dataset", "metric", "rows", "checkpoint", "place"]) words.set(key, state[key]);
-  if (state.scale !== "linear") words.set("scale", state.scale);
+  if (state.scale !== study.metrics[state.metric].scale) words.set("scale", state.scale);
   if (state.compare) words.set("compare", state.compare);
   if (state.compare) state.others.forEach((name) => words.append("beside", name));
   return `#${words}`;
@@ -40,7 +40,7 @@ function settle(wanted) {
   state.rows = oneOf(state.rows, rowsOf(state.model, state.dataset, state.metric));
   state.checkpoint = settleCheckpoint(model, state);
   state.place = settlePlace(model, state);
-  state.scale = oneOf(state.scale, ["linear", "close", "log"]);
+  state.scale = oneOf(state.scale, ["linear", "close", "log"], study.metrics[state.metric].scale);
   state.compare = oneOf(state.compare, ["", ...COMPARABLE]);
   const possible = state.compare ? comparable(state) : [];
   state.others = possible.filter((name) => state.others.includes(name));

@@ -82,6 +82,11 @@ function lastCheckpoint(model) {
   return timelineOf(model).at(-1) ?? model.checkpoints.length - 1;
 }
 
+/** A metric in words; tables and links have its name. */
+function metricWords(metric) {
+  return study.metrics[metric].words;
+}
+
 function placeName(model, place) {
   const [site, layer] = model.places[place];
   return SITE_NAMES[site] ?? `block ${layer}`;

@@ -19,8 +19,8 @@ function hoverText(point) {
   const { number, series } = point;
   const head = `<b>${plain(series.model.name)}</b>, ${plain(series.dataset)}, ${plain(series.rows)}`;
   const said = Number.isNaN(number.value)
-    ? `no ${plain(series.metric)}<br>${wrapped(reasonOf(number))}`
-    : `${plain(series.metric)} ${writtenWithInterval(number)}${number.flag ? `<br>${wrapped(number.flag)}` : ""}`;
+    ? `no ${plain(metricWords(series.metric))}<br>${wrapped(reasonOf(number))}`
+    : `${plain(metricWords(series.metric))} ${writtenWithInterval(number)}${number.flag ? `<br>${wrapped(number.flag)}` : ""}`;
   return `${head}<br>${plain(whereIs(point))}<br>${said}`;
 }
 

@@ -66,12 +66,15 @@ function gridOf(line) {
   return line.series.places.map((place) => trajectoryOf(line, line.series, place));
 }
 
-/** Every number that a line may come to show as step and layer change, for an axis that stands still. */
+/** Every number that a line may come to show as step and layer change, for an axis that stands still; where there are
+ * blocks, without the embedding: of its few distinct rows a dimension would be far from all others. */
 function numbersOf(line, { withNull }) {
   const all = line.model.checkpoints.map((_, checkpoint) => checkpoint);
   const series = [line.series, ...(withNull && line.reference ? [line.reference] : [])];
-  return series.flatMap((one) =>
-    one.places.flatMap((place) => all.map((checkpoint) => numberOf(one, checkpoint, place))));
+  const isEmbedding = (place) => line.model.places[place][0] === "embedding";
+  const hasBlocks = line.series.places.some((place) => line.model.places[place][0] === "block");
+  return series.flatMap((one) => one.places.filter((place) => !(hasBlocks && isEmbedding(place)))
+    .flatMap((place) => all.map((checkpoint) => numberOf(one, checkpoint, place))));
 }
 
 /** Where a point is, in words. */

@@ -29,7 +29,7 @@ function writeKey(lines) {
   const colors = palette();
   const entries = lines.map((line) => keyEntry(lineName(line), lookOf(line.index, colors)));
   const reference = lines.find((line) => line.reference)?.reference.metric;
-  if (reference) entries.push(keyEntry(`null: ${reference}`, { color: colors.soft, symbol: "" }));
+  if (reference) entries.push(keyEntry(metricWords(reference), { color: colors.soft, symbol: "" }));
   put("key", ...entries);
 }
 
@@ -72,7 +72,7 @@ function readingRow(state, line) {
   const nothing = Number.isNaN(number.value);
   const reference = line.reference && numberOf(line.reference, line.checkpoint, line.place);
   return element("tr", [
-    element("th", state.compare ? lineName(line) : state.metric, { scope: "row" }),
+    element("th", state.compare ? lineName(line) : metricWords(state.metric), { scope: "row" }),
     element("td", written(number.value, number.decimals), { class: "number" }),
     element("td", intervalOf(number), { class: "number" }),
     element("td", reference ? written(reference.value, reference.decimals) : "–", { class: "number" }),
@@ -86,11 +86,11 @@ function intervalOf({ low, high, decimals }) {
 
 function writeMeaning({ metric }) {
   const { definition, range, null: nothing, source, family } = study.metrics[metric];
-  put("meaning-title", metric);
+  put("meaning-title", metricWords(metric));
   const reference = study.metrics[metric].reference;
-  const dashed = reference ? [["dashed", `${reference}: ${study.metrics[reference].definition}`]] : [];
-  const entries = [["definition", definition], ["range", range], ["where there is nothing to see", nothing], ...dashed,
-    ["source", source], ["family", family]];
+  const dashed = reference ? [["dashed", `${metricWords(reference)}: ${study.metrics[reference].definition}`]] : [];
+  const entries = [["definition", definition], ["range", range], ["null value", nothing], ...dashed,
+    ["source", source], ["in tables", `${metric}, of the family ${family}`]];
   const known = definition ? entries : [["definition", "not described: this metric is none of the library's"]];
   document.querySelector("#meaning dl").replaceChildren(
     ...known.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
@@ -103,9 +103,9 @@ function writeTitles(state, lines) {
   put("profile-title", `Over the layers at ${step}`);
   put("trajectory-title", `Over training at ${state.place.startsWith("block") ? place : `the ${place}`}`);
   put("heatmap-title", `Layers and training: ${state.model}`);
-  describe("profile", `${state.metric} over the layers at ${step}.`, lines.map((line) => profileOf(line)));
-  describe("trajectory", `${state.metric} over training at ${place}.`, lines.map((line) => trajectoryOf(line)));
-  describe("heatmap", `${state.metric} of ${state.model} by layer and training step.`, [gridOf(first).flat()]);
+  describe("profile", `${metricWords(state.metric)} over the layers at ${step}.`, lines.map((line) => profileOf(line)));
+  describe("trajectory", `${metricWords(state.metric)} over training at ${place}.`, lines.map((line) => trajectoryOf(line)));
+  describe("heatmap", `${metricWords(state.metric)} of ${state.model} by layer and training step.`, [gridOf(first).flat()]);
 }
 
 function describe(id, title, curves) {
@@ -132,7 +132,7 @@ function writeNotes(state, lines) {
   const depths = lines.some(({ model }) => model.blocks !== first.model.blocks)
     ? `Layers are those of ${first.model.name}; the others stand at the same relative depth. ` : "";
   const steps = thin(`the other checkpoints, from early (${dull}) to late (${bright})`);
-  put("profile-note", steps + depths + (alone ? domeOf(state) : ""));
+  put("profile-note", steps + depths + (alone ? domeOf(state) : "") + outsideNote(state, lines));
   put("trajectory-note", thin(`the other layers, upward from ${dull} to ${bright}`) + distrustedNote(first)
     + scaleNote(state, lines));
   const hasBlocks = first.series.places.some((place) => first.model.places[place][0] === "block");
@@ -146,6 +146,19 @@ function domeOf({ model, checkpoint, dataset, rows, metric }) {
   if (!found || found[5] === null) return "";
   const [peak, index, low, high] = found.slice(5);
   return `Peak after block ${peak}; dome index ${index}${low === null ? "" : ` [${low}, ${high}]`}.`;
+}
+
+/** The embedding does not set the range of the axis; where it lies outside, its number is said. */
+function outsideNote(state, lines) {
+  const range = rangeShown(state, lines);
+  if (!range) return "";
+  const at = ({ number: { value } }) => (state.scale === "log" ? Math.log10(value) : value);
+  const isOutside = (point) => point.series.model.places[point.place][0] === "embedding"
+    && Number.isFinite(at(point)) && (at(point) < range[0] || at(point) > range[1]);
+  const outside = lines.flatMap((line) => profileOf(line)).filter(isOutside);
+  if (!outside.length) return "";
+  const numbers = outside.map((point) => `${point.line.name} ${written(point.number.value, point.number.decimals)}`);
+  return ` The embedding lies outside the axis: ${numbers.join(", ")}.`;
 }
 
 function scaleNote({ scale }, lines) {
@@ -162,7 +175,7 @@ function distrustedNote(line) {
 
 /** Both curves as one table, for readers whom the pictures do not reach. */
 function writeTables(state, lines) {
-  const columns = [state.compare || "model", "step", "layer", state.metric, "95 % interval", "flag"];
+  const columns = [state.compare || "model", "step", "layer", metricWords(state.metric), "95 % interval", "flag"];
   const points = lines.flatMap((line) => [...profileOf(line), ...trajectoryOf(line)]);
   const rows = points.map((point) => element("tr", [
     element("th", point.line.name, { scope: "row" }),

@@ -1,0 +1,42 @@
+"""One model of the hub in one call: by its name, at a revision, in one format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hub_models
+import pandas as pd
+import pytest
+from loopback_hub import LoopbackHub
+
+import lmshape
+from lmshape.errors import InputError
+
+TEXT = "".join(hub_models.TEXT) * 60
+FEW = {"metrics": ("anisotropy", "loss"), "device": "cpu", "window": 32}
+
+
+@pytest.mark.parametrize("layout", ["both", "bin", "sharded"])
+def test_a_name_is_measured_as_its_folder_is(layout: str, hub: LoopbackHub, tmp_path: Path) -> None:
+    files = hub_models.model_files(hub_models.decoder(), layout)
+    for name, content in files.items():
+        path = tmp_path / "model" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    hub.commit("tiny/model", files)
+    found = lmshape.profile("tiny/model", TEXT, **FEW)
+    pd.testing.assert_frame_equal(found, lmshape.profile(tmp_path / "model", TEXT, **FEW), check_exact=True)
+    assert bool(hub.downloads("pytorch_model.bin")) == (layout == "bin")
+
+
+def test_a_revision_is_named_behind_an_at(hub: LoopbackHub) -> None:
+    hub_models.publish(hub, "tiny/run")
+    first, last = (lmshape.profile(f"tiny/run@step{step}", TEXT, **FEW) for step in (0, 8))
+    assert (first["value"] != last["value"]).all()
+    assert set(first["model"]) == {"run"} and set(first["checkpoint"]) == {"step0"}
+
+
+@pytest.mark.parametrize("name", ["tiny/absent", "tiny/absent@step1", "not a name"])
+def test_a_name_that_the_hub_does_not_know_is_refused(name: str, hub: LoopbackHub) -> None:
+    with pytest.raises(InputError, match=f"`{name}` is no folder here, and the hub did not give it"):
+        lmshape.profile(name, TEXT, **FEW)

@@ -1,0 +1,56 @@
+"""What is missing is null in the files, for every tool, and in memory what the code computes with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from lmshape.tables.columns import declare, integer, real, text
+from lmshape.tables.files import read_table, write_table
+
+COLUMNS = declare(
+    text("name", ""), integer("step", ""), integer("d", ""), integer("layer", ""), real("value", "")
+)
+ROWS = [
+    {"name": "a", "step": 3, "d": 8, "layer": 0, "value": 1.0},
+    {"name": "b", "step": -1, "d": 0, "layer": 1, "value": np.nan},
+    {"name": "c", "step": 0, "d": 8, "layer": 2, "value": 2.0},
+]
+
+
+@pytest.fixture(params=["frame", "table"])
+def stem(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    made = pd.DataFrame(ROWS) if request.param == "frame" else pa.Table.from_pylist(ROWS, schema=COLUMNS)
+    write_table(made, COLUMNS, tmp_path / "table")
+    return tmp_path / "table"
+
+
+def test_a_file_has_null_and_neither_nan_nor_a_number_that_stands_for_it(stem: Path) -> None:
+    table = pq.read_table(stem.with_suffix(".parquet"))
+    assert table.column("value").to_pylist() == [1.0, None, 2.0]
+    assert table.column("step").to_pylist() == [3, None, 0]
+    assert table.column("d").to_pylist() == [8, None, 8]
+    assert table.schema.field("step").type == pa.int64()
+    assert pc.mean(table.column("value")).as_py() == 1.5
+    assert stem.with_suffix(".csv").read_text().splitlines()[2] == "b,,,1,"
+
+
+def test_code_reads_what_was_written(stem: Path) -> None:
+    pd.testing.assert_frame_equal(
+        read_table(stem.with_suffix(".parquet")), pd.DataFrame(ROWS), check_dtype=False
+    )
+    assert read_table(stem.with_suffix(".parquet"))["step"].dtype == np.int64
+
+
+def test_other_tools_leave_out_what_is_missing(stem: Path) -> None:
+    file = str(stem.with_suffix(".parquet"))
+    polars = pytest.importorskip("polars")
+    assert polars.read_parquet(file)["value"].mean() == 1.5
+    duckdb = pytest.importorskip("duckdb")
+    assert duckdb.sql(f"select avg(value), avg(step) from '{file}'").fetchall() == [(1.5, 1.5)]

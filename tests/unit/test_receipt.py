@@ -1,0 +1,124 @@
+"""Only what a receipt names, with the size that it names, is ever deleted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lmshape.hub.budget import clear_unneeded, release
+from lmshape.paths import partial_folder
+from lmshape.receipt import RECEIPT, delete_own, foreign_files, own_files, write_receipt
+from lmshape.writing import name_whole_folder
+
+WEIGHTS = "model.safetensors"
+
+
+def downloaded(folder: Path) -> Path:
+    """A checkpoint as a download leaves it."""
+    folder.mkdir(parents=True)
+    (folder / WEIGHTS).write_text("weights")
+    (folder / "config.json").write_text("{}")
+    write_receipt(folder, repository="some/where", commit="0" * 40)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_receipt_names_what_is_there(tmp_path: Path) -> None:
+    folder = downloaded(tmp_path / "one")
+    told = json.loads((folder / RECEIPT).read_text())
+    assert told["files"] == {"config.json": 2, WEIGHTS: 7}
+    assert told["repository"] == "some/where"
+    assert {path.name for path in own_files(folder)} == {"config.json", WEIGHTS}
+    assert foreign_files(folder) == []
+
+
+def test_another_size_or_name_is_the_users(tmp_path: Path) -> None:
+    folder = downloaded(tmp_path / "one")
+    (folder / WEIGHTS).write_text("other weights")
+    (folder / "optimizer.bin").write_text("mine")
+    assert [path.name for path in foreign_files(folder)] == [WEIGHTS, "optimizer.bin"]
+    delete_own(folder)
+    assert names(folder) == [WEIGHTS, "optimizer.bin"]
+
+
+@pytest.mark.parametrize("name", ["../mine", "/etc/hostname"])
+def test_a_receipt_names_nothing_outside_its_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    size = Path(tmp_path / name).stat().st_size if Path(tmp_path / name).exists() else 1
+    folder = downloaded(tmp_path / "one")
+    write_receipt(folder, files={name: size})
+    assert own_files(folder) == []
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"files": [1]}', '{"files": {"config.json": "2"}}', '{"fi'])
+def test_a_damaged_receipt_names_nothing(damage: str, tmp_path: Path) -> None:
+    folder = downloaded(tmp_path / "one")
+    (folder / RECEIPT).write_text(damage)
+    assert own_files(folder) == []
+
+
+def test_links_are_ours_and_what_they_lead_to_is_not(tmp_path: Path) -> None:
+    cached = tmp_path / "cached"
+    cached.write_text("weights")
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / WEIGHTS).symlink_to(cached)
+    write_receipt(folder)
+    delete_own(folder)
+    assert cached.exists() and not folder.exists()
+
+
+def test_the_beginning_of_a_download_is_ours(tmp_path: Path) -> None:
+    folder = partial_folder(tmp_path / "one")
+    folder.mkdir()
+    write_receipt(folder, files={WEIGHTS: 100})
+    (folder / f"{WEIGHTS}.partial").write_text("half")
+    delete_own(folder)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["mine/checkpoint-8", "published/step1", "published/.step1.partial"])
+def test_a_run_of_the_user_below_the_weights_of_a_study_stays(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "results/weights" / name
+    folder.mkdir(parents=True)
+    for file in (WEIGHTS, "optimizer.bin", "training_args.bin", "pytorch_model.bin.index.json"):
+        (folder / file).write_text("mine")
+    assert clear_unneeded(tmp_path, needed=set()) == []
+    release(folder, "wiki", of=["wiki"], keep=False)
+    assert [file for file in names(folder) if not file.startswith(".read")] == [
+        WEIGHTS,
+        "optimizer.bin",
+        "pytorch_model.bin.index.json",
+        "training_args.bin",
+    ]
+
+
+def test_downloaded_weights_go_and_what_the_user_has_put_beside_them_stays(tmp_path: Path) -> None:
+    folder = downloaded(tmp_path / "results/weights/published/step1")
+    (folder / "training_args.bin").write_text("mine")
+    assert clear_unneeded(tmp_path, needed=set()) == [folder]
+    assert names(folder) == ["config.json", RECEIPT, "training_args.bin"]
+
+
+def test_a_new_folder_takes_over_what_is_not_ours(tmp_path: Path) -> None:
+    for step in (1, 2):
+        downloaded(tmp_path / f"first/checkpoint-{step}")
+    name_whole_folder(tmp_path / "first", tmp_path / "run")
+    for note in ("notes.txt", "checkpoint-2/notes.txt"):
+        (tmp_path / "run" / note).write_text("mine")
+    downloaded(tmp_path / "second/checkpoint-1")
+    name_whole_folder(tmp_path / "second", tmp_path / "run")
+    assert names(tmp_path / "run") == [
+        "checkpoint-1/config.json",
+        f"checkpoint-1/{RECEIPT}",
+        f"checkpoint-1/{WEIGHTS}",
+        "checkpoint-2/notes.txt",
+        RECEIPT,
+        "notes.txt",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

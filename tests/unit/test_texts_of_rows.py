@@ -1,0 +1,124 @@
+"""Texts from rows: JSON Lines, Parquet, datasets of the hub; the registry and the job that brings them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lmshape.errors import InputError
+from lmshape.jobs.rule import Given, Machine, Wildcards
+from lmshape.jobs.texts import FetchText
+from lmshape.study.registry import read_registry
+from lmshape.texts.rows import write_hub_dataset, write_rows_of
+
+TEXTS = ["One text.\nIts second line.", "", "Zwei: äöü"]
+WHOLE = "One text.\nIts second line.\n\nZwei: äöü\n\n"
+
+
+def file_of(folder: Path, suffix: str, column: str = "text") -> Path:
+    path = folder / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"id": [1, 2, 3], column: TEXTS}), path)
+    else:
+        path.write_text("".join(json.dumps({"id": 1, column: text}) + "\n" for text in TEXTS))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("column", ["text", "content"])
+def test_rows_become_a_text(suffix: str, column: str, tmp_path: Path) -> None:
+    write_rows_of(file_of(tmp_path, suffix, column), tmp_path / "out.txt", column=column)
+    assert (tmp_path / "out.txt").read_text() == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("suffix", "words"),
+    [
+        (".jsonl", "line 1, has no text under `column` = 'txt'; its columns: id, text"),
+        (".parquet", "Nearest: text"),
+    ],
+)
+def test_a_column_that_is_not_there_is_refused(suffix: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        write_rows_of(file_of(tmp_path, suffix), tmp_path / "out.txt", column="txt")
+    assert not (tmp_path / "out.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("bad.jsonl", "line 1, is no JSON"), ("bad.parquet", "cannot be read")]
+)
+def test_a_file_that_is_none_is_refused(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{not json\n")
+    with pytest.raises(InputError, match=words):
+        write_rows_of(tmp_path / name, tmp_path / "out.txt", column="text")
+
+
+class Stub:
+    """The package `datasets`, as far as it is used; keeps what it was asked and how many rows it gave."""
+
+    def __init__(self, rows: list[dict]) -> None:
+        self.rows, self.asked, self.given = rows, (), 0
+
+    def load_dataset(self, *asked: object, **options: object):  # noqa: ANN201
+        self.asked = (*asked, options)
+        if asked[0] == "no/such":
+            raise FileNotFoundError("no such dataset")
+        for row in self.rows:
+            self.given += 1
+            yield row
+
+
+def test_a_dataset_of_the_hub_is_read_as_far_as_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = Stub([{"text": "x" * 998}] * 100)
+    monkeypatch.setitem(sys.modules, "datasets", stub)
+    write_hub_dataset("a/b", tmp_path / "t", name="en", split="test", column="text", megabytes=0.01)
+    assert (tmp_path / "t").read_text() == ("x" * 998 + "\n\n") * 10
+    assert stub.given == 10
+    assert stub.asked == ("a/b", "en", {"split": "test", "streaming": True})
+
+
+def test_without_the_package_a_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match="`datasets` is not installed: pip install datasets"):
+        write_hub_dataset("a/b", tmp_path / "t", name=None, split="test", column="text", megabytes=1)
+
+
+def test_the_job_brings_each_kind_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = Stub([{"content": text} for text in TEXTS])
+    monkeypatch.setitem(sys.modules, "datasets", stub)
+    monkeypatch.chdir(tmp_path)
+    entries = {
+        "lines": {"path": str(file_of(tmp_path, ".jsonl"))},
+        "table": {"path": str(file_of(tmp_path, ".parquet", "content")), "column": "content"},
+        "hub": {"hf": {"path": "a/b", "column": "content"}},
+    }
+    registry = read_registry([], {"texts": entries, "datasets": {}}, root=tmp_path)
+    job = FetchText(SimpleNamespace(texts=registry.texts), Machine())  # all that it asks of a study
+    digests = set()
+    for name in entries:
+        job.run(Wildcards(text=name), Given())
+        assert (tmp_path / f"results/texts/{name}.txt").read_text() == WHOLE
+        digests.add(job.digest(Wildcards(text=name)))
+    assert len(digests) == 3
+
+
+def test_common_texts_are_known_by_name() -> None:
+    registry = read_registry([], [], root=Path.cwd())
+    assert registry.datasets["wikitext-103"].text == "wikitext-103"
+    assert registry.texts["c4"].hf == {
+        "path": "allenai/c4",
+        "name": "en",
+        "split": "validation",
+        "column": "text",
+        "megabytes": 20,
+    }

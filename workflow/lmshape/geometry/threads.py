@@ -1,0 +1,21 @@
+"""Threads of matrix products: how many they take, and fewer of them meanwhile, where threadpoolctl is installed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+try:
+    import threadpoolctl
+except ImportError:
+    threadpoolctl = None
+
+
+def product_threads() -> int:
+    """Return as many threads as matrix products take here; 1 where only threadpoolctl could tell."""
+    pools = threadpoolctl.threadpool_info() if threadpoolctl else ()
+    return max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=1)
+
+
+def product_threads_of(count: int | None) -> AbstractContextManager:
+    """Give a context in which matrix products use so many threads, None: as many as before."""
+    return threadpoolctl.threadpool_limits(count, user_api="blas") if threadpoolctl else nullcontext()

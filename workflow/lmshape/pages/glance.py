@@ -1,0 +1,276 @@
+"""The first screen of the page: what the study shows, in at most four sentences with numbers and a small curve each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from urllib.parse import urlencode
+
+import numpy as np
+import pandas as pd
+
+from lmshape.pages.numbers import interval
+from lmshape.site import middle_layer
+from lmshape.tables.rows import final_checkpoints, first_dataset, in_order, trajectories
+
+MOST = 4  # sentences
+WIDTH, HEIGHT = 240.0, 96.0  # of a curve's field, in units of the picture
+ZERO_TO_ONE = 0.5  # decades between step 0 and step 1, as in the explorer
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line of a small picture: its points and the outline of its band, as SVG spells them, and what it is."""
+
+    name: str
+    line: str
+    band: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A sentence of the first screen.
+
+    Attributes
+    ----------
+    title : what it is about
+    sentences : what is seen, with numbers and intervals
+    curves : of the small picture
+    x, y : the first and the last label of each axis
+    view : fragment of the explorer's address that shows the same
+    """
+
+    title: str
+    sentences: list[str]
+    curves: list[Curve]
+    x: tuple[str, str]
+    y: tuple[str, str]
+    view: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The tables behind the first screen: each model's first dataset, without models that were trained to fail."""
+
+    metrics: pd.DataFrame
+    profiles: pd.DataFrame
+
+    def models(self, kind: str) -> list[str]:
+        """Models of a kind in the study's order."""
+        return in_order(self.metrics.loc[self.metrics["kind"] == kind, "model"])
+
+    def blocks(self, model: str, metric: str, rows: str = "all") -> pd.DataFrame:
+        """Rows of a metric over the blocks of a model's last checkpoint, in their order, where there is a number."""
+        last = final_checkpoints(self._of(model, metric, rows))
+        return last[last["value"].notna()].sort_values("layer", kind="stable")
+
+    def course(self, model: str, metric: str, layer: int) -> pd.DataFrame:
+        """Rows of a metric at a block over the trusted steps."""
+        of_model = self._of(model, metric, "all")
+        course = trajectories(of_model[of_model["layer"] == layer])
+        return course[course["value"].notna()]
+
+    def heights(self, model: str) -> pd.DataFrame:
+        """The largest anisotropy over the blocks at each trusted step of a model, all rows."""
+        chosen = (self.profiles["model"] == model) & (self.profiles["rows"] == "all")
+        of_model = self.profiles[chosen & (self.profiles["metric"] == "anisotropy")]
+        names = {"height": "value", "height_low": "ci_low", "height_high": "ci_high"}
+        steps = of_model.drop(columns=["value"], errors="ignore").rename(columns=names)
+        steps = steps[(steps["step"] >= 0) & steps["value"].notna()]
+        return steps.sort_values("step", kind="stable").drop_duplicates("step", keep="last")
+
+    def dome(self, model: str) -> pd.DataFrame:
+        """Rows of the profile of anisotropy of a model's last checkpoint, all rows: one or none."""
+        chosen = (self.profiles["model"] == model) & (self.profiles["rows"] == "all")
+        return final_checkpoints(self.profiles[chosen & (self.profiles["metric"] == "anisotropy")])
+
+    def _of(self, model: str, metric: str, rows: str) -> pd.DataFrame:
+        table = self.metrics
+        chosen = (table["model"] == model) & (table["metric"] == metric) & (table["rows"] == rows)
+        return table[chosen & (table["site"] == "block")]
+
+
+def glances(metrics: pd.DataFrame, profiles: pd.DataFrame, *, unstable: Collection[str] = ()) -> list[Glance]:
+    """Say what a study shows.
+
+    Parameters
+    ----------
+    metrics, profiles : tables of the study
+    unstable : models that were trained to fail, of which no sentence speaks
+
+    Returns
+    -------
+    At most `MOST` sentences; none of what the study did not measure.
+    """
+    shown = Shown(
+        first_dataset(metrics[~metrics["model"].isin(unstable)]),
+        first_dataset(profiles[~profiles["model"].isin(unstable)]),
+    )
+    first = next(iter([*shown.models("decoder"), *shown.models("encoder")]), None)
+    return [] if first is None else list(islice(_sentences(shown, first), MOST))
+
+
+def _sentences(shown: Shown, first: str) -> Iterator[Glance]:
+    yield from _layers(shown, first)
+    yield from _sinks(shown, first)
+    yield from _training(shown, first)
+    yield from _dimension(shown, first)
+    yield from _encoders(shown, first)
+
+
+def _layers(shown: Shown, model: str) -> Iterator[Glance]:
+    blocks = shown.blocks(model, "anisotropy")
+    if blocks.empty:
+        return
+    peak = blocks.loc[blocks["value"].idxmax()]
+    at = f"after block {peak['layer']} of {blocks['layer'].max()}"
+    said = [f"In {model}, anisotropy is highest {at}: {interval(peak).text}."]
+    dome = shown.dome(model)
+    if len(dome) and dome["dome_index"].notna().all():
+        index = interval(dome.iloc[0], "dome_index", "dome_index_low", "dome_index_high").text
+        said.append(f"That peak is {index} above the higher of the two ends (dome index).")
+    encoder = next(iter(shown.models("encoder")), model)
+    series = {model: blocks, encoder: shown.blocks(encoder, "anisotropy")}
+    beside = {"compare": "model", "beside": encoder} if encoder != model else {}
+    yield _glance("Anisotropy by layer", said, series, "depth", _view(peak, **beside))
+
+
+def _sinks(shown: Shown, model: str) -> Iterator[Glance]:
+    every, without = shown.blocks(model, "anisotropy"), shown.blocks(model, "anisotropy", "no_sink")
+    if every.empty or without.empty:
+        return
+    peak = every.loc[every["value"].idxmax()]
+    same = without[without["layer"] == peak["layer"]]
+    if same.empty:
+        return
+    said = [
+        f"Without position 0 and other attention sinks, block {peak['layer']} of {model} has an anisotropy of "
+        f"{interval(same.iloc[0]).text}; with all rows {interval(peak).text}."
+    ]
+    view = _view(peak, compare="rows", beside="no_sink")
+    series = {"all rows": every, "without sinks": without}
+    yield _glance("Without attention sinks", said, series, "depth", view)
+
+
+def _training(shown: Shown, model: str) -> Iterator[Glance]:
+    heights, blocks = shown.heights(model), shown.blocks(model, "anisotropy")
+    if len(heights) < 2 or blocks.empty:
+        return
+    first, last = heights.iloc[0], heights.iloc[-1]
+    greatest = heights.loc[heights["value"].idxmax()]
+    said = [
+        f"The largest anisotropy over the blocks of {model} is {interval(last).text} "
+        f"at {_step(last['step'])}, the last.",
+        _before(first, greatest, last),
+    ]
+    view = _view(blocks.loc[blocks["value"].idxmax()])
+    yield _glance("Anisotropy over training", said, {model: heights}, "step", view)
+
+
+def _dimension(shown: Shown, model: str) -> Iterator[Glance]:
+    blocks = shown.blocks(model, "id_twonn")
+    if blocks.empty:
+        return
+    middle = middle_layer(int(blocks["layer"].max()))
+    here = blocks.iloc[(blocks["layer"] - middle).abs().argmin()]
+    said = [f"In block {here['layer']} of {model} the intrinsic dimension (TwoNN) is {interval(here).text}."]
+    course, surrogate = (
+        shown.course(model, "id_twonn", here["layer"]),
+        shown.blocks(model, "id_twonn_surrogate"),
+    )
+    null = surrogate[surrogate["layer"] == here["layer"]]
+    if len(null):
+        said.append(f"Gaussian rows of the same covariance have {interval(null.iloc[0]).text}.")
+    series, x = {model: blocks, "Gaussian rows": surrogate}, "depth"
+    if len(course) > 1:
+        said.append(_before(course.iloc[0], course.loc[course["value"].idxmax()], course.iloc[-1]))
+        series, x = {model: course}, "step"
+    yield _glance("Intrinsic dimension", said, series, x, _view(here), log=True)
+
+
+def _before(first: pd.Series, greatest: pd.Series, last: pd.Series) -> str:
+    """Say what a number was at the first step, and where it was greatest."""
+    said = f"At {_step(first['step'])} it was {interval(first).text}"
+    if greatest["step"] in (first["step"], last["step"]):
+        return f"{said}."
+    return f"{said}; it was greatest at {_step(greatest['step'])}: {interval(greatest).text}."
+
+
+def _encoders(shown: Shown, first: str) -> Iterator[Glance]:
+    for model in shown.models("encoder")[:1]:
+        blocks = shown.blocks(model, "anisotropy")
+        if blocks.empty or model == first:
+            return
+        least, most = blocks.loc[blocks["value"].idxmin()], blocks.loc[blocks["value"].idxmax()]
+        said = [
+            f"In {model}, anisotropy goes from {interval(least).text} after block {least['layer']} to "
+            f"{interval(most).text} after block {most['layer']} of {blocks['layer'].max()}."
+        ]
+        yield _glance("An encoder", said, {model: blocks}, "depth", _view(most))
+
+
+# The small pictures
+
+
+def _step(step: float) -> str:
+    return f"step {step:,.0f}"
+
+
+def _view(row: pd.Series, **more: str) -> str:
+    """Spell the explorer's view of a row of the table of metrics."""
+    names = ("model", "dataset", "metric", "rows", "checkpoint")
+    words = {name: str(row[name]) for name in names} | {"place": f"block-{row['layer']}"}
+    return urlencode(words | more)
+
+
+def _glance(
+    title: str,
+    said: Sequence[str],
+    series: Mapping[str, pd.DataFrame],
+    x: str,
+    view: str,
+    *,
+    log: bool = False,
+) -> Glance:
+    """Draw the series of a sentence over `depth` or `step`, values on a log axis or on one that begins at 0."""
+    drawn = {name: frame for name, frame in series.items() if len(frame)}
+    whole = pd.concat(drawn.values(), ignore_index=True)
+    low = float(whole[["value", "ci_low"]].min().min()) if log else 0.0
+    high = float(whole[["value", "ci_high"]].max().max())
+    curves = [Curve(name, *_outline(frame, whole, x, (low, high), log)) for name, frame in drawn.items()]
+    ends = (
+        ("first block", "last block")
+        if x == "depth"
+        else (_step(whole["step"].min()), _step(whole["step"].max()))
+    )
+    return Glance(title, list(said), curves, ends, (f"{low:.2g}", f"{high:.2g}"), view)
+
+
+def _outline(
+    frame: pd.DataFrame, whole: pd.DataFrame, x: str, ends: tuple[float, float], log: bool
+) -> tuple[str, str]:
+    """Spell the line of a curve and the outline of its band."""
+    along = _places(frame, x)
+    across = np.interp(along, _ends(_places(whole, x)), (0, WIDTH))
+
+    def points(column: str) -> list[str]:
+        numbers = frame[column].fillna(frame["value"]).to_numpy(dtype=float)
+        scale = np.log if log else np.asarray
+        down = np.interp(scale(np.maximum(numbers, ends[0])), _ends(scale(ends)), (HEIGHT, 0))
+        return [f"{right:.1f},{below:.1f}" for right, below in zip(across, down, strict=True)]
+
+    return " ".join(points("value")), " ".join([*points("ci_low"), *reversed(points("ci_high"))])
+
+
+def _places(frame: pd.DataFrame, x: str) -> np.ndarray:
+    """Return where the rows stand: their depth, or the logarithm of their step, with a place for step 0."""
+    numbers = frame[x].to_numpy(dtype=float)
+    return (
+        numbers if x == "depth" else np.where(numbers > 0, ZERO_TO_ONE + np.log10(np.maximum(numbers, 1)), 0)
+    )
+
+
+def _ends(numbers: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    low, high = float(np.min(numbers)), float(np.max(numbers))
+    return low, high if high > low else low + 1

@@ -1,0 +1,231 @@
+"""The page of a study: what it shows, the claims with their verdicts, figures and provenance; it needs no network.
+
+Text, style and layout are in `workflow/report/index.html.j2`; here is what it shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from docutils.core import publish_parts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from lmshape import __version__
+from lmshape.claims.claim import VERDICTS
+from lmshape.figures import FIGURES
+from lmshape.metrics.registry import added_metrics, describe
+from lmshape.pages.glance import HEIGHT, WIDTH, glances
+from lmshape.pages.numbers import Cell, interval, table
+from lmshape.pages.verdicts import SOURCES, claim_rows, counted
+from lmshape.tables.files import read_table
+from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason
+from lmshape.writing import replaced_when_whole
+
+TEMPLATE = "index.html.j2"
+SHOWN = ("metrics", "checkpoints", "profiles", "claims")
+ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
+
+
+# The page
+
+
+def build_index(
+    output: Path,
+    *,
+    tables_dir: Path,
+    figures_dir: Path,
+    captions_dir: Path,
+    provenance: Mapping[str, Any],
+    explorer: str = "explore.html",
+    unstable: Collection[str] = (),
+    own: Path | None = None,
+) -> None:
+    """Write the page of a study as one file; links to figures and tables beside it are relative.
+
+    Parameters
+    ----------
+    output : HTML file to write
+    tables_dir : folder of metrics, checkpoints, profiles and claims, each as .parquet and .csv
+    figures_dir : folder of {name}.png, .svg and .csv; a figure that is not there is left out
+    captions_dir : folder of {name}.rst for each figure and of the page's template
+    provenance : what the tables do not say, shown as it is, nested as it is; of its keys `runs` (pretraining run →
+        its summary) is a table
+    explorer : address of the explorer, relative to the page
+    unstable : models that were trained to fail: the first screen does not speak of them
+    own : file of the user's own metrics, which is run for what they mean
+    """
+    output, tables_dir, captions_dir = Path(output), Path(tables_dir), Path(captions_dir)
+    read = {name: read_table(tables_dir / f"{name}.parquet") for name in SHOWN}
+    metrics = read["metrics"]
+    pictures = [_picture(name, Path(figures_dir), captions_dir, output.parent) for name in FIGURES]
+    drawn = [picture for picture in pictures if picture]
+    claims = claim_rows(read["claims"], figures=[picture.name for picture in drawn])
+    runs = provenance.get("runs") or {}
+    tables = {
+        "models": models(metrics),
+        "runs": pd.DataFrame([{"run": run, **summary} for run, summary in runs.items()]),
+        "checkpoints": checkpoints(read["checkpoints"]),
+        "flags": flags(metrics),
+        "definitions": pd.DataFrame(describe(added_metrics(metrics["metric"].unique(), own))),
+    }
+    told = {name: value for name, value in provenance.items() if name != "runs"}
+    page = _template(captions_dir).render(
+        study=", ".join(in_order(metrics["study"])),
+        datasets=in_order(metrics["dataset"]),
+        numbers=len(metrics),
+        glances=glances(metrics, read["profiles"], unstable=unstable),
+        field=(WIDTH, HEIGHT),
+        explorer=explorer,
+        claims=claims,
+        counts=counted(claims),
+        sources=SOURCES,
+        verdicts=VERDICTS,
+        pictures=drawn,
+        links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in SHOWN},
+        provenance={"versions": versions(), **told},
+        **{name: table(frame) for name, frame in tables.items()},
+    )
+    with replaced_when_whole(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of Python, lmshape and the libraries whose results the report shows."""
+    libraries = ("torch", "transformers", "numpy", "scipy", "pandas", "matplotlib", "snakemake")
+    installed = {name: version(name) for name in libraries}
+    return {"python": platform.python_version(), "lmshape": __version__, **installed}
+
+
+def _template(folder: Path) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["prose"] = _prose
+    return environment.get_template(TEMPLATE)
+
+
+def _prose(text: object) -> Markup:
+    """Escape a text, and set its code between backticks as code and its arXiv numbers as links."""
+    return Markup(_linked(CODE.sub(r"<code>\1</code>", str(escape(text)))))
+
+
+def _linked(html: str) -> str:
+    """Make each arXiv number a link: the one thing of the page that leads out of it."""
+    return ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">\g<0></a>', html)
+
+
+# Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of the page: its picture as a data address, what it shows in words, and its files."""
+
+    name: str
+    title: str
+    source: str
+    caption: str
+    alternative: str
+    files: dict[str, str]
+
+
+def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> Picture | None:
+    files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
+    if not all(path.is_file() for path in files.values()):
+        return None
+    vector = files["svg"].stat().st_size <= LARGEST_VECTOR
+    path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
+    title = FIGURES[name].load().title
+    text = (captions_dir / f"{name}.rst").read_text(encoding="utf-8")
+    return Picture(
+        name=name,
+        title=title,
+        source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
+        caption=_linked(_html(text)),
+        alternative=f"{title}. {' '.join(text.split('. ')[0].replace('`', '').split())}.",
+        files={end: _relative(path, page_dir) for end, path in files.items()},
+    )
+
+
+def _html(text: str) -> str:
+    settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 2, "halt_level": 2}
+    text = CODE.sub(r"``\1``", text)  # in reStructuredText one backtick is a title
+    return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+# Tables: the study's own, cut down to what a reader looks for
+
+
+def models(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Say of each model what it is, how much of its training was followed, and its last loss."""
+    rows = []
+    for model, of_model in metrics.groupby("model", sort=False):
+        first, steps = of_model.iloc[0], of_model["step"]
+        loss = first_dataset(final_checkpoints(of_model)).query("metric == 'loss'")
+        rows.append(
+            {
+                "model": model,
+                "kind": first["kind"],
+                "architecture": first["family"],
+                "parameters": first["parameters"],
+                "blocks": of_model["layer"].max(),
+                "width": of_model["d"].max(),
+                "checkpoints": of_model["checkpoint"].nunique(),
+                "steps": f"{steps.min()} to {steps.max()}" if steps.min() < steps.max() else f"{steps.max()}",
+                "tokens seen": of_model["tokens_seen"].max(),
+                "last loss, nats per token": interval(loss.iloc[0])
+                if len(loss)
+                else Cell("not measured", ""),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give each checkpoint's loss on each dataset, the beginning of its weights' fingerprint, and the hub's audit."""
+    shown = frame[["model", "kind", "checkpoint", "step", "tokens_seen", "dataset"]].copy()
+    shown["loss, nats per token"] = [
+        interval(row, "loss", "loss_low", "loss_high") for _, row in frame.iterrows()
+    ]
+    shown["weights (sha256)"] = frame["weights_sha256"].str.slice(0, 12)
+    audited = ["verdict", "note"] if frame["verdict"].fillna("").any() else []
+    return shown.join(frame[["duplicate_of", *audited, "flag"]])
+
+
+def flags(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Count the flagged numbers by model, dataset, metric and reason, with one flag in full."""
+    flagged = metrics[has_flag(metrics)]
+    flagged = flagged.assign(reason=flagged["flag"].map(reason), missing=flagged["value"].isna())
+    groups = flagged.groupby(["model", "dataset", "metric", "reason"], sort=False)
+    counts = groups.agg(
+        numbers=("flag", "size"),
+        without_value=("missing", "sum"),
+        checkpoints=("checkpoint", "nunique"),
+        layers=("layer", _listed),
+        example=("flag", "first"),
+    )
+    return counts.reset_index()
+
+
+def _listed(layers: pd.Series) -> str:
+    return ", ".join(str(layer) for layer in sorted(set(layers)))

@@ -1,0 +1,89 @@
+"""Which files of a folder lmshape wrote: a receipt beside them names each with its size. Nothing else is deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePath
+from typing import Any
+
+RECEIPT = "lmshape.json"
+PARTIAL = ".partial"  # ends the name of a file that is still being received
+
+
+def write_receipt(folder: Path, **told: Any) -> None:
+    """Write or renew the receipt of a folder.
+
+    Parameters
+    ----------
+    folder : the folder, which exists
+    told : what the receipt shall say besides; what it said before stays. `files`, path below the folder → bytes, is
+        that of the files that are there unless it is given
+    """
+    files = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(_files(folder))
+        if path != folder / RECEIPT
+    }
+    receipt = {**read_told(folder), "files": files, **told}
+    (folder / RECEIPT).write_text(json.dumps(receipt, indent=1) + "\n", encoding="utf-8")
+
+
+def read_told(folder: Path) -> dict[str, Any]:
+    """Return what the receipt of a folder says; nothing where there is none, or none that can be read."""
+    try:
+        told = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def own_files(folder: Path) -> list[Path]:
+    """List the files that the receipt names and that have the size it names, or are the beginning of such a file.
+
+    The receipt itself is not among them. A link whose target is gone has no size, and counts as it is.
+    """
+    listed = read_told(folder).get("files")
+    if not isinstance(listed, dict):
+        return []
+    own = []
+    for name, size in listed.items():
+        if not isinstance(size, int) or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            continue
+        path = folder / name
+        beginning = path.with_name(f"{path.name}{PARTIAL}")
+        own += [path] if os.path.lexists(path) and _size(path) in (size, None) else []
+        own += [beginning] if beginning.is_file() and (_size(beginning) or 0) <= size else []
+    return own
+
+
+def delete_own(folder: Path) -> None:
+    """Delete the files that the receipt names, the receipt, and the folders that are empty then."""
+    for path in own_files(folder):
+        path.unlink(missing_ok=True)
+    (folder / RECEIPT).unlink(missing_ok=True)
+    for parent, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # it holds something else
+            os.rmdir(parent)
+
+
+def foreign_files(folder: Path) -> list[Path]:
+    """List the files of a folder that no receipt there names."""
+    own = {folder / RECEIPT, *own_files(folder)}
+    return sorted(path for path in _files(folder) if path not in own)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder; a link is one, whatever it leads to."""
+    for parent, folders, names in os.walk(folder):
+        links = (name for name in folders if os.path.islink(os.path.join(parent, name)))
+        yield from (Path(parent, name) for name in (*names, *links))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
