@@ -26,8 +26,8 @@ from lmshape.geometry import (
     one_per_type,
     over_draws,
     sink_rows,
-    twonn,
-    twonn_fit,
+    twonn_fit_from_distances,
+    twonn_from_distances,
     unique_rows,
 )
 from lmshape.geometry.nulls import gaussian_surrogate
@@ -99,7 +99,7 @@ class Site:
 
 def fit20(first: np.ndarray, second: np.ndarray) -> float:
     """Fit the lowest 20 % of the ratios, as released."""
-    return twonn_fit(first, second, share=0.2)
+    return twonn_fit_from_distances(first, second, share=0.2)
 
 
 def unique_draws(site: Site, kept: np.ndarray) -> list[np.ndarray]:
@@ -127,11 +127,11 @@ def dimension_row(site: Site) -> list[str]:
     first = site.x[:RELEASED_ROWS]
     distinct = nearest_neighbors(first, 2).distances
     every = unique_draws(site, np.ones(len(site.x), dtype=bool))
-    fitted, likely = dimension(every, fit20, twonn)
+    fitted, likely = dimension(every, fit20, twonn_from_distances)
     types = one_per_type(site.tokens.ids, site.tokens.draw, seed=SEED)
-    (sinkless,) = dimension(unique_draws(site, site.no_sink), twonn)
-    (typed,) = dimension(unique_draws(site, types), twonn)
-    (gaussian,) = dimension(surrogate(every), twonn)
+    (sinkless,) = dimension(unique_draws(site, site.no_sink), twonn_from_distances)
+    (typed,) = dimension(unique_draws(site, types), twonn_from_distances)
+    (gaussian,) = dimension(surrogate(every), twonn_from_distances)
     single = [f"{released_dimension(first):.2f}", f"{fit20(*distinct.T):.2f}"]
     return [*single, *(shown(found, 2) for found in (fitted, likely, sinkless, typed, gaussian))]
 

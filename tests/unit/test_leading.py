@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lmshape.geometry import anisotropy_null
-from lmshape.geometry.leading import leading_axes, leading_kurtosis, leading_shares
+from lmshape.geometry.leading import leading_axes, leading_kurtosis, leading_rows_of, leading_shares
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.spectrum import ITERATED_WIDTH, covariance_eigenvalues
 from lmshape.metrics import leading
@@ -106,6 +106,29 @@ def test_gaussian_rows_have_kurtosis_3_and_shares_of_their_number() -> None:
     assert leading_kurtosis(x) == pytest.approx(3, abs=6 * np.sqrt(24 / 40_000))
     share = leading_shares(x, np.arange(40_000) >= 4_000)[0]
     assert share == pytest.approx(0.1, abs=6 * np.sqrt(2 * 0.1 * 0.9 / 40_000))
+
+
+def carrying(x: np.ndarray) -> float:
+    """Estimate from the three moments that a spectral archive holds."""
+    squares = np.square(x - x.mean(axis=0)).sum(axis=1)
+    eigenvalues = np.linalg.eigvalsh(np.cov(x.T))[::-1]
+    return leading_rows_of(eigenvalues, rows=len(x), fourth_moment=np.square(squares).sum() / (len(x) - 1))
+
+
+@pytest.mark.parametrize("massive", [1, 3, 30, 3000])
+@pytest.mark.parametrize("size", [30, 300])
+def test_rows_that_carry_the_axis_are_counted_from_moments_as_from_coordinates(
+    massive: int, size: int
+) -> None:
+    rng = np.random.default_rng(massive)
+    x = rng.standard_normal((6000, 12)) * np.arange(1, 13) ** -0.5
+    x[:massive, 0] += size * np.exp(0.1 * rng.standard_normal(massive))
+    assert carrying(x) == pytest.approx(len(x) / leading_kurtosis(x), rel=0.03)
+
+
+def test_too_small_a_leading_axis_has_no_count_of_rows() -> None:
+    assert np.isnan(carrying(np.random.default_rng(0).standard_normal((500, 40))))
+    assert np.isnan(leading_rows_of(np.zeros(3), rows=9, fourth_moment=0.0))
 
 
 @pytest.mark.parametrize(("rows", "width"), [(90, 7), (20, 31), (12, 12), (1100, ITERATED_WIDTH + 20)])

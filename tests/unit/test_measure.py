@@ -13,7 +13,7 @@ from layers import layer_of
 from scipy.spatial.distance import cdist
 
 from lmshape.errors import InputError
-from lmshape.geometry.dimension import KEPT_ORDERS
+from lmshape.geometry.distance_ratios import KEPT_ORDERS
 from lmshape.geometry.rows import one_per_type
 from lmshape.metrics.block import measure, measured_family
 from lmshape.metrics.metric import Family

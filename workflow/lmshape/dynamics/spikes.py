@@ -32,6 +32,9 @@ NORMAL_DEVIATION = 1.4826
 LEAST_LEVELS = 3  # losses without which there is no noise
 LEAST_CHANGES = 2  # differences of successive losses without which there is none
 LEAST_DEVIATIONS = 50  # deviations from the baseline before their spread counts
+LEARNED = (
+    150  # deviations after which the first steep fall of a loss is over, whose bend would count as spread
+)
 
 
 class Recent:
@@ -69,7 +72,8 @@ class CalmLosses:
     there is no trend, and hardly more where there is one. Losses more than `longest_gap` steps apart are no successive
     ones: they differ by what was learned between them. Where successive losses are alike, as in a log that was
     smoothed, these differences are too small, and one of two others is larger. Losses less their baseline, less the
-    median of the last `window` of these differences, spread by what moves within a window. Losses less the baseline of
+    median of the last `window` of these differences, spread by what moves within a window, once the first steep fall is
+    over. Losses less the baseline of
     `window` losses before spread upward by what moves more slowly; a trend moves them downward only.
     """
 
@@ -89,7 +93,8 @@ class CalmLosses:
         if self._last is not None and step - self._last[0] <= self._longest_gap:
             self._changes.add(abs(loss - self._last[1]))
         if len(self._levels) == self._window:
-            self._fast.add(loss - self.baseline - self._deviations.quantile(0.5))
+            if len(self._slow) >= LEARNED:
+                self._fast.add(loss - self.baseline - self._deviations.quantile(0.5))
             self._slow.add(loss - self._baselines[0])
         if self._levels:
             self._deviations.add(loss - self.baseline)
@@ -119,9 +124,10 @@ class CalmLosses:
         if len(self._levels) < LEAST_LEVELS or len(self._changes) < LEAST_CHANGES:
             return inf
         deviations = [self._changes.quantile(0.5) / sqrt(2)]
+        if len(self._slow) >= LEAST_DEVIATIONS:
+            deviations.append(self._slow.quantile(0.75))
         if len(self._fast) >= LEAST_DEVIATIONS:
-            upper = self._fast.quantile(0.75)
-            deviations += [upper - self._fast.quantile(0.5), self._slow.quantile(0.75)]
+            deviations.append(self._fast.quantile(0.75) - self._fast.quantile(0.5))
         return NORMAL_DEVIATION * max(deviations)
 
 

@@ -12,15 +12,21 @@ from lmshape.geometry.angular import (
     mean_cosine,
     row_norms,
 )
-from lmshape.geometry.dimension import (
-    gride,
-    intrinsic_dimension,
-    levina_bickel,
-    levina_bickel_from_summary,
-    local_levina_bickel,
-    mada,
-    twonn,
-    twonn_fit,
+from lmshape.geometry.comparison import (
+    cka,
+    information_imbalance,
+    neighborhood_overlap,
+    neighborhood_overlap_null,
+)
+from lmshape.geometry.dimension import gride, intrinsic_dimension, mada, mle, twonn, twonn_fit
+from lmshape.geometry.distance_ratios import (
+    gride_from_distances,
+    local_mle_from_summary,
+    mada_from_distances,
+    mle_from_distances,
+    mle_from_summary,
+    twonn_fit_from_distances,
+    twonn_from_distances,
 )
 from lmshape.geometry.leading import leading_kurtosis, leading_shares
 from lmshape.geometry.linearity import linearity
@@ -61,6 +67,7 @@ __all__ = [
     "anisotropy",
     "anisotropy_null",
     "anisotropy_of",
+    "cka",
     "components",
     "corrected_participation_ratio",
     "covariance_eigenvalues",
@@ -69,6 +76,8 @@ __all__ = [
     "effective_rank_of",
     "gaussian_surrogate",
     "gride",
+    "gride_from_distances",
+    "information_imbalance",
     "intrinsic_dimension",
     "isoscore",
     "jackknife",
@@ -78,14 +87,18 @@ __all__ = [
     "leave_one_out_mean_cosine",
     "leave_one_out_norms",
     "leave_one_out_spectra",
-    "levina_bickel",
-    "levina_bickel_from_summary",
     "linearity",
-    "local_levina_bickel",
+    "local_mle_from_summary",
     "mada",
+    "mada_from_distances",
     "mean_cosine",
+    "mle",
+    "mle_from_distances",
+    "mle_from_summary",
     "nearest_among",
     "nearest_neighbors",
+    "neighborhood_overlap",
+    "neighborhood_overlap_null",
     "one_per_type",
     "over_draws",
     "participation_ratio",
@@ -101,5 +114,7 @@ __all__ = [
     "spectrum_null",
     "twonn",
     "twonn_fit",
+    "twonn_fit_from_distances",
+    "twonn_from_distances",
     "unique_rows",
 ]

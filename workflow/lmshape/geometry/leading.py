@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix, centered
+from lmshape.geometry.checks import ROUNDING, as_floats, as_labels, as_matrix, centered
 from lmshape.geometry.scalars import shares_of
 from lmshape.geometry.spectrum import ITERATED_WIDTH, CovarianceSums, iterated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+LEAST_SHARE = 0.1  # of the variance on the leading axis, for an estimate of how many rows carry it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,32 @@ def leading_kurtosis(x: ArrayLike) -> float:
     squares = _squared_coordinates(rows)
     total = squares.sum()
     return float(len(rows) * np.square(squares).sum() / total**2) if total > 0 else float("nan")
+
+
+def leading_rows_of(eigenvalues: ArrayLike, *, rows: int, fourth_moment: float) -> float:
+    """Estimate how many rows carry the leading axis from moments alone: n over the kurtosis of `leading_kurtosis`.
+
+    With a the share λ1/Σλ, q the sum of the squared shares of the others, and Q = Σ‖x − mean‖⁴/(n − 1), rows whose
+    coordinates on different axes are independent, and Gaussian but for the leading one, have the kurtosis
+    ((n − 1) n Q/((n − 1) Σλ)² − 2q − (1 − a)² − 2a(1 − a))/a².
+
+    Parameters
+    ----------
+    eigenvalues : (m,) of the covariance, descending
+    rows : n
+    fourth_moment : Q
+
+    Returns
+    -------
+    Up to about n: n/3 for Gaussian rows, about 1 where one row alone is off the others. NaN where all rows are equal,
+    and where the leading axis has under a tenth of the variance: the estimate would be one of the other axes.
+    """
+    values = as_floats(eigenvalues)
+    if not values.sum() > 0 or not (share := values[0] / values.sum()) >= LEAST_SHARE:
+        return float("nan")
+    others = 2 * np.square(values[1:] / values.sum()).sum() + (1 - share) ** 2 + 2 * share * (1 - share)
+    whole = rows * fourth_moment / ((rows - 1) * values.sum() ** 2)
+    return float(rows / max((whole - others) / share**2, 1.0))
 
 
 def _squared_coordinates(rows: np.ndarray) -> np.ndarray:

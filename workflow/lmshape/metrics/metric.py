@@ -26,6 +26,11 @@ def named_array(arrays: Arrays, *, family: str, name: str) -> np.ndarray:
     return arrays[name]
 
 
+def no_doubt(arrays: Arrays) -> str:
+    """Say nothing against a value."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One number of a layer, with its interval and what a reader must know to read it.
@@ -34,7 +39,8 @@ class Metric:
     each draw) or the K numbers of the draws, as `interval` says; with "none" the first number stands alone, and
     `no_interval` says why, for the table. `low` and `high` bound value and interval; `range` is the tighter truth
     in words; `step` is 1 for a number that is rounded to a whole one, whose left-out values are not rounded.
-    `null` is the value that means "nothing there"; `undefined` is the reason where there is no number.
+    `null` is the value that means "nothing there"; `undefined` is the reason where there is no number. `doubt` says
+    of a value why its interval is not to be trusted; empty where it is.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Metric:
     values: Callable[[Arrays], np.ndarray]
     no_interval: str = ""
     step: float = 0.0
+    doubt: Callable[[Arrays], str] = no_doubt
 
     def __post_init__(self) -> None:
         """Refuse a metric without an interval that does not say why, and a reason beside an interval."""

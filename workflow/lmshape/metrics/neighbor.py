@@ -8,14 +8,14 @@ from math import inf, nan
 
 import numpy as np
 
-from lmshape.geometry.dimension import (
+from lmshape.geometry.distance_ratios import (
     KEPT_ORDERS,
-    gride,
-    levina_bickel_from_summary,
-    local_levina_bickel,
-    mada,
-    twonn,
-    twonn_fit,
+    gride_from_distances,
+    local_mle_from_summary,
+    mada_from_distances,
+    mle_from_summary,
+    twonn_fit_from_distances,
+    twonn_from_distances,
 )
 from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_among, nearest_neighbors
 from lmshape.geometry.nulls import gaussian_surrogate, normal_deviates
@@ -187,18 +187,19 @@ def _by_draw(
 
 
 def _of_pairs(arrays: Arrays, *, array: str) -> np.ndarray:
-    """Return `twonn` of the two nearest distances of each draw, kept in an array of their own; NaN without rows."""
-    return np.array([nan if not len(r) or np.isnan(r).any() else twonn(*r.T) for r in arrays[array]])
+    """Return `twonn_from_distances` of the two nearest distances of each draw, kept by themselves; NaN without rows."""
+    rows = (nan if not len(r) or np.isnan(r).any() else twonn_from_distances(*r.T) for r in arrays[array])
+    return np.array(list(rows))
 
 
 def _median_mada(half: np.ndarray, full: np.ndarray) -> float:
-    return float(np.median(mada(half, full)))
+    return float(np.median(mada_from_distances(half, full)))
 
 
 def _local(log_sum: np.ndarray, last: np.ndarray, *, summary: Callable[[np.ndarray], float]) -> float:
     """Summarize the estimates of the points; infinite where the summary meets one that is."""
     with np.errstate(invalid="ignore"):  # ∞ − ∞ between two quantiles: the metric is not defined
-        return float(summary(local_levina_bickel(log_sum, last, NEIGHBORS)))
+        return float(summary(local_mle_from_summary(log_sum, last, NEIGHBORS)))
 
 
 _dimension = partial(Metric, family="neighbor", interval="draws", low=0.0, high=inf, range="(0, ∞)")
@@ -215,7 +216,7 @@ def _gride_at(n2: int) -> Metric:
         null=f"as id_twonn, at the scale of {n2} neighbors; with the others the dimension over scale",
         source="Denti et al. 2022, doi:10.1038/s41598-022-20991-1",
         undefined=f"a draw has under {n2 + 1} unique rows, or every r{n2} equals its r{n1}",
-        values=partial(_by_draw, orders=(n1, n2), estimator=partial(gride, n1=n1, n2=n2)),
+        values=partial(_by_draw, orders=(n1, n2), estimator=partial(gride_from_distances, n1=n1, n2=n2)),
     )
 
 
@@ -251,7 +252,7 @@ NEIGHBOR = Family(
             null="id_twonn_surrogate, a Gaussian's with the same covariance and n; biased low in high dimension",
             source="Facco et al. 2017; Denti et al. 2022",
             undefined="every r2 equals its r1",
-            values=partial(_two_neighbors, estimator=twonn),
+            values=partial(_two_neighbors, estimator=twonn_from_distances),
         ),
         _dimension(
             name="id_twonn_surrogate",
@@ -267,7 +268,7 @@ NEIGHBOR = Family(
             null="as id_twonn",
             source="Facco et al. 2017; scikit-dimension's default",
             undefined="in the lowest 90 % every r2 equals its r1",
-            values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.9)),
+            values=partial(_two_neighbors, estimator=partial(twonn_fit_from_distances, share=0.9)),
         ),
         _dimension(
             name="id_twonn_fit20",
@@ -275,7 +276,7 @@ NEIGHBOR = Family(
             null="as id_twonn; about twice as noisy",
             source="Facco et al. 2017; the share that LLM-Microscope uses, arXiv 2311.05928",
             undefined="in the lowest 20 % every r2 equals its r1",
-            values=partial(_two_neighbors, estimator=partial(twonn_fit, share=0.2)),
+            values=partial(_two_neighbors, estimator=partial(twonn_fit_from_distances, share=0.2)),
         ),
         *(_gride_at(n2) for n2 in GRIDE_SCALES),
         *(_decimated(share, words) for share, words in zip(DECIMATIONS, WORDS, strict=True)),
@@ -285,7 +286,7 @@ NEIGHBOR = Family(
             null="as id_twonn, at the scale of 20 neighbors",
             source="Levina & Bickel 2004; averaged as by MacKay & Ghahramani 2005",
             undefined="all neighbors at one distance",
-            values=partial(_twenty_neighbors, estimator=partial(levina_bickel_from_summary, k=NEIGHBORS)),
+            values=partial(_twenty_neighbors, estimator=partial(mle_from_summary, k=NEIGHBORS)),
         ),
         _dimension(
             name="id_mada",

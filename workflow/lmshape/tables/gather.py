@@ -177,6 +177,8 @@ def _rows(
             replicates, failure = _replicates(metric, entry)
             reasons = {**entry.attributes, **({f"flag_{metric.name}": failure} if failure else {})}
             estimate = _estimate(metric, replicates, reasons)
+            if isfinite(estimate["ci_low"]):
+                estimate["flag"] = joined(estimate["flag"], metric.doubt(entry.arrays))
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
 
 

@@ -56,8 +56,10 @@ def sample_tokens(
     """Choose the tokens that every checkpoint of a model sees on a dataset.
 
     `windows`: the text's token ids are packed and cut into non-overlapping windows which, with the special
-    tokens of the tokenizer's template around them, have exactly `window` tokens; `draws` disjoint sets of
-    them are chosen at random, each of ceil(1.25 `rows_per_draw` / `window`) windows.
+    tokens of the tokenizer's template around them, have exactly `window` tokens. The text is cut into `draws`
+    stretches of equal length, one for each draw, of which ceil(1.25 `rows_per_draw` / `window`) windows are chosen at
+    random. So two draws share no document but one that a cut goes through: windows of one document are alike, and
+    draws that shared many would differ too little for their intervals.
     `paper`: 128 random chunks of 512 characters without overlap, each tokenized on its own, whatever its
     length; chunk i is in draw i mod `draws`. `window` and `rows_per_draw` have no part in it.
 
@@ -258,12 +260,16 @@ def _windows(
         return _Sequences([np.zeros(length, dtype=np.int32)] * count, draw)
     ids = reader.encode_long(_not_empty(text))
     found = len(ids) // length
-    if found < count:
+    stretch = found // draws
+    if stretch < per_draw:
         raise InputError(
             f"the text has {len(ids)} tokens, and {count * length} are needed: {draws} draws of {per_draw} "
             f"windows of {length}. Lower `draws`, `rows_per_draw` or `window`, or take a larger text."
         )
-    chosen = _generator(seed, "windows").permutation(found)[:count]
+    generator = _generator(seed, "windows")
+    chosen = np.concatenate(
+        [place * stretch + generator.permutation(stretch)[:per_draw] for place in range(draws)]
+    )
     return _Sequences(list(ids[: found * length].reshape(found, length)[chosen]), draw)
 
 
