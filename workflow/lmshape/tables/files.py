@@ -35,6 +35,8 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     """Return a table for computing: null is NaN, and in the columns `UNKNOWN` their own word for it."""
     for name in UNKNOWN.keys() & set(table.column_names):
         place = table.column_names.index(name)
+        if pa.types.is_null(table.field(place).type):  # pandas writes a column of no values so
+            continue
         table = table.set_column(place, table.field(place), pc.fill_null(table.column(place), UNKNOWN[name]))
     return table.to_pandas()
 
