@@ -4,11 +4,13 @@ VENV ?= .venv
 CORES ?= all
 # Options for pip, e.g. the index of another PyTorch build (docs/quick_start.md, "PyTorch builds").
 PIP_OPTIONS ?=
+# Flipped bits of each kind of file: `make soak FLIPS=10000`.
+FLIPS ?= 600
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install study report test test-quick docs bench corrections check format lock release-check clean
+.PHONY: install study report test test-quick soak docs bench corrections check format lock release-check clean
 
 install: $(READY)
 
@@ -28,6 +30,10 @@ test: $(READY) .docs/.ready
 # The unit tests alone: no Snakemake run, no hub, no cluster, no browser.
 test-quick: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit -m "not slow"
+
+# What the tests do in small: bits flipped in every kind of file, and in the results of a study.
+soak: $(READY)
+	LMSHAPE_FLIPS=$(FLIPS) $(BIN)/python -m pytest --numprocesses 0 tests/unit/test_rot.py tests/workflow/test_rot_of_a_study.py
 
 # The site: docs/_build/html/index.html. What builds it is installed below .docs/, apart from the study's environment.
 docs: $(READY) .docs/.ready

@@ -22,6 +22,7 @@ SHOWN = (
     "linear_blocks",
     "few_directions",
 )
+COURSES = ("grows", "rise_then_fall")  # whose `why` begins with what is seen
 MODEL = "wiki-decoder"
 
 
@@ -33,9 +34,14 @@ def with_verdicts(text: str, claims: pd.DataFrame) -> str:
         # the row that answers the claim, or, where that is over all models, the decoder's
         row = own.iloc[(own["part"] != "answer").argmin()]
         number, low, high = (f"{round(row[name], 3) + 0.0:.3f}" for name in ("number", "ci_low", "ci_high"))
-        lines.append(
-            f"| {row['sentence']} | {number} [{low}, {high}] | {row['threshold']:.3g} | {row['rule_says']} |"
+        seen = f", {row['why'].split(';')[0]}" if slug in COURSES else ""
+        cells = (
+            row["sentence"],
+            f"{number} [{low}, {high}]{seen}",
+            f"{row['threshold']:.3g}",
+            row["rule_says"],
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return PLACE.sub("\n" + "\n".join(lines) + "\n\n", text)
 
 

@@ -110,7 +110,7 @@ def test_the_loss_is_that_of_the_stored_tokens(finished: Finished, metrics: pd.D
         nll = file["tokens/nll"][:].astype(np.float64)
         attributes = dict(file.attrs)
     assert of(metrics, DECODER, "loss", site="output").item() == pytest.approx(np.nanmean(nll), rel=1e-6)
-    assert attributes["repository"] == "HuggingFaceTB/SmolLM2-135M"
+    assert attributes["repository"] == b"HuggingFaceTB/SmolLM2-135M"
     assert len(attributes["commit"]) == 40
 
 

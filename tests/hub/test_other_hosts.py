@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx2
 import pytest
 from downloads import WEIGHTS, Bring, assert_right
 from hub_api import SIGNED
@@ -14,6 +15,7 @@ from runs import ENTRY, lmshape, locked, published, write_registry
 from lmshape import downloading
 from lmshape.downloading import reason_of
 from lmshape.errors import InputError
+from lmshape.hub.client import refusing_host
 from lmshape.hub.lock import LockedCheckpoint
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -104,3 +106,11 @@ def test_a_plan_that_asks_the_hub_is_heard(hub: LoopbackHub, tmp_path: Path) -> 
     assert plan.returncode == 0, plan.stderr
     assert "Asking the hub for the checkpoints of tiny" in plan.stderr
     assert re.search(r"files of tiny/run: [1-6]/6 checkpoints .* the last: step\d+", plan.stderr)
+
+
+def test_a_mirror_that_hands_on_a_refusal_of_the_hub_is_no_firewall() -> None:
+    refused = httpx2.Response(404, request=httpx2.Request("GET", "https://elsewhere/x"))
+    error = httpx2.HTTPStatusError("no", request=refused.request, response=refused)
+    assert refusing_host(error) == "elsewhere"
+    refused.headers["X-Error-Code"] = "RepoNotFound"
+    assert refusing_host(error) is None

@@ -80,19 +80,24 @@ def test_where_xet_fails_http_takes_its_place(
     assert constants.HF_HUB_DISABLE_XET  # for what comes after it, too
 
 
-def test_what_comes_by_xet_is_verified_and_is_not_asked_for_by_http(
-    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("right", [True, False])
+def test_what_comes_by_xet_is_verified_and_asked_for_by_http_where_it_is_wrong(
+    hub: LoopbackHub,
+    one: LockedCheckpoint,
+    tmp_path: Path,
+    xet: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    right: bool,
 ) -> None:
     content = hub.blob(one.weights[0].digest).read_bytes()
-    sent = [content[::-1], content]
 
     def working(incomplete_path: Path, **options: object) -> None:
-        incomplete_path.write_bytes(sent.pop(0))
+        incomplete_path.write_bytes(content if right else content[::-1])
 
     monkeypatch.setattr(file_download, "xet_get", working)
     bring_checkpoint(one, tmp_path / "weights/step16", weights_in="study", transfer="auto")
     assert_right(tmp_path / "weights/step16", one)
-    assert not hub.downloads("safetensors") and not sent
+    assert len(hub.downloads("safetensors")) == (0 if right else 1)
 
 
 def test_who_wants_xet_alone_gets_no_http(

@@ -216,6 +216,18 @@ def test_a_small_model_is_out_of_scope_and_its_numbers_are_shown() -> None:
     assert row["number"] > 0.05 and row["why"] == "1 M parameters; it is about 50 M or more"
 
 
+def test_the_model_that_is_in_scope_answers() -> None:
+    rng = np.random.default_rng(0)
+    small = rows_of(DOME, rng, model="small", parameters=10**6, steps=[20000])
+    evidence = study_of(small, rows_of(LEVEL, rng, steps=[20000]))
+    assert [
+        (row["model"], row["verdict"], row["part"]) for row in rows_of_claim(BY_SLUG["dome"], evidence)
+    ] == [
+        ("small", "out of scope", "detail"),
+        ("m", "contradicted", "answer"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -265,6 +277,7 @@ def test_an_unstable_run_is_no_example_of_its_kind() -> None:
     [
         ("one_profile", "needs a second decoder"),
         ("isotropic_encoders", "needs an encoder"),
+        ("decoders_over_encoders", "needs an encoder with `anisotropy`"),
         ("high_raw_cosines", "needs an encoder and `mean_cosine` among the metrics"),
         ("random_tokens", "needs a dataset of random tokens"),
         ("sinks", "needs `anisotropy_null` among the metrics"),

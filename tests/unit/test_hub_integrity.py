@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import pytest
 from hub_locks import CONFIG, checkpoint, sha, shards, whole
 
-from lmshape.hub.integrity import DISTRUSTED, UNLOADABLE, VERDICTS, Issue, audited, with_sound_weights
+from lmshape.hub.integrity import (
+    DISTRUSTED,
+    UNLOADABLE,
+    VERDICTS,
+    Issue,
+    audited,
+    cited_verdict,
+    with_sound_weights,
+)
 from lmshape.hub.lock import LockedCheckpoint, LockedFile
 
 FIRST_STEPS = Issue(("run*",), frozenset({0, 1, 2}), "expected_duplicate", "The rate is 0", "run#1")
@@ -272,3 +280,17 @@ def test_who_has_another_steps_weights_alone_is_distrusted_though_the_other_has_
 def test_a_known_fault_of_some_files_is_none_of_others(files: tuple[str, ...], verdict: str) -> None:
     known = Issue(("run",), frozenset({1}), "wrong_weights", "It was seen", "run#2", files)
     assert audit(run_of(0, 1, 2), known, main=2)[1].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("weights", "step", "verdict"),
+    [("", 1, "wrong_weights"), ("safetensors", 1, "wrong_weights"), ("bin", 1, ""), ("", 2, "")],
+)
+def test_before_the_hub_is_asked_a_fault_counts_that_the_format_of_the_entry_may_have(
+    weights: str, step: int, verdict: str
+) -> None:
+    of_files = Issue(
+        ("run",), frozenset({1}), "wrong_weights", "It was seen", "run#2", ("model*.safetensors",)
+    )
+    assert cited_verdict([of_files], step, weights=weights) == verdict
+    assert cited_verdict([issue("doubtful", 1), of_files], 1, weights="bin") == "doubtful"

@@ -518,10 +518,20 @@ def test_without_a_partition_jobs_run_on_this_machine(monkeypatch: pytest.Monkey
             {"slurm_partition": "cpu", "gpu_gigabytes": "80"},
             Machine(on_cluster=True, partition="cpu", gpu_gigabytes=80.0),
         ),
+        ({"gpu_partition": "yes"}, Machine(on_cluster=True, gpu_partition="yes")),  # of another scheduler
+        ({"gpu_partition": "none"}, Machine(on_cluster=True)),
     ],
 )
-def test_a_profile_with_a_partition_is_a_clusters(settings: dict[str, str], machine: Machine) -> None:
+def test_a_profile_with_a_partition_is_a_clusters(
+    settings: dict[str, str], machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmshape.jobs.rule.gpu_count", lambda: 8)  # of the submitting host: no job runs there
     assert machine_of(profile(**settings), check=False) == machine
+
+
+def test_a_profile_of_another_scheduler_is_not_checked_with_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmshape.jobs.rule.check_profile", lambda settings: pytest.fail("SLURM was asked"))
+    assert machine_of(profile(gpu_partition="yes"), check=True).on_cluster
 
 
 def test_a_profile_that_is_not_filled_in_is_refused_before_the_first_job() -> None:

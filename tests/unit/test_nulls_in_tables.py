@@ -53,4 +53,4 @@ def test_other_tools_leave_out_what_is_missing(stem: Path) -> None:
     polars = pytest.importorskip("polars")
     assert polars.read_parquet(file)["value"].mean() == 1.5
     duckdb = pytest.importorskip("duckdb")
-    assert duckdb.sql(f"select avg(value), avg(step) from '{file}'").fetchone() == (1.5, 1.5)
+    assert duckdb.sql(f"select avg(value), avg(step) from '{file}'").fetchall() == [(1.5, 1.5)]

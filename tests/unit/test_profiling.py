@@ -112,6 +112,23 @@ def test_what_cannot_be_measured_is_refused(
         lmshape.profile(model, texts, **options)
 
 
+def test_a_wrapped_model_is_refused(model: PreTrainedModel) -> None:
+    with pytest.raises(
+        InputError, match="`DataParallel` is no model of transformers. Pass the model that it wraps"
+    ):
+        lmshape.profile(torch.nn.DataParallel(model), IDS)
+
+
+def test_a_text_may_be_a_file(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(words(1000))
+    one, other = (
+        lmshape.profile(model, text, tokenizer, **FEW) for text in (words(1000), tmp_path / "text.txt")
+    )
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
 def test_a_text_that_is_too_short_is_refused(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:

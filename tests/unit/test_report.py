@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_it_shows_results_with_caption_and_category_and_needs_no_network(study: 
         assert words in page, words
     assert 'src="http' not in page and "@import" not in page
     assert not list(study.glob(".*report*"))
+
+
+def test_no_text_of_the_configuration_becomes_markup(study: Path) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    config = json.dumps({"of": "clay", "origin": hostile, "license": hostile})
+    write_report(
+        study / "report.html", snakefile=study / "Snakefile", target="results/made.txt", config=config
+    )
+    page = (study / "report.html").read_text()
+    assert "<img src=x" not in page and "onerror" in page
 
 
 def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:

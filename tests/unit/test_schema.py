@@ -123,3 +123,18 @@ def test_read_yaml_refuses_what_it_cannot_keep(tmp_path: Path) -> None:
         read_yaml(file)
     file.write_text("base: &base {x: 1, y: 2}\nmore: {<<: *base, y: 3}\n")
     assert read_yaml(file)["more"] == {"x": 1, "y": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1, 2\nb: 3\n", "did not find expected ',' or ']' on line 2, `b: 3`."),
+        ("x: 1\na: b: c\n", "mapping values are not allowed in this context on line 2, `a: b: c`."),
+        ("a: 'x\n", "found unexpected end of stream on line 2, the end of the file."),
+    ],
+)
+def test_broken_yaml_is_told_with_its_line(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError) as error:
+        read_yaml(tmp_path / "x.yaml")
+    assert str(error.value) == f"`{tmp_path / 'x.yaml'}` cannot be read as YAML: {words}"

@@ -37,7 +37,7 @@ def test_a_rule_declares_what_it_needs_and_takes_it_from_its_namesake(
     )
     # a derived rule has the command of the first, and runs its own job where it is a rule of the library
     runs = "{params.job}" if derived.get(name) in RULES else name
-    assert re.findall(r"lmshape run (\S+) ", body) == [runs]
+    assert re.findall(r'job_command\(\s*"(\S+) ', body) == [runs]
     # What no code makes needs no digest of it: bytes that are verified against the hub's.
     assert ("params:" in body) == (f'digest=jobs.digest("{name}")' in body) == (name != "fetch_tokenizer")
     assert set(re.findall(r'job="(\w+)"', body)) <= {name}

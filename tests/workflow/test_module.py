@@ -45,7 +45,7 @@ def host(study: StudyFolder, clone: Path, prefix: str) -> list[str]:
 
 
 @pytest.mark.parametrize("prefix", ["", "parts/geometry"])
-def test_another_workflow_imports_this_one(prefix: str, new_study: StudyFolder, clone: Path) -> None:
+def test_another_workflow_imports_this_one(prefix: str, new_study: StudyFolder, clone_for_all: Path) -> None:
     folder = new_study.path / prefix
     folder.mkdir(parents=True, exist_ok=True)
     for name in (
@@ -57,7 +57,7 @@ def test_another_workflow_imports_this_one(prefix: str, new_study: StudyFolder, 
     target = (
         f"{prefix}/results/tokens/small-decoder/wiki.h5" if prefix else "results/tokens/small-decoder/wiki.h5"
     )
-    command = [*host(new_study, clone, prefix), target]
+    command = [*host(new_study, clone_for_all, prefix), target]
     planned = subprocess.run(
         [*command, "--dry-run"], cwd=new_study.path, capture_output=True, text=True, check=False
     )

@@ -123,7 +123,7 @@ def test_files_say_where_they_come_from(finished_study: StudyFolder) -> None:
     results = finished_study.path / "results"
     card = json.loads((results / "losses/small-decoder/checkpoint-4/wiki.json").read_text())["attributes"]
     with h5py.File(results / "activations/small-decoder/checkpoint-4/wiki.h5", locking=False) as file:
-        assert file.attrs["weights_sha256"] == card["weights_sha256"]
+        assert file.attrs["weights_sha256"].decode() == card["weights_sha256"]
         assert file.attrs["step"] == 4
         assert file.attrs["tokens_seen"] == 4 * 4 * 32
 

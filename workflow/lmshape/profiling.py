@@ -31,6 +31,7 @@ from lmshape.store.weights import config_facts, has_weights, kind_of
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.files import read_parquet
 from lmshape.tables.gather import gather
+from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import rows_in, sample_tokens, tokens_of_ids, tokens_of_texts
 
@@ -44,7 +45,7 @@ WINDOW, ROWS_PER_DRAW = 512, 4096
 
 def profile(
     model: PreTrainedModel | str | Path,
-    texts: str | Sequence[str] | ArrayLike,
+    texts: str | Path | Sequence[str] | ArrayLike,
     tokenizer: PreTrainedTokenizerBase | str | Path | None = None,
     *,
     layers: Literal["all"] | Iterable[int] = "all",
@@ -65,8 +66,8 @@ def profile(
     ----------
     model : a causal or masked language model of transformers, which is used where it is and left as it was; a folder
         as `save_pretrained` writes it; a name of the hub, `EleutherAI/pythia-70m` or `EleutherAI/pythia-70m@step1000`
-    texts : one long text, cut into windows as a study does; a list of texts, a sequence each; token ids
-        (sequences, length), or a list of rows of them
+    texts : one long text or the path of its file, cut into windows as a study does; a list of texts, a sequence each;
+        token ids (sequences, length), or a list of rows of them
     tokenizer : of texts; a folder, or None for the one beside the weights
     layers : numbers of layers, 0 for the embedding, l after block l; the final norm goes with the last
     metrics : names of metrics or families: `lmshape metrics`
@@ -89,7 +90,7 @@ def profile(
         For a model that cannot be opened, too short a text, an unknown metric or layer.
     """
     chosen = metric_names(metrics)
-    weights = model if isinstance(model, PreTrainedModel) else find_model(str(model))
+    weights = _opened(model)
     config = _config(weights)
     facts = config_facts(config)
     reader = _tokenizer(tokenizer, weights)
@@ -137,6 +138,16 @@ def profile(
         gather(archives, [losses], table, study="profile", metrics=chosen)
         whole = {pa.int64(): pd.Int64Dtype()}.get  # of the loss there is no width
         return read_parquet(table, columns=COLUMNS.names).to_pandas(types_mapper=whole)
+
+
+def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
+    if isinstance(model, PreTrainedModel):
+        return model
+    if not isinstance(model, str | Path):
+        raise InputError(
+            f"`{type(model).__name__}` is no model of transformers. Pass the model that it wraps, or a folder."
+        )
+    return find_model(str(model))
 
 
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
@@ -202,7 +213,7 @@ def _tokenizer(
 
 
 def _tokens(
-    texts: str | Sequence[str] | ArrayLike,
+    texts: str | Path | Sequence[str] | ArrayLike,
     tokenizer: PreTrainedTokenizerBase | None,
     *,
     window: int,
@@ -212,6 +223,7 @@ def _tokens(
     seed: int,
 ) -> tuple[Tokens, int | None]:
     """Return the tokens, and how many rows of a draw neighbor metrics take; None for all."""
+    texts = read_text(texts) if isinstance(texts, Path) else texts
     listed = [texts] if isinstance(texts, str) else list(cast(Sequence[Any], texts))
     if not any(isinstance(one, str) for one in listed):
         mask = None if tokenizer is None else tokenizer.mask_token_id

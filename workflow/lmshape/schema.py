@@ -49,8 +49,20 @@ def read_yaml(path: Path) -> Yaml:
         return yaml.load(path.read_bytes(), Loader=_Loader)
     except FileNotFoundError:
         raise InputError(f"`{path}`: no such file.") from None
-    except (yaml.YAMLError, InputError, UnicodeDecodeError) as error:
-        raise InputError(f"`{path}` cannot be read as YAML: {error}.") from None
+    except yaml.MarkedYAMLError as error:
+        raise InputError(f"`{path}` cannot be read as YAML: {_where(error, path)}.") from None
+    except (yaml.YAMLError, InputError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"`{path}` cannot be read as YAML: {' '.join(str(error).split())}.") from None
+
+
+def _where(error: yaml.MarkedYAMLError, path: Path) -> str:
+    """Say what is wrong on which line, and what stands there."""
+    mark = error.problem_mark
+    if mark is None:
+        return str(error.problem)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    line = f"`{lines[mark.line].strip()}`" if mark.line < len(lines) else "the end of the file"
+    return f"{error.problem} on line {mark.line + 1}, {line}"
 
 
 @cache

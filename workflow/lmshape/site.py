@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import h5py
+import numpy as np
 
 SiteName = Literal["embedding", "block", "final_norm"]
 
@@ -32,19 +33,22 @@ class Site:
 
 def mark(item: h5py.HLObject, site: Site) -> None:
     """Write the site into the attributes `site` and `layer` of a dataset or group."""
-    item.attrs["site"] = site.name
+    item.attrs["site"] = np.bytes_(site.name)  # of fixed length: HDF5 has no checksum of any other string
     item.attrs["layer"] = site.layer
 
 
 def site_of(item: h5py.HLObject) -> Site:
     """Read the site back from the attributes of a dataset or group."""
-    return Site(item.attrs["site"], int(item.attrs["layer"]))
+    name = item.attrs["site"]
+    return Site(cast(SiteName, name.decode() if isinstance(name, bytes) else name), int(item.attrs["layer"]))
 
 
 def sited(file: h5py.File) -> dict[Site, h5py.HLObject]:
     """All datasets or groups of a file that belong to a site, in the order of the network."""
-    paths = [f"layers/{name}" for name in file.get("layers", ())]
-    items = {site_of(file[path]): file[path] for path in [*paths, "final_norm"] if path in file}
+    names = list(file)  # `in` and `get` take what is damaged for what is not there
+    paths = [f"layers/{name}" for name in (file["layers"] if "layers" in names else ())]
+    final = ["final_norm"] if "final_norm" in names else []
+    items = {site_of(file[path]): file[path] for path in [*paths, *final]}
     return dict(sorted(items.items(), key=_place))
 
 

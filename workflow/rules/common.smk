@@ -50,8 +50,8 @@ from lmshape.jobs.hub import (
     PLAN_VARIABLE,
     ask_hub,
     delete_unneeded_weights,
-    plans,
     refuse_foreign_weights,
+    spell_plans,
 )
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import check_loss_logs, load_study
@@ -82,7 +82,7 @@ jobs = Jobs(study, machine, ancient=ancient)
 os.environ[SCRATCH_VARIABLE] = study.scratch
 others = json.loads(os.environ.get(CONFIG_VARIABLE, "{}"))
 os.environ[CONFIG_VARIABLE] = json.dumps({**others, str(FOLDER): config})
-os.environ[PLAN_VARIABLE] = json.dumps(plans(study))
+os.environ[PLAN_VARIABLE] = spell_plans(study, FOLDER)
 
 # Jobs at once, unless `--resources downloads=…` says otherwise: on a workstation every job takes the first GPU that
 # CUDA_VISIBLE_DEVICES shows it; GPUs of a cluster are bounded by its partition.

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from math import nan
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -78,28 +79,30 @@ def decide(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
 
 
 def rows_of(claim: Claim, evidence: Evidence) -> list[Row]:
-    """Test one claim: its rows of the table; one has the part `answer`, of the first choice of rows."""
-    rows: list[Row] = []
-    findings = sorted(
-        claim.findings(evidence), key=lambda finding: finding.rows
-    )  # stable: models keep their order
-    for _, group in groupby(findings, key=lambda finding: finding.rows):
-        of_rows = list(group)
-        counted = [finding for finding in of_rows if not finding.detail]
-        details = [_row(claim, finding, nan) for finding in of_rows if finding.detail]
-        p = holm([nan if finding.outside else finding.p for finding in counted])
-        single = [_row(claim, *pair) for pair in zip(counted, p, strict=True)]
-        whole = together(counted, [row["verdict"] for row in single])
-        answers = [_row(claim, whole, nan)] if whole else []
-        measured = [row for row in single if row["verdict"] != "not measurable"]
-        if not any(row["part"] == "answer" for row in rows):
-            for row in (answers or measured or single)[:1]:
-                row["part"] = "answer"
-        rows += [*single, *answers, *details]
-    if rows and not any(row["part"] == "answer" for row in rows):
-        rows = [_row(claim, Finding(model="", why="measured of other models and places alone"), nan), *rows]
-        rows[0]["part"] = "answer"
+    """Test one claim: its rows of the table, one of which has the part `answer`."""
+    choice = attrgetter("rows")
+    findings = sorted(claim.findings(evidence), key=choice)  # stable: models keep their order
+    groups = [_of_choice(claim, list(group)) for _, group in groupby(findings, key=choice)]
+    rows = [row for _, own in groups for row in own]
+    answer = next((answer for answer, _ in groups if answer), None)
+    if answer is None:
+        answer = _row(claim, Finding(model="", why="measured of other models and places alone"), nan)
+        rows = [answer, *rows]
+    answer["part"] = "answer"
     return rows
+
+
+def _of_choice(claim: Claim, findings: Sequence[Finding]) -> tuple[Row | None, list[Row]]:
+    """Return the rows of one choice of rows, and which of them answers the claim; None if all are details."""
+    counted = [finding for finding in findings if not finding.detail]
+    p = holm([nan if finding.outside else finding.p for finding in counted])
+    rows = [_row(claim, *pair) for pair in zip(counted, p, strict=True)]
+    whole = together(counted, [row["verdict"] for row in rows])
+    if whole is not None:
+        rows.append(_row(claim, whole, nan))
+    last = {"out of scope": 1, "not measurable": 2}
+    answer = rows[-1] if whole else min(rows, key=lambda row: last.get(row["verdict"], 0), default=None)
+    return answer, rows + [_row(claim, finding, nan) for finding in findings if finding.detail]
 
 
 def _row(claim: Claim, finding: Finding, p_adjusted: float) -> Row:

@@ -139,9 +139,11 @@ def judged(finding: Finding, course: Course, moves: Moves, *why: str) -> Finding
         return replace(told, verdict="contradicted", why=joined(told.why, f"shown: the {spelled(against)}"))
     if named + bound < least:
         return replace(told, verdict="contradicted")
-    if named - bound > least and other + bound < named:
-        return replace(told, verdict="supported")
-    return undecided(told, "the noise leaves room for more, or for less")
+    if named - bound <= least:
+        return undecided(told, f"a {spelled(moves)} is neither significant nor excluded")
+    if other + bound >= named:
+        return undecided(told, f"a {spelled(against)} as large is not excluded")
+    return replace(told, verdict="supported")
 
 
 def alike(one: Course, two: Course) -> Verdict:

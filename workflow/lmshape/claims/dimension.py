@@ -98,6 +98,8 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
         found = [courses(evidence, model, rows).get("middle") for model in (models if outside else inside)]
         known = [one[0] for one in found if one is not None and not one[0].few]
         if len(known) < 2:
+            why = f"needs two models with {FEWEST} checkpoints from where a course begins"
+            yield Finding(model="", rows=rows, why=why)
             continue
         dataset = evidence.datasets(models[0])[0]
         finding = Finding(model=ALL_MODELS, dataset=dataset, rows=rows, place="middle block", outside=outside)

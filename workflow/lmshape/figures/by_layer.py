@@ -142,7 +142,7 @@ DIMENSION = Drawing(
             own_nulls=True,
         ),
     ),
-    nothing=partial(without_values, what="`id_twonn` of a block"),
+    nothing=partial(without_values, what="intrinsic dimension of a block"),
 )
 
 

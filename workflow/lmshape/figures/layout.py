@@ -302,6 +302,11 @@ def shown(name: str) -> str:
     return f"\N{THIN SPACE}{name}" if name.startswith("_") else name
 
 
+def plain(text: str) -> str:
+    """Let no dollar sign begin a formula: a name from the data may hold any character."""
+    return text.replace("$", r"\$")
+
+
 def finish(picture: Picture, page: Page, *, title: str, footer: str) -> Figure:
     """Put the legend outside: right of the panels on the screen, above them on paper; then title and footer."""
     figure, legend, above = picture.grid.figure, picture.legend, 0.0
@@ -322,7 +327,7 @@ def finish(picture: Picture, page: Page, *, title: str, footer: str) -> Figure:
     figure.supylabel(wrapped(picture.y, tall), fontsize=page.font, color=INK)
     if page.titled:
         figure.suptitle(title, x=0.01, ha="left", fontsize=page.font + 2, fontweight="bold", color=INK)
-        text = wrapped(footer, int(figure.get_figwidth() * 15))
+        text = wrapped(plain(footer), int(figure.get_figwidth() * 15))
         figure.supxlabel(text, x=0.01, ha="left", fontsize=page.font - 1, color=FAINT)
     return figure
 

@@ -76,7 +76,7 @@ def nothing(data: pd.DataFrame) -> str:
     return (
         ""
         if len(data)
-        else "This study trains no run and names no `loss_logs`: there is no training loss to draw."
+        else "This study trains no run and names no logs of other runs: there is no training loss to draw."
     )
 
 

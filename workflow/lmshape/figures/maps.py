@@ -131,5 +131,5 @@ DIMENSION = Drawing(
     reads=("id_twonn",),
     data=partial(select, metric="id_twonn"),
     panels=partial(draw_panels, label="dimension (TwoNN, log)", log=True),
-    nothing=partial(single_step, what="`id_twonn` of a block"),
+    nothing=partial(single_step, what="an intrinsic dimension of a block"),
 )

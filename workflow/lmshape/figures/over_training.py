@@ -116,5 +116,5 @@ DIMENSION = Drawing(
     reads=("id_twonn", "id_twonn_surrogate"),
     data=_dimension,
     panels=_draw_dimension,
-    nothing=partial(single_step, what="`id_twonn` of a block"),
+    nothing=partial(single_step, what="an intrinsic dimension of a block"),
 )

@@ -130,5 +130,5 @@ PHASES = Drawing(
     reads=METRICS,
     data=data,
     panels=draw_panels,
-    nothing=partial(single_step, what="`id_twonn` or `effective_rank` of a block"),
+    nothing=partial(single_step, what="an intrinsic dimension or effective rank of a block"),
 )

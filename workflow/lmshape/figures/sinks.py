@@ -78,7 +78,9 @@ def nothing(data: pd.DataFrame) -> str:
     """Say that nothing was measured, or that no model has sinks."""
     shares = data[data["metric"].isin(SHARES) & (data["site"] == "block")]
     if shares["value"].isna().all():
-        return "This study has not measured what its leading axes are made of: the family `leading` does."
+        return (
+            "This study has not measured what its leading axes are made of: the metric family “leading” does."
+        )
     if data["sinks"].any():
         return ""
     return (

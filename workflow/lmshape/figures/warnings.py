@@ -123,7 +123,7 @@ def _title(row: pd.core.frame.Any) -> str:
 def nothing(data: pd.DataFrame) -> str:
     """Say why there is no series before spikes."""
     if data.empty:
-        return "No run was measured while it trained (`probe_every`): what moves before a spike is not known."
+        return "No run was measured while it trained (probe_every): what moves before a spike is not known."
     if data["value"].isna().all():
         why = data["why"].iloc[0]
         return f"What moves before a spike is not known: {why if isinstance(why, str) and why else 'none was watched'}."

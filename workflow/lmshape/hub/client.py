@@ -176,9 +176,9 @@ def _may_pass(error: Exception) -> bool:
 
 
 def refusing_host(error: Exception) -> str | None:
-    """Name the host that refuses, where it is not the hub's."""
+    """Name the host that refuses, where it is not the hub's: a mirror hands on answers of the hub, with its codes."""
     response = getattr(error, "response", None)
-    if response is None or not 400 <= response.status_code < 500:
+    if response is None or not 400 <= response.status_code < 500 or "X-Error-Code" in response.headers:
         return None
     host = urlsplit(str(response.url)).netloc
     return None if host == urlsplit(constants.ENDPOINT).netloc else host

@@ -88,12 +88,18 @@ def issues_of(issues: Iterable[Issue], model: str) -> tuple[Issue, ...]:
     return tuple(issue for issue in issues if any(fnmatchcase(model, pattern) for pattern in issue.models))
 
 
-def cited_verdict(issues: Iterable[Issue], step: int) -> str:
+def cited_verdict(issues: Iterable[Issue], step: int, *, weights: str = "") -> str:
     """Return what the list of known faults says of a step before the hub is asked; "" where it says nothing.
 
-    A fault of some files counts: which others there are, only the hub can tell.
+    A fault of some files counts, since only the hub can tell which others there are; but not where the registry asks
+    for another format (`weights`).
     """
-    found = [issue.verdict for issue in issues if step in issue.steps]
+    found = [
+        issue.verdict
+        for issue in issues
+        if step in issue.steps
+        and (not weights or not issue.files or any(name.endswith(weights) for name in issue.files))
+    ]
     return min(found, key=list(VERDICTS).index, default="")
 
 

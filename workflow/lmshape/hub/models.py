@@ -138,7 +138,8 @@ def _check_known(name: str, facts: Mapping[str, str | int | None]) -> None:
 def _of_place(name: str, place: Place, entry: Mapping[str, Yaml], issues: Sequence[Issue]) -> Checkpoint:
     seen = tokens_seen(place.step, entry.get("tokens_per_step"))
     folder = Path(WEIGHTS.format(model=name, checkpoint=place.name))
-    return Checkpoint(place.name, place.step, folder, seen, verdict=cited_verdict(issues, place.step))
+    verdict = cited_verdict(issues, place.step, weights=entry.get("weights", ""))
+    return Checkpoint(place.name, place.step, folder, seen, verdict=verdict)
 
 
 def _of_lock(name: str, lock: Lock, issues: Sequence[Issue]) -> list[Checkpoint]:

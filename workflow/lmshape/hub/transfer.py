@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from huggingface_hub import (
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.utils import build_hf_headers, is_xet_available
+from huggingface_hub.utils import build_hf_headers
 
 from lmshape.downloading import CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
@@ -133,7 +134,8 @@ def _receive_whole(
 ) -> None:
     received = destination.with_name(f"{destination.name}{PARTIAL}")
     what = f"`{file.path}` of `{repository}`"
-    xet = transfer != "http" and not received.exists() and _by_xet(repository, commit, file, received)
+    may_come = transfer == "xet" or (transfer == "auto" and not received.exists())
+    xet = may_come and _by_xet(repository, commit, file, received)
     if transfer == "xet" and not xet and not file.digest.startswith(GIT):
         raise InputError(
             f"{what}: does not come by Xet, and `transfer: xet` allows nothing else. With `auto` HTTP follows."
@@ -147,9 +149,12 @@ def _receive_whole(
     ask_hub(ask, what=what, received=lambda: held_bytes(received))
     try:
         _verify(received, file, what)
-    except WrongBytes:
+    except WrongBytes as error:
         received.unlink()
+        if xet:
+            _give_up_xet(error, what)
         raise
+    shutil.rmtree(_xet_folder(received), ignore_errors=True)  # of a job that was killed
     os.replace(received, destination)
 
 
@@ -158,14 +163,14 @@ def _by_xet(repository: str, commit: str, file: LockedFile, received: Path) -> b
 
     After any failure the rest of the job takes HTTP, which resumes, and says itself what is wrong.
     """
-    if constants.HF_HUB_DISABLE_XET or not is_xet_available() or file.digest.startswith(GIT):
+    if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None or file.digest.startswith(GIT):
         return False
     what = f"`{file.path}` of `{repository}`"
     address = hf_hub_url(repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
     known = ask_hub(lambda: get_hf_file_metadata(address, endpoint=constants.ENDPOINT), what=what)
     if known.xet_file_data is None:
         return False
-    folder = received.with_name(f".{received.name}.xet")
+    folder = _xet_folder(received)
     try:
         came = hf_hub_download(
             repository, file.path, revision=commit, endpoint=constants.ENDPOINT, local_dir=folder
@@ -177,6 +182,10 @@ def _by_xet(repository: str, commit: str, file: LockedFile, received: Path) -> b
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return True
+
+
+def _xet_folder(received: Path) -> Path:
+    return received.with_name(f".{received.name}.xet")
 
 
 def _give_up_xet(error: Exception, what: str) -> None:

@@ -6,8 +6,11 @@ import json
 import logging
 import os
 import sys
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lmshape import paths
 from lmshape.errors import InputError
@@ -33,16 +36,27 @@ def log_to_stderr() -> None:
 
 HERE = Path()
 MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
-PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds `plans` of the process that has planned the jobs
-SHAPE = ("architecture", "blocks", "width", "vocabulary", "context")
+PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
+SHAPE = ("architecture", "blocks", "width", "vocabulary")  # that outputs and digests depend on
 
 
-def plans(study: Study) -> dict[str, dict[str, object]]:
-    """Say by which checkpoints and shape the jobs of each published run are planned."""
-    return {name: _plan(model) for name, model in study.models.items() if model.on_hub}
+def spell_plans(study: Study, folder: Path) -> str:
+    """Spell by which checkpoints and shape the jobs of each published run without a lock are planned.
+
+    Those of studies in other folders stay beside them. Compressed, since a variable of the environment holds 128 kB at
+    most.
+    """
+    plans = {name: _plan(one) for name, one in study.models.items() if one.on_hub and one.lock is None}
+    spelt = json.dumps({**_spelt_plans(), str(folder): plans})
+    return b64encode(zlib.compress(spelt.encode())).decode()
 
 
-def _plan(model: Model) -> dict[str, object]:
+def _spelt_plans() -> dict[str, dict[str, Any]]:
+    spelt = os.environ.get(PLAN_VARIABLE, "")
+    return json.loads(zlib.decompress(b64decode(spelt))) if spelt else {}
+
+
+def _plan(model: Model) -> dict[str, Any]:
     return {"checkpoints": list(model.checkpoints), **{name: getattr(model, name) for name in SHAPE}}
 
 
@@ -55,7 +69,7 @@ def check_plan(model: Model) -> None:
         Naming what is chosen, or shaped, otherwise.
     """
     found = _plan(model)
-    planned = json.loads(os.environ.get(PLAN_VARIABLE, "{}")).get(model.name, found)
+    planned = _spelt_plans().get(str(Path.cwd()), {}).get(model.name, found)
     changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
     before, after = planned["checkpoints"], list(model.checkpoints)
     for verb, names, others in (("without", before, after), ("with", after, before)):

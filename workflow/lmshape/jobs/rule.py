@@ -90,7 +90,7 @@ class Machine:
 
     Attributes
     ----------
-    on_cluster : whether jobs are submitted to SLURM
+    on_cluster : whether jobs are submitted to other machines
     gpus : GPUs of this machine
     partition, gpu_partition : of the cluster; `gpu_partition` is None where it has no GPUs for us
     gpu_gigabytes : memory of one GPU of the cluster
@@ -111,7 +111,8 @@ def machine_of(settings: Mapping[str, str | None], *, check: bool) -> Machine:
 
     Parameters
     ----------
-    settings : `PROFILE_SETTINGS` as the profile spells them; a profile that names a partition is a cluster's
+    settings : `PROFILE_SETTINGS` as the profile spells them; a profile that names a partition is a cluster's, and one
+        with a `gpu_partition` alone that of another scheduler than SLURM
     check : whether to ask SLURM for the names that it has
 
     Raises
@@ -119,9 +120,9 @@ def machine_of(settings: Mapping[str, str | None], *, check: bool) -> Machine:
     InputError
         When account or partitions are not filled in, or not the cluster's.
     """
-    if settings["slurm_partition"] is None:
+    if settings["slurm_partition"] is None and settings["gpu_partition"] is None:
         return Machine(gpus=gpu_count())
-    if check:
+    if check and settings["slurm_partition"] is not None:
         check_profile({name: settings[name] for name in PROFILE_SETTINGS[:3]})
     plain = {name: value and str(value).strip("'\"") for name, value in settings.items()}
     gpu_partition = plain["gpu_partition"]

@@ -29,7 +29,7 @@ from lmshape.progress import site_by_site
 from lmshape.site import Site
 from lmshape.store.activations import Activations, Rows
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.statistics import LayerStatistics, read_statistics_attributes, write_statistics
+from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
 
 LOG = logging.getLogger(__name__)
 
@@ -295,7 +295,7 @@ def _is_current(archive: Path, wanted: Attributes) -> bool:
     if not archive.exists():
         return False
     try:
-        found = read_statistics_attributes(archive)
+        found, _ = read_statistics(archive)  # all of it: what is reused must not be damaged
     except InputError as error:
         LOG.warning("%s It is measured again.", error)
         return False

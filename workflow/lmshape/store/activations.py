@@ -16,7 +16,15 @@ import h5py
 import numpy as np
 
 from lmshape.site import Site, chunk_rows, mark, sited, stored_bytes
-from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
+from lmshape.store.hdf5 import (
+    Attributes,
+    new_file,
+    noticed,
+    open_format,
+    read_attributes,
+    write_attributes,
+    write_format,
+)
 from lmshape.store.tokens import Tokens, read_token_group, write_token_group
 from lmshape.writing import written_on_scratch
 
@@ -71,7 +79,8 @@ class Rows:
         with ThreadPoolExecutor(1) as reader:
             ahead = None
             for piece, following in zip_longest(pieces, pieces[1:]):
-                rows = self._source[piece] if ahead is None else ahead.result()
+                with noticed(self._source.file.filename):
+                    rows = self._source[piece] if ahead is None else ahead.result()
                 if following is not None:
                     ahead = reader.submit(self._source.__getitem__, following)
                 yield piece, rows
@@ -109,12 +118,15 @@ class ActivationWriter:
         self._tokens = tokens
         self._attributes = attributes
         self._shape = (len(tokens.ids), width)
+        self._rows: dict[
+            Site, h5py.Dataset
+        ] = {}  # kept open: a chunk that is not full waits in memory for its rest
         self._missing = dict.fromkeys(sites, len(tokens.ids))
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             partial = stack.enter_context(written_on_scratch(self._path, least_bytes=self._bytes()))
-            self._file = stack.enter_context(h5py.File(partial, "w", locking=False))
+            self._file = stack.enter_context(new_file(partial))
             self._create()
             stack.push(self._refuse_incomplete)
             self._open = stack.pop_all()
@@ -127,7 +139,7 @@ class ActivationWriter:
 
     def write(self, site: Site, start: int, rows: np.ndarray) -> None:
         """Write rows `start`, `start` + 1, … of a site; each row is written exactly once, in any order."""
-        self._file[site.path][start : start + len(rows)] = rows
+        self._rows[site][start : start + len(rows)] = rows
         self._missing[site] -= len(rows)
 
     def write_nll(self, start: int, values: np.ndarray) -> None:
@@ -143,11 +155,14 @@ class ActivationWriter:
         write_format(self._file, ACTIVATIONS_FORMAT)
         write_attributes(self._file, self._attributes)
         tokens = write_token_group(self._file, self._tokens)
-        tokens.create_dataset("nll", shape=(n,), dtype=np.float32, fillvalue=np.nan)
+        tokens.create_dataset("nll", shape=(n,), dtype=np.float32, fillvalue=np.nan, fletcher32=True)
         chunks = (chunk_rows(n, width), width)
         for site in self._missing:
-            rows = self._file.create_dataset(site.path, shape=self._shape, dtype=np.float32, chunks=chunks)
+            rows = self._file.create_dataset(
+                site.path, shape=self._shape, dtype=np.float32, chunks=chunks, fletcher32=True
+            )
             mark(rows, site)
+            self._rows[site] = rows
 
     def _refuse_incomplete(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -178,30 +193,38 @@ class Activations:
     @cached_property
     def attributes(self) -> dict[str, str | int | float]:
         """Root attributes, as they were given to the writer."""
-        return read_attributes(self._file)
+        with noticed(self._file.filename):
+            return read_attributes(self._file)
 
     @cached_property
     def sites(self) -> list[Site]:
         """Sites in the order of the network."""
-        return list(sited(self._file))
+        with noticed(self._file.filename):
+            return list(sited(self._file))
 
     @cached_property
     def tokens(self) -> Tokens:
         """The tokens, row by row."""
-        return read_token_group(self._file)
+        with noticed(self._file.filename):
+            return read_token_group(self._file)
 
     @cached_property
     def nll(self) -> np.ndarray:
         """(n,) float32, nats; NaN where a token has no loss."""
-        return self._file["tokens/nll"][:]
+        with noticed(self._file.filename):
+            return self._file["tokens/nll"][:]
 
     def digest(self, sites: Sequence[Site]) -> str:
         """Hash of the tokens with all that is known of them, their losses, and every row of some sites; 64 digits."""
+        with noticed(self._file.filename):
+            return self._digest(sites)
+
+    def _digest(self, sites: Sequence[Site]) -> str:
         digest = hashlib.sha256(self._file["tokens/nll"][:].tobytes())
         for name, column in sorted(self._file["tokens"].items()):
-            values = column.asstr()[:] if h5py.check_string_dtype(column.dtype) else column[:]
+            values = column[:]
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
-            digest.update("\0".join(values).encode() if values.dtype == object else values.tobytes())
+            digest.update(b"\0".join(values) if values.dtype == object else values.tobytes())
         for site in sites:
             rows = self._file[site.path]
             digest.update(f"{site.path} {rows.shape}".encode())
@@ -217,9 +240,11 @@ class Activations:
 
     def read(self, site: Site) -> np.ndarray:
         """(n, d) float32 rows of a site."""
-        return self._file[site.path][:]
+        with noticed(self._file.filename):
+            return self._file[site.path][:]
 
     def rows(self, site: Site) -> Rows:
         """The (n, d) float32 rows of a site, in pieces; a site that is no more than one is read at once."""
-        cloud = self._file[site.path]
-        return Rows(cloud[:] if 4 * cloud.size <= PIECE_BYTES else cloud)
+        with noticed(self._file.filename):
+            cloud = self._file[site.path]
+            return Rows(cloud[:] if 4 * cloud.size <= PIECE_BYTES else cloud)

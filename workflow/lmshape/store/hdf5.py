@@ -1,24 +1,66 @@
-"""What the three HDF5 formats share: name and version, typed attributes, opening without file locks."""
+"""What the three HDF5 formats share: name and version, typed attributes, checksums, opening without file locks.
+
+A flipped bit is noticed when a file is read: HDF5 has checksums of all that describes the data since its version 1.10,
+and of the data themselves by the filter fletcher32. It has none of strings of variable length, which are not used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from lmshape.errors import InputError
+from lmshape.errors import InputError, first_line
 
 FORMAT_VERSION = 1
+CHECKED = ("v110", "v110")  # the version of HDF5's own format
+WHOLE_CHUNK_BYTES = 2**24  # up to this size an array is one chunk
+DAMAGED = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    UnicodeError,
+)  # what h5py raises when it reads
 
 Attributes = Mapping[str, str | int | float | bool]
 
 
+def new_file(path: str | Path) -> h5py.File:
+    """Open a new file without file locks; its names, shapes and attributes have checksums."""
+    return h5py.File(path, "w", locking=False, libver=CHECKED)
+
+
+def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    """Write an array with a checksum; one without entries has nothing to check."""
+    array = np.asarray(array)
+    chunks = True if array.nbytes > WHOLE_CHUNK_BYTES else array.shape
+    checked = {"chunks": chunks, "fletcher32": True} if array.size and array.ndim else {}
+    group.create_dataset(name, data=array, **checked)
+
+
+@contextmanager
+def noticed(path: str | Path) -> Iterator[None]:
+    """Turn what h5py says of a damaged file into one sentence that names the file and the remedy."""
+    try:
+        yield
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(
+            f"`{path}` is damaged ({first_line(error)}). Delete it, `rm {shlex.quote(str(path))}`, and run the study "
+            "again, which makes it anew."
+        ) from error
+
+
 def write_format(file: h5py.File, name: str) -> None:
     """Say in the root attributes which format this is."""
-    file.attrs["format"] = name
-    file.attrs["format_version"] = FORMAT_VERSION
+    write_attributes(file, {"format": name, "format_version": FORMAT_VERSION})
 
 
 def open_format(path: str | Path, name: str) -> h5py.File:
@@ -39,7 +81,8 @@ def open_format(path: str | Path, name: str) -> h5py.File:
             "Delete it and run the job that makes it."
         ) from error
     try:
-        _check_format(file, path, name)
+        with noticed(path):
+            _check_format(file, path, name)
     except InputError:
         file.close()
         raise
@@ -48,6 +91,7 @@ def open_format(path: str | Path, name: str) -> h5py.File:
 
 def _check_format(file: h5py.File, path: str | Path, name: str) -> None:
     found = file.attrs.get("format")
+    found = found.decode() if isinstance(found, bytes) else found
     if found != name:
         what = "no format" if found is None else f"the format `{found}`"
         raise InputError(f"`{path}` has {what}; `{name}` is needed. Delete it and run the job that makes it.")
@@ -62,13 +106,21 @@ def _check_format(file: h5py.File, path: str | Path, name: str) -> None:
 def write_attributes(item: h5py.HLObject, attributes: Attributes) -> None:
     """Store text, numbers and truth values as attributes."""
     for key, value in attributes.items():
-        item.attrs[key] = str(value) if isinstance(value, str) else value  # h5py knows no subclass of str
+        if isinstance(value, str):
+            text = value.encode()
+            item.attrs.create(key, text, dtype=h5py.string_dtype("utf-8", max(1, len(text))))
+        else:
+            item.attrs[key] = value
 
 
 def read_attributes(item: h5py.HLObject) -> dict[str, str | int | float]:
     """Attributes as plain Python values; the format's own name and version are left out."""
     return {
-        key: value.item() if isinstance(value, np.generic) else value
-        for key, value in item.attrs.items()
-        if key not in ("format", "format_version")
+        key: _plain(value) for key, value in item.attrs.items() if key not in ("format", "format_version")
     }
+
+
+def _plain(value: object) -> str | int | float:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]

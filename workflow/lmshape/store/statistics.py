@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import zlib
 from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +19,16 @@ import numpy as np
 
 from lmshape.errors import InputError
 from lmshape.site import Site, mark, sited
-from lmshape.store.hdf5 import Attributes, open_format, read_attributes, write_attributes, write_format
+from lmshape.store.hdf5 import (
+    Attributes,
+    new_file,
+    noticed,
+    open_format,
+    read_attributes,
+    write_array,
+    write_attributes,
+    write_format,
+)
 from lmshape.writing import replaced_when_whole, written_on_scratch
 
 STATISTICS_FORMAT = "lmshape-statistics"
@@ -46,7 +57,7 @@ def write_statistics(path: str | Path, *, attributes: Attributes, layers: Iterab
 
     `layers` may be a generator: each entry is written before the next one is asked for.
     """
-    with written_on_scratch(path) as partial, h5py.File(partial, "w", locking=False) as file:
+    with written_on_scratch(path) as partial, new_file(partial) as file:
         write_format(file, STATISTICS_FORMAT)
         write_attributes(file, attributes)
         for layer in layers:
@@ -58,12 +69,12 @@ def _write_layer(file: h5py.File, layer: LayerStatistics) -> None:
     group = file.create_group(f"{layer.site.path}/{layer.rows}")
     write_attributes(group, layer.attributes)
     for name, array in layer.arrays.items():
-        group.create_dataset(name, data=array)
+        write_array(group, name, array)
 
 
 def read_statistics_attributes(path: str | Path) -> dict[str, str | int | float]:
     """Read the root attributes of an archive; errors as `read_statistics`."""
-    with open_format(path, STATISTICS_FORMAT) as file:
+    with open_format(path, STATISTICS_FORMAT) as file, noticed(path):
         return read_attributes(file)
 
 
@@ -75,7 +86,7 @@ def read_statistics(
     `sites` and `arrays` name those that are wanted, if not all are: others are not read. `InputError` for a file that
     is missing, truncated, or of another format or version.
     """
-    with open_format(path, STATISTICS_FORMAT) as file:
+    with open_format(path, STATISTICS_FORMAT) as file, noticed(path):
         layers = [
             LayerStatistics(site, rows, _read_arrays(group, arrays), read_attributes(group))
             for site, place in sited(file).items()
@@ -108,14 +119,15 @@ class DrawLoss:
 
 
 def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable[DrawLoss]) -> None:
-    """Write `{"attributes": {…}, "draws": [{"draw", "tokens", "nats", "bytes"}, …]}`.
+    """Write `{"attributes": {…}, "draws": [{"draw", "tokens", "nats", "bytes"}, …], "crc32"}`.
 
     JSON has no NaN and no infinity: both are written as null.
     """
-    card = {
+    card: dict[str, Any] = {
         "attributes": {key: or_null(value) for key, value in attributes.items()},
         "draws": [{key: or_null(value) for key, value in asdict(draw).items()} for draw in draws],
     }
+    card["crc32"] = _crc32(card)
     with replaced_when_whole(path) as partial:
         partial.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -124,11 +136,19 @@ def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
     """Read attributes and draws; null becomes NaN. `InputError` for a file that is no loss card."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
+        if "crc32" in card and card.pop("crc32") != _crc32(card):
+            raise ValueError("its checksum does not match")
         attributes = {key: or_nan(value) for key, value in card["attributes"].items()}
         draws = [{key: or_nan(value) for key, value in draw.items()} for draw in card["draws"]]
         return attributes, [DrawLoss(**draw) for draw in draws]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"`{path}` is no loss card ({error!r}); extract its cell again.") from error
+        raise InputError(
+            f"`{path}` is no loss card ({error!r}). Delete it, `rm {shlex.quote(str(path))}`, and run the study again."
+        ) from error
+
+
+def _crc32(card: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(card, sort_keys=True).encode()):08x}"
 
 
 def or_null(value: Any) -> Any:

@@ -10,7 +10,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lmshape.store.hdf5 import open_format, read_attributes, write_attributes, write_format
+from lmshape.store.hdf5 import (
+    new_file,
+    noticed,
+    open_format,
+    read_attributes,
+    write_array,
+    write_attributes,
+    write_format,
+)
 from lmshape.writing import written_on_scratch
 
 LEAST_UNSPELLED = 0.01  # of a text's bytes: bits per byte are off by as much
@@ -65,14 +73,14 @@ _COLUMNS = {
 
 def write_tokens(path: str | Path, tokens: Tokens) -> None:
     """Write a tokens file: `/tokens/{id,sequence,position,draw,special,sequence_bytes,type_id,type_text}`."""
-    with written_on_scratch(path) as partial, h5py.File(partial, "w", locking=False) as file:
+    with written_on_scratch(path) as partial, new_file(partial) as file:
         write_format(file, TOKENS_FORMAT)
         write_token_group(file, tokens)
 
 
 def read_tokens(path: str | Path) -> Tokens:
     """Read a tokens file; `InputError` for a missing, truncated or foreign file."""
-    with open_format(path, TOKENS_FORMAT) as file:
+    with open_format(path, TOKENS_FORMAT) as file, noticed(path):
         return read_token_group(file)
 
 
@@ -85,11 +93,13 @@ def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
     group = file.create_group("tokens")
     write_attributes(group, tokens.attributes)
     for name, (attribute, dtype) in _COLUMNS.items():
-        group.create_dataset(name, data=np.asarray(getattr(tokens, attribute), dtype=dtype))
+        write_array(group, name, np.asarray(getattr(tokens, attribute), dtype=dtype))
     types = sorted(tokens.texts)
     texts = [json.dumps(tokens.texts[index], ensure_ascii=False) for index in types]
-    group.create_dataset("type_id", data=np.array(types, dtype=np.int32))
-    group.create_dataset("type_text", data=texts, shape=(len(texts),), dtype=h5py.string_dtype())
+    write_array(group, "type_id", np.array(types, dtype=np.int32))
+    longest = max((len(text.encode()) for text in texts), default=1)
+    fixed = h5py.string_dtype("utf-8", longest)
+    write_array(group, "type_text", np.array([text.encode() for text in texts], dtype=fixed))
     return group
 
 
@@ -97,6 +107,6 @@ def read_token_group(file: h5py.File) -> Tokens:
     """Read the group `/tokens` of a tokens or activations file."""
     group = file["tokens"]
     columns = {field: group[name][:] for name, (field, _) in _COLUMNS.items()}
-    texts = map(json.loads, group["type_text"].asstr()[:])
+    texts = map(json.loads, group["type_text"][:])
     by_id = dict(zip(group["type_id"][:].tolist(), texts, strict=True))
     return Tokens(**columns, attributes=read_attributes(group), texts=by_id)

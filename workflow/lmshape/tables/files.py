@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmshape.checkpoints import NO_STEP
-from lmshape.errors import InputError
+from lmshape.errors import InputError, first_line
 from lmshape.writing import replaced_when_whole
 
 # Whole numbers have no NaN: what stands in memory, in these columns, for what a file has as null.
@@ -54,11 +55,37 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
     if isinstance(frame, pd.DataFrame):
         table = pa.Table.from_pandas(frame.reindex(columns=columns.names), columns, preserve_index=False)
     table = with_nulls(table)
-    with replaced_when_whole(stem.with_suffix(".parquet")) as partial:
-        pq.write_table(table, partial)
+    write_parquet(table, stem.with_suffix(".parquet"))
     with replaced_when_whole(stem.with_suffix(".csv")) as partial:
         # nullable integers: one absent peak must not turn all layers into real numbers
         table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
+
+
+CHECK = (
+    b"lmshape-crc32:"  # in the metadata, before eight digits: of the whole file, with zeros in their place
+)
+DIGITS = 8
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file of the study, whole or not at all, with a checksum of all of its bytes."""
+    metadata = {**(table.schema.metadata or {}), b"check": CHECK + b"0" * DIGITS}
+    with replaced_when_whole(path) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial)
+        content = bytearray(partial.read_bytes())
+        place = content.rindex(CHECK) + len(CHECK)
+        content[place : place + DIGITS] = b"%08x" % zlib.crc32(content)
+        partial.write_bytes(content)
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the checksum of a file is that of its bytes; files of an older lmshape have none."""
+    place = content.rfind(CHECK)
+    if place < 0:
+        return True
+    start, end = place + len(CHECK), place + len(CHECK) + DIGITS
+    crc = zlib.crc32(content[end:], zlib.crc32(b"0" * DIGITS, zlib.crc32(content[:start])))
+    return content[start:end] == b"%08x" % crc
 
 
 def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -75,8 +102,11 @@ def read_parquet(path: Path, **options: Any) -> pa.Table:
     `InputError` for a file that is damaged, or lacks a column as one of an older version does.
     """
     try:
-        return pq.read_table(path, **options)
+        content = path.read_bytes()
+        if not _is_whole(content):
+            raise OSError("its checksum does not match")
+        return pq.read_table(pa.BufferReader(content), **options)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"`{path}` cannot be read ({error}). Delete it; the next run of `snakemake` makes it again."
+            f"`{path}` cannot be read ({first_line(error)}). Delete it; the next run of `snakemake` makes it again."
         ) from error

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lmshape.errors import InputError, first_line
 from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
@@ -38,8 +37,7 @@ from lmshape.tables.columns import (
     shared,
     text,
 )
-from lmshape.tables.files import with_nulls
-from lmshape.writing import replaced_when_whole
+from lmshape.tables.files import with_nulls, write_parquet
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
 _AGREEMENT = {
@@ -120,8 +118,7 @@ def gather(
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
-    with replaced_when_whole(output) as partial:
-        pq.write_table(with_nulls(table).replace_schema_metadata(metadata), partial)
+    write_parquet(with_nulls(table).replace_schema_metadata(metadata), output)
 
 
 def _read(path: Path) -> tuple[Attributes, list[_Entry]]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lmshape.checkpoints import nearest_log_spaced
 from lmshape.geometry.nulls import spectrum_null
@@ -23,8 +22,7 @@ from lmshape.site import Site, named_layers
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
 from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
-from lmshape.tables.files import read_parquet, write_table
-from lmshape.writing import replaced_when_whole
+from lmshape.tables.files import read_parquet, write_parquet, write_table
 
 # family → what of its archives is read
 ARRAYS = {
@@ -98,8 +96,8 @@ def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
     )
     rows = {"spectra": _spectra(spectral, study), "clouds": _clouds(leading, study)}
     for name, columns in TABLES.items():
-        with replaced_when_whole(Path(output_dir) / f"{name}.parquet") as partial:
-            pq.write_table(pa.Table.from_pylist(list(rows[name]), schema=columns), partial)
+        table = pa.Table.from_pylist(list(rows[name]), schema=columns)
+        write_parquet(table, Path(output_dir) / f"{name}.parquet")
 
 
 def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:

@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import or_nan, or_null
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import read_parquet, read_table, write_table
+from lmshape.tables.files import read_parquet, read_table, write_parquet, write_table
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
-from lmshape.writing import replaced_when_whole
 
 KEY = b"lmshape.truncation"
 SCHEMA = pa.schema(
@@ -86,8 +84,7 @@ def write_truncation(path: Path, truncation: Truncation) -> None:
     }
     rows = [asdict(one) for one in truncation.measured]
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: json.dumps(card, sort_keys=True)}))
-    with replaced_when_whole(path) as partial:
-        pq.write_table(table, partial)
+    write_parquet(table, path)
 
 
 def read_truncation(path: Path) -> Truncation:
