@@ -78,6 +78,8 @@ def test_the_beginning_of_a_download_is_ours(tmp_path: Path) -> None:
     folder.mkdir()
     write_receipt(folder, files={WEIGHTS: 100})
     (folder / f"{WEIGHTS}.partial").write_text("half")
+    (folder / f".{WEIGHTS}.partial.xet/.cache").mkdir(parents=True)
+    (folder / f".{WEIGHTS}.partial.xet/.cache/part").write_text("half")
     delete_own(folder)
     assert not folder.exists()
 

@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmshape.errors import InputError, unknown
+from lmshape.errors import InputError, first_line, unknown
 from lmshape.figures import FIGURES
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except (OSError, UnicodeDecodeError) as error:  # a file that was named cannot be read or written
+        named = f"`{error.filename}`: " if isinstance(error, OSError) and error.filename else ""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        print(f"error: {named}{reason}. Correct the path, or what lies there.", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -74,7 +80,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     from lmshape.jobs.hub import ask_hub, log_to_stderr
     from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
     from lmshape.jobs.submissions import describe_submissions
-    from lmshape.schema import read_yaml
+    from lmshape.schema import read_keys
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
     from lmshape.study.registry import find_file
@@ -83,7 +89,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
-    ask = ask_hub(read_yaml(find_file(file, root=Path.cwd())), directory)
+    ask = ask_hub(read_keys(find_file(file, root=Path.cwd())), directory)
     study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
@@ -323,6 +329,12 @@ def run(
     named |= cell_wildcards(cell) if cell else {}
     named |= layer_wildcards(layers) if layers else {}
     os.chdir(directory)
+    needed = [name for _, name, _, _ in Formatter().parse(RULES[rule].log_file) if name]
+    absent = [name for name in needed if not named.get(name)]
+    if absent:
+        raise InputError(
+            f"`lmshape run {rule}`: which {', '.join(absent)}? Name it; `lmshape run --help` has the options."
+        )
     study = _study(configfile, HERE)
     Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
 

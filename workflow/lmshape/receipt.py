@@ -55,6 +55,9 @@ def own_files(folder: Path) -> list[Path]:
         path = folder / name
         beginning = path.with_name(f"{path.name}{PARTIAL}")
         own += [path] if os.path.lexists(path) and _size(path) in (size, None) else []
+        own += _files(
+            path.with_name(f".{beginning.name}.xet")
+        )  # where the hub's library puts what it receives
         own += [beginning] if beginning.is_file() and (_size(beginning) or 0) <= size else []
     return own
 

@@ -55,6 +55,16 @@ def read_yaml(path: Path) -> Yaml:
         raise InputError(f"`{path}` cannot be read as YAML: {' '.join(str(error).split())}.") from None
 
 
+def read_keys(path: Path) -> dict[str, Yaml]:
+    """Read a YAML file that has keys; `InputError` as `read_yaml`, and where it has none."""
+    found = read_yaml(path)
+    if not isinstance(found, dict):
+        raise InputError(
+            f"`{path}` has no keys. Name a file with `key: value` lines, as config/studies has them."
+        )
+    return found
+
+
 def _where(error: yaml.MarkedYAMLError, path: Path) -> str:
     """Say what is wrong on which line, and what stands there."""
     mark = error.problem_mark

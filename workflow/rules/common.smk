@@ -23,7 +23,7 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 shell.prefix(
-    f"set -euo pipefail; exec < /dev/null; export PYTHONPATH={shlex.quote(LIBRARY)}; "
+    f"set -euo pipefail; exec < /dev/null; export PYTHONPATH={shlex.quote(LIBRARY).replace('{', '{{').replace('}', '}}')}; "
     "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # Snakemake formats it
 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.errors import InputError
+from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint
 from lmshape.study.cluster import NO_PARTITION, check_profile
 from lmshape.study.costs import gpu_count, minutes_for
@@ -229,7 +229,9 @@ class Rule:
         raise NotImplementedError
 
     def model(self, job: Wildcards) -> Model:
-        """Return the model of a job."""
+        """Return the model of a job; one that the study does not have is refused with the nearest."""
+        if job.model not in self.study.models:
+            raise unknown("model", job.model, self.study.models)
         return self.study.models[job.model]
 
     @property

@@ -28,7 +28,7 @@ from lmshape.metrics.registry import (
     metric_names,
 )
 from lmshape.paths import ACTIVATIONS, TRUNCATED, loss_cards, statistics_files
-from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
+from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
     Dataset,
@@ -224,7 +224,7 @@ def registry_of(configfile: Path, root: Path) -> Registry:
 
 def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
     """Read a configuration file and all that it refers to, loss logs too; see `load_study`."""
-    study = load_study(read_yaml(find_file(configfile, root=Path.cwd())), root, ask=ask)
+    study = load_study(read_keys(find_file(configfile, root=Path.cwd())), root, ask=ask)
     check_loss_logs(study, root)
     return study
 
@@ -257,7 +257,7 @@ def named_models(configfile: Path) -> list[str]:
 
 def _read(configfile: Path) -> dict[str, Yaml]:
     """Read a configuration with its defaults; names are not looked up."""
-    config = read_yaml(find_file(configfile, root=Path.cwd()))
+    config = read_keys(find_file(configfile, root=Path.cwd()))
     schema = schema_with_names("config", {})
     raise_all(faults(config, schema), what=f"{configfile}")
     return with_defaults(config, schema)

@@ -25,7 +25,7 @@ def with_nulls(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         column = table.column(place)
         absent = pc.is_nan(column) if pa.types.is_floating(field.type) else None
-        if field.name in UNKNOWN:
+        if field.name in UNKNOWN and pa.types.is_integer(field.type):
             absent = pc.equal(column, UNKNOWN[field.name])
         if absent is not None:
             table = table.set_column(place, field, pc.if_else(absent, pa.scalar(None, field.type), column))
@@ -36,9 +36,9 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     """Return a table for computing: null is NaN, and in the columns `UNKNOWN` their own word for it."""
     for name in UNKNOWN.keys() & set(table.column_names):
         place = table.column_names.index(name)
-        if pa.types.is_null(table.field(place).type):  # pandas writes a column of no values so
-            continue
-        table = table.set_column(place, table.field(place), pc.fill_null(table.column(place), UNKNOWN[name]))
+        if pa.types.is_integer(table.field(place).type):
+            whole = pc.fill_null(table.column(place), UNKNOWN[name])
+            table = table.set_column(place, table.field(place), whole)
     return table.to_pandas()
 
 
