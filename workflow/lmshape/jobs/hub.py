@@ -246,7 +246,8 @@ def refuse_foreign_weights(study: Study, root: Path) -> None:
                 told and "files" not in told
             ):  # a receipt of an older lmshape names none
                 continue
-            foreign = [path for path in foreign_files(folder) if not path.name.startswith(READ_MARK)]
+            ours = (READ_MARK, ".snakemake_timestamp")  # Snakemake dates the folders of its outputs
+            foreign = [path for path in foreign_files(folder) if not path.name.startswith(ours)]
             if foreign:
                 raise InputError(
                     f"`{checkpoint.folder}` is where {checkpoint.name} of `{model.name}` is downloaded to, and holds "
