@@ -220,7 +220,7 @@ def test_a_choice_that_the_audit_changes_is_told_before_anything_is_downloaded(
     study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": COMPLETE}, HF_TOKEN=TOKEN)
     study.configure(checkpoints={"log": 2})
     run = study.snakemake("--cores", "2", TARGET)
-    assert "now that the hub was asked: without step0; with step2. Nothing was" in run.stdout
+    assert "the hub's answer changes the plan: without step0; with step2. Nothing was" in run.stdout
     assert not list(study.path.glob("results/weights/**/*.safetensors"))
     study.run(TARGET)
     assert set(pd.read_parquet(study.path / TARGET)["checkpoint"]) == {"step2", "step16"}
