@@ -30,7 +30,7 @@ from tiny_models import (
 import lmshape
 from lmshape.errors import InputError
 from lmshape.models.extract import ROOT_ATTRIBUTES
-from lmshape.models.passes import batches, mask
+from lmshape.models.passes import Reader, batches, mask
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.weights import weights_sha256
@@ -410,3 +410,22 @@ def test_the_order_of_threads_changes_no_byte(
             extracted(saved("gpt_neox"), many, tmp_path / slow)
         contents.append((tmp_path / slow / "a.h5").read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_weights_that_are_written_anew_meanwhile_are_refused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer that saves into the folder that is read: half of the activations may be of another step."""
+
+    def overwritten(self: Reader, *given: object) -> torch.Tensor:
+        weights = checkpoint / "model.safetensors"
+        shutil.copyfile(weights, tmp_path / "new")
+        (tmp_path / "new").replace(weights)
+        return read(self, *given)
+
+    read = Reader.read
+    monkeypatch.setattr(Reader, "read", overwritten)
+    with pytest.raises(InputError, match="written anew while they were read"):
+        extracted(checkpoint, TOKENS, tmp_path)
+    assert not (tmp_path / "a.h5").exists()
+    assert not (tmp_path / "a.json").exists()

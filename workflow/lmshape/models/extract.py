@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from lmshape.errors import InputError
 from lmshape.models.batch_size import starting_tokens
 from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
@@ -25,7 +26,7 @@ from lmshape.store.activations import ActivationWriter
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import write_loss_card
 from lmshape.store.tokens import Tokens
-from lmshape.store.weights import weights_sha256
+from lmshape.store.weights import files_as_found, weights_sha256
 
 WAITING = 4  # matrices that may wait for the disk: bounds the memory when it is slower than the network
 
@@ -112,10 +113,11 @@ def extract(
     Raises
     ------
     InputError
-        For what `opened` refuses, and when memory does not suffice for a sequence.
+        For what `opened` refuses, when memory does not suffice for a sequence, and when the weights change meanwhile.
     ValueError
         When `attributes` leaves the files without one of `ROOT_ATTRIBUTES`.
     """
+    found = _files(checkpoint)
     with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
         reading = Reader(
             kind=opening.kind, network=network, stream=stream, mask_token_id=mask_token_id, seed=seed
@@ -130,7 +132,17 @@ def extract(
             batch_tokens=batch_tokens,
             progress=progress,
         )
+    if _files(checkpoint) != found:
+        output.unlink()
+        raise InputError(
+            f"`{checkpoint}`: its weights were written anew while they were read, so that the activations may be of "
+            "both. Run again when the checkpoint is saved."
+        )
     _write_loss(loss_output, tokens, nll, reading, attributes=known)
+
+
+def _files(checkpoint: Path | PreTrainedModel) -> list[tuple[str, int, int]]:
+    return [] if isinstance(checkpoint, PreTrainedModel) else files_as_found(Path(checkpoint))
 
 
 def write_activations(

@@ -14,7 +14,7 @@ from typing import Any
 
 from lmshape.errors import InputError
 from lmshape.store.statistics import read_loss_card
-from lmshape.store.weights import has_weights, weight_files, weights_sha256
+from lmshape.store.weights import files_as_found, has_weights, weights_sha256
 from lmshape.writing import replaced_when_whole
 
 HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is planned: 50 ms
@@ -40,7 +40,7 @@ def weights_key(folder: Path, record: Path, cards: Iterable[Path]) -> str:
     """
     if not has_weights(folder):  # it was measured, and is gone
         return str(_remembered(record).get("whole", "gone"))
-    files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weight_files(folder)]
+    files = list(map(list, files_as_found(folder)))
     known = _remembered(record)
     key = known.get("key", _digest(json.dumps(files).encode()))
     if known and known["files"] != files and _read_weights(cards) != {sha256 := weights_sha256(folder)}:

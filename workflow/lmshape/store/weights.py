@@ -189,6 +189,11 @@ def weights_sha256(folder: Path) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def files_as_found(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size in bytes and date of change in ns of each weight file: what tells that one is written anew."""
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weight_files(folder)]
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
