@@ -10,6 +10,10 @@ FLIPS ?= 600
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Snakemake keeps a cache in the home folder, and ends in a traceback where it cannot.
+CACHE := $(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$d" 2>/dev/null; [ -w "$$d" ] && echo "$$d")
+export XDG_CACHE_HOME := $(or $(CACHE),$(CURDIR)/.snakemake/cache)
+
 .PHONY: install study report test test-quick soak docs bench corrections check format lock release-check clean
 
 install: $(READY)
