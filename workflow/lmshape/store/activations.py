@@ -118,9 +118,7 @@ class ActivationWriter:
         self._tokens = tokens
         self._attributes = attributes
         self._shape = (len(tokens.ids), width)
-        self._rows: dict[
-            Site, h5py.Dataset
-        ] = {}  # kept open: a chunk that is not full waits in memory for its rest
+        self._rows: dict[Site, h5py.Dataset] = {}
         self._missing = dict.fromkeys(sites, len(tokens.ids))
 
     def __enter__(self) -> Self:

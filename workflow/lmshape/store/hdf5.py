@@ -32,8 +32,11 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 def new_file(path: str | Path) -> h5py.File:
-    """Open a new file without file locks; its names, shapes and attributes have checksums."""
-    return h5py.File(path, "w", locking=False, libver=CHECKED)
+    """Open a new file without file locks; its names, shapes and attributes have checksums.
+
+    No chunk waits in a cache: on a full disk HDF5 fails to write it when the file is closed, and h5py ignores that.
+    """
+    return h5py.File(path, "w", locking=False, libver=CHECKED, rdcc_nbytes=0)
 
 
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
