@@ -181,6 +181,21 @@ def test_the_version_does_not_count(package: Path) -> None:
     assert not changes(package, "__init__.py", "0.2", "0.3", of="pkg.imports")
 
 
+def test_what_a_package_imports_when_asked_does_not_count_with_its_version(package: Path) -> None:
+    (package / "__init__.py").write_text(
+        '__version__ = "0.1"\n\n\ndef __getattr__(name):\n    from pkg.late import later\n\n    return later\n'
+    )
+    (package / "versioned.py").write_text("import pkg\n\n\ndef told():\n    return pkg.__version__\n")
+    assert not changes(package, "late.py", "return 2", "return 3", of="pkg.versioned")
+
+
+def test_extraction_does_not_depend_on_what_is_computed_of_it(library: Path) -> None:
+    before = fingerprint(library, "lmshape.models.extract.extract")
+    for module in ("tables.gather", "metrics.neighbor", "geometry.neighbors", "profiling"):
+        touch(library, f"lmshape.{module}")
+    assert fingerprint(library, "lmshape.models.extract.extract") == before
+
+
 # What changes the fingerprint
 
 

@@ -8,7 +8,8 @@ from other packages, but not with comments, docstrings, formatting, the order of
 A module that is used without an attribute counts with all its definitions, and with imports that only pass names on.
 Statements that define nothing, such as a call, count with any definition of their module, or of a module in their
 package. A local variable counts as a mention of the definition with the same name. What is not followed: imports under
-`if TYPE_CHECKING`, `WITHOUT_RESULTS`, and modules that importlib loads, which the rule names itself.
+`if TYPE_CHECKING`, `WITHOUT_RESULTS`, attributes of a module such as `__version__`, and modules that importlib loads,
+which the rule names itself.
 """
 
 from __future__ import annotations
@@ -136,6 +137,8 @@ class Definitions:
             yield module, ".".join(names) or WHOLE
             return
         first, more, definitions = names[0], names[1:], self._module(module)
+        if first.startswith("__"):  # `lmshape.__version__` is not what the module's `__getattr__` imports
+            return
         # `from lmshape.claims import training` in lmshape.claims leads to the module, not back to this import
         itself = (module, (first,))
         sources = [one[1:] for one in definitions[BARE].imports if one[0] == first and one[1:] != itself]
