@@ -29,6 +29,7 @@ def jobs(
 ) -> Iterator[Jobs]:
     study = copy_of(finished_study, tmp_path_factory.mktemp("rot") / "study")
     monkeypatch.chdir(study.path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as extraction sets it, for as long as this test runs
     yield Jobs(study_of(study.path / "config.yaml", study.path))
     shutil.rmtree(study.path)
 
