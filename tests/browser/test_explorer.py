@@ -239,7 +239,7 @@ def check_copy(copied: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 def test_lines_beside_one_another(opened: Explorer, metrics: pd.DataFrame) -> None:
     opened.choose("compare", "rows")
-    line = "without sink rows (position 0, huge norms)"
+    line = "without sinks"
     assert same(numbers_of(opened, "profile", line), rows_of(metrics, step=512, rows="no_sink")["value"])
     assert line in opened.text("#reading")
     assert line in opened.text("#key")

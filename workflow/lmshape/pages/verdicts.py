@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lmshape.claims.claim import ALL_MODELS, VERDICTS
+from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.pages.numbers import Cell, Table, interval, table
 
 SOURCES = {
@@ -16,7 +17,6 @@ SOURCES = {
     "our addition": "Our additions",
 }
 OUTSIDE = ("out of scope", "not measurable")
-ROWS = {"all": "all rows", "no_sink": "without sinks", "one_per_type": "one row per token id"}
 # The figure beside a claim: the first of these that the study draws.
 PICTURES = {
     "dome": ("anisotropy_by_layer",),
@@ -140,7 +140,9 @@ def _number(answer: pd.Series, single: pd.DataFrame) -> str:
 
 def _details(single: pd.DataFrame) -> Table:
     """Lay out the numbers of a claim; columns that say nothing here are left out."""
-    shown = single[["model", "dataset"]].assign(rows=single["rows"].map(lambda name: ROWS.get(name, name)))
+    shown = single[["model", "dataset"]].assign(
+        rows=single["rows"].map(lambda name: VARIANT_NAMES.get(name, name))
+    )
     shown["place"] = single["place"]
     shown["number"] = [_value(row) for _, row in single.iterrows()]
     shown["compared with"] = single["threshold"]
