@@ -132,6 +132,7 @@ def test_a_run_may_keep_nothing_but_its_numbers(tokenizer_folder: Path, tmp_path
     pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=plan)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "geometry.csv",
+        "lmshape.json",
         "loss.csv",
         "summary.json",
     ]
