@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
+from lmshape.errors import InputError
 from lmshape.store.activations import Rows
 
 X = np.random.default_rng(0).standard_normal((23, 5)).astype(np.float32)
@@ -51,6 +53,7 @@ class Recorded:
     """A source that says when each piece is read."""
 
     shape, dtype = X.shape, X.dtype
+    file = SimpleNamespace(filename="x.h5")
 
     def __init__(self) -> None:
         self.read: list[int] = []
@@ -85,5 +88,5 @@ def test_an_error_of_the_source_is_that_of_the_reader() -> None:
                 raise OSError("truncated")
             return X[piece]
 
-    with pytest.raises(OSError, match="truncated"):
+    with pytest.raises(InputError, match=r"`x\.h5` is damaged \(.*truncated"):
         list(Rows(Broken(), chunk_bytes=20 * 5).chunks())
