@@ -15,6 +15,7 @@ import pytest
 from lmshape.hub import budget
 from lmshape.hub.budget import Reservation, release, reserve
 from lmshape.paths import partial_folder
+from lmshape.receipt import write_receipt
 
 BUDGET, WORKERS, CHECKPOINTS = 1000, 8, 24
 DATASETS = ["wiki", "random"]
@@ -35,6 +36,7 @@ def pass_through(root: Path, number: int) -> None:
     size = random.randrange(100, 500)
     reserve(Reservation(folder=str(folder), weights_bytes=size, readers=DATASETS), budget=BUDGET, keeps=False)
     note(root / "ledger", size)
+    write_receipt(partial_folder(folder), repository="some/where", files={"model.safetensors": 0})
     (partial_folder(folder) / "model.safetensors").touch()
     partial_folder(folder).rename(folder)
     for dataset in DATASETS:
