@@ -215,18 +215,24 @@ def audited(
 
 
 def _judged(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
-    notes = [*(note for _, note in _found(one, evidence)), *_remarks(one, evidence)]
+    found = _found(one, evidence)
+    verdict = _worst(found)
+    notes = [*(note for _, note in found), *_remarks(one, evidence, verdict)]
     same = [*evidence.equals(one), *([MAIN] if evidence.equals_main(one) else [])]
     return replace(
         one,
-        verdict=_verdict(one, evidence),
+        verdict=verdict,
         same_weights_as=tuple(dict.fromkeys(same)),
         note="; ".join(filter(None, notes)),
     )
 
 
 def _verdict(one: LockedCheckpoint, evidence: _Evidence) -> str:
-    return min((verdict for verdict, _ in _found(one, evidence)), key=list(VERDICTS).index, default="ok")
+    return _worst(_found(one, evidence))
+
+
+def _worst(found: Iterable[tuple[str, str]]) -> str:
+    return min((verdict for verdict, _ in found), key=list(VERDICTS).index, default="ok")
 
 
 def _found(one: LockedCheckpoint, evidence: _Evidence) -> list[tuple[str, str]]:
@@ -257,16 +263,16 @@ def _of_other_steps(
         yield "mixed_shards", f"shares a shard with {', '.join(others)}"
 
 
-def _remarks(one: LockedCheckpoint, evidence: _Evidence) -> Iterator[str]:
+def _remarks(one: LockedCheckpoint, evidence: _Evidence, verdict: str) -> Iterator[str]:
     if evidence.odd_size(one):
         usual = evidence.usual_bytes[one.weights[0].format]
         yield f"{one.weights_bytes} bytes of weights, most have {usual}"
     if one.weights and one.weights[0].format == "bin":
         yield "PyTorch's .bin, loaded with weights only"
-    if one.weights and _verdict(one, evidence) not in DISTRUSTED:
+    if one.weights and verdict not in DISTRUSTED:
         for other in one.in_each_format():
-            if (verdict := _verdict(other, evidence)) in DISTRUSTED:
-                yield f"not taken: {other.weights[0].format} ({verdict}: {VERDICTS[verdict]})"
+            if (refused := _verdict(other, evidence)) in DISTRUSTED:
+                yield f"not taken: {other.weights[0].format} ({refused}: {VERDICTS[refused]})"
 
 
 def _missing_files(one: LockedCheckpoint) -> list[str]:

@@ -118,7 +118,6 @@ class ActivationWriter:
         self._tokens = tokens
         self._attributes = attributes
         self._shape = (len(tokens.ids), width)
-        self._rows: dict[Site, h5py.Dataset] = {}
         self._missing = dict.fromkeys(sites, len(tokens.ids))
 
     def __enter__(self) -> Self:
@@ -137,7 +136,7 @@ class ActivationWriter:
 
     def write(self, site: Site, start: int, rows: np.ndarray) -> None:
         """Write rows `start`, `start` + 1, … of a site; each row is written exactly once, in any order."""
-        self._rows[site][start : start + len(rows)] = rows
+        self._file[site.path][start : start + len(rows)] = rows
         self._missing[site] -= len(rows)
 
     def write_nll(self, start: int, values: np.ndarray) -> None:
@@ -160,7 +159,6 @@ class ActivationWriter:
                 site.path, shape=self._shape, dtype=np.float32, chunks=chunks, fletcher32=True
             )
             mark(rows, site)
-            self._rows[site] = rows
 
     def _refuse_incomplete(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
