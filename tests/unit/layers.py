@@ -1,4 +1,4 @@
-"""Arrays as the layer that a metric family is given."""
+"""Arrays as the layer that a metric family is given, and the cell of a model of two blocks that a store is of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,27 @@ from types import ModuleType
 import numpy as np
 
 from lmshape.metrics.layer import Layer
+from lmshape.site import Site
 from lmshape.store.activations import Rows
+
+SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
+ROOT = {
+    "model": "tiny",
+    "architecture": "gpt_neox",
+    "kind": "decoder",
+    "parameters": 1234,
+    "blocks": 2,
+    "dtype": "float32",
+    "commit": "",
+    "tokenizer_sha256": "t",
+    "sampling": "{}",
+    "seed": 7,
+    "tokens_seen": 2048.0,
+    "checkpoint": "step4",
+    "step": 4,
+    "weights_sha256": "w4",
+    "dataset": "wiki",
+}
 
 
 def layer_of(

@@ -10,35 +10,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from layers import ROOT, SITES
 
 from lmshape.metrics.block import measure, measured_family
 from lmshape.metrics.metric import Metric
 from lmshape.metrics.registry import FAMILIES, MEASURED
-from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.tokens import Tokens
 from lmshape.tables import gather as gather_module
 from lmshape.tables.gather import gather
 from lmshape.tables.shapes import shapes
 
-SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
-ROOT = {
-    "model": "tiny",
-    "architecture": "gpt_neox",
-    "kind": "decoder",
-    "parameters": 1234,
-    "blocks": 2,
-    "dtype": "float32",
-    "commit": "",
-    "tokenizer_sha256": "t",
-    "sampling": "{}",
-    "seed": 7,
-    "tokens_seen": 2048.0,
-    "checkpoint": "step4",
-    "step": 4,
-    "weights_sha256": "w4",
-    "dataset": "wiki",
-}
 SKDIM = ("skdim.lPCA", "skdim.MLE")
 
 

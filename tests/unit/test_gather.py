@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from layers import ROOT, SITES
 from scipy import stats
 
 from lmshape.errors import InputError
@@ -29,25 +30,7 @@ from lmshape.tables.columns import (
 from lmshape.tables.gather import add_changes, gather
 
 COSINES = ("mean_cosine", "mean_cosine_centered")
-SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
 DRAWS, WINDOW, WIDTH = 3, 90, 24
-ROOT = {
-    "model": "tiny",
-    "architecture": "gpt_neox",
-    "kind": "decoder",
-    "parameters": 1234,
-    "blocks": 2,
-    "dtype": "float32",
-    "commit": "",
-    "tokenizer_sha256": "t",
-    "sampling": "{}",
-    "seed": 7,
-    "tokens_seen": 2048.0,
-    "checkpoint": "step4",
-    "step": 4,
-    "weights_sha256": "w4",
-    "dataset": "wiki",
-}
 
 
 def archive(path: Path, values: dict[tuple[Site, str], float] | None = None, **attributes: str | int) -> Path:

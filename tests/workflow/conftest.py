@@ -40,6 +40,17 @@ DATASETS = {
         "wiki-random": {"text": "wikipedia", "span": [0.5, 1.0], "order": "random"},
     },
 }
+# Of a run that the user has trained, on random tokens, activations not kept.
+LOCAL_RUN = {
+    "models": ["mine"],
+    "datasets": ["random"],
+    "checkpoints": "all",
+    "metrics": ["anisotropy", "loss"],
+    "rows": ["all"],
+    "sampling": {"window": 32, "draws": 2, "rows_per_draw": 64, "seed": 0},
+    "keep_activations": False,
+    "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
+}
 RUN = {"width": 32, "blocks": 2, "heads": 2, "learning_rate": 0.01, "warmup": 2}
 CONFIG = {
     "study": "miniature",

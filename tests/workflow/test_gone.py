@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import StudyFolder
+from conftest import LOCAL_RUN, StudyFolder
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lmshape.texts.tokenizer import train_tokenizer
@@ -16,17 +16,7 @@ from lmshape.texts.tokenizer import train_tokenizer
 TABLE = "results/metrics/mine.parquet"
 RUN = "run/checkpoint-{}"
 STEPS = (0, 2, 4)
-CONFIG = {
-    "study": "gone",
-    "models": ["mine"],
-    "datasets": ["random"],
-    "checkpoints": "all",
-    "metrics": ["anisotropy", "loss"],
-    "rows": ["all"],
-    "sampling": {"window": 32, "draws": 2, "rows_per_draw": 64, "seed": 0},
-    "keep_activations": False,
-    "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
-}
+CONFIG = {"study": "gone", **LOCAL_RUN}
 
 
 @pytest.fixture(scope="module")

@@ -12,23 +12,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import StudyFolder
+from conftest import LOCAL_RUN, StudyFolder
 
 from lmshape.tables.columns import CHECKPOINTS_KEY
 
 CALLS = 10
 TABLE = "results/metrics/mine.parquet"
-CONFIG = {
-    "study": "running",
-    "models": ["mine"],
-    "datasets": ["random"],
-    "checkpoints": "all",
-    "metrics": ["anisotropy", "loss"],
-    "rows": ["all"],
-    "sampling": {"window": 32, "draws": 2, "rows_per_draw": 64, "seed": 0},
-    "keep_activations": False,
-    "registry": {"models": "models.yaml", "datasets": "datasets.yaml"},
-}
+CONFIG = {"study": "running", **LOCAL_RUN}
 
 
 @pytest.fixture
