@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Literal
@@ -266,6 +266,11 @@ class Claim:
     def _scoped(self, evidence: Evidence, finding: Finding) -> Finding:
         known = finding.model in evidence.known
         return replace(finding, outside=self.about.outside(evidence, finding.model)) if known else finding
+
+
+article = partial(Claim, source_kind="article")
+later_paper = partial(Claim, source_kind="later paper")
+our_addition = partial(Claim, source_kind="our addition")
 
 
 def missing(finding: Finding, why: str) -> Finding:

@@ -12,12 +12,14 @@ from lmshape.claims.claim import (
     ALL_MODELS,
     LONG_RUN,
     About,
-    Claim,
     Finding,
     Found,
     Verdict,
+    article,
     each,
+    later_paper,
     missing,
+    our_addition,
     published,
     under,
     within,
@@ -166,21 +168,19 @@ def _pairs(
 
 
 CLAIMS = (
-    Claim(
+    article(
         slug="low_dimension",
         sentence="The intrinsic dimension of a layer is low",
         source=HABR,
-        source_kind="article",
         about=MODELS,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
         find=each(DIMENSION, _low),
     ),
-    Claim(
+    article(
         slug="rise_then_fall",
         sentence="In training the intrinsic dimension first rises, then falls",
         source=f"{ARTICLE}, abstract",
-        source_kind="article",
         about=replace(FOLLOWED, kind="decoder"),
         statistic=STATISTIC.format(
             "a rise and a fall after it of the TwoNN dimension", "a fall before a rise"
@@ -190,33 +190,30 @@ CLAIMS = (
         rule=RULE.format("it rises, then falls", "a fall before a rise"),
         find=_rises_then_falls,
     ),
-    Claim(
+    article(
         slug="one_course",
         sentence="The course of the intrinsic dimension over training is the same for all models",
         source=f"{ARTICLE}, abstract; {HABR}",
-        source_kind="article",
         about=replace(FOLLOWED, models=2),
         statistic="significant rises and falls of the TwoNN dimension of each model, middle block",
         rule="supported if all models have the same and no room for others; contradicted if what is significant in one "
         "is excluded in another",
         find=one_course,
     ),
-    Claim(
+    article(
         slug="random_tokens",
         sentence="The profile of anisotropy repeats on random sequences of tokens",
         source=HABR,
-        source_kind="article",
         about=About(metrics=("anisotropy",), order=RANDOM),
         statistic="root mean square over the blocks of the logarithm of anisotropy on random tokens over that on text, "
         "last checkpoint",
         rule=under(FACTOR, "a factor of 1.5"),
         find=_repeats_on_random_tokens,
     ),
-    Claim(
+    article(
         slug="random_trajectory",
         sentence="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
         source=HABR,
-        source_kind="article",
         about=replace(FOLLOWED, order=RANDOM),
         statistic="significant rises and falls of the TwoNN dimension on random tokens and on text, middle block; "
         "other blocks as detail",
@@ -224,32 +221,29 @@ CLAIMS = (
         "excluded on the other",
         find=_same_course_on_random_tokens,
     ),
-    Claim(
+    later_paper(
         slug="random_dimension",
         sentence="The peak of the intrinsic dimension over the layers shrinks on shuffled and on random tokens",
         source="Cheng et al. 2025, arXiv 2405.15471",
-        source_kind="later paper",
         about=replace(MODELS, order=RANDOM),
         statistic="largest TwoNN dimension of a block on such tokens over that on text, last checkpoint",
         rule=under(LESS),
         find=_peak_shrinks,
     ),
-    Claim(
+    later_paper(
         slug="transition_near_1000",
         sentence="The slope of the intrinsic dimension over training changes near step 1000",
         source="Lee et al. 2024, arXiv 2410.01444",
-        source_kind="later paper",
         about=replace(FOLLOWED, kind="decoder"),
         statistic="steps at which the slope changes, middle block (table `phases`)",
         rule=f"supported if the interval of one lies within steps {TRANSITION[0]} to {TRANSITION[1]}; contradicted if "
         f"none meets them; runs of {LONG_RUN} steps and more",
         find=changes_near_a_thousand,
     ),
-    Claim(
+    our_addition(
         slug="under_its_gaussian",
         sentence="The intrinsic dimension is lower than the spectrum alone makes it",
         source="not in the article: a check of low_dimension",
-        source_kind="our addition",
         about=replace(MODELS, metrics=(DIMENSION, "id_twonn_surrogate")),
         statistic="mean ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
         rule=under(LESS),
