@@ -6,26 +6,15 @@ Up to seven models share a panel for each choice of rows; of more, each has a pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from lmshape.figures import layout, selection
-from lmshape.figures.drawing import Drawing, without_values
+from lmshape.figures.drawing import Drawing
 from lmshape.figures.style import Looks, Page, looks
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What one figure by layer has of its own: the name of y, its axis, and the name of its null."""
-
-    y: str
-    axis: Callable[[Axes], None]
-    null: str
-    own_nulls: bool = False
 
 
 def last(metrics: pd.DataFrame, *names: str, null: str = "", sites: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -35,17 +24,28 @@ def last(metrics: pd.DataFrame, *names: str, null: str = "", sites: tuple[str, .
     return selection.with_null(chosen, metrics, null) if null else chosen
 
 
-def draw_panels(data: pd.DataFrame, page: Page, view: View) -> layout.Picture:
-    """Draw a panel for each choice of rows with a line for each model, or a panel for each of many models."""
+def draw_panels(
+    data: pd.DataFrame,
+    page: Page,
+    *,
+    y: str,
+    axis: Callable[[Axes], None],
+    null: str,
+    own_nulls: bool = False,
+) -> layout.Picture:
+    """Draw a panel for each choice of rows with a line for each model, or a panel for each of many models.
+
+    `y` and `null` name the axis and the null; `own_nulls` have the color of their line.
+    """
     frame, panel, hue, look = arranged(layout.place_final_norm(data))
     facets = layout.lines(frame, x="depth", hue=hue, panel=panel, page=page, look=look)
     layout.room_for_nulls(facets, frame, panel)
-    layout.each(facets, view.axis)
-    palette = look.palette if view.own_nulls else None
+    layout.each(facets, axis)
+    palette = look.palette if own_nulls else None
     layout.null_lines(facets, frame, x="depth", hue=hue, panel=panel, palette=palette)
     layout.each(facets, partial(layout.depth_axis, data=frame))
-    legend = [*layout.entries(look), *layout.null_entries(frame["null"], view.null)]
-    return layout.Picture(facets, legend, view.y)
+    legend = [*layout.entries(look), *layout.null_entries(frame["null"], null)]
+    return layout.Picture(facets, legend, y)
 
 
 def arranged(data: pd.DataFrame) -> tuple[pd.DataFrame, str, str, Looks]:
@@ -100,7 +100,7 @@ CONE_FIGURE = Drawing(
     reads=tuple(CONE),
     data=cone_data,
     panels=cone_panels,
-    nothing=partial(without_values, what="mean cosine and no anisotropy"),
+    nothing="This study has no mean cosine and no anisotropy.",
 )
 
 
@@ -115,8 +115,8 @@ ANISOTROPY = Drawing(
     title="Anisotropy by layer, last checkpoint",
     reads=("anisotropy", "anisotropy_null"),
     data=_anisotropy,
-    panels=partial(draw_panels, view=View("anisotropy λ1/Σλ", layout.share_axis, "isotropic rows")),
-    nothing=partial(without_values, what="anisotropy"),
+    panels=partial(draw_panels, y="anisotropy λ1/Σλ", axis=layout.share_axis, null="isotropic rows"),
+    nothing="This study has no anisotropy.",
 )
 
 
@@ -135,14 +135,12 @@ DIMENSION = Drawing(
     data=_dimension,
     panels=partial(
         draw_panels,
-        view=View(
-            "dimension (TwoNN, log)",
-            layout.log_axis,
-            "Gaussian rows,\nsame covariance",
-            own_nulls=True,
-        ),
+        y="dimension (TwoNN, log)",
+        axis=layout.log_axis,
+        null="Gaussian rows,\nsame covariance",
+        own_nulls=True,
     ),
-    nothing=partial(without_values, what="intrinsic dimension of a block"),
+    nothing="This study has no intrinsic dimension of a block.",
 )
 
 
@@ -163,7 +161,9 @@ LINEARITY = Drawing(
     data=_linearity,
     panels=partial(
         draw_panels,
-        view=View("explained share of variance, held out", layout.share_axis, "noise, in sample"),
+        y="explained share of variance, held out",
+        axis=layout.share_axis,
+        null="noise, in sample",
     ),
-    nothing=partial(without_values, what="held-out linearity of a block"),
+    nothing="This study has no held-out linearity of a block.",
 )

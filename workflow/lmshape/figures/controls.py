@@ -68,14 +68,7 @@ def _dots(frame: pd.DataFrame, page: Page, look: Looks) -> layout.Picture:
             places, own["ci_low"], own["ci_high"], color=own["dataset"].map(look.palette), linewidth=1.0
         )
         ax.set(xlabel="middle block", ylabel="")
-    return layout.Picture(facets, layout.dots(look))
-
-
-def nothing(data: pd.DataFrame) -> str:
-    """Say that no model was measured on two datasets."""
-    return (
-        "" if data["value"].notna().any() else "No model was measured on two datasets: there is no control."
-    )
+    return layout.Picture(facets, layout.entries(look, dots=True))
 
 
 CONTROLS = Drawing(
@@ -83,5 +76,5 @@ CONTROLS = Drawing(
     reads=tuple(METRICS),
     data=data,
     panels=draw_panels,
-    nothing=nothing,
+    nothing="No model was measured on two datasets: there is no control.",
 )

@@ -25,22 +25,26 @@ class Drawing:
     reads : metrics that `data` asks for; no others are read
     data : select from the study's tables what is drawn
     panels : draw that data, which is all they need
-    nothing : a sentence in place of the panels where the data have nothing to show, else ""
+    nothing : the sentence in place of the panels of data without a value, or what finds it: "" where panels are drawn
     """
 
     title: str
     reads: tuple[str, ...]
     data: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
     panels: Callable[[pd.DataFrame, Page], layout.Picture]
-    nothing: Callable[[pd.DataFrame], str]
+    nothing: str | Callable[[pd.DataFrame], str]
 
     def draw(self, data: pd.DataFrame, page: Page = SCREEN) -> Figure:
         """Draw what was selected."""
         with styled(page):
-            why = self.nothing(data)
-            if why:
+            if why := self._why_nothing(data):
                 return layout.sentence(why, page, title=self.title)
             return layout.finish(self.panels(data, page), page, title=self.title, footer=footer(data))
+
+    def _why_nothing(self, data: pd.DataFrame) -> str:
+        if callable(self.nothing):
+            return self.nothing(data)
+        return "" if data["value"].notna().any() else self.nothing
 
 
 def footer(data: pd.DataFrame) -> str:
@@ -58,11 +62,6 @@ def footer(data: pd.DataFrame) -> str:
     if "left_out" in data and data["left_out"].fillna("").any():
         said.append(f"not drawn: {shortened(data['left_out'].iloc[0])}")
     return "; ".join(said)
-
-
-def without_values(data: pd.DataFrame, what: str) -> str:
-    """Say that the study has no number to draw."""
-    return "" if data["value"].notna().any() else f"This study has no {what}."
 
 
 def shortened(names: str) -> str:

@@ -274,21 +274,14 @@ def model_looks(data: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
     return data, Looks(look.palette, dashes, look.markers)
 
 
-def entries(look: Looks) -> list[Artist]:
-    """Give the entries of a legend for lines of these looks."""
+def entries(look: Looks, *, dots: bool = False) -> list[Artist]:
+    """Give the entries of a legend for lines, or dots, of these looks."""
     return [
-        Line2D([], [], label=shown(name), color=color, linestyle=(0, look.dashes[name]) if look.dashes[name] else "-",
-               marker=look.markers[name], markeredgecolor="white")
+        Line2D([], [], label=shown(name), color=color, marker=look.markers[name],
+               linestyle="none" if dots else (0, look.dashes[name]) if look.dashes[name] else "-",
+               markeredgecolor=color if dots else "white")
         for name, color in look.palette.items()
     ]  # fmt: skip
-
-
-def dots(look: Looks) -> list[Artist]:
-    """Give the entries of a legend for dots of these looks."""
-    return [
-        Line2D([], [], label=shown(name), color=color, linestyle="none", marker=look.markers[name])
-        for name, color in look.palette.items()
-    ]
 
 
 def null_entries(null: pd.Series, label: str) -> list[Artist]:

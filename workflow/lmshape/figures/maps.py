@@ -59,8 +59,7 @@ def select(tables: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
 
 def draw_panels(data: pd.DataFrame, page: Page, label: str, log: bool) -> layout.Picture:
     """Draw a map for each model and choice of rows; a bar of colors each, or one where all share a scale."""
-    frame = selection.merge_twins(data, ["model"])
-    frame = frame.assign(panel=frame["model"] + "\n" + frame["choice"])
+    frame = selection.panel_per_choice(data)
     facets = layout.panels(frame, "panel", page, sharex=False, sharey=False)
     choices = frame.groupby("choice", sort=False)["value"]
     shared = _norm(frame["value"], log=False)

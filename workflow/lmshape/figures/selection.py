@@ -78,6 +78,12 @@ def merge_twins(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     return pd.concat([_merged(group) for group in groups]) if len(frame) else frame
 
 
+def panel_per_choice(frame: pd.DataFrame) -> pd.DataFrame:
+    """Merge the twins of each model, and name in the column `panel` its model and choice of rows."""
+    frame = merge_twins(frame, ["model"])
+    return frame.assign(panel=frame["model"] + "\n" + frame["choice"])
+
+
 def _merged(frame: pd.DataFrame) -> pd.DataFrame:
     keys = [
         name for name in ("model", "dataset", "metric", "series", "site", "layer", "step") if name in frame

@@ -28,10 +28,10 @@ def step_name(step: float) -> str:
     return f"{whole // 1000}k" if whole >= 1000 and whole % 1000 == 0 else f"{whole}"
 
 
-def some(steps: Iterable[int], most: int = MOST_NAMED) -> list[int]:
-    """Choose at most `most` of the steps, evenly by their rank, the first and the last among them."""
+def some(steps: Iterable[int]) -> list[int]:
+    """Choose at most `MOST_NAMED` of the steps, evenly by their rank, the first and the last among them."""
     every = sorted({int(step) for step in steps})
-    places = np.linspace(0, len(every) - 1, min(len(every), most)).round().astype(int)
+    places = np.linspace(0, len(every) - 1, min(len(every), MOST_NAMED)).round().astype(int)
     return [every[place] for place in places]
 
 
