@@ -138,7 +138,7 @@ OTHER = "\n@(lambda changed: changed)\ndef "  # the same function, and another s
         ),
         ("figures/controls.py", "draw_panels", {"figures": 1, "index": 1, "all": 1}),
         ("study/costs.py", "minutes_for", {}),
-        ("jobs/failures.py", "why", {}),
+        ("jobs/missing.py", "why", {}),
     ],
 )
 def test_a_change_to_the_code_runs_what_it_computes(

@@ -78,8 +78,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
     from lmshape.jobs.hub import ask_hub, log_to_stderr
-    from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
-    from lmshape.jobs.submissions import describe_submissions
+    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
     from lmshape.schema import read_keys
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
