@@ -100,14 +100,7 @@ def span(text: str, start: float, end: float) -> str:
     ----------
     text : the whole text
     start, end : fractions of its characters, 0 ≤ start < end ≤ 1
-
-    Raises
-    ------
-    InputError
-        When the fractions are not ordered within 0 and 1.
     """
-    if not 0 <= start < end <= 1:
-        raise InputError(f"`span` is [{start}, {end}]; it needs 0 <= start < end <= 1.")
     return text[_cut(text, start) : _cut(text, end)]
 
 
