@@ -128,6 +128,12 @@ class LockedCheckpoint:
             return "".join(digests)
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
+    @property
+    def content(self) -> str:
+        """Fingerprint of all that is downloaded, whatever its folder: equal contents give equal results."""
+        told = sorted((file.path.rpartition("/")[2], file.digest) for file in self.files)
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokenizer:

@@ -140,7 +140,7 @@ class Reader(Rule):
 
     def priority(self, job: Wildcards) -> float:
         """A checkpoint is finished before the next one is begun: 10 for the first of a model, above 9 for the last."""
-        names = list(self.model(job).checkpoints)
+        names = list(self.model(job).measured)
         return 10 - names.index(job.checkpoint) / len(names)
 
 

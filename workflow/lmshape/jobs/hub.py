@@ -57,7 +57,8 @@ def _spelt_plans() -> dict[str, dict[str, Any]]:
 
 
 def _plan(model: Model) -> dict[str, Any]:
-    return {"checkpoints": list(model.checkpoints), **{name: getattr(model, name) for name in SHAPE}}
+    taken = {name: one.same_as for name, one in model.checkpoints.items()}
+    return {"checkpoints": taken, **{name: getattr(model, name) for name in SHAPE}}
 
 
 def check_plan(model: Model) -> None:
@@ -71,10 +72,14 @@ def check_plan(model: Model) -> None:
     found = _plan(model)
     planned = _spelt_plans().get(str(Path.cwd()), {}).get(model.name, found)
     changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
-    before, after = planned["checkpoints"], list(model.checkpoints)
+    before, after = planned["checkpoints"], found["checkpoints"]
     for verb, names, others in (("without", before, after), ("with", after, before)):
         if differing := [name for name in names if name not in others]:
             changes.append(f"{verb} {', '.join(differing)}")
+    for name in (name for name in after if before.get(name, after[name]) != after[name]):
+        changes.append(
+            f"{name} equals {after[name]}" if after[name] else f"{name} differs from {before[name]}"
+        )
     if changes:
         raise InputError(
             f"`{model.name}`: the hub's answer changes the plan: {'; '.join(changes)}. Nothing was "
@@ -239,7 +244,7 @@ def refuse_foreign_weights(study: Study, root: Path) -> None:
         Naming the first such folder, and a file in it.
     """
     for model in study.models.values():
-        for checkpoint in model.checkpoints.values() if model.on_hub else ():
+        for checkpoint in model.measured.values() if model.on_hub else ():
             folder = root / checkpoint.folder
             told = read_told(folder)
             if not folder.is_dir() or (
@@ -258,7 +263,7 @@ def refuse_foreign_weights(study: Study, root: Path) -> None:
 def delete_unneeded_weights(study: Study, root: Path) -> None:
     """Delete downloaded weights of checkpoints that the study no longer has, which would hold its disk quota."""
     if not study.keep_weights:
-        needed = {one.folder for model in study.models.values() for one in model.checkpoints.values()}
+        needed = {one.folder for model in study.models.values() for one in model.measured.values()}
         for folder in clear_unneeded(root, needed):
             print(f"Deleted downloaded weights that the study does not have: {folder}")
 

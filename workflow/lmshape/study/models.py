@@ -364,6 +364,20 @@ class Model:
         return bool(self.entry)
 
     @property
+    def measured(self) -> dict[str, Checkpoint]:
+        """Checkpoints that are extracted: of those with the same weights one."""
+        return {name: one for name, one in self.checkpoints.items() if not one.same_as}
+
+    @property
+    def same(self) -> dict[str, list[Checkpoint]]:
+        """Measured checkpoint → the others that have its weights, and get their rows from its."""
+        found: dict[str, list[Checkpoint]] = {}
+        for one in self.checkpoints.values():
+            if one.same_as:
+                found.setdefault(one.same_as, []).append(one)
+        return found
+
+    @property
     def gone(self) -> bool:
         """Whether nothing but what was measured of it is left."""
         return all(one.gone for one in self.checkpoints.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.checkpoints import Checkpoint, Choice, select, with_equals
 from lmshape.errors import InputError, is_or_are, named
 from lmshape.figures import FIGURES
 from lmshape.hub.integrity import DISTRUSTED, Issue
@@ -115,11 +115,11 @@ class Study:
     issues: tuple[Issue, ...]
 
     def cells(self) -> list[Cell]:
-        """Every cell, by model, then step, then dataset."""
+        """Every cell that is measured, by model, then step, then dataset."""
         return [
             Cell(name, checkpoint, dataset)
             for name, model in self.models.items()
-            for checkpoint in model.checkpoints
+            for checkpoint in model.measured
             for dataset in self.datasets_of[name]
         ]
 
@@ -134,7 +134,8 @@ class Study:
         known = [one for one in self.models[model].checkpoints.values() if not one.gone]
         chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
         datasets = self.truncating.datasets_of(self.datasets_of[model])
-        return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in datasets]
+        names = dict.fromkeys(checkpoint.same_as or checkpoint.name for checkpoint in chosen)
+        return [Cell(model, name, dataset) for name in names for dataset in datasets]
 
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
@@ -422,7 +423,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
             f"`{model.name}`: {named(gone)} {is_or_are(gone)} gone from {model.folder}; what was measured stays.",
             file=sys.stderr,
         )
-    taken = {checkpoint.name: checkpoint for checkpoint in chosen}
+    taken = with_equals(chosen, doubted=DISTRUSTED)
     return replace(model, checkpoints=taken, choice=choice, passed_over=tuple(distrusted))
 
 
