@@ -29,6 +29,7 @@ class Checkpoint:
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
     revised : how often a renewed lock has found other weights under this name, on the hub
     gone : whether its folder was deleted, as Trainer's rotation does; what was measured of it stays
+    truncated : of one that is gone, the datasets on which it was truncated
     verdict : of the audit, on the hub; before there is a lock of the list of known faults; "" where nothing is known
     """
 
@@ -38,6 +39,7 @@ class Checkpoint:
     tokens_seen: float = math.nan
     revised: int = 0
     gone: bool = False
+    truncated: tuple[str, ...] = ()
     verdict: str = ""
 
 
