@@ -6,6 +6,7 @@ to (folders, checkpoints, texts), since the second cannot be looked up before th
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
+MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildcards and its path variables
 PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
@@ -131,11 +133,15 @@ class Study:
         """Cells of a model that are truncated: of a decoder, since the loss of an encoder is another."""
         if self.truncating is None or self.models[model].kind != "decoder":
             return []
-        known = [one for one in self.models[model].checkpoints.values() if not one.gone]
-        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
         datasets = self.truncating.datasets_of(self.datasets_of[model])
-        names = dict.fromkeys(checkpoint.same_as or checkpoint.name for checkpoint in chosen)
-        return [Cell(model, name, dataset) for name in names for dataset in datasets]
+        of = {
+            one: [name for name in datasets if not one.gone or name in one.truncated]
+            for one in self.models[model].checkpoints.values()
+        }
+        known = [one for one in of if of[one]]
+        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
+        cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
+        return list(dict.fromkeys(cells))
 
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
@@ -458,6 +464,7 @@ def _gone_problems(study: Study, root: Path) -> Iterator[str]:
 def problems_of(study: Study, root: Path) -> Iterator[str]:
     """Tell every way in which a study cannot run, a sentence each."""
     yield from _long_windows(study)
+    yield from _misread_paths(study)
     for name, dataset in study.datasets.items():
         if study.sampling.protocol == "paper" and dataset.text is None:
             yield (
@@ -479,6 +486,19 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
     yield from _truncation_problems(study)
     yield from _pretraining_problems(study, root)
     yield from _loss_log_problems(study, root)
+
+
+def _misread_paths(study: Study) -> Iterator[str]:
+    """Tell of paths of the user's files in which Snakemake would find wildcards."""
+    texts = [text for name in study.datasets if (text := study.text_of(name))]
+    files = [(name, one.folder) for name, model in study.models.items() for one in model.checkpoints.values()]
+    files += [(f"texts.{text.name}", text.path) for text in texts if text.path]
+    files += [(f"loss_logs.{name}", file) for name, log in study.loss_logs.items() for file in log.files]
+    for where, path in {where: path for where, path in files if MISREAD.search(str(path))}.items():
+        yield (
+            f"`{where}` = '{path}': Snakemake takes braces, and a word in angle brackets, for names to fill in. "
+            "Rename it, or make a link without them."
+        )
 
 
 def _truncation_problems(study: Study) -> Iterator[str]:
