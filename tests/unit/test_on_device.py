@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_measure import clouds, stored
 
-from lmshape.geometry import arrays, nearest_neighbors, neighbors
+from lmshape.geometry import arrays, nearest_neighbors, neighbors, spectrum
+from lmshape.geometry import leading as axes
 from lmshape.metrics import leading, linearity, neighbor, spectral
+from lmshape.metrics.block import measure_block
 from lmshape.metrics.layer import Layer
 from lmshape.store.activations import Rows
+from lmshape.store.statistics import read_statistics
 from lmshape.store.tokens import Tokens
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -76,13 +81,27 @@ def nearly_of_lower_rank(rng: np.random.Generator, n: int, d: int) -> tuple[np.n
     "family", [spectral, leading, linearity, neighbor], ids=lambda family: family.__name__
 )
 @pytest.mark.parametrize(
-    ("clouds", "n", "d"),
-    [(ordinary, 600, 24), (of_lower_rank, 600, 24), (nearly_of_lower_rank, 600, 24), (ordinary, 1320, 520)],
-    ids=["ordinary", "lower rank", "nearly lower rank", "wide"],
+    ("clouds", "n", "d", "widest"),
+    [
+        (ordinary, 600, 24, 512),
+        (ordinary, 600, 24, 16),  # from this width on a few eigenvalues come from an iteration
+        (of_lower_rank, 600, 24, 512),
+        (nearly_of_lower_rank, 600, 24, 512),
+        (ordinary, 180, 200, 512),
+    ],
+    ids=["ordinary", "iterated", "lower rank", "nearly lower rank", "fewer rows than columns"],
 )
 def test_families_are_the_same_on_a_device(
-    device: torch.device, family: object, clouds: Callable[..., tuple[np.ndarray, np.ndarray]], n: int, d: int
+    device: torch.device,
+    family: object,
+    clouds: Callable[..., tuple[np.ndarray, np.ndarray]],
+    n: int,
+    d: int,
+    widest: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for module in (spectrum, axes):
+        monkeypatch.setattr(module, "ITERATED_WIDTH", widest)
     layer = layer_of(*clouds(np.random.default_rng(0), n, d))
     there = Layer(**{name: getattr(layer, name) for name in Layer.__slots__} | {"device": device})
     in_memory, found = family.statistics(layer), family.statistics(there)
@@ -113,7 +132,7 @@ CLOUDS = {
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-@pytest.mark.parametrize("entries", [2**26, 2**12])
+@pytest.mark.parametrize("entries", [2**26, 2**15])
 def test_neighbors_are_the_same_on_a_device(
     device: torch.device, cloud: str, entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,3 +161,22 @@ def test_a_search_on_a_device_is_made_there(device: torch.device, monkeypatch: p
     x = np.random.default_rng(0).standard_normal((300, 20))
     monkeypatch.setattr(neighbors, "_search", lambda *arguments: pytest.fail("searched in memory"))
     assert nearest_neighbors(x, 5, device=device).recomputed == 0
+
+
+def test_a_block_is_measured_on_the_device(
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = stored(tmp_path / "activations.h5", clouds())
+    options = {"families": ["spectral", "linearity"], "first": 0, "last": 2, "rows": ["all"]}
+    measure_block(source, tmp_path / "memory", **options)
+    moved, move = [], arrays.on
+    monkeypatch.setattr(spectrum, "on", lambda x, place: (moved.append(place), move(x, place))[1])
+    measure_block(source, tmp_path / "device", **options, device=device)
+    assert set(moved) == {device}
+    for family in options["families"]:
+        both = (tmp_path / where / family / "layers-00-02.h5" for where in ("memory", "device"))
+        for one, other in zip(*(read_statistics(path)[1] for path in both), strict=True):
+            for name, array in one.arrays.items():
+                np.testing.assert_allclose(
+                    other.arrays[name], array, rtol=1e-12, atol=1e-12 * np.abs(array).max()
+                )

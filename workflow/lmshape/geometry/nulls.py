@@ -100,7 +100,7 @@ def gaussian_surrogate(
     eigenvalues : (d,) of a covariance, not negative, not all 0
     n : rows to draw
     seed : of NumPy's default generator
-    deviates : (n or more, d or more) standard normal numbers in place of those of the seed, as `normal_deviates` draws them
+    deviates : (n or more, d or more) standard normal numbers in place of those of the seed, from `normal_deviates`
 
     Returns
     -------
