@@ -186,7 +186,9 @@ def _rows(
             reasons = {**entry.attributes, **({f"flag_{metric.name}": failure} if failure else {})}
             estimate = _estimate(metric, replicates, reasons)
             if isfinite(estimate["ci_low"]):
-                estimate["flag"] = joined(estimate["flag"], metric.doubt(entry.arrays))
+                estimate["flag"] = joined(
+                    estimate["flag"], metric.doubt(entry.arrays), str(cell.get("shared_documents", ""))
+                )
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
 
 
