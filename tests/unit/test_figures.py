@@ -20,9 +20,9 @@ from matplotlib.transforms import Bbox
 from lmshape import cli
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, maps, render, selection
-from lmshape.figures.files import read_losses, read_tables
+from lmshape.figures.drawing import read_losses, read_tables
+from lmshape.figures.layout import by_rank, some, step_axis, step_name
 from lmshape.figures.phases import significant_segments
-from lmshape.figures.steps import by_rank, some, step_axis, step_name
 from lmshape.figures.style import COLORS, FAINT, INK, PAPER, SCREEN, sequence
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.study.registry import REPOSITORY

@@ -19,9 +19,8 @@ from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.pages import index, numbers
 from lmshape.pages.glance import HEIGHT, WIDTH, glances
-from lmshape.pages.index import LARGEST_VECTOR, SHOWN, build_index
+from lmshape.pages.index import LARGEST_VECTOR, PICTURES, SHOWN, build_index, claim_rows, counted
 from lmshape.pages.numbers import Cell
-from lmshape.pages.verdicts import PICTURES, claim_rows, counted
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.study_tables import checkpoints
 

@@ -129,8 +129,8 @@ def profile(
     ] = Path("profile"),
 ) -> None:
     """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
-    from lmshape.figures.files import save
-    from lmshape.figures.one_model import draw_one_model, shown_metrics
+    from lmshape.figures.by_layer import draw_one_model, shown_metrics
+    from lmshape.figures.drawing import save
     from lmshape.profiling import METRICS, by_layer
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS

@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 
 from lmshape.figures import layout, selection
 from lmshape.figures.drawing import Drawing
+from lmshape.figures.layout import DIGIT, some, step_name
 from lmshape.figures.over_training import several_steps, single_step
-from lmshape.figures.steps import LETTER, some, step_name
 from lmshape.figures.style import FAINT, INK, Page
 from lmshape.tables.rows import first_dataset, trajectories
 
@@ -89,9 +89,7 @@ def _map(ax: Axes, frame: pd.DataFrame, norm: Normalize, page: Page) -> None:
     ax.invert_yaxis()
     steps, layers = list(cells.columns), list(cells.index)
     named = some(steps)
-    touch = sum(len(step_name(step)) + 1.5 for step in named) * LETTER * page.font > layout.width_in_points(
-        ax
-    )
+    touch = sum(len(step_name(step)) + 1.5 for step in named) * DIGIT * page.font > layout.width_in_points(ax)
     ax.set_xticks([steps.index(step) + 0.5 for step in named], [step_name(step) for step in named])
     ax.tick_params(axis="x", labelrotation=60 if touch else 0)
     shown = range(0, len(layers), max(1, ceil(len(layers) / 8)))

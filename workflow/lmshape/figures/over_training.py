@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from lmshape.figures import layout, selection
 from lmshape.figures.by_layer import arranged
 from lmshape.figures.drawing import Drawing
-from lmshape.figures.steps import by_rank, mark_gone, step_axis, step_bar
+from lmshape.figures.layout import by_rank, mark_gone, step_axis, step_bar
 from lmshape.figures.style import FAINT, Page, shades
 from lmshape.tables.rows import final_checkpoints, first_dataset, trajectories
 

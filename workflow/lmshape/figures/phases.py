@@ -16,8 +16,8 @@ from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.trajectories import segments
 from lmshape.figures import layout, selection
 from lmshape.figures.drawing import Drawing
+from lmshape.figures.layout import mark_gone, step_axis
 from lmshape.figures.over_training import gone_entry, several_steps, single_step
-from lmshape.figures.steps import mark_gone, step_axis
 from lmshape.figures.style import COLORS, FAINT, INK, Looks, Page
 from lmshape.tables.rows import first_dataset, trajectories
 

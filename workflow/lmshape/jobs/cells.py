@@ -14,8 +14,7 @@ from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule,
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
-from lmshape.store.local_weights import weights_key
-from lmshape.store.weights import checkpoint_files
+from lmshape.store.weights import checkpoint_files, weights_key
 from lmshape.study.costs import (
     extraction_megabytes,
     extraction_seconds,

@@ -109,8 +109,10 @@ def sample_tokens(
         )
         sampling |= {"window": window, "rows_per_draw": rows_per_draw}
     sequences = _reorder(sequences, order, reader.ordinary_below(vocabulary), seed)
-    known = {"seed": seed, "unspelled": unspelled, "shared_documents": shared}
-    return _assemble(sequences, tokenizer.mask_token_id, sampling, reader, text, **known)
+    return _assemble(
+        sequences, tokenizer.mask_token_id, sampling, reader, text,
+        seed=seed, unspelled=unspelled, shared_documents=shared,
+    )  # fmt: skip
 
 
 def tokens_of_texts(
