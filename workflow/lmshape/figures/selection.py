@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmshape.site import middle_layer, named_layers
+from lmshape.tables.columns import GONE
 from lmshape.tables.rows import in_order
 
 COLUMNS = (
@@ -17,7 +18,6 @@ COLUMNS = (
 # What one number of the table belongs to, beside its metric.
 PLACE = ("model", "checkpoint", "step", "dataset", "site", "layer", "rows")
 VARIANT_NAMES = {"all": "all rows", "no_sink": "without sinks", "one_per_type": "one row per token id"}
-GONE = "gone"  # the word of the column `note` for a checkpoint of which only the tables are left
 
 
 def metric_rows(metrics: pd.DataFrame, *names: str) -> pd.DataFrame:

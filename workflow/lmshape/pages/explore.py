@@ -23,12 +23,12 @@ from lmshape import __version__
 from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
 from lmshape.metrics.registry import added_metrics, describe
+from lmshape.tables.columns import SITES
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import in_order
 from lmshape.writing import replaced_when_whole
 
 TABLES = ("metrics", "checkpoints", "profiles")
-SITES = ("embedding", "block", "final_norm", "output")
 TEMPLATE, STYLE = "page.html.j2", "style.css"
 INDEX = "index.html"  # the page of the study, in the same folder
 # The page's program, in the order in which its parts need one another.
