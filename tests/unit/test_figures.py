@@ -376,7 +376,7 @@ def test_letters_stand_out_from_the_page(color: str) -> None:
 
 
 @pytest.mark.parametrize("vision", ("normal", *DEFICIENCIES, "grey"))
-@pytest.mark.parametrize("colors", [matplotlib.colormaps[maps.COLORS], sequence()], ids=["map", "steps"])
+@pytest.mark.parametrize("colors", [matplotlib.colormaps[maps.COLORMAP], sequence()], ids=["map", "steps"])
 def test_scales_of_colors_grow_evenly_lighter_or_darker_for_everyone(colors, vision: str) -> None:
     lightness = np.array([lab(colors(i), vision)[0] for i in range(0, 256, 5)])
     steps = np.diff(lightness) * np.sign(lightness[-1] - lightness[0])

@@ -86,7 +86,7 @@ def _remedy(error: Exception) -> str:
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
-    from lmshape.jobs.hub import ask_hub, log_to_stderr
+    from lmshape.jobs.hub import lock_asker, log_to_stderr
     from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
     from lmshape.schema import read_keys
     from lmshape.study.costs import describe_truncations, gpu_count
@@ -97,7 +97,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
-    ask = ask_hub(read_keys(find_file(file, root=Path.cwd())), directory)
+    ask = lock_asker(read_keys(find_file(file, root=Path.cwd())), directory)
     study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
@@ -131,13 +131,13 @@ def profile(
     """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
     from lmshape.figures.by_layer import draw_one_model, shown_metrics
     from lmshape.figures.drawing import save
-    from lmshape.profiling import METRICS, by_layer
+    from lmshape.profiling import DEFAULT_METRICS, by_layer
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS
     from lmshape.tables.files import write_table
     from lmshape.texts.corpus import read_text
 
-    table = measure(model, read_text(text), tokenizer, metrics=metrics or METRICS)
+    table = measure(model, read_text(text), tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
     save(draw_one_model(table, shown), table, output)

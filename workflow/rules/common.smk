@@ -48,7 +48,7 @@ from lmshape.hub.budget import forget_deleted
 from lmshape.jobs import CONFIG_VARIABLE, Jobs, dated_results
 from lmshape.jobs.hub import (
     PLAN_VARIABLE,
-    ask_hub,
+    lock_asker,
     delete_unneeded_weights,
     refuse_foreign_files,
     spell_plans,
@@ -62,7 +62,7 @@ if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")
     forget_deleted(FOLDER)
 
 try:
-    study = load_study(config, FOLDER, ask=ask_hub(config))
+    study = load_study(config, FOLDER, ask=lock_asker(config))
     if workflow.is_main_process:
         check_loss_logs(study, FOLDER)
         refuse_foreign_files(study, FOLDER)

@@ -22,7 +22,7 @@ from lmshape.figures.style import FAINT, INK, Page
 from lmshape.tables.rows import first_dataset, trajectories
 
 MOST_RINGS = 30  # steps; rings of more are smaller
-COLORS = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
+COLORMAP = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
 RING: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",
@@ -85,7 +85,7 @@ def _map(ax: Axes, frame: pd.DataFrame, norm: Normalize, page: Page) -> None:
     cells = frame.pivot(index="layer", columns="step", values="value").astype(float)
     ax.set_facecolor("#F4F4F4")
     ax.patch.set(hatch="////", edgecolor="#C9C9C9")  # shows where a cell has no number
-    seaborn.heatmap(cells, ax=ax, cmap=COLORS, norm=norm, cbar=False, rasterized=True)
+    seaborn.heatmap(cells, ax=ax, cmap=COLORMAP, norm=norm, cbar=False, rasterized=True)
     ax.invert_yaxis()
     steps, layers = list(cells.columns), list(cells.index)
     named = some(steps)
@@ -106,13 +106,13 @@ def _bars(facets: layout.Panels, frame: pd.DataFrame, norms: Mapping[str, Normal
     """Draw a bar of colors beside each panel, or one beside all where they share a scale."""
     every = list(facets.axes.flat)
     if len({id(norm) for norm in norms.values()}) == 1:
-        shared = ScalarMappable(next(iter(norms.values())), COLORS)
+        shared = ScalarMappable(next(iter(norms.values())), COLORMAP)
         facets.figure.colorbar(shared, ax=every, pad=0.015, aspect=35, label=label)
         return
     for name, ax in facets.axes_dict.items():
         norm = norms[frame.loc[frame["panel"] == name, "choice"].iloc[0]]
         last = label if ax is every[-1] else ""
-        bar = facets.figure.colorbar(ScalarMappable(norm, COLORS), ax=ax, pad=0.02, aspect=25, label=last)
+        bar = facets.figure.colorbar(ScalarMappable(norm, COLORMAP), ax=ax, pad=0.02, aspect=25, label=last)
         layout.plain_ticks(bar.ax)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Ancient = Callable[[str], str]
 
 
-class Reader(Rule):
+class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
     reads: tuple[str, ...] = ("weights", "tokens")
@@ -144,7 +144,7 @@ class Reader(Rule):
         return 10 - names.index(job.checkpoint) / len(names)
 
 
-class Extract(Reader):
+class Extract(WeightsReader):
     """The activations of a cell, which stay, and its loss."""
 
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
@@ -394,7 +394,7 @@ class MeasureCell(Extract):
                 partial.write_bytes(card.read_bytes())
 
 
-class Truncate(Reader):
+class Truncate(WeightsReader):
     """The loss of a decoder with some directions of its residual stream alone."""
 
     reads = ("weights", "tokens", "losses")

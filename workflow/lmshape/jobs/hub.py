@@ -219,7 +219,7 @@ class Release(Rule):
         release(folder, job.reader, of=readers, keep=self.study.keep_weights)
 
 
-def ask_hub(config: Mapping[str, Yaml], root: Path = HERE) -> Ask:
+def lock_asker(config: Mapping[str, Yaml], root: Path = HERE) -> Ask:
     """Return what asks the hub for the lock of a model whose checkpoints only the hub can tell.
 
     Parameters

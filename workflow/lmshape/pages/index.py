@@ -26,7 +26,7 @@ from lmshape.figures import FIGURES
 from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages.glance import HEIGHT, WIDTH, glances
-from lmshape.pages.numbers import Cell, Table, interval, table
+from lmshape.pages.numbers import Entry, Table, interval, table
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason
 from lmshape.writing import replaced_when_whole
@@ -134,7 +134,7 @@ def _linked(html: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PageFigure:
     """A figure of the page: its picture as a data address, what it shows in words, and its files."""
 
     name: str
@@ -145,7 +145,7 @@ class Picture:
     files: dict[str, str]
 
 
-def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> Picture | None:
+def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> PageFigure | None:
     files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
     if not all(path.is_file() for path in files.values()):
         return None
@@ -153,7 +153,7 @@ def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -
     path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
     title = FIGURES[name].load().title
     text = (captions_dir / f"{name}.rst").read_text(encoding="utf-8")
-    return Picture(
+    return PageFigure(
         name=name,
         title=title,
         source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
@@ -195,7 +195,7 @@ def models(metrics: pd.DataFrame) -> pd.DataFrame:
                 "tokens seen": of_model["tokens_seen"].max(),
                 "last loss, nats per token": interval(loss.iloc[0])
                 if len(loss)
-                else Cell("not measured", ""),
+                else Entry("not measured", ""),
             }
         )
     return pd.DataFrame(rows)
@@ -370,7 +370,7 @@ def _details(single: pd.DataFrame) -> Table:
     shown["compared with"] = single["threshold"]
     shown["the rule says"] = single["rule_says"]
     shown["published"] = [
-        Cell(text, text, source)
+        Entry(text, text, source)
         for text, source in zip(single["published"], single["published_source"], strict=True)
     ]
     shown["why"] = single["why"]
@@ -378,6 +378,6 @@ def _details(single: pd.DataFrame) -> Table:
     return table(shown.drop(columns=empty))
 
 
-def _value(row: pd.Series) -> Cell:
+def _value(row: pd.Series) -> Entry:
     cell = interval(row, "number", "ci_low", "ci_high", "why", apart_from=row["threshold"])
-    return Cell(cell.text, cell.key)
+    return Entry(cell.text, cell.key)

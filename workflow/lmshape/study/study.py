@@ -37,8 +37,8 @@ from lmshape.study.registry import (
     Registry,
     Text,
     find_file,
+    loss_log_of,
     raise_all,
-    read_loss_log,
     read_registry,
 )
 from lmshape.study.settings import (
@@ -349,7 +349,7 @@ def _joined(
         extraction=Extraction(**config["extraction"]),
         pretraining=pretraining,
         truncating=read_truncating(config["truncation"]),
-        loss_logs={name: read_loss_log(entry, root=root) for name, entry in config["loss_logs"].items()},
+        loss_logs={name: loss_log_of(entry, root=root) for name, entry in config["loss_logs"].items()},
         layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
         keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",

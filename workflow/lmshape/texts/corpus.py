@@ -37,7 +37,7 @@ DOCUMENT_END = "\x1e"
 # A span starts at a line's start if one is this near; a text without line ends is cut between two characters.
 LINE_SEARCH_CHARACTERS = 10_000
 
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+Replacement = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 NAMESPACES = frozenset(
     "category file help image media mediawiki portal special talk template user wikipedia".split()
@@ -220,7 +220,7 @@ def _is_meta(title: str) -> bool:
     return bool(colon) and namespace.removesuffix(" talk") in NAMESPACES
 
 
-def _until_stable(text: str, *rules: Rule) -> str:
+def _until_stable(text: str, *rules: Replacement) -> str:
     """Apply the rules over and over, from the innermost brackets outwards; each change shortens the text."""
     before = ""
     while text != before:
@@ -229,7 +229,7 @@ def _until_stable(text: str, *rules: Rule) -> str:
     return text
 
 
-def _apply(text: str, rules: Iterable[Rule]) -> str:
+def _apply(text: str, rules: Iterable[Replacement]) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
     return text
