@@ -18,7 +18,7 @@ from conftest import REPOSITORY, Running, StudyFolder, copy_of, make_study
 from safetensors.torch import load_file, save_file
 from snakemake_output import told_missing
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-from warm_python import warm_variables
+from warm_python import run_python, warm_variables
 
 from lmshape.texts.tokenizer import write_tokenizer
 
@@ -118,11 +118,9 @@ def test_broken_weights_miss_their_own_cells_and_nothing_else(broken: tuple[Stud
 
 def test_what_is_missing_can_be_asked_for_afterwards(broken: tuple[StudyFolder, str]) -> None:
     study, words = broken
-    command = [sys.executable, "-m", "lmshape", "missing", "--configfile", "config.yaml"]
+    command = ["-m", "lmshape", "missing", "--configfile", "config.yaml"]
     path = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
-    told = subprocess.run(
-        command, cwd=study.path, env=path, text=True, capture_output=True, check=True
-    ).stdout
+    told = run_python(*command, cwd=study.path, env=path).stdout
     assert told.splitlines()[:-1] == words.splitlines()[:-1]
     assert told.splitlines()[-1] == "  snakemake --cores all --configfile config.yaml"
 
