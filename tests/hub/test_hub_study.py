@@ -231,9 +231,9 @@ def test_a_choice_that_the_audit_changes_is_told_before_anything_is_downloaded(
     shared_hub: HubProcess, tmp_path: Path
 ) -> None:
     study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": COMPLETE}, HF_TOKEN=TOKEN)
-    study.configure(checkpoints={"log": 2})
+    study.configure(checkpoints={"every": 1})
     run = study.snakemake("--cores", "2", TARGET)
-    assert "the hub's answer changes the plan: without step0; with step2. Nothing was" in run.stdout
+    assert "the hub's answer changes the plan: without step0, step1, step4, step8. Nothing was" in run.stdout
     assert not list(study.path.glob("results/weights/**/*.safetensors"))
     study.run(TARGET)
     assert set(pd.read_parquet(study.path / TARGET)["checkpoint"]) == {"step2", "step16"}

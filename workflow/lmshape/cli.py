@@ -86,19 +86,16 @@ def _remedy(error: Exception) -> str:
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
-    from lmshape.jobs.hub import lock_asker, log_to_stderr
+    from lmshape.jobs.hub import lock_aloud, log_to_stderr
     from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
-    from lmshape.schema import read_keys
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
-    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
     from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
-    ask = lock_asker(read_keys(find_file(file, root=Path.cwd())), directory)
-    study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
+    study = study_of(file, directory, ask=lock_aloud)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
@@ -199,17 +196,19 @@ def lock(
     from lmshape.hub.resolve import make_lock
     from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
-    from lmshape.study.study import registry_of
+    from lmshape.study.study import choices_of, registry_of
 
     log_to_stderr()
     file = _configfile(configfile, directory)
     registry = registry_of(file, directory)
+    choices = {} if models or everyone else choices_of(file, registry, directory)
 
     def lock_one(name: str, entry: Mapping[str, Yaml]) -> bool:
         if told := gate(entry):
             print(f"{name}: {told}", file=sys.stderr)
         path = directory / LOCK.format(model=name)
-        made = make_lock(path, name, entry, issues=registry.issues, update=update)
+        choice = choices.get(name, "all")
+        made = make_lock(path, name, entry, issues=registry.issues, choice=choice, update=update)
         print(f"{path}\n{summary(made)}")
         return True
 
