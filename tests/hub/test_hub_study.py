@@ -186,6 +186,22 @@ def test_a_renewed_lock_runs_the_checkpoints_whose_weights_have_changed(
         hub.stop()
 
 
+def test_a_lost_lock_is_told_and_made_again(copy: HubStudy) -> None:
+    before = metrics(copy)
+    (copy.path / "results/revisions/tiny.tsv").unlink()
+    told = "`tiny`: results/revisions/tiny.tsv is gone, and results of it are there. Put a copy"
+    hub, copy.environment["HF_ENDPOINT"] = copy.environment["HF_ENDPOINT"], "http://127.0.0.1:9"
+    refused = copy.snakemake("--dry-run", TARGET)
+    assert (
+        refused.returncode != 0
+        and told in refused.stdout
+        and "http://127.0.0.1:9 cannot be" in refused.stdout
+    )
+    copy.environment["HF_ENDPOINT"] = hub
+    assert told in copy.run(TABLES)
+    pd.testing.assert_frame_equal(metrics(copy), before)
+
+
 def test_with_its_shape_in_the_registry_a_study_is_planned_without_a_network(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", "http://127.0.0.1:9", {"tiny": COMPLETE})
     n = len(STEPS)
