@@ -29,7 +29,7 @@ from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import config_facts, has_weights, kind_of
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.files import read_parquet
+from lmshape.tables.files import read_parquet, without_categories
 from lmshape.tables.gather import gather
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
@@ -137,7 +137,8 @@ def profile(
         archives = sorted((folder / "statistics").glob("*/*.h5"))
         gather(archives, [losses], table, study="profile", metrics=chosen)
         whole = {pa.int64(): pd.Int64Dtype()}.get  # of the loss there is no width
-        return read_parquet(table, columns=COLUMNS.names).to_pandas(types_mapper=whole)
+        found = without_categories(read_parquet(table, columns=COLUMNS.names))
+        return found.to_pandas(types_mapper=whole)
 
 
 def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:

@@ -18,11 +18,13 @@ from lmshape.figures import FIGURES
 from lmshape.hub.integrity import DISTRUSTED, Issue
 from lmshape.hub.models import Ask
 from lmshape.metrics import skdim
+from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
     MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
+    added_metrics,
     family_and_metric_names,
     measured_families,
     metric_names,
@@ -253,6 +255,14 @@ def _unreadable_logs(study: Study, root: Path) -> Iterator[str]:
 def named_models(configfile: Path) -> list[str]:
     """Name the models of a configuration."""
     return list(_choices(_read(configfile))[0])
+
+
+def metrics_of(configfile: Path, root: Path) -> tuple[Metric, ...]:
+    """Return the metrics that a configuration adds: its estimators of scikit-dimension, those of its own file."""
+    config = _read(configfile)
+    own = config.get("own_metrics")
+    raise_all(skdim.problems(config["metrics"]), what=f"{configfile}")
+    return added_metrics(config["metrics"], root / find_file(own, root=root) if own else None)
 
 
 def _read(configfile: Path) -> dict[str, Yaml]:
