@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmshape.errors import InputError
-from lmshape.texts.corpus import clean_file, read_text, span
+from lmshape.texts.corpus import clean_file, read_span, read_text, span
 from lmshape.texts.fetch import fetch
 
 DATA = Path(__file__).parents[2] / "data"
@@ -129,6 +129,18 @@ def test_cleaning_a_plain_text_is_refused(tmp_path: Path) -> None:
 def test_half_a_character_at_the_end_is_left_out(tmp_path: Path, ending: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(TEXT + b"\r\n\x0bend" + ending)
     assert read_text(tmp_path / "a.txt") == TEXT.decode() + "\r\n\x0bend"
+
+
+def test_a_text_file_knows_its_documents(tmp_path: Path) -> None:
+    one, two, three = "a" * 40 + "\n", "é" * 30 + "\n", "c" * 30 + "\n"
+    (tmp_path / "a.txt").write_text(f"{one}\x1e{two}\x1e{three}\x1e", encoding="utf-8")
+    whole = one + two + three
+    assert read_text(tmp_path / "a.txt") == whole
+    assert read_span(tmp_path / "a.txt", 0, 1) == (whole, [41, 72])
+    assert read_span(tmp_path / "a.txt", 0.6, 1) == (three, [])
+    assert read_span(tmp_path / "a.txt", 0.2, 1) == (two + three, [31])
+    (tmp_path / "b.txt").write_text(whole, encoding="utf-8")
+    assert read_span(tmp_path / "b.txt", 0.2, 1) == (span(whole, 0.2, 1), None)
 
 
 @pytest.mark.parametrize("bytes_", [b"caf\xe9 au lait", b"caf\xe9\nau lait\n", b"caf\xc3\n"])

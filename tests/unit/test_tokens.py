@@ -121,6 +121,38 @@ def test_intervals_hold_the_mean_of_texts_of_eight_documents() -> None:
     assert 0.88 < coverage < 0.97
 
 
+def of_documents(count: int, **changes: object) -> tuple[Tokens, list[set[int]]]:
+    """Sample a text of documents of lengths 1 to `count`; and the documents of each draw."""
+    begins = np.cumsum(np.arange(1, count)) * WORDS // (count * (count + 1) // 2)
+    tokens = sample(draws=5, documents=(len("w00000 ") * begins).tolist(), **changes)
+    document = np.searchsorted(begins, tokens.ids - len(SPECIAL), side="right")
+    return tokens, [set(document[tokens.draw == draw].tolist()) for draw in range(5)]
+
+
+def test_draws_share_no_document_where_documents_are_known() -> None:
+    tokens, documents = of_documents(12)
+    assert tokens.attributes["shared_documents"] == ""
+    assert sum(map(len, documents)) == len(set.union(*documents)) > 8
+    unknown = sample(draws=5)  # most windows are those that they would be without
+    assert np.isin(tokens.ids, unknown.ids).mean() > 0.5
+    larger, _ = of_documents(12, rows_per_draw=300)
+    assert np.isin(tokens.ids, larger.ids).all()
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_too_few_documents_are_shared_and_say_so(count: int) -> None:
+    tokens, documents = of_documents(count)
+    assert tokens.attributes["shared_documents"] == f"draws share documents: the text has {count}"
+    assert sum(map(len, documents)) > len(set.union(*documents))
+    np.testing.assert_array_equal(tokens.ids, sample(draws=5).ids)
+
+
+def test_a_token_is_found_in_its_text() -> None:
+    reader = TextTokenizer.of(TOKENIZERS["none"])
+    begins = reader.first_characters(TEXT)  # longer than a slice
+    np.testing.assert_array_equal(begins, np.arange(WORDS) * len("w00000 "))
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_shuffling_permutes_within_each_sequence(protocol: str) -> None:
     text, shuffled = (sample("bert", protocol=protocol, order=order) for order in ("text", "shuffled"))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -101,8 +102,16 @@ def main() -> None:
     except (OSError, UnicodeDecodeError) as error:  # a file that was named cannot be read or written
         named = f"`{error.filename}`: " if isinstance(error, OSError) and error.filename else ""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        print(f"error: {named}{reason}. Correct the path, or what lies there.", file=sys.stderr)
+        print(f"error: {named}{reason}. {_remedy(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _remedy(error: Exception) -> str:
+    from lmshape.writing import NO_ROOM
+
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"Make room there, or in TMPDIR, which is {gettempdir()}; then run the same command again."
+    return "Correct the path, or what lies there."
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -353,6 +362,7 @@ def run(
     directory: Directory = HERE,
 ) -> None:
     """Run one job of a rule, as Snakemake does; its inputs must exist."""
+    from lmshape.geometry.threads import product_threads_of
     from lmshape.jobs import RULES, Jobs, Wildcards
     from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
 
@@ -370,7 +380,8 @@ def run(
             f"`lmshape run {rule}`: which {', '.join(absent)}? Name it; `lmshape run --help` has the options."
         )
     study = _study(configfile, HERE)
-    Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
+    with product_threads_of(threads):  # whatever OMP_NUM_THREADS says, or does not
+        Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
 
 
 def _configfile(named: Path | None, directory: Path) -> Path:

@@ -326,13 +326,12 @@ class _Group:
     def _measured(self, one: _Tested) -> Row:
         scored, weights = one.scored, self.weights
         precision = scored.average_precisions(weights)
-        thresholds = scored.thresholds(weights.shape[1])
+        thresholds = scored.thresholds(weights)  # of each resample its own: they are of a few quiet windows
         leads = scored.leads_at(thresholds)
-        hits = np.isfinite(leads)
         drawn = weights[:, scored.before_run]
-        rates = (drawn @ hits) / np.maximum(drawn.sum(axis=1), 1e-300)
-        medians = weighted_median(leads[hits], weights[:, scored.before_run[hits]])
-        false = scored.false_at(thresholds).sum() / scored.steps.sum() * PER_STEPS
+        rates = (drawn * np.isfinite(leads)).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1e-300)
+        medians = weighted_median(leads, drawn)
+        false = scored.false_at(thresholds[0]).sum() / scored.steps.sum() * PER_STEPS
         return {
             **self._interval("auc", one.areas),
             **self._interval("average_precision", precision),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from lmshape.geometry.arrays import Array, Device, device_of, double, in_memory, on, squared_lengths
 from lmshape.geometry.checks import as_stored_matrix, as_whole
 from lmshape.geometry.differences import distances_of_pairs
 from lmshape.geometry.rows import unique_rows
@@ -34,7 +35,9 @@ TABLE_BYTES = 2**28  # most that the bounds of all pairs take; half of them are 
 PADDING = 16  # columns: rows a power of two apart would share a few places of the cache
 TILE_ENTRIES = 2**24  # bounds of larger clouds held at a time: 64 MiB, and as much for their partition
 FACTOR_BYTES = 2**29  # of the centered points; a larger cloud is centered anew, a piece at a time
+SHORTEST = 1e-123  # norm of a scaled row in float64: products far below are lost
 CENTER_ROWS = 101  # about as many give the center
+DEVICE_ENTRIES = 2**26  # of bounds, and of differences, that a device holds at a time: 512 MiB each
 AUDITED_BYTES = 2**26  # of float64 rows measured against all others at a time
 
 # Distances and indices (rows, k), and how many rows were searched again.
@@ -59,16 +62,19 @@ class Neighbors:
     recomputed: int
 
 
-def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 512, assume_unique: bool = False) -> Neighbors:
+def nearest_neighbors(
+    x: ArrayLike, k: int, *, tile: int = 512, assume_unique: bool = False, device: Device = None
+) -> Neighbors:
     """Find the k nearest other rows of every unique row, exactly.
 
     Parameters
     ----------
-    x : (n, d) array or tensor of any real dtype, rows are points; of repeated rows the first is kept. A tensor on a
-        device is copied to the CPU and searched there
+    x : (n, d) array or tensor of any real dtype, rows are points; of repeated rows the first is kept
     k : number of neighbors
     tile : most query rows at a time; the result does not depend on it
     assume_unique : no row repeats another, which is not checked then; a repeated row would be a neighbor at distance 0
+    device : torch device with float64 where the search is made; None: where a tensor `x` is, if that is a CUDA GPU,
+        else in memory
 
     Returns
     -------
@@ -98,8 +104,9 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 512, assume_unique: b
             "Add rows or lower `k`."
         )
     points = rows if len(unique) == len(rows) else rows[unique]
-    distances, indices, recomputed = _search(points, k, tile)
-    return Neighbors(distances, unique[indices], unique, recomputed)
+    place = device_of(x) if device is None else device
+    found = _search(points, k, tile) if place is None else _search_on(place, points, k, tile)
+    return Neighbors(found[0], unique[found[1]], unique, found[2])
 
 
 def nearest_among(x: ArrayLike, neighbors: Neighbors, kept: ArrayLike, k: int) -> Neighbors:
@@ -203,6 +210,42 @@ def _search(points: np.ndarray, k: int, tile: int, rows: np.ndarray | None = Non
     if len(coarse):
         distances[coarse], indices[coarse], _ = _search_by(np.float64, points, k, tile, rows[coarse])
     return distances, indices, recomputed
+
+
+def _search_on(device: Device, points: np.ndarray, k: int, tile: int) -> Found:
+    """Search on a device, all in float64; rows whose candidates are not proved complete are searched in memory."""
+    cloud, m = BoundedCloud(points, np.float64, kept=False), len(points)
+    whole = double(points, device)
+    factor = cloud.factor_on(whole)
+    count = min(k + SPARE_CANDIDATES, m - 1)
+    step = max(1, min(tile, DEVICE_ENTRIES // m, DEVICE_ENTRIES // (count * points.shape[1])))
+    found = [
+        _search_block_on(cloud, factor, whole, np.arange(start, min(start + step, m)), k, count)
+        for start in range(0, m, step)
+    ]
+    distances, indices, proved = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    again = np.flatnonzero(~proved)
+    if len(again):
+        distances[again], indices[again], _ = _search(points, k, tile, again)
+    return distances, indices, len(again)
+
+
+def _search_block_on(
+    cloud: BoundedCloud, factor: Array, whole: Array, block: np.ndarray, k: int, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distances (b, k), indices (b, k), and whether they are proved (b,), of the rows of a block."""
+    own = slice(int(block[0]), int(block[-1]) + 1)
+    bounds = cloud.query(factor[own]) @ factor.T
+    bounds[range(len(block)), block] = np.inf
+    reached, candidates = bounds.topk(count, largest=False)
+    candidates, _ = candidates.sort(1)  # equal distances stay in the order of the rows
+    squares = squared_lengths((whole[own][:, None] - whole[candidates]).flatten(0, 1)).reshape(
+        candidates.shape
+    )
+    squares, order = squares.sort(dim=1, stable=True)
+    distances = np.sqrt(in_memory(squares[:, :k]))
+    proved = (count == len(whole) - 1) | (cloud.limits(distances[:, -1]) <= in_memory(reached[:, -1]))
+    return distances, in_memory(candidates.gather(1, order[:, :k])), proved
 
 
 def _search_by(dtype: DTypeLike, points: np.ndarray, k: int, tile: int, rows: np.ndarray) -> Found:
@@ -314,7 +357,7 @@ class BoundedCloud:
     rounding : the relative error that none of the terms exceeds
     """
 
-    def __init__(self, points: np.ndarray, dtype: DTypeLike) -> None:
+    def __init__(self, points: np.ndarray, dtype: DTypeLike, *, kept: bool = True) -> None:
         m, d = points.shape
         self.points, self.dtype = points, np.dtype(dtype)
         self.rounding = (d + 4) * float(np.finfo(self.dtype).eps)
@@ -324,7 +367,8 @@ class BoundedCloud:
             np.abs(points.max(axis=0) - self._center).max(), np.abs(points.min(axis=0) - self._center).max()
         )
         self.scale = 2.0 ** -np.round(np.log2(largest)) if largest > 0 else 1.0
-        self._whole = self._factor(slice(0, m)) if self.dtype.itemsize * m * d <= FACTOR_BYTES else None
+        kept &= self.dtype.itemsize * m * d <= FACTOR_BYTES
+        self._whole = self._factor(slice(0, m)) if kept else None
 
     @property
     def is_coarse(self) -> bool:
@@ -337,15 +381,29 @@ class BoundedCloud:
         since : the first of the points b
         out : where the bounds are written, if anywhere
         """
-        query = self._factor(block)
-        query[:, :-3] *= -2
-        query[:, -3:-1] = query[:, [-2, -3]]
-        query[:, -1] *= -2 * self.rounding
+        query = self.query(self._factor(block))
         bounds = np.empty((len(block), len(self.points) - since), dtype=self.dtype) if out is None else out
         for start, factor in self._factors(since):
             np.matmul(query, factor.T, out=bounds[:, start - since : start - since + len(factor)])
         bounds[np.arange(len(block)), block - since] = np.inf
         return bounds
+
+    def query(self, factor: Array) -> Array:
+        """Return what the factor of all points is multiplied with for the bounds of the rows of a factor."""
+        query = 1 * factor
+        query[:, :-3] *= -2
+        query[:, -3:-1] = factor[:, [-2, -3]]
+        query[:, -1] *= -2 * self.rounding
+        return query
+
+    def factor_on(self, points: Array) -> Array:
+        """Return what `factor` does of all points, float64 on a device, and there."""
+        import torch
+
+        centered = (points - on(self._center, points.device)) * self.scale
+        squares = squared_lengths(centered)[:, None]
+        norms = squares.sqrt().clamp(min=SHORTEST)
+        return torch.cat([centered, (1 - self.rounding) * squares, torch.ones_like(squares), norms], 1)
 
     def limits(self, radii: np.ndarray) -> np.ndarray:
         """Return what a lower bound must exceed for its pair to be measured at more than the radius."""

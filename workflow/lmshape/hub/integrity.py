@@ -385,12 +385,16 @@ class Provenance:
         """Return the audit's verdict; "" for a local run."""
         return self.locked[checkpoint].verdict if checkpoint in self.locked else ""
 
-    def doubts(self, checkpoint: str) -> dict[str, str]:
-        """Return verdict, checkpoints of the same weights, and note."""
+    def told(self, checkpoint: str, measured_as: str = "") -> dict[str, str]:
+        """Return verdict, checkpoints of the same weights, and note; where it lies, if another was measured for it."""
         one = self.locked.get(checkpoint)
         if one is None:
             return {"verdict": "", "same_weights_as": "", "note": ""}
-        return {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": one.note}
+        doubts = {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": one.note}
+        if not measured_as:
+            return doubts
+        place = {"repository": one.repository, "revision": one.revision, "commit": one.commit}
+        return doubts | place | {"note": "; ".join(filter(None, [one.note, f"measured as {measured_as}"]))}
 
     def check(self, path: Path, attributes: Mapping[str, str | int | float]) -> None:
         """Refuse a file that was made from other weights than the lock names.

@@ -139,7 +139,9 @@ def _of_place(name: str, place: Place, entry: Mapping[str, Yaml], issues: Sequen
     seen = tokens_seen(place.step, entry.get("tokens_per_step"))
     folder = Path(WEIGHTS.format(model=name, checkpoint=place.name))
     verdict = cited_verdict(issues, place.step, weights=entry.get("weights", ""))
-    return Checkpoint(place.name, place.step, folder, seen, verdict=verdict)
+    equal = [one.steps for one in issues if one.verdict == "expected_duplicate" and place.step in one.steps]
+    content = str(sorted(equal[0])) if equal else ""
+    return Checkpoint(place.name, place.step, folder, seen, verdict=verdict, content=content)
 
 
 def _of_lock(name: str, lock: Lock, issues: Sequence[Issue]) -> list[Checkpoint]:
@@ -152,6 +154,7 @@ def _of_lock(name: str, lock: Lock, issues: Sequence[Issue]) -> list[Checkpoint]
             one.tokens_seen,
             revised=one.revised,
             verdict=one.verdict,
+            content=one.content,
         )
         for one in audited(lock.checkpoints, main=lock.main_sha256, issues=issues)
         if one.loadable

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape import paths
+from lmshape.geometry.arrays import Device
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
@@ -140,7 +141,7 @@ class Reader(Rule):
 
     def priority(self, job: Wildcards) -> float:
         """A checkpoint is finished before the next one is begun: 10 for the first of a model, above 9 for the last."""
-        names = list(self.model(job).checkpoints)
+        names = list(self.model(job).measured)
         return 10 - names.index(job.checkpoint) / len(names)
 
 
@@ -255,7 +256,9 @@ class Measure(Rule):
         self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
         Path(job.fill(paths.MEASURED)).touch()
 
-    def measure(self, job: Wildcards, activations: Path, block: tuple[int, int]) -> None:
+    def measure(
+        self, job: Wildcards, activations: Path, block: tuple[int, int], device: Device = None
+    ) -> None:
         """Write the archives of a block of layers that are not there, or not of this code and data."""
         measure_block(
             activations,
@@ -267,11 +270,12 @@ class Measure(Rule):
             rows_per_draw=self.rows_per_draw,
             own_metrics=self.own_path,
             skdim=self.estimators,
+            device=device,
         )
 
 
 @cache
-def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> float:
+def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int, *, on_gpu: bool = False) -> float:
     study = rule.study
     return measuring_seconds(
         width,
@@ -281,6 +285,7 @@ def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> f
         sites=sites,
         threads=threads,
         metrics=study.metrics,
+        on_gpu=on_gpu,
     )
 
 
@@ -326,6 +331,8 @@ class MeasureAll(Measure):
 class MeasureCell(Extract):
     """A cell in one process, where activations are not kept: they pass through the job's scratch.
 
+    What is measured of them is measured on the GPU that the network was on, where there is one.
+
     The loss card is written last and is no archive: a job that failed runs again, although Snakemake restores the
     archives that it found.
     """
@@ -365,8 +372,17 @@ class MeasureCell(Extract):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         model = self.model(job)
-        measuring = _measuring_seconds(self.measuring, model.width, model.blocks + 2, threads)
+        measuring = _measuring_seconds(
+            self.measuring, model.width, model.blocks + 2, threads, on_gpu=self.gpus(job) > 0
+        )
         return super().seconds(job, threads) + measuring
+
+    def device(self, given: Given) -> Device:
+        """Return where the forward passes run."""
+        from lmshape.models.device import choose_device
+
+        extraction = self.study.extraction
+        return choose_device(extraction.device, device_map=extraction.device_map, gpus=given.gpus).device
 
     def run(self, job: Wildcards, given: Given) -> None:
         losses = Path(job.fill(paths.LOSSES))
@@ -374,7 +390,7 @@ class MeasureCell(Extract):
             activations, card = folder / "activations.h5", folder / losses.name
             self.extract(job, given, activations, card)
             for block in self.study.blocks_of(job.model):
-                self.measuring.measure(job, activations, block)
+                self.measuring.measure(job, activations, block, self.device(given))
             with replaced_when_whole(losses) as partial:
                 partial.write_bytes(card.read_bytes())
 

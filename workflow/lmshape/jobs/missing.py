@@ -129,7 +129,7 @@ def _results(jobs: Jobs, root: Path) -> Iterator[tuple[Cell | str, list[Step]]]:
 
 
 def _releases(study: Study, model: Model) -> Iterator[Step]:
-    for checkpoint in model.checkpoints if model.on_hub else ():
+    for checkpoint in model.measured if model.on_hub else ():
         for reader in study.readers(model.name, checkpoint):
             yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint, source_fingerprint
+from lmshape.geometry.arrays import Device, computing_device
 from lmshape.metrics.layer import Found, Layer, Measured
 from lmshape.metrics.own import measured_own
 from lmshape.metrics.registry import MEASURED, OWN_FAMILY
@@ -55,6 +56,7 @@ class _Job:
     family: Measured
     names: Sequence[str]
     rows_per_draw: int | None
+    device: Device
 
 
 def measure(
@@ -67,6 +69,7 @@ def measure(
     rows: Sequence[str] = ROWS,
     rows_per_draw: int | None = None,
     made_of: Attributes | None = None,
+    device: Device = None,
 ) -> None:
     """Write the statistics of one family for the layers first … last of one cell.
 
@@ -86,6 +89,8 @@ def measure(
         checkpoint
     rows_per_draw : unique rows that a capped family takes of each draw; None: all that every draw has
     made_of : what the archive shall say of itself besides
+    device : torch device of the network that the activations are of. On a CUDA GPU sums, spectra, linearity and
+        searches are made there, in float64; elsewhere, and with None, in memory
     """
     for name in rows:
         if name not in ROWS:
@@ -100,7 +105,8 @@ def measure(
         "rows_per_draw": rows_per_draw or 0,
     }
     with Activations(activations_path) as activations:
-        job = _Job(activations, family, family.chosen_rows(rows), rows_per_draw)
+        chosen = family.chosen_rows(rows)
+        job = _Job(activations, family, chosen, rows_per_draw, computing_device(device))
         layers = _layers(job, sites_between(activations.sites, first, last))
         attributes = {**activations.attributes, **own, **(made_of or {})}
         write_statistics(output_path, attributes=attributes, layers=layers)
@@ -168,6 +174,7 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
         rows_per_draw=wanted,
         tokens=tokens,
         sinks=chosen.sinks,
+        device=job.device,
     )
     found = job.family.statistics(layer) if layer.kept else {}
     for name, mask in chosen.kept.items():
@@ -208,6 +215,7 @@ def measure_block(
     rows_per_draw: int | None = None,
     own_metrics: Path | None = None,
     skdim: Sequence[str] = (),
+    device: Device = None,
 ) -> list[str]:
     """Write the statistics archives of a block that are not there, or would be made otherwise.
 
@@ -216,7 +224,7 @@ def measure_block(
     activations : activation store of the cell
     folder : of the cell's statistics; archives lie at `{family}/layers-{first}-{last}.h5` below it
     families : names of families
-    first, last, rows, rows_per_draw : as `measure` takes them; each family takes those rows that concern it
+    first, last, rows, rows_per_draw, device : as `measure` takes them; each family takes those rows that concern it
     own_metrics : the file of the family `own`
     skdim : names of the metrics of the family `skdim`; others in the list are passed over
 
@@ -245,6 +253,7 @@ def measure_block(
             rows=rows,
             rows_per_draw=most,
             made_of=made_of,
+            device=device,
         )
         measured.append(name)
     return measured

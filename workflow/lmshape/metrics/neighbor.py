@@ -8,6 +8,7 @@ from math import inf, nan
 
 import numpy as np
 
+from lmshape.geometry.arrays import Device
 from lmshape.geometry.distance_ratios import (
     KEPT_ORDERS,
     gride_from_distances,
@@ -56,7 +57,7 @@ def statistics(layer: Layer) -> dict[str, Found]:
     ones without the others, and rows that run out of them are searched again.
     """
     taken, width = unique_rows_by_draw(layer), layer.rows.shape[1]
-    found = {name: _Choice(rows, width) for name, rows in taken.items()}
+    found = {name: _Choice(rows, width, layer.device) for name, rows in taken.items()}
     large = {name: choice for name, choice in found.items() if choice.rows.size >= FEWEST_ROWS}
     for names in SEARCHED_TOGETHER:
         _fill_neighbors(layer, [large[name] for name in names if name in large])
@@ -80,8 +81,8 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> 
 class _Choice:
     """What is found of one choice of rows; `sums` are those of the covariance of all rows taken."""
 
-    def __init__(self, rows: UniqueRows, width: int) -> None:
-        self.rows, self.sums = rows, CovarianceSums(width)
+    def __init__(self, rows: UniqueRows, width: int, device: Device) -> None:
+        self.rows, self.sums = rows, CovarianceSums(width, device)
         draws = len(rows.index)
         self.arrays = missing(rows=rows.size * draws, width=width, draws=draws, rows_per_draw=rows.size)
         self.arrays["duplicate_share"] = rows.duplicate_share
@@ -107,7 +108,7 @@ def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
         # a row of one choice may repeat another's: only within a choice is it known how many differ
         distinct = max(choice.rows.size for choice in own)
         k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), distinct - 1)
-        neighbors = nearest_neighbors(cloud, k)
+        neighbors = nearest_neighbors(cloud, k, device=layer.device)
         _add_covariances(cloud, together, draw, own)
         audited = -(-AUDITED_ROWS // sum(len(choice.rows.index) for choice in own))
         for choice in own:
@@ -116,7 +117,8 @@ def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
                 _fill_draw(choice, draw, cloud, neighbors, kept, audited)
             else:  # a row of this choice repeats one of another choice
                 alone = cloud[kept]
-                known = nearest_neighbors(alone, min(KEPT_ORDERS[-1], len(kept) - 1))
+                most = min(KEPT_ORDERS[-1], len(kept) - 1)
+                known = nearest_neighbors(alone, most, device=layer.device)
                 _fill_draw(choice, draw, alone, known, np.arange(len(kept)), audited)
 
 
@@ -146,12 +148,13 @@ def _add_covariances(cloud: np.ndarray, index: np.ndarray, draw: int, choices: l
     """Add the rows `index` of a layer to the sums of each choice that takes them, once for all that do."""
     takers = np.stack([np.isin(index, choice.rows.index[draw]) for choice in choices], axis=1)
     for kinds in np.unique(takers, axis=0):
-        rows, sums = cloud[(takers == kinds).all(axis=1)], CovarianceSums(cloud.shape[1])
+        width, device = cloud.shape[1], choices[0].sums.device
+        rows, sums = cloud[(takers == kinds).all(axis=1)], CovarianceSums(width, device)
         for start in range(0, len(rows), SUMMED_ROWS):
             sums.update(rows[start : start + SUMMED_ROWS])
         for choice, taken in zip(choices, kinds, strict=True):
             if taken:
-                choice.sums = CovarianceSums.merged([choice.sums, sums], cloud.shape[1])
+                choice.sums = CovarianceSums.merged([choice.sums, sums], width, device)
 
 
 def _fill_surrogates(choices: list[_Choice], width: int) -> None:
@@ -165,7 +168,7 @@ def _fill_surrogates(choices: list[_Choice], width: int) -> None:
         for choice, variances in zip(choices, eigenvalues, strict=True):
             if variances.any() and j < len(choice.rows.index):
                 sample = gaussian_surrogate(variances, choice.rows.size, deviates=deviates)
-                found = nearest_neighbors(sample, 2, assume_unique=True)
+                found = nearest_neighbors(sample, 2, assume_unique=True, device=choice.sums.device)
                 choice.arrays["surrogate_distances"][j] = found.distances
 
 

@@ -39,7 +39,8 @@ class Tokens:
     sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
         token of the sequence, special ones left out, as the tokenizer decodes them
     attributes : `tokenizer_sha256`, `special_tokens` (JSON: the template's `prefix` and `suffix`), `text_sha256`,
-        `sampling` (JSON), `seed`, `mask_token_id` (-1: none), `unspelled` (share of the text's bytes without a token)
+        `sampling` (JSON), `seed`, `mask_token_id` (-1: none), `unspelled` (share of the text's bytes without a token),
+        `shared_documents` (a doubt about the intervals; empty where there is none)
     texts : token id → the text that it stands for, special tokens too; empty where that is not known
     """
 

@@ -47,6 +47,8 @@ NORMS = 3e-8  # n d
 PAIR = 2.4e-8  # of rows of a draw
 PAIR_OF_WIDTH = 1.2e-11  # times d
 AXES = 1.2e-10  # d³, of each draw
+ON_GPU = frozenset({"spectral", "leading", "neighbor", "linearity"})  # the others are measured on CPUs
+GPU_CORES = 32  # that a GPU stands for in float64: a guess, rounded towards slow; none was there to measure
 OWN = 1e-7  # n d: a guess: a user's own metric may do anything
 
 
@@ -113,10 +115,12 @@ def measuring_seconds(
     sites: int,
     threads: int,
     metrics: Iterable[str] = (),
+    on_gpu: bool = False,
 ) -> float:
     """Seconds of the measuring of a block of `sites` sites, of which each takes an equal time.
 
-    `metrics` are those of the study: estimators of scikit-dimension take one core, each its own time.
+    `metrics` are those of the study: estimators of scikit-dimension take one core, each its own time. `on_gpu`: in the
+    process of the forward passes, on their GPU.
     """
     n, d, rows = sampling.most_tokens, width, list(rows)
     choices = len([name for name in rows if name != "one_per_type"]) / 2
@@ -135,7 +139,10 @@ def measuring_seconds(
         "skdim": threads * estimators,
         OWN_FAMILY: choices * OWN * n * d,
     }
-    return MEASURING_START_SECONDS + sites * sum(core_seconds[family] for family in families) / threads
+    cores = {
+        family: max(GPU_CORES, threads) if on_gpu and family in ON_GPU else threads for family in core_seconds
+    }
+    return MEASURING_START_SECONDS + sites * sum(core_seconds[family] / cores[family] for family in families)
 
 
 def measuring_megabytes(width: int, sampling: Sampling) -> int:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, HubRun, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
-from lmshape.paths import LOSSES_FOLDER, TOKENIZER, WEIGHTS_FOLDER
+from lmshape.paths import LOSSES_FOLDER, TOKENIZER, TRUNCATION, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
 from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import (
@@ -121,12 +122,20 @@ def gone_checkpoints(
 ) -> list[Checkpoint]:
     """List the checkpoints that were measured and whose weights are gone; parameters as of `find_checkpoints`."""
     naming, results = _naming(name, step_pattern), root / LOSSES_FOLDER.format(model=name)
+
+    def gone(entry: str, step: int, place: Path, seen: float = nan) -> Checkpoint:
+        truncated = (root / TRUNCATION.format(model=name, checkpoint=entry, dataset="")).parent.glob(
+            "*.parquet"
+        )
+        datasets = tuple(sorted(path.stem for path in truncated))
+        return Checkpoint(entry, step, place, seen, gone=True, truncated=datasets)
+
     names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
     if FINAL in names and naming.step(FINAL) is None and not has_weights(root / folder):
-        return [Checkpoint(FINAL, NO_STEP, folder, gone=True)]
+        return [gone(FINAL, NO_STEP, folder)]
     steps = {entry: naming.step(entry) for entry in names if not has_weights(root / folder / entry)}
     return [
-        Checkpoint(entry, step, folder / entry, tokens_seen(step, tokens_per_step), gone=True)
+        gone(entry, step, folder / entry, tokens_seen(step, tokens_per_step))
         for entry, step in steps.items()
         if step is not None
     ]
@@ -362,6 +371,20 @@ class Model:
     def on_hub(self) -> bool:
         """Whether its weights are downloaded."""
         return bool(self.entry)
+
+    @property
+    def measured(self) -> dict[str, Checkpoint]:
+        """Checkpoints that are extracted: of those with the same weights one."""
+        return {name: one for name, one in self.checkpoints.items() if not one.same_as}
+
+    @property
+    def same(self) -> dict[str, list[Checkpoint]]:
+        """Measured checkpoint → the others that have its weights, and get their rows from its."""
+        found: dict[str, list[Checkpoint]] = {}
+        for one in self.checkpoints.values():
+            if one.same_as:
+                found.setdefault(one.same_as, []).append(one)
+        return found
 
     @property
     def gone(self) -> bool:

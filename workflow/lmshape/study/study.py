@@ -6,13 +6,14 @@ to (folders, checkpoints, texts), since the second cannot be looked up before th
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.checkpoints import Checkpoint, Choice, select, with_equals
 from lmshape.errors import InputError, is_or_are, named
 from lmshape.figures import FIGURES
 from lmshape.hub.integrity import DISTRUSTED, Issue
@@ -54,6 +55,7 @@ from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
+MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildcards and its path variables
 PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
@@ -117,11 +119,11 @@ class Study:
     issues: tuple[Issue, ...]
 
     def cells(self) -> list[Cell]:
-        """Every cell, by model, then step, then dataset."""
+        """Every cell that is measured, by model, then step, then dataset."""
         return [
             Cell(name, checkpoint, dataset)
             for name, model in self.models.items()
-            for checkpoint in model.checkpoints
+            for checkpoint in model.measured
             for dataset in self.datasets_of[name]
         ]
 
@@ -133,10 +135,15 @@ class Study:
         """Cells of a model that are truncated: of a decoder, since the loss of an encoder is another."""
         if self.truncating is None or self.models[model].kind != "decoder":
             return []
-        known = [one for one in self.models[model].checkpoints.values() if not one.gone]
-        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
         datasets = self.truncating.datasets_of(self.datasets_of[model])
-        return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in datasets]
+        of = {
+            one: [name for name in datasets if not one.gone or name in one.truncated]
+            for one in self.models[model].checkpoints.values()
+        }
+        known = [one for one in of if of[one]]
+        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
+        cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
+        return list(dict.fromkeys(cells))
 
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
@@ -432,7 +439,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
             f"`{model.name}`: {named(gone)} {is_or_are(gone)} gone from {model.folder}; what was measured stays.",
             file=sys.stderr,
         )
-    taken = {checkpoint.name: checkpoint for checkpoint in chosen}
+    taken = with_equals(chosen, doubted=DISTRUSTED)
     return replace(model, checkpoints=taken, choice=choice, passed_over=tuple(distrusted))
 
 
@@ -467,6 +474,7 @@ def _gone_problems(study: Study, root: Path) -> Iterator[str]:
 def problems_of(study: Study, root: Path) -> Iterator[str]:
     """Tell every way in which a study cannot run, a sentence each."""
     yield from _long_windows(study)
+    yield from _misread_paths(study)
     for name, dataset in study.datasets.items():
         if study.sampling.protocol == "paper" and dataset.text is None:
             yield (
@@ -488,6 +496,19 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
     yield from _truncation_problems(study)
     yield from _pretraining_problems(study, root)
     yield from _loss_log_problems(study, root)
+
+
+def _misread_paths(study: Study) -> Iterator[str]:
+    """Tell of paths of the user's files in which Snakemake would find wildcards."""
+    texts = [text for name in study.datasets if (text := study.text_of(name))]
+    files = [(name, one.folder) for name, model in study.models.items() for one in model.checkpoints.values()]
+    files += [(f"texts.{text.name}", text.path) for text in texts if text.path]
+    files += [(f"loss_logs.{name}", file) for name, log in study.loss_logs.items() for file in log.files]
+    for where, path in {where: path for where, path in files if MISREAD.search(str(path))}.items():
+        yield (
+            f"`{where}` = '{path}': Snakemake takes braces, and a word in angle brackets, for names to fill in. "
+            "Rename it, or make a link without them."
+        )
 
 
 def _truncation_problems(study: Study) -> Iterator[str]:

@@ -39,6 +39,9 @@ def _of_model(model: Model) -> Iterator[str]:
             f"           {len(model.passed_over)} were passed over, {_sums(model.passed_over)}: "
             f"{_names(model.passed_over)}"
         )
+    if model.same:
+        equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
+        yield f"equal      {model.name}: downloaded and measured once, {'; '.join(equal)}"
     for correction in corrections(model.lock) if model.lock else ():
         yield f"registry   {model.name}: {correction}"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from lmshape.checkpoints import Checkpoint, under_each_name
 from lmshape.errors import InputError, first_line
 from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
 from lmshape.metrics.metric import Arrays, Metric
@@ -69,6 +70,7 @@ def gather(
     lock: Path | None = None,
     issues: Sequence[Issue] = (),
     gone: Sequence[str] = (),
+    same: Mapping[str, Sequence[Checkpoint]] | None = None,
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -84,6 +86,7 @@ def gather(
     own : file of the user's own metrics, if `metrics` names any
     lock, issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
     gone : checkpoints that were deleted since they were measured
+    same : checkpoint → others with its weights, which get their rows from its files
 
     Raises
     ------
@@ -92,18 +95,23 @@ def gather(
     """
     chosen = {metric.name: metric for metric in select(metrics, own_metrics(own))}
     provenance, audited = Provenance.of(lock, issues), []
+    cells: list[Attributes] = []
+    measured_as = {one.name: name for name, others in (same or {}).items() for one in others}
     datasets: dict[str, int] = {}
     attributes: dict[Path, Attributes] = {}
     rows: dict[tuple[str | int, ...], tuple[Row, np.ndarray]] = {}
     for path in map(Path, (*statistics, *losses)):
-        cell, entries = _read(path)
-        provenance.check(path, cell)
-        attributes[path] = cell
-        audited += [(cell, entry.site, entry.layer, entry.rows, entry.attributes) for entry in entries]
-        dataset = datasets.setdefault(str(cell["dataset"]), len(datasets))
-        known = {"study": study, "verdict": provenance.verdict(str(cell["checkpoint"]))}
-        for row, replicates in _rows(entries, cell, chosen.values()):
-            rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
+        attributes[path], entries = _read(path)
+        dataset = datasets.setdefault(str(attributes[path]["dataset"]), len(datasets))
+        names = list(under_each_name(attributes[path], same or {}))
+        for cell in names:
+            provenance.check(path, cell)
+            audited += [(cell, entry.site, entry.layer, entry.rows, entry.attributes) for entry in entries]
+        cells += names
+        for measured, replicates in _rows(entries, attributes[path], chosen.values()):
+            for row in under_each_name(measured, same or {}):
+                known = {"study": study, "verdict": provenance.verdict(row["checkpoint"])}
+                rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
     check_agreement(attributes)
     equal = {} if lock else _equal_weights(attributes.values())
     for row, _ in rows.values():
@@ -114,7 +122,7 @@ def gather(
         {**row, "interval": chosen[row["metric"]].interval, "replicates": numbers} for row, numbers in ordered
     ]
     metadata = {
-        CHECKPOINTS_KEY: json.dumps(_weights(attributes.values(), provenance, equal, gone), sort_keys=True),
+        CHECKPOINTS_KEY: json.dumps(_weights(cells, provenance, equal, gone, measured_as), sort_keys=True),
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
@@ -178,7 +186,9 @@ def _rows(
             reasons = {**entry.attributes, **({f"flag_{metric.name}": failure} if failure else {})}
             estimate = _estimate(metric, replicates, reasons)
             if isfinite(estimate["ci_low"]):
-                estimate["flag"] = joined(estimate["flag"], metric.doubt(entry.arrays))
+                estimate["flag"] = joined(
+                    estimate["flag"], metric.doubt(entry.arrays), str(cell.get("shared_documents", ""))
+                )
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
 
 
@@ -249,12 +259,16 @@ def _weights(
     provenance: Provenance,
     equal: Mapping[str, Sequence[str]],
     gone: Sequence[str],
+    measured_as: Mapping[str, str],
 ) -> dict[str, Row]:
     """Return where the weights of each checkpoint came from, and what the audit says of them."""
     names = ("repository", "revision", "commit", "weights_sha256")
     known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
     return {
-        one: row | provenance.doubts(one) | _duplicate(equal.get(one, ())) | (GONE if one in gone else {})
+        one: row
+        | provenance.told(one, measured_as.get(one, ""))
+        | _duplicate(equal.get(one, ()))
+        | (GONE if one in gone else {})
         for one, row in known.items()
     }
 

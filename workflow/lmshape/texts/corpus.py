@@ -12,7 +12,7 @@ case, punctuation, digits, paragraphs and every script:
 6. Entities become characters; runs of spaces become one, runs of blank lines one; brackets that the page
    never closes go, and so do stray table rows.
 
-Every article ends with a blank line. Deterministic; about 7 MB/s.
+Every article ends with a blank line, and in a file with `DOCUMENT_END`. Deterministic; about 7 MB/s.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import codecs
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 from xml.sax.saxutils import unescape
@@ -31,6 +32,8 @@ from lmshape.errors import InputError
 from lmshape.progress import progress
 from lmshape.writing import replaced_when_whole
 
+# Behind each document of a text file that knows its documents: ASCII's record separator, no part of the text.
+DOCUMENT_END = "\x1e"
 # A span starts at a line's start if one is this near; a text without line ends is cut between two characters.
 LINE_SEARCH_CHARACTERS = 10_000
 
@@ -79,15 +82,31 @@ LINE_RULES = (
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text; a last character that a cut at a byte has halved is left out.
+    """Read a UTF-8 text without `DOCUMENT_END`; a last character that a cut at a byte has halved is left out.
 
     Raises
     ------
     InputError
         When the text is not UTF-8.
     """
+    return "".join(_documents(path))
+
+
+def read_span(path: Path, start: float, end: float) -> tuple[str, list[int] | None]:
+    """Read a span of a text, as `span` of `read_text`, and the characters of it at which a document begins.
+
+    The first document, which may have begun before, is not among them; None where the file has no `DOCUMENT_END`.
+    """
+    documents = _documents(path)
+    text = "".join(documents)
+    first, last = _cuts(text, start, end)
+    begins = [place - first for place in accumulate(map(len, documents)) if first < place < last]
+    return text[first:last], begins if len(documents) > 1 else None
+
+
+def _documents(path: Path) -> list[str]:
     with path.open("rb") as stream:
-        return "".join(lines_of(stream))
+        return "".join(lines_of(stream)).split(DOCUMENT_END)
 
 
 def span(text: str, start: float, end: float) -> str:
@@ -106,9 +125,7 @@ def span(text: str, start: float, end: float) -> str:
     InputError
         When the fractions are not ordered within 0 and 1.
     """
-    if not 0 <= start < end <= 1:
-        raise InputError(f"`span` is [{start}, {end}]; it needs 0 <= start < end <= 1.")
-    return text[_cut(text, start) : _cut(text, end)]
+    return text[slice(*_cuts(text, start, end))]
 
 
 def clean_file(source: Path, destination: Path) -> None:
@@ -127,7 +144,7 @@ def clean_file(source: Path, destination: Path) -> None:
         size = source.stat().st_size
         with progress(size, description=source.name, unit="B") as bar:
             for article in articles(lines_of(stream, bar)):
-                output.write(article.encode())
+                output.write(f"{article}{DOCUMENT_END}".encode())
         if not output.tell():
             raise InputError(
                 f"`{source}` holds no Wikipedia article in <page><text>…; set `clean: false` for a text that "
@@ -189,6 +206,12 @@ def clean_markup(markup: str) -> str:
     text = _apply(text, ((BLOCK_TAG, "\n"), (TAG, "")))
     # Entities after tags: "&lt;iostream&gt;" is text that only looks like a tag once it is decoded.
     return _apply(html.unescape(text), LINE_RULES).strip()
+
+
+def _cuts(text: str, start: float, end: float) -> tuple[int, int]:
+    if not 0 <= start < end <= 1:
+        raise InputError(f"`span` is [{start}, {end}]; it needs 0 <= start < end <= 1.")
+    return _cut(text, start), _cut(text, end)
 
 
 def _cut(text: str, fraction: float) -> int:

@@ -213,6 +213,15 @@ class TextTokenizer:
             ids += self.encode(slices[first : first + SLICES_PER_BATCH])
         return np.concatenate(ids)
 
+    def first_characters(self, text: str) -> np.ndarray:
+        """Return where in a text each token of `encode_long` begins, (n,) int64."""
+        begin, found = 0, [np.empty(0, dtype=np.int64)]
+        for piece in _slices(text):
+            offsets = self.backend.encode(piece, add_special_tokens=False).offsets
+            found.append(begin + np.array([first for first, _ in offsets], dtype=np.int64))
+            begin += len(piece)
+        return np.concatenate(found)
+
     def unspelled(self, text: str) -> float:
         """Return the share of a text's UTF-8 bytes that no token stands for, white space counted as spelled.
 

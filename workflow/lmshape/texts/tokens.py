@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -52,14 +53,16 @@ def sample_tokens(
     seed: int,
     context: int | None = None,
     vocabulary: int | None = None,
+    documents: Sequence[int] | None = None,
 ) -> Tokens:
     """Choose the tokens that every checkpoint of a model sees on a dataset.
 
     `windows`: the text's token ids are packed and cut into non-overlapping windows which, with the special
     tokens of the tokenizer's template around them, have exactly `window` tokens. The text is cut into `draws`
     stretches of equal length, one for each draw, of which ceil(1.25 `rows_per_draw` / `window`) windows are chosen at
-    random. So two draws share no document but one that a cut goes through: windows of one document are alike, and
-    draws that shared many would differ too little for their intervals.
+    random. Where documents are known, a cut moves to the nearest end of one, and a window that lies on both sides is
+    in no draw: windows of one document are alike, and draws that shared it would differ too little for their
+    intervals. Where a draw would get too few windows so, cuts stay, and the attribute `shared_documents` says it.
     `paper`: 128 random chunks of 512 characters without overlap, each tokenized on its own, whatever its
     length; chunk i is in draw i mod `draws`. `window` and `rows_per_draw` have no part in it.
 
@@ -77,6 +80,8 @@ def sample_tokens(
     context : longest sequence that the model takes; None is not checked
     vocabulary : rows of the model's embedding: random tokens are drawn below it, as tokens that were added to the
         tokenizer alone may lie beyond; None where it is not known
+    documents : characters of `text` at which a document begins, rising, without the first; None where they are not
+        known; without a part in `paper`
 
     Raises
     ------
@@ -88,7 +93,7 @@ def sample_tokens(
     _check(protocol, order, {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}, seed)
     reader = TextTokenizer.of(tokenizer)
     unspelled = 0.0 if order == "random" else _unspelled(reader, text, tokenizer.name_or_path)
-    sampling = {"protocol": protocol, "order": order, "draws": draws}
+    sampling, shared = {"protocol": protocol, "order": order, "draws": draws}, ""
     if protocol == "paper":
         sequences = _chunks(reader, text, draws=draws, seed=seed, context=context)
     else:
@@ -96,7 +101,9 @@ def sample_tokens(
         per_draw = math.ceil(SPARE * rows_per_draw / window)
         # Random tokens take nothing of the text but the shape of its windows, which is known without it.
         source = None if order == "random" else text
-        sequences = _windows(reader, source, length=length, draws=draws, per_draw=per_draw, seed=seed)
+        sequences, shared = _windows(
+            reader, source, documents, length=length, draws=draws, per_draw=per_draw, seed=seed
+        )
         sampling |= {"window": window, "rows_per_draw": rows_per_draw}
     attributes = {
         "tokenizer_sha256": reader.sha256,
@@ -105,6 +112,7 @@ def sample_tokens(
         "sampling": json.dumps(sampling, sort_keys=True),
         "seed": seed,
         "unspelled": unspelled,
+        "shared_documents": shared,
         "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
     }
     return _assemble(reader, _reorder(sequences, order, reader.ordinary_below(vocabulary), seed), attributes)
@@ -251,13 +259,20 @@ def _window_length(reader: TextTokenizer, window: int, context: int | None) -> i
 
 
 def _windows(
-    reader: TextTokenizer, text: str | None, *, length: int, draws: int, per_draw: int, seed: int
-) -> _Sequences:
-    """Choose windows of `length` tokens of the text; without one, windows of zeros."""
+    reader: TextTokenizer,
+    text: str | None,
+    documents: Sequence[int] | None,
+    *,
+    length: int,
+    draws: int,
+    per_draw: int,
+    seed: int,
+) -> tuple[_Sequences, str]:
+    """Choose windows of `length` tokens of the text, and say if draws share documents; without a text, zeros."""
     count = draws * per_draw
     draw = np.repeat(np.arange(draws), per_draw)
     if text is None:
-        return _Sequences([np.zeros(length, dtype=np.int32)] * count, draw)
+        return _Sequences([np.zeros(length, dtype=np.int32)] * count, draw), ""
     ids = reader.encode_long(_not_empty(text))
     found = len(ids) // length
     stretch = found // draws
@@ -266,11 +281,30 @@ def _windows(
             f"the text has {len(ids)} tokens, and {count * length} are needed: {draws} draws of {per_draw} "
             f"windows of {length}. Lower `draws`, `rows_per_draw` or `window`, or take a larger text."
         )
-    generator = _generator(seed, "windows")
-    chosen = np.concatenate(
-        [place * stretch + generator.permutation(stretch)[:per_draw] for place in range(draws)]
-    )
-    return _Sequences(list(ids[: found * length].reshape(found, length)[chosen]), draw)
+    generator, shared = _generator(seed, "windows"), ""
+    orders = [place * stretch + generator.permutation(stretch) for place in range(draws)]
+    if documents is not None:
+        begins = np.searchsorted(reader.first_characters(text), documents)
+        ends = [0, *_moved(np.arange(1, draws) * stretch * length, begins, len(ids)), len(ids)]
+        whole = [(-(-first // length), last // length) for first, last in pairwise(ends)]
+        if min(last - first for first, last in whole) >= per_draw:
+            orders = [_own(order, *own, generator) for order, own in zip(orders, whole, strict=True)]
+        else:
+            shared = f"draws share documents: the text has {len(documents) + 1}"
+    chosen = np.concatenate([order[:per_draw] for order in orders])
+    return _Sequences(list(ids[: found * length].reshape(found, length)[chosen]), draw), shared
+
+
+def _moved(cuts: np.ndarray, begins: np.ndarray, count: int) -> list[int]:
+    """Move each cut to the nearest place where a document begins or ends, of `count` tokens."""
+    ends = np.array([0, *begins, count])
+    return ends[np.abs(ends - cuts[:, None]).argmin(axis=1)].tolist()
+
+
+def _own(order: np.ndarray, first: int, last: int, generator: np.random.Generator) -> np.ndarray:
+    """Keep the windows from `first` to `last` of a draw in their order, and put behind them those that it gains."""
+    kept = order[(order >= first) & (order < last)]
+    return np.concatenate([kept, generator.permutation(np.setdiff1d(np.arange(first, last), order))])
 
 
 def _chunks(reader: TextTokenizer, text: str, *, draws: int, seed: int, context: int | None) -> _Sequences:
