@@ -43,8 +43,8 @@ def test_a_rule_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--cell", "wiki-decoder/wiki"], "is no MODEL/CHECKPOINT/DATASET"),
-        (["--layers", "all"], "is no block of layers"),
+        (["--cell", "wiki-decoder/wiki"], "is not MODEL/CHECKPOINT/DATASET"),
+        (["--layers", "all"], "is not a block of layers"),
     ],
 )
 def test_a_job_that_is_misspelt_is_refused(options: list[str], words: str, tmp_path: Path) -> None:

@@ -429,7 +429,7 @@ def _of_each(
 ) -> None:
     """Work on entries of the registry; end with exit code 1 when any is not as it should be.
 
-    With `go_on`, an entry that fails is told, the others have their turn, and the last line names all that failed.
+    With `go_on`, the errors of entries that fail are printed, and the last line names these entries.
     """
     count, failed = 0, []
     for name, entry in entries:

@@ -146,7 +146,7 @@ def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
         return model
     if not isinstance(model, str | Path):
         raise InputError(
-            f"`{type(model).__name__}` is no model of transformers. Pass the model that it wraps, or a folder."
+            f"`{type(model).__name__}` is not a model of transformers. Pass the model that it wraps, or a folder."
         )
     return find_model(str(model))
 
@@ -190,7 +190,7 @@ def find_model(name: str) -> Path:
                 break
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise InputError(
-            f"`{name}` is no folder here, and the hub did not give it: {first_line(error)}"
+            f"`{name}` is not a folder here, and the hub did not give it: {first_line(error)}"
         ) from error
     return found
 
