@@ -84,7 +84,7 @@ def nearest_neighbors(
     Raises
     ------
     ValueError
-        When `k` or `tile` is no whole number or not positive, or fewer than k + 1 unique rows exist.
+        When `k` or `tile` is not a whole number or not positive, or fewer than k + 1 unique rows exist.
 
     Notes
     -----

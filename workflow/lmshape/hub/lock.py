@@ -162,7 +162,7 @@ class Lock:
     facts : kind, architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
     corrected : values of unverified keys of the registry that the hub's config.json contradicts
     tokenizer : its files; None where the repository has none
-    main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are no branches beside it
+    main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are not branches beside it
     checkpoints : by step
     asked : UTC time at which the hub was asked
     """
@@ -223,7 +223,7 @@ def read_lock(path: Path) -> Lock | None:
     Raises
     ------
     InputError
-        When the file is no lock, is of a version that this code does not know, or has changed since it was written.
+        When the file is not a lock, is of a version that this code does not know, or has changed since it was written.
     """
     if not path.exists():
         return None
@@ -232,7 +232,7 @@ def read_lock(path: Path) -> Lock | None:
             return _lock(file.readlines())
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"`{path}` is no lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
+            f"`{path}` is not a lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
             "results of another commit are then refused by name."
         ) from None
 

@@ -35,7 +35,7 @@ from lmshape.store.statistics import LayerStatistics, read_statistics, write_sta
 LOG = logging.getLogger(__name__)
 
 NO_LAYER_BEFORE = (
-    "no layer before: linearity compares a block's output with the one before it (embedding and final norm)"
+    "no layer before: {} compares a block's output with the one before it (embedding and final norm)"
 )
 
 
@@ -173,7 +173,8 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
     seed = int(job.activations.attributes.get("seed", 0))
     chosen = choices(job.names, surveys, tokens, seed=seed)
     if job.family.paired and before is None:
-        chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, NO_LAYER_BEFORE))
+        reason = NO_LAYER_BEFORE.format(job.family.name)
+        chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, reason))
     wanted = {name: job.rows_per_draw for name in chosen.kept}
     if "one_per_type" in wanted:
         wanted["one_per_type"] = most_rows(job.rows_per_draw, tokens.draw[chosen.kept["one_per_type"]])

@@ -19,11 +19,13 @@ from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask, choose
 from lmshape.metrics import skdim
+from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
     MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
+    added_metrics,
     family_and_metric_names,
     measured_families,
     metric_names,
@@ -266,6 +268,14 @@ def choices_of(configfile: Path, registry: Registry, root: Path) -> dict[str, Ch
     """Return which checkpoints a configuration takes of each model, by its name in the registry."""
     config, _ = with_typed_models(_read(configfile), registry, root=root)
     return {name: choice["checkpoints"] for name, choice in _choices(config)[0].items()}
+
+
+def metrics_of(configfile: Path, root: Path) -> tuple[Metric, ...]:
+    """Return the metrics that a configuration adds: its estimators of scikit-dimension, those of its own file."""
+    config = _read(configfile)
+    own = config.get("own_metrics")
+    raise_all(skdim.problems(config["metrics"]), what=f"{configfile}")
+    return added_metrics(config["metrics"], root / find_file(own, root=root) if own else None)
 
 
 def _read(configfile: Path) -> dict[str, Yaml]:
