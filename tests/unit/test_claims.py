@@ -332,7 +332,7 @@ def test_the_depth_of_a_course_by_hand(values: list[float], moves: tuple[str, ..
 
 
 def test_the_number_that_is_shown_is_the_one_that_decides() -> None:
-    """A rise from 0.1 to 0.9 that loses half of it is no growth, and the fall stands beside the verdict."""
+    """A rise from 0.1 to 0.9 that loses half of it is not a growth, and the fall stands beside the verdict."""
     values = np.array([0.1, 0.3, 0.9, 0.6, 0.4])
     course = Course.of(np.tile(values, (6, 1)) * (1 + 0.001 * np.eye(6, 5)), np.array([1, 2, 4, 8, 16]))
     grown = judged(Finding(model="m"), course, ("rise",))
