@@ -141,7 +141,7 @@ def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Findin
             yield Finding(model="", rows=rows, why=f"needs {absent} with `anisotropy`")
             continue
         told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
-        finding = Finding(model=ALL_MODELS, dataset=evidence.datasets(found[0][0])[0], rows=rows,
+        finding = Finding(model=ALL_MODELS, dataset=evidence.known[found[0][0]].datasets[0], rows=rows,
                           threshold=SEEN, draws=min(map(len, sides)), outside=outside, why=told)  # fmt: skip
         yield _over_kinds(finding, *sides)
 
@@ -172,7 +172,7 @@ def _same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
     for rows, models in _shaped(evidence, about):
         for model, other in combinations(models, 2):
             finding = Finding(
-                model=model, dataset=evidence.datasets(model)[0], rows=rows, place=f"to {other}"
+                model=model, dataset=evidence.known[model].datasets[0], rows=rows, place=f"to {other}"
             )
             yield finding, estimated(_apart(_on_grid(models[model], -1), _on_grid(models[other], -1)))
 
@@ -184,8 +184,8 @@ def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
     """
     for rows, models in _shaped(evidence, about):
         for model, curves in models.items():
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows)
-            places = np.flatnonzero(curves.steps >= evidence.begin(model))
+            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows)
+            places = np.flatnonzero(curves.steps >= evidence.known[model].begin)
             others = [_on_grid(other, -1) for name, other in models.items() if name != model]
             if len(places) < 2 or not others:
                 yield missing(finding, "needs two checkpoints of known step, and a second decoder")
@@ -212,7 +212,7 @@ def grows(first: float = nan) -> Judge:
     """Judge the course of the largest value of a block, from a step on; by default from where training has begun."""
 
     def judge(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-        begin = evidence.begin(finding.model) if isnan(first) else first
+        begin = evidence.known[finding.model].begin if isnan(first) else first
         course = Course.of(curves.values.max(axis=2), curves.steps, first=begin)
         return judged(replace(finding, place=f"from step {begin:.0f}"), course, ("rise",))
 

@@ -308,7 +308,7 @@ def each(metric: str, judge: Judge, rows: Sequence[str] = ()) -> Callable[[Evide
 
     def find(evidence: Evidence, about: About) -> Iterator[Found]:
         for model, choice, curves in measured(evidence, metric, about.chosen(evidence), rows):
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice)
+            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=choice)
             yield judge(evidence, finding, curves)
 
     return find

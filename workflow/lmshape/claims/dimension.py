@@ -57,13 +57,13 @@ def courses(
     curves = evidence.curves(model, DIMENSION, rows=rows, dataset=dataset)
     if curves is None:
         return {}
-    first = evidence.begin(model)
+    first = evidence.known[model].begin
     return {
         band: (
             Course.of(curves.values[:, :, curves.layers == layer][..., 0], curves.steps, first=first),
             Finding(
                 model=model,
-                dataset=dataset or evidence.datasets(model)[0],
+                dataset=dataset or evidence.known[model].datasets[0],
                 rows=rows,
                 place=f"{band} block, from step {first:.0f}",
                 detail=band != "middle",
@@ -98,7 +98,7 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
             why = f"needs two models with {FEWEST} checkpoints from where a course begins"
             yield Finding(model="", rows=rows, why=why)
             continue
-        dataset = evidence.datasets(models[0])[0]
+        dataset = evidence.known[models[0]].datasets[0]
         finding = Finding(model=ALL_MODELS, dataset=dataset, rows=rows, place="middle block", outside=outside)
         told = [spelled(course.seen(course.bound)) for course in known]
         why = "; ".join(f"{course} in {told.count(course)}" for course in dict.fromkeys(told))
@@ -110,7 +110,7 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
 def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Finding]:
     """Whether a straight piece of the trajectory of the dimension ends near step 1000, at the middle block."""
     for model in about.chosen(evidence):
-        dataset = evidence.datasets(model)[0]
+        dataset = evidence.known[model].datasets[0]
         own = evidence.table("phases", metric=DIMENSION, model=model, dataset=dataset, band="middle")
         for row in own.to_dict("records"):
             finding = Finding(model=model, dataset=dataset, rows=row["rows"], place="middle block")
@@ -157,7 +157,7 @@ def _pairs(
 ) -> Iterator[tuple[Finding, Curves, Curves]]:
     """Yield each model's curves on text and on tokens in other orders, as far as draws pair."""
     for model in evidence.models():
-        first, *others = evidence.datasets(model)
+        first, *others = evidence.known[model].datasets
         for other in others:
             for rows in evidence.rows(model, metric) if evidence.orders[other] in orders else ():
                 text = evidence.curves(model, metric, rows=rows)
