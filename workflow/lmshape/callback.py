@@ -76,11 +76,12 @@ class GeometryCallback(TrainerCallback):
                 return
             self.monitor.write(self.path or Path(args.output_dir or ".") / "geometry.csv")
             if self._trainer is not None:
-                self._trainer.log({_logged(layer, metric): value for _, layer, metric, value in found})
+                self._trainer.log(
+                    {
+                        "geometry/loss" if metric == "loss" else f"geometry/layer_{layer:02d}/{metric}": value
+                        for _, layer, metric, value in found
+                    }
+                )
         except Exception as error:  # a training run is worth more than its measurement
             self.stopped = True
             warnings.warn(f"the geometry is not measured any more: {error}", stacklevel=2)
-
-
-def _logged(layer: int, metric: str) -> str:
-    return "geometry/loss" if metric == "loss" else f"geometry/layer_{layer:02d}/{metric}"

@@ -286,16 +286,17 @@ def numbers_of(frame: pd.DataFrame, at: np.ndarray, count: int, flags: Mapping[s
 
     Returns
     -------
-    `value`, `low` and `high` as float64, little-endian, in base 64: NaN for what is not finite, and for the ends of an
+    `value`, `low` and `high` as float32, little-endian, in base 64: NaN for what is not finite, and for the ends of an
     interval that lacks one. `flags` maps positions to numbers of flags, `absent` lists those without a row.
     """
-    numbers = np.full((3, count), np.nan)
-    numbers[:, at] = frame[["value", "ci_low", "ci_high"]].to_numpy(dtype=np.float64).T
+    numbers = np.full((3, count), np.nan, dtype="<f4")  # seven digits, of which four are shown
+    with np.errstate(over="ignore"):
+        numbers[:, at] = frame[["value", "ci_low", "ci_high"]].to_numpy(dtype=np.float64).T
     numbers[:, ~np.isfinite(numbers[0])] = np.nan
     numbers[1:, ~np.isfinite(numbers[1:]).all(axis=0)] = np.nan
     flagged = frame["flag"].fillna("").map(flags).to_numpy()
     columns = {
-        name: base64.b64encode(column.astype("<f8").tobytes()).decode()
+        name: base64.b64encode(column.tobytes()).decode()
         for name, column in zip(("value", "low", "high"), numbers, strict=True)
     }
     return {

@@ -32,6 +32,7 @@ from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_o
 from lmshape.writing import replaced_when_whole
 
 TEMPLATE = "index.html.j2"
+EXPLORER = "explore.html"  # the page with every number, in the same folder
 SHOWN = ("metrics", "checkpoints", "profiles", "claims")
 ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
@@ -48,7 +49,6 @@ def build_index(
     figures_dir: Path,
     captions_dir: Path,
     provenance: Mapping[str, Any],
-    explorer: str = "explore.html",
     unstable: Collection[str] = (),
     own: Path | None = None,
 ) -> None:
@@ -62,7 +62,6 @@ def build_index(
     captions_dir : folder of {name}.rst for each figure and of the page's template
     provenance : what the tables do not say, shown as it is, nested as it is; of its keys `runs` (pretraining run →
         its summary) is a table
-    explorer : address of the explorer, relative to the page
     unstable : models that were trained to fail: the first screen does not speak of them
     own : file of the user's own metrics, which is run for what they mean
     """
@@ -87,7 +86,7 @@ def build_index(
         numbers=len(metrics),
         glances=glances(metrics, read["profiles"], unstable=unstable),
         field=(WIDTH, HEIGHT),
-        explorer=explorer,
+        explorer=EXPLORER,
         claims=claims,
         counts=counted(claims),
         sources=SOURCES,

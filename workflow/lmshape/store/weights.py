@@ -187,18 +187,16 @@ def weights_sha256(folder: Path) -> str:
     For a single file its plain sha256, the one that the hub shows. For shards the sha256 of their hexadecimal
     sha256 one after the other, sorted by file name, so that it can be made from the hub's answers alone.
     """
-    digests = [_sha256(path) for path in weight_files(folder)]
+    digests = []
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def files_as_found(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size in bytes and date of change in ns of each weight file: what tells that one is written anew."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weight_files(folder)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:

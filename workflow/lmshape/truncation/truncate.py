@@ -230,7 +230,13 @@ def _layers(losses: Losses, reader: LayerReader, sites: Sequence[Site], trial: T
         is_short = losses.behind(site)
         found = [one for rows in trial.rows for one in _at(site, losses, moments, sinks[site], rows, trial)]
         yield from found
-        _tell(f"{site.path}, {len(found)} ranks in {time.monotonic() - started:.1f} s", is_short)
+        way = "" if is_short else ", in whole passes: blocks behind take more than the hidden state"
+        seconds = time.monotonic() - started
+        print(
+            f"truncation: {site.path}, {len(found)} ranks in {seconds:.1f} s{way}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _at(
@@ -292,8 +298,3 @@ def _projected(
     rows = torch.as_tensor(chosen[one.index], device=hidden.device)
     draw = torch.as_tensor(one.draw, device=hidden.device)
     return projections.applied(hidden, draw, rows, variant=variant, rank=rank)
-
-
-def _tell(line: str, is_short: bool) -> None:
-    way = "" if is_short else ", in whole passes: blocks behind take more than the hidden state"
-    print(f"truncation: {line}{way}", file=sys.stderr, flush=True)
