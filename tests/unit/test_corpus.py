@@ -84,7 +84,7 @@ def test_a_zip_of_several_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"`source` is .*nowhere.txt, which is no file; give a path or an http"
+        InputError, match=r"`source` is .*nowhere.txt, which is not a file; give a path or an http"
     ):
         fetch(tmp_path / "nowhere.txt", tmp_path / "a.txt")
 

@@ -233,7 +233,7 @@ def test_progress_is_quiet_when_asked(saved: Saved, tmp_path: Path, capfd: pytes
     [
         ({"blocks": 12}, "`blocks` of .* is 3, but the registry says 12; correct one of them"),
         ({"width": 768}, "`width` of .* is 24, but the registry says 768"),
-        ({"kind": "encoder"}, "holds GPTNeoXForCausalLM, which is no encoder; correct its `kind`"),
+        ({"kind": "encoder"}, "holds GPTNeoXForCausalLM, and its `kind` is encoder: correct it"),
         ({"dtype": "float23"}, "unknown dtype `float23`. Nearest: float32"),
         ({"device": "gpu"}, "unknown device `gpu`"),
         ({"vocabulary": 50304}, "`vocabulary` of .* is 61, but the registry says 50304"),

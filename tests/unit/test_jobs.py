@@ -524,13 +524,13 @@ def test_a_cell_and_a_block_as_the_command_line_spells_them() -> None:
 
 @pytest.mark.parametrize("cell", ["", "local", "local/book", "a/b/c/d", "local//book", "/b/c"])
 def test_what_is_no_cell_is_refused(cell: str) -> None:
-    with pytest.raises(InputError, match="is no MODEL/CHECKPOINT/DATASET"):
+    with pytest.raises(InputError, match="is not MODEL/CHECKPOINT/DATASET"):
         cell_wildcards(cell)
 
 
 @pytest.mark.parametrize("layers", ["", "3", "-3", "3-", "a-b", "0-1-2", "1.5-2"])
 def test_what_is_no_block_of_layers_is_refused(layers: str) -> None:
-    with pytest.raises(InputError, match="is no block of layers"):
+    with pytest.raises(InputError, match="is not a block of layers"):
         layer_wildcards(layers)
 
 

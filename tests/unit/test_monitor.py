@@ -265,7 +265,7 @@ def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
         logits[:, :-1].flatten(0, 1), torch.as_tensor(IDS)[:, 1:].flatten()
     )
     assert found[2, "loss"] == pytest.approx(float(loss), rel=1e-5)
-    with pytest.raises(InputError, match="`Blocks` is no model of transformers, and no known wrapper"):
+    with pytest.raises(InputError, match="`Blocks` is not a model of transformers, and no known wrapper"):
         GeometryMonitor(IDS, every=1).observe(model, 0)
 
 

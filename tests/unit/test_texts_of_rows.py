@@ -51,7 +51,7 @@ def test_a_column_that_is_not_there_is_refused(suffix: str, words: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("bad.jsonl", "line 1, is no JSON"), ("bad.parquet", "cannot be read")]
+    ("name", "words"), [("bad.jsonl", "line 1, is not JSON"), ("bad.parquet", "cannot be read")]
 )
 def test_a_file_that_is_none_is_refused(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("{not json\n")

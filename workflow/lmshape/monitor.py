@@ -167,14 +167,14 @@ class GeometryMonitor:
             )
         if not self.blocks and not isinstance(model, PreTrainedModel):
             raise InputError(
-                f"`{type(model).__name__}` is no model of transformers, and no known wrapper. Pass the model "
+                f"`{type(model).__name__}` is not a model of transformers, and no known wrapper. Pass the model "
                 "in it, or name the list of its blocks: `GeometryMonitor(..., blocks='transformer.h')`."
             )
         return model
 
 
 def _uncompiled() -> AbstractContextManager:
-    """Run compiled parts as they were written: hooks are no part of what was compiled."""
+    """Run compiled parts as they were written: hooks are not part of what was compiled."""
     compiler = "torch._dynamo" in sys.modules  # else nothing is compiled, and its import takes seconds
     return torch.compiler.set_stance("force_eager") if compiler else nullcontext()
 

@@ -65,6 +65,11 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
 
+def no_xet_file(folder: Path) -> Path:
+    """Name the file that says of a folder of weights and its neighbors that Xet has failed in this run."""
+    return folder.parents[1] / ".no-xet"
+
+
 def staged_file(folder: Path) -> Path:
     """Name the file that says that the weights of a folder are on the disk."""
     return Path(STAGED.format(model=folder.parent.name, checkpoint=folder.name))

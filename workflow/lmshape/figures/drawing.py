@@ -105,7 +105,7 @@ def read_tables(
 
 
 def read_losses(files: Mapping[str, Path]) -> pd.DataFrame:
-    """Read the loss curves of runs and logs; a file that is no log is named and left out, as in the table `spikes`."""
+    """Read the loss curves of runs and logs; one that is not a log is named and left out, as in the table `spikes`."""
     curves = [pd.DataFrame(columns=["run", "step", "loss"])]
     for name, path in files.items():
         try:

@@ -98,7 +98,7 @@ def lines(
 ) -> Panels:
     """Draw `value` over `x`: a panel for each value of `panel`, a line with its band for each of `hue`.
 
-    A value that is no number leaves a gap, and one with a flag has an open marker. `units` are columns whose values
+    A value that is not a number leaves a gap, and one with a flag has an open marker. `units` are columns whose values
     have lines of their own in the same look.
     """
     groups = [panel, hue, *units]

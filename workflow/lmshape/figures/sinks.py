@@ -31,7 +31,7 @@ LEAST_SHARE = 0.1  # of λ1 at some block, that makes a sink worth a panel
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Select shares of λ1 and anisotropies by layer at each model's last checkpoint; `series` names them.
 
-    `null` is the share of position 0 were it like all rows. `sinks` says whether position 0 or other sinks carry a
+    `null` is the share of position 0 if it is like all rows. `sinks` says whether position 0 or other sinks carry a
     tenth of λ1 at some block.
     """
     rows = last(
@@ -63,7 +63,7 @@ def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     layout.each(facets, partial(layout.depth_axis, data=frame))
     legend = [
         *layout.entries(LOOK),
-        *layout.null_entries(frame["null"], "position 0,\nwere it like all rows"),
+        *layout.null_entries(frame["null"], "position 0,\nif it is like all rows"),
     ]
     return layout.Picture(facets, legend, "share")
 

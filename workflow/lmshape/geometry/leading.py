@@ -155,7 +155,7 @@ def _axes(covariance: Array, mean: np.ndarray, variances: np.ndarray, count: int
 def _described(
     axes: np.ndarray, values: np.ndarray, mean: np.ndarray, variances: np.ndarray, count: int
 ) -> LeadingAxes:
-    """Pad to `count` axes; what is the rounding of the mean is no axis."""
+    """Pad to `count` axes; what is the rounding of the mean is not an axis."""
     noise = np.square(ROUNDING * mean)
     kept = values > noise.sum()
     short = count - len(values)

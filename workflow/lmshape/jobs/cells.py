@@ -43,7 +43,7 @@ class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
     reads: tuple[str, ...] = ("weights", "tokens")
-    ancient: Ancient = staticmethod(str)  # Snakemake's flag: a newer file is no reason to run again
+    ancient: Ancient = staticmethod(str)  # Snakemake's flag: a newer file is not a reason to run again
 
     def weights(self, job: Wildcards) -> Files:
         """Return the files whose change makes a checkpoint another one."""
@@ -193,7 +193,7 @@ class Measure(Rule):
     """The statistics of a block of layers: what every metric of the library can be computed from.
 
     One job measures all families, so that a study is few, long jobs. Archives are updated: a family that is added, or
-    whose code has changed, is measured alone. `MEASURED` is written last and is no archive: without it, a job that
+    whose code has changed, is measured alone. `MEASURED` is written last and is not an archive: without it, a job that
     failed runs again, although Snakemake restores the archives that it found.
     """
 
@@ -332,7 +332,7 @@ class MeasureCell(Extract):
 
     What is measured of them is measured on the GPU that the network was on, where there is one.
 
-    The loss card is written last and is no archive: a job that failed runs again, although Snakemake restores the
+    The loss card is written last and is not an archive: a job that failed runs again, although Snakemake restores the
     archives that it found.
     """
 

@@ -65,12 +65,12 @@ class FetchText(Rule):
         return self.study.texts[job.text]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """A local text; where there is a checksum, that tells of changes, and the file is no input."""
+        """A local text; where there is a checksum, that tells of changes, and the file is not an input."""
         text = self.text(job)
         return {"source": [] if text.path is None or text.sha256 or text.md5 else str(text.path)}
 
     def facts(self, job: Wildcards) -> object:
-        """A text of the repository is named relative to it: where the clone lies is no part of the result."""
+        """A text of the repository is named relative to it: where the clone lies is not part of the result."""
         text = self.text(job)
         source = text.path or text.url or json.dumps(text.hf, sort_keys=True)
         if text.path and text.path.is_relative_to(REPOSITORY):

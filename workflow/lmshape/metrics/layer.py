@@ -51,7 +51,9 @@ class Layer:
     def earlier(self) -> Rows:
         """Return `before`, which a paired family needs."""
         if self.before is None:
-            raise ValueError("`before` is None; linearity compares a block's output with the one before it.")
+            raise ValueError(
+                "`before` is None; a paired family compares a block's output with the one before it."
+            )
         return self.before
 
 

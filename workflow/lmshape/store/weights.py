@@ -97,7 +97,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def tell_adapter(folder: Path) -> None:
-    """Say on stderr that an adapter which lies beside whole weights is no part of them."""
+    """Say on stderr that an adapter which lies beside whole weights is not part of them."""
     adapters = [path.name for path in sorted(folder.glob("adapter_model.*"))]
     if adapters:
         print(f"`{folder}`: {adapters[0]} is left aside; merge the adapter to measure it.", file=sys.stderr)
@@ -119,7 +119,9 @@ def _shards(index: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text())["weight_map"].values())
     except (ValueError, KeyError) as error:
-        raise InputError(f"`{index}` is no index of weight shards ({error!r}); fetch it again.") from error
+        raise InputError(
+            f"`{index}` is not an index of weight shards ({error!r}); fetch it again."
+        ) from error
     shards = [index.parent / name for name in sorted(names)]
     absent = [shard.name for shard in shards if not shard.is_file()]
     if absent:
@@ -246,7 +248,7 @@ def gguf_config(path: Path) -> Mapping[str, str | int]:
     Raises
     ------
     InputError
-        When the file is cut short within its metadata, or is no GGUF file.
+        When the file is cut short within its metadata, or is not a GGUF file.
     """
     from transformers.integrations.gguf import read_gguf_metadata
 
@@ -268,7 +270,7 @@ def check_whole_gguf(path: Path) -> None:
     Raises
     ------
     InputError
-        When the file is cut short, or is no GGUF file.
+        When the file is cut short, or is not a GGUF file.
     """
     from transformers.integrations.gguf import GgufHeader
 

@@ -181,7 +181,7 @@ def pages(lines: Iterable[str]) -> Iterator[str]:
 
 
 def clean_page(page: str) -> str:
-    """Give the prose of one page of the dump, "" when the page is no article.
+    """Give the prose of one page of the dump, "" when the page is not an article.
 
     A page that ends before its `</text>` loses its last line, which an excerpt has cut.
     """

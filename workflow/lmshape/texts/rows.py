@@ -66,7 +66,7 @@ def _of_json_lines(source: Path, column: str) -> Iterator[str]:
                     row = json.loads(line)
                 except ValueError as error:
                     raise InputError(
-                        f"`{source}`, line {number}, is no JSON ({error}). Correct the file."
+                        f"`{source}`, line {number}, is not JSON ({error}). Correct the file."
                     ) from error
                 yield _text(row, column, of=f"`{source}`, line {number},")
 
