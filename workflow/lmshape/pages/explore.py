@@ -98,13 +98,13 @@ def build_explorer(
     tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
     added = added_metrics(tables["metrics"]["metric"].unique(), own)
     head, chunks = contents(tables, describe(added), datasets=datasets)
-    text = render(head, chunks, Path(sources_dir))
+    text = page_of(head, chunks, Path(sources_dir))
     with replaced_when_whole(output) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
     return len(text.encode())
 
 
-def render(head: Json, chunks: Sequence[Json], sources: Path) -> str:
+def page_of(head: Json, chunks: Sequence[Json], sources: Path) -> str:
     """Return the page as text."""
     from plotly.offline import get_plotlyjs
 

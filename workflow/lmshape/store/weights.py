@@ -19,6 +19,7 @@ from lmshape.writing import replaced_when_whole
 # in the order in which transformers prefers them
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 GGUF = ".gguf"
+Kind = Literal["decoder", "encoder"]  # reads left to right, or is masked
 
 # What config.json calls the facts of a model, by architecture.
 CONFIG_KEYS = {
@@ -224,7 +225,7 @@ def reads_both_ways(config: Mapping[str, Any]) -> bool:
     return text.get("is_causal") is False or text.get("use_bidirectional_attention") in (True, "all")
 
 
-def kind_of(config: Mapping[str, Any]) -> Literal["decoder", "encoder"]:
+def kind_of(config: Mapping[str, Any]) -> Kind:
     """Return what a configuration is of: by its head, else by the architecture."""
     heads = config.get("architectures") or ()
     if reads_both_ways(config) or any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads):
