@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from lmshape.cli import app
-from lmshape.jobs.submissions import JOB_SECONDS, SUBMITTED, Submissions, describe_submissions, submissions_of
+from lmshape.jobs.stages import JOB_SECONDS, SUBMITTED, Submissions, describe_submissions, submissions_of
 from lmshape.study.plan import planned_jobs
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Study, study_of

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,10 @@ class Checkpoint:
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
     revised : how often a renewed lock has found other weights under this name, on the hub
     gone : whether its folder was deleted, as Trainer's rotation does; what was measured of it stays
+    truncated : of one that is gone, the datasets on which it was truncated
     verdict : of the audit, on the hub; before there is a lock of the list of known faults; "" where nothing is known
+    content : equal for checkpoints on the hub whose weights and config.json are equal; "" where nothing is known
+    same_as : the checkpoint of a study that is measured in the place of this one, whose content it has; "" for none
     """
 
     name: str
@@ -38,7 +42,10 @@ class Checkpoint:
     tokens_seen: float = math.nan
     revised: int = 0
     gone: bool = False
+    truncated: tuple[str, ...] = ()
     verdict: str = ""
+    content: str = ""
+    same_as: str = ""
 
 
 def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:
@@ -80,6 +87,21 @@ def select(available: Sequence[Checkpoint], choice: Choice, *, model: str) -> tu
     return tuple(
         available[i] for i in log_spaced([checkpoint.step for checkpoint in available], choice["log"])
     )
+
+
+def under_each_name(
+    told: Mapping[str, Any], same: Mapping[str, Sequence[Checkpoint]]
+) -> Iterator[dict[str, Any]]:
+    """Yield what a file says of its checkpoint, then what it would say under each other name of these weights.
+
+    Parameters
+    ----------
+    told : attributes of the file, or columns of a row
+    same : measured checkpoint → those whose weights equal its
+    """
+    yield dict(told)
+    for one in same.get(str(told["checkpoint"]), ()):
+        yield {**told, "checkpoint": one.name, "step": one.step, "tokens_seen": one.tokens_seen}
 
 
 def log_spaced(steps: Sequence[int], count: int) -> list[int]:

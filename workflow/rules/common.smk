@@ -44,13 +44,13 @@ def job_command(arguments):
 
 from lmshape import paths
 from lmshape.errors import InputError
-from lmshape.hub.budget import forget_deleted
-from lmshape.jobs import CONFIG_VARIABLE, Jobs
+from lmshape.hub.budget import forget_last_run
+from lmshape.jobs import CONFIG_VARIABLE, Jobs, dated_results
 from lmshape.jobs.hub import (
     PLAN_VARIABLE,
-    ask_hub,
     delete_unneeded_weights,
-    refuse_foreign_weights,
+    lock_aloud,
+    refuse_foreign_files,
     spell_plans,
 )
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
@@ -59,13 +59,13 @@ from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
 
 # Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.
 if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")):
-    forget_deleted(FOLDER)
+    forget_last_run(FOLDER)
 
 try:
-    study = load_study(config, FOLDER, ask=ask_hub(config))
+    study = load_study(config, FOLDER, ask=lock_aloud)
     if workflow.is_main_process:
         check_loss_logs(study, FOLDER)
-        refuse_foreign_weights(study, FOLDER)
+        refuse_foreign_files(study, FOLDER)
     profile = workflow.resource_settings.default_resources or {}
     settings = {name: profile.get(name) for name in PROFILE_SETTINGS}
     machine = machine_of(
@@ -76,6 +76,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 jobs = Jobs(study, machine, ancient=ancient)
+results_before = dated_results(FOLDER)
 
 # Jobs inherit them: no result depends on the first, digests say what depends on the second, and downloads are refused
 # where the third has become another one.

@@ -172,7 +172,7 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
 def _plan_model(model: Model, study: Study) -> ModelPlan:
     datasets = study.datasets_of[model.name]
     tokens = study.sampling.most_tokens
-    cells = len(model.checkpoints) * len(datasets)
+    cells = len(model.measured) * len(datasets)
     sizes = _checkpoint_sizes(model)
     passes = (
         1 if model.kind == "decoder" else 2
@@ -192,13 +192,13 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
 
 def _checkpoint_sizes(model: Model) -> list[float]:
     if not model.on_hub:
-        return [0.0 for _ in model.checkpoints]
+        return [0.0 for _ in model.measured]
     if model.lock is not None:
-        return [_locked_bytes(model.lock, name) for name in model.checkpoints]
+        return [_locked_bytes(model.lock, name) for name in model.measured]
     size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
     if isnan(size) and model.parameters:
         size = float(BYTES_PER_PARAMETER * model.parameters)
-    return [size for _ in model.checkpoints]
+    return [size for _ in model.measured]
 
 
 def _locked_bytes(lock: Lock, checkpoint: str) -> float:
@@ -208,7 +208,7 @@ def _locked_bytes(lock: Lock, checkpoint: str) -> float:
 
 def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
     """Say how large the weights of a published checkpoint are, in megabytes; 0 where it is unknown."""
-    size = dict(zip(model.checkpoints, _checkpoint_sizes(model), strict=True))[checkpoint]
+    size = dict(zip(model.measured, _checkpoint_sizes(model), strict=True))[checkpoint]
     return 0 if isnan(size) else int(size / 10**6)
 
 
