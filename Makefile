@@ -74,7 +74,7 @@ lock: $(READY)
 release-check: $(READY) .release/.ready
 	.release/bin/python envs/release.py $(REPOSITORY)
 	.release/bin/twine check --strict dist/*
-	$(BIN)/python -m pytest tests/release
+	LMSHAPE_RELEASE=1 $(BIN)/python -m pytest tests/release
 
 $(READY): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -107,5 +107,13 @@ $(READY): envs/lock.txt pyproject.toml
 	.release/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) build twine
 	@touch $@
 
+# Folders that hold nothing but results go whole; of the others what receipts name, so that a run of yours stays.
+RESULTS := $(addprefix results/,activations benchmarks figures logs losses metrics released revisions \
+	seen_weights shapes staged statistics tables texts tokens truncation explore.html index.html report.html)
 clean:
-	find results -mindepth 1 ! -path results/README.md -delete; rm -rf .snakemake docs/_build
+	rm -rf $(RESULTS) results/weights/.budget .snakemake docs/_build
+	@find results '(' -name '.read-*' -o -name .snakemake_timestamp ')' -delete
+	@PYTHONPATH=workflow $(or $(wildcard $(BIN)/python),$(PYTHON)) -c 'import sys; from pathlib import Path; \
+	from lmshape.receipt import delete_own; [delete_own(Path(folder)) for folder in sys.argv[1:]]' \
+	$(wildcard results/weights/*/* results/weights/*/.*.partial results/pretrained/* results/tokenizers/*)
+	@find results -type f ! -path results/README.md -exec echo 'left, since it is not known to be ours:' {} +

@@ -85,7 +85,7 @@ Estimator = Callable[[np.ndarray, np.ndarray], float]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The rows of a layer (n, d), their tokens, and which of them are no sinks."""
+    """The rows of a layer (n, d), their tokens, and which of them are not sinks."""
 
     x: np.ndarray
     tokens: Tokens

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -59,8 +61,10 @@ def test_every_note_survives(tmp_path_factory: pytest.TempPathFactory, note: str
 def test_the_file_as_it_is(tmp_path: Path) -> None:
     write_lock(tmp_path / "run.tsv", lock_of([checkpoint(3, whole("x"), note="a#1")], facts={"blocks": 6}))
     *head, columns, row = (tmp_path / "run.tsv").read_text().splitlines()
+    below = "".join(f"{line}\n" for line in (*head[2:], columns, row))
     assert head == [
-        "# lmshape-lock 2: made by lmshape; `lmshape lock --update run` renews it",
+        "# lmshape-lock 3: made by lmshape; `lmshape lock --update run` renews it",
+        f"# sha256: {hashlib.sha256(below.encode()).hexdigest()}",
         '# model: "run"',
         '# asked: "2026-10-01T12:00:00+00:00"',
         f"# identity: {json.dumps(identity_of(ENTRY))}",
@@ -86,7 +90,11 @@ def test_a_lock_of_version_1_is_read_and_does_not_say_what_other_formats_there_a
 ) -> None:
     write_lock(tmp_path / "run.tsv", lock)
     head, columns, *rows = (tmp_path / "run.tsv").read_text().partition("checkpoint\t")
-    head = head.replace("lmshape-lock 2", "lmshape-lock 1").replace(f'["{sha("m")}"]', f'"{sha("m")}"')
+    head = (
+        re.sub(r"# sha256: .*\n", "", head)
+        .replace("lmshape-lock 3", "lmshape-lock 1")
+        .replace(f'["{sha("m")}"]', f'"{sha("m")}"')
+    )
     body = "".join(columns + rows[0]).replace("\tother_files", "").replace('\t"[]"\n', "\n")
     (tmp_path / "run.tsv").write_text(head + body)
     found = read_lock(tmp_path / "run.tsv")
@@ -122,8 +130,8 @@ def test_no_lock(tmp_path: Path) -> None:
         ("", "it is empty"),
         ("checkpoint\tstep\n", "it begins with 'checkpoint\\tstep\\n'"),
         (
-            "# lmshape-lock 3: made by a later lmshape\n",
-            "it begins with '# lmshape-lock 3: made by a later lmshap'",
+            "# lmshape-lock 4: made by a later lmshape\n",
+            "it begins with '# lmshape-lock 4: made by a later lmshap'",
         ),
         ("# lmshape-lock 1:\n# model: run\n", "Expecting value: line 1 column 1 (char 0)"),
         ("# lmshape-lock 1:\n# model\n", "not enough values to unpack (expected 2, got 1)"),
@@ -145,7 +153,7 @@ def test_a_file_that_is_no_lock(tmp_path: Path, broken: str, why: str) -> None:
     with pytest.raises(InputError) as error:
         read_lock(path)
     message = str(error.value)
-    assert message.startswith(f"`{path}` is no lock that this lmshape can read (") and why in message
+    assert message.startswith(f"`{path}` is not a lock that this lmshape can read (") and why in message
     assert message.endswith(
         "). Delete it, and the hub is asked again; results of another commit are then refused by name."
     )
@@ -153,7 +161,7 @@ def test_a_file_that_is_no_lock(tmp_path: Path, broken: str, why: str) -> None:
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "run.tsv").write_bytes(b"# \xff\xfe")
-    with pytest.raises(InputError, match="is no lock that this lmshape can read .*can't decode byte 0xff"):
+    with pytest.raises(InputError, match="is not a lock that this lmshape can read .*can't decode byte 0xff"):
         read_lock(tmp_path / "run.tsv")
 
 
@@ -163,11 +171,8 @@ def test_a_lock_that_was_cut_short_is_refused_wherever_it_was_cut(tmp_path: Path
     row = text.index('\n"step0"')
     for end in range(row + 2, len(text) - 2):
         (tmp_path / "run.tsv").write_text(text[:end])
-        with pytest.raises(InputError, match="is no lock that this lmshape can read"):
+        with pytest.raises(InputError, match="is not a lock that this lmshape can read"):
             read_lock(tmp_path / "run.tsv")
-    (tmp_path / "run.tsv").write_text(text[: row + 30])
-    with pytest.raises(InputError, match="the row of step0 is cut short"):
-        read_lock(tmp_path / "run.tsv")
 
 
 def test_a_lock_is_replaced_when_the_new_one_is_whole(

@@ -15,11 +15,12 @@ from hub_locks import ENTRY, checkpoint, lock_of
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
-from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards
-from lmshape.jobs.cells import MeasureOwn, Reader
+from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
+from lmshape.jobs.cells import MeasureOwn, WeightsReader
 from lmshape.jobs.graph import every_job
-from lmshape.jobs.hub import refuse_foreign_weights
-from lmshape.jobs.rule import PROFILE_SETTINGS, cell_wildcards, layer_wildcards, machine_of
+from lmshape.jobs.hub import refuse_foreign_files
+from lmshape.jobs.rule import PROFILE_SETTINGS, Given, cell_wildcards, layer_wildcards, machine_of
+from lmshape.receipt import write_receipt
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
 
@@ -92,7 +93,7 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "index": {},
     "report": {},
 }
-READERS = {name for name, rule in RULES.items() if issubclass(rule, Reader)}
+READERS = {name for name, rule in RULES.items() if issubclass(rule, WeightsReader)}
 ON_A_CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
 
 
@@ -365,16 +366,55 @@ def test_files_of_the_user_where_a_download_would_go_are_refused(root: Path) -> 
     folder = root / "results/weights/run/step512"
     folder.mkdir(parents=True)
     study = jobs_of(root).study
-    refuse_foreign_weights(study, root)
+    refuse_foreign_files(study, root)
     (folder / "lmshape.json").write_text('{"repository": "tiny/run", "files": {"model.safetensors": 3}}')
     for name in ("model.safetensors", ".read-book"):
         (folder / name).write_text("abc")
-    refuse_foreign_weights(study, root)
+    refuse_foreign_files(study, root)
     (folder / "training_args.bin").touch()
     with pytest.raises(
         InputError, match=r"and holds training_args.bin, which lmshape did not write. Move it"
     ):
-        refuse_foreign_weights(study, root)
+        refuse_foreign_files(study, root)
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("results/tokenizers/run", "the tokenizer of `run`"),
+        ("results/pretrained/tokenizer", "the tokenizer of the runs of `pretraining`"),
+    ],
+)
+def test_a_folder_of_the_user_where_a_tokenizer_would_go_is_refused(
+    folder: str, told: str, root: Path
+) -> None:
+    (root / folder).mkdir(parents=True)
+    (root / folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=f"`{folder}` is where {told} will lie, and holds tokenizer.json, which"
+    ):
+        refuse_foreign_files(jobs_of(root).study, root)
+    write_receipt(root / folder)
+    refuse_foreign_files(jobs_of(root).study, root)
+
+
+def test_weights_of_an_older_lmshape_are_released(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its receipts name no files; the lock of the same commit does."""
+    monkeypatch.chdir(root)
+    jobs = jobs_of(root)
+    folder, lock = root / "results/weights/run/step512", jobs.study.models["run"].lock
+    assert lock is not None
+    locked = lock.named("step512")
+    assert locked is not None
+    folder.mkdir(parents=True)
+    for file in locked.files:
+        (folder / Path(file.path).name).write_bytes(bytes(file.bytes))
+    (folder / "optimizer.bin").touch()
+    (folder / "lmshape.json").write_text(json.dumps({"repository": "tiny/run", "commit": locked.commit}))
+    for reader in jobs.study.readers("run", "step512"):
+        jobs.rules["release"].run(Wildcards(model="run", checkpoint="step512", reader=reader), Given())
+    assert not [file for file in locked.weights if (folder / Path(file.path).name).exists()]
+    assert (folder / "optimizer.bin").exists()
 
 
 def test_a_change_to_the_registry(root: Path) -> None:
@@ -484,13 +524,13 @@ def test_a_cell_and_a_block_as_the_command_line_spells_them() -> None:
 
 @pytest.mark.parametrize("cell", ["", "local", "local/book", "a/b/c/d", "local//book", "/b/c"])
 def test_what_is_no_cell_is_refused(cell: str) -> None:
-    with pytest.raises(InputError, match="is no MODEL/CHECKPOINT/DATASET"):
+    with pytest.raises(InputError, match="is not MODEL/CHECKPOINT/DATASET"):
         cell_wildcards(cell)
 
 
 @pytest.mark.parametrize("layers", ["", "3", "-3", "3-", "a-b", "0-1-2", "1.5-2"])
 def test_what_is_no_block_of_layers_is_refused(layers: str) -> None:
-    with pytest.raises(InputError, match="is no block of layers"):
+    with pytest.raises(InputError, match="is not a block of layers"):
         layer_wildcards(layers)
 
 
@@ -619,15 +659,20 @@ def own_digests(root: Path, known: dict[str, dict[str, str]]) -> dict[str, str]:
     return {name: jobs.rules[name].digest(Wildcards(**wildcards)) for name, wildcards in known.items()}
 
 
-def test_the_summary_names_files_that_exist_from_where_the_command_was_typed(root: Path) -> None:
+def test_the_summary_names_what_a_run_has_made_from_where_the_command_was_typed(root: Path) -> None:
     (root / "results/tables").mkdir(parents=True)
+    jobs, before = jobs_of(root), dated_results(root)
     (root / "results/index.html").touch()
-    jobs = jobs_of(root)
-    from_above = jobs.summary(root, seen_from=root.parent)
+    (root / "results/tables/metrics.csv").touch()
+    from_above = jobs.summary(root, before=before, seen_from=root.parent)
     assert from_above.splitlines() == [
         "",
         f"Tables:   {root.name}/results/tables",
         f"Open:     {root.name}/results/index.html",
     ]
-    elsewhere = jobs.summary(root, seen_from=root / "runs").splitlines()
+    elsewhere = jobs.summary(root, before=before, seen_from=root / "runs").splitlines()
     assert elsewhere[-1] == f"Open:     {root}/results/index.html"
+    now = dated_results(root)
+    assert jobs.summary(root, before=now, seen_from=root) == ""  # after `--until` of what is in no table
+    (root / "results/tables/claims.csv").touch()
+    assert jobs.summary(root, before=now, seen_from=root) == "\nTables:   results/tables"

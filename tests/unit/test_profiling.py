@@ -114,7 +114,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_a_wrapped_model_is_refused(model: PreTrainedModel) -> None:
     with pytest.raises(
-        InputError, match="`DataParallel` is no model of transformers. Pass the model that it wraps"
+        InputError, match="`DataParallel` is not a model of transformers. Pass the model that it wraps"
     ):
         lmshape.profile(torch.nn.DataParallel(model), IDS)
 

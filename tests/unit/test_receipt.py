@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from lmshape import paths
 from lmshape.hub.budget import clear_unneeded, release
+from lmshape.jobs import RULES
 from lmshape.paths import partial_folder
 from lmshape.receipt import RECEIPT, delete_own, foreign_files, own_files, write_receipt
+from lmshape.study.registry import REPOSITORY
 from lmshape.writing import name_whole_folder
 
 WEIGHTS = "model.safetensors"
@@ -124,3 +130,37 @@ def test_a_new_folder_takes_over_what_is_not_ours(tmp_path: Path) -> None:
         "notes.txt",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_make_clean_leaves_what_is_not_known_to_be_ours(tmp_path: Path) -> None:
+    (tmp_path / "workflow").symlink_to(REPOSITORY / "workflow")
+    (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
+    folders = (
+        paths.WEIGHTS,
+        paths.TOKENIZER,
+        "results/pretrained/tokenizer",
+        "results/pretrained/run.partial",
+    )
+    patterns = {file for rule in RULES.values() for file in (*rule.writes, rule.log_file)} - {*folders}
+    for file in (re.sub(r"{\w+}", "x", pattern) for pattern in (*patterns, paths.MEASURED, paths.STATISTICS)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    for folder in (re.sub(r"{\w+}", "x", pattern) for pattern in folders):
+        downloaded(tmp_path / folder)
+        for name in (".snakemake_timestamp", ".read-book")[: 1 + ("weights" in folder)]:
+            (tmp_path / folder / name).touch()
+    (tmp_path / "results/README.md").touch()
+    mine = (
+        "results/weights/mine/checkpoint-8/model.bin",
+        "results/pretrained/mine/model.bin",
+        "results/mine/notes",
+    )
+    for file in mine:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    command = ["make", "--silent", "clean", f"PYTHON={sys.executable}"]
+    said = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True).stdout
+    assert names(tmp_path / "results") == sorted(
+        ["README.md", *(file.removeprefix("results/") for file in mine)]
+    )
+    assert said.startswith("left, since it is not known to be ours: ") and all(file in said for file in mine)

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hub_locks import checkpoint, lock_of
 
 from lmshape.errors import InputError
+from lmshape.hub.lock import read_lock, write_lock
+from lmshape.jobs.texts import whole_text
 from lmshape.site import Site
 from lmshape.store.activations import Activations, ActivationWriter
 from lmshape.store.statistics import (
@@ -23,6 +26,7 @@ from lmshape.store.statistics import (
 )
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
 from lmshape.tables.files import read_parquet, write_parquet
+from lmshape.texts.fetch import write_digest
 
 FLIPS = int(os.environ.get("LMSHAPE_FLIPS", "60"))  # of each format; `make soak` asks for more
 SITES = (Site("embedding", 0), Site("block", 1), Site("final_norm", 1))
@@ -105,11 +109,22 @@ def write_card(path: Path) -> None:
     write_loss_card(path, attributes=ROOT | {"tokens_seen": float("nan")}, draws=draws)
 
 
+def write_a_text(path: Path) -> None:
+    path.write_text("the cat sat on the mat. " * 9)
+    write_digest(path)
+
+
+def write_a_lock(path: Path) -> None:
+    write_lock(path, lock_of([checkpoint(0), checkpoint(8, note="a#1")], facts={"blocks": 6}))
+
+
 FORMATS: dict[str, tuple[Callable[[Path], None], Read]] = {
     "activations.h5": (write_activations, read_activations),
     "statistics.h5": (write_archive, read_archive),
     "tokens.h5": (lambda path: write_tokens(path, tokens()), lambda path: plain(read_tokens(path))),
     "rows.parquet": (write_rows, read_rows),
+    "text.txt": (write_a_text, whole_text),
+    "lock.tsv": (write_a_lock, read_lock),
     "card.json": (write_card, lambda path: str(read_loss_card(path))),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,8 @@ def test_defaults_are_not_shared_between_calls() -> None:
             "nested keys in a file, not after --config.",
         ),
         ({"name": "x", "section": {"count": "five"}}, "`section.count` = 'five': must be a whole number."),
+        ({"name": "x", "rate": nan}, "`rate` = nan: must be a number."),
+        ({"name": "x", "share": inf}, "`share` = inf: must be at most 1. Write a share."),
         ({"name": "x", "rate": "fast"}, "`rate` = 'fast': must be a number."),
         ({"name": "x", "section": {"count": True}}, "`section.count` = True: must be a whole number."),
         ({"name": "x", "section": {"cont": 1}}, "`section.cont`: unknown key. Nearest: count, on."),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
@@ -342,6 +344,8 @@ def test_a_clipping_of_infinity_clips_nothing(root: Path) -> None:
             "`checkpoints`: must have one key, not 2: log, every. Write",
         ),
         ({"checkpoints": [-1]}, "`checkpoints[0]` = -1: must be at least 0."),
+        ({"disk_budget_gb": math.nan}, "`disk_budget_gb` = nan: must be a number or empty. Write gig"),
+        ({"disk_budget_gb": math.inf}, "`disk_budget_gb` = inf: must be at most 1000000000.0. Write gig"),
         ({"keep_activations": "yes"}, "`keep_activations` = 'yes': must be true or false."),
         ({"study": "my study"}, "`study` = 'my study': not valid. Names become folders; use letters, digits"),
         ({"modls": []}, "`modls`: unknown key. Nearest: models"),
@@ -571,6 +575,30 @@ def test_registries_elsewhere(root: Path) -> None:
     assert list(study.models) == ["other"]
 
 
+@pytest.mark.parametrize("name", ["it{s}", "{", "it}s", "<its>"])
+def test_paths_that_snakemake_would_read_otherwise_are_refused(root: Path, name: str) -> None:
+    for old, new in (("runs/b", f"runs/{name}"), ("book.txt", f"{name}.txt")):
+        (root / old).rename(root / new)
+    (root / f"{name}.csv").write_text("step,loss\n" + "".join(f"{step},2.5\n" for step in range(200)))
+    (root / "config/models.yaml").write_text(MODELS.replace("runs/b", f"'runs/{name}'"))
+    (root / "config/datasets.yaml").write_text(DATASETS.replace("path: book.txt}", f"path: '{name}.txt'}}"))
+    _, *told = refusal_of(root, models=["run-b"], loss_logs={"mine": f"{name}.csv"}).splitlines()
+    assert [line.partition(": Snakemake takes braces")[0] for line in told] == [
+        f"- `run-b` = 'runs/{name}/checkpoint-50'",
+        f"- `texts.book` = '{name}.txt'",
+        f"- `loss_logs.mine` = '{name}.csv'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a<b", "<B>", "$HOME 'it'"])
+def test_other_odd_names_are_taken(root: Path, name: str) -> None:
+    (root / "runs/b").rename(root / "runs" / name)
+    (root / "config/models.yaml").write_text(
+        yaml.safe_dump({"run-b": {"kind": "decoder", "folder": f"runs/{name}"}})
+    )
+    assert study_of(root, models=["run-b"])
+
+
 # ---- Truncations -------------------------------------------------------------------------------------------
 
 
@@ -588,6 +616,23 @@ def test_the_last_checkpoint_of_decoders_is_truncated_on_the_first_dataset(root:
     ]
     assert study.readers("run-a", "checkpoint-1000") == ["book", "book-shuffled", "book@truncation"]
     assert study.readers("run-a", "checkpoint-100") == ["book", "book-shuffled"]
+
+
+def test_truncations_of_what_is_gone_are_carried_over_where_they_are(root: Path) -> None:
+    card = root / "results/losses/run-b/checkpoint-0/random.json"
+    archive = root / "results/statistics/run-b/checkpoint-0/random/spectral/layers-00-04.h5"
+    truncation = root / "results/truncation/run-b/checkpoint-0/random.parquet"
+    for file in (card, archive):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    shutil.rmtree(root / "runs/b/checkpoint-0")
+    choice = {"models": ["run-b"], "datasets": ["random"], "metrics": ["spectral", "loss"]}
+    last = ("run-b", "checkpoint-50", "random")
+    assert truncated(study_of(root, **choice, truncation={"checkpoints": "all"})) == [last]
+    truncation.parent.mkdir(parents=True)
+    truncation.touch()
+    found = truncated(study_of(root, **choice, truncation={"checkpoints": "all"}))
+    assert found == [("run-b", "checkpoint-0", "random"), last]
 
 
 @pytest.mark.parametrize(

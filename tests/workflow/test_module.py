@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import StudyFolder
+from warm_python import run_python
 
 HOST = """
 module study:
@@ -33,15 +32,14 @@ rule ours:
 
 
 def host(study: StudyFolder, clone: Path, prefix: str) -> list[str]:
-    """Write a workflow that imports ours; return the command that runs it."""
+    """Write a workflow that imports ours; return the arguments of Python that run it."""
     told = {
         "clone": clone,
         "prefix": f'prefix: "{prefix}"' if prefix else "",
         "folder": f"{prefix}/" if prefix else "",
     }
     (study.path / "Hostfile").write_text(HOST.format(**told))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "Hostfile", "--configfile", "config.yaml"]
-    return [*command, "--cores", "1"]
+    return ["-m", "snakemake", "--snakefile", "Hostfile", "--configfile", "config.yaml", "--cores", "1"]
 
 
 @pytest.mark.parametrize("prefix", ["", "parts/geometry"])
@@ -57,14 +55,9 @@ def test_another_workflow_imports_this_one(prefix: str, new_study: StudyFolder, 
     target = (
         f"{prefix}/results/tokens/small-decoder/wiki.h5" if prefix else "results/tokens/small-decoder/wiki.h5"
     )
-    command = [*host(new_study, clone_for_all, prefix), target]
-    planned = subprocess.run(
-        [*command, "--dry-run"], cwd=new_study.path, capture_output=True, text=True, check=False
-    )
-    assert planned.returncode == 0, planned.stdout + planned.stderr
-    assert "study_tokenize" in planned.stdout + planned.stderr
-    run = subprocess.run(command, cwd=new_study.path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    run = run_python(*host(new_study, clone_for_all, prefix), target, cwd=new_study.path)
+    assert run.returncode == 0, run.stdout
+    assert "study_tokenize" in run.stdout
     assert (folder / "results/tokens/small-decoder/wiki.h5").is_file()
     assert not prefix or not (new_study.path / "results").exists()
     assert yaml.safe_load((new_study.path / "config.yaml").read_text())["study"] == "miniature"

@@ -16,7 +16,7 @@ from lmshape.monitor import GeometryMonitor
 class GeometryCallback(TrainerCallback):
     """Measures a model's blocks while Trainer trains it, every so many steps and at the end.
 
-    What goes wrong in a measurement is told once, as a warning; the training goes on without further ones.
+    A measurement that fails gives one warning; the training goes on without further measurements.
 
     Examples
     --------

@@ -30,6 +30,7 @@ class Checkpoint:
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
     revised : how often a renewed lock has found other weights under this name, on the hub
     gone : whether its folder was deleted, as Trainer's rotation does; what was measured of it stays
+    truncated : of one that is gone, the datasets on which it was truncated
     verdict : of the audit, on the hub; before there is a lock of the list of known faults; "" where nothing is known
     content : equal for checkpoints on the hub whose weights and config.json are equal; "" where nothing is known
     same_as : the checkpoint of a study that is measured in the place of this one, whose content it has; "" for none
@@ -41,6 +42,7 @@ class Checkpoint:
     tokens_seen: float = math.nan
     revised: int = 0
     gone: bool = False
+    truncated: tuple[str, ...] = ()
     verdict: str = ""
     content: str = ""
     same_as: str = ""

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Annotated
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lmshape.errors import InputError, first_line, unknown
 from lmshape.figures import FIGURES
@@ -36,10 +38,41 @@ Config = Annotated[
 Directory = Annotated[Path, typer.Option(help="The study's folder, which holds results/.")]
 Models = Annotated[
     list[str] | None,
-    typer.Argument(help="Names of the registry, config/models.yaml. Default: the study's models."),
+    typer.Argument(help="Names of the registry, which are below. Default: the study's models."),
 ]
 Everyone = Annotated[bool, typer.Option("--all", help="Every published run of the registry, whatever fails.")]
 HERE = Path()
+
+
+class Listing(TyperCommand):
+    """A verb whose help ends with the names that it takes; they are read when the help is printed."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help with the names."""
+        self.epilog = "\n\n".join(NAMES[str(self.name)]())
+        super().format_help(ctx, formatter)
+
+
+def _model_names() -> list[str]:
+    from lmshape.study.registry import read_registry
+
+    models = read_registry((), (), root=HERE).models
+    return ["Models: " + ", ".join(name for name, entry in models.items() if "repository" in entry)]
+
+
+def _metric_names() -> list[str]:
+    from lmshape.metrics.registry import METRIC_FAMILIES
+
+    return [f"Family {family}: {', '.join(names)}" for family, names in METRIC_FAMILIES.items()]
+
+
+def _rule_names() -> list[str]:
+    from lmshape.jobs import RULES
+
+    return [f"Rules: {', '.join(RULES)}"]
+
+
+NAMES = {"audit": _model_names, "lock": _model_names, "profile": _metric_names, "run": _rule_names}
 
 
 def _version(asked: bool) -> None:
@@ -69,8 +102,16 @@ def main() -> None:
     except (OSError, UnicodeDecodeError) as error:  # a file that was named cannot be read or written
         named = f"`{error.filename}`: " if isinstance(error, OSError) and error.filename else ""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        print(f"error: {named}{reason}. Correct the path, or what lies there.", file=sys.stderr)
+        print(f"error: {named}{reason}. {_remedy(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _remedy(error: Exception) -> str:
+    from lmshape.writing import NO_ROOM
+
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"Make room there, or in TMPDIR, which is {gettempdir()}; then run the same command again."
+    return "Correct the path, or what lies there."
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -78,8 +119,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
-    from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
-    from lmshape.jobs.submissions import describe_submissions
+    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
     from lmshape.study.study import study_of
@@ -101,7 +141,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     print("\n".join(filter(None, lines)))
 
 
-@app.command(rich_help_panel=BEFORE)
+@app.command(rich_help_panel=BEFORE, cls=Listing)
 def profile(
     model: Annotated[
         str, typer.Argument(help="folder of a model, or a name of the hub: NAME, NAME@REVISION")
@@ -118,15 +158,15 @@ def profile(
     ] = Path("profile"),
 ) -> None:
     """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
-    from lmshape.figures.files import save
-    from lmshape.figures.one_model import draw_one_model, shown_metrics
-    from lmshape.profiling import METRICS, by_layer
+    from lmshape.figures.by_layer import draw_one_model, shown_metrics
+    from lmshape.figures.drawing import save
+    from lmshape.profiling import DEFAULT_METRICS, by_layer
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS
     from lmshape.tables.files import write_table
     from lmshape.texts.corpus import read_text
 
-    table = measure(model, read_text(text), tokenizer, metrics=metrics or METRICS)
+    table = measure(model, read_text(text), tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
     save(draw_one_model(table, shown), table, output)
@@ -134,7 +174,7 @@ def profile(
     print(f"{output}.parquet\n{output}.png")
 
 
-@app.command(rich_help_panel=BEFORE)
+@app.command(rich_help_panel=BEFORE, cls=Listing)
 def audit(
     models: Models = None,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON document for each model")] = False,
@@ -174,7 +214,7 @@ def audit(
     _of_each(_hub_entries(registry, models, file, everyone=everyone), audit_one, go_on=everyone)
 
 
-@app.command(rich_help_panel=BEFORE)
+@app.command(rich_help_panel=BEFORE, cls=Listing)
 def lock(
     models: Models = None,
     update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
@@ -208,19 +248,14 @@ def lock(
 
 
 @app.command(rich_help_panel=BEFORE)
-def metrics(
-    own_metrics: Annotated[
-        Path | None, typer.Option(help="Python file of own metrics", metavar="FILE")
-    ] = None,
-) -> None:
-    """List the metrics: family, definition, range, null value, source."""
+def metrics(configfile: Config = None, directory: Directory = HERE) -> None:
+    """List the metrics, and last those that the study adds: family, definition, range, null value, source."""
     from lmshape.metrics.registry import describe
-    from lmshape.metrics.registry import own_metrics as read
     from lmshape.metrics.skdim import DESCRIBED
-    from lmshape.study.registry import find_file
+    from lmshape.study.study import metrics_of
 
-    own = find_file(str(own_metrics), root=Path.cwd()) if own_metrics else None
-    for entry in describe((*DESCRIBED, *read(own))):
+    added = metrics_of(_configfile(configfile, directory), directory)
+    for entry in describe(list({metric.name: metric for metric in (*DESCRIBED, *added)}.values())):
         print(f"{entry['name']}  ({entry['family']})")
         for key in ("definition", "range", "null", "source"):
             print(f"    {key:<11}{entry[key]}")
@@ -273,15 +308,22 @@ def explore(
 @app.command(rich_help_panel=AFTER)
 def spikes(
     logs: Annotated[
-        list[Path], typer.Argument(help="CSV files, or Trainer's trainer_state.json", metavar="LOG...")
-    ],
+        list[Path] | None,
+        typer.Argument(help="CSV files, or Trainer's trainer_state.json. Default: the losses of the study."),
+    ] = None,
+    configfile: Config = None,
+    directory: Directory = HERE,
 ) -> None:
-    """Find the loss spikes of training runs in their logs alone; no study is needed."""
+    """Find the loss spikes of training runs in their logs alone; with logs named, no study is needed."""
     import pandas as pd
 
+    from lmshape.jobs.pages import loss_files
     from lmshape.tables.loss_spikes import spikes_of
 
-    found = [spikes_of(str(log), log) for log in logs]
+    named = {str(log): log for log in logs} if logs else loss_files(_study(configfile, directory))
+    found = [spikes_of(name, log if logs else directory / log) for name, log in named.items()]
+    if not found:
+        raise InputError("`lmshape spikes`: the study trains nothing and has no `loss_logs`. Name a log.")
     print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
 
 
@@ -301,7 +343,7 @@ def missing(
     print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
 
 
-@app.command(rich_help_panel=OTHERS)
+@app.command(rich_help_panel=OTHERS, cls=Listing)
 def run(
     rule: Annotated[str, typer.Argument(help="name of a rule of the workflow")],
     cell: Annotated[str, typer.Option(help="MODEL/CHECKPOINT/DATASET")] = "",
@@ -318,6 +360,7 @@ def run(
     directory: Directory = HERE,
 ) -> None:
     """Run one job of a rule, as Snakemake does; its inputs must exist."""
+    from lmshape.geometry.threads import product_threads_of
     from lmshape.jobs import RULES, Jobs, Wildcards
     from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
 
@@ -335,7 +378,8 @@ def run(
             f"`lmshape run {rule}`: which {', '.join(absent)}? Name it; `lmshape run --help` has the options."
         )
     study = _study(configfile, HERE)
-    Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
+    with product_threads_of(threads):  # whatever OMP_NUM_THREADS says, or does not
+        Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
 
 
 def _configfile(named: Path | None, directory: Path) -> Path:
@@ -383,7 +427,7 @@ def _of_each(
 ) -> None:
     """Work on entries of the registry; end with exit code 1 when any is not as it should be.
 
-    With `go_on`, an entry that fails is told, the others have their turn, and the last line names all that failed.
+    With `go_on`, the errors of entries that fail are printed, and the last line names these entries.
     """
     count, failed = 0, []
     for name, entry in entries:

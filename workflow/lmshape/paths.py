@@ -20,9 +20,7 @@ WEIGHTS_FOLDER = "results/weights/{model}"
 WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
 STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights
 RELEASED = "results/released/{model}/{checkpoint}/{reader}"
-SEEN_WEIGHTS = (
-    "results/seen_weights/{model}/{checkpoint}.json"  # of a local run: `lmshape.store.local_weights`
-)
+SEEN_WEIGHTS = "results/seen_weights/{model}/{checkpoint}.json"  # of a local run: `lmshape.store.weights`
 SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
 TOKENIZER = "results/tokenizers/{model}"
 TRUNCATION = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"

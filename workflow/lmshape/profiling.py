@@ -29,7 +29,7 @@ from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import config_facts, has_weights, kind_of
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.files import read_parquet
+from lmshape.tables.files import read_parquet, without_categories
 from lmshape.tables.gather import gather
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from transformers import PreTrainedTokenizerBase
 
-METRICS = ("spectral", "angular", "neighbor", "loss")
+DEFAULT_METRICS = ("spectral", "angular", "neighbor", "loss")
 WINDOW, ROWS_PER_DRAW = 512, 4096
 
 
@@ -49,7 +49,7 @@ def profile(
     tokenizer: PreTrainedTokenizerBase | str | Path | None = None,
     *,
     layers: Literal["all"] | Iterable[int] = "all",
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     rows: Sequence[str] = ("all", "no_sink"),
     draws: int = 5,
     window: int | None = None,
@@ -137,7 +137,8 @@ def profile(
         archives = sorted((folder / "statistics").glob("*/*.h5"))
         gather(archives, [losses], table, study="profile", metrics=chosen)
         whole = {pa.int64(): pd.Int64Dtype()}.get  # of the loss there is no width
-        return read_parquet(table, columns=COLUMNS.names).to_pandas(types_mapper=whole)
+        found = without_categories(read_parquet(table, columns=COLUMNS.names))
+        return found.to_pandas(types_mapper=whole)
 
 
 def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
@@ -145,7 +146,7 @@ def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
         return model
     if not isinstance(model, str | Path):
         raise InputError(
-            f"`{type(model).__name__}` is no model of transformers. Pass the model that it wraps, or a folder."
+            f"`{type(model).__name__}` is not a model of transformers. Pass the model that it wraps, or a folder."
         )
     return find_model(str(model))
 
@@ -189,7 +190,7 @@ def find_model(name: str) -> Path:
                 break
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise InputError(
-            f"`{name}` is no folder here, and the hub did not give it: {first_line(error)}"
+            f"`{name}` is not a folder here, and the hub did not give it: {first_line(error)}"
         ) from error
     return found
 

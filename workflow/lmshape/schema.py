@@ -90,12 +90,21 @@ def schema_with_names(name: str, names: Mapping[str, Collection[str]]) -> dict[s
 
 def faults(data: Yaml, schema: Mapping[str, Yaml], *, where: str = "") -> list[str]:
     """Every way in which data break their schema, a sentence each: path, value, rule, remedy."""
-    from jsonschema import (
-        Draft202012Validator,
-    )  # here: `lmshape.profile` reads no configuration, and does without it
-
-    errors = Draft202012Validator(schema).iter_errors(data)
+    errors = _validator()(schema).iter_errors(data)
     return list(dict.fromkeys(f"{where}{sentence}" for error in errors for sentence in _sentences(error)))
+
+
+@cache
+def _validator() -> Any:
+    """Return a validator for which `.nan`, which no bound refuses, is not a number."""
+    from jsonschema import Draft202012Validator, validators  # here: `lmshape.profile` does without it
+
+    plain = Draft202012Validator.TYPE_CHECKER
+
+    def is_number(checker: object, value: object) -> bool:
+        return plain.is_type(value, "number") and value == value
+
+    return validators.extend(Draft202012Validator, type_checker=plain.redefine("number", is_number))
 
 
 def with_defaults(data: Yaml, schema: Mapping[str, Yaml], root: Mapping[str, Yaml] | None = None) -> Yaml:

@@ -45,12 +45,12 @@ def job_command(arguments):
 from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_last_run
-from lmshape.jobs import CONFIG_VARIABLE, Jobs
+from lmshape.jobs import CONFIG_VARIABLE, Jobs, dated_results
 from lmshape.jobs.hub import (
     PLAN_VARIABLE,
     delete_unneeded_weights,
     lock_aloud,
-    refuse_foreign_weights,
+    refuse_foreign_files,
     spell_plans,
 )
 from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
@@ -65,7 +65,7 @@ try:
     study = load_study(config, FOLDER, ask=lock_aloud)
     if workflow.is_main_process:
         check_loss_logs(study, FOLDER)
-        refuse_foreign_weights(study, FOLDER)
+        refuse_foreign_files(study, FOLDER)
     profile = workflow.resource_settings.default_resources or {}
     settings = {name: profile.get(name) for name in PROFILE_SETTINGS}
     machine = machine_of(
@@ -76,6 +76,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 jobs = Jobs(study, machine, ancient=ancient)
+results_before = dated_results(FOLDER)
 
 # Jobs inherit them: no result depends on the first, digests say what depends on the second, and downloads are refused
 # where the third has become another one.

@@ -96,7 +96,8 @@ class Bound:
 
     def decided(self, finding: Finding, estimate: Estimate) -> Finding:
         """Decide a claim by the interval of its statistic."""
-        told = replace(told_by(finding, estimate), threshold=self.number)
+        told = replace(finding, number=estimate.value, ci_low=estimate.low, ci_high=estimate.high,
+                       draws=estimate.draws, threshold=self.number)  # fmt: skip
         if isnan(estimate.value):
             return missing(told, finding.why or "the statistic has no value here")
         if isnan(estimate.low):
@@ -265,13 +266,6 @@ class Claim:
     def _scoped(self, evidence: Evidence, finding: Finding) -> Finding:
         known = finding.model in evidence.known
         return replace(finding, outside=self.about.outside(evidence, finding.model)) if known else finding
-
-
-def told_by(finding: Finding, estimate: Estimate) -> Finding:
-    """Show an estimate in a finding."""
-    return replace(
-        finding, number=estimate.value, ci_low=estimate.low, ci_high=estimate.high, draws=estimate.draws
-    )
 
 
 def missing(finding: Finding, why: str) -> Finding:

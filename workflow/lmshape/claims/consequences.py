@@ -19,6 +19,7 @@ DIMENSIONS = {"id_twonn": "all", "id_twonn_types": "one_per_type"}  # series, an
 OFTEN = {"probe": "every few steps", "checkpoints": "checkpoints"}  # by the source of a series
 NOTICEABLE = 1.0  # standard deviations of what quiet stretches do
 CHANCE = 0.5
+GAIN = "auc_gain"  # over the best series without geometry; the column that has a p-value
 SMALL_LOSS, MOST = 0.1, 0.5  # nats per token; share of the directions
 NEEDS = f"needs {RULE.fewest_spikes} spikes in {RULE.fewest_runs} runs"
 RISES, WARNS, WARNS_BETTER = over(NOTICEABLE, NEEDS), over(CHANCE, NEEDS), over(0, NEEDS)
@@ -29,14 +30,12 @@ TRUNCATED = About(kind="decoder", table="truncation_ranks", makes="a decoder, an
 
 def before_spikes(column: str, rule: Bound) -> Callable[[Evidence, About], Iterator[Finding]]:
     """Make the finder of a claim about a number of the table `warnings` for the dimension."""
-    return lambda evidence, about: (_signed(*found, column, rule) for found in _dimensions(evidence))
 
+    def find(evidence: Evidence, about: About) -> Iterator[Finding]:
+        for finding, row in _dimensions(evidence):
+            yield _signed(finding, row, column, rule)
 
-def better_than_baselines(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Area under the ROC curve of an alarm on the dimension less that of the best baseline."""
-    for finding, row in _dimensions(evidence):
-        best = f"best without geometry: {row['best_baseline']}"
-        yield _signed(replace(finding, p=row["p"]), row, "auc_gain", WARNS_BETTER, best)
+    return find
 
 
 def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
@@ -54,18 +53,18 @@ def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
                 yield Finding(model=RUNS, rows=rows, place=place, draws=runs, outside=outside), row
 
 
-def _signed(finding: Finding, row: Row, column: str, rule: Bound, more: str = "") -> Finding:
+def _signed(finding: Finding, row: Row, column: str, rule: Bound) -> Finding:
     """Decide by an interval where there are spikes enough to count."""
     value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
     finding = replace(finding, number=value, ci_low=low, ci_high=high, threshold=rule.number)
     if isnan(low):
         return missing(finding, row["flag"] or "no interval")
-    counted = f"{row['spikes']} spikes in {row['runs']} runs"
-    return replace(finding, why=joined(counted, more), verdict=rule.verdict(low, high))
+    best = f"best without geometry: {row['best_baseline']}" if column == GAIN else ""
+    why = joined(f"{row['spikes']} spikes in {row['runs']} runs", best)
+    return replace(finding, why=why, p=row["p"] if column == GAIN else nan, verdict=rule.verdict(low, high))
 
 
-def few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Share of the directions that keep the loss within 0.1 nat: of the middle block, others as detail."""
+def _few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
     table = evidence.table("truncation_ranks")
     table = table[(table["tolerance"] == SMALL_LOSS) & table["model"].isin(about.chosen(evidence))]
     for row in table.to_dict("records"):
@@ -114,7 +113,7 @@ CLAIMS = (
         about=SPIKES,
         statistic="that area less the one of the best series without geometry: `warnings`",
         rule=WARNS_BETTER,
-        find=better_than_baselines,
+        find=before_spikes(GAIN, WARNS_BETTER),
     ),
     Claim(
         slug="few_directions",
@@ -125,6 +124,6 @@ CLAIMS = (
         statistic=f"least share of leading directions within {SMALL_LOSS} nat of the whole loss (`truncation_ranks`); "
         "middle block, other layers as detail",
         rule=FEW,
-        find=few_are_needed,
+        find=_few_are_needed,
     ),
 )

@@ -36,14 +36,12 @@ FOLLOWED = replace(MODELS, checkpoints=FEWEST)
 RISE_FALL = ("rise", "fall")
 
 
-def low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Largest dimension of a block at the last checkpoint."""
+def _low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     finding = published(finding, "intrinsic dimension of the blocks")
     return under(min(LOW_SHARE * curves.width, LOW)).decided(finding, estimated(curves.last.max(axis=1)))
 
 
-def low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """Mean ratio over the blocks of the dimension to that of a Gaussian with the same covariance."""
+def _low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
     if surrogate is None or surrogate.values.shape != curves.values.shape:
         return missing(finding, "needs `id_twonn_surrogate` of the same rows")
@@ -60,7 +58,7 @@ def courses(
     first = evidence.begin(model)
     return {
         band: (
-            Course.of_block(curves, int(np.searchsorted(curves.layers, layer)), first=first),
+            Course.of(curves.values[:, :, curves.layers == layer][..., 0], curves.steps, first=first),
             Finding(
                 model=model,
                 dataset=dataset or evidence.datasets(model)[0],
@@ -74,19 +72,16 @@ def courses(
     }
 
 
-def rises_then_falls(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Course of the dimension: of decoders at the middle block; encoders and other blocks as detail."""
+def _rises_then_falls(evidence: Evidence, about: About) -> Iterator[Finding]:
     for model in evidence.models():
         decoder = evidence.known[model].kind == "decoder"
         for rows in evidence.rows(model, DIMENSION):
             for course, finding in courses(evidence, model, rows).values():
                 finding = replace(finding, detail=finding.detail or not decoder)
-                yield judged(finding, course, RISE_FALL, _peak(course))
-
-
-def _peak(course: Course) -> str:
-    """Say where it is highest."""
-    return f"highest at step {course.steps[course.values.argmax()]}" if len(course.steps) else ""
+                highest = (
+                    f"highest at step {course.steps[course.values.argmax()]}" if len(course.steps) else ""
+                )
+                yield judged(finding, course, RISE_FALL, highest)
 
 
 def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
@@ -130,14 +125,12 @@ def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Findin
             yield replace(finding, verdict=verdict, draws=int(row["draws"]), why=why)
 
 
-def repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
-    """Root mean square over the blocks of the logarithm of anisotropy on random tokens over that on text."""
+def _repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
     for finding, text, random in _pairs(evidence, "anisotropy"):
         yield finding, estimated(size(np.log(text.last) - np.log(random.last)))
 
 
-def same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Course of the dimension on random tokens beside that on text, at the middle block; others as detail."""
+def _same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Finding]:
     for finding, _, _ in _pairs(evidence, DIMENSION):
         on_text = courses(evidence, finding.model, finding.rows)
         on_random = courses(evidence, finding.model, finding.rows, finding.dataset)
@@ -152,8 +145,7 @@ def same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[F
             )
 
 
-def peak_shrinks(evidence: Evidence, about: About) -> Iterator[Found]:
-    """Largest dimension of a block on random or shuffled tokens over that on text, last checkpoint."""
+def _peak_shrinks(evidence: Evidence, about: About) -> Iterator[Found]:
     for finding, text, random in _pairs(evidence, DIMENSION, (RANDOM, SHUFFLED)):
         yield finding, estimated(random.last.max(axis=1) / text.last.max(axis=1))
 
@@ -182,7 +174,7 @@ CLAIMS = (
         about=MODELS,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
-        find=each(DIMENSION, low),
+        find=each(DIMENSION, _low),
     ),
     Claim(
         slug="rise_then_fall",
@@ -196,7 +188,7 @@ CLAIMS = (
         + "; middle block of decoders, other blocks and encoders as detail; from where a tenth of the fall of the loss "
         "is done",
         rule=RULE.format("it rises, then falls", "a fall before a rise"),
-        find=rises_then_falls,
+        find=_rises_then_falls,
     ),
     Claim(
         slug="one_course",
@@ -218,7 +210,7 @@ CLAIMS = (
         statistic="root mean square over the blocks of the logarithm of anisotropy on random tokens over that on text, "
         "last checkpoint",
         rule=under(FACTOR, "a factor of 1.5"),
-        find=repeats_on_random_tokens,
+        find=_repeats_on_random_tokens,
     ),
     Claim(
         slug="random_trajectory",
@@ -230,7 +222,7 @@ CLAIMS = (
         "other blocks as detail",
         rule="supported if they are the same, with no room for others; contradicted if what is significant on one is "
         "excluded on the other",
-        find=same_course_on_random_tokens,
+        find=_same_course_on_random_tokens,
     ),
     Claim(
         slug="random_dimension",
@@ -240,7 +232,7 @@ CLAIMS = (
         about=replace(MODELS, order=RANDOM),
         statistic="largest TwoNN dimension of a block on such tokens over that on text, last checkpoint",
         rule=under(LESS),
-        find=peak_shrinks,
+        find=_peak_shrinks,
     ),
     Claim(
         slug="transition_near_1000",
@@ -261,6 +253,6 @@ CLAIMS = (
         about=replace(MODELS, metrics=(DIMENSION, "id_twonn_surrogate")),
         statistic="mean ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
         rule=under(LESS),
-        find=each(DIMENSION, low_beyond_the_spectrum),
+        find=each(DIMENSION, _low_beyond_the_spectrum),
     ),
 )

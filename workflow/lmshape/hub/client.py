@@ -164,7 +164,7 @@ def read_json(repository: str, commit: str, path: str) -> dict:
 def ask_hub(ask: Callable[[], Answer], *, what: str, received: Callable[[], int] = lambda: 0) -> Answer:
     """Ask as `patiently` does; what the hub refuses is raised as `hub_error` says it.
 
-    A refusal by another host is no refusal by the hub: addresses that it signs for its store live for an hour. Each
+    A refusal by another host is not a refusal by the hub: addresses that it signs for its store live for an hour. Each
     attempt asks the hub for a new one.
     """
     return patiently(
@@ -188,7 +188,7 @@ def refusing_host(error: Exception) -> str | None:
 def _with_hint(error: Exception) -> str:
     if status_of(error) == TOO_MANY and get_token() is None:
         told = reason_of(error).rstrip(".")
-        return f"{told}. The hub answers more requests of who has a free token: `hf auth login`, or HF_TOKEN"
+        return f"{told}. With a free token the hub answers more requests: `hf auth login`, or HF_TOKEN"
     return reason_of(error)
 
 
@@ -220,7 +220,7 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
 
 
 def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None:
-    """Say who refuses a request, and why; None for an error that is no refusal."""
+    """Say who refuses a request, and why; None for an error that is not a refusal."""
     if host := refusing_host(error):
         return InputError(
             f"{what}: {host}, where the hub keeps it, refuses it after {attempts} attempts, each with a new address "

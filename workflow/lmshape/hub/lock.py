@@ -23,8 +23,8 @@ from lmshape.receipt import RECEIPT, read_told
 from lmshape.schema import Yaml
 from lmshape.writing import replaced_when_whole
 
-FORMAT = "lmshape-lock 2"
-OLDER = ("lmshape-lock 1",)  # without `other_files`
+FORMAT = "lmshape-lock 3"
+OLDER = ("lmshape-lock 1", "lmshape-lock 2")  # without `other_files`; without `sha256`
 COLUMNS = tuple(
     "checkpoint step tokens_seen verdict same_weights_as note repository revision ref commit subfolder "
     "weights_format weights_bytes weights_sha256 revised files other_files".split()
@@ -162,7 +162,7 @@ class Lock:
     facts : kind, architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
     corrected : values of unverified keys of the registry that the hub's config.json contradicts
     tokenizer : its files; None where the repository has none
-    main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are no branches beside it
+    main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are not branches beside it
     checkpoints : by step
     asked : UTC time at which the hub was asked
     """
@@ -200,14 +200,21 @@ def write_lock(path: Path, lock: Lock) -> None:
         "files": list(map(astuple, lock.tokenizer.files)),
     }
     head = {name: getattr(lock, name) for name in HEAD}
-    text.write(f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n")
     for key, value in {**head, "tokenizer": tokenizer}.items():
         text.write(f"# {key}: {json.dumps(value)}\n")
     text.write("\t".join(COLUMNS) + "\n")
     rows = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     rows.writerows(_row(checkpoint) for checkpoint in lock.checkpoints)
+    first = f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n"
     with replaced_when_whole(path) as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8")
+        partial.write_text(
+            f"{first}# sha256: {_digest(text.getvalue())}\n{text.getvalue()}", encoding="utf-8"
+        )
+
+
+def _digest(text: str) -> str:
+    """Hash what stands below the line with the hash."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -216,7 +223,7 @@ def read_lock(path: Path) -> Lock | None:
     Raises
     ------
     InputError
-        When the file is no lock, or of a version that this code does not know.
+        When the file is not a lock, is of a version that this code does not know, or has changed since it was written.
     """
     if not path.exists():
         return None
@@ -225,7 +232,7 @@ def read_lock(path: Path) -> Lock | None:
             return _lock(file.readlines())
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"`{path}` is no lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
+            f"`{path}` is not a lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
             "results of another commit are then refused by name."
         ) from None
 
@@ -233,6 +240,10 @@ def read_lock(path: Path) -> Lock | None:
 def _lock(lines: Sequence[str]) -> Lock:
     if not lines or not lines[0].startswith(tuple(f"# {version}:" for version in (FORMAT, *OLDER))):
         raise ValueError(f"it begins with {lines[0][:40]!r}" if lines else "it is empty")
+    if lines[0].startswith(f"# {FORMAT}:"):
+        sums, lines = lines[1:2], [lines[0], *lines[2:]]
+        if sums != [f"# sha256: {_digest(''.join(lines[1:]))}\n"]:
+            raise ValueError("it has changed since it was written")
     head = list(takewhile(lambda line: line.startswith("# "), lines))
     values = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in head[1:])}
     tokenizer, main = values.pop("tokenizer"), values.pop("main_sha256")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from lmshape.errors import InputError
 from lmshape.hub.integrity import DISTRUSTED, Issue, audited, cited_verdict, issues_of
 from lmshape.hub.lock import NOT_ASKED, Lock, identity_of, read_lock
 from lmshape.hub.published import Place, published, read_sources, tokens_seen
-from lmshape.paths import LOCK, WEIGHTS
+from lmshape.paths import LOCK, LOSSES_FOLDER, WEIGHTS
 from lmshape.schema import Yaml
 
 FACTS = ("kind", "architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
@@ -68,6 +69,12 @@ def read_run(
     places = published(read_sources(name, entry))
     path = root / LOCK.format(model=name)
     lock = read_lock(path)
+    if lock is None and (root / LOSSES_FOLDER.format(model=name)).is_dir():
+        print(
+            f"`{name}`: {LOCK.format(model=name)} is gone, and results of it are there. Put a copy of it back if you "
+            "have one. Else the hub is asked again, and results of commits that it no longer names are refused.",
+            file=sys.stderr,
+        )
     if lock is not None and lock.identity != identity_of(entry):
         lock = None  # of another repository, or another spelling: the rule that makes it runs again
     unknown = [fact for fact in FACTS if fact not in entry] + ["steps"] * (places is None)

@@ -64,7 +64,7 @@ class Jobs:
         self.graph = Graph(study, self.rules)
         self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
-            if isinstance(rule, cells.Reader) and ancient is not None:
+            if isinstance(rule, cells.WeightsReader) and ancient is not None:
                 rule.ancient = ancient
 
     def inputs(self, name: str) -> dict[str, InputFunction]:
@@ -116,20 +116,36 @@ class Jobs:
 
         chosen: dict[str, Callable[..., object]] = {"mem_mb": _signed(mem_mb), "runtime": _signed(runtime)}
         chosen["disk_mb"] = _of_wildcards(rule.disk_megabytes)
-        if isinstance(rule, cells.Reader):
+        if isinstance(rule, cells.WeightsReader):
             chosen |= {"gpu": _of_wildcards(rule.gpus), "slurm_partition": _signed(slurm_partition)}
         return chosen
 
-    def summary(self, root: Path, *, seen_from: Path) -> str:
-        """Name the results that exist in the study's folder `root`, as paths from another folder; the page last."""
-        named = {
-            "Tables": str(tables.TABLES),
-            "Figures": str(pages.FIGURE_FOLDER),
-            "Explorer": pages.EXPLORER,
-            "Open": pages.INDEX,
-        }
-        there = {name: root / file for name, file in named.items() if (root / file).exists()}
-        return "\n".join(["", *(f"{name + ':':<9} {_from(seen_from, path)}" for name, path in there.items())])
+    def summary(self, root: Path, *, before: Mapping[Path, float], seen_from: Path) -> str:
+        """Name the results that a run has made, as paths from another folder; the page last.
+
+        Parameters
+        ----------
+        root : the study's folder
+        before : `dated_results` of it before the run, which may have made a part of them (`--until`)
+        seen_from : the folder that paths are relative to
+        """
+        made = [path for path, date in dated_results(root).items() if date != before.get(path)]
+        told = (f"{RESULTS[str(path.relative_to(root))] + ':':<9} {_from(seen_from, path)}" for path in made)
+        return "\n".join(["", *told])
+
+
+RESULTS = {
+    str(tables.TABLES): "Tables",
+    str(pages.FIGURE_FOLDER): "Figures",
+    pages.EXPLORER: "Explorer",
+    pages.INDEX: "Open",
+}
+
+
+def dated_results(root: Path) -> dict[Path, float]:
+    """Return the results of a study that exist, each with the date of its newest file."""
+    there = [root / name for name in RESULTS if (root / name).exists()]
+    return {path: max(file.stat().st_mtime for file in (path, *path.glob("*"))) for path in there}
 
 
 def _from(folder: Path, path: Path) -> Path:

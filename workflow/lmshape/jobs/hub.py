@@ -8,7 +8,7 @@ import os
 import sys
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from lmshape.hub.budget import READ_MARK, clear_unneeded
 from lmshape.hub.integrity import Issue, issues_of
 from lmshape.hub.lock import Lock
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
-from lmshape.receipt import foreign_files, read_told
+from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
-from lmshape.study.models import Model
+from lmshape.study.models import PRETRAINED, Model
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.study import Study
 
@@ -209,8 +209,12 @@ class Release(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.hub.budget import release
 
+        folder, lock = Path(job.fill(paths.WEIGHTS)), self.model(job).lock
+        told, locked = read_told(folder), lock and lock.named(job.checkpoint)
+        if locked and "files" not in told and told.get("commit") == locked.commit:  # of an older lmshape
+            write_receipt(folder, files={Path(file.path).name: file.bytes for file in locked.files})
         readers = self.study.readers(job.model, job.checkpoint)
-        release(Path(job.fill(paths.WEIGHTS)), job.reader, of=readers, keep=self.study.keep_weights)
+        release(folder, job.reader, of=readers, keep=self.study.keep_weights)
 
 
 def lock_aloud(path: Path, name: str, entry: Mapping[str, Yaml], **told: Any) -> Lock:
@@ -221,29 +225,36 @@ def lock_aloud(path: Path, name: str, entry: Mapping[str, Yaml], **told: Any) ->
     return make_lock(path, name, entry, **told)
 
 
-def refuse_foreign_weights(study: Study, root: Path) -> None:
-    """Refuse to download to where files of the user lie: Snakemake empties the folder of a download before it begins.
+def refuse_foreign_files(study: Study, root: Path) -> None:
+    """Refuse folders of downloads and tokenizers with files of the user: Snakemake empties them before a job begins.
 
     Raises
     ------
     InputError
         Naming the first such folder, and a file in it.
     """
+    ours = (READ_MARK, ".snakemake_timestamp")  # Snakemake dates the folders of its outputs
+    for folder, what in _emptied_folders(study):
+        if not (root / folder).is_dir():
+            continue
+        told = read_told(root / folder)
+        if told and "files" not in told:  # a receipt of an older lmshape
+            continue
+        foreign = [path for path in foreign_files(root / folder) if not path.name.startswith(ours)]
+        if foreign:
+            raise InputError(
+                f"`{folder}` is where {what} will lie, and holds {foreign[0].name}, which lmshape did not write. Move "
+                "it elsewhere, and run again."
+            )
+
+
+def _emptied_folders(study: Study) -> Iterator[tuple[Path, str]]:
     for model in study.models.values():
-        for checkpoint in model.measured.values() if model.on_hub else ():
-            folder = root / checkpoint.folder
-            told = read_told(folder)
-            if not folder.is_dir() or (
-                told and "files" not in told
-            ):  # a receipt of an older lmshape names none
-                continue
-            ours = (READ_MARK, ".snakemake_timestamp")  # Snakemake dates the folders of its outputs
-            foreign = [path for path in foreign_files(folder) if not path.name.startswith(ours)]
-            if foreign:
-                raise InputError(
-                    f"`{checkpoint.folder}` is where {checkpoint.name} of `{model.name}` is downloaded to, and holds "
-                    f"{foreign[0].name}, which lmshape did not write. Move it elsewhere, and run again."
-                )
+        if model.on_hub:
+            yield model.tokenizer, f"the tokenizer of `{model.name}`"
+            yield from ((one.folder, f"{one.name} of `{model.name}`") for one in model.measured.values())
+    if study.trained:
+        yield PRETRAINED / "tokenizer", "the tokenizer of the runs of `pretraining`"
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from lmshape import paths
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
-from lmshape.store.local_weights import file_key
+from lmshape.store.weights import file_key
 from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weights_of
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
@@ -28,6 +28,15 @@ PRETRAINED = "results/pretrained/{run}"
 def text_file(text: str, *, clean: bool) -> str:
     """Return the file of a text, with its markup or cleaned of it."""
     return (CLEAN_TEXT if clean else TEXT).format(text=text)
+
+
+def whole_text(file: Path) -> str:
+    """Read a text of the study; one that has changed since it was written is refused."""
+    from lmshape.texts.corpus import read_text
+    from lmshape.texts.fetch import check_digest
+
+    check_digest(file)
+    return read_text(file)
 
 
 def trained_files(study: Study, name: str, *, probed: bool = False) -> list[str]:
@@ -56,12 +65,12 @@ class FetchText(Rule):
         return self.study.texts[job.text]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """A local text; where there is a checksum, that tells of changes, and the file is no input."""
+        """A local text; where there is a checksum, that tells of changes, and the file is not an input."""
         text = self.text(job)
         return {"source": [] if text.path is None or text.sha256 or text.md5 else str(text.path)}
 
     def facts(self, job: Wildcards) -> object:
-        """A text of the repository is named relative to it: where the clone lies is no part of the result."""
+        """A text of the repository is named relative to it: where the clone lies is not part of the result."""
         text = self.text(job)
         source = text.path or text.url or json.dumps(text.hf, sort_keys=True)
         if text.path and text.path.is_relative_to(REPOSITORY):
@@ -74,23 +83,18 @@ class FetchText(Rule):
         return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.texts.fetch import fetch
+        from lmshape.texts.fetch import fetch, write_digest
         from lmshape.texts.rows import write_hub_dataset, write_rows_of
 
         text, destination = self.text(job), Path(job.fill(TEXT))
         if text.path and text.path.suffix in ROW_FILES:
             write_rows_of(text.path, destination, column=text.column)
-            return
-        if text.hf and not (text.path or text.url):
+        elif text.hf and not (text.path or text.url):
             write_hub_dataset(**text.hf, destination=destination)
-            return
-        fetch(
-            str(text.path or text.url),
-            destination,
-            md5=text.md5,
-            sha256=text.sha256,
-            size=text.bytes,
-        )
+        else:
+            source = str(text.path or text.url)
+            fetch(source, destination, md5=text.md5, sha256=text.sha256, size=text.bytes)
+        write_digest(destination)
 
 
 class CleanText(FetchText):
@@ -110,8 +114,12 @@ class CleanText(FetchText):
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.texts.corpus import clean_file
+        from lmshape.texts.fetch import check_digest, write_digest
 
-        clean_file(Path(job.fill(TEXT)), Path(job.fill(CLEAN_TEXT)))
+        text, cleaned = Path(job.fill(TEXT)), Path(job.fill(CLEAN_TEXT))
+        check_digest(text)
+        clean_file(text, cleaned)
+        write_digest(cleaned)
 
 
 class TrainTokenizer(Rule):
@@ -145,10 +153,10 @@ class TrainTokenizer(Rule):
         return [self.pretraining.vocabulary, self.pretraining.span]
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.texts.corpus import read_text, span
+        from lmshape.texts.corpus import span
         from lmshape.texts.tokenizer import write_tokenizer
 
-        text = span(read_text(Path(self.text)), *self.pretraining.span)
+        text = span(whole_text(Path(self.text)), *self.pretraining.span)
         write_tokenizer(text, Path(PRETRAINED_TOKENIZER), vocabulary=self.pretraining.vocabulary)
 
 
@@ -212,10 +220,10 @@ class Pretrain(TrainTokenizer):
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.monitor import held_out, monitor_of
-        from lmshape.texts.corpus import read_text, span
+        from lmshape.texts.corpus import span
         from lmshape.training.pretrain import pretrain
 
-        text, recipe, tokenizer = read_text(Path(self.text)), self.recipe(job), Path(PRETRAINED_TOKENIZER)
+        text, recipe, tokenizer = whole_text(Path(self.text)), self.recipe(job), Path(PRETRAINED_TOKENIZER)
         share = self.pretraining.span
         monitor = monitor_of(held_out(text, *share), tokenizer, recipe) if recipe.probe_every else None
         pretrain(
@@ -238,8 +246,7 @@ class Tokenize(Rule):
     code = (
         "lmshape.texts.tokens.sample_tokens",
         "lmshape.texts.tokenizer.load_tokenizer",
-        "lmshape.texts.corpus.span",
-        "lmshape.texts.corpus.read_text",
+        "lmshape.texts.corpus.read_span",
         "lmshape.store.tokens.write_tokens",
     )
     log_file = "results/logs/tokenize/{model}/{dataset}.log"
@@ -304,14 +311,18 @@ class Tokenize(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the hub about the tokenizer's folder
         from lmshape.store.tokens import write_tokens
-        from lmshape.texts.corpus import read_text, span
+        from lmshape.texts.corpus import read_span
+        from lmshape.texts.fetch import check_digest
         from lmshape.texts.tokenizer import load_tokenizer
         from lmshape.texts.tokens import sample_tokens
 
         dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
+        if text:
+            check_digest(Path(text))
+        content, documents = read_span(Path(text), *dataset.span) if text else ("", None)
         tokens = sample_tokens(
             load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
-            span(read_text(Path(text)), *dataset.span) if text else "",
+            content,
             protocol=sampling.protocol,
             order=dataset.order,
             window=sampling.window,
@@ -320,5 +331,6 @@ class Tokenize(Rule):
             seed=sampling.seed,
             context=self.model(job).context,
             vocabulary=self.model(job).vocabulary,
+            documents=documents,
         )
         write_tokens(Path(job.fill(paths.TOKENS)), tokens)

@@ -133,7 +133,7 @@ def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable
 
 
 def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
-    """Read attributes and draws; null becomes NaN. `InputError` for a file that is no loss card."""
+    """Read attributes and draws; null becomes NaN. `InputError` for a file that is not a loss card."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         if "crc32" in card and card.pop("crc32") != _crc32(card):
@@ -143,7 +143,8 @@ def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
         return attributes, [DrawLoss(**draw) for draw in draws]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"`{path}` is no loss card ({error!r}). Delete it, `rm {shlex.quote(str(path))}`, and run the study again."
+            f"`{path}` is not a loss card ({error!r}). Delete it, `rm {shlex.quote(str(path))}`, and run the study "
+            "again."
         ) from error
 
 

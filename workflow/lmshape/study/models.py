@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, HubRun, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
-from lmshape.paths import LOSSES_FOLDER, TOKENIZER, WEIGHTS_FOLDER
+from lmshape.paths import LOSSES_FOLDER, TOKENIZER, TRUNCATION, WEIGHTS_FOLDER
 from lmshape.schema import Yaml
 from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import (
@@ -60,7 +61,7 @@ def find_checkpoints(
     Raises
     ------
     InputError
-        When the pattern is no regular expression with a group, the folder does not exist or holds no checkpoint, or
+        When the pattern is not a regular expression with a group, the folder does not exist or holds no checkpoint, or
         two checkpoints are of the same step.
     """
     naming = _naming(name, step_pattern)
@@ -121,12 +122,20 @@ def gone_checkpoints(
 ) -> list[Checkpoint]:
     """List the checkpoints that were measured and whose weights are gone; parameters as of `find_checkpoints`."""
     naming, results = _naming(name, step_pattern), root / LOSSES_FOLDER.format(model=name)
+
+    def gone(entry: str, step: int, place: Path, seen: float = nan) -> Checkpoint:
+        truncated = (root / TRUNCATION.format(model=name, checkpoint=entry, dataset="")).parent.glob(
+            "*.parquet"
+        )
+        datasets = tuple(sorted(path.stem for path in truncated))
+        return Checkpoint(entry, step, place, seen, gone=True, truncated=datasets)
+
     names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
     if FINAL in names and naming.step(FINAL) is None and not has_weights(root / folder):
-        return [Checkpoint(FINAL, NO_STEP, folder, gone=True)]
+        return [gone(FINAL, NO_STEP, folder)]
     steps = {entry: naming.step(entry) for entry in names if not has_weights(root / folder / entry)}
     return [
-        Checkpoint(entry, step, folder / entry, tokens_seen(step, tokens_per_step), gone=True)
+        gone(entry, step, folder / entry, tokens_seen(step, tokens_per_step))
         for entry, step in steps.items()
         if step is not None
     ]
@@ -178,7 +187,7 @@ def read_facts(
         keys = [key for fact in unknown for key in CONFIG_KEYS[fact]]
         reason = f"{file} has none of {', '.join(keys)}" if file else "no checkpoint has a config.json"
         raise InputError(
-            f"`{name}`: {', '.join(unknown)} cannot be told, since {reason}. "
+            f"`{name}`: {', '.join(unknown)} cannot be known, since {reason}. "
             "Give what is unknown in the registry of models."
         )
     return facts
@@ -247,8 +256,8 @@ def _first_config(name: str, checkpoints: Sequence[Checkpoint], root: Path) -> M
     file = _first_facts_file(checkpoints, root)
     if file is None:
         raise InputError(
-            f"`{name}`: no checkpoint has a config.json that tells decoder from encoder. Give `kind` in an entry of "
-            "the registry of models."
+            f"`{name}`: no checkpoint has a config.json that says decoder or encoder. Give `kind` in an entry "
+            "of the registry of models."
         )
     return _read_config(name, root / file)
 
@@ -278,7 +287,7 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     except ValueError as error:
         raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model anew.") from None
     if not isinstance(config, dict):
-        raise InputError(f"`{name}`: {file} is no configuration of a model. Save the model anew.")
+        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model anew.")
     try:
         check_quantization(config)
     except InputError as error:

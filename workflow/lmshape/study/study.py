@@ -6,6 +6,7 @@ to (folders, checkpoints, texts), since the second cannot be looked up before th
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +19,13 @@ from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask, choose
 from lmshape.metrics import skdim
+from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
     MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
+    added_metrics,
     family_and_metric_names,
     measured_families,
     metric_names,
@@ -36,8 +39,8 @@ from lmshape.study.registry import (
     Registry,
     Text,
     find_file,
+    loss_log_of,
     raise_all,
-    read_loss_log,
     read_registry,
 )
 from lmshape.study.settings import (
@@ -52,6 +55,7 @@ from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
+MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildcards and its path variables
 PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
@@ -131,11 +135,15 @@ class Study:
         """Cells of a model that are truncated: of a decoder, since the loss of an encoder is another."""
         if self.truncating is None or self.models[model].kind != "decoder":
             return []
-        known = [one for one in self.models[model].checkpoints.values() if not one.gone]
-        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
         datasets = self.truncating.datasets_of(self.datasets_of[model])
-        names = dict.fromkeys(checkpoint.same_as or checkpoint.name for checkpoint in chosen)
-        return [Cell(model, name, dataset) for name in names for dataset in datasets]
+        of = {
+            one: [name for name in datasets if not one.gone or name in one.truncated]
+            for one in self.models[model].checkpoints.values()
+        }
+        known = [one for one in of if of[one]]
+        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
+        cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
+        return list(dict.fromkeys(cells))
 
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
@@ -262,6 +270,14 @@ def choices_of(configfile: Path, registry: Registry, root: Path) -> dict[str, Ch
     return {name: choice["checkpoints"] for name, choice in _choices(config)[0].items()}
 
 
+def metrics_of(configfile: Path, root: Path) -> tuple[Metric, ...]:
+    """Return the metrics that a configuration adds: its estimators of scikit-dimension, those of its own file."""
+    config = _read(configfile)
+    own = config.get("own_metrics")
+    raise_all(skdim.problems(config["metrics"]), what=f"{configfile}")
+    return added_metrics(config["metrics"], root / find_file(own, root=root) if own else None)
+
+
 def _read(configfile: Path) -> dict[str, Yaml]:
     """Read a configuration with its defaults; names are not looked up."""
     config = read_keys(find_file(configfile, root=Path.cwd()))
@@ -350,7 +366,7 @@ def _joined(
         extraction=Extraction(**config["extraction"]),
         pretraining=pretraining,
         truncating=read_truncating(config["truncation"]),
-        loss_logs={name: read_loss_log(entry, root=root) for name, entry in config["loss_logs"].items()},
+        loss_logs={name: loss_log_of(entry, root=root) for name, entry in config["loss_logs"].items()},
         layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
         keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
@@ -451,6 +467,7 @@ def _gone_problems(study: Study, root: Path) -> Iterator[str]:
 def problems_of(study: Study, root: Path) -> Iterator[str]:
     """Tell every way in which a study cannot run, a sentence each."""
     yield from _long_windows(study)
+    yield from _misread_paths(study)
     for name, dataset in study.datasets.items():
         if study.sampling.protocol == "paper" and dataset.text is None:
             yield (
@@ -472,6 +489,19 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
     yield from _truncation_problems(study)
     yield from _pretraining_problems(study, root)
     yield from _loss_log_problems(study, root)
+
+
+def _misread_paths(study: Study) -> Iterator[str]:
+    """Tell of paths of the user's files in which Snakemake would find wildcards."""
+    texts = [text for name in study.datasets if (text := study.text_of(name))]
+    files = [(name, one.folder) for name, model in study.models.items() for one in model.checkpoints.values()]
+    files += [(f"texts.{text.name}", text.path) for text in texts if text.path]
+    files += [(f"loss_logs.{name}", file) for name, log in study.loss_logs.items() for file in log.files]
+    for where, path in {where: path for where, path in files if MISREAD.search(str(path))}.items():
+        yield (
+            f"`{where}` = '{path}': Snakemake takes braces, and a word in angle brackets, for names to fill in. "
+            "Rename it, or make a link without them."
+        )
 
 
 def _truncation_problems(study: Study) -> Iterator[str]:

@@ -14,7 +14,7 @@ MOST_NAMES = 8  # of a list of checkpoints
 
 
 def describe_verdicts(study: Study, *options: str) -> str:
-    """Tell the verdicts on the checkpoints of each published run, who was passed over, and what nobody has verified.
+    """List the verdicts on the checkpoints of each published run, those passed over, and what is unverified.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def combine(
     metric_files : what `gather` wrote, one file a model; the tables keep their order
     output_dir : folder of the tables; each file is replaced when the new one is whole
     groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.trajectories`
-    unstable : models that are no examples of their kind, and not in `contrasts`
+    unstable : models that are not examples of their kind, and not in `contrasts`
     """
     # without the numbers behind each estimate, which are ten times the rest
     models = [read_parquet(path, columns=COLUMNS.names) for path in metric_files]

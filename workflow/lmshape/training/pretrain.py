@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from math import isnan
 from pathlib import Path
@@ -33,12 +32,13 @@ from lmshape.errors import InputError
 from lmshape.fingerprint import code_fingerprint
 from lmshape.models.passes import MASKED_SHARE
 from lmshape.progress import progress
+from lmshape.receipt import delete_own, foreign_files, write_receipt
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
 from lmshape.training.recipe import COLUMNS, Recipe
-from lmshape.writing import name_whole_folder, replaced_when_whole
+from lmshape.writing import folder_when_whole, name_whole_folder, remove_leftovers, replaced_when_whole
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
-Row = tuple[int, int, str, float]  # of geometry.csv
+Probe = tuple[int, int, str, float]  # of geometry.csv
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -122,7 +122,7 @@ class Monitor(Protocol):
     rows : what it has measured: step, layer, metric, value
     """
 
-    rows: list[Row]
+    rows: list[Probe]
 
     def observe(self, model: PreTrainedModel, step: int, *, last: bool) -> None:
         """Measure the model, if it is due or the `last` time, and keep the rows."""
@@ -238,27 +238,31 @@ class TrainingRun:
         """Save weights and the state to resume from, each whole or not at all."""
         if self.step not in self.recipe.checkpoint_steps or self._checkpoint(self.step).is_dir():
             return
-        unfinished = self.folder / "unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        self.model.save_pretrained(unfinished)
-        self.tokenizer.save_pretrained(unfinished)
+        with folder_when_whole(self._checkpoint(self.step)) as partial:
+            self.model.save_pretrained(partial)
+            self.tokenizer.save_pretrained(partial)
         state = {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
             "losses": self.losses,
             "geometry": self.monitor.rows if self.monitor else [],
         }
-        name_whole_folder(unfinished, self._checkpoint(self.step))
         with replaced_when_whole(self.folder / "state.pt") as partial:
             torch.save(state | {"identity": self.identity()}, partial)
+        write_receipt(self.folder)
 
     def resume(self) -> None:
-        """Continue from the last saved state when it belongs to the same recipe, text and tokenizer."""
+        """Continue from the last saved state when it belongs to the same recipe, text and tokenizer.
+
+        Raises
+        ------
+        InputError
+            When the run must start anew, and its folder holds what no run has written there.
+        """
         state_file = self.folder / "state.pt"
         state = torch.load(state_file, weights_only=True) if state_file.is_file() else {}
         if state.get("identity") != self.identity():
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
+            self._start_anew()
             return
         self.step, self.losses = state["step"], state["losses"]
         if self.monitor is not None:
@@ -266,10 +270,23 @@ class TrainingRun:
         for checkpoint in self.folder.glob("checkpoint-*"):
             # weights saved, state not: killed in between
             if int(checkpoint.name.rpartition("-")[2]) > self.step:
-                shutil.rmtree(checkpoint)
+                delete_own(checkpoint)
         self.model = type(self.model).from_pretrained(self._checkpoint(self.step)).train()
         self.optimizer.param_groups[0]["params"] = list(self.model.parameters())
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def _start_anew(self) -> None:
+        for partial in self.folder.glob(".*.partial-*"):
+            remove_leftovers(self.folder, partial.name.partition("partial-")[0] + "partial-")
+        for folder in (*self.folder.glob("checkpoint-*"), self.folder):
+            delete_own(folder)
+        foreign = foreign_files(self.folder)
+        if foreign:
+            raise InputError(
+                f"`{self.folder}` is where a run is trained, and holds {foreign[0].relative_to(self.folder)}, which no "
+                "run has left there as it is. Move it elsewhere, and run again."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def finish(self, output: Path) -> None:
         """Write losses and geometry, and move the folder to its final name."""
@@ -280,7 +297,7 @@ class TrainingRun:
         (self.folder / "summary.json").write_text(json.dumps(self.summary(), indent=2) + "\n")
         (self.folder / "state.pt").unlink(missing_ok=True)
         for checkpoint in [] if self.recipe.keep_checkpoints else self.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+            delete_own(checkpoint)
         for weights in self.folder.glob("checkpoint-*/*"):
             os.utime(weights)  # made before a kill, they may look older than the text they were trained on
         name_whole_folder(self.folder, output)
@@ -311,7 +328,7 @@ class TrainingRun:
         return self.folder / f"checkpoint-{step}"
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[Probe]) -> None:
     """Write step, layer, metric and value, whole or not at all: NaN is an empty cell, no row the header alone."""
     lines = (
         f"{step},{layer},{metric},{'' if isnan(value) else value}" for step, layer, metric, value in rows

@@ -139,10 +139,10 @@ RANKS_COLUMNS = declare(
     integer(
         "rank", "least number of leading axes within the tolerance, as are all larger ones that were tried"
     ),
-    integer("rank_low", "lower end of its 95 % interval: ranks under it surely exceed the tolerance"),
+    integer("rank_low", "lower end of its 95 % interval: ranks under it exceed the tolerance significantly"),
     integer(
         "rank_high",
-        "upper end of its 95 % interval: from it on the loss is surely within; empty where it nowhere is",
+        "upper end of its 95 % interval: from it on the loss is significantly within; empty where no rank is",
     ),
     real("share_of_d", "rank / d"),
     *(real(name, "of the same layer and rows; empty where it was not measured") for name in BESIDE),
