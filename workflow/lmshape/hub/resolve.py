@@ -92,7 +92,7 @@ def resolve(
     """Ask the hub for a model's branches, tags and commits, and the files of those that a study takes, and audit them.
 
     A training run of 154 revisions takes some 160 small requests, eight at a time; one of which a study takes 20
-    takes some 25. Commits that a previous lock already lists are not asked for again, since a commit never changes.
+    takes some 30. Commits that a previous lock already lists are not asked for again, since a commit never changes.
 
     Parameters
     ----------
