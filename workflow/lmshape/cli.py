@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -110,7 +109,7 @@ def _remedy(error: Exception) -> str:
     from lmshape.writing import NO_ROOM
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"Make room there, or in TMPDIR, which is {gettempdir()}; then run the same command again."
+        return f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
     return "Correct the path, or what lies there."
 
 
