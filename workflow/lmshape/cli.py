@@ -163,9 +163,8 @@ def profile(
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS
     from lmshape.tables.files import write_table
-    from lmshape.texts.corpus import read_text
 
-    table = measure(model, read_text(text), tokenizer, metrics=metrics or DEFAULT_METRICS)
+    table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
     save(draw_one_model(table, shown), table, output)
