@@ -14,11 +14,13 @@ from snakemake.exceptions import WorkflowError
 gc.set_threshold(200_000, 50, 50)
 
 # Jobs import the library from this repository, installed or not, and use the Python that runs Snakemake, unless
-# `--sdm conda` gives them one. The shell prefix carries the library's path, since Snakemake takes PYTHONPATH from jobs in
-# a conda environment. It replaces Snakemake's own prefix, hence `set`. Nobody answers what a job may ask. `tokenizers` counts threads by its
-# own variable.
-LIBRARY = str(REPOSITORY / "workflow")
-sys.path.insert(0, LIBRARY)
+# `--sdm conda` gives them one. Where a deployed workflow is read from a tag, the library is the installed one.
+# The shell prefix carries its path, since Snakemake takes PYTHONPATH from jobs in a conda environment. It replaces
+# Snakemake's own prefix, hence `set`. Nobody answers what a job may ask. `tokenizers` counts threads by its own variable.
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+import lmshape
+
+LIBRARY = str(Path(lmshape.__file__).parents[1])
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
