@@ -43,7 +43,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 1),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
     **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "rotary_dim"), 8),
-    "vocab_size": VOCABULARY,
+    **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), VOCABULARY),
     "type_vocab_size": 2,
 }
 KINDS = {
@@ -56,6 +56,7 @@ def tiny(name: str, kind: str) -> PreTrainedModel:
     """Build an architecture at a tiny random size."""
     config_class = CONFIG_MAPPING[name]
     known = config_class().get_text_config()
+    known.allow_global_per_layer_attribute_access = True  # only to see which sizes there are
     sizes = {key: value for key, value in SIZES.items() if getattr(known, key, None) is not None}
     composite = getattr(config_class, "sub_configs", None) and known.model_type != name
     config = type(known)(**sizes) if composite else config_class(**sizes)

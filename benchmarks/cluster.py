@@ -21,7 +21,7 @@ import yaml
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
 from benchmarks.pages import parser_of, publish, table
-from lmshape.jobs.submissions import SUBMITTED, Submissions, submissions_of, together
+from lmshape.jobs.stages import SUBMITTED, Submissions, submissions_of, together
 from lmshape.progress import size_text
 from lmshape.study.plan import disk_peak, plan_of
 from lmshape.study.study import Study, study_of

@@ -12,6 +12,7 @@ import yaml
 from hub_models import at_step, decoder, model_files
 from hub_process import HubProcess
 from runs import ENTRY, STEPS, lmshape, published
+from snakemake_output import jobs_of
 from studies import HubStudy, make_study
 
 TARGET = "results/metrics/tiny.parquet"
@@ -115,14 +116,20 @@ def test_a_new_dataset_downloads_again_and_extracts_only_itself(copy: HubStudy) 
     n = len(MEASURED)
     releases = 3 * n + 1  # by each dataset, and by the truncation
     expected = {"tokenize": 1, "download": n, CELL: n, "release": releases, "gather": 1}
-    assert copy.planned(TARGET) == expected
-    copy.run(TARGET)
+    assert jobs_of(copy.run(TARGET)) == expected
     assert not list(copy.path.glob("results/weights/**/*.safetensors"))
     assert copy.planned(TARGET) == {}
 
 
-def test_fewer_datasets_download_nothing(copy: HubStudy) -> None:
-    copy.configure(datasets=["wiki"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"datasets": ["wiki"], "truncation": False},
+        {"metrics": ["anisotropy", "rankme", "loss"]},  # over statistics that are kept
+    ],
+)
+def test_what_is_there_downloads_nothing(changes: dict[str, object], copy: HubStudy) -> None:
+    copy.configure(**changes)
     assert copy.planned(TARGET) == {"gather": 1}
 
 
@@ -136,13 +143,6 @@ def test_truncations_download_again_and_extract_nothing(copy: HubStudy) -> None:
     copy.configure(truncation={**TRUNCATION, "checkpoints": "all"})
     n = len(MEASURED) - 1
     assert copy.planned(TARGET) == {"download": n, "release": 3 * n, "truncate": n, "gather": 1}
-    copy.configure(truncation=False)
-    assert copy.planned(TARGET) == {"gather": 1}
-
-
-def test_a_metric_over_statistics_that_are_kept_downloads_nothing(copy: HubStudy) -> None:
-    copy.configure(metrics=["anisotropy", "rankme", "loss"])
-    assert copy.planned(TARGET) == {"gather": 1}
 
 
 def test_a_fault_that_becomes_known_gathers_anew_and_nothing_more(copy: HubStudy) -> None:
@@ -154,8 +154,7 @@ def test_a_fault_that_becomes_known_gathers_anew_and_nothing_more(copy: HubStudy
         "source": "x#1",
     }
     (copy.path / "issues.yaml").write_text(yaml.safe_dump([issue]))
-    assert copy.planned(TARGET) == {"gather": 1}
-    copy.run(TABLES)
+    assert jobs_of(copy.run(TABLES)) == {"gather": 1, "tables": 1}
     row = metrics(copy).query("step == 2").iloc[0]
     assert row["verdict"] == "wrong_weights"
 
@@ -181,11 +180,26 @@ def test_a_renewed_lock_runs_the_checkpoints_whose_weights_have_changed(
         done = lmshape(*lock, cwd=copy.path, HF_ENDPOINT=hub.endpoint, HF_TOKEN=TOKEN)
         assert done.returncode == 0, done.stderr
         # and step8, which no longer has weights that are measured
-        assert copy.planned(TARGET) == {"download": 2, CELL: 4, "release": 4, "gather": 1}
-        copy.run(TARGET)
+        assert jobs_of(copy.run(TARGET)) == {"download": 2, CELL: 4, "release": 4, "gather": 1}
         assert copy.planned(TARGET) == {}
     finally:
         hub.stop()
+
+
+def test_a_lost_lock_is_told_and_made_again(copy: HubStudy) -> None:
+    before = metrics(copy)
+    (copy.path / "results/revisions/tiny.tsv").unlink()
+    told = "`tiny`: results/revisions/tiny.tsv is gone, and results of it are there. Put a copy"
+    hub, copy.environment["HF_ENDPOINT"] = copy.environment["HF_ENDPOINT"], "http://127.0.0.1:9"
+    refused = copy.snakemake("--dry-run", TARGET)
+    assert (
+        refused.returncode != 0
+        and told in refused.stdout
+        and "http://127.0.0.1:9 cannot be" in refused.stdout
+    )
+    copy.environment["HF_ENDPOINT"] = hub
+    assert told in copy.run(TABLES)
+    pd.testing.assert_frame_equal(metrics(copy), before)
 
 
 def test_with_its_shape_in_the_registry_a_study_is_planned_without_a_network(tmp_path: Path) -> None:
@@ -229,24 +243,13 @@ def test_missing_checkpoints_end_the_study_before_anything_is_downloaded(
     )  # the same command goes on with those that there are
 
 
-def test_listed_checkpoints_that_are_missing_are_told_with_the_nearest(
-    shared_hub: HubProcess, tmp_path: Path
-) -> None:
-    entry = {**COMPLETE, "steps": [0, 3, 8]}
-    study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": entry}, HF_TOKEN=TOKEN)
-    study.configure(checkpoints=[0, 3])
-    run = study.snakemake("--cores", "2", TARGET)
-    assert run.returncode != 0
-    assert "1 of its 2 checkpoints are not on the hub: step3 (nearest: step1, step2" in run.stdout
-
-
 def test_a_choice_that_the_audit_changes_is_told_before_anything_is_downloaded(
     shared_hub: HubProcess, tmp_path: Path
 ) -> None:
     study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": COMPLETE}, HF_TOKEN=TOKEN)
-    study.configure(checkpoints={"log": 2})
+    study.configure(checkpoints={"every": 1})
     run = study.snakemake("--cores", "2", TARGET)
-    assert "the hub's answer changes the plan: without step0; with step2. Nothing was" in run.stdout
+    assert "the hub's answer changes the plan: without step0, step1, step4, step8. Nothing was" in run.stdout
     assert not list(study.path.glob("results/weights/**/*.safetensors"))
     study.run(TARGET)
     assert set(pd.read_parquet(study.path / TARGET)["checkpoint"]) == {"step2", "step16"}

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 from benchmarks.architectures import compared  # noqa: E402
 
 DECODERS = (
-    "cohere gemma2 gemma3_text gpt_bigcode gptj granite mpt olmoe phi phi3 qwen3 stablelm starcoder2"
+    "cohere gemma2 gemma3_text gemma4_text gpt_bigcode gptj granite mpt olmoe phi phi3 qwen3 stablelm starcoder2"
 ).split()
 ENCODERS = "camembert deberta-v2 distilbert electra ernie mpnet roberta-prelayernorm xlm-roberta".split()
 FAMILIES = [*((name, "decoder") for name in DECODERS), *((name, "encoder") for name in ENCODERS)]

@@ -87,6 +87,17 @@ def test_an_interval_over_the_threshold_supports_and_one_under_it_contradicts(lo
     assert shown == (estimate.value, low, high, 0.5)
 
 
+@pytest.mark.parametrize("steps", [[10, 100], [-1, -1]])
+def test_a_checkpoint_that_is_not_what_it_is_called_decides_nothing(steps: list[int]) -> None:
+    rows = pd.DataFrame(rows_of(np.stack([LEVEL, DOME]), np.random.default_rng(0), steps=steps))
+    rows["checkpoint"] = ["one"] * 7 + ["two"] * 7
+    rows.loc[rows["checkpoint"] == "two", "verdict"] = "wrong_weights"
+    curves = study_of(rows.to_dict("records")).curves("m", "anisotropy")
+    np.testing.assert_allclose(curves.last[0], LEVEL, atol=0.05)
+    rows["verdict"] = "wrong_weights"
+    assert study_of(rows.to_dict("records")).curves("m", "anisotropy") is None
+
+
 def test_a_value_without_interval_decides_nothing_and_no_value_is_not_measurable():
     alone = over(0.5).decided(Finding(model="m"), Estimate(0.9, nan, nan, 1))
     assert (alone.verdict, alone.why) == ("undecided", "no interval: one draw")

@@ -23,7 +23,7 @@ from typer.main import get_command
 
 from lmshape.cli import app
 from lmshape.errors import InputError
-from lmshape.figures.files import save
+from lmshape.figures.drawing import save
 from lmshape.geometry import anisotropy, intrinsic_dimension
 from lmshape.metrics import spectral
 from lmshape.metrics.registry import own_metrics

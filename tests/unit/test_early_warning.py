@@ -20,6 +20,7 @@ from lmshape.dynamics.alarms import (  # noqa: E402
     interval,
     run_weights,
     scores,
+    share_interval,
     two_sided,
     weighted_median,
     windows_of,
@@ -164,6 +165,14 @@ def test_the_interval_of_the_hit_rate_holds_what_thresholds_differ_by() -> None:
         held.append(interval(rates[1:], runs=6))
     low, high = np.array(held).T
     assert np.mean((low <= np.mean(true)) & (np.mean(true) <= high)) > 0.84
+
+
+def test_what_no_run_has_may_still_happen() -> None:
+    assert share_interval(np.zeros(100), runs=6) == (0.0, pytest.approx(1 - 0.025 ** (1 / 6)))
+    assert share_interval(np.ones(100), runs=6) == (pytest.approx(0.025 ** (1 / 6)), 1.0)
+    some = np.random.default_rng(0).uniform(size=1000)
+    assert share_interval(some, runs=6) == interval(some[1:], runs=6)
+    assert np.isnan(share_interval(np.zeros(100), runs=0)).all()
 
 
 def test_expanded_percentiles_hold_a_mean_of_few_runs() -> None:

@@ -20,9 +20,9 @@ from matplotlib.transforms import Bbox
 from lmshape import cli
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, maps, render, selection
-from lmshape.figures.files import read_losses, read_tables
+from lmshape.figures.drawing import read_losses, read_tables
+from lmshape.figures.layout import by_rank, some, step_axis, step_name
 from lmshape.figures.phases import significant_segments
-from lmshape.figures.steps import by_rank, some, step_axis, step_name
 from lmshape.figures.style import COLORS, FAINT, INK, PAPER, SCREEN, sequence
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.study.registry import REPOSITORY
@@ -376,7 +376,7 @@ def test_letters_stand_out_from_the_page(color: str) -> None:
 
 
 @pytest.mark.parametrize("vision", ("normal", *DEFICIENCIES, "grey"))
-@pytest.mark.parametrize("colors", [matplotlib.colormaps[maps.COLORS], sequence()], ids=["map", "steps"])
+@pytest.mark.parametrize("colors", [matplotlib.colormaps[maps.COLORMAP], sequence()], ids=["map", "steps"])
 def test_scales_of_colors_grow_evenly_lighter_or_darker_for_everyone(colors, vision: str) -> None:
     lightness = np.array([lab(colors(i), vision)[0] for i in range(0, 256, 5)])
     steps = np.diff(lightness) * np.sign(lightness[-1] - lightness[0])

@@ -32,7 +32,7 @@ def save(root: Path, lock: Lock) -> None:
 
 
 def run_of(root: Path, entry: dict[str, Yaml] = SHORT) -> HubRun:
-    def ask(name: str, entry: dict[str, Yaml]) -> Lock:
+    def ask(*asked: object, **options: object) -> Lock:
         raise AssertionError("must not ask")
 
     return read_run("run", entry, root=root, ask=ask)
@@ -100,12 +100,13 @@ def test_the_lock_tells_what_the_registry_does_not(tmp_path: Path) -> None:
 def test_the_hub_is_asked_for_what_nobody_has_written_down(tmp_path: Path, missing: str) -> None:
     asked, entry = [], without(missing)
 
-    def ask(name: str, entry: dict[str, Yaml]) -> Lock:
-        asked.append((name, entry))
+    def ask(path: Path, name: str, entry: dict[str, Yaml], **options: object) -> Lock:
+        asked.append((path, name, entry, options))
         return lock_of([checkpoint(0), checkpoint(8)], entry)
 
-    run = read_run("run", entry, root=tmp_path, ask=ask)
-    assert asked == [("run", entry)]
+    run = read_run("run", entry, root=tmp_path, ask=ask, choice="last")
+    path = tmp_path / "results/revisions/run.tsv"
+    assert asked == [(path, "run", entry, {"issues": (), "choice": "last"})]
     assert [one.name for one in run.checkpoints] == ["step0", "step8"]
     assert run.facts == FACTS
 
@@ -191,7 +192,8 @@ def test_the_plan_is_the_same_before_and_after_the_hub_was_asked(root: Path, cho
     save(root, lock_of([*complete, *extra]))
     after = study_of(root, choice).models["run"].checkpoints
     assert {one.verdict for one in before.values()} == {""}
-    assert after == {name: replace(one, verdict="ok") for name, one in before.items()}
+    assert {one.verdict for one in after.values()} == {"ok"}
+    assert {name: replace(one, verdict="", content="") for name, one in after.items()} == before
     assert list(before) == list(after)
 
 

@@ -249,6 +249,16 @@ VISION_LANGUAGE = {
             "projector_output_dim": 24,
         },
     },
+    # its last layer has another `head_dim` than the others, and each reads an embedding of its own beside the stream
+    "Gemma4": {
+        "text_config": {
+            **{key: value for key, value in TEXT.items() if key != "head_dim"},
+            "vocab_size_per_layer_input": 61,
+            "hidden_size_per_layer_input": 8,
+        },
+        "vision_config": {**EYE, "num_key_value_heads": 2, "head_dim": 8},
+        "audio_config": None,
+    },
     "Mllama": {
         "text_config": {
             **TEXT,

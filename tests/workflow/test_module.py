@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import StudyFolder
+from warm_python import run_python
 
 HOST = """
 module study:
@@ -34,7 +35,7 @@ rule ours:
 
 
 def host(study: StudyFolder, clone: Path, prefix: str, snakefile: str = "") -> list[str]:
-    """Write a workflow that imports ours; return the command that runs it."""
+    """Write a workflow that imports ours; return the arguments of Python that run it."""
     told = {
         "clone": clone,
         "snakefile": snakefile or f"{clone}/workflow/Snakefile",
@@ -42,8 +43,7 @@ def host(study: StudyFolder, clone: Path, prefix: str, snakefile: str = "") -> l
         "folder": f"{prefix}/" if prefix else "",
     }
     (study.path / "Hostfile").write_text(HOST.format(**told))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "Hostfile", "--configfile", "config.yaml"]
-    return [*command, "--cores", "1"]
+    return ["-m", "snakemake", "--snakefile", "Hostfile", "--configfile", "config.yaml", "--cores", "1"]
 
 
 @pytest.mark.parametrize("prefix", ["", "parts/geometry"])
@@ -59,14 +59,9 @@ def test_another_workflow_imports_this_one(prefix: str, new_study: StudyFolder, 
     target = (
         f"{prefix}/results/tokens/small-decoder/wiki.h5" if prefix else "results/tokens/small-decoder/wiki.h5"
     )
-    command = [*host(new_study, clone_for_all, prefix), target]
-    planned = subprocess.run(
-        [*command, "--dry-run"], cwd=new_study.path, capture_output=True, text=True, check=False
-    )
-    assert planned.returncode == 0, planned.stdout + planned.stderr
-    assert "study_tokenize" in planned.stdout + planned.stderr
-    run = subprocess.run(command, cwd=new_study.path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    run = run_python(*host(new_study, clone_for_all, prefix), target, cwd=new_study.path)
+    assert run.returncode == 0, run.stdout
+    assert "study_tokenize" in run.stdout
     assert (folder / "results/tokens/small-decoder/wiki.h5").is_file()
     assert not prefix or not (new_study.path / "results").exists()
     assert yaml.safe_load((new_study.path / "config.yaml").read_text())["study"] == "miniature"
@@ -82,14 +77,9 @@ def test_a_workflow_is_deployed_from_a_repository(
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "all"], ["tag", "v1"]):
         subprocess.run([*git, *command], check=True)
     monkeypatch.setenv("PYTHONPATH", str(clone_for_all / "workflow"))
-    command = host(new_study, clone_for_all, "", f"git+file://{repository}/workflow/Snakefile@v1")
-    run = subprocess.run(
-        [*command, "results/texts/wikipedia.txt"],
-        cwd=new_study.path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = host(new_study, clone_for_all, "", f"git+file://{repository}/workflow/Snakefile@v1")
+    command = [sys.executable, *arguments, "results/texts/wikipedia.txt"]
+    run = subprocess.run(command, cwd=new_study.path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert (new_study.path / "results/texts/wikipedia.txt").stat().st_size
 

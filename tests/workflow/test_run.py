@@ -1,4 +1,4 @@
-"""The miniature study from text to page: its numbers against an independent computation, and a second run."""
+"""The miniature study from text to page: its numbers against an independent computation."""
 
 from __future__ import annotations
 
@@ -39,11 +39,6 @@ def test_everything_that_was_promised_is_there(finished_study: StudyFolder) -> N
     for figure in CONFIG["figures"]:
         for suffix in ("png", "svg", "csv"):
             assert (results / f"figures/{figure}.{suffix}").stat().st_size > 0
-
-
-def test_a_second_run_plans_nothing(finished_study: StudyFolder) -> None:
-    assert finished_study.planned() == {}
-    assert "Nothing to be done" in finished_study.snakemake("--dry-run").stdout
 
 
 def test_every_cell_and_layer_has_its_rows(metrics: pd.DataFrame) -> None:

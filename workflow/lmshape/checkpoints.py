@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,28 +87,6 @@ def select(available: Sequence[Checkpoint], choice: Choice, *, model: str) -> tu
     return tuple(
         available[i] for i in log_spaced([checkpoint.step for checkpoint in available], choice["log"])
     )
-
-
-def with_equals(chosen: Sequence[Checkpoint], *, doubted: Collection[str]) -> dict[str, Checkpoint]:
-    """Set `same_as`: of checkpoints with the same content one is measured, a trusted one before a doubted one.
-
-    Parameters
-    ----------
-    chosen : checkpoints of a study, by step
-    doubted : verdicts of checkpoints that are not what their names say
-
-    Returns
-    -------
-    Name → checkpoint, in the same order.
-    """
-    measured: dict[str, str] = {}
-    for one in sorted(chosen, key=lambda one: one.verdict in doubted):
-        measured.setdefault(one.content or one.name, one.name)
-    firsts = [measured[one.content or one.name] for one in chosen]
-    return {
-        one.name: replace(one, same_as="" if first == one.name else first)
-        for one, first in zip(chosen, firsts, strict=True)
-    }
 
 
 def under_each_name(

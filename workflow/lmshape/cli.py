@@ -118,20 +118,16 @@ def _remedy(error: Exception) -> str:
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
-    from lmshape.jobs.hub import ask_hub, log_to_stderr
-    from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
-    from lmshape.jobs.submissions import describe_submissions
-    from lmshape.schema import read_keys
+    from lmshape.jobs.hub import lock_aloud, log_to_stderr
+    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
-    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
     from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
-    ask = ask_hub(read_keys(find_file(file, root=Path.cwd())), directory)
-    study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
+    study = study_of(file, directory, ask=lock_aloud)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
@@ -162,15 +158,15 @@ def profile(
     ] = Path("profile"),
 ) -> None:
     """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
-    from lmshape.figures.files import save
-    from lmshape.figures.one_model import draw_one_model, shown_metrics
-    from lmshape.profiling import METRICS, by_layer
+    from lmshape.figures.by_layer import draw_one_model, shown_metrics
+    from lmshape.figures.drawing import save
+    from lmshape.profiling import DEFAULT_METRICS, by_layer
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS
     from lmshape.tables.files import write_table
     from lmshape.texts.corpus import read_text
 
-    table = measure(model, read_text(text), tokenizer, metrics=metrics or METRICS)
+    table = measure(model, read_text(text), tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
     save(draw_one_model(table, shown), table, output)
@@ -232,17 +228,19 @@ def lock(
     from lmshape.hub.resolve import make_lock
     from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
-    from lmshape.study.study import registry_of
+    from lmshape.study.study import choices_of, registry_of
 
     log_to_stderr()
     file = _configfile(configfile, directory)
     registry = registry_of(file, directory)
+    choices = {} if models or everyone else choices_of(file, registry, directory)
 
     def lock_one(name: str, entry: Mapping[str, Yaml]) -> bool:
         if told := gate(entry):
             print(f"{name}: {told}", file=sys.stderr)
         path = directory / LOCK.format(model=name)
-        made = make_lock(path, name, entry, issues=registry.issues, update=update)
+        choice = choices.get(name, "all")
+        made = make_lock(path, name, entry, issues=registry.issues, choice=choice, update=update)
         print(f"{path}\n{summary(made)}")
         return True
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from transformers import PreTrainedTokenizerBase
 
-METRICS = ("spectral", "angular", "neighbor", "loss")
+DEFAULT_METRICS = ("spectral", "angular", "neighbor", "loss")
 WINDOW, ROWS_PER_DRAW = 512, 4096
 
 
@@ -49,7 +49,7 @@ def profile(
     tokenizer: PreTrainedTokenizerBase | str | Path | None = None,
     *,
     layers: Literal["all"] | Iterable[int] = "all",
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     rows: Sequence[str] = ("all", "no_sink"),
     draws: int = 5,
     window: int | None = None,

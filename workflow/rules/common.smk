@@ -45,12 +45,12 @@ def job_command(arguments):
 
 from lmshape import paths
 from lmshape.errors import InputError
-from lmshape.hub.budget import forget_deleted
+from lmshape.hub.budget import forget_last_run
 from lmshape.jobs import CONFIG_VARIABLE, Jobs, dated_results
 from lmshape.jobs.hub import (
     PLAN_VARIABLE,
-    ask_hub,
     delete_unneeded_weights,
+    lock_aloud,
     refuse_foreign_files,
     spell_plans,
 )
@@ -60,10 +60,10 @@ from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
 
 # Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.
 if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")):
-    forget_deleted(FOLDER)
+    forget_last_run(FOLDER)
 
 try:
-    study = load_study(config, FOLDER, ask=ask_hub(config))
+    study = load_study(config, FOLDER, ask=lock_aloud)
     if workflow.is_main_process:
         check_loss_logs(study, FOLDER)
         refuse_foreign_files(study, FOLDER)

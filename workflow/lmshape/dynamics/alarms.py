@@ -317,6 +317,17 @@ def interval(statistics: np.ndarray, *, runs: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def share_interval(shares: np.ndarray, *, runs: int) -> tuple[float, float]:
+    """Return the interval of a share of events, (1 + B,): of the sample, then of the resamples.
+
+    What no run has, or all have, no resample shows otherwise; then the end is that of so many of `runs` independent
+    runs (Clopper & Pearson 1934).
+    """
+    low, high = interval(shares[1:], runs=runs)
+    end = ((1 - LEVEL) / 2) ** (1 / max(runs, 1))
+    return min(low, end) if shares[0] == 1 else low, max(high, 1 - end) if shares[0] == 0 else high
+
+
 def two_sided(statistics: np.ndarray, *, runs: int) -> float:
     """Return the p-value of a statistic whose true value is 0: the level at which `interval` would end there."""
     defined = statistics[~np.isnan(statistics)]

@@ -26,6 +26,7 @@ from lmshape.dynamics.alarms import (
     interval,
     run_weights,
     scores,
+    share_interval,
     two_sided,
     weighted_median,
     windows_of,
@@ -324,7 +325,7 @@ class _Group:
         return ""
 
     def _measured(self, one: _Tested) -> Row:
-        scored, weights = one.scored, self.weights
+        scored, weights, runs = one.scored, self.weights, self.runs_of_interval
         precision = scored.average_precisions(weights)
         thresholds = scored.thresholds(weights)  # of each resample its own: they are of a few quiet windows
         leads = scored.leads_at(thresholds)
@@ -335,7 +336,8 @@ class _Group:
         return {
             **self._interval("auc", one.areas),
             **self._interval("average_precision", precision),
-            **self._interval("hit_rate", rates),
+            "hit_rate": float(rates[0]),
+            **dict(zip(("hit_rate_low", "hit_rate_high"), share_interval(rates, runs=runs), strict=True)),
             **self._interval("lead_steps", medians),
             "false_alarms_per_10k": float(false),
             **self._interval("move_before", self._moves(one.parts)),

@@ -10,7 +10,7 @@ import pandas as pd
 from lmshape.figures import layout, selection
 from lmshape.figures.by_layer import last
 from lmshape.figures.drawing import Drawing
-from lmshape.figures.style import COLORS, Looks, Page
+from lmshape.figures.style import COLORS, DASHES, Looks, Page
 from lmshape.tables.rows import in_order
 
 POSITION_0, OTHERS = "leading_share_position_0", "leading_share_other_sinks"
@@ -21,15 +21,9 @@ CURVES = {
     ("anisotropy_without_position_0", "all"): "without position 0",
     ("anisotropy", "no_sink"): "without all sinks",
 }
-LOOK = Looks(
-    dict(
-        zip(
-            [*SHARES.values(), *CURVES.values()], (*COLORS[1:3], COLORS[0], COLORS[5], COLORS[6]), strict=True
-        )
-    ),
-    dict(zip([*SHARES.values(), *CURVES.values()], ("", (5, 1.5), "", (5, 1.5), (1.2, 1.2)), strict=True)),
-    dict(zip([*SHARES.values(), *CURVES.values()], ("o", "s", "o", "^", "D"), strict=True)),
-)
+_EACH = ((COLORS[1], "", "o"), (COLORS[2], DASHES[1], "s"), (COLORS[0], "", "o"), (COLORS[5], DASHES[1], "^"),
+         (COLORS[6], DASHES[2], "D"))  # fmt: skip
+LOOK = Looks.of([*SHARES.values(), *CURVES.values()], _EACH)
 MOST_MODELS = 6
 LEAST_SHARE = 0.1  # of λ1 at some block, that makes a sink worth a panel
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
 
+GROUPS = 8  # of columns for each candidate: 7 % more candidates than asked for
 SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
 MOST_CANDIDATES = 4  # times k: a row that float32 leaves more is searched in float64
 TABLE_BYTES = 2**28  # most that the bounds of all pairs take; half of them are mirrored, not multiplied
@@ -235,7 +236,7 @@ def _search_block_on(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return distances (b, k), indices (b, k), and whether they are proved (b,), of the rows of a block."""
     own = slice(int(block[0]), int(block[-1]) + 1)
-    bounds = cloud.query(factor[own]) @ factor.T
+    bounds = cloud.query(1 * factor[own]) @ factor.T
     bounds[range(len(block)), block] = np.inf
     reached, candidates = bounds.topk(count, largest=False)
     candidates, _ = candidates.sort(1)  # equal distances stay in the order of the rows
@@ -296,8 +297,7 @@ def _table(cloud: BoundedCloud, step: int, pool: ThreadPoolExecutor) -> np.ndarr
 
 
 def _search_block(cloud: BoundedCloud, block: np.ndarray, bounds: np.ndarray, k: int) -> Found:
-    count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 2)
-    reached = np.partition(bounds, count, axis=1)[:, count]
+    reached = _reached(bounds, min(k + SPARE_CANDIDATES, bounds.shape[1] - 2))
     distances, indices = _nearest_of(cloud, block, bounds <= reached[:, None], k)
     limits = cloud.limits(distances[:, -1])
     uncertain = np.flatnonzero(limits > reached)
@@ -305,6 +305,18 @@ def _search_block(cloud: BoundedCloud, block: np.ndarray, bounds: np.ndarray, k:
         near = bounds[uncertain] <= limits[uncertain, None]
         distances[uncertain], indices[uncertain] = _nearest_of(cloud, block[uncertain], near, k)
     return distances, indices, len(uncertain) + int(np.count_nonzero(np.isnan(limits)))
+
+
+def _reached(bounds: np.ndarray, count: int) -> np.ndarray:
+    """Return for each row a number (b,) that over `count` of its bounds (b, m) do not exceed, and hardly more.
+
+    Of the least bounds of groups of columns: a minimum over columns is vectorized, a partition of all of them is not.
+    """
+    groups = GROUPS * (count + 1)
+    deep = bounds.shape[1] // groups
+    if deep > 1:
+        bounds = bounds[:, : deep * groups].reshape(len(bounds), deep, groups).min(axis=1)
+    return np.partition(bounds, count, axis=1)[:, count]
 
 
 def _nearest_of(
@@ -381,7 +393,7 @@ class BoundedCloud:
         since : the first of the points b
         out : where the bounds are written, if anywhere
         """
-        query = self.query(self._factor(block))
+        query = self.query(self._factor(block) if self._whole is None else self._whole[block])
         bounds = np.empty((len(block), len(self.points) - since), dtype=self.dtype) if out is None else out
         for start, factor in self._factors(since):
             np.matmul(query, factor.T, out=bounds[:, start - since : start - since + len(factor)])
@@ -389,12 +401,11 @@ class BoundedCloud:
         return bounds
 
     def query(self, factor: Array) -> Array:
-        """Return what the factor of all points is multiplied with for the bounds of the rows of a factor."""
-        query = 1 * factor
-        query[:, :-3] *= -2
-        query[:, -3:-1] = factor[:, [-2, -3]]
-        query[:, -1] *= -2 * self.rounding
-        return query
+        """Make of a factor (b, d + 3) what that of all points is multiplied with for the bounds of these rows."""
+        factor[:, :-3] *= -2
+        factor[:, -3:-1] = factor[:, [-2, -3]]
+        factor[:, -1] *= -2 * self.rounding
+        return factor
 
     def factor_on(self, points: Array) -> Array:
         """Return what `factor` does of all points, float64 on a device, and there."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import UNLOADABLE, Lock, LockedCheckpoint, read_lock
+from lmshape.hub.lock import NOT_ASKED, UNLOADABLE, Lock, LockedCheckpoint, read_lock
 from lmshape.hub.published import MAIN, expand_steps
 from lmshape.progress import size_text
 from lmshape.schema import faults, read_yaml, schema_with_names
@@ -31,6 +31,7 @@ VERDICTS = {
     "mixed_shards": "some of its shards are those of another step",
     "doubtful": "somebody has reason to doubt it; it is measured and shown",
     "expected_duplicate": "known to equal another step, and rightly so",
+    NOT_ASKED: "no study chooses it, and the hub was not asked for its files",
     "ok": "nothing is known against it",
 }
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
@@ -244,7 +245,7 @@ def _found(one: LockedCheckpoint, evidence: _Evidence) -> list[tuple[str, str]]:
 
 def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
     if not one.weights:
-        yield "no_weights", ""
+        yield "no_weights" if one.asked else NOT_ASKED, ""
     elif missing := _missing_files(one):
         yield "incomplete", f"missing: {', '.join(missing)}"
 

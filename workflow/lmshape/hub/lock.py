@@ -34,6 +34,7 @@ FILES = ("files", "other_files")  # columns
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
 UNLOADABLE = ("no_weights", "incomplete")  # verdicts
+NOT_ASKED = "not_asked"  # verdict
 _FORMAT_OF = re.compile(r"\.(safetensors|bin|gguf)(?:\.index\.json)?$")
 
 
@@ -74,7 +75,8 @@ class LockedCheckpoint:
     repository, revision, ref, commit, subfolder : where it lies; `ref` is branch, tag, commit
         or pull request
     files : what is downloaded: weights in one format, their index, config.json; no weights: nothing to load
-    other_files : weights in formats that are not taken, and their index; None where an older lock does not say
+    other_files : weights in formats that are not taken, and their index; None where an older lock does not say, or
+        the hub was not asked for the files
     revised : how often an update has found other weights under this name
     verdict, same_weights_as, note : what the audit says of it
     """
@@ -107,9 +109,14 @@ class LockedCheckpoint:
             yield replace(self, files=taken, other_files=tuple(file for file in listed if file not in taken))
 
     @property
+    def asked(self) -> bool:
+        """Whether the hub was asked for its files."""
+        return bool(self.files) or self.other_files is not None
+
+    @property
     def loadable(self) -> bool:
-        """Whether the hub has all of its weights."""
-        return bool(self.weights) and self.verdict not in UNLOADABLE
+        """Whether the hub has all of its weights, as far as it was asked."""
+        return (bool(self.weights) or not self.asked) and self.verdict not in UNLOADABLE
 
     @property
     def weights_bytes(self) -> int:

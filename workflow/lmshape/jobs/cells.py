@@ -14,8 +14,7 @@ from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule,
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
-from lmshape.store.local_weights import weights_key
-from lmshape.store.weights import checkpoint_files
+from lmshape.store.weights import checkpoint_files, weights_key
 from lmshape.study.costs import (
     extraction_megabytes,
     extraction_seconds,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 Ancient = Callable[[str], str]
 
 
-class Reader(Rule):
+class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
     reads: tuple[str, ...] = ("weights", "tokens")
@@ -145,7 +144,7 @@ class Reader(Rule):
         return 10 - names.index(job.checkpoint) / len(names)
 
 
-class Extract(Reader):
+class Extract(WeightsReader):
     """The activations of a cell, which stay, and its loss."""
 
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
@@ -395,7 +394,7 @@ class MeasureCell(Extract):
                 partial.write_bytes(card.read_bytes())
 
 
-class Truncate(Reader):
+class Truncate(WeightsReader):
     """The loss of a decoder with some directions of its residual stream alone."""
 
     reads = ("weights", "tokens", "losses")

@@ -10,7 +10,7 @@ from pathlib import Path
 from lmshape import paths
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
-from lmshape.store.local_weights import file_key
+from lmshape.store.weights import file_key
 from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weights_of
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining

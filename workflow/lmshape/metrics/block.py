@@ -57,6 +57,7 @@ class _Job:
     names: Sequence[str]
     rows_per_draw: int | None
     device: Device
+    surveys: dict[Site, Survey]
 
 
 def measure(
@@ -70,6 +71,7 @@ def measure(
     rows_per_draw: int | None = None,
     made_of: Attributes | None = None,
     device: Device = None,
+    surveys: dict[Site, Survey] | None = None,
 ) -> None:
     """Write the statistics of one family for the layers first … last of one cell.
 
@@ -91,6 +93,7 @@ def measure(
     made_of : what the archive shall say of itself besides
     device : torch device of the network that the activations are of. On a CUDA GPU sums, spectra, linearity and
         searches are made there, in float64; elsewhere, and with None, in memory
+    surveys : of sites of this store that are known already; those that are made are added
     """
     for name in rows:
         if name not in ROWS:
@@ -106,7 +109,14 @@ def measure(
     }
     with Activations(activations_path) as activations:
         chosen = family.chosen_rows(rows)
-        job = _Job(activations, family, chosen, rows_per_draw, computing_device(device))
+        job = _Job(
+            activations,
+            family,
+            chosen,
+            rows_per_draw,
+            computing_device(device),
+            {} if surveys is None else surveys,
+        )
         layers = _layers(job, sites_between(activations.sites, first, last))
         attributes = {**activations.attributes, **own, **(made_of or {})}
         write_statistics(output_path, attributes=attributes, layers=layers)
@@ -128,7 +138,7 @@ def _layers(job: _Job, sites: Sequence[Site]) -> Iterator[LayerStatistics]:
     earlier = [site for site in job.activations.sites if job.family.paired and site == _before(sites[0])]
     before = None
     with site_by_site(len(sites), family=job.family.name) as finished:
-        for place in _places(job.activations, [*earlier, *sites]):
+        for place in _places(job, [*earlier, *sites]):
             if place.site in sites:
                 known = job.family.paired and before is not None and before.site == _before(place.site)
                 yield from _entries(job, place, before if known else None)
@@ -143,15 +153,17 @@ def _before(site: Site) -> Site | None:
     return Site("block", site.layer - 1) if site.layer > 1 else Site("embedding", 0)
 
 
-def _places(activations: Activations, sites: Sequence[Site]) -> Iterator[_Place]:
+def _places(job: _Job, sites: Sequence[Site]) -> Iterator[_Place]:
     """Yield the sites with what a first look tells; the next small one is read while the last is worked on."""
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(activations.rows, sites[0])
+        ahead = reader.submit(job.activations.rows, sites[0])
         for site, following in zip_longest(sites, sites[1:]):
             rows = ahead.result()
             if following is not None:
-                ahead = reader.submit(activations.rows, following)
-            yield _Place(site, rows, survey(rows))
+                ahead = reader.submit(job.activations.rows, following)
+            if site not in job.surveys:
+                job.surveys[site] = survey(rows)
+            yield _Place(site, rows, job.surveys[site])
 
 
 def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerStatistics]:
@@ -234,7 +246,8 @@ def measure_block(
     The families that were measured; the archives of the others are left as they are.
     """
     source = _source(activations, first, last)
-    measured = []
+    measured: list[str] = []
+    surveys: dict[Site, Survey] = {}
     for name in families:
         family = measured_family(name, own_metrics=own_metrics, skdim=skdim)
         code = family_code(name) + family.inputs
@@ -255,6 +268,7 @@ def measure_block(
             rows_per_draw=most,
             made_of=made_of,
             device=device,
+            surveys=surveys,
         )
         measured.append(name)
     return measured

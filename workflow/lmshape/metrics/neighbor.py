@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from math import inf, nan
 
 import numpy as np
@@ -33,6 +33,7 @@ FEWEST_ROWS = 2 * NEIGHBORS + 1  # with fewer the 20 neighbors are half of the c
 SPARE = 8  # neighbors of a search for several choices, for the few rows that some of them leave out
 SEARCHED_TOGETHER = (("all", "no_sink"), ("one_per_type",))  # the last has too few of the rows of the others
 SUMMED_ROWS = 8192  # of the surrogate's covariance, in float64 at a time
+MOST_HELD = 5  # draws whose normal deviates are kept from layer to layer
 AUDITED_ROWS = 200  # of each search, over all draws and choices
 SEED = 0  # the same deviates, and the same choice of rows, for every layer and checkpoint: no difference by chance
 
@@ -164,12 +165,18 @@ def _fill_surrogates(choices: list[_Choice], width: int) -> None:
     """
     eigenvalues = [eigenvalues_of_sums(choice.sums) for choice in choices]
     for j in range(max((len(choice.rows.index) for choice in choices), default=0)):
-        deviates = normal_deviates(max(choice.rows.size for choice in choices), width, seed=(SEED, j))
+        deviates = _deviates(max(choice.rows.size for choice in choices), width, j)
         for choice, variances in zip(choices, eigenvalues, strict=True):
             if variances.any() and j < len(choice.rows.index):
                 sample = gaussian_surrogate(variances, choice.rows.size, deviates=deviates)
                 found = nearest_neighbors(sample, 2, assume_unique=True, device=choice.sums.device)
                 choice.arrays["surrogate_distances"][j] = found.distances
+
+
+@lru_cache(MOST_HELD)
+def _deviates(rows: int, width: int, draw: int) -> np.ndarray:
+    """Return the normal deviates of a draw, which are those of every layer: drawn once, 8 bytes each."""
+    return normal_deviates(rows, width, seed=(SEED, draw))
 
 
 WORDS = ("half", "quarter", "eighth")  # of the rows, for the definitions

@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from lmshape.errors import InputError, first_line, unknown
+from lmshape.errors import InputError, first_line
 from lmshape.models.device import DTYPES, is_out_of_memory
 from lmshape.store.weights import (
     GGUF,
@@ -129,10 +129,8 @@ def load_model(
     InputError
         Without weights; with a config or weights that cannot be read (the file is named); with weights that
         do not fill the base model (the rest would be random numbers) or of which it has no place for some; with
-        a head of the other kind; for an unknown kind; when the memory does not suffice.
+        a head of the other kind; when the memory does not suffice.
     """
-    if kind not in _HEADS:
-        raise unknown("kind", kind, _HEADS)
     files = weight_files(folder)
     for file in files:
         check_fetched(file)

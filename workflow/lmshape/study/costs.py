@@ -150,12 +150,17 @@ def measuring_seconds(
 
 
 def measuring_megabytes(width: int, sampling: Sampling) -> int:
-    """Memory of a measuring job: rows of a layer in float64 and their copies, one covariance for every draw."""
+    """Memory of a measuring job: rows of a layer in float64 and their copies, covariances and deviates of each draw."""
     rows = min(
         sampling.most_tokens, 2 * 2**26 // (4 * width)
     )  # at most two pieces of 64 MiB are read at a time
     drawn = sampling.most_tokens // sampling.draws
-    held = 3 * rows * width + 4 * drawn * width + 2 * (sampling.draws + 2) * width**2
+    held = (
+        3 * rows * width
+        + 4 * drawn * width
+        + sampling.draws * sampling.rows_per_draw * width
+        + 2 * (sampling.draws + 2) * width**2
+    )
     return 800 + 8 * held // 10**6
 
 

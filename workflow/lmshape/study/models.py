@@ -373,6 +373,12 @@ class Model:
         return bool(self.entry)
 
     @property
+    def unverified(self) -> bool:
+        """Whether the hub was not asked for the files of some of its checkpoints, and may change the choice."""
+        known = self.lock is not None and all(one.verdict for one in self.checkpoints.values())
+        return self.on_hub and not known
+
+    @property
     def measured(self) -> dict[str, Checkpoint]:
         """Checkpoints that are extracted: of those with the same weights one."""
         return {name: one for name, one in self.checkpoints.items() if not one.same_as}
@@ -400,12 +406,13 @@ def read_model(
     pretraining: Pretraining | None,
     ask: Ask | None = None,
     issues: Sequence[Issue] = (),
+    choice: Choice = "all",
 ) -> Model:
     """Look up what a model is and which checkpoints it has.
 
     A folder that a run of `pretraining` makes is described by that run, whether it exists already or not: the
     plan must not change when the run is done. Any other folder is looked into. A run on the hub is described by its
-    lock and its entry; where these do not suffice, `ask` is called for a lock.
+    lock and its entry; where these do not suffice, `ask` is called for a lock that knows the `choice`.
 
     Raises
     ------
@@ -414,7 +421,7 @@ def read_model(
         on the hub is like cannot be told.
     """
     model = (
-        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues))
+        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues, choice=choice))
         if "repository" in entry
         else _local_model(name, entry, root, pretraining)
     )

@@ -59,10 +59,10 @@ def _names(checkpoints: Sequence[Checkpoint]) -> str:
 
 def _unverified(models: Sequence[Model], options: str) -> Iterator[str]:
     """Name the runs of which the hub was not asked, and the one command that asks."""
-    names = [model.name for model in models if model.lock is None]
+    names = [model.name for model in models if model.unverified]
     if names:
         keys = sorted(
-            {key for model in models if model.lock is None for key in model.entry.get("unverified", ())}
+            {key for model in models if model.unverified for key in model.entry.get("unverified", ())}
         )
         of_registry = f", nor {', '.join(keys)} of the registry" if keys else ""
         command = " ".join(filter(None, ["lmshape lock", options]))

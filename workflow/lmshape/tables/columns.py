@@ -102,6 +102,7 @@ COLUMNS = declare(
         "what the audit says of the checkpoint's weights: `lmshape audit`; of local folders `duplicate` or empty",
     ),
 )
+GONE = "gone"  # of a checkpoint of which only the tables are left: how its `note` begins
 CHANGES = ("change", "change_low", "change_high")
 SITES = ("embedding", "block", "final_norm", "output")  # in the order of the network
 

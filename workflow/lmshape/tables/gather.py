@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isfinite, nan
 from pathlib import Path
 
@@ -20,14 +20,16 @@ import pyarrow as pa
 from lmshape.checkpoints import Checkpoint, under_each_name
 from lmshape.errors import InputError, first_line
 from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
-from lmshape.metrics.metric import Arrays, Metric
+from lmshape.metrics.metric import Metric
 from lmshape.metrics.registry import own_metrics, select
+from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.statistics import DrawLoss, read_loss_card, read_statistics
+from lmshape.store.statistics import DrawLoss, LayerStatistics, read_loss_card, read_statistics
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHANGES,
     CHECKPOINTS_KEY,
+    GONE,
     MODEL_COLUMNS,
     SITES,
     Row,
@@ -46,17 +48,6 @@ _AGREEMENT = {
     "checkpoint": ("weights_sha256", "commit", "step", "tokens_seen"),
     "dataset": ("tokenizer_sha256", "sampling", "seed"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """The statistics of one family at one place, from an archive or a loss card."""
-
-    site: str
-    layer: int
-    rows: str
-    arrays: Arrays
-    attributes: Attributes
 
 
 def gather(
@@ -106,7 +97,7 @@ def gather(
         names = list(under_each_name(attributes[path], same or {}))
         for cell in names:
             provenance.check(path, cell)
-            audited += [(cell, entry.site, entry.layer, entry.rows, entry.attributes) for entry in entries]
+            audited += [(cell, entry.site, entry.rows, entry.attributes) for entry in entries]
         cells += names
         for measured, replicates in _rows(entries, attributes[path], chosen.values()):
             for row in under_each_name(measured, same or {}):
@@ -129,25 +120,21 @@ def gather(
     write_parquet(with_nulls(table).replace_schema_metadata(metadata), output)
 
 
-def _read(path: Path) -> tuple[Attributes, list[_Entry]]:
+def _read(path: Path) -> tuple[Attributes, list[LayerStatistics]]:
     if path.suffix == ".json":
         attributes, draws = read_loss_card(path)
         return {**attributes, "family": "loss"}, [_loss(attributes, draws)]
-    attributes, layers = read_statistics(path)
-    return attributes, [
-        _Entry(layer.site.name, layer.site.layer, layer.rows, layer.arrays, layer.attributes)
-        for layer in layers
-    ]
+    return read_statistics(path)
 
 
-def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> _Entry:
+def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> LayerStatistics:
     names = ("nats", "tokens", "bytes")
     arrays = {name: np.array([asdict(draw)[name] for draw in draws], dtype=np.float64) for name in names}
     reason = str(attributes.get("flag", ""))  # why a checkpoint has no loss at all
     flag = reason or ("" if np.isfinite(arrays["nats"]).all() else "not finite: loss")
     tokens = int(arrays["tokens"].sum())
     counts: Row = {"draws": len(draws), "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
-    return _Entry("output", int(attributes["blocks"]), "all", arrays, counts)
+    return LayerStatistics(Site("output", int(attributes["blocks"])), "all", arrays, counts)
 
 
 def check_agreement(attributes: Mapping[Path, Attributes]) -> None:
@@ -173,14 +160,15 @@ def _check_equal(name: str, values: Mapping[Path, str]) -> None:
 
 
 def _rows(
-    entries: Iterable[_Entry], cell: Attributes, metrics: Iterable[Metric]
+    entries: Iterable[LayerStatistics], cell: Attributes, metrics: Iterable[Metric]
 ) -> Iterator[tuple[Row, np.ndarray]]:
     """Yield the rows of a file, and beside each the numbers that its estimate is made of."""
     names = ("model", "kind", "parameters", "checkpoint", "step", "tokens_seen", "dataset", "seed")
     of_cell = {"family": cell["architecture"], **{name: cell[name] for name in names}}
     own = [metric for metric in metrics if metric.family == cell["family"]]
     for entry in entries:
-        place = {"site": entry.site, "layer": entry.layer, "depth": entry.layer / int(cell["blocks"])}
+        layer = entry.site.layer
+        place = {"site": entry.site.name, "layer": layer, "depth": layer / int(cell["blocks"])}
         for metric in own:
             replicates, failure = _replicates(metric, entry)
             reasons = {**entry.attributes, **({f"flag_{metric.name}": failure} if failure else {})}
@@ -192,7 +180,7 @@ def _rows(
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
 
 
-def _replicates(metric: Metric, entry: _Entry) -> tuple[np.ndarray, str]:
+def _replicates(metric: Metric, entry: LayerStatistics) -> tuple[np.ndarray, str]:
     """Return the numbers of a metric; NaN and the reason where it fails, so that one site never costs the others."""
     try:
         return metric.replicates(entry.arrays), ""
@@ -264,20 +252,13 @@ def _weights(
     """Return where the weights of each checkpoint came from, and what the audit says of them."""
     names = ("repository", "revision", "commit", "weights_sha256")
     known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
-    return {
-        one: row
-        | provenance.told(one, measured_as.get(one, ""))
-        | _duplicate(equal.get(one, ()))
-        | (GONE if one in gone else {})
-        for one, row in known.items()
-    }
-
-
-GONE = {"note": "gone: deleted since it was measured"}
-
-
-def _duplicate(same: Sequence[str]) -> dict[str, str]:
-    return {"verdict": "duplicate", "same_weights_as": ", ".join(same)} if same else {}
+    for one, row in known.items():
+        row |= provenance.told(one, measured_as.get(one, ""))
+        if one in equal:
+            row |= {"verdict": "duplicate", "same_weights_as": ", ".join(equal[one])}
+        if one in gone:
+            row["note"] = f"{GONE}: deleted since it was measured"
+    return known
 
 
 AUDIT_COLUMNS = declare(
@@ -321,13 +302,13 @@ AUDIT_COLUMNS = declare(
 _ASKED = ("neighbor", "spectral", "angular")
 
 
-def audits(study: str, entries: Iterable[tuple[Attributes, str, int, str, Attributes]]) -> list[Row]:
+def audits(study: str, entries: Iterable[tuple[Attributes, Site, str, Attributes]]) -> list[Row]:
     """Say of each site which of its rows repeat, which are sinks, and how exact its neighbor distances are.
 
     Parameters
     ----------
     study : name of the study
-    entries : root attributes of a file; site, layer, rows and attributes of one of its entries. A loss has no rows
+    entries : root attributes of a file; site, rows and attributes of one of its entries. A loss has no rows
 
     Returns
     -------
@@ -335,11 +316,11 @@ def audits(study: str, entries: Iterable[tuple[Attributes, str, int, str, Attrib
     """
     datasets: dict[str, int] = {}
     found: dict[tuple[str | int, ...], tuple[Row, dict[str, Attributes]]] = {}
-    for cell, site, layer, rows, attributes in entries:
-        if site == "output":
+    for cell, site, rows, attributes in entries:
+        if site.name == "output":
             continue
         own = {name: cell[name] for name in ("model", "checkpoint", "step", "dataset")}
-        place = {"study": study, **own, "site": site, "layer": layer, "rows": rows}
+        place = {"study": study, **own, "site": site.name, "layer": site.layer, "rows": rows}
         key = _order(place, datasets.setdefault(str(cell["dataset"]), len(datasets)), 0)
         found.setdefault(key, (place, {}))[1][str(cell["family"])] = attributes
     return [_audit(*found[key]) for key in sorted(found)]

@@ -48,7 +48,7 @@ CHECKPOINT_COLUMNS = declare(
     ),
     text(
         "same_weights_as",
-        "all checkpoints on the hub with equal weights, studied or not, and main; empty when none",
+        "checkpoints of the lock with equal weights, studied or not, and main; empty when none",
     ),
     text("note", "what else the audit says, with the source of a known fault; empty when nothing"),
     *interval(real, "loss", "nats per token"),

@@ -37,7 +37,7 @@ DOCUMENT_END = "\x1e"
 # A span starts at a line's start if one is this near; a text without line ends is cut between two characters.
 LINE_SEARCH_CHARACTERS = 10_000
 
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+Replacement = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 NAMESPACES = frozenset(
     "category file help image media mediawiki portal special talk template user wikipedia".split()
@@ -119,11 +119,6 @@ def span(text: str, start: float, end: float) -> str:
     ----------
     text : the whole text
     start, end : fractions of its characters, 0 ≤ start < end ≤ 1
-
-    Raises
-    ------
-    InputError
-        When the fractions are not ordered within 0 and 1.
     """
     return text[slice(*_cuts(text, start, end))]
 
@@ -209,8 +204,6 @@ def clean_markup(markup: str) -> str:
 
 
 def _cuts(text: str, start: float, end: float) -> tuple[int, int]:
-    if not 0 <= start < end <= 1:
-        raise InputError(f"`span` is [{start}, {end}]; it needs 0 <= start < end <= 1.")
     return _cut(text, start), _cut(text, end)
 
 
@@ -227,7 +220,7 @@ def _is_meta(title: str) -> bool:
     return bool(colon) and namespace.removesuffix(" talk") in NAMESPACES
 
 
-def _until_stable(text: str, *rules: Rule) -> str:
+def _until_stable(text: str, *rules: Replacement) -> str:
     """Apply the rules over and over, from the innermost brackets outwards; each change shortens the text."""
     before = ""
     while text != before:
@@ -236,7 +229,7 @@ def _until_stable(text: str, *rules: Rule) -> str:
     return text
 
 
-def _apply(text: str, rules: Iterable[Rule]) -> str:
+def _apply(text: str, rules: Iterable[Replacement]) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
     return text

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lmshape.errors import InputError, unknown
+from lmshape.errors import InputError
 from lmshape.store.tokens import Tokens
 from lmshape.texts.tokenizer import TextTokenizer
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Protocol = Literal["windows", "paper"]
 Order = Literal["text", "shuffled", "random"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-ORDERS: tuple[Order, ...] = get_args(Order)
 # One independent stream of random numbers each; append only, the position is part of the seed.
 PURPOSES = ("windows", "chunks", "shuffled", "random")
 
@@ -86,14 +84,19 @@ def sample_tokens(
     Raises
     ------
     InputError
-        For an unknown protocol or order, a count below 1, a sequence longer than the context, a window
+        For a count below 1, a sequence longer than the context, a window
         without room for two tokens of text, an empty text or one with too few tokens, and a text of which over
         10 % of the bytes have no token.
     """
-    _check(protocol, order, {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}, seed)
+    for name, count in {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}.items():
+        if count < 1:
+            raise InputError(f"`{name}` is {count}; it must be at least 1.")
+    if seed < 0:
+        raise InputError(f"`seed` is {seed}; it must be at least 0.")
     reader = TextTokenizer.of(tokenizer)
     unspelled = 0.0 if order == "random" else _unspelled(reader, text, tokenizer.name_or_path)
-    sampling, shared = {"protocol": protocol, "order": order, "draws": draws}, ""
+    sampling: dict[str, str | int] = {"protocol": protocol, "order": order, "draws": draws}
+    shared = ""
     if protocol == "paper":
         sequences = _chunks(reader, text, draws=draws, seed=seed, context=context)
     else:
@@ -105,17 +108,11 @@ def sample_tokens(
             reader, source, documents, length=length, draws=draws, per_draw=per_draw, seed=seed
         )
         sampling |= {"window": window, "rows_per_draw": rows_per_draw}
-    attributes = {
-        "tokenizer_sha256": reader.sha256,
-        "special_tokens": json.dumps(reader.special_tokens),
-        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "sampling": json.dumps(sampling, sort_keys=True),
-        "seed": seed,
-        "unspelled": unspelled,
-        "shared_documents": shared,
-        "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
-    }
-    return _assemble(reader, _reorder(sequences, order, reader.ordinary_below(vocabulary), seed), attributes)
+    sequences = _reorder(sequences, order, reader.ordinary_below(vocabulary), seed)
+    return _assemble(
+        sequences, tokenizer.mask_token_id, sampling, reader, text,
+        seed=seed, unspelled=unspelled, shared_documents=shared,
+    )  # fmt: skip
 
 
 def tokens_of_texts(
@@ -138,19 +135,11 @@ def tokens_of_texts(
     reader = TextTokenizer.of(tokenizer)
     length = _window_length(reader, window, None)
     contents = [ids[:length] for ids in reader.encode(texts) if len(ids)]
-    mask = -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+    sampling: dict[str, str | int] = {"protocol": "texts", "window": window, "draws": draws}
+    text = "\n".join(texts)
+    unspelled = _unspelled(reader, text, tokenizer.name_or_path)
     return _assemble(
-        reader,
-        _dealt(contents, draws),
-        {
-            "tokenizer_sha256": reader.sha256,
-            "special_tokens": json.dumps(reader.special_tokens),
-            "text_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
-            "sampling": json.dumps({"protocol": "texts", "window": window, "draws": draws}, sort_keys=True),
-            "seed": 0,
-            "unspelled": _unspelled(reader, "\n".join(texts), tokenizer.name_or_path),
-            "mask_token_id": mask,
-        },
+        _dealt(contents, draws), tokenizer.mask_token_id, sampling, reader, text, unspelled=unspelled
     )
 
 
@@ -171,25 +160,7 @@ def tokens_of_ids(sequences: Sequence[np.ndarray], *, draws: int, mask_token_id:
                 f"a sequence of ids has shape {ids.shape} and type {ids.dtype}; each must be a row of whole numbers, "
                 "and all of them an array (sequences, length) or a list of rows."
             )
-    dealt = _dealt(contents, draws)
-    lengths = np.array([len(ids) for ids in dealt.contents])
-    ids = np.concatenate(dealt.contents).astype(np.int32)
-    return Tokens(
-        ids=ids,
-        sequence=np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
-        position=np.concatenate([np.arange(length) for length in lengths]).astype(np.int32),
-        draw=np.repeat(dealt.draw, lengths).astype(np.int32),
-        special=np.zeros(len(ids), dtype=bool),
-        sequence_bytes=np.zeros(len(lengths), dtype=np.int32),
-        attributes={
-            "tokenizer_sha256": "",
-            "special_tokens": json.dumps({"prefix": [], "suffix": []}),
-            "text_sha256": "",
-            "sampling": json.dumps({"protocol": "ids", "draws": draws}, sort_keys=True),
-            "seed": 0,
-            "mask_token_id": -1 if mask_token_id is None else mask_token_id,
-        },
-    )
+    return _assemble(_dealt(contents, draws), mask_token_id, {"protocol": "ids", "draws": draws})
 
 
 def _dealt(contents: Sequence[np.ndarray], draws: int) -> _Sequences:
@@ -232,18 +203,6 @@ def _unspelled(reader: TextTokenizer, text: str, name: str) -> float:
             "in the characters of this tokenizer, or the tokenizer that the model was trained with."
         )
     return share
-
-
-def _check(protocol: str, order: str, counts: Mapping[str, int], seed: int) -> None:
-    if protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS)
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"`{name}` is {count}; it must be at least 1.")
-    if seed < 0:
-        raise InputError(f"`seed` is {seed}; it must be at least 0.")
 
 
 def _window_length(reader: TextTokenizer, window: int, context: int | None) -> int:
@@ -344,24 +303,38 @@ def _reorder(sequences: _Sequences, order: Order, ordinary: np.ndarray, seed: in
 
 
 def _assemble(
-    reader: TextTokenizer, sequences: _Sequences, attributes: Mapping[str, str | int | float]
+    sequences: _Sequences,
+    mask_token_id: int | None,
+    sampling: Mapping[str, str | int],
+    reader: TextTokenizer | None = None,
+    text: str = "",
+    **known: str | int | float,
 ) -> Tokens:
-    framed: Sequence[list[int]] = [
-        [*reader.prefix, *content.tolist(), *reader.suffix] for content in sequences.contents
-    ]
+    """Put the template around each sequence, and say where all of it came from; without a reader there is none."""
+    prefix, suffix = (reader.prefix, reader.suffix) if reader else ([], [])
+    framed = [[*prefix, *content.tolist(), *suffix] for content in sequences.contents]
     lengths = np.array([len(ids) for ids in framed])
     position = np.concatenate([np.arange(length) for length in lengths])
     from_end = np.repeat(lengths, lengths) - 1 - position
     ids = np.concatenate(framed).astype(np.int32)
+    unknown_bytes = np.zeros(len(framed), dtype=np.int32)
     return Tokens(
         ids=ids,
         sequence=np.repeat(np.arange(len(framed)), lengths).astype(np.int32),
         position=position.astype(np.int32),
         draw=np.repeat(sequences.draw, lengths).astype(np.int32),
-        special=(position < len(reader.prefix)) | (from_end < len(reader.suffix)),
-        sequence_bytes=reader.count_bytes([frame[1:] for frame in framed]),
-        attributes=attributes,
-        texts=reader.texts(np.unique(ids).tolist()),
+        special=(position < len(prefix)) | (from_end < len(suffix)),
+        sequence_bytes=reader.count_bytes([frame[1:] for frame in framed]) if reader else unknown_bytes,
+        attributes={
+            "tokenizer_sha256": reader.sha256 if reader else "",
+            "special_tokens": json.dumps(reader.special_tokens if reader else {"prefix": [], "suffix": []}),
+            "text_sha256": hashlib.sha256(text.encode()).hexdigest() if reader else "",
+            "sampling": json.dumps(sampling, sort_keys=True),
+            "seed": 0,
+            "mask_token_id": -1 if mask_token_id is None else mask_token_id,
+            **known,
+        },
+        texts=reader.texts(np.unique(ids).tolist()) if reader else {},
     )
 
 
