@@ -16,7 +16,7 @@ from hub_locks import ENTRY, checkpoint, lock_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
-from lmshape.jobs.cells import MeasureOwn, Reader
+from lmshape.jobs.cells import MeasureOwn, WeightsReader
 from lmshape.jobs.graph import every_job
 from lmshape.jobs.hub import refuse_foreign_files
 from lmshape.jobs.rule import PROFILE_SETTINGS, Given, cell_wildcards, layer_wildcards, machine_of
@@ -93,7 +93,7 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "index": {},
     "report": {},
 }
-READERS = {name for name, rule in RULES.items() if issubclass(rule, Reader)}
+READERS = {name for name, rule in RULES.items() if issubclass(rule, WeightsReader)}
 ON_A_CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
 
 
