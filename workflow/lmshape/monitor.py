@@ -244,7 +244,7 @@ def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]
 
     Parameters
     ----------
-    rows : (n, d), a row a token
+    rows : (n, d), one row per token
     first_of_type : rows of which no two are of the same token
 
     Returns

@@ -230,7 +230,7 @@ def _listed(layers: pd.Series) -> str:
     return ", ".join(str(layer) for layer in sorted(set(layers)))
 
 
-# The claims: sentence, verdict, number and picture; what the study cannot speak about apart
+# The claims: sentence, verdict, number and picture; those that the study cannot test apart
 
 SOURCES = {
     "article": "The article and its authors",
@@ -286,7 +286,7 @@ class ClaimRow:
 
     @property
     def decided(self) -> bool:
-        """Whether the study can speak about it."""
+        """Whether the study can test it."""
         return self.verdict not in OUTSIDE
 
 

@@ -1,4 +1,4 @@
-"""From the statistics of a model to rows of the tidy table, one row a number.
+"""From the statistics of a model to rows of the tidy table, one row per number.
 
 Behind the columns of `lmshape.tables.columns` stand the numbers that each estimate is made of. The file also carries,
 in its key-value metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every

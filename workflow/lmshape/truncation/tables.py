@@ -157,7 +157,7 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
 
     Parameters
     ----------
-    files : what `truncate` wrote, a file a cell; the tables keep their order
+    files : what `truncate` wrote, one file per cell; the tables keep their order
     metrics : the study's table of metrics
     output_dir : folder of the tables
     study : name of the study
