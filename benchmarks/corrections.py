@@ -192,7 +192,7 @@ def shown(estimate: Estimate, digits: int) -> str:
 
 
 def tables() -> str:
-    """Return the three tables, one row a layer, and what they were made of."""
+    """Return the three tables, one row per layer, and what they were made of."""
     dimensions, anisotropies_shown = [], []
     with Activations(activations(DECODER, "paper")) as reader:
         tokens = reader.tokens

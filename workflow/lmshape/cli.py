@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,30 +48,23 @@ class Listing(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help with the names."""
-        self.epilog = "\n\n".join(NAMES[str(self.name)]())
+        self.epilog = "\n\n".join(f"{kind}: {', '.join(names)}" for kind, names in _names(self.name))
         super().format_help(ctx, formatter)
 
 
-def _model_names() -> list[str]:
+def _names(verb: str | None) -> Iterable[tuple[str, Iterable[str]]]:
+    if verb == "profile":
+        from lmshape.metrics.registry import METRIC_FAMILIES
+
+        return [(f"Family {family}", names) for family, names in METRIC_FAMILIES.items()]
+    if verb == "run":
+        from lmshape.jobs import RULES
+
+        return [("Rules", RULES)]
     from lmshape.study.registry import read_registry
 
     models = read_registry((), (), root=HERE).models
-    return ["Models: " + ", ".join(name for name, entry in models.items() if "repository" in entry)]
-
-
-def _metric_names() -> list[str]:
-    from lmshape.metrics.registry import METRIC_FAMILIES
-
-    return [f"Family {family}: {', '.join(names)}" for family, names in METRIC_FAMILIES.items()]
-
-
-def _rule_names() -> list[str]:
-    from lmshape.jobs import RULES
-
-    return [f"Rules: {', '.join(RULES)}"]
-
-
-NAMES = {"audit": _model_names, "lock": _model_names, "profile": _metric_names, "run": _rule_names}
+    return [("Models", [name for name, entry in models.items() if "repository" in entry])]
 
 
 def _version(asked: bool) -> None:
@@ -110,7 +102,7 @@ def _remedy(error: Exception) -> str:
     from lmshape.writing import NO_ROOM
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"Make room there, or in TMPDIR, which is {gettempdir()}; then run the same command again."
+        return f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
     return "Correct the path, or what lies there."
 
 

@@ -81,7 +81,7 @@ def profile(
 
     Returns
     -------
-    A row a number, with its 95 % interval: the columns of the table `metrics`. Of the same tokens it holds the same
+    One row per number, with its 95 % interval: the columns of the table `metrics`. Of the same tokens it holds the same
     numbers as a study's.
 
     Raises
@@ -152,7 +152,7 @@ def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
 
 
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
-    """Write a table of `profile` for reading: a line a layer, a column a metric, of all rows; then the loss."""
+    """Write a table of `profile` for reading: one line per layer, one column per metric, of all rows; then the loss."""
     first = table["rows"].iloc[0]
     chosen = table[table["metric"].isin(metrics) & (table["rows"] == first)]
     wide = chosen.pivot(index=["layer", "site"], columns="metric", values="value")[list(metrics)]

@@ -13,18 +13,19 @@ from snakemake.exceptions import WorkflowError
 # A large plan is millions of objects that stay: looking for garbage among them takes a tenth of its time.
 gc.set_threshold(200_000, 50, 50)
 
-# Jobs import the library from this repository, installed or not, and use the Python that runs Snakemake, unless
-# `--sdm conda` gives them one. The shell prefix carries the library's path, since Snakemake takes PYTHONPATH from jobs in
-# a conda environment. It replaces Snakemake's own prefix, hence `set`. Nobody answers what a job may ask. `tokenizers` counts threads by its
-# own variable.
-LIBRARY = str(REPOSITORY / "workflow")
-sys.path.insert(0, LIBRARY)
+# Jobs import the library from this repository, installed or not, or, deployed from a tag, the installed one. They use the
+# Python that runs Snakemake, unless `--sdm conda` gives them one. The shell prefix carries the library's path, since
+# Snakemake takes PYTHONPATH from jobs in a conda environment. It replaces Snakemake's own prefix, hence `set`; no job may ask.
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+import lmshape
+
+LIBRARY = str(Path(lmshape.__file__).parents[1])
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 shell.prefix(
     f"set -euo pipefail; exec < /dev/null; export PYTHONPATH={shlex.quote(LIBRARY).replace('{', '{{').replace('}', '}}')}; "
-    "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # Snakemake formats it
+    "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # of `tokenizers`; Snakemake formats it
 )
 
 # Another workflow may import this one as a module, also several times. With `prefix:` all of its files lie in that folder,

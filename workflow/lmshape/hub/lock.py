@@ -1,6 +1,6 @@
 r"""The lock of a model: which commit and which weights stand behind each checkpoint, as one TSV file.
 
-A row a checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`; text is in quotes, since a
+One row per checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`; text is in quotes, since a
 note may hold a `#`); what holds for the whole model stands above it, in lines that begin with `#`. Later runs use the
 commits that the lock names, whatever the hub's branches have come to point at; `lmshape lock --update` renews it.
 """

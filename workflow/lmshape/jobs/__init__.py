@@ -163,7 +163,7 @@ def _of_wildcards(function: Callable[[Wildcards], Result]) -> Callable[..., Resu
 
 
 def _signed(function: F) -> F:
-    """Keep the signature of a function: Snakemake asks for it several times a job."""
+    """Keep the signature of a function: Snakemake asks for it several times per job."""
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function
 

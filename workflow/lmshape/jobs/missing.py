@@ -256,7 +256,7 @@ def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
 
 
 def _cell_lines(cells: Sequence[Cell]) -> list[str]:
-    """Name cells: a line a model, or one for all of many models."""
+    """Name cells: one line per model, or one for all of many models."""
     of: dict[str, list[Cell]] = {}
     for cell in cells:
         of.setdefault(cell.model, []).append(cell)

@@ -52,7 +52,7 @@ def statistics(layer: Layer) -> dict[str, Found]:
 
     Attributes: `recomputed`, the rows whose neighbors could not be certified at first and were searched again;
     `audit_error`, the largest relative error of the distances of random rows, 200 a search, against direct differences.
-    Under 41 rows a draw: a flag, and NaN but for the duplicates. 0.7 MB for 5 draws of 1024 rows.
+    Under 41 rows per draw: a flag, and NaN but for the duplicates. 0.7 MB for 5 draws of 1024 rows.
 
     A draw is searched once for `all` and `no_sink`: the neighbors of a choice, and of a part of its rows, are the known
     ones without the others, and rows that run out of them are searched again.
@@ -128,7 +128,8 @@ def _fill_draw(
 ) -> None:
     """Fill in what one draw of a choice, the rows `kept` of a cloud, has by the neighbors known in it."""
     among = nearest_among(cloud, known, kept, min(KEPT_ORDERS[-1], choice.rows.size - 1))
-    choice.audit_error = max(choice.audit_error, largest_error(cloud, among, rows=audited, seed=SEED))
+    error = largest_error(cloud, among, rows=audited, seed=SEED, device=choice.sums.device)
+    choice.audit_error = max(choice.audit_error, error)
     choice.recomputed += known.recomputed
     order = np.random.default_rng(SEED).permutation(len(kept))
     parts = {share: kept[np.sort(order[: len(kept) // share])] for share in DECIMATIONS}

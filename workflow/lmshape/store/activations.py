@@ -1,4 +1,4 @@
-"""The activation store: every layer of one (model, checkpoint, dataset), one float32 matrix a site."""
+"""The activation store: every layer of one (model, checkpoint, dataset), one float32 matrix per site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the statistics of a model to rows of the tidy table, one row a number.
+"""From the statistics of a model to rows of the tidy table, one row per number.
 
 Behind the columns of `lmshape.tables.columns` stand the numbers that each estimate is made of. The file also carries,
 in its key-value metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every
@@ -327,7 +327,8 @@ def audits(study: str, entries: Iterable[tuple[Attributes, Site, str, Attributes
 
 
 def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
-    counts = families[min(families, key=_asked)]
+    asked = [*(name for name in _ASKED if name in families), *sorted(families)]
+    counts = families[asked[0]]
     neighbors = families.get("neighbor", {})
     return {
         **place,
@@ -343,10 +344,6 @@ def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
             _doubt(counts, neighbors), _near_the_cut(counts) if place["rows"] == "no_sink" else ""
         ),
     }
-
-
-def _asked(family: str) -> tuple[int, str]:
-    return _ASKED.index(family) if family in _ASKED else len(_ASKED), family
 
 
 def _near_the_cut(counts: Attributes) -> str:

@@ -73,7 +73,7 @@ def combine(
 
     Parameters
     ----------
-    metric_files : what `gather` wrote, one file a model; the tables keep their order
+    metric_files : what `gather` wrote, one file per model; the tables keep their order
     output_dir : folder of the tables; each file is replaced when the new one is whole
     groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.trajectories`
     unstable : models that are not examples of their kind, and not in `contrasts`
