@@ -540,6 +540,23 @@ def test_wildcards_of_snakemake_are_taken_as_far_as_a_rule_knows_them() -> None:
     assert job.fill("{model}/x") == "local/x"
 
 
+@pytest.mark.parametrize(
+    ("device", "gpus", "place"), [("auto", 1, "cuda"), ("auto", 0, "cpu"), ("cpu", 1, "cpu")]
+)
+def test_a_cell_is_measured_where_its_forward_passes_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, place: str
+) -> None:
+    rule = jobs_of(root, keep_activations=False, extraction={"device": device}).rules["measure_cell"]
+    measured = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(rule, "extract", lambda job, given, activations, card: card.write_text("{}"))
+    monkeypatch.setattr(
+        rule.measuring, "measure", lambda job, activations, block, on: measured.append(on.type)
+    )
+    rule.run(job_of("measure_cell"), Given(gpus=gpus))
+    assert set(measured) == {place}
+
+
 def profile(**settings: str | None) -> dict[str, str | None]:
     return {**dict.fromkeys(PROFILE_SETTINGS), **settings}
 
