@@ -74,7 +74,7 @@ lock: $(READY)
 release-check: $(READY) .release/.ready
 	.release/bin/python envs/release.py $(REPOSITORY)
 	.release/bin/twine check --strict dist/*
-	$(BIN)/python -m pytest tests/release
+	LMSHAPE_RELEASE=1 $(BIN)/python -m pytest tests/release
 
 $(READY): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

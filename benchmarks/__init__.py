@@ -1,6 +1,6 @@
 """The measuring engine beside its peers, on real activations: `make bench` writes docs/benchmarks.md.
 
-Peers and models are no dependency of the project. They lie below `.bench/`, where `make bench` installs them, and
+Peers and models are not dependencies of the project. They lie below `.bench/`, where `make bench` installs them, and
 stand last on the path, so that no package of the project's own environment is replaced by theirs.
 """
 

@@ -38,7 +38,7 @@ TEXT_SHA256 = "5985c81c39d927ae0e169625790ca4d9e7d1531270c8b09ad73176a375bb3d97"
 WINDOW = 256
 DRAWS = 5
 ROWS_PER_DRAW = 4096  # 5 draws of 20 windows of 256 tokens: 25 600 rows
-BATCH_TOKENS = 2048  # the logits of 49 152 entries a token would otherwise take gigabytes
+BATCH_TOKENS = 2048  # the logits of 49 152 entries per token would otherwise take gigabytes
 
 
 @dataclass(frozen=True, slots=True)

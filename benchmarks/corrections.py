@@ -85,7 +85,7 @@ Estimator = Callable[[np.ndarray, np.ndarray], float]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The rows of a layer (n, d), their tokens, and which of them are no sinks."""
+    """The rows of a layer (n, d), their tokens, and which of them are not sinks."""
 
     x: np.ndarray
     tokens: Tokens
@@ -192,7 +192,7 @@ def shown(estimate: Estimate, digits: int) -> str:
 
 
 def tables() -> str:
-    """Return the three tables, one row a layer, and what they were made of."""
+    """Return the three tables, one row per layer, and what they were made of."""
     dimensions, anisotropies_shown = [], []
     with Activations(activations(DECODER, "paper")) as reader:
         tokens = reader.tokens

@@ -97,7 +97,7 @@ def families_section(store: Path, passed: Extraction, sites: int) -> str:
         lines.append([name, f"{own / measured:.2f}", f"{own / measured * every / whole:.2f}"])
     lines.append(["all", f"{total / measured:.2f}", f"{total / measured * every / whole:.2f}"])
     about = f"{len(tokens.ids)} tokens, {measured} of {every} sites measured; forward passes {whole:.0f} CPU seconds."
-    return f"{about}\n\n{table(('family', 'CPU seconds a site', '/ forward passes'), lines)}"
+    return f"{about}\n\n{table(('family', 'CPU seconds per site', '/ forward passes'), lines)}"
 
 
 def linearity_section(width: int) -> str:

@@ -74,6 +74,6 @@ def setup(app: Sphinx) -> None:
 
 
 def _reread(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
-    """Bars are those of norms, not of substitutions; what follows a parameter's colon describes it, and is no type."""
+    """Escape bars, which are norms here; what follows a parameter's colon describes it, and is not a type."""
     described = "\n".join(lines).replace("|", r"\|")
     lines[:] = PARAMETER.sub(r"\1\n    \2", described).split("\n")

@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lmshape.claims import CLAIM_COLUMNS
 from lmshape.errors import InputError
+from lmshape.tables.columns import COLUMNS
+from lmshape.tables.study_tables import CHECKPOINT_COLUMNS
 from lmshape.writing import replaced_when_whole
 
 HERE = Path(__file__).parent
@@ -23,7 +26,7 @@ METRICS = (
     "linearity_residual_held_out",
     "loss",
 )
-WHOLE = ("checkpoints", "claims")  # small ones; a study without one leaves it out
+WHOLE = {"checkpoints": CHECKPOINT_COLUMNS, "claims": CLAIM_COLUMNS}  # small ones; a study may lack one
 MOST_BYTES = 300_000
 
 
@@ -38,10 +41,10 @@ def excerpt(tables: Path, output: Path) -> int:
     source = tables / "metrics.parquet"
     if not source.is_file():
         raise InputError(f"`{source}` does not exist; run the study first, or name its results/tables.")
-    metrics = pq.read_table(source)
-    chosen = {"metrics": metrics.filter(pc.is_in(metrics["metric"], pa.array(METRICS)))}
-    whole = {name: tables / f"{name}.parquet" for name in WHOLE}
-    chosen |= {name: pq.read_table(path) for name, path in whole.items() if path.is_file()}
+    metrics = pq.read_table(source).cast(COLUMNS)
+    chosen = {"metrics": metrics.filter(pc.is_in(metrics["metric"].cast(pa.string()), pa.array(METRICS)))}
+    there = {name: tables / f"{name}.parquet" for name in WHOLE if (tables / f"{name}.parquet").is_file()}
+    chosen |= {name: pq.read_table(path).cast(WHOLE[name]) for name, path in there.items()}
     size = 0
     for name, table in chosen.items():
         with replaced_when_whole(output / f"{name}.parquet") as partial:

@@ -16,9 +16,10 @@ ABOUT = {
     "spectral": "What the spectrum of a layer's covariance says.",
     "angular": "Directions and lengths of single rows.",
     "neighbor": "Intrinsic dimension from the distances to nearest neighbors. Rows that repeat another of their draw "
-    "are dropped first: a copy at distance 0 is no neighbor. A dimension is that of this n and this scale; compare "
+    "are dropped first: a copy at distance 0 is not a neighbor. A dimension is that of this n and this scale; compare "
     "like with like.",
     "linearity": "How well a matrix maps the input of a block to its output.",
+    "comparison": "How alike the clouds before and after a block are; measured where a study names it.",
     "released": "What LLM-Microscope 0.0.6 computes, faults included, to stand beside the corrected numbers: "
     "[](../corrections.md).",
     "loss": "Of the model's output, on the same tokens.",

@@ -9,8 +9,15 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest_of_acceptance import ROWS_PER_DRAW, TOKEN, Finished
+import torch
+from benchmarks.assets import DECODER as REAL_DECODER
+from benchmarks.assets import checkpoint
+from conftest_of_acceptance import CHANGES, ROWS_PER_DRAW, TOKEN, Finished
 from scipy.spatial.distance import cdist
+
+import lmshape
+from lmshape.tables.files import read_table
+from lmshape.texts.corpus import read_text, span
 
 DECODER, ENCODER = "smollm2-135m-final", "minilm-l6"
 DECODER_BLOCKS, ENCODER_BLOCKS = 30, 6
@@ -18,7 +25,7 @@ DECODER_BLOCKS, ENCODER_BLOCKS = 30, 6
 
 @pytest.fixture(scope="session")
 def metrics(finished: Finished) -> pd.DataFrame:
-    return pd.read_parquet(finished.folder / "results/tables/metrics.parquet")
+    return read_table(finished.folder / "results/tables/metrics.parquet")
 
 
 def of(metrics: pd.DataFrame, model: str, metric: str, rows: str = "all", site: str = "block") -> pd.Series:
@@ -103,6 +110,22 @@ def test_dimensions_agree_with_an_independent_float64_computation(
         distances = np.sort(cdist(own[first], own[first]), axis=1)[:, 1:3]
         estimates.append((len(first) - 1) / np.log(distances[:, 1] / distances[:, 0]).sum())
     assert of(metrics, model, "id_twonn").loc[layer] == pytest.approx(np.mean(estimates), rel=1e-6)
+
+
+def test_one_call_on_the_decoder_gives_the_numbers_of_the_study(
+    finished: Finished, metrics: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All layers of 135 million real weights, to the last bit."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # as the jobs have: others sum in another order
+    monkeypatch.chdir(finished.folder)
+    text = span(read_text(Path("results/texts/enwik8-excerpt.clean.txt")), 0.9, 1.0)
+    chosen = ["anisotropy", "mean_cosine", "loss"]
+    found = lmshape.profile(checkpoint(REAL_DECODER), text, metrics=chosen, **CHANGES["sampling"])
+    places, numbers = ["site", "layer", "rows", "metric"], ["value", "ci_low", "ci_high"]
+    own = metrics[(metrics["model"] == DECODER) & metrics["metric"].isin(chosen)]
+    assert len(own) == len(found) == 2 * 2 * (DECODER_BLOCKS + 2) + 1
+    one, other = (table.set_index(places)[numbers] for table in (found, own))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def test_the_loss_is_that_of_the_stored_tokens(finished: Finished, metrics: pd.DataFrame) -> None:

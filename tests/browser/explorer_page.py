@@ -56,7 +56,7 @@ class Explorer:
         self.after(lambda: self.page.keyboard.press(key))
 
     def follow(self, fragment: str) -> None:
-        """Change the address's fragment, as a reader does who pastes a link; the same one again is no change."""
+        """Change the address's fragment, as a reader does who pastes a link; the same one again is not a change."""
         assert self.fragment() != fragment
         self.after(lambda: self.page.evaluate("fragment => { location.hash = fragment; }", fragment))
 

@@ -217,5 +217,5 @@ class HubServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(
             sys.exception(), ConnectionError | TimeoutError
-        ):  # clients that go away are no news
+        ):  # clients that go away are not news
             super().handle_error(request, client_address)

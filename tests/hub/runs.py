@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from hub_models import Run, publish
 from loopback_hub import Hub
+from warm_python import CLIENT, warm_variables
 
 from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
@@ -41,10 +41,11 @@ def verdicts(lock: Lock) -> dict[int, str]:
 
 def lmshape(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, output and errors apart, with quick retries."""
+    quick = {"LMSHAPE_FIRST_PAUSE_SECONDS": "0.01", "PYTHONPATH": str(REPOSITORY / "workflow")}
     return subprocess.run(
-        [sys.executable, "-m", "lmshape", *map(str, arguments)],
+        [*CLIENT, "-m", "lmshape", *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "LMSHAPE_FIRST_PAUSE_SECONDS": "0.01", **environment},
+        env={**os.environ, **quick, **environment, **warm_variables()},
         text=True,
         capture_output=True,
         check=False,

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import lzma
 import os
-import re
 import subprocess
 from pathlib import Path
 
 import yaml
 from runs import REPOSITORY, write_registry
+from snakemake_output import jobs_of
 from warm_python import run_python
-
-JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
-MISSING = re.compile(r"^\d+ of \d+ cells (?:is|are) missing.*?^What is done is kept.*?\n  .*?\n", re.M | re.S)
-
-
-def told_missing(output: str) -> str:
-    """Return what `lmshape missing` said at the end of a run that failed."""
-    told = MISSING.search(output)
-    assert told, output
-    return told[0]
 
 
 class HubStudy:
@@ -56,8 +46,7 @@ class HubStudy:
         """Count the jobs of a dry run, by rule."""
         run = self.snakemake("--dry-run", *arguments)
         assert run.returncode == 0, run.stdout
-        table = run.stdout.partition("Job stats:")[2].partition("total")[0]
-        return {rule: int(count) for rule, count in JOB_STATISTICS.findall(table)}
+        return jobs_of(run.stdout)
 
 
 def configure(study: Path, **changes: object) -> None:

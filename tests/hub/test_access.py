@@ -139,7 +139,7 @@ def test_offline_a_kept_lock_and_the_cache_are_enough(
     bring(one, "cache").rename(tmp_path / "elsewhere")
     hub.clear_log()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert locked(tmp_path, wanted=["step16"]).named("step16") == one
+    assert locked(tmp_path, choice=["step16"]).named("step16") == one
     assert_right(bring(one), one)
     assert not hub.requests
 

@@ -170,21 +170,21 @@ def test_a_branch_of_the_step_that_main_stands_for_is_taken_under_the_registrys_
 ) -> None:
     published(hub, steps=(0, 1, 2))
     entry = {**ENTRY, "steps": [0, 1], "main_step": 2}
-    last = locked(tmp_path, entry, wanted=["step0", "main"]).checkpoints[-1]
+    last = locked(tmp_path, entry, choice=["step0", "main"]).checkpoints[-1]
     assert (last.checkpoint, last.step, last.revision) == ("main", 2, "step2")
 
 
 def test_main_is_taken_for_a_step_whose_branch_is_not_there(hub: LoopbackHub, tmp_path: Path) -> None:
     published(hub, steps=(0, 1, 2), main=-1)
     entry = {**ENTRY, "steps": [0, 1, 2, 3], "main_step": 3}
-    last = locked(tmp_path, entry, wanted=["step0", "step3"]).checkpoints[-1]
+    last = locked(tmp_path, entry, choice=["step0", "step3"]).checkpoints[-1]
     assert (last.checkpoint, last.step, last.revision) == ("step3", 3, "main")
 
 
 def test_names_that_round_tokens_otherwise_are_found_by_their_step(hub: LoopbackHub, tmp_path: Path) -> None:
     published(hub, steps=(1, 2), name="step{}-tokens7B")
     entry = {**ENTRY, "revision": "step{step}-tokens{billions}B", "steps": [1, 2]}
-    lock = locked(tmp_path, entry, wanted=["step1-tokens1B", "step2-tokens1B"])
+    lock = locked(tmp_path, entry, choice=["step1-tokens1B", "step2-tokens1B"])
     assert [one.revision for one in lock.checkpoints] == ["step1-tokens7B", "step2-tokens7B"]
 
 
@@ -221,7 +221,7 @@ def test_the_shape_of_the_registry_is_held_against_the_hubs(
 def test_the_missing_are_told_together_with_the_nearest_that_exist(hub: LoopbackHub, tmp_path: Path) -> None:
     published(hub, weightless=(4,))
     with pytest.raises(InputError) as error:
-        locked(tmp_path, wanted=["step0", "step3", "step4", "step5000"])
+        locked(tmp_path, choice=["step0", "step3", "step4", "step5000"])
     assert (
         "`tiny`: 3 of its 4 checkpoints are not on the hub: step3 (nearest: step1, step2, step8, step16); "
         "step4 (nearest: step1, step2, step8, step16); step5000 (nearest: step8, step16). Leave them out"

@@ -10,7 +10,8 @@ import pytest
 from hub_models import at_step, decoder, model_files
 from hub_process import HubProcess
 from runs import ENTRY, published
-from studies import HubStudy, make_study, told_missing
+from snakemake_output import told_missing
+from studies import HubStudy, make_study
 
 TARGET = "results/tables/metrics.parquet"
 FETCHED = (2, 16)
@@ -62,4 +63,4 @@ def test_the_other_models_are_done_and_the_cells_of_the_published_one_named(fetc
     assert ".log and 2 more like it" in words
     assert re.search(r"Not made: \d+ results \(metrics of tiny, tables, …", words)
     assert words.count("\n") < 12
-    assert run.stdout.rpartition(words)[2].count("\n") < 10
+    assert run.stdout.rpartition(words)[2].count("\n") < 11

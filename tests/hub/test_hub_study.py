@@ -12,6 +12,7 @@ import yaml
 from hub_models import at_step, decoder, model_files
 from hub_process import HubProcess
 from runs import ENTRY, STEPS, lmshape, published
+from snakemake_output import jobs_of
 from studies import HubStudy, make_study
 
 TARGET = "results/metrics/tiny.parquet"
@@ -19,6 +20,7 @@ TABLES = "results/tables/metrics.parquet"
 TRUNCATION = {"sequences": 1, "ranks": [4], "removed": [1]}  # of the last checkpoint on wiki
 CELL = "measure_cell_3_layers"  # the rule of a cell whose activations are not kept
 TOKEN = "hf_neverToBeSeenAnywhere"
+MEASURED = (0, 2, 4, 16)  # step 1 has the weights of step 0, step 8 those of step 4
 COMPLETE = {
     **ENTRY,
     "steps": list(STEPS),
@@ -67,6 +69,25 @@ def test_every_checkpoint_of_the_hub_is_in_the_tables_with_its_verdict(done: Hub
     assert list(table["same_weights_as"]) == ["step1", "step0", "", "step8", "step4", ""]
     assert table["commit"].str.len().eq(40).all()
     assert set(table["repository"]) == {"tiny/run"}
+    assert table["commit"].nunique() == table["revision"].nunique() == len(STEPS)  # each its own
+    assert list(table["duplicate_of"]) == ["", "step0", "", "", "step4", ""]
+    assert list(table["note"]) == ["", "measured as step0", "", "", "measured as step4", ""]
+
+
+def test_equal_weights_are_downloaded_and_measured_once(done: HubStudy, shared_hub: HubProcess) -> None:
+    weights = shared_hub.downloads("safetensors")
+    assert len(weights) == len({request.path for request in weights}) == len(MEASURED)
+    names = ["checkpoint", "step", "tokens_seen"]
+    changes = ["change", "change_low", "change_high", "verdict"]
+    for name in ("metrics", "audit", "spectra"):
+        table = pd.read_parquet(done.path / f"results/tables/{name}.parquet")
+        for first, second in ((0, 1), (4, 8)):
+            one, other = (table.query("step == @step").reset_index(drop=True) for step in (first, second))
+            assert len(one) > 2 and set(other["checkpoint"]) == {f"step{second}"}
+            ignored = [column for column in (*names, *changes) if column in table]
+            pd.testing.assert_frame_equal(one.drop(columns=ignored), other.drop(columns=ignored))
+    loss = metrics(done).query("metric == 'loss' and dataset == 'wiki'").set_index("step")
+    assert (loss["tokens_seen"] == loss.index * 2048).all()
 
 
 def test_changes_are_counted_between_checkpoints_that_are_trusted(done: HubStudy) -> None:
@@ -92,37 +113,36 @@ def test_a_new_dataset_downloads_again_and_extracts_only_itself(copy: HubStudy) 
     datasets["datasets"]["wiki-shuffled"] = {"text": "text", "order": "shuffled"}
     (copy.path / "datasets.yaml").write_text(yaml.safe_dump(datasets))
     copy.configure(datasets=["wiki", "wiki-random", "wiki-shuffled"])
-    n = len(STEPS)
+    n = len(MEASURED)
     releases = 3 * n + 1  # by each dataset, and by the truncation
     expected = {"tokenize": 1, "download": n, CELL: n, "release": releases, "gather": 1}
-    assert copy.planned(TARGET) == expected
-    copy.run(TARGET)
+    assert jobs_of(copy.run(TARGET)) == expected
     assert not list(copy.path.glob("results/weights/**/*.safetensors"))
     assert copy.planned(TARGET) == {}
 
 
-def test_fewer_datasets_download_nothing(copy: HubStudy) -> None:
-    copy.configure(datasets=["wiki"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"datasets": ["wiki"], "truncation": False},
+        {"metrics": ["anisotropy", "rankme", "loss"]},  # over statistics that are kept
+    ],
+)
+def test_what_is_there_downloads_nothing(changes: dict[str, object], copy: HubStudy) -> None:
+    copy.configure(**changes)
     assert copy.planned(TARGET) == {"gather": 1}
 
 
 def test_a_new_metric_family_extracts_again_since_activations_are_gone(copy: HubStudy) -> None:
     copy.configure(metrics=["spectral", "angular", "loss"])
-    n = len(STEPS)
+    n = len(MEASURED)
     assert copy.planned(TARGET) == {"download": n, CELL: 2 * n, "release": 2 * n + 1, "gather": 1}
 
 
 def test_truncations_download_again_and_extract_nothing(copy: HubStudy) -> None:
     copy.configure(truncation={**TRUNCATION, "checkpoints": "all"})
-    n = len(STEPS) - 1
+    n = len(MEASURED) - 1
     assert copy.planned(TARGET) == {"download": n, "release": 3 * n, "truncate": n, "gather": 1}
-    copy.configure(truncation=False)
-    assert copy.planned(TARGET) == {"gather": 1}
-
-
-def test_a_metric_over_statistics_that_are_kept_downloads_nothing(copy: HubStudy) -> None:
-    copy.configure(metrics=["anisotropy", "rankme", "loss"])
-    assert copy.planned(TARGET) == {"gather": 1}
 
 
 def test_a_fault_that_becomes_known_gathers_anew_and_nothing_more(copy: HubStudy) -> None:
@@ -134,8 +154,7 @@ def test_a_fault_that_becomes_known_gathers_anew_and_nothing_more(copy: HubStudy
         "source": "x#1",
     }
     (copy.path / "issues.yaml").write_text(yaml.safe_dump([issue]))
-    assert copy.planned(TARGET) == {"gather": 1}
-    copy.run(TABLES)
+    assert jobs_of(copy.run(TABLES)) == {"gather": 1, "tables": 1}
     row = metrics(copy).query("step == 2").iloc[0]
     assert row["verdict"] == "wrong_weights"
 
@@ -160,8 +179,8 @@ def test_a_renewed_lock_runs_the_checkpoints_whose_weights_have_changed(
         ]
         done = lmshape(*lock, cwd=copy.path, HF_ENDPOINT=hub.endpoint, HF_TOKEN=TOKEN)
         assert done.returncode == 0, done.stderr
-        assert copy.planned(TARGET) == {"download": 1, CELL: 2, "release": 2, "gather": 1}
-        copy.run(TARGET)
+        # and step8, which no longer has weights that are measured
+        assert jobs_of(copy.run(TARGET)) == {"download": 2, CELL: 4, "release": 4, "gather": 1}
         assert copy.planned(TARGET) == {}
     finally:
         hub.stop()
@@ -214,29 +233,23 @@ def test_missing_checkpoints_end_the_study_before_anything_is_downloaded(
     study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": entry}, HF_TOKEN=TOKEN)
     run = study.snakemake("--cores", "2", TARGET)
     assert run.returncode != 0
-    assert "the hub's answer changes the plan: without step3, step5. Nothing" in run.stdout
+    assert (
+        "the hub's answer changes the plan: without step3, step5; step1 equals step0; step8 equals step4. Nothing"
+        in run.stdout
+    )
     assert not list(study.path.glob("results/weights/**/*.safetensors"))
-    assert study.planned(TARGET)["download"] == 6  # the same command goes on with those that there are
-
-
-def test_listed_checkpoints_that_are_missing_are_told_with_the_nearest(
-    shared_hub: HubProcess, tmp_path: Path
-) -> None:
-    entry = {**COMPLETE, "steps": [0, 3, 8]}
-    study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": entry}, HF_TOKEN=TOKEN)
-    study.configure(checkpoints=[0, 3])
-    run = study.snakemake("--cores", "2", TARGET)
-    assert run.returncode != 0
-    assert "1 of its 2 checkpoints are not on the hub: step3 (nearest: step1, step2" in run.stdout
+    assert study.planned(TARGET)["download"] == len(
+        MEASURED
+    )  # the same command goes on with those that there are
 
 
 def test_a_choice_that_the_audit_changes_is_told_before_anything_is_downloaded(
     shared_hub: HubProcess, tmp_path: Path
 ) -> None:
     study = make_study(tmp_path / "study", shared_hub.endpoint, {"tiny": COMPLETE}, HF_TOKEN=TOKEN)
-    study.configure(checkpoints={"log": 2})
+    study.configure(checkpoints={"every": 1})
     run = study.snakemake("--cores", "2", TARGET)
-    assert "the hub's answer changes the plan: without step0; with step2. Nothing was" in run.stdout
+    assert "the hub's answer changes the plan: without step0, step1, step4, step8. Nothing was" in run.stdout
     assert not list(study.path.glob("results/weights/**/*.safetensors"))
     study.run(TARGET)
     assert set(pd.read_parquet(study.path / TARGET)["checkpoint"]) == {"step2", "step16"}

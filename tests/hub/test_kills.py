@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -18,11 +19,12 @@ import pytest
 from hub_process import HubProcess
 from runs import ENTRY, published
 from studies import HubStudy, make_study
+from warm_python import run_python
 
 from lmshape.paths import partial_folder
 
-KILLS = 10  # of downloads
-EXTRACTIONS = 6
+DOWNLOADS = 6
+EXTRACTIONS = 4
 WEIGHTS = "results/weights/tiny/step16"
 TARGET = "results/activations/tiny/step16/wiki.h5"
 CARD = "results/losses/tiny/step16/wiki.json"
@@ -45,19 +47,19 @@ def undisturbed(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Hu
     return study
 
 
-def killed_after(seconds: float, command: list[str], study: HubStudy) -> bool:
-    """Start a command in a session of its own and kill all of it after a while; False if it was done before."""
+def killed(
+    when: Callable[[], bool], command: list[str], study: HubStudy, *, seconds_later: float = 0.0
+) -> bool:
+    """Start a command in a session of its own and kill all of it at a moment; False if it was done before."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(
-        command,
-        cwd=study.path,
-        env=study.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        command, cwd=study.path, env=study.environment, start_new_session=True, **quiet
     )
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    while process.poll() is None and not when():
+        time.sleep(0.002)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds_later)
+    if process.returncode is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return True
@@ -65,12 +67,10 @@ def killed_after(seconds: float, command: list[str], study: HubStudy) -> bool:
     return False
 
 
-def finish(command: list[str], study: HubStudy) -> float:
-    """Run a command to its end, and return the seconds that it took."""
-    began = time.monotonic()
-    done = subprocess.run(command, cwd=study.path, env=study.environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return time.monotonic() - began
+def finish(command: list[str], study: HubStudy) -> None:
+    """Run to its end what was killed before."""
+    done = run_python(*command[1:], cwd=study.path, env=study.environment)
+    assert done.returncode == 0, done.stdout
 
 
 def copied(study: HubStudy, folder: Path) -> HubStudy:
@@ -89,29 +89,35 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
+def received(folder: Path) -> int:
+    """Bytes of a download that is under way."""
+    with suppress(FileNotFoundError):  # it has ended meanwhile
+        return sum(file.stat().st_size for file in os.scandir(folder))
+    return 0
+
+
 def test_a_killed_download_goes_on_to_the_same_bytes(
     undisturbed: HubStudy, hub: HubProcess, tmp_path: Path
 ) -> None:
     expected, study = bytes_of(undisturbed.path / WEIGHTS), copied(undisturbed, tmp_path)
     chance, kills = random.Random(0), 0
     folder, command = study.path / WEIGHTS, job("download", "--model", "tiny", "--checkpoint", "step16")
+    partial, total = partial_folder(folder), sum(map(len, expected.values()))
     hub.fault(r"resolve/.*safetensors$", "slow", rate=30_000)
     try:
-        shutil.rmtree(folder)
-        whole = finish(command, study)
-        for _ in range(KILLS):
+        for _ in range(DOWNLOADS):
             shutil.rmtree(folder)
-            for _ in range(3):  # a job may end before it is killed: on a busy machine times vary
-                kills += killed_after(chance.uniform(0.2, 0.8) * whole, command, study)
-                if folder.exists():
-                    break
+            for share in sorted(chance.uniform(0, 0.8) for _ in range(2)):
+                if not killed(lambda share=share: received(partial) > share * total, command, study):
+                    break  # a busy machine looked too late
+                kills += 1
                 assert not list(folder.parent.glob("step16*"))  # nothing with a final name
-            whole = min(whole, finish(command, study))
+            finish(command, study)
             assert bytes_of(folder) == expected
-            assert not partial_folder(folder).exists()
+            assert not partial.exists()
     finally:
         hub.clear_faults()
-    assert kills >= KILLS
+    assert kills >= DOWNLOADS
 
 
 def activations(path: Path) -> dict[str, np.ndarray]:
@@ -129,23 +135,26 @@ def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(
     expected, card = activations(undisturbed.path / TARGET), (undisturbed.path / CARD).read_bytes()
     study, chance, kills = copied(undisturbed, tmp_path), random.Random(1), 0
     files, command = [study.path / TARGET, study.path / CARD], job("extract", "--cell", "tiny/step16/wiki")
-    whole = finish(command, study)
-    latest = 1.02  # share of a run's time at which it may be killed
     for attempt in range(EXTRACTIONS):
         for path in files:
             path.unlink(missing_ok=True)
-        # until then it imports
-        if not killed_after(chance.uniform(0.8, 1) * latest * whole, command, study):
-            latest *= 0.8  # on a busy machine times differ from run to run
-        else:
+        left = set(partials(files[0]))
+        writes = lambda left=left: bool(set(partials(files[0])) - left)  # noqa: E731
+        later = chance.uniform(0, 0.3) * (attempt % 2)
+        if killed(writes, command, study, seconds_later=later):
             kills += 1
             for path in filter(Path.exists, files):  # each is whole, or not there
                 assert_same(path, expected, card)
         if attempt % 2:  # what two of them have left
-            whole = min(whole, finish(command, study))
+            finish(command, study)
             for path in files:
                 assert_same(path, expected, card)
     assert kills >= EXTRACTIONS // 2
+
+
+def partials(path: Path) -> Iterator[Path]:
+    """What is written for a file, or was left of it."""
+    return path.parent.glob(f".{path.name}.partial-*")
 
 
 def assert_same(path: Path, expected: dict[str, np.ndarray], card: bytes) -> None:
@@ -159,18 +168,16 @@ def assert_same(path: Path, expected: dict[str, np.ndarray], card: bytes) -> Non
 
 
 def test_a_killed_study_resumes_to_the_same_numbers(hub: HubProcess, tmp_path: Path) -> None:
-    numbers, seconds = [], 0.0
+    numbers, target = [], "results/tables/metrics.csv"
     for name, kill in (("calm", False), ("killed", True)):
         study = make_study(tmp_path / name / "study", hub.endpoint, {"tiny": ENTRY})
         study.configure(checkpoints=[2, 16], keep_activations=False, disk_budget_gb=0.001)
-        target = "results/tables/metrics.csv"
-        command = [sys.executable, *study.command("--cores", "2", target)]
         if kill:
-            assert killed_after(seconds / 2, command, study)
+            command = [sys.executable, *study.command("--cores", "2", target)]
+            logs = study.path / "results/logs/extract"
+            assert killed(lambda logs=logs: any(logs.rglob("*.log")), command, study)
             study.snakemake("--unlock")
-            study.run(target)
-        else:
-            seconds = finish(command, study)
+        study.run(target)
         numbers.append((study.path / target).read_bytes())
         assert not list(study.path.glob("results/weights/**/*.safetensors"))
     assert numbers[0] == numbers[1]

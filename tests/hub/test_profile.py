@@ -38,5 +38,5 @@ def test_a_revision_is_named_behind_an_at(hub: LoopbackHub) -> None:
 
 @pytest.mark.parametrize("name", ["tiny/absent", "tiny/absent@step1", "not a name"])
 def test_a_name_that_the_hub_does_not_know_is_refused(name: str, hub: LoopbackHub) -> None:
-    with pytest.raises(InputError, match=f"`{name}` is no folder here, and the hub did not give it"):
+    with pytest.raises(InputError, match=f"`{name}` is not a folder here, and the hub did not give it"):
         lmshape.profile(name, TEXT, **FEW)

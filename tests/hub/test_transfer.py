@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,17 @@ import torch
 from downloads import WEIGHTS, Bring, assert_right
 from hub_models import at_step, bin_with_code, decoder, encoder, model_files
 from hub_store import git_oid
-from huggingface_hub import constants, file_download, hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from loopback_hub import LoopbackHub
 from runs import ENTRY, locked, published
 
+import lmshape.hub.xet
 from lmshape.errors import InputError
+from lmshape.hub.budget import forget_last_run
 from lmshape.hub.lock import LockedCheckpoint
-from lmshape.hub.transfer import bring_checkpoint
+from lmshape.hub.transfer import bring_files
 from lmshape.models.network import load_model
-from lmshape.paths import partial_folder
+from lmshape.paths import no_xet_file, partial_folder
 from lmshape.store.weights import weights_sha256
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -54,58 +58,153 @@ def test_files_of_the_large_storage_announced_as_xet_come_by_http(
     assert_right(bring(one), one)
 
 
+HF_XET = '''
+import os, time
+from pathlib import Path
+
+
+class XetFileInfo:
+    def __init__(self, *told):
+        pass
+
+
+class XetSession:
+    """Does what the file names that XET_DOES names: brings a file, fails, falls silent or dies."""
+
+    def new_file_download_group(self, **options):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def start_download_file(self, info, path):
+        does = os.environ["XET_DOES"]
+        if does == "fail":
+            raise RuntimeError("Data processing error: CAS service error")
+        if does == "hang":
+            time.sleep(600)
+        if does == "die":
+            os._exit(9)
+        Path(path).write_bytes(Path(does).read_bytes())
+'''
+Xet = Callable[[object], None]
+
+
 @pytest.fixture
-def xet(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A hub that announces Xet, and a hf_xet that fails; the list has what it was asked for."""
-    asked: list[str] = []
-
-    def broken(*, displayed_filename: str, **options: object) -> None:
-        asked.append(displayed_filename)
-        raise RuntimeError("Data processing error: CAS service error")
-
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    monkeypatch.setattr(file_download, "xet_get", broken)
+def xet(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Xet:
+    """A hub that announces Xet, and a hf_xet that does as it is told, in a process of its own."""
+    (tmp_path / "stand-in").mkdir()
+    (tmp_path / "stand-in/hf_xet.py").write_text(HF_XET)
+    paths = [str(tmp_path / "stand-in"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     hub.set(xet=True)
-    return asked
+    return lambda does: monkeypatch.setenv("XET_DOES", str(does))
 
 
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("fail", "Data processing error: CAS service error"),
+        ("hang", "no byte came for 0.5 s"),
+        ("die", "its process ended with 9"),
+    ],
+)
 @pytest.mark.parametrize("options", [{"weights_in": "cache"}, {"weights_in": "study", "transfer": "auto"}])
 def test_where_xet_fails_http_takes_its_place(
-    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: list[str], options: dict[str, str]
+    hub: LoopbackHub,
+    one: LockedCheckpoint,
+    tmp_path: Path,
+    xet: Xet,
+    options: dict[str, str],
+    does: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bring_checkpoint(one, tmp_path / "weights/step16", **options)
-    assert_right(tmp_path / "weights/step16", one)
-    assert xet == ["model.safetensors"]
+    if does == "hang":
+        monkeypatch.setattr(lmshape.hub.xet, "SILENCE_SECONDS", 0.5)
+    xet(does)
+    folder = tmp_path / "weights/run/step16"
+    bring_files(one, folder, **options)
+    assert_right(folder, one)
+    assert f"Xet failed ({told}); this run downloads by HTTP from here on" in caplog.text
     assert [Path(request.path).name for request in hub.downloads("safetensors")] == ["model.safetensors"]
-    assert constants.HF_HUB_DISABLE_XET  # for what comes after it, too
+    assert no_xet_file(folder).exists()  # what comes after it does not try
+    forget_last_run(tmp_path)
+    xet_is_tried_anew = not (tmp_path / "results/weights/.no-xet").exists()
+    assert xet_is_tried_anew and not constants.HF_HUB_DISABLE_XET
+
+
+def test_the_real_hf_xet_is_left_where_its_store_never_answers(
+    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmshape.hub.xet, "SILENCE_SECONDS", 3)
+    hub.set(xet=True)
+    hub.fault("/reconstructions/", "hang")
+    bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="auto")
+    assert_right(tmp_path / "weights/run/step16", one)
+    assert hub.asked("/reconstructions/")
 
 
 @pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("options", [{"weights_in": "cache"}, {"weights_in": "study", "transfer": "auto"}])
 def test_what_comes_by_xet_is_verified_and_asked_for_by_http_where_it_is_wrong(
     hub: LoopbackHub,
     one: LockedCheckpoint,
     tmp_path: Path,
-    xet: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    xet: Xet,
+    options: dict[str, str],
     right: bool,
 ) -> None:
     content = hub.blob(one.weights[0].digest).read_bytes()
-
-    def working(incomplete_path: Path, **options: object) -> None:
-        incomplete_path.write_bytes(content if right else content[::-1])
-
-    monkeypatch.setattr(file_download, "xet_get", working)
-    bring_checkpoint(one, tmp_path / "weights/step16", weights_in="study", transfer="auto")
-    assert_right(tmp_path / "weights/step16", one)
+    (tmp_path / "comes").write_bytes(content if right else content[::-1])
+    xet(tmp_path / "comes")
+    bring_files(one, tmp_path / "weights/run/step16", **options)
+    assert_right(tmp_path / "weights/run/step16", one)
     assert len(hub.downloads("safetensors")) == (0 if right else 1)
 
 
 def test_who_wants_xet_alone_gets_no_http(
-    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: list[str]
+    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: Xet
 ) -> None:
+    xet("fail")
     with pytest.raises(InputError, match="does not come by Xet, and `transfer: xet` allows nothing else"):
-        bring_checkpoint(one, tmp_path / "weights/step16", weights_in="study", transfer="xet")
+        bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="xet")
     assert not hub.downloads("safetensors")
+
+
+def test_what_was_begun_by_http_goes_on_by_http(
+    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: Xet
+) -> None:
+    xet("fail")
+    folder = tmp_path / "weights/run/step16"
+    partial_folder(folder).mkdir(parents=True)
+    begun = partial_folder(folder) / f"{one.weights[0].path}.partial"
+    begun.write_bytes(hub.blob(one.weights[0].digest).read_bytes()[:1000])
+    bring_files(one, folder, weights_in="study", transfer="auto")
+    assert [request.range for request in hub.downloads("safetensors")] == ["bytes=1000-"]
+    assert not no_xet_file(folder).exists()
+
+
+@pytest.mark.parametrize("weights_in", ["study", "cache"])
+def test_of_a_file_that_is_too_large_for_http_it_is_told_what_brings_it(
+    one: LockedCheckpoint,
+    bring: Bring,
+    weights_in: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 10_000)
+    words = "may refuse files of more than 10.0 kB over HTTP. Should it do so, install `hf_xet`"
+    if weights_in == "cache":  # the hub's library refuses itself
+        with pytest.raises(InputError, match=words):
+            bring(one, weights_in)
+        return
+    assert_right(bring(one, weights_in), one)
+    assert words in caplog.text
 
 
 def test_a_repository_that_has_another_name_now_is_followed(

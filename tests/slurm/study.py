@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
+from snakemake_output import jobs_of
 from warm_python import CLIENT, warm_variables
 
 from .cluster import ACCOUNT, GPU_PARTITION, PARTITION, PATIENCE, Cluster, Job
@@ -26,7 +27,6 @@ TABLES = "results/tables/metrics.parquet"
 FILLED_IN = {"slurm_account": ACCOUNT, "slurm_partition": PARTITION, "gpu_partition": GPU_PARTITION}
 WAITS = {"slurm-init-seconds-before-status-checks": "1", "max-jobs-per-timespan": "10/1s"}
 FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\w+)\)", re.MULTILINE)
-PLANNED = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 RUN_PATIENCE = 420.0  # seconds that a run of Snakemake may take before it counts as hanging
 
 RUN = {"width": 32, "blocks": 2, "heads": 2, "learning_rate": 0.01, "warmup": 2}
@@ -90,8 +90,7 @@ class SnakemakeRun:
     @property
     def planned(self) -> Counter[str]:
         """Jobs that Snakemake had to run, by rule."""
-        table = self.output.partition("Job stats:")[2].partition("total")[0]
-        return Counter({rule: int(count) for rule, count in PLANNED.findall(table)})
+        return jobs_of(self.output)
 
     def wait(self) -> int:
         """Wait for the end, and return Snakemake's status."""

@@ -12,7 +12,7 @@ import pandas as pd
 from spiking_runs import write_run
 
 from lmshape.dynamics.phases import phases
-from lmshape.figures.files import read_losses
+from lmshape.figures.drawing import read_losses
 from lmshape.tables.loss_spikes import write_spikes
 
 DATASETS = ("wiki", "wiki-shuffled", "wiki-random")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from lmshape.metrics.rows import most_common
+from lmshape.site import Site
 from lmshape.tables.gather import AUDIT_COLUMNS, audits
 
 CELL = {"model": "m", "checkpoint": "step4", "step": 4, "dataset": "wiki"}
@@ -15,10 +16,10 @@ SINKS = {"sink_rows": 2, "near_sink_rows": 0, "sink_positions": '{"0": 2}', "sin
 NEIGHBORS = {"audit_error": 1e-15, "recomputed": 4}
 
 
-def audited(*entries: tuple[str, dict], **place: str | int) -> list[dict]:
-    own = {"site": "block", "layer": 1, "rows": "all", **place}
+def audited(*entries: tuple[str, dict], rows: str = "all") -> list[dict]:
+    site = Site("block", 1)
     return audits(
-        "study", [({**CELL, "family": family}, *own.values(), attributes) for family, attributes in entries]
+        "study", [({**CELL, "family": family}, site, rows, attributes) for family, attributes in entries]
     )
 
 
@@ -61,13 +62,13 @@ def test_a_cut_that_runs_among_large_rows_is_told_where_they_are_kept(rows: str,
 
 
 def test_losses_have_no_rows_to_audit() -> None:
-    assert audited(("loss", {**COUNTS}), site="output") == []
+    assert audits("study", [({**CELL, "family": "loss"}, Site("output", 1), "all", COUNTS)]) == []
 
 
 def test_rows_are_in_the_order_of_the_network() -> None:
     places = [("final_norm", 2), ("block", 2), ("block", 1), ("embedding", 0)]
     entries = [
-        ({**CELL, "step": step, "family": "angular"}, site, layer, "all", COUNTS)
+        ({**CELL, "step": step, "family": "angular"}, Site(site, layer), "all", COUNTS)
         for step in (8, 4)
         for site, layer in places
     ]

@@ -87,6 +87,17 @@ def test_an_interval_over_the_threshold_supports_and_one_under_it_contradicts(lo
     assert shown == (estimate.value, low, high, 0.5)
 
 
+@pytest.mark.parametrize("steps", [[10, 100], [-1, -1]])
+def test_a_checkpoint_that_is_not_what_it_is_called_decides_nothing(steps: list[int]) -> None:
+    rows = pd.DataFrame(rows_of(np.stack([LEVEL, DOME]), np.random.default_rng(0), steps=steps))
+    rows["checkpoint"] = ["one"] * 7 + ["two"] * 7
+    rows.loc[rows["checkpoint"] == "two", "verdict"] = "wrong_weights"
+    curves = study_of(rows.to_dict("records")).curves("m", "anisotropy")
+    np.testing.assert_allclose(curves.last[0], LEVEL, atol=0.05)
+    rows["verdict"] = "wrong_weights"
+    assert study_of(rows.to_dict("records")).curves("m", "anisotropy") is None
+
+
 def test_a_value_without_interval_decides_nothing_and_no_value_is_not_measurable():
     alone = over(0.5).decided(Finding(model="m"), Estimate(0.9, nan, nan, 1))
     assert (alone.verdict, alone.why) == ("undecided", "no interval: one draw")
@@ -302,8 +313,8 @@ def test_a_course_begins_where_a_tenth_of_the_fall_of_the_loss_is_done() -> None
     rng = np.random.default_rng(0)
     loss = rows_of(np.array([[10.0], [9.8], [9.3], [4.0], [3.0]]), rng, steps=[0, 1, 4, 16, 64],
                    metric="loss", noise=0.0)  # fmt: skip
-    assert study_of(loss).begin("m") == 4
-    assert study_of(loss[:1]).begin("m") == 1  # nothing is known of its beginning
+    assert study_of(loss).known["m"].begin == 4
+    assert study_of(loss[:1]).known["m"].begin == 1  # nothing is known of its beginning
 
 
 @pytest.mark.parametrize(
@@ -321,7 +332,7 @@ def test_the_depth_of_a_course_by_hand(values: list[float], moves: tuple[str, ..
 
 
 def test_the_number_that_is_shown_is_the_one_that_decides() -> None:
-    """A rise from 0.1 to 0.9 that loses half of it is no growth, and the fall stands beside the verdict."""
+    """A rise from 0.1 to 0.9 that loses half of it is not a growth, and the fall stands beside the verdict."""
     values = np.array([0.1, 0.3, 0.9, 0.6, 0.4])
     course = Course.of(np.tile(values, (6, 1)) * (1 + 0.001 * np.eye(6, 5)), np.array([1, 2, 4, 8, 16]))
     grown = judged(Finding(model="m"), course, ("rise",))

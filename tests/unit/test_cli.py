@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from lmshape.cli import app
+from lmshape.cli import app, main
 from lmshape.errors import InputError
-from lmshape.metrics.registry import METRICS
+from lmshape.figures import FIGURES
+from lmshape.jobs import RULES
+from lmshape.metrics.registry import METRIC_FAMILIES, METRICS
 
 pytestmark = pytest.mark.slow
 
 
 def lmshape(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, in a folder."""
+    out, err = StringIO(), StringIO()
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lmshape", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lmshape", *arguments], cwd=cwd, text=True, capture_output=True, check=False
     )
 
 
 def test_wrong_input_is_a_sentence_and_not_a_traceback(tmp_path: Path) -> None:
-    run = lmshape("missing", "--configfile", "nowhere.yaml", cwd=tmp_path)
+    run = process("missing", "--configfile", "nowhere.yaml", cwd=tmp_path)
     assert run.returncode == 2
     assert run.stderr.startswith("error: `--configfile nowhere.yaml`: no such file")
     assert "Traceback" not in run.stderr
@@ -39,8 +55,8 @@ def test_a_rule_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--cell", "wiki-decoder/wiki"], "is no MODEL/CHECKPOINT/DATASET"),
-        (["--layers", "all"], "is no block of layers"),
+        (["--cell", "wiki-decoder/wiki"], "is not MODEL/CHECKPOINT/DATASET"),
+        (["--layers", "all"], "is not a block of layers"),
     ],
 )
 def test_a_job_that_is_misspelt_is_refused(options: list[str], words: str, tmp_path: Path) -> None:
@@ -51,7 +67,7 @@ def test_a_job_that_is_misspelt_is_refused(options: list[str], words: str, tmp_p
 
 def test_a_job_can_be_run_by_hand(tmp_path: Path) -> None:
     """As the rule runs it, in the folder of the study."""
-    run = lmshape("run", "fetch_text", "--text", "enwik8-excerpt", cwd=tmp_path)
+    run = process("run", "fetch_text", "--text", "enwik8-excerpt", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "results/texts/enwik8-excerpt.txt").stat().st_size > 10**6
 
@@ -91,9 +107,37 @@ def test_a_missing_configuration_is_one_sentence_for_every_verb(verb: str) -> No
 
 
 def test_every_verb_about_a_study_takes_the_same_two_options() -> None:
-    for verb in ("plan", "missing", "lock", "audit", "explore"):
+    for verb in ("plan", "missing", "lock", "audit", "explore", "figure", "metrics", "spikes"):
         words = CliRunner().invoke(app, [verb, "--help"]).stdout
         assert "--configfile" in words and "--directory" in words, verb
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"),
+    [
+        ("audit", ["pythia-14m", "smollm2-135m"]),
+        ("lock", ["pythia-14m", "smollm2-135m"]),
+        ("profile", [*METRIC_FAMILIES, *METRICS]),
+        ("figure", FIGURES),
+        ("run", RULES),
+    ],
+)
+def test_the_help_of_a_verb_lists_the_names_that_it_takes(verb: str, names: Iterable[str]) -> None:
+    words = set(re.findall(r"[\w.-]+[\w]", CliRunner().invoke(app, [verb, "--help"]).stdout))
+    assert set(names) <= words
+
+
+def test_the_spikes_of_a_study_are_those_of_its_logs(tmp_path: Path) -> None:
+    losses = [4.0 - step / 1000 + step % 7 / 100 for step in range(800)]
+    losses[500:530] = [9.0] * 30
+    log = tmp_path / "mine.csv"
+    log.write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in enumerate(losses)))
+    study = tmp_path / "study.yaml"
+    study.write_text("models: [smollm2-135m-final]\ndatasets: [wiki]\nloss_logs: {mine: mine.csv}\n")
+    told = lmshape("spikes", "--configfile", "study.yaml", cwd=tmp_path)
+    assert told.stdout.splitlines()[1].split()[:3] == ["mine", "1", "500"], told.stderr
+    alone = lmshape("spikes", "mine.csv", cwd=tmp_path).stdout
+    assert alone.split() == told.stdout.replace("mine ", "mine.csv ").split()
 
 
 def test_metrics_are_listed_with_their_sources(tmp_path: Path) -> None:
@@ -106,9 +150,13 @@ def test_metrics_are_listed_with_their_sources(tmp_path: Path) -> None:
 
 def test_own_metrics_are_listed_last(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text('def mine(x):\n    """A number of mine."""\n    return 1\n')
-    run = lmshape("metrics", "--own-metrics", "mine.py", cwd=tmp_path)
-    assert run.returncode == 0
+    study, base = tmp_path / "study.yaml", "models: [pythia-14m]\ndatasets: [wiki]\n"
+    study.write_text(f"{base}own_metrics: mine.py\nmetrics: [own, skdim.lPCA(ver=Kaiser), skdim.lPCA]\n")
+    run = lmshape("metrics", "--configfile", "study.yaml", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
     assert run.stdout.partition("mine  (own)")[2].split("\n")[1] == "    definition A number of mine."
-    missing = lmshape("metrics", "--own-metrics", "none.py", cwd=tmp_path)
+    assert run.stdout.count("skdim.lPCA  (") == run.stdout.count("skdim.lPCA(ver=Kaiser)  (") == 1
+    study.write_text(f"{base}own_metrics: none.py\n")
+    missing = lmshape("metrics", "--configfile", "study.yaml", cwd=tmp_path)
     assert missing.returncode == 2
     assert missing.stderr == "error: `own_metrics` = 'none.py': no such file. Correct the path.\n"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from test_linearity_family import layer_of
 
 from lmshape.geometry import cka, information_imbalance, neighborhood_overlap, neighborhood_overlap_null
+from lmshape.metrics.comparison import COMPARISON
 
 
 def clouds(n: int = 300, *, seed: int = 0, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
@@ -113,3 +115,26 @@ def test_clouds_of_different_points_are_refused(compare) -> None:
 def test_a_null_of_too_few_points_is_refused() -> None:
     with pytest.raises(ValueError, match="`k` is 30 and `rows` 30; a point of n has between"):
         neighborhood_overlap_null(30)
+
+
+def test_the_family_is_the_library_on_the_unique_rows_of_both_layers() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((240, 8)).astype(np.float32)
+    x[119] = x[0]  # in the layer before alone: the row is in no comparison
+    y = x + 0.3 * rng.standard_normal(x.shape).astype(np.float32)
+    layer = layer_of(
+        x, y, draws=2, kept={"all": np.ones(240, dtype=bool), "no_sink": np.arange(240) % 120 < 31}
+    )
+    found = COMPARISON.measured.statistics(layer)
+    arrays, attributes = found["all"]
+    kept = np.arange(119)
+    expected = [neighborhood_overlap(x[kept], y[kept]), neighborhood_overlap(x[120:], y[120:])]
+    assert arrays["overlap"] == pytest.approx(expected)
+    assert arrays["overlap_null"].tolist() == [30 / 118, 30 / 119]
+    assert arrays["imbalance"][1] == information_imbalance(x[120:], y[120:])
+    assert arrays["imbalance_back"][1] == information_imbalance(y[120:], x[120:])
+    assert arrays["cka"][1] == cka(x[120:], y[120:])
+    assert attributes == {"flag": "fewer unique rows: 119 of 120 per draw in the layer before"}
+    arrays, attributes = found["no_sink"]
+    assert attributes == {"flag": "too few unique rows: 31 per draw; 30 neighbors need 32"}
+    assert np.isnan(list(arrays.values())).all()

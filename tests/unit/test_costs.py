@@ -84,6 +84,9 @@ def test_threads_sites_and_choices_count() -> None:
     assert measuring(512, threads=8) - fixed == pytest.approx((measuring(512) - fixed) / 8)
     assert measuring(512, rows=["all"]) < measuring(512)
     assert measuring(512, families=["angular"]) < measuring(512, families=["angular", "own"]) < measuring(512)
+    on_gpu = measuring(2048, on_gpu=True, threads=8)
+    assert measuring(2048, sites=0) < on_gpu < measuring(2048, threads=8)
+    assert measuring(2048, families=["angular"], on_gpu=True) == measuring(2048, families=["angular"])
     paper = replace(SAMPLING, protocol="paper")
     assert (
         measuring_seconds(

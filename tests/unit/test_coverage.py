@@ -27,10 +27,16 @@ TYPES, TOPIC_AXES = 200, 5
 FOLLOW = 0.6  # correlation of a row with the one before it
 FREEDOM = 5  # of Student's t: moderately heavy tails
 MASSIVE_SHARE, MASSIVE = 0.03, 1000.0  # of the rows, in one coordinate: over 1000 x the median magnitude
-FAMILIES = ("spectral", "angular", "neighbor", "linearity")
+FAMILIES = ("spectral", "angular", "neighbor", "linearity", "comparison")
 
 # Known without error: the interval is the number itself.
-NULLS = ("anisotropy_null", "effective_rank_null", "participation_ratio_null", "linearity_null")
+NULLS = (
+    "anisotropy_null",
+    "effective_rank_null",
+    "participation_ratio_null",
+    "linearity_null",
+    "neighborhood_overlap_null",
+)
 # Made of the same deviates for every layer: their chance is in the interval, but not in how samples differ.
 SURROGATES = ("id_twonn_surrogate",)
 # Whole numbers: their rounding is in the interval, which therefore holds more than 95 %.
@@ -90,7 +96,8 @@ def estimates(network: Network, rng: np.random.Generator) -> dict[str, Estimate]
         **measured("spectral", x),
         **measured("angular", x),
         **measured("neighbor", x),
-        **measured("linearity", x + network.update(x, rng), before=x),
+        **measured("linearity", after := x + network.update(x, rng), before=x),
+        **measured("comparison", after, before=x),
         **{name: METRICS[name].compute(arrays) for name, arrays in own.items()},
     }
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmshape.claims import CLAIM_COLUMNS, CLAIMS
-from lmshape.claims.claim import VERDICTS
+from lmshape.claims.claim import VERDICTS, Bound
 from lmshape.study.registry import REPOSITORY
 from lmshape.tables.columns import COLUMNS
 
@@ -35,6 +35,23 @@ def test_the_claims_are_those_of_the_code(claims: pd.DataFrame) -> None:
     assert list(claims.loc[claims["part"] == "answer", "slug"]) == [claim.slug for claim in CLAIMS]
 
 
+def test_verdicts_are_what_the_rules_say_of_the_intervals(claims: pd.DataFrame) -> None:
+    """A rule whose threshold has moved since the table was made, or another scope, does not pass."""
+    rules = {claim.slug: claim.rule for claim in CLAIMS}
+    decided = claims[claims["rule_says"].isin(["supported", "contradicted"]) & claims["ci_low"].notna()]
+    checked = 0
+    for row in decided.to_dict("records"):
+        if isinstance(rule := rules[row["slug"]], Bound):
+            assert row["threshold"] == rule.number
+            assert row["rule_says"] == rule.verdict(row["ci_low"], row["ci_high"]), row["slug"]
+            checked += 1
+    assert checked > 20
+    about = {claim.slug: claim.about for claim in CLAIMS}
+    small = claims[claims["model"] == "wiki-decoder"]  # 1.7 million parameters
+    inside = small[~small["verdict"].isin(["out of scope", "not measurable"])]
+    assert all(about[slug].least == 0 for slug in inside["slug"])
+
+
 def test_claims_and_metrics_of_the_site_are_of_one_study(claims: pd.DataFrame) -> None:
     metrics = pd.read_parquet(DATA / "metrics.parquet")
     last = metrics[(metrics["step"] == metrics["step"].max()) & (metrics["dataset"] == "wiki")]
@@ -51,3 +68,6 @@ def test_readme_says_what_the_claims_say(claims: pd.DataFrame) -> None:
     assert module["with_verdicts"](text, claims) == text
     sentences = {claim.slug: claim.sentence for claim in CLAIMS}
     assert all(f"| {sentences[slug]} |" in text for slug in module["SHOWN"])
+    assert "every verdict on them is *out of scope*" in text
+    models = claims[claims["model"].str.startswith("wiki-")]
+    assert set(models["verdict"]) <= {"out of scope", "not measurable"}

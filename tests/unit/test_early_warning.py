@@ -20,6 +20,7 @@ from lmshape.dynamics.alarms import (  # noqa: E402
     interval,
     run_weights,
     scores,
+    share_interval,
     two_sided,
     weighted_median,
     windows_of,
@@ -138,12 +139,40 @@ def test_average_precision_is_that_of_the_definition() -> None:
 def test_thresholds_come_from_other_runs_and_keep_the_rate() -> None:
     quiet, runs = np.arange(200.0), np.arange(200) % 2
     found = scores_of([150.0, 199.5], list(quiet), ([0, 1], list(runs)))
-    thresholds = found.thresholds(2)
+    thresholds = found.thresholds(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 1.0]]))
     # each run's 100 other windows are 2000 steps: two false alarms are allowed, the third largest is the threshold
-    assert thresholds.tolist() == [195.0, 194.0]
+    assert thresholds[0].tolist() == [195.0, 194.0]
+    # of run 0 twice: four windows of 4 000 steps may alarm, each counts twice; and none of run 1 is there for run 0
+    assert thresholds[1].tolist() == [np.inf, 194.0]
+    assert thresholds[2].tolist() == [195.0, np.inf]
     leads = found.leads_at(thresholds)
-    assert np.isnan(leads[0]) and leads[1] == 7.0
-    assert found.false_at(thresholds).sum() == 2 + 3
+    assert np.isnan(leads[0, 0]) and leads[0, 1] == 7.0
+    assert np.isnan(leads[1]).tolist() == [True, False]
+    assert found.false_at(thresholds[0]).sum() == 2 + 3
+
+
+def test_the_interval_of_the_hit_rate_holds_what_thresholds_differ_by() -> None:
+    """Six runs without any warning: one threshold for all resamples makes it hold in a third of cases."""
+    rng, true, held = np.random.default_rng(0), [], []
+    for number in range(150):
+        before, quiet = rng.standard_t(3, 18), rng.standard_t(3, 100)
+        found = scores_of(list(before), list(quiet), (np.arange(18) % 6, np.arange(100) % 6))
+        weights = run_weights([1] * 6, resamples=400, seed=number)
+        leads = found.leads_at(found.thresholds(weights))
+        rates = np.isfinite(leads) * weights[:, found.before_run]
+        rates = rates.sum(axis=1) / weights[:, found.before_run].sum(axis=1)
+        true.append(rates[0])
+        held.append(interval(rates[1:], runs=6))
+    low, high = np.array(held).T
+    assert np.mean((low <= np.mean(true)) & (np.mean(true) <= high)) > 0.84
+
+
+def test_what_no_run_has_may_still_happen() -> None:
+    assert share_interval(np.zeros(100), runs=6) == (0.0, pytest.approx(1 - 0.025 ** (1 / 6)))
+    assert share_interval(np.ones(100), runs=6) == (pytest.approx(0.025 ** (1 / 6)), 1.0)
+    some = np.random.default_rng(0).uniform(size=1000)
+    assert share_interval(some, runs=6) == interval(some[1:], runs=6)
+    assert np.isnan(share_interval(np.zeros(100), runs=0)).all()
 
 
 def test_expanded_percentiles_hold_a_mean_of_few_runs() -> None:
@@ -174,6 +203,11 @@ def test_weighted_medians() -> None:
     values, weights = np.array([3.0, 1.0, 2.0]), np.array([[1, 1, 1], [3, 0, 0], [0, 1, 1], [0, 0, 0]])
     found = weighted_median(values, weights)
     assert found[:3].tolist() == [2.0, 3.0, 1.0] and np.isnan(found[3])
+    own = np.array(
+        [[3.0, np.nan, 2.0], [np.nan, 1.0, 2.0]]
+    )  # of each resample its own; what is NaN has no weight
+    found = weighted_median(own, weights[:2])
+    assert found[0] == 2.0 and np.isnan(found[1])
 
 
 def test_whole_runs_are_drawn_within_their_strata() -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmshape.jobs.failures import TAIL_BYTES, ends_with_an_error, is_interruption, remedy, why
+from lmshape.jobs.missing import TAIL_BYTES, ends_with_an_error, is_interruption, remedy, why
 
 FOR_DETAILS = "For further error details see the cluster/cloud log and the log files of the involved rule(s)."
 TRACEBACK = """Traceback (most recent call last):

@@ -72,7 +72,7 @@ def test_its_metadata_goes_before_a_config_beside_it(folder: Path, tmp_path: Pat
     checkpoint = Checkpoint("final", -1, Path("."))
     assert read_facts("m", [checkpoint], {"kind": "decoder"}, root=tmp_path) == FACTS
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(InputError, match="width, vocabulary cannot be told"):
+    with pytest.raises(InputError, match="width, vocabulary cannot be known"):
         read_facts("m", [checkpoint], {"kind": "decoder"}, root=tmp_path)
 
 

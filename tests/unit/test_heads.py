@@ -94,7 +94,7 @@ def test_a_base_model_that_is_not_whole_is_refused(name: str, tensor: str, tmp_p
 
 def test_an_encoder_without_its_head_is_no_decoder(tmp_path: Path) -> None:
     BertModel(ARCHITECTURES["bert"].build().config).save_pretrained(tmp_path / "checkpoint")
-    with pytest.raises(InputError, match="holds BertModel, which is no decoder; correct its `kind`"):
+    with pytest.raises(InputError, match="holds BertModel, and its `kind` is decoder: correct it"):
         extracted(tmp_path / "checkpoint", TOKENS, tmp_path)
 
 

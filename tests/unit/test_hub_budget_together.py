@@ -48,7 +48,7 @@ def pass_through(root: Path, number: int) -> None:
 def executor(kind: str) -> Executor:
     if kind == "threads":
         return ThreadPoolExecutor(WORKERS)
-    return ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(WORKERS // 2, mp_context=get_context("spawn"))
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])

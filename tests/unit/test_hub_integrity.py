@@ -197,6 +197,7 @@ def test_the_order_of_verdicts() -> None:
         "mixed_shards",
         "doubtful",
         "expected_duplicate",
+        "not_asked",
         "ok",
     ]
     assert UNLOADABLE == ("no_weights", "incomplete")

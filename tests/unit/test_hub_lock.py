@@ -153,7 +153,7 @@ def test_a_file_that_is_no_lock(tmp_path: Path, broken: str, why: str) -> None:
     with pytest.raises(InputError) as error:
         read_lock(path)
     message = str(error.value)
-    assert message.startswith(f"`{path}` is no lock that this lmshape can read (") and why in message
+    assert message.startswith(f"`{path}` is not a lock that this lmshape can read (") and why in message
     assert message.endswith(
         "). Delete it, and the hub is asked again; results of another commit are then refused by name."
     )
@@ -161,7 +161,7 @@ def test_a_file_that_is_no_lock(tmp_path: Path, broken: str, why: str) -> None:
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "run.tsv").write_bytes(b"# \xff\xfe")
-    with pytest.raises(InputError, match="is no lock that this lmshape can read .*can't decode byte 0xff"):
+    with pytest.raises(InputError, match="is not a lock that this lmshape can read .*can't decode byte 0xff"):
         read_lock(tmp_path / "run.tsv")
 
 
@@ -171,7 +171,7 @@ def test_a_lock_that_was_cut_short_is_refused_wherever_it_was_cut(tmp_path: Path
     row = text.index('\n"step0"')
     for end in range(row + 2, len(text) - 2):
         (tmp_path / "run.tsv").write_text(text[:end])
-        with pytest.raises(InputError, match="is no lock that this lmshape can read"):
+        with pytest.raises(InputError, match="is not a lock that this lmshape can read"):
             read_lock(tmp_path / "run.tsv")
 
 

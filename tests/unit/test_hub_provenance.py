@@ -34,7 +34,7 @@ def lock(tmp_path: Path) -> Path:
 def test_a_local_run_has_no_lock(tmp_path: Path) -> None:
     for found in (Provenance.of(None, ()), Provenance.of(tmp_path / "absent.tsv", ())):
         assert found.verdict("step0") == ""
-        assert found.doubts("step0") == {"verdict": "", "same_weights_as": "", "note": ""}
+        assert found.told("step0") == {"verdict": "", "same_weights_as": "", "note": ""}
         found.check(Path("x.h5"), {"checkpoint": "step0"})
 
 
@@ -43,8 +43,8 @@ def test_verdicts_are_those_of_today(lock: Path, tmp_path: Path) -> None:
     found = Provenance.of(lock, read_issues(tmp_path / "issues.yaml"))
     verdicts = [found.verdict(name) for name in ("step0", "step1", "step4", "step5")]
     assert verdicts == ["duplicate", "duplicate", "doubtful", "ok"]
-    assert found.doubts("step0") == {"verdict": "duplicate", "same_weights_as": "step1", "note": ""}
-    assert found.doubts("step4")["note"] == "Somebody doubts it (run#1)"
+    assert found.told("step0") == {"verdict": "duplicate", "same_weights_as": "step1", "note": ""}
+    assert found.told("step4")["note"] == "Somebody doubts it (run#1)"
     assert Provenance.of(lock, ()).verdict("step4") == "ok"
 
 

@@ -126,15 +126,15 @@ def test_keys_of_one_repository() -> None:
     [
         (
             {"repository": "some/{step}", "revision": "step{step}"},
-            "`m`: repository, revision all tell the step. Keep one of them.",
+            "`m`: repository, revision all give the step. Keep one of them.",
         ),
         (
             {"subfolder": "{step}", "step_pattern": "(.*)"},
-            "`m`: subfolder, step_pattern all tell the step. Keep one of them.",
+            "`m`: subfolder, step_pattern all give the step. Keep one of them.",
         ),
         (
             {"revision": "v1", "step_pattern": "(.*)"},
-            "`m`: revision, step_pattern all tell the step. Keep one of them.",
+            "`m`: revision, step_pattern all give the step. Keep one of them.",
         ),
         (
             {"repository": "some/run-{step}"},
@@ -147,11 +147,11 @@ def test_keys_of_one_repository() -> None:
         ),
         (
             {"steps": [1, 2]},
-            "`m.steps`: nothing tells 2 steps apart. Give `revision` as a template, such as step{step}.",
+            "`m.steps`: nothing distinguishes the 2 steps. Give `revision` as a template, such as step{step}.",
         ),
         (
             {"repository": "some/run-{kilo}k", "steps": [0, 500]},
-            "`m.steps`: 500 is no multiple of 1000, and `some/run-{kilo}k` counts in these.",
+            "`m.steps`: 500 is not a multiple of 1000, and `some/run-{kilo}k` counts in these.",
         ),
         (
             {"revision": "s{step}", "steps": [2, 1]},

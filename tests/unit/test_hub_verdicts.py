@@ -93,5 +93,5 @@ def test_json() -> None:
 
 def test_a_fault_is_what_makes_a_checkpoint_another_one() -> None:
     faulty = {verdict for verdict in VERDICTS if has_fault(lock_of([checkpoint(0, verdict=verdict)]))}
-    assert faulty == set(VERDICTS) - {"doubtful", "expected_duplicate", "ok"}
+    assert faulty == set(VERDICTS) - {"doubtful", "expected_duplicate", "not_asked", "ok"}
     assert not has_fault(lock_of([]))

@@ -16,7 +16,7 @@ from hub_locks import ENTRY, checkpoint, lock_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
-from lmshape.jobs.cells import MeasureOwn, Reader
+from lmshape.jobs.cells import MeasureOwn, WeightsReader
 from lmshape.jobs.graph import every_job
 from lmshape.jobs.hub import refuse_foreign_files
 from lmshape.jobs.rule import PROFILE_SETTINGS, Given, cell_wildcards, layer_wildcards, machine_of
@@ -93,7 +93,7 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "index": {},
     "report": {},
 }
-READERS = {name for name, rule in RULES.items() if issubclass(rule, Reader)}
+READERS = {name for name, rule in RULES.items() if issubclass(rule, WeightsReader)}
 ON_A_CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
 
 
@@ -524,13 +524,13 @@ def test_a_cell_and_a_block_as_the_command_line_spells_them() -> None:
 
 @pytest.mark.parametrize("cell", ["", "local", "local/book", "a/b/c/d", "local//book", "/b/c"])
 def test_what_is_no_cell_is_refused(cell: str) -> None:
-    with pytest.raises(InputError, match="is no MODEL/CHECKPOINT/DATASET"):
+    with pytest.raises(InputError, match="is not MODEL/CHECKPOINT/DATASET"):
         cell_wildcards(cell)
 
 
 @pytest.mark.parametrize("layers", ["", "3", "-3", "3-", "a-b", "0-1-2", "1.5-2"])
 def test_what_is_no_block_of_layers_is_refused(layers: str) -> None:
-    with pytest.raises(InputError, match="is no block of layers"):
+    with pytest.raises(InputError, match="is not a block of layers"):
         layer_wildcards(layers)
 
 

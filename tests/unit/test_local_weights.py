@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.store.local_weights import weights_key
 from lmshape.store.statistics import write_loss_card
+from lmshape.store.weights import weights_key
 
 DAY = 86_400
 
@@ -88,5 +88,5 @@ def test_a_config_counts_by_its_content(folder: Folder) -> None:
 
 def test_unchanged_weights_are_not_read(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     before = folder.key()
-    monkeypatch.setattr("lmshape.store.local_weights.weights_sha256", lambda folder: pytest.fail("hashed"))
+    monkeypatch.setattr("lmshape.store.weights.weights_sha256", lambda folder: pytest.fail("hashed"))
     assert folder.key() == before

@@ -24,7 +24,7 @@ from lmshape.geometry import (
     mean_cosine,
     participation_ratio,
 )
-from lmshape.monitor import METRICS, GeometryMonitor, held_out, monitor_of, shape_of
+from lmshape.monitor import MONITORED, GeometryMonitor, held_out, monitor_of, shape_of
 from lmshape.texts.tokenizer import write_tokenizer
 from lmshape.training.recipe import Recipe
 
@@ -49,7 +49,7 @@ def test_the_numbers_are_those_of_the_library(model) -> None:
     monitor = GeometryMonitor(IDS, every=10)
     monitor.observe(model, 0)
     found = by_place(monitor, 0)
-    assert set(found) == {(layer, metric) for layer in (1, 2, 3) for metric in METRICS} | {(3, "loss")}
+    assert set(found) == {(layer, metric) for layer in (1, 2, 3) for metric in MONITORED} | {(3, "loss")}
     model.eval()
     with torch.no_grad():
         out = model(torch.as_tensor(IDS), output_hidden_states=True, labels=torch.as_tensor(IDS))
@@ -76,8 +76,8 @@ def test_only_steps_that_are_due_and_the_last_are_measured_each_once(model) -> N
         monitor.observe(model, step)
     monitor.observe(model, 9, last=True)
     monitor.observe(model, 9, last=True)
-    assert [step for step, *_ in monitor.rows][:: 3 * len(METRICS)] == [0, 4, 8, 9]
-    assert len(monitor.rows) == 4 * 3 * len(METRICS)  # no loss where no next token is predicted
+    assert [step for step, *_ in monitor.rows][:: 3 * len(MONITORED)] == [0, 4, 8, 9]
+    assert len(monitor.rows) == 4 * 3 * len(MONITORED)  # no loss where no next token is predicted
 
 
 def test_the_model_and_all_random_states_stay_as_they_are(model) -> None:
@@ -128,7 +128,7 @@ def test_a_model_that_was_measured_first_can_be_trained(model) -> None:
     caching(input_ids=ids, labels=ids).loss.backward()
     assert caching.gpt_neox.embed_in.weight.grad is not None
     monitor.observe(caching, 1)
-    assert len(monitor.rows) == 2 * (3 * len(METRICS) + 1)
+    assert len(monitor.rows) == 2 * (3 * len(MONITORED) + 1)
 
 
 def test_a_diverged_model_leaves_empty_cells(model, tmp_path: Path) -> None:
@@ -139,14 +139,14 @@ def test_a_diverged_model_leaves_empty_cells(model, tmp_path: Path) -> None:
     monitor = GeometryMonitor(IDS, every=1)
     monitor.observe(broken, 5)
     found = by_place(monitor, 5)
-    assert all(not isnan(found[1, metric]) for metric in METRICS)
-    assert all(isnan(found[layer, metric]) for layer in (2, 3) for metric in METRICS) and isnan(
+    assert all(not isnan(found[1, metric]) for metric in MONITORED)
+    assert all(isnan(found[layer, metric]) for layer in (2, 3) for metric in MONITORED) and isnan(
         found[3, "loss"]
     )
     monitor.write(tmp_path / "geometry.csv")
     table = pd.read_csv(tmp_path / "geometry.csv")
     assert list(table) == ["step", "layer", "metric", "value"] and len(table) == len(monitor.rows)
-    assert table["value"].isna().sum() == 2 * len(METRICS) + 1
+    assert table["value"].isna().sum() == 2 * len(MONITORED) + 1
 
 
 def test_rows_that_are_all_equal_have_no_dimension() -> None:
@@ -267,7 +267,7 @@ def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
         logits[:, :-1].flatten(0, 1), torch.as_tensor(IDS)[:, 1:].flatten()
     )
     assert found[2, "loss"] == pytest.approx(float(loss), rel=1e-5)
-    with pytest.raises(InputError, match="`Blocks` is no model of transformers, and no known wrapper"):
+    with pytest.raises(InputError, match="`Blocks` is not a model of transformers, and no known wrapper"):
         GeometryMonitor(IDS, every=1).observe(model, 0)
 
 

@@ -149,7 +149,7 @@ def test_ties_beyond_the_candidates_are_searched_again(cloud):
 def test_ordinary_data_needs_no_second_search():
     for cloud in ("plain", "rogue dimensions", "shifted by 1000"):
         assert nearest_neighbors(CLOUDS[cloud], 20).recomputed <= 2
-    assert nearest_neighbors(CLOUDS["near duplicates at norm 1e4"], 20).recomputed == 30
+    assert nearest_neighbors(CLOUDS["near duplicates at norm 1e4"], 20).recomputed <= 30
 
 
 def test_the_certificate_sees_where_the_expansion_fails():

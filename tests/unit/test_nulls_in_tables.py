@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from lmshape.tables.columns import declare, integer, real, text
-from lmshape.tables.files import read_table, write_table
+from lmshape.tables.columns import category, declare, integer, real
+from lmshape.tables.files import read_table, with_nulls, write_table
 
 COLUMNS = declare(
-    text("name", ""), integer("step", ""), integer("d", ""), integer("layer", ""), real("value", "")
+    category("name", ""), integer("step", ""), integer("d", ""), integer("layer", ""), real("value", "")
 )
 ROWS = [
     {"name": "a", "step": 3, "d": 8, "layer": 0, "value": 1.0},
@@ -39,6 +39,18 @@ def test_a_file_has_null_and_neither_nan_nor_a_number_that_stands_for_it(stem: P
     assert table.schema.field("step").type == pa.int64()
     assert pc.mean(table.column("value")).as_py() == 1.5
     assert stem.with_suffix(".csv").read_text().splitlines()[2] == "b,,,1,"
+
+
+def test_a_list_of_numbers_has_null_and_not_nan() -> None:
+    table = pa.table({"replicates": [[1.0, np.nan], None, [np.inf]]})
+    assert with_nulls(table)["replicates"].to_pylist() == [[1.0, None], None, [np.inf]]
+
+
+def test_categories_are_kept_for_other_tools_and_text_in_our_own_code(stem: Path) -> None:
+    file = stem.with_suffix(".parquet")
+    assert isinstance(pd.read_parquet(file)["name"].dtype, pd.CategoricalDtype)
+    assert read_table(file)["name"].dtype == "str"
+    assert read_table(file, metrics=()).groupby(["name", "d"]).ngroups == 3
 
 
 def test_code_reads_what_was_written(stem: Path) -> None:

@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file
 
 from lmshape.errors import InputError
-from lmshape.monitor import METRICS, GeometryMonitor, held_out, monitor_of
+from lmshape.monitor import MONITORED, GeometryMonitor, held_out, monitor_of
 from lmshape.texts.corpus import span
 from lmshape.texts.tokenizer import load_tokenizer, train_tokenizer, write_tokenizer
 from lmshape.training.pretrain import (
@@ -109,7 +109,7 @@ def test_measuring_on_the_way_leaves_weights_as_they_are(tokenizer_folder: Path,
     assert (tmp_path / "plain/loss.csv").read_text() == (tmp_path / "probed/loss.csv").read_text()
     assert (tmp_path / "plain/geometry.csv").read_text() == "step,layer,metric,value\n"
     rows = (tmp_path / "probed/geometry.csv").read_text().splitlines()
-    assert len(rows) == 1 + 13 * (2 * len(METRICS) + 1)  # steps 0 … 12, two blocks, and the loss
+    assert len(rows) == 1 + 13 * (2 * len(MONITORED) + 1)  # steps 0 … 12, two blocks, and the loss
 
 
 def test_another_monitor_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ import lmshape
 from lmshape.errors import InputError
 from lmshape.geometry import anisotropy
 
+pytestmark = pytest.mark.slow
+
 IDS = np.random.default_rng(0).integers(0, VOCABULARY, (20, WINDOW))
 FEW = {"metrics": ("anisotropy", "loss"), "device": "cpu"}
 
@@ -114,7 +116,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_a_wrapped_model_is_refused(model: PreTrainedModel) -> None:
     with pytest.raises(
-        InputError, match="`DataParallel` is no model of transformers. Pass the model that it wraps"
+        InputError, match="`DataParallel` is not a model of transformers. Pass the model that it wraps"
     ):
         lmshape.profile(torch.nn.DataParallel(model), IDS)
 

@@ -152,7 +152,7 @@ def test_two_checkpoints_of_one_step_are_refused(tmp_path: Path) -> None:
 def test_what_config_json_does_not_say_must_be_given(tmp_path: Path) -> None:
     make_run(tmp_path, 0, config={"model_type": "new", "hidden_size": 4})
     assert refusal_of(tmp_path) == (
-        "`m`: blocks, vocabulary cannot be told, since run/checkpoint-0/config.json has none of "
+        "`m`: blocks, vocabulary cannot be known, since run/checkpoint-0/config.json has none of "
         "num_hidden_layers, n_layer, n_layers, num_layers, vocab_size. "
         "Give what is unknown in the registry of models."
     )
@@ -168,9 +168,9 @@ def test_checkpoints_without_a_readable_config(tmp_path: Path) -> None:
     assert "`m`: " in (message := refusal_of(tmp_path)) and "is not JSON (" in message
     assert message.endswith("Save the model anew.")
     second.write_text("[]")
-    assert "config.json is no configuration of a model. Save the model anew." in refusal_of(tmp_path)
+    assert "config.json is not a configuration of a model. Save the model anew." in refusal_of(tmp_path)
     second.unlink()
-    assert "cannot be told, since no checkpoint has a config.json." in refusal_of(tmp_path)
+    assert "cannot be known, since no checkpoint has a config.json." in refusal_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -22,19 +22,28 @@ rule made:
 """
 
 
-@pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of one file, which has been made."""
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    (tmp_path / "caption.rst").write_text("Of {{ snakemake.config['of'] }}, it says.\n")
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    (folder / "caption.rst").write_text("Of {{ snakemake.config['of'] }}, it says.\n")
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", "of=nothing", "--", "made"]
-    subprocess.run(command, check=True, capture_output=True)
-    return tmp_path
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
 
 
-def test_it_shows_results_with_caption_and_category_and_needs_no_network(study: Path) -> None:
-    config = '{"of": "clay"}'
+@pytest.fixture
+def study(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(made)
+    return made
+
+
+def test_it_shows_results_with_caption_and_category_needs_no_network_and_takes_no_text_for_markup(
+    study: Path,
+) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    config = json.dumps({"of": "clay", "origin": hostile, "license": hostile})
     write_report(
         study / "report.html", snakefile=study / "Snakefile", target="results/made.txt", config=config
     )
@@ -43,24 +52,15 @@ def test_it_shows_results_with_caption_and_category_and_needs_no_network(study: 
         assert words in page, words
     assert 'src="http' not in page and "@import" not in page
     assert not list(study.glob(".*report*"))
-
-
-def test_no_text_of_the_configuration_becomes_markup(study: Path) -> None:
-    hostile = "</script><img src=x onerror=alert(1)>"
-    config = json.dumps({"of": "clay", "origin": hostile, "license": hostile})
-    write_report(
-        study / "report.html", snakefile=study / "Snakefile", target="results/made.txt", config=config
-    )
-    page = (study / "report.html").read_text()
     assert "<img src=x" not in page and "onerror" in page
 
 
 def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:
     with pytest.raises(InputError, match=r"no report of `results/other.txt`; what it said stands above"):
         write_report(
-            study / "report.html", snakefile=study / "Snakefile", target="results/other.txt", config="{}"
+            study / "other.html", snakefile=study / "Snakefile", target="results/other.txt", config="{}"
         )
-    assert not (study / "report.html").exists()
+    assert not (study / "other.html").exists()
 
 
 def test_by_hand_it_names_the_command_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_the_next_piece_is_read_before_it_is_asked_for() -> None:
     source = Recorded()
     pieces = Rows(source, chunk_bytes=20 * 5).chunks()
     next(pieces)
-    assert source.begun.acquire(timeout=10) and source.begun.acquire(timeout=10)
+    assert source.begun.acquire(timeout=120) and source.begun.acquire(timeout=120)
     assert source.read == [0, 5]
     list(pieces)
     assert source.read == [0, 5, 10, 15, 20]

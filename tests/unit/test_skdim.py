@@ -197,12 +197,15 @@ def test_a_set_of_options_has_one_spelling(given: str, name: str) -> None:
         ("skdim.lPCA(vers=Fan)", "unknown option of `skdim.lPCA` `vers`. Nearest: ver"),
         ("skdim.MLE(n_neighbor=9)", "unknown option of `skdim.MLE` `n_neighbor`. Nearest: n_neighbors"),
         ("skdim.lPCA(X=3)", "unknown option of `skdim.lPCA` `X`. Valid: PFan, "),
-        ("skdim.lPCA(ver=Fan", "`skdim.lPCA(ver=Fan` is no estimator with options by name. Write it as in"),
-        ("skdim.lPCA('Fan')", "`skdim.lPCA('Fan')` is no estimator with options by name"),
-        ("skdim.lPCA(**x)", "`skdim.lPCA(**x)` is no estimator with options by name"),
-        ("skdim.lPCA(ver=a+b)", "`skdim.lPCA(ver=a+b)` is no estimator with options by name"),
-        ("skdim.id.lPCA", "`skdim.id.lPCA` is no estimator with options by name"),
-        ("skdim.", "`skdim.` is no estimator with options by name"),
+        (
+            "skdim.lPCA(ver=Fan",
+            "`skdim.lPCA(ver=Fan` is not an estimator with options by name. Write it as in",
+        ),
+        ("skdim.lPCA('Fan')", "`skdim.lPCA('Fan')` is not an estimator with options by name"),
+        ("skdim.lPCA(**x)", "`skdim.lPCA(**x)` is not an estimator with options by name"),
+        ("skdim.lPCA(ver=a+b)", "`skdim.lPCA(ver=a+b)` is not an estimator with options by name"),
+        ("skdim.id.lPCA", "`skdim.id.lPCA` is not an estimator with options by name"),
+        ("skdim.", "`skdim.` is not an estimator with options by name"),
     ],
 )
 def test_what_scikit_dimension_lacks_is_refused_with_the_nearest(name: str, problem: str) -> None:

@@ -125,9 +125,10 @@ def test_layout_of_activations(store: Path) -> None:
         assert dict(file.attrs) == told
         found = {}
         file.visititems(lambda name, item: found.update({name: item}))
-        layout = {
-            name: (str(item.dtype), item.shape) for name, item in found.items() if hasattr(item, "shape")
-        }
+        arrays = {name: item for name, item in found.items() if isinstance(item, h5py.Dataset)}
+        scales = {name: arrays.pop(name).shape[0] for name in [*arrays] if arrays[name].is_scale}
+        assert scales == {"row": 5, "entry": WIDTH, "sequences": 2, "types": 5}
+        layout = {name: (str(item.dtype), item.shape) for name, item in arrays.items()}
         assert layout == {
             "tokens/id": ("int32", (5,)),
             "tokens/sequence": ("int32", (5,)),
@@ -143,12 +144,22 @@ def test_layout_of_activations(store: Path) -> None:
             "layers/02": ("float32", (5, WIDTH)),
             "final_norm": ("float32", (5, WIDTH)),
         }
-        assert dict(file["final_norm"].attrs) == {"site": b"final_norm", "layer": 2}
-        assert dict(file["layers/00"].attrs) == {"site": b"embedding", "layer": 0}
+        for name, site, layer in (("final_norm", b"final_norm", 2), ("layers/00", b"embedding", 0)):
+            axes = arrays[name].attrs["DIMENSION_LIST"]
+            assert [file[one[0]].name for one in axes] == ["/row", "/entry"]
+            assert (arrays[name].attrs["site"], arrays[name].attrs["layer"]) == (site, layer)
         assert dict(file["tokens"].attrs) == {"tokenizer_sha256": b"abc", "seed": 0}
         assert file["layers/01"].compression is None
         texts = ['"[CLS]"', '" the"', r'"\n"', r'"\u0000"', r'"\"ß' + '\ufffd"']
         assert file["tokens/type_text"].asstr()[:].tolist() == texts
+
+
+@pytest.mark.parametrize("group", [None, "layers", "tokens"])
+def test_xarray_names_the_axes(store: Path, group: str | None) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    axes = xarray.open_dataset(store, engine="h5netcdf", group=group).sizes
+    assert dict(axes).items() <= {"row": 5, "entry": WIDTH, "sequences": 2, "types": 5}.items()
 
 
 def test_chunks_on_disk_are_about_a_mebibyte(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lmshape.dynamics.contrasts import CONTRAST_COLUMNS
 from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
+from lmshape.site import Site
 from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
 from lmshape.tables.files import read_parquet, read_table
 from lmshape.tables.gather import AUDIT_COLUMNS, audits
@@ -92,7 +93,9 @@ def metric_file(
     table = pa.Table.from_pylist(rows, schema=MODEL_COLUMNS)
     own = rows[0]
     cell, other = own | {"family": "neighbor"}, {**AUDIT, "audit_error": 2e-15, "recomputed": 3, "flag": ""}
-    audited = audits("test", [(cell, "embedding", 0, "all", AUDIT), (cell, "block", 1, "all", other)])
+    audited = audits(
+        "test", [(cell, Site("embedding", 0), "all", AUDIT), (cell, Site("block", 1), "all", other)]
+    )
     metadata = {CHECKPOINTS_KEY: json.dumps(identity), AUDITS_KEY: json.dumps(audited)}
     pq.write_table(table.replace_schema_metadata(metadata), path)
     return path

@@ -18,7 +18,7 @@ from lmshape.study.registry import read_registry
 from lmshape.texts.rows import write_hub_dataset, write_rows_of
 
 TEXTS = ["One text.\nIts second line.", "", "Zwei: äöü"]
-WHOLE = "One text.\nIts second line.\n\nZwei: äöü\n\n"
+WHOLE = "One text.\nIts second line.\n\n\x1eZwei: äöü\n\n\x1e"
 
 
 def file_of(folder: Path, suffix: str, column: str = "text") -> Path:
@@ -51,7 +51,7 @@ def test_a_column_that_is_not_there_is_refused(suffix: str, words: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("bad.jsonl", "line 1, is no JSON"), ("bad.parquet", "cannot be read")]
+    ("name", "words"), [("bad.jsonl", "line 1, is not JSON"), ("bad.parquet", "cannot be read")]
 )
 def test_a_file_that_is_none_is_refused(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("{not json\n")
@@ -80,7 +80,7 @@ def test_a_dataset_of_the_hub_is_read_as_far_as_it_is_needed(
     stub = Stub([{"text": "x" * 998}] * 100)
     monkeypatch.setitem(sys.modules, "datasets", stub)
     write_hub_dataset("a/b", tmp_path / "t", name="en", split="test", column="text", megabytes=0.01)
-    assert (tmp_path / "t").read_text() == ("x" * 998 + "\n\n") * 10
+    assert (tmp_path / "t").read_text() == ("x" * 998 + "\n\n\x1e") * 10
     assert stub.given == 10
     assert stub.asked == ("a/b", "en", {"split": "test", "streaming": True})
 

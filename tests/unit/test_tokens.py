@@ -21,7 +21,6 @@ from lmshape.texts.tokenizer import TextTokenizer
 from lmshape.texts.tokens import (
     PAPER_CHARACTERS,
     PAPER_CHUNKS,
-    PROTOCOLS,
     sample_tokens,
 )
 
@@ -121,7 +120,39 @@ def test_intervals_hold_the_mean_of_texts_of_eight_documents() -> None:
     assert 0.88 < coverage < 0.97
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+def of_documents(count: int, **changes: object) -> tuple[Tokens, list[set[int]]]:
+    """Sample a text of documents of lengths 1 to `count`; and the documents of each draw."""
+    begins = np.cumsum(np.arange(1, count)) * WORDS // (count * (count + 1) // 2)
+    tokens = sample(draws=5, documents=(len("w00000 ") * begins).tolist(), **changes)
+    document = np.searchsorted(begins, tokens.ids - len(SPECIAL), side="right")
+    return tokens, [set(document[tokens.draw == draw].tolist()) for draw in range(5)]
+
+
+def test_draws_share_no_document_where_documents_are_known() -> None:
+    tokens, documents = of_documents(12)
+    assert tokens.attributes["shared_documents"] == ""
+    assert sum(map(len, documents)) == len(set.union(*documents)) > 8
+    unknown = sample(draws=5)  # most windows are those that they would be without
+    assert np.isin(tokens.ids, unknown.ids).mean() > 0.5
+    larger, _ = of_documents(12, rows_per_draw=300)
+    assert np.isin(tokens.ids, larger.ids).all()
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_too_few_documents_are_shared_and_say_so(count: int) -> None:
+    tokens, documents = of_documents(count)
+    assert tokens.attributes["shared_documents"] == f"draws share documents: the text has {count}"
+    assert sum(map(len, documents)) > len(set.union(*documents))
+    np.testing.assert_array_equal(tokens.ids, sample(draws=5).ids)
+
+
+def test_a_token_is_found_in_its_text() -> None:
+    reader = TextTokenizer.of(TOKENIZERS["none"])
+    begins = reader.first_characters(TEXT)  # longer than a slice
+    np.testing.assert_array_equal(begins, np.arange(WORDS) * len("w00000 "))
+
+
+@pytest.mark.parametrize("protocol", ("windows", "paper"))
 def test_shuffling_permutes_within_each_sequence(protocol: str) -> None:
     text, shuffled = (sample("bert", protocol=protocol, order=order) for order in ("text", "shuffled"))
     for before, after in zip(contents(text), contents(shuffled), strict=True):
@@ -131,7 +162,7 @@ def test_shuffling_permutes_within_each_sequence(protocol: str) -> None:
         np.testing.assert_array_equal(getattr(text, name), getattr(shuffled, name))
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", ("windows", "paper"))
 def test_random_tokens_keep_the_shape_and_no_special_id(protocol: str) -> None:
     text, random = (sample("bert", protocol=protocol, order=order) for order in ("text", "random"))
     for name in ("sequence", "position", "draw", "special"):
@@ -181,7 +212,7 @@ def test_the_paper_takes_chunks_of_characters() -> None:
     assert len({len(chunk) for chunk in contents(tokens)}) > 1, "their lengths differ"
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", ("windows", "paper"))
 @pytest.mark.parametrize("order", ["text", "shuffled", "random"])
 def test_the_same_seed_gives_the_same_tokens(protocol: str, order: str) -> None:
     first, again, other = (sample(protocol=protocol, order=order, seed=seed) for seed in (7, 7, 8))
@@ -225,7 +256,7 @@ def test_attributes_say_where_the_tokens_come_from() -> None:
     [("none", [], []), ("bos", ["[CLS]"], []), ("bert", ["[CLS]"], ["[SEP]"])],
 )
 def test_the_templates_tokens_are_named(template: str, prefix: list[str], suffix: list[str]) -> None:
-    for protocol in PROTOCOLS:
+    for protocol in ("windows", "paper"):
         named = json.loads(sample(template, protocol=protocol).attributes["special_tokens"])
         assert named == {"prefix": prefix, "suffix": suffix}
 
@@ -246,8 +277,6 @@ def test_a_whole_text_is_encoded_without_special_tokens() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"protocol": "window"}, "unknown protocol `window`.*Nearest: windows"),
-        ({"order": "shufled"}, "unknown order `shufled`.*Nearest: shuffled"),
         ({"window": 0}, "`window` is 0; it must be at least 1"),
         ({"draws": -1}, "`draws` is -1; it must be at least 1"),
         ({"rows_per_draw": -5}, "`rows_per_draw` is -5; it must be at least 1"),

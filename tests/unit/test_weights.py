@@ -93,7 +93,7 @@ def test_folders_without_whole_weights(tmp_path: Path) -> None:
         weight_files(tmp_path)
     for broken in ("{", "{}"):
         index.write_text(broken)
-        with pytest.raises(InputError, match="is no index of weight shards .*; fetch it again"):
+        with pytest.raises(InputError, match="is not an index of weight shards .*; fetch it again"):
             weight_files(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""No tensor of a checkpoint is dropped without a word, and what is no part of the stream is."""
+"""No tensor of a checkpoint is dropped without a word, and what is not part of the stream is."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ ARCHITECTURES = {
         "model.decoder.layers",
         "model.decoder.final_layer_norm",
     ),
-    # OPT-350m: norms after the layers, and a projection, which is no norm, behind the last one
+    # OPT-350m: norms after the layers, and a projection, which is not a norm, behind the last one
     "opt_projected": Architecture(
         "OPTForCausalLM",
         {**_OPT, "word_embed_proj_dim": 12, "do_layer_norm_before": False},

@@ -24,10 +24,10 @@ from lmshape.study.study import study_of
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from snakemake_output import jobs_of  # noqa: E402
 from warm_python import run_python  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
-JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 
 MODELS = {
     "small-decoder": {"kind": "decoder", "folder": "results/pretrained/small-decoder"},
@@ -106,8 +106,7 @@ class StudyFolder:
         """Count the jobs of a dry run, by rule; nothing planned is an empty dictionary."""
         run = self.snakemake("--dry-run", *arguments, repository=repository)
         assert run.returncode == 0, run.stdout
-        table = run.stdout.partition("Job stats:")[2].partition("total")[0]
-        return {rule: int(count) for rule, count in JOB_STATISTICS.findall(table)}
+        return jobs_of(run.stdout)
 
 
 def make_study(path: Path) -> StudyFolder:

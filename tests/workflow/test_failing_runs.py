@@ -16,8 +16,9 @@ import pytest
 import torch
 from conftest import REPOSITORY, Running, StudyFolder, copy_of, make_study
 from safetensors.torch import load_file, save_file
+from snakemake_output import told_missing
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-from warm_python import warm_variables
+from warm_python import run_python, warm_variables
 
 from lmshape.texts.tokenizer import write_tokenizer
 
@@ -70,15 +71,6 @@ def local_study(path: Path, models: dict[str, object], **changes: object) -> Stu
     return study
 
 
-def last_words(output: str) -> str:
-    """What `lmshape missing` says at the end."""
-    words = re.search(
-        r"^\d+ of \d+ cells? (?:is|are) missing .*?^What is done is kept.*?$\n  .*?$", output, re.M | re.S
-    )
-    assert words, output
-    return words[0]
-
-
 def run_the_printed_command(words: str, study: StudyFolder) -> subprocess.CompletedProcess[str]:
     """Type what the last line says."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -103,7 +95,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, str]:
     save_file(tensors, weights, metadata={"format": "pt"})
     run = study.snakemake("--cores", "2", "--retries", "1", TARGET)
     assert run.returncode == 1, run.stdout
-    return study, last_words(run.stdout)
+    return study, told_missing(run.stdout)
 
 
 def test_broken_weights_miss_their_own_cells_and_nothing_else(broken: tuple[StudyFolder, str]) -> None:
@@ -126,11 +118,9 @@ def test_broken_weights_miss_their_own_cells_and_nothing_else(broken: tuple[Stud
 
 def test_what_is_missing_can_be_asked_for_afterwards(broken: tuple[StudyFolder, str]) -> None:
     study, words = broken
-    command = [sys.executable, "-m", "lmshape", "missing", "--configfile", "config.yaml"]
+    command = ["-m", "lmshape", "missing", "--configfile", "config.yaml"]
     path = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
-    told = subprocess.run(
-        command, cwd=study.path, env=path, text=True, capture_output=True, check=True
-    ).stdout
+    told = run_python(*command, cwd=study.path, env=path).stdout
     assert told.splitlines()[:-1] == words.splitlines()[:-1]
     assert told.splitlines()[-1] == "  snakemake --cores all --configfile config.yaml"
 
@@ -156,7 +146,7 @@ def test_a_full_disk_is_named_and_with_room_the_printed_command_ends_the_study(
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - ROOM_BYTES))
     run = study.snakemake("--cores", "2", "--retries", "0", target)
     assert run.returncode == 1, run.stdout
-    words = last_words(run.stdout)
+    words = told_missing(run.stdout)
     assert "    extract: No space left on device: " in words
     assert "Free space on the disk" in words
     assert "disk_budget_gb" in words
@@ -178,7 +168,7 @@ def test_an_interrupted_run_says_what_is_missing(tmp_path: Path) -> None:
         running.stop_at("results/logs/extract/good/checkpoint-0/wiki.log")
         output = running.end(signal.SIGINT)
     assert running.process.returncode == 1
-    words = last_words(output)
+    words = told_missing(output)
     assert words.startswith("2 of 2 cells are missing")
     assert "  good: checkpoint-4 on wiki\n    not reached" in words
     assert "Traceback" not in words and "    log: " not in words.partition("not reached")[2]
@@ -202,5 +192,5 @@ def test_a_killed_job_is_told_as_that(broken: tuple[StudyFolder, str], tmp_path:
             ):
                 os.kill(int(job), signal.SIGKILL)
         output = running.end(signal.SIGCONT)
-    words = last_words(output)
+    words = told_missing(output)
     assert "    extract: it was killed (SIGKILL)\n    If memory ran out, take fewer jobs at once" in words

@@ -64,19 +64,6 @@ def test_a_pipe_fails_with_its_first_command() -> None:
     assert re.search(r"shell\.prefix\(\s*f?\"set -euo pipefail; ", common)
 
 
-def test_the_dry_run_tells_the_study_in_words(new_study: StudyFolder) -> None:
-    plan = new_study.snakemake("--dry-run").stdout
-    for sentence in (
-        "Pretrain small-decoder from scratch",
-        "Extract activations of small-decoder at checkpoint-4 on wiki-random",
-        "Measure layers 00-02 of small-encoder at checkpoint-16 on wiki",
-        "Gather the metrics of small-encoder",
-        "Test the published claims on this study",
-        "Write the page of the study",
-    ):
-        assert sentence in plan
-
-
 def test_a_block_of_layers_can_be_asked_for_by_name(new_study: StudyFolder) -> None:
     new_study.configure(layers_per_job=1)
     target = "results/statistics/small-decoder/checkpoint-4/wiki/neighbor/layers-02-02.h5"

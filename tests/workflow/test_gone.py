@@ -11,6 +11,8 @@ import torch
 from conftest import LOCAL_RUN, StudyFolder
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lmshape.errors import InputError
+from lmshape.study.study import study_of
 from lmshape.texts.tokenizer import train_tokenizer
 
 TABLE = "results/metrics/mine.parquet"
@@ -51,53 +53,57 @@ def values(study: StudyFolder) -> pd.DataFrame:
     return pd.read_parquet(study.path / TABLE).drop(columns=["replicates"])
 
 
-@pytest.mark.parametrize("checkpoints", ["all", [0, 2, 4], ["checkpoint-0", "checkpoint-4"]])
-@pytest.mark.parametrize("gone", [(0,), STEPS])
+def chosen(study: StudyFolder, **changes: object) -> list[str]:
+    """The checkpoints that a study with other keys takes."""
+    study.write("config.yaml", CONFIG | changes)
+    return list(study_of(study.path / "config.yaml", study.path).models["mine"].checkpoints)
+
+
+@pytest.mark.parametrize(
+    ("gone", "checkpoints"),
+    [
+        (["checkpoint-0"], ["checkpoint-0", "checkpoint-4"]),
+        (["checkpoint-0/model.safetensors"], [0, 2, 4]),  # the weights alone
+        ([f"checkpoint-{step}" for step in STEPS], "all"),
+    ],
+)
 def test_what_was_measured_stays(
-    gone: tuple[int, ...], checkpoints: object, study: StudyFolder, measured: Path
+    gone: list[str], checkpoints: object, study: StudyFolder, measured: Path
 ) -> None:
-    for step in gone:
-        shutil.rmtree(study.path / RUN.format(step))
-    study.write("config.yaml", {**CONFIG, "checkpoints": checkpoints})
+    for name in gone:
+        path = study.path / "run" / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    for choice in ("all", list(STEPS)):
+        assert chosen(study, checkpoints=choice) == [f"checkpoint-{step}" for step in STEPS]
+    kept = chosen(study, checkpoints=checkpoints)
     (study.path / TABLE).unlink()
     run = study.snakemake("--cores", "2", TABLE)
     assert run.returncode == 0, run.stdout
     assert "checkpoint-0" in run.stdout and "gone from run; what was measured stays." in run.stdout
-    before = values(StudyFolder(measured))
-    kept = before if len(checkpoints) == 3 else before[before["checkpoint"] != "checkpoint-2"]
     assert "Extract and measure" not in run.stdout
+    before = values(StudyFolder(measured)).query("checkpoint in @kept").reset_index(drop=True)
     columns = ["checkpoint", "layer", "metric", "value", "ci_low"]
-    pd.testing.assert_frame_equal(values(study)[columns], kept[columns].reset_index(drop=True))
-
-
-def test_the_weights_alone_may_go(study: StudyFolder) -> None:
-    (study.path / RUN.format(0) / "model.safetensors").unlink()
-    (study.path / TABLE).unlink()
-    run = study.snakemake("--cores", "2", TABLE)
-    assert run.returncode == 0, run.stdout
-    assert set(values(study)["step"]) == set(STEPS)
+    pd.testing.assert_frame_equal(values(study)[columns], before[columns])
+    assert set(before["checkpoint"]) == set(kept)
 
 
 def test_new_families_of_what_is_gone_are_refused_by_name(study: StudyFolder) -> None:
     shutil.rmtree(study.path / RUN.format(2))
-    study.write("config.yaml", {**CONFIG, "metrics": ["anisotropy", "loss", "angular"]})
-    run = study.snakemake("--dry-run", TABLE)
-    assert run.returncode == 1
+    with pytest.raises(InputError) as error:
+        chosen(study, metrics=["anisotropy", "loss", "angular"])
     assert (
         "`mine`: checkpoint-2 is gone from run, and angular of it on random cannot be measured. Bring the checkpoint "
         "back, leave it out under `checkpoints`, or leave angular out of `metrics`."
-    ) in run.stdout
+    ) in str(error.value)
 
 
-def test_new_datasets_leave_it_out_with_a_word_and_by_name_they_are_refused(study: StudyFolder) -> None:
+def test_new_datasets_leave_it_out_with_a_word_and_by_name_they_are_refused(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(study.path / RUN.format(2))
-    study.write("config.yaml", {**CONFIG, "datasets": ["random", "more"]})
-    run = study.snakemake("--dry-run", TABLE)
-    assert run.returncode == 0, run.stdout
-    assert (
-        "checkpoint-2 is gone from run, not measured on all datasets of this study, and left out."
-        in run.stdout
-    )
-    study.write("config.yaml", {**CONFIG, "datasets": ["random", "more"], "checkpoints": [0, 2]})
-    run = study.snakemake("--dry-run", TABLE)
-    assert run.returncode == 1 and "`mine` has no checkpoint `2`" in run.stdout
+    more = {"datasets": ["random", "more"]}
+    assert chosen(study, **more) == ["checkpoint-0", "checkpoint-4"]
+    told = "checkpoint-2 is gone from run, not measured on all datasets of this study, and left out."
+    assert told in capsys.readouterr().err
+    with pytest.raises(InputError, match="`mine` has no checkpoint `2`"):
+        chosen(study, **more, checkpoints=[0, 2])

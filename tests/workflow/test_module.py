@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import StudyFolder
+from warm_python import run_python
 
 HOST = """
 module study:
-    snakefile: "{clone}/workflow/Snakefile"
+    snakefile: "{snakefile}"
     config: config
     {prefix}
 
@@ -32,16 +34,16 @@ rule ours:
 """
 
 
-def host(study: StudyFolder, clone: Path, prefix: str) -> list[str]:
-    """Write a workflow that imports ours; return the command that runs it."""
+def host(study: StudyFolder, clone: Path, prefix: str, snakefile: str = "") -> list[str]:
+    """Write a workflow that imports ours; return the arguments of Python that run it."""
     told = {
         "clone": clone,
+        "snakefile": snakefile or f"{clone}/workflow/Snakefile",
         "prefix": f'prefix: "{prefix}"' if prefix else "",
         "folder": f"{prefix}/" if prefix else "",
     }
     (study.path / "Hostfile").write_text(HOST.format(**told))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "Hostfile", "--configfile", "config.yaml"]
-    return [*command, "--cores", "1"]
+    return ["-m", "snakemake", "--snakefile", "Hostfile", "--configfile", "config.yaml", "--cores", "1"]
 
 
 @pytest.mark.parametrize("prefix", ["", "parts/geometry"])
@@ -57,14 +59,33 @@ def test_another_workflow_imports_this_one(prefix: str, new_study: StudyFolder, 
     target = (
         f"{prefix}/results/tokens/small-decoder/wiki.h5" if prefix else "results/tokens/small-decoder/wiki.h5"
     )
-    command = [*host(new_study, clone_for_all, prefix), target]
-    planned = subprocess.run(
-        [*command, "--dry-run"], cwd=new_study.path, capture_output=True, text=True, check=False
-    )
-    assert planned.returncode == 0, planned.stdout + planned.stderr
-    assert "study_tokenize" in planned.stdout + planned.stderr
-    run = subprocess.run(command, cwd=new_study.path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    run = run_python(*host(new_study, clone_for_all, prefix), target, cwd=new_study.path)
+    assert run.returncode == 0, run.stdout
+    assert "study_tokenize" in run.stdout
     assert (folder / "results/tokens/small-decoder/wiki.h5").is_file()
     assert not prefix or not (new_study.path / "results").exists()
     assert yaml.safe_load((new_study.path / "config.yaml").read_text())["study"] == "miniature"
+
+
+def test_a_workflow_is_deployed_from_a_repository(
+    new_study: StudyFolder, clone_for_all: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `snakedeploy deploy-workflow` writes it: files of a tag that lie in no folder, the library installed apart."""
+    repository = new_study.path / "repository"
+    git = ["git", "-C", repository, "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    shutil.copytree(clone_for_all, repository)
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "all"], ["tag", "v1"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setenv("PYTHONPATH", str(clone_for_all / "workflow"))
+    arguments = host(new_study, clone_for_all, "", f"git+file://{repository}/workflow/Snakefile@v1")
+    command = [sys.executable, *arguments, "results/texts/wikipedia.txt"]
+    run = subprocess.run(command, cwd=new_study.path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (new_study.path / "results/texts/wikipedia.txt").stat().st_size
+
+
+def test_the_catalog_knows_what_to_show() -> None:
+    root = Path(__file__).parents[2]
+    usage = yaml.safe_load((root / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert usage["software-stack-deployment"]["report"] and "lmshape" in usage["mandatory-flags"]["desc"]
+    assert (root / "config/README.md").is_file() and (root / "workflow/Snakefile").is_file()

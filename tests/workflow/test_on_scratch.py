@@ -32,12 +32,13 @@ def test_scratch_plans_nothing_and_gives_the_same_bytes(
     study_copy.configure(scratch="tmpdir")
     assert study_copy.planned() == {}
     scratch = tmp_path / "node's disk"
-    tmpdir = f"tmpdir={str(scratch)!r}"
+    left = scratch / f"{NAME}{gethostname()}-{dead}.killed"  # whoever writes on scratch removes it
+    left.mkdir(parents=True)
     for file in FILES:
-        left = scratch / f"{NAME}{gethostname()}-{dead}.killed"  # whoever writes on scratch removes it
-        left.mkdir(parents=True)
         (study_copy.path / file).unlink()
-        run = study_copy.snakemake("--cores", "2", "--default-resources", tmpdir, "--force", file)
-        assert run.returncode == 0, run.stdout
-        assert list(scratch.glob(f"{NAME}*")) == []
+    tmpdir = f"tmpdir={str(scratch)!r}"
+    run = study_copy.snakemake("--cores", "2", "--default-resources", tmpdir, "--force", *FILES)
+    assert run.returncode == 0, run.stdout
+    assert list(scratch.glob(f"{NAME}*")) == []
+    for file in FILES:
         assert (study_copy.path / file).read_bytes() == (finished_study.path / file).read_bytes()

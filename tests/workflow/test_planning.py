@@ -1,4 +1,4 @@
-"""Planning a study reads no file twice: large studies are planned on slow file systems."""
+"""A plan tells the study in words and reads no file twice: large studies are planned on slow file systems."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from conftest import REPOSITORY, StudyFolder
+from warm_python import run_python
 
-# Snakemake with every file that it opens told on its standard error.
+# Snakemake with every file that it opens told.
 TELLING = """
 import os, sys
 
@@ -23,36 +25,52 @@ sys.addaudithook(tell)
 from snakemake.cli import main
 main(sys.argv[1:])
 """
+SENTENCES = (
+    "Pretrain small-decoder from scratch",
+    "Extract activations of small-decoder at checkpoint-4 on wiki-random",
+    "Measure layers 00-02 of small-encoder at checkpoint-16 on wiki",
+    "Gather the metrics of small-encoder",
+    "Test the published claims on this study",
+    "Write the page of the study",
+)
 
 
-def opened(study: StudyFolder, *arguments: str) -> Counter[str]:
-    command = [sys.executable, "-c", TELLING, "--snakefile", REPOSITORY / "Snakefile", "--dry-run"]
-    command += ["--directory", study.path, "--configfile", study.path / "config.yaml", *arguments]
-    run = subprocess.run(command, cwd=study.path, text=True, capture_output=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    lines = run.stderr.splitlines()
-    return Counter(line.removeprefix("opened ") for line in lines if line.startswith("opened "))
+@pytest.fixture(scope="module")
+def telling(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which `python -m telling` is Snakemake."""
+    folder = tmp_path_factory.mktemp("telling")
+    (folder / "telling.py").write_text(TELLING)
+    return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-def ours(files: Counter[str], study: StudyFolder) -> dict[str, int]:
-    """Files of the study and of the registry; Snakemake reads its rules, and what it knows of results, itself."""
+def planned(study: StudyFolder, env: dict[str, str]) -> tuple[str, dict[str, int]]:
+    """What a dry run says, and how often it opens each file of the study and of the registry.
+
+    Snakemake reads its rules, and what it knows of results, itself.
+    """
+    _, _, *arguments = study.command("--dry-run")
+    run = run_python("-m", "telling", *arguments, cwd=study.path, env=env)
+    assert run.returncode == 0, run.stdout
+    files = Counter(re.findall(r"^opened (.*)$", run.stdout, re.MULTILINE))
     folders = (study.path, REPOSITORY / "config", REPOSITORY / "workflow/schemas")
     chosen = {}
     for name, count in files.items():
         path = Path(name)
         if ".snakemake" not in path.parts and path.is_file() and any(map(path.is_relative_to, folders)):
             chosen[name] = count
-    return chosen
+    return run.stdout, chosen
 
 
-def test_a_new_study(new_study: StudyFolder) -> None:
-    files = ours(opened(new_study), new_study)
+def test_a_new_study(new_study: StudyFolder, telling: dict[str, str]) -> None:
+    told, files = planned(new_study, telling)
+    assert [sentence for sentence in SENTENCES if sentence not in told] == []
     assert str(new_study.path / "models.yaml") in files
     assert {name: count for name, count in files.items() if count > 1} == {}
 
 
-def test_a_study_that_is_done(finished_study: StudyFolder) -> None:
-    files = ours(opened(finished_study), finished_study)
+def test_a_study_that_is_done(finished_study: StudyFolder, telling: dict[str, str]) -> None:
+    told, files = planned(finished_study, telling)
+    assert "Nothing to be done" in told
     assert not [name for name in files if name.endswith((".h5", ".parquet", ".safetensors"))]
     assert {name: count for name, count in files.items() if count > 1} == {}
 

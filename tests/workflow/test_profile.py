@@ -10,6 +10,7 @@ import torch
 from conftest import CONFIG, StudyFolder
 
 import lmshape
+from lmshape.tables.files import without_categories
 from lmshape.texts.corpus import read_text, span
 
 OF_THE_CALL = [
@@ -39,7 +40,9 @@ def test_a_profile_is_the_studys_own(
         **CONFIG["sampling"],
     )
     whole = {pa.int64(): pd.Int64Dtype()}.get
-    table = pq.read_table(results / "tables/metrics.parquet").to_pandas(types_mapper=whole)
+    table = without_categories(pq.read_table(results / "tables/metrics.parquet")).to_pandas(
+        types_mapper=whole
+    )
     own = table.query("model == @model and checkpoint == 'checkpoint-16' and dataset == 'wiki'")
     pd.testing.assert_frame_equal(
         found.drop(columns=OF_THE_CALL),

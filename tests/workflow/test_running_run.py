@@ -16,7 +16,7 @@ from conftest import LOCAL_RUN, StudyFolder
 
 from lmshape.tables.columns import CHECKPOINTS_KEY
 
-CALLS = 10
+CALLS = 4
 TABLE = "results/metrics/mine.parquet"
 CONFIG = {"study": "running", **LOCAL_RUN}
 
@@ -30,7 +30,7 @@ def study(tmp_path: Path) -> StudyFolder:
     return study
 
 
-def test_ten_calls_beside_a_training_run(study: StudyFolder) -> None:
+def test_calls_beside_a_training_run(study: StudyFolder) -> None:
     calls, script = study.path / "calls", Path(__file__).with_name("trainer_run.py")
     calls.touch()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -13,16 +13,12 @@ def configure(study: StudyFolder, **runs: object) -> None:
 
 
 def test_they_are_trained_because_their_spikes_are_looked_for(new_study: StudyFolder) -> None:
-    configure(new_study, shaky=PROBED | {"keep_checkpoints": False}, idle={"architecture": "gpt_neox", **RUN})
-    planned = new_study.planned()
-    assert (planned["pretrain"], planned["pretrain_unkept"], planned["spikes"]) == (2, 1, 1)
-
-
-def test_a_run_that_is_a_model_may_be_probed_too(new_study: StudyFolder) -> None:
+    """Beside a run that is a model and probed, too; a run that is neither stays untrained."""
     probed = CONFIG["pretraining"]["runs"]["small-decoder"] | {"probe_every": 4, "probe_tokens": 64}
-    configure(new_study, **{"small-decoder": probed})
+    unkept = {"shaky": PROBED | {"keep_checkpoints": False}, "idle": {"architecture": "gpt_neox", **RUN}}
+    configure(new_study, **{"small-decoder": probed}, **unkept)
     planned = new_study.planned("results/tables/spikes.parquet")
-    assert planned["pretrain"] == 2 and "pretrain_unkept" not in planned
+    assert (planned["pretrain"], planned["pretrain_unkept"], planned["spikes"]) == (2, 1, 1)
 
 
 def test_without_spikes_to_look_for_nothing_more_is_trained(new_study: StudyFolder) -> None:

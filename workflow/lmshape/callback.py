@@ -19,7 +19,7 @@ class GeometryCallback(TrainerCallback):
     """Measures a model's blocks while Trainer trains it, every so many steps and at the end.
 
     The trainer logs `geometry/layer_06/anisotropy` and so on wherever it logs to, under the step that it has reached.
-    What goes wrong in a measurement is told once, as a warning; the training goes on without further ones.
+    A measurement that fails gives one warning; the training goes on without further measurements.
 
     Examples
     --------
@@ -56,6 +56,8 @@ class GeometryCallback(TrainerCallback):
         frame = inspect.currentframe()
         caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
         self._handler = caller if isinstance(caller, CallbackHandler) else None
+        if self._handler is None:
+            warnings.warn("the trainer does not log the geometry: it is in geometry.csv alone", stacklevel=2)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -89,7 +91,10 @@ class GeometryCallback(TrainerCallback):
                 return
             self.monitor.write(self.path or Path(args.output_dir or ".") / "geometry.csv")
             if self._handler is not None:
-                logs = {_logged(layer, metric): value for _, layer, metric, value in found}
+                logs = {
+                    "geometry/loss" if metric == "loss" else f"geometry/layer_{layer:02d}/{metric}": value
+                    for _, layer, metric, value in found
+                }
                 due, logs["epoch"] = control.should_log, float(state.epoch or 0)
                 state.log_history.append({**logs, "step": state.global_step})
                 self._handler.on_log(args, state, control, logs)
@@ -97,7 +102,3 @@ class GeometryCallback(TrainerCallback):
         except Exception as error:  # a training run is worth more than its measurement
             self.stopped = True
             warnings.warn(f"the geometry is not measured any more: {error}", stacklevel=2)
-
-
-def _logged(layer: int, metric: str) -> str:
-    return "geometry/loss" if metric == "loss" else f"geometry/layer_{layer:02d}/{metric}"

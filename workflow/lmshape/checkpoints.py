@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from lmshape.errors import InputError, suggest
 
@@ -31,6 +30,8 @@ class Checkpoint:
     gone : whether its folder was deleted, as Trainer's rotation does; what was measured of it stays
     truncated : of one that is gone, the datasets on which it was truncated
     verdict : of the audit, on the hub; before there is a lock of the list of known faults; "" where nothing is known
+    content : equal for checkpoints on the hub whose weights and config.json are equal; "" where nothing is known
+    same_as : the checkpoint of a study that is measured in the place of this one, whose content it has; "" for none
     """
 
     name: str
@@ -41,6 +42,8 @@ class Checkpoint:
     gone: bool = False
     truncated: tuple[str, ...] = ()
     verdict: str = ""
+    content: str = ""
+    same_as: str = ""
 
 
 def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:
@@ -84,6 +87,21 @@ def select(available: Sequence[Checkpoint], choice: Choice, *, model: str) -> tu
     )
 
 
+def under_each_name(
+    told: Mapping[str, Any], same: Mapping[str, Sequence[Checkpoint]]
+) -> Iterator[dict[str, Any]]:
+    """Yield what a file says of its checkpoint, then what it would say under each other name of these weights.
+
+    Parameters
+    ----------
+    told : attributes of the file, or columns of a row
+    same : measured checkpoint → those whose weights equal its
+    """
+    yield dict(told)
+    for one in same.get(str(told["checkpoint"]), ()):
+        yield {**told, "checkpoint": one.name, "step": one.step, "tokens_seen": one.tokens_seen}
+
+
 def log_spaced(steps: Sequence[int], count: int) -> list[int]:
     """Indices of `count` of the ascending steps, as evenly spaced in ln(1 + step) as they allow.
 
@@ -100,16 +118,6 @@ def log_spaced(steps: Sequence[int], count: int) -> list[int]:
         possible = range(chosen[-1] + 1, len(steps) - (count - 1 - number))
         chosen.append(min(possible, key=lambda index: abs(places[index] - target)))
     return chosen
-
-
-def nearest_log_spaced(steps: Sequence[int], count: int) -> list[int]:
-    """Indices of the ascending steps nearest to `count` even places of ln(1 + step), from the first to the last.
-
-    Fewer than `count` where a step is the nearest to several places; `log_spaced` takes as many as it is asked for.
-    """
-    places = np.log1p(steps)
-    wanted = np.linspace(places[0], places[-1], count)
-    return np.unique(np.abs(places[:, None] - wanted).argmin(axis=0)).tolist()
 
 
 def _listed(

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lmshape.errors import InputError, first_line, unknown
 from lmshape.figures import FIGURES
@@ -36,10 +37,34 @@ Config = Annotated[
 Directory = Annotated[Path, typer.Option(help="The study's folder, which holds results/.")]
 Models = Annotated[
     list[str] | None,
-    typer.Argument(help="Names of the registry, config/models.yaml. Default: the study's models."),
+    typer.Argument(help="Names of the registry, which are below. Default: the study's models."),
 ]
 Everyone = Annotated[bool, typer.Option("--all", help="Every published run of the registry, whatever fails.")]
 HERE = Path()
+
+
+class Listing(TyperCommand):
+    """A verb whose help ends with the names that it takes; they are read when the help is printed."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help with the names."""
+        self.epilog = "\n\n".join(f"{kind}: {', '.join(names)}" for kind, names in _names(self.name))
+        super().format_help(ctx, formatter)
+
+
+def _names(verb: str | None) -> Iterable[tuple[str, Iterable[str]]]:
+    if verb == "profile":
+        from lmshape.metrics.registry import METRIC_FAMILIES
+
+        return [(f"Family {family}", names) for family, names in METRIC_FAMILIES.items()]
+    if verb == "run":
+        from lmshape.jobs import RULES
+
+        return [("Rules", RULES)]
+    from lmshape.study.registry import read_registry
+
+    models = read_registry((), (), root=HERE).models
+    return [("Models", [name for name, entry in models.items() if "repository" in entry])]
 
 
 def _version(asked: bool) -> None:
@@ -85,20 +110,16 @@ def _remedy(error: Exception) -> str:
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs import Jobs, Machine
-    from lmshape.jobs.hub import ask_hub, log_to_stderr
-    from lmshape.jobs.stages import describe_stages, stages_of, usable_cores
-    from lmshape.jobs.submissions import describe_submissions
-    from lmshape.schema import read_keys
+    from lmshape.jobs.hub import lock_aloud, log_to_stderr
+    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
     from lmshape.study.costs import describe_truncations, gpu_count
     from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
-    from lmshape.study.registry import find_file
     from lmshape.study.study import study_of
     from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
-    ask = ask_hub(read_keys(find_file(file, root=Path.cwd())), directory)
-    study = study_of(file, directory, ask=ask)  # here, where it is heard, and not by Snakemake
+    study = study_of(file, directory, ask=lock_aloud)  # here, where it is heard, and not by Snakemake
     planned = planned_jobs(file, directory)
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
@@ -112,7 +133,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     print("\n".join(filter(None, lines)))
 
 
-@app.command(rich_help_panel=BEFORE)
+@app.command(rich_help_panel=BEFORE, cls=Listing)
 def profile(
     model: Annotated[
         str, typer.Argument(help="folder of a model, or a name of the hub: NAME, NAME@REVISION")
@@ -129,15 +150,14 @@ def profile(
     ] = Path("profile"),
 ) -> None:
     """Measure every layer of one model: print a table, write Parquet, CSV and a figure. No study is needed."""
-    from lmshape.figures.files import save
-    from lmshape.figures.one_model import draw_one_model, shown_metrics
-    from lmshape.profiling import METRICS, by_layer
+    from lmshape.figures.by_layer import draw_one_model, shown_metrics
+    from lmshape.figures.drawing import save
+    from lmshape.profiling import DEFAULT_METRICS, by_layer
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS
     from lmshape.tables.files import write_table
-    from lmshape.texts.corpus import read_text
 
-    table = measure(model, read_text(text), tokenizer, metrics=metrics or METRICS)
+    table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
     save(draw_one_model(table, shown), table, output)
@@ -145,7 +165,7 @@ def profile(
     print(f"{output}.parquet\n{output}.png")
 
 
-@app.command(rich_help_panel=BEFORE)
+@app.command(rich_help_panel=BEFORE, cls=Listing)
 def audit(
     models: Models = None,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON document for each model")] = False,
@@ -185,7 +205,7 @@ def audit(
     _of_each(_hub_entries(registry, models, file, everyone=everyone), audit_one, go_on=everyone)
 
 
-@app.command(rich_help_panel=BEFORE)
+@app.command(rich_help_panel=BEFORE, cls=Listing)
 def lock(
     models: Models = None,
     update: Annotated[bool, typer.Option(help="ask again, and take what the names point at now")] = False,
@@ -199,17 +219,19 @@ def lock(
     from lmshape.hub.resolve import make_lock
     from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
-    from lmshape.study.study import registry_of
+    from lmshape.study.study import choices_of, registry_of
 
     log_to_stderr()
     file = _configfile(configfile, directory)
     registry = registry_of(file, directory)
+    choices = {} if models or everyone else choices_of(file, registry, directory)
 
     def lock_one(name: str, entry: Mapping[str, Yaml]) -> bool:
         if told := gate(entry):
             print(f"{name}: {told}", file=sys.stderr)
         path = directory / LOCK.format(model=name)
-        made = make_lock(path, name, entry, issues=registry.issues, update=update)
+        choice = choices.get(name, "all")
+        made = make_lock(path, name, entry, issues=registry.issues, choice=choice, update=update)
         print(f"{path}\n{summary(made)}")
         return True
 
@@ -217,19 +239,14 @@ def lock(
 
 
 @app.command(rich_help_panel=BEFORE)
-def metrics(
-    own_metrics: Annotated[
-        Path | None, typer.Option(help="Python file of own metrics", metavar="FILE")
-    ] = None,
-) -> None:
-    """List the metrics: family, definition, range, null value, source."""
+def metrics(configfile: Config = None, directory: Directory = HERE) -> None:
+    """List the metrics, and last those that the study adds: family, definition, range, null value, source."""
     from lmshape.metrics.registry import describe
-    from lmshape.metrics.registry import own_metrics as read
     from lmshape.metrics.skdim import DESCRIBED
-    from lmshape.study.registry import find_file
+    from lmshape.study.study import metrics_of
 
-    own = find_file(str(own_metrics), root=Path.cwd()) if own_metrics else None
-    for entry in describe((*DESCRIBED, *read(own))):
+    added = metrics_of(_configfile(configfile, directory), directory)
+    for entry in describe(list({metric.name: metric for metric in (*DESCRIBED, *added)}.values())):
         print(f"{entry['name']}  ({entry['family']})")
         for key in ("definition", "range", "null", "source"):
             print(f"    {key:<11}{entry[key]}")
@@ -282,15 +299,22 @@ def explore(
 @app.command(rich_help_panel=AFTER)
 def spikes(
     logs: Annotated[
-        list[Path], typer.Argument(help="CSV files, or Trainer's trainer_state.json", metavar="LOG...")
-    ],
+        list[Path] | None,
+        typer.Argument(help="CSV files, or Trainer's trainer_state.json. Default: the losses of the study."),
+    ] = None,
+    configfile: Config = None,
+    directory: Directory = HERE,
 ) -> None:
-    """Find the loss spikes of training runs in their logs alone; no study is needed."""
+    """Find the loss spikes of training runs in their logs alone; with logs named, no study is needed."""
     import pandas as pd
 
+    from lmshape.jobs.pages import loss_files
     from lmshape.tables.loss_spikes import spikes_of
 
-    found = [spikes_of(str(log), log) for log in logs]
+    named = {str(log): log for log in logs} if logs else loss_files(_study(configfile, directory))
+    found = [spikes_of(name, log if logs else directory / log) for name, log in named.items()]
+    if not found:
+        raise InputError("`lmshape spikes`: the study trains nothing and has no `loss_logs`. Name a log.")
     print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
 
 
@@ -310,7 +334,7 @@ def missing(
     print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
 
 
-@app.command(rich_help_panel=OTHERS)
+@app.command(rich_help_panel=OTHERS, cls=Listing)
 def run(
     rule: Annotated[str, typer.Argument(help="name of a rule of the workflow")],
     cell: Annotated[str, typer.Option(help="MODEL/CHECKPOINT/DATASET")] = "",
@@ -394,7 +418,7 @@ def _of_each(
 ) -> None:
     """Work on entries of the registry; end with exit code 1 when any is not as it should be.
 
-    With `go_on`, an entry that fails is told, the others have their turn, and the last line names all that failed.
+    With `go_on`, the errors of entries that fail are printed, and the last line names these entries.
     """
     count, failed = 0, []
     for name, entry in entries:

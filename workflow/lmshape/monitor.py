@@ -31,11 +31,11 @@ from lmshape.models.residual import ResidualStream, residual_stream, run
 from lmshape.site import Site
 from lmshape.texts.corpus import span
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
-from lmshape.training.pretrain import Row, write_rows
+from lmshape.training.pretrain import Probe, write_rows
 from lmshape.training.recipe import COLUMNS, Recipe
 
 FEWEST_TOKENS = 64  # under which no dimension means anything
-METRICS = (
+MONITORED = (
     "anisotropy",
     "effective_rank",
     "participation_ratio",
@@ -90,7 +90,7 @@ class GeometryMonitor:
         if every < 1:
             raise InputError(f"`every` is {every}; it must be at least 1. It counts steps.")
         self.every, self.causal, self.blocks = every, causal, blocks
-        self.rows: list[Row] = []
+        self.rows: list[Probe] = []
         self._first_of_type = np.unique(self.ids.numpy().ravel(), return_index=True)[1]
         self._known: tuple[nn.Module, ResidualStream] | None = None
 
@@ -167,7 +167,7 @@ class GeometryMonitor:
             )
         if not self.blocks and not isinstance(model, PreTrainedModel):
             raise InputError(
-                f"`{type(model).__name__}` is no model of transformers, and no known wrapper. Pass the model "
+                f"`{type(model).__name__}` is not a model of transformers, and no known wrapper. Pass the model "
                 "in it, or name the list of its blocks: `GeometryMonitor(..., blocks='transformer.h')`."
             )
         return model
@@ -180,7 +180,7 @@ def _is_spread(model: nn.Module) -> bool:
 
 
 def _uncompiled() -> AbstractContextManager:
-    """Run compiled parts as they were written: hooks are no part of what was compiled."""
+    """Run compiled parts as they were written: hooks are not part of what was compiled."""
     compiler = "torch._dynamo" in sys.modules  # else nothing is compiled, and its import takes seconds
     return torch.compiler.set_stance("force_eager") if compiler else nullcontext()
 
@@ -194,7 +194,7 @@ def _mean_nll(output: Any, ids: Tensor) -> float:
     return float(next_token_nll(logits, ids)[:, 1:].float().cpu().double().mean())
 
 
-def _read_rows(path: Path) -> list[Row]:
+def _read_rows(path: Path) -> list[Probe]:
     """Read what `write_rows` has written; no rows where there is no file.
 
     Raises
@@ -244,7 +244,7 @@ def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]
 
     Parameters
     ----------
-    rows : (n, d), a row a token
+    rows : (n, d), one row per token
     first_of_type : rows of which no two are of the same token
 
     Returns
@@ -253,7 +253,7 @@ def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]
     neighbor of a token is mostly the same token elsewhere. `norm_median` and `activation_max` need no geometry.
     """
     if not np.isfinite(rows).all():
-        return dict.fromkeys(METRICS, nan)
+        return dict.fromkeys(MONITORED, nan)
     eigenvalues = covariance_eigenvalues(rows)
     return {
         "anisotropy": float(anisotropy_of(eigenvalues)),

@@ -20,9 +20,7 @@ WEIGHTS_FOLDER = "results/weights/{model}"
 WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
 STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights
 RELEASED = "results/released/{model}/{checkpoint}/{reader}"
-SEEN_WEIGHTS = (
-    "results/seen_weights/{model}/{checkpoint}.json"  # of a local run: `lmshape.store.local_weights`
-)
+SEEN_WEIGHTS = "results/seen_weights/{model}/{checkpoint}.json"  # of a local run: `lmshape.store.weights`
 SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
 TOKENIZER = "results/tokenizers/{model}"
 TRUNCATION = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"
@@ -65,6 +63,11 @@ def cells(model: str, checkpoints: Iterable[str], datasets: Iterable[str]) -> li
 def partial_folder(folder: Path) -> Path:
     """Say where a download lies until it is whole."""
     return folder.with_name(f".{folder.name}.partial")
+
+
+def no_xet_file(folder: Path) -> Path:
+    """Name the file that says of a folder of weights and its neighbors that Xet has failed in this run."""
+    return folder.parents[1] / ".no-xet"
 
 
 def staged_file(folder: Path) -> Path:

@@ -29,9 +29,9 @@ from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import config_facts, has_weights, kind_of
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.files import read_parquet
+from lmshape.tables.files import read_parquet, without_categories
 from lmshape.tables.gather import gather
-from lmshape.texts.corpus import read_text
+from lmshape.texts.corpus import read_span
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import rows_in, sample_tokens, tokens_of_ids, tokens_of_texts
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from transformers import PreTrainedTokenizerBase
 
-METRICS = ("spectral", "angular", "neighbor", "loss")
+DEFAULT_METRICS = ("spectral", "angular", "neighbor", "loss")
 WINDOW, ROWS_PER_DRAW = 512, 4096
 
 
@@ -49,7 +49,7 @@ def profile(
     tokenizer: PreTrainedTokenizerBase | str | Path | None = None,
     *,
     layers: Literal["all"] | Iterable[int] = "all",
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     rows: Sequence[str] = ("all", "no_sink"),
     draws: int = 5,
     window: int | None = None,
@@ -81,7 +81,7 @@ def profile(
 
     Returns
     -------
-    A row a number, with its 95 % interval: the columns of the table `metrics`. Of the same tokens it holds the same
+    One row per number, with its 95 % interval: the columns of the table `metrics`. Of the same tokens it holds the same
     numbers as a study's.
 
     Raises
@@ -137,7 +137,8 @@ def profile(
         archives = sorted((folder / "statistics").glob("*/*.h5"))
         gather(archives, [losses], table, study="profile", metrics=chosen)
         whole = {pa.int64(): pd.Int64Dtype()}.get  # of the loss there is no width
-        return read_parquet(table, columns=COLUMNS.names).to_pandas(types_mapper=whole)
+        found = without_categories(read_parquet(table, columns=COLUMNS.names))
+        return found.to_pandas(types_mapper=whole)
 
 
 def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
@@ -145,13 +146,13 @@ def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
         return model
     if not isinstance(model, str | Path):
         raise InputError(
-            f"`{type(model).__name__}` is no model of transformers. Pass the model that it wraps, or a folder."
+            f"`{type(model).__name__}` is not a model of transformers. Pass the model that it wraps, or a folder."
         )
     return find_model(str(model))
 
 
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
-    """Write a table of `profile` for reading: a line a layer, a column a metric, of all rows; then the loss."""
+    """Write a table of `profile` for reading: one line per layer, one column per metric, of all rows; then the loss."""
     first = table["rows"].iloc[0]
     chosen = table[table["metric"].isin(metrics) & (table["rows"] == first)]
     wide = chosen.pivot(index=["layer", "site"], columns="metric", values="value")[list(metrics)]
@@ -189,7 +190,7 @@ def find_model(name: str) -> Path:
                 break
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise InputError(
-            f"`{name}` is no folder here, and the hub did not give it: {first_line(error)}"
+            f"`{name}` is not a folder here, and the hub did not give it: {first_line(error)}"
         ) from error
     return found
 
@@ -223,7 +224,7 @@ def _tokens(
     seed: int,
 ) -> tuple[Tokens, int | None]:
     """Return the tokens, and how many rows of a draw neighbor metrics take; None for all."""
-    texts = read_text(texts) if isinstance(texts, Path) else texts
+    texts, documents = read_span(texts, 0, 1) if isinstance(texts, Path) else (texts, None)
     listed = [texts] if isinstance(texts, str) else list(cast(Sequence[Any], texts))
     if not any(isinstance(one, str) for one in listed):
         mask = None if tokenizer is None else tokenizer.mask_token_id
@@ -245,6 +246,7 @@ def _tokens(
         rows_per_draw=most,
         seed=seed,
         context=context,
+        documents=documents,
     )
     return tokens, most
 

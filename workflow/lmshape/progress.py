@@ -59,7 +59,7 @@ def progress(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
 def site_by_site(total: int, *, family: str) -> Iterator[Callable[[str], None]]:
     """Give a function to call with the name of each of `total` sites when it is measured.
 
-    A bar on a terminal, a line a site in a log file.
+    A bar on a terminal, one line per site in a log file.
     """
     terminal = sys.stderr.isatty()
     started = time.monotonic()

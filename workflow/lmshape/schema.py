@@ -96,7 +96,7 @@ def faults(data: Yaml, schema: Mapping[str, Yaml], *, where: str = "") -> list[s
 
 @cache
 def _validator() -> Any:
-    """Return a validator for which `.nan`, which no bound refuses, is no number."""
+    """Return a validator for which `.nan`, which no bound refuses, is not a number."""
     from jsonschema import Draft202012Validator, validators  # here: `lmshape.profile` does without it
 
     plain = Draft202012Validator.TYPE_CHECKER

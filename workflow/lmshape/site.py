@@ -9,7 +9,7 @@ from typing import Literal, cast
 import h5py
 import numpy as np
 
-SiteName = Literal["embedding", "block", "final_norm"]
+SiteName = Literal["embedding", "block", "final_norm", "output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Site:
 
     Parameters
     ----------
-    name : `embedding`, `block` or `final_norm`
-    layer : 0 for the embedding, l after block l, the number of blocks for the final norm
+    name : `embedding`, `block` or `final_norm`; `output` for the loss, which has no cloud
+    layer : 0 for the embedding, l after block l, the number of blocks for the final norm and the output
     """
 
     name: SiteName

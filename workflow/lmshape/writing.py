@@ -154,14 +154,14 @@ def scratch_folder() -> Path | None:
     Raises
     ------
     InputError
-        When the study says `tmpdir`, and $TMPDIR is no folder that can be written to.
+        When the study says `tmpdir`, and $TMPDIR is not a folder that can be written to.
     """
     if os.environ.get(VARIABLE, "none") == "none":
         return None
     named = os.environ.get("TMPDIR", "")
     if not named or not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
         raise InputError(
-            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is no folder that can be written to. "
+            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a folder that can be written to. "
             "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's "
             "configuration."
         )

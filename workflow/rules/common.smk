@@ -13,18 +13,19 @@ from snakemake.exceptions import WorkflowError
 # A large plan is millions of objects that stay: looking for garbage among them takes a tenth of its time.
 gc.set_threshold(200_000, 50, 50)
 
-# Jobs import the library from this repository, installed or not, and use the Python that runs Snakemake, unless
-# `--sdm conda` gives them one. The shell prefix carries the library's path, since Snakemake takes PYTHONPATH from jobs in
-# a conda environment. It replaces Snakemake's own prefix, hence `set`. Nobody answers what a job may ask. `tokenizers` counts threads by its
-# own variable.
-LIBRARY = str(REPOSITORY / "workflow")
-sys.path.insert(0, LIBRARY)
+# Jobs import the library from this repository, installed or not, or, deployed from a tag, the installed one. They use the
+# Python that runs Snakemake, unless `--sdm conda` gives them one. The shell prefix carries the library's path, since
+# Snakemake takes PYTHONPATH from jobs in a conda environment. It replaces Snakemake's own prefix, hence `set`; no job may ask.
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+import lmshape
+
+LIBRARY = str(Path(lmshape.__file__).parents[1])
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 shell.prefix(
     f"set -euo pipefail; exec < /dev/null; export PYTHONPATH={shlex.quote(LIBRARY).replace('{', '{{').replace('}', '}}')}; "
-    "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # Snakemake formats it
+    "export RAYON_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "  # of `tokenizers`; Snakemake formats it
 )
 
 # Another workflow may import this one as a module, also several times. With `prefix:` all of its files lie in that folder,
@@ -44,12 +45,12 @@ def job_command(arguments):
 
 from lmshape import paths
 from lmshape.errors import InputError
-from lmshape.hub.budget import forget_deleted
+from lmshape.hub.budget import forget_last_run
 from lmshape.jobs import CONFIG_VARIABLE, Jobs, dated_results
 from lmshape.jobs.hub import (
     PLAN_VARIABLE,
-    ask_hub,
     delete_unneeded_weights,
+    lock_aloud,
     refuse_foreign_files,
     spell_plans,
 )
@@ -59,10 +60,10 @@ from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
 
 # Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.
 if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")):
-    forget_deleted(FOLDER)
+    forget_last_run(FOLDER)
 
 try:
-    study = load_study(config, FOLDER, ask=ask_hub(config))
+    study = load_study(config, FOLDER, ask=lock_aloud)
     if workflow.is_main_process:
         check_loss_logs(study, FOLDER)
         refuse_foreign_files(study, FOLDER)

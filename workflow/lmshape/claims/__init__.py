@@ -136,7 +136,7 @@ def decide_study(
 
     Parameters
     ----------
-    metric_files : what `gather` wrote, one file a model
+    metric_files : what `gather` wrote, one file per model
     tables_dir : folder of the study's tables, where the new one goes as well
     orders : dataset → text, shuffled or random; in the study's order, its text first
     token_files : model → file of the tokens of its first dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from math import isnan, log, nan
@@ -12,11 +12,12 @@ import numpy as np
 from lmshape.claims.claim import (
     ALL_MODELS,
     About,
-    Claim,
     Finding,
     Found,
     Judge,
+    article,
     each,
+    later_paper,
     missing,
     over,
     plural,
@@ -27,7 +28,7 @@ from lmshape.claims.claim import (
 )
 from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, judged
 from lmshape.claims.evidence import Curves, Evidence, estimated, measured
-from lmshape.dynamics.contrasts import welch
+from lmshape.dynamics.contrasts import between
 from lmshape.dynamics.noise import Replicated, size, spread
 from lmshape.dynamics.profiles import FEWEST_BLOCKS, SEEN
 from lmshape.geometry.resample import Estimate
@@ -110,8 +111,7 @@ def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     return replace(finding, verdict="contradicted" if apart else "undecided")
 
 
-def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """Share of the excess of anisotropy over its null that goes with the sinks, at the block where it is largest."""
+def _sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     without = evidence.curves(finding.model, "anisotropy", rows="no_sink")
     null = evidence.curves(finding.model, "anisotropy_null")
     if without is None or null is None:
@@ -128,55 +128,53 @@ def sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Fo
 def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Finding]:
     """Mean height of the profiles of decoders less that of encoders, with the spread over models as its error."""
     for rows in ROWS:
-        heights: dict[str, dict[str, float]] = {"decoder": {}, "encoder": {}}
-        for model, _, curves in measured(evidence, "anisotropy", evidence.models(), [rows]):
-            heights[evidence.known[model].kind][model] = float(curves.last[0].max())
-        inside = {kind: {model: height for model, height in of.items() if not about.outside(evidence, model)}
-                  for kind, of in heights.items()}  # fmt: skip
-        counted = inside if all(inside.values()) else heights
-        sides = [np.array(list(counted[kind].values())) for kind in ("decoder", "encoder")]
-        if not any(map(len, sides)):  # these rows were not measured
+        found = list(measured(evidence, "anisotropy", evidence.models(), [rows]))
+        if not found:
             continue
+        inside = [one for one in found if not about.outside(evidence, one[0])]
+        sides, outside = _heights(evidence, inside), ""
+        if not all(map(len, sides)):
+            sides = _heights(evidence, found)
+            outside = "decoders or encoders of a size and training that it is about are missing"
         if not all(map(len, sides)):
             absent = "a decoder" if len(sides[1]) else "an encoder"
             yield Finding(model="", rows=rows, why=f"needs {absent} with `anisotropy`")
             continue
         told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
-        outside = (
-            ""
-            if counted is inside
-            else "decoders or encoders of a size and training that it is about are missing"
-        )
-        finding = Finding(model=ALL_MODELS, dataset=evidence.datasets(next(iter(heights["decoder"])))[0], rows=rows,
+        finding = Finding(model=ALL_MODELS, dataset=evidence.known[found[0][0]].datasets[0], rows=rows,
                           threshold=SEEN, draws=min(map(len, sides)), outside=outside, why=told)  # fmt: skip
         yield _over_kinds(finding, *sides)
 
 
+def _heights(evidence: Evidence, found: Iterable[tuple[str, str, Curves]]) -> list[np.ndarray]:
+    """Largest value of each decoder, and of each encoder."""
+    heights = [(evidence.known[model].kind, curves.last[0].max()) for model, _, curves in found]
+    return [np.array([height for kind, height in heights if kind == one]) for one in ("decoder", "encoder")]
+
+
 def _over_kinds(finding: Finding, one: np.ndarray, two: np.ndarray) -> Finding:
     difference = float(one.mean() - two.mean())
+    finding = replace(finding, number=difference)
     if min(len(one), len(two)) < 2:
-        return undecided(
-            replace(finding, number=difference), "a spread between models needs two on each side"
-        )
-    errors = [side.var(ddof=1) / len(side) for side in (one, two)]
-    low, high, _ = welch(difference, errors, [len(one) - 1, len(two) - 1])
-    verdict = over(SEEN).verdict(low, high)
-    return replace(finding, number=difference, ci_low=low, ci_high=high, verdict=verdict)
+        return undecided(finding, "a spread between models needs two on each side")
+    low, high, _ = between(one, two)
+    return replace(finding, ci_low=low, ci_high=high, verdict=over(SEEN).verdict(low, high))
 
 
-def same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
-    """Root mean square of the logarithm of the ratio of two decoders' final profiles, over relative depth."""
+def _shaped(evidence: Evidence, about: About) -> Iterator[tuple[str, dict[str, Curves]]]:
+    """Yield each choice of rows with the models whose profile has a shape."""
     for rows in ROWS:
-        models = measured(evidence, "anisotropy", about.chosen(evidence), [rows])
-        for (model, _, one), (other, _, two) in combinations(models, 2):
-            place = f"to {other}"
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows, place=place)
-            why = shapeless(one) or shapeless(two)
-            yield (
-                missing(finding, why)
-                if why
-                else (finding, estimated(_apart(_on_grid(one, -1), _on_grid(two, -1))))
+        found = measured(evidence, "anisotropy", about.chosen(evidence), [rows])
+        yield rows, {model: curves for model, _, curves in found if not shapeless(curves)}
+
+
+def _same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
+    for rows, models in _shaped(evidence, about):
+        for model, other in combinations(models, 2):
+            finding = Finding(
+                model=model, dataset=evidence.known[model].datasets[0], rows=rows, place=f"to {other}"
             )
+            yield finding, estimated(_apart(_on_grid(models[model], -1), _on_grid(models[other], -1)))
 
 
 def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
@@ -184,12 +182,10 @@ def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
 
     The others' alone: a profile comes close to any mean that it is itself part of.
     """
-    for rows in ROWS:
-        models = {model: curves for model, _, curves in measured(
-            evidence, "anisotropy", about.chosen(evidence), [rows]) if not shapeless(curves)}  # fmt: skip
+    for rows, models in _shaped(evidence, about):
         for model, curves in models.items():
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows)
-            places = np.flatnonzero(curves.steps >= evidence.begin(model))
+            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows)
+            places = np.flatnonzero(curves.steps >= evidence.known[model].begin)
             others = [_on_grid(other, -1) for name, other in models.items() if name != model]
             if len(places) < 2 or not others:
                 yield missing(finding, "needs two checkpoints of known step, and a second decoder")
@@ -212,184 +208,165 @@ def _apart(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return size(np.log(one[:count]) - np.log(two[:count]))
 
 
-def grows(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Course of the largest value of a block, from where training has begun."""
-    first = evidence.begin(finding.model)
-    course = Course.of(curves.values.max(axis=2), curves.steps, first=first)
-    return judged(replace(finding, place=f"from step {first:.0f}"), course, ("rise",))
+def grows(first: float = nan) -> Judge:
+    """Judge the course of the largest value of a block, from a step on; by default from where training has begun."""
+
+    def judge(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+        begin = evidence.known[finding.model].begin if isnan(first) else first
+        course = Course.of(curves.values.max(axis=2), curves.steps, first=begin)
+        return judged(replace(finding, place=f"from step {begin:.0f}"), course, ("rise",))
+
+    return judge
 
 
-def grows_when_settled(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Course of the largest value of a block, from step 2000 on."""
-    course = Course.of(curves.values.max(axis=2), curves.steps, first=SETTLED)
-    return judged(replace(finding, place=f"from step {SETTLED}"), course, ("rise",))
-
-
-def none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """Largest anisotropy of the middle half of the blocks at any step from 1 to 1000, in Pythia models."""
+def _none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     early = (curves.steps > 0) & (curves.steps <= EARLY)
     if not early.any():
         return missing(finding, f"needs checkpoints of steps 1 to {EARLY}")
     return finding, estimated(curves.values[:, early][:, :, curves.middle].max(axis=(1, 2)))
 
 
-def height(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """Largest anisotropy of the middle half of the blocks, beside what is published of them."""
+def _height(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     inside = curves.last[:, curves.middle].max(axis=1)
     return published(finding, "anisotropy of the middle layers"), estimated(inside)
 
 
 CLAIMS = (
-    Claim(
+    article(
         slug="dome",
         sentence="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
         source=f"{ARTICLE}, abstract",
-        source_kind="article",
         about=DECODERS,
         statistic="mean anisotropy of the middle half of the blocks less that of the first or last, whichever is more",
         rule=over(SEEN),
         find=each("anisotropy", profile(statistic(lambda curves: in_the_middle(curves) - edges(curves))), ROWS),
     ),
-    Claim(
+    article(
         slug="isotropic_ends",
         sentence="The first and the last layers of decoders are much more isotropic than the middle",
         source=f"{ARTICLE}, abstract; {HABR}",
-        source_kind="article",
         about=DECODERS,
         statistic="anisotropy of the higher of the first and the last block over the mean of the middle half",
         rule=under(HALF),
         find=each("anisotropy", profile(statistic(lambda curves: edges(curves) / in_the_middle(curves))), ROWS),
     ),
-    Claim(
+    article(
         slug="nearly_a_line",
         sentence="In the middle layers of decoders anisotropy is practically 1, even after centering",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=DECODERS,
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=over(NEAR_ONE),
-        find=each("anisotropy", profile(height), ROWS),
+        find=each("anisotropy", profile(_height), ROWS),
     ),
-    Claim(
+    article(
         slug="decoders_over_encoders",
         sentence="Decoders are more anisotropic than encoders",
         source=f"{ARTICLE}, abstract",
-        source_kind="article",
         about=About(metrics=("anisotropy",)),
         statistic="mean over decoders of the largest anisotropy of a block, less that over encoders, last checkpoints",
         rule=f"supported if its interval over models (Welch) is over {SEEN}; contradicted if under; undecided with "
         "fewer than two models on a side",
         find=decoders_above_encoders,
     ),
-    Claim(
+    article(
         slug="uniform_encoders",
         sentence="In encoders anisotropy is roughly uniform over the layers",
         source=f"{ARTICLE}, abstract; {HABR}",
-        source_kind="article",
         about=ENCODERS,
         statistic="largest less smallest anisotropy of a block, last checkpoint",
         rule=under(FLAT),
         find=each("anisotropy", profile(flatness), ROWS),
     ),
-    Claim(
+    article(
         slug="high_raw_cosines",
         sentence="Cosines between an encoder's raw representations are very high",
         source=HABR,
-        source_kind="article",
         about=About(kind="encoder", metrics=("mean_cosine",)),
         statistic="mean over the blocks of the mean cosine of rows that are not centered, last checkpoint",
         rule=over(HALF),
         find=each("mean_cosine", statistic(lambda curves: curves.last.mean(axis=1)), ["all"]),
     ),
-    Claim(
+    article(
         slug="isotropic_encoders",
         sentence="After subtracting the mean, encoders are quite isotropic",
         source=HABR,
-        source_kind="article",
         about=ENCODERS,
         statistic="mean anisotropy of the blocks, last checkpoint",
         rule=under(LOW),
         find=each("anisotropy", profile(statistic(lambda curves: curves.last.mean(axis=1))), ROWS),
     ),
-    Claim(
+    article(
         slug="one_profile",
         sentence="At the end of training all decoders have the same profile",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=TWO_DECODERS,
         statistic="root mean square over relative depth of the logarithm of the ratio of two decoders' last profiles",
         rule=under(FACTOR, "a factor of 1.5"),
-        find=same_profile,
+        find=_same_profile,
     ),
-    Claim(
+    article(
         slug="converge",
         sentence="Over training the profiles of decoders converge to a common one",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=replace(TWO_DECODERS, checkpoints=2),
         statistic="distance of a decoder's profile to the mean of the other decoders' last ones, as in one_profile, at "
         "the last step over that at the step where training has begun",
         rule=under(LESS),
         find=come_together,
     ),
-    Claim(
+    article(
         slug="grows",
         sentence="The largest anisotropy grows as training proceeds",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=FOLLOWED,
         statistic=STATISTIC.format("a rise of the largest anisotropy of a block", "a fall"),
         rule=RULE.format("it rises", "a fall"),
-        find=each("anisotropy", grows, ROWS),
+        find=each("anisotropy", grows(), ROWS),
     ),
-    Claim(
+    later_paper(
         slug="grows_after_2000",
         sentence="After about step 2000 the largest anisotropy only grows",
         source=SKEAN,
-        source_kind="later paper",
         about=FOLLOWED,
         statistic=STATISTIC.format("a rise of the largest anisotropy of a block from step 2000 on", "a fall"),
         rule=RULE.format("it rises", "a fall"),
-        find=each("anisotropy", grows_when_settled, ROWS),
+        find=each("anisotropy", grows(SETTLED), ROWS),
     ),
-    Claim(
+    later_paper(
         slug="none_before_1000",
         sentence="There is no plateau in the middle layers of Pythia before about step 1000",
         source=SKEAN,
-        source_kind="later paper",
         about=replace(DECODERS, family=PYTHIA, checkpoints=1),
         statistic="largest anisotropy of the middle half of the blocks at steps 1 to 1000",
         rule=under(HALF),
-        find=each("anisotropy", none_before_a_thousand, ROWS),
+        find=each("anisotropy", _none_before_a_thousand, ROWS),
     ),
-    Claim(
+    later_paper(
         slug="plateau_onset",
         sentence="The plateau of Pythia begins at the block that public measurements give",
         source=f"{SKEAN}; {CIRCUITS}",
-        source_kind="later paper",
         about=replace(DECODERS, published="onset layer", least=0),
         statistic=f"first block with anisotropy surely over {NEAR_ONE}, last checkpoint; from the first that may be",
         rule="supported if both are the published block or one beside it; contradicted if neither is",
         find=each("anisotropy", profile(onset), ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="sinks",
         sentence="Sink rows cause the plateau: without position 0 and rows of huge norm it collapses",
         source=f"{CIRCUITS}, docs/dig_findings.md",
-        source_kind="later paper",
         about=replace(DECODERS, metrics=("anisotropy", "anisotropy_null")),
         statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
         rule=over(HALF, f"needs a peak over {HALF}"),
-        find=each("anisotropy", profile(sinks_explain_it), ["all"]),
+        find=each("anisotropy", profile(_sinks_explain_it), ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="no_plateau_in_olmo_2",
         sentence="OLMo-2 has no plateau of anisotropy at all",
         source=f"{CIRCUITS}, docs/final_report.md",
-        source_kind="later paper",
         about=replace(DECODERS, family=OLMO_2),
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=under(HALF),
-        find=each("anisotropy", profile(height), ROWS),
+        find=each("anisotropy", profile(_height), ROWS),
     ),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Literal
@@ -96,7 +96,8 @@ class Bound:
 
     def decided(self, finding: Finding, estimate: Estimate) -> Finding:
         """Decide a claim by the interval of its statistic."""
-        told = replace(told_by(finding, estimate), threshold=self.number)
+        told = replace(finding, number=estimate.value, ci_low=estimate.low, ci_high=estimate.high,
+                       draws=estimate.draws, threshold=self.number)  # fmt: skip
         if isnan(estimate.value):
             return missing(told, finding.why or "the statistic has no value here")
         if isnan(estimate.low):
@@ -267,11 +268,9 @@ class Claim:
         return replace(finding, outside=self.about.outside(evidence, finding.model)) if known else finding
 
 
-def told_by(finding: Finding, estimate: Estimate) -> Finding:
-    """Show an estimate in a finding."""
-    return replace(
-        finding, number=estimate.value, ci_low=estimate.low, ci_high=estimate.high, draws=estimate.draws
-    )
+article = partial(Claim, source_kind="article")
+later_paper = partial(Claim, source_kind="later paper")
+our_addition = partial(Claim, source_kind="our addition")
 
 
 def missing(finding: Finding, why: str) -> Finding:
@@ -309,7 +308,7 @@ def each(metric: str, judge: Judge, rows: Sequence[str] = ()) -> Callable[[Evide
 
     def find(evidence: Evidence, about: About) -> Iterator[Found]:
         for model, choice, curves in measured(evidence, metric, about.chosen(evidence), rows):
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice)
+            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=choice)
             yield judge(evidence, finding, curves)
 
     return find

@@ -7,7 +7,18 @@ from dataclasses import replace
 from math import isnan, nan
 
 from lmshape.claims.anisotropy import HABR
-from lmshape.claims.claim import LEAST_PARAMETERS, About, Bound, Claim, Finding, amount, missing, over, under
+from lmshape.claims.claim import (
+    LEAST_PARAMETERS,
+    About,
+    Bound,
+    Finding,
+    amount,
+    article,
+    missing,
+    our_addition,
+    over,
+    under,
+)
 from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.alarms import RULE
 from lmshape.geometry.resample import Estimate
@@ -19,6 +30,7 @@ DIMENSIONS = {"id_twonn": "all", "id_twonn_types": "one_per_type"}  # series, an
 OFTEN = {"probe": "every few steps", "checkpoints": "checkpoints"}  # by the source of a series
 NOTICEABLE = 1.0  # standard deviations of what quiet stretches do
 CHANCE = 0.5
+GAIN = "auc_gain"  # over the best series without geometry; the column that has a p-value
 SMALL_LOSS, MOST = 0.1, 0.5  # nats per token; share of the directions
 NEEDS = f"needs {RULE.fewest_spikes} spikes in {RULE.fewest_runs} runs"
 RISES, WARNS, WARNS_BETTER = over(NOTICEABLE, NEEDS), over(CHANCE, NEEDS), over(0, NEEDS)
@@ -29,14 +41,12 @@ TRUNCATED = About(kind="decoder", table="truncation_ranks", makes="a decoder, an
 
 def before_spikes(column: str, rule: Bound) -> Callable[[Evidence, About], Iterator[Finding]]:
     """Make the finder of a claim about a number of the table `warnings` for the dimension."""
-    return lambda evidence, about: (_signed(*found, column, rule) for found in _dimensions(evidence))
 
+    def find(evidence: Evidence, about: About) -> Iterator[Finding]:
+        for finding, row in _dimensions(evidence):
+            yield _signed(finding, row, column, rule)
 
-def better_than_baselines(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Area under the ROC curve of an alarm on the dimension less that of the best baseline."""
-    for finding, row in _dimensions(evidence):
-        best = f"best without geometry: {row['best_baseline']}"
-        yield _signed(replace(finding, p=row["p"]), row, "auc_gain", WARNS_BETTER, best)
+    return find
 
 
 def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
@@ -54,18 +64,18 @@ def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
                 yield Finding(model=RUNS, rows=rows, place=place, draws=runs, outside=outside), row
 
 
-def _signed(finding: Finding, row: Row, column: str, rule: Bound, more: str = "") -> Finding:
+def _signed(finding: Finding, row: Row, column: str, rule: Bound) -> Finding:
     """Decide by an interval where there are spikes enough to count."""
     value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
     finding = replace(finding, number=value, ci_low=low, ci_high=high, threshold=rule.number)
     if isnan(low):
         return missing(finding, row["flag"] or "no interval")
-    counted = f"{row['spikes']} spikes in {row['runs']} runs"
-    return replace(finding, why=joined(counted, more), verdict=rule.verdict(low, high))
+    best = f"best without geometry: {row['best_baseline']}" if column == GAIN else ""
+    why = joined(f"{row['spikes']} spikes in {row['runs']} runs", best)
+    return replace(finding, why=why, p=row["p"] if column == GAIN else nan, verdict=rule.verdict(low, high))
 
 
-def few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Share of the directions that keep the loss within 0.1 nat: of the middle block, others as detail."""
+def _few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
     table = evidence.table("truncation_ranks")
     table = table[(table["tolerance"] == SMALL_LOSS) & table["model"].isin(about.chosen(evidence))]
     for row in table.to_dict("records"):
@@ -85,46 +95,42 @@ def few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
 
 
 CLAIMS = (
-    Claim(
+    article(
         slug="rises_before_a_spike",
         sentence="Shortly before the loss blows up the intrinsic dimension rises noticeably",
         source=HABR,
-        source_kind="article",
         about=SPIKES,
         statistic="move of the TwoNN dimension of the middle block just before onset, in standard deviations of quiet "
         "steps: `warnings`",
         rule=RISES,
         find=before_spikes("move_before", RISES),
     ),
-    Claim(
+    article(
         slug="warns",
         sentence="A rise of the intrinsic dimension may serve as a warning before the loss blows up",
         source=HABR,
-        source_kind="article",
         about=SPIKES,
         statistic="area under the ROC curve of an alarm on the TwoNN dimension of the middle block: `warnings`",
         rule=WARNS,
         find=before_spikes("auc", WARNS),
     ),
-    Claim(
+    our_addition(
         slug="warns_better",
         sentence="The intrinsic dimension warns of a spike better than any series that needs no geometry",
         source="not in the article: what a warning is worth",
-        source_kind="our addition",
         about=SPIKES,
         statistic="that area less the one of the best series without geometry: `warnings`",
         rule=WARNS_BETTER,
-        find=better_than_baselines,
+        find=before_spikes(GAIN, WARNS_BETTER),
     ),
-    Claim(
+    our_addition(
         slug="few_directions",
         sentence="Most directions of the residual stream are unused and can be thrown away",
         source="not in the article: a question that its low dimension raises",
-        source_kind="our addition",
         about=TRUNCATED,
         statistic=f"least share of leading directions within {SMALL_LOSS} nat of the whole loss (`truncation_ranks`); "
         "middle block, other layers as detail",
         rule=FEW,
-        find=few_are_needed,
+        find=_few_are_needed,
     ),
 )

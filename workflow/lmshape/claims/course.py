@@ -14,12 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lmshape.claims.claim import ONE_DRAW, Finding, Verdict, undecided
-from lmshape.claims.evidence import Curves
 from lmshape.dynamics.noise import Noise, Replicated, spread
-from lmshape.dynamics.trajectories import LEAST_CHANGE, LEAST_SHARE, segments
+from lmshape.dynamics.trajectories import LEAST_CHANGE, LEAST_SHARE, Moves, depth, is_part, segments
 from lmshape.tables.columns import joined
 
-Moves = tuple[str, ...]  # "rise" and "fall" in turn
 FEWEST = 4  # checkpoints
 OTHER = {"rise": "fall", "fall": "rise"}
 RULE = (
@@ -51,11 +49,6 @@ class Course:
         kept = np.isfinite(values).all(axis=0) & (values > 0).all(axis=0) & (steps >= first) & (steps <= last)
         logarithms = Replicated(values[0, kept], values[1:, kept].T).logarithms()
         return cls(steps[kept], logarithms.values, logarithms.noise())
-
-    @classmethod
-    def of_block(cls, curves: Curves, place: int, *, first: float = 0, last: float = np.inf) -> Course:
-        """Take it from one block, by its place among the blocks."""
-        return cls.of(curves.values[:, :, place], curves.steps, first=first, last=last)
 
     @property
     def few(self) -> str:
@@ -91,27 +84,9 @@ class Course:
         return least > bound and len(segments(self.values, least - bound)) <= len(found)
 
 
-def is_part(moves: Moves, others: Moves) -> bool:
-    """Whether rises and falls are found among others, in their order, with or without gaps."""
-    rest = iter(others)
-    return all(move in rest for move in moves)
-
-
 def spelled(moves: Sequence[str]) -> str:
     """Name rises and falls in their order."""
     return ", then ".join(moves) or "no significant rise or fall"
-
-
-def depth(values: np.ndarray, moves: Moves) -> float:
-    """Return the largest change that each of some rises and falls has, in their order, somewhere on a curve."""
-    low, high = 0.0, float(np.ptp(values)) + 1e-12
-    for _ in range(40):
-        middle = (low + high) / 2
-        if is_part(moves, segments(values, middle).words):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def judged(finding: Finding, course: Course, moves: Moves, *why: str) -> Finding:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lmshape.dynamics.noise import leave_one_out
 from lmshape.geometry.resample import Estimate, jackknife
+from lmshape.hub.integrity import DISTRUSTED
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, trajectories
 
@@ -159,23 +160,15 @@ class Evidence:
             if kind in ("", model.kind) and family in ("", model.family)
         ]
 
-    def datasets(self, model: str) -> Sequence[str]:
-        """Datasets of a model in the study's order: its text first."""
-        return self.known[model].datasets
-
     def rows(self, model: str, metric: str) -> Sequence[str]:
         """Choices of rows that a metric was measured with."""
         return self.known[model].rows.get(metric, ())
-
-    def begin(self, model: str) -> float:
-        """Step from which a course of a model counts."""
-        return self.known[model].begin
 
     def curves(
         self, model: str, metric: str, *, rows: str = "all", dataset: str | None = None
     ) -> Curves | None:
         """Return a metric over blocks and trusted steps; None where it was not measured."""
-        key = (model, metric, rows, dataset or self.datasets(model)[0])
+        key = (model, metric, rows, dataset or self.known[model].datasets[0])
         if key not in self._curves:
             self._curves[key] = self._make(*key) if rows in self.rows(model, metric) else None
         return self._curves[key]
@@ -192,12 +185,11 @@ class Evidence:
         return float(self.metrics["parameters"].max()) if len(self.metrics) else inf
 
     def _describe(self, own: pd.DataFrame) -> Model:
-        first, followed = own.iloc[0], trajectories(own)
-        trusted = followed if len(followed) else own
+        first, trusted = own.iloc[0], _trusted(own)
+        followed = trusted[trusted["step"].fillna(-1) >= 0]
         datasets = [name for name in self.orders if name in set(own["dataset"])]
         loss = own[(own["metric"] == "loss") & (own["dataset"] == datasets[0]) & np.isfinite(own["value"])]
-        over_steps = trajectories(loss)
-        loss = over_steps if len(over_steps) else final_checkpoints(loss)
+        loss = _trusted(loss)
         metrics = own[["metric", "rows"]].drop_duplicates()
         return Model(
             kind=str(first["kind"]),
@@ -214,9 +206,7 @@ class Evidence:
     def _make(self, model: str, metric: str, rows: str, dataset: str) -> Curves | None:
         frame = self.metrics[self.metrics["model"] == model]
         frame = frame[(frame["metric"] == metric) & (frame["rows"] == rows) & (frame["dataset"] == dataset)]
-        frame = frame[frame["site"] == "block"]
-        followed = trajectories(frame)
-        frame = followed if len(followed) else final_checkpoints(frame)
+        frame = _trusted(frame[frame["site"] == "block"])
         if frame.empty:
             return None
         steps, layers = np.unique(frame["step"]), np.unique(frame["layer"])
@@ -228,6 +218,12 @@ class Evidence:
             values[1 : 1 + len(numbers), step, layer] = numbers
         depth = frame.drop_duplicates("layer").sort_values("layer")["depth"].to_numpy()
         return Curves(values, steps, layers, depth, int(frame["d"].max()))
+
+
+def _trusted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of checkpoints that are what they are called: of a known step, or the last one where none has a step."""
+    followed = trajectories(frame)
+    return followed if len(followed) else final_checkpoints(frame[~frame["verdict"].isin(DISTRUSTED)])
 
 
 def measured(

@@ -11,11 +11,12 @@ from lmshape.claims.anisotropy import CIRCUITS, PYTHIA, SKEAN
 from lmshape.claims.claim import (
     ONE_DRAW,
     About,
-    Claim,
     Finding,
     Found,
     each,
+    later_paper,
     missing,
+    our_addition,
     over,
     published,
     statistic,
@@ -44,7 +45,7 @@ def last_block(curves: Curves) -> np.ndarray:
 
 
 def peak_of_rankme(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Steps at which the effective rank of the last block may be highest, beside the published one."""
+    """Checkpoints at which the effective rank of the last block may be highest, beside the published step."""
     finding = published(finding, "step of the peak of RankMe")
     course, wanted = Course.of(last_block(curves), curves.steps), float(finding.published)
     finding = replace(finding, place="last block", threshold=wanted, draws=curves.draws)
@@ -53,29 +54,27 @@ def peak_of_rankme(evidence: Evidence, finding: Finding, curves: Curves) -> Find
     finding = replace(finding, number=float(course.steps[course.values.argmax()]))
     if course.noise is None:
         return undecided(finding, ONE_DRAW)
-    low, high = (
-        float(course.steps[end])
-        for end in around(may_be_largest(course.values, course.noise), len(course.steps))
-    )
+    places = may_be_largest(course.values, course.noise)
+    beside = around(places, len(course.steps))  # a peak between checkpoints lies there at most
+    (low, high), ends = ([float(course.steps[place]) for place in two] for two in (places[[0, -1]], beside))
     verdict = within(low, high, wanted / CLOSE, wanted * CLOSE)
+    if verdict == "contradicted":
+        verdict = within(ends[0], ends[1], wanted / CLOSE, wanted * CLOSE)
     return replace(finding, ci_low=low, ci_high=high, verdict=verdict)
 
 
-def collapse_and_recovery(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Course of the effective rank in the last block over the first steps."""
+def _collapse_and_recovery(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     course = Course.of(last_block(curves), curves.steps, first=1, last=EARLY)
     finding = published(replace(finding, place="last block"), "early collapse of the last layers")
     return judged(finding, course, ("fall", "rise"))
 
 
-def three_phases(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Course of the effective rank in the last block over all of training."""
+def _three_phases(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     course = Course.of(last_block(curves), curves.steps, first=1)
     return judged(replace(finding, place="last block"), course, ("fall", "rise", "fall"))
 
 
-def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on."""
+def _bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     finding = replace(finding, place="last block")
     trained = curves.steps >= curves.steps[-1] / 10
     if trained.sum() < 3:
@@ -86,8 +85,7 @@ def bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> 
     return finding, estimated(last[:, -1] / last[:, :-1].max(axis=1))
 
 
-def nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Mean over the blocks of their linearity on other draws than the map was fitted on, last checkpoint."""
+def _nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     exception = published(finding, "exception to linear blocks")
     linearity = estimated(curves.last.mean(axis=1))
     if exception.published:
@@ -95,15 +93,13 @@ def nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Findi
     return over(LINEAR).decided(published(finding, "linearity of consecutive blocks"), linearity)
 
 
-def cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    """Mean cosine of the last block at the end less that at the checkpoint nearest a tenth of the run."""
+def _cosine_rises_late(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     tenth = int(np.abs(curves.steps - curves.steps[-1] / 10).argmin())
     last = last_block(curves)
     return replace(finding, place="last block"), estimated(last[:, -1] - last[:, tenth])
 
 
-def same_first_weights(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Whether steps 0 and 1 of a Pythia run hold equal weights, by their fingerprints."""
+def _same_first_weights(evidence: Evidence, about: About) -> Iterator[Finding]:
     for model in about.chosen(evidence):
         own = evidence.table("checkpoints", model=model)
         own = own[own["step"].isin([0, 1])].drop_duplicates("checkpoint")
@@ -116,89 +112,82 @@ def same_first_weights(evidence: Evidence, about: About) -> Iterator[Finding]:
 
 
 CLAIMS = (
-    Claim(
+    later_paper(
         slug="linear_blocks",
         sentence="The blocks of decoders are nearly linear maps of their input, but for Pythia-70M",
         source="Razzhigaev et al. 2024, arXiv 2405.12250",
-        source_kind="later paper",
         about=About(kind="decoder", metrics=("linearity_held_out",)),
         statistic="mean over the blocks of the held-out linearity, last checkpoint",
         rule=f"supported if its interval is over {LINEAR}; contradicted if under; for Pythia-70M the other way round",
-        find=each("linearity_held_out", nearly_linear, ["all"]),
+        find=each("linearity_held_out", _nearly_linear, ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="early_collapse",
         sentence="Early in training the last layers collapse, and then recover",
         source=SKEAN,
-        source_kind="later paper",
         about=RANKS,
         statistic=STATISTIC.format(
             f"a fall and a rise after it of the effective rank in the last block, steps 1 to {EARLY}",
             "a rise before a fall",
         ),
         rule=RULE.format("it falls, then rises", "a rise before a fall"),
-        find=each("effective_rank", collapse_and_recovery),
+        find=each("effective_rank", _collapse_and_recovery),
     ),
-    Claim(
+    later_paper(
         slug="three_phases",
         sentence="The representations of decoders collapse, expand and are compressed to the end",
         source="Li et al. 2025, arXiv 2509.23024",
-        source_kind="later paper",
         about=RANKS,
         statistic=STATISTIC.format(
             "a fall, a rise and a fall of the effective rank in the last block", "a rise, a fall and a rise"
         ),
         rule=RULE.format("it falls, rises and falls", "a rise, a fall and a rise"),
-        find=each("effective_rank", three_phases),
+        find=each("effective_rank", _three_phases),
     ),
-    Claim(
+    later_paper(
         slug="peak_of_rankme",
         sentence="The effective rank before the final norm (that source's RankMe) peaks at the published step",
         source=f"{CIRCUITS}, docs/final_report.md",
-        source_kind="later paper",
         about=replace(RANKS, published="step of the peak of RankMe"),
-        statistic="step at which the effective rank in the last block is highest; interval: steps at which it may be",
-        rule=f"supported if that is within a factor of {CLOSE:.0f} of the published step; contradicted if beyond",
+        statistic="checkpoint at which the effective rank in the last block is highest; interval: those that may be",
+        rule=f"supported if all of these are within a factor of {CLOSE:.0f} of the published step; contradicted if "
+        "they and the ones beside them are beyond",
         find=each("effective_rank", peak_of_rankme, ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="bulk_expands",
         sentence="Without its 32 leading directions the effective rank does not fall in training",
         source=f"{CIRCUITS}, docs/final_report.md",
-        source_kind="later paper",
         about=replace(RANKS, metrics=("effective_rank_bulk",)),
         statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
         rule=over(KEPT),
-        find=each("effective_rank_bulk", bulk_does_not_fall),
+        find=each("effective_rank_bulk", _bulk_does_not_fall),
     ),
-    Claim(
+    later_paper(
         slug="late_cosine",
         sentence="In small models the mean cosine of the last layer rises late in training",
         source="Godey et al. 2024, arXiv 2404.07647",
-        source_kind="later paper",
         about=replace(COSINES, least=1e7, most=SMALL, checkpoints=3),
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
         rule=over(RISEN),
-        find=each("mean_cosine", cosine_rises_late, ["all"]),
+        find=each("mean_cosine", _cosine_rises_late, ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="isotropic_output",
         sentence="The output of large Pythia models is isotropic",
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
-        source_kind="later paper",
         about=replace(COSINES, family=PYTHIA, least=SMALL),
         statistic="mean_cosine of the last block, last checkpoint",
         rule=under(ALIKE),
         find=each("mean_cosine", statistic(lambda curves: curves.last[:, -1]), ["all"]),
     ),
-    Claim(
+    our_addition(
         slug="equal_first_steps",
         sentence="Steps 0 and 1 of every Pythia run hold the same weights",
         source="EleutherAI/pythia on GitHub: the learning rate of the first step is 0",
-        source_kind="our addition",
         about=About(name="pythia", least=0),
         statistic="sha256 of the weights",
         rule="supported if they are equal; contradicted if not",
-        find=same_first_weights,
+        find=_same_first_weights,
     ),
 )

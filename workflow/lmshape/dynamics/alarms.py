@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import floor, inf, nan, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 import pandas as pd
@@ -236,29 +236,32 @@ class WindowScores:
             (steps * precision).sum(axis=1), total, out=np.full(len(weights), nan), where=total > 0
         )
 
-    def thresholds(self, runs: int) -> np.ndarray:
-        """Return (R,) for each run the least threshold that keeps the rate on the quiet windows of all others.
+    def thresholds(self, weights: np.ndarray) -> np.ndarray:
+        """Return (B, R) for each run the least threshold that keeps the rate on the quiet windows of all others.
 
-        On its own where it has the only ones.
+        On its own where it has the only ones; no alarm at all where a resample has none of them.
         """
-        found = []
-        for run in range(runs):
+        known = np.flatnonzero(~np.isnan(self.quiet))
+        order = known[np.argsort(-self.quiet[known], kind="stable")]
+        scores = np.append(self.quiet[order], -inf)
+        found = np.full(weights.shape, inf)
+        for run in range(weights.shape[1]):
             others = self.quiet_run != run
-            chosen = others if others.any() else ~others
-            quiet, steps = self.quiet[chosen], self.steps[chosen]
-            allowed = floor(RULE.rate * steps.sum() / PER_STEPS)
-            known = np.sort(quiet[~np.isnan(quiet)])[::-1]
-            found.append(known[allowed] if allowed < len(known) else -inf)
-        return np.array(found)
+            drawn = weights[:, self.quiet_run] * (others if others.any() else ~others)
+            allowed = np.floor(RULE.rate * (drawn @ self.steps) / PER_STEPS)
+            alarms = np.cumsum(np.insert(drawn[:, order], len(order), inf, axis=1), axis=1)
+            least = scores[np.argmax(alarms > allowed[:, None], axis=1)]
+            found[:, run] = np.where(drawn.any(axis=1), least, inf)
+        return found
 
     def leads_at(self, thresholds: np.ndarray) -> np.ndarray:
-        """Return (s,) steps from the first alarm over each run's threshold to the onset; NaN where there is none."""
-        alarms = self.before_scores > thresholds[self.before_run][:, None]
-        first = np.argmax(alarms, axis=1)
-        return np.where(alarms.any(axis=1), self.leads[np.arange(len(first)), first], nan)
+        """Return (B, s) steps from the first alarm over each run's threshold to the onset; NaN where there is none."""
+        alarms = self.before_scores > thresholds[:, self.before_run, None]
+        leads = self.leads[np.arange(len(self.leads)), np.argmax(alarms, axis=2)]
+        return np.where(alarms.any(axis=2), leads, nan)
 
     def false_at(self, thresholds: np.ndarray) -> np.ndarray:
-        """Return (q,) bool: the quiet windows with an alarm over their run's threshold."""
+        """Return (q,) bool: the quiet windows with an alarm over their run's threshold, (R,)."""
         return self.quiet > thresholds[self.quiet_run]
 
 
@@ -314,6 +317,17 @@ def interval(statistics: np.ndarray, *, runs: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def share_interval(shares: np.ndarray, *, runs: int) -> tuple[float, float]:
+    """Return the interval of a share of events, (1 + B,): of the sample, then of the resamples.
+
+    What no run has, or all have, no resample shows otherwise; then the end is that of so many of `runs` independent
+    runs (Clopper & Pearson 1934).
+    """
+    low, high = interval(shares[1:], runs=runs)
+    end = ((1 - LEVEL) / 2) ** (1 / max(runs, 1))
+    return min(low, end) if shares[0] == 1 else low, max(high, 1 - end) if shares[0] == 0 else high
+
+
 def two_sided(statistics: np.ndarray, *, runs: int) -> float:
     """Return the p-value of a statistic whose true value is 0: the level at which `interval` would end there."""
     defined = statistics[~np.isnan(statistics)]
@@ -329,16 +343,19 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    values : (n,)
+    values : (n,) or (B, n); NaN has no weight
     weights : (B, n) non-negative
 
     Returns
     -------
     (B,), NaN where all weights are 0.
     """
-    if not len(values):
+    if not values.shape[-1]:
         return np.full(len(weights), nan)
-    order = np.argsort(values, kind="stable")
-    summed = np.cumsum(weights[:, order], axis=1)
-    place = np.argmax(summed >= summed[:, -1:] / 2, axis=1)
-    return np.where(summed[:, -1] > 0, values[order][place], nan)
+    values = np.broadcast_to(values, weights.shape)
+    order = np.argsort(values, axis=1, kind="stable")
+    summed = np.cumsum(np.take_along_axis(np.where(np.isnan(values), 0, weights), order, axis=1), axis=1)
+    place = np.argmax(summed >= summed[:, -1:] / 2, axis=1)[:, None]
+    return np.where(
+        summed[:, -1] > 0, np.take_along_axis(values, np.take_along_axis(order, place, 1), 1)[:, 0], nan
+    )

@@ -20,7 +20,7 @@ from scipy.special import chdtri, gammaln, ndtr, stdtr, stdtrit
 
 from lmshape.dynamics.noise import LEVEL, Replicated
 from lmshape.dynamics.profiles import PROFILED, excess, last_checkpoint
-from lmshape.tables.columns import Row, declare, integer, interval, real, shared, text
+from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 
 FAR = 8.0  # standard deviations beyond which a normal variable never lies
 SHARES = 4000  # equal parts of a chi distribution that stand for it
@@ -48,6 +48,12 @@ def welch(difference: float, errors: Sequence[float], freedom: Sequence[int]) ->
     half = float(stdtrit(degrees, (1 + LEVEL) / 2)) * sqrt(total)
     p = 2 * float(stdtr(degrees, -abs(difference) / sqrt(total)))
     return difference - half, difference + half, p
+
+
+def between(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
+    """Return `welch` of the means of two groups whose members' spread is the error."""
+    errors = [side.var(ddof=1) / len(side) for side in (one, two)]
+    return welch(float(one.mean() - two.mean()), errors, [len(one) - 1, len(two) - 1])
 
 
 def hedges(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
@@ -188,38 +194,36 @@ def _quantity(profile: pd.DataFrame, function: Callable[[np.ndarray], Any]) -> _
 
 def _over_models(decoders: list[float], encoders: list[float]) -> Row:
     one, two = np.array(decoders), np.array(encoders)
-    errors = [side.var(ddof=1) / len(side) for side in (one, two)]
-    compared = _compared(one, two, errors, [len(one) - 1, len(two) - 1])
     effect = hedges(one, two)
     flag = "" if np.isfinite(effect[0]) else "no effect size: no spread over models"
-    return compared | dict(zip(_EFFECT, effect, strict=True)) | {"basis": "models", "flag": flag}
+    return (
+        _compared(one, two, between(one, two))
+        | dict(zip(_EFFECT, effect, strict=True))
+        | {"basis": "models", "flag": flag}
+    )
 
 
 def _over_blocks(decoders: list[_Model], encoders: list[_Model]) -> Row:
     """Compare these models alone: their tokens are other sequences, so that their errors are independent."""
     one, two = (np.array([model.value for model in side]) for side in (decoders, encoders))
     errors = [sum(model.variance for model in side) / len(side) ** 2 for side in (decoders, encoders)]
-    row = _compared(
-        one, two, errors, [min(model.draws for model in side) - 1 for side in (decoders, encoders)]
-    )
+    freedom = [min(model.draws for model in side) - 1 for side in (decoders, encoders)]
+    row = _compared(one, two, welch(float(one.mean() - two.mean()), errors, freedom))
     spread = sqrt(np.mean([np.mean([model.over_blocks for model in side]) for side in (decoders, encoders)]))
     known = np.isfinite(spread) and spread > 0
     effect = {name: row[of] / spread if known else nan for name, of in _EFFECT.items()}
-    reasons = [
-        "" if np.isfinite(row["difference_low"]) else "no interval: one draw",
-        "" if known else "no effect size: no spread over the blocks",
-    ]
-    return row | effect | {"basis": "blocks", "flag": "; ".join(filter(None, reasons))}
+    alone = "" if np.isfinite(row["difference_low"]) else "no interval: one draw"
+    flag = joined(alone, "" if known else "no effect size: no spread over the blocks")
+    return row | effect | {"basis": "blocks", "flag": flag}
 
 
 _EFFECT = {"effect": "difference", "effect_low": "difference_low", "effect_high": "difference_high"}
 
 
-def _compared(one: np.ndarray, two: np.ndarray, errors: list[float], freedom: list[int]) -> Row:
-    difference = float(one.mean() - two.mean())
-    low, high, p = welch(difference, errors, freedom)
-    means = {"decoder_mean": float(one.mean()), "encoder_mean": float(two.mean()), "difference": difference}
-    return means | {"difference_low": low, "difference_high": high, "p": p}
+def _compared(one: np.ndarray, two: np.ndarray, found: tuple[float, float, float]) -> Row:
+    means = {"decoder_mean": float(one.mean()), "encoder_mean": float(two.mean())}
+    difference = {"difference": float(one.mean() - two.mean())}
+    return means | difference | dict(zip(("difference_low", "difference_high", "p"), found, strict=True))
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -26,6 +26,7 @@ from lmshape.dynamics.alarms import (
     interval,
     run_weights,
     scores,
+    share_interval,
     two_sided,
     weighted_median,
     windows_of,
@@ -324,19 +325,19 @@ class _Group:
         return ""
 
     def _measured(self, one: _Tested) -> Row:
-        scored, weights = one.scored, self.weights
+        scored, weights, runs = one.scored, self.weights, self.runs_of_interval
         precision = scored.average_precisions(weights)
-        thresholds = scored.thresholds(weights.shape[1])
+        thresholds = scored.thresholds(weights)  # of each resample its own: they are of a few quiet windows
         leads = scored.leads_at(thresholds)
-        hits = np.isfinite(leads)
         drawn = weights[:, scored.before_run]
-        rates = (drawn @ hits) / np.maximum(drawn.sum(axis=1), 1e-300)
-        medians = weighted_median(leads[hits], weights[:, scored.before_run[hits]])
-        false = scored.false_at(thresholds).sum() / scored.steps.sum() * PER_STEPS
+        rates = (drawn * np.isfinite(leads)).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1e-300)
+        medians = weighted_median(leads, drawn)
+        false = scored.false_at(thresholds[0]).sum() / scored.steps.sum() * PER_STEPS
         return {
             **self._interval("auc", one.areas),
             **self._interval("average_precision", precision),
-            **self._interval("hit_rate", rates),
+            "hit_rate": float(rates[0]),
+            **dict(zip(("hit_rate_low", "hit_rate_high"), share_interval(rates, runs=runs), strict=True)),
             **self._interval("lead_steps", medians),
             "false_alarms_per_10k": float(false),
             **self._interval("move_before", self._moves(one.parts)),

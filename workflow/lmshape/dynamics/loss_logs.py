@@ -54,7 +54,7 @@ def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
     Raises
     ------
     InputError
-        When the file does not exist or is no such log, a column is missing, two columns of steps disagree, a step is
+        When the file does not exist or is not such a log, a column is missing, two columns of steps disagree, a step is
         no whole number, or no row is one of training.
     """
     try:
@@ -76,7 +76,7 @@ def as_curve(run: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When a column is missing, or a step is no whole number.
+        When a column is missing, or a step is not a whole number.
     """
     for column in REQUIRED:
         if column not in run:
@@ -94,7 +94,7 @@ def as_curve(run: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Read all cells as text: an empty one is no value, `nan` a value that is none."""
+    """Read all cells as text: an empty one is not a value, `nan` a value that is none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def _of_training(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_evaluation(rows: pd.DataFrame, loss: str) -> pd.Series:
-    """Tell rows whose loss is no number while that of an evaluation is one."""
+    """Tell rows whose loss is not a number while that of an evaluation is one."""
     parts = {column: [f"{part}_" for part in str(column).lower().split("/")] for column in rows}
     names = [column for column, own in parts.items() if any(part.startswith(EVALUATIONS) for part in own)]
     filled = rows[names].apply(pd.to_numeric, errors="coerce").notna().any(axis=1)
@@ -229,7 +229,7 @@ def _column(name: str, table: pd.DataFrame) -> str | None:
     return next((column for column in known if table[column].str.strip().any()), known[0] if known else None)
 
 
-MOST_ROLLBACKS = 0.1  # of the rows: more steps back than this are no rollbacks, but rows in no order
+MOST_ROLLBACKS = 0.1  # of the rows: more steps back than this are not rollbacks, but rows in no order
 
 
 def _without_abandoned(curve: pd.DataFrame) -> pd.DataFrame:

@@ -140,7 +140,7 @@ PHASE_COLUMNS = declare(
         "step of the lowest change point from fall to rise; without one, of the least value",
     ),
     *interval(
-        real, "collapse_depth", "share of the value lost in the first segment; empty if that is no fall"
+        real, "collapse_depth", "share of the value lost in the first segment; empty if that is not a fall"
     ),
     integer("collapse_step", "step at which that fall ends"),
     integer(

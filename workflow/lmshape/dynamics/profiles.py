@@ -144,8 +144,8 @@ PROFILE_COLUMNS = declare(
     *shared(f"{CELL} rows"),
     text("metric", "the metric that is followed over the layers"),
     integer("peak_layer", "block after which the value is largest"),
-    integer("peak_layer_low", "first block that cannot be told from the peak: 95 % interval"),
-    integer("peak_layer_high", "last block that cannot be told from the peak"),
+    integer("peak_layer_low", "first block that does not differ significantly from the peak"),
+    integer("peak_layer_high", "last block that does not differ significantly from the peak"),
     real("peak_depth", "peak_layer / number of blocks"),
     *interval(real, "height", "value at the peak"),
     real("edges", "the larger of the values after the first and after the last block"),
@@ -220,7 +220,7 @@ class Profile:
 def profiles(metrics: pd.DataFrame, metric: str = PROFILED) -> pd.DataFrame:
     """Describe the curve of a metric over the blocks of each cell, for each choice of rows.
 
-    Embedding and final norm are no part of the curve: they are other spaces than the residual stream between.
+    Embedding and final norm are not part of the curve: they are other spaces than the residual stream between.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class CalmLosses:
     """The median of the last `window` calm losses, and the noise of the last `noise_window`.
 
     The noise is the largest of three. One is of the differences of successive losses: √2 standard deviations where
-    there is no trend, and hardly more where there is one. Losses more than `longest_gap` steps apart are no successive
+    there is no trend, and hardly more where there is one. Losses more than `longest_gap` steps apart are not successive
     ones: they differ by what was learned between them. Where successive losses are alike, as in a log that was
     smoothed, these differences are too small, and one of two others is larger. Losses less their baseline, less the
     median of the last `window` of these differences, spread by what moves within a window, once the first steep fall is
@@ -251,7 +251,7 @@ class Excursion:
 
     @property
     def lasts(self) -> bool:
-        """Whether it is no hard batch, nor two.
+        """Whether it is not a hard batch, nor two.
 
         `least_steps` logged steps in a row are high; or two in a row, at least `least_span` training steps apart; or
         the losses are means of several steps, and no batch could have raised one so far.
@@ -301,7 +301,7 @@ def find_spikes(run: pd.DataFrame) -> list[Spike]:
     Raises
     ------
     InputError
-        When a step is no number.
+        When a step is not a number.
 
     Notes
     -----

@@ -13,6 +13,7 @@ from lmshape.dynamics.noise import Noise, Replicated, spread
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.site import named_layers
 
+Moves = tuple[str, ...]  # "rise" and "fall" in turn
 _LINE = ("dataset", "rows", "metric", "layer")
 
 
@@ -144,7 +145,7 @@ class Segments:
         return max(len(self.ends) - 1, 0)
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def words(self) -> Moves:
         """Name the segments in their order: rise or fall."""
         names = ("rise", "fall") if self.rises else ("fall", "rise")
         return tuple(names[place % 2] for place in range(len(self)))
@@ -185,25 +186,28 @@ def segments(values: np.ndarray, least: float) -> Segments:
     return Segments((*ends, last), rises=(direction > 0) == (len(ends) % 2 == 1))
 
 
-def depths(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the largest `least` with which a curve has at least one segment, two, and three.
-
-    The first is its range. The second is the lesser of the rise before and the fall after a place (or fall and rise),
-    at the best place; the third the same for three segments.
-    """
-    pairs = [_two_and_three(sign * values) for sign in (1.0, -1.0)]
-    return float(np.ptp(values)), max(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
+def is_part(moves: Moves, others: Moves) -> bool:
+    """Whether rises and falls are found among others, in their order, with or without gaps."""
+    rest = iter(others)
+    return all(move in rest for move in moves)
 
 
-def _two_and_three(values: np.ndarray) -> tuple[float, float]:
-    """Depth of a rise and a fall, and of a rise, a fall and a rise."""
-    rise = values - np.minimum.accumulate(values)
-    after = np.minimum.accumulate(values[::-1])[::-1]
-    two = float(np.minimum(rise, values - after).max())
-    ends = np.minimum(rise[:, None], values[:, None] - values[None, :])
-    fallen = np.where(np.tri(len(values), dtype=bool).T, ends, 0.0).max(axis=0)
-    rises = np.maximum.accumulate(values[::-1])[::-1] - values
-    return two, float(np.minimum(fallen, rises).max())
+def depth(values: np.ndarray, moves: Moves) -> float:
+    """Return the largest change that each of some rises and falls has, in their order, somewhere on a curve."""
+    low, high = 0.0, float(np.ptp(values)) + 1e-12
+    for _ in range(40):
+        middle = (low + high) / 2
+        if is_part(moves, segments(values, middle).words):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def depths(values: np.ndarray) -> list[float]:
+    """Return the largest `least` with which a curve has at least one segment, two, and three."""
+    turns = ("rise", "fall") * 2
+    return [max(depth(values, turns[first : first + count]) for first in (0, 1)) for count in (1, 2, 3)]
 
 
 LEAST_CHANGE = 0.1  # of the natural logarithm: a tenth of the value

@@ -99,7 +99,7 @@ def render(
     InputError
         For a name that is not a figure's or a paper's, and for a table that does not exist.
     """
-    from lmshape.figures.files import read_tables, save, save_paper
+    from lmshape.figures.drawing import read_tables, save, save_paper
     from lmshape.figures.style import PAPER
 
     if name not in FIGURES:

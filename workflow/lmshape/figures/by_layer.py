@@ -5,27 +5,17 @@ Up to seven models share a panel for each choice of rows; of more, each has a pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lmshape.figures import layout, selection
-from lmshape.figures.drawing import Drawing, without_values
-from lmshape.figures.style import Looks, Page, looks
+from lmshape.figures.drawing import Drawing, footer
+from lmshape.figures.style import SCREEN, Looks, Page, looks, styled
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What one figure by layer has of its own: the name of y, its axis, and the name of its null."""
-
-    y: str
-    axis: Callable[[Axes], None]
-    null: str
-    own_nulls: bool = False
 
 
 def last(metrics: pd.DataFrame, *names: str, null: str = "", sites: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -35,17 +25,28 @@ def last(metrics: pd.DataFrame, *names: str, null: str = "", sites: tuple[str, .
     return selection.with_null(chosen, metrics, null) if null else chosen
 
 
-def draw_panels(data: pd.DataFrame, page: Page, view: View) -> layout.Picture:
-    """Draw a panel for each choice of rows with a line for each model, or a panel for each of many models."""
+def draw_panels(
+    data: pd.DataFrame,
+    page: Page,
+    *,
+    y: str,
+    axis: Callable[[Axes], None],
+    null: str,
+    own_nulls: bool = False,
+) -> layout.Picture:
+    """Draw a panel for each choice of rows with a line for each model, or a panel for each of many models.
+
+    `y` and `null` name the axis and the null; `own_nulls` have the color of their line.
+    """
     frame, panel, hue, look = arranged(layout.place_final_norm(data))
     facets = layout.lines(frame, x="depth", hue=hue, panel=panel, page=page, look=look)
     layout.room_for_nulls(facets, frame, panel)
-    layout.each(facets, view.axis)
-    palette = look.palette if view.own_nulls else None
+    layout.each(facets, axis)
+    palette = look.palette if own_nulls else None
     layout.null_lines(facets, frame, x="depth", hue=hue, panel=panel, palette=palette)
     layout.each(facets, partial(layout.depth_axis, data=frame))
-    legend = [*layout.entries(look), *layout.null_entries(frame["null"], view.null)]
-    return layout.Picture(facets, legend, view.y)
+    legend = [*layout.entries(look), *layout.null_entries(frame["null"], null)]
+    return layout.Picture(facets, legend, y)
 
 
 def arranged(data: pd.DataFrame) -> tuple[pd.DataFrame, str, str, Looks]:
@@ -100,7 +101,7 @@ CONE_FIGURE = Drawing(
     reads=tuple(CONE),
     data=cone_data,
     panels=cone_panels,
-    nothing=partial(without_values, what="mean cosine and no anisotropy"),
+    nothing="This study has no mean cosine and no anisotropy.",
 )
 
 
@@ -115,8 +116,8 @@ ANISOTROPY = Drawing(
     title="Anisotropy by layer, last checkpoint",
     reads=("anisotropy", "anisotropy_null"),
     data=_anisotropy,
-    panels=partial(draw_panels, view=View("anisotropy λ1/Σλ", layout.share_axis, "isotropic rows")),
-    nothing=partial(without_values, what="anisotropy"),
+    panels=partial(draw_panels, y="anisotropy λ1/Σλ", axis=layout.share_axis, null="isotropic rows"),
+    nothing="This study has no anisotropy.",
 )
 
 
@@ -135,14 +136,12 @@ DIMENSION = Drawing(
     data=_dimension,
     panels=partial(
         draw_panels,
-        view=View(
-            "dimension (TwoNN, log)",
-            layout.log_axis,
-            "Gaussian rows,\nsame covariance",
-            own_nulls=True,
-        ),
+        y="dimension (TwoNN, log)",
+        axis=layout.log_axis,
+        null="Gaussian rows,\nsame covariance",
+        own_nulls=True,
     ),
-    nothing=partial(without_values, what="intrinsic dimension of a block"),
+    nothing="This study has no intrinsic dimension of a block.",
 )
 
 
@@ -163,7 +162,42 @@ LINEARITY = Drawing(
     data=_linearity,
     panels=partial(
         draw_panels,
-        view=View("explained share of variance, held out", layout.share_axis, "noise, in sample"),
+        y="explained share of variance, held out",
+        axis=layout.share_axis,
+        null="noise, in sample",
     ),
-    nothing=partial(without_values, what="held-out linearity of a block"),
+    nothing="This study has no held-out linearity of a block.",
 )
+
+
+# The layers of one model: a panel for each metric, of a table of `lmshape.profile`
+
+SHOWN = ("anisotropy", "effective_rank", "mean_cosine", "id_twonn")
+MOST_PANELS = 12
+
+
+def shown_metrics(table: pd.DataFrame) -> list[str]:
+    """Name the metrics worth a panel: `SHOWN` as far as they were measured, else the first of those that were."""
+    layers = table.loc[table["site"] != "output", "metric"].unique().tolist()
+    return [name for name in SHOWN if name in layers] or layers[:MOST_PANELS]
+
+
+def draw_one_model(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """Draw metrics over the layers of one model, with bands of their 95 % intervals.
+
+    Parameters
+    ----------
+    table : of `lmshape.profile`
+    metrics : names of metrics of layers, a panel each
+    """
+    data = table[table["metric"].isin(metrics) & (table["site"] != "output")]
+    choice = data["rows"].map(selection.VARIANT_NAMES).fillna(data["rows"])
+    data = selection.grouped(layout.place_final_norm(data.assign(choice=choice)), "metric")
+    with styled(SCREEN):
+        look = looks(in_order(data["choice"]))
+        facets = layout.lines(
+            data, x="depth", hue="choice", panel="metric", page=SCREEN, look=look, sharey=False
+        )
+        layout.each(facets, partial(layout.depth_axis, data=data))
+        picture = layout.Picture(facets, layout.entries(look))
+        return layout.finish(picture, SCREEN, title=str(data["model"].iloc[0]), footer=footer(data))

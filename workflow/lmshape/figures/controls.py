@@ -14,7 +14,7 @@ from lmshape.figures.drawing import Drawing
 from lmshape.figures.style import Looks, Page, looks
 from lmshape.tables.rows import final_checkpoints, in_order
 
-METRICS = {"anisotropy": "anisotropy λ1/Σλ", "id_twonn": "dimension (TwoNN)"}
+MEASURES = {"anisotropy": "anisotropy λ1/Σλ", "id_twonn": "dimension (TwoNN)"}
 BETWEEN = 0.5  # the first and the last dot of a row, in rows
 MOST_MODELS = 4  # with curves of their own; more are compared by their middle blocks
 
@@ -25,7 +25,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Decoders, whose claims the controls test, come first. Models on one dataset, which have no control, are left out;
     `left_out` names them. Of more than four models the middle blocks alone.
     """
-    rows = final_checkpoints(selection.metric_rows(tables["metrics"], *METRICS))
+    rows = final_checkpoints(selection.metric_rows(tables["metrics"], *MEASURES))
     rows = rows[(rows["metric"] != "id_twonn") | (rows["site"] != "embedding")]
     rows = rows[rows["rows"] != "no_sink"].sort_values("kind", kind="stable")
     datasets = rows.groupby("model", sort=False)["dataset"].nunique()
@@ -39,7 +39,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a line for each dataset by layer; of many models a dot for each dataset."""
     choice = data["rows"].map(selection.VARIANT_NAMES).fillna(data["rows"])
-    frame = data.assign(measure=data["metric"].map(METRICS) + ", " + choice)
+    frame = data.assign(measure=data["metric"].map(MEASURES) + ", " + choice)
     look = looks(in_order(frame["dataset"]))
     if frame["model"].nunique() > MOST_MODELS:
         return _dots(frame, page, look)
@@ -68,20 +68,13 @@ def _dots(frame: pd.DataFrame, page: Page, look: Looks) -> layout.Picture:
             places, own["ci_low"], own["ci_high"], color=own["dataset"].map(look.palette), linewidth=1.0
         )
         ax.set(xlabel="middle block", ylabel="")
-    return layout.Picture(facets, layout.dots(look))
-
-
-def nothing(data: pd.DataFrame) -> str:
-    """Say that no model was measured on two datasets."""
-    return (
-        "" if data["value"].notna().any() else "No model was measured on two datasets: there is no control."
-    )
+    return layout.Picture(facets, layout.entries(look, dots=True))
 
 
 CONTROLS = Drawing(
     title="The same curves on other tokens, last checkpoint",
-    reads=tuple(METRICS),
+    reads=tuple(MEASURES),
     data=data,
     panels=draw_panels,
-    nothing=nothing,
+    nothing="No model was measured on two datasets: there is no control.",
 )

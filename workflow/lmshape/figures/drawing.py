@@ -1,16 +1,24 @@
-"""What every figure is: what it selects from the study's tables, its panels, and the line below them."""
+"""What every figure is, reads and writes: tables, panels, the line below them; a picture, its vector twin, its data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lmshape.dynamics.loss_logs import read_loss_log
+from lmshape.errors import InputError
 from lmshape.figures import layout
-from lmshape.figures.style import SCREEN, Page, styled
+from lmshape.figures.style import PAPER, SCREEN, Page, styled
+from lmshape.tables.files import read_table
 from lmshape.tables.rows import has_flag, in_order
+from lmshape.writing import replaced_when_whole
 
 MOST_NAMED = 4  # checkpoints or models in a line
 
@@ -25,22 +33,26 @@ class Drawing:
     reads : metrics that `data` asks for; no others are read
     data : select from the study's tables what is drawn
     panels : draw that data, which is all they need
-    nothing : a sentence in place of the panels where the data have nothing to show, else ""
+    nothing : the sentence in place of the panels of data without a value, or what finds it: "" where panels are drawn
     """
 
     title: str
     reads: tuple[str, ...]
     data: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
     panels: Callable[[pd.DataFrame, Page], layout.Picture]
-    nothing: Callable[[pd.DataFrame], str]
+    nothing: str | Callable[[pd.DataFrame], str]
 
     def draw(self, data: pd.DataFrame, page: Page = SCREEN) -> Figure:
         """Draw what was selected."""
         with styled(page):
-            why = self.nothing(data)
-            if why:
+            if why := self._why_nothing(data):
                 return layout.sentence(why, page, title=self.title)
             return layout.finish(self.panels(data, page), page, title=self.title, footer=footer(data))
+
+    def _why_nothing(self, data: pd.DataFrame) -> str:
+        if callable(self.nothing):
+            return self.nothing(data)
+        return "" if data["value"].notna().any() else self.nothing
 
 
 def footer(data: pd.DataFrame) -> str:
@@ -60,13 +72,76 @@ def footer(data: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def without_values(data: pd.DataFrame, what: str) -> str:
-    """Say that the study has no number to draw."""
-    return "" if data["value"].notna().any() else f"This study has no {what}."
-
-
 def shortened(names: str) -> str:
     """Name the first few of a list, and count the others."""
     every = names.split(", ")
     more = len(every) - MOST_NAMED
     return ", ".join(every[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+# What figures read and write: the study's tables, and a picture, its vector twin and its data
+
+PIXELS_PER_INCH = 200
+
+
+def read_tables(
+    tables_dir: Path,
+    names: Sequence[str],
+    *,
+    losses: Mapping[str, Path],
+    datasets: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+) -> dict[str, pd.DataFrame]:
+    """Read the tables of these names, and `losses`, those of all runs and logs, with the column `run`.
+
+    Of the table of metrics, read the rows of `metrics` alone: of a hundred checkpoints it has millions. They stand in
+    the order of `datasets`; rows of a dataset keep theirs.
+    """
+    paths = {name: Path(tables_dir) / f"{name}.parquet" for name in names if name != "metrics" or metrics}
+    tables = {name: read_table(path, metrics if name == "metrics" else ()) for name, path in paths.items()}
+    if datasets and metrics:
+        tables["metrics"] = _in_order(tables["metrics"], datasets)
+    return tables | {"losses": read_losses(losses)}
+
+
+def read_losses(files: Mapping[str, Path]) -> pd.DataFrame:
+    """Read the loss curves of runs and logs; one that is not a log is named and left out, as in the table `spikes`."""
+    curves = [pd.DataFrame(columns=["run", "step", "loss"])]
+    for name, path in files.items():
+        try:
+            curves += [curve.assign(run=run) for run, curve in read_loss_log(path, name=name)]
+        except InputError as error:
+            print(f"`{name}`: {error}", file=sys.stderr)
+    return pd.concat(curves[1:] or curves, ignore_index=True)
+
+
+def save(figure: Figure, data: pd.DataFrame, output_stem: Path) -> list[Path]:
+    """Write picture and data and return the files; they are whole, and the same data gives the same bytes."""
+    stem = Path(output_stem)
+    files = {end: stem.with_name(f"{stem.name}.{end}") for end in ("png", "svg", "csv")}
+    with styled(), ExitStack() as whole:
+        partial = {end: whole.enter_context(replaced_when_whole(file)) for end, file in files.items()}
+        figure.savefig(partial["png"], format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
+        figure.set_layout_engine("none")  # that of the PNG stays; to lay out many panels again takes seconds
+        # the rasterized parts of the SVG are as sharp as the PNG
+        figure.savefig(partial["svg"], format="svg", dpi=PIXELS_PER_INCH, metadata={"Date": None})
+        data.to_csv(partial["csv"], index=False)
+    return list(files.values())
+
+
+def save_paper(figure: Figure, output_stem: Path, paper: str) -> list[Path]:
+    """Write a figure drawn for a page of `PAPER` as PDF and SVG whose letters are text; return both files."""
+    stem = Path(output_stem)
+    files = [stem.with_name(f"{stem.name}-{paper}.{end}") for end in ("pdf", "svg")]
+    with styled(PAPER[paper]), ExitStack() as whole:
+        for file in files:
+            partial = whole.enter_context(replaced_when_whole(file))
+            date = {"CreationDate": None} if file.suffix == ".pdf" else {"Date": None}
+            figure.savefig(partial, format=file.suffix[1:], dpi=PIXELS_PER_INCH, metadata=date)
+    return files
+
+
+def _in_order(metrics: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
+    rank = {name: place for place, name in enumerate(datasets)}
+    place = metrics["dataset"].map(rank).fillna(len(rank))
+    return metrics.iloc[np.argsort(place, kind="stable")]

@@ -71,15 +71,10 @@ def _counted(spikes: int) -> str:
     return "no spike" if not spikes else f"{spikes} spike{'' if spikes == 1 else 's'}"
 
 
-def nothing(data: pd.DataFrame) -> str:
-    """Say that there is no loss of every step."""
-    return (
-        ""
-        if len(data)
-        else "This study trains no run and names no logs of other runs: there is no training loss to draw."
-    )
-
-
 LOSSES = Drawing(
-    title="Training losses and their spikes", reads=(), data=data, panels=draw_panels, nothing=nothing
+    title="Training losses and their spikes",
+    reads=(),
+    data=data,
+    panels=draw_panels,
+    nothing="This study trains no run and names no logs of other runs: there is no training loss to draw.",
 )

@@ -16,13 +16,13 @@ from matplotlib.lines import Line2D
 
 from lmshape.figures import layout, selection
 from lmshape.figures.drawing import Drawing
+from lmshape.figures.layout import DIGIT, some, step_name
 from lmshape.figures.over_training import several_steps, single_step
-from lmshape.figures.steps import LETTER, some, step_name
 from lmshape.figures.style import FAINT, INK, Page
 from lmshape.tables.rows import first_dataset, trajectories
 
 MOST_RINGS = 30  # steps; rings of more are smaller
-COLORS = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
+COLORMAP = "viridis"  # even steps of lightness: it reads in grey, and no color-blindness confuses it
 RING: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",
@@ -59,8 +59,7 @@ def select(tables: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
 
 def draw_panels(data: pd.DataFrame, page: Page, label: str, log: bool) -> layout.Picture:
     """Draw a map for each model and choice of rows; a bar of colors each, or one where all share a scale."""
-    frame = selection.merge_twins(data, ["model"])
-    frame = frame.assign(panel=frame["model"] + "\n" + frame["choice"])
+    frame = selection.panel_per_choice(data)
     facets = layout.panels(frame, "panel", page, sharex=False, sharey=False)
     choices = frame.groupby("choice", sort=False)["value"]
     shared = _norm(frame["value"], log=False)
@@ -86,13 +85,11 @@ def _map(ax: Axes, frame: pd.DataFrame, norm: Normalize, page: Page) -> None:
     cells = frame.pivot(index="layer", columns="step", values="value").astype(float)
     ax.set_facecolor("#F4F4F4")
     ax.patch.set(hatch="////", edgecolor="#C9C9C9")  # shows where a cell has no number
-    seaborn.heatmap(cells, ax=ax, cmap=COLORS, norm=norm, cbar=False, rasterized=True)
+    seaborn.heatmap(cells, ax=ax, cmap=COLORMAP, norm=norm, cbar=False, rasterized=True)
     ax.invert_yaxis()
     steps, layers = list(cells.columns), list(cells.index)
     named = some(steps)
-    touch = sum(len(step_name(step)) + 1.5 for step in named) * LETTER * page.font > layout.width_in_points(
-        ax
-    )
+    touch = sum(len(step_name(step)) + 1.5 for step in named) * DIGIT * page.font > layout.width_in_points(ax)
     ax.set_xticks([steps.index(step) + 0.5 for step in named], [step_name(step) for step in named])
     ax.tick_params(axis="x", labelrotation=60 if touch else 0)
     shown = range(0, len(layers), max(1, ceil(len(layers) / 8)))
@@ -109,13 +106,13 @@ def _bars(facets: layout.Panels, frame: pd.DataFrame, norms: Mapping[str, Normal
     """Draw a bar of colors beside each panel, or one beside all where they share a scale."""
     every = list(facets.axes.flat)
     if len({id(norm) for norm in norms.values()}) == 1:
-        shared = ScalarMappable(next(iter(norms.values())), COLORS)
+        shared = ScalarMappable(next(iter(norms.values())), COLORMAP)
         facets.figure.colorbar(shared, ax=every, pad=0.015, aspect=35, label=label)
         return
     for name, ax in facets.axes_dict.items():
         norm = norms[frame.loc[frame["panel"] == name, "choice"].iloc[0]]
         last = label if ax is every[-1] else ""
-        bar = facets.figure.colorbar(ScalarMappable(norm, COLORS), ax=ax, pad=0.02, aspect=25, label=last)
+        bar = facets.figure.colorbar(ScalarMappable(norm, COLORMAP), ax=ax, pad=0.02, aspect=25, label=last)
         layout.plain_ticks(bar.ax)
 
 

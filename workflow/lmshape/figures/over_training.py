@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
-from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from lmshape.figures import layout, selection
 from lmshape.figures.by_layer import arranged
 from lmshape.figures.drawing import Drawing
-from lmshape.figures.steps import by_rank, mark_gone, step_axis, step_bar
-from lmshape.figures.style import FAINT, Looks, Page, sequence
+from lmshape.figures.layout import mark_gone, places_by_rank, step_axis, step_bar
+from lmshape.figures.style import FAINT, Page, shades
 from lmshape.tables.rows import final_checkpoints, first_dataset, trajectories
 
 
@@ -51,11 +50,9 @@ def _anisotropy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _draw_anisotropy(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a panel for each model and choice of rows; colors span the model's own steps."""
-    frame = layout.place_final_norm(selection.merge_twins(data, ["model"]))
-    frame = frame.assign(place=by_rank(frame), panel=frame["model"] + "\n" + frame["choice"])
-    places = sorted(set(frame["place"]))
-    shades = {place: to_hex(sequence()(place)) for place in places}
-    look = Looks(shades, dict.fromkeys(places, ""), dict.fromkeys(places, ""))
+    frame = layout.place_final_norm(selection.panel_per_choice(data))
+    frame = frame.assign(place=places_by_rank(frame))
+    look = shades(sorted(set(frame["place"])))
     facets = layout.lines(frame, x="depth", hue="place", panel="panel", page=page, look=look, bands=False)
     layout.each(facets, layout.share_axis)
     layout.null_lines(facets, final_checkpoints(frame), x="depth", hue="place", panel="panel")

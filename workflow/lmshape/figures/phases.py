@@ -16,8 +16,8 @@ from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.trajectories import segments
 from lmshape.figures import layout, selection
 from lmshape.figures.drawing import Drawing
+from lmshape.figures.layout import mark_gone, step_axis
 from lmshape.figures.over_training import gone_entry, several_steps, single_step
-from lmshape.figures.steps import mark_gone, step_axis
 from lmshape.figures.style import COLORS, FAINT, INK, Looks, Page
 from lmshape.tables.rows import first_dataset, trajectories
 
@@ -27,7 +27,7 @@ SERIES = {
     ("id_twonn", "one_per_type"): "dimension, one row per token id",
     ("effective_rank", "all"): "effective rank, all rows",
 }
-METRICS = ("id_twonn", "effective_rank")
+FOLLOWED = ("id_twonn", "effective_rank")
 KEYS = ["model", "dataset", "rows", "metric", "layer"]
 CHANGE_POINTS = [f"{turn}_step{end}" for turn in ("peak", "trough") for end in ("", "_low", "_high")]
 PHASES_READ = ["shape", "moves", "least", "noise", *CHANGE_POINTS, "flag"]
@@ -44,7 +44,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     `series` names metric and rows; the flag of the phases is `phase_flag`.
     """
-    metrics = selection.metric_rows(tables["metrics"], *METRICS)
+    metrics = selection.metric_rows(tables["metrics"], *FOLLOWED)
     chosen = several_steps(selection.with_named_layers(trajectories(first_dataset(metrics))))
     series = [SERIES.get(pair, "") for pair in zip(chosen["metric"], chosen["rows"], strict=True)]
     chosen = chosen.assign(series=series)
@@ -127,7 +127,7 @@ def _legend(frame: pd.DataFrame) -> list[Artist]:
 
 PHASES = Drawing(
     title="Phases of training",
-    reads=METRICS,
+    reads=FOLLOWED,
     data=data,
     panels=draw_panels,
     nothing=partial(single_step, what="an intrinsic dimension or effective rank of a block"),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmshape.site import middle_layer, named_layers
+from lmshape.tables.columns import GONE
 from lmshape.tables.rows import in_order
 
 COLUMNS = (
@@ -17,7 +18,6 @@ COLUMNS = (
 # What one number of the table belongs to, beside its metric.
 PLACE = ("model", "checkpoint", "step", "dataset", "site", "layer", "rows")
 VARIANT_NAMES = {"all": "all rows", "no_sink": "without sinks", "one_per_type": "one row per token id"}
-GONE = "gone"  # the word of the column `note` for a checkpoint of which only the tables are left
 
 
 def metric_rows(metrics: pd.DataFrame, *names: str) -> pd.DataFrame:
@@ -76,6 +76,12 @@ def merge_twins(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     frame = frame.assign(choice=frame["rows"].map(VARIANT_NAMES).fillna(frame["rows"]))
     groups = [group for _, group in frame.groupby(list(by), sort=False)] if by else [frame]
     return pd.concat([_merged(group) for group in groups]) if len(frame) else frame
+
+
+def panel_per_choice(frame: pd.DataFrame) -> pd.DataFrame:
+    """Merge the twins of each model, and name in the column `panel` its model and choice of rows."""
+    frame = merge_twins(frame, ["model"])
+    return frame.assign(panel=frame["model"] + "\n" + frame["choice"])
 
 
 def _merged(frame: pd.DataFrame) -> pd.DataFrame:

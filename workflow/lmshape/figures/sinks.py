@@ -10,7 +10,7 @@ import pandas as pd
 from lmshape.figures import layout, selection
 from lmshape.figures.by_layer import last
 from lmshape.figures.drawing import Drawing
-from lmshape.figures.style import COLORS, Looks, Page
+from lmshape.figures.style import COLORS, DASHES, Looks, Page
 from lmshape.tables.rows import in_order
 
 POSITION_0, OTHERS = "leading_share_position_0", "leading_share_other_sinks"
@@ -21,15 +21,9 @@ CURVES = {
     ("anisotropy_without_position_0", "all"): "without position 0",
     ("anisotropy", "no_sink"): "without all sinks",
 }
-LOOK = Looks(
-    dict(
-        zip(
-            [*SHARES.values(), *CURVES.values()], (*COLORS[1:3], COLORS[0], COLORS[5], COLORS[6]), strict=True
-        )
-    ),
-    dict(zip([*SHARES.values(), *CURVES.values()], ("", (5, 1.5), "", (5, 1.5), (1.2, 1.2)), strict=True)),
-    dict(zip([*SHARES.values(), *CURVES.values()], ("o", "s", "o", "^", "D"), strict=True)),
-)
+_EACH = ((COLORS[1], "", "o"), (COLORS[2], DASHES[1], "s"), (COLORS[0], "", "o"), (COLORS[5], DASHES[1], "^"),
+         (COLORS[6], DASHES[2], "D"))  # fmt: skip
+LOOK = Looks.of([*SHARES.values(), *CURVES.values()], _EACH)
 MOST_MODELS = 6
 LEAST_SHARE = 0.1  # of λ1 at some block, that makes a sink worth a panel
 
@@ -37,7 +31,7 @@ LEAST_SHARE = 0.1  # of λ1 at some block, that makes a sink worth a panel
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Select shares of λ1 and anisotropies by layer at each model's last checkpoint; `series` names them.
 
-    `null` is the share of position 0 were it like all rows. `sinks` says whether position 0 or other sinks carry a
+    `null` is the share of position 0 if it is like all rows. `sinks` says whether position 0 or other sinks carry a
     tenth of λ1 at some block.
     """
     rows = last(
@@ -69,7 +63,7 @@ def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     layout.each(facets, partial(layout.depth_axis, data=frame))
     legend = [
         *layout.entries(LOOK),
-        *layout.null_entries(frame["null"], "position 0,\nwere it like all rows"),
+        *layout.null_entries(frame["null"], "position 0,\nif it is like all rows"),
     ]
     return layout.Picture(facets, legend, "share")
 

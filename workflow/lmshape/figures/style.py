@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib
 import numpy as np
 import seaborn
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 
 # Okabe & Ito's palette without its yellow, which vanishes on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -76,18 +77,25 @@ SETTINGS = {
 class Looks:
     """Color, dashes and marker of each name, as seaborn takes them."""
 
-    palette: dict[str, str]
-    dashes: dict[str, Any]
-    markers: dict[str, str]
+    palette: dict[Any, str]
+    dashes: dict[Any, Any]
+    markers: dict[Any, str]
+
+    @classmethod
+    def of(cls, names: Iterable[Any], each: Iterable[tuple[str, Any, str]]) -> Looks:
+        """Give names, in their order, a color, dashes and a marker each; further looks are left over."""
+        every = list(zip(names, each, strict=False))
+        return cls(*({name: look[i] for name, look in every} for i in range(3)))
 
 
 def looks(names: Sequence[str]) -> Looks:
     """Give each name a look of its own; 7 colors, 4 dashes and 7 markers cycle together."""
-    return Looks(
-        {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)},
-        {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)},
-        {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)},
-    )
+    return Looks.of(names, zip(cycle(COLORS), cycle(DASHES), cycle(MARKERS), strict=False))
+
+
+def shades(places: Iterable[float], marker: str = "") -> Looks:
+    """Color lines by their place from 0, light, to 1, dark."""
+    return Looks.of(places, ((to_hex(sequence()(place)), "", marker) for place in places))
 
 
 def sequence() -> ListedColormap:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
-from typing import Any
 
 import pandas as pd
 
 from lmshape.figures import layout, selection
 from lmshape.figures.drawing import Drawing
-from lmshape.figures.style import COLORS, Looks, Page
+from lmshape.figures.style import COLORS, DASHES, Looks, Page
 from lmshape.tables.rows import final_checkpoints, first_dataset
 from lmshape.truncation.ranks import TOLERANCES
 
@@ -18,9 +17,9 @@ BESIDE = {"participation_ratio": "participation ratio", "id_twonn": "dimension (
 NAMES = {
     f"{tolerance:g}": f"axes that keep the loss\nwithin {tolerance:g} nat" for tolerance in TOLERANCES
 } | BESIDE
-_LOOKS: Any = ((COLORS[6], "", "o"), (COLORS[0], "", "s"), (COLORS[4], "", "^"), (COLORS[1], (5, 1.5), "D"),
-          (COLORS[2], (1.2, 1.2), "v"))  # fmt: skip
-LOOK = Looks(*(dict(zip(NAMES.values(), column, strict=True)) for column in zip(*_LOOKS, strict=True)))
+_EACH = ((COLORS[6], "", "o"), (COLORS[0], "", "s"), (COLORS[4], "", "^"), (COLORS[1], DASHES[1], "D"),
+         (COLORS[2], DASHES[2], "v"))  # fmt: skip
+LOOK = Looks.of(NAMES.values(), _EACH)
 PLACE = ["model", "kind", "checkpoint", "step", "dataset", "layer", "depth", "d", "rows"]
 COLUMNS = [*PLACE, "series", "value", "ci_low", "ci_high", "draws", "whole_loss", "flag"]
 
@@ -53,9 +52,7 @@ def _beside(metrics: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
 
 def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a panel for each model and choice of rows, with a line for each tolerance and dimension."""
-    frame = selection.merge_twins(data, ["model"])
-    panel = frame["model"] + "\n" + frame["choice"]
-    frame = frame.assign(panel=panel)
+    frame = selection.panel_per_choice(data)
     facets = layout.lines(frame, x="layer", hue="series", panel="panel", page=page, look=LOOK, sharex=False)
     layout.each(facets, layout.log_axis)
     for name, ax in facets.axes_dict.items():
@@ -67,15 +64,10 @@ def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     return layout.Picture(facets, legend, "directions (log)")
 
 
-def nothing(data: pd.DataFrame) -> str:
-    """Say that no decoder was truncated."""
-    return "No decoder of this study was truncated." if data["value"].isna().all() else ""
-
-
 TRUNCATION = Drawing(
     title="How many directions a decoder needs",
     reads=tuple(BESIDE),
     data=data,
     panels=draw_panels,
-    nothing=nothing,
+    nothing="No decoder of this study was truncated.",
 )

@@ -1,6 +1,6 @@
 """Intrinsic dimension of a cloud, each estimator a function of its rows: how fast the points within a radius grow.
 
-The neighbors are searched exactly, and repeated rows count once: a copy at distance 0 is no neighbor. All estimators
+The neighbors are searched exactly, and repeated rows count once: a copy at distance 0 is not a neighbor. All estimators
 are biased low in high dimension (standard normal rows of 5, 10, 20, 40 dimensions read 5.1, 9.7, 17, 29 by `twonn` at
 n = 4096): report them with their n, never as the truth. For neighbors that were searched before there is each in
 `lmshape.geometry.distance_ratios`, from distances. O(n² d) time: `lmshape.geometry.neighbors`.
@@ -93,7 +93,7 @@ def intrinsic_dimension(x: ArrayLike, method: Method = "twonn", k: int = 20) -> 
     Raises
     ------
     ValueError
-        When `method` is unknown, `k` is no whole number or does not suit it, or fewer than k + 1 different rows exist.
+        When `method` is unknown, `k` is not a whole number or does not suit it, or there are at most k different rows.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmshape.geometry.arrays import Array, in_memory
 from lmshape.geometry.checks import ROUNDING, as_floats, as_labels, as_matrix, centered
 from lmshape.geometry.scalars import shares_of
 from lmshape.geometry.spectrum import ITERATED_WIDTH, CovarianceSums, iterated
@@ -73,7 +74,7 @@ def leading_axes(x: ArrayLike, *, count: int = 3) -> LeadingAxes:
 def leading_axes_of_sums(sums: CovarianceSums, *, count: int = 3) -> LeadingAxes:
     """Return what `leading_axes` does of rows that were summed, two at least: O(d³) time, O(d²) for a wide cloud."""
     covariance = sums.covariance()
-    return _axes(covariance, sums.mean, np.diag(covariance), count)
+    return _axes(covariance, sums.mean, in_memory(covariance.diagonal()), count)
 
 
 def leading_shares(x: ArrayLike, group: ArrayLike) -> np.ndarray:
@@ -146,7 +147,7 @@ def _squared_coordinates(rows: np.ndarray) -> np.ndarray:
     return np.square(leading_axes(rows, count=1).coordinates(rows)[:, 0])
 
 
-def _axes(covariance: np.ndarray, mean: np.ndarray, variances: np.ndarray, count: int) -> LeadingAxes:
+def _axes(covariance: Array, mean: np.ndarray, variances: np.ndarray, count: int) -> LeadingAxes:
     values, vectors = _largest(covariance, min(count, len(covariance)))
     return _described(vectors.T, values, mean, variances, count)
 
@@ -154,7 +155,7 @@ def _axes(covariance: np.ndarray, mean: np.ndarray, variances: np.ndarray, count
 def _described(
     axes: np.ndarray, values: np.ndarray, mean: np.ndarray, variances: np.ndarray, count: int
 ) -> LeadingAxes:
-    """Pad to `count` axes; what is the rounding of the mean is no axis."""
+    """Pad to `count` axes; what is the rounding of the mean is not an axis."""
     noise = np.square(ROUNDING * mean)
     kept = values > noise.sum()
     short = count - len(values)
@@ -166,14 +167,15 @@ def _described(
     )
 
 
-def _largest(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _largest(matrix: Array, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest eigenvalues (count,) of a symmetric matrix, descending, and their vectors as columns."""
     from scipy.linalg import eigh
 
     size = len(matrix)
-    if size > ITERATED_WIDTH and matrix.any() and (found := iterated(matrix, count, vectors=True)):
+    if size > ITERATED_WIDTH and bool(matrix.any()) and (found := iterated(matrix, count, vectors=True)):
         values, vectors = found
         order = np.argsort(-values)
         return values[order], vectors[:, order]
+    matrix = in_memory(matrix)
     values, vectors = eigh(matrix, subset_by_index=[size - count, size - 1], check_finite=False)
     return values[::-1], vectors[:, ::-1]

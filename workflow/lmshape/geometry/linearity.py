@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmshape.geometry.arrays import Array, on, sum_of_squares
 from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix
 from lmshape.geometry.pairs import (
     Basis,
@@ -36,8 +37,8 @@ class Fit:
 
     moments: PairMoments
     factor: GramFactor
-    whitened: np.ndarray
-    image: np.ndarray
+    whitened: Array
+    image: Array
 
 
 def least_squares(parts: Sequence[PairSums]) -> Fit:
@@ -50,7 +51,7 @@ def least_squares(parts: Sequence[PairSums]) -> Fit:
 
 def in_sample(fit: Fit) -> Scores:
     """Return the scores on the rows of the fit; NaN without variance."""
-    return _shares(fit, _square(fit.whitened), _square(fit.whitened - fit.image))
+    return _shares(fit, sum_of_squares(fit.whitened), sum_of_squares(fit.whitened - fit.image))
 
 
 def both_ways(fits: Sequence[Fit]) -> Scores:
@@ -63,20 +64,21 @@ def both_ways(fits: Sequence[Fit]) -> Scores:
 def _held_out(fit: Fit, scored: Fit) -> Scores:
     """Return the scores on the rows of `scored` of the coefficients and means of `fit`."""
     coefficients = fit.factor.solve(fit.whitened)
-    shift_x = to_basis((scored.moments.mean_x - fit.moments.mean_x)[None], fit.moments.basis)
-    shift_y = (scored.moments.mean_y - fit.moments.mean_y)[None]
+    device = fit.moments.device
+    shift_x = to_basis(on((scored.moments.mean_x - fit.moments.mean_x)[None], device), fit.moments.basis)
+    shift_y = on((scored.moments.mean_y - fit.moments.mean_y)[None], device)
     excess = scored.whitened - scored.factor.apply(coefficients)
     offset = shift_y - shift_x @ coefficients
     unseen, unseen_shift = (_unseen(fit, rows) for rows in (scored.factor.matrix.T, shift_x))
     lost = (
-        _square(excess) + scored.moments.count * _square(offset),
-        _square(excess - unseen) + scored.moments.count * _square(offset - unseen_shift),
+        sum_of_squares(excess) + scored.moments.count * sum_of_squares(offset),
+        sum_of_squares(excess - unseen) + scored.moments.count * sum_of_squares(offset - unseen_shift),
     )
-    explained = _square(scored.whitened), _square(scored.whitened - scored.image)
+    explained = sum_of_squares(scored.whitened), sum_of_squares(scored.whitened - scored.image)
     return _shares(scored, explained[0] - lost[0], explained[1] - lost[1], both=fit)
 
 
-def _unseen(fit: Fit, rows: np.ndarray) -> np.ndarray | float:
+def _unseen(fit: Fit, rows: Array) -> Array:
     """Return the part of rows in directions that `fit` cut: of an update it predicts their mean, not −x."""
     if fit.factor.inverse is None:
         return 0.0
@@ -101,11 +103,6 @@ def varied(moments: PairMoments) -> tuple[bool, bool]:
         for spread, mean in ((moments.spread_x, moments.mean_x), (moments.spread_y, moments.mean_y))
     )
     return bool(moments.spread_y > noise_y), bool(moments.spread_update > noise_x + noise_y)
-
-
-def _square(matrix: np.ndarray) -> float:
-    # without BLAS, whose threads cost more than they save on so little work
-    return float(np.einsum("ij,ij->", matrix, matrix))
 
 
 @dataclass(frozen=True, slots=True)

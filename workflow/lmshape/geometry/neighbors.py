@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from lmshape.geometry.arrays import Array, Device, device_of, double, in_memory, on, squared_lengths
 from lmshape.geometry.checks import as_stored_matrix, as_whole
 from lmshape.geometry.differences import distances_of_pairs
 from lmshape.geometry.rows import unique_rows
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
 
+GROUPS = 8  # of columns for each candidate: 7 % more candidates than asked for
 SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
 MOST_CANDIDATES = 4  # times k: a row that float32 leaves more is searched in float64
 TABLE_BYTES = 2**28  # most that the bounds of all pairs take; half of them are mirrored, not multiplied
 PADDING = 16  # columns: rows a power of two apart would share a few places of the cache
 TILE_ENTRIES = 2**24  # bounds of larger clouds held at a time: 64 MiB, and as much for their partition
 FACTOR_BYTES = 2**29  # of the centered points; a larger cloud is centered anew, a piece at a time
+SHORTEST = 1e-123  # norm of a scaled row in float64: products far below are lost
 CENTER_ROWS = 101  # about as many give the center
+DEVICE_ENTRIES = 2**26  # of bounds, and of differences, that a device holds at a time: 512 MiB each
 AUDITED_BYTES = 2**26  # of float64 rows measured against all others at a time
 
 # Distances and indices (rows, k), and how many rows were searched again.
@@ -59,16 +63,19 @@ class Neighbors:
     recomputed: int
 
 
-def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 512, assume_unique: bool = False) -> Neighbors:
+def nearest_neighbors(
+    x: ArrayLike, k: int, *, tile: int = 512, assume_unique: bool = False, device: Device = None
+) -> Neighbors:
     """Find the k nearest other rows of every unique row, exactly.
 
     Parameters
     ----------
-    x : (n, d) array or tensor of any real dtype, rows are points; of repeated rows the first is kept. A tensor on a
-        device is copied to the CPU and searched there
+    x : (n, d) array or tensor of any real dtype, rows are points; of repeated rows the first is kept
     k : number of neighbors
     tile : most query rows at a time; the result does not depend on it
     assume_unique : no row repeats another, which is not checked then; a repeated row would be a neighbor at distance 0
+    device : torch device with float64 where the search is made; None: where a tensor `x` is, if that is a CUDA GPU,
+        else in memory
 
     Returns
     -------
@@ -77,7 +84,7 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 512, assume_unique: b
     Raises
     ------
     ValueError
-        When `k` or `tile` is no whole number or not positive, or fewer than k + 1 unique rows exist.
+        When `k` or `tile` is not a whole number or not positive, or fewer than k + 1 unique rows exist.
 
     Notes
     -----
@@ -98,8 +105,9 @@ def nearest_neighbors(x: ArrayLike, k: int, *, tile: int = 512, assume_unique: b
             "Add rows or lower `k`."
         )
     points = rows if len(unique) == len(rows) else rows[unique]
-    distances, indices, recomputed = _search(points, k, tile)
-    return Neighbors(distances, unique[indices], unique, recomputed)
+    place = device_of(x) if device is None else device
+    found = _search(points, k, tile) if place is None else _search_on(place, points, k, tile)
+    return Neighbors(found[0], unique[found[1]], unique, found[2])
 
 
 def nearest_among(x: ArrayLike, neighbors: Neighbors, kept: ArrayLike, k: int) -> Neighbors:
@@ -143,7 +151,9 @@ def nearest_among(x: ArrayLike, neighbors: Neighbors, kept: ArrayLike, k: int) -
     return Neighbors(distances, indices, kept, len(short))
 
 
-def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: int = 0) -> float:
+def largest_error(
+    x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: int = 0, device: Device = None
+) -> float:
     """Return the largest relative error of the distances of some random rows, found independently.
 
     Parameters
@@ -152,11 +162,13 @@ def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: 
     neighbors : of it
     rows : how many are checked, all distances of each; all rows where there are fewer
     seed : of the choice
+    device : torch device with float64 where all distances of these rows are measured; None: in memory
 
     Returns
     -------
-    max |r − s| / s over the distances r and those, s, that SciPy's `cdist` measures in float64 between these rows
-    and all others: about 1e-15. Infinite where a neighbor is missing at a distance of 0. O(rows · m · d).
+    max |r − s| / s over the distances r and those, s, that are measured in float64 between these rows and all others,
+    by SciPy's `cdist` or, on a device, from differences: about 1e-15. Infinite where a neighbor is missing at a
+    distance of 0. O(rows · m · d).
 
     Raises
     ------
@@ -176,23 +188,29 @@ def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: 
     points = cloud[neighbors.unique]
     m, k = neighbors.distances.shape
     chosen = np.sort(np.random.default_rng(seed).choice(m, min(rows, m), replace=False))
-    found, truth = neighbors.distances[chosen], _audited(points, chosen, k)
+    found, truth = neighbors.distances[chosen], _audited(points, chosen, k, device)
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.abs(found - truth) / truth
     return float(np.where(found == truth, 0.0, errors).max())
 
 
-def _audited(points: np.ndarray, chosen: np.ndarray, k: int) -> np.ndarray:
-    """Return the k smallest distances of the chosen rows to all others by SciPy, ascending."""
+def _audited(points: np.ndarray, chosen: np.ndarray, k: int, device: Device) -> np.ndarray:
+    """Return the k smallest distances of the chosen rows to all others, ascending."""
     m, d = points.shape
-    queries, nearest = points[chosen].astype(np.float64), np.empty((len(chosen), 0))
+    queries, nearest = double(points[chosen], device), np.empty((len(chosen), 0))
     step = max(1, AUDITED_BYTES // (8 * d))
     for start in range(0, m, step):
-        distances = cdist(queries, points[start : start + step].astype(np.float64))
+        others = double(points[start : start + step], device)
+        distances = cdist(queries, others) if device is None else _differences_on(queries, others)
         own = np.flatnonzero((chosen >= start) & (chosen < start + step))
         distances[own, chosen[own] - start] = np.inf
         nearest = np.sort(np.hstack([nearest, distances]), axis=1)[:, :k]
     return nearest
+
+
+def _differences_on(queries: Array, others: Array) -> np.ndarray:
+    """Return the distances (q, m) of rows on a device, from differences, one row at a time."""
+    return np.sqrt(np.stack([in_memory(squared_lengths(others - query)) for query in queries]))
 
 
 def _search(points: np.ndarray, k: int, tile: int, rows: np.ndarray | None = None) -> Found:
@@ -203,6 +221,42 @@ def _search(points: np.ndarray, k: int, tile: int, rows: np.ndarray | None = Non
     if len(coarse):
         distances[coarse], indices[coarse], _ = _search_by(np.float64, points, k, tile, rows[coarse])
     return distances, indices, recomputed
+
+
+def _search_on(device: Device, points: np.ndarray, k: int, tile: int) -> Found:
+    """Search on a device, all in float64; rows whose candidates are not proved complete are searched in memory."""
+    cloud, m = BoundedCloud(points, np.float64, kept=False), len(points)
+    whole = double(points, device)
+    factor = cloud.factor_on(whole)
+    count = min(k + SPARE_CANDIDATES, m - 1)
+    step = max(1, min(tile, DEVICE_ENTRIES // m, DEVICE_ENTRIES // (count * points.shape[1])))
+    found = [
+        _search_block_on(cloud, factor, whole, np.arange(start, min(start + step, m)), k, count)
+        for start in range(0, m, step)
+    ]
+    distances, indices, proved = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    again = np.flatnonzero(~proved)
+    if len(again):
+        distances[again], indices[again], _ = _search(points, k, tile, again)
+    return distances, indices, len(again)
+
+
+def _search_block_on(
+    cloud: BoundedCloud, factor: Array, whole: Array, block: np.ndarray, k: int, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distances (b, k), indices (b, k), and whether they are proved (b,), of the rows of a block."""
+    own = slice(int(block[0]), int(block[-1]) + 1)
+    bounds = cloud.query(1 * factor[own]) @ factor.T
+    bounds.diagonal(own.start).fill_(np.inf)
+    reached, candidates = bounds.topk(count, largest=False)
+    candidates, _ = candidates.sort(1)  # equal distances stay in the order of the rows
+    squares = squared_lengths((whole[own][:, None] - whole[candidates]).flatten(0, 1)).reshape(
+        candidates.shape
+    )
+    squares, order = squares.sort(dim=1, stable=True)
+    distances = np.sqrt(in_memory(squares[:, :k]))
+    proved = (count == len(whole) - 1) | (cloud.limits(distances[:, -1]) <= in_memory(reached[:, -1]))
+    return distances, in_memory(candidates.gather(1, order[:, :k])), proved
 
 
 def _search_by(dtype: DTypeLike, points: np.ndarray, k: int, tile: int, rows: np.ndarray) -> Found:
@@ -253,8 +307,7 @@ def _table(cloud: BoundedCloud, step: int, pool: ThreadPoolExecutor) -> np.ndarr
 
 
 def _search_block(cloud: BoundedCloud, block: np.ndarray, bounds: np.ndarray, k: int) -> Found:
-    count = min(k + SPARE_CANDIDATES, bounds.shape[1] - 2)
-    reached = np.partition(bounds, count, axis=1)[:, count]
+    reached = _reached(bounds, min(k + SPARE_CANDIDATES, bounds.shape[1] - 2))
     distances, indices = _nearest_of(cloud, block, bounds <= reached[:, None], k)
     limits = cloud.limits(distances[:, -1])
     uncertain = np.flatnonzero(limits > reached)
@@ -262,6 +315,18 @@ def _search_block(cloud: BoundedCloud, block: np.ndarray, bounds: np.ndarray, k:
         near = bounds[uncertain] <= limits[uncertain, None]
         distances[uncertain], indices[uncertain] = _nearest_of(cloud, block[uncertain], near, k)
     return distances, indices, len(uncertain) + int(np.count_nonzero(np.isnan(limits)))
+
+
+def _reached(bounds: np.ndarray, count: int) -> np.ndarray:
+    """Return for each row a number (b,) that over `count` of its bounds (b, m) do not exceed, and hardly more.
+
+    Of the least bounds of groups of columns: a minimum over columns is vectorized, a partition of all of them is not.
+    """
+    groups = GROUPS * (count + 1)
+    deep = bounds.shape[1] // groups
+    if deep > 1:
+        bounds = bounds[:, : deep * groups].reshape(len(bounds), deep, groups).min(axis=1)
+    return np.partition(bounds, count, axis=1)[:, count]
 
 
 def _nearest_of(
@@ -314,7 +379,7 @@ class BoundedCloud:
     rounding : the relative error that none of the terms exceeds
     """
 
-    def __init__(self, points: np.ndarray, dtype: DTypeLike) -> None:
+    def __init__(self, points: np.ndarray, dtype: DTypeLike, *, kept: bool = True) -> None:
         m, d = points.shape
         self.points, self.dtype = points, np.dtype(dtype)
         self.rounding = (d + 4) * float(np.finfo(self.dtype).eps)
@@ -324,7 +389,8 @@ class BoundedCloud:
             np.abs(points.max(axis=0) - self._center).max(), np.abs(points.min(axis=0) - self._center).max()
         )
         self.scale = 2.0 ** -np.round(np.log2(largest)) if largest > 0 else 1.0
-        self._whole = self._factor(slice(0, m)) if self.dtype.itemsize * m * d <= FACTOR_BYTES else None
+        kept &= self.dtype.itemsize * m * d <= FACTOR_BYTES
+        self._whole = self._factor(slice(0, m)) if kept else None
 
     @property
     def is_coarse(self) -> bool:
@@ -337,15 +403,28 @@ class BoundedCloud:
         since : the first of the points b
         out : where the bounds are written, if anywhere
         """
-        query = self._factor(block)
-        query[:, :-3] *= -2
-        query[:, -3:-1] = query[:, [-2, -3]]
-        query[:, -1] *= -2 * self.rounding
+        query = self.query(self._factor(block) if self._whole is None else self._whole[block])
         bounds = np.empty((len(block), len(self.points) - since), dtype=self.dtype) if out is None else out
         for start, factor in self._factors(since):
             np.matmul(query, factor.T, out=bounds[:, start - since : start - since + len(factor)])
         bounds[np.arange(len(block)), block - since] = np.inf
         return bounds
+
+    def query(self, factor: Array) -> Array:
+        """Make of a factor (b, d + 3) what that of all points is multiplied with for the bounds of these rows."""
+        factor[:, :-3] *= -2
+        factor[:, -3:-1] = factor[:, [-2, -3]]
+        factor[:, -1] *= -2 * self.rounding
+        return factor
+
+    def factor_on(self, points: Array) -> Array:
+        """Return what `factor` does of all points, float64 on a device, and there."""
+        import torch
+
+        centered = (points - on(self._center, points.device)) * self.scale
+        squares = squared_lengths(centered)[:, None]
+        norms = squares.sqrt().clamp(min=SHORTEST)
+        return torch.cat([centered, (1 - self.rounding) * squares, torch.ones_like(squares), norms], 1)
 
     def limits(self, radii: np.ndarray) -> np.ndarray:
         """Return what a lower bound must exceed for its pair to be measured at more than the radius."""

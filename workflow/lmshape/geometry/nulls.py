@@ -100,7 +100,7 @@ def gaussian_surrogate(
     eigenvalues : (d,) of a covariance, not negative, not all 0
     n : rows to draw
     seed : of NumPy's default generator
-    deviates : (n or more, d) standard normal numbers in place of those of the seed, as `normal_deviates` draws them
+    deviates : (n or more, d or more) standard normal numbers in place of those of the seed, from `normal_deviates`
 
     Returns
     -------
@@ -117,7 +117,7 @@ def gaussian_surrogate(
         raise ValueError(f"`n` is {n}; a sample needs at least 1 row.")
     if deviates is None:
         deviates = normal_deviates(n, len(variances), seed=seed)
-    return deviates[:n] * np.sqrt(variances / variances.max())
+    return deviates[:n, : len(variances)] * np.sqrt(variances / variances.max())
 
 
 def normal_deviates(n: int, d: int, *, seed: int | tuple[int, ...]) -> np.ndarray:

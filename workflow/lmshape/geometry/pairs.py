@@ -11,10 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.linalg.blas import dtrmm
-from scipy.linalg.lapack import dpocon, dpotrf, dtrtrs
 
+from lmshape.geometry.arrays import (
+    Array,
+    Device,
+    cholesky,
+    double,
+    eigenvectors_of,
+    in_memory,
+    inverse_size,
+    norm_of,
+    on,
+    outer,
+    solved,
+    times_transposed,
+    zeros,
+)
 from lmshape.geometry.checks import ROUNDING, centered
 
 RANK_CUT = 2.0**-46  # least variance beside the largest: the square of float32's rounding, 64 × float64's own
@@ -27,12 +39,12 @@ class Basis:
 
     Parameters
     ----------
-    forward : (d, r) float64
+    forward : (d, r) float64, on the device of the sums
     back : (r, d) float64, forward @ back the projector on the directions that x has
     """
 
-    forward: np.ndarray
-    back: np.ndarray
+    forward: Array
+    back: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +60,20 @@ class PairMoments:
     spread_x, spread_y, spread_update : Σ‖x − mean_x‖², Σ‖y − mean_y‖², and the same of y − x
     basis : None: x in its own coordinates, r = d
     single : x was rounded to float32
+    device : where `gram`, `cross` and the basis are
     """
 
     count: int
     mean_x: np.ndarray
     mean_y: np.ndarray
-    gram: np.ndarray
-    cross: np.ndarray
+    gram: Array
+    cross: Array
     spread_x: float
     spread_y: float
     spread_update: float
     basis: Basis | None
     single: bool
+    device: Device
 
 
 class PairSums:
@@ -68,17 +82,18 @@ class PairSums:
     Parameters
     ----------
     basis : coordinates of x in the sums; None: its own
+    device : where products are summed: a torch device with float64, or None, which is memory
     """
 
-    __slots__ = ("basis", "counts", "cross", "gram", "means_x", "means_y", "single", "spreads")
+    __slots__ = ("basis", "counts", "cross", "device", "gram", "means_x", "means_y", "single", "spreads")
 
-    def __init__(self, basis: Basis | None = None) -> None:
-        self.basis = basis
+    def __init__(self, basis: Basis | None = None, device: Device = None) -> None:
+        self.basis, self.device = basis, device
         self.counts: list[int] = []
         self.means_x: list[np.ndarray] = []
         self.means_y: list[np.ndarray] = []
-        self.gram: np.ndarray | None = None  # until a batch of two rows comes
-        self.cross: np.ndarray | None = None
+        self.gram: Array | None = None  # until a batch of two rows comes
+        self.cross: Array | None = None
         self.spreads = np.zeros(3)
         self.single = False
 
@@ -90,15 +105,15 @@ class PairSums:
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
         """Add a batch of pairs (m, d), m ≥ 1, finite: O(m d²)."""
         self.single |= x.dtype == np.float32
-        x, mean_x = centered(x.astype(np.float64, copy=False))
-        y, mean_y = centered(y.astype(np.float64, copy=False))
+        x, mean_x = centered(double(x, self.device))
+        y, mean_y = centered(double(y, self.device))
         self.counts.append(len(x))
-        self.means_x.append(mean_x)
-        self.means_y.append(mean_y)
+        self.means_x.append(in_memory(mean_x))
+        self.means_y.append(in_memory(mean_y))
         self.spreads += _spreads(x, y)
         z = to_basis(x, self.basis)
         if self.gram is None or self.cross is None:
-            self.gram, self.cross = _zeros(z.shape[1], y.shape[1])
+            self.gram, self.cross = _zeros(z.shape[1], y.shape[1], self.device)
         _accumulate(z, y, self.gram, self.cross)
 
     def add_rows(self, x: np.ndarray, y: np.ndarray) -> None:
@@ -112,7 +127,7 @@ class PairSums:
 def merged(parts: Iterable[PairSums]) -> PairMoments:
     """Return the moments of all pairs that `parts` have seen, which stay as they are; one pair at least."""
     parts = [part for part in parts if part.counts]
-    basis = parts[0].basis
+    basis, device = parts[0].basis, parts[0].device
     counts = np.concatenate([part.counts for part in parts])
     means_x, means_y = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("means_x", "means_y")
@@ -120,9 +135,10 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
     n = int(counts.sum())
     mean_x, mean_y = counts @ means_x / n, counts @ means_y / n
     weights = np.sqrt(counts)[:, None]
-    between_x, between_y = (means_x - mean_x) * weights, (means_y - mean_y) * weights
+    between_x = on((means_x - mean_x) * weights, device)
+    between_y = on((means_y - mean_y) * weights, device)
     z = to_basis(between_x, basis)
-    gram, cross = _zeros(z.shape[1], len(mean_y))
+    gram, cross = _zeros(z.shape[1], len(mean_y), device)
     for part in parts:
         if part.gram is not None and part.cross is not None:
             gram += part.gram
@@ -130,33 +146,32 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
     _accumulate(z, between_y, gram, cross)
     of_x, of_y, of_update = (_spreads(between_x, between_y) + sum(part.spreads for part in parts)).tolist()
     single = any(part.single for part in parts)
-    return PairMoments(n, mean_x, mean_y, gram, cross, of_x, of_y, of_update, basis, single)
+    return PairMoments(n, mean_x, mean_y, gram, cross, of_x, of_y, of_update, basis, single, device)
 
 
-def to_basis(x: np.ndarray, basis: Basis | None) -> np.ndarray:
+def to_basis(x: Array, basis: Basis | None) -> Array:
     """Return rows (m, d) in the coordinates of a basis, (m, r); as they are where there is none."""
     return x if basis is None else x @ basis.forward
 
 
-def from_basis(z: np.ndarray, basis: Basis | None) -> np.ndarray:
+def from_basis(z: Array, basis: Basis | None) -> Array:
     """Return rows (m, r) of the coordinates of a basis as rows (m, d); as they are where there is none."""
     return z if basis is None else z @ basis.back
 
 
-def _zeros(rank: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    # LAPACK needs contiguous columns
-    return np.zeros((rank, rank)), np.zeros((rank, width), order="F")
+def _zeros(rank: int, width: int, device: Device) -> tuple[Array, Array]:
+    return zeros((rank, rank), device), zeros((width, rank), device).T  # LAPACK needs contiguous columns
 
 
-def _accumulate(z: np.ndarray, y: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> None:
+def _accumulate(z: Array, y: Array, gram: Array, cross: Array) -> None:
     """Add z'z to `gram` and z'y to `cross`."""
     # NumPy's products let another thread read the next piece; SciPy's hold the interpreter's lock
     gram += z.T @ z
     cross.T[...] += y.T @ z
 
 
-def _spreads(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.square([np.linalg.norm(rows) for rows in (x, y, y - x)])
+def _spreads(x: Array, y: Array) -> np.ndarray:
+    return np.square([norm_of(rows) for rows in (x, y, y - x)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,36 +184,36 @@ class GramFactor:
     inverse : (d, r) float64, the transposed pseudo-inverse of F; None where r = d, no direction being cut
     """
 
-    matrix: np.ndarray
-    inverse: np.ndarray | None
+    matrix: Array
+    inverse: Array | None
 
     @property
     def rank(self) -> int:
         """Directions kept."""
         return self.matrix.shape[1]
 
-    def whiten(self, cross: np.ndarray) -> np.ndarray:
+    def whiten(self, cross: Array) -> Array:
         """Return F⁺ @ cross, (d, m) → (r, m)."""
         if self.inverse is not None:
             return self.inverse.T @ cross
-        return dtrtrs(self.matrix, cross, lower=1)[0]
+        return solved(self.matrix, cross)
 
-    def solve(self, whitened: np.ndarray) -> np.ndarray:
+    def solve(self, whitened: Array) -> Array:
         """Return F'⁺ @ whitened, (r, m) → (d, m): of `whiten(cross)` the coefficients of least squares."""
         if self.inverse is not None:
             return self.inverse @ whitened
-        return dtrtrs(self.matrix, whitened, lower=1, trans=1)[0]
+        return solved(self.matrix, whitened, transposed=True)
 
-    def apply(self, coefficients: np.ndarray) -> np.ndarray:
+    def apply(self, coefficients: Array) -> Array:
         """Return F' @ coefficients, (d, m) → (r, m)."""
         if self.inverse is not None:
             return self.matrix.T @ coefficients
-        return dtrmm(1.0, self.matrix, coefficients, lower=1, trans_a=1)
+        return times_transposed(self.matrix, coefficients)
 
-    def outside(self, rows: np.ndarray) -> np.ndarray:
+    def outside(self, rows: Array) -> Array:
         """Return the part of rows (m, d) in the directions that are cut."""
         if self.inverse is None:
-            return np.zeros_like(rows)
+            return 0 * rows
         return rows - (rows @ self.inverse) @ self.matrix.T
 
 
@@ -207,11 +222,10 @@ def gram_factor(moments: PairMoments) -> GramFactor:
     variances, noise = _variances(moments), _noise(moments)
     if (variances > 0).all():
         scales = np.sqrt(variances)
-        correlation = moments.gram / np.outer(scales, scales)
-        lower, failed = dpotrf(correlation.T, lower=1, overwrite_a=1)
-        if not failed and _is_safe(lower, variances / (variances + noise)):
-            return GramFactor(np.asfortranarray(lower * scales[:, None]), None)
-    return _factor_with_cut(moments.gram, variances, noise)
+        lower = cholesky(moments.gram / outer(scales, scales, moments.device))
+        if lower is not None and _is_safe(lower, variances / (variances + noise)):
+            return GramFactor((lower.T * on(scales, moments.device)).T, None)
+    return _factor_with_cut(moments.gram, variances, noise, moments.device)
 
 
 def white_coordinates(parts: Iterable[PairSums]) -> Basis | None:
@@ -223,12 +237,15 @@ def white_coordinates(parts: Iterable[PairSums]) -> Basis | None:
     factor = gram_factor(merged(parts))
     if factor.inverse is None or factor.rank == 0:
         return None
-    return Basis(forward=factor.inverse, back=np.ascontiguousarray(factor.matrix.T))
+    back = factor.matrix.T
+    return Basis(
+        forward=factor.inverse, back=np.ascontiguousarray(back) if isinstance(back, np.ndarray) else back
+    )
 
 
 def _variances(moments: PairMoments) -> np.ndarray:
     """Return n times the variances of the coordinates; 0 where they are the rounding of a constant."""
-    variances = np.diag(moments.gram)
+    variances = in_memory(moments.gram.diagonal())
     if moments.basis is not None:
         return np.where(variances > RANK_CUT, variances, 0.0)
     constant = variances <= moments.count * np.square(ROUNDING * moments.mean_x)
@@ -246,20 +263,20 @@ def _noise(moments: PairMoments) -> np.ndarray:
         return np.ones(width)
     if not moments.single:
         return np.zeros(width)
-    return width * (np.diag(moments.gram) + moments.count * np.square(moments.mean_x))
+    return width * (in_memory(moments.gram.diagonal()) + moments.count * np.square(moments.mean_x))
 
 
-def _is_safe(lower: np.ndarray, signal: np.ndarray) -> bool:
+def _is_safe(lower: Array, signal: np.ndarray) -> bool:
     """Tell whether all directions of a correlation, lower @ lower', are far over the cut and well determined."""
-    least, _ = dpocon(lower, 1.0, uplo="L")  # 1/‖H⁻¹‖₁, at most the smallest eigenvalue
+    least = inverse_size(lower)
     return least > SAFE and least * signal.min() > RANK_CUT * max(1.0, signal.sum())
 
 
-def _factor_with_cut(gram: np.ndarray, variances: np.ndarray, noise: np.ndarray) -> GramFactor:
+def _factor_with_cut(gram: Array, variances: np.ndarray, noise: np.ndarray, device: Device) -> GramFactor:
     scales = np.sqrt(np.where(variances > 0, variances + noise, 0.0))
     inverse_scales = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales > 0)
-    scaled = gram * np.outer(inverse_scales, inverse_scales)
-    eigenvalues, vectors = eigh(scaled, lower=True, overwrite_a=True, check_finite=False)
-    kept = eigenvalues > RANK_CUT * max(1.0, eigenvalues[-1])
-    roots, vectors = np.sqrt(eigenvalues[kept]), vectors[:, kept]
-    return GramFactor(vectors * roots * scales[:, None], vectors / roots * inverse_scales[:, None])
+    eigenvalues, vectors = eigenvectors_of(gram * outer(inverse_scales, inverse_scales, device))
+    kept = np.flatnonzero(eigenvalues > RANK_CUT * max(1.0, eigenvalues[-1]))
+    roots, vectors = on(np.sqrt(eigenvalues[kept]), device), vectors[:, kept]
+    forward, back = (on(size, device)[:, None] for size in (scales, inverse_scales))
+    return GramFactor(vectors * roots * forward, vectors / roots * back)

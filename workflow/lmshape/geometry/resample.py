@@ -1,4 +1,4 @@
-"""How sure a number is: 95 % intervals from K disjoint draws of whole sequences, never from resampled rows.
+"""95 % intervals from K disjoint draws of whole sequences, never from resampled rows.
 
 Tokens of one sequence depend on each other, and a bootstrap of rows makes copies at distance 0 (it reads 0.27
 where a dimension of 8.7 is true), so the draw is the unit.

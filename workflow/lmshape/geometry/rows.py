@@ -109,7 +109,7 @@ def sink_rows(x: ArrayLike, position: ArrayLike, *, factor: float = 10.0) -> np.
 
 
 def sinks_by_norm(norms: np.ndarray, position: np.ndarray, *, factor: float = 10.0) -> np.ndarray:
-    """Do what `sink_rows` does with the norms (n,) of the rows; those that are not finite are no sinks.
+    """Do what `sink_rows` does with the norms (n,) of the rows; those that are not finite are not sinks.
 
     The median is that of the finite norms.
     """

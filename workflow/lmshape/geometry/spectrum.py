@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmshape.geometry.checks import ROUNDING, as_matrix, centered
+from lmshape.geometry.arrays import (
+    Array,
+    Device,
+    double,
+    eigenvalues_of,
+    in_memory,
+    on,
+    operator_of,
+    outer,
+    squared_lengths,
+    zeros,
+)
+from lmshape.geometry.checks import ROUNDING, as_matrix, as_stored_matrix, centered
 from lmshape.geometry.rows import leave_one_out_masks
 
 if TYPE_CHECKING:
@@ -27,24 +39,30 @@ TOLERANCE = 1e-12  # of its residual, which bounds the relative error of an eige
 class CovarianceSums:
     """Count, mean and scatter matrix of rows that arrive in batches: O(d²) memory, however many rows.
 
+    Parameters
+    ----------
+    width : d
+    device : where the scatter matrix is summed: a torch device with float64, or None, which is memory
+
     Attributes
     ----------
     count : rows seen
     mean : (d,) float64, mean of the rows
-    scatter : (d, d) float64, Σ (x − mean)(x − mean)'
+    scatter : (d, d) float64, Σ (x − mean)(x − mean)'; a tensor on `device` where one is given
     """
 
-    __slots__ = ("count", "mean", "scatter")
+    __slots__ = ("count", "device", "mean", "scatter")
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, device: Device = None) -> None:
         self.count = 0
+        self.device = device
         self.mean = np.zeros(width)
-        self.scatter = np.zeros((width, width))
+        self.scatter: Array = zeros((width, width), device)
 
     @classmethod
-    def merged(cls, parts: Iterable[CovarianceSums], width: int) -> CovarianceSums:
+    def merged(cls, parts: Iterable[CovarianceSums], width: int, device: Device = None) -> CovarianceSums:
         """Return the sums over the rows of all `parts`, which stay as they are, in O(d²) for each."""
-        total = cls(width)
+        total = cls(width, device)
         parts = [part for part in parts if part.count]
         if not parts:
             return total
@@ -54,33 +72,34 @@ class CovarianceSums:
         offsets = np.stack([part.mean - parts[0].mean for part in parts])
         offset = counts @ offsets / total.count
         total.mean = parts[0].mean + offset
-        between = np.sqrt(counts)[:, None] * (offsets - offset)
-        np.matmul(between.T, between, out=total.scatter)
+        between = on(np.sqrt(counts)[:, None] * (offsets - offset), device)
+        total.scatter += between.T @ between
         for part in parts:
             total.scatter += part.scatter
         return total
 
     def update(self, rows: ArrayLike) -> None:
         """Add a batch of rows (m, d), m ≥ 1, in O(m d²)."""
-        batch = as_matrix(rows, name="rows", minimum_rows=1)
+        batch = as_stored_matrix(rows, name="rows", minimum_rows=1)
         if batch.shape[1] != len(self.mean):
             raise ValueError(
                 f"rows of {batch.shape[1]} columns cannot join sums over {len(self.mean)} columns."
             )
-        self.add_differences(*centered(batch))
+        self.add_differences(*centered(double(batch, self.device)))
 
-    def add_differences(self, differences: np.ndarray, mean: np.ndarray) -> None:
-        """Add a batch of rows, given as their differences (m, d) from their mean (d,), both float64."""
+    def add_differences(self, differences: Array, batch_mean: Array) -> None:
+        """Add a batch of rows, given as their differences (m, d) from their mean (d,), both float64 on `device`."""
+        mean = in_memory(batch_mean)
         self.scatter += differences.T @ differences
         count, offset = len(differences), mean - self.mean
         total = self.count + count
         if self.count:  # what lies between the means
-            self.scatter += np.outer(offset * (self.count * count / total), offset)
+            self.scatter += outer(offset * (self.count * count / total), offset, self.device)
         self.mean += offset * (count / total)
         self.count = total
 
-    def covariance(self) -> np.ndarray:
-        """Return Σ (x − mean)(x − mean)' / (n − 1) as (d, d)."""
+    def covariance(self) -> Array:
+        """Return Σ (x − mean)(x − mean)' / (n − 1) as (d, d), on `device`."""
         if self.count < 2:
             raise ValueError(
                 f"a covariance of {self.count} rows does not exist; at least 2 are needed. Add rows."
@@ -97,6 +116,7 @@ class MomentSums:
     ----------
     center : (d,) float64, a point amid the rows, the same for all sums that are merged. The nearer to the mean, the
         more digits of the fourth moment are right: at a distance of ten times the spread, twelve
+    device : as `CovarianceSums` takes it
 
     Attributes
     ----------
@@ -106,9 +126,9 @@ class MomentSums:
 
     __slots__ = ("_held", "_waiting", "center", "covariance", "cubes", "fourths")
 
-    def __init__(self, center: np.ndarray) -> None:
+    def __init__(self, center: np.ndarray, device: Device = None) -> None:
         self.center = center
-        self.covariance = CovarianceSums(len(center))
+        self.covariance = CovarianceSums(len(center), device)
         self.cubes = np.zeros(len(center))
         self.fourths = 0.0
         self._waiting: list[np.ndarray] = []
@@ -117,10 +137,13 @@ class MomentSums:
     @classmethod
     def merged(cls, parts: Sequence[MomentSums]) -> MomentSums:
         """Return the sums over the rows of all `parts`, one at least; these stay as they are."""
-        total = cls(parts[0].center)
+        device = parts[0].covariance.device
+        total = cls(parts[0].center, device)
         for part in parts:
             part.finish()
-        total.covariance = CovarianceSums.merged((part.covariance for part in parts), len(total.center))
+        total.covariance = CovarianceSums.merged(
+            (part.covariance for part in parts), len(total.center), device
+        )
         total.cubes = np.sum([part.cubes for part in parts], axis=0)
         total.fourths = sum(part.fourths for part in parts)
         return total
@@ -150,15 +173,17 @@ class MomentSums:
         """Return Σ‖x − mean‖⁴ / (n − 1)."""
         n, offset = self.covariance.count, self.covariance.mean
         length = float(offset @ offset)
-        squares = float(np.trace(self.covariance.scatter)) + n * length  # Σ‖y‖²
-        along = float(offset @ self.covariance.scatter @ offset) + n * length**2  # Σ(y·offset)²
+        scatter, direction = self.covariance.scatter, on(offset, self.covariance.device)
+        squares = float(scatter.trace()) + n * length  # Σ‖y‖²
+        along = float(direction @ scatter @ direction) + n * length**2  # Σ(y·offset)²
         total = self.fourths - 4 * float(self.cubes @ offset) + 2 * length * squares
         return (total + 4 * along - 3 * n * length**2) / (n - 1)
 
     def _add(self, rows: np.ndarray) -> None:
-        differences = rows - self.center  # float64, whatever the rows are
-        squares = np.einsum("ij,ij->i", differences, differences)
-        self.cubes += squares @ differences
+        device = self.covariance.device
+        differences = on(rows, device) - on(self.center, device)  # float64, whatever the rows are
+        squares = squared_lengths(differences)
+        self.cubes += in_memory(squares @ differences)
         self.fourths += float(squares @ squares)
         mean = differences.mean(axis=0)
         differences -= mean
@@ -196,9 +221,9 @@ class _Moments:
     rows: int
     mean: np.ndarray
     variances: np.ndarray
-    covariance: np.ndarray
-    uncentered: np.ndarray
-    correlation: np.ndarray
+    covariance: Array
+    uncentered: Array
+    correlation: Array
     fourth_moment: float
 
 
@@ -301,8 +326,8 @@ def _from_sums(sums: MomentSums) -> _Moments:
     """Return the moments of no fewer rows than columns."""
     total = sums.covariance
     covariance = total.covariance()
-    variances = _variances(np.diag(covariance), sums.mean)
-    scales = _inverse_roots(variances)
+    variances = _variances(in_memory(covariance.diagonal()), sums.mean)
+    scales = on(_inverse_roots(variances), total.device)
     correlation = covariance * scales
     correlation *= scales[:, None]
     return _Moments(
@@ -310,7 +335,7 @@ def _from_sums(sums: MomentSums) -> _Moments:
         mean=sums.mean,
         variances=variances,
         covariance=covariance,
-        uncentered=covariance + np.outer(sums.mean * (total.count / (total.count - 1)), sums.mean),
+        uncentered=covariance + outer(sums.mean * (total.count / (total.count - 1)), sums.mean, total.device),
         correlation=correlation,
         fourth_moment=sums.fourth_moment(),
     )
@@ -348,29 +373,30 @@ def _inverse_roots(variances: np.ndarray) -> np.ndarray:
     return np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0)
 
 
-def _eigenvalues(matrix: np.ndarray, *, count: int, mean: np.ndarray) -> np.ndarray:
+def _eigenvalues(matrix: Array, *, count: int, mean: np.ndarray) -> np.ndarray:
     """Return `count` eigenvalues, descending, those that are rounding set to 0 and zeros at the end."""
-    eigenvalues = np.linalg.eigvalsh(matrix)[::-1][:count]
+    eigenvalues = eigenvalues_of(matrix)[::-1][:count]
     noise = np.square(ROUNDING * mean).sum()
     return np.pad(np.where(eigenvalues > noise, eigenvalues, 0.0), (0, count - len(eigenvalues)))
 
 
-def _leading(matrix: np.ndarray) -> tuple[float, float]:
+def _leading(matrix: Array) -> tuple[float, float]:
     """Return the largest and the sum of the eigenvalues of a positive semidefinite matrix, right to its rounding."""
-    total = float(np.trace(matrix))
+    total = float(matrix.trace())
     if total <= 0:
         return 0.0, 0.0
     if len(matrix) > ITERATED_WIDTH and (largest := iterated(matrix, 1, vectors=False)) is not None:
         return float(largest[0]), total
-    return float(np.linalg.eigvalsh(matrix)[-1]), total
+    return float(eigenvalues_of(matrix)[-1]), total
 
 
-def iterated(matrix: np.ndarray, count: int, *, vectors: bool) -> Any | None:
+def iterated(matrix: Array, count: int, *, vectors: bool) -> Any | None:
     """Return what SciPy's `eigsh` does of the largest eigenvalues of a matrix; None where it does not converge."""
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh  # a fifth of a second, for wide layers alone
 
     start = np.random.default_rng(0).standard_normal(len(matrix))
     try:
-        return eigsh(matrix, k=count, which="LA", tol=TOLERANCE, v0=start, return_eigenvectors=vectors)
+        operator = operator_of(matrix)
+        return eigsh(operator, k=count, which="LA", tol=TOLERANCE, v0=start, return_eigenvectors=vectors)
     except ArpackNoConvergence:
         return None

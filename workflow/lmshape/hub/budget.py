@@ -18,7 +18,7 @@ from socket import gethostname
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import WEIGHTS, has_weights
-from lmshape.paths import STAGED, partial_folder, staged_file
+from lmshape.paths import STAGED, no_xet_file, partial_folder, staged_file
 from lmshape.paths import WEIGHTS as WEIGHTS_OF
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.receipt import delete_own, own_files, read_told
@@ -166,18 +166,18 @@ def clear_unneeded(root: Path, needed: set[Path]) -> list[Path]:
             cleared.append(folder)
         elif any(path.suffix in WEIGHTS for path in own_files(folder)):
             delete_weights(folder)
-            (root / staged_file(folder)).unlink(
-                missing_ok=True
-            )  # so that they are downloaded when needed again
+            # so that they are downloaded when needed again
+            (root / staged_file(folder)).unlink(missing_ok=True)
             cleared.append(folder)
     return cleared
 
 
-def forget_deleted(root: Path) -> None:
-    """Unmark weights that are gone though a run was killed before it had noted who had read them.
+def forget_last_run(root: Path) -> None:
+    """Unmark weights that are gone though a run was killed before it had noted who had read them; try Xet anew.
 
     Called before a study is planned: what is not marked as there is downloaded again if anybody needs it.
     """
+    (root / no_xet_file(Path(WEIGHTS_OF))).unlink(missing_ok=True)
     for marker in root.glob(STAGED.format(model="*", checkpoint="*")):
         if not has_weights(root / WEIGHTS_OF.format(model=marker.parent.name, checkpoint=marker.name)):
             marker.unlink(missing_ok=True)

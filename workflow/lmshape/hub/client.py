@@ -36,9 +36,8 @@ REFUSED = frozenset({401, 403})
 TOO_MANY = 429
 AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no hub calls it a flood
 
-_HOOKS = (
-    get_session().event_hooks
-)  # of huggingface_hub's own client: HF_HUB_OFFLINE, and an id for each request
+# of huggingface_hub's own client: HF_HUB_OFFLINE, and an id for each request
+_HOOKS = get_session().event_hooks
 
 
 class _Client(httpx2.Client):
@@ -90,7 +89,9 @@ def refs(repository: str) -> list[Ref]:
     NotThere, InputError
         When the hub has no such repository, will not show it, or cannot be reached.
     """
-    found = ask_hub(lambda: _api().list_repo_refs(repository), what=f"the revisions of `{repository}`")
+    found = ask_hub(
+        lambda: HfApi(constants.ENDPOINT).list_repo_refs(repository), what=f"the revisions of `{repository}`"
+    )
     branches = [Ref(ref.name, "branch", ref.target_commit) for ref in found.branches]
     taken = {branch.name for branch in branches}
     return branches + [Ref(ref.name, "tag", ref.target_commit) for ref in found.tags if ref.name not in taken]
@@ -163,7 +164,7 @@ def read_json(repository: str, commit: str, path: str) -> dict:
 def ask_hub(ask: Callable[[], Answer], *, what: str, received: Callable[[], int] = lambda: 0) -> Answer:
     """Ask as `patiently` does; what the hub refuses is raised as `hub_error` says it.
 
-    A refusal by another host is no refusal by the hub: addresses that it signs for its store live for an hour. Each
+    A refusal by another host is not a refusal by the hub: addresses that it signs for its store live for an hour. Each
     attempt asks the hub for a new one.
     """
     return patiently(
@@ -187,7 +188,7 @@ def refusing_host(error: Exception) -> str | None:
 def _with_hint(error: Exception) -> str:
     if status_of(error) == TOO_MANY and get_token() is None:
         told = reason_of(error).rstrip(".")
-        return f"{told}. The hub answers more requests of who has a free token: `hf auth login`, or HF_TOKEN"
+        return f"{told}. With a free token the hub answers more requests: `hf auth login`, or HF_TOKEN"
     return reason_of(error)
 
 
@@ -219,7 +220,7 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
 
 
 def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None:
-    """Say who refuses a request, and why; None for an error that is no refusal."""
+    """Say who refuses a request, and why; None for an error that is not a refusal."""
     if host := refusing_host(error):
         return InputError(
             f"{what}: {host}, where the hub keeps it, refuses it after {attempts} attempts, each with a new address "
@@ -244,10 +245,6 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
             "log in with `hf auth login` or set HF_TOKEN."
         )
     return None
-
-
-def _api() -> HfApi:
-    return HfApi(endpoint=constants.ENDPOINT)
 
 
 def _file(entry: Mapping[str, Any]) -> LockedFile:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import UNLOADABLE, Lock, LockedCheckpoint, read_lock
+from lmshape.hub.lock import NOT_ASKED, UNLOADABLE, Lock, LockedCheckpoint, read_lock
 from lmshape.hub.published import MAIN, expand_steps
 from lmshape.progress import size_text
 from lmshape.schema import faults, read_yaml, schema_with_names
@@ -31,6 +31,7 @@ VERDICTS = {
     "mixed_shards": "some of its shards are those of another step",
     "doubtful": "somebody has reason to doubt it; it is measured and shown",
     "expected_duplicate": "known to equal another step, and rightly so",
+    NOT_ASKED: "no study chooses it, and the hub was not asked for its files",
     "ok": "nothing is known against it",
 }
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
@@ -244,7 +245,7 @@ def _found(one: LockedCheckpoint, evidence: _Evidence) -> list[tuple[str, str]]:
 
 def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
     if not one.weights:
-        yield "no_weights", ""
+        yield "no_weights" if one.asked else NOT_ASKED, ""
     elif missing := _missing_files(one):
         yield "incomplete", f"missing: {', '.join(missing)}"
 
@@ -385,12 +386,16 @@ class Provenance:
         """Return the audit's verdict; "" for a local run."""
         return self.locked[checkpoint].verdict if checkpoint in self.locked else ""
 
-    def doubts(self, checkpoint: str) -> dict[str, str]:
-        """Return verdict, checkpoints of the same weights, and note."""
+    def told(self, checkpoint: str, measured_as: str = "") -> dict[str, str]:
+        """Return verdict, checkpoints of the same weights, and note; where it lies, if another was measured for it."""
         one = self.locked.get(checkpoint)
         if one is None:
             return {"verdict": "", "same_weights_as": "", "note": ""}
-        return {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": one.note}
+        doubts = {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": one.note}
+        if not measured_as:
+            return doubts
+        place = {"repository": one.repository, "revision": one.revision, "commit": one.commit}
+        return doubts | place | {"note": "; ".join(filter(None, [one.note, f"measured as {measured_as}"]))}
 
     def check(self, path: Path, attributes: Mapping[str, str | int | float]) -> None:
         """Refuse a file that was made from other weights than the lock names.

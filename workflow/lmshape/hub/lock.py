@@ -1,6 +1,6 @@
 r"""The lock of a model: which commit and which weights stand behind each checkpoint, as one TSV file.
 
-A row a checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`; text is in quotes, since a
+One row per checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`; text is in quotes, since a
 note may hold a `#`); what holds for the whole model stands above it, in lines that begin with `#`. Later runs use the
 commits that the lock names, whatever the hub's branches have come to point at; `lmshape lock --update` renews it.
 """
@@ -34,6 +34,7 @@ FILES = ("files", "other_files")  # columns
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
 UNLOADABLE = ("no_weights", "incomplete")  # verdicts
+NOT_ASKED = "not_asked"  # verdict
 _FORMAT_OF = re.compile(r"\.(safetensors|bin|gguf)(?:\.index\.json)?$")
 
 
@@ -74,7 +75,8 @@ class LockedCheckpoint:
     repository, revision, ref, commit, subfolder : where it lies; `ref` is branch, tag, commit
         or pull request
     files : what is downloaded: weights in one format, their index, config.json; no weights: nothing to load
-    other_files : weights in formats that are not taken, and their index; None where an older lock does not say
+    other_files : weights in formats that are not taken, and their index; None where an older lock does not say, or
+        the hub was not asked for the files
     revised : how often an update has found other weights under this name
     verdict, same_weights_as, note : what the audit says of it
     """
@@ -107,9 +109,14 @@ class LockedCheckpoint:
             yield replace(self, files=taken, other_files=tuple(file for file in listed if file not in taken))
 
     @property
+    def asked(self) -> bool:
+        """Whether the hub was asked for its files."""
+        return bool(self.files) or self.other_files is not None
+
+    @property
     def loadable(self) -> bool:
-        """Whether the hub has all of its weights."""
-        return bool(self.weights) and self.verdict not in UNLOADABLE
+        """Whether the hub has all of its weights, as far as it was asked."""
+        return (bool(self.weights) or not self.asked) and self.verdict not in UNLOADABLE
 
     @property
     def weights_bytes(self) -> int:
@@ -127,6 +134,12 @@ class LockedCheckpoint:
         if len(digests) <= 1:
             return "".join(digests)
         return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def content(self) -> str:
+        """Fingerprint of all that is downloaded, whatever its folder: equal contents give equal results."""
+        told = sorted((file.path.rpartition("/")[2], file.digest) for file in self.files)
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +162,7 @@ class Lock:
     facts : kind, architecture, blocks, width, vocabulary, context (None: no longest sequence), of config.json
     corrected : values of unverified keys of the registry that the hub's config.json contradicts
     tokenizer : its files; None where the repository has none
-    main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are no branches beside it
+    main_sha256 : fingerprints of the weights on `main`, one a format; none where checkpoints are not branches beside it
     checkpoints : by step
     asked : UTC time at which the hub was asked
     """
@@ -210,7 +223,7 @@ def read_lock(path: Path) -> Lock | None:
     Raises
     ------
     InputError
-        When the file is no lock, is of a version that this code does not know, or has changed since it was written.
+        When the file is not a lock, is of a version that this code does not know, or has changed since it was written.
     """
     if not path.exists():
         return None
@@ -219,7 +232,7 @@ def read_lock(path: Path) -> Lock | None:
             return _lock(file.readlines())
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"`{path}` is no lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
+            f"`{path}` is not a lock that this lmshape can read ({error}). Delete it, and the hub is asked again; "
             "results of another commit are then refused by name."
         ) from None
 

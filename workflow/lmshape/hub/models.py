@@ -1,24 +1,24 @@
-"""Models of the hub as a study plans them: from the lock if there is one, else from what the registry lists."""
+"""Models of the hub as a study plans them, from the lock if there is one, else from the registry; and what it takes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lmshape.checkpoints import Checkpoint
+from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError
-from lmshape.hub.integrity import Issue, audited, cited_verdict, issues_of
-from lmshape.hub.lock import Lock, identity_of, read_lock
+from lmshape.hub.integrity import DISTRUSTED, Issue, audited, cited_verdict, issues_of
+from lmshape.hub.lock import NOT_ASKED, Lock, identity_of, read_lock
 from lmshape.hub.published import Place, published, read_sources, tokens_seen
 from lmshape.paths import LOCK, LOSSES_FOLDER, WEIGHTS
 from lmshape.schema import Yaml
 
 FACTS = ("kind", "architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
 
-Ask = Callable[[str, Mapping[str, Yaml]], Lock]
+Ask = Callable[..., Lock]  # `lmshape.hub.resolve.make_lock`
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,13 @@ class HubRun:
 
 
 def read_run(
-    name: str, entry: Mapping[str, Yaml], *, root: Path, ask: Ask | None, issues: Sequence[Issue] = ()
+    name: str,
+    entry: Mapping[str, Yaml],
+    *,
+    root: Path,
+    ask: Ask | None,
+    issues: Sequence[Issue] = (),
+    choice: Choice = "all",
 ) -> HubRun:
     """Look up the checkpoints of a published run.
 
@@ -53,6 +59,7 @@ def read_run(
     root : the working directory
     ask : makes the lock, and writes it; None refuses instead
     issues : known faults of any model
+    choice : the checkpoints that a new lock must know
 
     Raises
     ------
@@ -60,7 +67,8 @@ def read_run(
         When the entry cannot be read, or only the hub could tell and must not be asked.
     """
     places = published(read_sources(name, entry))
-    lock = read_lock(root / LOCK.format(model=name))
+    path = root / LOCK.format(model=name)
+    lock = read_lock(path)
     if lock is None and (root / LOSSES_FOLDER.format(model=name)).is_dir():
         print(
             f"`{name}`: {LOCK.format(model=name)} is gone, and results of it are there. Put a copy of it back if you "
@@ -76,28 +84,78 @@ def read_run(
                 f"`{name}`: {', '.join(unknown)} are not in the registry; only the hub knows them. Ask it once with "
                 f"`lmshape lock {name}`; that takes seconds and downloads no weights."
             )
-        lock = ask(name, entry)
+        lock = ask(path, name, entry, issues=issues, choice=choice)
     told = lock.facts if lock else {}
     check_facts(name, entry, told)
     known = {**entry, **{fact: told[fact] for fact in corrected_facts(entry, told)}}
     facts = {fact: known.get(fact, told.get(fact)) for fact in (*FACTS, "context")}
     _check_known(name, facts)
-    known_faults = issues_of(issues, name)
-    listed = [_of_place(name, place, entry, known_faults) for place in places or ()]
-    locked = _of_lock(name, lock, known_faults) if lock else listed
-    steps = {one.step for one in listed or locked}
-    checkpoints = tuple(one for one in locked if one.step in steps)
+    checkpoints, unlisted = known_checkpoints(name, entry, lock, issues_of(issues, name))
     if not checkpoints:
         raise InputError(
             f"`{name}`: the hub has weights of none of its checkpoints, says {LOCK.format(model=name)}. Look at them "
             f"with `lmshape audit {name}`, and correct the registry of models."
         )
-    return HubRun(
-        checkpoints=checkpoints,
-        unlisted=tuple(one for one in locked if one.step not in steps),
-        facts=facts,
-        lock=lock,
+    return HubRun(tuple(checkpoints), tuple(unlisted), facts, lock)
+
+
+def known_checkpoints(
+    name: str, entry: Mapping[str, Yaml], lock: Lock | None, issues: Sequence[Issue]
+) -> tuple[list[Checkpoint], list[Checkpoint]]:
+    """Return the checkpoints that the registry lists, or all where it has no list, and the others; by step.
+
+    Parameters
+    ----------
+    name, entry, lock : as of `read_run`
+    issues : known faults of this model
+    """
+    places = published(read_sources(name, entry))
+    listed = [_of_place(name, place, entry, issues) for place in places or ()]
+    locked = _of_lock(name, lock, issues) if lock else listed
+    steps = {one.step for one in listed or locked}
+    return [one for one in locked if one.step in steps], [one for one in locked if one.step not in steps]
+
+
+def choose(
+    known: Sequence[Checkpoint], unlisted: Sequence[Checkpoint], choice: Choice, *, model: str
+) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
+    """Take the checkpoints that a study asks for, and say which were passed over.
+
+    `every` and `log` choose among those that are what their names say, as far as is known; `all` and `last` take
+    them as they come, and a list takes what it names. Of those with the same content one is measured, a trusted one
+    before a doubted one: `same_as` of the others names it.
+
+    Parameters
+    ----------
+    known, unlisted : those that any choice may take, by step, and those that a list of names alone takes
+    choice : what the study asks for
+    model : name for the error message
+
+    Raises
+    ------
+    InputError
+        When a listed one does not exist, or none is left to choose from.
+    """
+    doubted: list[Checkpoint] = []
+    if isinstance(choice, list):
+        known = sorted([*known, *unlisted], key=lambda checkpoint: checkpoint.step)
+    elif isinstance(choice, dict):
+        doubted = [one for one in known if one.verdict in DISTRUSTED]
+        known = [one for one in known if one not in doubted]
+    if not known:
+        raise InputError(
+            f"`{model}`: none of its {len(doubted)} checkpoints is known to be what its name says. Look at "
+            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want all the same."
+        )
+    chosen = select(known, choice, model=model)
+    measured: dict[str, str] = {}
+    for one in sorted(chosen, key=lambda one: one.verdict in DISTRUSTED):
+        measured.setdefault(one.content or one.name, one.name)
+    firsts = {one.name: measured[one.content or one.name] for one in chosen}
+    taken = (
+        replace(one, same_as=first) if (first := firsts[one.name]) != one.name else one for one in chosen
     )
+    return tuple(taken), tuple(doubted)
 
 
 def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dict[str, Yaml]:
@@ -106,9 +164,8 @@ def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dic
 
 
 def _contradicted(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> list[str]:
-    told = {
-        key: value for key, value in facts.items() if value is not None and key != "kind"
-    }  # a guess at times
+    # `kind` of config.json is a guess at times
+    told = {key: value for key, value in facts.items() if value is not None and key != "kind"}
     return [key for key, value in told.items() if entry.get(key) not in (None, value)]
 
 
@@ -146,7 +203,14 @@ def _of_place(name: str, place: Place, entry: Mapping[str, Yaml], issues: Sequen
     seen = tokens_seen(place.step, entry.get("tokens_per_step"))
     folder = Path(WEIGHTS.format(model=name, checkpoint=place.name))
     verdict = cited_verdict(issues, place.step, weights=entry.get("weights", ""))
-    return Checkpoint(place.name, place.step, folder, seen, verdict=verdict)
+    content = _cited_content(issues, place.step)
+    return Checkpoint(place.name, place.step, folder, seen, verdict=verdict, content=content)
+
+
+def _cited_content(issues: Sequence[Issue], step: int) -> str:
+    """Spell the steps that are said to have the weights of a step; "" where nothing is said."""
+    equal = (one.steps for one in issues if one.verdict == "expected_duplicate" and step in one.steps)
+    return str(sorted(next(equal, ())) or "")
 
 
 def _of_lock(name: str, lock: Lock, issues: Sequence[Issue]) -> list[Checkpoint]:
@@ -158,7 +222,8 @@ def _of_lock(name: str, lock: Lock, issues: Sequence[Issue]) -> list[Checkpoint]
             Path(WEIGHTS.format(model=name, checkpoint=one.checkpoint)),
             one.tokens_seen,
             revised=one.revised,
-            verdict=one.verdict,
+            verdict="" if one.verdict == NOT_ASKED else one.verdict,
+            content=one.content if one.asked else _cited_content(issues, one.step),
         )
         for one in audited(lock.checkpoints, main=lock.main_sha256, issues=issues)
         if one.loadable

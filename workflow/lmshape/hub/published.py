@@ -68,7 +68,7 @@ class Naming:
         ------
         InputError
             When no placeholder, or several, hold the step; when `{billions}` has no `tokens_per_step`; for
-            braces that are no placeholder.
+            braces that are not placeholders.
         """
         found = [match[1] for match in _PLACEHOLDER.finditer(template)]
         rest = _PLACEHOLDER.sub("", template)
@@ -89,7 +89,7 @@ class Naming:
         Raises
         ------
         InputError
-            When it is no regular expression, or has no group.
+            When it is not a regular expression, or has no group.
         """
         try:
             compiled = re.compile(pattern)
@@ -328,14 +328,14 @@ def _check_steps(
     if naming is None:
         if len(steps) != 1:
             raise InputError(
-                f"`{where}.steps`: nothing tells {len(steps)} steps apart. Give `revision` as a template, "
+                f"`{where}.steps`: nothing distinguishes the {len(steps)} steps. Give `revision` as a template, "
                 "such as step{step}."
             )
         return
     odd = [step for step in steps if not naming.spells(step)]
     if odd:
         raise InputError(
-            f"`{where}.steps`: {odd[0]} is no multiple of {naming.unit}, and `{naming.template}` counts in these."
+            f"`{where}.steps`: {odd[0]} is not a multiple of {naming.unit}, and `{naming.template}` counts in these."
         )
 
 
@@ -348,7 +348,7 @@ def _naming(entry: Mapping[str, Yaml], tokens_per_step: int | None, where: str) 
     )
     telling = list(dict.fromkeys([*templates, *patterns]))
     if len(telling) > 1:
-        raise InputError(f"`{where}`: {', '.join(telling)} all tell the step. Keep one of them.")
+        raise InputError(f"`{where}`: {', '.join(telling)} all give the step. Keep one of them.")
     try:
         if "step_pattern" in entry:
             return "revision", Naming.reading(entry["step_pattern"])

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from lmshape.checkpoints import Checkpoint, nearest
+from lmshape.checkpoints import Checkpoint, Choice, nearest
 from lmshape.errors import InputError
 from lmshape.hub import budget, client
-from lmshape.hub.integrity import Issue, audited, corrections, issues_of, with_sound_weights
+from lmshape.hub.integrity import DISTRUSTED, Issue, audited, corrections, issues_of, with_sound_weights
 from lmshape.hub.lock import Lock, LockedCheckpoint, Tokenizer, identity_of, read_lock, write_lock
-from lmshape.hub.models import check_facts, corrected_facts
+from lmshape.hub.models import check_facts, choose, corrected_facts, known_checkpoints
 from lmshape.hub.published import (
     MAIN,
     Naming,
@@ -27,7 +27,7 @@ from lmshape.hub.published import (
     read_sources,
     tokens_seen,
 )
-from lmshape.hub.transfer import Transfer, WeightsIn, bring_checkpoint, bring_files, cached_bytes
+from lmshape.hub.transfer import Transfer, WeightsIn, bring_files, cached_bytes
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts, kind_of
 
@@ -38,8 +38,8 @@ UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
 class _Asked:
     """The hub's answers during one resolution: each question is asked once."""
 
-    def __init__(self, previous: Lock | None, *, code: bool = False, prefer: str = "") -> None:
-        self._code, self._prefer = code, prefer
+    def __init__(self, entry: Mapping[str, Yaml], previous: Lock | None) -> None:
+        self._code, self._prefer = bool(entry.get("remote_code")), entry.get("weights", "")
         self.refs = cache(client.refs)
         self.files = cache(client.files)
         # A commit never changes: what a lock says of one need not be asked again.
@@ -68,28 +68,38 @@ class _Asked:
         files, others = files_of_checkpoint(listed, one.subfolder, code=self._code, prefer=self._prefer)
         return replace(one, files=files, other_files=others)
 
+    def with_known_files(self, one: LockedCheckpoint) -> LockedCheckpoint:
+        """Do so where the lock knows the commit; else leave it to be asked for."""
+        known = (one.repository, one.commit) in self._locked and not one.subfolder
+        return self.with_files(one) if known else one
+
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
         of_commit = {(one.repository, one.commit): one.checkpoint for one in checkpoints}
-        unknown = {name: commit for commit, name in of_commit.items() if commit not in self._locked}
-        if unknown:
-            what = f"files of {checkpoints[0].repository}"
-            client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="checkpoints")
+        what = f"files of {checkpoints[0].repository}"
+        unknown = {name: commit for commit, name in of_commit.items()}
+        client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="checkpoints")
 
 
 def resolve(
-    name: str, entry: Mapping[str, Yaml], *, issues: Sequence[Issue] = (), previous: Lock | None = None
+    name: str,
+    entry: Mapping[str, Yaml],
+    *,
+    issues: Sequence[Issue] = (),
+    previous: Lock | None = None,
+    choice: Choice = "all",
 ) -> Lock:
-    """Ask the hub for a model's branches, tags, commits, and the files of each, and audit what it says.
+    """Ask the hub for a model's branches, tags and commits, and the files of those that a study takes, and audit them.
 
-    A training run of 154 revisions takes some 160 small requests, eight at a time. Commits that a previous lock
-    already lists are not asked for again, since a commit never changes.
+    A training run of 154 revisions takes some 160 small requests, eight at a time; one of which a study takes 20
+    takes some 30. Commits that a previous lock already lists are not asked for again, since a commit never changes.
 
     Parameters
     ----------
     name, entry : of the registry
     issues : known faults of this model
     previous : the lock to renew; checkpoints whose weights have changed since count one revision more
+    choice : what a study takes
 
     Raises
     ------
@@ -97,28 +107,76 @@ def resolve(
         When the hub cannot be asked, or has no checkpoint of this model.
     """
     sources = read_sources(name, entry)
-    prefer = entry.get("weights", "")
-    asked = _Asked(previous, code=bool(entry.get("remote_code")), prefer=prefer)
+    asked = _Asked(entry, previous)
     found = _by_step([one for source in sources for one in _of_source(source, asked)])
     if not found:
         raise InputError(_nothing_found(name, sources[0], asked))
-    asked.prepare(found)
     tokens = entry.get("tokens_per_step")
-    seen = [replace(one, tokens_seen=tokens_seen(one.step, tokens)) for one in map(asked.with_files, found)]
-    main = _weights_of_main(sources, found[-1], asked)
-    sound = seen if prefer else with_sound_weights(seen, main=main, issues=issues)
-    checkpoints = [_revised(one, previous) for one in sound]
-    facts = _facts(checkpoints)
-    return Lock(
+    lock = Lock(
         model=name,
         identity=identity_of(entry),
-        facts=facts,
-        corrected=corrected_facts(entry, facts),
-        tokenizer=_tokenizer(entry, checkpoints, asked),
-        main_sha256=main,
-        checkpoints=audited(checkpoints, main=main, issues=issues),
+        facts={},
+        tokenizer=None,
+        main_sha256=_weights_of_main(sources, found[-1], asked),
+        checkpoints=tuple(
+            asked.with_known_files(replace(one, tokens_seen=tokens_seen(one.step, tokens))) for one in found
+        ),
         asked=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    lock = _judged(lock, entry, issues, previous)
+    lock = _completed(lock, entry, asked, issues=issues, previous=previous, choice=choice)
+    facts = _facts(lock.checkpoints)
+    return replace(
+        lock,
+        facts=facts,
+        corrected=corrected_facts(entry, facts),
+        tokenizer=_tokenizer(entry, lock.checkpoints, asked),
+    )
+
+
+def _completed(
+    lock: Lock,
+    entry: Mapping[str, Yaml],
+    asked: _Asked,
+    *,
+    issues: Sequence[Issue],
+    previous: Lock | None,
+    choice: Choice,
+) -> Lock:
+    """Ask for the files of the checkpoints that a study takes, and of others in the place of those that are not sound.
+
+    The commits are those of the lock. Each verdict rests on what is known of all checkpoints by then.
+    """
+    while wanted := _to_ask(lock, entry, issues, choice):
+        asked.prepare(wanted)
+        found = (asked.with_files(one) if one in wanted else one for one in lock.checkpoints)
+        lock = _judged(replace(lock, checkpoints=tuple(found)), entry, issues, previous)
+    return lock
+
+
+def _judged(lock: Lock, entry: Mapping[str, Yaml], issues: Sequence[Issue], previous: Lock | None) -> Lock:
+    """Take other formats where the preferred one is not sound, count revisions, and give the verdicts."""
+    known, main = lock.checkpoints, lock.main_sha256
+    sound = known if entry.get("weights") else with_sound_weights(known, main=main, issues=issues)
+    revised = [_revised(one, previous) for one in sound]
+    return replace(lock, checkpoints=audited(revised, main=main, issues=issues))
+
+
+def _to_ask(
+    lock: Lock, entry: Mapping[str, Yaml], issues: Sequence[Issue], choice: Choice
+) -> list[LockedCheckpoint]:
+    """Return the checkpoints that a study takes, as far as is known, and whose files the hub was not asked for."""
+    unknown = [one for one in lock.checkpoints if not one.asked]
+    if not unknown or choice == "all":
+        return unknown
+    known, unlisted = known_checkpoints(lock.model, entry, lock, issues)
+    if isinstance(choice, list):
+        taken = [one for one in (*known, *unlisted) if {one.name, str(one.step)} & set(map(str, choice))]
+    else:
+        trusted = [one for one in known if isinstance(choice, str) or one.verdict not in DISTRUSTED]
+        taken = [*choose(trusted, (), choice, model=lock.model)[0]] if trusted else []
+    names = {one.name for one in taken}
+    return [one for one in unknown if one.checkpoint in names]
 
 
 def _of_source(source: Source, asked: _Asked) -> Iterator[LockedCheckpoint]:
@@ -170,7 +228,8 @@ def _of_subfolders(source: Source, naming: Naming, asked: _Asked) -> Iterator[Lo
         for folder in sorted({file.path.rpartition("/")[0] for file in files}):
             step = naming.step(folder)
             if step is not None:
-                yield from _at(Place(path_safe(folder), step, source.repository, ref.name, folder), [ref])
+                place = Place(path_safe(folder), step, source.repository, ref.name, folder)
+                yield from map(asked.with_files, _at(place, [ref]))
 
 
 def _at(place: Place, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
@@ -184,6 +243,7 @@ def _at(place: Place, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
                 ref=ref.kind,
                 commit=ref.commit,
                 subfolder=place.subfolder,
+                other_files=None,
             )
 
 
@@ -200,7 +260,8 @@ def _revised(one: LockedCheckpoint, previous: Lock | None) -> LockedCheckpoint:
     before = previous.named(one.checkpoint) if previous else None
     if before is None:
         return one
-    return replace(one, revised=before.revised + (before.weights_sha256 != one.weights_sha256))
+    other = before.asked and one.asked and before.weights_sha256 != one.weights_sha256
+    return replace(one, revised=before.revised + other)
 
 
 def _weights_of_main(sources: Sequence[Source], like: LockedCheckpoint, asked: _Asked) -> tuple[str, ...]:
@@ -232,7 +293,8 @@ def _tokenizer(
     entry: Mapping[str, Yaml], checkpoints: Sequence[LockedCheckpoint], asked: _Asked
 ) -> Tokenizer | None:
     """Take the tokenizer that the registry names, else that of `main`, else that of the last checkpoint."""
-    last, code = checkpoints[-1], bool(entry.get("remote_code"))
+    last = next((one for one in reversed(checkpoints) if one.asked), checkpoints[-1])
+    code = bool(entry.get("remote_code"))
     repository = entry.get("tokenizer", last.repository)
     places = [(repository, asked.main(repository), "")]
     if "tokenizer" not in entry:
@@ -264,57 +326,58 @@ def make_lock(
     entry: Mapping[str, Yaml],
     *,
     issues: Sequence[Issue],
-    wanted: Sequence[str] = (),
+    choice: Choice = "all",
     update: bool = False,
 ) -> Lock:
     """Write a model's lock, or keep the one there is: its commits stay unless `update` says otherwise.
 
-    A lock that is kept asks the hub for nothing; only its verdicts are made anew, since the list of known faults may
-    have grown. One that was made for another repository or spelling is renewed.
+    A lock that is kept asks the hub at most for files of its commits, where a study takes others than before; its
+    verdicts are made anew, since the list of known faults may have grown. One that was made for another repository or
+    spelling is renewed.
 
     Parameters
     ----------
     path : of the lock
     name, entry : of the registry
     issues : known faults of any model
-    wanted : checkpoints that a study takes
+    choice : what a study takes
     update : ask again, and take what the names point at now
 
     Raises
     ------
     InputError
-        When the hub cannot be asked, lacks a wanted checkpoint, or has another shape of model than the registry.
+        When the hub cannot be asked, lacks a listed checkpoint, or has another shape of model than the registry.
     """
     previous = read_lock(path)
     kept = previous if previous and previous.identity == identity_of(entry) else None
     known = issues_of(issues, name)
     if kept and not update:
         lock = replace(kept, checkpoints=audited(kept.checkpoints, main=kept.main_sha256, issues=known))
+        lock = _completed(lock, entry, _Asked(entry, kept), issues=known, previous=kept, choice=choice)
     else:
-        lock = resolve(name, entry, issues=known, previous=kept)
+        lock = resolve(name, entry, issues=known, previous=kept, choice=choice)
         for correction in corrections(lock):
             LOG.warning("%s: %s", name, correction)
     check_facts(name, entry, lock.facts)
     if lock != previous:
         write_lock(path, lock)
-    _check_wanted(lock, wanted)
+    if isinstance(choice, list):
+        _check_listed(lock, choice)
     return lock
 
 
-def _check_wanted(lock: Lock, wanted: Sequence[str]) -> None:
+def _check_listed(lock: Lock, listed: Sequence[str | int]) -> None:
     """Refuse checkpoints that the hub does not have or has no weights of, all of them at once."""
     there = [Checkpoint(one.checkpoint, one.step, Path()) for one in lock.checkpoints if one.loadable]
-    absent = [name for name in wanted if name not in {one.name for one in there}]
+    keys = {key for one in there for key in (one.name, str(one.step))}
+    absent = [str(key) for key in listed if str(key) not in keys]
     if absent:
-        found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
+        near = (", ".join(one.name for one in nearest(key, there)) or "none" for key in absent)
+        found = "; ".join(f"{key} (nearest: {names})" for key, names in zip(absent, near, strict=True))
         raise InputError(
-            f"`{lock.model}`: {len(absent)} of its {len(wanted)} checkpoints are not on the hub: {found}. "
+            f"`{lock.model}`: {len(absent)} of its {len(listed)} checkpoints are not on the hub: {found}. "
             "Leave them out under `checkpoints`."
         )
-
-
-def _names(checkpoints: Sequence[Checkpoint]) -> str:
-    return ", ".join(one.name for one in checkpoints) or "none"
 
 
 def download(
@@ -344,7 +407,7 @@ def download(
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
         budget.reserve(wanted, budget=budget_bytes, keeps=keep)
     budget.forget_readers(folder)
-    bring_checkpoint(one, folder, weights_in=weights_in, transfer=transfer)
+    bring_files(one, folder, weights_in=weights_in, transfer=transfer)
 
 
 def bring_tokenizer(lock_file: Path, folder: Path) -> None:
@@ -361,6 +424,4 @@ def bring_tokenizer(lock_file: Path, folder: Path) -> None:
             f"`{lock_file}` names no tokenizer: its repository has none. Give the repository that does as "
             "`tokenizer` in the registry of models, then `lmshape lock --update`."
         )
-    found = lock.tokenizer
-    receipt = {"repository": found.repository, "commit": found.commit}
-    bring_files(found.repository, found.commit, found.files, folder, weights_in="study", receipt=receipt)
+    bring_files(lock.tokenizer, folder)

@@ -6,11 +6,12 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
@@ -28,8 +29,9 @@ from huggingface_hub.utils import build_hf_headers
 from lmshape.downloading import CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
-from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile
-from lmshape.paths import partial_folder
+from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile, Tokenizer
+from lmshape.hub.xet import XetFailed, bring_by_xet, without_xet, xet_is_there
+from lmshape.paths import no_xet_file, partial_folder
 from lmshape.progress import size_text
 from lmshape.receipt import PARTIAL, write_receipt
 from lmshape.writing import NO_ROOM, name_whole_folder
@@ -46,57 +48,44 @@ class WrongBytes(InputError):
     """A file that came whole, and is another one than the hub's own listing says."""
 
 
-def bring_checkpoint(
-    one: LockedCheckpoint, folder: Path, *, weights_in: WeightsIn, transfer: Transfer = "http"
+def bring_files(
+    one: LockedCheckpoint | Tokenizer,
+    folder: Path,
+    *,
+    weights_in: WeightsIn = "study",
+    transfer: Transfer = "http",
 ) -> None:
-    """Download a checkpoint's files into `folder`, which appears when all of them are there and verified.
+    """Download the files of a checkpoint or a tokenizer into `folder`, which appears when all are there and verified.
 
-    What an earlier, killed call has received is taken up where it stopped. Over HTTP memory is constant, and the disk
-    holds nothing beyond the files themselves.
+    Their folders in the repository are left out. What an earlier, killed call has received is taken up where it
+    stopped. Over HTTP memory is constant, and the disk holds nothing beyond the files themselves.
 
     Raises
     ------
     InputError
         When the hub refuses them for good, or keeps sending other bytes than it lists.
     """
-    receipt = {name: getattr(one, name) for name in ("repository", "revision", "commit", "weights_sha256")}
-    bring_files(
-        one.repository,
-        one.commit,
-        one.files,
-        folder,
-        weights_in=weights_in,
-        receipt=receipt,
-        transfer=transfer,
-    )
-
-
-def bring_files(
-    repository: str,
-    commit: str,
-    files: Sequence[LockedFile],
-    folder: Path,
-    *,
-    weights_in: WeightsIn,
-    receipt: Mapping[str, str],
-    transfer: Transfer = "http",
-) -> None:
-    """Download files of one commit into a folder, without their folders in the repository; see `bring_checkpoint`."""
-    partial = partial_folder(folder)
-    partial.mkdir(parents=True, exist_ok=True)
+    arriving = partial_folder(folder)
+    arriving.mkdir(parents=True, exist_ok=True)
+    told = ("repository", "revision", "commit", "weights_sha256")
+    listed = {Path(file.path).name: file.bytes for file in one.files}
     try:
-        listed = {Path(file.path).name: file.bytes for file in files}
-        write_receipt(partial, **receipt, files=listed)  # first: what is deleted must be named
-        for file in files:
-            _bring(repository, commit, file, partial / Path(file.path).name, weights_in, transfer)
+        # first: what is deleted must be named
+        write_receipt(
+            arriving, **{name: getattr(one, name) for name in told if hasattr(one, name)}, files=listed
+        )
+        for file in one.files:
+            download = _Download(one.repository, one.commit, file, no_xet_file(folder))
+            download.bring(arriving / Path(file.path).name, weights_in, transfer)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise InputError(
-                f"`{folder}`: no room on the disk ({error.strerror}). What was received is kept in `{partial}`; make "
+                f"`{folder}`: no room on the disk ({error.strerror}). What was received is kept in `{arriving}`; make "
                 "room, or bound what waits there with `disk_budget_gb`, and run again."
             ) from error
         raise
-    name_whole_folder(partial, folder)  # in the place of an empty shell that an earlier release may have left
+    # in the place of an empty shell that an earlier release may have left
+    name_whole_folder(arriving, folder)
 
 
 def cached_bytes(one: LockedCheckpoint) -> int:
@@ -105,135 +94,149 @@ def cached_bytes(one: LockedCheckpoint) -> int:
     return sum(file.bytes for file, path in zip(one.files, cached, strict=True) if isinstance(path, str))
 
 
-def _bring(
-    repository: str,
-    commit: str,
-    file: LockedFile,
-    destination: Path,
-    weights_in: WeightsIn,
-    transfer: Transfer,
-) -> None:
-    """Put one file in its place: from the user's cache, or from the hub."""
-    if destination.exists() and _is_right(destination, file):
-        return
-    cached = try_to_load_from_cache(repository, file.path, revision=commit)
-    if isinstance(cached, str) and _is_right(Path(cached), file):
-        return _link(Path(cached), destination)
-    for repeated in (False, True):
-        try:
-            if weights_in == "cache":
-                return _link(_through_cache(repository, commit, file, again=repeated), destination)
-            return _receive_whole(repository, commit, file, destination, transfer)
-        except WrongBytes:  # a proxy may have spoilt them; the hub itself would send the same again
-            if repeated:
-                raise
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """A file of a commit on its way.
 
-
-def _receive_whole(
-    repository: str, commit: str, file: LockedFile, destination: Path, transfer: Transfer
-) -> None:
-    received = destination.with_name(f"{destination.name}{PARTIAL}")
-    what = f"`{file.path}` of `{repository}`"
-    may_come = transfer == "xet" or (transfer == "auto" and not received.exists())
-    xet = may_come and _by_xet(repository, commit, file, received)
-    if transfer == "xet" and not xet and not file.digest.startswith(GIT):
-        raise InputError(
-            f"{what}: does not come by Xet, and `transfer: xet` allows nothing else. With `auto` HTTP follows."
-        )
-    if not xet and file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
-        LOG.warning("%s", _large(what, file))
-
-    def ask() -> None:
-        receive(lambda headers: _request(repository, commit, file, headers), received, size=file.bytes)
-
-    ask_hub(ask, what=what, received=lambda: held_bytes(received))
-    try:
-        _verify(received, file, what)
-    except WrongBytes as error:
-        received.unlink()
-        if xet:
-            _give_up_xet(error, what)
-        raise
-    shutil.rmtree(_xet_folder(received), ignore_errors=True)  # of a job that was killed
-    os.replace(received, destination)
-
-
-def _by_xet(repository: str, commit: str, file: LockedFile, received: Path) -> bool:
-    """Bring a file by Xet where the hub announces it, and say whether it came.
-
-    After any failure the rest of the job takes HTTP, which resumes, and says itself what is wrong.
+    Attributes
+    ----------
+    repository, commit, file : where it lies, and what it is
+    no_xet : file whose presence says that Xet has failed in this run
     """
-    if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None or file.digest.startswith(GIT):
-        return False
-    what = f"`{file.path}` of `{repository}`"
-    address = hf_hub_url(repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
-    known = ask_hub(lambda: get_hf_file_metadata(address, endpoint=constants.ENDPOINT), what=what)
-    if known.xet_file_data is None:
-        return False
-    folder = _xet_folder(received)
-    try:
-        came = hf_hub_download(
-            repository, file.path, revision=commit, endpoint=constants.ENDPOINT, local_dir=folder
-        )
-        os.replace(came, received)
-    except Exception as error:  # RuntimeError is all that hf_xet says, and others may come from around it
-        _give_up_xet(error, what)
-        return False
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return True
 
+    repository: str
+    commit: str
+    file: LockedFile
+    no_xet: Path
 
-def _xet_folder(received: Path) -> Path:
-    return received.with_name(f".{received.name}.xet")
+    @property
+    def what(self) -> str:
+        """In the words of a message."""
+        return f"`{self.file.path}` of `{self.repository}`"
 
+    @property
+    def address(self) -> str:
+        """Where the hub is asked for it."""
+        return hf_hub_url(self.repository, self.file.path, revision=self.commit, endpoint=constants.ENDPOINT)
 
-def _give_up_xet(error: Exception, what: str) -> None:
-    constants.HF_HUB_DISABLE_XET = True
-    LOG.warning("%s: Xet failed (%s); this job downloads by HTTP from here on", what, reason_of(error))
+    @property
+    def order(self) -> dict[str, Any]:
+        """Arguments of the hub's library."""
+        return {
+            "repo_id": self.repository,
+            "filename": self.file.path,
+            "revision": self.commit,
+            "endpoint": constants.ENDPOINT,
+        }
 
+    def bring(self, destination: Path, weights_in: WeightsIn, transfer: Transfer) -> None:
+        """Put the file in its place: from the user's cache, or from the hub."""
+        if destination.exists() and _is_right(destination, self.file):
+            return
+        cached = try_to_load_from_cache(self.repository, self.file.path, revision=self.commit)
+        if isinstance(cached, str) and _is_right(Path(cached), self.file):
+            return _link(Path(cached), destination)
+        for repeated in (False, True):
+            try:
+                if weights_in == "cache":
+                    return _link(self._through_cache(again=repeated), destination)
+                return self._receive_whole(destination, transfer)
+            except WrongBytes:  # a proxy may have spoilt them; the hub itself would send the same again
+                if repeated:
+                    raise
 
-def _request(
-    repository: str, commit: str, file: LockedFile, range_headers: Mapping[str, str]
-) -> AbstractContextManager[httpx2.Response]:
-    """Ask the hub where a file lies, and ask there for its bytes."""
-    address = hf_hub_url(repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
-    headers = {**build_hf_headers(), **range_headers}
-    location = get_hf_file_metadata(address, endpoint=constants.ENDPOINT).location
-    if urlsplit(location).netloc != urlsplit(address).netloc:
-        headers.pop("authorization", None)  # the token is for the hub, not for the store that it redirects to
-    return get_session().stream("GET", location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
-
-
-def _large(what: str, file: LockedFile) -> str:
-    return (
-        f"{what}: has {size_text(file.bytes)}, and the hub's store may refuse files of more than "
-        f"{size_text(constants.MAX_HTTP_DOWNLOAD_SIZE)} over HTTP. Should it do so, install `hf_xet` and take "
-        "`transfer: auto`, which downloads them by Xet."
-    )
-
-
-def _through_cache(repository: str, commit: str, file: LockedFile, *, again: bool) -> Path:
-    """Let the hub's library put a file into the user's cache, in the place of a wrong one where it is asked `again`.
-
-    It takes Xet where the hub announces it and hf_xet is installed; HTTP for the rest of the job once Xet has failed.
-    """
-    what = f"`{file.path}` of `{repository}`"
-
-    def ask() -> Path:
-        try:
-            path = hf_hub_download(
-                repository, file.path, revision=commit, endpoint=constants.ENDPOINT, force_download=again
+    def _receive_whole(self, destination: Path, transfer: Transfer) -> None:
+        received = destination.with_name(f"{destination.name}{PARTIAL}")
+        may_come = transfer == "xet" or (transfer == "auto" and not received.exists())
+        xet = may_come and self._into_study(received)
+        if transfer == "xet" and not xet and not self.file.digest.startswith(GIT):
+            raise InputError(
+                f"{self.what}: does not come by Xet, and `transfer: xet` allows nothing else. With `auto` HTTP follows."
             )
-            return Path(path)
-        except RuntimeError as error:  # all that Xet says of whatever fails
-            if constants.HF_HUB_DISABLE_XET:
-                raise
-            _give_up_xet(error, what)
-            raise CutShort(f"Xet failed: {reason_of(error)}") from error
+        if not xet and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            LOG.warning("%s", self._large())
+
+        def ask() -> None:
+            receive(self._request, received, size=self.file.bytes)
+
+        ask_hub(ask, what=self.what, received=lambda: held_bytes(received))
+        try:
+            _verify(received, self.file, self.what)
+        except WrongBytes as error:
+            received.unlink()
+            if xet:
+                self._give_up_xet(error)
+            raise
+        shutil.rmtree(_xet_folder(received), ignore_errors=True)  # of a job that was killed
+        os.replace(received, destination)
+
+    def _into_study(self, received: Path) -> bool:
+        """Bring the file by Xet, and say whether it came."""
+        folder = _xet_folder(received)
+        try:
+            came = self._by_xet(local_dir=str(folder))
+            if came is not None:
+                os.replace(came, received)
+            return came is not None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _by_xet(self, **options: Any) -> Path | None:
+        """Bring the file by Xet where the hub announces it; None where it does not come.
+
+        After any failure the rest of the run takes HTTP, which resumes, and says itself what is wrong.
+        """
+        if self.file.digest.startswith(GIT) or not xet_is_there() or self.no_xet.exists():
+            return None
+        known = ask_hub(
+            lambda: get_hf_file_metadata(self.address, endpoint=constants.ENDPOINT), what=self.what
+        )
+        if known.xet_file_data is None:
+            return None
+        try:
+            return bring_by_xet({**self.order, **options}, size=self.file.bytes)
+        except XetFailed as error:
+            self._give_up_xet(error)
+            return None
+
+    def _give_up_xet(self, error: Exception) -> None:
+        self.no_xet.touch()
+        LOG.warning(
+            "%s: Xet failed (%s); this run downloads by HTTP from here on", self.what, reason_of(error)
+        )
+
+    def _request(self, range_headers: Mapping[str, str]) -> AbstractContextManager[httpx2.Response]:
+        """Ask the hub where the file lies, and ask there for its bytes."""
+        headers = {**build_hf_headers(), **range_headers}
+        location = get_hf_file_metadata(self.address, endpoint=constants.ENDPOINT).location
+        if urlsplit(location).netloc != urlsplit(self.address).netloc:
+            headers.pop("authorization", None)  # the token is for the hub, not for the store it redirects to
+        return get_session().stream(
+            "GET", location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+        )
+
+    def _large(self) -> str:
+        return (
+            f"{self.what}: has {size_text(self.file.bytes)}, and the hub's store may refuse files of more than "
+            f"{size_text(constants.MAX_HTTP_DOWNLOAD_SIZE)} over HTTP. Should it do so, install `hf_xet` and take "
+            "`transfer: auto`, which downloads them by Xet."
+        )
+
+    def _through_cache(self, *, again: bool) -> Path:
+        """Let the hub's library put the file into the user's cache, in place of a wrong one where asked `again`."""
+        path = (None if again else self._by_xet()) or ask_hub(
+            partial(self._into_cache, again=again), what=self.what
+        )
+        _verify(path.resolve(), self.file, self.what)
+        return path
+
+    def _into_cache(self, *, again: bool) -> Path:
+        try:
+            with without_xet():
+                return Path(hf_hub_download(**self.order, force_download=again))
         except ValueError as error:
-            if file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
-                raise InputError(_large(what, file)) from error
+            if self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+                raise InputError(self._large()) from error
             raise
         except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
             raise error.__cause__ or error from None
@@ -242,9 +245,9 @@ def _through_cache(repository: str, commit: str, file: LockedFile, *, again: boo
                 raise CutShort(str(error)) from error
             raise
 
-    path = ask_hub(ask, what=what)
-    _verify(path.resolve(), file, what)
-    return path
+
+def _xet_folder(received: Path) -> Path:
+    return received.with_name(f".{received.name}.xet")
 
 
 def _link(cached: Path, destination: Path) -> None:

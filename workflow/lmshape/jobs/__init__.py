@@ -64,7 +64,7 @@ class Jobs:
         self.graph = Graph(study, self.rules)
         self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
-            if isinstance(rule, cells.Reader) and ancient is not None:
+            if isinstance(rule, cells.WeightsReader) and ancient is not None:
                 rule.ancient = ancient
 
     def inputs(self, name: str) -> dict[str, InputFunction]:
@@ -116,7 +116,7 @@ class Jobs:
 
         chosen: dict[str, Callable[..., object]] = {"mem_mb": _signed(mem_mb), "runtime": _signed(runtime)}
         chosen["disk_mb"] = _of_wildcards(rule.disk_megabytes)
-        if isinstance(rule, cells.Reader):
+        if isinstance(rule, cells.WeightsReader):
             chosen |= {"gpu": _of_wildcards(rule.gpus), "slurm_partition": _signed(slurm_partition)}
         return chosen
 
@@ -163,7 +163,7 @@ def _of_wildcards(function: Callable[[Wildcards], Result]) -> Callable[..., Resu
 
 
 def _signed(function: F) -> F:
-    """Keep the signature of a function: Snakemake asks for it several times a job."""
+    """Keep the signature of a function: Snakemake asks for it several times per job."""
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function
 

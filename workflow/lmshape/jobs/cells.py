@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape import paths
+from lmshape.geometry.arrays import Device
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
-from lmshape.store.local_weights import weights_key
-from lmshape.store.weights import checkpoint_files
+from lmshape.store.weights import checkpoint_files, weights_key
 from lmshape.study.costs import (
     extraction_megabytes,
     extraction_seconds,
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 Ancient = Callable[[str], str]
 
 
-class Reader(Rule):
+class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
     reads: tuple[str, ...] = ("weights", "tokens")
-    ancient: Ancient = staticmethod(str)  # Snakemake's flag: a newer file is no reason to run again
+    ancient: Ancient = staticmethod(str)  # Snakemake's flag: a newer file is not a reason to run again
 
     def weights(self, job: Wildcards) -> Files:
         """Return the files whose change makes a checkpoint another one."""
@@ -140,11 +140,11 @@ class Reader(Rule):
 
     def priority(self, job: Wildcards) -> float:
         """A checkpoint is finished before the next one is begun: 10 for the first of a model, above 9 for the last."""
-        names = list(self.model(job).checkpoints)
+        names = list(self.model(job).measured)
         return 10 - names.index(job.checkpoint) / len(names)
 
 
-class Extract(Reader):
+class Extract(WeightsReader):
     """The activations of a cell, which stay, and its loss."""
 
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
@@ -193,7 +193,7 @@ class Measure(Rule):
     """The statistics of a block of layers: what every metric of the library can be computed from.
 
     One job measures all families, so that a study is few, long jobs. Archives are updated: a family that is added, or
-    whose code has changed, is measured alone. `MEASURED` is written last and is no archive: without it, a job that
+    whose code has changed, is measured alone. `MEASURED` is written last and is not an archive: without it, a job that
     failed runs again, although Snakemake restores the archives that it found.
     """
 
@@ -204,7 +204,7 @@ class Measure(Rule):
     @property
     def families(self) -> list[str]:
         """Families that the job measures."""
-        return [name for name in self.study.measured_families if name != OWN_FAMILY]
+        return list(self.study.library_families)
 
     @property
     def rows(self) -> list[str]:
@@ -247,8 +247,8 @@ class Measure(Rule):
         return self.block_seconds(self.model(job).width, last - first + 2, threads)
 
     @cached_property
-    def block_seconds(self) -> Callable[[int, int, int], float]:
-        """Estimate a block by width, sites and threads: once for all of its jobs, as long as this rule lives."""
+    def block_seconds(self) -> Callable[..., float]:
+        """Estimate a block by width, sites, threads and whether a GPU measures: once for all of its jobs, as long as this rule lives."""
         return cache(partial(_measuring_seconds, self))
 
     def disk_megabytes(self, job: Wildcards) -> int:
@@ -260,7 +260,9 @@ class Measure(Rule):
         self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
         Path(job.fill(paths.MEASURED)).touch()
 
-    def measure(self, job: Wildcards, activations: Path, block: tuple[int, int]) -> None:
+    def measure(
+        self, job: Wildcards, activations: Path, block: tuple[int, int], device: Device = None
+    ) -> None:
         """Write the archives of a block of layers that are not there, or not of this code and data."""
         measure_block(
             activations,
@@ -272,10 +274,11 @@ class Measure(Rule):
             rows_per_draw=self.rows_per_draw,
             own_metrics=self.own_path,
             skdim=self.estimators,
+            device=device,
         )
 
 
-def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> float:
+def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int, on_gpu: bool = False) -> float:
     study = rule.study
     return measuring_seconds(
         width,
@@ -285,6 +288,7 @@ def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int) -> f
         sites=sites,
         threads=threads,
         metrics=study.metrics,
+        on_gpu=on_gpu,
     )
 
 
@@ -330,7 +334,9 @@ class MeasureAll(Measure):
 class MeasureCell(Extract):
     """A cell in one process, where activations are not kept: they pass through the job's scratch.
 
-    The loss card is written last and is no archive: a job that failed runs again, although Snakemake restores the
+    What is measured of them is measured on the GPU that the network was on, where there is one.
+
+    The loss card is written last and is not an archive: a job that failed runs again, although Snakemake restores the
     archives that it found.
     """
 
@@ -369,8 +375,16 @@ class MeasureCell(Extract):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         model = self.model(job)
-        measuring = self.measuring.block_seconds(model.width, model.blocks + 2, threads)
+        on_gpu = self.gpus(job) > 0
+        measuring = self.measuring.block_seconds(model.width, model.blocks + 2, threads, on_gpu)
         return super().seconds(job, threads) + measuring
+
+    def device(self, given: Given) -> Device:
+        """Return where the forward passes run."""
+        from lmshape.models.device import choose_device
+
+        extraction = self.study.extraction
+        return choose_device(extraction.device, device_map=extraction.device_map, gpus=given.gpus).device
 
     def run(self, job: Wildcards, given: Given) -> None:
         losses = Path(job.fill(paths.LOSSES))
@@ -378,12 +392,12 @@ class MeasureCell(Extract):
             activations, card = folder / "activations.h5", folder / losses.name
             self.extract(job, given, activations, card)
             for block in self.study.blocks_of(job.model):
-                self.measuring.measure(job, activations, block)
+                self.measuring.measure(job, activations, block, self.device(given))
             with replaced_when_whole(losses) as partial:
                 partial.write_bytes(card.read_bytes())
 
 
-class Truncate(Reader):
+class Truncate(WeightsReader):
     """The loss of a decoder with some directions of its residual stream alone."""
 
     reads = ("weights", "tokens", "losses")

@@ -73,7 +73,7 @@ def every_job(study: Study) -> Iterator[Step]:
             ("tokenize", Wildcards(model=name, dataset=dataset)) for dataset in study.datasets_of[name]
         )
         yield from (("truncate", wildcards(cell)) for cell in study.truncated(name))
-        for checkpoint in model.checkpoints if model.on_hub else ():
+        for checkpoint in model.measured if model.on_hub else ():
             yield "download", Wildcards(model=name, checkpoint=checkpoint)
             for reader in study.readers(name, checkpoint):
                 yield "release", Wildcards(model=name, checkpoint=checkpoint, reader=reader)

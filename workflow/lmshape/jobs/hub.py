@@ -9,21 +9,20 @@ import sys
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.budget import READ_MARK, clear_unneeded
-from lmshape.hub.integrity import Issue, issues_of, read_issues
+from lmshape.hub.integrity import Issue, issues_of
 from lmshape.hub.lock import Lock
-from lmshape.hub.models import Ask
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
 from lmshape.study.models import PRETRAINED, Model
 from lmshape.study.plan import checkpoint_megabytes
-from lmshape.study.registry import find_file
 from lmshape.study.study import Study
 
 
@@ -34,19 +33,18 @@ def log_to_stderr() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-HERE = Path()
 MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
 PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
 SHAPE = ("architecture", "blocks", "width", "vocabulary")  # that outputs and digests depend on
 
 
 def spell_plans(study: Study, folder: Path) -> str:
-    """Spell by which checkpoints and shape the jobs of each published run without a lock are planned.
+    """Spell by which checkpoints and shape the jobs of each published run are planned that its lock may change.
 
     Those of studies in other folders stay beside them. Compressed, since a variable of the environment holds 128 kB at
     most.
     """
-    plans = {name: _plan(one) for name, one in study.models.items() if one.on_hub and one.lock is None}
+    plans = {name: _plan(one) for name, one in study.models.items() if one.unverified}
     spelt = json.dumps({**_spelt_plans(), str(folder): plans})
     return b64encode(zlib.compress(spelt.encode())).decode()
 
@@ -57,7 +55,8 @@ def _spelt_plans() -> dict[str, dict[str, Any]]:
 
 
 def _plan(model: Model) -> dict[str, Any]:
-    return {"checkpoints": list(model.checkpoints), **{name: getattr(model, name) for name in SHAPE}}
+    taken = {name: one.same_as for name, one in model.checkpoints.items()}
+    return {"checkpoints": taken, **{name: getattr(model, name) for name in SHAPE}}
 
 
 def check_plan(model: Model) -> None:
@@ -71,10 +70,14 @@ def check_plan(model: Model) -> None:
     found = _plan(model)
     planned = _spelt_plans().get(str(Path.cwd()), {}).get(model.name, found)
     changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
-    before, after = planned["checkpoints"], list(model.checkpoints)
+    before, after = planned["checkpoints"], found["checkpoints"]
     for verb, names, others in (("without", before, after), ("with", after, before)):
         if differing := [name for name in names if name not in others]:
             changes.append(f"{verb} {', '.join(differing)}")
+    for name in (name for name in after if before.get(name, after[name]) != after[name]):
+        changes.append(
+            f"{name} equals {after[name]}" if after[name] else f"{name} differs from {before[name]}"
+        )
     if changes:
         raise InputError(
             f"`{model.name}`: the hub's answer changes the plan: {'; '.join(changes)}. Nothing was "
@@ -95,7 +98,7 @@ class Resolve(Rule):
 
     def facts(self, job: Wildcards) -> object:
         """The commits of a lock stay whatever of this changes; another repository or spelling makes a new lock."""
-        return self.model(job).entry
+        return [self.model(job).entry, self.model(job).choice]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.hub.integrity import summary
@@ -108,7 +111,7 @@ class Resolve(Rule):
             model.name,
             model.entry,
             issues=self.study.issues,
-            wanted=list(model.checkpoints) if isinstance(model.choice, list) else [],
+            choice=model.choice,
         )
         print(summary(lock))
 
@@ -159,7 +162,7 @@ class Download(FetchTokenizer):
 
     def megabytes(self, job: Wildcards) -> int:
         """Count what Xet holds of a file before it is written: all of it, up to 15 GB."""
-        by_xet = self.study.weights_in == "cache" or self.study.transfer != "http"
+        by_xet = find_spec("hf_xet") and (self.study.weights_in == "cache" or self.study.transfer != "http")
         held = min(checkpoint_megabytes(self.model(job), job.checkpoint), MOST_XET_MEGABYTES)
         return self.memory_megabytes + (held if by_xet else 0)
 
@@ -214,24 +217,12 @@ class Release(Rule):
         release(folder, job.reader, of=readers, keep=self.study.keep_weights)
 
 
-def ask_hub(config: Mapping[str, Yaml], root: Path = HERE) -> Ask:
-    """Return what asks the hub for the lock of a model whose checkpoints only the hub can tell.
+def lock_aloud(path: Path, name: str, entry: Mapping[str, Yaml], **told: Any) -> Lock:
+    """Make the lock of a model that cannot be planned without one; see `lmshape.hub.resolve.make_lock`."""
+    from lmshape.hub.resolve import make_lock
 
-    Parameters
-    ----------
-    config : the study's configuration, which names the list of known faults
-    root : the study's folder
-    """
-
-    def ask(name: str, entry: Mapping[str, Yaml]) -> Lock:
-        from lmshape.hub.resolve import make_lock
-
-        named = config.get("registry", {}).get("known_issues", "config/known_issues.yaml")
-        print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
-        issues = read_issues(find_file(named, root=Path.cwd()))
-        return make_lock(root / paths.LOCK.format(model=name), name, entry, issues=issues)
-
-    return ask
+    print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
+    return make_lock(path, name, entry, **told)
 
 
 def refuse_foreign_files(study: Study, root: Path) -> None:
@@ -261,7 +252,7 @@ def _emptied_folders(study: Study) -> Iterator[tuple[Path, str]]:
     for model in study.models.values():
         if model.on_hub:
             yield model.tokenizer, f"the tokenizer of `{model.name}`"
-            yield from ((one.folder, f"{one.name} of `{model.name}`") for one in model.checkpoints.values())
+            yield from ((one.folder, f"{one.name} of `{model.name}`") for one in model.measured.values())
     if study.trained:
         yield PRETRAINED / "tokenizer", "the tokenizer of the runs of `pretraining`"
 
@@ -269,7 +260,7 @@ def _emptied_folders(study: Study) -> Iterator[tuple[Path, str]]:
 def delete_unneeded_weights(study: Study, root: Path) -> None:
     """Delete downloaded weights of checkpoints that the study no longer has, which would hold its disk quota."""
     if not study.keep_weights:
-        needed = {one.folder for model in study.models.values() for one in model.checkpoints.values()}
+        needed = {one.folder for model in study.models.values() for one in model.measured.values()}
         for folder in clear_unneeded(root, needed):
             print(f"Deleted downloaded weights that the study does not have: {folder}")
 

@@ -62,7 +62,7 @@ def cell_wildcards(cell: str) -> dict[str, str]:
     names = cell.split("/")
     if len(names) != 3 or not all(names):
         raise InputError(
-            f"`--cell {cell}` is no MODEL/CHECKPOINT/DATASET, as in wiki-decoder/checkpoint-64/wiki."
+            f"`--cell {cell}` is not MODEL/CHECKPOINT/DATASET, as in wiki-decoder/checkpoint-64/wiki."
         )
     return dict(zip(("model", "checkpoint", "dataset"), names, strict=True))
 
@@ -73,11 +73,11 @@ def layer_wildcards(layers: str) -> dict[str, str]:
     Raises
     ------
     InputError
-        When it is no two numbers.
+        When it is not two numbers.
     """
     first, _, last = layers.partition("-")
     if not (first.isdecimal() and last.isdecimal()):
-        raise InputError(f"`--layers {layers}` is no block of layers, as in 00-06.")
+        raise InputError(f"`--layers {layers}` is not a block of layers, as in 00-06.")
     return paths.layers(int(first), int(last))
 
 
@@ -148,7 +148,7 @@ class Rule:
     Attributes
     ----------
     reads : names of its inputs
-    awaited : those that must be there, and whose change is no reason to run again
+    awaited : those that must be there, and whose change is not a reason to run again
     writes : patterns of its outputs
     log_file : pattern of its log
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`

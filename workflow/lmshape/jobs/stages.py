@@ -1,4 +1,4 @@
-"""What a study still takes on this machine, by stage: jobs, wall time and disk."""
+"""What a study still takes: by stage on this machine, jobs, wall time and disk; the jobs that a cluster gets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from lmshape.jobs import Jobs
 from lmshape.jobs.graph import every_job
-from lmshape.jobs.rule import Rule, Wildcards
+from lmshape.jobs.rule import Machine, Rule, Wildcards
 from lmshape.progress import size_text
+from lmshape.study.costs import MEASURING_START_SECONDS, START_SECONDS
 from lmshape.study.plan import duration_text
+from lmshape.study.study import Study
 
 DOWNLOAD_BYTES = 5e7  # per second: a usual connection of an institute
 LEAST_SECONDS = 4.0  # of a job: Python starts and imports
@@ -155,3 +157,67 @@ def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
     return "\n".join(
         [*lines, f"Time is right within a factor of 3; downloads at {DOWNLOAD_BYTES / 1e6:.0f} MB/s."]
     )
+
+
+# What of it a cluster gets
+
+SUBMITTED = ("pretrain", "extract", "truncate", "measure")  # beginnings of rules; others are local
+JOB_SECONDS = (
+    10.0  # of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured
+)
+CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """Jobs together.
+
+    Attributes
+    ----------
+    jobs : how many
+    seconds : of all their time, estimated, on as many threads as they ask for
+    overhead_seconds : of scheduling and of starting Python, within that
+    """
+
+    jobs: int
+    seconds: float
+    overhead_seconds: float
+
+    @property
+    def share(self) -> float:
+        """Overhead as a share of the jobs' time."""
+        return self.overhead_seconds / self.seconds
+
+
+def submissions_of(study: Study) -> dict[str, Submissions]:
+    """Estimate the submitted jobs of a study: name of a model, or of a pretraining run → its jobs."""
+    rules = Jobs(study, CLUSTER).rules
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name, job in every_job(study):
+        if name.startswith(SUBMITTED):
+            start = MEASURING_START_SECONDS if name in ("measure", "measure_own") else START_SECONDS
+            work = rules[name].seconds(job, rules[name].threads(job))
+            found.setdefault(job.model or job.run, []).append((JOB_SECONDS + work, JOB_SECONDS + start))
+    return {name: Submissions(len(jobs), *map(sum, zip(*jobs, strict=True))) for name, jobs in found.items()}
+
+
+def in_all(every: Iterable[Submissions]) -> Submissions:
+    """Sum up submissions."""
+    parts = [(one.jobs, one.seconds, one.overhead_seconds) for one in every]
+    return Submissions(*map(sum, zip(*parts, strict=True)))
+
+
+def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
+    """Tell in one line what is submitted of the jobs still to run."""
+    submitted = sum(count for rule, count in jobs.items() if rule.startswith(SUBMITTED))
+    if not submitted:
+        return "cluster    nothing to submit"
+    whole = in_all(submissions_of(study).values())
+    return (
+        f"cluster    {submitted} of them submitted, the others run beside Snakemake; about "
+        f"{_hours(submitted / whole.jobs * whole.seconds)} of jobs, {whole.share:.1%} of it start-up and scheduling"
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.0f} hours" if seconds > 36_000 else f"{max(seconds / 60, 1):,.0f} minutes"

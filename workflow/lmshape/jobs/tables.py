@@ -34,7 +34,7 @@ class Gather(Rule):
         return {
             "statistics": self.statistics(job),
             "measured": self.measured(job),
-            "losses": paths.loss_cards(model.name, model.checkpoints, self.study.datasets_of[model.name]),
+            "losses": paths.loss_cards(model.name, model.measured, self.study.datasets_of[model.name]),
             "released": self.released(job) if model.on_hub else [],
             "lock": job.fill(paths.LOCK) if model.on_hub else [],
         }
@@ -43,7 +43,7 @@ class Gather(Rule):
         """Return the archives of a model."""
         return paths.statistics_files(
             job.model,
-            self.model(job).checkpoints,
+            self.model(job).measured,
             self.study.datasets_of[job.model],
             families=self.study.measured_families,
             blocks=self.study.blocks_of(job.model),
@@ -55,7 +55,7 @@ class Gather(Rule):
         named = named_layers(model.blocks).values()
         return paths.statistics_files(
             job.model,
-            model.checkpoints,
+            model.measured,
             [name for name in self.study.datasets if name in measured_on][:1],
             families=[name for name in SHAPE_FAMILIES if name in self.study.measured_families],
             blocks=[
@@ -67,7 +67,7 @@ class Gather(Rule):
 
     def measured(self, job: Wildcards) -> list[str]:
         """Return what a job writes after its archives: where it is missing, they may be those of before."""
-        checkpoints, datasets = self.model(job).checkpoints, self.study.datasets_of[job.model]
+        checkpoints, datasets = self.model(job).measured, self.study.datasets_of[job.model]
         if not self.study.library_families:
             return []
         if not self.study.keep_activations:
@@ -82,14 +82,14 @@ class Gather(Rule):
         """Return the notes that every reader has read the downloaded weights of its checkpoint."""
         return [
             paths.RELEASED.format(model=job.model, checkpoint=checkpoint, reader=reader)
-            for checkpoint in self.model(job).checkpoints
+            for checkpoint in self.model(job).measured
             for reader in self.study.readers(job.model, checkpoint)
         ]
 
     def facts(self, job: Wildcards) -> object:
         return {
             "study": self.study.name,
-            "checkpoints": list(self.model(job).checkpoints),
+            "checkpoints": {name: one.same_as for name, one in self.model(job).checkpoints.items()},
             "gone": self.gone(job),
             "datasets": self.study.datasets_of[job.model],
             "blocks": self.study.blocks_of(job.model),
@@ -106,7 +106,7 @@ class Gather(Rule):
     def statistics_megabytes(self, job: Wildcards) -> int:
         """Estimate the archives of a model: at most two megabytes a site of a cell."""
         model = self.model(job)
-        cells = len(model.checkpoints) * len(self.study.datasets_of[model.name])
+        cells = len(model.measured) * len(self.study.datasets_of[model.name])
         return 2 * cells * (model.blocks + 2)
 
     def megabytes(self, job: Wildcards) -> int:
@@ -120,7 +120,7 @@ class Gather(Rule):
         from lmshape.tables.shapes import shapes
 
         model = self.model(job)
-        cards = paths.loss_cards(model.name, model.checkpoints, self.study.datasets_of[model.name])
+        cards = paths.loss_cards(model.name, model.measured, self.study.datasets_of[model.name])
         gather(
             [Path(archive) for archive in self.statistics(job)],
             [Path(card) for card in cards],
@@ -131,8 +131,10 @@ class Gather(Rule):
             lock=Path(job.fill(paths.LOCK)) if model.on_hub else None,
             issues=self.study.issues,
             gone=self.gone(job),
+            same=model.same,
         )
-        shapes(list(map(Path, self.shown(job))), shapes_folder(job.model), study=self.study.name)
+        shown = list(map(Path, self.shown(job)))
+        shapes(shown, shapes_folder(job.model), study=self.study.name, same=model.same)
 
 
 def shapes_folder(model: str) -> Path:

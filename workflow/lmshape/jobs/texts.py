@@ -10,7 +10,7 @@ from pathlib import Path
 from lmshape import paths
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
-from lmshape.store.local_weights import file_key
+from lmshape.store.weights import file_key
 from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weights_of
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
@@ -65,12 +65,12 @@ class FetchText(Rule):
         return self.study.texts[job.text]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """A local text; where there is a checksum, that tells of changes, and the file is no input."""
+        """A local text; where there is a checksum, that tells of changes, and the file is not an input."""
         text = self.text(job)
         return {"source": [] if text.path is None or text.sha256 or text.md5 else str(text.path)}
 
     def facts(self, job: Wildcards) -> object:
-        """A text of the repository is named relative to it: where the clone lies is no part of the result."""
+        """A text of the repository is named relative to it: where the clone lies is not part of the result."""
         text = self.text(job)
         source = text.path or text.url or json.dumps(text.hf, sort_keys=True)
         if text.path and text.path.is_relative_to(REPOSITORY):
@@ -246,8 +246,7 @@ class Tokenize(Rule):
     code = (
         "lmshape.texts.tokens.sample_tokens",
         "lmshape.texts.tokenizer.load_tokenizer",
-        "lmshape.texts.corpus.span",
-        "lmshape.texts.corpus.read_text",
+        "lmshape.texts.corpus.read_span",
         "lmshape.store.tokens.write_tokens",
     )
     log_file = "results/logs/tokenize/{model}/{dataset}.log"
@@ -312,14 +311,18 @@ class Tokenize(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the hub about the tokenizer's folder
         from lmshape.store.tokens import write_tokens
-        from lmshape.texts.corpus import span
+        from lmshape.texts.corpus import read_span
+        from lmshape.texts.fetch import check_digest
         from lmshape.texts.tokenizer import load_tokenizer
         from lmshape.texts.tokens import sample_tokens
 
         dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
+        if text:
+            check_digest(Path(text))
+        content, documents = read_span(Path(text), *dataset.span) if text else ("", None)
         tokens = sample_tokens(
             load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
-            span(whole_text(Path(text)), *dataset.span) if text else "",
+            content,
             protocol=sampling.protocol,
             order=dataset.order,
             window=sampling.window,
@@ -328,5 +331,6 @@ class Tokenize(Rule):
             seed=sampling.seed,
             context=self.model(job).context,
             vocabulary=self.model(job).vocabulary,
+            documents=documents,
         )
         write_tokens(Path(job.fill(paths.TOKENS)), tokens)

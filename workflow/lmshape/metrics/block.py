@@ -19,6 +19,7 @@ import numpy as np
 
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint, source_fingerprint
+from lmshape.geometry.arrays import Device, computing_device
 from lmshape.metrics.layer import Found, Layer, Measured
 from lmshape.metrics.own import measured_own
 from lmshape.metrics.registry import MEASURED, OWN_FAMILY
@@ -34,7 +35,7 @@ from lmshape.store.statistics import LayerStatistics, read_statistics, write_sta
 LOG = logging.getLogger(__name__)
 
 NO_LAYER_BEFORE = (
-    "no layer before: linearity compares a block's output with the one before it (embedding and final norm)"
+    "no layer before: {} compares a block's output with the one before it (embedding and final norm)"
 )
 
 
@@ -55,6 +56,8 @@ class _Job:
     family: Measured
     names: Sequence[str]
     rows_per_draw: int | None
+    device: Device
+    surveys: dict[Site, Survey]
 
 
 def measure(
@@ -67,6 +70,8 @@ def measure(
     rows: Sequence[str] = ROWS,
     rows_per_draw: int | None = None,
     made_of: Attributes | None = None,
+    device: Device = None,
+    surveys: dict[Site, Survey] | None = None,
 ) -> None:
     """Write the statistics of one family for the layers first … last of one cell.
 
@@ -86,6 +91,9 @@ def measure(
         checkpoint
     rows_per_draw : unique rows that a capped family takes of each draw; None: all that every draw has
     made_of : what the archive shall say of itself besides
+    device : torch device of the network that the activations are of. On a CUDA GPU sums, spectra, linearity and
+        searches are made there, in float64; elsewhere, and with None, in memory
+    surveys : of sites of this store that are known already; those that are made are added
     """
     for name in rows:
         if name not in ROWS:
@@ -100,7 +108,15 @@ def measure(
         "rows_per_draw": rows_per_draw or 0,
     }
     with Activations(activations_path) as activations:
-        job = _Job(activations, family, family.chosen_rows(rows), rows_per_draw)
+        chosen = family.chosen_rows(rows)
+        job = _Job(
+            activations,
+            family,
+            chosen,
+            rows_per_draw,
+            computing_device(device),
+            {} if surveys is None else surveys,
+        )
         layers = _layers(job, sites_between(activations.sites, first, last))
         attributes = {**activations.attributes, **own, **(made_of or {})}
         write_statistics(output_path, attributes=attributes, layers=layers)
@@ -122,7 +138,7 @@ def _layers(job: _Job, sites: Sequence[Site]) -> Iterator[LayerStatistics]:
     earlier = [site for site in job.activations.sites if job.family.paired and site == _before(sites[0])]
     before = None
     with site_by_site(len(sites), family=job.family.name) as finished:
-        for place in _places(job.activations, [*earlier, *sites]):
+        for place in _places(job, [*earlier, *sites]):
             if place.site in sites:
                 known = job.family.paired and before is not None and before.site == _before(place.site)
                 yield from _entries(job, place, before if known else None)
@@ -137,15 +153,17 @@ def _before(site: Site) -> Site | None:
     return Site("block", site.layer - 1) if site.layer > 1 else Site("embedding", 0)
 
 
-def _places(activations: Activations, sites: Sequence[Site]) -> Iterator[_Place]:
+def _places(job: _Job, sites: Sequence[Site]) -> Iterator[_Place]:
     """Yield the sites with what a first look tells; the next small one is read while the last is worked on."""
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(activations.rows, sites[0])
+        ahead = reader.submit(job.activations.rows, sites[0])
         for site, following in zip_longest(sites, sites[1:]):
             rows = ahead.result()
             if following is not None:
-                ahead = reader.submit(activations.rows, following)
-            yield _Place(site, rows, survey(rows))
+                ahead = reader.submit(job.activations.rows, following)
+            if site not in job.surveys:
+                job.surveys[site] = survey(rows)
+            yield _Place(site, rows, job.surveys[site])
 
 
 def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerStatistics]:
@@ -155,7 +173,8 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
     seed = int(job.activations.attributes.get("seed", 0))
     chosen = choices(job.names, surveys, tokens, seed=seed)
     if job.family.paired and before is None:
-        chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, NO_LAYER_BEFORE))
+        reason = NO_LAYER_BEFORE.format(job.family.name)
+        chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, reason))
     wanted = {name: job.rows_per_draw for name in chosen.kept}
     if "one_per_type" in wanted:
         wanted["one_per_type"] = most_rows(job.rows_per_draw, tokens.draw[chosen.kept["one_per_type"]])
@@ -168,6 +187,7 @@ def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerS
         rows_per_draw=wanted,
         tokens=tokens,
         sinks=chosen.sinks,
+        device=job.device,
     )
     found = job.family.statistics(layer) if layer.kept else {}
     for name, mask in chosen.kept.items():
@@ -208,6 +228,7 @@ def measure_block(
     rows_per_draw: int | None = None,
     own_metrics: Path | None = None,
     skdim: Sequence[str] = (),
+    device: Device = None,
 ) -> list[str]:
     """Write the statistics archives of a block that are not there, or would be made otherwise.
 
@@ -216,7 +237,7 @@ def measure_block(
     activations : activation store of the cell
     folder : of the cell's statistics; archives lie at `{family}/layers-{first}-{last}.h5` below it
     families : names of families
-    first, last, rows, rows_per_draw : as `measure` takes them; each family takes those rows that concern it
+    first, last, rows, rows_per_draw, device : as `measure` takes them; each family takes those rows that concern it
     own_metrics : the file of the family `own`
     skdim : names of the metrics of the family `skdim`; others in the list are passed over
 
@@ -225,7 +246,8 @@ def measure_block(
     The families that were measured; the archives of the others are left as they are.
     """
     source = _source(activations, first, last)
-    measured = []
+    measured: list[str] = []
+    surveys: dict[Site, Survey] = {}
     for name in families:
         family = measured_family(name, own_metrics=own_metrics, skdim=skdim)
         code = family_code(name) + family.inputs
@@ -245,6 +267,8 @@ def measure_block(
             rows=rows,
             rows_per_draw=most,
             made_of=made_of,
+            device=device,
+            surveys=surveys,
         )
         measured.append(name)
     return measured

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from lmshape.geometry.arrays import Device
 from lmshape.geometry.threads import product_threads_of
 from lmshape.store.activations import Rows
 from lmshape.store.hdf5 import Attributes
@@ -34,6 +35,7 @@ class Layer:
     rows_per_draw : name of the choice → unique rows that a capped family takes of each draw; None: all
     tokens : the n tokens; None where a family that does not ask for them is given arrays alone
     sinks : (n,) bool, the sink rows of the site; None as `tokens`
+    device : torch device on which families sum, decompose and search; None: in memory
     """
 
     rows: Rows
@@ -44,11 +46,14 @@ class Layer:
     rows_per_draw: Mapping[str, int | None]
     tokens: Tokens | None = None
     sinks: np.ndarray | None = None
+    device: Device = None
 
     def earlier(self) -> Rows:
         """Return `before`, which a paired family needs."""
         if self.before is None:
-            raise ValueError("`before` is None; linearity compares a block's output with the one before it.")
+            raise ValueError(
+                "`before` is None; a paired family compares a block's output with the one before it."
+            )
         return self.before
 
 

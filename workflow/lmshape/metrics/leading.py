@@ -10,6 +10,7 @@ from math import inf, nan
 
 import numpy as np
 
+from lmshape.geometry.arrays import in_memory, on
 from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums
 from lmshape.geometry.rows import leave_one_out_masks
 from lmshape.geometry.scalars import shares_of
@@ -128,7 +129,7 @@ def _of_many_rows(layer: Layer, parts: Parts) -> dict[str, _Axes]:
     if not many:
         return {}
     width = layer.rows.shape[1]
-    sums = [CovarianceSums(width) for _ in range(parts.count)]
+    sums = [CovarianceSums(width, layer.device) for _ in range(parts.count)]
     for part, _, rows in parts.blocks(layer.rows, WHOLE_PIECES):
         sums[part].update(rows)
     ordinary = {part for draw in parts.members[NOT_POSITION_0] for part in draw}
@@ -144,7 +145,7 @@ def _of_many_rows(layer: Layer, parts: Parts) -> dict[str, _Axes]:
 
 
 def _of_parts(sums: Sequence[CovarianceSums], subset: Sequence[int], *, count: int) -> LeadingAxes | None:
-    total = CovarianceSums.merged((sums[part] for part in subset), len(sums[0].mean))
+    total = CovarianceSums.merged((sums[part] for part in subset), len(sums[0].mean), sums[0].device)
     return leading_axes_of_sums(total, count=count) if total.count > 1 else None
 
 
@@ -152,11 +153,12 @@ def _coordinates(layer: Layer, parts: Parts, axes: Mapping[str, _Axes]) -> dict[
     """Return for each choice and entry the coordinates (n, axes) of all rows, NaN where no choice keeps a row."""
     center = robust_center(layer.rows, layer.kept)
     entries = [entry for name in layer.kept for entry in axes[name].found]
-    directions = np.concatenate([entry.axes for entry in entries])
+    directions = on(np.concatenate([entry.axes for entry in entries]), layer.device)
     offsets = np.concatenate([entry.axes @ (entry.mean - center) for entry in entries])
     coordinates = np.full((len(layer.draw), len(directions)), np.nan)
     for _, where, rows in parts.blocks(layer.rows, BLOCK_ENTRIES):
-        coordinates[where] = (rows - center) @ directions.T - offsets
+        differences = on(rows, layer.device) - on(center, layer.device)
+        coordinates[where] = in_memory(differences @ directions.T) - offsets
     ends = np.cumsum([len(entry.axes) for entry in entries])
     split = iter(np.split(coordinates, ends[:-1], axis=1))
     return {name: [next(split) for _ in axes[name].found] for name in layer.kept}

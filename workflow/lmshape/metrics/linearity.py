@@ -92,10 +92,10 @@ def _summed(layer: Layer, choices: Mapping[str, np.ndarray], basis: Basis | None
     others: dict[str, dict[tuple[int, int], PairSums]] = {name: {} for name in choices}
     for piece, x, y in _pairs(layer):
         for group, rows in _grouped(layer.draw[piece], half[piece], core[piece]):
-            shared.setdefault(group, PairSums(basis)).add(x[rows], y[rows])
+            shared.setdefault(group, PairSums(basis, layer.device)).add(x[rows], y[rows])
         for name, mask in choices.items():
             for group, rows in _grouped(layer.draw[piece], half[piece], (mask & ~core)[piece]):
-                others[name].setdefault(group, PairSums(basis)).add_rows(x[rows], y[rows])
+                others[name].setdefault(group, PairSums(basis, layer.device)).add_rows(x[rows], y[rows])
     return {
         name: {
             group: [parts[group] for parts in (shared, own) if group in parts] for group in {*shared, *own}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from math import inf, nan
 
 import numpy as np
 
+from lmshape.geometry.arrays import Device
 from lmshape.geometry.distance_ratios import (
     KEPT_ORDERS,
     gride_from_distances,
@@ -32,6 +33,7 @@ FEWEST_ROWS = 2 * NEIGHBORS + 1  # with fewer the 20 neighbors are half of the c
 SPARE = 8  # neighbors of a search for several choices, for the few rows that some of them leave out
 SEARCHED_TOGETHER = (("all", "no_sink"), ("one_per_type",))  # the last has too few of the rows of the others
 SUMMED_ROWS = 8192  # of the surrogate's covariance, in float64 at a time
+MOST_HELD = 5  # draws whose normal deviates are kept from layer to layer
 AUDITED_ROWS = 200  # of each search, over all draws and choices
 SEED = 0  # the same deviates, and the same choice of rows, for every layer and checkpoint: no difference by chance
 
@@ -50,13 +52,13 @@ def statistics(layer: Layer) -> dict[str, Found]:
 
     Attributes: `recomputed`, the rows whose neighbors could not be certified at first and were searched again;
     `audit_error`, the largest relative error of the distances of random rows, 200 a search, against direct differences.
-    Under 41 rows a draw: a flag, and NaN but for the duplicates. 0.7 MB for 5 draws of 1024 rows.
+    Under 41 rows per draw: a flag, and NaN but for the duplicates. 0.7 MB for 5 draws of 1024 rows.
 
     A draw is searched once for `all` and `no_sink`: the neighbors of a choice, and of a part of its rows, are the known
     ones without the others, and rows that run out of them are searched again.
     """
     taken, width = unique_rows_by_draw(layer), layer.rows.shape[1]
-    found = {name: _Choice(rows, width) for name, rows in taken.items()}
+    found = {name: _Choice(rows, width, layer.device) for name, rows in taken.items()}
     large = {name: choice for name, choice in found.items() if choice.rows.size >= FEWEST_ROWS}
     for names in SEARCHED_TOGETHER:
         _fill_neighbors(layer, [large[name] for name in names if name in large])
@@ -80,8 +82,8 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> 
 class _Choice:
     """What is found of one choice of rows; `sums` are those of the covariance of all rows taken."""
 
-    def __init__(self, rows: UniqueRows, width: int) -> None:
-        self.rows, self.sums = rows, CovarianceSums(width)
+    def __init__(self, rows: UniqueRows, width: int, device: Device) -> None:
+        self.rows, self.sums = rows, CovarianceSums(width, device)
         draws = len(rows.index)
         self.arrays = missing(rows=rows.size * draws, width=width, draws=draws, rows_per_draw=rows.size)
         self.arrays["duplicate_share"] = rows.duplicate_share
@@ -107,7 +109,7 @@ def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
         # a row of one choice may repeat another's: only within a choice is it known how many differ
         distinct = max(choice.rows.size for choice in own)
         k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), distinct - 1)
-        neighbors = nearest_neighbors(cloud, k)
+        neighbors = nearest_neighbors(cloud, k, device=layer.device)
         _add_covariances(cloud, together, draw, own)
         audited = -(-AUDITED_ROWS // sum(len(choice.rows.index) for choice in own))
         for choice in own:
@@ -116,7 +118,8 @@ def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
                 _fill_draw(choice, draw, cloud, neighbors, kept, audited)
             else:  # a row of this choice repeats one of another choice
                 alone = cloud[kept]
-                known = nearest_neighbors(alone, min(KEPT_ORDERS[-1], len(kept) - 1))
+                most = min(KEPT_ORDERS[-1], len(kept) - 1)
+                known = nearest_neighbors(alone, most, device=layer.device)
                 _fill_draw(choice, draw, alone, known, np.arange(len(kept)), audited)
 
 
@@ -125,7 +128,8 @@ def _fill_draw(
 ) -> None:
     """Fill in what one draw of a choice, the rows `kept` of a cloud, has by the neighbors known in it."""
     among = nearest_among(cloud, known, kept, min(KEPT_ORDERS[-1], choice.rows.size - 1))
-    choice.audit_error = max(choice.audit_error, largest_error(cloud, among, rows=audited, seed=SEED))
+    error = largest_error(cloud, among, rows=audited, seed=SEED, device=choice.sums.device)
+    choice.audit_error = max(choice.audit_error, error)
     choice.recomputed += known.recomputed
     order = np.random.default_rng(SEED).permutation(len(kept))
     parts = {share: kept[np.sort(order[: len(kept) // share])] for share in DECIMATIONS}
@@ -146,12 +150,13 @@ def _add_covariances(cloud: np.ndarray, index: np.ndarray, draw: int, choices: l
     """Add the rows `index` of a layer to the sums of each choice that takes them, once for all that do."""
     takers = np.stack([np.isin(index, choice.rows.index[draw]) for choice in choices], axis=1)
     for kinds in np.unique(takers, axis=0):
-        rows, sums = cloud[(takers == kinds).all(axis=1)], CovarianceSums(cloud.shape[1])
+        width, device = cloud.shape[1], choices[0].sums.device
+        rows, sums = cloud[(takers == kinds).all(axis=1)], CovarianceSums(width, device)
         for start in range(0, len(rows), SUMMED_ROWS):
             sums.update(rows[start : start + SUMMED_ROWS])
         for choice, taken in zip(choices, kinds, strict=True):
             if taken:
-                choice.sums = CovarianceSums.merged([choice.sums, sums], cloud.shape[1])
+                choice.sums = CovarianceSums.merged([choice.sums, sums], width, device)
 
 
 def _fill_surrogates(choices: list[_Choice], width: int) -> None:
@@ -161,12 +166,18 @@ def _fill_surrogates(choices: list[_Choice], width: int) -> None:
     """
     eigenvalues = [eigenvalues_of_sums(choice.sums) for choice in choices]
     for j in range(max((len(choice.rows.index) for choice in choices), default=0)):
-        deviates = normal_deviates(max(choice.rows.size for choice in choices), width, seed=(SEED, j))
+        deviates = _deviates(max(choice.rows.size for choice in choices), width, j)
         for choice, variances in zip(choices, eigenvalues, strict=True):
             if variances.any() and j < len(choice.rows.index):
                 sample = gaussian_surrogate(variances, choice.rows.size, deviates=deviates)
-                found = nearest_neighbors(sample, 2, assume_unique=True)
+                found = nearest_neighbors(sample, 2, assume_unique=True, device=choice.sums.device)
                 choice.arrays["surrogate_distances"][j] = found.distances
+
+
+@lru_cache(MOST_HELD)
+def _deviates(rows: int, width: int, draw: int) -> np.ndarray:
+    """Return the normal deviates of a draw, which are those of every layer: drawn once, 8 bytes each."""
+    return normal_deviates(rows, width, seed=(SEED, draw))
 
 
 WORDS = ("half", "quarter", "eighth")  # of the rows, for the definitions

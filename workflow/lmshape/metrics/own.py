@@ -199,7 +199,7 @@ def _problems(
         if isinstance(function, ast.AsyncFunctionDef) or not _takes_rows(function.args):
             yield (
                 f"`{function.name}` on line {function.lineno} cannot be called with the rows x alone. Write "
-                f"`def {function.name}(x)`, or begin its name with an underscore if it is no metric."
+                f"`def {function.name}(x)`, or begin its name with an underscore if it is not a metric."
             )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from lmshape.errors import InputError, unknown
 from lmshape.metrics import skdim
 from lmshape.metrics.angular import ANGULAR
+from lmshape.metrics.comparison import COMPARISON
 from lmshape.metrics.layer import Measured
 from lmshape.metrics.leading import LEADING
 from lmshape.metrics.linearity import LINEARITY
@@ -24,7 +25,10 @@ from lmshape.metrics.released import RELEASED, RELEASED_LINEARITY
 from lmshape.metrics.skdim import SKDIM
 from lmshape.metrics.spectral import SPECTRAL
 
-_ORDER = (SPECTRAL, ANGULAR, LEADING, NEIGHBOR, LINEARITY, RELEASED, RELEASED_LINEARITY, LOSS, SKDIM, OWN)
+_ORDER = (
+    *(SPECTRAL, ANGULAR, LEADING, NEIGHBOR, LINEARITY, COMPARISON),
+    *(RELEASED, RELEASED_LINEARITY, LOSS, SKDIM, OWN),
+)
 FAMILIES = {family.name: family for family in _ORDER}
 ALL = tuple(metric for family in _ORDER for metric in family.metrics)
 METRICS = {metric.name: metric for metric in ALL}

@@ -205,7 +205,7 @@ NEAR = 5.0  # × the median norm: from here to the 10 of a sink a row may be one
 
 
 def near_sinks(norms: np.ndarray, sinks: np.ndarray) -> int:
-    """Count the rows that are no sinks (n,) and whose norms (n,) are over 5 × the median: the cut runs among them."""
+    """Count the rows that are not sinks (n,) and whose norms (n,) are over 5 × the median: the cut runs among them."""
     nowhere = np.ones(len(norms), dtype=np.int64)  # position 0 is a sink already
     return int(np.count_nonzero(sinks_by_norm(norms, nowhere, factor=NEAR) & ~sinks))
 

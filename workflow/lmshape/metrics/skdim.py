@@ -64,7 +64,7 @@ def read_name(name: str) -> Estimator:
     except (SyntaxError, ValueError):
         pass
     raise InputError(
-        f"`{name}` is no estimator with options by name. Write it as in `skdim.lPCA(ver=participation_ratio)`, in "
+        f"`{name}` is not an estimator with options by name. Write it as in `skdim.lPCA(ver=participation_ratio)`, in "
         "quotes where it has a comma and the list stands on one line."
     )
 

@@ -58,7 +58,7 @@ def _of_many_rows(layer: Layer, kept: Mapping[str, np.ndarray]) -> dict[str, Spe
         return {}
     parts = parts_of(layer.draw, kept)
     center = robust_center(layer.rows, kept)
-    sums = [MomentSums(center) for _ in range(parts.count)]
+    sums = [MomentSums(center, layer.device) for _ in range(parts.count)]
     for part, _, rows in parts.blocks(layer.rows, WHOLE_PIECES):
         sums[part].update(rows)
     return {

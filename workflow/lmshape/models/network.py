@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,10 +29,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from lmshape.errors import InputError, first_line, unknown
+from lmshape.errors import InputError, first_line
 from lmshape.models.device import DTYPES, is_out_of_memory
 from lmshape.store.weights import (
     GGUF,
+    Kind,
     check_fetched,
     check_quantization,
     check_whole_gguf,
@@ -41,8 +42,6 @@ from lmshape.store.weights import (
     tensor_names,
     weight_files,
 )
-
-Kind = Literal["decoder", "encoder"]
 
 _HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
 _OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
@@ -71,7 +70,7 @@ class Network:
     model : with the head of its kind
     device : where the ids of its tokens go, and its logits come out
     absent : tensors of the head that the checkpoint lacks; what the head says is then random, and means nothing
-    unfit : why what the head says is no prediction though it is whole; empty where it is one
+    unfit : why what the head says is not a prediction though it is whole; empty where it is one
     """
 
     model: PreTrainedModel
@@ -129,10 +128,8 @@ def load_model(
     InputError
         Without weights; with a config or weights that cannot be read (the file is named); with weights that
         do not fill the base model (the rest would be random numbers) or of which it has no place for some; with
-        a head of the other kind; for an unknown kind; when the memory does not suffice.
+        a head of the other kind; when the memory does not suffice.
     """
-    if kind not in _HEADS:
-        raise unknown("kind", kind, _HEADS)
     files = weight_files(folder)
     for file in files:
         check_fetched(file)
@@ -281,7 +278,7 @@ def _check_head(folder: Path, config: PreTrainedConfig, kind: Kind) -> None:
     both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if other or (kind == "decoder" and not own and both_ways):
         what = ", ".join(names) or config.model_type
-        raise InputError(f"`{folder}` holds {what}, which is no {kind}; correct its `kind`.")
+        raise InputError(f"`{folder}` holds {what}, and its `kind` is {kind}: correct it.")
 
 
 def _has_no_masked_head(config: PreTrainedConfig) -> bool:

@@ -106,7 +106,7 @@ def residual_stream(model: PreTrainedModel, ids: Tensor) -> ResidualStream:
 
     No architecture is known by name. A layer is a call of an entry of a module list, or of a single module, so
     that layers may share one block; of all lists and modules, the stream is where the calls make a chain. Entries
-    of a list that text does not call, as those that attend to images, are no layers. Whether a norm follows is
+    of a list that text does not call, as those that attend to images, are not layers. Whether a norm follows is
     read off the same pass: then what leaves the body is another tensor than the last block's output. (Another
     tensor, not other values: those of a diverged checkpoint are NaN on either side.)
 

@@ -23,12 +23,12 @@ from lmshape import __version__
 from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.hub.integrity import DISTRUSTED, VERDICTS
 from lmshape.metrics.registry import added_metrics, describe
+from lmshape.tables.columns import SITES
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import in_order
 from lmshape.writing import replaced_when_whole
 
 TABLES = ("metrics", "checkpoints", "profiles")
-SITES = ("embedding", "block", "final_norm", "output")
 TEMPLATE, STYLE = "page.html.j2", "style.css"
 INDEX = "index.html"  # the page of the study, in the same folder
 # The page's program, in the order in which its parts need one another.
@@ -61,10 +61,6 @@ WORDS = {
     "alpha_req": "α-ReQ",
     "isoscore": "IsoScore",
 }
-
-DIGITS = 7  # kept; the page shows three fewer, the CSV files copied from it all of them
-MOST_DECIMALS = 100  # that the page can write; smaller numbers become 0
-NO_NUMBER = -(2**31)
 
 Json = dict[str, Any]
 
@@ -102,13 +98,13 @@ def build_explorer(
     tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
     added = added_metrics(tables["metrics"]["metric"].unique(), own)
     head, chunks = contents(tables, describe(added), datasets=datasets)
-    text = render(head, chunks, Path(sources_dir))
+    text = page_of(head, chunks, Path(sources_dir))
     with replaced_when_whole(output) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
     return len(text.encode())
 
 
-def render(head: Json, chunks: Sequence[Json], sources: Path) -> str:
+def page_of(head: Json, chunks: Sequence[Json], sources: Path) -> str:
     """Return the page as text."""
     from plotly.offline import get_plotlyjs
 
@@ -290,50 +286,24 @@ def numbers_of(frame: pd.DataFrame, at: np.ndarray, count: int, flags: Mapping[s
 
     Returns
     -------
-    `value`, `low` and `high` as whole numbers (int32, little-endian, in base 64) over a power of ten, whose exponent is
-    `decimals` (int8): seven digits of the largest of the three. `NO_NUMBER` stands for what is not finite, and for the
-    ends of an interval that lacks one. `flags` maps positions to numbers of flags, `absent` lists those without a row.
+    `value`, `low` and `high` as float32, little-endian, in base 64: NaN for what is not finite, and for the ends of an
+    interval that lacks one. `flags` maps positions to numbers of flags, `absent` lists those without a row.
     """
-    numbers = np.full((3, count), np.nan)
-    numbers[:, at] = frame[["value", "ci_low", "ci_high"]].to_numpy(dtype=np.float64).T
+    numbers = np.full((3, count), np.nan, dtype="<f4")  # seven digits, of which four are shown
+    with np.errstate(over="ignore"):
+        numbers[:, at] = frame[["value", "ci_low", "ci_high"]].to_numpy(dtype=np.float64).T
     numbers[:, ~np.isfinite(numbers[0])] = np.nan
     numbers[1:, ~np.isfinite(numbers[1:]).all(axis=0)] = np.nan
-    known = np.isfinite(numbers)
-    decimals = common_decimals(np.abs(np.where(known, numbers, 0.0)).max(axis=0))
-    digits = np.where(known, whole(np.where(known, numbers, 0.0), decimals), NO_NUMBER).astype("<i4")
     flagged = frame["flag"].fillna("").map(flags).to_numpy()
+    columns = {
+        name: base64.b64encode(column.tobytes()).decode()
+        for name, column in zip(("value", "low", "high"), numbers, strict=True)
+    }
     return {
-        "decimals": _base64(decimals.astype(np.int8)),
-        **{name: _base64(column) for name, column in zip(("value", "low", "high"), digits, strict=True)},
+        **columns,
         "flags": {int(place): int(flag) for place, flag in zip(at, flagged, strict=True) if flag},
         "absent": np.setdiff1d(np.arange(count), at).tolist(),
     }
-
-
-def _base64(column: np.ndarray) -> str:
-    return base64.b64encode(column.tobytes()).decode()
-
-
-def common_decimals(largest: np.ndarray) -> np.ndarray:
-    """Return the decimals with which numbers of this magnitude have `DIGITS` digits; 0 for zero."""
-    magnitude = np.floor(np.log10(np.where(largest > 0, largest, 1.0)))
-    decimals = np.where(largest > 0, DIGITS - 1 - magnitude, 0)
-    return np.clip(decimals, -MOST_DECIMALS, MOST_DECIMALS).astype(np.int64)
-
-
-def whole(numbers: np.ndarray, decimals: np.ndarray) -> np.ndarray:
-    """Return numbers times 10^decimals, cut to whole numbers so that fewer digits of them round as the number does.
-
-    Rounding twice may go wrong: 0.12345 from 0.123449, then 0.1235. What is cut off makes a last digit of 0 or 5 one
-    greater (ROUND_05UP of the decimal arithmetic), which tells the second rounding that there was more.
-    """
-    scaled = np.abs(numbers) * np.power(10.0, decimals)
-    nearest = np.rint(scaled)
-    # float64: 0.29 times 10^8 is a little under 29 000 000
-    exact = np.abs(scaled - nearest) <= 4 * np.spacing(scaled)
-    cut = np.floor(scaled)
-    cut = np.where((cut % 5 == 0) & (cut > 0), cut + 1, cut)
-    return (np.sign(numbers) * np.where(exact, nearest, cut)).astype(np.int64)
 
 
 def _metrics(measured: Sequence[str], descriptions: Sequence[Mapping[str, str]]) -> Json:

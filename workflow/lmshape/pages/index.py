@@ -9,7 +9,7 @@ import base64
 import os
 import platform
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,17 +21,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from lmshape import __version__
-from lmshape.claims.claim import VERDICTS
+from lmshape.claims.claim import ALL_MODELS, VERDICTS
 from lmshape.figures import FIGURES
+from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages.glance import HEIGHT, WIDTH, glances
-from lmshape.pages.numbers import Cell, interval, table
-from lmshape.pages.verdicts import SOURCES, claim_rows, counted
+from lmshape.pages.numbers import Entry, Table, interval, table
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason
 from lmshape.writing import replaced_when_whole
 
 TEMPLATE = "index.html.j2"
+EXPLORER = "explore.html"  # the page with every number, in the same folder
 SHOWN = ("metrics", "checkpoints", "profiles", "claims")
 ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
@@ -48,7 +49,6 @@ def build_index(
     figures_dir: Path,
     captions_dir: Path,
     provenance: Mapping[str, Any],
-    explorer: str = "explore.html",
     unstable: Collection[str] = (),
     own: Path | None = None,
 ) -> None:
@@ -62,7 +62,6 @@ def build_index(
     captions_dir : folder of {name}.rst for each figure and of the page's template
     provenance : what the tables do not say, shown as it is, nested as it is; of its keys `runs` (pretraining run →
         its summary) is a table
-    explorer : address of the explorer, relative to the page
     unstable : models that were trained to fail: the first screen does not speak of them
     own : file of the user's own metrics, which is run for what they mean
     """
@@ -87,7 +86,7 @@ def build_index(
         numbers=len(metrics),
         glances=glances(metrics, read["profiles"], unstable=unstable),
         field=(WIDTH, HEIGHT),
-        explorer=explorer,
+        explorer=EXPLORER,
         claims=claims,
         counts=counted(claims),
         sources=SOURCES,
@@ -134,7 +133,7 @@ def _linked(html: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PageFigure:
     """A figure of the page: its picture as a data address, what it shows in words, and its files."""
 
     name: str
@@ -145,7 +144,7 @@ class Picture:
     files: dict[str, str]
 
 
-def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> Picture | None:
+def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> PageFigure | None:
     files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
     if not all(path.is_file() for path in files.values()):
         return None
@@ -153,7 +152,7 @@ def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -
     path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
     title = FIGURES[name].load().title
     text = (captions_dir / f"{name}.rst").read_text(encoding="utf-8")
-    return Picture(
+    return PageFigure(
         name=name,
         title=title,
         source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
@@ -195,7 +194,7 @@ def models(metrics: pd.DataFrame) -> pd.DataFrame:
                 "tokens seen": of_model["tokens_seen"].max(),
                 "last loss, nats per token": interval(loss.iloc[0])
                 if len(loss)
-                else Cell("not measured", ""),
+                else Entry("not measured", ""),
             }
         )
     return pd.DataFrame(rows)
@@ -229,3 +228,138 @@ def flags(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _listed(layers: pd.Series) -> str:
     return ", ".join(str(layer) for layer in sorted(set(layers)))
+
+
+# The claims: sentence, verdict, number and picture; those that the study cannot test apart
+
+SOURCES = {
+    "article": "The article and its authors",
+    "later paper": "Later papers",
+    "our addition": "Our additions",
+}
+OUTSIDE = ("out of scope", "not measurable")
+# The claims beside a figure; a claim has the first of its figures that the study draws.
+PICTURES = {
+    "sinks": "sinks",
+    "cone": "high_raw_cosines isotropic_encoders",
+    "warnings": "rises_before_a_spike warns warns_better",
+    "losses": "rises_before_a_spike warns warns_better",
+    "phases": "transition_near_1000 early_collapse three_phases peak_of_rankme",
+    "controls": "random_tokens random_trajectory random_dimension",
+    "anisotropy_by_layer": (
+        "dome isotropic_ends nearly_a_line plateau_onset sinks uniform_encoders isotropic_encoders "
+        "decoders_over_encoders one_profile no_plateau_in_olmo_2 isotropic_output"
+    ),
+    "anisotropy_over_training": "converge grows grows_after_2000 none_before_1000",
+    "dimension_by_layer": "low_dimension under_its_gaussian",
+    "dimension_over_training": "rise_then_fall one_course transition_near_1000 random_trajectory",
+    "linearity_by_layer": "linear_blocks",
+    "truncation": "few_directions",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRow:
+    """A claim of the page.
+
+    Attributes
+    ----------
+    slug, sentence, source, kind, statistic, rule : as the table `claims` has them
+    verdict, rule_says, why : of the row that answers the claim
+    number : that row's number with its interval and model; of several models the range of theirs
+    figure : name of the figure beside it; empty where the study draws none
+    details : the numbers of all models, rows and places
+    """
+
+    slug: str
+    sentence: str
+    source: str
+    kind: str
+    statistic: str
+    rule: str
+    verdict: str
+    rule_says: str
+    why: str
+    number: str
+    figure: str
+    details: Table
+
+    @property
+    def decided(self) -> bool:
+        """Whether the study can test it."""
+        return self.verdict not in OUTSIDE
+
+
+def claim_rows(claims: pd.DataFrame, *, figures: Collection[str]) -> list[ClaimRow]:
+    """Sum up the table `claims`, one entry per claim, in its order.
+
+    Parameters
+    ----------
+    claims : table `claims` of the study
+    figures : names of the figures that the page holds
+    """
+    return [_claim_row(of_claim, figures) for _, of_claim in claims.groupby("slug", sort=False)]
+
+
+def counted(claims: Iterable[ClaimRow]) -> list[tuple[str, dict[str, int]]]:
+    """Count the verdicts of the claims of each kind of source, in the order of `SOURCES`."""
+    claims = list(claims)
+    of_kinds = {kind: [claim.verdict for claim in claims if claim.kind == kind] for kind in SOURCES}
+    return [
+        (SOURCES[kind], {verdict: said.count(verdict) for verdict in VERDICTS if verdict in said})
+        for kind, said in of_kinds.items()
+        if said
+    ]
+
+
+def _claim_row(of_claim: pd.DataFrame, figures: Collection[str]) -> ClaimRow:
+    answer = of_claim[of_claim["part"] == "answer"].iloc[0]
+    single = of_claim[of_claim["model"] != ALL_MODELS]
+    drawn = [name for name, slugs in PICTURES.items() if answer["slug"] in slugs.split() and name in figures]
+    return ClaimRow(
+        **{
+            name: str(answer[name])
+            for name in ("slug", "sentence", "source", "statistic", "rule", "verdict", "rule_says", "why")
+        },
+        kind=str(answer["source_kind"]),
+        number=_number(answer, single[single["rows"] == answer["rows"]]),
+        figure=drawn[0] if drawn else "",
+        details=_details(single),
+    )
+
+
+def _number(answer: pd.Series, single: pd.DataFrame) -> str:
+    if pd.notna(answer["number"]):
+        place = f", {answer['place']}" if answer["place"] else ""
+        return f"{answer['model']}{place}: {_value(answer).text}"
+    numbers = single["number"].dropna()
+    if numbers.empty:
+        return ""
+    low, high = (_value(single.loc[end]).text.split(" [")[0] for end in (numbers.idxmin(), numbers.idxmax()))
+    models = single["model"].nunique()
+    return (
+        f"{models} models: {low} to {high}" if models > 1 else f"{single['model'].iloc[0]}: {low} to {high}"
+    )
+
+
+def _details(single: pd.DataFrame) -> Table:
+    """Lay out the numbers of a claim; columns that say nothing here are left out."""
+    shown = single[["model", "dataset"]].assign(
+        rows=single["rows"].map(lambda name: VARIANT_NAMES.get(name, name))
+    )
+    shown["place"] = single["place"]
+    shown["number"] = [_value(row) for _, row in single.iterrows()]
+    shown["compared with"] = single["threshold"]
+    shown["the rule says"] = single["rule_says"]
+    shown["published"] = [
+        Entry(text, text, source)
+        for text, source in zip(single["published"], single["published_source"], strict=True)
+    ]
+    shown["why"] = single["why"]
+    empty = [name for name in shown if all(cell.text in ("", "–") for [cell] in table(shown[[name]]).rows)]
+    return table(shown.drop(columns=empty))
+
+
+def _value(row: pd.Series) -> Entry:
+    cell = interval(row, "number", "ci_low", "ci_high", "why", apart_from=row["threshold"])
+    return Entry(cell.text, cell.key)

@@ -14,7 +14,7 @@ FINEST = 8  # decimals that tell a bound from a threshold; what is nearer is rou
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Entry:
     """One cell of a table: what is read, what it is sorted by, and why it is to be read with care."""
 
     text: str
@@ -27,7 +27,7 @@ class Table:
     """A table of the page; `total` counts its rows before it was cut to `MOST_ROWS`."""
 
     columns: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[Entry]]
     total: int
 
 
@@ -37,14 +37,14 @@ def table(frame: pd.DataFrame) -> Table:
     return Table([str(name).replace("_", " ") for name in frame.columns], rows, len(frame))
 
 
-def _cell(value: Any) -> Cell:
-    if isinstance(value, Cell):
+def _cell(value: Any) -> Entry:
+    if isinstance(value, Entry):
         return value
     if isinstance(value, str):
-        return Cell(value, value)
+        return Entry(value, value)
     if pd.isna(value):
-        return Cell("–", "")
-    return Cell(_short(float(value)), float(value))
+        return Entry("–", "")
+    return Entry(_short(float(value)), float(value))
 
 
 def _short(number: float) -> str:
@@ -61,17 +61,17 @@ def interval(
     flag: str = "flag",
     *,
     apart_from: float = nan,
-) -> Cell:
+) -> Entry:
     """Write a number with its interval, 0.230 [0.211, 0.249], with no more decimals than the interval supports.
 
     A bound that is not `apart_from`, the threshold of a rule, is not written as if it were.
     """
     value, why = float(row[name]), str(row[flag] or "")
     if isnan(value):
-        return Cell("–", "", why)
+        return Entry("–", "", why)
     if isnan(row[low]):
-        return Cell(_short(value), value, why)
-    return Cell(_with_bounds(value, float(row[low]), float(row[high]), apart_from), value, why)
+        return Entry(_short(value), value, why)
+    return Entry(_with_bounds(value, float(row[low]), float(row[high]), apart_from), value, why)
 
 
 def _with_bounds(value: float, low: float, high: float, threshold: float) -> str:

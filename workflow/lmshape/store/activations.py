@@ -1,4 +1,4 @@
-"""The activation store: every layer of one (model, checkpoint, dataset), one float32 matrix a site."""
+"""The activation store: every layer of one (model, checkpoint, dataset), one float32 matrix per site."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 from lmshape.site import Site, chunk_rows, mark, sited, stored_bytes
 from lmshape.store.hdf5 import (
     Attributes,
+    name_axes,
     new_file,
     noticed,
     open_format,
@@ -94,8 +95,8 @@ class ActivationWriter:
 
     Layout: `/tokens/{id,sequence,position,draw,special,nll,sequence_bytes,type_id,type_text}`,
     `/layers/00` … `/layers/NN` and `/final_norm`, each (n, width) float32, chunked by rows, not compressed
-    (genuine float32 shrinks by a tenth and costs the disk's speed). Root attributes: `format`,
-    `format_version` and `attributes`.
+    (genuine float32 shrinks by a tenth and costs the disk's speed). Axes are named `row` and `entry`. Root
+    attributes: `format`, `format_version` and `attributes`.
 
     Parameters
     ----------
@@ -152,12 +153,14 @@ class ActivationWriter:
         write_format(self._file, ACTIVATIONS_FORMAT)
         write_attributes(self._file, self._attributes)
         tokens = write_token_group(self._file, self._tokens)
-        tokens.create_dataset("nll", shape=(n,), dtype=np.float32, fillvalue=np.nan, fletcher32=True)
+        nll = tokens.create_dataset("nll", shape=(n,), dtype=np.float32, fillvalue=np.nan, fletcher32=True)
+        name_axes(nll, "row")
         chunks = (chunk_rows(n, width), width)
         for site in self._missing:
             rows = self._file.create_dataset(
                 site.path, shape=self._shape, dtype=np.float32, chunks=chunks, fletcher32=True
             )
+            name_axes(rows, "row", "entry")
             mark(rows, site)
 
     def _refuse_incomplete(

@@ -39,12 +39,23 @@ def new_file(path: str | Path) -> h5py.File:
     return h5py.File(path, "w", locking=False, libver=CHECKED, rdcc_nbytes=0)
 
 
-def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
+def write_array(group: h5py.Group, name: str, array: np.ndarray) -> h5py.Dataset:
     """Write an array with a checksum; one without entries has nothing to check."""
     array = np.asarray(array)
     chunks = True if array.nbytes > WHOLE_CHUNK_BYTES else array.shape
     checked = {"chunks": chunks, "fletcher32": True} if array.size and array.ndim else {}
-    group.create_dataset(name, data=array, **checked)
+    return group.create_dataset(name, data=array, **checked)
+
+
+def name_axes(item: h5py.Dataset, *names: str) -> None:
+    """Name the axes of a dataset as netCDF does, by scales without coordinates at the root of the file."""
+    for axis, name, size in zip(item.dims, names, item.shape, strict=True):
+        if name not in item.file:
+            scale = item.file.create_dataset(
+                name, shape=(size,), dtype=np.float32
+            )  # never written: takes no room
+            scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10d}")
+        axis.attach_scale(item.file[name])
 
 
 @contextmanager

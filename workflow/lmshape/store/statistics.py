@@ -88,16 +88,17 @@ def read_statistics(
     """
     with open_format(path, STATISTICS_FORMAT) as file, noticed(path):
         layers = [
-            LayerStatistics(site, rows, _read_arrays(group, arrays), read_attributes(group))
+            LayerStatistics(
+                site,
+                rows,
+                {name: group[name][()] for name in group if arrays is None or name in arrays},
+                read_attributes(group),
+            )
             for site, place in sited(file).items()
             if sites is None or site in sites
             for rows, group in place.items()
         ]
         return read_attributes(file), layers
-
-
-def _read_arrays(group: h5py.Group, wanted: Container[str] | None) -> dict[str, np.ndarray]:
-    return {name: group[name][()] for name in group if wanted is None or name in wanted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def write_loss_card(path: str | Path, *, attributes: Attributes, draws: Iterable
 
 
 def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
-    """Read attributes and draws; null becomes NaN. `InputError` for a file that is no loss card."""
+    """Read attributes and draws; null becomes NaN. `InputError` for a file that is not a loss card."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         if "crc32" in card and card.pop("crc32") != _crc32(card):
@@ -143,7 +144,8 @@ def read_loss_card(path: Path) -> tuple[dict[str, Any], list[DrawLoss]]:
         return attributes, [DrawLoss(**draw) for draw in draws]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"`{path}` is no loss card ({error!r}). Delete it, `rm {shlex.quote(str(path))}`, and run the study again."
+            f"`{path}` is not a loss card ({error!r}). Delete it, `rm {shlex.quote(str(path))}`, and run the study "
+            "again."
         ) from error
 
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from lmshape.store.hdf5 import (
+    name_axes,
     new_file,
     noticed,
     open_format,
@@ -38,7 +39,8 @@ class Tokens:
     sequence_bytes : (S,) int32, UTF-8 bytes of the tokens that a next-token loss covers: all but the first
         token of the sequence, special ones left out, as the tokenizer decodes them
     attributes : `tokenizer_sha256`, `special_tokens` (JSON: the template's `prefix` and `suffix`), `text_sha256`,
-        `sampling` (JSON), `seed`, `mask_token_id` (-1: none), `unspelled` (share of the text's bytes without a token)
+        `sampling` (JSON), `seed`, `mask_token_id` (-1: none), `unspelled` (share of the text's bytes without a token),
+        `shared_documents` (a doubt about the intervals; empty where there is none)
     texts : token id → the text that it stands for, special tokens too; empty where that is not known
     """
 
@@ -93,13 +95,16 @@ def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
     group = file.create_group("tokens")
     write_attributes(group, tokens.attributes)
     for name, (attribute, dtype) in _COLUMNS.items():
-        write_array(group, name, np.asarray(getattr(tokens, attribute), dtype=dtype))
+        column = write_array(group, name, np.asarray(getattr(tokens, attribute), dtype=dtype))
+        name_axes(column, "sequences" if name == "sequence_bytes" else "row")
     types = sorted(tokens.texts)
     texts = [json.dumps(tokens.texts[index], ensure_ascii=False) for index in types]
-    write_array(group, "type_id", np.array(types, dtype=np.int32))
+    name_axes(write_array(group, "type_id", np.array(types, dtype=np.int32)), "types")
     longest = max((len(text.encode()) for text in texts), default=1)
     fixed = h5py.string_dtype("utf-8", longest)
-    write_array(group, "type_text", np.array([text.encode() for text in texts], dtype=fixed))
+    name_axes(
+        write_array(group, "type_text", np.array([text.encode() for text in texts], dtype=fixed)), "types"
+    )
     return group
 
 

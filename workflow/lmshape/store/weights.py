@@ -6,17 +6,20 @@ import hashlib
 import json
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from lmshape.errors import InputError
+from lmshape.store.statistics import read_loss_card
+from lmshape.writing import replaced_when_whole
 
 # in the order in which transformers prefers them
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 GGUF = ".gguf"
+Kind = Literal["decoder", "encoder"]  # reads left to right, or is masked
 
 # What config.json calls the facts of a model, by architecture.
 CONFIG_KEYS = {
@@ -95,7 +98,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def tell_adapter(folder: Path) -> None:
-    """Say on stderr that an adapter which lies beside whole weights is no part of them."""
+    """Say on stderr that an adapter which lies beside whole weights is not part of them."""
     adapters = [path.name for path in sorted(folder.glob("adapter_model.*"))]
     if adapters:
         print(f"`{folder}`: {adapters[0]} is left aside; merge the adapter to measure it.", file=sys.stderr)
@@ -117,7 +120,9 @@ def _shards(index: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text())["weight_map"].values())
     except (ValueError, KeyError) as error:
-        raise InputError(f"`{index}` is no index of weight shards ({error!r}); fetch it again.") from error
+        raise InputError(
+            f"`{index}` is not an index of weight shards ({error!r}); fetch it again."
+        ) from error
     shards = [index.parent / name for name in sorted(names)]
     absent = [shard.name for shard in shards if not shard.is_file()]
     if absent:
@@ -185,18 +190,16 @@ def weights_sha256(folder: Path) -> str:
     For a single file its plain sha256, the one that the hub shows. For shards the sha256 of their hexadecimal
     sha256 one after the other, sorted by file name, so that it can be made from the hub's answers alone.
     """
-    digests = [_sha256(path) for path in weight_files(folder)]
+    digests = []
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def files_as_found(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size in bytes and date of change in ns of each weight file: what tells that one is written anew."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weight_files(folder)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +225,7 @@ def reads_both_ways(config: Mapping[str, Any]) -> bool:
     return text.get("is_causal") is False or text.get("use_bidirectional_attention") in (True, "all")
 
 
-def kind_of(config: Mapping[str, Any]) -> Literal["decoder", "encoder"]:
+def kind_of(config: Mapping[str, Any]) -> Kind:
     """Return what a configuration is of: by its head, else by the architecture."""
     heads = config.get("architectures") or ()
     if reads_both_ways(config) or any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads):
@@ -246,7 +249,7 @@ def gguf_config(path: Path) -> Mapping[str, str | int]:
     Raises
     ------
     InputError
-        When the file is cut short within its metadata, or is no GGUF file.
+        When the file is cut short within its metadata, or is not a GGUF file.
     """
     from transformers.integrations.gguf import read_gguf_metadata
 
@@ -268,7 +271,7 @@ def check_whole_gguf(path: Path) -> None:
     Raises
     ------
     InputError
-        When the file is cut short, or is no GGUF file.
+        When the file is cut short, or is not a GGUF file.
     """
     from transformers.integrations.gguf import GgufHeader
 
@@ -283,3 +286,66 @@ def check_whole_gguf(path: Path) -> None:
         raise InputError(
             f"`{path}` has {size} bytes of {expected}: it was not saved whole; save or fetch it again."
         )
+
+
+# Whether the weights of a local run are those that were read: by size and date, by content where these differ. A date
+# tells nothing by itself: `rsync -a` and `cp -p` put older weights in the place of newer ones, and a copy of equal
+# weights has a new date. Weights of gigabytes are hashed only when size or date have changed.
+
+HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is planned: 50 ms
+
+
+def file_key(path: Path) -> str:
+    """Return a key of a file of the user's: its content, of a large one size and date; empty where it is not there."""
+    if not path.is_file():
+        return ""
+    known = path.stat()
+    large = known.st_size > HASHED_BYTES
+    return f"{known.st_size} {known.st_mtime_ns}" if large else _digest(path.read_bytes())
+
+
+def weights_key(folder: Path, record: Path, cards: Iterable[Path]) -> str:
+    """Return a key that changes with the content of a checkpoint's weights and config.json, and with nothing else.
+
+    Parameters
+    ----------
+    folder : of the checkpoint
+    record : JSON file that remembers the key, and sizes and dates that it was given for; written where these changed
+    cards : loss cards of the checkpoint, as far as they are there: they say which weights were read
+    """
+    if not has_weights(folder):  # it was measured, and is gone
+        return str(_remembered(record).get("whole", "gone"))
+    files = list(map(list, files_as_found(folder)))
+    known = _remembered(record)
+    key = known.get("key", _digest(json.dumps(files).encode()))
+    if known and known["files"] != files and _read_weights(cards) != {sha256 := weights_sha256(folder)}:
+        key = sha256
+    told = {"key": key, "files": files, "whole": f"{key} {file_key(folder / 'config.json')}"}
+    if told != known:
+        with replaced_when_whole(record) as partial:
+            partial.write_text(json.dumps(told))
+    return told["whole"]
+
+
+def _remembered(record: Path) -> dict[str, Any]:
+    """Return what a record says; nothing where there is none, or a damaged one, which is written anew."""
+    try:
+        known = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and known.keys() >= {"key", "files", "whole"} else {}
+
+
+def _read_weights(cards: Iterable[Path]) -> set[str]:
+    """Return the fingerprints of the weights that the cards are of."""
+    found: set[str] = set()
+    for card in cards:
+        try:
+            found.add(str(read_loss_card(card)[0].get("weights_sha256")))
+        except InputError:  # it is made again
+            continue
+    return found
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

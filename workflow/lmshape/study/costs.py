@@ -47,6 +47,9 @@ NORMS = 3e-8  # n d
 PAIR = 2.4e-8  # of rows of a draw
 PAIR_OF_WIDTH = 1.2e-11  # times d
 AXES = 1.2e-10  # d³, of each draw
+COMPARED = 4e-10  # d, of each pair of rows of a draw
+ON_GPU = frozenset({"spectral", "leading", "neighbor", "linearity"})  # the others are measured on CPUs
+GPU_CORES = 32  # that a GPU stands for in float64: a guess, rounded towards slow; none was there to measure
 OWN = 1e-7  # n d: a guess: a user's own metric may do anything
 
 
@@ -113,16 +116,20 @@ def measuring_seconds(
     sites: int,
     threads: int,
     metrics: Iterable[str] = (),
+    on_gpu: bool = False,
 ) -> float:
     """Seconds of the measuring of a block of `sites` sites, of which each takes an equal time.
 
-    `metrics` are those of the study: estimators of scikit-dimension take one core, each its own time.
+    `metrics` are those of the study: estimators of scikit-dimension take one core, each its own time. `on_gpu`: in the
+    process of the forward passes, on their GPU.
     """
     n, d, rows = sampling.most_tokens, width, list(rows)
     choices = len([name for name in rows if name != "one_per_type"]) / 2
     drawn = sampling.rows_per_draw if sampling.protocol == "windows" else n // sampling.draws
     searches = 2 * len(rows) * sampling.draws
-    neighbors = searches * (drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + AXES * d**3)
+    search = drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + AXES * d**3
+    neighbors = searches * search
+    compared = 2 * search + 2 * COMPARED * drawn**2 * d + LEAST_SQUARES * drawn * d**2
     estimators = len(rows) * sampling.draws * skdim.core_seconds(metrics, rows=drawn, width=d)
     core_seconds = {
         "spectral": choices * (COVARIANCE * n * d**2 + EIGENVALUES * (sampling.draws + 1) * d**3),
@@ -130,21 +137,30 @@ def measuring_seconds(
         "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
         "neighbor": neighbors,
         "linearity": choices * LEAST_SQUARES * n * d**2,
+        "comparison": 2 * choices * sampling.draws * compared,
         "released": neighbors / 4,
         "released_linearity": LEAST_SQUARES * n * d**2,
         "skdim": threads * estimators,
         OWN_FAMILY: choices * OWN * n * d,
     }
-    return MEASURING_START_SECONDS + sites * sum(core_seconds[family] for family in families) / threads
+    cores = {
+        family: max(GPU_CORES, threads) if on_gpu and family in ON_GPU else threads for family in core_seconds
+    }
+    return MEASURING_START_SECONDS + sites * sum(core_seconds[family] / cores[family] for family in families)
 
 
 def measuring_megabytes(width: int, sampling: Sampling) -> int:
-    """Memory of a measuring job: rows of a layer in float64 and their copies, one covariance for every draw."""
+    """Memory of a measuring job: rows of a layer in float64 and their copies, covariances and deviates of each draw."""
     rows = min(
         sampling.most_tokens, 2 * 2**26 // (4 * width)
     )  # at most two pieces of 64 MiB are read at a time
     drawn = sampling.most_tokens // sampling.draws
-    held = 3 * rows * width + 4 * drawn * width + 2 * (sampling.draws + 2) * width**2
+    held = (
+        3 * rows * width
+        + 4 * drawn * width
+        + sampling.draws * sampling.rows_per_draw * width
+        + 2 * (sampling.draws + 2) * width**2
+    )
     return 800 + 8 * held // 10**6
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
 from lmshape.errors import InputError, first_line, suggest
@@ -24,6 +24,7 @@ from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import (
     CONFIG_KEYS,
     GGUF,
+    Kind,
     check_fetched,
     check_quantization,
     check_whole,
@@ -39,7 +40,6 @@ from lmshape.store.weights import (
 from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 
-Kind = Literal["decoder", "encoder"]
 Fact = Any  # of a config.json, which anybody may have written
 
 
@@ -61,7 +61,7 @@ def find_checkpoints(
     Raises
     ------
     InputError
-        When the pattern is no regular expression with a group, the folder does not exist or holds no checkpoint, or
+        When the pattern is not a regular expression with a group, the folder does not exist or holds no checkpoint, or
         two checkpoints are of the same step.
     """
     naming = _naming(name, step_pattern)
@@ -187,7 +187,7 @@ def read_facts(
         keys = [key for fact in unknown for key in CONFIG_KEYS[fact]]
         reason = f"{file} has none of {', '.join(keys)}" if file else "no checkpoint has a config.json"
         raise InputError(
-            f"`{name}`: {', '.join(unknown)} cannot be told, since {reason}. "
+            f"`{name}`: {', '.join(unknown)} cannot be known, since {reason}. "
             "Give what is unknown in the registry of models."
         )
     return facts
@@ -256,8 +256,8 @@ def _first_config(name: str, checkpoints: Sequence[Checkpoint], root: Path) -> M
     file = _first_facts_file(checkpoints, root)
     if file is None:
         raise InputError(
-            f"`{name}`: no checkpoint has a config.json that tells decoder from encoder. Give `kind` in an entry of "
-            "the registry of models."
+            f"`{name}`: no checkpoint has a config.json that says decoder or encoder. Give `kind` in an entry "
+            "of the registry of models."
         )
     return _read_config(name, root / file)
 
@@ -287,7 +287,7 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     except ValueError as error:
         raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model anew.") from None
     if not isinstance(config, dict):
-        raise InputError(f"`{name}`: {file} is no configuration of a model. Save the model anew.")
+        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model anew.")
     try:
         check_quantization(config)
     except InputError as error:
@@ -373,6 +373,26 @@ class Model:
         return bool(self.entry)
 
     @property
+    def unverified(self) -> bool:
+        """Whether the hub was not asked for the files of some of its checkpoints, and may change the choice."""
+        known = self.lock is not None and all(one.verdict for one in self.checkpoints.values())
+        return self.on_hub and not known
+
+    @property
+    def measured(self) -> dict[str, Checkpoint]:
+        """Checkpoints that are extracted: of those with the same weights one."""
+        return {name: one for name, one in self.checkpoints.items() if not one.same_as}
+
+    @property
+    def same(self) -> dict[str, list[Checkpoint]]:
+        """Measured checkpoint → the others that have its weights, and get their rows from its."""
+        found: dict[str, list[Checkpoint]] = {}
+        for one in self.checkpoints.values():
+            if one.same_as:
+                found.setdefault(one.same_as, []).append(one)
+        return found
+
+    @property
     def gone(self) -> bool:
         """Whether nothing but what was measured of it is left."""
         return all(one.gone for one in self.checkpoints.values())
@@ -386,12 +406,13 @@ def read_model(
     pretraining: Pretraining | None,
     ask: Ask | None = None,
     issues: Sequence[Issue] = (),
+    choice: Choice = "all",
 ) -> Model:
     """Look up what a model is and which checkpoints it has.
 
     A folder that a run of `pretraining` makes is described by that run, whether it exists already or not: the
     plan must not change when the run is done. Any other folder is looked into. A run on the hub is described by its
-    lock and its entry; where these do not suffice, `ask` is called for a lock.
+    lock and its entry; where these do not suffice, `ask` is called for a lock that knows the `choice`.
 
     Raises
     ------
@@ -400,7 +421,7 @@ def read_model(
         on the hub is like cannot be told.
     """
     model = (
-        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues))
+        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues, choice=choice))
         if "repository" in entry
         else _local_model(name, entry, root, pretraining)
     )

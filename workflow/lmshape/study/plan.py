@@ -40,7 +40,7 @@ class ModelPlan:
     checkpoint_bytes : of the largest of them
     tokens : read in all its cells together
     forward_flops : floating-point operations of the forward passes
-    activation_bytes : of one checkpoint's activations on all its datasets
+    activation_bytes : of the activations of all its cells
     """
 
     model: str
@@ -91,9 +91,7 @@ def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
 def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
     """Tell what activations take: they stay in results/, or pass through the scratch of the job of their cell."""
     if study.keep_activations:
-        return (
-            f"{size_text(sum(one.activation_bytes * one.checkpoints for one in plans))} that stay in results/"
-        )
+        return f"{size_text(sum(one.activation_bytes for one in plans))} that stay in results/"
     of_cells = [activation_bytes(study.models[one.model], study.sampling.most_tokens) for one in plans]
     return f"none stay; a job takes up to {size_text(max(of_cells, default=0))} of scratch while it measures"
 
@@ -148,7 +146,7 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
             f"{one.checkpoints}",
             f"{one.cells}",
             _size(one.download_bytes),
-            size_text(one.activation_bytes * one.checkpoints),
+            size_text(one.activation_bytes),
             f"{one.tokens:,}",
             f"{one.forward_flops:.2g}",
         )
@@ -172,7 +170,7 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
 def _plan_model(model: Model, study: Study) -> ModelPlan:
     datasets = study.datasets_of[model.name]
     tokens = study.sampling.most_tokens
-    cells = len(model.checkpoints) * len(datasets)
+    cells = len(model.measured) * len(datasets)
     sizes = _checkpoint_sizes(model)
     passes = (
         1 if model.kind == "decoder" else 2
@@ -186,19 +184,19 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
         forward_flops=cells * passes * flops,
-        activation_bytes=len(datasets) * activation_bytes(model, tokens),
+        activation_bytes=cells * activation_bytes(model, tokens),
     )
 
 
 def _checkpoint_sizes(model: Model) -> list[float]:
     if not model.on_hub:
-        return [0.0 for _ in model.checkpoints]
+        return [0.0 for _ in model.measured]
     if model.lock is not None:
-        return [_locked_bytes(model.lock, name) for name in model.checkpoints]
+        return [_locked_bytes(model.lock, name) for name in model.measured]
     size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
     if isnan(size) and model.parameters:
         size = float(BYTES_PER_PARAMETER * model.parameters)
-    return [size for _ in model.checkpoints]
+    return [size for _ in model.measured]
 
 
 def _locked_bytes(lock: Lock, checkpoint: str) -> float:
@@ -208,7 +206,7 @@ def _locked_bytes(lock: Lock, checkpoint: str) -> float:
 
 def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
     """Say how large the weights of a published checkpoint are, in megabytes; 0 where it is unknown."""
-    size = dict(zip(model.checkpoints, _checkpoint_sizes(model), strict=True))[checkpoint]
+    size = dict(zip(model.measured, _checkpoint_sizes(model), strict=True))[checkpoint]
     return 0 if isnan(size) else int(size / 10**6)
 
 

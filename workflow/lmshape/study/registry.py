@@ -206,7 +206,7 @@ class LossLog:
         return [self.losses, *([self.geometry] if self.geometry else [])]
 
 
-def read_loss_log(entry: str | Mapping[str, str], *, root: Path) -> LossLog:
+def loss_log_of(entry: str | Mapping[str, str], *, root: Path) -> LossLog:
     """Read an entry of `loss_logs`: paths from the working directory, else from the repository."""
     files = {"losses": entry} if isinstance(entry, str) else entry
     found = {key: find_file(path, root=root) for key, path in files.items()}

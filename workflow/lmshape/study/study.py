@@ -16,14 +16,16 @@ from typing import Literal
 from lmshape.checkpoints import Checkpoint, Choice, select
 from lmshape.errors import InputError, is_or_are, named
 from lmshape.figures import FIGURES
-from lmshape.hub.integrity import DISTRUSTED, Issue
-from lmshape.hub.models import Ask
+from lmshape.hub.integrity import Issue
+from lmshape.hub.models import Ask, choose
 from lmshape.metrics import skdim
+from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
     MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
+    added_metrics,
     family_and_metric_names,
     measured_families,
     metric_names,
@@ -37,8 +39,8 @@ from lmshape.study.registry import (
     Registry,
     Text,
     find_file,
+    loss_log_of,
     raise_all,
-    read_loss_log,
     read_registry,
 )
 from lmshape.study.settings import (
@@ -117,11 +119,11 @@ class Study:
     issues: tuple[Issue, ...]
 
     def cells(self) -> list[Cell]:
-        """Every cell, by model, then step, then dataset."""
+        """Every cell that is measured, by model, then step, then dataset."""
         return [
             Cell(name, checkpoint, dataset)
             for name, model in self.models.items()
-            for checkpoint in model.checkpoints
+            for checkpoint in model.measured
             for dataset in self.datasets_of[name]
         ]
 
@@ -140,7 +142,8 @@ class Study:
         }
         known = [one for one in of if of[one]]
         chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
-        return [Cell(model, checkpoint.name, dataset) for checkpoint in chosen for dataset in of[checkpoint]]
+        cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
+        return list(dict.fromkeys(cells))
 
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
@@ -261,6 +264,20 @@ def named_models(configfile: Path) -> list[str]:
     return list(_choices(_read(configfile))[0])
 
 
+def choices_of(configfile: Path, registry: Registry, root: Path) -> dict[str, Choice]:
+    """Return which checkpoints a configuration takes of each model, by its name in the registry."""
+    config, _ = with_typed_models(_read(configfile), registry, root=root)
+    return {name: choice["checkpoints"] for name, choice in _choices(config)[0].items()}
+
+
+def metrics_of(configfile: Path, root: Path) -> tuple[Metric, ...]:
+    """Return the metrics that a configuration adds: its estimators of scikit-dimension, those of its own file."""
+    config = _read(configfile)
+    own = config.get("own_metrics")
+    raise_all(skdim.problems(config["metrics"]), what=f"{configfile}")
+    return added_metrics(config["metrics"], root / find_file(own, root=root) if own else None)
+
+
 def _read(configfile: Path) -> dict[str, Yaml]:
     """Read a configuration with its defaults; names are not looked up."""
     config = read_keys(find_file(configfile, root=Path.cwd()))
@@ -329,6 +346,7 @@ def _joined(
                 pretraining=pretraining,
                 ask=ask,
                 issues=registry.issues,
+                choice=choice["checkpoints"],
             )
             models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], choice["datasets"], root)
         except InputError as error:
@@ -348,7 +366,7 @@ def _joined(
         extraction=Extraction(**config["extraction"]),
         pretraining=pretraining,
         truncating=read_truncating(config["truncation"]),
-        loss_logs={name: read_loss_log(entry, root=root) for name, entry in config["loss_logs"].items()},
+        loss_logs={name: loss_log_of(entry, root=root) for name, entry in config["loss_logs"].items()},
         layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
         keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
@@ -384,9 +402,6 @@ def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -
 def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[str], root: Path) -> Model:
     """Keep the checkpoints that a study takes of a model.
 
-    `every` and `log` choose among those that are what their names say, as far as is known; `all` and `last` take
-    them as they come, and a list takes what it names.
-
     Raises
     ------
     InputError
@@ -408,18 +423,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
         raise InputError(
             f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Bring them back."
         )
-    distrusted: list[Checkpoint] = []
-    if isinstance(choice, list):
-        known = sorted([*known, *model.unlisted.values()], key=lambda checkpoint: checkpoint.step)
-    elif isinstance(choice, dict):
-        distrusted = [one for one in known if one.verdict in DISTRUSTED]
-        known = [one for one in known if one not in distrusted]
-    if not known:
-        raise InputError(
-            f"`{model.name}`: none of its {len(distrusted)} checkpoints is known to be what its name says. Look at "
-            f"them with `lmshape audit {model.name}`, and list under `checkpoints` those that you want all the same."
-        )
-    chosen = select(known, choice, model=model.name)
+    chosen, passed_over = choose(known, list(model.unlisted.values()), choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
         require_weights(model.name, [one for one in chosen if not one.gone], root=root)
     gone = [one.name for one in chosen if one.gone]
@@ -429,7 +433,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
             file=sys.stderr,
         )
     taken = {checkpoint.name: checkpoint for checkpoint in chosen}
-    return replace(model, checkpoints=taken, choice=choice, passed_over=tuple(distrusted))
+    return replace(model, checkpoints=taken, choice=choice, passed_over=passed_over)
 
 
 def _measured(model: Model, checkpoint: Checkpoint, datasets: Sequence[str], root: Path) -> bool:

@@ -20,7 +20,7 @@ def with_typed_models(
 ) -> tuple[dict[str, Yaml], Registry]:
     """Give every folder and repository under `models` a name of the registry, and an entry where it has none.
 
-    What is no list and no mapping of names is left as it is, for the schema to refuse.
+    What is neither a list nor a mapping of names is left as it is, for the schema to refuse.
     """
     models = config.get("models")
     listed = models if isinstance(models, list) else [models]

@@ -14,7 +14,7 @@ MOST_NAMES = 8  # of a list of checkpoints
 
 
 def describe_verdicts(study: Study, *options: str) -> str:
-    """Tell the verdicts on the checkpoints of each published run, who was passed over, and what nobody has verified.
+    """List the verdicts on the checkpoints of each published run, those passed over, and what is unverified.
 
     Parameters
     ----------
@@ -32,13 +32,16 @@ def _of_model(model: Model) -> Iterator[str]:
     if told := gate(model.entry):
         yield f"gate       {model.name}: {told}"
     everyone = [*model.checkpoints.values(), *model.passed_over]
-    if any(one.verdict not in ("", "ok") for one in everyone):
+    if any(one.verdict for one in everyone):
         yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
     if model.passed_over:
         yield (
             f"           {len(model.passed_over)} were passed over, {_sums(model.passed_over)}: "
             f"{_names(model.passed_over)}"
         )
+    if model.same:
+        equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
+        yield f"equal      {model.name}: downloaded and measured once, {'; '.join(equal)}"
     for correction in corrections(model.lock) if model.lock else ():
         yield f"registry   {model.name}: {correction}"
 
@@ -56,10 +59,10 @@ def _names(checkpoints: Sequence[Checkpoint]) -> str:
 
 def _unverified(models: Sequence[Model], options: str) -> Iterator[str]:
     """Name the runs of which the hub was not asked, and the one command that asks."""
-    names = [model.name for model in models if model.lock is None]
+    names = [model.name for model in models if model.unverified]
     if names:
         keys = sorted(
-            {key for model in models if model.lock is None for key in model.entry.get("unverified", ())}
+            {key for model in models if model.unverified for key in model.entry.get("unverified", ())}
         )
         of_registry = f", nor {', '.join(keys)} of the registry" if keys else ""
         command = " ".join(filter(None, ["lmshape lock", options]))

@@ -22,6 +22,11 @@ def text(name: str, meaning: str) -> pa.Field:
     return _column(name, meaning, pa.string())
 
 
+def category(name: str, meaning: str) -> pa.Field:
+    """Declare a column of few different texts: a category in pandas and Polars, a factor in R."""
+    return _column(name, meaning, pa.dictionary(pa.int32(), pa.string()))
+
+
 def integer(name: str, meaning: str) -> pa.Field:
     """Declare a column of whole numbers."""
     return _column(name, meaning, pa.int64())
@@ -58,20 +63,22 @@ def joined(*reasons: str) -> str:
 
 
 COLUMNS = declare(
-    text("study", "name of the study, from the config"),
-    text("model", "name of the model, from the registry"),
-    text("family", "architecture of the model"),
-    text("kind", "decoder or encoder"),
+    category("study", "name of the study, from the config"),
+    category("model", "name of the model, from the registry"),
+    category("family", "architecture of the model"),
+    category("kind", "decoder or encoder"),
     integer("parameters", "number of parameters of the model"),
-    text("checkpoint", "name of the checkpoint"),
+    category("checkpoint", "name of the checkpoint"),
     integer("step", "training steps before the checkpoint; empty when unknown"),
     real("tokens_seen", "training tokens before the checkpoint; empty when unknown"),
-    text("dataset", "name of the dataset, from the registry"),
-    text("site", "embedding, block, final_norm; output for the loss"),
+    category("dataset", "name of the dataset, from the registry"),
+    category("site", "embedding, block, final_norm; output for the loss"),
     integer("layer", "0 for the embedding, l after block l; the number of blocks for final_norm and output"),
     real("depth", "layer / number of blocks"),
-    text("rows", "all; no_sink: without the attention sinks; one_per_type: a row of each token id in a draw"),
-    text("metric", "name of the metric: `lmshape metrics`"),
+    category(
+        "rows", "all; no_sink: without the attention sinks; one_per_type: a row of each token id in a draw"
+    ),
+    category("metric", "name of the metric: `lmshape metrics`"),
     real("value", "the estimate; empty never without a reason in flag"),
     real("ci_low", "lower end of the 95 % interval; empty where there is none"),
     real("ci_high", "upper end of the 95 % interval; empty where there is none"),
@@ -90,18 +97,19 @@ COLUMNS = declare(
     integer("d", "width of a row; empty for the loss"),
     integer("seed", "seed of the choice of tokens"),
     text("flag", "the reason of an empty value, or of a doubt about the value; empty when fine"),
-    text(
+    category(
         "verdict",
         "what the audit says of the checkpoint's weights: `lmshape audit`; of local folders `duplicate` or empty",
     ),
 )
+GONE = "gone"  # of a checkpoint of which only the tables are left: how its `note` begins
 CHANGES = ("change", "change_low", "change_high")
 SITES = ("embedding", "block", "final_norm", "output")  # in the order of the network
 
 # Of a model's own table alone, for what is computed over layers and steps draw by draw: `lmshape.dynamics`.
 MODEL_COLUMNS = declare(
     *COLUMNS,
-    text("interval", "how the interval is made: jackknife, draws, or none"),
+    category("interval", "how the interval is made: jackknife, draws, or none"),
     _column(
         "replicates",
         "the numbers behind it: over all rows, then without each draw; for `draws`, of each draw",

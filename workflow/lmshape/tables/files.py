@@ -25,6 +25,11 @@ def with_nulls(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         column = table.column(place)
         absent = pc.is_nan(column) if pa.types.is_floating(field.type) else None
+        if pa.types.is_list(field.type):
+            lists = column.combine_chunks()
+            numbers = pc.if_else(pc.is_nan(lists.values), None, lists.values)
+            lists = pa.ListArray.from_arrays(lists.offsets, numbers, mask=lists.is_null())
+            table = table.set_column(place, field, lists)
         if field.name in UNKNOWN and pa.types.is_integer(field.type):
             absent = pc.equal(column, UNKNOWN[field.name])
         if absent is not None:
@@ -32,8 +37,17 @@ def with_nulls(table: pa.Table) -> pa.Table:
     return table
 
 
+def without_categories(table: pa.Table) -> pa.Table:
+    """Make text of categories: groups of a data frame would hold combinations that no row has."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+    return table
+
+
 def frame_of(table: pa.Table) -> pd.DataFrame:
     """Return a table for computing: null is NaN, and in the columns `UNKNOWN` their own word for it."""
+    table = without_categories(table)
     for name in UNKNOWN.keys() & set(table.column_names):
         place = table.column_names.index(name)
         if pa.types.is_integer(table.field(place).type):
@@ -53,7 +67,11 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
     """
     table = frame
     if isinstance(frame, pd.DataFrame):
-        table = pa.Table.from_pandas(frame.reindex(columns=columns.names), columns, preserve_index=False)
+        texts = [field.name for field in columns if pa.types.is_dictionary(field.type)]
+        frame = frame.reindex(columns=columns.names).astype(
+            dict.fromkeys(texts, object)
+        )  # else absent ones are reals
+        table = pa.Table.from_pandas(frame, columns, preserve_index=False)
     table = with_nulls(table)
     write_parquet(table, stem.with_suffix(".parquet"))
     with replaced_when_whole(stem.with_suffix(".csv")) as partial:

@@ -1,4 +1,4 @@
-"""From the statistics of a model to rows of the tidy table, one row a number.
+"""From the statistics of a model to rows of the tidy table, one row per number.
 
 Behind the columns of `lmshape.tables.columns` stand the numbers that each estimate is made of. The file also carries,
 in its key-value metadata, the commit and the fingerprint of the weights behind every checkpoint, and the audit of every
@@ -10,23 +10,26 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isfinite, nan
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from lmshape.checkpoints import Checkpoint, under_each_name
 from lmshape.errors import InputError, first_line
 from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
-from lmshape.metrics.metric import Arrays, Metric
+from lmshape.metrics.metric import Metric
 from lmshape.metrics.registry import own_metrics, select
+from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.statistics import DrawLoss, read_loss_card, read_statistics
+from lmshape.store.statistics import DrawLoss, LayerStatistics, read_loss_card, read_statistics
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHANGES,
     CHECKPOINTS_KEY,
+    GONE,
     MODEL_COLUMNS,
     SITES,
     Row,
@@ -47,17 +50,6 @@ _AGREEMENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """The statistics of one family at one place, from an archive or a loss card."""
-
-    site: str
-    layer: int
-    rows: str
-    arrays: Arrays
-    attributes: Attributes
-
-
 def gather(
     statistics: Sequence[Path],
     losses: Sequence[Path],
@@ -69,6 +61,7 @@ def gather(
     lock: Path | None = None,
     issues: Sequence[Issue] = (),
     gone: Sequence[str] = (),
+    same: Mapping[str, Sequence[Checkpoint]] | None = None,
 ) -> None:
     """Write the tidy rows of one model as Parquet.
 
@@ -84,6 +77,7 @@ def gather(
     own : file of the user's own metrics, if `metrics` names any
     lock, issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
     gone : checkpoints that were deleted since they were measured
+    same : checkpoint → others with its weights, which get their rows from its files
 
     Raises
     ------
@@ -92,18 +86,23 @@ def gather(
     """
     chosen = {metric.name: metric for metric in select(metrics, own_metrics(own))}
     provenance, audited = Provenance.of(lock, issues), []
+    cells: list[Attributes] = []
+    measured_as = {one.name: name for name, others in (same or {}).items() for one in others}
     datasets: dict[str, int] = {}
     attributes: dict[Path, Attributes] = {}
     rows: dict[tuple[str | int, ...], tuple[Row, np.ndarray]] = {}
     for path in map(Path, (*statistics, *losses)):
-        cell, entries = _read(path)
-        provenance.check(path, cell)
-        attributes[path] = cell
-        audited += [(cell, entry.site, entry.layer, entry.rows, entry.attributes) for entry in entries]
-        dataset = datasets.setdefault(str(cell["dataset"]), len(datasets))
-        known = {"study": study, "verdict": provenance.verdict(str(cell["checkpoint"]))}
-        for row, replicates in _rows(entries, cell, chosen.values()):
-            rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
+        attributes[path], entries = _read(path)
+        dataset = datasets.setdefault(str(attributes[path]["dataset"]), len(datasets))
+        names = list(under_each_name(attributes[path], same or {}))
+        for cell in names:
+            provenance.check(path, cell)
+            audited += [(cell, entry.site, entry.rows, entry.attributes) for entry in entries]
+        cells += names
+        for measured, replicates in _rows(entries, attributes[path], chosen.values()):
+            for row in under_each_name(measured, same or {}):
+                known = {"study": study, "verdict": provenance.verdict(row["checkpoint"])}
+                rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
     check_agreement(attributes)
     equal = {} if lock else _equal_weights(attributes.values())
     for row, _ in rows.values():
@@ -114,32 +113,28 @@ def gather(
         {**row, "interval": chosen[row["metric"]].interval, "replicates": numbers} for row, numbers in ordered
     ]
     metadata = {
-        CHECKPOINTS_KEY: json.dumps(_weights(attributes.values(), provenance, equal, gone), sort_keys=True),
+        CHECKPOINTS_KEY: json.dumps(_weights(cells, provenance, equal, gone, measured_as), sort_keys=True),
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
     write_parquet(with_nulls(table).replace_schema_metadata(metadata), output)
 
 
-def _read(path: Path) -> tuple[Attributes, list[_Entry]]:
+def _read(path: Path) -> tuple[Attributes, list[LayerStatistics]]:
     if path.suffix == ".json":
         attributes, draws = read_loss_card(path)
         return {**attributes, "family": "loss"}, [_loss(attributes, draws)]
-    attributes, layers = read_statistics(path)
-    return attributes, [
-        _Entry(layer.site.name, layer.site.layer, layer.rows, layer.arrays, layer.attributes)
-        for layer in layers
-    ]
+    return read_statistics(path)
 
 
-def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> _Entry:
+def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> LayerStatistics:
     names = ("nats", "tokens", "bytes")
     arrays = {name: np.array([asdict(draw)[name] for draw in draws], dtype=np.float64) for name in names}
     reason = str(attributes.get("flag", ""))  # why a checkpoint has no loss at all
     flag = reason or ("" if np.isfinite(arrays["nats"]).all() else "not finite: loss")
     tokens = int(arrays["tokens"].sum())
     counts: Row = {"draws": len(draws), "n_rows": tokens, "n_unique": 0, "d": 0, "flag": flag}
-    return _Entry("output", int(attributes["blocks"]), "all", arrays, counts)
+    return LayerStatistics(Site("output", int(attributes["blocks"])), "all", arrays, counts)
 
 
 def check_agreement(attributes: Mapping[Path, Attributes]) -> None:
@@ -165,24 +160,27 @@ def _check_equal(name: str, values: Mapping[Path, str]) -> None:
 
 
 def _rows(
-    entries: Iterable[_Entry], cell: Attributes, metrics: Iterable[Metric]
+    entries: Iterable[LayerStatistics], cell: Attributes, metrics: Iterable[Metric]
 ) -> Iterator[tuple[Row, np.ndarray]]:
     """Yield the rows of a file, and beside each the numbers that its estimate is made of."""
     names = ("model", "kind", "parameters", "checkpoint", "step", "tokens_seen", "dataset", "seed")
     of_cell = {"family": cell["architecture"], **{name: cell[name] for name in names}}
     own = [metric for metric in metrics if metric.family == cell["family"]]
     for entry in entries:
-        place = {"site": entry.site, "layer": entry.layer, "depth": entry.layer / int(cell["blocks"])}
+        layer = entry.site.layer
+        place = {"site": entry.site.name, "layer": layer, "depth": layer / int(cell["blocks"])}
         for metric in own:
             replicates, failure = _replicates(metric, entry)
             reasons = {**entry.attributes, **({f"flag_{metric.name}": failure} if failure else {})}
             estimate = _estimate(metric, replicates, reasons)
             if isfinite(estimate["ci_low"]):
-                estimate["flag"] = joined(estimate["flag"], metric.doubt(entry.arrays))
+                estimate["flag"] = joined(
+                    estimate["flag"], metric.doubt(entry.arrays), str(cell.get("shared_documents", ""))
+                )
             yield {**of_cell, **place, "rows": entry.rows, "metric": metric.name, **estimate}, replicates
 
 
-def _replicates(metric: Metric, entry: _Entry) -> tuple[np.ndarray, str]:
+def _replicates(metric: Metric, entry: LayerStatistics) -> tuple[np.ndarray, str]:
     """Return the numbers of a metric; NaN and the reason where it fails, so that one site never costs the others."""
     try:
         return metric.replicates(entry.arrays), ""
@@ -249,21 +247,18 @@ def _weights(
     provenance: Provenance,
     equal: Mapping[str, Sequence[str]],
     gone: Sequence[str],
+    measured_as: Mapping[str, str],
 ) -> dict[str, Row]:
     """Return where the weights of each checkpoint came from, and what the audit says of them."""
     names = ("repository", "revision", "commit", "weights_sha256")
     known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
-    return {
-        one: row | provenance.doubts(one) | _duplicate(equal.get(one, ())) | (GONE if one in gone else {})
-        for one, row in known.items()
-    }
-
-
-GONE = {"note": "gone: deleted since it was measured"}
-
-
-def _duplicate(same: Sequence[str]) -> dict[str, str]:
-    return {"verdict": "duplicate", "same_weights_as": ", ".join(same)} if same else {}
+    for one, row in known.items():
+        row |= provenance.told(one, measured_as.get(one, ""))
+        if one in equal:
+            row |= {"verdict": "duplicate", "same_weights_as": ", ".join(equal[one])}
+        if one in gone:
+            row["note"] = f"{GONE}: deleted since it was measured"
+    return known
 
 
 AUDIT_COLUMNS = declare(
@@ -307,13 +302,13 @@ AUDIT_COLUMNS = declare(
 _ASKED = ("neighbor", "spectral", "angular")
 
 
-def audits(study: str, entries: Iterable[tuple[Attributes, str, int, str, Attributes]]) -> list[Row]:
+def audits(study: str, entries: Iterable[tuple[Attributes, Site, str, Attributes]]) -> list[Row]:
     """Say of each site which of its rows repeat, which are sinks, and how exact its neighbor distances are.
 
     Parameters
     ----------
     study : name of the study
-    entries : root attributes of a file; site, layer, rows and attributes of one of its entries. A loss has no rows
+    entries : root attributes of a file; site, rows and attributes of one of its entries. A loss has no rows
 
     Returns
     -------
@@ -321,18 +316,19 @@ def audits(study: str, entries: Iterable[tuple[Attributes, str, int, str, Attrib
     """
     datasets: dict[str, int] = {}
     found: dict[tuple[str | int, ...], tuple[Row, dict[str, Attributes]]] = {}
-    for cell, site, layer, rows, attributes in entries:
-        if site == "output":
+    for cell, site, rows, attributes in entries:
+        if site.name == "output":
             continue
         own = {name: cell[name] for name in ("model", "checkpoint", "step", "dataset")}
-        place = {"study": study, **own, "site": site, "layer": layer, "rows": rows}
+        place = {"study": study, **own, "site": site.name, "layer": site.layer, "rows": rows}
         key = _order(place, datasets.setdefault(str(cell["dataset"]), len(datasets)), 0)
         found.setdefault(key, (place, {}))[1][str(cell["family"])] = attributes
     return [_audit(*found[key]) for key in sorted(found)]
 
 
 def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
-    counts = families[min(families, key=_asked)]
+    asked = [*(name for name in _ASKED if name in families), *sorted(families)]
+    counts = families[asked[0]]
     neighbors = families.get("neighbor", {})
     return {
         **place,
@@ -348,10 +344,6 @@ def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
             _doubt(counts, neighbors), _near_the_cut(counts) if place["rows"] == "no_sink" else ""
         ),
     }
-
-
-def _asked(family: str) -> tuple[int, str]:
-    return _ASKED.index(family) if family in _ASKED else len(_ASKED), family
 
 
 def _near_the_cut(counts: Attributes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +217,7 @@ def read_geometry(path: Path) -> pd.DataFrame:
 
 
 def _rows(run: Run) -> Iterator[Row]:
-    """Yield a row of `spikes` for each spike, or one that says that there is none; the last tells of the whole run."""
+    """Yield a row of `spikes` for each spike, or one that says that there is none; the last describes the whole run."""
     common = {"run": run.name, "source": run.source, "logged": len(run.losses), "rule": str(RULE)}
     back = not run.spikes or run.spikes[-1].recovery_step is not None
     of_run = joined(_lost_end(run.losses) or (_high_end(run.losses) if back else ""), not_told(run.losses))
@@ -226,14 +226,9 @@ def _rows(run: Run) -> Iterator[Row]:
     for number, spike in enumerate(run.spikes, start=1):
         end = spike.last if spike.recovery_step is None else spike.recovery_step
         yield common | {
+            **asdict(spike),
             "spike": number,
-            "onset": spike.onset,
-            "peak_step": spike.peak_step,
-            "peak_loss": spike.peak_loss,
-            "baseline": spike.baseline,
             "height": spike.height,
-            "threshold": spike.threshold,
-            "recovery_step": spike.recovery_step,
             "steps": end - spike.onset,
             "flag": joined(spike.flag, of_run if number == len(run.spikes) else ""),
         }
@@ -250,7 +245,7 @@ def _lost_end(losses: pd.DataFrame) -> str:
     )
 
 
-HIGH_END = 0.5  # nats over the lowest level that are told of a run's end
+HIGH_END = 0.5  # nats over the lowest level: a run that ends higher gets a flag
 
 
 def _high_end(losses: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lmshape.checkpoints import nearest_log_spaced
+from lmshape.checkpoints import Checkpoint, log_spaced, under_each_name
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.metrics.leading import GROUPS
@@ -79,7 +79,13 @@ CLOUD_COLUMNS = declare(
 TABLES = {"spectra": SPECTRA_COLUMNS, "clouds": CLOUD_COLUMNS}
 
 
-def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
+def shapes(
+    statistics: Sequence[Path],
+    output_dir: Path,
+    *,
+    study: str,
+    same: Mapping[str, Sequence[Checkpoint]] | None = None,
+) -> None:
     """Write `spectra.parquet` and `clouds.parquet` of one model; one archive is in memory at a time.
 
     Parameters
@@ -88,12 +94,15 @@ def shapes(statistics: Sequence[Path], output_dir: Path, *, study: str) -> None:
         of other families are passed over. Without any the tables are empty
     output_dir : folder of the two files
     study : name of the study
+    same : checkpoint → others with its weights, which get their rows from its archives
     """
-    attributes = {Path(path): read_statistics_attributes(path) for path in statistics}
-    ordered = dict(sorted(attributes.items(), key=lambda item: (item[1]["step"], item[1]["first"])))
-    spectral, leading = (
-        {path: own for path, own in ordered.items() if own["family"] == family} for family in ARRAYS
-    )
+    archives = [
+        (Path(path), own)
+        for path in statistics
+        for own in under_each_name(read_statistics_attributes(path), same or {})
+    ]
+    archives.sort(key=lambda archive: (archive[1]["step"], archive[1]["first"]))
+    spectral, leading = ([one for one in archives if one[1]["family"] == family] for family in ARRAYS)
     rows = {"spectra": _spectra(spectral, study), "clouds": _clouds(leading, study)}
     for name, columns in TABLES.items():
         table = pa.Table.from_pylist(list(rows[name]), schema=columns)
@@ -113,16 +122,16 @@ def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:
         write_table(pa.concat_tables([columns.empty_table(), *tables]), columns, Path(output_dir) / name)
 
 
-def _spectra(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
-    for path, own in archives.items():
+def _spectra(archives: Sequence[tuple[Path, Attributes]], study: str) -> Iterator[Row]:
+    for path, own in archives:
         for entry in _entries(path, own):
             place = _place(study, own, entry)
             yield from (place | row for row in spectrum_rows(entry))
 
 
-def _clouds(archives: Mapping[Path, Attributes], study: str) -> Iterator[Row]:
-    seen = seen_checkpoints({str(own["checkpoint"]): int(own["step"]) for own in archives.values()})
-    for path, own in archives.items():
+def _clouds(archives: Sequence[tuple[Path, Attributes]], study: str) -> Iterator[Row]:
+    seen = seen_checkpoints({str(own["checkpoint"]): int(own["step"]) for _, own in archives})
+    for path, own in archives:
         if own["checkpoint"] not in seen:
             continue
         for _, entries in groupby(_entries(path, own), key=lambda entry: entry.site):
@@ -179,7 +188,7 @@ def log_ranks(last: int) -> np.ndarray:
 
 
 def seen_checkpoints(steps: Mapping[str, int]) -> list[str]:
-    """Choose checkpoints to look at: the first, the last, and those between nearest to even places of ln(1 + step).
+    """Choose checkpoints to look at: the first, the last, and others spaced evenly in ln(1 + step).
 
     Parameters
     ----------
@@ -192,7 +201,7 @@ def seen_checkpoints(steps: Mapping[str, int]) -> list[str]:
     known = sorted((step, name) for name, step in steps.items() if step >= 0)
     if not known:
         return list(steps)[-1:]
-    return [known[i][1] for i in nearest_log_spaced([step for step, _ in known], MOST_CHECKPOINTS)]
+    return [known[i][1] for i in log_spaced([step for step, _ in known], MOST_CHECKPOINTS)]
 
 
 def cloud_rows(entry: LayerStatistics) -> Iterator[Row]:

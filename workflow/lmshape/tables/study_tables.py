@@ -48,7 +48,7 @@ CHECKPOINT_COLUMNS = declare(
     ),
     text(
         "same_weights_as",
-        "all checkpoints on the hub with equal weights, studied or not, and main; empty when none",
+        "checkpoints of the lock with equal weights, studied or not, and main; empty when none",
     ),
     text("note", "what else the audit says, with the source of a known fault; empty when nothing"),
     *interval(real, "loss", "nats per token"),
@@ -73,10 +73,10 @@ def combine(
 
     Parameters
     ----------
-    metric_files : what `gather` wrote, one file a model; the tables keep their order
+    metric_files : what `gather` wrote, one file per model; the tables keep their order
     output_dir : folder of the tables; each file is replaced when the new one is whole
     groups : model → recipe, for models that differ in their seed alone: `lmshape.dynamics.trajectories`
-    unstable : models that are no examples of their kind, and not in `contrasts`
+    unstable : models that are not examples of their kind, and not in `contrasts`
     """
     # without the numbers behind each estimate, which are ten times the rest
     models = [read_parquet(path, columns=COLUMNS.names) for path in metric_files]

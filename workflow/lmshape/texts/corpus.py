@@ -12,7 +12,7 @@ case, punctuation, digits, paragraphs and every script:
 6. Entities become characters; runs of spaces become one, runs of blank lines one; brackets that the page
    never closes go, and so do stray table rows.
 
-Every article ends with a blank line. Deterministic; about 7 MB/s.
+Every article ends with a blank line, and in a file with `DOCUMENT_END`. Deterministic; about 7 MB/s.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import codecs
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 from xml.sax.saxutils import unescape
@@ -31,10 +32,12 @@ from lmshape.errors import InputError
 from lmshape.progress import progress
 from lmshape.writing import replaced_when_whole
 
+# Behind each document of a text file that knows its documents: ASCII's record separator, no part of the text.
+DOCUMENT_END = "\x1e"
 # A span starts at a line's start if one is this near; a text without line ends is cut between two characters.
 LINE_SEARCH_CHARACTERS = 10_000
 
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+Replacement = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 NAMESPACES = frozenset(
     "category file help image media mediawiki portal special talk template user wikipedia".split()
@@ -79,15 +82,31 @@ LINE_RULES = (
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text; a last character that a cut at a byte has halved is left out.
+    """Read a UTF-8 text without `DOCUMENT_END`; a last character that a cut at a byte has halved is left out.
 
     Raises
     ------
     InputError
         When the text is not UTF-8.
     """
+    return "".join(_documents(path))
+
+
+def read_span(path: Path, start: float, end: float) -> tuple[str, list[int] | None]:
+    """Read a span of a text, as `span` of `read_text`, and the characters of it at which a document begins.
+
+    The first document, which may have begun before, is not among them; None where the file has no `DOCUMENT_END`.
+    """
+    documents = _documents(path)
+    text = "".join(documents)
+    first, last = _cuts(text, start, end)
+    begins = [place - first for place in accumulate(map(len, documents)) if first < place < last]
+    return text[first:last], begins if len(documents) > 1 else None
+
+
+def _documents(path: Path) -> list[str]:
     with path.open("rb") as stream:
-        return "".join(lines_of(stream))
+        return "".join(lines_of(stream)).split(DOCUMENT_END)
 
 
 def span(text: str, start: float, end: float) -> str:
@@ -100,15 +119,8 @@ def span(text: str, start: float, end: float) -> str:
     ----------
     text : the whole text
     start, end : fractions of its characters, 0 ≤ start < end ≤ 1
-
-    Raises
-    ------
-    InputError
-        When the fractions are not ordered within 0 and 1.
     """
-    if not 0 <= start < end <= 1:
-        raise InputError(f"`span` is [{start}, {end}]; it needs 0 <= start < end <= 1.")
-    return text[_cut(text, start) : _cut(text, end)]
+    return text[slice(*_cuts(text, start, end))]
 
 
 def clean_file(source: Path, destination: Path) -> None:
@@ -127,7 +139,7 @@ def clean_file(source: Path, destination: Path) -> None:
         size = source.stat().st_size
         with progress(size, description=source.name, unit="B") as bar:
             for article in articles(lines_of(stream, bar)):
-                output.write(article.encode())
+                output.write(f"{article}{DOCUMENT_END}".encode())
         if not output.tell():
             raise InputError(
                 f"`{source}` holds no Wikipedia article in <page><text>…; set `clean: false` for a text that "
@@ -169,7 +181,7 @@ def pages(lines: Iterable[str]) -> Iterator[str]:
 
 
 def clean_page(page: str) -> str:
-    """Give the prose of one page of the dump, "" when the page is no article.
+    """Give the prose of one page of the dump, "" when the page is not an article.
 
     A page that ends before its `</text>` loses its last line, which an excerpt has cut.
     """
@@ -191,6 +203,10 @@ def clean_markup(markup: str) -> str:
     return _apply(html.unescape(text), LINE_RULES).strip()
 
 
+def _cuts(text: str, start: float, end: float) -> tuple[int, int]:
+    return _cut(text, start), _cut(text, end)
+
+
 def _cut(text: str, fraction: float) -> int:
     position = round(fraction * len(text))
     if position in (0, len(text)):
@@ -204,7 +220,7 @@ def _is_meta(title: str) -> bool:
     return bool(colon) and namespace.removesuffix(" talk") in NAMESPACES
 
 
-def _until_stable(text: str, *rules: Rule) -> str:
+def _until_stable(text: str, *rules: Replacement) -> str:
     """Apply the rules over and over, from the innermost brackets outwards; each change shortens the text."""
     before = ""
     while text != before:
@@ -213,7 +229,7 @@ def _until_stable(text: str, *rules: Rule) -> str:
     return text
 
 
-def _apply(text: str, rules: Iterable[Rule]) -> str:
+def _apply(text: str, rules: Iterable[Replacement]) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
     return text

@@ -134,7 +134,7 @@ def _refusal(error: Exception, *, what: str, attempts: int, received: Path) -> I
 def _local(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if not path.is_file():
-        raise InputError(f"`source` is {source}, which is no file; give a path or an http(s) address.")
+        raise InputError(f"`source` is {source}, which is not a file; give a path or an http(s) address.")
     return path
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lmshape.errors import InputError, unknown
+from lmshape.texts.corpus import DOCUMENT_END
 from lmshape.writing import replaced_when_whole
 
 ROW_FILES = (".jsonl", ".parquet")
-BETWEEN = "\n\n"  # two rows
+BEHIND = f"\n\n{DOCUMENT_END}"  # each row
 
 
 def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
-    """Write the column of a JSON Lines or Parquet file as a text, an empty line between two rows.
+    """Write the column of a JSON Lines or Parquet file as a text, an empty line and `DOCUMENT_END` behind each row.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
 def write_hub_dataset(
     path: str, destination: Path, *, name: str | None, split: str, column: str, megabytes: float
 ) -> None:
-    """Write the first rows of a dataset of the hub as a text, an empty line between two; only these are downloaded.
+    """Write the first rows of a dataset of the hub as a text, as `write_rows_of` does; only these are downloaded.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def _of_json_lines(source: Path, column: str) -> Iterator[str]:
                     row = json.loads(line)
                 except ValueError as error:
                     raise InputError(
-                        f"`{source}`, line {number}, is no JSON ({error}). Correct the file."
+                        f"`{source}`, line {number}, is not JSON ({error}). Correct the file."
                     ) from error
                 yield _text(row, column, of=f"`{source}`, line {number},")
 
@@ -97,7 +98,7 @@ def _write(texts: Iterable[str], destination: Path, *, of: str, most: float | No
     with replaced_when_whole(destination) as partial, partial.open("wb") as output:
         for text in texts:
             if text.strip():
-                output.write((text.strip("\n") + BETWEEN).encode())
+                output.write((text.strip("\n") + BEHIND).encode())
             if most is not None and output.tell() >= most:
                 break
         if not output.tell():

@@ -213,6 +213,15 @@ class TextTokenizer:
             ids += self.encode(slices[first : first + SLICES_PER_BATCH])
         return np.concatenate(ids)
 
+    def first_characters(self, text: str) -> np.ndarray:
+        """Return where in a text each token of `encode_long` begins, (n,) int64."""
+        begin, found = 0, [np.empty(0, dtype=np.int64)]
+        for piece in _slices(text):
+            offsets = self.backend.encode(piece, add_special_tokens=False).offsets
+            found.append(begin + np.array([first for first, _ in offsets], dtype=np.int64))
+            begin += len(piece)
+        return np.concatenate(found)
+
     def unspelled(self, text: str) -> float:
         """Return the share of a text's UTF-8 bytes that no token stands for, white space counted as spelled.
 
@@ -299,7 +308,6 @@ def _cut_before_space(piece: str) -> int:
 
 
 END_OF_TEXT, MASK, PAD = "<|endoftext|>", "<|mask|>", "<|pad|>"
-SMALLEST_VOCABULARY = 256 + 3  # every byte, and the three special tokens
 
 
 def train_tokenizer(text: str, vocabulary: int) -> PreTrainedTokenizerFast:
@@ -308,7 +316,7 @@ def train_tokenizer(text: str, vocabulary: int) -> PreTrainedTokenizerFast:
     Parameters
     ----------
     text : the training text
-    vocabulary : number of entries, the 256 bytes and three special tokens included
+    vocabulary : number of entries, the 256 bytes and three special tokens included: 259 or more
 
     Returns
     -------
@@ -317,13 +325,8 @@ def train_tokenizer(text: str, vocabulary: int) -> PreTrainedTokenizerFast:
     Raises
     ------
     InputError
-        When `vocabulary` cannot hold the bytes, or the text is empty.
+        When the text is empty.
     """
-    if vocabulary < SMALLEST_VOCABULARY:
-        raise InputError(
-            f"`pretraining.vocabulary` is {vocabulary}; a byte-level vocabulary needs at least "
-            f"{SMALLEST_VOCABULARY} entries (256 bytes and 3 special tokens). Raise it."
-        )
     if not text.strip():
         raise InputError("the training text is empty. Name a text with words in `pretraining.text`.")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

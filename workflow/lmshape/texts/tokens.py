@@ -7,11 +7,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lmshape.errors import InputError, unknown
+from lmshape.errors import InputError
 from lmshape.store.tokens import Tokens
 from lmshape.texts.tokenizer import TextTokenizer
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 Protocol = Literal["windows", "paper"]
 Order = Literal["text", "shuffled", "random"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-ORDERS: tuple[Order, ...] = get_args(Order)
 # One independent stream of random numbers each; append only, the position is part of the seed.
 PURPOSES = ("windows", "chunks", "shuffled", "random")
 
@@ -52,14 +51,16 @@ def sample_tokens(
     seed: int,
     context: int | None = None,
     vocabulary: int | None = None,
+    documents: Sequence[int] | None = None,
 ) -> Tokens:
     """Choose the tokens that every checkpoint of a model sees on a dataset.
 
     `windows`: the text's token ids are packed and cut into non-overlapping windows which, with the special
     tokens of the tokenizer's template around them, have exactly `window` tokens. The text is cut into `draws`
     stretches of equal length, one for each draw, of which ceil(1.25 `rows_per_draw` / `window`) windows are chosen at
-    random. So two draws share no document but one that a cut goes through: windows of one document are alike, and
-    draws that shared many would differ too little for their intervals.
+    random. Where documents are known, a cut moves to the nearest end of one, and a window that lies on both sides is
+    in no draw: windows of one document are alike, and draws that shared it would differ too little for their
+    intervals. Where a draw would get too few windows so, cuts stay, and the attribute `shared_documents` says it.
     `paper`: 128 random chunks of 512 characters without overlap, each tokenized on its own, whatever its
     length; chunk i is in draw i mod `draws`. `window` and `rows_per_draw` have no part in it.
 
@@ -77,18 +78,25 @@ def sample_tokens(
     context : longest sequence that the model takes; None is not checked
     vocabulary : rows of the model's embedding: random tokens are drawn below it, as tokens that were added to the
         tokenizer alone may lie beyond; None where it is not known
+    documents : characters of `text` at which a document begins, rising, without the first; None where they are not
+        known; without a part in `paper`
 
     Raises
     ------
     InputError
-        For an unknown protocol or order, a count below 1, a sequence longer than the context, a window
+        For a count below 1, a sequence longer than the context, a window
         without room for two tokens of text, an empty text or one with too few tokens, and a text of which over
         10 % of the bytes have no token.
     """
-    _check(protocol, order, {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}, seed)
+    for name, count in {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}.items():
+        if count < 1:
+            raise InputError(f"`{name}` is {count}; it must be at least 1.")
+    if seed < 0:
+        raise InputError(f"`seed` is {seed}; it must be at least 0.")
     reader = TextTokenizer.of(tokenizer)
     unspelled = 0.0 if order == "random" else _unspelled(reader, text, tokenizer.name_or_path)
-    sampling = {"protocol": protocol, "order": order, "draws": draws}
+    sampling: dict[str, str | int] = {"protocol": protocol, "order": order, "draws": draws}
+    shared = ""
     if protocol == "paper":
         sequences = _chunks(reader, text, draws=draws, seed=seed, context=context)
     else:
@@ -96,18 +104,15 @@ def sample_tokens(
         per_draw = math.ceil(SPARE * rows_per_draw / window)
         # Random tokens take nothing of the text but the shape of its windows, which is known without it.
         source = None if order == "random" else text
-        sequences = _windows(reader, source, length=length, draws=draws, per_draw=per_draw, seed=seed)
+        sequences, shared = _windows(
+            reader, source, documents, length=length, draws=draws, per_draw=per_draw, seed=seed
+        )
         sampling |= {"window": window, "rows_per_draw": rows_per_draw}
-    attributes = {
-        "tokenizer_sha256": reader.sha256,
-        "special_tokens": json.dumps(reader.special_tokens),
-        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "sampling": json.dumps(sampling, sort_keys=True),
-        "seed": seed,
-        "unspelled": unspelled,
-        "mask_token_id": -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id,
-    }
-    return _assemble(reader, _reorder(sequences, order, reader.ordinary_below(vocabulary), seed), attributes)
+    sequences = _reorder(sequences, order, reader.ordinary_below(vocabulary), seed)
+    return _assemble(
+        sequences, tokenizer.mask_token_id, sampling, reader, text,
+        seed=seed, unspelled=unspelled, shared_documents=shared,
+    )  # fmt: skip
 
 
 def tokens_of_texts(
@@ -130,19 +135,11 @@ def tokens_of_texts(
     reader = TextTokenizer.of(tokenizer)
     length = _window_length(reader, window, None)
     contents = [ids[:length] for ids in reader.encode(texts) if len(ids)]
-    mask = -1 if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+    sampling: dict[str, str | int] = {"protocol": "texts", "window": window, "draws": draws}
+    text = "\n".join(texts)
+    unspelled = _unspelled(reader, text, tokenizer.name_or_path)
     return _assemble(
-        reader,
-        _dealt(contents, draws),
-        {
-            "tokenizer_sha256": reader.sha256,
-            "special_tokens": json.dumps(reader.special_tokens),
-            "text_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
-            "sampling": json.dumps({"protocol": "texts", "window": window, "draws": draws}, sort_keys=True),
-            "seed": 0,
-            "unspelled": _unspelled(reader, "\n".join(texts), tokenizer.name_or_path),
-            "mask_token_id": mask,
-        },
+        _dealt(contents, draws), tokenizer.mask_token_id, sampling, reader, text, unspelled=unspelled
     )
 
 
@@ -163,25 +160,7 @@ def tokens_of_ids(sequences: Sequence[np.ndarray], *, draws: int, mask_token_id:
                 f"a sequence of ids has shape {ids.shape} and type {ids.dtype}; each must be a row of whole numbers, "
                 "and all of them an array (sequences, length) or a list of rows."
             )
-    dealt = _dealt(contents, draws)
-    lengths = np.array([len(ids) for ids in dealt.contents])
-    ids = np.concatenate(dealt.contents).astype(np.int32)
-    return Tokens(
-        ids=ids,
-        sequence=np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
-        position=np.concatenate([np.arange(length) for length in lengths]).astype(np.int32),
-        draw=np.repeat(dealt.draw, lengths).astype(np.int32),
-        special=np.zeros(len(ids), dtype=bool),
-        sequence_bytes=np.zeros(len(lengths), dtype=np.int32),
-        attributes={
-            "tokenizer_sha256": "",
-            "special_tokens": json.dumps({"prefix": [], "suffix": []}),
-            "text_sha256": "",
-            "sampling": json.dumps({"protocol": "ids", "draws": draws}, sort_keys=True),
-            "seed": 0,
-            "mask_token_id": -1 if mask_token_id is None else mask_token_id,
-        },
-    )
+    return _assemble(_dealt(contents, draws), mask_token_id, {"protocol": "ids", "draws": draws})
 
 
 def _dealt(contents: Sequence[np.ndarray], draws: int) -> _Sequences:
@@ -226,18 +205,6 @@ def _unspelled(reader: TextTokenizer, text: str, name: str) -> float:
     return share
 
 
-def _check(protocol: str, order: str, counts: Mapping[str, int], seed: int) -> None:
-    if protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS)
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"`{name}` is {count}; it must be at least 1.")
-    if seed < 0:
-        raise InputError(f"`seed` is {seed}; it must be at least 0.")
-
-
 def _window_length(reader: TextTokenizer, window: int, context: int | None) -> int:
     """Give the tokens of text in a window."""
     if context is not None and window > context:
@@ -251,13 +218,20 @@ def _window_length(reader: TextTokenizer, window: int, context: int | None) -> i
 
 
 def _windows(
-    reader: TextTokenizer, text: str | None, *, length: int, draws: int, per_draw: int, seed: int
-) -> _Sequences:
-    """Choose windows of `length` tokens of the text; without one, windows of zeros."""
+    reader: TextTokenizer,
+    text: str | None,
+    documents: Sequence[int] | None,
+    *,
+    length: int,
+    draws: int,
+    per_draw: int,
+    seed: int,
+) -> tuple[_Sequences, str]:
+    """Choose windows of `length` tokens of the text, and say if draws share documents; without a text, zeros."""
     count = draws * per_draw
     draw = np.repeat(np.arange(draws), per_draw)
     if text is None:
-        return _Sequences([np.zeros(length, dtype=np.int32)] * count, draw)
+        return _Sequences([np.zeros(length, dtype=np.int32)] * count, draw), ""
     ids = reader.encode_long(_not_empty(text))
     found = len(ids) // length
     stretch = found // draws
@@ -266,11 +240,30 @@ def _windows(
             f"the text has {len(ids)} tokens, and {count * length} are needed: {draws} draws of {per_draw} "
             f"windows of {length}. Lower `draws`, `rows_per_draw` or `window`, or take a larger text."
         )
-    generator = _generator(seed, "windows")
-    chosen = np.concatenate(
-        [place * stretch + generator.permutation(stretch)[:per_draw] for place in range(draws)]
-    )
-    return _Sequences(list(ids[: found * length].reshape(found, length)[chosen]), draw)
+    generator, shared = _generator(seed, "windows"), ""
+    orders = [place * stretch + generator.permutation(stretch) for place in range(draws)]
+    if documents is not None:
+        begins = np.searchsorted(reader.first_characters(text), documents)
+        ends = [0, *_moved(np.arange(1, draws) * stretch * length, begins, len(ids)), len(ids)]
+        whole = [(-(-first // length), last // length) for first, last in pairwise(ends)]
+        if min(last - first for first, last in whole) >= per_draw:
+            orders = [_own(order, *own, generator) for order, own in zip(orders, whole, strict=True)]
+        else:
+            shared = f"draws share documents: the text has {len(documents) + 1}"
+    chosen = np.concatenate([order[:per_draw] for order in orders])
+    return _Sequences(list(ids[: found * length].reshape(found, length)[chosen]), draw), shared
+
+
+def _moved(cuts: np.ndarray, begins: np.ndarray, count: int) -> list[int]:
+    """Move each cut to the nearest place where a document begins or ends, of `count` tokens."""
+    ends = np.array([0, *begins, count])
+    return ends[np.abs(ends - cuts[:, None]).argmin(axis=1)].tolist()
+
+
+def _own(order: np.ndarray, first: int, last: int, generator: np.random.Generator) -> np.ndarray:
+    """Keep the windows from `first` to `last` of a draw in their order, and put behind them those that it gains."""
+    kept = order[(order >= first) & (order < last)]
+    return np.concatenate([kept, generator.permutation(np.setdiff1d(np.arange(first, last), order))])
 
 
 def _chunks(reader: TextTokenizer, text: str, *, draws: int, seed: int, context: int | None) -> _Sequences:
@@ -310,24 +303,38 @@ def _reorder(sequences: _Sequences, order: Order, ordinary: np.ndarray, seed: in
 
 
 def _assemble(
-    reader: TextTokenizer, sequences: _Sequences, attributes: Mapping[str, str | int | float]
+    sequences: _Sequences,
+    mask_token_id: int | None,
+    sampling: Mapping[str, str | int],
+    reader: TextTokenizer | None = None,
+    text: str = "",
+    **known: str | int | float,
 ) -> Tokens:
-    framed: Sequence[list[int]] = [
-        [*reader.prefix, *content.tolist(), *reader.suffix] for content in sequences.contents
-    ]
+    """Put the template around each sequence, and say where all of it came from; without a reader there is none."""
+    prefix, suffix = (reader.prefix, reader.suffix) if reader else ([], [])
+    framed = [[*prefix, *content.tolist(), *suffix] for content in sequences.contents]
     lengths = np.array([len(ids) for ids in framed])
     position = np.concatenate([np.arange(length) for length in lengths])
     from_end = np.repeat(lengths, lengths) - 1 - position
     ids = np.concatenate(framed).astype(np.int32)
+    unknown_bytes = np.zeros(len(framed), dtype=np.int32)
     return Tokens(
         ids=ids,
         sequence=np.repeat(np.arange(len(framed)), lengths).astype(np.int32),
         position=position.astype(np.int32),
         draw=np.repeat(sequences.draw, lengths).astype(np.int32),
-        special=(position < len(reader.prefix)) | (from_end < len(reader.suffix)),
-        sequence_bytes=reader.count_bytes([frame[1:] for frame in framed]),
-        attributes=attributes,
-        texts=reader.texts(np.unique(ids).tolist()),
+        special=(position < len(prefix)) | (from_end < len(suffix)),
+        sequence_bytes=reader.count_bytes([frame[1:] for frame in framed]) if reader else unknown_bytes,
+        attributes={
+            "tokenizer_sha256": reader.sha256 if reader else "",
+            "special_tokens": json.dumps(reader.special_tokens if reader else {"prefix": [], "suffix": []}),
+            "text_sha256": hashlib.sha256(text.encode()).hexdigest() if reader else "",
+            "sampling": json.dumps(sampling, sort_keys=True),
+            "seed": 0,
+            "mask_token_id": -1 if mask_token_id is None else mask_token_id,
+            **known,
+        },
+        texts=reader.texts(np.unique(ids).tolist()) if reader else {},
     )
 
 

@@ -38,7 +38,7 @@ from lmshape.training.recipe import COLUMNS, Recipe
 from lmshape.writing import folder_when_whole, name_whole_folder, remove_leftovers, replaced_when_whole
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
-Row = tuple[int, int, str, float]  # of geometry.csv
+Probe = tuple[int, int, str, float]  # of geometry.csv
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -122,7 +122,7 @@ class Monitor(Protocol):
     rows : what it has measured: step, layer, metric, value
     """
 
-    rows: list[Row]
+    rows: list[Probe]
 
     def observe(self, model: PreTrainedModel, step: int, *, last: bool) -> None:
         """Measure the model, if it is due or the `last` time, and keep the rows."""
@@ -328,7 +328,7 @@ class TrainingRun:
         return self.folder / f"checkpoint-{step}"
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[Probe]) -> None:
     """Write step, layer, metric and value, whole or not at all: NaN is an empty cell, no row the header alone."""
     lines = (
         f"{step},{layer},{metric},{'' if isnan(value) else value}" for step, layer, metric, value in rows

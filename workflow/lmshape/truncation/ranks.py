@@ -78,9 +78,9 @@ def rank_interval(
     """Return the ranks that the least one may be, from the intervals of the increase at each measured rank.
 
     A least rank of R means that the loss at R − 1 exceeds the tolerance and at R and all that are larger it does not.
-    Ranks at which it surely exceeds it, low > tolerance, are under R; R is at most the least rank from which on it
-    surely does not, high ≤ tolerance. Ranks that were not measured count as undecided, so that the grid makes the
-    interval wider and never narrower.
+    Ranks at which it exceeds it significantly, low > tolerance, are under R; R is at most the least rank from which on
+    it significantly does not, high ≤ tolerance. Ranks that were not measured count as undecided, so that the grid makes
+    the interval wider and never narrower.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def rank_interval(
 
     Returns
     -------
-    Both ends, included; None for the upper one where no rank surely stays within.
+    Both ends, included; None for the upper one where no rank stays within significantly.
     """
     over = [rank for rank, low in lows.items() if low > tolerance]
     return max(over, default=-1) + 1, least_rank(highs, tolerance)

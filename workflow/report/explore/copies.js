@@ -19,7 +19,7 @@ function csvOf(points) {
 
 function rowOf({ series, checkpoint, place, number }) {
   const { name, step, verdict } = series.model.checkpoints[checkpoint];
-  const numbers = [number.value, number.low, number.high].map((one) => exact(one, number.decimals));
+  const numbers = [number.value, number.low, number.high].map(exact);
   return [series.model.name, name, step, series.dataset, ...series.model.places[place], series.rows, series.metric,
     ...numbers, number.flag, verdict];
 }

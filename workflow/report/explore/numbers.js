@@ -2,9 +2,9 @@
 
 // The study's numbers as the page holds them, and how they are written.
 
-const HIDDEN_DIGITS = 3; // kept, but not shown
+const DIGITS = 7; // of a float32
+const SHOWN_DIGITS = 4;
 const MOST_SHOWN_DECIMALS = 8;
-const NO_NUMBER = -(2 ** 31);
 
 /** The bytes that a text in base 64 holds. */
 function bytesOf(text) {
@@ -13,31 +13,30 @@ function bytesOf(text) {
 
 /** Numbers as lmshape.pages.explore lays them out; they are little-endian, as is every machine with a browser. */
 function parseChunk(text) {
-  const { decimals, value, low, high, flags, absent } = JSON.parse(text);
-  const [values, lows, highs] = [value, low, high].map((column) => new Int32Array(bytesOf(column)));
-  return { decimals: new Int8Array(bytesOf(decimals)), values, lows, highs, flags, absent: new Set(absent) };
+  const { value, low, high, flags, absent } = JSON.parse(text);
+  const [values, lows, highs] = [value, low, high].map((column) => new Float32Array(bytesOf(column)));
+  return { values, lows, highs, flags, absent: new Set(absent) };
 }
 
 /** One number of a chunk: NaN where there is no value, or no end of an interval; its flag as text. */
 function numberAt(chunk, at, flags) {
-  const decimals = chunk.decimals[at];
-  const [value, low, high] = [chunk.values, chunk.lows, chunk.highs].map((column) => scaled(column[at], decimals));
-  return { value, low, high, decimals, flag: flags[chunk.flags[at] ?? 0], absent: chunk.absent.has(at) };
+  const [value, low, high] = [chunk.values[at], chunk.lows[at], chunk.highs[at]];
+  return { value, low, high, decimals: shownDecimals(value, low, high), flag: flags[chunk.flags[at] ?? 0], absent: chunk.absent.has(at) };
 }
 
-/** A whole number over a power of ten; powers up to 22 are exact, and so is then the number. */
-function scaled(whole, decimals) {
-  if (whole === NO_NUMBER) return NaN;
-  return decimals >= 0 ? whole / 10 ** decimals : whole * 10 ** -decimals;
+/** The decimals with which the largest of a value and its interval has four digits; negative for large ones. */
+function shownDecimals(...numbers) {
+  const largest = Math.max(0, ...numbers.map(Math.abs).filter((one) => !Number.isNaN(one)));
+  const [, exponent] = largest.toExponential().split("e");
+  return largest > 0 ? SHOWN_DIGITS - 1 - exponent : 0;
 }
 
-/** A value with the digits that are shown: four of the largest of value and interval, all of a whole part. */
-function written(value, decimals) {
+/** A value with the decimals that are shown, and all of a whole part up to a million. */
+function written(value, shown) {
   if (Number.isNaN(value)) return "–";
-  const shown = decimals - HIDDEN_DIGITS;
-  const isFar = decimals < 1 || shown > MOST_SHOWN_DECIMALS;
+  const isFar = shown < -2 || shown > MOST_SHOWN_DECIMALS;
   const text = isFar ? inPowersOfTen(value, shown) : value.toFixed(Math.max(shown, 0));
-  return text.replaceAll("-", "−");
+  return (Number(text) === 0 ? text.replace("-", "") : text).replaceAll("-", "−");
 }
 
 /** A very large or small value: 1.235e+6, with no digit beyond the last decimal that is shown. */
@@ -53,8 +52,7 @@ function writtenWithInterval(number) {
   return Number.isNaN(number.low) ? value : `${value} [${low}, ${high}]`;
 }
 
-/** All digits that are kept, as programs read them; empty for NaN. */
-function exact(value, decimals) {
-  if (Number.isNaN(value)) return "";
-  return decimals > 0 ? String(Number(value.toFixed(decimals))) : String(value);
+/** All digits, as programs read them; empty for NaN. */
+function exact(value) {
+  return Number.isNaN(value) ? "" : String(Number(value.toPrecision(DIGITS)));
 }

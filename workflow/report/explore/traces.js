@@ -37,7 +37,7 @@ function columnsOf(points) {
   return { x: points.map((point) => point.x), y: points.map((point) => point.number.value) };
 }
 
-/** A curve with its band: blocks joined, what is no block apart; `joined` says which. */
+/** A curve with its band: blocks joined, what is not a block apart; `joined` says which. */
 function curveTraces(points, look, { joined = isBlock, name, dash = "solid" }) {
   const inside = points.filter(joined), outside = points.filter((point) => !joined(point));
   return [

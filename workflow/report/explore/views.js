@@ -61,7 +61,7 @@ function isBlock(point) {
   return point.series.model.places[point.place][0] === "block";
 }
 
-/** All points of a series, a row a place from the embedding upward, a column a checkpoint of the timeline. */
+/** All points of a series, one row per place from the embedding upward, one column per checkpoint of the timeline. */
 function gridOf(line) {
   return line.series.places.map((place) => trajectoryOf(line, line.series, place));
 }

@@ -1,0 +1,142 @@
+"""Where dense algebra is done: NumPy and SciPy in memory, torch on a GPU, in float64 on both.
+
+A device is None, which is memory, or a torch device. Sums over rows are matrices on one device from the first product
+to their eigenvalues or factors; what is d numbers long, or shorter, is an array in memory. Arithmetic, `@`, slices,
+`sum` and `mean` are spelled alike for arrays and tensors; the rest is here. Without a device torch is not imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.linalg.blas import dtrmm
+from scipy.linalg.lapack import dpocon, dpotrf, dtrtrs
+
+Device = Any  # a torch.device, or None
+Array = Any  # an array, or a tensor on a device
+COMPUTED_ON = frozenset(
+    {"cuda"}
+)  # kinds of device with float64; a CPU's tensors are arrays, Apple's GPU has none
+
+
+def computing_device(device: Device) -> Device:
+    """Return a device where float64 is computed there, None where it is computed in memory."""
+    return device if getattr(device, "type", None) in COMPUTED_ON else None
+
+
+def device_of(x: object) -> Device:
+    """Return the device of a tensor that is computed on there; None for all else."""
+    torch = sys.modules.get("torch")
+    return computing_device(x.device) if torch is not None and isinstance(x, torch.Tensor) else None
+
+
+def on(x: Array, device: Device) -> Array:
+    """Return an array, or a tensor, on a device; as it is where it is there."""
+    if device is None:
+        return in_memory(x)
+    import torch
+
+    return torch.as_tensor(x, device=device)
+
+
+def double(x: Array, device: Device) -> Array:
+    """Return what `on` does in float64: moved as it is stored, and converted there."""
+    x = on(x, device)
+    return x.astype(np.float64, copy=False) if device is None else x.double()
+
+
+def in_memory(x: Array) -> np.ndarray:
+    """Return a tensor, or an array, as an array."""
+    return x if isinstance(x, np.ndarray) else x.cpu().numpy()
+
+
+def zeros(shape: tuple[int, ...], device: Device) -> Array:
+    """Return zeros in float64."""
+    if device is None:
+        return np.zeros(shape)
+    import torch
+
+    return torch.zeros(shape, dtype=torch.float64, device=device)
+
+
+def outer(a: np.ndarray, b: np.ndarray, device: Device) -> Array:
+    """Return the products of two vectors in memory as a matrix on a device."""
+    return on(a, device)[:, None] * on(b, device)
+
+
+def sum_of_squares(matrix: Array) -> float:
+    """Return Σ x² of a matrix."""
+    if isinstance(
+        matrix, np.ndarray
+    ):  # without BLAS, whose threads cost more than they save on so little work
+        return float(np.einsum("ij,ij->", matrix, matrix))
+    return float(matrix.square().sum())
+
+
+def norm_of(matrix: Array) -> float:
+    """Return the root of Σ x² of a matrix."""
+    return float(np.linalg.norm(matrix) if isinstance(matrix, np.ndarray) else matrix.norm())
+
+
+def squared_lengths(rows: Array) -> Array:
+    """Return Σ x² of each row (m, d), (m,) on the device of the rows."""
+    return np.einsum("ij,ij->i", rows, rows) if isinstance(rows, np.ndarray) else rows.square().sum(1)
+
+
+def eigenvalues_of(matrix: Array) -> np.ndarray:
+    """Return the eigenvalues of a symmetric matrix, ascending, in memory."""
+    if isinstance(matrix, np.ndarray):
+        return np.linalg.eigvalsh(matrix)
+    return in_memory(sys.modules["torch"].linalg.eigvalsh(matrix))
+
+
+def eigenvectors_of(matrix: Array) -> tuple[np.ndarray, Array]:
+    """Return the eigenvalues of a symmetric matrix, which is overwritten, ascending in memory, and the vectors."""
+    if isinstance(matrix, np.ndarray):
+        return eigh(matrix, lower=True, overwrite_a=True, check_finite=False)
+    values, vectors = sys.modules["torch"].linalg.eigh(matrix)
+    return in_memory(values), vectors
+
+
+def operator_of(matrix: Array) -> Any:
+    """Return a matrix as SciPy's iterations take it: by its products with vectors in memory."""
+    if isinstance(matrix, np.ndarray):
+        return matrix
+    from scipy.sparse.linalg import LinearOperator
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        return in_memory(matrix @ on(vector, matrix.device))
+
+    return LinearOperator(tuple(matrix.shape), matvec=product, dtype=np.float64)
+
+
+def cholesky(matrix: Array) -> Array | None:
+    """Return the lower factor of a symmetric matrix, which is overwritten; None where it is not positive definite."""
+    if isinstance(matrix, np.ndarray):
+        lower, failed = dpotrf(matrix.T, lower=1, overwrite_a=1)
+    else:
+        lower, failed = sys.modules["torch"].linalg.cholesky_ex(matrix)
+    return None if int(failed) else lower
+
+
+def inverse_size(lower: Array) -> float:
+    """Return 1/‖H⁻¹‖₁ of H = lower @ lower', at most its smallest eigenvalue; in memory an estimate from above."""
+    if isinstance(lower, np.ndarray):
+        return float(dpocon(lower, 1.0, uplo="L")[0])
+    return 1 / float(sys.modules["torch"].cholesky_inverse(lower).abs().sum(0).max())
+
+
+def solved(lower: Array, right: Array, *, transposed: bool = False) -> Array:
+    """Return lower⁻¹ @ right, or lower'⁻¹ @ right."""
+    if isinstance(lower, np.ndarray):
+        return dtrtrs(lower, right, lower=1, trans=int(transposed))[0]
+    solve = sys.modules["torch"].linalg.solve_triangular
+    return solve(lower.T, right, upper=True) if transposed else solve(lower, right, upper=False)
+
+
+def times_transposed(lower: Array, right: Array) -> Array:
+    """Return lower' @ right."""
+    return dtrmm(1.0, lower, right, lower=1, trans_a=1) if isinstance(lower, np.ndarray) else lower.T @ right
