@@ -39,7 +39,7 @@ def busy(x):
         return {task: int(open(f"/proc/self/task/{task}/schedstat").read().split()[0])
                 for task in os.listdir("/proc/self/task")}
     before, square = worked(), np.ones((600, 600))
-    for _ in range(20):
+    for _ in range(8):
         square @ square
     return sum(spent - before.get(task, 0) > 10**7 for task, spent in worked().items())
 '''

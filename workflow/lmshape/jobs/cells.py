@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,7 +244,12 @@ class Measure(Rule):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         first, last = layers_of(job)
-        return _measuring_seconds(self, self.model(job).width, last - first + 2, threads)
+        return self.block_seconds(self.model(job).width, last - first + 2, threads)
+
+    @cached_property
+    def block_seconds(self) -> Callable[..., float]:
+        """Estimate a block by width, sites, threads and whether a GPU measures: once for all of its jobs, as long as this rule lives."""
+        return cache(partial(_measuring_seconds, self))
 
     def disk_megabytes(self, job: Wildcards) -> int:
         """Megabytes of the archives, at most two a layer."""
@@ -273,8 +278,7 @@ class Measure(Rule):
         )
 
 
-@cache
-def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int, *, on_gpu: bool = False) -> float:
+def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int, on_gpu: bool = False) -> float:
     study = rule.study
     return measuring_seconds(
         width,
@@ -371,9 +375,8 @@ class MeasureCell(Extract):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         model = self.model(job)
-        measuring = _measuring_seconds(
-            self.measuring, model.width, model.blocks + 2, threads, on_gpu=self.gpus(job) > 0
-        )
+        on_gpu = self.gpus(job) > 0
+        measuring = self.measuring.block_seconds(model.width, model.blocks + 2, threads, on_gpu)
         return super().seconds(job, threads) + measuring
 
     def device(self, given: Given) -> Device:

@@ -217,6 +217,16 @@ class Report(Rule):
         write_report(Path(REPORT), snakefile=snakefile, target=INDEX, config=json.dumps(config))
 
 
+# Snakemake writes what it shows as JSON into scripts of the page, where `</script>` in a name would end them.
+REPORTING = """
+import json
+plain = json.dumps
+json.dumps = lambda *values, **options: plain(*values, **options).replace("<", "\\\\u003c")
+from snakemake.cli import main
+main()
+"""
+
+
 def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> None:
     """Write Snakemake's report of `target` and all that leads to it, as one HTML file that needs no network.
 
@@ -239,15 +249,7 @@ def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> 
         file, page = Path(folder) / "config.json", Path(folder) / "report.html"
         file.write_text(config, encoding="utf-8")
         # the run that this is a job of holds the study's lock, and has set what its own jobs shall have
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(snakefile),
-            "--configfile",
-            str(file),
-        ]
+        command = [sys.executable, "-c", REPORTING, "--snakefile", str(snakefile), "--configfile", str(file)]
         command += ["--workflow-profile", "none", "--nolock", "--report", str(page), "--", target]
         # a profile named by variable, which Snakemake gives its jobs, would add options to the command
         own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
