@@ -81,8 +81,8 @@ def test_the_readme_enters_the_environment_before_its_first_command() -> None:
 
 def test_the_study_and_the_run_of_the_readme_are_read(tmp_path: Path) -> None:
     study, run = map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```", README.read_text(), re.M | re.S))
-    cells = load_study(study, tmp_path).cells()
-    assert len(cells) == 2 * 20 * 2
+    read = load_study(study, tmp_path)
+    assert [len(model.checkpoints) for model in read.models.values()] == [20, 20] and len(read.datasets) == 2
     assert not faults(run, schema_with_names("models", {}))
 
 
