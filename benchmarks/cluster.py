@@ -21,7 +21,7 @@ import yaml
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
 from benchmarks.pages import parser_of, publish, table
-from lmshape.jobs.stages import SUBMITTED, Submissions, submissions_of, together
+from lmshape.jobs.stages import SUBMITTED, Submissions, in_all, submissions_of
 from lmshape.progress import size_text
 from lmshape.study.plan import disk_peak, plan_of
 from lmshape.study.study import Study, study_of
@@ -86,7 +86,7 @@ def plans() -> tuple[list[list[str]], list[list[str]]]:
 
 
 def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
-    submitted = together(submissions_of(study).values())
+    submitted = in_all(submissions_of(study).values())
     peak, _ = disk_peak(plan_of(study), study)
     return [
         title,

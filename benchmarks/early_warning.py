@@ -87,7 +87,6 @@ def warning_rows(count: int) -> Iterator[list[str]]:
             f"{(sure['move_before_low'] > 0).mean():.0%}",
             f"{(sure['move_before_high'] < 0).mean():.0%}",
             f"{rows['hit_rate'].mean():.0%}",
-            f"{coverage(rows, 'hit_rate', float(rows['hit_rate'].mean())):.0%}",
             f"{rows['false_alarms_per_10k'].mean():.1f}",
             f"{rows['average_precision'].mean():.2f}",
         ]
@@ -130,7 +129,6 @@ def report(count: int) -> str:
                 "up for sure",
                 "down for sure",
                 "spikes told",
-                "its interval holds the mean",
                 "false alarms in 10 000 steps",
                 "average precision",
             ],

@@ -15,6 +15,7 @@ from .conftest import write_page
 from .explorer_page import NUMBERS, Explorer
 from .studies import FLAGGED, METRICS, MISSING, Run, metrics_table
 
+FLOAT32 = 1e-6  # seven digits are kept, four are shown
 POINTS = "small-decoder"  # the name of the chosen line
 
 
@@ -42,7 +43,7 @@ def numbers_of(explorer: Explorer, picture: str, name: str = POINTS) -> list[flo
 
 
 def same(found: list[float], expected: pd.Series) -> bool:
-    return found == pytest.approx(list(expected), rel=0, abs=0, nan_ok=True)
+    return found == pytest.approx(list(expected), rel=FLOAT32, nan_ok=True)
 
 
 def chosen_step(explorer: Explorer) -> float:
@@ -231,7 +232,7 @@ def check_copy(copied: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert {"model", "checkpoint", "step", "dataset", "site", "layer", "rows", "metric", "flag"} <= set(names)
     plain = expected[names].reset_index(drop=True)
     pd.testing.assert_frame_equal(copied[names].reset_index(drop=True), plain, check_dtype=False)
-    np.testing.assert_array_equal(copied[list(NUMBERS)], expected[list(NUMBERS)])
+    np.testing.assert_allclose(copied[list(NUMBERS)], expected[list(NUMBERS)], rtol=FLOAT32)
 
 
 def test_lines_beside_one_another(opened: Explorer, metrics: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from huggingface_hub.utils import close_session, disable_progress_bars
 
 from lmshape import downloading
 from lmshape.hub.lock import LockedCheckpoint
-from lmshape.hub.transfer import bring_checkpoint
+from lmshape.hub.transfer import bring_files
 
 sys.path.insert(0, str(Path(__file__).parent))  # of a package, pytest adds the parent
 from downloads import Bring
@@ -82,7 +82,7 @@ def bring(tmp_path: Path) -> Bring:
     """Download a checkpoint in this process."""
 
     def run(one: LockedCheckpoint, weights_in: str = "study") -> Path:
-        bring_checkpoint(one, tmp_path / "weights" / one.checkpoint, weights_in=weights_in)
+        bring_files(one, tmp_path / "weights" / one.checkpoint, weights_in=weights_in)
         return tmp_path / "weights" / one.checkpoint
 
     return run

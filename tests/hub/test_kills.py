@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -22,7 +23,7 @@ from warm_python import run_python
 
 from lmshape.paths import partial_folder
 
-KILLS = 6  # of downloads
+DOWNLOADS = 6
 EXTRACTIONS = 4
 WEIGHTS = "results/weights/tiny/step16"
 TARGET = "results/activations/tiny/step16/wiki.h5"
@@ -46,45 +47,24 @@ def undisturbed(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Hu
     return study
 
 
-def killed_after(seconds: float, command: list[str], study: HubStudy) -> bool:
-    """Start a command in a session of its own and kill all of it after a while; False if it was done before."""
+def killed(
+    when: Callable[[], bool], command: list[str], study: HubStudy, *, seconds_later: float = 0.0
+) -> bool:
+    """Start a command in a session of its own and kill all of it at a moment; False if it was done before."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(
-        command,
-        cwd=study.path,
-        env=study.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        command, cwd=study.path, env=study.environment, start_new_session=True, **quiet
     )
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    while process.poll() is None and not when():
+        time.sleep(0.002)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds_later)
+    if process.returncode is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return True
     assert process.returncode == 0
     return False
-
-
-def timed(command: list[str], study: HubStudy) -> float:
-    """Run a command to its end, and return the seconds that it took."""
-    began = time.monotonic()
-    done = subprocess.run(command, cwd=study.path, env=study.environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return time.monotonic() - began
-
-
-def kill_when_there(pattern: str, command: list[str], study: HubStudy) -> None:
-    """Start a command in a session of its own and kill all of it once there is such a file."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(
-        command, cwd=study.path, env=study.environment, start_new_session=True, **quiet
-    )
-    while not list(study.path.glob(pattern)):
-        assert process.poll() is None, f"it ended before there was {pattern}"
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def finish(command: list[str], study: HubStudy) -> None:
@@ -109,30 +89,35 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
+def received(folder: Path) -> int:
+    """Bytes of a download that is under way."""
+    with suppress(FileNotFoundError):  # it has ended meanwhile
+        return sum(file.stat().st_size for file in os.scandir(folder))
+    return 0
+
+
 def test_a_killed_download_goes_on_to_the_same_bytes(
     undisturbed: HubStudy, hub: HubProcess, tmp_path: Path
 ) -> None:
     expected, study = bytes_of(undisturbed.path / WEIGHTS), copied(undisturbed, tmp_path)
     chance, kills = random.Random(0), 0
     folder, command = study.path / WEIGHTS, job("download", "--model", "tiny", "--checkpoint", "step16")
+    partial, total = partial_folder(folder), sum(map(len, expected.values()))
     hub.fault(r"resolve/.*safetensors$", "slow", rate=30_000)
     try:
-        shutil.rmtree(folder)
-        whole = timed(command, study)
-        for _ in range(KILLS):
+        for _ in range(DOWNLOADS):
             shutil.rmtree(folder)
-            for _ in range(2):
-                kills += killed_after(chance.uniform(0.2, 0.8) * whole, command, study)
-                if folder.exists():  # it ended before: on a busy machine times vary
-                    whole *= 0.8
-                    break
+            for share in sorted(chance.uniform(0, 0.8) for _ in range(2)):
+                if not killed(lambda share=share: received(partial) > share * total, command, study):
+                    break  # a busy machine looked too late
+                kills += 1
                 assert not list(folder.parent.glob("step16*"))  # nothing with a final name
             finish(command, study)
             assert bytes_of(folder) == expected
-            assert not partial_folder(folder).exists()
+            assert not partial.exists()
     finally:
         hub.clear_faults()
-    assert kills >= KILLS
+    assert kills >= DOWNLOADS
 
 
 def activations(path: Path) -> dict[str, np.ndarray]:
@@ -150,15 +135,13 @@ def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(
     expected, card = activations(undisturbed.path / TARGET), (undisturbed.path / CARD).read_bytes()
     study, chance, kills = copied(undisturbed, tmp_path), random.Random(1), 0
     files, command = [study.path / TARGET, study.path / CARD], job("extract", "--cell", "tiny/step16/wiki")
-    whole = timed(command, study)
-    latest = 1.02  # share of a run's time at which it may be killed
     for attempt in range(EXTRACTIONS):
         for path in files:
             path.unlink(missing_ok=True)
-        # until then it imports
-        if not killed_after(chance.uniform(0.8, 1) * latest * whole, command, study):
-            latest *= 0.8  # on a busy machine times differ from run to run
-        else:
+        left = set(partials(files[0]))
+        writes = lambda left=left: bool(set(partials(files[0])) - left)  # noqa: E731
+        later = chance.uniform(0, 0.3) * (attempt % 2)
+        if killed(writes, command, study, seconds_later=later):
             kills += 1
             for path in filter(Path.exists, files):  # each is whole, or not there
                 assert_same(path, expected, card)
@@ -167,6 +150,11 @@ def test_a_killed_extraction_leaves_nothing_and_runs_again_to_the_same_bytes(
             for path in files:
                 assert_same(path, expected, card)
     assert kills >= EXTRACTIONS // 2
+
+
+def partials(path: Path) -> Iterator[Path]:
+    """What is written for a file, or was left of it."""
+    return path.parent.glob(f".{path.name}.partial-*")
 
 
 def assert_same(path: Path, expected: dict[str, np.ndarray], card: bytes) -> None:
@@ -185,11 +173,9 @@ def test_a_killed_study_resumes_to_the_same_numbers(hub: HubProcess, tmp_path: P
         study = make_study(tmp_path / name / "study", hub.endpoint, {"tiny": ENTRY})
         study.configure(checkpoints=[2, 16], keep_activations=False, disk_budget_gb=0.001)
         if kill:
-            kill_when_there(
-                "results/logs/extract/**/*.log",
-                [sys.executable, *study.command("--cores", "2", target)],
-                study,
-            )
+            command = [sys.executable, *study.command("--cores", "2", target)]
+            logs = study.path / "results/logs/extract"
+            assert killed(lambda logs=logs: any(logs.rglob("*.log")), command, study)
             study.snakemake("--unlock")
         study.run(target)
         numbers.append((study.path / target).read_bytes())

@@ -9,6 +9,7 @@ from downloads import Bring, assert_right
 from hub_models import at_step, decoder, model_files
 from loopback_hub import LoopbackHub
 from runs import ENTRY, EXPECTED, STEPS, lmshape, locked, published, verdicts, write_registry
+from studies import configure
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import Lock, read_lock
@@ -134,3 +135,15 @@ def test_the_command_line_keeps_renews_and_tells_what_has_moved(hub: LoopbackHub
     assert "HF_HUB_OFFLINE is set, so the hub is not asked" in offline.stderr
     renewed = lmshape("lock", "--update", *where, cwd=tmp_path)
     assert (renewed.returncode, read_lock(path).named("step4").revised) == (0, 1)
+
+
+def test_the_command_line_asks_for_what_the_study_takes_and_for_all_of_a_model_that_is_named(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    published(hub)
+    write_registry(tmp_path, {"tiny": ENTRY})
+    configure(tmp_path, checkpoints={"log": 3})
+    where = ("--configfile", "config.yaml")
+    of_study, of_model = (lmshape("lock", *named, *where, cwd=tmp_path) for named in ((), ("tiny",)))
+    assert "3 not_asked: no study chooses it" in of_study.stdout, of_study.stderr
+    assert "tiny: 6 checkpoints" in of_model.stdout and "not_asked" not in of_model.stdout

@@ -19,7 +19,7 @@ import lmshape.hub.xet
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_last_run
 from lmshape.hub.lock import LockedCheckpoint
-from lmshape.hub.transfer import bring_checkpoint
+from lmshape.hub.transfer import bring_files
 from lmshape.models.network import load_model
 from lmshape.paths import no_xet_file, partial_folder
 from lmshape.store.weights import weights_sha256
@@ -124,10 +124,11 @@ def test_where_xet_fails_http_takes_its_place(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(lmshape.hub.xet, "SILENCE_SECONDS", 0.5)
+    if does == "hang":
+        monkeypatch.setattr(lmshape.hub.xet, "SILENCE_SECONDS", 0.5)
     xet(does)
     folder = tmp_path / "weights/run/step16"
-    bring_checkpoint(one, folder, **options)
+    bring_files(one, folder, **options)
     assert_right(folder, one)
     assert f"Xet failed ({told}); this run downloads by HTTP from here on" in caplog.text
     assert [Path(request.path).name for request in hub.downloads("safetensors")] == ["model.safetensors"]
@@ -143,7 +144,7 @@ def test_the_real_hf_xet_is_left_where_its_store_never_answers(
     monkeypatch.setattr(lmshape.hub.xet, "SILENCE_SECONDS", 3)
     hub.set(xet=True)
     hub.fault("/reconstructions/", "hang")
-    bring_checkpoint(one, tmp_path / "weights/run/step16", weights_in="study", transfer="auto")
+    bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="auto")
     assert_right(tmp_path / "weights/run/step16", one)
     assert hub.asked("/reconstructions/")
 
@@ -161,7 +162,7 @@ def test_what_comes_by_xet_is_verified_and_asked_for_by_http_where_it_is_wrong(
     content = hub.blob(one.weights[0].digest).read_bytes()
     (tmp_path / "comes").write_bytes(content if right else content[::-1])
     xet(tmp_path / "comes")
-    bring_checkpoint(one, tmp_path / "weights/run/step16", **options)
+    bring_files(one, tmp_path / "weights/run/step16", **options)
     assert_right(tmp_path / "weights/run/step16", one)
     assert len(hub.downloads("safetensors")) == (0 if right else 1)
 
@@ -171,7 +172,7 @@ def test_who_wants_xet_alone_gets_no_http(
 ) -> None:
     xet("fail")
     with pytest.raises(InputError, match="does not come by Xet, and `transfer: xet` allows nothing else"):
-        bring_checkpoint(one, tmp_path / "weights/run/step16", weights_in="study", transfer="xet")
+        bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="xet")
     assert not hub.downloads("safetensors")
 
 
@@ -183,9 +184,27 @@ def test_what_was_begun_by_http_goes_on_by_http(
     partial_folder(folder).mkdir(parents=True)
     begun = partial_folder(folder) / f"{one.weights[0].path}.partial"
     begun.write_bytes(hub.blob(one.weights[0].digest).read_bytes()[:1000])
-    bring_checkpoint(one, folder, weights_in="study", transfer="auto")
+    bring_files(one, folder, weights_in="study", transfer="auto")
     assert [request.range for request in hub.downloads("safetensors")] == ["bytes=1000-"]
     assert not no_xet_file(folder).exists()
+
+
+@pytest.mark.parametrize("weights_in", ["study", "cache"])
+def test_of_a_file_that_is_too_large_for_http_it_is_told_what_brings_it(
+    one: LockedCheckpoint,
+    bring: Bring,
+    weights_in: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 10_000)
+    words = "may refuse files of more than 10.0 kB over HTTP. Should it do so, install `hf_xet`"
+    if weights_in == "cache":  # the hub's library refuses itself
+        with pytest.raises(InputError, match=words):
+            bring(one, weights_in)
+        return
+    assert_right(bring(one, weights_in), one)
+    assert words in caplog.text
 
 
 def test_a_repository_that_has_another_name_now_is_followed(

@@ -5,6 +5,7 @@
 #               and say so with a file `extract-JOB`
 # NODE_CUT_FROM   an address, `host/port`: nodes are without a network; whether the address can be reached from within
 #                   a job is noted in `network`, beside whether it can be reached from outside
+# WARM_PYTHON_CLIENT   runs the commands as forks, which no end of a job reaches: for jobs that end by themselves
 if [[ -n ${SLURM_JOB_ID:-} ]]; then
     reaches() { (exec 3<>"/dev/tcp/$1") 2>/dev/null && echo reached || echo cut; }
     export -f reaches
@@ -19,7 +20,7 @@ if [[ -n ${SLURM_JOB_ID:-} ]]; then
             while [[ -e $NODE_FOLDER/hold-$4 ]]; do sleep 0.2; done
         fi
         if [[ -z ${NODE_CUT_FROM:-} ]]; then
-            command python "$@"
+            ${WARM_PYTHON_CLIENT:-command python} "$@"
             return
         fi
         echo "$SLURM_JOB_ID outside $(reaches "$NODE_CUT_FROM")" >>"$NODE_FOLDER/network"

@@ -18,6 +18,7 @@ from runs import ENTRY, published, write_registry
 from safetensors.torch import load_file, save_file
 from snakemake_output import told_missing
 from studies import configure
+from warm_python import warm_variables
 
 from lmshape.jobs import Jobs, Machine
 from lmshape.study.study import study_of
@@ -122,7 +123,9 @@ def at_once(
     running_cluster: Cluster, profile: Path, local: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AtOnce]:
     folder = tmp_path_factory.mktemp("at-once")
-    broken, failing = (SlurmStudy(folder / name, running_cluster, profile) for name in ("broken", "failing"))
+    warm = {name: value for name, value in warm_variables().items() if name != "BASH_ENV"}
+    broken = SlurmStudy(folder / "broken", running_cluster, profile, **warm)
+    failing = SlurmStudy(folder / "failing", running_cluster, profile)
     make_study(broken.path)
     add_broken_model(broken.path, local / "results/pretrained/decoder/checkpoint-16")
     first = broken.start(TABLES, *ON_GPUS)

@@ -30,10 +30,8 @@ def trained(folder: Path, geometry: GeometryCallback, *, steps: int = 5, resume:
         use_cpu=True,
         disable_tqdm=True,
     )
-    trainer = Trainer(
-        model=ARCHITECTURES["llama"].build(), args=arguments, train_dataset=rows, callbacks=[Seen()]
-    )
-    geometry.attach(trainer)
+    model = ARCHITECTURES["llama"].build()
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[geometry, Seen()])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="torch")
         trainer.train(resume_from_checkpoint=resume or None)
@@ -59,6 +57,7 @@ def test_numbers_are_in_the_file_and_in_the_logs(tmp_path: Path) -> None:
     logged = {row["step"]: row for row in trainer.state.log_history if "geometry/loss" in row}
     last = table[(table["step"] == 5) & (table["layer"] == 2)].set_index("metric")["value"]
     assert logged[5]["geometry/layer_02/anisotropy"] == last["anisotropy"]
+    assert [row["step"] for row in trainer.state.log_history if "loss" in row] == [1, 2, 3, 4, 5]
     with torch.no_grad():
         states = trainer.model.eval()(torch.as_tensor(IDS), output_hidden_states=True).hidden_states
     assert last["anisotropy"] == pytest.approx(anisotropy(states[2].flatten(0, 1).numpy()), rel=1e-6)

@@ -313,8 +313,8 @@ def test_a_course_begins_where_a_tenth_of_the_fall_of_the_loss_is_done() -> None
     rng = np.random.default_rng(0)
     loss = rows_of(np.array([[10.0], [9.8], [9.3], [4.0], [3.0]]), rng, steps=[0, 1, 4, 16, 64],
                    metric="loss", noise=0.0)  # fmt: skip
-    assert study_of(loss).begin("m") == 4
-    assert study_of(loss[:1]).begin("m") == 1  # nothing is known of its beginning
+    assert study_of(loss).known["m"].begin == 4
+    assert study_of(loss[:1]).known["m"].begin == 1  # nothing is known of its beginning
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from lmshape.cli import app
+from lmshape.cli import app, main
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.jobs import RULES
@@ -21,13 +23,23 @@ pytestmark = pytest.mark.slow
 
 
 def lmshape(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, in a folder."""
+    out, err = StringIO(), StringIO()
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lmshape", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lmshape", *arguments], cwd=cwd, text=True, capture_output=True, check=False
     )
 
 
 def test_wrong_input_is_a_sentence_and_not_a_traceback(tmp_path: Path) -> None:
-    run = lmshape("missing", "--configfile", "nowhere.yaml", cwd=tmp_path)
+    run = process("missing", "--configfile", "nowhere.yaml", cwd=tmp_path)
     assert run.returncode == 2
     assert run.stderr.startswith("error: `--configfile nowhere.yaml`: no such file")
     assert "Traceback" not in run.stderr
@@ -55,7 +67,7 @@ def test_a_job_that_is_misspelt_is_refused(options: list[str], words: str, tmp_p
 
 def test_a_job_can_be_run_by_hand(tmp_path: Path) -> None:
     """As the rule runs it, in the folder of the study."""
-    run = lmshape("run", "fetch_text", "--text", "enwik8-excerpt", cwd=tmp_path)
+    run = process("run", "fetch_text", "--text", "enwik8-excerpt", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "results/texts/enwik8-excerpt.txt").stat().st_size > 10**6
 

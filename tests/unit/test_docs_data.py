@@ -68,3 +68,6 @@ def test_readme_says_what_the_claims_say(claims: pd.DataFrame) -> None:
     assert module["with_verdicts"](text, claims) == text
     sentences = {claim.slug: claim.sentence for claim in CLAIMS}
     assert all(f"| {sentences[slug]} |" in text for slug in module["SHOWN"])
+    assert "every verdict on them is *out of scope*" in text
+    models = claims[claims["model"].str.startswith("wiki-")]
+    assert set(models["verdict"]) <= {"out of scope", "not measurable"}

@@ -41,10 +41,9 @@ def test_the_conda_environment_has_the_versions_of_the_lock() -> None:
     assert dict(pin.split("==") for pin in pip) == locked()
 
 
-@pytest.mark.parametrize("name", locked())
-def test_the_lock_is_what_these_tests_run_with(name: str) -> None:
-    installed = importlib.metadata.version(name).partition("+")[0]
-    assert installed == locked()[name], "install envs/lock.txt, or pin what is installed: make lock"
+def test_the_lock_is_what_these_tests_run_with() -> None:
+    installed = {name: importlib.metadata.version(name).partition("+")[0] for name in locked()}
+    assert installed == locked(), "install envs/lock.txt, or pin what is installed: make lock"
 
 
 def python_of_conda() -> str:

@@ -41,7 +41,7 @@ def rows_of(*triples: tuple[float, float, float], flags: Sequence[str | None] = 
 
 def numbers_in(chunk: Mapping[str, Any]) -> pd.DataFrame:
     """What the page reads: three numbers, the place of the flag, and whether there is such a row."""
-    numbers = {name: np.frombuffer(base64.b64decode(chunk[name]), "<f8") for name in ("value", "low", "high")}
+    numbers = {name: np.frombuffer(base64.b64decode(chunk[name]), "<f4") for name in ("value", "low", "high")}
     table = pd.DataFrame(numbers).assign(flag=0, absent=False)
     for place, flag in chunk["flags"].items():
         table.loc[int(place), "flag"] = flag
@@ -51,13 +51,30 @@ def numbers_in(chunk: Mapping[str, Any]) -> pd.DataFrame:
 
 def test_what_there_is_of_a_number() -> None:
     nan = math.nan
-    frame = rows_of((1, 0, 2), (1, nan, nan), (nan, 0, 2), (math.inf, 0, 2), (1, -math.inf, 2), (-3, -5, 1 / 3),
-                    flags=["", "a", "b", "", None, ""])  # fmt: skip
-    found = numbers_in(numbers_of(frame, np.array([0, 1, 2, 3, 5, 6]), 7, {"": 0, "a": 1, "b": 2}))
-    expected = [(1, 0, 2), (1, nan, nan), (nan,) * 3, (nan,) * 3, (nan,) * 3, (1, nan, nan), (-3, -5, 1 / 3)]
-    np.testing.assert_array_equal(found[["value", "low", "high"]], expected)
-    assert list(found["flag"]) == [0, 1, 2, 0, 0, 0, 0]
-    assert list(found["absent"]) == [False, False, False, False, True, False, False]
+    frame = rows_of(
+        (1, 0, 2),
+        (1, nan, nan),
+        (nan, 0, 2),
+        (math.inf, 0, 2),
+        (1, -math.inf, 2),
+        (-3, -5, 1 / 3),
+        (1e39, 0, 2),
+        flags=["", "a", "b", "", None, "", ""],
+    )
+    found = numbers_in(numbers_of(frame, np.array([0, 1, 2, 3, 5, 6, 7]), 8, {"": 0, "a": 1, "b": 2}))
+    expected = [
+        (1, 0, 2),
+        (1, nan, nan),
+        (nan,) * 3,
+        (nan,) * 3,
+        (nan,) * 3,
+        (1, nan, nan),
+        (-3, -5, 1 / 3),
+        (nan,) * 3,
+    ]
+    np.testing.assert_array_equal(found[["value", "low", "high"]], np.float32(expected))
+    assert list(found["flag"]) == [0, 1, 2, 0, 0, 0, 0, 0]
+    assert list(found["absent"]) == [False, False, False, False, True, False, False, False]
 
 
 def metrics_table(*, steps: tuple[int, ...] = (0, 8, 64), model: str = "decoder") -> pd.DataFrame:
@@ -122,7 +139,7 @@ def test_every_number_of_the_table_is_where_the_page_looks_for_it(metric: str) -
         table = table.set_index(["site", "layer", "checkpoint"])["value"]
         for number, row in found.iterrows():
             checkpoint = entry["checkpoints"][number % len(entry["checkpoints"])]["name"]
-            assert row["value"] == table[*entry["places"][row["place"]], checkpoint]
+            assert row["value"] == np.float32(table[*entry["places"][row["place"]], checkpoint])
 
 
 def test_names_stand_in_the_order_of_the_study() -> None:

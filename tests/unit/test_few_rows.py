@@ -21,6 +21,8 @@ from lmshape.tables import gather as gather_module
 from lmshape.tables.gather import gather
 from lmshape.tables.shapes import shapes
 
+pytestmark = pytest.mark.slow
+
 SKDIM = ("skdim.lPCA", "skdim.MLE")
 
 

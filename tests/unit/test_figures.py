@@ -21,7 +21,7 @@ from lmshape import cli
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, maps, render, selection
 from lmshape.figures.drawing import read_losses, read_tables
-from lmshape.figures.layout import by_rank, some, step_axis, step_name
+from lmshape.figures.layout import places_by_rank, some, step_axis, step_name
 from lmshape.figures.phases import significant_segments
 from lmshape.figures.style import COLORS, FAINT, INK, PAPER, SCREEN, sequence
 from lmshape.hub.integrity import DISTRUSTED
@@ -269,7 +269,7 @@ def test_of_many_steps_the_first_and_the_last_are_named() -> None:
 
 def test_colors_span_the_steps_of_each_run() -> None:
     frame = pd.DataFrame({"model": list("aaabb"), "step": [200, 600, 1000, 0, 143_000]})
-    assert list(by_rank(frame)) == [0, 0.5, 1, 0, 1]
+    assert list(places_by_rank(frame)) == [0, 0.5, 1, 0, 1]
 
 
 def test_a_null_beyond_the_values_is_named_and_does_not_set_the_scale(drawn) -> None:

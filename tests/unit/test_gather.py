@@ -234,6 +234,20 @@ def test_a_checkpoint_without_a_head_has_no_loss_and_says_why(tmp_path: Path) ->
     assert (table.loc[table["site"] != "output", "flag"] == "").all()
 
 
+def test_draws_that_share_documents_are_flagged_where_there_is_an_interval(tmp_path: Path) -> None:
+    doubt = "draws share documents: the text has 3"
+    values = {(SITES[1], "all"): 0.1, (SITES[2], "all"): np.nan}
+    table = gathered(
+        tmp_path,
+        [archive(tmp_path / "a.h5", values, shared_documents=doubt)],
+        [card(tmp_path / "l.json", shared_documents=doubt)],
+        ("angular", "loss"),
+    )
+    flagged = table["flag"].str.endswith(doubt)
+    assert (flagged == table["ci_low"].notna()).all() and flagged.any() and not flagged.all()
+    assert flagged[table["metric"] == "loss"].all()
+
+
 def test_a_text_that_is_not_spelled_has_a_loss_and_no_bits_per_byte(tmp_path: Path) -> None:
     doubt = "unspelled: 2.8% of the text's bytes have no token"
     draws = [DrawLoss(draw, 10, 20.0, np.nan) for draw in range(2)]

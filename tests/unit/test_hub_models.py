@@ -16,6 +16,7 @@ from lmshape.hub.models import HubRun, corrected_facts, read_run
 from lmshape.hub.published import expand_steps
 from lmshape.schema import Yaml
 from lmshape.study.models import Model, read_model
+from lmshape.study.plan import plan_of
 from lmshape.study.study import Study, load_study
 from lmshape.study.verdicts import describe_verdicts
 
@@ -177,11 +178,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def study_of(root: Path, checkpoints: Yaml, *issues: Yaml) -> Study:
+def study_of(root: Path, checkpoints: Yaml, *issues: Yaml, **more: Yaml) -> Study:
     (root / "issues.yaml").write_text(json.dumps(issues))
     registry = {"models": "models.yaml", "datasets": "data.yaml", "known_issues": "issues.yaml"}
     config = {"models": ["run"], "datasets": ["random"], "checkpoints": checkpoints, "registry": registry}
-    return load_study(config, root)
+    return load_study({**config, **more}, root)
 
 
 @pytest.mark.parametrize("choice", [{"log": 5}, {"log": 20}, {"every": 7}, "last", "all", [0, "step512"]])
@@ -234,6 +235,68 @@ def test_once_there_is_a_lock_its_verdicts_choose(root: Path) -> None:
     assert len(model.checkpoints) == 152
     told = describe_verdicts(study)
     assert "2 were passed over, 2 duplicate: step8, step16" in told and "unverified" not in told
+
+
+SAME = {**EARLY, "steps": [0, 1, 2], "verdict": "expected_duplicate"}
+del SAME["files"]
+
+
+def test_equal_checkpoints_are_measured_once_before_and_after_the_hub_was_asked(root: Path) -> None:
+    model = study_of(root, [0, 1, 4], SAME).models["run"]
+    assert (list(model.measured), [one.name for one in model.same["step0"]]) == (
+        ["step0", "step4"],
+        ["step1"],
+    )
+    save(root, lock_of([checkpoint(0, whole("x")), checkpoint(1, whole("x")), checkpoint(4)]))
+    study = study_of(root, [0, 1, 4], SAME)
+    model = study.models["run"]
+    assert {name: one.same_as for name, one in model.checkpoints.items()} == {
+        "step0": "",
+        "step1": "step0",
+        "step4": "",
+    }
+    assert [cell.checkpoint for cell in study.cells()] == ["step0", "step4"]
+    assert plan_of(study)[0].download_bytes == 2000
+    told = describe_verdicts(study)
+    assert "verdicts   run: of the 3 chosen 2 expected_duplicate, 1 ok" in told
+    assert "equal      run: downloaded and measured once, step1 as step0" in told
+
+
+def test_of_equal_checkpoints_the_trusted_one_is_measured(root: Path) -> None:
+    files = {step: whole("x") for step in (4, 143_000)}
+    save(
+        root,
+        lock_of([checkpoint(step, files.get(step)) for step in (0, 4, 143_000)], main_sha256=(sha("x"),)),
+    )
+    study = study_of(root, "all")
+    assert study.models["run"].checkpoints["step4"].verdict == "same_as_main"
+    assert list(study.models["run"].measured) == ["step0", "step143000"]
+
+
+def test_equal_weights_of_another_configuration_are_measured_too(root: Path) -> None:
+    other = LockedFile("config.json", 570, "git:" + "d" * 40)
+    save(root, lock_of([checkpoint(0, whole("x")), checkpoint(1, [other, whole("x")[1]])]))
+    assert list(study_of(root, "all").models["run"].measured) == ["step0", "step1"]
+
+
+def test_a_truncation_of_equal_checkpoints_is_made_once(root: Path) -> None:
+    save(root, lock_of([checkpoint(0), checkpoint(2, whole("x")), checkpoint(4, whole("x"))]))
+    study = study_of(root, "all", truncation={"checkpoints": [2, 4]})
+    assert [cell.checkpoint for cell in study.truncated("run")] == ["step4"]  # the last, and so trusted
+    assert [len(study.readers("run", name)) for name in study.models["run"].measured] == [1, 2]
+
+
+def test_what_was_not_asked_for_may_be_chosen_and_is_told_as_unverified(root: Path) -> None:
+    unknown = checkpoint(8, (), other_files=None, verdict="not_asked")
+    save(root, lock_of([checkpoint(0), unknown, checkpoint(16)]))
+    study = study_of(root, {"log": 3})
+    assert [one.verdict for one in study.models["run"].checkpoints.values()] == ["ok", "", "ok"]
+    assert (
+        "1 not verified" in (told := describe_verdicts(study))
+        and "unverified  the checkpoints of run" in told
+    )
+    study = study_of(root, [0, 16])
+    assert "unverified" not in describe_verdicts(study)
 
 
 def test_nothing_that_can_be_trusted_is_nothing_to_choose_from(root: Path) -> None:

@@ -15,28 +15,19 @@ pytestmark = pytest.mark.slow
 MODULES = sorted((REPOSITORY / "workflow/lmshape").rglob("*.py"))
 
 
-def openings(path: Path) -> Iterator[ast.Call]:
-    """Calls of h5py.File in a module."""
+def opening(path: Path) -> Iterator[ast.AST]:
+    """Calls of h5py.File in a module, and imports of names from h5py."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("h5py.File", "File"):
             yield node
+        elif isinstance(node, ast.ImportFrom) and node.module == "h5py":
+            yield node
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if list(openings(path))], ids=lambda path: path.stem
-)
-def test_files_are_opened_without_locks(path: Path) -> None:
-    for call in openings(path):
-        locking = {word.arg: ast.unparse(word.value) for word in call.keywords}.get("locking")
-        assert locking == "False", f"{path.name}:{call.lineno}: {ast.unparse(call)}"
-
-
-def test_there_are_such_calls() -> None:
-    assert sum(len(list(openings(path))) for path in MODULES) >= 2
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_no_other_name_hides_one(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.ImportFrom):
-            assert node.module != "h5py", f"{path.name}:{node.lineno}: call it h5py.File, so that it is found"
+def test_files_are_opened_without_locks_and_under_one_name() -> None:
+    found = [(path, node) for path in MODULES for node in opening(path)]
+    assert len(found) >= 2
+    for path, node in found:
+        place = f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+        assert isinstance(node, ast.Call), f"{place}: call it h5py.File, so that it is found"
+        assert {word.arg: ast.unparse(word.value) for word in node.keywords}.get("locking") == "False", place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import isnan
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.distributed import fsdp
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from lmshape.errors import InputError
@@ -269,14 +271,37 @@ def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
         GeometryMonitor(IDS, every=1).observe(model, 0)
 
 
-def test_weights_that_are_spread_over_processes_are_refused() -> None:
-    class Spread(torch.nn.Parameter):
-        placements = ("Shard(0)",)
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceMesh]:
+    """A process group of this process alone."""
+    meeting = tmp_path_factory.mktemp("gloo") / "meeting"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
 
-    model = Blocks()
-    model.head.weight = Spread(model.head.weight.data)
-    with pytest.raises(InputError, match=r"`Blocks` are spread over processes \(FSDP\)"):
-        GeometryMonitor(IDS, every=1, blocks="body.h").observe(model, 0)
+
+def test_a_distributed_model_gives_the_rows_of_the_plain_one(model, one_process: DeviceMesh) -> None:
+    plain, wrapped = GeometryMonitor(IDS, every=1), GeometryMonitor(IDS, every=1)
+    plain.observe(model, 0)
+    wrapped.observe(torch.nn.parallel.DistributedDataParallel(copy.deepcopy(model)), 0)
+    assert wrapped.rows == plain.rows
+
+
+@pytest.mark.parametrize("wrap", ["fully_shard", "FSDP", "FSDP of the blocks"])
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`")
+def test_weights_that_are_spread_over_processes_are_refused(
+    wrap: str, model, one_process: DeviceMesh
+) -> None:
+    spread = copy.deepcopy(model)
+    if wrap == "fully_shard":
+        fsdp.fully_shard(spread, mesh=one_process)
+    elif wrap == "FSDP":
+        spread = fsdp.FullyShardedDataParallel(spread, device_id=torch.device("cpu"))
+    else:
+        layers = spread.gpt_neox.layers
+        layers[0] = fsdp.FullyShardedDataParallel(layers[0], device_id=torch.device("cpu"))
+    with pytest.raises(InputError, match=r"are spread over processes \(FSDP\), .* Measure its checkpoints"):
+        GeometryMonitor(IDS, every=1).observe(spread, 0)
 
 
 def test_a_resumed_run_goes_on_in_its_file(model, tmp_path: Path) -> None:

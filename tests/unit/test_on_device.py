@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_measure import clouds, stored
 
-from lmshape.geometry import arrays, nearest_neighbors, neighbors, spectrum
+from lmshape.geometry import arrays, largest_error, nearest_neighbors, neighbors, spectrum
 from lmshape.geometry import leading as axes
 from lmshape.metrics import leading, linearity, neighbor, spectral
 from lmshape.metrics.block import measure_block
@@ -147,6 +147,10 @@ def test_neighbors_are_the_same_on_a_device(
         np.testing.assert_array_equal(found.unique, expected.unique)
         moved = found.indices != expected.indices  # ties within rounding may change places, and nothing else
         np.testing.assert_allclose(found.distances[moved], expected.distances[moved], rtol=1e-12)
+    found = nearest_neighbors(x, 5, device=device)
+    assert largest_error(x, found, device=device) < 1e-13
+    found.distances[3, 2] *= 1.25
+    assert largest_error(x, found, rows=len(x), device=device) == pytest.approx(0.25)
 
 
 def test_only_devices_with_float64_are_computed_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from time import process_time
 
 import numpy as np
 import pandas as pd
@@ -186,6 +187,15 @@ def test_every_named_block_and_choice_of_rows_has_its_course() -> None:
     found = phases(frame)
     assert list(found["band"]) == [*named_layers(4)] * 2 == ["early", "middle", "last"] * 2
     assert list(found["rows"]) == ["all"] * 3 + ["no_sink"] * 3 and set(found["metric"]) < {*PHASED}
+
+
+def test_48_courses_of_a_whole_published_run_take_seconds() -> None:
+    steps = tuple(range(0, 143_001, 1000))
+    values = list(20 + 10 * np.exp(-((np.log10(1 + np.array(steps)) - 4) ** 2)))
+    model = pd.concat([table(values, steps, dataset=str(number), noise=0.01) for number in range(16)])
+    begun = process_time()
+    assert len(phases(model)) == 48
+    assert process_time() - begun < 10  # 1 s on a quiet core
 
 
 def test_distrusted_unknown_and_missing_checkpoints_are_left_out_and_counted() -> None:

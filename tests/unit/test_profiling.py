@@ -18,6 +18,8 @@ import lmshape
 from lmshape.errors import InputError
 from lmshape.geometry import anisotropy
 
+pytestmark = pytest.mark.slow
+
 IDS = np.random.default_rng(0).integers(0, VOCABULARY, (20, WINDOW))
 FEW = {"metrics": ("anisotropy", "loss"), "device": "cpu"}
 

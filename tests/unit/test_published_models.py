@@ -72,19 +72,18 @@ def concerned(issue: dict) -> list[str]:
     return [name for name in PUBLISHED for pattern in issue["models"] if fnmatchcase(name, pattern)]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_entry_has_what_a_plan_needs(name):
-    entry = PUBLISHED[name]
-    assert name == name.lower()
-    assert ALWAYS | {"license", "source"} <= entry.keys()
-    assert entry["kind"] in ("decoder", "encoder")
-    assert ("context" in entry) == (entry["architecture"] not in ALIBI)
+def test_entry_has_what_a_plan_needs():
+    for name, entry in PUBLISHED.items():
+        assert name == name.lower(), name
+        assert ALWAYS | {"license", "source"} <= entry.keys(), name
+        assert entry["kind"] in ("decoder", "encoder"), name
+        assert ("context" in entry) == (entry["architecture"] not in ALIBI), name
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_repositories_are_owner_and_name(name):
-    for part in repositories(PUBLISHED[name]):
-        assert re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._{}-]+", part["repository"])
+def test_repositories_are_owner_and_name():
+    for name, entry in PUBLISHED.items():
+        for part in repositories(entry):
+            assert re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._{}-]+", part["repository"]), name
 
 
 def test_no_two_names_are_the_same_checkpoints():
@@ -94,60 +93,62 @@ def test_no_two_names_are_the_same_checkpoints():
     assert len(places) == len(set(places))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_one_key_tells_the_step(name):
-    for part in repositories(PUBLISHED[name]):
-        telling = [key for key in ("repository", "revision", "subfolder") if "{" in part.get(key, "")]
-        assert len(telling) + ("step_pattern" in part) <= 1
-        if not telling:
-            assert len(expand(part.get("steps", [0]))) == 1
-        if "{billions}" in part.get("revision", ""):
-            assert "tokens_per_step" in PUBLISHED[name]
-        if "{kilo}" in part["repository"]:
-            assert all(step % 1000 == 0 for step in expand(part["steps"]))
+def test_one_key_tells_the_step():
+    for name, entry in PUBLISHED.items():
+        for part in repositories(entry):
+            telling = [key for key in ("repository", "revision", "subfolder") if "{" in part.get(key, "")]
+            assert len(telling) + ("step_pattern" in part) <= 1, name
+            if not telling:
+                assert len(expand(part.get("steps", [0]))) == 1, name
+            if "{billions}" in part.get("revision", ""):
+                assert "tokens_per_step" in entry, name
+            if "{kilo}" in part["repository"]:
+                assert all(step % 1000 == 0 for step in expand(part["steps"])), name
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_steps_ascend(name):
-    for part in repositories(PUBLISHED[name]):
-        steps = expand(part.get("steps", []))
-        assert steps == sorted(set(steps))
-        for ends in (one for one in part.get("steps", []) if isinstance(one, dict)):
-            assert (ends["to"] - ends["from"]) % ends["every"] == 0
+def test_steps_ascend():
+    for name, entry in PUBLISHED.items():
+        for part in repositories(entry):
+            steps = expand(part.get("steps", []))
+            assert steps == sorted(set(steps)), name
+            for ends in (one for one in part.get("steps", []) if isinstance(one, dict)):
+                assert (ends["to"] - ends["from"]) % ends["every"] == 0, name
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_unverified_keys_are_keys_of_the_entry(name):
-    assert set(PUBLISHED[name].get("unverified", ())) <= PUBLISHED[name].keys()
+def test_unverified_keys_are_keys_of_the_entry():
+    for name, entry in PUBLISHED.items():
+        assert set(entry.get("unverified", ())) <= entry.keys(), name
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_fit_the_shape(name):
-    entry = PUBLISHED[name]
-    blocks = 1 if entry["architecture"] in SHARED_BLOCKS else entry["blocks"]
-    embedded = 128 if entry["architecture"] in SHARED_BLOCKS else entry["width"]
-    expected = 12 * blocks * entry["width"] ** 2 + entry["vocabulary"] * embedded
-    most = 8 if entry["architecture"] in EXPERTS else 2
-    assert expected / 2 <= entry["parameters"] <= most * expected
+def test_parameters_fit_the_shape():
+    for name, entry in PUBLISHED.items():
+        blocks = 1 if entry["architecture"] in SHARED_BLOCKS else entry["blocks"]
+        embedded = 128 if entry["architecture"] in SHARED_BLOCKS else entry["width"]
+        expected = 12 * blocks * entry["width"] ** 2 + entry["vocabulary"] * embedded
+        most = 8 if entry["architecture"] in EXPERTS else 2
+        assert expected / 2 <= entry["parameters"] <= most * expected, name
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_gigabytes_are_two_or_four_bytes_a_parameter_and_masks(name):
-    entry = PUBLISHED[name]
-    masks = entry["blocks"] * entry.get("context", 0) ** 2 * (entry["architecture"] in ("gpt_neox", "gpt2"))
-    bytes_a_parameter = (
-        (entry["gigabytes"] * 1e9 - masks) / entry["parameters"],
-        (entry["gigabytes"] * 1e9 / entry["parameters"]),
-    )
-    assert any(abs(found - stored) < 0.12 * stored for found in bytes_a_parameter for stored in (2, 4))
+def test_gigabytes_are_two_or_four_bytes_a_parameter_and_masks():
+    for name, entry in PUBLISHED.items():
+        masks = (
+            entry["blocks"] * entry.get("context", 0) ** 2 * (entry["architecture"] in ("gpt_neox", "gpt2"))
+        )
+        bytes_a_parameter = (
+            (entry["gigabytes"] * 1e9 - masks) / entry["parameters"],
+            (entry["gigabytes"] * 1e9 / entry["parameters"]),
+        )
+        assert any(abs(found - stored) < 0.12 * stored for found in bytes_a_parameter for stored in (2, 4)), (
+            name
+        )
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("pythia-")])
-def test_pythia_has_154_checkpoints(name):
-    steps = expand(PUBLISHED[name]["steps"])
-    assert len(steps) == 154
-    assert steps[:12] == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
-    assert steps[-1] == PUBLISHED[name]["main_step"] == 143_000
+def test_pythia_has_154_checkpoints():
+    for name in (name for name in PUBLISHED if name.startswith("pythia-")):
+        steps = expand(PUBLISHED[name]["steps"])
+        assert len(steps) == 154, name
+        assert steps[:12] == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000], name
+        assert steps[-1] == PUBLISHED[name]["main_step"] == 143_000, name
 
 
 def test_non_embedding_parameters_of_pythia_are_those_of_its_cards():

@@ -107,6 +107,7 @@ def test_intervals_over_draws_cover_a_mean_as_often_as_they_say():
     assert covers(estimates, 3) == pytest.approx(0.95, abs=0.02)  # 4 standard errors
 
 
+@pytest.mark.slow
 def test_intervals_over_draws_cover_what_a_dimension_reads_at_this_n():
     rng = np.random.default_rng(0)
     readings = np.array(

@@ -28,6 +28,8 @@ from lmshape.store.tokens import Tokens, read_tokens, write_tokens
 from lmshape.tables.files import read_parquet, write_parquet
 from lmshape.texts.fetch import write_digest
 
+pytestmark = pytest.mark.slow
+
 FLIPS = int(os.environ.get("LMSHAPE_FLIPS", "60"))  # of each format; `make soak` asks for more
 SITES = (Site("embedding", 0), Site("block", 1), Site("final_norm", 1))
 ROOT = {"model": "tiny", "family": "spectral", "step": 4, "tokens_seen": 128.0, "sampling": "{}", "note": ""}

@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_models import make_tokens
 
+from lmshape import cli
 from lmshape import writing as scratch_module
 from lmshape.errors import InputError
 from lmshape.site import Site
@@ -114,6 +117,40 @@ def test_another_fault_of_the_copy_is_told_as_it_is(
     monkeypatch.setattr(shutil, "copyfile", refuse)
     with pytest.raises(OSError, match="Input/output"), written_on_scratch(tmp_path / "a.h5") as written:
         written.touch()
+
+
+@pytest.mark.parametrize("write", [write_everything, lambda folder: working(folder)])
+def test_scratch_that_is_full_is_one_sentence(
+    write: Callable[[Path], object],
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A real file system of 64 kB, filled to the last byte; the command line ends as a job does."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "lmshape-test", str(scratch)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here: that needs root")
+    try:
+        with suppress(OSError), (scratch / "ballast").open("wb", buffering=0) as ballast:
+            while ballast.write(bytes(4096)):
+                pass
+        monkeypatch.setattr(cli, "app", lambda: write(tmp_path / "study"))
+        with pytest.raises(SystemExit, match="2"):
+            cli.main()
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1 and str(scratch) in said, said
+        assert (
+            "no room left. Name a larger folder" in said or "No space left on device. Make room there" in said
+        )
+        assert [path.name for path in scratch.iterdir()] == ["ballast"]
+    finally:
+        subprocess.run(["umount", "--lazy", str(scratch)], check=True)
+
+
+def working(folder: Path) -> None:
+    with working_folder(folder / "a.h5", "weights") as place:
+        (place / "shard").write_bytes(bytes(4096))
 
 
 def test_scratch_that_is_too_small_is_refused_before_the_first_pass(

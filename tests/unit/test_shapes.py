@@ -163,6 +163,7 @@ def test_one_choice_of_rows_will_do(archives: dict, tmp_path: Path) -> None:
     [
         ({"a": 0}, ["a"]),
         ({"main": -1, "b": -1}, ["b"]),
+        ({f"s{step}": step for step in range(0, 400, 100)}, ["s0", "s100", "s200", "s300"]),
         ({"z": 1000, "main": -1, "a": 0, "m": 31}, ["a", "m", "z"]),
         ({f"s{step}": step for step in range(0, 1025)}, ["s0", "s5", "s31", "s180", "s1024"]),
     ],

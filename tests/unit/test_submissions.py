@@ -81,8 +81,8 @@ def test_users_own_metrics_are_jobs_of_their_own(pythia: Study) -> None:
     )
     without = replace(pythia, metrics=("anisotropy",))
     for keep, (with_own, alone) in {True: (3, 2), False: (1, 1)}.items():
-        assert first_of(replace(own, keep_activations=keep)).jobs == 60 * with_own + 1
-        assert first_of(replace(without, keep_activations=keep)).jobs == 60 * alone + 1
+        assert first_of(replace(own, keep_activations=keep)).jobs == 54 * with_own + 1
+        assert first_of(replace(without, keep_activations=keep)).jobs == 54 * alone + 1
 
 
 def test_truncations_are_jobs_of_decoders_alone(pythia: Study) -> None:

@@ -14,7 +14,7 @@ from scipy import stats
 from lmshape.truncation.tables import (
     RANKS_COLUMNS,
     TRUNCATION_COLUMNS,
-    Measured,
+    TruncatedLoss,
     Truncation,
     read_truncation,
     write_truncation,
@@ -41,15 +41,15 @@ CURVE = {
 }
 
 
-def measured(curve: dict[int, tuple[float, ...]] = CURVE, **place: object) -> list[Measured]:
+def measured(curve: dict[int, tuple[float, ...]] = CURVE, **place: object) -> list[TruncatedLoss]:
     place = {"layer": 1, "rows": "all", "variant": "keep", **place}
     return [
-        Measured(**{"rank": rank, "losses": tuple(np.add(WHOLE, increase)), **place})
+        TruncatedLoss(**{"rank": rank, "losses": tuple(np.add(WHOLE, increase)), **place})
         for rank, increase in curve.items()
     ]
 
 
-def truncation(*curves: list[Measured], **attributes: object) -> Truncation:
+def truncation(*curves: list[TruncatedLoss], **attributes: object) -> Truncation:
     every = tuple(one for curve in curves for one in curve)
     return Truncation(attributes={**CELL, **attributes}, tokens=(10, 10, 10), whole=WHOLE, measured=every)
 
@@ -111,7 +111,9 @@ def test_least_ranks_with_what_stands_beside(tmp_path: Path) -> None:
 def test_what_is_no_number_says_why(tmp_path: Path) -> None:
     lost = measured(dict.fromkeys(CURVE, (nan, nan, nan)), flag="not finite: 3 of 9 rows")
     some = measured({**CURVE, 1: (nan, 0.1, 0.1)}, layer=2)
-    some = [one if one.rank != 1 else Measured(**{**fields(one), "flag": "not finite: loss"}) for one in some]
+    some = [
+        one if one.rank != 1 else TruncatedLoss(**{**fields(one), "flag": "not finite: loss"}) for one in some
+    ]
     table, ranks = tables(tmp_path, truncation(lost, some), known=metrics(id_twonn=nan))
     assert table["loss_increase"].isna().sum() == 6 == (table["flag"] != "").sum()
     without = ranks.query("layer == 1")
@@ -124,8 +126,8 @@ def test_what_is_no_number_says_why(tmp_path: Path) -> None:
     assert partly["flag"] == "not finite: loss; no number: participation_ratio, effective_rank"
 
 
-def fields(one: Measured) -> dict[str, object]:
-    return {name: getattr(one, name) for name in Measured.__dataclass_fields__}
+def fields(one: TruncatedLoss) -> dict[str, object]:
+    return {name: getattr(one, name) for name in TruncatedLoss.__dataclass_fields__}
 
 
 def test_without_decoders_there_are_columns_and_no_rows(tmp_path: Path) -> None:

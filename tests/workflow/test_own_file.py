@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
-from conftest import StudyFolder
+from conftest import REPOSITORY, StudyFolder
 from snakemake_output import jobs_of
 
 from lmshape.errors import InputError
+from lmshape.store.statistics import read_statistics
 from lmshape.study.study import study_of
 
 FILE = '''
@@ -23,6 +28,20 @@ def kurtosis_max(x):
 def positive_share(x):
     """Share of the entries over 0."""
     return np.mean(x > 0)
+'''
+BUSY = '''
+import os
+import numpy as np
+
+def busy(x):
+    """Threads of this process that work on matrix products."""
+    def worked():
+        return {task: int(open(f"/proc/self/task/{task}/schedstat").read().split()[0])
+                for task in os.listdir("/proc/self/task")}
+    before, square = worked(), np.ones((600, 600))
+    for _ in range(20):
+        square @ square
+    return sum(spent - before.get(task, 0) > 10**7 for task, spent in worked().items())
 '''
 OWN = {"own_metrics": "mine.py", "metrics": ["spectral", "neighbor", "loss"]}
 TABLE = "results/tables/metrics.parquet"
@@ -55,6 +74,23 @@ def test_own_metrics_stand_in_the_table_and_a_change_measures_them_alone(study_c
     plan = study_copy.snakemake("--dry-run", TABLE).stdout
     assert jobs_of(plan) == {"measure_own": 7, "gather": 2, "tables": 1}
     assert plan.count("Measure your own metrics") == 7
+
+
+def test_a_job_takes_the_threads_that_it_was_given(study_copy: StudyFolder) -> None:
+    """Whatever its environment says: counted by the processor time that each thread has spent."""
+    write(study_copy, BUSY)
+    study_copy.configure(own_metrics="mine.py", metrics=["own", "spectral"])
+    cell = ["--cell", "small-decoder/checkpoint-4/wiki", "--layers", "00-02", "--configfile", "config.yaml"]
+    archive = study_copy.path / "results/statistics/small-decoder/checkpoint-4/wiki/own/layers-00-02.h5"
+    for threads, others in ((1, "2"), (2, "1")):
+        given = {"OMP_NUM_THREADS": others, "OPENBLAS_NUM_THREADS": others}
+        given["PYTHONPATH"] = str(REPOSITORY / "workflow")
+        command = [sys.executable, "-m", "lmshape", "run", "measure_own", *cell, "--threads", str(threads)]
+        subprocess.run(command, cwd=study_copy.path, env={**os.environ, **given}, check=True)
+        _, layers = read_statistics(archive)
+        counted = [value for layer in layers for value in layer.arrays["busy"].ravel().tolist()]
+        assert set(counted) == {threads}, counted
+        archive.unlink()
 
 
 @pytest.mark.parametrize(

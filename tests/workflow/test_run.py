@@ -131,7 +131,8 @@ def test_the_papers_own_sampling_runs_from_text_to_tables(new_study: StudyFolder
         checkpoints="last",
         datasets=["wiki"],
         rows=["all"],
-        sampling={"protocol": "paper", "draws": 4, "rows_per_draw": 512},
+        sampling={"protocol": "paper", "draws": 16, "rows_per_draw": 512},
+        truncation={"sequences": 1, "ranks": [4], "removed": [1]},
         pretraining=long,
     )
     tables = ("results/tables/metrics.parquet", "results/tables/truncation.parquet")

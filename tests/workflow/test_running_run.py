@@ -16,7 +16,7 @@ from conftest import LOCAL_RUN, StudyFolder
 
 from lmshape.tables.columns import CHECKPOINTS_KEY
 
-CALLS = 6
+CALLS = 4
 TABLE = "results/metrics/mine.parquet"
 CONFIG = {"study": "running", **LOCAL_RUN}
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
 
 from lmshape.monitor import GeometryMonitor
 
@@ -16,13 +18,13 @@ from lmshape.monitor import GeometryMonitor
 class GeometryCallback(TrainerCallback):
     """Measures a model's blocks while Trainer trains it, every so many steps and at the end.
 
+    The trainer logs `geometry/layer_06/anisotropy` and so on wherever it logs to, under the step that it has reached.
     A measurement that fails gives one warning; the training goes on without further measurements.
 
     Examples
     --------
     >>> geometry = GeometryCallback(held_out_ids, every=100)  # doctest: +SKIP
-    >>> geometry.attach(trainer)  # doctest: +SKIP
-    >>> trainer.train()  # doctest: +SKIP
+    >>> trainer = Trainer(model, arguments, callbacks=[geometry], ...)  # doctest: +SKIP
     """
 
     def __init__(
@@ -45,27 +47,40 @@ class GeometryCallback(TrainerCallback):
         self.monitor = GeometryMonitor(ids, every=every, causal=causal, blocks=blocks)
         self.path = path
         self.stopped = False
-        self._trainer: Trainer | None = None
+        self._handler: CallbackHandler | None = None
 
-    def attach(self, trainer: Trainer) -> None:
-        """Add the callback to a trainer, which then logs `geometry/layer_06/anisotropy` and so on where it logs to."""
-        trainer.add_callback(self)
-        self._trainer = trainer
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Find the callbacks that the trainer logs to: it names them to none of them, but they call this one."""
+        frame = inspect.currentframe()
+        caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
+        self._handler = caller if isinstance(caller, CallbackHandler) else None
+        if self._handler is None:
+            warnings.warn("the trainer does not log the geometry: it is in geometry.csv alone", stacklevel=2)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Measure before the update where a step is due."""
-        self._observe(args, state, kwargs["model"], last=False)
+        self._observe(args, state, control, kwargs["model"], last=False)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Measure behind the last update."""
         if state.global_step >= state.max_steps or control.should_training_stop:
-            self._observe(args, state, kwargs["model"], last=True)
+            self._observe(args, state, control, kwargs["model"], last=True)
 
-    def _observe(self, args: TrainingArguments, state: TrainerState, model: nn.Module, *, last: bool) -> None:
+    def _observe(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module,
+        *,
+        last: bool,
+    ) -> None:
         if self.stopped or not state.is_world_process_zero:
             return
         known = len(self.monitor.rows)
@@ -75,12 +90,15 @@ class GeometryCallback(TrainerCallback):
             if not found:
                 return
             self.monitor.write(self.path or Path(args.output_dir or ".") / "geometry.csv")
-            if self._trainer is not None:
-                self._trainer.log({_logged(layer, metric): value for _, layer, metric, value in found})
+            if self._handler is not None:
+                logs = {
+                    "geometry/loss" if metric == "loss" else f"geometry/layer_{layer:02d}/{metric}": value
+                    for _, layer, metric, value in found
+                }
+                due, logs["epoch"] = control.should_log, float(state.epoch or 0)
+                state.log_history.append({**logs, "step": state.global_step})
+                self._handler.on_log(args, state, control, logs)
+                control.should_log = due  # the loss of this step is still to come
         except Exception as error:  # a training run is worth more than its measurement
             self.stopped = True
             warnings.warn(f"the geometry is not measured any more: {error}", stacklevel=2)
-
-
-def _logged(layer: int, metric: str) -> str:
-    return "geometry/loss" if metric == "loss" else f"geometry/layer_{layer:02d}/{metric}"

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lmshape.errors import InputError, suggest
 
 FINAL, NO_STEP = "final", -1  # the checkpoint of a folder that is one itself, and its step, which is unknown
@@ -120,16 +118,6 @@ def log_spaced(steps: Sequence[int], count: int) -> list[int]:
         possible = range(chosen[-1] + 1, len(steps) - (count - 1 - number))
         chosen.append(min(possible, key=lambda index: abs(places[index] - target)))
     return chosen
-
-
-def nearest_log_spaced(steps: Sequence[int], count: int) -> list[int]:
-    """Indices of the ascending steps nearest to `count` even places of ln(1 + step), from the first to the last.
-
-    Fewer than `count` where a step is the nearest to several places; `log_spaced` takes as many as it is asked for.
-    """
-    places = np.log1p(steps)
-    wanted = np.linspace(places[0], places[-1], count)
-    return np.unique(np.abs(places[:, None] - wanted).argmin(axis=0)).tolist()
 
 
 def _listed(

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,7 +102,7 @@ def _remedy(error: Exception) -> str:
     from lmshape.writing import NO_ROOM
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"Make room there, or in TMPDIR, which is {gettempdir()}; then run the same command again."
+        return f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
     return "Correct the path, or what lies there."
 
 
@@ -157,9 +156,8 @@ def profile(
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS
     from lmshape.tables.files import write_table
-    from lmshape.texts.corpus import read_text
 
-    table = measure(model, read_text(text), tokenizer, metrics=metrics or DEFAULT_METRICS)
+    table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
     save(draw_one_model(table, shown), table, output)

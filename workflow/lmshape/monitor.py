@@ -160,7 +160,7 @@ class GeometryMonitor:
             return self._unwrapped(compiled)
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             return self._unwrapped(model.module)
-        if any(hasattr(parameter, "placements") for parameter in model.parameters()):  # of a DTensor
+        if _is_spread(model):
             raise InputError(
                 f"the weights of `{type(model).__name__}` are spread over processes (FSDP), and one of them "
                 "cannot pass its blocks. Measure its checkpoints instead."
@@ -171,6 +171,12 @@ class GeometryMonitor:
                 "in it, or name the list of its blocks: `GeometryMonitor(..., blocks='transformer.h')`."
             )
         return model
+
+
+def _is_spread(model: nn.Module) -> bool:
+    """Whether FSDP holds the weights: in DTensors, or flat, in wrappers."""
+    wrapped = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+    return wrapped or any(hasattr(parameter, "placements") for parameter in model.parameters())
 
 
 def _uncompiled() -> AbstractContextManager:

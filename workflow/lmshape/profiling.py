@@ -31,7 +31,7 @@ from lmshape.store.weights import config_facts, has_weights, kind_of
 from lmshape.tables.columns import COLUMNS
 from lmshape.tables.files import read_parquet, without_categories
 from lmshape.tables.gather import gather
-from lmshape.texts.corpus import read_text
+from lmshape.texts.corpus import read_span
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import rows_in, sample_tokens, tokens_of_ids, tokens_of_texts
 
@@ -224,7 +224,7 @@ def _tokens(
     seed: int,
 ) -> tuple[Tokens, int | None]:
     """Return the tokens, and how many rows of a draw neighbor metrics take; None for all."""
-    texts = read_text(texts) if isinstance(texts, Path) else texts
+    texts, documents = read_span(texts, 0, 1) if isinstance(texts, Path) else (texts, None)
     listed = [texts] if isinstance(texts, str) else list(cast(Sequence[Any], texts))
     if not any(isinstance(one, str) for one in listed):
         mask = None if tokenizer is None else tokenizer.mask_token_id
@@ -246,6 +246,7 @@ def _tokens(
         rows_per_draw=most,
         seed=seed,
         context=context,
+        documents=documents,
     )
     return tokens, most
 

@@ -12,11 +12,12 @@ import numpy as np
 from lmshape.claims.claim import (
     ALL_MODELS,
     About,
-    Claim,
     Finding,
     Found,
     Judge,
+    article,
     each,
+    later_paper,
     missing,
     over,
     plural,
@@ -140,7 +141,7 @@ def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Findin
             yield Finding(model="", rows=rows, why=f"needs {absent} with `anisotropy`")
             continue
         told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
-        finding = Finding(model=ALL_MODELS, dataset=evidence.datasets(found[0][0])[0], rows=rows,
+        finding = Finding(model=ALL_MODELS, dataset=evidence.known[found[0][0]].datasets[0], rows=rows,
                           threshold=SEEN, draws=min(map(len, sides)), outside=outside, why=told)  # fmt: skip
         yield _over_kinds(finding, *sides)
 
@@ -171,7 +172,7 @@ def _same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
     for rows, models in _shaped(evidence, about):
         for model, other in combinations(models, 2):
             finding = Finding(
-                model=model, dataset=evidence.datasets(model)[0], rows=rows, place=f"to {other}"
+                model=model, dataset=evidence.known[model].datasets[0], rows=rows, place=f"to {other}"
             )
             yield finding, estimated(_apart(_on_grid(models[model], -1), _on_grid(models[other], -1)))
 
@@ -183,8 +184,8 @@ def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
     """
     for rows, models in _shaped(evidence, about):
         for model, curves in models.items():
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=rows)
-            places = np.flatnonzero(curves.steps >= evidence.begin(model))
+            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows)
+            places = np.flatnonzero(curves.steps >= evidence.known[model].begin)
             others = [_on_grid(other, -1) for name, other in models.items() if name != model]
             if len(places) < 2 or not others:
                 yield missing(finding, "needs two checkpoints of known step, and a second decoder")
@@ -211,7 +212,7 @@ def grows(first: float = nan) -> Judge:
     """Judge the course of the largest value of a block, from a step on; by default from where training has begun."""
 
     def judge(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-        begin = evidence.begin(finding.model) if isnan(first) else first
+        begin = evidence.known[finding.model].begin if isnan(first) else first
         course = Course.of(curves.values.max(axis=2), curves.steps, first=begin)
         return judged(replace(finding, place=f"from step {begin:.0f}"), course, ("rise",))
 
@@ -231,153 +232,138 @@ def _height(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
 
 
 CLAIMS = (
-    Claim(
+    article(
         slug="dome",
         sentence="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
         source=f"{ARTICLE}, abstract",
-        source_kind="article",
         about=DECODERS,
         statistic="mean anisotropy of the middle half of the blocks less that of the first or last, whichever is more",
         rule=over(SEEN),
         find=each("anisotropy", profile(statistic(lambda curves: in_the_middle(curves) - edges(curves))), ROWS),
     ),
-    Claim(
+    article(
         slug="isotropic_ends",
         sentence="The first and the last layers of decoders are much more isotropic than the middle",
         source=f"{ARTICLE}, abstract; {HABR}",
-        source_kind="article",
         about=DECODERS,
         statistic="anisotropy of the higher of the first and the last block over the mean of the middle half",
         rule=under(HALF),
         find=each("anisotropy", profile(statistic(lambda curves: edges(curves) / in_the_middle(curves))), ROWS),
     ),
-    Claim(
+    article(
         slug="nearly_a_line",
         sentence="In the middle layers of decoders anisotropy is practically 1, even after centering",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=DECODERS,
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=over(NEAR_ONE),
         find=each("anisotropy", profile(_height), ROWS),
     ),
-    Claim(
+    article(
         slug="decoders_over_encoders",
         sentence="Decoders are more anisotropic than encoders",
         source=f"{ARTICLE}, abstract",
-        source_kind="article",
         about=About(metrics=("anisotropy",)),
         statistic="mean over decoders of the largest anisotropy of a block, less that over encoders, last checkpoints",
         rule=f"supported if its interval over models (Welch) is over {SEEN}; contradicted if under; undecided with "
         "fewer than two models on a side",
         find=decoders_above_encoders,
     ),
-    Claim(
+    article(
         slug="uniform_encoders",
         sentence="In encoders anisotropy is roughly uniform over the layers",
         source=f"{ARTICLE}, abstract; {HABR}",
-        source_kind="article",
         about=ENCODERS,
         statistic="largest less smallest anisotropy of a block, last checkpoint",
         rule=under(FLAT),
         find=each("anisotropy", profile(flatness), ROWS),
     ),
-    Claim(
+    article(
         slug="high_raw_cosines",
         sentence="Cosines between an encoder's raw representations are very high",
         source=HABR,
-        source_kind="article",
         about=About(kind="encoder", metrics=("mean_cosine",)),
         statistic="mean over the blocks of the mean cosine of rows that are not centered, last checkpoint",
         rule=over(HALF),
         find=each("mean_cosine", statistic(lambda curves: curves.last.mean(axis=1)), ["all"]),
     ),
-    Claim(
+    article(
         slug="isotropic_encoders",
         sentence="After subtracting the mean, encoders are quite isotropic",
         source=HABR,
-        source_kind="article",
         about=ENCODERS,
         statistic="mean anisotropy of the blocks, last checkpoint",
         rule=under(LOW),
         find=each("anisotropy", profile(statistic(lambda curves: curves.last.mean(axis=1))), ROWS),
     ),
-    Claim(
+    article(
         slug="one_profile",
         sentence="At the end of training all decoders have the same profile",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=TWO_DECODERS,
         statistic="root mean square over relative depth of the logarithm of the ratio of two decoders' last profiles",
         rule=under(FACTOR, "a factor of 1.5"),
         find=_same_profile,
     ),
-    Claim(
+    article(
         slug="converge",
         sentence="Over training the profiles of decoders converge to a common one",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=replace(TWO_DECODERS, checkpoints=2),
         statistic="distance of a decoder's profile to the mean of the other decoders' last ones, as in one_profile, at "
         "the last step over that at the step where training has begun",
         rule=under(LESS),
         find=come_together,
     ),
-    Claim(
+    article(
         slug="grows",
         sentence="The largest anisotropy grows as training proceeds",
         source=f"{HABR}; {AIRI}",
-        source_kind="article",
         about=FOLLOWED,
         statistic=STATISTIC.format("a rise of the largest anisotropy of a block", "a fall"),
         rule=RULE.format("it rises", "a fall"),
         find=each("anisotropy", grows(), ROWS),
     ),
-    Claim(
+    later_paper(
         slug="grows_after_2000",
         sentence="After about step 2000 the largest anisotropy only grows",
         source=SKEAN,
-        source_kind="later paper",
         about=FOLLOWED,
         statistic=STATISTIC.format("a rise of the largest anisotropy of a block from step 2000 on", "a fall"),
         rule=RULE.format("it rises", "a fall"),
         find=each("anisotropy", grows(SETTLED), ROWS),
     ),
-    Claim(
+    later_paper(
         slug="none_before_1000",
         sentence="There is no plateau in the middle layers of Pythia before about step 1000",
         source=SKEAN,
-        source_kind="later paper",
         about=replace(DECODERS, family=PYTHIA, checkpoints=1),
         statistic="largest anisotropy of the middle half of the blocks at steps 1 to 1000",
         rule=under(HALF),
         find=each("anisotropy", _none_before_a_thousand, ROWS),
     ),
-    Claim(
+    later_paper(
         slug="plateau_onset",
         sentence="The plateau of Pythia begins at the block that public measurements give",
         source=f"{SKEAN}; {CIRCUITS}",
-        source_kind="later paper",
         about=replace(DECODERS, published="onset layer", least=0),
         statistic=f"first block with anisotropy surely over {NEAR_ONE}, last checkpoint; from the first that may be",
         rule="supported if both are the published block or one beside it; contradicted if neither is",
         find=each("anisotropy", profile(onset), ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="sinks",
         sentence="Sink rows cause the plateau: without position 0 and rows of huge norm it collapses",
         source=f"{CIRCUITS}, docs/dig_findings.md",
-        source_kind="later paper",
         about=replace(DECODERS, metrics=("anisotropy", "anisotropy_null")),
         statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
         rule=over(HALF, f"needs a peak over {HALF}"),
         find=each("anisotropy", profile(_sinks_explain_it), ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="no_plateau_in_olmo_2",
         sentence="OLMo-2 has no plateau of anisotropy at all",
         source=f"{CIRCUITS}, docs/final_report.md",
-        source_kind="later paper",
         about=replace(DECODERS, family=OLMO_2),
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=under(HALF),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Literal
@@ -268,6 +268,11 @@ class Claim:
         return replace(finding, outside=self.about.outside(evidence, finding.model)) if known else finding
 
 
+article = partial(Claim, source_kind="article")
+later_paper = partial(Claim, source_kind="later paper")
+our_addition = partial(Claim, source_kind="our addition")
+
+
 def missing(finding: Finding, why: str) -> Finding:
     """Say why a claim cannot be decided."""
     return replace(finding, verdict="not measurable", why=why)
@@ -303,7 +308,7 @@ def each(metric: str, judge: Judge, rows: Sequence[str] = ()) -> Callable[[Evide
 
     def find(evidence: Evidence, about: About) -> Iterator[Found]:
         for model, choice, curves in measured(evidence, metric, about.chosen(evidence), rows):
-            finding = Finding(model=model, dataset=evidence.datasets(model)[0], rows=choice)
+            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=choice)
             yield judge(evidence, finding, curves)
 
     return find

@@ -7,7 +7,18 @@ from dataclasses import replace
 from math import isnan, nan
 
 from lmshape.claims.anisotropy import HABR
-from lmshape.claims.claim import LEAST_PARAMETERS, About, Bound, Claim, Finding, amount, missing, over, under
+from lmshape.claims.claim import (
+    LEAST_PARAMETERS,
+    About,
+    Bound,
+    Finding,
+    amount,
+    article,
+    missing,
+    our_addition,
+    over,
+    under,
+)
 from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.alarms import RULE
 from lmshape.geometry.resample import Estimate
@@ -84,42 +95,38 @@ def _few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
 
 
 CLAIMS = (
-    Claim(
+    article(
         slug="rises_before_a_spike",
         sentence="Shortly before the loss blows up the intrinsic dimension rises noticeably",
         source=HABR,
-        source_kind="article",
         about=SPIKES,
         statistic="move of the TwoNN dimension of the middle block just before onset, in standard deviations of quiet "
         "steps: `warnings`",
         rule=RISES,
         find=before_spikes("move_before", RISES),
     ),
-    Claim(
+    article(
         slug="warns",
         sentence="A rise of the intrinsic dimension may serve as a warning before the loss blows up",
         source=HABR,
-        source_kind="article",
         about=SPIKES,
         statistic="area under the ROC curve of an alarm on the TwoNN dimension of the middle block: `warnings`",
         rule=WARNS,
         find=before_spikes("auc", WARNS),
     ),
-    Claim(
+    our_addition(
         slug="warns_better",
         sentence="The intrinsic dimension warns of a spike better than any series that needs no geometry",
         source="not in the article: what a warning is worth",
-        source_kind="our addition",
         about=SPIKES,
         statistic="that area less the one of the best series without geometry: `warnings`",
         rule=WARNS_BETTER,
         find=before_spikes(GAIN, WARNS_BETTER),
     ),
-    Claim(
+    our_addition(
         slug="few_directions",
         sentence="Most directions of the residual stream are unused and can be thrown away",
         source="not in the article: a question that its low dimension raises",
-        source_kind="our addition",
         about=TRUNCATED,
         statistic=f"least share of leading directions within {SMALL_LOSS} nat of the whole loss (`truncation_ranks`); "
         "middle block, other layers as detail",

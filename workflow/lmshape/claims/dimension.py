@@ -12,12 +12,14 @@ from lmshape.claims.claim import (
     ALL_MODELS,
     LONG_RUN,
     About,
-    Claim,
     Finding,
     Found,
     Verdict,
+    article,
     each,
+    later_paper,
     missing,
+    our_addition,
     published,
     under,
     within,
@@ -55,13 +57,13 @@ def courses(
     curves = evidence.curves(model, DIMENSION, rows=rows, dataset=dataset)
     if curves is None:
         return {}
-    first = evidence.begin(model)
+    first = evidence.known[model].begin
     return {
         band: (
             Course.of(curves.values[:, :, curves.layers == layer][..., 0], curves.steps, first=first),
             Finding(
                 model=model,
-                dataset=dataset or evidence.datasets(model)[0],
+                dataset=dataset or evidence.known[model].datasets[0],
                 rows=rows,
                 place=f"{band} block, from step {first:.0f}",
                 detail=band != "middle",
@@ -96,7 +98,7 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
             why = f"needs two models with {FEWEST} checkpoints from where a course begins"
             yield Finding(model="", rows=rows, why=why)
             continue
-        dataset = evidence.datasets(models[0])[0]
+        dataset = evidence.known[models[0]].datasets[0]
         finding = Finding(model=ALL_MODELS, dataset=dataset, rows=rows, place="middle block", outside=outside)
         told = [spelled(course.seen(course.bound)) for course in known]
         why = "; ".join(f"{course} in {told.count(course)}" for course in dict.fromkeys(told))
@@ -108,7 +110,7 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
 def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Finding]:
     """Whether a straight piece of the trajectory of the dimension ends near step 1000, at the middle block."""
     for model in about.chosen(evidence):
-        dataset = evidence.datasets(model)[0]
+        dataset = evidence.known[model].datasets[0]
         own = evidence.table("phases", metric=DIMENSION, model=model, dataset=dataset, band="middle")
         for row in own.to_dict("records"):
             finding = Finding(model=model, dataset=dataset, rows=row["rows"], place="middle block")
@@ -155,7 +157,7 @@ def _pairs(
 ) -> Iterator[tuple[Finding, Curves, Curves]]:
     """Yield each model's curves on text and on tokens in other orders, as far as draws pair."""
     for model in evidence.models():
-        first, *others = evidence.datasets(model)
+        first, *others = evidence.known[model].datasets
         for other in others:
             for rows in evidence.rows(model, metric) if evidence.orders[other] in orders else ():
                 text = evidence.curves(model, metric, rows=rows)
@@ -166,21 +168,19 @@ def _pairs(
 
 
 CLAIMS = (
-    Claim(
+    article(
         slug="low_dimension",
         sentence="The intrinsic dimension of a layer is low",
         source=HABR,
-        source_kind="article",
         about=MODELS,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
         find=each(DIMENSION, _low),
     ),
-    Claim(
+    article(
         slug="rise_then_fall",
         sentence="In training the intrinsic dimension first rises, then falls",
         source=f"{ARTICLE}, abstract",
-        source_kind="article",
         about=replace(FOLLOWED, kind="decoder"),
         statistic=STATISTIC.format(
             "a rise and a fall after it of the TwoNN dimension", "a fall before a rise"
@@ -190,33 +190,30 @@ CLAIMS = (
         rule=RULE.format("it rises, then falls", "a fall before a rise"),
         find=_rises_then_falls,
     ),
-    Claim(
+    article(
         slug="one_course",
         sentence="The course of the intrinsic dimension over training is the same for all models",
         source=f"{ARTICLE}, abstract; {HABR}",
-        source_kind="article",
         about=replace(FOLLOWED, models=2),
         statistic="significant rises and falls of the TwoNN dimension of each model, middle block",
         rule="supported if all models have the same and no room for others; contradicted if what is significant in one "
         "is excluded in another",
         find=one_course,
     ),
-    Claim(
+    article(
         slug="random_tokens",
         sentence="The profile of anisotropy repeats on random sequences of tokens",
         source=HABR,
-        source_kind="article",
         about=About(metrics=("anisotropy",), order=RANDOM),
         statistic="root mean square over the blocks of the logarithm of anisotropy on random tokens over that on text, "
         "last checkpoint",
         rule=under(FACTOR, "a factor of 1.5"),
         find=_repeats_on_random_tokens,
     ),
-    Claim(
+    article(
         slug="random_trajectory",
         sentence="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
         source=HABR,
-        source_kind="article",
         about=replace(FOLLOWED, order=RANDOM),
         statistic="significant rises and falls of the TwoNN dimension on random tokens and on text, middle block; "
         "other blocks as detail",
@@ -224,32 +221,29 @@ CLAIMS = (
         "excluded on the other",
         find=_same_course_on_random_tokens,
     ),
-    Claim(
+    later_paper(
         slug="random_dimension",
         sentence="The peak of the intrinsic dimension over the layers shrinks on shuffled and on random tokens",
         source="Cheng et al. 2025, arXiv 2405.15471",
-        source_kind="later paper",
         about=replace(MODELS, order=RANDOM),
         statistic="largest TwoNN dimension of a block on such tokens over that on text, last checkpoint",
         rule=under(LESS),
         find=_peak_shrinks,
     ),
-    Claim(
+    later_paper(
         slug="transition_near_1000",
         sentence="The slope of the intrinsic dimension over training changes near step 1000",
         source="Lee et al. 2024, arXiv 2410.01444",
-        source_kind="later paper",
         about=replace(FOLLOWED, kind="decoder"),
         statistic="steps at which the slope changes, middle block (table `phases`)",
         rule=f"supported if the interval of one lies within steps {TRANSITION[0]} to {TRANSITION[1]}; contradicted if "
         f"none meets them; runs of {LONG_RUN} steps and more",
         find=changes_near_a_thousand,
     ),
-    Claim(
+    our_addition(
         slug="under_its_gaussian",
         sentence="The intrinsic dimension is lower than the spectrum alone makes it",
         source="not in the article: a check of low_dimension",
-        source_kind="our addition",
         about=replace(MODELS, metrics=(DIMENSION, "id_twonn_surrogate")),
         statistic="mean ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
         rule=under(LESS),

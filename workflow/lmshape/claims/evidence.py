@@ -160,23 +160,15 @@ class Evidence:
             if kind in ("", model.kind) and family in ("", model.family)
         ]
 
-    def datasets(self, model: str) -> Sequence[str]:
-        """Datasets of a model in the study's order: its text first."""
-        return self.known[model].datasets
-
     def rows(self, model: str, metric: str) -> Sequence[str]:
         """Choices of rows that a metric was measured with."""
         return self.known[model].rows.get(metric, ())
-
-    def begin(self, model: str) -> float:
-        """Step from which a course of a model counts."""
-        return self.known[model].begin
 
     def curves(
         self, model: str, metric: str, *, rows: str = "all", dataset: str | None = None
     ) -> Curves | None:
         """Return a metric over blocks and trusted steps; None where it was not measured."""
-        key = (model, metric, rows, dataset or self.datasets(model)[0])
+        key = (model, metric, rows, dataset or self.known[model].datasets[0])
         if key not in self._curves:
             self._curves[key] = self._make(*key) if rows in self.rows(model, metric) else None
         return self._curves[key]

@@ -11,11 +11,12 @@ from lmshape.claims.anisotropy import CIRCUITS, PYTHIA, SKEAN
 from lmshape.claims.claim import (
     ONE_DRAW,
     About,
-    Claim,
     Finding,
     Found,
     each,
+    later_paper,
     missing,
+    our_addition,
     over,
     published,
     statistic,
@@ -111,21 +112,19 @@ def _same_first_weights(evidence: Evidence, about: About) -> Iterator[Finding]:
 
 
 CLAIMS = (
-    Claim(
+    later_paper(
         slug="linear_blocks",
         sentence="The blocks of decoders are nearly linear maps of their input, but for Pythia-70M",
         source="Razzhigaev et al. 2024, arXiv 2405.12250",
-        source_kind="later paper",
         about=About(kind="decoder", metrics=("linearity_held_out",)),
         statistic="mean over the blocks of the held-out linearity, last checkpoint",
         rule=f"supported if its interval is over {LINEAR}; contradicted if under; for Pythia-70M the other way round",
         find=each("linearity_held_out", _nearly_linear, ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="early_collapse",
         sentence="Early in training the last layers collapse, and then recover",
         source=SKEAN,
-        source_kind="later paper",
         about=RANKS,
         statistic=STATISTIC.format(
             f"a fall and a rise after it of the effective rank in the last block, steps 1 to {EARLY}",
@@ -134,11 +133,10 @@ CLAIMS = (
         rule=RULE.format("it falls, then rises", "a rise before a fall"),
         find=each("effective_rank", _collapse_and_recovery),
     ),
-    Claim(
+    later_paper(
         slug="three_phases",
         sentence="The representations of decoders collapse, expand and are compressed to the end",
         source="Li et al. 2025, arXiv 2509.23024",
-        source_kind="later paper",
         about=RANKS,
         statistic=STATISTIC.format(
             "a fall, a rise and a fall of the effective rank in the last block", "a rise, a fall and a rise"
@@ -146,52 +144,47 @@ CLAIMS = (
         rule=RULE.format("it falls, rises and falls", "a rise, a fall and a rise"),
         find=each("effective_rank", _three_phases),
     ),
-    Claim(
+    later_paper(
         slug="peak_of_rankme",
         sentence="The effective rank before the final norm (that source's RankMe) peaks at the published step",
         source=f"{CIRCUITS}, docs/final_report.md",
-        source_kind="later paper",
         about=replace(RANKS, published="step of the peak of RankMe"),
         statistic="checkpoint at which the effective rank in the last block is highest; interval: those that may be",
         rule=f"supported if all of these are within a factor of {CLOSE:.0f} of the published step; contradicted if "
         "they and the ones beside them are beyond",
         find=each("effective_rank", peak_of_rankme, ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="bulk_expands",
         sentence="Without its 32 leading directions the effective rank does not fall in training",
         source=f"{CIRCUITS}, docs/final_report.md",
-        source_kind="later paper",
         about=replace(RANKS, metrics=("effective_rank_bulk",)),
         statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
         rule=over(KEPT),
         find=each("effective_rank_bulk", _bulk_does_not_fall),
     ),
-    Claim(
+    later_paper(
         slug="late_cosine",
         sentence="In small models the mean cosine of the last layer rises late in training",
         source="Godey et al. 2024, arXiv 2404.07647",
-        source_kind="later paper",
         about=replace(COSINES, least=1e7, most=SMALL, checkpoints=3),
         statistic="mean_cosine of the last block at the end less that at a tenth of the run",
         rule=over(RISEN),
         find=each("mean_cosine", _cosine_rises_late, ["all"]),
     ),
-    Claim(
+    later_paper(
         slug="isotropic_output",
         sentence="The output of large Pythia models is isotropic",
         source="Machina and Mercer 2024, Anisotropy is not inherent to transformers",
-        source_kind="later paper",
         about=replace(COSINES, family=PYTHIA, least=SMALL),
         statistic="mean_cosine of the last block, last checkpoint",
         rule=under(ALIKE),
         find=each("mean_cosine", statistic(lambda curves: curves.last[:, -1]), ["all"]),
     ),
-    Claim(
+    our_addition(
         slug="equal_first_steps",
         sentence="Steps 0 and 1 of every Pythia run hold the same weights",
         source="EleutherAI/pythia on GitHub: the learning rate of the first step is 0",
-        source_kind="our addition",
         about=About(name="pythia", least=0),
         statistic="sha256 of the weights",
         rule="supported if they are equal; contradicted if not",

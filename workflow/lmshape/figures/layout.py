@@ -411,7 +411,7 @@ def mark_gone(ax: Axes, frame: pd.DataFrame) -> None:
                 clip_on=False, zorder=5, label="_gone")  # fmt: skip
 
 
-def by_rank(frame: pd.DataFrame) -> pd.Series:
+def places_by_rank(frame: pd.DataFrame) -> pd.Series:
     """Give the place of each row's step among those of its model: 0 for the first, 1 for the last."""
     ranks = frame.groupby("model")["step"].rank(method="dense")
     return (ranks - 1) / (ranks.groupby(frame["model"]).transform("max") - 1).clip(lower=1)

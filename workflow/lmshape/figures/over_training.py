@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from lmshape.figures import layout, selection
 from lmshape.figures.by_layer import arranged
 from lmshape.figures.drawing import Drawing
-from lmshape.figures.layout import by_rank, mark_gone, step_axis, step_bar
+from lmshape.figures.layout import mark_gone, places_by_rank, step_axis, step_bar
 from lmshape.figures.style import FAINT, Page, shades
 from lmshape.tables.rows import final_checkpoints, first_dataset, trajectories
 
@@ -51,7 +51,7 @@ def _anisotropy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _draw_anisotropy(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a panel for each model and choice of rows; colors span the model's own steps."""
     frame = layout.place_final_norm(selection.panel_per_choice(data))
-    frame = frame.assign(place=by_rank(frame))
+    frame = frame.assign(place=places_by_rank(frame))
     look = shades(sorted(set(frame["place"])))
     facets = layout.lines(frame, x="depth", hue="place", panel="panel", page=page, look=look, bands=False)
     layout.each(facets, layout.share_axis)

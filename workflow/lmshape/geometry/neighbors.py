@@ -151,7 +151,9 @@ def nearest_among(x: ArrayLike, neighbors: Neighbors, kept: ArrayLike, k: int) -
     return Neighbors(distances, indices, kept, len(short))
 
 
-def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: int = 0) -> float:
+def largest_error(
+    x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: int = 0, device: Device = None
+) -> float:
     """Return the largest relative error of the distances of some random rows, found independently.
 
     Parameters
@@ -160,11 +162,13 @@ def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: 
     neighbors : of it
     rows : how many are checked, all distances of each; all rows where there are fewer
     seed : of the choice
+    device : torch device with float64 where all distances of these rows are measured; None: in memory
 
     Returns
     -------
-    max |r − s| / s over the distances r and those, s, that SciPy's `cdist` measures in float64 between these rows
-    and all others: about 1e-15. Infinite where a neighbor is missing at a distance of 0. O(rows · m · d).
+    max |r − s| / s over the distances r and those, s, that are measured in float64 between these rows and all others,
+    by SciPy's `cdist` or, on a device, from differences: about 1e-15. Infinite where a neighbor is missing at a
+    distance of 0. O(rows · m · d).
 
     Raises
     ------
@@ -184,23 +188,29 @@ def largest_error(x: ArrayLike, neighbors: Neighbors, *, rows: int = 200, seed: 
     points = cloud[neighbors.unique]
     m, k = neighbors.distances.shape
     chosen = np.sort(np.random.default_rng(seed).choice(m, min(rows, m), replace=False))
-    found, truth = neighbors.distances[chosen], _audited(points, chosen, k)
+    found, truth = neighbors.distances[chosen], _audited(points, chosen, k, device)
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.abs(found - truth) / truth
     return float(np.where(found == truth, 0.0, errors).max())
 
 
-def _audited(points: np.ndarray, chosen: np.ndarray, k: int) -> np.ndarray:
-    """Return the k smallest distances of the chosen rows to all others by SciPy, ascending."""
+def _audited(points: np.ndarray, chosen: np.ndarray, k: int, device: Device) -> np.ndarray:
+    """Return the k smallest distances of the chosen rows to all others, ascending."""
     m, d = points.shape
-    queries, nearest = points[chosen].astype(np.float64), np.empty((len(chosen), 0))
+    queries, nearest = double(points[chosen], device), np.empty((len(chosen), 0))
     step = max(1, AUDITED_BYTES // (8 * d))
     for start in range(0, m, step):
-        distances = cdist(queries, points[start : start + step].astype(np.float64))
+        others = double(points[start : start + step], device)
+        distances = cdist(queries, others) if device is None else _differences_on(queries, others)
         own = np.flatnonzero((chosen >= start) & (chosen < start + step))
         distances[own, chosen[own] - start] = np.inf
         nearest = np.sort(np.hstack([nearest, distances]), axis=1)[:, :k]
     return nearest
+
+
+def _differences_on(queries: Array, others: Array) -> np.ndarray:
+    """Return the distances (q, m) of rows on a device, from differences, one row at a time."""
+    return np.sqrt(np.stack([in_memory(squared_lengths(others - query)) for query in queries]))
 
 
 def _search(points: np.ndarray, k: int, tile: int, rows: np.ndarray | None = None) -> Found:
@@ -237,7 +247,7 @@ def _search_block_on(
     """Return distances (b, k), indices (b, k), and whether they are proved (b,), of the rows of a block."""
     own = slice(int(block[0]), int(block[-1]) + 1)
     bounds = cloud.query(1 * factor[own]) @ factor.T
-    bounds[range(len(block)), block] = np.inf
+    bounds.diagonal(own.start).fill_(np.inf)
     reached, candidates = bounds.topk(count, largest=False)
     candidates, _ = candidates.sort(1)  # equal distances stay in the order of the rows
     squares = squared_lengths((whole[own][:, None] - whole[candidates]).flatten(0, 1)).reshape(

@@ -166,9 +166,8 @@ def clear_unneeded(root: Path, needed: set[Path]) -> list[Path]:
             cleared.append(folder)
         elif any(path.suffix in WEIGHTS for path in own_files(folder)):
             delete_weights(folder)
-            (root / staged_file(folder)).unlink(
-                missing_ok=True
-            )  # so that they are downloaded when needed again
+            # so that they are downloaded when needed again
+            (root / staged_file(folder)).unlink(missing_ok=True)
             cleared.append(folder)
     return cleared
 

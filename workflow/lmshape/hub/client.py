@@ -36,9 +36,8 @@ REFUSED = frozenset({401, 403})
 TOO_MANY = 429
 AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no hub calls it a flood
 
-_HOOKS = (
-    get_session().event_hooks
-)  # of huggingface_hub's own client: HF_HUB_OFFLINE, and an id for each request
+# of huggingface_hub's own client: HF_HUB_OFFLINE, and an id for each request
+_HOOKS = get_session().event_hooks
 
 
 class _Client(httpx2.Client):
@@ -90,7 +89,9 @@ def refs(repository: str) -> list[Ref]:
     NotThere, InputError
         When the hub has no such repository, will not show it, or cannot be reached.
     """
-    found = ask_hub(lambda: _api().list_repo_refs(repository), what=f"the revisions of `{repository}`")
+    found = ask_hub(
+        lambda: HfApi(constants.ENDPOINT).list_repo_refs(repository), what=f"the revisions of `{repository}`"
+    )
     branches = [Ref(ref.name, "branch", ref.target_commit) for ref in found.branches]
     taken = {branch.name for branch in branches}
     return branches + [Ref(ref.name, "tag", ref.target_commit) for ref in found.tags if ref.name not in taken]
@@ -244,10 +245,6 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
             "log in with `hf auth login` or set HF_TOKEN."
         )
     return None
-
-
-def _api() -> HfApi:
-    return HfApi(endpoint=constants.ENDPOINT)
 
 
 def _file(entry: Mapping[str, Any]) -> LockedFile:

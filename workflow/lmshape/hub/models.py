@@ -96,12 +96,7 @@ def read_run(
             f"`{name}`: the hub has weights of none of its checkpoints, says {LOCK.format(model=name)}. Look at them "
             f"with `lmshape audit {name}`, and correct the registry of models."
         )
-    return HubRun(
-        checkpoints=tuple(checkpoints),
-        unlisted=tuple(unlisted),
-        facts=facts,
-        lock=lock,
-    )
+    return HubRun(tuple(checkpoints), tuple(unlisted), facts, lock)
 
 
 def known_checkpoints(
@@ -156,9 +151,11 @@ def choose(
     measured: dict[str, str] = {}
     for one in sorted(chosen, key=lambda one: one.verdict in DISTRUSTED):
         measured.setdefault(one.content or one.name, one.name)
-    firsts = [measured[one.content or one.name] for one in chosen]
-    others = ["" if first == one.name else first for one, first in zip(chosen, firsts, strict=True)]
-    return tuple(map(lambda one, other: replace(one, same_as=other), chosen, others)), tuple(doubted)
+    firsts = {one.name: measured[one.content or one.name] for one in chosen}
+    taken = (
+        replace(one, same_as=first) if (first := firsts[one.name]) != one.name else one for one in chosen
+    )
+    return tuple(taken), tuple(doubted)
 
 
 def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dict[str, Yaml]:
@@ -167,9 +164,8 @@ def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dic
 
 
 def _contradicted(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> list[str]:
-    told = {
-        key: value for key, value in facts.items() if value is not None and key != "kind"
-    }  # a guess at times
+    # `kind` of config.json is a guess at times
+    told = {key: value for key, value in facts.items() if value is not None and key != "kind"}
     return [key for key, value in told.items() if entry.get(key) not in (None, value)]
 
 

@@ -27,7 +27,7 @@ from lmshape.hub.published import (
     read_sources,
     tokens_seen,
 )
-from lmshape.hub.transfer import Transfer, WeightsIn, bring_checkpoint, bring_files, cached_bytes
+from lmshape.hub.transfer import Transfer, WeightsIn, bring_files, cached_bytes
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts, kind_of
 
@@ -92,7 +92,7 @@ def resolve(
     """Ask the hub for a model's branches, tags and commits, and the files of those that a study takes, and audit them.
 
     A training run of 154 revisions takes some 160 small requests, eight at a time; one of which a study takes 20
-    takes some 25. Commits that a previous lock already lists are not asked for again, since a commit never changes.
+    takes some 30. Commits that a previous lock already lists are not asked for again, since a commit never changes.
 
     Parameters
     ----------
@@ -372,15 +372,12 @@ def _check_listed(lock: Lock, listed: Sequence[str | int]) -> None:
     keys = {key for one in there for key in (one.name, str(one.step))}
     absent = [str(key) for key in listed if str(key) not in keys]
     if absent:
-        found = "; ".join(f"{name} (nearest: {_names(nearest(name, there))})" for name in absent)
+        near = (", ".join(one.name for one in nearest(key, there)) or "none" for key in absent)
+        found = "; ".join(f"{key} (nearest: {names})" for key, names in zip(absent, near, strict=True))
         raise InputError(
             f"`{lock.model}`: {len(absent)} of its {len(listed)} checkpoints are not on the hub: {found}. "
             "Leave them out under `checkpoints`."
         )
-
-
-def _names(checkpoints: Sequence[Checkpoint]) -> str:
-    return ", ".join(one.name for one in checkpoints) or "none"
 
 
 def download(
@@ -410,7 +407,7 @@ def download(
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))
         budget.reserve(wanted, budget=budget_bytes, keeps=keep)
     budget.forget_readers(folder)
-    bring_checkpoint(one, folder, weights_in=weights_in, transfer=transfer)
+    bring_files(one, folder, weights_in=weights_in, transfer=transfer)
 
 
 def bring_tokenizer(lock_file: Path, folder: Path) -> None:
@@ -427,6 +424,4 @@ def bring_tokenizer(lock_file: Path, folder: Path) -> None:
             f"`{lock_file}` names no tokenizer: its repository has none. Give the repository that does as "
             "`tokenizer` in the registry of models, then `lmshape lock --update`."
         )
-    found = lock.tokenizer
-    receipt = {"repository": found.repository, "commit": found.commit}
-    bring_files(found.repository, found.commit, found.files, folder, weights_in="study", receipt=receipt)
+    bring_files(lock.tokenizer, folder)

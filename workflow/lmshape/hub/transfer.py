@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from huggingface_hub.utils import build_hf_headers
 from lmshape.downloading import CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
-from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile
+from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile, Tokenizer
 from lmshape.hub.xet import XetFailed, bring_by_xet, without_xet, xet_is_there
 from lmshape.paths import no_xet_file, partial_folder
 from lmshape.progress import size_text
@@ -48,50 +48,35 @@ class WrongBytes(InputError):
     """A file that came whole, and is another one than the hub's own listing says."""
 
 
-def bring_checkpoint(
-    one: LockedCheckpoint, folder: Path, *, weights_in: WeightsIn, transfer: Transfer = "http"
+def bring_files(
+    one: LockedCheckpoint | Tokenizer,
+    folder: Path,
+    *,
+    weights_in: WeightsIn = "study",
+    transfer: Transfer = "http",
 ) -> None:
-    """Download a checkpoint's files into `folder`, which appears when all of them are there and verified.
+    """Download the files of a checkpoint or a tokenizer into `folder`, which appears when all are there and verified.
 
-    What an earlier, killed call has received is taken up where it stopped. Over HTTP memory is constant, and the disk
-    holds nothing beyond the files themselves.
+    Their folders in the repository are left out. What an earlier, killed call has received is taken up where it
+    stopped. Over HTTP memory is constant, and the disk holds nothing beyond the files themselves.
 
     Raises
     ------
     InputError
         When the hub refuses them for good, or keeps sending other bytes than it lists.
     """
-    receipt = {name: getattr(one, name) for name in ("repository", "revision", "commit", "weights_sha256")}
-    bring_files(
-        one.repository,
-        one.commit,
-        one.files,
-        folder,
-        weights_in=weights_in,
-        receipt=receipt,
-        transfer=transfer,
-    )
-
-
-def bring_files(
-    repository: str,
-    commit: str,
-    files: Sequence[LockedFile],
-    folder: Path,
-    *,
-    weights_in: WeightsIn,
-    receipt: Mapping[str, str],
-    transfer: Transfer = "http",
-) -> None:
-    """Download files of one commit into a folder, without their folders in the repository; see `bring_checkpoint`."""
     arriving = partial_folder(folder)
     arriving.mkdir(parents=True, exist_ok=True)
+    told = ("repository", "revision", "commit", "weights_sha256")
+    listed = {Path(file.path).name: file.bytes for file in one.files}
     try:
-        listed = {Path(file.path).name: file.bytes for file in files}
-        write_receipt(arriving, **receipt, files=listed)  # first: what is deleted must be named
-        for file in files:
-            one = _Download(repository, commit, file, no_xet_file(folder))
-            one.bring(arriving / Path(file.path).name, weights_in, transfer)
+        # first: what is deleted must be named
+        write_receipt(
+            arriving, **{name: getattr(one, name) for name in told if hasattr(one, name)}, files=listed
+        )
+        for file in one.files:
+            download = _Download(one.repository, one.commit, file, no_xet_file(folder))
+            download.bring(arriving / Path(file.path).name, weights_in, transfer)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise InputError(
@@ -99,9 +84,8 @@ def bring_files(
                 "room, or bound what waits there with `disk_budget_gb`, and run again."
             ) from error
         raise
-    name_whole_folder(
-        arriving, folder
-    )  # in the place of an empty shell that an earlier release may have left
+    # in the place of an empty shell that an earlier release may have left
+    name_whole_folder(arriving, folder)
 
 
 def cached_bytes(one: LockedCheckpoint) -> int:

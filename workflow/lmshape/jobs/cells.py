@@ -204,7 +204,7 @@ class Measure(Rule):
     @property
     def families(self) -> list[str]:
         """Families that the job measures."""
-        return [name for name in self.study.measured_families if name != OWN_FAMILY]
+        return list(self.study.library_families)
 
     @property
     def rows(self) -> list[str]:

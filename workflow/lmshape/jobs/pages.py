@@ -190,7 +190,6 @@ class Index(Rule):
             figures_dir=FIGURE_FOLDER,
             captions_dir=WORDS,
             provenance=self.provenance | {"runs": summaries},
-            explorer=Path(EXPLORER).name,
             unstable=self.study.unstable,
             own=self.own_path,
         )

@@ -201,7 +201,7 @@ def submissions_of(study: Study) -> dict[str, Submissions]:
     return {name: Submissions(len(jobs), *map(sum, zip(*jobs, strict=True))) for name, jobs in found.items()}
 
 
-def together(every: Iterable[Submissions]) -> Submissions:
+def in_all(every: Iterable[Submissions]) -> Submissions:
     """Sum up submissions."""
     parts = [(one.jobs, one.seconds, one.overhead_seconds) for one in every]
     return Submissions(*map(sum, zip(*parts, strict=True)))
@@ -212,7 +212,7 @@ def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
     submitted = sum(count for rule, count in jobs.items() if rule.startswith(SUBMITTED))
     if not submitted:
         return "cluster    nothing to submit"
-    whole = together(submissions_of(study).values())
+    whole = in_all(submissions_of(study).values())
     return (
         f"cluster    {submitted} of them submitted, the others run beside Snakemake; about "
         f"{_hours(submitted / whole.jobs * whole.seconds)} of jobs, {whole.share:.1%} of it start-up and scheduling"

@@ -128,7 +128,8 @@ def _fill_draw(
 ) -> None:
     """Fill in what one draw of a choice, the rows `kept` of a cloud, has by the neighbors known in it."""
     among = nearest_among(cloud, known, kept, min(KEPT_ORDERS[-1], choice.rows.size - 1))
-    choice.audit_error = max(choice.audit_error, largest_error(cloud, among, rows=audited, seed=SEED))
+    error = largest_error(cloud, among, rows=audited, seed=SEED, device=choice.sums.device)
+    choice.audit_error = max(choice.audit_error, error)
     choice.recomputed += known.recomputed
     order = np.random.default_rng(SEED).permutation(len(kept))
     parts = {share: kept[np.sort(order[: len(kept) // share])] for share in DECIMATIONS}

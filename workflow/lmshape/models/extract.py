@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from lmshape.errors import InputError
 from lmshape.models.batch_size import starting_tokens
 from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
-from lmshape.models.passes import Reader, loss_by_draw, no_loss, read_all
+from lmshape.models.passes import Reader, Write, loss_by_draw, no_loss, read_all
 from lmshape.models.residual import Take
 from lmshape.progress import progress as progress_bar
 from lmshape.site import Site
@@ -31,40 +31,34 @@ from lmshape.store.weights import files_as_found, weights_sha256
 WAITING = 4  # matrices that may wait for the disk: bounds the memory when it is slower than the network
 
 
-class BackgroundWriter:
-    """Put hidden states into an activation store from a thread of its own.
+@contextmanager
+def written_in_background(writer: ActivationWriter) -> Iterator[Write]:
+    """Give a function that puts hidden states (batch, length, width) into an activation store from another thread.
 
-    A write that fails raises its error at a later `take`, or at the end.
+    A write that fails raises its error at a later call, or at the end.
     """
+    waiting: deque[Future[None]] = deque()
 
-    def __init__(self, writer: ActivationWriter) -> None:
-        self._writer = writer
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._waiting: deque[Future[None]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=error is not None)
-        if error is None:
-            for write in self._waiting:
-                write.result()
-
-    def take(self, rows: np.ndarray, site: Site, hidden: Tensor) -> None:
-        """Accept the hidden state (batch, length, width) of the tokens at `rows` (batch, length)."""
-        # a copy: later blocks may work in place
-        values = hidden.to("cpu", torch.float32, copy=True).flatten(0, -2).numpy()
-        self._waiting.append(self._thread.submit(self._write, site, rows.ravel(), values))
-        if len(self._waiting) > WAITING:
-            self._waiting.popleft().result()
-
-    def _write(self, site: Site, rows: np.ndarray, values: np.ndarray) -> None:
+    def write(rows: np.ndarray, site: Site, values: np.ndarray) -> None:
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         for start, run in zip(rows[np.r_[0, ends]], np.split(values, ends), strict=True):
-            self._writer.write(site, int(start), run)
+            writer.write(site, int(start), run)
+
+    def take(rows: np.ndarray, site: Site, hidden: Tensor) -> None:
+        # a copy: later blocks may work in place
+        values = hidden.to("cpu", torch.float32, copy=True).flatten(0, -2).numpy()
+        waiting.append(thread.submit(write, rows.ravel(), site, values))
+        if len(waiting) > WAITING:
+            waiting.popleft().result()
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        try:
+            yield take
+            while waiting:
+                waiting.popleft().result()
+        except BaseException:
+            thread.shutdown(cancel_futures=True)
+            raise
 
 
 # what makes an activation store, and everything made of it, self-describing
@@ -163,7 +157,7 @@ def write_activations(
     with ActivationWriter(
         output, sites=stream.sites, width=stream.width, tokens=tokens, attributes=attributes
     ) as writer:
-        with _bar(tokens, attributes, shown=progress) as bar, BackgroundWriter(writer) as background:
+        with _bar(tokens, attributes, shown=progress) as bar, written_in_background(writer) as write:
 
             def read(rows: np.ndarray, take: Take) -> None:
                 ids = torch.as_tensor(tokens.ids[rows], dtype=torch.int64, device=device)
@@ -171,7 +165,7 @@ def write_activations(
                 nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
                 bar.update(rows.size)
 
-            read_all(tokens, most, read=read, write=background.take, device=device)
+            read_all(tokens, most, read=read, write=write, device=device)
         writer.write_nll(0, nll)  # after the last row: the order of writes decides where in the file each is
     return nll
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,7 @@ from lmshape.errors import InputError, first_line
 from lmshape.models.device import DTYPES, is_out_of_memory
 from lmshape.store.weights import (
     GGUF,
+    Kind,
     check_fetched,
     check_quantization,
     check_whole_gguf,
@@ -41,8 +42,6 @@ from lmshape.store.weights import (
     tensor_names,
     weight_files,
 )
-
-Kind = Literal["decoder", "encoder"]
 
 _HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
 _OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}

@@ -17,11 +17,12 @@ from transformers import PreTrainedModel
 import lmshape
 from lmshape.errors import InputError
 from lmshape.models.device import DeviceMap, choose_device, choose_dtype
-from lmshape.models.network import Kind, Network, at_rest, load_model, loaded_network, longest_window
+from lmshape.models.network import Network, at_rest, load_model, loaded_network, longest_window
 from lmshape.models.passes import sees_ahead
 from lmshape.models.residual import ResidualStream, residual_stream
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
+from lmshape.store.weights import Kind
 from lmshape.writing import working_folder
 
 SEES_AHEAD = (

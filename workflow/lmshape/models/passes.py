@@ -16,11 +16,12 @@ from torch.nn.functional import cross_entropy
 
 from lmshape.errors import InputError
 from lmshape.models.device import is_out_of_memory
-from lmshape.models.network import Kind, Network
+from lmshape.models.network import Network
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.site import Site
 from lmshape.store.statistics import DrawLoss
 from lmshape.store.tokens import Tokens
+from lmshape.store.weights import Kind
 
 Read = Callable[[np.ndarray, Take], None]
 Write = Callable[[np.ndarray, Site, Tensor], None]

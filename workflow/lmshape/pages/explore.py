@@ -98,13 +98,13 @@ def build_explorer(
     tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
     added = added_metrics(tables["metrics"]["metric"].unique(), own)
     head, chunks = contents(tables, describe(added), datasets=datasets)
-    text = render(head, chunks, Path(sources_dir))
+    text = page_of(head, chunks, Path(sources_dir))
     with replaced_when_whole(output) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
     return len(text.encode())
 
 
-def render(head: Json, chunks: Sequence[Json], sources: Path) -> str:
+def page_of(head: Json, chunks: Sequence[Json], sources: Path) -> str:
     """Return the page as text."""
     from plotly.offline import get_plotlyjs
 
@@ -286,16 +286,17 @@ def numbers_of(frame: pd.DataFrame, at: np.ndarray, count: int, flags: Mapping[s
 
     Returns
     -------
-    `value`, `low` and `high` as float64, little-endian, in base 64: NaN for what is not finite, and for the ends of an
+    `value`, `low` and `high` as float32, little-endian, in base 64: NaN for what is not finite, and for the ends of an
     interval that lacks one. `flags` maps positions to numbers of flags, `absent` lists those without a row.
     """
-    numbers = np.full((3, count), np.nan)
-    numbers[:, at] = frame[["value", "ci_low", "ci_high"]].to_numpy(dtype=np.float64).T
+    numbers = np.full((3, count), np.nan, dtype="<f4")  # seven digits, of which four are shown
+    with np.errstate(over="ignore"):
+        numbers[:, at] = frame[["value", "ci_low", "ci_high"]].to_numpy(dtype=np.float64).T
     numbers[:, ~np.isfinite(numbers[0])] = np.nan
     numbers[1:, ~np.isfinite(numbers[1:]).all(axis=0)] = np.nan
     flagged = frame["flag"].fillna("").map(flags).to_numpy()
     columns = {
-        name: base64.b64encode(column.astype("<f8").tobytes()).decode()
+        name: base64.b64encode(column.tobytes()).decode()
         for name, column in zip(("value", "low", "high"), numbers, strict=True)
     }
     return {

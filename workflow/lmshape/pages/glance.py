@@ -73,22 +73,21 @@ class Shown:
 
     def heights(self, model: str) -> pd.DataFrame:
         """The largest anisotropy over the blocks at each trusted step of a model, all rows."""
-        chosen = (self.profiles["model"] == model) & (self.profiles["rows"] == "all")
-        of_model = self.profiles[chosen & (self.profiles["metric"] == "anisotropy")]
         names = {"height": "value", "height_low": "ci_low", "height_high": "ci_high"}
-        steps = of_model.drop(columns=["value"], errors="ignore").rename(columns=names)
+        steps = self._profiles(model).drop(columns=["value"], errors="ignore").rename(columns=names)
         steps = steps[(steps["step"] >= 0) & steps["value"].notna()]
         return steps.sort_values("step", kind="stable").drop_duplicates("step", keep="last")
 
     def dome(self, model: str) -> pd.DataFrame:
         """Rows of the profile of anisotropy of a model's last checkpoint, all rows: one or none."""
-        chosen = (self.profiles["model"] == model) & (self.profiles["rows"] == "all")
-        return final_checkpoints(self.profiles[chosen & (self.profiles["metric"] == "anisotropy")])
+        return final_checkpoints(self._profiles(model))
+
+    def _profiles(self, model: str) -> pd.DataFrame:
+        return self.profiles.query("model == @model and rows == 'all' and metric == 'anisotropy'")
 
     def _of(self, model: str, metric: str, rows: str) -> pd.DataFrame:
-        table = self.metrics
-        chosen = (table["model"] == model) & (table["metric"] == metric) & (table["rows"] == rows)
-        return table[chosen & (table["site"] == "block")]
+        chosen = "model == @model and metric == @metric and rows == @rows and site == 'block'"
+        return self.metrics.query(chosen)
 
 
 def glances(metrics: pd.DataFrame, profiles: pd.DataFrame, *, unstable: Collection[str] = ()) -> list[Glance]:

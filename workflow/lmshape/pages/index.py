@@ -32,6 +32,7 @@ from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_o
 from lmshape.writing import replaced_when_whole
 
 TEMPLATE = "index.html.j2"
+EXPLORER = "explore.html"  # the page with every number, in the same folder
 SHOWN = ("metrics", "checkpoints", "profiles", "claims")
 ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
@@ -48,7 +49,6 @@ def build_index(
     figures_dir: Path,
     captions_dir: Path,
     provenance: Mapping[str, Any],
-    explorer: str = "explore.html",
     unstable: Collection[str] = (),
     own: Path | None = None,
 ) -> None:
@@ -62,7 +62,6 @@ def build_index(
     captions_dir : folder of {name}.rst for each figure and of the page's template
     provenance : what the tables do not say, shown as it is, nested as it is; of its keys `runs` (pretraining run →
         its summary) is a table
-    explorer : address of the explorer, relative to the page
     unstable : models that were trained to fail: the first screen does not speak of them
     own : file of the user's own metrics, which is run for what they mean
     """
@@ -87,7 +86,7 @@ def build_index(
         numbers=len(metrics),
         glances=glances(metrics, read["profiles"], unstable=unstable),
         field=(WIDTH, HEIGHT),
-        explorer=explorer,
+        explorer=EXPLORER,
         claims=claims,
         counts=counted(claims),
         sources=SOURCES,
@@ -239,40 +238,23 @@ SOURCES = {
     "our addition": "Our additions",
 }
 OUTSIDE = ("out of scope", "not measurable")
-# The figure beside a claim: the first of these that the study draws.
+# The claims beside a figure; a claim has the first of its figures that the study draws.
 PICTURES = {
-    "dome": ("anisotropy_by_layer",),
-    "isotropic_ends": ("anisotropy_by_layer",),
-    "nearly_a_line": ("anisotropy_by_layer",),
-    "plateau_onset": ("anisotropy_by_layer",),
-    "sinks": ("sinks", "anisotropy_by_layer"),
-    "uniform_encoders": ("anisotropy_by_layer",),
-    "high_raw_cosines": ("cone",),
-    "isotropic_encoders": ("cone", "anisotropy_by_layer"),
-    "decoders_over_encoders": ("anisotropy_by_layer",),
-    "one_profile": ("anisotropy_by_layer",),
-    "converge": ("anisotropy_over_training",),
-    "grows": ("anisotropy_over_training",),
-    "grows_after_2000": ("anisotropy_over_training",),
-    "none_before_1000": ("anisotropy_over_training",),
-    "no_plateau_in_olmo_2": ("anisotropy_by_layer",),
-    "rises_before_a_spike": ("warnings", "losses"),
-    "warns": ("warnings", "losses"),
-    "warns_better": ("warnings", "losses"),
-    "low_dimension": ("dimension_by_layer",),
-    "under_its_gaussian": ("dimension_by_layer",),
-    "rise_then_fall": ("dimension_over_training",),
-    "one_course": ("dimension_over_training",),
-    "transition_near_1000": ("phases", "dimension_over_training"),
-    "random_tokens": ("controls",),
-    "random_trajectory": ("controls", "dimension_over_training"),
-    "random_dimension": ("controls",),
-    "linear_blocks": ("linearity_by_layer",),
-    "isotropic_output": ("anisotropy_by_layer",),
-    "early_collapse": ("phases",),
-    "three_phases": ("phases",),
-    "peak_of_rankme": ("phases",),
-    "few_directions": ("truncation",),
+    "sinks": "sinks",
+    "cone": "high_raw_cosines isotropic_encoders",
+    "warnings": "rises_before_a_spike warns warns_better",
+    "losses": "rises_before_a_spike warns warns_better",
+    "phases": "transition_near_1000 early_collapse three_phases peak_of_rankme",
+    "controls": "random_tokens random_trajectory random_dimension",
+    "anisotropy_by_layer": (
+        "dome isotropic_ends nearly_a_line plateau_onset sinks uniform_encoders isotropic_encoders "
+        "decoders_over_encoders one_profile no_plateau_in_olmo_2 isotropic_output"
+    ),
+    "anisotropy_over_training": "converge grows grows_after_2000 none_before_1000",
+    "dimension_by_layer": "low_dimension under_its_gaussian",
+    "dimension_over_training": "rise_then_fall one_course transition_near_1000 random_trajectory",
+    "linearity_by_layer": "linear_blocks",
+    "truncation": "few_directions",
 }
 
 
@@ -333,7 +315,7 @@ def counted(claims: Iterable[ClaimRow]) -> list[tuple[str, dict[str, int]]]:
 def _claim_row(of_claim: pd.DataFrame, figures: Collection[str]) -> ClaimRow:
     answer = of_claim[of_claim["part"] == "answer"].iloc[0]
     single = of_claim[of_claim["model"] != ALL_MODELS]
-    drawn = [name for name in PICTURES.get(answer["slug"], ()) if name in figures]
+    drawn = [name for name, slugs in PICTURES.items() if answer["slug"] in slugs.split() and name in figures]
     return ClaimRow(
         **{
             name: str(answer[name])

@@ -88,16 +88,17 @@ def read_statistics(
     """
     with open_format(path, STATISTICS_FORMAT) as file, noticed(path):
         layers = [
-            LayerStatistics(site, rows, _read_arrays(group, arrays), read_attributes(group))
+            LayerStatistics(
+                site,
+                rows,
+                {name: group[name][()] for name in group if arrays is None or name in arrays},
+                read_attributes(group),
+            )
             for site, place in sited(file).items()
             if sites is None or site in sites
             for rows, group in place.items()
         ]
         return read_attributes(file), layers
-
-
-def _read_arrays(group: h5py.Group, wanted: Container[str] | None) -> dict[str, np.ndarray]:
-    return {name: group[name][()] for name in group if wanted is None or name in wanted}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from lmshape.writing import replaced_when_whole
 # in the order in which transformers prefers them
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 GGUF = ".gguf"
+Kind = Literal["decoder", "encoder"]  # reads left to right, or is masked
 
 # What config.json calls the facts of a model, by architecture.
 CONFIG_KEYS = {
@@ -189,18 +190,16 @@ def weights_sha256(folder: Path) -> str:
     For a single file its plain sha256, the one that the hub shows. For shards the sha256 of their hexadecimal
     sha256 one after the other, sorted by file name, so that it can be made from the hub's answers alone.
     """
-    digests = [_sha256(path) for path in weight_files(folder)]
+    digests = []
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def files_as_found(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size in bytes and date of change in ns of each weight file: what tells that one is written anew."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weight_files(folder)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +225,7 @@ def reads_both_ways(config: Mapping[str, Any]) -> bool:
     return text.get("is_causal") is False or text.get("use_bidirectional_attention") in (True, "all")
 
 
-def kind_of(config: Mapping[str, Any]) -> Literal["decoder", "encoder"]:
+def kind_of(config: Mapping[str, Any]) -> Kind:
     """Return what a configuration is of: by its head, else by the architecture."""
     heads = config.get("architectures") or ()
     if reads_both_ways(config) or any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
 from lmshape.errors import InputError, first_line, suggest
@@ -24,6 +24,7 @@ from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import (
     CONFIG_KEYS,
     GGUF,
+    Kind,
     check_fetched,
     check_quantization,
     check_whole,
@@ -39,7 +40,6 @@ from lmshape.store.weights import (
 from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 
-Kind = Literal["decoder", "encoder"]
 Fact = Any  # of a config.json, which anybody may have written
 
 

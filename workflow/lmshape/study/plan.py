@@ -40,7 +40,7 @@ class ModelPlan:
     checkpoint_bytes : of the largest of them
     tokens : read in all its cells together
     forward_flops : floating-point operations of the forward passes
-    activation_bytes : of one checkpoint's activations on all its datasets
+    activation_bytes : of the activations of all its cells
     """
 
     model: str
@@ -91,9 +91,7 @@ def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
 def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
     """Tell what activations take: they stay in results/, or pass through the scratch of the job of their cell."""
     if study.keep_activations:
-        return (
-            f"{size_text(sum(one.activation_bytes * one.checkpoints for one in plans))} that stay in results/"
-        )
+        return f"{size_text(sum(one.activation_bytes for one in plans))} that stay in results/"
     of_cells = [activation_bytes(study.models[one.model], study.sampling.most_tokens) for one in plans]
     return f"none stay; a job takes up to {size_text(max(of_cells, default=0))} of scratch while it measures"
 
@@ -148,7 +146,7 @@ def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) 
             f"{one.checkpoints}",
             f"{one.cells}",
             _size(one.download_bytes),
-            size_text(one.activation_bytes * one.checkpoints),
+            size_text(one.activation_bytes),
             f"{one.tokens:,}",
             f"{one.forward_flops:.2g}",
         )
@@ -186,7 +184,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
         forward_flops=cells * passes * flops,
-        activation_bytes=len(datasets) * activation_bytes(model, tokens),
+        activation_bytes=cells * activation_bytes(model, tokens),
     )
 
 

@@ -32,7 +32,7 @@ def _of_model(model: Model) -> Iterator[str]:
     if told := gate(model.entry):
         yield f"gate       {model.name}: {told}"
     everyone = [*model.checkpoints.values(), *model.passed_over]
-    if any(one.verdict not in ("", "ok") for one in everyone):
+    if any(one.verdict for one in everyone):
         yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
     if model.passed_over:
         yield (

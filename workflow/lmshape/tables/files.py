@@ -67,10 +67,11 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
     """
     table = frame
     if isinstance(frame, pd.DataFrame):
-        # an empty column of pandas is one of numbers, which Arrow makes text, but no category of
-        texts = [one.with_type(pa.string()) if pa.types.is_dictionary(one.type) else one for one in columns]
-        filled = frame.reindex(columns=columns.names)
-        table = pa.Table.from_pandas(filled, pa.schema(texts), preserve_index=False).cast(columns)
+        texts = [field.name for field in columns if pa.types.is_dictionary(field.type)]
+        frame = frame.reindex(columns=columns.names).astype(
+            dict.fromkeys(texts, object)
+        )  # else absent ones are reals
+        table = pa.Table.from_pandas(frame, columns, preserve_index=False)
     table = with_nulls(table)
     write_parquet(table, stem.with_suffix(".parquet"))
     with replaced_when_whole(stem.with_suffix(".csv")) as partial:

@@ -327,7 +327,8 @@ def audits(study: str, entries: Iterable[tuple[Attributes, Site, str, Attributes
 
 
 def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
-    counts = families[min(families, key=_asked)]
+    asked = [*(name for name in _ASKED if name in families), *sorted(families)]
+    counts = families[asked[0]]
     neighbors = families.get("neighbor", {})
     return {
         **place,
@@ -343,10 +344,6 @@ def _audit(place: Row, families: Mapping[str, Attributes]) -> Row:
             _doubt(counts, neighbors), _near_the_cut(counts) if place["rows"] == "no_sink" else ""
         ),
     }
-
-
-def _asked(family: str) -> tuple[int, str]:
-    return _ASKED.index(family) if family in _ASKED else len(_ASKED), family
 
 
 def _near_the_cut(counts: Attributes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -226,14 +226,9 @@ def _rows(run: Run) -> Iterator[Row]:
     for number, spike in enumerate(run.spikes, start=1):
         end = spike.last if spike.recovery_step is None else spike.recovery_step
         yield common | {
+            **asdict(spike),
             "spike": number,
-            "onset": spike.onset,
-            "peak_step": spike.peak_step,
-            "peak_loss": spike.peak_loss,
-            "baseline": spike.baseline,
             "height": spike.height,
-            "threshold": spike.threshold,
-            "recovery_step": spike.recovery_step,
             "steps": end - spike.onset,
             "flag": joined(spike.flag, of_run if number == len(run.spikes) else ""),
         }

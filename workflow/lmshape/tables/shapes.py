@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lmshape.checkpoints import Checkpoint, nearest_log_spaced, under_each_name
+from lmshape.checkpoints import Checkpoint, log_spaced, under_each_name
 from lmshape.geometry.nulls import spectrum_null
 from lmshape.geometry.resample import jackknife
 from lmshape.metrics.leading import GROUPS
@@ -188,7 +188,7 @@ def log_ranks(last: int) -> np.ndarray:
 
 
 def seen_checkpoints(steps: Mapping[str, int]) -> list[str]:
-    """Choose checkpoints to look at: the first, the last, and those between nearest to even places of ln(1 + step).
+    """Choose checkpoints to look at: the first, the last, and others spaced evenly in ln(1 + step).
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def seen_checkpoints(steps: Mapping[str, int]) -> list[str]:
     known = sorted((step, name) for name, step in steps.items() if step >= 0)
     if not known:
         return list(steps)[-1:]
-    return [known[i][1] for i in nearest_log_spaced([step for step, _ in known], MOST_CHECKPOINTS)]
+    return [known[i][1] for i in log_spaced([step for step, _ in known], MOST_CHECKPOINTS)]
 
 
 def cloud_rows(entry: LayerStatistics) -> Iterator[Row]:

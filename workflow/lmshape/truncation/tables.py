@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class TruncatedLoss:
     """The loss with a truncated residual stream behind one layer.
 
     Attributes
@@ -72,7 +72,7 @@ class Truncation:
     attributes: Attributes
     tokens: tuple[int, ...]
     whole: tuple[float, ...]
-    measured: tuple[Measured, ...]
+    measured: tuple[TruncatedLoss, ...]
 
 
 def write_truncation(path: Path, truncation: Truncation) -> None:
@@ -95,11 +95,11 @@ def read_truncation(path: Path) -> Truncation:
         attributes={key: or_nan(value) for key, value in card["attributes"].items()},
         tokens=tuple(card["tokens"]),
         whole=tuple(map(or_nan, card["whole"])),
-        measured=tuple(Measured(**{**row, "losses": tuple(row["losses"])}) for row in table.to_pylist()),
+        measured=tuple(TruncatedLoss(**{**row, "losses": tuple(row["losses"])}) for row in table.to_pylist()),
     )
 
 
-def by_rank(measured: Iterable[Measured], *, layer: int, rows: str, variant: str) -> list[Measured]:
+def by_rank(measured: Iterable[TruncatedLoss], *, layer: int, rows: str, variant: str) -> list[TruncatedLoss]:
     """Choose one curve, ranks ascending."""
     place = (layer, rows, variant)
     chosen = [one for one in measured if (one.layer, one.rows, one.variant) == place]
@@ -219,7 +219,7 @@ def rank_rows(cell: Truncation, study: str, known: Mapping[tuple[str | int, ...]
             }
 
 
-def _least(curve: Sequence[Measured], cell: Truncation, tolerance: float) -> dict[str, int | None]:
+def _least(curve: Sequence[TruncatedLoss], cell: Truncation, tolerance: float) -> dict[str, int | None]:
     """Return the least rank of a curve and its interval; nothing where a loss is not a number."""
     increases = {one.rank: _increase(one, cell) for one in curve}
     rank = least_rank({rank: one.value for rank, one in increases.items()}, tolerance)
@@ -231,11 +231,13 @@ def _least(curve: Sequence[Measured], cell: Truncation, tolerance: float) -> dic
     return {"rank": rank, "rank_low": low, "rank_high": high}
 
 
-def _increase(one: Measured, cell: Truncation) -> Estimate:
+def _increase(one: TruncatedLoss, cell: Truncation) -> Estimate:
     return over_draws(np.subtract(one.losses, cell.whole))
 
 
-def _flag(curve: Iterable[Measured], found: Mapping[str, int | None], beside: Mapping[str, float]) -> str:
+def _flag(
+    curve: Iterable[TruncatedLoss], found: Mapping[str, int | None], beside: Mapping[str, float]
+) -> str:
     """Say why there is no rank, doubts about the axes, and which dimensions are not numbers."""
     flags = dict.fromkeys(one.flag for one in curve if one.flag)
     absent = [name for name, value in beside.items() if not isfinite(value)]

@@ -36,7 +36,7 @@ from lmshape.truncation.projection import (
     principal_axes,
 )
 from lmshape.truncation.ranks import kept_ranks, layers_at_once, next_rank, removed_ranks
-from lmshape.truncation.tables import Measured, Truncation, write_truncation
+from lmshape.truncation.tables import TruncatedLoss, Truncation, write_truncation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +57,12 @@ class Trial:
         """Ranks that are always measured."""
         return kept_ranks(width, self.ranks) if variant == "keep" else removed_ranks(width, self.removed)
 
-    def not_measured(self, layer: int, *, width: int, draws: int, reason: str) -> Iterator[Measured]:
+    def not_measured(self, layer: int, *, width: int, draws: int, reason: str) -> Iterator[TruncatedLoss]:
         """Yield the ranks of the grid at a layer without numbers, and why."""
         for rows in self.rows:
             for variant in VARIANTS:
                 for rank in self.grid(variant, width):
-                    yield Measured(
+                    yield TruncatedLoss(
                         layer=layer,
                         rows=rows,
                         variant=variant,
@@ -71,7 +71,7 @@ class Trial:
                         flag=reason,
                     )
 
-    def place(self, one: Measured) -> tuple[int, int, str, int]:
+    def place(self, one: TruncatedLoss) -> tuple[int, int, str, int]:
         """What the ranks of a file are sorted by; `keep` comes before `remove`."""
         return one.layer, self.rows.index(one.rows), one.variant, one.rank
 
@@ -213,7 +213,9 @@ def truncations(
     )
 
 
-def _layers(losses: Losses, reader: LayerReader, sites: Sequence[Site], trial: Trial) -> Iterator[Measured]:
+def _layers(
+    losses: Losses, reader: LayerReader, sites: Sequence[Site], trial: Trial
+) -> Iterator[TruncatedLoss]:
     tokens = reader.tokens
     whole = np.isfinite(losses.whole).all()
     sinks: dict[Site, np.ndarray] = {}
@@ -230,12 +232,18 @@ def _layers(losses: Losses, reader: LayerReader, sites: Sequence[Site], trial: T
         is_short = losses.behind(site)
         found = [one for rows in trial.rows for one in _at(site, losses, moments, sinks[site], rows, trial)]
         yield from found
-        _tell(f"{site.path}, {len(found)} ranks in {time.monotonic() - started:.1f} s", is_short)
+        way = "" if is_short else ", in whole passes: blocks behind take more than the hidden state"
+        seconds = time.monotonic() - started
+        print(
+            f"truncation: {site.path}, {len(found)} ranks in {seconds:.1f} s{way}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _at(
     site: Site, losses: Losses, moments: MomentsByDraw, sinks: np.ndarray, rows: str, trial: Trial
-) -> Iterator[Measured]:
+) -> Iterator[TruncatedLoss]:
     """Yield the losses for a choice of rows: the grid of both variants, and the ranks between that are asked for.
 
     `losses` has turned to the site; each draw is projected on the axes of the others.
@@ -252,13 +260,13 @@ def _at(
     projections = Projections.of(fitted, losses.device)
     projected = ~sinks if rows == "no_sink" else np.ones_like(sinks)
 
-    def row(variant: Variant, rank: int) -> Measured:
+    def row(variant: Variant, rank: int) -> TruncatedLoss:
         if variant == "keep" and rank == width:  # with all axes nothing is left out
             found = losses.whole
         else:
             found = losses.changed(partial(_projected, projections, projected, variant=variant, rank=rank))
         wrong = "" if np.isfinite(found).all() else "not finite: loss"
-        return Measured(
+        return TruncatedLoss(
             layer=site.layer,
             rows=rows,
             variant=variant,
@@ -292,8 +300,3 @@ def _projected(
     rows = torch.as_tensor(chosen[one.index], device=hidden.device)
     draw = torch.as_tensor(one.draw, device=hidden.device)
     return projections.applied(hidden, draw, rows, variant=variant, rank=rank)
-
-
-def _tell(line: str, is_short: bool) -> None:
-    way = "" if is_short else ", in whole passes: blocks behind take more than the hidden state"
-    print(f"truncation: {line}{way}", file=sys.stderr, flush=True)

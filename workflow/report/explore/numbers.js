@@ -2,9 +2,9 @@
 
 // The study's numbers as the page holds them, and how they are written.
 
+const DIGITS = 7; // of a float32
 const SHOWN_DIGITS = 4;
 const MOST_SHOWN_DECIMALS = 8;
-const MOST_DECIMALS = 300; // powers of ten end at 308
 
 /** The bytes that a text in base 64 holds. */
 function bytesOf(text) {
@@ -14,7 +14,7 @@ function bytesOf(text) {
 /** Numbers as lmshape.pages.explore lays them out; they are little-endian, as is every machine with a browser. */
 function parseChunk(text) {
   const { value, low, high, flags, absent } = JSON.parse(text);
-  const [values, lows, highs] = [value, low, high].map((column) => new Float64Array(bytesOf(column)));
+  const [values, lows, highs] = [value, low, high].map((column) => new Float32Array(bytesOf(column)));
   return { values, lows, highs, flags, absent: new Set(absent) };
 }
 
@@ -28,7 +28,7 @@ function numberAt(chunk, at, flags) {
 function shownDecimals(...numbers) {
   const largest = Math.max(0, ...numbers.map(Math.abs).filter((one) => !Number.isNaN(one)));
   const [, exponent] = largest.toExponential().split("e");
-  return largest > 0 ? Math.min(SHOWN_DIGITS - 1 - exponent, MOST_DECIMALS) : 0;
+  return largest > 0 ? SHOWN_DIGITS - 1 - exponent : 0;
 }
 
 /** A value with the decimals that are shown, and all of a whole part up to a million. */
@@ -54,5 +54,5 @@ function writtenWithInterval(number) {
 
 /** All digits, as programs read them; empty for NaN. */
 function exact(value) {
-  return Number.isNaN(value) ? "" : String(value);
+  return Number.isNaN(value) ? "" : String(Number(value.toPrecision(DIGITS)));
 }
