@@ -87,6 +87,7 @@ def warning_rows(count: int) -> Iterator[list[str]]:
             f"{(sure['move_before_low'] > 0).mean():.0%}",
             f"{(sure['move_before_high'] < 0).mean():.0%}",
             f"{rows['hit_rate'].mean():.0%}",
+            f"{coverage(rows, 'hit_rate', float(rows['hit_rate'].mean())):.0%}",
             f"{rows['false_alarms_per_10k'].mean():.1f}",
             f"{rows['average_precision'].mean():.2f}",
         ]
@@ -129,6 +130,7 @@ def report(count: int) -> str:
                 "significant rise",
                 "significant fall",
                 "spikes predicted",
+                "its interval holds the mean",
                 "false alarms in 10 000 steps",
                 "average precision",
             ],
@@ -146,7 +148,7 @@ def report(count: int) -> str:
 def main() -> None:
     """Read the arguments, measure, and write or print."""
     parser = parser_of(__doc__, PAGE)
-    parser.add_argument("--studies", type=int, default=200, help="runs, or studies, of each row")
+    parser.add_argument("--studies", type=int, default=60, help="runs, or studies, of each row")
     arguments = parser.parse_args()
     text = report(arguments.studies)
     publish(text, PAGE, COMMAND, arguments)

@@ -126,7 +126,7 @@ def test_a_module_that_has_moved_other_docstrings_and_what_no_number_depends_on_
         assert text.startswith('"""')
         text = re.sub(r'^    """(?=\S)', '    """Wrapped\n    otherwise: ', text, flags=re.MULTILINE)
         path.write_text('"""Another docstring. ' + text[3:] + "\n# and a comment\n")
-    for module, function in (("study/costs.py", "minutes_for"), ("jobs/failures.py", "why")):
+    for module, function in (("study/costs.py", "minutes_for"), ("jobs/missing.py", "why")):
         edit(clone, module, f"\ndef {function}(", f"{OTHER}{function}(")
     copied.configure()
     assert copied.planned(repository=clone) == {}
