@@ -1,4 +1,4 @@
-"""How often spikes are found, and warnings told, where the truth is known: writes docs/spikes.md.
+"""How often spikes are found, and predicted, where the truth is known: writes docs/spikes.md.
 
     python -m benchmarks.early_warning
     python -m benchmarks.early_warning --studies 40 --print     # a try: nothing written
@@ -94,7 +94,7 @@ def warning_rows(count: int) -> Iterator[list[str]]:
 
 
 def lead_rows(count: int) -> Iterator[list[str]]:
-    """Rows: planted lead, the lead that is told, how often its interval holds it, and the share of spikes told."""
+    """Rows: planted lead, the estimated lead, how often its interval holds it, and the share of spikes predicted."""
     for lead in LEADS:
         rows = studies((Precursor(size=6, lead=lead), NONE), count, seed=100 + lead)
         told = rows["lead_steps"]
@@ -124,12 +124,12 @@ def report(count: int) -> str:
                 "area",
                 "its interval holds the mean",
                 "gain",
-                "better for sure",
-                "worse for sure",
+                "significantly better",
+                "significantly worse",
                 "move",
-                "up for sure",
-                "down for sure",
-                "spikes told",
+                "significant rise",
+                "significant fall",
+                "spikes predicted",
                 "its interval holds the mean",
                 "false alarms in 10 000 steps",
                 "average precision",
@@ -138,7 +138,7 @@ def report(count: int) -> str:
         ),
         "### Leads",
         table(
-            ["planted lead in steps", "told", "within 2 steps of the interval", "spikes told"],
+            ["planted lead in steps", "estimate", "within 2 steps of the interval", "spikes predicted"],
             list(lead_rows(count)),
         ),
     ]

@@ -46,6 +46,12 @@ def test_a_list_of_numbers_has_null_and_not_nan() -> None:
     assert with_nulls(table)["replicates"].to_pylist() == [[1.0, None], None, [np.inf]]
 
 
+def test_a_frame_without_rows_or_without_a_column_has_all_columns(tmp_path: Path) -> None:
+    for number, frame in enumerate((pd.DataFrame(), pd.DataFrame({"layer": [1]}))):
+        write_table(frame, COLUMNS, tmp_path / f"{number}")
+        assert pq.read_schema(tmp_path / f"{number}.parquet").equals(COLUMNS)
+
+
 def test_categories_are_kept_for_other_tools_and_text_in_our_own_code(stem: Path) -> None:
     file = stem.with_suffix(".parquet")
     assert isinstance(pd.read_parquet(file)["name"].dtype, pd.CategoricalDtype)
