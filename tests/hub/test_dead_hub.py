@@ -55,12 +55,11 @@ def test_the_other_models_are_done_and_the_cells_of_the_published_one_named(fetc
     assert (fetched.path / "results/metrics/mine.parquet").exists()
     assert "3 of 6 cells are missing" in words
     assert "  tiny: step1, step4, step8 on wiki (3 cells)\n" in words
-    assert "    download: " in words
+    assert "    resolve: the files of `tiny/run` at " in words
     endpoint = fetched.environment["HF_ENDPOINT"]
-    assert f"of `tiny/run`: {endpoint} cannot be used after 7 attempts" in words
+    assert f": {endpoint} cannot be used after 7 attempts" in words
     assert "then run the same command again: what was received is kept" in words
-    assert "log: results/logs/download/tiny/step" in words
-    assert ".log and 2 more like it" in words
+    assert "log: results/logs/resolve/tiny.log\n" in words
     assert re.search(r"Not made: \d+ results \(metrics of tiny, tables, …", words)
     assert words.count("\n") < 12
     assert run.stdout.rpartition(words)[2].count("\n") < 11

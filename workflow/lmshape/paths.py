@@ -16,6 +16,9 @@ STATISTICS = f"{STATISTICS_FOLDER}/{BLOCK}"
 MEASURED = f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"  # written when all archives of a block are there
 METRICS = "results/metrics/{model}.parquet"
 LOCK = "results/revisions/{model}.tsv"
+UNASKED = (
+    "results/revisions/.{model}.unasked"  # newer than a lock that does not list the files of what is taken
+)
 WEIGHTS_FOLDER = "results/weights/{model}"
 WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
 STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights

@@ -51,6 +51,7 @@ from lmshape.jobs.hub import (
     PLAN_VARIABLE,
     delete_unneeded_weights,
     lock_aloud,
+    mark_unasked,
     refuse_foreign_files,
     spell_plans,
 )
@@ -67,6 +68,7 @@ try:
     if workflow.is_main_process:
         check_loss_logs(study, FOLDER)
         refuse_foreign_files(study, FOLDER)
+        mark_unasked(study, FOLDER)
     profile = workflow.resource_settings.default_resources or {}
     settings = {name: profile.get(name) for name in PROFILE_SETTINGS}
     machine = machine_of(

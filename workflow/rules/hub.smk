@@ -10,6 +10,8 @@ localrules:
 
 
 rule resolve:
+    input:
+        paths.UNASKED,
     output:
         update(paths.LOCK),
     log:
@@ -51,7 +53,7 @@ rule fetch_tokenizer:
 
 rule download:
     input:
-        ancient(paths.LOCK),
+        **jobs.inputs("download"),
     output:
         weights=directory(paths.WEIGHTS),
         staged=temp(touch(paths.STAGED)),

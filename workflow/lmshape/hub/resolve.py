@@ -401,7 +401,12 @@ def download(
     """
     lock = read_lock(lock_file)
     one = lock.named(checkpoint) if lock else None
-    assert one is not None, "the study has checkpoints of its lock alone"
+    assert lock and one, "the study has checkpoints of its lock alone"
+    if not one.asked:
+        raise InputError(
+            f"`{lock_file}` does not list the files of {checkpoint}, since no study took it when the hub was asked. "
+            f"Ask the hub with `lmshape lock {lock.model}`, and run the same command again."
+        )
     if budget_bytes is not None and weights_in == "study":
         size = sum(file.bytes for file in one.files) - cached_bytes(one)
         wanted = budget.Reservation(folder=str(folder), weights_bytes=size, readers=tuple(readers))

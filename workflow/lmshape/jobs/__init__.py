@@ -56,7 +56,7 @@ class Jobs:
     """
 
     def __init__(
-        self, study: Study, machine: Machine | None = None, *, ancient: cells.Ancient | None = None
+        self, study: Study, machine: Machine | None = None, *, ancient: Callable[[str], str] | None = None
     ) -> None:
         self.study = study
         self.machine = machine or Machine()
@@ -64,7 +64,7 @@ class Jobs:
         self.graph = Graph(study, self.rules)
         self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
-            if isinstance(rule, cells.WeightsReader) and ancient is not None:
+            if ancient is not None:
                 rule.ancient = ancient
 
     def inputs(self, name: str) -> dict[str, InputFunction]:

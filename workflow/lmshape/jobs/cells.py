@@ -36,14 +36,11 @@ from lmshape.writing import replaced_when_whole, working_folder
 if TYPE_CHECKING:
     from lmshape.models.opened import Opening
 
-Ancient = Callable[[str], str]
-
 
 class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
     reads: tuple[str, ...] = ("weights", "tokens")
-    ancient: Ancient = staticmethod(str)  # Snakemake's flag: a newer file is not a reason to run again
 
     def weights(self, job: Wildcards) -> Files:
         """Return the files whose change makes a checkpoint another one."""
@@ -248,7 +245,7 @@ class Measure(Rule):
 
     @cached_property
     def block_seconds(self) -> Callable[..., float]:
-        """Estimate a block by width, sites, threads and whether a GPU measures: once for all of its jobs, as long as this rule lives."""
+        """Estimate a block by width, sites, threads and whether a GPU measures; kept as long as this rule."""
         return cache(partial(_measuring_seconds, self))
 
     def disk_megabytes(self, job: Wildcards) -> int:

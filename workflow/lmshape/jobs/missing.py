@@ -84,11 +84,14 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     present: dict[str, bool] = {}
     for what, steps in [*_cells(jobs), *_results(jobs, root)]:
         lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
+        unmade = bool(lacking) and not _is_made(what, steps, lacking)
+        if unmade:
+            lacking = [step for step in steps if step in lacking or _lacks_files(jobs, step, what)]
         reasons = [
             (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
             for step in lacking
         ]
-        if lacking and not _is_made(what, steps, lacking):
+        if unmade:
             found.append(Missing(what, *next((one for one in reasons if one[1] != NOT_REACHED), reasons[0])))
         else:
             failed = [
@@ -154,6 +157,15 @@ def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> b
         if not present[file]:
             return False
     return True
+
+
+def _lacks_files(jobs: Jobs, step: Step, what: Cell | str) -> bool:
+    """Tell whether a job makes the lock of a cell whose checkpoint has no files there yet."""
+    if step[0] != "resolve" or not isinstance(what, Cell):
+        return False
+    lock = jobs.study.models[what.model].lock
+    locked = lock and lock.named(what.checkpoint)
+    return bool(locked) and not locked.asked
 
 
 def _errors(said: str) -> dict[str, str]:

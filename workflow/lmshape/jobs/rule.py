@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -151,6 +151,7 @@ class Rule:
     awaited : those that must be there, and whose change is not a reason to run again
     writes : patterns of its outputs
     log_file : pattern of its log
+    ancient : Snakemake's flag of a file whose newer date is not a reason to run again
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
     memory_megabytes, time_minutes, disk : what a job needs, where the methods below say nothing else
     rank : priority of its jobs
@@ -160,6 +161,7 @@ class Rule:
     awaited: tuple[str, ...] = ()
     writes: Sequence[str] = ()
     log_file: str
+    ancient: Callable[[str], str] = staticmethod(str)
     code: tuple[str, ...] = ()
     memory_megabytes: int = 2000
     time_minutes: int = 30
