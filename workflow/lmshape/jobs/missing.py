@@ -164,8 +164,8 @@ def _lacks_files(jobs: Jobs, step: Step, what: Cell | str) -> bool:
     if step[0] != "resolve" or not isinstance(what, Cell):
         return False
     lock = jobs.study.models[what.model].lock
-    locked = lock and lock.named(what.checkpoint)
-    return bool(locked) and not locked.asked
+    locked = lock.named(what.checkpoint) if lock else None
+    return locked is not None and not locked.asked
 
 
 def _errors(said: str) -> dict[str, str]:
