@@ -84,7 +84,7 @@ def test_a_quota_is_waited_for_and_the_way_to_a_larger_one_is_told(
     monkeypatch.setattr(downloading, "LONGEST_PAUSE_SECONDS", 300.0)
     hub.set(quota=4, quota_seconds=1)
     assert len(locked(tmp_path).checkpoints) == 6
-    assert "of who has a free token: `hf auth login`, or HF_TOKEN" in caplog.text
+    assert "With a free token the hub answers more requests: `hf auth login`, or HF_TOKEN" in caplog.text
 
 
 def test_a_listing_is_asked_for_as_often_as_patience_has_it_and_no_more(
