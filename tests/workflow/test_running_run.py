@@ -16,7 +16,7 @@ from conftest import LOCAL_RUN, StudyFolder
 
 from lmshape.tables.columns import CHECKPOINTS_KEY
 
-CALLS = 4
+CALLS = 9  # and one when the training has ended
 TABLE = "results/metrics/mine.parquet"
 CONFIG = {"study": "running", **LOCAL_RUN}
 
