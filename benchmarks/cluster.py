@@ -33,10 +33,6 @@ STUDIES = {
     "pythia": (REPOSITORY / "config/studies/pythia.yaml", {}),
     "olmo": (REPOSITORY / "config/studies/olmo.yaml", {}),
     "pythia, all 154 checkpoints": (REPOSITORY / "config/studies/pythia.yaml", {"checkpoints": "all"}),
-    "the same, blocks of 8 layers": (
-        REPOSITORY / "config/studies/pythia.yaml",
-        {"checkpoints": "all", "layers_per_job": 8},
-    ),
 }
 _COUNT = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 
@@ -91,7 +87,7 @@ def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
     return [
         title,
         f"{sum(planned.jobs.values()):,}",
-        f"{sum(planned.jobs.get(rule, 0) for rule in SUBMITTED):,}",
+        f"{sum(count for rule, count in planned.jobs.items() if rule.startswith(SUBMITTED)):,}",
         f"{planned.seconds:.1f} s",
         f"{planned.cpu_seconds:.1f} s",
         size_text(planned.resident),

@@ -212,7 +212,9 @@ def test_a_paired_family_gets_each_block_with_the_site_before(
     )
     layers = {(layer.site, layer.rows): layer for layer in read_statistics(tmp_path / "s.h5")[1]}
     assert {site for site, _ in layers} == set(SITES[first:])
-    alone = "no layer before: pairs compares a block's output with the one before it (embedding and final norm)"
+    alone = (
+        "no layer before: pairs compares a block's output with the one before it (embedding and final norm)"
+    )
     for before, site in zip((None, *SITES[:2], None), SITES, strict=True):
         if site.layer < first:
             continue
