@@ -127,10 +127,11 @@ def test_one_call_on_the_decoder_gives_the_numbers_of_the_study(
     chosen = ["anisotropy", "mean_cosine", "loss"]
     found = lmshape.profile(checkpoint(REAL_DECODER), file, metrics=chosen, **CHANGES["sampling"])
     found = found[found["metric"].isin(chosen)]  # without bits per byte, which come with the loss
-    places, numbers = ["site", "layer", "rows", "metric"], ["value", "ci_low", "ci_high"]
+    numbers = ["value", "ci_low", "ci_high"]
     own = metrics[(metrics["model"] == DECODER) & metrics["metric"].isin(chosen)]
     assert len(own) == len(found) == 2 * 2 * (DECODER_BLOCKS + 2) + 1
-    one, other = (table.set_index(places)[numbers] for table in (found, own))
+    kinds = {"site": str, "layer": int, "rows": str, "metric": str}
+    one, other = (table.astype(kinds).set_index(list(kinds))[numbers] for table in (found, own))
     pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 

@@ -18,7 +18,7 @@ from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
 from lmshape.jobs.cells import MeasureOwn, WeightsReader
 from lmshape.jobs.graph import every_job
-from lmshape.jobs.hub import refuse_foreign_files
+from lmshape.jobs.hub import mark_unasked, refuse_foreign_files
 from lmshape.jobs.rule import PROFILE_SETTINGS, Given, cell_wildcards, layer_wildcards, machine_of
 from lmshape.receipt import write_receipt
 from lmshape.schema import Yaml
@@ -171,6 +171,7 @@ def test_every_input_is_an_output_of_a_job_or_a_file_of_the_user(root: Path) -> 
     """Follow the inputs of the report down to what lies there already."""
     for keep in (True, False):
         jobs = jobs_of(root, keep_activations=keep)
+        mark_unasked(jobs.study, root)
         names = [
             name
             for name in RULES
