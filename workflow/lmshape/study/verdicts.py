@@ -64,7 +64,8 @@ def _unverified(models: Sequence[Model], options: str) -> Iterator[str]:
         keys = sorted(
             {key for model in models if model.unverified for key in model.entry.get("unverified", ())}
         )
-        of_registry = f", nor {', '.join(keys)} of the registry" if keys else ""
+        listed = ", ".join(f"`{key}`" for key in keys)
+        of_registry = f", and {listed} of their entries in the registry" if keys else ""
         command = " ".join(filter(None, ["lmshape lock", options]))
         yield (
             f"unverified  the checkpoints of {', '.join(names)}{of_registry}. `{command}` asks the hub, downloads no "
