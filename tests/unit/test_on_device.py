@@ -184,3 +184,39 @@ def test_a_block_is_measured_on_the_device(
                 np.testing.assert_allclose(
                     other.arrays[name], array, rtol=1e-12, atol=1e-12 * np.abs(array).max()
                 )
+
+
+def test_a_gpu_without_room_leaves_the_measuring_to_the_cpu(
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = stored(tmp_path / "a.h5", clouds())
+    options = {
+        "families": ["spectral", "leading"],
+        "first": 0,
+        "last": 2,
+        "rows": ["all"],
+        "rows_per_draw": 64,
+    }
+    measure_block(source, tmp_path / "memory", **options)
+    asked = []
+
+    def full(x: arrays.Array) -> np.ndarray:
+        asked.append(x)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    of_memory = arrays.eigenvalues_of
+    monkeypatch.setattr(
+        spectrum, "eigenvalues_of", lambda x: of_memory(x) if isinstance(x, np.ndarray) else full(x)
+    )
+    measured = measure_block(source, tmp_path / "device", **options, device=device)
+    assert measured == options["families"] and len(asked) == 1  # one try, and the CPU for all that follows
+    assert "the GPU has no room to measure `spectral`: measured on the CPU instead" in caplog.text
+    for name in options["families"]:
+        one, other = (
+            read_statistics(tmp_path / folder / f"{name}/layers-00-02.h5")[1]
+            for folder in ("memory", "device")
+        )
+        assert [layer.arrays.keys() for layer in one] == [layer.arrays.keys() for layer in other]
+        for before, after in zip(one, other, strict=True):
+            for array in before.arrays:
+                np.testing.assert_array_equal(before.arrays[array], after.arrays[array])

@@ -33,6 +33,12 @@ def device_of(x: object) -> Device:
     return computing_device(x.device) if torch is not None and isinstance(x, torch.Tensor) else None
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a GPU had no room for what was asked of it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
+
+
 def on(x: Array, device: Device) -> Array:
     """Return an array, or a tensor, on a device; as it is where it is there."""
     if device is None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint, source_fingerprint
-from lmshape.geometry.arrays import Device, computing_device
+from lmshape.geometry.arrays import Device, computing_device, is_out_of_memory
 from lmshape.metrics.layer import Found, Layer, Measured
 from lmshape.metrics.own import measured_own
 from lmshape.metrics.registry import MEASURED, OWN_FAMILY
@@ -258,7 +259,8 @@ def measure_block(
             LOG.info("`%s` is there already, of this code and these activations.", archive)
             os.utime(archive)  # Snakemake takes an archive that is older than its activations for outdated
             continue
-        measure(
+        on = partial(
+            measure,
             activations,
             archive,
             family=family,
@@ -267,9 +269,17 @@ def measure_block(
             rows=rows,
             rows_per_draw=most,
             made_of=made_of,
-            device=device,
             surveys=surveys,
         )
+        try:
+            on(device=device)
+        except RuntimeError as error:
+            if device is None or not is_out_of_memory(error):
+                raise
+            LOG.warning("the GPU has no room to measure `%s`: measured on the CPU instead", name)
+            surveys.clear()  # they hold what lies on the GPU
+            device = None
+            on(device=None)
         measured.append(name)
     return measured
 

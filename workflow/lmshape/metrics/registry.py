@@ -37,7 +37,6 @@ METRIC_FAMILIES = {
 }
 MEASURED: dict[str, Measured] = {name: own.measured for name, own in FAMILIES.items() if own.measured}
 
-OUTPUT_FAMILY = LOSS.name
 OWN_FAMILY = OWN.name
 RELEASED_FAMILIES = (RELEASED.name, RELEASED_LINEARITY.name)
 
