@@ -17,9 +17,8 @@ from scipy.linalg.lapack import dpocon, dpotrf, dtrtrs
 
 Device = Any  # a torch.device, or None
 Array = Any  # an array, or a tensor on a device
-COMPUTED_ON = frozenset(
-    {"cuda"}
-)  # kinds of device with float64; a CPU's tensors are arrays, Apple's GPU has none
+# Kinds of device with float64: Apple's GPU has none, and a CPU's tensors are arrays.
+COMPUTED_ON = frozenset({"cuda"})
 
 
 def computing_device(device: Device) -> Device:
@@ -75,9 +74,8 @@ def outer(a: np.ndarray, b: np.ndarray, device: Device) -> Array:
 
 def sum_of_squares(matrix: Array) -> float:
     """Return Σ x² of a matrix."""
-    if isinstance(
-        matrix, np.ndarray
-    ):  # without BLAS, whose threads cost more than they save on so little work
+    if isinstance(matrix, np.ndarray):
+        # without BLAS, whose threads cost more than they save on so little work
         return float(np.einsum("ij,ij->", matrix, matrix))
     return float(matrix.square().sum())
 

@@ -75,10 +75,10 @@ class _Asked:
 
     def prepare(self, checkpoints: Sequence[LockedCheckpoint]) -> None:
         """List the files of many checkpoints at once."""
-        of_commit = {(one.repository, one.commit): one.checkpoint for one in checkpoints}
+        names = {(one.repository, one.commit): one.checkpoint for one in checkpoints}  # each commit once
+        commits = {name: commit for commit, name in names.items()}
         what = f"files of {checkpoints[0].repository}"
-        unknown = {name: commit for commit, name in of_commit.items()}
-        client.at_once(lambda commit: self.files(*commit), unknown, what=what, unit="checkpoints")
+        client.at_once(lambda commit: self.files(*commit), commits, what=what, unit="checkpoints")
 
 
 def resolve(

@@ -24,9 +24,8 @@ from tqdm import tqdm
 from lmshape.downloading import reason_of
 from lmshape.progress import progress
 
-SILENCE_SECONDS = (
-    180.0  # without a byte, after which Xet is given up; on a slow line bytes are counted as they come
-)
+# Without a byte, after which Xet is given up; on a slow line bytes are counted as they come.
+SILENCE_SECONDS = 180.0
 START_SECONDS = 120.0  # for the first line: a busy machine, a slow disk
 
 

@@ -158,9 +158,8 @@ class Download(FetchTokenizer):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         """Return the lock: a reason to look at the job that makes it where it does not say what is downloaded."""
-        lock, file = self.model(job).lock, job.fill(paths.LOCK)
-        locked = lock and lock.named(job.checkpoint)
-        return {"lock": file if locked and not locked.asked else self.ancient(file)}
+        file = job.fill(paths.LOCK)
+        return {"lock": file if job.checkpoint in self.model(job).unasked else self.ancient(file)}
 
     def facts(self, job: Wildcards) -> object:
         """How often an update of the lock has found other weights under this name: a change runs its cells again."""
@@ -248,8 +247,7 @@ def mark_unasked(study: Study, root: Path) -> None:
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
             os.utime(mark, (0, 0))
-        locked = [model.lock.named(one) for one in model.checkpoints] if model.lock else []
-        if any(one and not one.asked for one in locked):
+        if model.unasked:
             mark.touch()
 
 

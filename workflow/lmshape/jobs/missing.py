@@ -86,7 +86,8 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
         lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
         unmade = bool(lacking) and not _is_made(what, steps, lacking)
         if unmade:
-            lacking = [step for step in steps if step in lacking or _lacks_files(jobs, step, what)]
+            unlisted = isinstance(what, Cell) and what.checkpoint in jobs.study.models[what.model].unasked
+            lacking = [step for step in steps if step in lacking or (unlisted and step[0] == "resolve")]
         reasons = [
             (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
             for step in lacking
@@ -157,15 +158,6 @@ def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> b
         if not present[file]:
             return False
     return True
-
-
-def _lacks_files(jobs: Jobs, step: Step, what: Cell | str) -> bool:
-    """Tell whether a job makes the lock of a cell whose checkpoint has no files there yet."""
-    if step[0] != "resolve" or not isinstance(what, Cell):
-        return False
-    lock = jobs.study.models[what.model].lock
-    locked = lock.named(what.checkpoint) if lock else None
-    return locked is not None and not locked.asked
 
 
 def _errors(said: str) -> dict[str, str]:

@@ -317,9 +317,10 @@ class Tokenize(Rule):
         from lmshape.texts.tokens import sample_tokens
 
         dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
+        content, documents = "", None
         if text:
             check_digest(Path(text))
-        content, documents = read_span(Path(text), *dataset.span) if text else ("", None)
+            content, documents = read_span(Path(text), *dataset.span)
         tokens = sample_tokens(
             load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             content,

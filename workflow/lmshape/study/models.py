@@ -379,6 +379,13 @@ class Model:
         return self.on_hub and not known
 
     @property
+    def unasked(self) -> set[str]:
+        """Checkpoints whose files its lock does not list, since no study took them when the hub was asked."""
+        if self.lock is None:
+            return set()
+        return {one.checkpoint for one in self.lock.checkpoints if not one.asked} & self.checkpoints.keys()
+
+    @property
     def measured(self) -> dict[str, Checkpoint]:
         """Checkpoints that are extracted: of those with the same weights one."""
         return {name: one for name, one in self.checkpoints.items() if not one.same_as}
