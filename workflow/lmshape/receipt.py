@@ -40,6 +40,11 @@ def read_told(folder: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+def xet_folder(received: Path) -> Path:
+    """Return where the hub's library puts what it receives of a file by Xet, until it is whole."""
+    return received.with_name(f".{received.name}.xet")
+
+
 def own_files(folder: Path, told: Mapping[str, Any] | None = None) -> list[Path]:
     """List the files that the receipt names and that have the size it names, or are the beginning of such a file.
 
@@ -56,9 +61,7 @@ def own_files(folder: Path, told: Mapping[str, Any] | None = None) -> list[Path]
         path = folder / name
         beginning = path.with_name(f"{path.name}{PARTIAL}")
         own += [path] if os.path.lexists(path) and _size(path) in (size, None) else []
-        own += _files(
-            path.with_name(f".{beginning.name}.xet")
-        )  # where the hub's library puts what it receives
+        own += _files(xet_folder(beginning))
         own += [beginning] if beginning.is_file() and (_size(beginning) or 0) <= size else []
     return own
 

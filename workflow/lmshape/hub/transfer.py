@@ -33,7 +33,7 @@ from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile, Tokenizer
 from lmshape.hub.xet import XetFailed, bring_by_xet, without_xet, xet_is_there
 from lmshape.paths import no_xet_file, partial_folder
 from lmshape.progress import size_text
-from lmshape.receipt import PARTIAL, write_receipt
+from lmshape.receipt import PARTIAL, write_receipt, xet_folder
 from lmshape.writing import NO_ROOM, name_whole_folder
 
 LOG = logging.getLogger(__name__)
@@ -167,12 +167,12 @@ class _Download:
             if xet:
                 self._give_up_xet(error)
             raise
-        shutil.rmtree(_xet_folder(received), ignore_errors=True)  # of a job that was killed
+        shutil.rmtree(xet_folder(received), ignore_errors=True)  # of a job that was killed
         os.replace(received, destination)
 
     def _into_study(self, received: Path) -> bool:
         """Bring the file by Xet, and say whether it came."""
-        folder = _xet_folder(received)
+        folder = xet_folder(received)
         try:
             came = self._by_xet(local_dir=str(folder))
             if came is not None:
@@ -244,10 +244,6 @@ class _Download:
             if "Consistency check failed" in str(error):  # all that it says of a connection that ended early
                 raise CutShort(str(error)) from error
             raise
-
-
-def _xet_folder(received: Path) -> Path:
-    return received.with_name(f".{received.name}.xet")
 
 
 def _link(cached: Path, destination: Path) -> None:
