@@ -440,15 +440,15 @@ def _of_each(
 def _hub_entries(
     registry: Registry, models: list[str] | None, configfile: Path, *, everyone: bool
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
+    from lmshape.study.registry import known_as
     from lmshape.study.study import named_models
-    from lmshape.study.typed import named
 
     if everyone:
         if models:
             raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
         yield from ((name, entry) for name, entry in registry.models.items() if "repository" in entry)
         return
-    names, registry = named(models or named_models(configfile), registry, root=HERE)
+    names, registry = known_as(models or named_models(configfile), registry, root=HERE)
     for name in names.values():
         if name not in registry.models:
             raise unknown("model", name, registry.models)
