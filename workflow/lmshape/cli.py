@@ -113,9 +113,14 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
     from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
     from lmshape.study.costs import describe_truncations, gpu_count
-    from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.study.plan import (
+        describe,
+        describe_spelling,
+        describe_verdicts,
+        plan_of,
+        planned_jobs,
+    )
     from lmshape.study.study import study_of
-    from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
