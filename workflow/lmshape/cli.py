@@ -109,10 +109,11 @@ def _remedy(error: Exception) -> str:
 @app.command(rich_help_panel=BEFORE)
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
-    from lmshape.jobs import Jobs, Machine
+    from lmshape.jobs import Jobs
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
-    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
-    from lmshape.study.costs import describe_truncations, gpu_count
+    from lmshape.jobs.machine import Machine, gpu_count, usable_cores
+    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of
+    from lmshape.study.costs import describe_truncations
     from lmshape.study.plan import (
         describe,
         describe_spelling,
