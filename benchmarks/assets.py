@@ -149,11 +149,12 @@ def activations(asset: Asset, protocol: Protocol = "windows") -> Path:
     extract(
         folder,
         _tokens(tokenizer, protocol),
-        opening=Opening(kind=asset.kind, threads=torch.get_num_threads(), dtype="float32"),
+        opening=Opening(
+            kind=asset.kind, threads=torch.get_num_threads(), dtype="float32", batch_tokens=BATCH_TOKENS
+        ),
         output=output,
         loss_output=output.with_suffix(".loss.json"),
         attributes=_attributes(asset),
-        batch_tokens=BATCH_TOKENS,
         seed=0,
         mask_token_id=tokenizer.mask_token_id,
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from test_plan import model_of
 
+from lmshape.models.settings import Extraction
 from lmshape.study.costs import (
     LEAST_MINUTES,
     extraction_megabytes,
@@ -18,7 +19,7 @@ from lmshape.study.costs import (
     wants_gpu,
 )
 from lmshape.study.models import Model
-from lmshape.study.settings import Extraction, Sampling
+from lmshape.study.settings import Sampling
 
 SAMPLING = Sampling(protocol="windows", window=512, draws=5, rows_per_draw=4096, seed=0)
 EXTRACTION = Extraction(dtype="auto", device="auto", device_map="none", batch_tokens="auto")

@@ -114,14 +114,17 @@ def profile(
             weights,
             tokens,
             opening=Opening(
-                kind=kind_of(config), threads=torch.get_num_threads(), dtype=dtype, device=device
+                kind=kind_of(config),
+                threads=torch.get_num_threads(),
+                dtype=dtype,
+                device=device,
+                batch_tokens=batch_tokens,
             ),
             output=activations,
             loss_output=losses,
             attributes=_attributes(model, name),
             seed=seed,
             mask_token_id=int(tokens.attributes["mask_token_id"]),
-            batch_tokens=batch_tokens,
         )
         for first, last in _blocks(layers, facts["blocks"]):
             measure_block(

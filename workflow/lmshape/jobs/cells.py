@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,14 +108,12 @@ class WeightsReader(Rule):
         """Return how the checkpoint is opened."""
         from lmshape.models.opened import Opening
 
-        model, extraction = self.model(job), self.study.extraction
+        model = self.model(job)
         return Opening(
+            **asdict(self.study.extraction),
             kind=model.kind,
             threads=given.threads,
-            dtype=extraction.dtype,
-            device=extraction.device,
             gpus=given.gpus,
-            device_map=extraction.device_map,
             blocks=model.blocks,
             width=model.width,
             vocabulary=model.vocabulary,
@@ -192,7 +191,6 @@ class Extract(WeightsReader):
             attributes=self.attributes(job) | read_receipt(folder),
             seed=int(tokens.attributes["seed"]),
             mask_token_id=int(tokens.attributes["mask_token_id"]),
-            batch_tokens=self.study.extraction.batch_tokens,
         )
 
 
@@ -404,20 +402,15 @@ class MeasureCell(Extract):
         measuring = self.measuring.block_seconds(model.width, model.blocks + 2, threads, on_gpu)
         return super().seconds(job, threads) + measuring
 
-    def device(self, given: Given) -> Device:
-        """Return where the forward passes run."""
-        from lmshape.models.device import choose_device
-
-        extraction = self.study.extraction
-        return choose_device(extraction.device, device_map=extraction.device_map, gpus=given.gpus).device
-
     def run(self, job: Wildcards, given: Given) -> None:
-        losses = Path(job.fill(paths.LOSSES))
+        from lmshape.models.opened import choose_device
+
+        losses, device = Path(job.fill(paths.LOSSES)), choose_device(self.opening(job, given)).device
         with working_folder(losses, "activations") as folder:
             activations, card = folder / "activations.h5", folder / losses.name
             self.extract(job, given, activations, card)
             for block in self.study.blocks_of(job.model):
-                self.measuring.measure(job, activations, block, self.device(given))
+                self.measuring.measure(job, activations, block, device)
             with replaced_when_whole(losses) as partial:
                 partial.write_bytes(card.read_bytes())
 
@@ -500,5 +493,4 @@ class Truncate(WeightsReader):
                 removed=sorted(truncating.removed) if truncating.removed else None,
             ),
             sequences=truncating.sequences,
-            batch_tokens=self.study.extraction.batch_tokens,
         )

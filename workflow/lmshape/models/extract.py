@@ -15,7 +15,6 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from lmshape.errors import InputError
-from lmshape.models.batch_size import starting_tokens
 from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
 from lmshape.models.passes import Reader, Write, loss_by_draw, no_loss, read_all
@@ -79,7 +78,6 @@ def extract(
     attributes: Attributes,
     seed: int,
     mask_token_id: int | None = None,
-    batch_tokens: int | str = "auto",
     progress: bool = True,
 ) -> None:
     """Write the activation store and the loss card of one cell.
@@ -101,7 +99,6 @@ def extract(
     attributes : what is known of the cell; what the network and the tokens say of themselves is added
     seed : of the mask
     mask_token_id : the tokenizer's mask token, needed for an encoder
-    batch_tokens : most tokens of a batch, `auto`: what fits; a longer sequence is a batch of its own
     progress : whether to show tokens done, rate and time left
 
     Raises
@@ -112,7 +109,7 @@ def extract(
         When `attributes` leaves the files without one of `ROOT_ATTRIBUTES`.
     """
     found = _files(checkpoint)
-    with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
+    with opened(checkpoint, tokens, opening, output=output) as (network, stream, most, facts):
         reading = Reader(
             kind=opening.kind, network=network, stream=stream, mask_token_id=mask_token_id, seed=seed
         )
@@ -123,7 +120,7 @@ def extract(
             tokens,
             reading,
             attributes=known,
-            batch_tokens=batch_tokens,
+            batch_tokens=most,
             progress=progress,
         )
     if _files(checkpoint) != found:
@@ -145,13 +142,14 @@ def write_activations(
     reading: Reader,
     *,
     attributes: Attributes,
-    batch_tokens: int | str,
+    batch_tokens: int,
     progress: bool,
 ) -> np.ndarray:
-    """Write the activation store, one pass after the other, and return the loss of each token, (n,) float32 nats."""
-    network, stream, device = reading.network, reading.stream, reading.network.device
-    on_gpu = device.type not in ("cpu", "mps")
-    most = starting_tokens(batch_tokens, vocabulary=network.vocabulary, on_gpu=on_gpu)
+    """Write the activation store, one pass after the other, and return the loss of each token, (n,) float32 nats.
+
+    `batch_tokens` : most tokens of a batch; a longer sequence is a batch of its own
+    """
+    stream, device = reading.stream, reading.network.device
     predicted = reading.predicted(tokens)
     nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
     with ActivationWriter(
@@ -165,7 +163,7 @@ def write_activations(
                 nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
                 bar.update(rows.size)
 
-            read_all(tokens, most, read=read, write=write, device=device)
+            read_all(tokens, batch_tokens, read=read, write=write, device=device)
         writer.write_nll(0, nll)  # after the last row: the order of writes decides where in the file each is
     return nll
 

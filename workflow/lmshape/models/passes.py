@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lmshape.errors import InputError
-from lmshape.models.device import is_out_of_memory
-from lmshape.models.network import Network
+from lmshape.models.network import Network, is_out_of_memory
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.site import Site
 from lmshape.store.statistics import DrawLoss

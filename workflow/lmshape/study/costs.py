@@ -11,10 +11,10 @@ from math import ceil, log2
 
 from lmshape.metrics import skdim
 from lmshape.metrics.registry import OWN_FAMILY
-from lmshape.models.batch_size import starting_tokens
+from lmshape.models.settings import Extraction
 from lmshape.study.models import Model
 from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
-from lmshape.study.settings import PAPER_CHARACTERS, Extraction, Sampling, Truncating
+from lmshape.study.settings import PAPER_CHARACTERS, Sampling, Truncating
 from lmshape.study.study import Study
 from lmshape.training.recipe import Recipe
 from lmshape.truncation.ranks import (
@@ -97,7 +97,7 @@ def extraction_megabytes(model: Model, extraction: Extraction, *, on_gpu: bool) 
     The weights, the logits of a batch with their log-softmax, two batches on their way to the disk, and 1.5 GB for
     Python and PyTorch. On a GPU the logits are there, and CUDA takes 3 GB here.
     """
-    tokens = starting_tokens(extraction.batch_tokens, vocabulary=model.vocabulary, on_gpu=on_gpu)
+    tokens = extraction.starting_tokens(vocabulary=model.vocabulary, on_gpu=on_gpu)
     written = 2 * 4 * tokens * model.width * (model.blocks + 2)
     weights = weight_bytes(extraction, on_gpu=on_gpu) * parameters(model)
     logits = 0 if on_gpu else 3 * 4 * tokens * model.vocabulary

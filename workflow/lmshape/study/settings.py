@@ -1,4 +1,4 @@
-"""The sections of a study's configuration: sampling, extraction, truncation, pretraining."""
+"""The sections of a study's configuration: sampling, truncation, pretraining."""
 
 from __future__ import annotations
 
@@ -44,24 +44,6 @@ class Sampling:
         if self.protocol == "paper":
             return PAPER_CHARACTERS
         return self.draws * self.sequences_per_draw * self.window
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extraction:
-    """How the forward passes run; `auto` is decided where they run.
-
-    Attributes
-    ----------
-    dtype : number type of weights and passes; `auto`: bfloat16 on a CUDA GPU, float32 elsewhere
-    device : `auto`: a GPU if there is one
-    device_map : `auto`: a model larger than one GPU is spread over all of them
-    batch_tokens : tokens of a pass; `auto`: `lmshape.models.batch_size.starting_tokens`
-    """
-
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    device: str
-    device_map: Literal["none", "auto"]
-    batch_tokens: int | Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

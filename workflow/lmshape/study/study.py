@@ -30,6 +30,7 @@ from lmshape.metrics.registry import (
     measured_families,
     metric_names,
 )
+from lmshape.models.settings import Extraction
 from lmshape.paths import ACTIVATIONS, TRUNCATED, loss_cards, statistics_files
 from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
 from lmshape.study.models import Model, read_model, require_weights
@@ -45,7 +46,6 @@ from lmshape.study.registry import (
     with_typed_models,
 )
 from lmshape.study.settings import (
-    Extraction,
     Pretraining,
     Sampling,
     Truncating,

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from lmshape.geometry.spectrum import CovarianceSums
-from lmshape.models.device import is_out_of_memory
-from lmshape.models.network import Network
+from lmshape.models.network import Network, is_out_of_memory
 from lmshape.models.passes import next_token_nll, predictable, read_all
 from lmshape.models.residual import ResidualStream, Shortcut, Take, replaced, run
 from lmshape.site import Site
