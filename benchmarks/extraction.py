@@ -22,9 +22,8 @@ from benchmarks.assets import BATCH_TOKENS, DECODER, WINDOW, checkpoint, text_of
 from benchmarks.machine import cores, description
 from benchmarks.pages import parser_of, publish, table
 from benchmarks.worker import resident
-from lmshape.models.extract import write_activations
+from lmshape.models.extract import Reader, batches, write_activations
 from lmshape.models.network import load_model
-from lmshape.models.passes import Reader, batches
 from lmshape.models.residual import residual_stream
 from lmshape.store.tokens import Tokens
 from lmshape.texts.corpus import read_text

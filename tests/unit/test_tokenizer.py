@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from lmshape.errors import InputError
-from lmshape.models.passes import loss_by_draw, predictable
+from lmshape.models.extract import loss_by_draw, predictable
 from lmshape.store.tokens import read_tokens, write_tokens
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from lmshape.texts.tokens import sample_tokens

@@ -25,8 +25,8 @@ from lmshape.geometry.angular import mean_cosine
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
 from lmshape.geometry.spectrum import covariance_eigenvalues
+from lmshape.models.extract import next_token_nll
 from lmshape.models.network import at_rest
-from lmshape.models.passes import next_token_nll
 from lmshape.models.residual import ResidualStream, residual_stream, run
 from lmshape.site import Site
 from lmshape.texts.corpus import span

@@ -30,7 +30,7 @@ from transformers import (
 
 from lmshape.errors import InputError
 from lmshape.fingerprint import code_fingerprint
-from lmshape.models.passes import MASKED_SHARE
+from lmshape.models.extract import MASKED_SHARE
 from lmshape.progress import progress
 from lmshape.receipt import delete_own, foreign_files, write_receipt
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lmshape.geometry.spectrum import CovarianceSums
+from lmshape.models.extract import next_token_nll, predictable, read_all
 from lmshape.models.network import Network, is_out_of_memory
-from lmshape.models.passes import next_token_nll, predictable, read_all
 from lmshape.models.residual import ResidualStream, Shortcut, Take, replaced, run
 from lmshape.site import Site
 from lmshape.store.tokens import Tokens

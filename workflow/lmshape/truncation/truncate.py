@@ -16,9 +16,9 @@ from torch import Tensor
 
 from lmshape.geometry.checks import lengths
 from lmshape.geometry.rows import sinks_by_norm
+from lmshape.models.extract import read_all
 from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
-from lmshape.models.passes import read_all
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
