@@ -15,7 +15,6 @@ from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weig
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
 from lmshape.study.study import Study
-from lmshape.texts.rows import ROW_FILES
 from lmshape.texts.tokenizer import named_tokens, tokenizer_files
 from lmshape.training.recipe import Recipe
 
@@ -80,18 +79,17 @@ class FetchText(Rule):
         if text.path and text.path.is_relative_to(REPOSITORY):
             source = text.path.relative_to(REPOSITORY)
         content = file_key(text.path) if text.path and not (text.sha256 or text.md5) else ""
-        rows = [text.column] if text.path and text.path.suffix in ROW_FILES else []
+        rows = [text.column] if text.is_of_rows else []
         return [str(source), text.md5, text.sha256, text.bytes, content, *rows]
 
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.texts.fetch import fetch, write_digest
-        from lmshape.texts.rows import write_hub_dataset, write_rows_of
+        from lmshape.texts.fetch import fetch, write_digest, write_hub_dataset, write_rows_of
 
         text, destination = self.text(job), Path(job.fill(TEXT))
-        if text.path and text.path.suffix in ROW_FILES:
+        if text.path and text.is_of_rows:
             write_rows_of(text.path, destination, column=text.column)
         elif text.hf and not (text.path or text.url):
             write_hub_dataset(**text.hf, destination=destination)

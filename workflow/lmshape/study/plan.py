@@ -20,7 +20,7 @@ from lmshape.site import stored_bytes
 from lmshape.store.tokens import LEAST_UNSPELLED
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
-from lmshape.study.study import PACKED, Study
+from lmshape.study.study import Study
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
@@ -104,12 +104,8 @@ def describe_spelling(study: Study, root: Path) -> str:
     """Tell which texts of this machine do not suit the tokenizer of a model of this machine."""
     lines = []
     for name, model in study.models.items():
-        texts = {
-            text.name: text for one in study.datasets_of[name] if (text := study.text_of(one)) and text.path
-        }
-        plain = {
-            one: text.path for one, text in texts.items() if text.path and text.path.suffix not in PACKED
-        }
+        texts = filter(None, map(study.text_of, study.datasets_of[name]))
+        plain = {text.name: text.plain_path for text in texts if text.plain_path}
         if plain and tokenizer_files(root / model.tokenizer):
             reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer, remote_code=model.remote_code))
             shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}

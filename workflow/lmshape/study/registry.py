@@ -20,11 +20,15 @@ from lmshape.study.settings import read_span
 REPOSITORY = Path(__file__).parents[3]
 
 
+ROW_FILES = (".jsonl", ".parquet")
+PACKED = (".gz", ".xz", ".zip", *ROW_FILES)  # the size of such a file says nothing about its text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """A text: a local `path`, else a `url`, else a dataset of the hub; checksums and length of its raw bytes, if known.
 
-    `column` is that of a path whose rows are the text; `hf` holds the arguments of `lmshape.texts.rows`.
+    `column` is that of a path whose rows are the text; `hf` holds the arguments of `write_hub_dataset`.
     """
 
     name: str
@@ -37,6 +41,21 @@ class Text:
     bytes: int | None
     license: str
     origin: str
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether it is a column of a local file."""
+        return self.path is not None and self.path.suffix in ROW_FILES
+
+    @property
+    def plain_path(self) -> Path | None:
+        """The local file that holds the text as it is; None where there is none."""
+        return None if self.path is None or self.path.suffix in PACKED else self.path
+
+    def raw_bytes(self, root: Path) -> int | None:
+        """Return the size of the text, as far as file or registry tell; 0 of an empty file."""
+        size = (root / self.path).stat().st_size if self.path else None
+        return size if size == 0 or self.plain_path else self.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,6 @@ from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
 MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildcards and its path variables
-PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -581,7 +580,7 @@ def _text_problems(
     if text.path is not None and not (root / text.path).is_file():
         yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
         return
-    size = _raw_bytes(text, root)
+    size = text.raw_bytes(root)
     if size == 0:
         yield f"`texts.{text.name}`: {text.path} is empty. Name a file with text."
     elif size is not None and size * share < needed:
@@ -589,12 +588,3 @@ def _text_problems(
             f"`texts.{text.name}`: {size} bytes, of which {reader} takes {size * share:.0f}; "
             f"it needs {needed} at the very least, one a token. {remedy}"
         )
-
-
-def _raw_bytes(text: Text, root: Path) -> int | None:
-    if text.path is None:
-        return text.bytes
-    size = (root / text.path).stat().st_size
-    if size == 0 or text.path.suffix not in PACKED:
-        return size
-    return text.bytes
