@@ -19,7 +19,7 @@ from lmshape.study.costs import (
     wants_gpu,
 )
 from lmshape.study.models import Model
-from lmshape.study.settings import Sampling
+from lmshape.texts.tokens import Sampling
 
 SAMPLING = Sampling(protocol="windows", window=512, draws=5, rows_per_draw=4096, seed=0)
 EXTRACTION = Extraction(dtype="auto", device="auto", device_map="none", batch_tokens="auto")

@@ -22,8 +22,8 @@ from lmshape.metrics.layer import Layer
 from lmshape.metrics.registry import METRICS, added_metrics, describe, families_of, metric_names, select
 from lmshape.metrics.skdim import ABOUT, core_seconds, measured_skdim, named, problems
 from lmshape.study.costs import measuring_seconds
-from lmshape.study.settings import Sampling
 from lmshape.tables.gather import gather
+from lmshape.texts.tokens import Sampling
 
 pytestmark = pytest.mark.slow
 

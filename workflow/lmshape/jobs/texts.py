@@ -301,21 +301,9 @@ class Tokenize(Rule):
             "order": dataset.order,
             "context": self.model(job).context,
             "vocabulary": self.model(job).vocabulary if dataset.order == "random" else None,
-            **self.sampling,
+            **self.study.sampling.used,
+            "seed": self.study.sampling.seed,
         }
-
-    @property
-    def sampling(self) -> dict[str, object]:
-        """Return the options of `sample_tokens` that hold for every dataset: those that its protocol uses."""
-        sampling = self.study.sampling
-        options: dict[str, object] = {
-            "protocol": sampling.protocol,
-            "draws": sampling.draws,
-            "seed": sampling.seed,
-        }
-        if sampling.protocol == "windows":
-            options |= {"window": sampling.window, "rows_per_draw": sampling.rows_per_draw}
-        return options
 
     def megabytes(self, job: Wildcards) -> int:
         """A text, as bytes, as characters and as tokens, and a gigabyte for Python and the tokenizer."""
@@ -333,7 +321,7 @@ class Tokenize(Rule):
         from lmshape.texts.tokenizer import load_tokenizer
         from lmshape.texts.tokens import sample_tokens
 
-        dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
+        dataset, text = self.study.datasets[job.dataset], self.text(job)
         content, documents = "", None
         if text:
             check_digest(Path(text))
@@ -341,12 +329,8 @@ class Tokenize(Rule):
         tokens = sample_tokens(
             load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             content,
-            protocol=sampling.protocol,
+            self.study.sampling,
             order=dataset.order,
-            window=sampling.window,
-            draws=sampling.draws,
-            rows_per_draw=sampling.rows_per_draw,
-            seed=sampling.seed,
             context=self.model(job).context,
             vocabulary=self.model(job).vocabulary,
             documents=documents,

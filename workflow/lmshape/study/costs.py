@@ -14,8 +14,9 @@ from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.models.settings import Extraction
 from lmshape.study.models import Model
 from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
-from lmshape.study.settings import PAPER_CHARACTERS, Sampling, Truncating
+from lmshape.study.settings import Truncating
 from lmshape.study.study import Study
+from lmshape.texts.tokens import PAPER_CHARACTERS, Sampling
 from lmshape.training.recipe import Recipe
 from lmshape.truncation.ranks import (
     MOMENT_BYTES,
@@ -189,7 +190,6 @@ def parameters(model: Model) -> int:
     return model.parameters or 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
 
 
-PAPER_WINDOW = PAPER_CHARACTERS // 128  # characters of a chunk, each a token at the very most
 HALVINGS = 5  # ranks that a tolerance adds to the grid, on average
 EIGENVECTORS = 4e-10  # core-seconds over d³: eigenvectors in float64
 MOMENTS = 1.3e-10  # core-seconds over n d²
@@ -198,7 +198,7 @@ MOMENTS = 1.3e-10  # core-seconds over n d²
 def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
     """Tokens that the loss is measured on."""
     if sampling.protocol == "paper":
-        return min(sampling.draws * truncating.sequences * PAPER_WINDOW, sampling.most_tokens)
+        return min(sampling.draws * truncating.sequences * PAPER_CHARACTERS, sampling.most_tokens)
     sequences = min(truncating.sequences, sampling.sequences_per_draw)
     return sampling.draws * sequences * sampling.window
 
@@ -224,7 +224,7 @@ def truncation_flops(
     At each layer, embedding included, as many passes as ranks for each choice of rows: the head, the projection of
     4 d² a token, and the blocks behind the layer, half of all on average. Beside that what axes are fitted on.
     """
-    window = sampling.window if sampling.protocol == "windows" else PAPER_WINDOW
+    window = sampling.window if sampling.protocol == "windows" else PAPER_CHARACTERS  # a token each at most
     head = 2 * model.vocabulary * model.width
     blocks = forward_flops(model, tokens=1, window=window) - head
     layers = model.blocks + 1

@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmshape.errors import InputError, unknown
 from lmshape.hub.integrity import Issue, read_issues
 from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
 from lmshape.study.settings import read_span
+from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -75,7 +76,7 @@ class Dataset:
     text: str | None
     clean: bool
     span: tuple[float, float]
-    order: Literal["text", "shuffled", "random"]
+    order: Order
 
 
 @dataclass(frozen=True, slots=True)

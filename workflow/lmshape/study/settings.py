@@ -1,4 +1,4 @@
-"""The sections of a study's configuration: sampling, truncation, pretraining."""
+"""The sections of a study's configuration: truncation, pretraining."""
 
 from __future__ import annotations
 
@@ -10,40 +10,6 @@ from lmshape.checkpoints import Choice, checkpoint_steps
 from lmshape.errors import InputError
 from lmshape.schema import Yaml
 from lmshape.training.recipe import Recipe
-
-PAPER_CHARACTERS = 128 * 512  # of all chunks: LLM-Microscope's released sampling
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """Which tokens are measured; the same for every checkpoint of a model.
-
-    Attributes
-    ----------
-    protocol : packed `windows`, or the random chunks of the `paper`
-    window : tokens of a sequence; `paper` does not use it
-    draws : disjoint draws of whole sequences
-    rows_per_draw : unique rows of a draw that neighbor metrics use
-    seed : of the choice of sequences, of shuffling and random tokens
-    """
-
-    protocol: Literal["windows", "paper"]
-    window: int
-    draws: int
-    rows_per_draw: int
-    seed: int
-
-    @property
-    def sequences_per_draw(self) -> int:
-        """Windows of a draw: a quarter more tokens than rows, so that repeated rows can be dropped."""
-        return -(-5 * self.rows_per_draw // (4 * self.window))
-
-    @property
-    def most_tokens(self) -> int:
-        """Tokens of a cell, at most: a character of the paper's chunks is one token at the very most."""
-        if self.protocol == "paper":
-            return PAPER_CHARACTERS
-        return self.draws * self.sequences_per_draw * self.window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,11 +47,11 @@ from lmshape.study.registry import (
 )
 from lmshape.study.settings import (
     Pretraining,
-    Sampling,
     Truncating,
     read_pretraining,
     read_truncating,
 )
+from lmshape.texts.tokens import Sampling
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
