@@ -13,9 +13,9 @@ from pathlib import Path
 from lmshape.checkpoints import Checkpoint, Choice, nearest
 from lmshape.errors import InputError
 from lmshape.hub import budget, client
-from lmshape.hub.integrity import DISTRUSTED, Issue, audited, corrections, issues_of, with_sound_weights
+from lmshape.hub.integrity import Issue, audited, corrections, issues_of, with_sound_weights
 from lmshape.hub.lock import Lock, LockedCheckpoint, Tokenizer, identity_of, read_lock, write_lock
-from lmshape.hub.models import check_facts, choose, corrected_facts, known_checkpoints
+from lmshape.hub.models import check_facts, choosable, choose, corrected_facts, known_checkpoints
 from lmshape.hub.published import (
     MAIN,
     Naming,
@@ -173,7 +173,7 @@ def _to_ask(
     if isinstance(choice, list):
         taken = [one for one in (*known, *unlisted) if {one.name, str(one.step)} & set(map(str, choice))]
     else:
-        trusted = [one for one in known if isinstance(choice, str) or one.verdict not in DISTRUSTED]
+        trusted = choosable(known, choice)
         taken = [*choose(trusted, (), choice, model=lock.model)[0]] if trusted else []
     names = {one.name for one in taken}
     return [one for one in unknown if one.checkpoint in names]
