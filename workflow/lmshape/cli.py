@@ -267,13 +267,15 @@ def figure(
 ) -> None:
     """Draw a figure of a study from its tables: PNG, SVG and CSV, or PDF and SVG at an article's width."""
     from lmshape.figures import render
-    from lmshape.jobs.pages import FIGURE_FOLDER, loss_files
-    from lmshape.jobs.tables import TABLES
+    from lmshape.jobs.pages import loss_files
+    from lmshape.paths import FIGURES_FOLDER, TABLES_FOLDER
 
     study = _study(configfile, directory)
     losses = {run: directory / path for run, path in loss_files(study).items()}
-    stem, datasets = directory / FIGURE_FOLDER / name, list(study.datasets)
-    files = render(name, directory / TABLES, output_stem=stem, losses=losses, datasets=datasets, paper=paper)
+    stem, datasets = directory / FIGURES_FOLDER / name, list(study.datasets)
+    files = render(
+        name, directory / TABLES_FOLDER, output_stem=stem, losses=losses, datasets=datasets, paper=paper
+    )
     print("\n".join(map(str, files)))
 
 
@@ -286,16 +288,16 @@ def explore(
     directory: Directory = HERE,
 ) -> None:
     """Write the explorer, a page with every number, from a study's tables; nothing is measured."""
-    from lmshape.jobs.pages import EXPLORER, WORDS
-    from lmshape.jobs.tables import TABLES
+    from lmshape.jobs.pages import REPORT_WORDS
     from lmshape.pages.explore import build_explorer
+    from lmshape.paths import EXPLORER_PAGE, TABLES_FOLDER
 
     study = _study(configfile, directory)
-    page = output or directory / EXPLORER
+    page = output or directory / EXPLORER_PAGE
     build_explorer(
         page,
-        tables_dir=directory / TABLES,
-        sources_dir=WORDS / "explore",
+        tables_dir=directory / TABLES_FOLDER,
+        sources_dir=REPORT_WORDS / "explore",
         datasets=list(study.datasets),
         own=Path(study.own_metrics.path) if study.own_metrics else None,
     )

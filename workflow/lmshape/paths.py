@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
+TEXT_FILE = "results/texts/{text}.txt"
+CLEAN_TEXT = "results/texts/{text}.clean.txt"
+PRETRAINED_FOLDER = Path("results/pretrained")  # where the study's own runs are written
+PRETRAINED = f"{PRETRAINED_FOLDER}/{{run}}"
+PRETRAINED_TOKENIZER = f"{PRETRAINED_FOLDER}/tokenizer"
 ACTIVATIONS = "results/activations/{model}/{checkpoint}/{dataset}.h5"
 TOKENS = "results/tokens/{model}/{dataset}.h5"
 LOSSES_FOLDER = "results/losses/{model}"
@@ -27,6 +32,9 @@ SEEN_WEIGHTS = "results/seen_weights/{model}/{checkpoint}.json"  # of a local ru
 SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
 TOKENIZER = "results/tokenizers/{model}"
 TRUNCATION = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"
+TABLES_FOLDER, FIGURES_FOLDER = Path("results/tables"), Path("results/figures")
+METRICS_TABLE = f"{TABLES_FOLDER}/metrics.parquet"
+INDEX_PAGE, EXPLORER_PAGE, REPORT_PAGE = "results/index.html", "results/explore.html", "results/report.html"
 READER_SEPARATOR = "@"
 TRUNCATED = "{dataset}@truncation"  # a truncation among the readers of weights; no dataset has such a name
 
@@ -61,6 +69,11 @@ def cells(model: str, checkpoints: Iterable[str], datasets: Iterable[str]) -> li
     """List the cells of a model, spelt as the patterns take them."""
     axes = product(checkpoints, datasets)
     return [{"model": model, "checkpoint": checkpoint, "dataset": dataset} for checkpoint, dataset in axes]
+
+
+def table_files(*names: str, formats: tuple[str, ...] = ("parquet", "csv")) -> list[str]:
+    """Return the files of tables of the study."""
+    return [f"{TABLES_FOLDER}/{name}.{suffix}" for name in names for suffix in formats]
 
 
 def partial_folder(folder: Path) -> Path:

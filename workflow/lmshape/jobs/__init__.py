@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
+from lmshape import paths
 from lmshape.jobs import cells, hub, pages, tables, texts
 from lmshape.jobs.machine import Machine
 from lmshape.jobs.rule import CONFIG_VARIABLE, DIGITS, WILDCARDS, Files, Rule, Wildcards
@@ -171,10 +172,10 @@ class Jobs:
 
 
 RESULTS = {
-    str(tables.TABLES): "Tables",
-    str(pages.FIGURE_FOLDER): "Figures",
-    pages.EXPLORER: "Explorer",
-    pages.INDEX: "Open",
+    str(paths.TABLES_FOLDER): "Tables",
+    str(paths.FIGURES_FOLDER): "Figures",
+    paths.EXPLORER_PAGE: "Explorer",
+    paths.INDEX_PAGE: "Open",
 }
 
 

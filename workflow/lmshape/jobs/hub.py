@@ -22,7 +22,7 @@ from lmshape.hub.lock import Lock
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
-from lmshape.study.models import PRETRAINED, Model
+from lmshape.study.models import Model
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.study import Study
 
@@ -309,7 +309,7 @@ def _emptied_folders(study: Study) -> Iterator[tuple[Path, str]]:
             yield model.tokenizer, f"the tokenizer of `{model.name}`"
             yield from ((one.folder, f"{one.name} of `{model.name}`") for one in model.measured.values())
     if study.trained:
-        yield PRETRAINED / "tokenizer", "the tokenizer of the runs of `pretraining`"
+        yield Path(paths.PRETRAINED_TOKENIZER), "the tokenizer of the runs of `pretraining`"
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:

@@ -236,11 +236,6 @@ class Rule:
         return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
 
 
-def table_files(*names: str, formats: tuple[str, ...] = ("parquet", "csv")) -> list[str]:
-    """Return the files of tables of the study."""
-    return [f"results/tables/{name}.{suffix}" for name in names for suffix in formats]
-
-
 def layers_of(job: Wildcards) -> tuple[int, int]:
     """Return the first and last layer of a block."""
     return int(job.first), int(job.last)
