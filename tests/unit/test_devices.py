@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lmshape.errors import InputError
-from lmshape.models.network import is_out_of_memory
+from lmshape.models.network import memory_ran_out
 from lmshape.models.opened import Opening, Placement, choose_device, choose_dtype
 
 
@@ -68,6 +68,6 @@ def test_errors_of_every_allocator() -> None:
         RuntimeError("not enough memory: you tried to allocate 4 bytes"),
         RuntimeError("MPS backend out of memory"),
     ):
-        assert is_out_of_memory(error)
+        assert memory_ran_out(error)
     for error in (RuntimeError("expected scalar type Float"), ValueError("not enough memory"), KeyError("x")):
-        assert not is_out_of_memory(error)
+        assert not memory_ran_out(error)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HELP = "Measure the shape of a language model's activations, and how training gives it that shape."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
-BEFORE, AFTER, OTHERS = "Before a run", "After a run", "Used by the workflow"  # panels of `--help`
+BEFORE, AFTER, INTERNAL = "Before a run", "After a run", "Used by the workflow"  # panels of `--help`
 
 Config = Annotated[
     Path | None,
@@ -115,7 +115,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of
     from lmshape.study.costs import describe_truncations
     from lmshape.study.plan import (
-        describe,
+        describe_plan,
         describe_spelling,
         describe_verdicts,
         plan_of,
@@ -130,7 +130,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
         describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
-        describe(plan_of(study), study, planned),
+        describe_plan(plan_of(study), study, planned),
         describe_submissions(study, planned),
         describe_truncations(study),
         describe_spelling(study, directory),
@@ -334,15 +334,17 @@ def missing(
 ) -> None:
     """List the cells and results that a study lacks, why, and the command that continues."""
     from lmshape.jobs import Jobs
-    from lmshape.jobs.missing import describe, go_on, missing_of
+    from lmshape.jobs.missing import describe_missing, go_on, missing_of
 
     study = _study(configfile, directory)
     said = log.read_text(encoding="utf-8", errors="replace") if log else ""
     options = _options(configfile, directory)
-    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
+    print(
+        describe_missing(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options))
+    )
 
 
-@app.command(rich_help_panel=OTHERS, cls=Listing)
+@app.command(rich_help_panel=INTERNAL, cls=Listing)
 def run(
     rule: Annotated[str, typer.Argument(help="name of a rule of the workflow")],
     cell: Annotated[str, typer.Option(help="MODEL/CHECKPOINT/DATASET")] = "",

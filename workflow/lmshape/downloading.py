@@ -18,7 +18,7 @@ from huggingface_hub.utils import parse_ratelimit_headers
 from lmshape.errors import InputError, first_line
 from lmshape.progress import progress
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 ATTEMPTS = 7
 # doubled after every failure: a minute in all
@@ -137,7 +137,7 @@ def _pause(error: Exception, attempt: int, *, told: str) -> None:
     """Wait before the next attempt: as long as the server asks for, else twice as long as the time before."""
     seconds = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _asked_seconds(error))
     seconds = min(seconds, LONGEST_PAUSE_SECONDS)
-    LOG.warning("%s; asking again in %g s", told, seconds)
+    _LOG.warning("%s; asking again in %g s", told, seconds)
     time.sleep(seconds)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError
 from lmshape.hub.integrity import DISTRUSTED, Issue, audited, cited_verdict, issues_of
 from lmshape.hub.lock import NOT_ASKED, Lock, identity_of, read_lock
@@ -144,7 +144,7 @@ def choose(
             f"`{model}`: none of its {len(doubted)} checkpoints is known to be what its name says. Look at "
             f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want all the same."
         )
-    chosen = select(trusted, choice, model=model)
+    chosen = select_checkpoints(trusted, choice, model=model)
     measured: dict[str, str] = {}
     for one in sorted(chosen, key=lambda one: one.verdict in DISTRUSTED):
         measured.setdefault(one.content or one.name, one.name)

@@ -31,7 +31,7 @@ from lmshape.hub.transfer import Transfer, WeightsIn, bring_files, cached_bytes
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts, kind_of
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
 
 
@@ -357,7 +357,7 @@ def make_lock(
     else:
         lock = resolve(name, entry, issues=known, previous=kept, choice=choice)
         for correction in corrections(lock):
-            LOG.warning("%s: %s", name, correction)
+            _LOG.warning("%s: %s", name, correction)
     check_facts(name, entry, lock.facts)
     if lock != previous:
         write_lock(path, lock)

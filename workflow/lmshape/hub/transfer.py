@@ -47,7 +47,7 @@ from lmshape.progress import progress, size_text
 from lmshape.receipt import PARTIAL, write_receipt, xet_folder
 from lmshape.writing import NO_ROOM, name_whole_folder
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 20
 # Without a byte, after which Xet is given up; on a slow line bytes are counted as they come.
@@ -168,7 +168,7 @@ class _Download:
                 f"{self.what}: does not come by Xet, and `transfer: xet` allows nothing else. With `auto` HTTP follows."
             )
         if not xet and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
-            LOG.warning("%s", self._large())
+            _LOG.warning("%s", self._large())
 
         def ask() -> None:
             receive(self._request, received, size=self.file.bytes)
@@ -215,7 +215,7 @@ class _Download:
 
     def _give_up_xet(self, error: Exception) -> None:
         self.no_xet.touch()
-        LOG.warning(
+        _LOG.warning(
             "%s: Xet failed (%s); this run downloads by HTTP from here on", self.what, reason_of(error)
         )
 

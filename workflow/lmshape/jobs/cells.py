@@ -71,7 +71,7 @@ class WeightsReader(Rule):
         return weights_key(folder, Path(job.fill(paths.SEEN_WEIGHTS)), map(Path, cards))
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"weights": self.weights(job), "tokens": job.fill(paths.TOKENS)}
+        return {"weights": self.weights(job), "tokens": job.fill(paths.TOKENS_FILE)}
 
     def attributes(self, job: Wildcards) -> dict[str, str | int | float]:
         """Return what the files of a cell say of it; of the hub's checkpoints the receipt says where they are from."""
@@ -154,7 +154,7 @@ class Extract(WeightsReader):
     log_file = "results/logs/extract/{model}/{checkpoint}/{dataset}.log"
     writes = (
         paths.ACTIVATIONS,
-        paths.LOSSES,
+        paths.LOSS_CARD,
     )
 
     def jobs(self) -> Iterator[Wildcards]:
@@ -172,7 +172,7 @@ class Extract(WeightsReader):
         return LEAST_DISK_MEGABYTES + activations // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
-        self.extract(job, given, Path(job.fill(paths.ACTIVATIONS)), Path(job.fill(paths.LOSSES)))
+        self.extract(job, given, Path(job.fill(paths.ACTIVATIONS)), Path(job.fill(paths.LOSS_CARD)))
 
     def extract(self, job: Wildcards, given: Given, activations: Path, losses: Path) -> None:
         """Write the activations and the loss card of a cell."""
@@ -181,7 +181,7 @@ class Extract(WeightsReader):
         from lmshape.models.extract import extract
         from lmshape.store.tokens import read_tokens
 
-        folder, tokens = self.study.checkpoint(job.cell).folder, read_tokens(job.fill(paths.TOKENS))
+        folder, tokens = self.study.checkpoint(job.cell).folder, read_tokens(job.fill(paths.TOKENS_FILE))
         extract(
             folder,
             tokens,
@@ -198,7 +198,7 @@ class Measure(Rule):
     """The statistics of a block of layers: what every metric of the library can be computed from.
 
     One job measures all families, so that a study is few, long jobs. Archives are updated: a family that is added, or
-    whose code has changed, is measured alone. `MEASURED` is written last and is not an archive: without it, a job that
+    whose code has changed, is measured alone. `MEASURED_MARK` is written last and is not an archive: without it, a job that
     failed runs again, although Snakemake restores the archives that it found.
     """
 
@@ -236,7 +236,7 @@ class Measure(Rule):
 
     def outputs(self, job: Wildcards) -> list[str]:
         archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
-        return [*archives, job.fill(paths.MEASURED)]
+        return [*archives, job.fill(paths.MEASURED_MARK)]
 
     @property
     def estimators(self) -> list[str]:
@@ -271,7 +271,7 @@ class Measure(Rule):
 
     def run(self, job: Wildcards, given: Given) -> None:
         self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
-        Path(job.fill(paths.MEASURED)).touch()
+        Path(job.fill(paths.MEASURED_MARK)).touch()
 
     def measure(
         self, job: Wildcards, activations: Path, block: tuple[int, int], device: Device = None
@@ -385,7 +385,7 @@ class MeasureCell(Extract):
         ]
 
     def outputs(self, job: Wildcards) -> list[str]:
-        return [*map(job.fill, self.archives(job.model)), job.fill(paths.LOSSES)]
+        return [*map(job.fill, self.archives(job.model)), job.fill(paths.LOSS_CARD)]
 
     def facts(self, job: Wildcards) -> object:
         return [super().facts(job), self.measuring.facts(job)]
@@ -405,7 +405,7 @@ class MeasureCell(Extract):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.models.opened import choose_device
 
-        losses, device = Path(job.fill(paths.LOSSES)), choose_device(self.opening(job, given)).device
+        losses, device = Path(job.fill(paths.LOSS_CARD)), choose_device(self.opening(job, given)).device
         with working_folder(losses, "activations") as folder:
             activations, card = folder / "activations.h5", folder / losses.name
             self.extract(job, given, activations, card)
@@ -424,7 +424,7 @@ class Truncate(WeightsReader):
     awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
-    writes = (paths.TRUNCATION,)
+    writes = (paths.TRUNCATION_FILE,)
     disk = LEAST_DISK_MEGABYTES
 
     def jobs(self) -> Iterator[Wildcards]:
@@ -433,7 +433,7 @@ class Truncate(WeightsReader):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         """The losses come first: a checkpoint that cannot be extracted fails once."""
-        return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSSES))}
+        return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSS_CARD))}
 
     @property
     def truncating(self) -> Truncating:
@@ -483,9 +483,9 @@ class Truncate(WeightsReader):
         folder = self.study.checkpoint(job.cell).folder
         truncate(
             folder,
-            read_tokens(job.fill(paths.TOKENS)),
+            read_tokens(job.fill(paths.TOKENS_FILE)),
             opening=self.opening(job, given),
-            output=Path(job.fill(paths.TRUNCATION)),
+            output=Path(job.fill(paths.TRUNCATION_FILE)),
             attributes=self.attributes(job) | read_receipt(folder),
             trial=Trial(
                 rows=self.rows,

@@ -223,7 +223,7 @@ class Release(Rule):
     brings_weights = True
     reads = ("staged", "read")
     log_file = "results/logs/release/{model}/{checkpoint}/{reader}.log"
-    writes = (paths.RELEASED,)
+    writes = (paths.RELEASE_MARK,)
     memory_megabytes = 100
     time_minutes = 5
     disk = LEAST_DISK_MEGABYTES
@@ -238,7 +238,7 @@ class Release(Rule):
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         dataset, _, truncation = job.reader.partition(paths.READER_SEPARATOR)
         names = {"model": job.model, "checkpoint": job.checkpoint, "dataset": dataset}
-        result = paths.TRUNCATION if truncation else paths.LOSSES
+        result = paths.TRUNCATION_FILE if truncation else paths.LOSS_CARD
         return {"staged": job.fill(paths.STAGED), "read": result.format(**names)}
 
     def facts(self, job: Wildcards) -> object:

@@ -192,7 +192,7 @@ def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> t
     return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
 
 
-def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
+def describe_missing(missing: Sequence[Missing], study: Study, *, command: str) -> str:
     """Tell what is missing, alike reasons together, and the command that goes on, in some 30 lines."""
     if not missing:
         return "Nothing is missing: every cell, table, figure and page of the study is there."

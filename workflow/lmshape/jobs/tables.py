@@ -24,7 +24,7 @@ class Gather(Rule):
     reads = ("statistics", "measured", "losses", "released", "lock")
     code = ("lmshape.tables.gather.gather", "lmshape.tables.shapes.shapes")
     log_file = "results/logs/gather/{model}.log"
-    writes = (paths.METRICS, *(paths.SHAPES.replace("{table}", table) for table in SHAPE_TABLES))
+    writes = (paths.MODEL_METRICS, *(paths.MODEL_SHAPES.replace("{table}", table) for table in SHAPE_TABLES))
     rank = 30
     usual_share = 0.03
 
@@ -75,7 +75,7 @@ class Gather(Rule):
         if not self.study.keep_activations:
             return paths.loss_cards(job.model, checkpoints, datasets)
         return [
-            paths.MEASURED.format(**cell, **paths.layers(*block))
+            paths.MEASURED_MARK.format(**cell, **paths.layers(*block))
             for cell in paths.cells(job.model, checkpoints, datasets)
             for block in self.study.blocks_of(job.model)
         ]
@@ -83,7 +83,7 @@ class Gather(Rule):
     def released(self, job: Wildcards) -> list[str]:
         """Return the notes that every reader has read the downloaded weights of its checkpoint."""
         return [
-            paths.RELEASED.format(model=job.model, checkpoint=checkpoint, reader=reader)
+            paths.RELEASE_MARK.format(model=job.model, checkpoint=checkpoint, reader=reader)
             for checkpoint in self.model(job).measured
             for reader in self.study.readers(job.model, checkpoint)
         ]
@@ -126,7 +126,7 @@ class Gather(Rule):
         gather(
             [Path(archive) for archive in self.statistics(job)],
             [Path(card) for card in cards],
-            Path(job.fill(paths.METRICS)),
+            Path(job.fill(paths.MODEL_METRICS)),
             study=self.study.name,
             metrics=list(self.study.metrics),
             own=self.own_path,
@@ -141,7 +141,7 @@ class Gather(Rule):
 
 def shapes_folder(model: str) -> Path:
     """Return the folder of a model's spectra and single rows."""
-    return Path(paths.SHAPES.format(model=model, table="")).parent
+    return Path(paths.MODEL_SHAPES.format(model=model, table="")).parent
 
 
 class Tables(Rule):
@@ -157,9 +157,11 @@ class Tables(Rule):
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         models = self.study.models
         return {
-            "metrics": [paths.METRICS.format(model=name) for name in models],
+            "metrics": [paths.MODEL_METRICS.format(model=name) for name in models],
             "shapes": [
-                paths.SHAPES.format(model=name, table=table) for name in models for table in SHAPE_TABLES
+                paths.MODEL_SHAPES.format(model=name, table=table)
+                for name in models
+                for table in SHAPE_TABLES
             ],
         }
 
@@ -175,7 +177,7 @@ class Tables(Rule):
         from lmshape.tables.shapes import combine_shapes
         from lmshape.tables.study_tables import combine
 
-        files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
+        files = [Path(paths.MODEL_METRICS.format(model=model)) for model in self.study.models]
         combine(files, paths.TABLES_FOLDER, groups=self.groups, unstable=self.study.unstable)
         combine_shapes([shapes_folder(name) for name in self.study.models], paths.TABLES_FOLDER)
 
@@ -237,7 +239,7 @@ class TruncationTables(Rule):
         """Files of all truncations."""
         cells = [cell for model in self.study.models for cell in self.study.truncated(model)]
         return [
-            paths.TRUNCATION.format(model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset)
+            paths.TRUNCATION_FILE.format(model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset)
             for cell in cells
         ]
 
@@ -266,7 +268,7 @@ class Claims(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {
-            "metrics": [paths.METRICS.format(model=model) for model in self.study.models],
+            "metrics": [paths.MODEL_METRICS.format(model=model) for model in self.study.models],
             "tables": paths.table_files(*CLAIM_TABLES, formats=("parquet",)),
             "tokens": list(self.token_files.values()),
         }
@@ -276,7 +278,7 @@ class Claims(Rule):
         """Model → file of the tokens of its first dataset, whose frequencies its loss is held against."""
         of = self.study.datasets_of
         first = {model: next(name for name in self.study.datasets if name in of[model]) for model in of}
-        return {model: paths.TOKENS.format(model=model, dataset=name) for model, name in first.items()}
+        return {model: paths.TOKENS_FILE.format(model=model, dataset=name) for model, name in first.items()}
 
     @property
     def orders(self) -> dict[str, str]:
@@ -291,7 +293,7 @@ class Claims(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.claims import decide_study
 
-        files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
+        files = [Path(paths.MODEL_METRICS.format(model=model)) for model in self.study.models]
         tokens = {model: Path(file) for model, file in self.token_files.items()}
         decide_study(
             files, paths.TABLES_FOLDER, orders=self.orders, token_files=tokens, unstable=self.study.unstable

@@ -262,7 +262,7 @@ class Tokenize(Rule):
         "lmshape.store.tokens.write_tokens",
     )
     log_file = "results/logs/tokenize/{model}/{dataset}.log"
-    writes = (paths.TOKENS,)
+    writes = (paths.TOKENS_FILE,)
     rank = 110
 
     def jobs(self) -> Iterator[Wildcards]:
@@ -334,4 +334,4 @@ class Tokenize(Rule):
             vocabulary=self.model(job).vocabulary,
             documents=documents,
         )
-        write_tokens(Path(job.fill(paths.TOKENS)), tokens)
+        write_tokens(Path(job.fill(paths.TOKENS_FILE)), tokens)

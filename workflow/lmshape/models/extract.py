@@ -23,7 +23,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from lmshape.errors import InputError
-from lmshape.models.network import Network, is_out_of_memory
+from lmshape.models.network import Network, memory_ran_out
 from lmshape.models.opened import Opening, opened
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.progress import progress as progress_bar
@@ -110,7 +110,7 @@ def _attempt(batch: Batch, read: Read, write: Write) -> Batch | None:
     try:
         read(batch.rows, take)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not memory_ran_out(error):
             raise
         return Batch(batch.rows, frozenset(written))  # the error, and all that its frames hold, ends here
     return None

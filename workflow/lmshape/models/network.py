@@ -358,7 +358,7 @@ def longest_window(model: PreTrainedModel) -> int | None:
 
 def _loading_error(folder: Path, files: Sequence[Path], error: Exception) -> InputError:
     """Return the error to raise for weights that did not load: no memory, code in them, damage, or what it says."""
-    if is_out_of_memory(error):
+    if memory_ran_out(error):
         return InputError(
             f"the network of `{folder}` does not fit into memory ({first_line(error)}); "
             "take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
@@ -401,7 +401,7 @@ def _called(reason: str) -> str:
     return found[1] if found else ""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def memory_ran_out(error: BaseException) -> bool:
     """Whether an error says that memory has run out, on a GPU or in the machine."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True

@@ -203,7 +203,7 @@ def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
     return sampling.draws * sequences * sampling.window
 
 
-def choices_of(rows: Iterable[str]) -> int:
+def truncated_choices(rows: Iterable[str]) -> int:
     """Choices of rows that are truncated."""
     return len({"all", "no_sink"} & set(rows)) or 1
 
@@ -228,7 +228,9 @@ def truncation_flops(
     head = 2 * model.vocabulary * model.width
     blocks = forward_flops(model, tokens=1, window=window) - head
     layers = model.blocks + 1
-    tried = choices_of(rows) * passes_of(model.width, kept=truncating.ranks, removed=truncating.removed)
+    tried = truncated_choices(rows) * passes_of(
+        model.width, kept=truncating.ranks, removed=truncating.removed
+    )
     at_every_layer = layers * (blocks / 2 + head + 4 * model.width**2)
     fitting = 1 + ceil(layers / layers_at_once(model.width, sampling.draws))
     fitted = fitting * sampling.most_tokens * blocks
@@ -248,7 +250,7 @@ def truncation_seconds(
     rows = list(rows)
     flops = truncation_flops(model, sampling, truncating, rows=rows)
     passes = flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
-    axes = choices_of(rows) * sampling.draws * EIGENVECTORS * model.width**3
+    axes = truncated_choices(rows) * sampling.draws * EIGENVECTORS * model.width**3
     moments = MOMENTS * sampling.most_tokens * model.width**2
     fitting = (model.blocks + 1) * (axes + moments) / threads
     return START_SECONDS + 4 * parameters(model) / DISK_BYTES + fitting + passes

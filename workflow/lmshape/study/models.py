@@ -23,7 +23,7 @@ from lmshape.paths import (
     PRETRAINED_FOLDER,
     PRETRAINED_TOKENIZER,
     TOKENIZER,
-    TRUNCATION,
+    TRUNCATION_FILE,
     WEIGHTS_FOLDER,
 )
 from lmshape.schema import Yaml
@@ -131,7 +131,7 @@ def gone_checkpoints(
     naming, results = _naming(name, step_pattern), root / LOSSES_FOLDER.format(model=name)
 
     def gone(entry: str, step: int, place: Path, seen: float = nan) -> Checkpoint:
-        truncated = (root / TRUNCATION.format(model=name, checkpoint=entry, dataset="")).parent.glob(
+        truncated = (root / TRUNCATION_FILE.format(model=name, checkpoint=entry, dataset="")).parent.glob(
             "*.parquet"
         )
         datasets = tuple(sorted(path.stem for path in truncated))

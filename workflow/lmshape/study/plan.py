@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.hub.integrity import VERDICTS, corrections
+from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
@@ -137,7 +137,7 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
     return {rule: int(count) for rule, count in _JOB_STATISTICS.findall(table)}
 
 
-def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
+def describe_plan(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
     """Tell the plan as a table and a few lines."""
     lines = [_line("model", "checkpoints", "cells", "download", "activations", "tokens", "forward FLOPs")]
     lines += [
@@ -280,7 +280,7 @@ def _verdicts_on(model: Model) -> Iterator[str]:
 
 def _sums(checkpoints: Iterable[Checkpoint]) -> str:
     counts = Counter(one.verdict or "not verified" for one in checkpoints)
-    return ", ".join(f"{counts[name]} {name}" for name in (*VERDICTS, "not verified") if counts[name])
+    return ", ".join(f"{counts[name]} {name}" for name in (*AUDIT_VERDICTS, "not verified") if counts[name])
 
 
 def _listed(checkpoints: Sequence[Checkpoint]) -> str:

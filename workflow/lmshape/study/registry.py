@@ -15,7 +15,7 @@ from lmshape.errors import InputError, unknown
 from lmshape.hub.integrity import Issue, read_issues
 from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.study.settings import read_span
+from lmshape.study.settings import checked_span
 from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
@@ -90,12 +90,12 @@ class Registry:
 
 
 OURS = {"models": Path("config/models.yaml"), "datasets": Path("config/datasets.yaml")}  # of the repository
-Source = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
+Entries = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
 
 
 def read_registry(
-    models: Source | Sequence[Source],
-    datasets: Source | Sequence[Source],
+    models: Entries | Sequence[Entries],
+    datasets: Entries | Sequence[Entries],
     issues_file: Path | None = None,
     *,
     root: Path,
@@ -157,16 +157,16 @@ def raise_all(problems: Iterable[str], *, what: str) -> None:
         )
 
 
-def _listed(given: Source | Sequence[Source]) -> list[Source]:
+def _listed(given: Entries | Sequence[Entries]) -> list[Entries]:
     return [given] if isinstance(given, str | Path | Mapping) else list(given)
 
 
-def _told(given: Source | Sequence[Source]) -> str:
+def _told(given: Entries | Sequence[Entries]) -> str:
     """Name the files of a registry."""
     return ", ".join("its entries" if isinstance(one, Mapping) else str(one) for one in _listed(given))
 
 
-def _layers(given: Source | Sequence[Source], kind: str) -> list[Source]:
+def _layers(given: Entries | Sequence[Entries], kind: str) -> list[Entries]:
     """Return what a registry is read from, lowest first: lmshape's file, unless it is among those given."""
     listed = _listed(given)
     ours = REPOSITORY / OURS[kind]
@@ -174,7 +174,7 @@ def _layers(given: Source | Sequence[Source], kind: str) -> list[Source]:
     return listed if named or not ours.is_file() else [ours, *listed]
 
 
-def _read(source: Source, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
+def _read(source: Entries, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
     schema = schema_with_names(schema_name, {})
     try:
         data = source if isinstance(source, Mapping) else read_yaml(root / find_file(source, root=root))
@@ -212,7 +212,7 @@ def _dataset(name: str, entry: Mapping[str, Yaml], texts: Iterable[str], problem
     if text is not None and text not in texts:
         problems.append(f"`datasets.{name}.text`: {unknown('text', text, texts)}")
     try:
-        span = read_span(entry["span"], where=f"datasets.{name}.span")
+        span = checked_span(entry["span"], where=f"datasets.{name}.span")
     except InputError as error:
         problems.append(str(error))
     return Dataset(name=name, text=text, clean=entry["clean"], span=span, order=entry["order"])

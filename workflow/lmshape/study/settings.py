@@ -67,7 +67,7 @@ def read_pretraining(section: Mapping[str, Yaml]) -> Pretraining:
     InputError
         When a run cannot be trained as it is described.
     """
-    span = read_span(section["span"], where="pretraining.span")
+    span = checked_span(section["span"], where="pretraining.span")
     probed = [name for name, run in section["runs"].items() if run["probe_every"]]
     if probed and span == (0.0, 1.0):
         raise InputError(
@@ -99,7 +99,7 @@ def _listed(value: Yaml, *, other: str) -> tuple[int, ...] | None:
     return None if value == other else tuple(value)
 
 
-def read_span(span: list[float], *, where: str) -> tuple[float, float]:
+def checked_span(span: list[float], *, where: str) -> tuple[float, float]:
     """Share of a text, from and to.
 
     Raises

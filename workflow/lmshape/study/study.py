@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError, is_or_are, named
 from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
@@ -31,7 +31,7 @@ from lmshape.metrics.registry import (
     metric_names,
 )
 from lmshape.models.settings import Extraction
-from lmshape.paths import ACTIVATIONS, TRUNCATED, loss_cards, statistics_files
+from lmshape.paths import ACTIVATIONS, TRUNCATION_READER, loss_cards, statistics_files
 from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
@@ -140,14 +140,14 @@ class Study:
             for one in self.models[model].checkpoints.values()
         }
         known = [one for one in of if of[one]]
-        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
+        chosen = select_checkpoints(known, self.truncating.checkpoints, model=model) if known else ()
         cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
         return list(dict.fromkeys(cells))
 
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
         truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
-        return [*self.datasets_of[model], *(TRUNCATED.format(dataset=name) for name in truncated)]
+        return [*self.datasets_of[model], *(TRUNCATION_READER.format(dataset=name) for name in truncated)]
 
     @property
     def unstable(self) -> list[str]:
