@@ -24,6 +24,7 @@ ATTEMPTS = 7
 # doubled after every failure: a minute in all
 FIRST_PAUSE_SECONDS = float(os.environ.get("LMSHAPE_FIRST_PAUSE_SECONDS", "1"))
 LONGEST_PAUSE_SECONDS = 300.0
+BLOCK_BYTES = 1 << 20  # read at a time
 SILENCE_SECONDS = 60.0  # after which a connection is dropped
 # Answers that a later attempt may well not get; any other 4xx is final.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -18,7 +18,9 @@ LOSS_CARD = LOSSES_FOLDER + "/{checkpoint}/{dataset}.json"
 STATISTICS_FOLDER = "results/statistics/{model}/{checkpoint}/{dataset}"
 BLOCK = "{family}/layers-{first}-{last}.h5"  # below it
 STATISTICS = f"{STATISTICS_FOLDER}/{BLOCK}"
-MEASURED_MARK = f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"  # there once all archives of a block are
+MEASURED_MARK = (
+    f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"  # there once all archives of a block are
+)
 MODEL_METRICS = "results/metrics/{model}.parquet"
 LOCK = "results/revisions/{model}.tsv"
 UNASKED = (

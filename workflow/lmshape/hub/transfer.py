@@ -38,7 +38,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from lmshape.downloading import CutShort, held_bytes, reason_of, receive
+from lmshape.downloading import BLOCK_BYTES, CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
 from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile, Tokenizer
@@ -49,7 +49,6 @@ from lmshape.writing import NO_ROOM, name_whole_folder
 
 _LOG = logging.getLogger(__name__)
 
-BLOCK_BYTES = 1 << 20
 # Without a byte, after which Xet is given up; on a slow line bytes are counted as they come.
 XET_SILENCE_SECONDS = 180.0
 XET_START_SECONDS = 120.0  # for the first line: a busy machine, a slow disk

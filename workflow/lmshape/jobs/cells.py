@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,7 +197,7 @@ class Measure(Rule):
     """The statistics of a block of layers: what every metric of the library can be computed from.
 
     One job measures all families, so that a study is few, long jobs. Archives are updated: a family that is added, or
-    whose code has changed, is measured alone. `MEASURED_MARK` is written last and is not an archive: without it, a job that
+    whose code has changed, is measured alone. `MEASURED_MARK` is written last and is no archive: without it, a job that
     failed runs again, although Snakemake restores the archives that it found.
     """
 
@@ -258,12 +257,21 @@ class Measure(Rule):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         first, last = layers_of(job)
-        return self.block_seconds(self.model(job).width, last - first + 2, threads)
+        return self.block_seconds(self.model(job), last - first + 2, threads)
 
-    @cached_property
-    def block_seconds(self) -> Callable[..., float]:
-        """Estimate a block by width, sites, threads and whether a GPU measures; kept as long as this rule."""
-        return cache(partial(_measuring_seconds, self))
+    def block_seconds(self, model: Model, sites: int, threads: int, *, on_gpu: bool = False) -> float:
+        """Estimate a block of a model by its sites."""
+        study = self.study
+        return measuring_seconds(
+            model.width,
+            study.sampling,
+            families=tuple(self.families),
+            rows=study.rows,
+            sites=sites,
+            threads=threads,
+            metrics=study.metrics,
+            on_gpu=on_gpu,
+        )
 
     def disk_megabytes(self, job: Wildcards) -> int:
         first, last = layers_of(job)
@@ -289,20 +297,6 @@ class Measure(Rule):
             skdim=self.estimators,
             device=device,
         )
-
-
-def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int, on_gpu: bool = False) -> float:
-    study = rule.study
-    return measuring_seconds(
-        width,
-        study.sampling,
-        families=rule.families,
-        rows=study.rows,
-        sites=sites,
-        threads=threads,
-        metrics=study.metrics,
-        on_gpu=on_gpu,
-    )
 
 
 class MeasureOwn(Measure):
@@ -399,7 +393,7 @@ class MeasureCell(Extract):
     def seconds(self, job: Wildcards, threads: int) -> float:
         model = self.model(job)
         on_gpu = self.gpus(job) > 0
-        measuring = self.measuring.block_seconds(model.width, model.blocks + 2, threads, on_gpu)
+        measuring = self.measuring.block_seconds(model, model.blocks + 2, threads, on_gpu=on_gpu)
         return super().seconds(job, threads) + measuring
 
     def run(self, job: Wildcards, given: Given) -> None:

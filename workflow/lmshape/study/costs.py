@@ -7,6 +7,7 @@ given too little is killed, one that is given too much waits a little longer. A 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from math import ceil, log2
 
 from lmshape.metrics import skdim
@@ -53,10 +54,7 @@ OWN = 1e-7  # n d: a guess: a user's own metric may do anything
 
 def forward_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
     """Seconds of the forward passes of a cell."""
-    passes = (
-        1 if model.kind == "decoder" else 2
-    )  # an encoder reads the text, and the masked text for its loss
-    flops = passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
+    flops = model.passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
     return flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
 
 
@@ -105,15 +103,16 @@ def extraction_megabytes(model: Model, extraction: Extraction, *, on_gpu: bool) 
     return (4500 if on_gpu else 1500) + (weights + logits + written) // 10**6
 
 
+@cache  # a large plan asks for the same blocks over and over
 def measuring_seconds(
     width: int,
     sampling: Sampling,
     *,
-    families: Iterable[str],
-    rows: Iterable[str],
+    families: tuple[str, ...],
+    rows: tuple[str, ...],
     sites: int,
     threads: int,
-    metrics: Iterable[str] = (),
+    metrics: tuple[str, ...] = (),
     on_gpu: bool = False,
 ) -> float:
     """Seconds of the measuring of a block of `sites` sites, of which each takes an equal time.
@@ -121,7 +120,7 @@ def measuring_seconds(
     `metrics` are those of the study: estimators of scikit-dimension take one core, each its own time. `on_gpu`: in the
     process of the forward passes, on their GPU.
     """
-    n, d, rows = sampling.most_tokens, width, list(rows)
+    n, d = sampling.most_tokens, width
     choices = len([name for name in rows if name != "one_per_type"]) / 2
     drawn = sampling.rows_per_draw if sampling.protocol == "windows" else n // sampling.draws
     searches = 2 * len(rows) * sampling.draws

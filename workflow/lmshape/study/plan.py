@@ -172,9 +172,6 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
     tokens = study.sampling.most_tokens
     cells = len(model.measured) * len(datasets)
     sizes = _checkpoint_sizes(model)
-    passes = (
-        1 if model.kind == "decoder" else 2
-    )  # an encoder reads the text, then the masked text for its loss
     flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
     return ModelPlan(
         model=model.name,
@@ -183,7 +180,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         download_bytes=sum(sizes),
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
-        forward_flops=cells * passes * flops,
+        forward_flops=cells * model.passes * flops,
         activation_bytes=cells * activation_bytes(model, tokens),
     )
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import httpx2
 
 from lmshape.downloading import (
+    BLOCK_BYTES,
     SILENCE_SECONDS,
     TRANSIENT,
     held_bytes,
@@ -30,7 +31,6 @@ from lmshape.errors import InputError, unknown
 from lmshape.texts.corpus import DOCUMENT_END
 from lmshape.writing import replaced_when_whole
 
-BLOCK_BYTES = 1 << 20
 BEHIND_A_ROW = f"\n\n{DOCUMENT_END}"
 DAMAGED_ARCHIVE = (EOFError, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
 
