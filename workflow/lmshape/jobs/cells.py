@@ -31,8 +31,8 @@ from lmshape.study.costs import (
 )
 from lmshape.study.models import Model
 from lmshape.study.plan import activation_bytes
-from lmshape.study.settings import Truncating
 from lmshape.study.study import Study
+from lmshape.truncation.ranks import Truncating
 from lmshape.writing import replaced_when_whole, working_folder
 
 if TYPE_CHECKING:
@@ -483,8 +483,8 @@ class Truncate(WeightsReader):
             attributes=self.attributes(job) | read_receipt(folder),
             trial=Trial(
                 rows=self.rows,
-                ranks=sorted(truncating.ranks) if truncating.ranks else None,
-                removed=sorted(truncating.removed) if truncating.removed else None,
+                ranks=truncating.ranks,
+                removed=truncating.removed,
             ),
             sequences=truncating.sequences,
         )

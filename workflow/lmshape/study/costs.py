@@ -15,13 +15,13 @@ from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.models.settings import Extraction
 from lmshape.study.models import Model
 from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
-from lmshape.study.settings import Truncating
 from lmshape.study.study import Study
 from lmshape.texts.tokens import PAPER_CHARACTERS, Sampling
 from lmshape.training.recipe import Recipe
 from lmshape.truncation.ranks import (
     MOMENT_BYTES,
     TOLERANCES,
+    Truncating,
     kept_ranks,
     layer_bytes,
     layers_at_once,

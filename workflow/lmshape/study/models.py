@@ -43,8 +43,8 @@ from lmshape.store.weights import (
     reads_both_ways,
     weight_files,
 )
-from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
+from lmshape.training.recipe import Pretraining
 
 Fact = Any  # of a config.json, which anybody may have written
 

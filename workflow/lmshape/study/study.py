@@ -45,14 +45,9 @@ from lmshape.study.registry import (
     read_registry,
     with_typed_models,
 )
-from lmshape.study.settings import (
-    Pretraining,
-    Truncating,
-    read_pretraining,
-    read_truncating,
-)
 from lmshape.texts.tokens import Sampling
-from lmshape.training.recipe import Recipe
+from lmshape.training.recipe import Pretraining, Recipe, read_pretraining
+from lmshape.truncation.ranks import Truncating, read_truncating
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
 MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildcards and its path variables
