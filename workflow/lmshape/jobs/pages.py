@@ -202,6 +202,7 @@ class Index(Rule):
 class Report(Rule):
     """Snakemake's report: all results with their captions and provenance; no part of `all`."""
 
+    stage = "report"
     reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
