@@ -112,14 +112,16 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     from lmshape.jobs import Jobs
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
     from lmshape.jobs.machine import Machine, gpu_count, usable_cores
-    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of
-    from lmshape.study.costs import describe_truncations
-    from lmshape.study.plan import (
+    from lmshape.jobs.plan import (
         describe_plan,
         describe_spelling,
+        describe_stages,
+        describe_submissions,
+        describe_truncations,
         describe_verdicts,
         plan_of,
         planned_jobs,
+        stages_of,
     )
     from lmshape.study.study import study_of
 

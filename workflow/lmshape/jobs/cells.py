@@ -18,6 +18,7 @@ from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.store.weights import checkpoint_files, weights_key
 from lmshape.study.costs import (
     MEASURING_START_SECONDS,
+    activation_bytes,
     extraction_megabytes,
     extraction_seconds,
     gpus_that_hold,
@@ -30,7 +31,6 @@ from lmshape.study.costs import (
     wants_gpu,
 )
 from lmshape.study.models import Model
-from lmshape.study.plan import activation_bytes
 from lmshape.study.study import Study
 from lmshape.truncation.ranks import Truncating
 from lmshape.writing import replaced_when_whole, working_folder
