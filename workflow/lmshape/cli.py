@@ -109,36 +109,14 @@ def _remedy(error: Exception) -> str:
 @app.command(rich_help_panel=BEFORE)
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
-    from lmshape.jobs import Jobs
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
-    from lmshape.jobs.machine import Machine, gpu_count, usable_cores
-    from lmshape.jobs.plan import (
-        describe_plan,
-        describe_spelling,
-        describe_stages,
-        describe_submissions,
-        describe_truncations,
-        describe_verdicts,
-        plan_of,
-        planned_jobs,
-        stages_of,
-    )
+    from lmshape.jobs.plan import planned_jobs, whole_plan
     from lmshape.study.study import study_of
 
-    file, cores = _configfile(configfile, directory), usable_cores()
+    file = _configfile(configfile, directory)
     log_to_stderr()
     study = study_of(file, directory, ask=lock_aloud)  # here, where it is heard, and not by Snakemake
-    planned = planned_jobs(file, directory)
-    stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
-    lines = (
-        describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
-        describe_plan(plan_of(study), study, planned),
-        describe_submissions(study, planned),
-        describe_truncations(study),
-        describe_spelling(study, directory),
-        describe_verdicts(study, *_options(configfile, directory)),
-    )
-    print("\n".join(filter(None, lines)))
+    print(whole_plan(study, planned_jobs(file, directory), directory, *_options(configfile, directory)))
 
 
 @app.command(rich_help_panel=BEFORE, cls=Listing)

@@ -20,7 +20,7 @@ from lmshape.errors import InputError
 from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.jobs import RULES, Jobs
 from lmshape.jobs.hub import DOWNLOAD_BYTES
-from lmshape.jobs.machine import Machine
+from lmshape.jobs.machine import Machine, gpu_count, usable_cores
 from lmshape.jobs.rule import Rule, Wildcards
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.store.tokens import LEAST_UNSPELLED
@@ -61,6 +61,28 @@ class ModelPlan:
     tokens: int
     forward_flops: float
     activation_bytes: int
+
+
+def whole_plan(study: Study, planned: Mapping[str, int], root: Path, *options: str) -> str:
+    """Tell all that is known before a study runs.
+
+    Parameters
+    ----------
+    study, root : the study and its folder
+    planned : jobs still to run, by rule, as Snakemake plans them
+    options : of the command line, for the commands that are shown
+    """
+    cores, gpus = usable_cores(), gpu_count()
+    stages = stages_of(Jobs(study, Machine(gpus=gpus)), planned, cores=cores)
+    lines = (
+        describe_stages(stages, cores=cores, gpus=gpus) + "\n",
+        describe_plan(plan_of(study), study, planned),
+        describe_submissions(study, planned),
+        describe_truncations(study),
+        describe_spelling(study, root),
+        describe_verdicts(study, *options),
+    )
+    return "\n".join(filter(None, lines))
 
 
 def plan_of(study: Study) -> list[ModelPlan]:
