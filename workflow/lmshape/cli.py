@@ -140,8 +140,7 @@ def profile(
     from lmshape.figures.drawing import save
     from lmshape.profiling import DEFAULT_METRICS, by_layer
     from lmshape.profiling import profile as measure
-    from lmshape.tables.columns import COLUMNS
-    from lmshape.tables.files import write_table
+    from lmshape.tables.columns import COLUMNS, write_table
 
     table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)

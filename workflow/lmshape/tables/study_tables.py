@@ -22,13 +22,15 @@ from lmshape.tables.columns import (
     CHECKPOINTS_KEY,
     COLUMNS,
     declare,
+    frame_of,
     interval,
     joined,
+    read_parquet,
     real,
     shared,
     text,
+    write_table,
 )
-from lmshape.tables.files import frame_of, read_parquet, write_table
 from lmshape.tables.gather import AUDIT_COLUMNS
 
 _KEYS = ["model", "checkpoint", "dataset"]
