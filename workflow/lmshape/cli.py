@@ -165,7 +165,7 @@ def audit(
     """
     from lmshape.hub import integrity
     from lmshape.hub.lock import read_lock
-    from lmshape.hub.published import published, read_sources
+    from lmshape.hub.published import listed_places
     from lmshape.hub.resolve import resolve
     from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
@@ -178,7 +178,7 @@ def audit(
     def audit_one(name: str, entry: Mapping[str, Yaml]) -> bool:
         found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
         used = read_lock(directory / LOCK.format(model=name))
-        listed = published(read_sources(name, entry)) or ()
+        listed = listed_places(name, entry) or ()
         steps = {one.step for one in found.checkpoints}
         changes = {
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
