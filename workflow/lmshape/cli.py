@@ -109,13 +109,19 @@ def _remedy(error: Exception) -> str:
 @app.command(rich_help_panel=BEFORE)
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
-    from lmshape.jobs import Jobs, Machine
+    from lmshape.jobs import Jobs
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
-    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
-    from lmshape.study.costs import describe_truncations, gpu_count
-    from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.jobs.machine import Machine, gpu_count, usable_cores
+    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of
+    from lmshape.study.costs import describe_truncations
+    from lmshape.study.plan import (
+        describe,
+        describe_spelling,
+        describe_verdicts,
+        plan_of,
+        planned_jobs,
+    )
     from lmshape.study.study import study_of
-    from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
@@ -440,15 +446,15 @@ def _of_each(
 def _hub_entries(
     registry: Registry, models: list[str] | None, configfile: Path, *, everyone: bool
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
+    from lmshape.study.registry import known_as
     from lmshape.study.study import named_models
-    from lmshape.study.typed import named
 
     if everyone:
         if models:
             raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
         yield from ((name, entry) for name, entry in registry.models.items() if "repository" in entry)
         return
-    names, registry = named(models or named_models(configfile), registry, root=HERE)
+    names, registry = known_as(models or named_models(configfile), registry, root=HERE)
     for name in names.values():
         if name not in registry.models:
             raise unknown("model", name, registry.models)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape import paths
 from lmshape.geometry.arrays import Device
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
+from lmshape.jobs.machine import Machine
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, layers_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import OWN_FAMILY
 from lmshape.store.weights import checkpoint_files, weights_key
 from lmshape.study.costs import (
+    MEASURING_START_SECONDS,
     extraction_megabytes,
     extraction_seconds,
     gpus_that_hold,
@@ -36,10 +38,13 @@ from lmshape.writing import replaced_when_whole, working_folder
 if TYPE_CHECKING:
     from lmshape.models.opened import Opening
 
+ARCHIVE_MEGABYTES = 2  # of a layer, at most
+
 
 class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
+    submitted = True
     reads: tuple[str, ...] = ("weights", "tokens")
 
     def weights(self, job: Wildcards) -> Files:
@@ -144,12 +149,17 @@ class WeightsReader(Rule):
 class Extract(WeightsReader):
     """The activations of a cell, which stay, and its loss."""
 
+    stage = "extraction"
+    usual_share = 0.3
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/extract/{model}/{checkpoint}/{dataset}.log"
     writes = (
         paths.ACTIVATIONS,
         paths.LOSSES,
     )
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return map(Wildcards.of_cell, self.study.cells() if self.study.keep_activations else ())
 
     def megabytes(self, job: Wildcards) -> int:
         return extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
@@ -194,9 +204,18 @@ class Measure(Rule):
     failed runs again, although Snakemake restores the archives that it found.
     """
 
+    stage = "measuring"
+    submitted = True
+    start_seconds = MEASURING_START_SECONDS
+    usual_share = 0.5
     reads = ("activations",)
     log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
     rank = 20
+
+    def jobs(self) -> Iterator[Wildcards]:
+        for cell in self.study.cells() if self.study.keep_activations and self.families else ():
+            for block in self.study.blocks_of(cell.model):
+                yield Wildcards.of_cell(cell, **paths.layers(*block))
 
     @property
     def families(self) -> list[str]:
@@ -249,9 +268,8 @@ class Measure(Rule):
         return cache(partial(_measuring_seconds, self))
 
     def disk_megabytes(self, job: Wildcards) -> int:
-        """Megabytes of the archives, at most two a layer."""
         first, last = layers_of(job)
-        return LEAST_DISK_MEGABYTES + 2 * (last - first + 2)
+        return LEAST_DISK_MEGABYTES + ARCHIVE_MEGABYTES * (last - first + 2)
 
     def run(self, job: Wildcards, given: Given) -> None:
         self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
@@ -292,11 +310,12 @@ def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int, on_g
 class MeasureOwn(Measure):
     """The values of the user's own metrics: a job of their own, so that a change to their file runs no other family."""
 
+    usual_share = 1.0
     log_file = "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
 
     @property
     def families(self) -> list[str]:
-        return [OWN_FAMILY]
+        return [OWN_FAMILY] if self.study.own_metrics else []
 
     @property
     def rows(self) -> list[str]:
@@ -337,9 +356,18 @@ class MeasureCell(Extract):
     archives that it found.
     """
 
+    stage = "measuring"
+    usual_share = 0.4
+
     def __init__(self, study: Study, machine: Machine) -> None:
         super().__init__(study, machine)
         self.measuring = MeasureAll(study, machine)
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return map(Wildcards.of_cell, () if self.study.keep_activations else self.study.cells())
+
+    def kept_megabytes(self, job: Wildcards) -> int:
+        return ARCHIVE_MEGABYTES * (self.model(job).blocks + 2)
 
     def layouts(self) -> dict[str, list[str]]:
         """Return the models by their number of layers: a rule's outputs, blocks of layers, must be the same for all."""
@@ -397,12 +425,18 @@ class MeasureCell(Extract):
 class Truncate(WeightsReader):
     """The loss of a decoder with some directions of its residual stream alone."""
 
+    stage = "truncation"
+    usual_share = 0.3
     reads = ("weights", "tokens", "losses")
     awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
     writes = (paths.TRUNCATION,)
     disk = LEAST_DISK_MEGABYTES
+
+    def jobs(self) -> Iterator[Wildcards]:
+        for model in self.study.models:
+            yield from map(Wildcards.of_cell, self.study.truncated(model))
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         """The losses come first: a checkpoint that cannot be extracted fails once."""

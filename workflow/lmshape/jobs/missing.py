@@ -16,12 +16,10 @@ from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.jobs import Jobs
-from lmshape.jobs.graph import Step, measuring, wildcards
+from lmshape.jobs import Jobs, Step
 from lmshape.jobs.pages import EXPLORER, INDEX, REPORT
 from lmshape.jobs.rule import Wildcards
 from lmshape.progress import size_text
-from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 MOST_GROUPS = 8  # on a screen
@@ -111,23 +109,27 @@ def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -
 
 
 def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
-    for cell in jobs.study.cells():
-        steps = [one for last in measuring(jobs.study, cell) for one in jobs.graph.leading_to(last)]
-        yield cell, list(dict.fromkeys(steps))
+    measuring: dict[Cell, list[Step]] = {cell: [] for cell in jobs.study.cells()}
+    for name, job in jobs.every():
+        if jobs.rules[name].stage in ("extraction", "measuring"):
+            measuring[job.cell].append((name, job))
+    for cell, lasts in measuring.items():
+        yield cell, list(dict.fromkeys(step for last in lasts for step in jobs.leading_to(last)))
 
 
 def _results(jobs: Jobs, root: Path) -> Iterator[tuple[Cell | str, list[Step]]]:
     """Yield the results behind the cells, each with the jobs that lead to it from there."""
     study = jobs.study
-    for name, model in study.models.items():
+    for name in study.models:
         for cell in study.truncated(name):
-            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", wildcards(cell))]
-        yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
+            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", Wildcards.of_cell(cell))]
+        releases = [("release", job) for job in jobs.rules["release"].jobs() if job.model == name]
+        yield f"metrics of {name}", [*releases, ("gather", Wildcards(model=name))]
     for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
     models = {model.pretraining for model in study.models.values()}
     alone = [("pretrain", Wildcards(run=run)) for run in study.trained if run not in models]
-    trained = [one for last in alone for one in jobs.graph.leading_to(last)]
+    trained = [one for last in alone for one in jobs.leading_to(last)]
     yield "spikes", [*trained, ("spikes", Wildcards())]
     for result in ("claims", "figures"):
         yield result, [(result, Wildcards())]
@@ -135,12 +137,6 @@ def _results(jobs: Jobs, root: Path) -> Iterator[tuple[Cell | str, list[Step]]]:
     yield INDEX, [("index", Wildcards())]
     if ends_with_an_error(root / jobs.rules["report"].log(Wildcards())):  # it is made on request alone
         yield REPORT, [("report", Wildcards())]
-
-
-def _releases(study: Study, model: Model) -> Iterator[Step]:
-    for checkpoint in model.measured if model.on_hub else ():
-        for reader in study.readers(model.name, checkpoint):
-            yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
 
 
 def _names(cell: Cell) -> tuple[str, str, str]:

@@ -57,6 +57,7 @@ def digest_of_words(folder: Path) -> str:
 class DrawFigures(Rule):
     """All figures in one process, most of whose time are imports: of each a picture, its vector twin, its numbers."""
 
+    usual = 40.0
     reads = ("tables", "losses")
     log_file = "results/logs/figures.log"
     memory_megabytes = 1000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmshape import paths
@@ -28,6 +28,10 @@ class Gather(Rule):
     log_file = "results/logs/gather/{model}.log"
     writes = (paths.METRICS, *(paths.SHAPES.replace("{table}", table) for table in SHAPES))
     rank = 30
+    usual_share = 0.03
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(model=name) for name in self.study.models)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         model = self.model(job)
@@ -145,6 +149,7 @@ def shapes_folder(model: str) -> Path:
 class Tables(Rule):
     """The tidy tables of the study."""
 
+    usual = 10.0
     reads = ("metrics", "shapes")
     code = ("lmshape.tables.study_tables.combine", "lmshape.tables.shapes.combine_shapes")
     tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit", *SHAPES)
@@ -178,6 +183,7 @@ class Tables(Rule):
 class Spikes(Rule):
     """The spikes of the losses of all runs, and what moves before them."""
 
+    usual = 10.0
     reads = ("metrics", "losses", "geometry", "logs")
     code = ("lmshape.tables.loss_spikes.write_spikes",)
     tables = ("spikes", "warnings", "alarms", "before_spikes")
@@ -251,6 +257,7 @@ class TruncationTables(Rule):
 class Claims(Rule):
     """The published claims, tested on the study's numbers."""
 
+    usual = 10.0
     reads = ("metrics", "tables", "tokens")
     code = ("lmshape.claims.decide_study", "lmshape.claims.claim")
     log_file = "results/logs/claims.log"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmshape import paths
@@ -53,12 +53,16 @@ def by_run(files: list[str]) -> dict[str, Path]:
 class FetchText(Rule):
     """A text, fetched and verified."""
 
+    stage = "texts and tokens"
     reads = ("source",)
     code = ("lmshape.texts.fetch.fetch",)
     log_file = "results/logs/fetch_text/{text}.log"
     writes = (TEXT,)
     memory_megabytes = 500
     time_minutes = 60
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(text=name) for name in self.study.texts)
 
     def text(self, job: Wildcards) -> Text:
         """Return the text of a job."""
@@ -125,6 +129,7 @@ class CleanText(FetchText):
 class TrainTokenizer(Rule):
     """The byte-level BPE tokenizer of the models that the study trains."""
 
+    stage = "texts and tokens"
     reads: tuple[str, ...] = ("text",)
     code: tuple[str, ...] = (
         "lmshape.texts.tokenizer.write_tokenizer",
@@ -134,6 +139,9 @@ class TrainTokenizer(Rule):
     log_file = "results/logs/train_tokenizer.log"
     writes = (PRETRAINED_TOKENIZER,)
     disk = LEAST_DISK_MEGABYTES
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return iter([Wildcards()] if self.study.trained else [])
 
     @property
     def pretraining(self) -> Pretraining:
@@ -163,6 +171,9 @@ class TrainTokenizer(Rule):
 class Pretrain(TrainTokenizer):
     """A training run of the embedded study."""
 
+    stage = "pretraining"
+    submitted = True
+    usual_share = 0.13
     reads = ("text", "tokenizer")
     code = (
         "lmshape.training.pretrain.pretrain",
@@ -170,6 +181,9 @@ class Pretrain(TrainTokenizer):
         "lmshape.texts.corpus.read_text",
     )
     log_file = "results/logs/pretrain/{run}.log"
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(run=name) for name in self.study.trained)
 
     def recipe(self, job: Wildcards) -> Recipe:
         """Return the recipe of a run."""
@@ -242,6 +256,7 @@ RUN_FILES = ("loss.csv", "geometry.csv", "summary.json")
 class Tokenize(Rule):
     """The tokens that every checkpoint of a model reads on a dataset."""
 
+    stage = "texts and tokens"
     reads = ("text", "tokenizer")
     code = (
         "lmshape.texts.tokens.sample_tokens",
@@ -252,6 +267,10 @@ class Tokenize(Rule):
     log_file = "results/logs/tokenize/{model}/{dataset}.log"
     writes = (paths.TOKENS,)
     rank = 110
+
+    def jobs(self) -> Iterator[Wildcards]:
+        of = self.study.datasets_of
+        return (Wildcards(model=model, dataset=dataset) for model in of for dataset in of[model])
 
     def text(self, job: Wildcards) -> str:
         """Return the file of the dataset's text; empty where random tokens follow no text."""

@@ -6,11 +6,8 @@ given too little is killed, one that is given too much waits a little longer. A 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from functools import cache
 from math import ceil, log2
-from pathlib import Path
 
 from lmshape.metrics import skdim
 from lmshape.metrics.registry import OWN_FAMILY
@@ -288,22 +285,3 @@ def describe_truncations(study: Study) -> str:
     times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
     counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
     return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"
-
-
-@cache
-def gpu_count() -> int:
-    """NVIDIA GPUs that processes here may use: by their device files, as far as CUDA_VISIBLE_DEVICES lets them."""
-    return visible_gpus(Path("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def visible_gpus(devices: Path, visible: str | None) -> int:
-    """Count the GPUs of a folder of device files of which a list of names lets some be seen; None: all.
-
-    As CUDA reads it: names after -1, and all of an empty list, do not count.
-    """
-    present = len(list(devices.glob("nvidia[0-9]*")))
-    if visible is None:
-        return present
-    names = [name.strip() for name in visible.split(",")]
-    valid = names[: names.index("-1")] if "-1" in names else names
-    return min(present, len([name for name in valid if name]))

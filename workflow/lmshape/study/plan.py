@@ -1,16 +1,19 @@
-"""What a study will take before it runs: downloads, disk, floating-point operations, jobs."""
+"""What a study will take before it runs: downloads, disk, floating-point operations, jobs; what its checkpoints are."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
 
+from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
+from lmshape.hub.integrity import VERDICTS, corrections
 from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
@@ -22,6 +25,7 @@ from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
+MOST_LISTED = 8  # of a list of checkpoints
 # For a rough idea of the time; the docs say what was measured.
 RATES = {"a GPU that reaches 100 TFLOP/s": 1e14}
 
@@ -243,3 +247,63 @@ def _line(*cells: str) -> str:
     first, *others = cells
     widths = (11, 6, 10, 12, 14, 14)
     return f"{first:<24}" + "".join(f" {cell:>{width}}" for cell, width in zip(others, widths, strict=True))
+
+
+def describe_verdicts(study: Study, *options: str) -> str:
+    """List the verdicts on the checkpoints of each published run, those passed over, and what is unverified.
+
+    Parameters
+    ----------
+    study : the study
+    options : of the command line, which the command that verifies repeats
+    """
+    models = [model for model in study.models.values() if model.on_hub]
+    lines = [line for model in models for line in _verdicts_on(model)]
+    return "\n".join([*lines, *_not_verified(models, " ".join(options))])
+
+
+def _verdicts_on(model: Model) -> Iterator[str]:
+    from lmshape.hub.client import gate  # imports the hub's client
+
+    if told := gate(model.entry):
+        yield f"gate       {model.name}: {told}"
+    everyone = [*model.checkpoints.values(), *model.passed_over]
+    if any(one.verdict for one in everyone):
+        yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
+    if model.passed_over:
+        yield (
+            f"           {len(model.passed_over)} were passed over, {_sums(model.passed_over)}: "
+            f"{_listed(model.passed_over)}"
+        )
+    if model.same:
+        equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
+        yield f"equal      {model.name}: downloaded and measured once, {'; '.join(equal)}"
+    for correction in corrections(model.lock) if model.lock else ():
+        yield f"registry   {model.name}: {correction}"
+
+
+def _sums(checkpoints: Iterable[Checkpoint]) -> str:
+    counts = Counter(one.verdict or "not verified" for one in checkpoints)
+    return ", ".join(f"{counts[name]} {name}" for name in (*VERDICTS, "not verified") if counts[name])
+
+
+def _listed(checkpoints: Sequence[Checkpoint]) -> str:
+    names = ", ".join(one.name for one in checkpoints[:MOST_LISTED])
+    rest = len(checkpoints) - MOST_LISTED
+    return f"{names} and {rest} more" if rest > 0 else names
+
+
+def _not_verified(models: Sequence[Model], options: str) -> Iterator[str]:
+    """Name the runs of which the hub was not asked, and the one command that asks."""
+    names = [model.name for model in models if model.unverified]
+    if names:
+        keys = sorted(
+            {key for model in models if model.unverified for key in model.entry.get("unverified", ())}
+        )
+        listed = ", ".join(f"`{key}`" for key in keys)
+        of_registry = f", and {listed} of their entries in the registry" if keys else ""
+        command = " ".join(filter(None, ["lmshape lock", options]))
+        yield (
+            f"unverified  the checkpoints of {', '.join(names)}{of_registry}. `{command}` asks the hub, downloads no "
+            "weights, and may change what `every` and `log` choose; run it before the study."
+        )

@@ -42,6 +42,7 @@ from lmshape.study.registry import (
     loss_log_of,
     raise_all,
     read_registry,
+    with_typed_models,
 )
 from lmshape.study.settings import (
     Extraction,
@@ -51,7 +52,6 @@ from lmshape.study.settings import (
     read_pretraining,
     read_truncating,
 )
-from lmshape.study.typed import with_typed_models
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
