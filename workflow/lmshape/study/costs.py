@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from math import ceil, log2
 
 from lmshape.metrics import skdim
-from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
 from lmshape.models.batch_size import starting_tokens
 from lmshape.study.models import Model
 from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
@@ -134,7 +134,7 @@ def measuring_seconds(
         "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
         "neighbor": neighbors,
         "linearity": choices * LEAST_SQUARES * n * d**2,
-        "comparison": 2 * choices * sampling.draws * compared,
+        **dict.fromkeys(("comparison", FINAL_FAMILY), 2 * choices * sampling.draws * compared),
         "released": neighbors / 4,
         "released_linearity": LEAST_SQUARES * n * d**2,
         "skdim": threads * estimators,
