@@ -16,7 +16,7 @@ from lmshape.jobs.machine import Machine
 from lmshape.jobs.rule import Given, Wildcards
 from lmshape.jobs.texts import FetchText
 from lmshape.study.registry import read_registry
-from lmshape.texts.rows import write_hub_dataset, write_rows_of
+from lmshape.texts.fetch import write_hub_dataset, write_rows_of
 
 TEXTS = ["One text.\nIts second line.", "", "Zwei: äöü"]
 WHOLE = "One text.\nIts second line.\n\n\x1eZwei: äöü\n\n\x1e"

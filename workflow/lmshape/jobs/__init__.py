@@ -17,9 +17,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
+from lmshape import paths
 from lmshape.jobs import cells, hub, pages, tables, texts
 from lmshape.jobs.machine import Machine
-from lmshape.jobs.rule import CONFIG_VARIABLE, DIGITS, WILDCARDS, Files, Rule, Wildcards
+from lmshape.jobs.rule import CONFIG_VARIABLE, DIGEST_DIGITS, WILDCARDS, Files, Rule, Wildcards
 from lmshape.study.study import Study
 
 RULES: dict[str, type[Rule]] = {
@@ -121,7 +122,7 @@ class Jobs:
         if (name, job) not in self._digests:
             behind = [self.whole_digest(*step) for step in self.behind((name, job))]
             own = self.rules[name].digest(job)
-            whole = hashlib.sha256("\n".join([own, *behind]).encode()).hexdigest()[:DIGITS]
+            whole = hashlib.sha256("\n".join([own, *behind]).encode()).hexdigest()[:DIGEST_DIGITS]
             self._digests[name, job] = whole if behind else own
         return self._digests[name, job]
 
@@ -171,10 +172,10 @@ class Jobs:
 
 
 RESULTS = {
-    str(tables.TABLES): "Tables",
-    str(pages.FIGURE_FOLDER): "Figures",
-    pages.EXPLORER: "Explorer",
-    pages.INDEX: "Open",
+    str(paths.TABLES_FOLDER): "Tables",
+    str(paths.FIGURES_FOLDER): "Figures",
+    paths.EXPLORER_PAGE: "Explorer",
+    paths.INDEX_PAGE: "Open",
 }
 
 

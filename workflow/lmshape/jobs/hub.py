@@ -22,7 +22,7 @@ from lmshape.hub.lock import Lock
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
-from lmshape.study.models import PRETRAINED, Model
+from lmshape.study.models import Model
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.study import Study
 
@@ -223,7 +223,7 @@ class Release(Rule):
     brings_weights = True
     reads = ("staged", "read")
     log_file = "results/logs/release/{model}/{checkpoint}/{reader}.log"
-    writes = (paths.RELEASED,)
+    writes = (paths.RELEASE_MARK,)
     memory_megabytes = 100
     time_minutes = 5
     disk = LEAST_DISK_MEGABYTES
@@ -238,7 +238,7 @@ class Release(Rule):
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         dataset, _, truncation = job.reader.partition(paths.READER_SEPARATOR)
         names = {"model": job.model, "checkpoint": job.checkpoint, "dataset": dataset}
-        result = paths.TRUNCATION if truncation else paths.LOSSES
+        result = paths.TRUNCATION_FILE if truncation else paths.LOSS_CARD
         return {"staged": job.fill(paths.STAGED), "read": result.format(**names)}
 
     def facts(self, job: Wildcards) -> object:
@@ -309,7 +309,7 @@ def _emptied_folders(study: Study) -> Iterator[tuple[Path, str]]:
             yield model.tokenizer, f"the tokenizer of `{model.name}`"
             yield from ((one.folder, f"{one.name} of `{model.name}`") for one in model.measured.values())
     if study.trained:
-        yield PRETRAINED / "tokenizer", "the tokenizer of the runs of `pretraining`"
+        yield Path(paths.PRETRAINED_TOKENIZER), "the tokenizer of the runs of `pretraining`"
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:

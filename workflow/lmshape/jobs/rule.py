@@ -18,7 +18,7 @@ from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable, JSON: folder of a study → its whole configuration
-DIGITS = 16  # of a digest: 64 bits
+DIGEST_DIGITS = 16  # of a digest: 64 bits
 LEAST_DISK_MEGABYTES = 10
 LEAST_SECONDS = 4.0  # of a job: Python starts and imports
 
@@ -167,7 +167,7 @@ class Rule:
     def digest(self, job: Wildcards) -> str:
         """Hash `facts` and code: a job whose digest changes runs again."""
         facts = json.dumps(self.facts(job), sort_keys=True, default=str)
-        return hashlib.sha256(f"{facts}\n{self.code_of(job)}".encode()).hexdigest()[:DIGITS]
+        return hashlib.sha256(f"{facts}\n{self.code_of(job)}".encode()).hexdigest()[:DIGEST_DIGITS]
 
     def code_of(self, job: Wildcards) -> str:
         """Return the fingerprint of the code behind a job."""
@@ -234,11 +234,6 @@ class Rule:
     def own_fingerprint(self) -> str:
         """What the user's own metrics compute; a comment in their file changes nothing."""
         return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
-
-
-def table_files(*names: str, formats: tuple[str, ...] = ("parquet", "csv")) -> list[str]:
-    """Return the files of tables of the study."""
-    return [f"results/tables/{name}.{suffix}" for name in names for suffix in formats]
 
 
 def layers_of(job: Wildcards) -> tuple[int, int]:

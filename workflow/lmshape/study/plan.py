@@ -13,14 +13,14 @@ from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.hub.integrity import VERDICTS, corrections
+from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
 from lmshape.store.tokens import LEAST_UNSPELLED
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
-from lmshape.study.study import PACKED, Study
+from lmshape.study.study import Study
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
@@ -104,12 +104,8 @@ def describe_spelling(study: Study, root: Path) -> str:
     """Tell which texts of this machine do not suit the tokenizer of a model of this machine."""
     lines = []
     for name, model in study.models.items():
-        texts = {
-            text.name: text for one in study.datasets_of[name] if (text := study.text_of(one)) and text.path
-        }
-        plain = {
-            one: text.path for one, text in texts.items() if text.path and text.path.suffix not in PACKED
-        }
+        texts = filter(None, map(study.text_of, study.datasets_of[name]))
+        plain = {text.name: text.plain_path for text in texts if text.plain_path}
         if plain and tokenizer_files(root / model.tokenizer):
             reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer, remote_code=model.remote_code))
             shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}
@@ -141,7 +137,7 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
     return {rule: int(count) for rule, count in _JOB_STATISTICS.findall(table)}
 
 
-def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
+def describe_plan(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
     """Tell the plan as a table and a few lines."""
     lines = [_line("model", "checkpoints", "cells", "download", "activations", "tokens", "forward FLOPs")]
     lines += [
@@ -176,9 +172,6 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
     tokens = study.sampling.most_tokens
     cells = len(model.measured) * len(datasets)
     sizes = _checkpoint_sizes(model)
-    passes = (
-        1 if model.kind == "decoder" else 2
-    )  # an encoder reads the text, then the masked text for its loss
     flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
     return ModelPlan(
         model=model.name,
@@ -187,7 +180,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         download_bytes=sum(sizes),
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
-        forward_flops=cells * passes * flops,
+        forward_flops=cells * model.passes * flops,
         activation_bytes=cells * activation_bytes(model, tokens),
     )
 
@@ -284,7 +277,7 @@ def _verdicts_on(model: Model) -> Iterator[str]:
 
 def _sums(checkpoints: Iterable[Checkpoint]) -> str:
     counts = Counter(one.verdict or "not verified" for one in checkpoints)
-    return ", ".join(f"{counts[name]} {name}" for name in (*VERDICTS, "not verified") if counts[name])
+    return ", ".join(f"{counts[name]} {name}" for name in (*AUDIT_VERDICTS, "not verified") if counts[name])
 
 
 def _listed(checkpoints: Sequence[Checkpoint]) -> str:

@@ -9,22 +9,27 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmshape.errors import InputError, unknown
 from lmshape.hub.integrity import Issue, read_issues
 from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.study.settings import read_span
+from lmshape.study.settings import checked_span
+from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
+
+
+ROW_FILES = (".jsonl", ".parquet")
+PACKED = (".gz", ".xz", ".zip", *ROW_FILES)  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """A text: a local `path`, else a `url`, else a dataset of the hub; checksums and length of its raw bytes, if known.
 
-    `column` is that of a path whose rows are the text; `hf` holds the arguments of `lmshape.texts.rows`.
+    `column` is that of a path whose rows are the text; `hf` holds the arguments of `write_hub_dataset`.
     """
 
     name: str
@@ -37,6 +42,21 @@ class Text:
     bytes: int | None
     license: str
     origin: str
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether it is a column of a local file."""
+        return self.path is not None and self.path.suffix in ROW_FILES
+
+    @property
+    def plain_path(self) -> Path | None:
+        """The local file that holds the text as it is; None where there is none."""
+        return None if self.path is None or self.path.suffix in PACKED else self.path
+
+    def raw_bytes(self, root: Path) -> int | None:
+        """Return the size of the text, as far as file or registry tell; 0 of an empty file."""
+        size = (root / self.path).stat().st_size if self.path else None
+        return size if size == 0 or self.plain_path else self.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +76,7 @@ class Dataset:
     text: str | None
     clean: bool
     span: tuple[float, float]
-    order: Literal["text", "shuffled", "random"]
+    order: Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +90,12 @@ class Registry:
 
 
 OURS = {"models": Path("config/models.yaml"), "datasets": Path("config/datasets.yaml")}  # of the repository
-Source = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
+Entries = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
 
 
 def read_registry(
-    models: Source | Sequence[Source],
-    datasets: Source | Sequence[Source],
+    models: Entries | Sequence[Entries],
+    datasets: Entries | Sequence[Entries],
     issues_file: Path | None = None,
     *,
     root: Path,
@@ -137,16 +157,16 @@ def raise_all(problems: Iterable[str], *, what: str) -> None:
         )
 
 
-def _listed(given: Source | Sequence[Source]) -> list[Source]:
+def _listed(given: Entries | Sequence[Entries]) -> list[Entries]:
     return [given] if isinstance(given, str | Path | Mapping) else list(given)
 
 
-def _told(given: Source | Sequence[Source]) -> str:
+def _told(given: Entries | Sequence[Entries]) -> str:
     """Name the files of a registry."""
     return ", ".join("its entries" if isinstance(one, Mapping) else str(one) for one in _listed(given))
 
 
-def _layers(given: Source | Sequence[Source], kind: str) -> list[Source]:
+def _layers(given: Entries | Sequence[Entries], kind: str) -> list[Entries]:
     """Return what a registry is read from, lowest first: lmshape's file, unless it is among those given."""
     listed = _listed(given)
     ours = REPOSITORY / OURS[kind]
@@ -154,7 +174,7 @@ def _layers(given: Source | Sequence[Source], kind: str) -> list[Source]:
     return listed if named or not ours.is_file() else [ours, *listed]
 
 
-def _read(source: Source, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
+def _read(source: Entries, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
     schema = schema_with_names(schema_name, {})
     try:
         data = source if isinstance(source, Mapping) else read_yaml(root / find_file(source, root=root))
@@ -192,7 +212,7 @@ def _dataset(name: str, entry: Mapping[str, Yaml], texts: Iterable[str], problem
     if text is not None and text not in texts:
         problems.append(f"`datasets.{name}.text`: {unknown('text', text, texts)}")
     try:
-        span = read_span(entry["span"], where=f"datasets.{name}.span")
+        span = checked_span(entry["span"], where=f"datasets.{name}.span")
     except InputError as error:
         problems.append(str(error))
     return Dataset(name=name, text=text, clean=entry["clean"], span=span, order=entry["order"])
