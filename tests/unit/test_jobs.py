@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from hub_locks import ENTRY, checkpoint, lock_of
 
+from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
@@ -202,6 +204,20 @@ def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
             assert str(weights).startswith("ancient ") == marked, name
     losses = jobs.rules["truncate"].inputs(Wildcards(**CELL))["losses"]
     assert str(losses).startswith("ancient results/losses/")
+
+
+def test_a_comparison_with_the_final_checkpoint_reads_its_activations(root: Path) -> None:
+    jobs = jobs_of(root, keep_activations=True, metrics=["comparison_final", "neighbor"])
+    for name, model in jobs.study.models.items():
+        last = list(model.measured)[-1]
+        for job in all_jobs(jobs, "measure"):
+            if job.model == name:
+                own = [] if job.checkpoint == last else replace(job, checkpoint=last).fill(paths.ACTIVATIONS)
+                assert jobs.rules["measure"].inputs(job)["final"] == own
+    with pytest.raises(
+        InputError, match="`comparison_final`, which compares the activations of two checkpoints"
+    ):
+        jobs_of(root, keep_activations=False, metrics=["comparison_final"])
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from lmshape.jobs.machine import Machine
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, layers_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
-from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
 from lmshape.store.weights import checkpoint_files, weights_key
 from lmshape.study.costs import (
     MEASURING_START_SECONDS,
@@ -205,7 +205,7 @@ class Measure(Rule):
     submitted = True
     start_seconds = MEASURING_START_SECONDS
     usual_share = 0.5
-    reads = ("activations",)
+    reads = ("activations", "final")
     log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
     rank = 20
 
@@ -231,7 +231,14 @@ class Measure(Rule):
         return sampling.rows_per_draw if sampling.protocol == "windows" else None
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"activations": job.fill(paths.ACTIVATIONS)}
+        return {"activations": job.fill(paths.ACTIVATIONS), "final": self.final(job) or []}
+
+    def final(self, job: Wildcards) -> str:
+        """Return the activations of the final checkpoint, where this is another and is compared with it; else ""."""
+        final = self.model(job).final
+        if FINAL_FAMILY not in self.families or job.checkpoint == final:
+            return ""
+        return replace(job, checkpoint=final).fill(paths.ACTIVATIONS)
 
     def outputs(self, job: Wildcards) -> list[str]:
         archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
@@ -285,6 +292,7 @@ class Measure(Rule):
         self, job: Wildcards, activations: Path, block: tuple[int, int], device: Device = None
     ) -> None:
         """Write the archives of a block of layers that are not there, or not of this code and data."""
+        final = self.final(job)
         measure_block(
             activations,
             Path(job.fill(paths.STATISTICS_FOLDER)),
@@ -296,6 +304,7 @@ class Measure(Rule):
             own_metrics=self.own_path,
             skdim=self.estimators,
             device=device,
+            final=Path(final) if final else None,
         )
 
 

@@ -143,7 +143,9 @@ class Index(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {
-            "tables": paths.table_files("metrics", "checkpoints", "profiles", "claims"),
+            "tables": paths.table_files(
+                "metrics", "checkpoints", "profiles", "claims", "warnings", "before_spikes"
+            ),
             "figures": figure_files(self.study, "png", "svg", "csv"),
             "runs": trained_files(self.study, "summary.json"),
         }

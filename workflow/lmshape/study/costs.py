@@ -12,7 +12,7 @@ from math import ceil, isnan, log2, nan
 
 from lmshape.hub.lock import Lock
 from lmshape.metrics import skdim
-from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
 from lmshape.models.settings import Extraction
 from lmshape.site import stored_bytes
 from lmshape.study.models import Model
@@ -153,7 +153,7 @@ def measuring_seconds(
         "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
         "neighbor": neighbors,
         "linearity": choices * LEAST_SQUARES * n * d**2,
-        "comparison": 2 * choices * sampling.draws * compared,
+        **dict.fromkeys(("comparison", FINAL_FAMILY), 2 * choices * sampling.draws * compared),
         "released": neighbors / 4,
         "released_linearity": LEAST_SQUARES * n * d**2,
         "skdim": threads * estimators,

@@ -412,6 +412,12 @@ class Model:
         return {name: one for name, one in self.checkpoints.items() if not one.same_as}
 
     @property
+    def final(self) -> str:
+        """The measured checkpoint that has the weights of the last one."""
+        last = list(self.checkpoints.values())[-1]
+        return last.same_as or last.name
+
+    @property
     def same(self) -> dict[str, list[Checkpoint]]:
         """Measured checkpoint → the others that have its weights, and get their rows from its."""
         found: dict[str, list[Checkpoint]] = {}

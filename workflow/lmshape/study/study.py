@@ -22,6 +22,7 @@ from lmshape.metrics import skdim
 from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
+    FINAL_FAMILY,
     MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
@@ -462,6 +463,11 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
     """Tell every way in which a study cannot run, a sentence each."""
     yield from _long_windows(study)
     yield from _misread_paths(study)
+    if FINAL_FAMILY in study.measured_families and not study.keep_activations:
+        yield (
+            f"`metrics` names `{FINAL_FAMILY}`, which compares the activations of two checkpoints, and "
+            f"`keep_activations` is false. Set it to true, or leave `{FINAL_FAMILY}` out."
+        )
     for name, dataset in study.datasets.items():
         if study.sampling.protocol == "paper" and dataset.text is None:
             yield (
