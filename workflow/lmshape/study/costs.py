@@ -43,14 +43,14 @@ BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor
 COVARIANCE = 1.3e-10  # n d²
 EIGENVALUES = 1.3e-10  # d³, for all rows and without each draw
 LEAST_SQUARES = 6.5e-10  # n d²
-NORMS = 3e-8  # n d
+LENGTHS = 3e-8  # n d
 PAIR = 2.4e-8  # of rows of a draw
 PAIR_OF_WIDTH = 1.2e-11  # times d
-AXES = 1.2e-10  # d³, of each draw
+PRINCIPAL_AXES = 1.2e-10  # d³, of each draw
 COMPARED = 4e-10  # d, of each pair of rows of a draw
 ON_GPU = frozenset({"spectral", "leading", "neighbor", "linearity"})  # the others are measured on CPUs
 GPU_CORES = 32  # that a GPU stands for in float64: a guess, rounded towards slow; none was there to measure
-OWN = 1e-7  # n d: a guess: a user's own metric may do anything
+OWN_VALUES = 1e-7  # n d: a guess: a user's own metric may do anything
 
 
 def activation_bytes(model: Model, tokens: int) -> int:
@@ -143,21 +143,21 @@ def measuring_seconds(
     choices = len([name for name in rows if name != "one_per_type"]) / 2
     drawn = sampling.rows_per_draw if sampling.protocol == "windows" else n // sampling.draws
     searches = 2 * len(rows) * sampling.draws
-    search = drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + AXES * d**3
+    search = drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + PRINCIPAL_AXES * d**3
     neighbors = searches * search
     compared = 2 * search + 2 * COMPARED * drawn**2 * d + LEAST_SQUARES * drawn * d**2
     estimators = len(rows) * sampling.draws * skdim.core_seconds(metrics, rows=drawn, width=d)
     core_seconds = {
         "spectral": choices * (COVARIANCE * n * d**2 + EIGENVALUES * (sampling.draws + 1) * d**3),
-        "angular": choices * NORMS * n * d,
-        "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
+        "angular": choices * LENGTHS * n * d,
+        "leading": choices * (COVARIANCE * n * d**2 + LENGTHS * n * d),
         "neighbor": neighbors,
         "linearity": choices * LEAST_SQUARES * n * d**2,
         **dict.fromkeys(("comparison", FINAL_FAMILY), 2 * choices * sampling.draws * compared),
         "released": neighbors / 4,
         "released_linearity": LEAST_SQUARES * n * d**2,
         "skdim": threads * estimators,
-        OWN_FAMILY: choices * OWN * n * d,
+        OWN_FAMILY: choices * OWN_VALUES * n * d,
     }
     cores = {
         family: max(GPU_CORES, threads) if on_gpu and family in ON_GPU else threads for family in core_seconds
