@@ -16,7 +16,7 @@ from math import isnan, nan
 from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint
-from lmshape.errors import InputError
+from lmshape.errors import InputError, some_of
 from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.jobs import RULES, Jobs
 from lmshape.jobs.hub import DOWNLOAD_BYTES
@@ -31,7 +31,6 @@ from lmshape.study.study import Study
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
-MOST_LISTED = 8  # of a list of checkpoints
 # For a rough idea of the time; the docs say what was measured.
 RATES = {"a GPU that reaches 100 TFLOP/s": 1e14}
 
@@ -254,7 +253,7 @@ def _verdicts_on(model: Model) -> Iterator[str]:
     if model.passed_over:
         yield (
             f"           {len(model.passed_over)} were passed over, {_sums(model.passed_over)}: "
-            f"{_listed(model.passed_over)}"
+            f"{some_of([one.name for one in model.passed_over])}"
         )
     if model.same:
         equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
@@ -266,12 +265,6 @@ def _verdicts_on(model: Model) -> Iterator[str]:
 def _sums(checkpoints: Iterable[Checkpoint]) -> str:
     counts = Counter(one.verdict or "not verified" for one in checkpoints)
     return ", ".join(f"{counts[name]} {name}" for name in (*AUDIT_VERDICTS, "not verified") if counts[name])
-
-
-def _listed(checkpoints: Sequence[Checkpoint]) -> str:
-    names = ", ".join(one.name for one in checkpoints[:MOST_LISTED])
-    rest = len(checkpoints) - MOST_LISTED
-    return f"{names} and {rest} more" if rest > 0 else names
 
 
 def _not_verified(models: Sequence[Model], options: str) -> Iterator[str]:
