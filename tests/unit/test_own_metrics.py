@@ -72,7 +72,7 @@ def own_layer(x: np.ndarray, draws: int = 5, mask: np.ndarray | None = None) -> 
     kept = {"all": np.ones(n, dtype=bool)} | ({} if mask is None else {"no_sink": mask})
     return Layer(
         rows=Rows(x),
-        before=None,
+        other=None,
         draw=np.arange(n) * draws // n,
         sequence=np.arange(n) // 10,
         kept=kept,
