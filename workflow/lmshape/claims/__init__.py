@@ -21,8 +21,7 @@ from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Finding, adjusted_
 from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.contrasts import holm
 from lmshape.store.tokens import read_tokens
-from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text, write_table
 
 CLAIMS: tuple[Claim, ...] = tuple(
     claim

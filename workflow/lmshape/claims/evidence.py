@@ -14,7 +14,7 @@ import pandas as pd
 from lmshape.dynamics.noise import leave_one_out
 from lmshape.geometry.resample import Estimate, jackknife
 from lmshape.hub.integrity import DISTRUSTED
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import read_table
 from lmshape.tables.rows import final_checkpoints, trajectories
 
 METRICS = (
