@@ -8,6 +8,7 @@ to their eigenvalues or factors; what is d numbers long, or shorter, is an array
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -146,10 +147,14 @@ def solved_lower(lower: Array, right: Array) -> Array:
     """Return lower⁻¹ @ right of two lower triangular matrices, which is a third."""
     d = len(lower)
     found = zeros((d, d), device_of(lower)).T  # BLAS needs contiguous columns
-    for start in range(0, d, BLOCK):
-        own = slice(start, start + BLOCK)
-        found[start:, own] = solved(lower[start:, start:], right[start:, own])
+    for own in blocks(d):
+        found[own.start :, own] = solved(lower[own.start :, own.start :], right[own.start :, own])
     return found
+
+
+def blocks(width: int) -> Iterator[slice]:
+    """Yield columns by few enough to stay in the cache."""
+    return (slice(start, start + BLOCK) for start in range(0, width, BLOCK))
 
 
 def triangle_with_identity(matrix: Array) -> Array:

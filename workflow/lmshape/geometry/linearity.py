@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.arrays import BLOCK, Array, on, solved, sum_of_squares, triangle_with_identity
+from lmshape.geometry.arrays import Array, blocks, on, solved, sum_of_squares, triangle_with_identity
 from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix
 from lmshape.geometry.pairs import (
     Basis,
@@ -95,9 +95,7 @@ def least_squares(parts: Sequence[PairSums]) -> Fit:
     factor = gram_factor(moments)
     whitened = factor.whiten(moments.cross)
     image = from_basis(factor.matrix.T, moments.basis)
-    # rows of the one lie together, and columns of the other: block by block they stay in the cache
-    blocks = (slice(start, start + BLOCK) for start in range(0, image.shape[1], BLOCK))
-    of_update = sum(sum_of_squares(whitened[:, own] - image[:, own]) for own in blocks)
+    of_update = sum(sum_of_squares(whitened[:, part] - image[:, part]) for part in blocks(image.shape[1]))
     return Fit(without_matrices(moments), factor, whitened, (sum_of_squares(whitened), of_update))
 
 
@@ -133,18 +131,18 @@ def _held_out(fits: Sequence[Grown], scored: Sequence[Grown]) -> list[Scores]:
     fit, other = fits[0].fit, scored[0].fit
     excess = fit.factor.passed_on(fit.whitened, other.factor)
     excess -= other.whitened
-    scores = []
-    for own, rows in zip(fits, scored, strict=True):
-        beyond = excess
-        if bool(own.gains.any()):
-            moved = other.factor.apply(fit.factor.solve(own.directions))
-            beyond = excess + (own.gains.T @ moved.T).T  # columns lie together, as those of `excess`
-        scores.append(_shares(rows, np.subtract(rows.known, _lost(own, rows, beyond)).tolist(), both=own))
-    return scores
+    return [
+        _shares(rows, np.subtract(rows.known, _lost(own, rows, excess)).tolist(), both=own)
+        for own, rows in zip(fits, scored, strict=True)
+    ]
 
 
 def _lost(own: Grown, rows: Grown, excess: Array) -> Scores:
-    """Return the squared errors of y and of the update beyond those of the least-squares fit to the rows."""
+    """Return the squared errors of y and of the update beyond those of the least-squares fit to the rows.
+
+    excess : F' (A − A') of the coefficients A that `own` has grown from and A' of the fit to the rows, F their factor
+    """
+    moved = rows.fit.factor.apply(own.fit.factor.solve(own.directions))
     shift_x, shift_y = (
         on(np.sqrt(rows.moments.count) * (there - here)[None], rows.moments.device)
         for there, here in (
@@ -153,7 +151,10 @@ def _lost(own: Grown, rows: Grown, excess: Array) -> Scores:
         )
     )
     pairs = [(x, own.errors(x, y)) for x, y in ((shift_x, shift_y), (rows.x, rows.y))]
-    lost = sum_of_squares(excess) + sum(sum_of_squares(errors) for _, errors in pairs)
+    lost = sum(sum_of_squares(errors) for _, errors in pairs)
+    for part in blocks(excess.shape[1]):
+        grown_by = (own.gains[:, part].T @ moved.T).T  # its columns lie together, as those of `excess`
+        lost += sum_of_squares(excess[:, part] + grown_by)
     if own.fit.factor.inverse is None:
         return lost, lost
     of_update = sum_of_squares(excess + own.unseen(rows.fit.factor.matrix.T))

@@ -270,9 +270,13 @@ def gram_factor(moments: PairMoments) -> GramFactor:
     variances, noise = _variances(diagonal, moments), _noise(diagonal, moments)
     if (variances > 0).all():
         scales = np.sqrt(variances)
-        lower = cholesky(moments.gram / outer(scales, scales, moments.device))
+        own = on(scales, moments.device)
+        correlation = moments.gram / own
+        correlation /= own[:, None]
+        lower = cholesky(correlation)
         if lower is not None and _is_safe(lower, variances / (variances + noise)):
-            return GramFactor((lower.T * on(scales, moments.device)).T, None)
+            lower *= own[:, None]
+            return GramFactor(lower, None)
     return _factor_with_cut(moments.gram, variances, noise, moments.device)
 
 
