@@ -88,8 +88,9 @@ def nearly_of_lower_rank(rng: np.random.Generator, n: int, d: int) -> tuple[np.n
         (of_lower_rank, 600, 24, 512),
         (nearly_of_lower_rank, 600, 24, 512),
         (ordinary, 180, 200, 512),
+        (ordinary, 600, 40, 512),
     ],
-    ids=["ordinary", "iterated", "lower rank", "nearly lower rank", "fewer rows than columns"],
+    ids=["ordinary", "iterated", "lower rank", "nearly lower rank", "fewer rows than columns", "few sinks"],
 )
 def test_families_are_the_same_on_a_device(
     device: torch.device,
