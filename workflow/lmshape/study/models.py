@@ -31,6 +31,7 @@ from lmshape.store.weights import (
     CONFIG_KEYS,
     GGUF,
     Kind,
+    check_architecture,
     check_fetched,
     check_quantization,
     check_whole,
@@ -208,7 +209,12 @@ def read_facts(
     """
     file = _first_facts_file(checkpoints, root)
     config = _read_config(name, root / file) if file else {}
-    _check_kind(name, str(given["kind"]), config)
+    _check_kind(name, given["kind"], config)
+    if file and file.suffix != GGUF and not given.get("remote_code") and "auto_map" not in config:
+        try:
+            check_architecture(config, given["kind"])
+        except InputError as error:
+            raise InputError(f"`{name}`: {error}") from None
     facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
     if file and config.get("text_config") and None in facts.values():
         facts |= {
