@@ -322,5 +322,5 @@ def test_a_resumed_run_goes_on_in_its_file(model, tmp_path: Path) -> None:
     assert path.read_text().splitlines()[-25:] == (tmp_path / "whole.csv").read_text().splitlines()[-25:]
     assert [row.split(",")[0] for row in path.read_text().splitlines()[1::25]] == ["0", "2", "4", "6"]
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="is there and has other columns than step, layer, metric, value"):
+    with pytest.raises(InputError, match="exists and has other columns than step, layer, metric, value"):
         second.write(tmp_path / "other.csv")

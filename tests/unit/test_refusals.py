@@ -149,7 +149,7 @@ def test_what_is_no_language_model_of_either_kind(name: str, tmp_path: Path) -> 
     config = getattr(transformers, f"{name}Config")(**sizes, num_heads=2, d_kv=4, d_ff=8, vocab_size=61)
     getattr(transformers, f"{name}Model")(config).save_pretrained(tmp_path / "checkpoint")
     for kind in ("decoder", "encoder"):
-        with pytest.raises(InputError, match=f"holds {name.lower()}, of which transformers has no {kind}"):
+        with pytest.raises(InputError, match=f"holds {name.lower()}, for which transformers has no {kind}"):
             extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind=kind)
 
 

@@ -130,7 +130,7 @@ def test_an_inventory_of_many_files_is_cut_short(tmp_path: Path) -> None:
     [
         (
             "checkpoint-(",
-            "`m`: `step_pattern` = 'checkpoint-(': no regular expression (missing ), unterminated",
+            "`m`: `step_pattern` = 'checkpoint-(': not a regular expression (missing ), unterminated",
         ),
         (r"checkpoint-\d+", r"`m`: `step_pattern` = 'checkpoint-\d+': needs a group around the step, as in "),
         ("(checkpoint)-.*", "`m`: no folder in run matches `step_pattern` = '(checkpoint)-.*'."),

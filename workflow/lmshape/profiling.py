@@ -146,7 +146,7 @@ def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
         return model
     if not isinstance(model, str | Path):
         raise InputError(
-            f"`{type(model).__name__}` is not a model of transformers. Pass the model that it wraps, or a folder."
+            f"`{type(model).__name__}` is not a transformers model. Pass the model that it wraps, or a folder."
         )
     return find_model(str(model))
 
@@ -231,7 +231,7 @@ def _tokens(
         return tokens_of_ids(list(map(np.asarray, listed)), draws=draws, mask_token_id=mask), rows_per_draw
     if tokenizer is None:
         raise InputError(
-            "no tokenizer lies beside the weights, and the input is text. Give one as `tokenizer`, or token ids."
+            "the weights have no tokenizer beside them, and the input is text. Give one as `tokenizer`, or token ids."
         )
     if not isinstance(texts, str):
         return tokens_of_texts(tokenizer, listed, window=window, draws=draws), rows_per_draw

@@ -25,7 +25,9 @@ def _mapping_of_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[str
     keys = [key.value for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise InputError(f"the key `{key}` stands twice, the second time on line {_last_line(node, key)}")
+            raise InputError(
+                f"the key `{key}` appears twice, the second time on line {_last_line(node, key)}"
+            )
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
 

@@ -161,7 +161,7 @@ def scratch_folder() -> Path | None:
     named = os.environ.get("TMPDIR", "")
     if not named or not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
         raise InputError(
-            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a folder that can be written to. "
+            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a writable folder. "
             "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's "
             "configuration."
         )

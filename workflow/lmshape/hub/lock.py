@@ -67,7 +67,7 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedCheckpoint:
-    """A checkpoint and what stands behind its name.
+    """A checkpoint, with the commit and the files of its name.
 
     Attributes
     ----------

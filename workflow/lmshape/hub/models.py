@@ -71,8 +71,8 @@ def read_run(
     lock = read_lock(path)
     if lock is None and (root / LOSSES_FOLDER.format(model=name)).is_dir():
         print(
-            f"`{name}`: {LOCK.format(model=name)} is gone, and results of it are there. Put a copy of it back if you "
-            "have one. Else the hub is asked again, and results of commits that it no longer names are refused.",
+            f"`{name}`: {LOCK.format(model=name)} is gone, and its results are still there. Restore a copy of it "
+            "if you have one. Else the hub is asked again, and results of commits that it no longer has are refused.",
             file=sys.stderr,
         )
     if lock is not None and lock.identity != identity_of(entry):
@@ -93,7 +93,7 @@ def read_run(
     checkpoints, unlisted = known_checkpoints(name, entry, lock, issues_of(issues, name))
     if not checkpoints:
         raise InputError(
-            f"`{name}`: the hub has weights of none of its checkpoints, says {LOCK.format(model=name)}. Look at them "
+            f"`{name}`: the hub has weights of none of its checkpoints, by {LOCK.format(model=name)}. Look at them "
             f"with `lmshape audit {name}`, and correct the registry of models."
         )
     return HubRun(tuple(checkpoints), tuple(unlisted), facts, lock)
@@ -144,8 +144,8 @@ def choose(
         known = [one for one in known if one not in doubted]
     if not known:
         raise InputError(
-            f"`{model}`: none of its {len(doubted)} checkpoints is known to be what its name says. Look at "
-            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want all the same."
+            f"`{model}`: none of its {len(doubted)} checkpoints is known to match its name. Look at "
+            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want anyway."
         )
     chosen = select(known, choice, model=model)
     measured: dict[str, str] = {}

@@ -81,7 +81,7 @@ def bring_files(
         if error.errno in NO_ROOM:
             raise InputError(
                 f"`{folder}`: no room on the disk ({error.strerror}). What was received is kept in `{arriving}`; make "
-                "room, or bound what waits there with `disk_budget_gb`, and run again."
+                "room, or limit waiting downloads with `disk_budget_gb`, and run again."
             ) from error
         raise
     # in the place of an empty shell that an earlier release may have left
@@ -151,7 +151,7 @@ class _Download:
         xet = may_come and self._into_study(received)
         if transfer == "xet" and not xet and not self.file.digest.startswith(GIT):
             raise InputError(
-                f"{self.what}: does not come by Xet, and `transfer: xet` allows nothing else. With `auto` HTTP follows."
+                f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
             )
         if not xet and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
             LOG.warning("%s", self._large())
@@ -262,7 +262,7 @@ def _verify(path: Path, file: LockedFile, what: str) -> None:
         return
     raise WrongBytes(
         f"{what}: came with {size} bytes and digest {found} where the hub lists {file.bytes} bytes and {file.digest}. "
-        "It is not used. Run again; if it comes back, the hub or a proxy on the way serves a wrong file."
+        "It is not used. Run again; if it happens again, the hub or a proxy on the way serves a wrong file."
     )
 
 

@@ -1,4 +1,4 @@
-"""Jobs of published training runs: what stands behind each name, the weights while somebody reads them."""
+"""Jobs of published training runs: locks, and weights while a job reads them."""
 
 from __future__ import annotations
 

@@ -256,5 +256,5 @@ def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> 
         # a profile named by variable, which Snakemake gives its jobs, would add options to the command
         own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
         if subprocess.run(command, check=False, env=own).returncode or not page.is_file():
-            raise InputError(f"Snakemake wrote no report of `{target}`; what it said stands above.")
+            raise InputError(f"Snakemake wrote no report of `{target}`; its messages are above.")
         partial.write_bytes(page.read_bytes())

@@ -256,7 +256,7 @@ def measure_block(
         most = rows_per_draw if family.capped else None
         archive = folder / BLOCK.format(family=name, **layers(first, last))
         if _is_current(archive, {**made_of, "family": name, "rows_per_draw": most or 0}):
-            LOG.info("`%s` is there already, of this code and these activations.", archive)
+            LOG.info("`%s` is there already, from this code and these activations.", archive)
             os.utime(archive)  # Snakemake takes an archive that is older than its activations for outdated
             continue
         on = partial(

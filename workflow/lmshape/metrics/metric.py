@@ -63,7 +63,7 @@ class Metric:
         if (self.interval == "none") != bool(self.no_interval):
             raise ValueError(
                 f"`{self.name}` has `interval` {self.interval!r} and `no_interval` {self.no_interval!r}; "
-                'give the reason where the interval is "none", and nowhere else.'
+                'give the reason if the interval is "none", and only then.'
             )
 
     def replicates(self, arrays: Arrays) -> np.ndarray:

@@ -159,8 +159,8 @@ def failure(path: Path, error: BaseException) -> str:
 def _own(path: Path, name: str, function: object) -> OwnMetric:
     if not callable(function):
         raise InputError(
-            f"`{path}`: `{name}` is a `{type(function).__name__}` and no function once the file has run. Give what "
-            "replaces it another name."
+            f"`{path}`: `{name}` is a `{type(function).__name__}` and not a function after the file has run. Give "
+            "its replacement another name."
         )
     lines = (function.__doc__ or "").strip().splitlines()
     definition = lines[0] if lines else f"not said: `{name}` has no docstring"

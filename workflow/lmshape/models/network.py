@@ -212,8 +212,8 @@ def _class_of(folder: Path, config: PreTrainedConfig, kind: Kind, *, remote_code
     known = MODEL_FOR_CAUSAL_LM_MAPPING if kind == "decoder" else MODEL_FOR_MASKED_LM_MAPPING
     if type(config) not in known and not remote_code:
         raise InputError(
-            f"`{folder}` holds {config.model_type}, of which transformers has no {kind}. Check `kind` and config.json; "
-            "causal decoders and masked encoders of text can be measured."
+            f"`{folder}` holds {config.model_type}, for which transformers has no {kind}. Check `kind` and "
+            "config.json; causal decoders and masked encoders of text can be measured."
         )
     return _HEADS[kind]
 

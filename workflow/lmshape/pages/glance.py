@@ -263,7 +263,7 @@ def _glance(
     *,
     log: bool = False,
 ) -> Glance:
-    """Draw the series of a sentence over `depth`, `step`, or `steps` to a spike; values on a log axis or on one with 0."""
+    """Draw the series of a sentence over `depth`, `step`, or `steps` to a spike; y is logarithmic or contains 0."""
     drawn = {name: frame for name, frame in series.items() if len(frame)}
     whole = pd.concat(drawn.values(), ignore_index=True)
     least = float(whole[["value", "ci_low"]].min().min())

@@ -101,7 +101,7 @@ def tell_adapter(folder: Path) -> None:
     """Say on stderr that an adapter which lies beside whole weights is not part of them."""
     adapters = [path.name for path in sorted(folder.glob("adapter_model.*"))]
     if adapters:
-        print(f"`{folder}`: {adapters[0]} is left aside; merge the adapter to measure it.", file=sys.stderr)
+        print(f"`{folder}`: {adapters[0]} is ignored; merge the adapter to measure it.", file=sys.stderr)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

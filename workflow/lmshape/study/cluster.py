@@ -46,7 +46,7 @@ def check_profile(settings: Mapping[str, str | None]) -> None:
             )
         if value is not None and hasattr(builtins, value):
             raise InputError(
-                f"`{name}` is {value} in the SLURM profile, which Snakemake takes for Python. Write it in two pairs of "
+                f"`{name}` is {value} in the SLURM profile, which Snakemake reads as Python. Write it in two pairs of "
                 f"quotes: {name}: \"'{value}'\"."
             )
     partitions = _answer(["sinfo", "--noheader", "--format=%R"])

@@ -421,7 +421,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
         )
     if not known:
         raise InputError(
-            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Bring them back."
+            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Restore them."
         )
     chosen, passed_over = choose(known, list(model.unlisted.values()), choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
@@ -429,7 +429,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
     gone = [one.name for one in chosen if one.gone]
     if gone:
         print(
-            f"`{model.name}`: {named(gone)} {is_or_are(gone)} gone from {model.folder}; what was measured stays.",
+            f"`{model.name}`: {named(gone)} {is_or_are(gone)} gone from {model.folder}; their numbers stay.",
             file=sys.stderr,
         )
     taken = {checkpoint.name: checkpoint for checkpoint in chosen}

@@ -75,7 +75,7 @@ def gather(
     study : name of the study
     metrics : names of metrics or families; statistics that none of them needs are passed over
     own : file of the user's own metrics, if `metrics` names any
-    lock, issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
+    lock, issues : the lock of a hub model, and the list of known faults
     gone : checkpoints that were deleted since they were measured
     same : checkpoint → others with its weights, which get their rows from its files
 

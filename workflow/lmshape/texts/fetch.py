@@ -49,7 +49,7 @@ def check_digest(text: Path) -> None:
     noted = _digest_file(text)
     if noted.is_file() and noted.read_bytes() != _sha256(text).encode():
         raise InputError(
-            f"`{text}` has changed since it was written: its disk is damaged, or somebody has edited it. Delete it, "
+            f"`{text}` has changed since it was written: the disk is damaged, or the file was edited. Delete it, "
             "and run again."
         )
 

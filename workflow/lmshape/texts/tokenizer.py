@@ -103,7 +103,7 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
         if "trust_remote_code" in str(error) and not remote_code:
             raise InputError(
                 f"the tokenizer of `{folder}` is Python code, which is not run unless the model's entry in the "
-                "registry says `remote_code: true`. Say it only of a repository that you would run with your own hands."
+                "registry says `remote_code: true`. Say it only of a repository that you would run yourself."
             ) from None
         raise InputError(
             f"the tokenizer of `{folder}` cannot be read by tokenizers {tokenizers.__version__} ({first_line(error)}). "

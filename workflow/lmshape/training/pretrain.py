@@ -283,8 +283,8 @@ class TrainingRun:
         foreign = foreign_files(self.folder)
         if foreign:
             raise InputError(
-                f"`{self.folder}` is where a run is trained, and holds {foreign[0].relative_to(self.folder)}, which no "
-                "run has left there as it is. Move it elsewhere, and run again."
+                f"`{self.folder}` is where a run is trained, and has {foreign[0].relative_to(self.folder)}, which no "
+                "run wrote in this form. Move it elsewhere, and run again."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
 

@@ -68,7 +68,7 @@ class Recipe:
             )
         if max(self.checkpoint_steps, default=0) > self.steps:
             raise InputError(
-                f"a checkpoint after step {max(self.checkpoint_steps)} lies behind the last step, {self.steps}. "
+                f"a checkpoint after step {max(self.checkpoint_steps)} is after the last step, {self.steps}. "
                 "Raise `steps`."
             )
         if self.probe_every and self.probe_tokens < max(64, self.window):
