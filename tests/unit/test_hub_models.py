@@ -214,7 +214,7 @@ def test_what_is_known_to_be_wrong_is_passed_over_and_named(root: Path, choice: 
     assert [one.step for one in model.passed_over] == [0, *range(1000, 65_001, 1000)]
     assert not {one.step for one in model.checkpoints.values()} & {one.step for one in model.passed_over}
     told = describe_verdicts(study_of(root, choice, EARLY), "--configfile", "x.yaml")
-    assert "66 were passed over, 66 wrong_weights: step0, step1000, step2000" in told
+    assert "66 were skipped, 66 wrong_weights: step0, step1000, step2000" in told
     assert "`lmshape lock --configfile x.yaml` asks the hub" in told
 
 
@@ -234,7 +234,7 @@ def test_once_there_is_a_lock_its_verdicts_choose(root: Path) -> None:
     assert [one.step for one in model.passed_over] == [8, 16]
     assert len(model.checkpoints) == 152
     told = describe_verdicts(study)
-    assert "2 were passed over, 2 duplicate: step8, step16" in told and "unverified" not in told
+    assert "2 were skipped, 2 duplicate: step8, step16" in told and "unverified" not in told
 
 
 SAME = {**EARLY, "steps": [0, 1, 2], "verdict": "expected_duplicate"}

@@ -166,9 +166,9 @@ def test_checkpoints_without_a_readable_config(tmp_path: Path) -> None:
     assert model_of(tmp_path).blocks == 6
     second.write_text("{")
     assert "`m`: " in (message := refusal_of(tmp_path)) and "is not JSON (" in message
-    assert message.endswith("Save the model anew.")
+    assert message.endswith("Save the model again.")
     second.write_text("[]")
-    assert "config.json is not a configuration of a model. Save the model anew." in refusal_of(tmp_path)
+    assert "config.json is not a configuration of a model. Save the model again." in refusal_of(tmp_path)
     second.unlink()
     assert "cannot be known, since no checkpoint has a config.json." in refusal_of(tmp_path)
 

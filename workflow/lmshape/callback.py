@@ -1,4 +1,4 @@
-"""The geometry of each block while transformers' Trainer trains: in a file, and in what the trainer logs."""
+"""The geometry of each block while transformers' Trainer trains, in a file and in the trainer's logs."""
 
 from __future__ import annotations
 

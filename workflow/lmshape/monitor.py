@@ -249,7 +249,7 @@ def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]
 
     Returns
     -------
-    Name → value, NaN where there is none. `id_twonn_types` is `id_twonn` of `first_of_type`: the nearest
+    Name → value, NaN if it is undefined. `id_twonn_types` is `id_twonn` of `first_of_type`: the nearest
     neighbor of a token is mostly the same token elsewhere. `norm_median` and `activation_max` need no geometry.
     """
     if not np.isfinite(rows).all():

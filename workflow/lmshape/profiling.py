@@ -1,4 +1,4 @@
-"""The shape of one model's layers in one call: any model of transformers, a folder, a name of the hub.
+"""The shape of one model's layers in one call, for a transformers model, a folder or a hub name.
 
 It is the workflow's own way, on files in a temporary folder: tokens, activations, statistics, rows of the table.
 """

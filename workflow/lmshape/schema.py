@@ -1,4 +1,4 @@
-"""YAML files and their JSON schemas: defaults filled in, faults told as sentences."""
+"""YAML files and their JSON schemas: fill in defaults, and report faults as sentences."""
 
 from __future__ import annotations
 

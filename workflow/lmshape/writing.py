@@ -1,4 +1,4 @@
-"""A file or folder that exists is whole: it is written under another name, and renamed when the writer is done.
+"""Write whole files and folders: under a temporary name, renamed when complete.
 
 HDF5 files, which are written in many small pieces, may be written on scratch first (`scratch: tmpdir`). Names of
 unfinished files hold host and process, so that what killed processes left behind is found and removed.

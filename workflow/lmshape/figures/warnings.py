@@ -1,4 +1,4 @@
-"""What moves before a loss spike: three series before the onsets, beside quiet stretches of the same runs."""
+"""Three series before the onsets of loss spikes, beside quiet stretches of the same runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk quota of downloaded weights: taken before a download begins, and waited for while others hold it.
+"""The disk quota of downloaded weights: a download reserves its share first, and waits while others hold it.
 
 What is held is read off the files themselves, so that a killed run leaves no wrong account.
 """

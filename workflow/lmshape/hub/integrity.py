@@ -1,4 +1,4 @@
-"""What the names of checkpoints are worth: equal weights under two names, missing weights, known faults.
+"""The audit of checkpoint names: equal weights under two names, missing weights, known faults.
 
 A pure function of what the hub says of every revision and of the cited list of faults; no weight is downloaded.
 """
@@ -29,7 +29,7 @@ VERDICTS = {
     "same_as_main": "the weights of main, under the name of an earlier step",
     "duplicate": "the weights of another step, too: at most one of the names is right",
     "mixed_shards": "some of its shards are those of another step",
-    "doubtful": "somebody has reason to doubt it; it is measured and shown",
+    "doubtful": "its source gives a reason to doubt it; it is measured and shown",
     "expected_duplicate": "known to equal another step, and rightly so",
     NOT_ASKED: "no study chooses it, and the hub was not asked for its files",
     "ok": "nothing is known against it",

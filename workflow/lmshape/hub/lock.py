@@ -1,4 +1,4 @@
-r"""The lock of a model: which commit and which weights stand behind each checkpoint, as one TSV file.
+r"""The lock of a model: commit and weights of each checkpoint, as one TSV file.
 
 One row per checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`; text is in quotes, since a
 note may hold a `#`); what holds for the whole model stands above it, in lines that begin with `#`. Later runs use the

@@ -1,4 +1,4 @@
-"""Models of the hub as a study plans them, from the lock if there is one, else from the registry; and what it takes."""
+"""Hub models of a study, planned from the lock or else from the registry, and the checkpoints that the study takes."""
 
 from __future__ import annotations
 
@@ -119,9 +119,9 @@ def known_checkpoints(
 def choose(
     known: Sequence[Checkpoint], unlisted: Sequence[Checkpoint], choice: Choice, *, model: str
 ) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
-    """Take the checkpoints that a study asks for, and say which were passed over.
+    """Choose the checkpoints of a study, and list those that were skipped.
 
-    `every` and `log` choose among those that are what their names say, as far as is known; `all` and `last` take
+    `every` and `log` choose among those that match their names, as far as is known; `all` and `last` take
     them as they come, and a list takes what it names. Of those with the same content one is measured, a trusted one
     before a doubted one: `same_as` of the others names it.
 

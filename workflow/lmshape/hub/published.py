@@ -1,4 +1,4 @@
-"""Where the checkpoints of a published training run lie on the hub, as far as the registry knows."""
+"""Places of a published run's checkpoints on the hub, as the registry has them."""
 
 from __future__ import annotations
 

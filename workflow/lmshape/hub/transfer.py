@@ -1,4 +1,4 @@
-"""Files of a commit, brought here: resumed after a kill, verified byte for byte, under their names when whole."""
+"""Download the files of a commit: resumed after a kill, verified byte for byte, renamed when whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files by Xet, in a process of its own, since hf_xet cannot be stopped from within where it hangs.
+"""Download by Xet in a separate process, since hf_xet cannot be stopped from within when it hangs.
 
 The process gets its order as a line of JSON, and answers in lines: how many bytes came so far, in the end the path of
 the file or why there is none. It ends with the process that started it.

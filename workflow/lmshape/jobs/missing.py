@@ -1,4 +1,4 @@
-"""What a study still lacks: its cells compared with the files, why each is missing, and the command that goes on.
+"""The missing cells of a study, the reason for each, and the command that continues.
 
 Why a job failed its own log says, which ends with `error: …` or a traceback, unless the process was killed: then the
 scheduler, whose words are in Snakemake's log, knows more.
@@ -198,7 +198,7 @@ def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> t
 
 
 def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
-    """Tell what is missing, alike reasons together, and the command that goes on, in some 30 lines."""
+    """Describe the missing cells, grouped by reason, and the command that continues, in some 30 lines."""
     if not missing:
         return "Nothing is missing: every cell, table, figure and page of the study is there."
     cells = [one for one in missing if isinstance(one.what, Cell)]
@@ -234,7 +234,7 @@ def go_on(said: str, *options: str) -> str:
 
 
 def _without_names(one: Missing) -> str:
-    """Return the reason with the names of the cell taken out, so that the same error of many cells is told once."""
+    """Return the reason with the names of the cell taken out, so that the same error of many cells is reported once."""
     reason, (_, job) = one.reason, one.step
     names = filter(None, [job.model, job.checkpoint, job.dataset, job.text, job.run])
     for name in sorted(names, key=len, reverse=True):
@@ -301,7 +301,7 @@ SLURM_WORDS = {
     "OUT_OF_MEMORY": "it needed more memory than it had asked for",
     "NODE_FAIL": "its node failed",
     "BOOT_FAIL": "its node did not start",
-    "CANCELLED": "somebody cancelled it",
+    "CANCELLED": "it was cancelled",
     "PREEMPTED": "another job took its place",
 }
 NOT_SUBMITTED = re.compile(

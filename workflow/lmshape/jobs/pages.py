@@ -1,4 +1,4 @@
-"""Jobs that make what people look at: figures, explorer, the page of the study, and on request Snakemake's report."""
+"""Jobs for figures, explorer, the page of the study and, on request, Snakemake's report."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def digest_of_words(folder: Path) -> str:
 
 
 class DrawFigures(Rule):
-    """All figures in one process, most of whose time are imports: of each a picture, its vector twin, its numbers."""
+    """All figures in one process, since imports take most of the time; of each PNG, SVG and CSV."""
 
     reads = ("tables", "losses")
     log_file = "results/logs/figures.log"

@@ -1,4 +1,4 @@
-"""What a rule of the workflow is in Python: what a job of it reads, writes, needs and depends on, and what it runs."""
+"""A rule of the workflow in Python: inputs, outputs, resources, dependencies and code of its jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study still takes: by stage on this machine, jobs, wall time and disk; the jobs that a cluster gets."""
+"""The remaining cost of a study: jobs, wall time and disk by stage on this machine, and the jobs of a cluster."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def measure_block(
     families : names of families
     first, last, rows, rows_per_draw, device : as `measure` takes them; each family takes those rows that concern it
     own_metrics : the file of the family `own`
-    skdim : names of the metrics of the family `skdim`; others in the list are passed over
+    skdim : names of the metrics of the family `skdim`; others in the list are ignored
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Comparison family: how alike the clouds before and after a block are, each draw by itself."""
+"""Comparison family: similarity of the clouds before and after a block, draw by draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What measuring gives a family and takes from it: the rows of a layer, arrays that are kept of them."""
+"""The interface of a family: it gets the rows of a layer, and returns the arrays to store."""
 
 from __future__ import annotations
 

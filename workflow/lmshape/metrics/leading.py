@@ -1,4 +1,4 @@
-"""Leading family: which rows the variance along the leading principal axis comes from, and a few rows to look at."""
+"""Leading family: the rows that carry the variance along the leading principal axis, and a few rows to draw."""
 
 from __future__ import annotations
 

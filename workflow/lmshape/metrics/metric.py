@@ -1,4 +1,4 @@
-"""A metric is one number of a layer, a function of the arrays that are kept of it; a family is what shares them."""
+"""A metric is one number per layer, a function of stored arrays; the metrics of a family share their arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens the first pass takes: what fits, so far as the vocabulary tells."""
+"""The number of tokens in the first pass: as many as fit, estimated from the vocabulary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network computes and in which number type, and which errors say that memory has run out there."""
+"""Device and number type of a network, and the errors that mean out of memory there."""
 
 from __future__ import annotations
 

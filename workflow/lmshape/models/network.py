@@ -1,4 +1,4 @@
-"""A network from its folder: whole weights, the head of its kind; no foreign code unless told so, never a hub."""
+"""A network from its folder: whole weights, the head of its kind; no foreign code without `remote_code`, never a hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint opened for the tokens that it will read: loaded whole, checked, its residual stream found."""
+"""Open a checkpoint for its tokens: load all weights, check them, find the residual stream."""
 
 from __future__ import annotations
 

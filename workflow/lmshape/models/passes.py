@@ -1,4 +1,4 @@
-"""Passes of a network: batch after batch, smaller ones where memory runs out, and the loss that they give."""
+"""Forward passes in batches, which shrink if memory runs out, and their loss."""
 
 from __future__ import annotations
 

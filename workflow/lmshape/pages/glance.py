@@ -1,4 +1,4 @@
-"""The first screen of the page: what the study shows, in at most four sentences with numbers and a small curve each."""
+"""The first screen of the page: at most four findings with numbers and a small curve each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ZERO_TO_ONE = 0.5  # decades between step 0 and step 1, as in the explorer
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A line of a small picture: its points and the outline of its band, as SVG spells them, and what it is."""
+    """A line of a small picture: its name, and its points and the outline of its band in SVG."""
 
     name: str
     line: str
@@ -35,8 +35,8 @@ class Glance:
 
     Attributes
     ----------
-    title : what it is about
-    sentences : what is seen, with numbers and intervals
+    title : its subject
+    sentences : findings, with numbers and intervals
     curves : of the small picture
     x, y : the first and the last label of each axis
     address : of the explorer's view that shows the same, or of a figure of the page

@@ -148,7 +148,7 @@ def check_quantization(config: Mapping[str, Any]) -> None:
     method = str((config.get("quantization_config") or {}).get("quant_method", ""))
     if method in UNREAD_QUANTIZATIONS:
         raise InputError(
-            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model anew, "
+            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model again, "
             "or take the weights that they were made from."
         )
 

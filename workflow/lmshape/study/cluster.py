@@ -1,4 +1,4 @@
-"""What the SLURM profile says of the cluster, looked over before a job is submitted.
+"""Check the SLURM profile before a job is submitted.
 
 SLURM refuses a job of a wrong account or partition only when it is submitted, each one again; a study has thousands.
 """

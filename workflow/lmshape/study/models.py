@@ -1,4 +1,4 @@
-"""A model of the registry: what it is and which checkpoints it has, on disk, on the hub, or still to be trained."""
+"""A model of the registry: its facts and its checkpoints, on disk, on the hub, or still to be trained."""
 
 from __future__ import annotations
 
@@ -285,9 +285,9 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     try:
         config = json.loads(file.read_bytes())
     except ValueError as error:
-        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model anew.") from None
+        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model again.") from None
     if not isinstance(config, dict):
-        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model anew.")
+        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model again.")
     try:
         check_quantization(config)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What a study will take before it runs: downloads, disk, floating-point operations, jobs."""
+"""The plan of a study: downloads, disk, floating-point operations, jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry: which models, texts and datasets exist, and what is wrong with some, as its files say."""
+"""The registry: the models, texts and datasets that exist, and known faults of checkpoints."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _dataset(name: str, entry: Mapping[str, Yaml], texts: Iterable[str], problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossLog:
-    """Files of a training run of somebody else: its losses, and what `lmshape.monitor` measured in it, if anything."""
+    """Files of a training run outside of the study: its losses, and the geometry of `lmshape.monitor`, if any."""
 
     losses: Path
     geometry: Path | None

@@ -1,6 +1,6 @@
 """A study: its configuration joined with the registry, validated before the first job, as frozen dataclasses.
 
-Faults are told together, in two rounds: first what the files say (keys, names, numbers), then what they refer
+Faults are reported together, in two rounds: first what the files say (keys, names, numbers), then what they refer
 to (folders, checkpoints, texts), since the second cannot be looked up before the first is right.
 """
 
@@ -542,7 +542,7 @@ def _long_windows(study: Study) -> Iterator[str]:
 
 
 def _long_chunks(study: Study) -> Iterator[str]:
-    """How many tokens a chunk has only its tokenizer can tell; of this many, one of 128 chunks surely has more."""
+    """Refuse contexts that almost certainly cut one of 128 chunks; only the tokenizer knows their lengths."""
     for name, model in study.models.items():
         if model.context is not None and model.context <= LEAST_CHUNK_TOKENS:
             yield (

@@ -1,4 +1,4 @@
-"""Models as people type them, beside the names of the registry: a folder on this machine, a repository of the hub."""
+"""Models that users name without a registry entry: a local folder, or a hub repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of the checkpoints of published runs before they are paid for, as `lmshape plan` tells it."""
+"""Verdicts on the checkpoints of published runs, for `lmshape plan`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_NAMES = 8  # of a list of checkpoints
 
 
 def describe_verdicts(study: Study, *options: str) -> str:
-    """List the verdicts on the checkpoints of each published run, those passed over, and what is unverified.
+    """List the verdicts on the checkpoints of each published run, the skipped ones, and unverified facts.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def _of_model(model: Model) -> Iterator[str]:
         yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
     if model.passed_over:
         yield (
-            f"           {len(model.passed_over)} were passed over, {_sums(model.passed_over)}: "
+            f"           {len(model.passed_over)} were skipped, {_sums(model.passed_over)}: "
             f"{_names(model.passed_over)}"
         )
     if model.same:

@@ -1,4 +1,4 @@
-"""A text, brought here: from a file or an address, unpacked, and verified."""
+"""Fetch a text from a file or an address, unpack it, and verify it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text whose pieces are rows: of a JSON Lines or Parquet file, or of a dataset of the hub."""
+"""Texts in rows: of a JSON Lines or Parquet file, or of a hub dataset."""
 
 from __future__ import annotations
 

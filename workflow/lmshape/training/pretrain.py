@@ -303,7 +303,7 @@ class TrainingRun:
         name_whole_folder(self.folder, output)
 
     def summary(self) -> dict[str, float | int | str]:
-        """What a reader wants to know of the run: size, last loss, and the loss of knowing only frequencies."""
+        """Facts of the run for the reader: size, last loss, and the loss of a model that knows only frequencies."""
         last = [loss for _, _, loss, _, _ in self.losses[-32:]]
         return {
             "architecture": self.recipe.architecture,

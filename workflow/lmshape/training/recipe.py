@@ -1,4 +1,4 @@
-"""The recipe of a pretraining run: everything that its weights depend on, beside text and tokenizer."""
+"""The recipe of a pretraining run: all that determines its weights, apart from text and tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many directions are tried: a grid of ranks, then, between its points, those that make the least one exact.
+"""The ranks to try: a grid, then ranks between its points that make the least rank exact.
 
 Imports nothing heavy: the rules ask how much work a truncation is.
 """

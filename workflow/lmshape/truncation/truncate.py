@@ -1,4 +1,4 @@
-"""How many directions of the residual stream a decoder needs: its loss with only some of them, layer by layer."""
+"""Measure the loss of a decoder with only some directions of its residual stream, layer by layer."""
 
 from __future__ import annotations
 
