@@ -153,7 +153,7 @@ class Tokenizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """What is known of a model's checkpoints.
+    """The known facts of a model's checkpoints.
 
     Attributes
     ----------
@@ -316,7 +316,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether weights lie in a folder, which another process may delete meanwhile."""
+    """Whether a folder has weights, which another process may delete meanwhile."""
     try:
         return any(path.suffix in WEIGHTS for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

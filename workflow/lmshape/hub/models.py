@@ -23,7 +23,7 @@ Ask = Callable[..., Lock]  # `lmshape.hub.resolve.make_lock`
 
 @dataclass(frozen=True, slots=True)
 class HubRun:
-    """What is known of a published run before anything is downloaded.
+    """The known facts of a published run before any download.
 
     Attributes
     ----------

@@ -112,7 +112,7 @@ class Naming:
         return _PLACEHOLDER.sub(lambda match: f"{values[match[1]]:0{match[2] or 1}d}", self.template)
 
     def spells(self, step: int) -> bool:
-        """Whether the name of a step is its own: in thousands only whole ones are."""
+        """Whether no other step has the same name: in thousands only whole ones do."""
         return step % self.unit == 0
 
     def step(self, name: str) -> int | None:

@@ -162,7 +162,7 @@ class Download(FetchTokenizer):
         return {"lock": file if job.checkpoint in self.model(job).unasked else self.ancient(file)}
 
     def facts(self, job: Wildcards) -> object:
-        """How often an update of the lock has found other weights under this name: a change runs its cells again."""
+        """Count the updates of the lock that found other weights under this name; a change runs its cells again."""
         return self.model(job).checkpoints[job.checkpoint].revised
 
     def threads(self, job: Wildcards) -> int:

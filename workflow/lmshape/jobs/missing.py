@@ -103,7 +103,7 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
 
 
 def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -> bool:
-    """Whether what is asked for is there, although files on the way to it have been deleted since."""
+    """Whether the targets exist, even if intermediate files have been deleted since."""
     wanted = (
         [step for step in steps if step[0].startswith("measure")] if isinstance(what, Cell) else steps[-1:]
     )
@@ -415,7 +415,7 @@ def _what_the_scheduler_did(said: str) -> str:
 
 
 def is_interruption(reason: str) -> bool:
-    """Whether a reason only says that the user ended the job, as Ctrl-C does to all that run."""
+    """Whether a reason only says that the user ended the job, as Ctrl-C does to all running jobs."""
     return reason.startswith(("KeyboardInterrupt", "Aborted", "it was killed (SIGINT)"))
 
 

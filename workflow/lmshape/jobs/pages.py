@@ -154,7 +154,7 @@ class Index(Rule):
 
     @property
     def provenance(self) -> dict[str, object]:
-        """What was run, for the reader."""
+        """Facts of the study for the reader."""
         return {
             "study": self.study.name,
             "sampling": dataclasses.asdict(self.study.sampling),

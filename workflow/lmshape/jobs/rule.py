@@ -25,7 +25,7 @@ Files = str | list[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wildcards:
-    """Which job of a rule: the wildcards of its files, empty where the rule has no such wildcard."""
+    """A job of a rule by the wildcards of its files; empty if the rule has no such wildcard."""
 
     model: str = ""
     checkpoint: str = ""
@@ -136,7 +136,7 @@ def machine_of(settings: Mapping[str, str | None], *, check: bool) -> Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a job was given: CPU threads, and GPUs (None: run by hand, take what is there)."""
+    """Resources of a job: CPU threads, and GPUs (None: run by hand, use those of the machine)."""
 
     threads: int = 1
     gpus: int | None = None
@@ -243,7 +243,7 @@ class Rule:
 
     @property
     def own_fingerprint(self) -> str:
-        """What the user's own metrics compute; a comment in their file changes nothing."""
+        """Fingerprint of the user's own metrics, without comments."""
         return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
 
 

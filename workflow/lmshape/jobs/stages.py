@@ -48,7 +48,7 @@ STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is still to run of a stage.
+    """The remaining jobs of a stage.
 
     Attributes
     ----------

@@ -51,7 +51,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is measured at every site, and of which rows."""
+    """The measurements at every site, and their rows."""
 
     activations: Activations
     family: Measured
@@ -318,14 +318,14 @@ def _definitions(family: Measured) -> list[str]:
 
 
 def _source(path: Path, first: int, last: int) -> Attributes:
-    """What the activations say of themselves, and the digest of the block's layers and of the one before it."""
+    """Attributes of the activations, and the digest of the block's layers and of the layer before it."""
     with Activations(path) as activations:
         sites: list[Site] = sites_between(activations.sites, max(first - 1, 0), last)
         return {**activations.attributes, "source": activations.digest(sites)}
 
 
 def _is_current(archive: Path, wanted: Attributes) -> bool:
-    """Whether an archive is there and was made as it would be made now."""
+    """Whether an archive exists and the same code and activations would give it again."""
     if not archive.exists():
         return False
     try:

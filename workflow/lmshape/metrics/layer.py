@@ -59,7 +59,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How the archives of a family are made.
+    """Computation of the archives of a family.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ MODULE = "lmshape_own_metrics"  # name under which the file runs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a function says of its number beside the definition.
+    """The declarations of a function beside its definition.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class OwnMetric:
 
 @dataclass(frozen=True, slots=True)
 class OwnFile:
-    """What planning a study must know of the file: where it was said to be, its functions, its fingerprint."""
+    """Facts of the file for planning: its path as given, its functions, its fingerprint."""
 
     path: str
     names: tuple[str, ...]

@@ -33,7 +33,7 @@ PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """How a checkpoint is opened.
+    """Options for opening a checkpoint.
 
     Attributes
     ----------

@@ -374,7 +374,7 @@ class Model:
 
     @property
     def unverified(self) -> bool:
-        """Whether the hub was not asked for the files of some of its checkpoints, and may change the choice."""
+        """Whether the files of some of its checkpoints are unknown, so that the hub may change the choice."""
         known = self.lock is not None and all(one.verdict for one in self.checkpoints.values())
         return self.on_hub and not known
 
@@ -401,7 +401,7 @@ class Model:
 
     @property
     def gone(self) -> bool:
-        """Whether nothing but what was measured of it is left."""
+        """Whether only its measurements are left."""
         return all(one.gone for one in self.checkpoints.values())
 
 

@@ -30,7 +30,7 @@ _JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
-    """What one model takes.
+    """The cost of one model.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What exists: entries of models (folders not yet looked into), texts and datasets; known faults."""
+    """Entries of models (folders not yet read), texts and datasets, and known faults."""
 
     models: Mapping[str, Mapping[str, Yaml]]
     texts: Mapping[str, Text]

@@ -48,7 +48,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
-    """How the forward passes run; `auto` is decided where they run.
+    """Settings of the forward passes; `auto` is decided on the machine that runs them.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncating:
-    """How many directions of the residual stream decoders need: what is tried, and on what.
+    """Settings of the truncation: the ranks to try, on which checkpoints and datasets.
 
     Attributes
     ----------

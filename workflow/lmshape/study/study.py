@@ -61,7 +61,7 @@ PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one extraction covers: names of a model, one of its checkpoints, and a dataset."""
+    """The scope of one extraction: names of a model, one of its checkpoints, and a dataset."""
 
     model: str
     checkpoint: str

@@ -115,7 +115,7 @@ def unigram_entropy(windows: np.ndarray) -> float:
 
 
 class Monitor(Protocol):
-    """What watches a run, such as `lmshape.monitor.GeometryMonitor`; no weight depends on it.
+    """An observer of a run, such as `lmshape.monitor.GeometryMonitor`; no weight depends on it.
 
     Attributes
     ----------

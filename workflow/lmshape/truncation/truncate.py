@@ -41,7 +41,7 @@ from lmshape.truncation.tables import TruncatedLoss, Truncation, write_truncatio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is tried at every layer.
+    """The ranks to try at every layer.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Trial:
                     )
 
     def place(self, one: TruncatedLoss) -> tuple[int, int, str, int]:
-        """What the ranks of a file are sorted by; `keep` comes before `remove`."""
+        """Sort key of the ranks of a file; `keep` comes before `remove`."""
         return one.layer, self.rows.index(one.rows), one.variant, one.rank
 
 
