@@ -158,7 +158,7 @@ def test_rows_that_are_all_equal_have_no_dimension() -> None:
     ("ids", "every", "message"),
     [
         (np.zeros(100), 1, "`ids` has shape"),
-        (np.zeros((2, 20)), 1, "with 64 tokens"),
+        (np.zeros((2, 20)), 1, "with at least 64 tokens"),
         (IDS, 0, "`every` is 0; it must be at least 1"),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
         logits[:, :-1].flatten(0, 1), torch.as_tensor(IDS)[:, 1:].flatten()
     )
     assert found[2, "loss"] == pytest.approx(float(loss), rel=1e-5)
-    with pytest.raises(InputError, match="`Blocks` is not a model of transformers, and no known wrapper"):
+    with pytest.raises(InputError, match="`Blocks` is neither a transformers model nor a known wrapper"):
         GeometryMonitor(IDS, every=1).observe(model, 0)
 
 

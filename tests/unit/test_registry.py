@@ -304,7 +304,7 @@ def test_known_faults_are_part_of_the_registry(tmp_path: Path) -> None:
         ),
         (
             "a: {kind: decoder, folder: x}\na: {kind: decoder, folder: y}",
-            "the key `a` stands twice, the second",
+            "the key `a` appears twice, the second",
         ),
         ("", "m.yaml: the file: must be a mapping of keys to values."),
         (
