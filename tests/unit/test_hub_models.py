@@ -158,7 +158,7 @@ def test_checkpoints_are_matched_by_their_step(tmp_path: Path) -> None:
 def test_a_run_without_any_weights(tmp_path: Path) -> None:
     save(tmp_path, lock_of([checkpoint(0, ()), checkpoint(32)], SHORT))
     assert refusal_of(tmp_path, SHORT) == (
-        "`run`: the hub has weights of none of its checkpoints, says results/revisions/run.tsv. Look at them with "
+        "`run`: the hub has weights of none of its checkpoints, by results/revisions/run.tsv. Look at them with "
         "`lmshape audit run`, and correct the registry of models."
     )
 

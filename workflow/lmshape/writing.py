@@ -271,6 +271,6 @@ def _copy(written: Path, partial: Path, path: Path) -> None:
             size = size_text(written.stat().st_size)
             raise InputError(
                 f"`{path}`: no room on its disk for {size} ({error.strerror}). Nothing of it was kept; make room, or "
-                "bound what waits there with `disk_budget_gb`, and run again."
+                "limit downloads with `disk_budget_gb`, and run again."
             ) from error
         raise

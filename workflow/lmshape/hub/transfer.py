@@ -81,7 +81,7 @@ def bring_files(
         if error.errno in NO_ROOM:
             raise InputError(
                 f"`{folder}`: no room on the disk ({error.strerror}). What was received is kept in `{arriving}`; make "
-                "room, or limit waiting downloads with `disk_budget_gb`, and run again."
+                "room, or limit downloads with `disk_budget_gb`, and run again."
             ) from error
         raise
     # in the place of an empty shell that an earlier release may have left

@@ -312,12 +312,12 @@ MISSING_OUTPUT = re.compile(r"Job (\d+) +completed successfully, but some output
 REMEDIES = (
     (
         re.compile(r"No space left on device|no room on the disk \(No space"),
-        "Free space on the disk, bound what waits there with `disk_budget_gb`, or let activations be deleted "
+        "Free space on the disk, limit downloads with `disk_budget_gb`, or let activations be deleted "
         "once measured: `keep_activations: false`.",
     ),
     (
         re.compile(r"Disk quota exceeded"),
-        "Your quota is used up: delete what you no longer need, bound what waits on the disk with "
+        "Your quota is used up: delete what you no longer need, limit downloads with "
         "`disk_budget_gb`, or let activations be deleted once measured: `keep_activations: false`.",
     ),
     (
