@@ -119,7 +119,8 @@ def glances(
 
 
 def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
-    moves = before[(before["role"] == "dimension") & before["value"].notna()]
+    until = before["step"] <= 0
+    moves = before[until & (before["role"] == "dimension") & before["value"].notna()]
     if moves.empty:
         return
     row = moves.iloc[0]
@@ -132,9 +133,8 @@ def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
         f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
     ]
     moves = moves.rename(columns={"step": "steps"})
-    quiet = moves.drop(columns=["value", "ci_low", "ci_high"]).rename(
-        columns={"quiet": "value", "quiet_low": "ci_low", "quiet_high": "ci_high"}
-    )
+    names = {"quiet": "value", "quiet_low": "ci_low", "quiet_high": "ci_high"}
+    quiet = moves[["steps", *names]].rename(columns=names).dropna(subset="value")
     yield _glance("Before loss spikes", said, {"change": moves, "quiet windows": quiet}, "steps", "#warnings")
 
 
