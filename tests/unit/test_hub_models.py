@@ -301,7 +301,7 @@ def test_what_was_not_asked_for_may_be_chosen_and_is_told_as_unverified(root: Pa
 
 def test_nothing_that_can_be_trusted_is_nothing_to_choose_from(root: Path) -> None:
     everything = {**EARLY, "steps": ENTRY["steps"]}
-    with pytest.raises(InputError, match="none of its 154 checkpoints is known to be what its name says"):
+    with pytest.raises(InputError, match="none of its 154 checkpoints is known to match its name"):
         study_of(root, {"log": 5}, everything)
 
 
