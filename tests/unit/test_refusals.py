@@ -265,7 +265,7 @@ def test_files_that_make_no_tokenizer(files: dict[str, str], message: str, tmp_p
 @pytest.mark.parametrize("text", ['{"version": "9.0", "model": {"type": "Novel"}}', "{"])
 def test_a_tokenizer_of_another_version(text: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(InputError, match=r"cannot be read by tokenizers .* Save it anew with the versions"):
+    with pytest.raises(InputError, match=r"cannot be read by tokenizers .* Save it again with the versions"):
         load_tokenizer(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Leading family: which rows the variance along the leading principal axis comes from, and a few rows to look at."""
+"""Leading family: the rows that carry the variance along the leading principal axis, and a few rows to draw."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def statistics(layer: Layer) -> dict[str, Found]:
     the rows, O(K d²) memory: 3 K + 2 matrices (d, d).
     """
     if layer.tokens is None or layer.sinks is None:
-        raise ValueError("`layer` has no tokens and sinks; this family tells rows apart by them.")
+        raise ValueError("`layer` has no tokens and sinks; this family distinguishes rows by them.")
     group, newlines = groups_of(layer.sinks, layer.tokens), first_newlines(layer.tokens)
     ordinary = np.logical_or.reduce(list(layer.kept.values())) & (group != GROUPS.index("position_0"))
     parts = parts_of(layer.draw, {**layer.kept, NOT_POSITION_0: ordinary})

@@ -1,4 +1,4 @@
-"""What is kept of a cell when its activations are gone: the statistics of its layers, and its loss, draw by draw.
+"""The statistics of a cell's layers and its loss, draw by draw; they outlive the activations.
 
 From the statistics archive every metric can be recomputed without the model, from the loss card the loss.
 """

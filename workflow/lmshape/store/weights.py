@@ -115,7 +115,7 @@ def tell_adapter(folder: Path) -> None:
     """Say on stderr that an adapter which lies beside whole weights is not part of them."""
     adapters = [path.name for path in sorted(folder.glob("adapter_model.*"))]
     if adapters:
-        print(f"`{folder}`: {adapters[0]} is left aside; merge the adapter to measure it.", file=sys.stderr)
+        print(f"`{folder}`: {adapters[0]} is ignored; merge the adapter to measure it.", file=sys.stderr)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -166,7 +166,7 @@ def check_quantization(config: Mapping[str, Any]) -> None:
     )
     if told and method not in UNDONE_QUANTIZATIONS:
         raise InputError(
-            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model anew, "
+            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model again, "
             "or take the weights that they were made from."
         )
 
@@ -180,7 +180,7 @@ def check_architecture(config: Mapping[str, Any], kind: Kind) -> None:
     if config.get("is_encoder_decoder"):
         what = f"{architecture}, an encoder with a decoder"
     elif not _of_kind(config, kind):
-        what = f"{architecture}, of which transformers has no {kind}"
+        what = f"{architecture}, for which transformers has no {kind}"
     else:
         return
     raise InputError(
