@@ -21,15 +21,15 @@ from lmshape.claims.claim import (
     missing,
     over,
     plural,
-    published,
     statistic,
     undecided,
     under,
 )
-from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, judged
+from lmshape.claims.course import RULE, STATISTIC, Course, judged
 from lmshape.claims.evidence import Curves, Evidence, estimated, measured
 from lmshape.dynamics.contrasts import between
 from lmshape.dynamics.noise import Replicated, size, spread
+from lmshape.dynamics.phases import FEWEST
 from lmshape.dynamics.profiles import FEWEST_BLOCKS, SEEN
 from lmshape.geometry.resample import Estimate
 
@@ -42,9 +42,10 @@ NEAR_ONE, HALF, FLAT, LOW = 0.95, 0.5, 0.1, 0.2
 FACTOR = log(1.5)  # between two profiles that are called the same
 LESS = 0.9  # of what is said to shrink: a tenth less
 SETTLED = 2000  # steps, after which the published runs are said to grow
-EARLY = 1000
+BEFORE = 1000
 PYTHIA, OLMO_2 = "gpt_neox", "olmo2"
 GRID = np.linspace(0, 1, 21)
+HEIGHT = "anisotropy of the middle layers"  # what public sources give of it
 ROWS = ("all", "no_sink")
 
 DECODERS = About(kind="decoder", metrics=("anisotropy",))
@@ -80,6 +81,11 @@ def in_the_middle(curves: Curves) -> np.ndarray:
     return curves.last[:, curves.middle].mean(axis=1)
 
 
+def in_the_middle_at_most(curves: Curves) -> np.ndarray:
+    """Return the largest value of the middle half of the blocks, (K + 1,)."""
+    return curves.last[:, curves.middle].max(axis=1)
+
+
 def flatness(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Largest less smallest value of a block, without what the noise may add to it or hide of it."""
     observed = float(np.ptp(curves.last[0]))
@@ -91,8 +97,7 @@ def flatness(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
 
 
 def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """First block whose anisotropy is surely over 0.95, beside the published one."""
-    finding = published(finding, "onset layer")
+    """First block whose anisotropy is significantly over 0.95, beside the published one."""
     found = [estimated(values) for values in curves.last.T]
     finding = replace(finding, draws=curves.draws, threshold=float(finding.published))
     if isnan(found[0].low):
@@ -103,7 +108,7 @@ def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     first, earliest = (int(places.min()) if len(places) else int(layers[-1]) + 1 for places in (sure, maybe))
     finding = replace(finding, number=float(first), ci_low=float(earliest), ci_high=float(first))
     if first > layers[-1]:
-        finding = replace(finding, why="no block is surely over 0.95")
+        finding = replace(finding, why="no block is significantly over 0.95")
     wanted = int(finding.threshold)
     if wanted - 1 <= earliest and first <= wanted + 1:
         return replace(finding, verdict="supported")
@@ -220,15 +225,10 @@ def grows(first: float = nan) -> Judge:
 
 
 def _none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    early = (curves.steps > 0) & (curves.steps <= EARLY)
+    early = (curves.steps > 0) & (curves.steps <= BEFORE)
     if not early.any():
-        return missing(finding, f"needs checkpoints of steps 1 to {EARLY}")
+        return missing(finding, f"needs checkpoints of steps 1 to {BEFORE}")
     return finding, estimated(curves.values[:, early][:, :, curves.middle].max(axis=(1, 2)))
-
-
-def _height(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    inside = curves.last[:, curves.middle].max(axis=1)
-    return published(finding, "anisotropy of the middle layers"), estimated(inside)
 
 
 CLAIMS = (
@@ -257,7 +257,7 @@ CLAIMS = (
         about=DECODERS,
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=over(NEAR_ONE),
-        find=each("anisotropy", profile(_height), ROWS),
+        find=each("anisotropy", profile(statistic(in_the_middle_at_most)), ROWS, HEIGHT),
     ),
     article(
         slug="decoders_over_encoders",
@@ -347,9 +347,10 @@ CLAIMS = (
         sentence="The plateau of Pythia begins at the block that public measurements give",
         source=f"{SKEAN}; {CIRCUITS}",
         about=replace(DECODERS, published="onset layer", least=0),
-        statistic=f"first block with anisotropy surely over {NEAR_ONE}, last checkpoint; from the first that may be",
+        statistic=f"first block with anisotropy significantly over {NEAR_ONE}, last checkpoint; interval: from the "
+        "first that may be",
         rule="supported if both are the published block or one beside it; contradicted if neither is",
-        find=each("anisotropy", profile(onset), ["all"]),
+        find=each("anisotropy", profile(onset), ["all"], "onset layer"),
     ),
     later_paper(
         slug="sinks",
@@ -367,6 +368,6 @@ CLAIMS = (
         about=replace(DECODERS, family=OLMO_2),
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=under(HALF),
-        find=each("anisotropy", profile(_height), ROWS),
+        find=each("anisotropy", profile(statistic(in_the_middle_at_most)), ROWS, HEIGHT),
     ),
 )  # fmt: skip

@@ -20,13 +20,13 @@ from lmshape.claims.claim import (
     later_paper,
     missing,
     our_addition,
-    published,
     under,
     within,
 )
-from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, alike, judged, spelled
+from lmshape.claims.course import RULE, STATISTIC, Course, alike, judged, spelled
 from lmshape.claims.evidence import Curves, Evidence, estimated
 from lmshape.dynamics.noise import size
+from lmshape.dynamics.phases import FEWEST
 from lmshape.site import named_layers
 
 LOW_SHARE, LOW = 0.1, 50.0  # of the width, and at all
@@ -39,7 +39,6 @@ RISE_FALL = ("rise", "fall")
 
 
 def _low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    finding = published(finding, "intrinsic dimension of the blocks")
     return under(min(LOW_SHARE * curves.width, LOW)).decided(finding, estimated(curves.last.max(axis=1)))
 
 
@@ -175,7 +174,7 @@ CLAIMS = (
         about=MODELS,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
-        find=each(DIMENSION, _low),
+        find=each(DIMENSION, _low, quantity="intrinsic dimension of the blocks"),
     ),
     article(
         slug="rise_then_fall",
