@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from math import isnan, log, nan
@@ -11,6 +11,7 @@ import numpy as np
 
 from lmshape.claims.claim import (
     ALL_MODELS,
+    LEAST_PARAMETERS,
     About,
     Finding,
     Found,
@@ -19,6 +20,7 @@ from lmshape.claims.claim import (
     each,
     later_paper,
     missing,
+    of_text,
     over,
     plural,
     statistic,
@@ -133,34 +135,37 @@ def _sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> F
 def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Finding]:
     """Mean height of the profiles of decoders less that of encoders, with the spread over models as its error."""
     for rows in ROWS:
-        found = list(measured(evidence, "anisotropy", evidence.models(), [rows]))
-        if not found:
-            continue
-        inside = [one for one in found if not about.outside(evidence, one[0])]
-        sides, outside = _heights(evidence, inside), ""
+        heights = {
+            model: curves.last[0].max()
+            for model, _, curves in measured(evidence, "anisotropy", evidence.models(), [rows])
+        }
+        inside = {model: height for model, height in heights.items() if not about.outside(evidence, model)}
+        sides, outside = _by_kind(evidence, inside), ""
         if not all(map(len, sides)):
-            sides = _heights(evidence, found)
+            sides = _by_kind(evidence, heights)
             outside = "decoders or encoders of a size and training that it is about are missing"
-        if not all(map(len, sides)):
+        if all(map(len, sides)):
+            told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
+            finding = replace(of_text(evidence, next(iter(heights)), rows), model=ALL_MODELS)
+            yield _over_kinds(replace(finding, outside=outside, why=told), *sides)
+        elif heights:
             absent = "a decoder" if len(sides[1]) else "an encoder"
             yield Finding(model="", rows=rows, why=f"needs {absent} with `anisotropy`")
-            continue
-        told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
-        finding = Finding(model=ALL_MODELS, dataset=evidence.known[found[0][0]].datasets[0], rows=rows,
-                          threshold=SEEN, draws=min(map(len, sides)), outside=outside, why=told)  # fmt: skip
-        yield _over_kinds(finding, *sides)
 
 
-def _heights(evidence: Evidence, found: Iterable[tuple[str, str, Curves]]) -> list[np.ndarray]:
-    """Largest value of each decoder, and of each encoder."""
-    heights = [(evidence.known[model].kind, curves.last[0].max()) for model, _, curves in found]
-    return [np.array([height for kind, height in heights if kind == one]) for one in ("decoder", "encoder")]
+def _by_kind(evidence: Evidence, heights: Mapping[str, float]) -> list[np.ndarray]:
+    """Heights of decoders, and of encoders."""
+    kinds = {model: evidence.known[model].kind for model in heights}
+    return [
+        np.array([height for model, height in heights.items() if kinds[model] == kind])
+        for kind in LEAST_PARAMETERS
+    ]
 
 
 def _over_kinds(finding: Finding, one: np.ndarray, two: np.ndarray) -> Finding:
-    difference = float(one.mean() - two.mean())
-    finding = replace(finding, number=difference)
-    if min(len(one), len(two)) < 2:
+    draws = min(len(one), len(two))
+    finding = replace(finding, number=float(one.mean() - two.mean()), threshold=SEEN, draws=draws)
+    if draws < 2:
         return undecided(finding, "a spread between models needs two on each side")
     low, high, _ = between(one, two)
     return replace(finding, ci_low=low, ci_high=high, verdict=over(SEEN).verdict(low, high))
@@ -176,9 +181,7 @@ def _shaped(evidence: Evidence, about: About) -> Iterator[tuple[str, dict[str, C
 def _same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
     for rows, models in _shaped(evidence, about):
         for model, other in combinations(models, 2):
-            finding = Finding(
-                model=model, dataset=evidence.known[model].datasets[0], rows=rows, place=f"to {other}"
-            )
+            finding = of_text(evidence, model, rows, place=f"to {other}")
             yield finding, estimated(_apart(_on_grid(models[model], -1), _on_grid(models[other], -1)))
 
 
@@ -189,7 +192,7 @@ def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
     """
     for rows, models in _shaped(evidence, about):
         for model, curves in models.items():
-            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows)
+            finding = of_text(evidence, model, rows)
             places = np.flatnonzero(curves.steps >= evidence.known[model].begin)
             others = [_on_grid(other, -1) for name, other in models.items() if name != model]
             if len(places) < 2 or not others:

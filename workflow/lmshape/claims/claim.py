@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import inf, isnan, nan
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -64,6 +64,11 @@ class Finding:
     published_source: str = ""
     outside: str = ""
     detail: bool = False
+
+
+def of_text(evidence: Evidence, model: str, rows: str, **more: Any) -> Finding:
+    """Begin a finding about a model on its first dataset."""
+    return Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows, **more)
 
 
 def within(low: float, high: float, least: float = -inf, most: float = inf) -> Verdict:
@@ -311,7 +316,7 @@ def each(
 
     def find(evidence: Evidence, about: About) -> Iterator[Found]:
         for model, choice, curves in measured(evidence, metric, about.chosen(evidence), rows):
-            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=choice)
+            finding = of_text(evidence, model, choice)
             yield judge(evidence, published(finding, quantity) if quantity else finding, curves)
 
     return find

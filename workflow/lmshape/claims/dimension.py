@@ -19,6 +19,7 @@ from lmshape.claims.claim import (
     each,
     later_paper,
     missing,
+    of_text,
     our_addition,
     under,
     within,
@@ -60,12 +61,8 @@ def courses(
     return {
         band: (
             Course.of(curves.values[:, :, curves.layers == layer][..., 0], curves.steps, first=first),
-            Finding(
-                model=model,
-                dataset=dataset or evidence.known[model].datasets[0],
-                rows=rows,
-                place=f"{band} block, from step {first:.0f}",
-                detail=band != "middle",
+            of_text(
+                evidence, model, rows, place=f"{band} block, from step {first:.0f}", detail=band != "middle"
             ),
         )
         for band, layer in named_layers(int(curves.layers[-1])).items()
@@ -97,8 +94,9 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
             why = f"needs two models with {FEWEST} checkpoints from where a course begins"
             yield Finding(model="", rows=rows, why=why)
             continue
-        dataset = evidence.known[models[0]].datasets[0]
-        finding = Finding(model=ALL_MODELS, dataset=dataset, rows=rows, place="middle block", outside=outside)
+        finding = replace(
+            of_text(evidence, models[0], rows), model=ALL_MODELS, place="middle block", outside=outside
+        )
         told = [spelled(course.seen(course.bound)) for course in known]
         why = "; ".join(f"{course} in {told.count(course)}" for course in dict.fromkeys(told))
         verdicts = {alike(one, two) for place, one in enumerate(known) for two in known[:place]}
@@ -112,7 +110,7 @@ def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Findin
         dataset = evidence.known[model].datasets[0]
         own = evidence.table("phases", metric=DIMENSION, model=model, dataset=dataset, band="middle")
         for row in own.to_dict("records"):
-            finding = Finding(model=model, dataset=dataset, rows=row["rows"], place="middle block")
+            finding = of_text(evidence, model, row["rows"], place="middle block")
             if not row["shape"]:
                 yield missing(finding, row["flag"])
                 continue
@@ -126,11 +124,6 @@ def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Findin
             yield replace(finding, verdict=verdict, draws=int(row["draws"]), why=why)
 
 
-def _repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
-    for finding, text, random in _pairs(evidence, "anisotropy"):
-        yield finding, estimated(size(np.log(text.last) - np.log(random.last)))
-
-
 def _same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Finding]:
     for finding, _, _ in _pairs(evidence, DIMENSION):
         on_text = courses(evidence, finding.model, finding.rows)
@@ -138,12 +131,16 @@ def _same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[
         for band in on_text.keys() & on_random.keys():
             (text, _), (random, place) = on_text[band], on_random[band]
             if text.few or random.few:
-                yield missing(place, text.few or random.few)
+                yield missing(replace(place, dataset=finding.dataset), text.few or random.few)
                 continue
             told = [spelled(course.seen(course.bound)) for course in (text, random)]
-            yield replace(
-                place, verdict=alike(text, random), why=f"text: {told[0]}; random tokens: {told[1]}"
-            )
+            why = f"text: {told[0]}; random tokens: {told[1]}"
+            yield replace(place, dataset=finding.dataset, verdict=alike(text, random), why=why)
+
+
+def _repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
+    for finding, text, random in _pairs(evidence, "anisotropy"):
+        yield finding, estimated(size(np.log(text.last) - np.log(random.last)))
 
 
 def _peak_shrinks(evidence: Evidence, about: About) -> Iterator[Found]:
