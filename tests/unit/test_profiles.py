@@ -258,7 +258,7 @@ def test_a_difference_is_covered_however_uneven_the_noise(scales: tuple[int, int
     held, freedoms = [], []
     for _ in range(1000):
         draws = scale * generator.standard_normal((5, 20)) + generator.standard_normal((5, 1))
-        errors, freedom = Noise.of_draws((draws.sum(axis=0) - draws) / 4).of_differences()
+        errors, freedom = Noise.of_draws((draws.sum(axis=0) - draws) / 4).errors_of_differences()
         found = draws.mean(axis=0)
         held.append(abs(found[-1] - found[-2]) <= one_sided(freedom) * errors[-1, -2])
         freedoms.append(freedom)
@@ -282,10 +282,10 @@ def test_variances_are_squeezed_as_far_as_they_are_alike() -> None:
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_errors_of_short_curves_and_of_none_are_their_own(size: int) -> None:
     rows = np.random.default_rng(5).standard_normal((4, size))
-    errors, freedom = Noise((rows,)).of_differences()
+    errors, freedom = Noise((rows,)).errors_of_differences()
     np.testing.assert_allclose(errors**2, ((rows[:, :, None] - rows[:, None, :]) ** 2).mean(axis=0))
     assert freedom == 4
-    assert not Noise((np.zeros((4, 9)),)).of_differences()[0].any()
+    assert not Noise((np.zeros((4, 9)),)).errors_of_differences()[0].any()
 
 
 def test_nothing_is_bounded_by_nothing() -> None:

@@ -76,29 +76,30 @@ def in_order(*moves: str, last: float = np.inf) -> Judge:
 
 
 def last_over_greatest(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """Last number of the last block over its greatest from a tenth of the run on.
+    """Last number of the last block over its greatest from a tenth of the run on, as the least ratio to any of these.
 
-    It is no less than nine tenths where it is so beside each checkpoint, and less where it is so beside one: the lower
-    end of the interval needs no correction for many checkpoints (an intersection-union test), and the upper one does.
+    The least is over a bound where each ratio is, and under it where one is: the lower end of the interval needs no
+    correction for many ratios (an intersection-union test), the upper one Bonferroni's.
     """
     finding = replace(finding, place="last block")
     course = Course.of(last_block(curves), curves.steps)
-    before = np.flatnonzero(course.steps[:-1] >= course.steps[-1] / 10)
-    if len(before) < 2:
-        there = len(before) + len(course.steps[-1:])
+    trained = np.flatnonzero(course.steps >= curves.steps[-1] / 10)
+    if len(trained) < 3:
         return missing(
-            finding, f"needs 3 checkpoints after a tenth of the run; there are {there} of known step"
+            finding, f"needs 3 checkpoints after a tenth of the run; there are {len(trained)} of known step"
         )
+    before = trained[:-1]
     ratios = course.values[-1] - course.values[before]
     told = replace(finding, number=float(np.exp(ratios.min())), threshold=KEPT, draws=curves.draws)
     if course.noise is None:
         return undecided(told, ONE_DRAW)
-    errors, freedom = course.noise.of_differences()
+    errors, freedom = course.noise.errors_of_differences()
     error, over_kept = errors[-1, before], ratios - np.log(KEPT)
     low = float(np.exp((ratios - one_sided(freedom) * error).min()))
     high = float(np.exp((ratios + one_sided(freedom, len(before)) * error).min()))
     tests = 1 if (over_kept > 0).all() else len(before)
-    p = min(2 * tests * float(stdtr(freedom, -np.abs((over_kept / error).min()))), 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of draws that are equal
+        p = min(2 * tests * float(stdtr(freedom, -np.abs((over_kept / error).min()))), 1.0)
     return replace(told, ci_low=low, ci_high=high, p=p, verdict=over(KEPT).verdict(low, high))
 
 

@@ -83,7 +83,7 @@ class Noise:
             columns.append(normal / np.sqrt(generator.chisquare(freedom, size=(count, 1))))
         return np.concatenate(columns, axis=1)
 
-    def of_differences(self) -> tuple[np.ndarray, float]:
+    def errors_of_differences(self) -> tuple[np.ndarray, float]:
         """(T, T): standard errors of the differences of any two numbers, and their degrees of freedom.
 
         Few draws tell one variance badly, and those of all differences much better: each is `squeezed` toward them.
@@ -242,7 +242,7 @@ def may_be_largest(values: np.ndarray, noise: Noise) -> np.ndarray:
     ----------
     Hansen, Lunde & Nason 2011, "The model confidence set", with its many-to-one statistic.
     """
-    errors, freedom = noise.of_differences()
+    errors, freedom = noise.errors_of_differences()
     left = np.arange(len(values))
     while len(left) > 1:
         higher = values[left] - values[left, None]

@@ -277,7 +277,9 @@ def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, se
     start, bottom = segments.ends[:2]
     change = logarithms[bottom] - logarithms[start]
     back = np.flatnonzero(logarithms[bottom:] >= logarithms[bottom] - change / 2)
-    errors, freedom = noise.of_differences() if noise else (np.full((len(steps), len(steps)), nan), nan)
+    errors, freedom = (
+        noise.errors_of_differences() if noise else (np.full((len(steps), len(steps)), nan), nan)
+    )
     half = one_sided(freedom) * errors[start, bottom]
     return {
         "collapse_depth": 1 - exp(change),
