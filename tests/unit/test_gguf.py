@@ -126,5 +126,5 @@ def test_a_file_that_ends_within_its_tensors(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_decoder_is_no_encoder(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds llama, of which transformers has no encoder. Check `kind`"):
+    with pytest.raises(InputError, match="holds llama, for which transformers has no encoder. Check `kind`"):
         extracted(folder, TOKENS, tmp_path, kind="encoder")

@@ -108,7 +108,7 @@ def test_kept_weights_stay_when_they_have_been_read() -> None:
     message = refusal(lambda: reserve(wanted("step1", 200), budget=250, keeps=True))
     assert message == (
         "`run/step1` needs 200 B; of the 250 B of `disk_budget_gb` are held: run/step0 100 B. `keep_weights` keeps the "
-        "weights. Raise the budget, or let weights be deleted once read."
+        "weights. Raise the budget, or let read weights be deleted."
     )
 
 
@@ -170,7 +170,7 @@ def test_a_download_that_nobody_goes_on_with_makes_room(caplog: pytest.LogCaptur
         assert partial_folder(folder_of("step0")).exists()  # there was room for both
         take("step2")
     assert caplog.messages == [
-        "run/step0: what came of its download was deleted to free its share of the disk quota"
+        "run/step0: its partial download was deleted to free its share of the disk quota"
     ]
     assert not partial_folder(folder_of("step0")).exists()
 

@@ -155,7 +155,7 @@ def test_keys_of_one_repository() -> None:
         ),
         (
             {"revision": "s{step}", "steps": [2, 1]},
-            "`m.steps`: 1 stands behind 2. List the steps in ascending order, once.",
+            "`m.steps`: 1 follows 2. List the steps in ascending order, once.",
         ),
         (
             {"revision": "step{step}-{billions}B"},
@@ -171,7 +171,7 @@ def test_keys_of_one_repository() -> None:
         ),
         (
             {"main_step": 100, "also": [{"repository": "a/b", "main_step": 200}]},
-            "`some/run` and `a/b`: steps 100 and 200 would both be called main. Give one of them as "
+            "`some/run` and `a/b`: steps 100 and 200 would both have the name main. Give one of them as "
             "`steps: [200]`, without `main_step`.",
         ),
     ],

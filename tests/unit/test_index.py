@@ -413,6 +413,8 @@ def test_a_study_of_loss_spikes_says_what_moves_before_them(tmp_path):
         f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
     ]
     assert said.address == "#warnings" and said.x[1] == "onset"
+    assert [curve.name for curve in said.curves] == ["change", "quiet windows"]
+    assert not any("nan" in curve.line + curve.band for curve in said.curves)
     assert glances(metrics, profiles(metrics), before.iloc[:0])[0].title == "Anisotropy by layer"
 
 

@@ -186,7 +186,7 @@ def test_other_libraries_never_resume_from_an_old_state(
     [
         ((0.1, 1), None),
         ((0, 0.9), None),
-        ((0, 1), "the text beside the training text holds 0 tokens; `probe_tokens` asks for 64"),
+        ((0, 1), "the text outside the training text has 0 tokens; `probe_tokens` asks for 64"),
     ],
 )
 def test_a_run_is_measured_on_what_is_beside_its_span(
@@ -265,7 +265,7 @@ def test_the_schedule_begins_again_with_each_cycle() -> None:
         ({"probe_every": 2, "probe_tokens": 10}, "`probe_tokens` is 10; a dimension needs 64 tokens"),
         ({"width": 15}, "`width` 15 is not a multiple of `heads` 2"),
         ({"width": 8}, "leaves 4 dimensions per head"),
-        ({"steps": 8}, "a checkpoint after step 12 lies behind the last step, 8"),
+        ({"steps": 8}, "a checkpoint after step 12 is after the last step, 8"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(changes: dict[str, int], message: str) -> None:

@@ -80,7 +80,8 @@ def write_archive(path: Path) -> None:
         for site in SITES
         for rows in ("all", "no_sink")
     ]
-    write_statistics(path, attributes=ROOT, layers=layers)
+    axes = {"eigenvalues": ("left_out", "component")}
+    write_statistics(path, attributes=ROOT, layers=layers, axes=axes)
 
 
 def read_archive(path: Path) -> object:

@@ -301,7 +301,7 @@ def spikes(
     named = {str(log): log for log in logs} if logs else loss_files(_study(configfile, directory))
     found = [spikes_of(name, log if logs else directory / log) for name, log in named.items()]
     if not found:
-        raise InputError("`lmshape spikes`: the study trains nothing and has no `loss_logs`. Name a log.")
+        raise InputError("`lmshape spikes`: the study has no training runs and no `loss_logs`. Name a log.")
     print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
 
 
@@ -355,7 +355,7 @@ def run(
     absent = [name for name in needed if not named.get(name)]
     if absent:
         raise InputError(
-            f"`lmshape run {rule}`: which {', '.join(absent)}? Name it; `lmshape run --help` has the options."
+            f"`lmshape run {rule}`: missing {', '.join(absent)}. Name it; `lmshape run --help` lists the options."
         )
     study = _study(configfile, HERE)
     with product_threads_of(threads):  # whatever OMP_NUM_THREADS says, or does not
@@ -445,7 +445,7 @@ def _hub_entries(
             yield name, registry.models[name]
         elif models:
             raise InputError(
-                f"`{name}` lies on this machine, in {registry.models[name]['folder']}: the hub is not asked."
+                f"`{name}` is on this machine, in {registry.models[name]['folder']}: the hub is not asked."
             )
 
 

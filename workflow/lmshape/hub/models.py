@@ -1,4 +1,4 @@
-"""Models of the hub as a study plans them, from the lock if there is one, else from the registry; and what it takes."""
+"""Hub models of a study, planned from the lock or else from the registry, and the checkpoints that the study takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ask = Callable[..., Lock]  # `lmshape.hub.resolve.make_lock`
 
 @dataclass(frozen=True, slots=True)
 class HubRun:
-    """What is known of a published run before anything is downloaded.
+    """The known facts of a published run before any download.
 
     Attributes
     ----------
@@ -71,8 +71,8 @@ def read_run(
     lock = read_lock(path)
     if lock is None and (root / LOSSES_FOLDER.format(model=name)).is_dir():
         print(
-            f"`{name}`: {LOCK.format(model=name)} is gone, and results of it are there. Put a copy of it back if you "
-            "have one. Else the hub is asked again, and results of commits that it no longer names are refused.",
+            f"`{name}`: {LOCK.format(model=name)} is gone, and its results are still there. Restore a copy of it "
+            "if you have one. Else the hub is asked again, and results of commits that it no longer has are refused.",
             file=sys.stderr,
         )
     if lock is not None and lock.identity != identity_of(entry):
@@ -93,7 +93,7 @@ def read_run(
     checkpoints, unlisted = known_checkpoints(name, entry, places, lock, issues_of(issues, name))
     if not checkpoints:
         raise InputError(
-            f"`{name}`: the hub has weights of none of its checkpoints, says {LOCK.format(model=name)}. Look at them "
+            f"`{name}`: the hub has weights of none of its checkpoints, by {LOCK.format(model=name)}. Look at them "
             f"with `lmshape audit {name}`, and correct the registry of models."
         )
     return HubRun(tuple(checkpoints), tuple(unlisted), facts, lock)
@@ -124,7 +124,7 @@ def known_checkpoints(
 def choose(
     known: Sequence[Checkpoint], unlisted: Sequence[Checkpoint], choice: Choice, *, model: str
 ) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
-    """Take the checkpoints that a study asks for, and say which were passed over.
+    """Choose the checkpoints of a study, and list those that were skipped.
 
     A list takes what it names, other choices among the `choosable`. Of those with the same content one is measured, a
     trusted one before a doubted one: `same_as` of the others names it.
@@ -146,8 +146,8 @@ def choose(
     doubted = tuple(one for one in known if one not in trusted)
     if not trusted:
         raise InputError(
-            f"`{model}`: none of its {len(doubted)} checkpoints is known to be what its name says. Look at "
-            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want all the same."
+            f"`{model}`: none of its {len(doubted)} checkpoints is known to match its name. Look at "
+            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want anyway."
         )
     chosen = select_checkpoints(trusted, choice, model=model)
     measured: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""From a registry entry to its lock: ask the hub once for everything that stands behind a model's checkpoints."""
+"""From a registry entry to its lock: ask the hub once for commits and files of a model's checkpoints."""
 
 from __future__ import annotations
 

@@ -406,7 +406,7 @@ class MeasureCell(Extract):
 
 
 class Truncate(WeightsReader):
-    """The loss of a decoder with some directions of its residual stream alone."""
+    """The loss of a decoder with only some directions of its residual stream."""
 
     stage = "truncation"
     usual_share = 0.3

@@ -1,4 +1,4 @@
-"""Jobs of published training runs: what stands behind each name, the weights while somebody reads them."""
+"""Jobs of published training runs: locks, and weights while a job reads them."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Download(FetchTokenizer):
         return {"lock": file if job.checkpoint in self.model(job).unasked else self.ancient(file)}
 
     def facts(self, job: Wildcards) -> object:
-        """How often an update of the lock has found other weights under this name: a change runs its cells again."""
+        """Count the updates of the lock that found other weights under this name; a change runs its cells again."""
         return self.model(job).checkpoints[job.checkpoint].revised
 
     def threads(self, job: Wildcards) -> int:

@@ -1,4 +1,4 @@
-"""What a study will take before it runs, as `lmshape plan` tells it.
+"""The plan of a study, as `lmshape plan` prints it.
 
 Downloads, disk and floating-point operations of each model; jobs, wall time and disk by stage on this machine; the jobs
 that a cluster gets; and what is known of the checkpoints of published runs.
@@ -39,7 +39,7 @@ _JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
-    """What one model takes.
+    """The cost of one model.
 
     Attributes
     ----------
@@ -230,7 +230,7 @@ def _line(*cells: str) -> str:
 
 
 def describe_verdicts(study: Study, *options: str) -> str:
-    """List the verdicts on the checkpoints of each published run, those passed over, and what is unverified.
+    """List the verdicts on the checkpoints of each published run, the skipped ones, and unverified facts.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def _verdicts_on(model: Model) -> Iterator[str]:
         yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
     if model.passed_over:
         yield (
-            f"           {len(model.passed_over)} were passed over, {_sums(model.passed_over)}: "
+            f"           {len(model.passed_over)} were skipped, {_sums(model.passed_over)}: "
             f"{some_of([one.name for one in model.passed_over])}"
         )
     if model.same:
@@ -299,7 +299,7 @@ def describe_truncations(study: Study) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is still to run of a stage.
+    """The remaining jobs of a stage.
 
     Attributes
     ----------

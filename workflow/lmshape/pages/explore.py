@@ -1,4 +1,4 @@
-"""The explorer: one HTML page to walk through the study's numbers, which asks the network for nothing.
+"""The explorer: one HTML page to browse the study's numbers offline.
 
 Template, style and programs are in workflow/report/explore; plotly.js draws. The page's Content-Security-Policy lets it
 run the two programs that it was written with, and nothing from elsewhere.

@@ -177,7 +177,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def models(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Say of each model what it is, how much of its training was followed, and its last loss."""
+    """List the facts, the measured steps and the last loss of each model."""
     rows = []
     for model, of_model in metrics.groupby("model", sort=False):
         first, steps = of_model.iloc[0], of_model["step"]

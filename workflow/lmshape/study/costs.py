@@ -1,4 +1,4 @@
-"""What a job takes: seconds, memory and GPUs, from the shape of the model and the sampling.
+"""Costs of a job: seconds, memory and GPUs, from the shape of the model and the sampling.
 
 The rates were measured, those of measuring as docs/cluster.md has them, and are rounded towards slow: a job that is
 given too little is killed, one that is given too much waits a little longer. A second attempt asks for twice as much.

@@ -1,4 +1,4 @@
-"""A model of the registry: what it is and which checkpoints it has, on disk, on the hub, or still to be trained."""
+"""A model of the registry: its facts and its checkpoints, on disk, on the hub, or still to be trained."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from lmshape.store.weights import (
     CONFIG_KEYS,
     GGUF,
     Kind,
+    check_architecture,
     check_fetched,
     check_quantization,
     check_whole,
@@ -208,7 +209,12 @@ def read_facts(
     """
     file = _first_facts_file(checkpoints, root)
     config = _read_config(name, root / file) if file else {}
-    _check_kind(name, str(given["kind"]), config)
+    _check_kind(name, given["kind"], config)
+    if file and file.suffix != GGUF and not given.get("remote_code") and "auto_map" not in config:
+        try:
+            check_architecture(config, given["kind"])
+        except InputError as error:
+            raise InputError(f"`{name}`: {error}") from None
     facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
     if file and config.get("text_config") and None in facts.values():
         facts |= {
@@ -303,9 +309,9 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     try:
         config = json.loads(file.read_bytes())
     except ValueError as error:
-        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model anew.") from None
+        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model again.") from None
     if not isinstance(config, dict):
-        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model anew.")
+        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model again.")
     try:
         check_quantization(config)
     except InputError as error:
@@ -395,7 +401,7 @@ class Model:
 
     @property
     def unverified(self) -> bool:
-        """Whether the hub was not asked for the files of some of its checkpoints, and may change the choice."""
+        """Whether the files of some of its checkpoints are unknown, so that the hub may change the choice."""
         known = self.lock is not None and all(one.verdict for one in self.checkpoints.values())
         return self.on_hub and not known
 
@@ -428,7 +434,7 @@ class Model:
 
     @property
     def gone(self) -> bool:
-        """Whether nothing but what was measured of it is left."""
+        """Whether only its measurements are left."""
         return all(one.gone for one in self.checkpoints.values())
 
 

@@ -1,6 +1,6 @@
 """A study: its configuration joined with the registry, validated before the first job, as frozen dataclasses.
 
-Faults are told together, in two rounds: first what the files say (keys, names, numbers), then what they refer
+Faults are reported together, in two rounds: first what the files say (keys, names, numbers), then what they refer
 to (folders, checkpoints, texts), since the second cannot be looked up before the first is right.
 """
 
@@ -56,7 +56,7 @@ MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildc
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one extraction covers: names of a model, one of its checkpoints, and a dataset."""
+    """The scope of one extraction: names of a model, one of its checkpoints, and a dataset."""
 
     model: str
     checkpoint: str
@@ -416,7 +416,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
         )
     if not known:
         raise InputError(
-            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Bring them back."
+            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Restore them."
         )
     chosen, passed_over = choose(known, list(model.unlisted.values()), choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
@@ -424,7 +424,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
     gone = [one.name for one in chosen if one.gone]
     if gone:
         print(
-            f"`{model.name}`: {some_of(gone)} {is_or_are(gone)} gone from {model.folder}; what was measured stays.",
+            f"`{model.name}`: {some_of(gone)} {is_or_are(gone)} gone from {model.folder}; their numbers stay.",
             file=sys.stderr,
         )
     taken = {checkpoint.name: checkpoint for checkpoint in chosen}
@@ -542,7 +542,7 @@ def _long_windows(study: Study) -> Iterator[str]:
 
 
 def _long_chunks(study: Study) -> Iterator[str]:
-    """How many tokens a chunk has only its tokenizer can tell; of this many, one of 128 chunks surely has more."""
+    """Refuse contexts that almost certainly cut one of 128 chunks; only the tokenizer knows their lengths."""
     for name, model in study.models.items():
         if model.context is not None and model.context <= LEAST_CHUNK_TOKENS:
             yield (

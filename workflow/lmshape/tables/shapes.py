@@ -1,4 +1,4 @@
-"""From statistics archives to two tables that show a layer's shape: its spectrum, and a few of its points.
+"""Two tables of a layer's shape from its statistics: its spectrum, and a few of its points.
 
 `shapes` takes both from the archives of one model, on its first dataset, for the blocks that stand for the network;
 `combine_shapes` puts the models together.

@@ -1,6 +1,6 @@
 """The models that a study trains: section `pretraining` of its configuration, and the recipe of each run.
 
-A recipe is everything that weights depend on beside text and tokenizer.
+A recipe is all that determines the weights, apart from text and tokenizer.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Recipe:
             )
         if max(self.checkpoint_steps, default=0) > self.steps:
             raise InputError(
-                f"a checkpoint after step {max(self.checkpoint_steps)} lies behind the last step, {self.steps}. "
+                f"a checkpoint after step {max(self.checkpoint_steps)} is after the last step, {self.steps}. "
                 "Raise `steps`."
             )
         if self.probe_every and self.probe_tokens < max(64, self.window):

@@ -1,4 +1,4 @@
-"""How many directions are tried: a grid of ranks, then, between its points, those that make the least one exact.
+"""The ranks to try: a grid, then ranks between its points that make the least rank exact.
 
 Imports nothing heavy: the rules ask how much work a truncation is.
 """
@@ -20,7 +20,7 @@ MOST_REMOVED = 64  # past these, a decoder predicts no better than chance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncating:
-    """How many directions of the residual stream decoders need: what is tried, and on what.
+    """Settings of the truncation: the ranks to try, on which checkpoints and datasets.
 
     Attributes
     ----------
