@@ -110,7 +110,7 @@ def linearity_section(width: int) -> str:
     kept = {"all": np.ones(n, dtype=bool), "no_sink": np.arange(n) % 128 > 0}
     layer = Layer(
         rows=Rows(y),
-        before=Rows(x),
+        other=Rows(x),
         draw=np.arange(n) * 5 // n,
         sequence=sequence,
         kept=kept,
