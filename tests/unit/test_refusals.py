@@ -330,6 +330,17 @@ def test_what_is_no_language_model_of_either_kind(name: str, tmp_path: Path) -> 
             read_facts("m", [checkpoint], {"kind": kind}, root=tmp_path)
 
 
+def test_a_network_without_an_embedding_of_tokens_is_refused(tmp_path: Path) -> None:
+    """Perceiver's stream begins with latents."""
+    sizes = {"d_model": 8, "d_latents": 8, "num_latents": 4, "num_blocks": 1, "num_self_attends_per_block": 1}
+    config = transformers.PerceiverConfig(
+        **sizes, num_self_attention_heads=2, num_cross_attention_heads=2, vocab_size=61
+    )
+    transformers.PerceiverForMaskedLM(config).save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(InputError, match="`perceiver` has no embedding of tokens; it cannot be read"):
+        extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind="encoder")
+
+
 def test_minus_one_is_no_limit_of_a_context() -> None:
     config = {
         "model_type": "xlnet",

@@ -362,7 +362,10 @@ def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -
 
 
 def _embedding(model: PreTrainedModel) -> nn.Embedding:
-    return cast(nn.Embedding, model.get_input_embeddings())
+    embedding = model.get_input_embeddings()
+    if not hasattr(embedding, "num_embeddings"):
+        raise InputError(f"`{model.config.model_type}` has no embedding of tokens; it cannot be read.")
+    return cast(nn.Embedding, embedding)
 
 
 def _entrance(model: PreTrainedModel) -> torch.device:
