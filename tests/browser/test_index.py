@@ -54,6 +54,8 @@ def index_page(study_page: str, metrics: pd.DataFrame) -> str:
     checkpoints.assign(weights_sha256="f" * 64, flag="").to_parquet(tables / "checkpoints.parquet")
     profiles(every).to_parquet(tables / "profiles.parquet")
     claims_table().to_parquet(tables / "claims.parquet")
+    for name in ("warnings", "before_spikes"):
+        pd.DataFrame(columns=["source"]).to_parquet(tables / f"{name}.parquet")
     figures = folder / "figures"
     figures.mkdir()
     for name in FIGURES:

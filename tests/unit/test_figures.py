@@ -173,6 +173,9 @@ def test_for_paper_a_figure_has_the_width_the_letters_and_no_title(drawn, paper:
     assert FIGURES[name].load().title not in said(figure)
     assert {text.get_fontsize() for text in texts(figure)} <= {7.0, 8.0}
     check_places(figure)
+    if figure._supylabel is not None:  # its words are whole: those of the screen
+        on_screen = drawn("embedded", name)[1]._supylabel.get_text()
+        assert figure._supylabel.get_text().split() == on_screen.split()
 
 
 # What is selected

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from claim_studies import rows_of, study_of
+from figure_studies import NO_SPIKES, spike_tables
 
 from lmshape.claims import CLAIMS, decide
 from lmshape.dynamics.profiles import profiles
@@ -90,6 +91,8 @@ def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
         )
     )
     decide(made_up).to_parquet(folder / "claims.parquet")
+    for name in ("warnings", "before_spikes"):
+        NO_SPIKES[name].to_parquet(folder / f"{name}.parquet")
 
 
 def write_figures(folder: Path) -> None:
@@ -379,7 +382,9 @@ def test_a_small_curve_is_drawn_to_scale(seen):
 
 
 def test_a_view_names_what_the_sentence_is_about(seen):
-    view = {name: values[0] for name, values in parse_qs(seen["Anisotropy by layer"].view).items()}
+    page, fragment = seen["Anisotropy by layer"].address.split("#")
+    assert page == "explore.html"
+    view = {name: values[0] for name, values in parse_qs(fragment).items()}
     assert view == {
         "model": "wiki-decoder", "dataset": "wiki", "metric": "anisotropy", "rows": "all",
         "checkpoint": "checkpoint-64", "place": "block-2", "compare": "model", "beside": "wiki-encoder",
@@ -390,6 +395,25 @@ def test_models_that_were_trained_to_fail_are_not_spoken_of():
     metrics = metrics_table()
     said = glances(metrics, profiles(metrics), unstable=["wiki-decoder"])
     assert said and not any("wiki-decoder" in " ".join(glance.sentences) for glance in said)
+
+
+def test_a_study_of_loss_spikes_says_what_moves_before_them(tmp_path):
+    """The planted dimension rises before each spike; the models, trained to fail, have no sentence."""
+    tables = spike_tables(tmp_path, {"a": 3, "b": 3, "c": 3, "calm": 0})
+    metrics = metrics_table()
+    before = FIGURES["warnings"].load().data(tables)
+    (said,) = glances(metrics, profiles(metrics), before, unstable=["wiki-decoder", "wiki-encoder"])
+    row = tables["warnings"].query("metric == 'id_twonn' and layer == 1").iloc[0]
+    move = numbers.interval(row, "move_before", "move_before_low", "move_before_high").text
+    area = numbers.interval(row, "auc", "auc_low", "auc_high").text
+    assert row["move_before_low"] > 1
+    assert said.sentences == [
+        "Before 9 loss spikes in 3 runs, the dimension (TwoNN) of block 1 moves by "
+        f"{move} standard deviations of quiet moves.",
+        f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
+    ]
+    assert said.address == "#warnings" and said.x[1] == "onset"
+    assert glances(metrics, profiles(metrics), before.iloc[:0])[0].title == "Anisotropy by layer"
 
 
 def test_of_a_single_checkpoint_the_encoder_takes_the_place_of_training():

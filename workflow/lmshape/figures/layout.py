@@ -320,7 +320,8 @@ def finish(picture: Picture, page: Page, *, title: str, footer: str) -> Figure:
         figure.legend(handles=legend, loc="outside upper left", ncols=columns, columnspacing=1.0)
     picture.grid.set_ylabels("")
     tall = int((0.8 * figure.get_figheight() - 2 * above) * 72 / (LETTER * page.font))
-    figure.supylabel(wrapped(picture.y, tall), fontsize=page.font, color=INK)
+    letters = max([tall, *map(len, picture.y.split())])  # words stay whole
+    figure.supylabel(wrapped(picture.y, letters), fontsize=page.font, color=INK)
     if page.titled:
         figure.suptitle(title, x=0.01, ha="left", fontsize=page.font + 2, fontweight="bold", color=INK)
         text = wrapped(plain(footer), int(figure.get_figwidth() * 15))

@@ -19,7 +19,8 @@ DIMENSION = "id_twonn"
 # The three series that are compared.
 ROLES = {"dimension": "the dimension", "geometry": "best other geometry", "baseline": "best without geometry"}
 SERIES = ["source", "blocks", "metric", "layer"]  # what names a series in the tables
-NUMBERS = ["auc", "auc_low", "auc_high", "spikes", "runs", "quiet_windows"]
+NUMBERS = ["auc", "auc_low", "auc_high", "move_before", "move_before_low", "move_before_high", "spikes", "runs",
+           "quiet_windows"]  # fmt: skip
 COLUMNS = ["role", "metric", "layer", "blocks", "step", "value", "ci_low", "ci_high", "quiet", "quiet_low",
            "quiet_high", *NUMBERS, "why"]  # fmt: skip
 
@@ -29,7 +30,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     The three are those of the `role` "dimension": TwoNN of the middle block, "geometry": the other geometric series
     that tells spikes best, and "baseline": the baseline that does. `step` counts from the onset; `auc` is the area
-    under the ROC curve of an alarm on the series.
+    under the ROC curve of an alarm on the series, `move_before` its move just before the onset.
     """
     warnings = tables.get("warnings", pd.DataFrame(columns=["source"]))
     probed = warnings[warnings["source"] == "probe"]
@@ -39,8 +40,10 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     if group["auc"].isna().all():
         return group.head(1).rename(columns={"flag": "why"}).reindex(columns=COLUMNS)
     named = group.merge(_roles(group), on=["metric", "layer"])
-    changes = tables["before_spikes"].merge(named[[*SERIES, "role", *NUMBERS]], on=SERIES)
-    changes = changes.drop(columns="step", errors="ignore").rename(
+    changes = tables["before_spikes"].drop(
+        columns=["spikes"]
+    )  # behind each mean; here all that were scored count
+    changes = changes.merge(named[[*SERIES, "role", *NUMBERS]], on=SERIES).rename(
         columns={"steps": "step", "change": "value", "change_low": "ci_low", "change_high": "ci_high"}
     )
     order = {role: place for place, role in enumerate(ROLES)}

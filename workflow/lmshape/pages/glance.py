@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from urllib.parse import urlencode
 
 import numpy as np
@@ -15,6 +15,7 @@ from lmshape.site import middle_layer
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order, trajectories
 
 MOST = 4  # sentences
+EXPLORER = "explore.html"  # the page with every number, in the same folder
 WIDTH, HEIGHT = 240.0, 96.0  # of a curve's field, in units of the picture
 ZERO_TO_ONE = 0.5  # decades between step 0 and step 1, as in the explorer
 
@@ -38,7 +39,7 @@ class Glance:
     sentences : what is seen, with numbers and intervals
     curves : of the small picture
     x, y : the first and the last label of each axis
-    view : fragment of the explorer's address that shows the same
+    address : of the explorer's view that shows the same, or of a figure of the page
     """
 
     title: str
@@ -46,12 +47,12 @@ class Glance:
     curves: list[Curve]
     x: tuple[str, str]
     y: tuple[str, str]
-    view: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The tables behind the first screen: each model's first dataset, without models that were trained to fail."""
+    """The tables behind the sentences about models: their first datasets, without models that were trained to fail."""
 
     metrics: pd.DataFrame
     profiles: pd.DataFrame
@@ -90,27 +91,57 @@ class Shown:
         return self.metrics.query(chosen)
 
 
-def glances(metrics: pd.DataFrame, profiles: pd.DataFrame, *, unstable: Collection[str] = ()) -> list[Glance]:
+def glances(
+    metrics: pd.DataFrame,
+    profiles: pd.DataFrame,
+    before_spikes: pd.DataFrame | None = None,
+    *,
+    unstable: Collection[str] = (),
+) -> list[Glance]:
     """Say what a study shows.
 
     Parameters
     ----------
     metrics, profiles : tables of the study
-    unstable : models that were trained to fail, of which no sentence speaks
+    before_spikes : data of the figure `warnings`; None where the page has no such figure
+    unstable : models that were trained to fail; only the sentence about loss spikes is about them
 
     Returns
     -------
-    At most `MOST` sentences; none of what the study did not measure.
+    At most `MOST` sentences; none about what the study did not measure.
     """
     shown = Shown(
         first_dataset(metrics[~metrics["model"].isin(unstable)]),
         first_dataset(profiles[~profiles["model"].isin(unstable)]),
     )
+    spikes = [] if before_spikes is None else _spikes(before_spikes)
+    return list(islice(chain(spikes, _sentences(shown)), MOST))
+
+
+def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
+    moves = before[(before["role"] == "dimension") & before["value"].notna()]
+    if moves.empty:
+        return
+    row = moves.iloc[0]
+    move, area = (
+        interval(row, name, f"{name}_low", f"{name}_high", "why").text for name in ("move_before", "auc")
+    )
+    said = [
+        f"Before {row['spikes']:.0f} loss spikes in {row['runs']:.0f} runs, the dimension (TwoNN) of block "
+        f"{row['layer']:.0f} moves by {move} standard deviations of quiet moves.",
+        f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
+    ]
+    moves = moves.rename(columns={"step": "steps"})
+    quiet = moves.drop(columns=["value", "ci_low", "ci_high"]).rename(
+        columns={"quiet": "value", "quiet_low": "ci_low", "quiet_high": "ci_high"}
+    )
+    yield _glance("Before loss spikes", said, {"change": moves, "quiet windows": quiet}, "steps", "#warnings")
+
+
+def _sentences(shown: Shown) -> Iterator[Glance]:
     first = next(iter([*shown.models("decoder"), *shown.models("encoder")]), None)
-    return [] if first is None else list(islice(_sentences(shown, first), MOST))
-
-
-def _sentences(shown: Shown, first: str) -> Iterator[Glance]:
+    if first is None:
+        return
     yield from _layers(shown, first)
     yield from _sinks(shown, first)
     yield from _training(shown, first)
@@ -217,10 +248,10 @@ def _step(step: float) -> str:
 
 
 def _view(row: pd.Series, **more: str) -> str:
-    """Spell the explorer's view of a row of the table of metrics."""
+    """Spell the address of the explorer's view of a row of the table of metrics."""
     names = ("model", "dataset", "metric", "rows", "checkpoint")
     words = {name: str(row[name]) for name in names} | {"place": f"block-{row['layer']}"}
-    return urlencode(words | more)
+    return f"{EXPLORER}#{urlencode(words | more)}"
 
 
 def _glance(
@@ -228,22 +259,27 @@ def _glance(
     said: Sequence[str],
     series: Mapping[str, pd.DataFrame],
     x: str,
-    view: str,
+    address: str,
     *,
     log: bool = False,
 ) -> Glance:
-    """Draw the series of a sentence over `depth` or `step`, values on a log axis or on one that begins at 0."""
+    """Draw the series of a sentence over `depth`, `step`, or `steps` to a spike; the value axis is log or holds 0."""
     drawn = {name: frame for name, frame in series.items() if len(frame)}
     whole = pd.concat(drawn.values(), ignore_index=True)
-    low = float(whole[["value", "ci_low"]].min().min()) if log else 0.0
+    least = float(whole[["value", "ci_low"]].min().min())
+    low = least if log else min(least, 0.0)
     high = float(whole[["value", "ci_high"]].max().max())
     curves = [Curve(name, *_outline(frame, whole, x, (low, high), log)) for name, frame in drawn.items()]
-    ends = (
-        ("first block", "last block")
-        if x == "depth"
-        else (_step(whole["step"].min()), _step(whole["step"].max()))
-    )
-    return Glance(title, list(said), curves, ends, (f"{low:.2g}", f"{high:.2g}"), view)
+    return Glance(title, list(said), curves, _x_ends(whole, x), (f"{low:.2g}", f"{high:.2g}"), address)
+
+
+def _x_ends(whole: pd.DataFrame, x: str) -> tuple[str, str]:
+    """Name the first and the last place of an axis."""
+    if x == "depth":
+        return "first block", "last block"
+    if x == "steps":
+        return f"{-whole['steps'].min():.0f} steps before", "onset"
+    return _step(whole["step"].min()), _step(whole["step"].max())
 
 
 def _outline(
@@ -263,10 +299,10 @@ def _outline(
 
 
 def _places(frame: pd.DataFrame, x: str) -> np.ndarray:
-    """Return where the rows stand: their depth, or the logarithm of their step, with a place for step 0."""
+    """Return where the rows stand: the logarithm of their step, with a place for step 0; else the number itself."""
     numbers = frame[x].to_numpy(dtype=float)
     return (
-        numbers if x == "depth" else np.where(numbers > 0, ZERO_TO_ONE + np.log10(np.maximum(numbers, 1)), 0)
+        np.where(numbers > 0, ZERO_TO_ONE + np.log10(np.maximum(numbers, 1)), 0) if x == "step" else numbers
     )
 
 

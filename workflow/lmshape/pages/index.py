@@ -25,15 +25,14 @@ from lmshape.claims.claim import ALL_MODELS, VERDICTS
 from lmshape.figures import FIGURES
 from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.metrics.registry import added_metrics, describe
-from lmshape.pages.glance import HEIGHT, WIDTH, glances
+from lmshape.pages.glance import EXPLORER, HEIGHT, WIDTH, glances
 from lmshape.pages.numbers import Entry, Table, interval, table
 from lmshape.tables.files import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason
 from lmshape.writing import replaced_when_whole
 
 TEMPLATE = "index.html.j2"
-EXPLORER = "explore.html"  # the page with every number, in the same folder
-SHOWN = ("metrics", "checkpoints", "profiles", "claims")
+SHOWN = ("metrics", "checkpoints", "profiles", "claims", "warnings", "before_spikes")
 ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 LARGEST_VECTOR = 700_000  # bytes; a picture of more paths loads slower than its pixels
@@ -57,12 +56,12 @@ def build_index(
     Parameters
     ----------
     output : HTML file to write
-    tables_dir : folder of metrics, checkpoints, profiles and claims, each as .parquet and .csv
+    tables_dir : folder of the tables `SHOWN`, each as .parquet and .csv
     figures_dir : folder of {name}.png, .svg and .csv; a figure that is not there is left out
     captions_dir : folder of {name}.rst for each figure and of the page's template
     provenance : what the tables do not say, shown as it is, nested as it is; of its keys `runs` (pretraining run →
         its summary) is a table
-    unstable : models that were trained to fail: the first screen does not speak of them
+    unstable : models that were trained to fail: the first screen leaves them out
     own : file of the user's own metrics, which is run for what they mean
     """
     output, tables_dir, captions_dir = Path(output), Path(tables_dir), Path(captions_dir)
@@ -70,7 +69,9 @@ def build_index(
     metrics = read["metrics"]
     pictures = [_picture(name, Path(figures_dir), captions_dir, output.parent) for name in FIGURES]
     drawn = [picture for picture in pictures if picture]
-    claims = claim_rows(read["claims"], figures=[picture.name for picture in drawn])
+    names = [picture.name for picture in drawn]
+    claims = claim_rows(read["claims"], figures=names)
+    before_spikes = FIGURES["warnings"].load().data(read) if "warnings" in names else None
     runs = provenance.get("runs") or {}
     tables = {
         "models": models(metrics),
@@ -84,7 +85,7 @@ def build_index(
         study=", ".join(in_order(metrics["study"])),
         datasets=in_order(metrics["dataset"]),
         numbers=len(metrics),
-        glances=glances(metrics, read["profiles"], unstable=unstable),
+        glances=glances(metrics, read["profiles"], before_spikes, unstable=unstable),
         field=(WIDTH, HEIGHT),
         explorer=EXPLORER,
         claims=claims,
