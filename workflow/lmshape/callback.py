@@ -52,7 +52,11 @@ class GeometryCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find the callbacks that the trainer logs to: it names them to none of them, but they call this one."""
+        """Find the handler of the callbacks that the trainer logs to.
+
+        Trainer gives callbacks the model and the optimizer, but neither itself nor the handler, and its loggers come
+        before any callback of the user's, so that `on_log` is too late to add to the logs. The handler calls this one.
+        """
         frame = inspect.currentframe()
         caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
         self._handler = caller if isinstance(caller, CallbackHandler) else None
