@@ -22,8 +22,9 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from lmshape.errors import InputError, first_line
+from lmshape.models.extract import next_token_nll
 from lmshape.models.network import Network
-from lmshape.models.passes import next_token_nll, sees_ahead
+from lmshape.models.opened import sees_ahead
 from lmshape.models.residual import ResidualStream, residual_stream, run
 
 PAGE = Path(__file__).parents[1] / "docs" / "architectures.md"

@@ -31,7 +31,7 @@ from lmshape.models.opened import Opening
 from lmshape.store.tokens import Tokens
 from lmshape.texts.corpus import clean_file, read_text
 from lmshape.texts.fetch import fetch
-from lmshape.texts.tokens import Protocol, sample_tokens
+from lmshape.texts.tokens import Protocol, Sampling, sample_tokens
 
 TEXT = "enwik8-excerpt"
 TEXT_SHA256 = "5985c81c39d927ae0e169625790ca4d9e7d1531270c8b09ad73176a375bb3d97"
@@ -149,11 +149,12 @@ def activations(asset: Asset, protocol: Protocol = "windows") -> Path:
     extract(
         folder,
         _tokens(tokenizer, protocol),
-        opening=Opening(kind=asset.kind, threads=torch.get_num_threads(), dtype="float32"),
+        opening=Opening(
+            kind=asset.kind, threads=torch.get_num_threads(), dtype="float32", batch_tokens=BATCH_TOKENS
+        ),
         output=output,
         loss_output=output.with_suffix(".loss.json"),
         attributes=_attributes(asset),
-        batch_tokens=BATCH_TOKENS,
         seed=0,
         mask_token_id=tokenizer.mask_token_id,
     )
@@ -164,12 +165,8 @@ def _tokens(tokenizer: object, protocol: Protocol) -> Tokens:
     return sample_tokens(
         tokenizer,
         read_text(text_of(clean=protocol == "paper")),
-        protocol=protocol,
+        Sampling(protocol=protocol, window=WINDOW, draws=DRAWS, rows_per_draw=ROWS_PER_DRAW, seed=0),
         order="text",
-        window=WINDOW,
-        draws=DRAWS,
-        rows_per_draw=ROWS_PER_DRAW,
-        seed=0,
     )
 
 

@@ -21,7 +21,7 @@ import yaml
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
 from benchmarks.pages import parser_of, publish, table
-from lmshape.jobs.stages import SUBMITTED, Submissions, in_all, submissions_of
+from lmshape.jobs.stages import Submissions, in_all, submissions_of, submitted_of
 from lmshape.progress import size_text
 from lmshape.study.plan import disk_peak, plan_of
 from lmshape.study.study import Study, study_of
@@ -87,7 +87,7 @@ def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
     return [
         title,
         f"{sum(planned.jobs.values()):,}",
-        f"{sum(count for rule, count in planned.jobs.items() if rule.startswith(SUBMITTED)):,}",
+        f"{submitted_of(planned.jobs):,}",
         f"{planned.seconds:.1f} s",
         f"{planned.cpu_seconds:.1f} s",
         size_text(planned.resident),

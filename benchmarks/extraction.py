@@ -22,14 +22,13 @@ from benchmarks.assets import BATCH_TOKENS, DECODER, WINDOW, checkpoint, text_of
 from benchmarks.machine import cores, description
 from benchmarks.pages import parser_of, publish, table
 from benchmarks.worker import resident
-from lmshape.models.extract import write_activations
+from lmshape.models.extract import Reader, batches, write_activations
 from lmshape.models.network import load_model
-from lmshape.models.passes import Reader, batches
 from lmshape.models.residual import residual_stream
 from lmshape.store.tokens import Tokens
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import load_tokenizer
-from lmshape.texts.tokens import sample_tokens
+from lmshape.texts.tokens import Sampling, sample_tokens
 
 PAGE = REPOSITORY / "docs/benchmarks.md"
 COMMAND = "python -m benchmarks.extraction"
@@ -162,12 +161,8 @@ def sampled(folder: Path, count: int) -> Tokens:
     return sample_tokens(
         load_tokenizer(folder),
         read_text(text_of(clean=False)),
-        protocol="windows",
+        Sampling(protocol="windows", window=WINDOW, draws=1, rows_per_draw=needed, seed=0),
         order="text",
-        window=WINDOW,
-        draws=1,
-        rows_per_draw=needed,
-        seed=0,
     )
 
 

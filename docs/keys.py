@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lmshape.hub.integrity import DISTRUSTED, VERDICTS
+from lmshape.hub.integrity import AUDIT_VERDICTS, DISTRUSTED
 from lmshape.schema import schema_with_names
 
 README = Path(__file__).parents[1] / "config/README.md"
@@ -28,7 +28,9 @@ def _between_markers(indent: str, name: str) -> str:
 
 def _table(name: str) -> Iterator[str]:
     if name == "verdicts":
-        rows = [(f"`{one}`", means, "no" if one in DISTRUSTED else "yes") for one, means in VERDICTS.items()]
+        rows = [
+            (f"`{one}`", means, "no" if one in DISTRUSTED else "yes") for one, means in AUDIT_VERDICTS.items()
+        ]
         return _lines(["verdict", "meaning", "in figures over training"], rows)
     schema = schema_with_names(name, {})
     top = schema if "properties" in schema else schema.get("additionalProperties") or schema["items"]

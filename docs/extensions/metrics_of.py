@@ -20,6 +20,8 @@ ABOUT = {
     "like with like.",
     "linearity": "How well a matrix maps the input of a block to its output.",
     "comparison": "How alike the clouds before and after a block are; measured where a study names it.",
+    "comparison_final": "How alike a layer is to itself at the final checkpoint, the last of the model in the study; "
+    "measured where a study names it, and keeps the activations.",
     "released": "What LLM-Microscope 0.0.6 computes, faults included, to stand beside the corrected numbers: "
     "[](../corrections.md).",
     "loss": "Of the model's output, on the same tokens.",

@@ -17,8 +17,8 @@ from lmshape.hub import client
 from lmshape.hub.lock import LockedCheckpoint
 from lmshape.hub.models import read_run
 from lmshape.paths import LOCK
+from lmshape.study.plan import describe_verdicts
 from lmshape.study.study import study_of
-from lmshape.study.verdicts import describe_verdicts
 
 TOKEN = "hf_secretOfTheTest"
 GATED = "access must be granted .* Accept its terms .* `hf auth login` or set HF_TOKEN"

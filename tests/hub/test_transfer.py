@@ -15,7 +15,7 @@ from huggingface_hub import constants, hf_hub_download
 from loopback_hub import LoopbackHub
 from runs import ENTRY, locked, published
 
-import lmshape.hub.xet
+import lmshape.hub.transfer
 from lmshape.errors import InputError
 from lmshape.hub.budget import forget_last_run
 from lmshape.hub.lock import LockedCheckpoint
@@ -125,7 +125,7 @@ def test_where_xet_fails_http_takes_its_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     if does == "hang":
-        monkeypatch.setattr(lmshape.hub.xet, "SILENCE_SECONDS", 0.5)
+        monkeypatch.setattr(lmshape.hub.transfer, "XET_SILENCE_SECONDS", 0.5)
     xet(does)
     folder = tmp_path / "weights/run/step16"
     bring_files(one, folder, **options)
@@ -141,7 +141,7 @@ def test_where_xet_fails_http_takes_its_place(
 def test_the_real_hf_xet_is_left_where_its_store_never_answers(
     hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lmshape.hub.xet, "SILENCE_SECONDS", 3)
+    monkeypatch.setattr(lmshape.hub.transfer, "XET_SILENCE_SECONDS", 3)
     hub.set(xet=True)
     hub.fault("/reconstructions/", "hang")
     bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="auto")

@@ -41,7 +41,7 @@ def layer_of(
     kept = {"all": np.ones(len(x), dtype=bool)} if kept is None else kept
     return Layer(
         rows=Rows(x, chunk_bytes=chunk_rows * x[0].nbytes),
-        before=None,
+        other=None,
         draw=draw,
         sequence=np.zeros(len(x), dtype=int),
         kept=kept,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.models.batch_size import starting_tokens
+from lmshape.models.settings import Extraction
 
 
 @pytest.mark.parametrize(
@@ -19,16 +19,15 @@ from lmshape.models.batch_size import starting_tokens
     ],
 )
 def test_auto_bounds_the_logits(vocabulary: int, on_cpu: int, on_gpu: int) -> None:
-    assert starting_tokens("auto", vocabulary=vocabulary, on_gpu=False) == on_cpu
-    assert starting_tokens("auto", vocabulary=vocabulary, on_gpu=True) == on_gpu
+    assert Extraction().starting_tokens(vocabulary=vocabulary, on_gpu=False) == on_cpu
+    assert Extraction().starting_tokens(vocabulary=vocabulary, on_gpu=True) == on_gpu
 
 
-@pytest.mark.parametrize("setting", [100_000, "100000"])
-def test_a_number_stands(setting: int | str) -> None:
-    assert starting_tokens(setting, vocabulary=256_000, on_gpu=False) == 100_000
+def test_a_number_stands() -> None:
+    assert Extraction(batch_tokens=100_000).starting_tokens(vocabulary=256_000, on_gpu=False) == 100_000
 
 
 @pytest.mark.parametrize("setting", [0, -5, "0", "all", ""])
 def test_other_settings_are_refused(setting: int | str) -> None:
     with pytest.raises(InputError, match=f"`batch_tokens` is {setting}; it must be `auto` or at least 1"):
-        starting_tokens(setting, vocabulary=100, on_gpu=False)
+        Extraction(batch_tokens=setting).starting_tokens(vocabulary=100, on_gpu=False)

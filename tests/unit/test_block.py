@@ -16,6 +16,7 @@ from test_measure import SITES, WIDTH, clouds, stored, tokens
 from lmshape import fingerprint
 from lmshape.errors import InputError
 from lmshape.fingerprint import Definitions
+from lmshape.geometry import cka, information_imbalance, neighborhood_overlap, neighborhood_overlap_null
 from lmshape.metrics import block
 from lmshape.metrics.block import measure_block
 from lmshape.metrics.layer import Layer
@@ -97,6 +98,34 @@ def test_a_change_of_the_layer_before_a_block_counts(source: Path, tmp_path: Pat
     rows[SITES[1]][-1, 0] += 1
     other = stored(tmp_path / "other.h5", rows)
     assert measured(other, tmp_path / "s", families=["linearity"], first=2) == ["linearity"]
+
+
+def test_a_checkpoint_is_compared_with_the_final_one_row_by_row(source: Path, tmp_path: Path) -> None:
+    """Both clouds of a site without the sinks of either; measured again when another checkpoint is the final one."""
+    options = {"families": ["comparison_final"], "rows": ["no_sink"], "rows_per_draw": None}
+    last = clouds(1)
+    last[SITES[1]][5] *= 1e4
+    final = stored(tmp_path / "final.h5", last)
+    assert measured(source, tmp_path / "s", final=final, **options) == ["comparison_final"]
+    _, layers = read_statistics(archive(tmp_path / "s", "comparison_final"))
+    assert [layer.site for layer in layers] == list(SITES)
+    kept = np.flatnonzero((np.arange(80) % 16 > 0) & (np.arange(80) != 5))  # of the first draw
+    here, there = clouds()[SITES[1]][kept], last[SITES[1]][kept]
+    found = {name: values[0] for name, values in layers[1].arrays.items()}
+    assert found == {
+        "overlap": neighborhood_overlap(here, there),
+        "overlap_null": neighborhood_overlap_null(len(kept)),
+        "imbalance": information_imbalance(there, here),
+        "imbalance_back": information_imbalance(here, there),
+        "cka": cka(here, there),
+    }
+    assert measured(source, tmp_path / "s", final=final, **options) == []
+    other = stored(tmp_path / "other.h5", clouds(2))
+    assert measured(source, tmp_path / "s", final=other, **options) == ["comparison_final"]
+    assert measured(source, tmp_path / "s", **options) == ["comparison_final"]
+    _, layers = read_statistics(archive(tmp_path / "s", "comparison_final"))
+    reason = "the final checkpoint itself: comparison_final compares the others with it"
+    assert {layer.attributes["flag"] for layer in layers} == {reason}
 
 
 def test_another_loss_is_another_forward_pass(source: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmshape.checkpoints import Checkpoint, checkpoint_steps, log_spaced, select
+from lmshape.checkpoints import Checkpoint, checkpoint_steps, log_spaced, select_checkpoints
 from lmshape.errors import InputError
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 143_001, 1000)]
@@ -50,24 +50,24 @@ def test_pythia_is_planned_as_it_was_published_but_for_the_powers_above_the_inte
 
 def test_all_and_last() -> None:
     run = run_of(0, 1, 2)
-    assert select(run, "all", model="m") == run
-    assert select(run, "last", model="m") == run[-1:]
+    assert select_checkpoints(run, "all", model="m") == run
+    assert select_checkpoints(run, "last", model="m") == run[-1:]
 
 
 def test_a_list_takes_names_and_steps_and_is_put_in_order() -> None:
     run = run_of(0, 10, 200, 3000)
-    assert steps_of(select(run, [3000, "checkpoint-10", "0"], model="m")) == [0, 10, 3000]
+    assert steps_of(select_checkpoints(run, [3000, "checkpoint-10", "0"], model="m")) == [0, 10, 3000]
 
 
 def test_every_keeps_first_and_last() -> None:
     run = run_of(*range(8))
-    assert steps_of(select(run, {"every": 3}, model="m")) == [0, 3, 6, 7]
-    assert steps_of(select(run, {"every": 100}, model="m")) == [0, 7]
-    assert steps_of(select(run, {"every": 1}, model="m")) == list(range(8))
+    assert steps_of(select_checkpoints(run, {"every": 3}, model="m")) == [0, 3, 6, 7]
+    assert steps_of(select_checkpoints(run, {"every": 100}, model="m")) == [0, 7]
+    assert steps_of(select_checkpoints(run, {"every": 1}, model="m")) == list(range(8))
 
 
 def test_log_spaced_on_pythia() -> None:
-    chosen = select(run_of(*PYTHIA), {"log": 8}, model="m")
+    chosen = select_checkpoints(run_of(*PYTHIA), {"log": 8}, model="m")
     assert steps_of(chosen) == [0, 4, 32, 128, 1000, 5000, 26000, 143_000]
 
 
@@ -107,5 +107,5 @@ def test_log_spaced_hits_exact_powers(count: int) -> None:
 )
 def test_what_does_not_exist_is_named_with_what_is_near(choice: list[str | int], message: str) -> None:
     with pytest.raises(InputError) as error:
-        select(run_of(0, 1, 128, 256, 1000), choice, model="m")
+        select_checkpoints(run_of(0, 1, 128, 256, 1000), choice, model="m")
     assert str(error.value) == message

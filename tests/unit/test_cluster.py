@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.study.cluster import check_profile
+from lmshape.jobs.machine import check_profile
 
 SETTINGS = {"slurm_account": "lab", "slurm_partition": "cpu", "gpu_partition": "gpu"}
 

@@ -134,7 +134,7 @@ def test_the_family_is_the_library_on_the_unique_rows_of_both_layers() -> None:
     assert arrays["imbalance"][1] == information_imbalance(x[120:], y[120:])
     assert arrays["imbalance_back"][1] == information_imbalance(y[120:], x[120:])
     assert arrays["cka"][1] == cka(x[120:], y[120:])
-    assert attributes == {"flag": "fewer unique rows: 119 of 120 per draw in the layer before"}
+    assert attributes == {"flag": "fewer unique rows: 119 of 120 per draw in the other cloud"}
     arrays, attributes = found["no_sink"]
     assert attributes == {"flag": "too few unique rows: 31 per draw; 30 neighbors need 32"}
     assert np.isnan(list(arrays.values())).all()

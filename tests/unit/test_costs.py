@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from test_plan import model_of
 
+from lmshape.models.settings import Extraction
 from lmshape.study.costs import (
     LEAST_MINUTES,
     extraction_megabytes,
@@ -18,12 +19,12 @@ from lmshape.study.costs import (
     wants_gpu,
 )
 from lmshape.study.models import Model
-from lmshape.study.settings import Extraction, Sampling
+from lmshape.texts.tokens import Sampling
 
 SAMPLING = Sampling(protocol="windows", window=512, draws=5, rows_per_draw=4096, seed=0)
 EXTRACTION = Extraction(dtype="auto", device="auto", device_map="none", batch_tokens="auto")
-FAMILIES = ["spectral", "angular", "neighbor", "linearity"]
-ROWS = ["all", "no_sink", "one_per_type"]
+FAMILIES = ("spectral", "angular", "neighbor", "linearity")
+ROWS = ("all", "no_sink", "one_per_type")
 PYTHIA = {  # blocks and width of each size, parameters
     "14m": (6, 128, 14e6),
     "160m": (12, 768, 162e6),
@@ -82,15 +83,17 @@ def test_the_estimate_is_what_was_measured_or_a_little_more(width: int, core_sec
 def test_threads_sites_and_choices_count() -> None:
     fixed = measuring(512, sites=0)
     assert measuring(512, threads=8) - fixed == pytest.approx((measuring(512) - fixed) / 8)
-    assert measuring(512, rows=["all"]) < measuring(512)
-    assert measuring(512, families=["angular"]) < measuring(512, families=["angular", "own"]) < measuring(512)
+    assert measuring(512, rows=("all",)) < measuring(512)
+    assert (
+        measuring(512, families=("angular",)) < measuring(512, families=("angular", "own")) < measuring(512)
+    )
     on_gpu = measuring(2048, on_gpu=True, threads=8)
     assert measuring(2048, sites=0) < on_gpu < measuring(2048, threads=8)
-    assert measuring(2048, families=["angular"], on_gpu=True) == measuring(2048, families=["angular"])
+    assert measuring(2048, families=("angular",), on_gpu=True) == measuring(2048, families=("angular",))
     paper = replace(SAMPLING, protocol="paper")
     assert (
         measuring_seconds(
-            512, paper, families=["released", "released_linearity"], rows=["all"], sites=3, threads=1
+            512, paper, families=("released", "released_linearity"), rows=("all",), sites=3, threads=1
         )
         > 0
     )

@@ -117,7 +117,7 @@ def measured(family: str, x: np.ndarray, before: np.ndarray | None = None) -> di
     sequence = np.arange(len(x)) // LENGTH
     layer = Layer(
         rows=Rows(x),
-        before=None if before is None else Rows(before),
+        other=None if before is None else Rows(before),
         draw=sequence // SEQUENCES,
         sequence=sequence,
         kept={"all": np.ones(len(x), dtype=bool)},

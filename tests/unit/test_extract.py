@@ -29,8 +29,7 @@ from tiny_models import (
 
 import lmshape
 from lmshape.errors import InputError
-from lmshape.models.extract import ROOT_ATTRIBUTES
-from lmshape.models.passes import Reader, batches, mask
+from lmshape.models.extract import ROOT_ATTRIBUTES, Reader, batches, mask
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.weights import weights_sha256

@@ -17,7 +17,7 @@ from lmshape.errors import InputError
 from lmshape.store.weights import gguf_config, weights_sha256
 from lmshape.study.models import find_checkpoints, find_tokenizer, read_facts, require_weights
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
-from lmshape.texts.tokens import sample_tokens
+from lmshape.texts.tokens import Sampling, sample_tokens
 
 TOKENS = make_tokens([12] * 6)
 FACTS = {
@@ -80,7 +80,10 @@ def test_the_tokenizer_is_read_from_the_file(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     text = "".join(TEXTS[3:]) * 30
     tokens = sample_tokens(
-        tokenizer, text, protocol="windows", order="text", window=16, draws=2, rows_per_draw=32, seed=0
+        tokenizer,
+        text,
+        Sampling(protocol="windows", window=16, draws=2, rows_per_draw=32, seed=0),
+        order="text",
     )
     assert "".join(tokens.texts[index] for index in tokens.ids[:16]) in text
     assert tokens.attributes["mask_token_id"] == -1

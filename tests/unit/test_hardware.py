@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lmshape.study.costs import visible_gpus
+from lmshape.jobs.machine import visible_gpus
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from hub_locks import CONFIG, checkpoint, sha, shards, whole
 
 from lmshape.hub.integrity import (
+    AUDIT_VERDICTS,
     DISTRUSTED,
     UNLOADABLE,
-    VERDICTS,
     Issue,
     audited,
     cited_verdict,
@@ -188,7 +188,7 @@ def test_the_worst_verdict_counts_and_all_notes_stay() -> None:
 
 
 def test_the_order_of_verdicts() -> None:
-    assert list(VERDICTS) == [
+    assert list(AUDIT_VERDICTS) == [
         "no_weights",
         "incomplete",
         "wrong_weights",
@@ -201,7 +201,7 @@ def test_the_order_of_verdicts() -> None:
         "ok",
     ]
     assert UNLOADABLE == ("no_weights", "incomplete")
-    assert list(VERDICTS)[:6] == list(DISTRUSTED)
+    assert list(AUDIT_VERDICTS)[:6] == list(DISTRUSTED)
 
 
 def test_an_audit_of_an_audit_changes_nothing() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import COLUMNS, Lock, LockedFile, identity_of, read_lock, write_lock
+from lmshape.hub.lock import LOCK_COLUMNS, Lock, LockedFile, identity_of, read_lock, write_lock
 from lmshape.store.weights import weights_sha256
 
 NOTE = "The branch serves the weights of main, “the end” (EleutherAI/pythia#205)\n# \u2028 a\tsecond line"
@@ -108,7 +108,7 @@ def test_pandas_reads_it_as_a_table(lock: Lock, tmp_path: Path) -> None:
     table = pd.read_csv(
         tmp_path / "run.tsv", sep="\t", comment="#", keep_default_na=False, na_values={"step": ""}
     )
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == LOCK_COLUMNS
     assert list(table["step"]) == [0, 8, 16, -1]
     assert list(table["weights_bytes"]) == [2000, 99, 0, 1000]
     assert list(table["note"]) == ["", NOTE, "", ""]

@@ -16,9 +16,8 @@ from lmshape.hub.models import HubRun, corrected_facts, read_run
 from lmshape.hub.published import expand_steps
 from lmshape.schema import Yaml
 from lmshape.study.models import Model, read_model
-from lmshape.study.plan import plan_of
+from lmshape.study.plan import describe_verdicts, plan_of
 from lmshape.study.study import Study, load_study
-from lmshape.study.verdicts import describe_verdicts
 
 SHORT = {**ENTRY, "steps": [0, 8, 16]}
 del SHORT["main_step"]

@@ -10,7 +10,7 @@ from hub_locks import checkpoint, lock_of, sha, whole
 
 from lmshape.errors import InputError
 from lmshape.hub.integrity import Provenance, read_issues
-from lmshape.hub.lock import has_weights, read_receipt, write_lock
+from lmshape.hub.lock import holds_weights, read_receipt, write_lock
 
 ISSUE = """
 - models: ["ru*"]
@@ -82,8 +82,8 @@ def test_weights_that_have_been_deleted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.safetensors", "pytorch_model.bin", "q4.gguf"])
 def test_what_weights_are(tmp_path: Path, name: str) -> None:
-    assert not has_weights(tmp_path) and not has_weights(tmp_path / "absent")
+    assert not holds_weights(tmp_path) and not holds_weights(tmp_path / "absent")
     (tmp_path / "sub.bin.part").touch()
-    assert not has_weights(tmp_path)
+    assert not holds_weights(tmp_path)
     (tmp_path / name).touch()
-    assert has_weights(tmp_path)
+    assert holds_weights(tmp_path)

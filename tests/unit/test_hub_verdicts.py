@@ -7,7 +7,7 @@ import math
 
 from hub_locks import checkpoint, lock_of, sha, shards, whole
 
-from lmshape.hub.integrity import VERDICTS, as_json, as_table, audited, has_fault, summary
+from lmshape.hub.integrity import AUDIT_VERDICTS, as_json, as_table, audited, has_fault, summary
 from lmshape.hub.lock import Lock
 
 
@@ -56,9 +56,9 @@ def test_what_has_changed_on_the_hub_is_told_below() -> None:
 
 
 def test_the_summary_has_every_verdict_that_there_is_worst_first() -> None:
-    run = [checkpoint(step, verdict=verdict) for step, verdict in enumerate(VERDICTS)]
+    run = [checkpoint(step, verdict=verdict) for step, verdict in enumerate(AUDIT_VERDICTS)]
     _, *lines = summary(lock_of(run)).splitlines()
-    assert lines == [f"      1 {verdict}: {meaning}" for verdict, meaning in VERDICTS.items()]
+    assert lines == [f"      1 {verdict}: {meaning}" for verdict, meaning in AUDIT_VERDICTS.items()]
 
 
 def test_json() -> None:
@@ -71,7 +71,7 @@ def test_json() -> None:
     found = json.loads(as_json(lock_of(run), moved=["step8"], missing=["step5"]))
     assert list(found) == ["model", "asked", "counts", "missing", "moved", "checkpoints"]
     assert (found["model"], found["asked"]) == ("run", "2026-10-01T12:00:00+00:00")
-    assert found["counts"] == {**dict.fromkeys(VERDICTS, 0), "doubtful": 1, "no_weights": 1}
+    assert found["counts"] == {**dict.fromkeys(AUDIT_VERDICTS, 0), "doubtful": 1, "no_weights": 1}
     assert (found["missing"], found["moved"]) == (["step5"], ["step8"])
     assert found["checkpoints"][0] == {
         "checkpoint": "step8",
@@ -92,6 +92,6 @@ def test_json() -> None:
 
 
 def test_a_fault_is_what_makes_a_checkpoint_another_one() -> None:
-    faulty = {verdict for verdict in VERDICTS if has_fault(lock_of([checkpoint(0, verdict=verdict)]))}
-    assert faulty == set(VERDICTS) - {"doubtful", "expected_duplicate", "not_asked", "ok"}
+    faulty = {verdict for verdict in AUDIT_VERDICTS if has_fault(lock_of([checkpoint(0, verdict=verdict)]))}
+    assert faulty == set(AUDIT_VERDICTS) - {"doubtful", "expected_duplicate", "not_asked", "ok"}
     assert not has_fault(lock_of([]))

@@ -7,19 +7,21 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from hub_locks import ENTRY, checkpoint, lock_of
 
+from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
 from lmshape.jobs.cells import MeasureOwn, WeightsReader
-from lmshape.jobs.graph import every_job
 from lmshape.jobs.hub import mark_unasked, refuse_foreign_files
-from lmshape.jobs.rule import PROFILE_SETTINGS, Given, cell_wildcards, layer_wildcards, machine_of
+from lmshape.jobs.machine import PROFILE_SETTINGS, machine_of
+from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
 from lmshape.receipt import write_receipt
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
@@ -189,7 +191,7 @@ def test_every_input_is_an_output_of_a_job_or_a_file_of_the_user(root: Path) -> 
 
 def all_jobs(jobs: Jobs, name: str) -> list[Wildcards]:
     """List the jobs of a rule in a study."""
-    return [job for rule, job in every_job(jobs.study) if rule == name]
+    return list(jobs.rules[name].jobs())
 
 
 def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
@@ -202,6 +204,20 @@ def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
             assert str(weights).startswith("ancient ") == marked, name
     losses = jobs.rules["truncate"].inputs(Wildcards(**CELL))["losses"]
     assert str(losses).startswith("ancient results/losses/")
+
+
+def test_a_comparison_with_the_final_checkpoint_reads_its_activations(root: Path) -> None:
+    jobs = jobs_of(root, keep_activations=True, metrics=["comparison_final", "neighbor"])
+    for name, model in jobs.study.models.items():
+        last = list(model.measured)[-1]
+        for job in all_jobs(jobs, "measure"):
+            if job.model == name:
+                own = [] if job.checkpoint == last else replace(job, checkpoint=last).fill(paths.ACTIVATIONS)
+                assert jobs.rules["measure"].inputs(job)["final"] == own
+    with pytest.raises(
+        InputError, match="`comparison_final`, which compares the activations of two checkpoints"
+    ):
+        jobs_of(root, keep_activations=False, metrics=["comparison_final"])
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -318,7 +334,7 @@ def test_a_digest_covers_every_job_behind(keep: bool, root: Path) -> None:
         behind: set[tuple[str, Wildcards]] = set()
         waiting = [(name, job)]
         while waiting:
-            new = set(jobs.graph.behind(waiting.pop())) - behind
+            new = set(jobs.behind(waiting.pop())) - behind
             behind |= new
             waiting += new
         assert reads <= behind <= every, (name, job)
@@ -563,7 +579,7 @@ def profile(**settings: str | None) -> dict[str, str | None]:
 
 
 def test_without_a_partition_jobs_run_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmshape.jobs.rule.gpu_count", lambda: 3)
+    monkeypatch.setattr("lmshape.jobs.machine.gpu_count", lambda: 3)
     assert machine_of(profile(), check=True) == Machine(gpus=3)
 
 
@@ -583,12 +599,14 @@ def test_without_a_partition_jobs_run_on_this_machine(monkeypatch: pytest.Monkey
 def test_a_profile_with_a_partition_is_a_clusters(
     settings: dict[str, str], machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmshape.jobs.rule.gpu_count", lambda: 8)  # of the submitting host: no job runs there
+    monkeypatch.setattr(
+        "lmshape.jobs.machine.gpu_count", lambda: 8
+    )  # of the submitting host: no job runs there
     assert machine_of(profile(**settings), check=False) == machine
 
 
 def test_a_profile_of_another_scheduler_is_not_checked_with_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmshape.jobs.rule.check_profile", lambda settings: pytest.fail("SLURM was asked"))
+    monkeypatch.setattr("lmshape.jobs.machine.check_profile", lambda settings: pytest.fail("SLURM was asked"))
     assert machine_of(profile(gpu_partition="yes"), check=True).on_cluster
 
 

@@ -69,7 +69,7 @@ def layer_of(rows: np.ndarray, known: Tokens) -> Layer:
     sinks = sinks_of(rows, known)
     return Layer(
         rows=Rows(rows, chunk_bytes=70 * rows[0].nbytes),
-        before=None,
+        other=None,
         draw=known.draw,
         sequence=known.sequence,
         kept={"all": np.ones(len(rows), dtype=bool), "no_sink": ~sinks},
@@ -251,7 +251,7 @@ def test_a_layer_without_tokens_is_refused() -> None:
     given = layer_of(cloud(), tokens())
     bare = Layer(
         rows=given.rows,
-        before=None,
+        other=None,
         draw=given.draw,
         sequence=given.sequence,
         kept=given.kept,

@@ -33,7 +33,7 @@ def layer_of(
     sequence = np.arange(n) // window
     return Layer(
         rows=Rows(y, chunk_bytes=chunk_rows * y.itemsize * y.shape[1]),
-        before=Rows(x, chunk_bytes=chunk_rows * x.itemsize * x.shape[1]),
+        other=Rows(x, chunk_bytes=chunk_rows * x.itemsize * x.shape[1]),
         draw=sequence * draws // (n // window),
         sequence=sequence,
         kept={"all": np.ones(n, dtype=bool)} if kept is None else kept,
@@ -160,13 +160,13 @@ def test_a_site_without_one_before_is_refused() -> None:
     layer = layer_of(x, y)
     alone = Layer(
         rows=layer.rows,
-        before=None,
+        other=None,
         draw=layer.draw,
         sequence=layer.sequence,
         kept=layer.kept,
         rows_per_draw={},
     )
-    with pytest.raises(ValueError, match="`before` is None"):
+    with pytest.raises(ValueError, match="`other` is None"):
         statistics(alone)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import make_tokens
 
-from lmshape.models.passes import MASKED_SHARE, loss_by_draw, mask, masked_nll, next_token_nll, predictable
+from lmshape.models.extract import MASKED_SHARE, loss_by_draw, mask, masked_nll, next_token_nll, predictable
 
 
 def test_uniform_logits_cost_the_logarithm_of_the_vocabulary() -> None:

@@ -10,7 +10,7 @@ import pytest
 from test_jobs import all_jobs, job_of, jobs_of, write_study
 
 from lmshape.jobs import Jobs, Wildcards
-from lmshape.jobs.missing import INTERRUPTED, NOT_REACHED, Missing, describe, go_on, missing_of
+from lmshape.jobs.missing import INTERRUPTED, NOT_REACHED, Missing, describe_missing, go_on, missing_of
 from lmshape.study.study import Cell
 
 MEASURE_LOG = "results/logs/measure/local/checkpoint-4/book/layers-00-02.log"
@@ -106,7 +106,7 @@ def test_of_a_whole_study_nothing_is_missing(
     monkeypatch.chdir(made[keep])
     jobs = jobs_of(made[keep], keep_activations=keep)
     assert missing_of(jobs, made[keep]) == []
-    assert describe([], jobs.study, command=COMMAND).startswith("Nothing is missing")
+    assert describe_missing([], jobs.study, command=COMMAND).startswith("Nothing is missing")
 
 
 def test_of_a_study_that_has_not_run_everything_is_missing(root: Path) -> None:
@@ -117,7 +117,7 @@ def test_of_a_study_that_has_not_run_everything_is_missing(root: Path) -> None:
     study = jobs_of(root, models=["local", "trained"]).study
     assert [one.what for one in found if isinstance(one.what, Cell)] == study.cells()
     assert {(one.reason, one.log) for one in found} == {(NOT_REACHED, "")}
-    words = describe(found, study, command=COMMAND).splitlines()
+    words = describe_missing(found, study, command=COMMAND).splitlines()
     assert words[0] == "8 of 8 cells are missing (a cell: one checkpoint of a model, one dataset)."
     assert words[-1] == f"  {COMMAND}" and len(words) < 10
 
@@ -266,7 +266,7 @@ def test_a_group_of_jobs_that_fails(root: Path) -> None:
 
 
 def words(root: Path, found: list[Missing], jobs: Jobs | None = None) -> list[str]:
-    return describe(found, (jobs or jobs_of(root)).study, command=COMMAND).splitlines()
+    return describe_missing(found, (jobs or jobs_of(root)).study, command=COMMAND).splitlines()
 
 
 def test_a_cell_its_reason_its_log_and_what_was_not_made(root: Path) -> None:
@@ -347,7 +347,7 @@ def calls_to_tell(checkpoints: int, root: Path) -> int:
     sys.setprofile(count)
     try:
         found = missing_of(jobs, root, said=said)
-        describe(found, jobs.study, command=COMMAND)
+        describe_missing(found, jobs.study, command=COMMAND)
     finally:
         sys.setprofile(before)
     assert len([one for one in found if isinstance(one.what, Cell)]) == checkpoints

@@ -13,7 +13,7 @@ from extraction import extracted
 from tiny_models import ARCHITECTURES, make_tokens
 
 from lmshape.errors import InputError
-from lmshape.models.passes import batches, read_all
+from lmshape.models.extract import batches, read_all
 from lmshape.models.residual import Take
 from lmshape.site import Site
 

@@ -26,8 +26,8 @@ from lmshape.store.activations import ActivationWriter
 from lmshape.study.models import Model
 from lmshape.study.plan import (
     activation_bytes,
-    describe,
     describe_activations,
+    describe_plan,
     describe_spelling,
     disk_peak,
     forward_flops,
@@ -220,7 +220,7 @@ def test_an_unknown_size_makes_the_whole_unknown_wherever_it_stands(root: Path) 
         study = study_of(root, *models)
         plans = plan_of(study)
         assert math.isnan(disk_peak(plans, study)[0])
-        lines = describe(plans, study, {}).splitlines()
+        lines = describe_plan(plans, study, {}).splitlines()
         assert lines[4] == "download   2.50 GB and that of unsized, whose size is unknown"
         assert lines[5].startswith("disk peak  unknown of weights (at most, without")
         assert lines[5].count("with it, unknown would do") == 1
@@ -228,7 +228,7 @@ def test_an_unknown_size_makes_the_whole_unknown_wherever_it_stands(root: Path) 
 
 def test_the_plan_as_people_read_it(root: Path) -> None:
     study = study_of(root, "run", "here", keep_activations=False, disk_budget_gb=2)
-    assert describe(plan_of(study), study, {"extract": 14, "all": 1}).splitlines() == [
+    assert describe_plan(plan_of(study), study, {"extract": 14, "all": 1}).splitlines() == [
         "model                    checkpoints  cells   download  activations         tokens  forward FLOPs",
         "run                                5     10    2.50 GB       171 MB         25,600          4e+11",
         "here                               2      4        0 B      11.1 MB         10,240        3.7e+09",
@@ -239,7 +239,7 @@ def test_the_plan_as_people_read_it(root: Path) -> None:
         "forward    4e+11 FLOPs: 1 s on a GPU that reaches 100 TFLOP/s",
         "jobs       15 still to run: 14 extract, 1 all",
     ]
-    assert describe([], study, {}).splitlines()[-1] == "jobs       0 still to run: none"
+    assert describe_plan([], study, {}).splitlines()[-1] == "jobs       0 still to run: none"
 
 
 def test_a_text_that_does_not_suit_a_tokenizer_is_told(root: Path) -> None:

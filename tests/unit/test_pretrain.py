@@ -23,8 +23,8 @@ from lmshape.training.pretrain import (
     batch_of,
     masked_batch,
     pretrain,
+    training_windows,
     unigram_entropy,
-    windows_of,
 )
 from lmshape.training.recipe import Recipe
 
@@ -115,7 +115,7 @@ def test_measuring_on_the_way_leaves_weights_as_they_are(tokenizer_folder: Path,
 def test_another_monitor_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     plan = recipe(probe_every=4, probe_tokens=64)
     run = TrainingRun(
-        plan, windows_of(TEXT, tokenizer_folder, plan), load_tokenizer(tokenizer_folder),
+        plan, training_windows(TEXT, tokenizer_folder, plan), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial", monitor=watch(tokenizer_folder, plan),
     )  # fmt: skip
     run.resume()
@@ -143,7 +143,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
     partial = tmp_path / "again.partial"
     run = TrainingRun(
         recipe(),
-        windows_of(TEXT, tokenizer_folder, recipe()),
+        training_windows(TEXT, tokenizer_folder, recipe()),
         load_tokenizer(tokenizer_folder),
         folder=partial,
     )
@@ -158,7 +158,7 @@ def test_a_checkpoint_without_its_state_is_not_trusted(tokenizer_folder: Path, t
 
 def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, tmp_path: Path) -> None:
     run = TrainingRun(
-        recipe(seed=1), windows_of(TEXT, tokenizer_folder, recipe()), load_tokenizer(tokenizer_folder),
+        recipe(seed=1), training_windows(TEXT, tokenizer_folder, recipe()), load_tokenizer(tokenizer_folder),
         folder=tmp_path / "run.partial",
     )  # fmt: skip
     run.resume()
@@ -171,7 +171,7 @@ def test_another_recipe_never_resumes_from_an_old_state(tokenizer_folder: Path, 
 def test_other_libraries_never_resume_from_an_old_state(
     tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows = windows_of(TEXT, tokenizer_folder, recipe())
+    windows = training_windows(TEXT, tokenizer_folder, recipe())
     run = TrainingRun(recipe(), windows, load_tokenizer(tokenizer_folder), folder=tmp_path / "run.partial")
     found = {run.identity()}
     for library in (torch, transformers):
@@ -210,7 +210,7 @@ def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_pa
     pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=long)
     losses = np.loadtxt(tmp_path / "run/loss.csv", delimiter=",", skiprows=1)
     assert losses.shape == (120, 5)
-    entropy = unigram_entropy(windows_of(TEXT, tokenizer_folder, long))
+    entropy = unigram_entropy(training_windows(TEXT, tokenizer_folder, long))
     assert losses[0, 2] == pytest.approx(math.log(300), abs=0.3)  # uniform at the start
     assert losses[-10:, 2].mean() < 0.7 * entropy
 

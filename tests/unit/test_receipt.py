@@ -142,7 +142,9 @@ def test_make_clean_leaves_what_is_not_known_to_be_ours(tmp_path: Path) -> None:
         "results/pretrained/run.partial",
     )
     patterns = {file for rule in RULES.values() for file in (*rule.writes, rule.log_file)} - {*folders}
-    for file in (re.sub(r"{\w+}", "x", pattern) for pattern in (*patterns, paths.MEASURED, paths.STATISTICS)):
+    for file in (
+        re.sub(r"{\w+}", "x", pattern) for pattern in (*patterns, paths.MEASURED_MARK, paths.STATISTICS)
+    ):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     for folder in (re.sub(r"{\w+}", "x", pattern) for pattern in folders):

@@ -184,7 +184,7 @@ def layer_of(x: np.ndarray, before: np.ndarray | None = None, mask: np.ndarray |
     n = len(x)
     return Layer(
         rows=Rows(x),
-        before=None if before is None else Rows(before),
+        other=None if before is None else Rows(before),
         draw=np.arange(n) * 5 // n,
         sequence=np.arange(n) // 10,
         kept={"all": np.ones(n, dtype=bool) if mask is None else mask},

@@ -14,7 +14,7 @@ from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedModel
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.models.network import Network
-from lmshape.models.passes import sees_ahead
+from lmshape.models.opened import sees_ahead
 from lmshape.models.residual import residual_stream
 from lmshape.store.weights import reads_both_ways
 from lmshape.study.models import read_facts

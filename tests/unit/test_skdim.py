@@ -22,8 +22,8 @@ from lmshape.metrics.layer import Layer
 from lmshape.metrics.registry import METRICS, added_metrics, describe, families_of, metric_names, select
 from lmshape.metrics.skdim import ABOUT, core_seconds, measured_skdim, named, problems
 from lmshape.study.costs import measuring_seconds
-from lmshape.study.settings import Sampling
 from lmshape.tables.gather import gather
+from lmshape.texts.tokens import Sampling
 
 pytestmark = pytest.mark.slow
 
@@ -228,9 +228,9 @@ def test_estimators_take_their_own_time() -> None:
     assert fast < 5 < 60 < slow
     assert core_seconds(["skdim.MOM", "skdim.ESS"], rows=1024, width=128) == pytest.approx(fast + slow)
     sampling = Sampling(protocol="windows", window=128, draws=5, rows_per_draw=1024, seed=0)
-    options = {"families": ["skdim"], "rows": ["all", "no_sink"], "sites": 3}
+    options = {"families": ("skdim",), "rows": ("all", "no_sink"), "sites": 3}
     seconds = [
-        measuring_seconds(128, sampling, **options, threads=threads, metrics=["skdim.ESS"])
+        measuring_seconds(128, sampling, **options, threads=threads, metrics=("skdim.ESS",))
         for threads in (1, 8)
     ]
     assert seconds[0] == pytest.approx(3 * 2 * 5 * slow, rel=0.01) and seconds[0] == seconds[1]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lmshape.jobs import Jobs
-from lmshape.jobs.missing import NOT_REACHED, Missing, describe, go_on, missing_of
+from lmshape.jobs.missing import NOT_REACHED, Missing, describe_missing, go_on, missing_of
 from lmshape.study.study import Cell, study_of
 
 RUN = {"width": 32, "blocks": 2, "heads": 2, "learning_rate": 0.01, "architecture": "gpt_neox"}
@@ -205,13 +205,13 @@ def test_the_advice_names_the_rule_that_the_command_line_takes(jobs: Jobs, tmp_p
     said = ON_SLURM.format(root=tmp_path, status="TIMEOUT").replace(
         "rule extract:", "rule measure_cell_3_layers:"
     )
-    told = describe(missing_of(jobs, tmp_path, said=said), jobs.study, command="snakemake")
+    told = describe_missing(missing_of(jobs, tmp_path, said=said), jobs.study, command="snakemake")
     assert "--set-resources measure_cell_3_layers:runtime=…" in told
 
 
 def test_the_command_of_the_run_goes_on(jobs: Jobs, tmp_path: Path) -> None:
     said = HEAD + SBATCH_FAILED + TAIL
-    told = describe(missing_of(jobs, tmp_path, said=said), jobs.study, command=go_on(said))
+    told = describe_missing(missing_of(jobs, tmp_path, said=said), jobs.study, command=go_on(said))
     assert told.startswith("2 of 2 cells are missing")
     assert "Correct `slurm_account` and `slurm_partition` in your profile" in told
     assert told.endswith("  snakemake --cores 2 results/tables/metrics.parquet")

@@ -180,11 +180,13 @@ class Pairs:
 
     def __init__(self) -> None:
         self.given: list[Layer] = []
-        self.measured = Measured(name="pairs", statistics=self.statistics, missing=self.missing, paired=True)
+        self.measured = Measured(
+            name="pairs", statistics=self.statistics, missing=self.missing, paired="before"
+        )
 
     def statistics(self, layer: Layer) -> dict:
         self.given.append(layer)
-        x, before = (rows.take(np.arange(N)) for rows in (layer.rows, layer.before))
+        x, before = (rows.take(np.arange(N)) for rows in (layer.rows, layer.other))
         return {
             name: ({"difference": (x[mask] - before[mask]).sum(axis=0)}, {"flag": ""})
             for name, mask in layer.kept.items()

@@ -16,8 +16,8 @@ from lmshape.figures import FIGURES
 from lmshape.metrics.registry import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.schema import Yaml, read_yaml
 from lmshape.study.registry import REPOSITORY
-from lmshape.study.settings import Sampling
 from lmshape.study.study import Cell, Study, check_loss_logs, load_study
+from lmshape.texts.tokens import Sampling
 
 CONFIG_JSON = {
     "model_type": "gpt_neox",

@@ -11,7 +11,13 @@ import yaml
 from typer.testing import CliRunner
 
 from lmshape.cli import app
-from lmshape.jobs.stages import JOB_SECONDS, SUBMITTED, Submissions, describe_submissions, submissions_of
+from lmshape.jobs.stages import (
+    JOB_SECONDS,
+    Submissions,
+    describe_submissions,
+    submissions_of,
+    submitted_of,
+)
 from lmshape.study.plan import planned_jobs
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Study, study_of
@@ -38,8 +44,7 @@ def test_as_many_jobs_as_snakemake_plans(tmp_path: Path, keep: bool, of_cells: l
     configfile.write_text(yaml.safe_dump({**yaml.safe_load(PYTHIA.read_text()), **chosen}))
     jobs = planned_jobs(configfile, tmp_path)
     every = list(submissions_of(study_of(configfile, tmp_path)).values())
-    submitted = {rule: count for rule, count in jobs.items() if rule.startswith(SUBMITTED)}
-    assert sum(one.jobs for one in every) == sum(submitted.values())
+    assert sum(one.jobs for one in every) == submitted_of(jobs)
     assert [one.jobs for one in every] == [count + 1 for count in of_cells]  # 6 cells, and a truncation, each
     assert describe_submissions(study_of(configfile, tmp_path), jobs).startswith(
         f"cluster    {sum(of_cells) + 2} of them submitted"
@@ -53,7 +58,7 @@ def test_rules_that_are_submitted_are_those_that_are_not_local() -> None:
     named = re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)(?: with)?:", rules, re.M)
     named += re.findall(r'^ *f"(\w+)_\{layout\}"', rules, re.M)
     assert "measure_cell" in named and "measure_own" in named
-    assert {rule for rule in named if rule.startswith(SUBMITTED)} == set(named) - local
+    assert {rule for rule in named if submitted_of({rule: 1})} == set(named) - local
 
 
 def test_in_the_pythia_study_overhead_is_under_six_percent(pythia: Study) -> None:

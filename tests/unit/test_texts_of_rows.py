@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.jobs.rule import Given, Machine, Wildcards
+from lmshape.jobs.machine import Machine
+from lmshape.jobs.rule import Given, Wildcards
 from lmshape.jobs.texts import FetchText
 from lmshape.study.registry import read_registry
-from lmshape.texts.rows import write_hub_dataset, write_rows_of
+from lmshape.texts.fetch import write_hub_dataset, write_rows_of
 
 TEXTS = ["One text.\nIts second line.", "", "Zwei: äöü"]
 WHOLE = "One text.\nIts second line.\n\n\x1eZwei: äöü\n\n\x1e"

@@ -13,10 +13,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from lmshape.errors import InputError
-from lmshape.models.passes import loss_by_draw, predictable
+from lmshape.models.extract import loss_by_draw, predictable
 from lmshape.store.tokens import read_tokens, write_tokens
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
-from lmshape.texts.tokens import sample_tokens
+from lmshape.texts.tokens import Sampling, sample_tokens
 
 TEXT = "Café 1984: the cats' dog's 12345 houses\n\n  are  in the sea; THE END. " * 40
 SPECIAL = ["<unk>", "<s>", "</s>", "[MASK]"]
@@ -131,17 +131,17 @@ def test_what_a_normalizer_or_bytes_spell_is_not_lost() -> None:
 
 
 def test_a_text_that_is_not_spelled_has_no_bits_per_byte_or_is_refused(tmp_path: Path) -> None:
-    sampling = {"protocol": "windows", "window": 16, "draws": 2, "rows_per_draw": 64, "seed": 0}
-    tokens = sample_tokens(letters(unknown=None), FOREIGN * 20, order="text", **sampling)
+    sampling = Sampling(protocol="windows", window=16, draws=2, rows_per_draw=64, seed=0)
+    tokens = sample_tokens(letters(unknown=None), FOREIGN * 20, sampling, order="text")
     assert tokens.doubt == "unspelled: 7.6% of the text's bytes have no token"
     write_tokens(tmp_path / "tokens.h5", tokens)
     assert read_tokens(tmp_path / "tokens.h5").doubt == tokens.doubt
     draws = loss_by_draw(tokens, np.ones(len(tokens.ids), dtype=np.float32), predicted=predictable(tokens))
     assert [draw.nats for draw in draws] == [75, 75] and all(math.isnan(draw.bytes) for draw in draws)
-    spelled = sample_tokens(letters(unknown=None), "abc def " * 100, order="text", **sampling)
+    spelled = sample_tokens(letters(unknown=None), "abc def " * 100, sampling, order="text")
     assert (
         spelled.doubt == ""
         and loss_by_draw(spelled, np.ones(160), predicted=predictable(spelled))[0].bytes == 75
     )
     with pytest.raises(InputError, match=r"100.0% of the text's bytes have no token in .*; at most 10% may"):
-        sample_tokens(letters(unknown=None), "日本語" * 100, order="text", **sampling)
+        sample_tokens(letters(unknown=None), "日本語" * 100, sampling, order="text")

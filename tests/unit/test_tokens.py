@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,7 @@ from lmshape.texts.tokenizer import TextTokenizer
 from lmshape.texts.tokens import (
     PAPER_CHARACTERS,
     PAPER_CHUNKS,
+    Sampling,
     sample_tokens,
 )
 
@@ -53,7 +55,14 @@ FRAMES = {"none": ([], []), "bos": ([2], []), "bert": ([2], [3])}
 
 
 def sample(template: str = "none", text: str = TEXT, **changes: object) -> Tokens:
-    return sample_tokens(TOKENIZERS[template], text, **{**SAMPLING, **changes})
+    return sampled(TOKENIZERS[template], text, **changes)
+
+
+def sampled(tokenizer: PreTrainedTokenizerFast, text: str, **changes: object) -> Tokens:
+    """Sample with the fields of `Sampling` and the options of `sample_tokens` mixed."""
+    options = {**SAMPLING, **changes}
+    sampling = Sampling(**{field.name: options.pop(field.name) for field in fields(Sampling)})
+    return sample_tokens(tokenizer, text, sampling, **options)
 
 
 def contents(tokens: Tokens) -> list[np.ndarray]:
@@ -176,9 +185,7 @@ def test_random_tokens_are_rows_of_the_embedding() -> None:
     tokenizer.add_tokens(["<tool>", "<call>"])
     assert TextTokenizer.of(tokenizer).ordinary[-1] == WORDS + 6
     for vocabulary in (5000, WORDS + 5, None):
-        tokens = sample_tokens(
-            tokenizer, "", **{**SAMPLING, "order": "random", "rows_per_draw": 30_000}, vocabulary=vocabulary
-        )
+        tokens = sampled(tokenizer, "", order="random", rows_per_draw=30_000, vocabulary=vocabulary)
         assert len(SPECIAL) <= tokens.ids.min() and tokens.ids.max() < (vocabulary or WORDS + 7)
         assert tokens.ids.max() > 0.98 * (vocabulary or WORDS)
 
@@ -265,7 +272,7 @@ def test_the_mask_token_is_kept_for_encoders() -> None:
     assert sample("bert").attributes["mask_token_id"] == -1
     masked = words_tokenizer("[CLS] $A [SEP]")
     masked.mask_token = "[PAD]"
-    assert sample_tokens(masked, TEXT, **SAMPLING).attributes["mask_token_id"] == 0
+    assert sampled(masked, TEXT).attributes["mask_token_id"] == 0
 
 
 def test_a_whole_text_is_encoded_without_special_tokens() -> None:

@@ -8,9 +8,8 @@ import pytest
 import yaml
 from tiny_models import ARCHITECTURES, BLOCKS, WIDTH
 
-from lmshape.study.registry import Registry, read_registry
+from lmshape.study.registry import Registry, known_as, read_registry, with_typed_models
 from lmshape.study.study import load_study
-from lmshape.study.typed import named, with_typed_models
 
 REPOSITORY = Path(__file__).parents[2]
 TEXTS = {"texts": {"mine": {"path": "mine.txt"}}, "datasets": {"mine": {"text": "mine"}}}
@@ -57,14 +56,14 @@ def test_naming_ones_run_pretrains_nothing_beside_it(tmp_path: Path) -> None:
 
 def test_repositories_of_the_registry_are_its_models() -> None:
     registry = read_registry([], [], root=REPOSITORY)
-    names, known = named(["EleutherAI/pythia-70m", "pythia-160m"], registry, root=REPOSITORY)
+    names, known = known_as(["EleutherAI/pythia-70m", "pythia-160m"], registry, root=REPOSITORY)
     assert names == {"EleutherAI/pythia-70m": "pythia-70m", "pythia-160m": "pythia-160m"}
     assert known.models == registry.models
 
 
 def test_others_are_named_by_the_end_of_their_path(tmp_path: Path) -> None:
     registry = Registry({"run": {"folder": "elsewhere"}}, {}, {})
-    names, known = named(["me/run", "you/model", "/data/a/run", "/data/b/run"], registry, root=tmp_path)
+    names, known = known_as(["me/run", "you/model", "/data/a/run", "/data/b/run"], registry, root=tmp_path)
     assert names == {"me/run": "me-run", "you/model": "model", "/data/a/run": "a-run", "/data/b/run": "b-run"}
     assert known.models["model"]["repository"] == "you/model"
     assert known.models["a-run"]["folder"] == "/data/a/run"
@@ -72,7 +71,7 @@ def test_others_are_named_by_the_end_of_their_path(tmp_path: Path) -> None:
 
 
 def test_the_same_run_typed_twice_is_one_model(tmp_path: Path) -> None:
-    names, _ = named(["./run", "./run/"], Registry({}, {}, {}), root=tmp_path)
+    names, _ = known_as(["./run", "./run/"], Registry({}, {}, {}), root=tmp_path)
     assert names == {"./run": "run", "./run/": "run"}
 
 

@@ -23,6 +23,8 @@ from conftest import (
 )
 from snakemake_output import jobs_of
 
+from lmshape.store.statistics import read_statistics
+
 TABLE = "results/tables/metrics.parquet"
 ENCODER = "results/metrics/small-encoder.parquet"  # of one cell
 AFTERWARDS = {
@@ -161,7 +163,7 @@ def test_a_changed_formula_and_a_new_family_are_measured_and_no_other_family(
     assert study_copy.planned(repository=clone) == {"measure": CELLS, "gather": 2, **AFTERWARDS}
     kept = study_copy.path / BLOCK.format("spectral")
     before = kept.read_bytes()
-    study_copy.configure(metrics=["spectral", "angular", "neighbor", "loss"])
+    study_copy.configure(metrics=["spectral", "angular", "neighbor", "comparison_final", "loss"])
     run = study_copy.snakemake("--cores", "2", BLOCK.format("angular"), repository=clone)
     assert run.returncode == 0, run.stdout
     log = (study_copy.path / LOG).read_text()
@@ -169,6 +171,8 @@ def test_a_changed_formula_and_a_new_family_are_measured_and_no_other_family(
     assert "spectral: layers" not in log
     assert kept.read_bytes() == before
     assert study_copy.planned(BLOCK.format("angular"), repository=clone) == {}
+    _, layers = read_statistics(study_copy.path / BLOCK.format("comparison_final"))
+    assert all((layer.arrays["overlap"] < 1).all() for layer in layers)  # with checkpoint-16, not with itself
 
 
 def test_statistics_of_other_rows_are_not_taken_for_those_of_now(study_copy: StudyFolder) -> None:

@@ -61,7 +61,9 @@ def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:
     return tuple(sorted(step for step in candidates if step <= steps))
 
 
-def select(available: Sequence[Checkpoint], choice: Choice, *, model: str) -> tuple[Checkpoint, ...]:
+def select_checkpoints(
+    available: Sequence[Checkpoint], choice: Choice, *, model: str
+) -> tuple[Checkpoint, ...]:
     """Take the checkpoints that a study asks for, in the order of their steps.
 
     Parameters

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HELP = "Measure the shape of a language model's activations, and how training gives it that shape."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
-BEFORE, AFTER, OTHERS = "Before a run", "After a run", "Used by the workflow"  # panels of `--help`
+BEFORE, AFTER, INTERNAL = "Before a run", "After a run", "Used by the workflow"  # panels of `--help`
 
 Config = Annotated[
     Path | None,
@@ -109,13 +109,19 @@ def _remedy(error: Exception) -> str:
 @app.command(rich_help_panel=BEFORE)
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
-    from lmshape.jobs import Jobs, Machine
+    from lmshape.jobs import Jobs
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
-    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of, usable_cores
-    from lmshape.study.costs import describe_truncations, gpu_count
-    from lmshape.study.plan import describe, describe_spelling, plan_of, planned_jobs
+    from lmshape.jobs.machine import Machine, gpu_count, usable_cores
+    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of
+    from lmshape.study.costs import describe_truncations
+    from lmshape.study.plan import (
+        describe_plan,
+        describe_spelling,
+        describe_verdicts,
+        plan_of,
+        planned_jobs,
+    )
     from lmshape.study.study import study_of
-    from lmshape.study.verdicts import describe_verdicts
 
     file, cores = _configfile(configfile, directory), usable_cores()
     log_to_stderr()
@@ -124,7 +130,7 @@ def plan(configfile: Config = None, directory: Directory = HERE) -> None:
     stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
     lines = (
         describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
-        describe(plan_of(study), study, planned),
+        describe_plan(plan_of(study), study, planned),
         describe_submissions(study, planned),
         describe_truncations(study),
         describe_spelling(study, directory),
@@ -261,13 +267,15 @@ def figure(
 ) -> None:
     """Draw a figure of a study from its tables: PNG, SVG and CSV, or PDF and SVG at an article's width."""
     from lmshape.figures import render
-    from lmshape.jobs.pages import FIGURE_FOLDER, loss_files
-    from lmshape.jobs.tables import TABLES
+    from lmshape.jobs.pages import loss_files
+    from lmshape.paths import FIGURES_FOLDER, TABLES_FOLDER
 
     study = _study(configfile, directory)
     losses = {run: directory / path for run, path in loss_files(study).items()}
-    stem, datasets = directory / FIGURE_FOLDER / name, list(study.datasets)
-    files = render(name, directory / TABLES, output_stem=stem, losses=losses, datasets=datasets, paper=paper)
+    stem, datasets = directory / FIGURES_FOLDER / name, list(study.datasets)
+    files = render(
+        name, directory / TABLES_FOLDER, output_stem=stem, losses=losses, datasets=datasets, paper=paper
+    )
     print("\n".join(map(str, files)))
 
 
@@ -280,16 +288,16 @@ def explore(
     directory: Directory = HERE,
 ) -> None:
     """Write the explorer, a page with every number, from a study's tables; nothing is measured."""
-    from lmshape.jobs.pages import EXPLORER, WORDS
-    from lmshape.jobs.tables import TABLES
+    from lmshape.jobs.pages import REPORT_WORDS
     from lmshape.pages.explore import build_explorer
+    from lmshape.paths import EXPLORER_PAGE, TABLES_FOLDER
 
     study = _study(configfile, directory)
-    page = output or directory / EXPLORER
+    page = output or directory / EXPLORER_PAGE
     build_explorer(
         page,
-        tables_dir=directory / TABLES,
-        sources_dir=WORDS / "explore",
+        tables_dir=directory / TABLES_FOLDER,
+        sources_dir=REPORT_WORDS / "explore",
         datasets=list(study.datasets),
         own=Path(study.own_metrics.path) if study.own_metrics else None,
     )
@@ -326,15 +334,17 @@ def missing(
 ) -> None:
     """List the cells and results that a study lacks, why, and the command that continues."""
     from lmshape.jobs import Jobs
-    from lmshape.jobs.missing import describe, go_on, missing_of
+    from lmshape.jobs.missing import describe_missing, go_on, missing_of
 
     study = _study(configfile, directory)
     said = log.read_text(encoding="utf-8", errors="replace") if log else ""
     options = _options(configfile, directory)
-    print(describe(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options)))
+    print(
+        describe_missing(missing_of(Jobs(study), directory, said=said), study, command=go_on(said, *options))
+    )
 
 
-@app.command(rich_help_panel=OTHERS, cls=Listing)
+@app.command(rich_help_panel=INTERNAL, cls=Listing)
 def run(
     rule: Annotated[str, typer.Argument(help="name of a rule of the workflow")],
     cell: Annotated[str, typer.Option(help="MODEL/CHECKPOINT/DATASET")] = "",
@@ -440,15 +450,15 @@ def _of_each(
 def _hub_entries(
     registry: Registry, models: list[str] | None, configfile: Path, *, everyone: bool
 ) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
+    from lmshape.study.registry import known_as
     from lmshape.study.study import named_models
-    from lmshape.study.typed import named
 
     if everyone:
         if models:
             raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
         yield from ((name, entry) for name, entry in registry.models.items() if "repository" in entry)
         return
-    names, registry = named(models or named_models(configfile), registry, root=HERE)
+    names, registry = known_as(models or named_models(configfile), registry, root=HERE)
     for name in names.values():
         if name not in registry.models:
             raise unknown("model", name, registry.models)

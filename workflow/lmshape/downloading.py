@@ -18,12 +18,13 @@ from huggingface_hub.utils import parse_ratelimit_headers
 from lmshape.errors import InputError, first_line
 from lmshape.progress import progress
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 ATTEMPTS = 7
 # doubled after every failure: a minute in all
 FIRST_PAUSE_SECONDS = float(os.environ.get("LMSHAPE_FIRST_PAUSE_SECONDS", "1"))
 LONGEST_PAUSE_SECONDS = 300.0
+BLOCK_BYTES = 1 << 20  # read at a time
 SILENCE_SECONDS = 60.0  # after which a connection is dropped
 # Answers that a later attempt may well not get; any other 4xx is final.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -137,7 +138,7 @@ def _pause(error: Exception, attempt: int, *, told: str) -> None:
     """Wait before the next attempt: as long as the server asks for, else twice as long as the time before."""
     seconds = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _asked_seconds(error))
     seconds = min(seconds, LONGEST_PAUSE_SECONDS)
-    LOG.warning("%s; asking again in %g s", told, seconds)
+    _LOG.warning("%s; asking again in %g s", told, seconds)
     time.sleep(seconds)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from lmshape.errors import unknown
 
 PACKAGE = Path(__file__).parent
-DIGITS = 12  # 48 bits: two definitions do not meet by chance
+FINGERPRINT_DIGITS = 12  # 48 bits: two definitions do not meet by chance
 WITHOUT_RESULTS = {  # no number depends on these: they word messages, and write files under the right name
     "lmshape.errors",
     "lmshape.progress",
@@ -228,4 +228,4 @@ def _canonical(node: object) -> str:
 
 
 def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_DIGITS]

@@ -25,14 +25,14 @@ from lmshape.geometry.angular import mean_cosine
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
 from lmshape.geometry.spectrum import covariance_eigenvalues
+from lmshape.models.extract import next_token_nll
 from lmshape.models.network import at_rest
-from lmshape.models.passes import next_token_nll
 from lmshape.models.residual import ResidualStream, residual_stream, run
 from lmshape.site import Site
 from lmshape.texts.corpus import span
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
 from lmshape.training.pretrain import Probe, write_rows
-from lmshape.training.recipe import COLUMNS, Recipe
+from lmshape.training.recipe import GEOMETRY_COLUMNS, Recipe
 
 FEWEST_TOKENS = 64  # under which no dimension means anything
 MONITORED = (
@@ -205,9 +205,9 @@ def _read_rows(path: Path) -> list[Probe]:
     if not path.is_file():
         return []
     header, *lines = path.read_text().splitlines() or [""]
-    if header != ",".join(COLUMNS):
+    if header != ",".join(GEOMETRY_COLUMNS):
         raise InputError(
-            f"`{path}` exists and has other columns than {', '.join(COLUMNS)}. Name another file."
+            f"`{path}` exists and has other columns than {', '.join(GEOMETRY_COLUMNS)}. Name another file."
         )
     cells = (line.split(",") for line in lines)
     return [(int(step), int(layer), metric, float(value or nan)) for step, layer, metric, value in cells]

@@ -6,15 +6,22 @@ from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
+TEXT_FILE = "results/texts/{text}.txt"
+CLEAN_TEXT = "results/texts/{text}.clean.txt"
+PRETRAINED_FOLDER = Path("results/pretrained")  # where the study's own runs are written
+PRETRAINED = f"{PRETRAINED_FOLDER}/{{run}}"
+PRETRAINED_TOKENIZER = f"{PRETRAINED_FOLDER}/tokenizer"
 ACTIVATIONS = "results/activations/{model}/{checkpoint}/{dataset}.h5"
-TOKENS = "results/tokens/{model}/{dataset}.h5"
+TOKENS_FILE = "results/tokens/{model}/{dataset}.h5"
 LOSSES_FOLDER = "results/losses/{model}"
-LOSSES = LOSSES_FOLDER + "/{checkpoint}/{dataset}.json"
+LOSS_CARD = LOSSES_FOLDER + "/{checkpoint}/{dataset}.json"
 STATISTICS_FOLDER = "results/statistics/{model}/{checkpoint}/{dataset}"
 BLOCK = "{family}/layers-{first}-{last}.h5"  # below it
 STATISTICS = f"{STATISTICS_FOLDER}/{BLOCK}"
-MEASURED = f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"  # written when all archives of a block are there
-METRICS = "results/metrics/{model}.parquet"
+MEASURED_MARK = (
+    f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"  # there once all archives of a block are
+)
+MODEL_METRICS = "results/metrics/{model}.parquet"
 LOCK = "results/revisions/{model}.tsv"
 UNASKED = (
     "results/revisions/.{model}.unasked"  # newer than a lock that does not list the files of what is taken
@@ -22,13 +29,18 @@ UNASKED = (
 WEIGHTS_FOLDER = "results/weights/{model}"
 WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
 STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights
-RELEASED = "results/released/{model}/{checkpoint}/{reader}"
+RELEASE_MARK = "results/released/{model}/{checkpoint}/{reader}"
 SEEN_WEIGHTS = "results/seen_weights/{model}/{checkpoint}.json"  # of a local run: `lmshape.store.weights`
-SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
+MODEL_SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
 TOKENIZER = "results/tokenizers/{model}"
-TRUNCATION = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"
+TRUNCATION_FILE = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"
+TABLES_FOLDER, FIGURES_FOLDER = Path("results/tables"), Path("results/figures")
+METRICS_TABLE = f"{TABLES_FOLDER}/metrics.parquet"
+INDEX_PAGE, EXPLORER_PAGE, REPORT_PAGE = "results/index.html", "results/explore.html", "results/report.html"
 READER_SEPARATOR = "@"
-TRUNCATED = "{dataset}@truncation"  # a truncation among the readers of weights; no dataset has such a name
+TRUNCATION_READER = (
+    "{dataset}@truncation"  # a truncation among the readers of weights; no dataset has such a name
+)
 
 
 def layers(first: int, last: int) -> dict[str, str]:
@@ -54,13 +66,18 @@ def statistics_files(
 
 def loss_cards(model: str, checkpoints: Iterable[str], datasets: Iterable[str]) -> list[str]:
     """List the loss cards of a model: of every checkpoint and dataset."""
-    return [LOSSES.format(**cell) for cell in cells(model, checkpoints, datasets)]
+    return [LOSS_CARD.format(**cell) for cell in cells(model, checkpoints, datasets)]
 
 
 def cells(model: str, checkpoints: Iterable[str], datasets: Iterable[str]) -> list[dict[str, str]]:
     """List the cells of a model, spelt as the patterns take them."""
     axes = product(checkpoints, datasets)
     return [{"model": model, "checkpoint": checkpoint, "dataset": dataset} for checkpoint, dataset in axes]
+
+
+def table_files(*names: str, formats: tuple[str, ...] = ("parquet", "csv")) -> list[str]:
+    """Return the files of tables of the study."""
+    return [f"{TABLES_FOLDER}/{name}.{suffix}" for name in names for suffix in formats]
 
 
 def partial_folder(folder: Path) -> Path:

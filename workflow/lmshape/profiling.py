@@ -33,7 +33,7 @@ from lmshape.tables.files import read_parquet, without_categories
 from lmshape.tables.gather import gather
 from lmshape.texts.corpus import read_span
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
-from lmshape.texts.tokens import rows_in, sample_tokens, tokens_of_ids, tokens_of_texts
+from lmshape.texts.tokens import Sampling, rows_in, sample_tokens, tokens_of_ids, tokens_of_texts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -114,14 +114,17 @@ def profile(
             weights,
             tokens,
             opening=Opening(
-                kind=kind_of(config), threads=torch.get_num_threads(), dtype=dtype, device=device
+                kind=kind_of(config),
+                threads=torch.get_num_threads(),
+                dtype=dtype,
+                device=device,
+                batch_tokens=batch_tokens,
             ),
             output=activations,
             loss_output=losses,
             attributes=_attributes(model, name),
             seed=seed,
             mask_token_id=int(tokens.attributes["mask_token_id"]),
-            batch_tokens=batch_tokens,
         )
         for first, last in _blocks(layers, facts["blocks"]):
             measure_block(
@@ -236,18 +239,8 @@ def _tokens(
     if not isinstance(texts, str):
         return tokens_of_texts(tokenizer, listed, window=window, draws=draws), rows_per_draw
     most = rows_per_draw or min(ROWS_PER_DRAW, rows_in(tokenizer, texts, window=window, draws=draws))
-    tokens = sample_tokens(
-        tokenizer,
-        texts,
-        protocol="windows",
-        order="text",
-        window=window,
-        draws=draws,
-        rows_per_draw=most,
-        seed=seed,
-        context=context,
-        documents=documents,
-    )
+    sampling = Sampling(protocol="windows", window=window, draws=draws, rows_per_draw=most, seed=seed)
+    tokens = sample_tokens(tokenizer, texts, sampling, order="text", context=context, documents=documents)
     return tokens, most
 
 

@@ -55,7 +55,7 @@ from lmshape.jobs.hub import (
     refuse_foreign_files,
     spell_plans,
 )
-from lmshape.jobs.rule import PROFILE_SETTINGS, machine_of
+from lmshape.jobs.machine import PROFILE_SETTINGS, machine_of
 from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
 

@@ -82,7 +82,7 @@ rule release:
     input:
         **jobs.inputs("release"),
     output:
-        touch(paths.RELEASED),
+        touch(paths.RELEASE_MARK),
     log:
         "results/logs/release/{model}/{checkpoint}/{reader}.log",
     benchmark:

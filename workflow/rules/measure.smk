@@ -11,7 +11,7 @@ if study.keep_activations:
             **jobs.inputs("extract"),
         output:
             activations=paths.ACTIVATIONS,
-            losses=paths.LOSSES,
+            losses=paths.LOSS_CARD,
         log:
             "results/logs/extract/{model}/{checkpoint}/{dataset}.log",
         benchmark:
@@ -41,7 +41,7 @@ if study.keep_activations:
                     paths.STATISTICS, family=study.library_families, allow_missing=True
                 )
             ),
-            measured=touch(paths.MEASURED),
+            measured=touch(paths.MEASURED_MARK),
         log:
             "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log",
         benchmark:
@@ -90,7 +90,7 @@ else:
                 **jobs.inputs("measure_cell"),
             output:
                 update(jobs.rules["measure_cell"].archives(models[0])),
-                losses=paths.LOSSES,
+                losses=paths.LOSS_CARD,
             log:
                 "results/logs/extract/{model}/{checkpoint}/{dataset}.log",
             benchmark:

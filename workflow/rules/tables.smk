@@ -13,8 +13,8 @@ rule gather:
     input:
         **jobs.inputs("gather"),
     output:
-        paths.METRICS,
-        expand(paths.SHAPES, table=["spectra", "clouds"], allow_missing=True),
+        paths.MODEL_METRICS,
+        expand(paths.MODEL_SHAPES, table=["spectra", "clouds"], allow_missing=True),
     log:
         "results/logs/gather/{model}.log",
     benchmark:

@@ -53,7 +53,7 @@ rule tokenize:
     input:
         **jobs.inputs("tokenize"),
     output:
-        paths.TOKENS,
+        paths.TOKENS_FILE,
     log:
         "results/logs/tokenize/{model}/{dataset}.log",
     benchmark:

@@ -8,7 +8,7 @@ rule truncate:
     input:
         **jobs.inputs("truncate"),
     output:
-        paths.TRUNCATION,
+        paths.TRUNCATION_FILE,
     log:
         "results/logs/truncate/{model}/{checkpoint}/{dataset}.log",
     benchmark:

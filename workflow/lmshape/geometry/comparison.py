@@ -48,7 +48,14 @@ def neighborhood_overlap(x: ArrayLike, y: ArrayLike, *, k: int = 30) -> float:
     Doimo, Glielmo, Ansuini & Laio 2020, "Hierarchical nucleation in deep neural networks".
     """
     k = as_whole(k, name="k")
-    first, second = (nearest_neighbors(rows, k, assume_unique=True).indices for rows in _unique_in_both(x, y))
+    clouds = _unique_in_both(x, y)
+    return overlap_from_neighbors(
+        *(nearest_neighbors(rows, k, assume_unique=True).indices for rows in clouds)
+    )
+
+
+def overlap_from_neighbors(first: np.ndarray, second: np.ndarray) -> float:
+    """Return `neighborhood_overlap` from the indices (n, k) of the k nearest neighbors in each of both clouds."""
     # each list names a point once: a name that stands twice in both together is shared
     both = np.sort(np.concatenate([first, second], axis=1), axis=1)
     return float(np.count_nonzero(both[:, 1:] == both[:, :-1]) / first.size)
@@ -88,14 +95,18 @@ def information_imbalance(x: ArrayLike, y: ArrayLike) -> float:
     Glielmo, Zeni, Cheng, Csányi & Laio 2022, PNAS Nexus, doi:10.1093/pnasnexus/pgac039.
     """
     left, right = _unique_in_both(x, y)
-    n = len(left)
-    nearest = nearest_neighbors(left, 1, assume_unique=True).indices[:, 0]
-    radii = distances_of_pairs(right, np.arange(n), nearest)
+    return imbalance_from_neighbors(nearest_neighbors(left, 1, assume_unique=True).indices[:, 0], right)
+
+
+def imbalance_from_neighbors(nearest: np.ndarray, y: np.ndarray) -> float:
+    """Return `information_imbalance` from the index (n,) of the nearest neighbor in x, and y (n, e), of unique rows."""
+    n = len(y)
+    radii = distances_of_pairs(y, np.arange(n), nearest)
     step = max(1, BLOCK_ENTRIES // n)
     nearer = 0
     for start in range(0, n, step):
         block = np.arange(start, min(start + step, n))
-        pairs = distances_of_pairs(right, np.repeat(block, n), np.tile(np.arange(n), len(block)))
+        pairs = distances_of_pairs(y, np.repeat(block, n), np.tile(np.arange(n), len(block)))
         nearer += int(np.count_nonzero(pairs.reshape(len(block), n) < radii[block, None]))
     return 2 * nearer / n**2  # a point is nearer to itself, and counts as the 1 from which ranks go
 

@@ -17,19 +17,18 @@ from pathlib import Path
 from socket import gethostname
 
 from lmshape.errors import InputError
-from lmshape.hub.lock import WEIGHTS, has_weights
-from lmshape.paths import STAGED, no_xet_file, partial_folder, staged_file
-from lmshape.paths import WEIGHTS as WEIGHTS_OF
+from lmshape.hub.lock import WEIGHT_SUFFIXES, holds_weights
+from lmshape.paths import STAGED, WEIGHTS, no_xet_file, partial_folder, staged_file
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.receipt import delete_own, own_files, read_told
 from lmshape.writing import is_abandoned, replaced_when_whole
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 BOOK = ".budget"
 READ_MARK = ".read-"  # begins the name of the file that says that a reader has read the weights
 SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_BETWEEN_LOG_LINES = 60.0
+SECONDS_BETWEEN_WARNINGS = 60.0
 LONGEST_SILENCE_SECONDS = 3600.0  # of another host's download, which cannot be looked up; pauses are shorter
 LONGEST_WAIT_SECONDS = 12 * 3600.0  # without any change: a queue may be long, but not that long
 
@@ -73,7 +72,7 @@ class Reservation:
     def held(self) -> int:
         """Bytes that it holds or still will: of weights that have been deleted, nothing."""
         # In this order: weights that arrive between two looks would otherwise be seen in neither place.
-        return self.weights_bytes if self.arriving or has_weights(Path(self.folder)) else 0
+        return self.weights_bytes if self.arriving or holds_weights(Path(self.folder)) else 0
 
     def unread(self) -> list[str]:
         """Name the readers that have not read the weights yet."""
@@ -102,7 +101,7 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
             "checkpoint out."
         )
     before: Mapping[str, int] = {}
-    changed, told = time.monotonic(), -SECONDS_BETWEEN_LOG_LINES
+    changed, told = time.monotonic(), -SECONDS_BETWEEN_WARNINGS
     while holders := _holders_or_enter(wanted, budget):
         now, held = time.monotonic(), {one.name: one.held() for one in holders}
         changed, before = changed if held == before else now, held
@@ -113,8 +112,8 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
             )
         if now - changed > patience:
             raise InputError(f"{why} {_remedy(holders)}")
-        if now - told > SECONDS_BETWEEN_LOG_LINES:
-            LOG.warning("%s Waiting until they have been read.", why)
+        if now - told > SECONDS_BETWEEN_WARNINGS:
+            _LOG.warning("%s Waiting until they have been read.", why)
             told = now
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -145,7 +144,7 @@ def delete_weights(folder: Path) -> None:
     Weights that the receipt does not name, or that have another size, are the user's and stay.
     """
     for path in own_files(folder):
-        if path.suffix in WEIGHTS or path.name.endswith(".index.json"):
+        if path.suffix in WEIGHT_SUFFIXES or path.name.endswith(".index.json"):
             path.unlink(missing_ok=True)
 
 
@@ -164,7 +163,7 @@ def clear_unneeded(root: Path, needed: set[Path]) -> list[Path]:
         if folder != whole:
             delete_own(folder)
             cleared.append(folder)
-        elif any(path.suffix in WEIGHTS for path in own_files(folder)):
+        elif any(path.suffix in WEIGHT_SUFFIXES for path in own_files(folder)):
             delete_weights(folder)
             # so that they are downloaded when needed again
             (root / staged_file(folder)).unlink(missing_ok=True)
@@ -177,9 +176,9 @@ def forget_last_run(root: Path) -> None:
 
     Called before a study is planned: what is not marked as there is downloaded again if anybody needs it.
     """
-    (root / no_xet_file(Path(WEIGHTS_OF))).unlink(missing_ok=True)
+    (root / no_xet_file(Path(WEIGHTS))).unlink(missing_ok=True)
     for marker in root.glob(STAGED.format(model="*", checkpoint="*")):
-        if not has_weights(root / WEIGHTS_OF.format(model=marker.parent.name, checkpoint=marker.name)):
+        if not holds_weights(root / WEIGHTS.format(model=marker.parent.name, checkpoint=marker.name)):
             marker.unlink(missing_ok=True)
 
 
@@ -196,7 +195,7 @@ def _holders_or_enter(wanted: Reservation, budget: int) -> list[Reservation]:
             given_up = next((one for one in others if one.abandoned), None)
             if given_up is None:
                 return others
-            LOG.warning(
+            _LOG.warning(
                 "%s: its partial download was deleted to free its share of the disk quota", given_up.name
             )
             delete_own(partial_folder(Path(given_up.folder)))

@@ -22,7 +22,7 @@ from lmshape.progress import size_text
 from lmshape.schema import faults, read_yaml, schema_with_names
 
 # Worst first: a checkpoint that deserves several gets the first.
-VERDICTS = {
+AUDIT_VERDICTS = {
     "no_weights": "the hub has no weights under this name",
     "incomplete": "shards that the others announce, parts of them or their index are missing",
     "wrong_weights": "known to hold the weights of another step",
@@ -36,7 +36,7 @@ VERDICTS = {
 }
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
 
-MOST_ROWS = 40  # of checkpoints with the verdict ok, in a table for people
+MOST_SOUND = 40  # of checkpoints with the verdict ok, in a table for people
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")
 
 
@@ -101,7 +101,7 @@ def cited_verdict(issues: Iterable[Issue], step: int, *, weights: str = "") -> s
         if step in issue.steps
         and (not weights or not issue.files or any(name.endswith(weights) for name in issue.files))
     ]
-    return min(found, key=list(VERDICTS).index, default="")
+    return min(found, key=list(AUDIT_VERDICTS).index, default="")
 
 
 class _Evidence:
@@ -233,7 +233,7 @@ def _verdict(one: LockedCheckpoint, evidence: _Evidence) -> str:
 
 
 def _worst(found: Iterable[tuple[str, str]]) -> str:
-    return min((verdict for verdict, _ in found), key=list(VERDICTS).index, default="ok")
+    return min((verdict for verdict, _ in found), key=list(AUDIT_VERDICTS).index, default="ok")
 
 
 def _found(one: LockedCheckpoint, evidence: _Evidence) -> list[tuple[str, str]]:
@@ -273,7 +273,7 @@ def _remarks(one: LockedCheckpoint, evidence: _Evidence, verdict: str) -> Iterat
     if one.weights and verdict not in DISTRUSTED:
         for other in one.in_each_format():
             if (refused := _verdict(other, evidence)) in DISTRUSTED:
-                yield f"not taken: {other.weights[0].format} ({refused}: {VERDICTS[refused]})"
+                yield f"not taken: {other.weights[0].format} ({refused}: {AUDIT_VERDICTS[refused]})"
 
 
 def _missing_files(one: LockedCheckpoint) -> list[str]:
@@ -299,9 +299,9 @@ def as_table(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = 
     suspects = [one for one in lock.checkpoints if one.verdict != "ok"]
     fine = [one for one in lock.checkpoints if one.verdict == "ok"]
     lines = [_line("checkpoint", "verdict", "size", "same weights as", "note")]
-    lines += [_of(one) for one in (*suspects, *fine[:MOST_ROWS])]
-    if len(fine) > MOST_ROWS:
-        lines.append(f"… and {len(fine) - MOST_ROWS} more with the verdict ok")
+    lines += [_of(one) for one in (*suspects, *fine[:MOST_SOUND])]
+    if len(fine) > MOST_SOUND:
+        lines.append(f"… and {len(fine) - MOST_SOUND} more with the verdict ok")
     lines += ["", summary(lock)]
     if missing:
         lines.append(f"listed in the registry, not on the hub: {', '.join(missing)}")
@@ -315,7 +315,9 @@ def summary(lock: Lock) -> str:
     counts = Counter(one.verdict for one in lock.checkpoints)
     size = size_text(sum(one.weights_bytes for one in lock.checkpoints))
     head = f"{lock.model}: {len(lock.checkpoints)} checkpoints, {size} of weights; asked {lock.asked}"
-    lines = [f"  {counts[name]:5d} {name}: {meaning}" for name, meaning in VERDICTS.items() if counts[name]]
+    lines = [
+        f"  {counts[name]:5d} {name}: {meaning}" for name, meaning in AUDIT_VERDICTS.items() if counts[name]
+    ]
     return "\n".join([head, *lines, *map("  {}".format, corrections(lock))])
 
 
@@ -334,7 +336,7 @@ def as_json(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = (
         {
             "model": lock.model,
             "asked": lock.asked,
-            "counts": {name: counts[name] for name in VERDICTS},
+            "counts": {name: counts[name] for name in AUDIT_VERDICTS},
             "missing": list(missing),
             "moved": list(moved),
             "checkpoints": [_entry(one) for one in lock.checkpoints],

@@ -25,13 +25,13 @@ from lmshape.writing import replaced_when_whole
 
 FORMAT = "lmshape-lock 3"
 OLDER = ("lmshape-lock 1", "lmshape-lock 2")  # without `other_files`; without `sha256`
-COLUMNS = tuple(
+LOCK_COLUMNS = tuple(
     "checkpoint step tokens_seen verdict same_weights_as note repository revision ref commit subfolder "
     "weights_format weights_bytes weights_sha256 revised files other_files".split()
 )
 HEAD = ("model", "asked", "identity", "facts", "corrected", "main_sha256")
 FILES = ("files", "other_files")  # columns
-WEIGHTS = (".safetensors", ".bin", ".gguf")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
 UNLOADABLE = ("no_weights", "incomplete")  # verdicts
 NOT_ASKED = "not_asked"  # verdict
@@ -56,7 +56,7 @@ class LockedFile:
     @property
     def is_weights(self) -> bool:
         """Whether it holds tensors."""
-        return self.path.endswith(WEIGHTS)
+        return self.path.endswith(WEIGHT_SUFFIXES)
 
     @property
     def format(self) -> str:
@@ -202,8 +202,10 @@ def write_lock(path: Path, lock: Lock) -> None:
     head = {name: getattr(lock, name) for name in HEAD}
     for key, value in {**head, "tokenizer": tokenizer}.items():
         text.write(f"# {key}: {json.dumps(value)}\n")
-    text.write("\t".join(COLUMNS) + "\n")
-    rows = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    text.write("\t".join(LOCK_COLUMNS) + "\n")
+    rows = csv.DictWriter(
+        text, LOCK_COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+    )
     rows.writerows(_row(checkpoint) for checkpoint in lock.checkpoints)
     first = f"# {FORMAT}: made by lmshape; `lmshape lock --update {lock.model}` renews it\n"
     with replaced_when_whole(path) as partial:
@@ -257,7 +259,9 @@ def _lock(lines: Sequence[str]) -> Lock:
 
 
 def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
-    values = {name: getattr(checkpoint, name) for name in COLUMNS if name not in ("weights_format", *FILES)}
+    values = {
+        name: getattr(checkpoint, name) for name in LOCK_COLUMNS if name not in ("weights_format", *FILES)
+    }
     seen = checkpoint.tokens_seen
     return {
         **values,
@@ -302,7 +306,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
     """
     if not (folder / RECEIPT).is_file():
         return {}
-    if not has_weights(folder):
+    if not holds_weights(folder):
         raise InputError(
             f"`{folder}`: the weights were deleted when the last dataset had been read. Download them again with "
             f"`snakemake --forcerun download`, or run the whole study, which knows when they are needed."
@@ -315,9 +319,9 @@ def read_receipt(folder: Path) -> dict[str, str]:
     return {name: value for name, value in told.items() if name != "files"}
 
 
-def has_weights(folder: Path) -> bool:
+def holds_weights(folder: Path) -> bool:
     """Whether a folder has weights, which another process may delete meanwhile."""
     try:
-        return any(path.suffix in WEIGHTS for path in folder.iterdir())
+        return any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError
 from lmshape.hub.integrity import DISTRUSTED, Issue, audited, cited_verdict, issues_of
 from lmshape.hub.lock import NOT_ASKED, Lock, identity_of, read_lock
@@ -121,9 +121,8 @@ def choose(
 ) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
     """Choose the checkpoints of a study, and list those that were skipped.
 
-    `every` and `log` choose among those that match their names, as far as is known; `all` and `last` take
-    them as they come, and a list takes what it names. Of those with the same content one is measured, a trusted one
-    before a doubted one: `same_as` of the others names it.
+    A list takes what it names, other choices among the `choosable`. Of those with the same content one is measured, a
+    trusted one before a doubted one: `same_as` of the others names it.
 
     Parameters
     ----------
@@ -136,18 +135,16 @@ def choose(
     InputError
         When a listed one does not exist, or none is left to choose from.
     """
-    doubted: list[Checkpoint] = []
     if isinstance(choice, list):
         known = sorted([*known, *unlisted], key=lambda checkpoint: checkpoint.step)
-    elif isinstance(choice, dict):
-        doubted = [one for one in known if one.verdict in DISTRUSTED]
-        known = [one for one in known if one not in doubted]
-    if not known:
+    trusted = choosable(known, choice)
+    doubted = tuple(one for one in known if one not in trusted)
+    if not trusted:
         raise InputError(
             f"`{model}`: none of its {len(doubted)} checkpoints is known to match its name. Look at "
             f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want anyway."
         )
-    chosen = select(known, choice, model=model)
+    chosen = select_checkpoints(trusted, choice, model=model)
     measured: dict[str, str] = {}
     for one in sorted(chosen, key=lambda one: one.verdict in DISTRUSTED):
         measured.setdefault(one.content or one.name, one.name)
@@ -155,7 +152,12 @@ def choose(
     taken = (
         replace(one, same_as=first) if (first := firsts[one.name]) != one.name else one for one in chosen
     )
-    return tuple(taken), tuple(doubted)
+    return tuple(taken), doubted
+
+
+def choosable(known: Sequence[Checkpoint], choice: Choice) -> list[Checkpoint]:
+    """Return those that a choice is among: for `every` and `log` what is, as far as known, what its name says."""
+    return [one for one in known if not isinstance(choice, dict) or one.verdict not in DISTRUSTED]
 
 
 def corrected_facts(entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> dict[str, Yaml]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from lmshape.checkpoints import Checkpoint, Choice, nearest
 from lmshape.errors import InputError
 from lmshape.hub import budget, client
-from lmshape.hub.integrity import DISTRUSTED, Issue, audited, corrections, issues_of, with_sound_weights
+from lmshape.hub.integrity import Issue, audited, corrections, issues_of, with_sound_weights
 from lmshape.hub.lock import Lock, LockedCheckpoint, Tokenizer, identity_of, read_lock, write_lock
-from lmshape.hub.models import check_facts, choose, corrected_facts, known_checkpoints
+from lmshape.hub.models import check_facts, choosable, choose, corrected_facts, known_checkpoints
 from lmshape.hub.published import (
     MAIN,
     Naming,
@@ -31,7 +31,7 @@ from lmshape.hub.transfer import Transfer, WeightsIn, bring_files, cached_bytes
 from lmshape.schema import Yaml
 from lmshape.store.weights import config_facts, kind_of
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
 
 
@@ -173,7 +173,7 @@ def _to_ask(
     if isinstance(choice, list):
         taken = [one for one in (*known, *unlisted) if {one.name, str(one.step)} & set(map(str, choice))]
     else:
-        trusted = [one for one in known if isinstance(choice, str) or one.verdict not in DISTRUSTED]
+        trusted = choosable(known, choice)
         taken = [*choose(trusted, (), choice, model=lock.model)[0]] if trusted else []
     names = {one.name for one in taken}
     return [one for one in unknown if one.checkpoint in names]
@@ -357,7 +357,7 @@ def make_lock(
     else:
         lock = resolve(name, entry, issues=known, previous=kept, choice=choice)
         for correction in corrections(lock):
-            LOG.warning("%s: %s", name, correction)
+            _LOG.warning("%s: %s", name, correction)
     check_facts(name, entry, lock.facts)
     if lock != previous:
         write_lock(path, lock)

@@ -1,17 +1,28 @@
-"""Download the files of a commit: resumed after a kill, verified byte for byte, renamed when whole."""
+"""Download the files of a commit: resumed after a kill, verified byte for byte, renamed when whole.
+
+Xet downloads in a separate process, `python -m` this module, since hf_xet cannot be stopped from within when it hangs.
+The process gets its order as a line of JSON and answers in lines: the number of bytes so far, in the end the path of
+the file or the reason for its absence. It ends with the process that started it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from queue import Empty, Queue
+from threading import Thread
+from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
@@ -25,20 +36,22 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers
+from tqdm import tqdm
 
-from lmshape.downloading import CutShort, held_bytes, reason_of, receive
+from lmshape.downloading import BLOCK_BYTES, CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
 from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile, Tokenizer
-from lmshape.hub.xet import XetFailed, bring_by_xet, without_xet, xet_is_there
 from lmshape.paths import no_xet_file, partial_folder
-from lmshape.progress import size_text
+from lmshape.progress import progress, size_text
 from lmshape.receipt import PARTIAL, write_receipt, xet_folder
 from lmshape.writing import NO_ROOM, name_whole_folder
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
-BLOCK_BYTES = 1 << 20
+# Without a byte, after which Xet is given up; on a slow line bytes are counted as they come.
+XET_SILENCE_SECONDS = 180.0
+XET_START_SECONDS = 120.0  # for the first line: a busy machine, a slow disk
 
 WeightsIn = Literal["study", "cache"]
 Transfer = Literal["auto", "http", "xet"]
@@ -154,7 +167,7 @@ class _Download:
                 f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
             )
         if not xet and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
-            LOG.warning("%s", self._large())
+            _LOG.warning("%s", self._large())
 
         def ask() -> None:
             receive(self._request, received, size=self.file.bytes)
@@ -201,7 +214,7 @@ class _Download:
 
     def _give_up_xet(self, error: Exception) -> None:
         self.no_xet.touch()
-        LOG.warning(
+        _LOG.warning(
             "%s: Xet failed (%s); this run downloads by HTTP from here on", self.what, reason_of(error)
         )
 
@@ -275,3 +288,115 @@ def _digest(path: Path, file: LockedFile) -> str:
         while block := stream.read(BLOCK_BYTES):
             digest.update(block)
         return f"{GIT}{digest.hexdigest()}"
+
+
+class XetFailed(ConnectionError):
+    """A file does not come by Xet, for whatever reason."""
+
+
+def xet_is_there() -> bool:
+    """Whether hf_xet is installed and not turned off."""
+    return find_spec("hf_xet") is not None and not constants.HF_HUB_DISABLE_XET
+
+
+@contextmanager
+def without_xet() -> Iterator[None]:
+    """Keep the hub's library from Xet in this process."""
+    before, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
+
+
+def bring_by_xet(order: Mapping[str, Any], *, size: int) -> Path:
+    """Let a process of its own download a file of the hub, and return where it lies.
+
+    Parameters
+    ----------
+    order : arguments of `huggingface_hub.hf_hub_download`
+    size : of the file, in bytes
+
+    Raises
+    ------
+    XetFailed
+        When the process says so, ends without a word, or no byte comes for `XET_SILENCE_SECONDS`.
+    """
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.DEVNULL,
+    }
+    with (
+        progress(size, description=Path(str(order["filename"])).name, unit="B") as bar,
+        subprocess.Popen([sys.executable, "-m", __name__], text=True, **pipes) as process,
+    ):
+        try:
+            return _watched(process, order, bar)
+        finally:
+            process.kill()
+
+
+def _watched(process: subprocess.Popen[str], order: Mapping[str, Any], bar: tqdm) -> Path:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps(order) + "\n")
+    process.stdin.flush()
+    lines: Queue[str] = Queue()
+    Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+    patience = XET_START_SECONDS
+    try:
+        while line := lines.get(timeout=patience):
+            patience, told = XET_SILENCE_SECONDS, json.loads(line)
+            if "path" in told:
+                return Path(told["path"])
+            if "failed" in told:
+                raise XetFailed(told["failed"])
+            bar.update(told["bytes"] - bar.n)
+    except Empty:
+        raise XetFailed(f"no byte came for {patience:g} s") from None
+    raise XetFailed(f"its process ended with {process.wait()}")
+
+
+def _pass_on(stream: IO[str], lines: Queue[str]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put("")
+
+
+class _Told(tqdm):
+    """The hub library's progress bar, of received or of written bytes: each step is told to the other process."""
+
+    most = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "file": open(os.devnull, "w", encoding="utf-8")})
+
+    def update(self, n: float | None = 1) -> bool | None:
+        shown = super().update(n)
+        _Told.most = max(_Told.most, int(self.n))
+        _tell(bytes=_Told.most)
+        return shown
+
+
+def _tell(**words: int | str) -> None:
+    print(json.dumps(words), flush=True)
+
+
+def _end_with_the_other_process() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def bring_as_ordered() -> None:
+    """Download the file that the first line of standard input orders."""
+    order = json.loads(sys.stdin.readline())
+    Thread(target=_end_with_the_other_process, daemon=True).start()
+    _tell(bytes=0)
+    try:
+        _tell(path=hf_hub_download(**order, tqdm_class=_Told))
+    except Exception as error:  # RuntimeError is all that hf_xet says, and others may come from around it
+        _tell(failed=reason_of(error))
+
+
+if __name__ == "__main__":
+    bring_as_ordered()

@@ -1,21 +1,26 @@
 """The jobs of the workflow: inputs, outputs, resources, dependencies and code of each rule.
 
 The rules in workflow/rules take all of it from `Jobs`; `python -m lmshape run RULE` runs a job, which reads the study
-itself.
+itself. `RULES` lists the rules, and each says which jobs it has: which job makes what another one reads is read off
+their files.
+
+Snakemake does not miss a file that a failed job has not made as long as all that was once made of it is there. So each
+digest covers the jobs behind: after a failure, whatever shows numbers of before is still to be made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
+from lmshape import paths
 from lmshape.jobs import cells, hub, pages, tables, texts
-from lmshape.jobs.graph import Graph
-from lmshape.jobs.rule import CONFIG_VARIABLE, DIGITS, WILDCARDS, Files, Machine, Rule, Wildcards
+from lmshape.jobs.machine import Machine
+from lmshape.jobs.rule import CONFIG_VARIABLE, DIGEST_DIGITS, WILDCARDS, Files, Rule, Wildcards
 from lmshape.study.study import Study
 
 RULES: dict[str, type[Rule]] = {
@@ -44,6 +49,7 @@ RULES: dict[str, type[Rule]] = {
     "report": pages.Report,
 }
 
+Step = tuple[str, Wildcards]  # a job: its rule and its wildcards
 InputFunction = Callable[[Mapping[str, str]], Files]
 F = TypeVar("F", bound=Callable[..., object])
 Result = TypeVar("Result")
@@ -61,11 +67,42 @@ class Jobs:
         self.study = study
         self.machine = machine or Machine()
         self.rules = {name: rule(study, self.machine) for name, rule in RULES.items()}
-        self.graph = Graph(study, self.rules)
         self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
             if ancient is not None:
                 rule.ancient = ancient
+
+    def every(self) -> Iterator[Step]:
+        """Yield all jobs of the study."""
+        return ((name, job) for name, rule in self.rules.items() for job in rule.jobs())
+
+    def behind(self, step: Step) -> list[Step]:
+        """Return the jobs that a job takes its results from, but for downloads and what it only waits for."""
+        rule = self.rules[step[0]]
+        if rule.brings_weights:
+            return []
+        makers = self._makers_of(step, [read for read in rule.reads if read not in rule.awaited])
+        return [maker for maker in makers if not self.rules[maker[0]].brings_weights]
+
+    def leading_to(self, step: Step) -> Iterator[Step]:
+        """Yield the jobs that lead to a job, each behind those that it needs, and the job itself."""
+        for maker in self._makers_of(step, self.rules[step[0]].reads):
+            yield from self.leading_to(maker)
+        yield step
+
+    def _makers_of(self, step: Step, reads: Sequence[str]) -> list[Step]:
+        inputs = self.rules[step[0]].inputs(step[1])
+        files = [
+            file
+            for read in reads
+            for file in ([inputs[read]] if isinstance(inputs[read], str) else inputs[read])
+        ]
+        return list(dict.fromkeys(self._maker[file] for file in files if file in self._maker))
+
+    @cached_property
+    def _maker(self) -> dict[str, Step]:
+        """File → the job that makes it."""
+        return {file: step for step in self.every() for file in self.rules[step[0]].outputs(step[1])}
 
     def inputs(self, name: str) -> dict[str, InputFunction]:
         """Return the inputs of a rule by name."""
@@ -83,9 +120,9 @@ class Jobs:
     def whole_digest(self, name: str, job: Wildcards) -> str:
         """Hash the digest of a job together with those of the jobs behind it, each once."""
         if (name, job) not in self._digests:
-            behind = [self.whole_digest(*step) for step in self.graph.behind((name, job))]
+            behind = [self.whole_digest(*step) for step in self.behind((name, job))]
             own = self.rules[name].digest(job)
-            whole = hashlib.sha256("\n".join([own, *behind]).encode()).hexdigest()[:DIGITS]
+            whole = hashlib.sha256("\n".join([own, *behind]).encode()).hexdigest()[:DIGEST_DIGITS]
             self._digests[name, job] = whole if behind else own
         return self._digests[name, job]
 
@@ -135,10 +172,10 @@ class Jobs:
 
 
 RESULTS = {
-    str(tables.TABLES): "Tables",
-    str(pages.FIGURE_FOLDER): "Figures",
-    pages.EXPLORER: "Explorer",
-    pages.INDEX: "Open",
+    str(paths.TABLES_FOLDER): "Tables",
+    str(paths.FIGURES_FOLDER): "Figures",
+    paths.EXPLORER_PAGE: "Explorer",
+    paths.INDEX_PAGE: "Open",
 }
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from functools import cache, cached_property, partial
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape import paths
 from lmshape.geometry.arrays import Device
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Machine, Rule, Wildcards, layers_of
+from lmshape.jobs.machine import Machine
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, layers_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
-from lmshape.metrics.registry import OWN_FAMILY
+from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
 from lmshape.store.weights import checkpoint_files, weights_key
 from lmshape.study.costs import (
+    MEASURING_START_SECONDS,
     extraction_megabytes,
     extraction_seconds,
     gpus_that_hold,
@@ -36,10 +38,13 @@ from lmshape.writing import replaced_when_whole, working_folder
 if TYPE_CHECKING:
     from lmshape.models.opened import Opening
 
+ARCHIVE_MEGABYTES = 2  # of a layer, at most
+
 
 class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
+    submitted = True
     reads: tuple[str, ...] = ("weights", "tokens")
 
     def weights(self, job: Wildcards) -> Files:
@@ -65,7 +70,7 @@ class WeightsReader(Rule):
         return weights_key(folder, Path(job.fill(paths.SEEN_WEIGHTS)), map(Path, cards))
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"weights": self.weights(job), "tokens": job.fill(paths.TOKENS)}
+        return {"weights": self.weights(job), "tokens": job.fill(paths.TOKENS_FILE)}
 
     def attributes(self, job: Wildcards) -> dict[str, str | int | float]:
         """Return what the files of a cell say of it; of the hub's checkpoints the receipt says where they are from."""
@@ -102,14 +107,12 @@ class WeightsReader(Rule):
         """Return how the checkpoint is opened."""
         from lmshape.models.opened import Opening
 
-        model, extraction = self.model(job), self.study.extraction
+        model = self.model(job)
         return Opening(
+            **asdict(self.study.extraction),
             kind=model.kind,
             threads=given.threads,
-            dtype=extraction.dtype,
-            device=extraction.device,
             gpus=given.gpus,
-            device_map=extraction.device_map,
             blocks=model.blocks,
             width=model.width,
             vocabulary=model.vocabulary,
@@ -144,12 +147,17 @@ class WeightsReader(Rule):
 class Extract(WeightsReader):
     """The activations of a cell, which stay, and its loss."""
 
+    stage = "extraction"
+    usual_share = 0.3
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/extract/{model}/{checkpoint}/{dataset}.log"
     writes = (
         paths.ACTIVATIONS,
-        paths.LOSSES,
+        paths.LOSS_CARD,
     )
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return map(Wildcards.of_cell, self.study.cells() if self.study.keep_activations else ())
 
     def megabytes(self, job: Wildcards) -> int:
         return extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
@@ -163,7 +171,7 @@ class Extract(WeightsReader):
         return LEAST_DISK_MEGABYTES + activations // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
-        self.extract(job, given, Path(job.fill(paths.ACTIVATIONS)), Path(job.fill(paths.LOSSES)))
+        self.extract(job, given, Path(job.fill(paths.ACTIVATIONS)), Path(job.fill(paths.LOSS_CARD)))
 
     def extract(self, job: Wildcards, given: Given, activations: Path, losses: Path) -> None:
         """Write the activations and the loss card of a cell."""
@@ -172,7 +180,7 @@ class Extract(WeightsReader):
         from lmshape.models.extract import extract
         from lmshape.store.tokens import read_tokens
 
-        folder, tokens = self.study.checkpoint(job.cell).folder, read_tokens(job.fill(paths.TOKENS))
+        folder, tokens = self.study.checkpoint(job.cell).folder, read_tokens(job.fill(paths.TOKENS_FILE))
         extract(
             folder,
             tokens,
@@ -182,7 +190,6 @@ class Extract(WeightsReader):
             attributes=self.attributes(job) | read_receipt(folder),
             seed=int(tokens.attributes["seed"]),
             mask_token_id=int(tokens.attributes["mask_token_id"]),
-            batch_tokens=self.study.extraction.batch_tokens,
         )
 
 
@@ -190,13 +197,22 @@ class Measure(Rule):
     """The statistics of a block of layers: what every metric of the library can be computed from.
 
     One job measures all families, so that a study is few, long jobs. Archives are updated: a family that is added, or
-    whose code has changed, is measured alone. `MEASURED` is written last and is not an archive: without it, a job that
+    whose code has changed, is measured alone. `MEASURED_MARK` is written last and is no archive: without it, a job that
     failed runs again, although Snakemake restores the archives that it found.
     """
 
-    reads = ("activations",)
+    stage = "measuring"
+    submitted = True
+    start_seconds = MEASURING_START_SECONDS
+    usual_share = 0.5
+    reads = ("activations", "final")
     log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
     rank = 20
+
+    def jobs(self) -> Iterator[Wildcards]:
+        for cell in self.study.cells() if self.study.keep_activations and self.families else ():
+            for block in self.study.blocks_of(cell.model):
+                yield Wildcards.of_cell(cell, **paths.layers(*block))
 
     @property
     def families(self) -> list[str]:
@@ -215,11 +231,18 @@ class Measure(Rule):
         return sampling.rows_per_draw if sampling.protocol == "windows" else None
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"activations": job.fill(paths.ACTIVATIONS)}
+        return {"activations": job.fill(paths.ACTIVATIONS), "final": self.final(job) or []}
+
+    def final(self, job: Wildcards) -> str:
+        """Return the activations of the final checkpoint, where this is another and is compared with it; else ""."""
+        final = self.model(job).final
+        if FINAL_FAMILY not in self.families or job.checkpoint == final:
+            return ""
+        return replace(job, checkpoint=final).fill(paths.ACTIVATIONS)
 
     def outputs(self, job: Wildcards) -> list[str]:
         archives = [job.fill(paths.STATISTICS.replace("{family}", family)) for family in self.families]
-        return [*archives, job.fill(paths.MEASURED)]
+        return [*archives, job.fill(paths.MEASURED_MARK)]
 
     @property
     def estimators(self) -> list[str]:
@@ -241,26 +264,35 @@ class Measure(Rule):
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         first, last = layers_of(job)
-        return self.block_seconds(self.model(job).width, last - first + 2, threads)
+        return self.block_seconds(self.model(job), last - first + 2, threads)
 
-    @cached_property
-    def block_seconds(self) -> Callable[..., float]:
-        """Estimate a block by width, sites, threads and whether a GPU measures; kept as long as this rule."""
-        return cache(partial(_measuring_seconds, self))
+    def block_seconds(self, model: Model, sites: int, threads: int, *, on_gpu: bool = False) -> float:
+        """Estimate a block of a model by its sites."""
+        study = self.study
+        return measuring_seconds(
+            model.width,
+            study.sampling,
+            families=tuple(self.families),
+            rows=study.rows,
+            sites=sites,
+            threads=threads,
+            metrics=study.metrics,
+            on_gpu=on_gpu,
+        )
 
     def disk_megabytes(self, job: Wildcards) -> int:
-        """Megabytes of the archives, at most two a layer."""
         first, last = layers_of(job)
-        return LEAST_DISK_MEGABYTES + 2 * (last - first + 2)
+        return LEAST_DISK_MEGABYTES + ARCHIVE_MEGABYTES * (last - first + 2)
 
     def run(self, job: Wildcards, given: Given) -> None:
         self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
-        Path(job.fill(paths.MEASURED)).touch()
+        Path(job.fill(paths.MEASURED_MARK)).touch()
 
     def measure(
         self, job: Wildcards, activations: Path, block: tuple[int, int], device: Device = None
     ) -> None:
         """Write the archives of a block of layers that are not there, or not of this code and data."""
+        final = self.final(job)
         measure_block(
             activations,
             Path(job.fill(paths.STATISTICS_FOLDER)),
@@ -272,31 +304,19 @@ class Measure(Rule):
             own_metrics=self.own_path,
             skdim=self.estimators,
             device=device,
+            final=Path(final) if final else None,
         )
-
-
-def _measuring_seconds(rule: Measure, width: int, sites: int, threads: int, on_gpu: bool = False) -> float:
-    study = rule.study
-    return measuring_seconds(
-        width,
-        study.sampling,
-        families=rule.families,
-        rows=study.rows,
-        sites=sites,
-        threads=threads,
-        metrics=study.metrics,
-        on_gpu=on_gpu,
-    )
 
 
 class MeasureOwn(Measure):
     """The values of the user's own metrics: a job of their own, so that a change to their file runs no other family."""
 
+    usual_share = 1.0
     log_file = "results/logs/measure_own/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
 
     @property
     def families(self) -> list[str]:
-        return [OWN_FAMILY]
+        return [OWN_FAMILY] if self.study.own_metrics else []
 
     @property
     def rows(self) -> list[str]:
@@ -337,9 +357,18 @@ class MeasureCell(Extract):
     archives that it found.
     """
 
+    stage = "measuring"
+    usual_share = 0.4
+
     def __init__(self, study: Study, machine: Machine) -> None:
         super().__init__(study, machine)
         self.measuring = MeasureAll(study, machine)
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return map(Wildcards.of_cell, () if self.study.keep_activations else self.study.cells())
+
+    def kept_megabytes(self, job: Wildcards) -> int:
+        return ARCHIVE_MEGABYTES * (self.model(job).blocks + 2)
 
     def layouts(self) -> dict[str, list[str]]:
         """Return the models by their number of layers: a rule's outputs, blocks of layers, must be the same for all."""
@@ -359,7 +388,7 @@ class MeasureCell(Extract):
         ]
 
     def outputs(self, job: Wildcards) -> list[str]:
-        return [*map(job.fill, self.archives(job.model)), job.fill(paths.LOSSES)]
+        return [*map(job.fill, self.archives(job.model)), job.fill(paths.LOSS_CARD)]
 
     def facts(self, job: Wildcards) -> object:
         return [super().facts(job), self.measuring.facts(job)]
@@ -373,23 +402,18 @@ class MeasureCell(Extract):
     def seconds(self, job: Wildcards, threads: int) -> float:
         model = self.model(job)
         on_gpu = self.gpus(job) > 0
-        measuring = self.measuring.block_seconds(model.width, model.blocks + 2, threads, on_gpu)
+        measuring = self.measuring.block_seconds(model, model.blocks + 2, threads, on_gpu=on_gpu)
         return super().seconds(job, threads) + measuring
 
-    def device(self, given: Given) -> Device:
-        """Return where the forward passes run."""
-        from lmshape.models.device import choose_device
-
-        extraction = self.study.extraction
-        return choose_device(extraction.device, device_map=extraction.device_map, gpus=given.gpus).device
-
     def run(self, job: Wildcards, given: Given) -> None:
-        losses = Path(job.fill(paths.LOSSES))
+        from lmshape.models.opened import choose_device
+
+        losses, device = Path(job.fill(paths.LOSS_CARD)), choose_device(self.opening(job, given)).device
         with working_folder(losses, "activations") as folder:
             activations, card = folder / "activations.h5", folder / losses.name
             self.extract(job, given, activations, card)
             for block in self.study.blocks_of(job.model):
-                self.measuring.measure(job, activations, block, self.device(given))
+                self.measuring.measure(job, activations, block, device)
             with replaced_when_whole(losses) as partial:
                 partial.write_bytes(card.read_bytes())
 
@@ -397,16 +421,22 @@ class MeasureCell(Extract):
 class Truncate(WeightsReader):
     """The loss of a decoder with only some directions of its residual stream."""
 
+    stage = "truncation"
+    usual_share = 0.3
     reads = ("weights", "tokens", "losses")
     awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
-    writes = (paths.TRUNCATION,)
+    writes = (paths.TRUNCATION_FILE,)
     disk = LEAST_DISK_MEGABYTES
+
+    def jobs(self) -> Iterator[Wildcards]:
+        for model in self.study.models:
+            yield from map(Wildcards.of_cell, self.study.truncated(model))
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         """The losses come first: a checkpoint that cannot be extracted fails once."""
-        return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSSES))}
+        return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSS_CARD))}
 
     @property
     def truncating(self) -> Truncating:
@@ -456,9 +486,9 @@ class Truncate(WeightsReader):
         folder = self.study.checkpoint(job.cell).folder
         truncate(
             folder,
-            read_tokens(job.fill(paths.TOKENS)),
+            read_tokens(job.fill(paths.TOKENS_FILE)),
             opening=self.opening(job, given),
-            output=Path(job.fill(paths.TRUNCATION)),
+            output=Path(job.fill(paths.TRUNCATION_FILE)),
             attributes=self.attributes(job) | read_receipt(folder),
             trial=Trial(
                 rows=self.rows,
@@ -466,5 +496,4 @@ class Truncate(WeightsReader):
                 removed=sorted(truncating.removed) if truncating.removed else None,
             ),
             sequences=truncating.sequences,
-            batch_tokens=self.study.extraction.batch_tokens,
         )

@@ -10,6 +10,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lmshape.hub.lock import Lock
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
-from lmshape.study.models import PRETRAINED, Model
+from lmshape.study.models import Model
 from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.study import Study
 
@@ -33,6 +34,7 @@ def log_to_stderr() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+DOWNLOAD_BYTES = 5e7  # per second: a usual connection of an institute
 MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
 PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
 SHAPE = ("architecture", "blocks", "width", "vocabulary")  # that outputs and digests depend on
@@ -88,6 +90,8 @@ def check_plan(model: Model) -> None:
 class Resolve(Rule):
     """The lock of a model: commit and weights behind each of its checkpoints."""
 
+    stage = "downloads"
+    brings_weights = True
     reads: tuple[str, ...] = ("unasked",)
     code: tuple[str, ...] = ("lmshape.hub.resolve",)
     log_file = "results/logs/resolve/{model}.log"
@@ -96,6 +100,9 @@ class Resolve(Rule):
     time_minutes = 60
     disk = LEAST_DISK_MEGABYTES
     rank = 200
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(model=name) for name, model in self.study.models.items() if model.on_hub)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"unasked": job.fill(paths.UNASKED)}
@@ -155,6 +162,12 @@ class Download(FetchTokenizer):
     writes = (paths.WEIGHTS, paths.STAGED)
     time_minutes = 720
     rank = 5
+    alone = True
+
+    def jobs(self) -> Iterator[Wildcards]:
+        for job in super().jobs():
+            for checkpoint in self.model(job).measured:
+                yield Wildcards(model=job.model, checkpoint=checkpoint)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         """Return the lock: a reason to look at the job that makes it where it does not say what is downloaded."""
@@ -178,6 +191,14 @@ class Download(FetchTokenizer):
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + checkpoint_megabytes(self.model(job), job.checkpoint)
 
+    @property
+    def most_megabytes(self) -> float:
+        budget = self.study.disk_budget_bytes
+        return inf if budget is None or self.study.keep_weights else budget / 1e6
+
+    def usual_seconds(self, job: Wildcards, threads: int) -> float:
+        return self.usual + self.disk_megabytes(job) * 1e6 / DOWNLOAD_BYTES
+
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.hub.resolve import download
 
@@ -198,18 +219,26 @@ class Download(FetchTokenizer):
 class Release(Rule):
     """One reader's note that it has read the weights of a checkpoint; after the last one they are deleted."""
 
+    stage = "downloads"
+    brings_weights = True
     reads = ("staged", "read")
     log_file = "results/logs/release/{model}/{checkpoint}/{reader}.log"
-    writes = (paths.RELEASED,)
+    writes = (paths.RELEASE_MARK,)
     memory_megabytes = 100
     time_minutes = 5
     disk = LEAST_DISK_MEGABYTES
     rank = 15
 
+    def jobs(self) -> Iterator[Wildcards]:
+        for name, model in self.study.models.items():
+            for checkpoint in model.measured if model.on_hub else ():
+                for reader in self.study.readers(name, checkpoint):
+                    yield Wildcards(model=name, checkpoint=checkpoint, reader=reader)
+
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         dataset, _, truncation = job.reader.partition(paths.READER_SEPARATOR)
         names = {"model": job.model, "checkpoint": job.checkpoint, "dataset": dataset}
-        result = paths.TRUNCATION if truncation else paths.LOSSES
+        result = paths.TRUNCATION_FILE if truncation else paths.LOSS_CARD
         return {"staged": job.fill(paths.STAGED), "read": result.format(**names)}
 
     def facts(self, job: Wildcards) -> object:
@@ -280,7 +309,7 @@ def _emptied_folders(study: Study) -> Iterator[tuple[Path, str]]:
             yield model.tokenizer, f"the tokenizer of `{model.name}`"
             yield from ((one.folder, f"{one.name} of `{model.name}`") for one in model.measured.values())
     if study.trained:
-        yield PRETRAINED / "tokenizer", "the tokenizer of the runs of `pretraining`"
+        yield Path(paths.PRETRAINED_TOKENIZER), "the tokenizer of the runs of `pretraining`"
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:

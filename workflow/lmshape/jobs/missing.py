@@ -16,17 +16,14 @@ from datetime import datetime
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.jobs import Jobs
-from lmshape.jobs.graph import Step, measuring, wildcards
-from lmshape.jobs.pages import EXPLORER, INDEX, REPORT
+from lmshape.jobs import Jobs, Step
 from lmshape.jobs.rule import Wildcards
 from lmshape.progress import size_text
-from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 MOST_GROUPS = 8  # on a screen
 MOST_NAMES = 4  # in a line, of models, checkpoints or datasets
-MOST_CHARACTERS = 400  # of a reason; what libraries say may be a page
+REASON_CHARACTERS = 400  # of a reason; what libraries say may be a page
 NOT_REACHED = "not reached"
 INTERRUPTED = "interrupted"
 
@@ -38,7 +35,7 @@ SAID = re.compile(
     r"|^Job \d+ +completed successfully, but some output files are missing[^\n]*\n(?:[^\n]+ \(missing [^\n]*\n?)+",
     re.MULTILINE | re.DOTALL,
 )
-RULE = re.compile(r"^Error in rule (\w+):", re.MULTILINE)
+RULE_LINE = re.compile(r"^Error in rule (\w+):", re.MULTILINE)
 LOGS = re.compile(r"^    log: (.+?) \(check log", re.MULTILINE)  # the job's own, then the scheduler's
 FILE = re.compile(r"results/logs/[^\s']+?\.log|^\S+(?= \(missing )", re.MULTILINE)
 OF_THE_SCHEDULER = re.compile(r"^    message: (?!None$)", re.MULTILINE)
@@ -111,36 +108,34 @@ def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -
 
 
 def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
-    for cell in jobs.study.cells():
-        steps = [one for last in measuring(jobs.study, cell) for one in jobs.graph.leading_to(last)]
-        yield cell, list(dict.fromkeys(steps))
+    measuring: dict[Cell, list[Step]] = {cell: [] for cell in jobs.study.cells()}
+    for name, job in jobs.every():
+        if jobs.rules[name].stage in ("extraction", "measuring"):
+            measuring[job.cell].append((name, job))
+    for cell, lasts in measuring.items():
+        yield cell, list(dict.fromkeys(step for last in lasts for step in jobs.leading_to(last)))
 
 
 def _results(jobs: Jobs, root: Path) -> Iterator[tuple[Cell | str, list[Step]]]:
     """Yield the results behind the cells, each with the jobs that lead to it from there."""
     study = jobs.study
-    for name, model in study.models.items():
+    for name in study.models:
         for cell in study.truncated(name):
-            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", wildcards(cell))]
-        yield f"metrics of {name}", [*_releases(study, model), ("gather", Wildcards(model=name))]
+            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", Wildcards.of_cell(cell))]
+        releases = [("release", job) for job in jobs.rules["release"].jobs() if job.model == name]
+        yield f"metrics of {name}", [*releases, ("gather", Wildcards(model=name))]
     for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
     models = {model.pretraining for model in study.models.values()}
     alone = [("pretrain", Wildcards(run=run)) for run in study.trained if run not in models]
-    trained = [one for last in alone for one in jobs.graph.leading_to(last)]
+    trained = [one for last in alone for one in jobs.leading_to(last)]
     yield "spikes", [*trained, ("spikes", Wildcards())]
     for result in ("claims", "figures"):
         yield result, [(result, Wildcards())]
-    yield EXPLORER, [("explore", Wildcards())]
-    yield INDEX, [("index", Wildcards())]
+    yield paths.EXPLORER_PAGE, [("explore", Wildcards())]
+    yield paths.INDEX_PAGE, [("index", Wildcards())]
     if ends_with_an_error(root / jobs.rules["report"].log(Wildcards())):  # it is made on request alone
-        yield REPORT, [("report", Wildcards())]
-
-
-def _releases(study: Study, model: Model) -> Iterator[Step]:
-    for checkpoint in model.measured if model.on_hub else ():
-        for reader in study.readers(model.name, checkpoint):
-            yield "release", Wildcards(model=model.name, checkpoint=checkpoint, reader=reader)
+        yield paths.REPORT_PAGE, [("report", Wildcards())]
 
 
 def _names(cell: Cell) -> tuple[str, str, str]:
@@ -192,12 +187,12 @@ def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> t
     log = jobs.rules[step[0]].log(step[1])
     if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
         return NOT_REACHED, "", step[0]
-    logs, rule = LOGS.search(said), RULE.search(said)
+    logs, rule = LOGS.search(said), RULE_LINE.search(said)
     reason = why(root, logs[1].split(", ") if logs else [log], said)
     return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
 
 
-def describe(missing: Sequence[Missing], study: Study, *, command: str) -> str:
+def describe_missing(missing: Sequence[Missing], study: Study, *, command: str) -> str:
     """Describe the missing cells, grouped by reason, and the command that continues, in some 30 lines."""
     if not missing:
         return "Nothing is missing: every cell, table, figure and page of the study is there."
@@ -250,7 +245,7 @@ def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
     if first.reason == NOT_REACHED:
         yield "  not reached: no job of theirs has run"
         return
-    yield f"  {first.step[0]}: {first.reason[:MOST_CHARACTERS]}"
+    yield f"  {first.step[0]}: {first.reason[:REASON_CHARACTERS]}"
     advice = remedy(first.reason, rule=first.rule)
     if advice and advice not in told:
         told.add(advice)
@@ -288,7 +283,7 @@ def _some(names: Sequence[str], what: str) -> str:
 TAIL_BYTES = 1 << 16  # of a log: a traceback is shorter, and a log may be long
 LITTLE_ROOM_BYTES = 4 << 20  # no job gets far with less
 TRACEBACK = "Traceback (most recent call last):"
-NO_ROOM = ("No space left on device", "Disk quota exceeded")
+NO_ROOM_WORDS = ("No space left on device", "Disk quota exceeded")
 
 KILLED = re.compile(r"died with <Signals\.(\w+)|exit status (130|137|139|143)\b")
 SIGNALS = {"130": "SIGINT", "137": "SIGKILL", "139": "SIGSEGV", "143": "SIGTERM"}
@@ -426,7 +421,7 @@ def ends_with_an_error(log: Path) -> bool:
 
 def _with_its_cause(error: str, log: str) -> str:
     """Say first that a disk is full: libraries say it last, behind numbers of their own, or in an earlier error."""
-    causes = [words for words in NO_ROOM if words in log]
+    causes = [words for words in NO_ROOM_WORDS if words in log]
     short = error.partition(" (file write failed")[0]  # what HDF5 goes on with is a page
     return f"{causes[0]}: {short}" if causes and causes[0] not in short else error
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, FigureEntry
 from lmshape.fingerprint import code_fingerprint
@@ -23,22 +24,18 @@ from lmshape.jobs.rule import (
     Given,
     Rule,
     Wildcards,
-    table_files,
 )
-from lmshape.jobs.tables import TABLES
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.study.registry import REPOSITORY, Dataset
 from lmshape.study.study import Study
 from lmshape.writing import replaced_when_whole
 
-WORDS = REPOSITORY / "workflow" / "report"
-FIGURE_FOLDER = Path("results/figures")
-INDEX, EXPLORER, REPORT = "results/index.html", "results/explore.html", "results/report.html"
+REPORT_WORDS = REPOSITORY / "workflow" / "report"
 
 
 def figure_files(study: Study, *kinds: str) -> list[str]:
     """Return the files of these kinds of the study's figures."""
-    return [f"{FIGURE_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
+    return [f"{paths.FIGURES_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
 
 
 def loss_files(study: Study) -> dict[str, Path]:
@@ -57,6 +54,7 @@ def digest_of_words(folder: Path) -> str:
 class DrawFigures(Rule):
     """All figures in one process, since imports take most of the time; of each PNG, SVG and CSV."""
 
+    usual = 40.0
     reads = ("tables", "losses")
     log_file = "results/logs/figures.log"
     memory_megabytes = 1000
@@ -70,7 +68,7 @@ class DrawFigures(Rule):
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         tables = dict.fromkeys(table for figure in self.drawn for table in figure.tables)
         return {
-            "tables": table_files(*tables, formats=("parquet",)),
+            "tables": paths.table_files(*tables, formats=("parquet",)),
             "losses": [str(path) for path in self.losses.values()],
         }
 
@@ -95,8 +93,8 @@ class DrawFigures(Rule):
         for name in self.study.figures:
             render(
                 name,
-                TABLES,
-                output_stem=FIGURE_FOLDER / name,
+                paths.TABLES_FOLDER,
+                output_stem=paths.FIGURES_FOLDER / name,
                 losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
@@ -108,28 +106,28 @@ class Explore(Rule):
     reads = ("tables",)
     code = ("lmshape.pages.explore.build_explorer",)
     log_file = "results/logs/explore.log"
-    writes = (EXPLORER,)
+    writes = (paths.EXPLORER_PAGE,)
     time_minutes = 15
     disk = 20
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"tables": table_files("metrics", "checkpoints", "profiles", formats=("parquet",))}
+        return {"tables": paths.table_files("metrics", "checkpoints", "profiles", formats=("parquet",))}
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [list(self.study.datasets), own, digest_of_words(WORDS / "explore")]
+        return [list(self.study.datasets), own, digest_of_words(REPORT_WORDS / "explore")]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.explore import build_explorer
 
         size = build_explorer(
-            Path(EXPLORER),
-            tables_dir=TABLES,
-            sources_dir=WORDS / "explore",
+            Path(paths.EXPLORER_PAGE),
+            tables_dir=paths.TABLES_FOLDER,
+            sources_dir=REPORT_WORDS / "explore",
             datasets=list(self.study.datasets),
             own=self.own_path,
         )
-        print(f"{EXPLORER}: {size / 1e6:.1f} MB")
+        print(f"{paths.EXPLORER_PAGE}: {size / 1e6:.1f} MB")
 
 
 class Index(Rule):
@@ -138,14 +136,14 @@ class Index(Rule):
     reads = ("tables", "figures", "runs")
     code = ("lmshape.pages.index.build_index", "lmshape.figures.FIGURES")
     log_file = "results/logs/index.log"
-    writes = (INDEX,)
+    writes = (paths.INDEX_PAGE,)
     memory_megabytes = 1000
     time_minutes = 15
     disk = LEAST_DISK_MEGABYTES
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {
-            "tables": table_files(
+            "tables": paths.table_files(
                 "metrics", "checkpoints", "profiles", "claims", "warnings", "before_spikes"
             ),
             "figures": figure_files(self.study, "png", "svg", "csv"),
@@ -179,7 +177,13 @@ class Index(Rule):
 
     def facts(self, job: Wildcards) -> object:
         own = [str(self.own_path), self.own_fingerprint]
-        return [self.provenance, self.inputs(job)["runs"], self.study.unstable, own, digest_of_words(WORDS)]
+        return [
+            self.provenance,
+            self.inputs(job)["runs"],
+            self.study.unstable,
+            own,
+            digest_of_words(REPORT_WORDS),
+        ]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.index import build_index
@@ -187,10 +191,10 @@ class Index(Rule):
         runs = by_run(trained_files(self.study, "summary.json"))
         summaries = {name: json.loads(path.read_text()) for name, path in runs.items()}
         build_index(
-            Path(INDEX),
-            tables_dir=TABLES,
-            figures_dir=FIGURE_FOLDER,
-            captions_dir=WORDS,
+            Path(paths.INDEX_PAGE),
+            tables_dir=paths.TABLES_FOLDER,
+            figures_dir=paths.FIGURES_FOLDER,
+            captions_dir=REPORT_WORDS,
             provenance=self.provenance | {"runs": summaries},
             unstable=self.study.unstable,
             own=self.own_path,
@@ -203,20 +207,22 @@ class Report(Rule):
     reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
-    writes = (REPORT,)
+    writes = (paths.REPORT_PAGE,)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"page": INDEX}
+        return {"page": paths.INDEX_PAGE}
 
     def facts(self, job: Wildcards) -> object:
-        return digest_of_words(WORDS)
+        return digest_of_words(REPORT_WORDS)
 
     def run(self, job: Wildcards, given: Given) -> None:
         config = json.loads(os.environ.get(CONFIG_VARIABLE, "{}")).get(str(Path.cwd()))
         if config is None:
             raise InputError("The report is a job of the workflow; by hand, type `make report`.")
         snakefile = REPOSITORY / "Snakefile"
-        write_report(Path(REPORT), snakefile=snakefile, target=INDEX, config=json.dumps(config))
+        write_report(
+            Path(paths.REPORT_PAGE), snakefile=snakefile, target=paths.INDEX_PAGE, config=json.dumps(config)
+        )
 
 
 # Snakemake writes what it shows as JSON into scripts of the page, where `</script>` in a name would end them.

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 
 from lmshape import paths
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint
-from lmshape.study.cluster import NO_PARTITION, check_profile
-from lmshape.study.costs import gpu_count, minutes_for
+from lmshape.jobs.machine import Machine
+from lmshape.study.costs import START_SECONDS, minutes_for
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable, JSON: folder of a study → its whole configuration
-DIGITS = 16  # of a digest: 64 bits
+DIGEST_DIGITS = 16  # of a digest: 64 bits
 LEAST_DISK_MEGABYTES = 10
+LEAST_SECONDS = 4.0  # of a job: Python starts and imports
 
 Files = str | list[str]
 
@@ -40,6 +42,11 @@ class Wildcards:
     def of(cls, wildcards: Mapping[str, str]) -> Wildcards:
         """Take the wildcards of a job as Snakemake has them."""
         return cls(**{name: str(value) for name, value in wildcards.items() if name in WILDCARDS})
+
+    @classmethod
+    def of_cell(cls, cell: Cell, first: str = "", last: str = "") -> Wildcards:
+        """Return the wildcards of a job of a cell, or of a block of its layers."""
+        return cls(model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset, first=first, last=last)
 
     @property
     def cell(self) -> Cell:
@@ -85,56 +92,6 @@ WILDCARDS = tuple(field.name for field in fields(Wildcards))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Where jobs run.
-
-    Attributes
-    ----------
-    on_cluster : whether jobs are submitted to other machines
-    gpus : GPUs of this machine
-    partition, gpu_partition : of the cluster; `gpu_partition` is None where it has no GPUs for us
-    gpu_gigabytes : memory of one GPU of the cluster
-    """
-
-    on_cluster: bool = False
-    gpus: int = 0
-    partition: str | None = None
-    gpu_partition: str | None = None
-    gpu_gigabytes: float = 40.0
-
-
-PROFILE_SETTINGS = ("slurm_account", "slurm_partition", "gpu_partition", "gpu_gigabytes")
-
-
-def machine_of(settings: Mapping[str, str | None], *, check: bool) -> Machine:
-    """Return the machine that default resources of a profile describe.
-
-    Parameters
-    ----------
-    settings : `PROFILE_SETTINGS` as the profile spells them; a profile that names a partition is a cluster's, and one
-        with a `gpu_partition` alone that of another scheduler than SLURM
-    check : whether to ask SLURM for the names that it has
-
-    Raises
-    ------
-    InputError
-        When account or partitions are not filled in, or not the cluster's.
-    """
-    if settings["slurm_partition"] is None and settings["gpu_partition"] is None:
-        return Machine(gpus=gpu_count())
-    if check and settings["slurm_partition"] is not None:
-        check_profile({name: settings[name] for name in PROFILE_SETTINGS[:3]})
-    plain = {name: value and str(value).strip("'\"") for name, value in settings.items()}
-    gpu_partition = plain["gpu_partition"]
-    return Machine(
-        on_cluster=True,
-        partition=plain["slurm_partition"],
-        gpu_partition=None if gpu_partition == NO_PARTITION else gpu_partition,
-        gpu_gigabytes=float(plain["gpu_gigabytes"] or 40),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """Resources of a job: CPU threads, and GPUs (None: run by hand, use those of the machine)."""
 
@@ -147,6 +104,9 @@ class Rule:
 
     Attributes
     ----------
+    stage : under which `lmshape plan` counts its jobs
+    submitted : whether a cluster gets its jobs; those of others run beside Snakemake
+    brings_weights : whether it looks after what is downloaded, which is the same when it comes once more
     reads : names of its inputs
     awaited : those that must be there, and whose change is not a reason to run again
     writes : patterns of its outputs
@@ -155,8 +115,16 @@ class Rule:
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
     memory_megabytes, time_minutes, disk : what a job needs, where the methods below say nothing else
     rank : priority of its jobs
+    start_seconds : until a job has imported what it needs
+    usual_share : what a job took on a quiet machine of two cores, over the estimate that its time limit rests on:
+        limits are for slow and shared nodes, and generous, since a killed job is lost
+    usual : seconds that it took there, where nothing estimates them
+    alone : whether its jobs run one at a time, since they share one connection
     """
 
+    stage: str = "tables and pages"
+    submitted: bool = False
+    brings_weights: bool = False
     reads: tuple[str, ...] = ()
     awaited: tuple[str, ...] = ()
     writes: Sequence[str] = ()
@@ -167,10 +135,18 @@ class Rule:
     time_minutes: int = 30
     disk: int = 100
     rank: float = 0
+    start_seconds: float = START_SECONDS
+    usual_share: float = 1.0
+    usual: float = LEAST_SECONDS
+    alone: bool = False
 
     def __init__(self, study: Study, machine: Machine) -> None:
         self.study = study
         self.machine = machine
+
+    def jobs(self) -> Iterator[Wildcards]:
+        """Yield all its jobs in the study."""
+        yield Wildcards()
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         """Return the files that a job reads, by the names in `reads`."""
@@ -191,7 +167,7 @@ class Rule:
     def digest(self, job: Wildcards) -> str:
         """Hash `facts` and code: a job whose digest changes runs again."""
         facts = json.dumps(self.facts(job), sort_keys=True, default=str)
-        return hashlib.sha256(f"{facts}\n{self.code_of(job)}".encode()).hexdigest()[:DIGITS]
+        return hashlib.sha256(f"{facts}\n{self.code_of(job)}".encode()).hexdigest()[:DIGEST_DIGITS]
 
     def code_of(self, job: Wildcards) -> str:
         """Return the fingerprint of the code behind a job."""
@@ -214,9 +190,22 @@ class Rule:
         seconds = self.seconds(job, threads)
         return minutes_for(seconds) if seconds else self.time_minutes
 
+    def usual_seconds(self, job: Wildcards, threads: int) -> float:
+        """Estimate the time of a job on a quiet machine."""
+        return max(self.usual, self.usual_share * self.seconds(job, threads))
+
     def disk_megabytes(self, job: Wildcards) -> int:
         """Return the disk space that a job fills."""
         return self.disk
+
+    def kept_megabytes(self, job: Wildcards) -> int:
+        """Return what of it stays filled when the job is done."""
+        return self.disk_megabytes(job)
+
+    @property
+    def most_megabytes(self) -> float:
+        """What all of its jobs fill together, at most."""
+        return inf
 
     def gpus(self, job: Wildcards) -> int:
         """Return the GPUs of a job."""
@@ -245,11 +234,6 @@ class Rule:
     def own_fingerprint(self) -> str:
         """Fingerprint of the user's own metrics, without comments."""
         return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
-
-
-def table_files(*names: str, formats: tuple[str, ...] = ("parquet", "csv")) -> list[str]:
-    """Return the files of tables of the study."""
-    return [f"results/tables/{name}.{suffix}" for name in names for suffix in formats]
 
 
 def layers_of(job: Wildcards) -> tuple[int, int]:

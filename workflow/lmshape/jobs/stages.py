@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lmshape.jobs import Jobs
-from lmshape.jobs.graph import every_job
-from lmshape.jobs.rule import Machine, Rule, Wildcards
+from lmshape.jobs import RULES, Jobs
+from lmshape.jobs.hub import DOWNLOAD_BYTES
+from lmshape.jobs.machine import Machine
+from lmshape.jobs.rule import Rule, Wildcards
 from lmshape.progress import size_text
-from lmshape.study.costs import MEASURING_START_SECONDS, START_SECONDS
 from lmshape.study.plan import duration_text
 from lmshape.study.study import Study
-
-DOWNLOAD_BYTES = 5e7  # per second: a usual connection of an institute
-LEAST_SECONDS = 4.0  # of a job: Python starts and imports
-ARCHIVE_MEGABYTES = 2  # of a layer, at most
-
-# What a job took on a quiet machine of two cores, over the estimate that its time limit rests on. Limits are for slow
-# and shared nodes, and generous: a killed job is lost.
-SHARES = {
-    "pretrain": 0.13,
-    "extract": 0.3,
-    "measure": 0.5,
-    "measure_cell": 0.4,
-    "truncate": 0.3,
-    "gather": 0.03,
-}
-SECONDS = {
-    "tables": 10.0,
-    "spikes": 10.0,
-    "claims": 10.0,
-    "figures": 40.0,
-    "clean_text": 4.0,
-}  # without an estimate
-STAGES = {
-    "texts and tokens": ("fetch_text", "clean_text", "train_tokenizer", "tokenize"),
-    "pretraining": ("pretrain",),
-    "downloads": ("resolve", "fetch_tokenizer", "download", "release"),
-    "extraction": ("extract",),
-    "measuring": ("measure", "measure_own", "measure_cell"),
-    "truncation": ("truncate",),
-    "tables and pages": ("gather tables spikes truncation_tables claims figures explore index".split()),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,66 +42,49 @@ def stages_of(jobs: Jobs, planned: Mapping[str, int], *, cores: int) -> list[Sta
     planned : jobs still to run, by rule, as Snakemake plans them
     cores : that run jobs at once
     """
-    every: dict[str, list[Wildcards]] = {}
-    for name, job in every_job(jobs.study):
-        every.setdefault(name, []).append(job)
-    counts = {rule: _count(rule, planned) for rules in STAGES.values() for rule in rules}
-    stages = []
-    for name, rules in STAGES.items():
-        due = [(rule, counts[rule]) for rule in rules if counts[rule] and rule in every]
-        parts = [
-            (
-                _wall_seconds(jobs.rules[rule], rule, every[rule], count, cores),
-                _disk(jobs, rule, every[rule], count),
+    due = by_rule(planned)
+    found: dict[str, list[Stage]] = {}
+    for name, rule in jobs.rules.items():
+        every = list(rule.jobs())
+        if due[name] and every:
+            seconds = _wall_seconds(rule, every, due[name], cores)
+            found.setdefault(rule.stage, []).append(
+                Stage(rule.stage, due[name], seconds, _disk(rule, every, due[name]))
             )
-            for rule, count in due
-        ]
-        if parts:
-            stages.append(Stage(name, sum(count for _, count in due), *map(sum, zip(*parts, strict=True))))
-    return stages
+    return [_sum(name, stages) for name, stages in found.items()]
 
 
-def _count(rule: str, planned: Mapping[str, int]) -> int:
-    """Count the planned jobs of a rule; models of another layout have a `measure_cell_…` of their own."""
-    layouts = [name for name in planned if rule == "measure_cell" and name.startswith("measure_cell_")]
-    return sum(planned.get(name, 0) for name in [rule, *layouts])
+def by_rule(planned: Mapping[str, int]) -> Counter[str]:
+    """Count planned jobs by rule; `measure_cell_26_layers` and `pretrain_unkept` of the Snakefile are parts of one."""
+    counts: Counter[str] = Counter()
+    for name, count in planned.items():
+        rules = (rule for rule in sorted(RULES, key=len, reverse=True) if name.startswith(rule))
+        counts[next(rules, name)] += count
+    return counts
 
 
-def _wall_seconds(rule: Rule, name: str, every: Sequence[Wildcards], count: int, cores: int) -> float:
+def _sum(name: str, stages: Iterable[Stage]) -> Stage:
+    parts = [(stage.jobs, stage.seconds, stage.megabytes) for stage in stages]
+    return Stage(name, *map(sum, zip(*parts, strict=True)))
+
+
+def _wall_seconds(rule: Rule, every: Sequence[Wildcards], count: int, cores: int) -> float:
     """Estimate the wall time of some of the jobs of a rule: that of a usual job, so many times."""
     seconds, core_seconds = [], []
     for job in every:
         threads = max(rule.threads(job), 1)
-        took = _seconds(rule, name, job, threads)
+        took = rule.usual_seconds(job, threads)
         seconds.append(took)
-        alone = rule.gpus(job) or name == "download"  # of one GPU, of one connection
-        core_seconds.append(took * (cores if alone else min(threads, cores)))
+        core_seconds.append(took * (cores if rule.alone or rule.gpus(job) else min(threads, cores)))
     share = min(count / len(every), 1.0)
     return max(share * sum(core_seconds) / cores, max(seconds))
 
 
-def _disk(jobs: Jobs, name: str, every: Sequence[Wildcards], count: int) -> float:
+def _disk(rule: Rule, every: Sequence[Wildcards], count: int) -> float:
     """Megabytes that some of the jobs of a rule fill, at most; of what passes through, those of the largest job."""
-    study = jobs.study
-    of_each = [jobs.rules[name].disk_megabytes(job) for job in every]
-    whole = min(count / len(every), 1.0) * sum(of_each)
-    if name == "measure_cell":
-        archives = sum(ARCHIVE_MEGABYTES * (study.models[job.model].blocks + 2) for job in every)
-        return min(whole, max(of_each) + archives * count / len(every))
-    if name == "download" and study.disk_budget_bytes is not None and not study.keep_weights:
-        return min(whole, study.disk_budget_bytes / 1e6)
-    return whole
-
-
-def _seconds(rule: Rule, name: str, job: Wildcards, threads: int) -> float:
-    if name == "download":
-        return LEAST_SECONDS + rule.disk_megabytes(job) * 1e6 / DOWNLOAD_BYTES
-    return max(LEAST_SECONDS, SHARES.get(name, 1.0) * rule.seconds(job, threads), SECONDS.get(name, 0.0))
-
-
-def usable_cores() -> int:
-    """Return the CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    of_each, share = list(map(rule.disk_megabytes, every)), min(count / len(every), 1.0)
+    passing = max(of_each) + count / len(every) * sum(map(rule.kept_megabytes, every))
+    return min(share * sum(of_each), passing, rule.most_megabytes)
 
 
 def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
@@ -140,9 +92,7 @@ def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
     stages = list(stages)
     if not stages:
         return "Nothing to run: the study is complete."
-    whole = Stage(
-        "all", *(sum(getattr(stage, name) for stage in stages) for name in ("jobs", "seconds", "megabytes"))
-    )
+    whole = _sum("all", stages)
     here = f"{cores} {'core' if cores == 1 else 'cores'}, {gpus or 'no'} {'GPU' if gpus == 1 else 'GPUs'}"
     lines = [
         f"About {duration_text(whole.seconds)} on this machine ({here}), "
@@ -161,7 +111,6 @@ def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
 
 # What of it a cluster gets
 
-SUBMITTED = ("pretrain", "extract", "truncate", "measure")  # beginnings of rules; others are local
 JOB_SECONDS = (
     10.0  # of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured
 )
@@ -191,14 +140,18 @@ class Submissions:
 
 def submissions_of(study: Study) -> dict[str, Submissions]:
     """Estimate the submitted jobs of a study: name of a model, or of a pretraining run → its jobs."""
-    rules = Jobs(study, CLUSTER).rules
     found: dict[str, list[tuple[float, float]]] = {}
-    for name, job in every_job(study):
-        if name.startswith(SUBMITTED):
-            start = MEASURING_START_SECONDS if name in ("measure", "measure_own") else START_SECONDS
-            work = rules[name].seconds(job, rules[name].threads(job))
-            found.setdefault(job.model or job.run, []).append((JOB_SECONDS + work, JOB_SECONDS + start))
+    for rule in Jobs(study, CLUSTER).rules.values():
+        for job in rule.jobs() if rule.submitted else ():
+            work = rule.seconds(job, rule.threads(job))
+            parts = JOB_SECONDS + work, JOB_SECONDS + rule.start_seconds
+            found.setdefault(job.model or job.run, []).append(parts)
     return {name: Submissions(len(jobs), *map(sum, zip(*jobs, strict=True))) for name, jobs in found.items()}
+
+
+def submitted_of(planned: Mapping[str, int]) -> int:
+    """Count the planned jobs that a cluster gets; the others run beside Snakemake."""
+    return sum(count for name, count in by_rule(planned).items() if name in RULES and RULES[name].submitted)
 
 
 def in_all(every: Iterable[Submissions]) -> Submissions:
@@ -209,7 +162,7 @@ def in_all(every: Iterable[Submissions]) -> Submissions:
 
 def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
     """Tell in one line what is submitted of the jobs still to run."""
-    submitted = sum(count for rule, count in jobs.items() if rule.startswith(SUBMITTED))
+    submitted = submitted_of(jobs)
     if not submitted:
         return "cluster    nothing to submit"
     whole = in_all(submissions_of(study).values())

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmshape import paths
 from lmshape.jobs.hub import known_faults
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, table_files
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.site import named_layers
 from lmshape.study.registry import REPOSITORY
 
-TABLES = Path("results/tables")
-METRICS_TABLE = "results/tables/metrics.parquet"
 CLAIM_TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
 SHAPE_FAMILIES = ("spectral", "leading")  # of which the tables `spectra` and `clouds` are made
-SHAPES = ("spectra", "clouds")
+SHAPE_TABLES = ("spectra", "clouds")
 PUBLISHED_NUMBERS = REPOSITORY / "workflow" / "lmshape" / "claims" / "published.yaml"
 
 
@@ -26,8 +24,12 @@ class Gather(Rule):
     reads = ("statistics", "measured", "losses", "released", "lock")
     code = ("lmshape.tables.gather.gather", "lmshape.tables.shapes.shapes")
     log_file = "results/logs/gather/{model}.log"
-    writes = (paths.METRICS, *(paths.SHAPES.replace("{table}", table) for table in SHAPES))
+    writes = (paths.MODEL_METRICS, *(paths.MODEL_SHAPES.replace("{table}", table) for table in SHAPE_TABLES))
     rank = 30
+    usual_share = 0.03
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(model=name) for name in self.study.models)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         model = self.model(job)
@@ -73,7 +75,7 @@ class Gather(Rule):
         if not self.study.keep_activations:
             return paths.loss_cards(job.model, checkpoints, datasets)
         return [
-            paths.MEASURED.format(**cell, **paths.layers(*block))
+            paths.MEASURED_MARK.format(**cell, **paths.layers(*block))
             for cell in paths.cells(job.model, checkpoints, datasets)
             for block in self.study.blocks_of(job.model)
         ]
@@ -81,7 +83,7 @@ class Gather(Rule):
     def released(self, job: Wildcards) -> list[str]:
         """Return the notes that every reader has read the downloaded weights of its checkpoint."""
         return [
-            paths.RELEASED.format(model=job.model, checkpoint=checkpoint, reader=reader)
+            paths.RELEASE_MARK.format(model=job.model, checkpoint=checkpoint, reader=reader)
             for checkpoint in self.model(job).measured
             for reader in self.study.readers(job.model, checkpoint)
         ]
@@ -124,7 +126,7 @@ class Gather(Rule):
         gather(
             [Path(archive) for archive in self.statistics(job)],
             [Path(card) for card in cards],
-            Path(job.fill(paths.METRICS)),
+            Path(job.fill(paths.MODEL_METRICS)),
             study=self.study.name,
             metrics=list(self.study.metrics),
             own=self.own_path,
@@ -139,23 +141,28 @@ class Gather(Rule):
 
 def shapes_folder(model: str) -> Path:
     """Return the folder of a model's spectra and single rows."""
-    return Path(paths.SHAPES.format(model=model, table="")).parent
+    return Path(paths.MODEL_SHAPES.format(model=model, table="")).parent
 
 
 class Tables(Rule):
     """The tidy tables of the study."""
 
+    usual = 10.0
     reads = ("metrics", "shapes")
     code = ("lmshape.tables.study_tables.combine", "lmshape.tables.shapes.combine_shapes")
-    tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit", *SHAPES)
+    tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit", *SHAPE_TABLES)
     log_file = "results/logs/tables.log"
-    writes = table_files(*tables)
+    writes = paths.table_files(*tables)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         models = self.study.models
         return {
-            "metrics": [paths.METRICS.format(model=name) for name in models],
-            "shapes": [paths.SHAPES.format(model=name, table=table) for name in models for table in SHAPES],
+            "metrics": [paths.MODEL_METRICS.format(model=name) for name in models],
+            "shapes": [
+                paths.MODEL_SHAPES.format(model=name, table=table)
+                for name in models
+                for table in SHAPE_TABLES
+            ],
         }
 
     def facts(self, job: Wildcards) -> object:
@@ -170,24 +177,25 @@ class Tables(Rule):
         from lmshape.tables.shapes import combine_shapes
         from lmshape.tables.study_tables import combine
 
-        files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
-        combine(files, TABLES, groups=self.groups, unstable=self.study.unstable)
-        combine_shapes([shapes_folder(name) for name in self.study.models], TABLES)
+        files = [Path(paths.MODEL_METRICS.format(model=model)) for model in self.study.models]
+        combine(files, paths.TABLES_FOLDER, groups=self.groups, unstable=self.study.unstable)
+        combine_shapes([shapes_folder(name) for name in self.study.models], paths.TABLES_FOLDER)
 
 
 class Spikes(Rule):
     """The spikes of the losses of all runs, and what moves before them."""
 
+    usual = 10.0
     reads = ("metrics", "losses", "geometry", "logs")
     code = ("lmshape.tables.loss_spikes.write_spikes",)
     tables = ("spikes", "warnings", "alarms", "before_spikes")
     log_file = "results/logs/spikes.log"
-    writes = table_files(*tables)
+    writes = paths.table_files(*tables)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         logs = self.study.loss_logs.values()
         return {
-            "metrics": METRICS_TABLE,
+            "metrics": paths.METRICS_TABLE,
             "losses": trained_files(self.study, "loss.csv"),
             "geometry": trained_files(self.study, "geometry.csv", probed=True),
             "logs": [str(file) for log in logs for file in log.files],
@@ -210,10 +218,10 @@ class Spikes(Rule):
         from lmshape.tables.loss_spikes import write_spikes
 
         write_spikes(
-            TABLES,
+            paths.TABLES_FOLDER,
             study=self.study.name,
             **self.sources(),
-            metrics=Path(METRICS_TABLE),
+            metrics=Path(paths.METRICS_TABLE),
             datasets=list(self.study.datasets),
         )
 
@@ -224,19 +232,19 @@ class TruncationTables(Rule):
     reads = ("truncations", "metrics")
     code = ("lmshape.truncation.tables.write_truncation_tables",)
     log_file = "results/logs/truncation_tables.log"
-    writes = table_files("truncation", "truncation_ranks")
+    writes = paths.table_files("truncation", "truncation_ranks")
 
     @property
     def truncations(self) -> list[str]:
         """Files of all truncations."""
         cells = [cell for model in self.study.models for cell in self.study.truncated(model)]
         return [
-            paths.TRUNCATION.format(model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset)
+            paths.TRUNCATION_FILE.format(model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset)
             for cell in cells
         ]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"truncations": self.truncations, "metrics": METRICS_TABLE}
+        return {"truncations": self.truncations, "metrics": paths.METRICS_TABLE}
 
     def facts(self, job: Wildcards) -> object:
         return self.study.name
@@ -245,22 +253,23 @@ class TruncationTables(Rule):
         from lmshape.truncation.tables import write_truncation_tables
 
         files = [Path(file) for file in self.truncations]
-        write_truncation_tables(files, Path(METRICS_TABLE), TABLES, study=self.study.name)
+        write_truncation_tables(files, Path(paths.METRICS_TABLE), paths.TABLES_FOLDER, study=self.study.name)
 
 
 class Claims(Rule):
     """The published claims, tested on the study's numbers."""
 
+    usual = 10.0
     reads = ("metrics", "tables", "tokens")
     code = ("lmshape.claims.decide_study", "lmshape.claims.claim")
     log_file = "results/logs/claims.log"
-    writes = table_files("claims")
+    writes = paths.table_files("claims")
     disk = LEAST_DISK_MEGABYTES
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {
-            "metrics": [paths.METRICS.format(model=model) for model in self.study.models],
-            "tables": table_files(*CLAIM_TABLES, formats=("parquet",)),
+            "metrics": [paths.MODEL_METRICS.format(model=model) for model in self.study.models],
+            "tables": paths.table_files(*CLAIM_TABLES, formats=("parquet",)),
             "tokens": list(self.token_files.values()),
         }
 
@@ -269,7 +278,7 @@ class Claims(Rule):
         """Model → file of the tokens of its first dataset, whose frequencies its loss is held against."""
         of = self.study.datasets_of
         first = {model: next(name for name in self.study.datasets if name in of[model]) for model in of}
-        return {model: paths.TOKENS.format(model=model, dataset=name) for model, name in first.items()}
+        return {model: paths.TOKENS_FILE.format(model=model, dataset=name) for model, name in first.items()}
 
     @property
     def orders(self) -> dict[str, str]:
@@ -284,6 +293,8 @@ class Claims(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.claims import decide_study
 
-        files = [Path(paths.METRICS.format(model=model)) for model in self.study.models]
+        files = [Path(paths.MODEL_METRICS.format(model=model)) for model in self.study.models]
         tokens = {model: Path(file) for model, file in self.token_files.items()}
-        decide_study(files, TABLES, orders=self.orders, token_files=tokens, unstable=self.study.unstable)
+        decide_study(
+            files, paths.TABLES_FOLDER, orders=self.orders, token_files=tokens, unstable=self.study.unstable
+        )

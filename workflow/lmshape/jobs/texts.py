@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmshape import paths
@@ -15,19 +15,13 @@ from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weig
 from lmshape.study.registry import REPOSITORY, Text
 from lmshape.study.settings import Pretraining
 from lmshape.study.study import Study
-from lmshape.texts.rows import ROW_FILES
 from lmshape.texts.tokenizer import named_tokens, tokenizer_files
 from lmshape.training.recipe import Recipe
-
-TEXT = "results/texts/{text}.txt"
-CLEAN_TEXT = "results/texts/{text}.clean.txt"
-PRETRAINED_TOKENIZER = "results/pretrained/tokenizer"
-PRETRAINED = "results/pretrained/{run}"
 
 
 def text_file(text: str, *, clean: bool) -> str:
     """Return the file of a text, with its markup or cleaned of it."""
-    return (CLEAN_TEXT if clean else TEXT).format(text=text)
+    return (paths.CLEAN_TEXT if clean else paths.TEXT_FILE).format(text=text)
 
 
 def whole_text(file: Path) -> str:
@@ -42,7 +36,7 @@ def whole_text(file: Path) -> str:
 def trained_files(study: Study, name: str, *, probed: bool = False) -> list[str]:
     """Return a file of each run that is trained, or of each whose geometry is probed."""
     runs = [run for run, recipe in study.trained.items() if recipe.probe_every or not probed]
-    return [f"{PRETRAINED.format(run=run)}/{name}" for run in runs]
+    return [f"{paths.PRETRAINED.format(run=run)}/{name}" for run in runs]
 
 
 def by_run(files: list[str]) -> dict[str, Path]:
@@ -53,12 +47,16 @@ def by_run(files: list[str]) -> dict[str, Path]:
 class FetchText(Rule):
     """A text, fetched and verified."""
 
+    stage = "texts and tokens"
     reads = ("source",)
     code = ("lmshape.texts.fetch.fetch",)
     log_file = "results/logs/fetch_text/{text}.log"
-    writes = (TEXT,)
+    writes = (paths.TEXT_FILE,)
     memory_megabytes = 500
     time_minutes = 60
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(text=name) for name in self.study.texts)
 
     def text(self, job: Wildcards) -> Text:
         """Return the text of a job."""
@@ -76,18 +74,17 @@ class FetchText(Rule):
         if text.path and text.path.is_relative_to(REPOSITORY):
             source = text.path.relative_to(REPOSITORY)
         content = file_key(text.path) if text.path and not (text.sha256 or text.md5) else ""
-        rows = [text.column] if text.path and text.path.suffix in ROW_FILES else []
+        rows = [text.column] if text.is_of_rows else []
         return [str(source), text.md5, text.sha256, text.bytes, content, *rows]
 
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.texts.fetch import fetch, write_digest
-        from lmshape.texts.rows import write_hub_dataset, write_rows_of
+        from lmshape.texts.fetch import fetch, write_digest, write_hub_dataset, write_rows_of
 
-        text, destination = self.text(job), Path(job.fill(TEXT))
-        if text.path and text.path.suffix in ROW_FILES:
+        text, destination = self.text(job), Path(job.fill(paths.TEXT_FILE))
+        if text.path and text.is_of_rows:
             write_rows_of(text.path, destination, column=text.column)
         elif text.hf and not (text.path or text.url):
             write_hub_dataset(**text.hf, destination=destination)
@@ -103,11 +100,11 @@ class CleanText(FetchText):
     reads = ("text",)
     code = ("lmshape.texts.corpus.clean_file",)
     log_file = "results/logs/clean_text/{text}.log"
-    writes = (CLEAN_TEXT,)
+    writes = (paths.CLEAN_TEXT,)
     memory_megabytes = 1000
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"text": job.fill(TEXT)}
+        return {"text": job.fill(paths.TEXT_FILE)}
 
     def facts(self, job: Wildcards) -> object:
         return None
@@ -116,7 +113,7 @@ class CleanText(FetchText):
         from lmshape.texts.corpus import clean_file
         from lmshape.texts.fetch import check_digest, write_digest
 
-        text, cleaned = Path(job.fill(TEXT)), Path(job.fill(CLEAN_TEXT))
+        text, cleaned = Path(job.fill(paths.TEXT_FILE)), Path(job.fill(paths.CLEAN_TEXT))
         check_digest(text)
         clean_file(text, cleaned)
         write_digest(cleaned)
@@ -125,6 +122,7 @@ class CleanText(FetchText):
 class TrainTokenizer(Rule):
     """The byte-level BPE tokenizer of the models that the study trains."""
 
+    stage = "texts and tokens"
     reads: tuple[str, ...] = ("text",)
     code: tuple[str, ...] = (
         "lmshape.texts.tokenizer.write_tokenizer",
@@ -132,8 +130,11 @@ class TrainTokenizer(Rule):
         "lmshape.texts.corpus.read_text",
     )
     log_file = "results/logs/train_tokenizer.log"
-    writes = (PRETRAINED_TOKENIZER,)
+    writes = (paths.PRETRAINED_TOKENIZER,)
     disk = LEAST_DISK_MEGABYTES
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return iter([Wildcards()] if self.study.trained else [])
 
     @property
     def pretraining(self) -> Pretraining:
@@ -157,12 +158,15 @@ class TrainTokenizer(Rule):
         from lmshape.texts.tokenizer import write_tokenizer
 
         text = span(whole_text(Path(self.text)), *self.pretraining.span)
-        write_tokenizer(text, Path(PRETRAINED_TOKENIZER), vocabulary=self.pretraining.vocabulary)
+        write_tokenizer(text, Path(paths.PRETRAINED_TOKENIZER), vocabulary=self.pretraining.vocabulary)
 
 
 class Pretrain(TrainTokenizer):
     """A training run of the embedded study."""
 
+    stage = "pretraining"
+    submitted = True
+    usual_share = 0.13
     reads = ("text", "tokenizer")
     code = (
         "lmshape.training.pretrain.pretrain",
@@ -171,16 +175,19 @@ class Pretrain(TrainTokenizer):
     )
     log_file = "results/logs/pretrain/{run}.log"
 
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(run=name) for name in self.study.trained)
+
     def recipe(self, job: Wildcards) -> Recipe:
         """Return the recipe of a run."""
         return self.pretraining.runs[job.run]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"text": self.text, "tokenizer": PRETRAINED_TOKENIZER}
+        return {"text": self.text, "tokenizer": paths.PRETRAINED_TOKENIZER}
 
     def outputs(self, job: Wildcards) -> list[str]:
         kept = self.kept_weights() if self.recipe(job).keep_checkpoints else []
-        return [job.fill(file) for file in (*kept, *(f"{PRETRAINED}/{name}" for name in RUN_FILES))]
+        return [job.fill(file) for file in (*kept, *(f"{paths.PRETRAINED}/{name}" for name in RUN_FILES))]
 
     def runs_that(self, *, keep: bool) -> list[str]:
         """Name the runs that keep their checkpoints, or those that do not."""
@@ -191,7 +198,7 @@ class Pretrain(TrainTokenizer):
         """Return the weights of a run, with its wildcard: runs that keep their checkpoints save at the same steps."""
         kept = self.runs_that(keep=True)
         steps = self.pretraining.runs[kept[0]].checkpoint_steps if kept else []
-        return [f"{PRETRAINED}/checkpoint-{step}/model.safetensors" for step in steps]
+        return [f"{paths.PRETRAINED}/checkpoint-{step}/model.safetensors" for step in steps]
 
     def facts(self, job: Wildcards) -> object:
         return [self.recipe(job).as_json(), self.pretraining.span]
@@ -223,13 +230,17 @@ class Pretrain(TrainTokenizer):
         from lmshape.texts.corpus import span
         from lmshape.training.pretrain import pretrain
 
-        text, recipe, tokenizer = whole_text(Path(self.text)), self.recipe(job), Path(PRETRAINED_TOKENIZER)
+        text, recipe, tokenizer = (
+            whole_text(Path(self.text)),
+            self.recipe(job),
+            Path(paths.PRETRAINED_TOKENIZER),
+        )
         share = self.pretraining.span
         monitor = monitor_of(held_out(text, *share), tokenizer, recipe) if recipe.probe_every else None
         pretrain(
             span(text, *share),
             tokenizer,
-            Path(job.fill(PRETRAINED)),
+            Path(job.fill(paths.PRETRAINED)),
             recipe=recipe,
             monitor=monitor,
             threads=given.threads,
@@ -242,6 +253,7 @@ RUN_FILES = ("loss.csv", "geometry.csv", "summary.json")
 class Tokenize(Rule):
     """The tokens that every checkpoint of a model reads on a dataset."""
 
+    stage = "texts and tokens"
     reads = ("text", "tokenizer")
     code = (
         "lmshape.texts.tokens.sample_tokens",
@@ -250,8 +262,12 @@ class Tokenize(Rule):
         "lmshape.store.tokens.write_tokens",
     )
     log_file = "results/logs/tokenize/{model}/{dataset}.log"
-    writes = (paths.TOKENS,)
+    writes = (paths.TOKENS_FILE,)
     rank = 110
+
+    def jobs(self) -> Iterator[Wildcards]:
+        of = self.study.datasets_of
+        return (Wildcards(model=model, dataset=dataset) for model in of for dataset in of[model])
 
     def text(self, job: Wildcards) -> str:
         """Return the file of the dataset's text; empty where random tokens follow no text."""
@@ -284,21 +300,9 @@ class Tokenize(Rule):
             "order": dataset.order,
             "context": self.model(job).context,
             "vocabulary": self.model(job).vocabulary if dataset.order == "random" else None,
-            **self.sampling,
+            **self.study.sampling.used,
+            "seed": self.study.sampling.seed,
         }
-
-    @property
-    def sampling(self) -> dict[str, object]:
-        """Return the options of `sample_tokens` that hold for every dataset: those that its protocol uses."""
-        sampling = self.study.sampling
-        options: dict[str, object] = {
-            "protocol": sampling.protocol,
-            "draws": sampling.draws,
-            "seed": sampling.seed,
-        }
-        if sampling.protocol == "windows":
-            options |= {"window": sampling.window, "rows_per_draw": sampling.rows_per_draw}
-        return options
 
     def megabytes(self, job: Wildcards) -> int:
         """A text, as bytes, as characters and as tokens, and a gigabyte for Python and the tokenizer."""
@@ -316,7 +320,7 @@ class Tokenize(Rule):
         from lmshape.texts.tokenizer import load_tokenizer
         from lmshape.texts.tokens import sample_tokens
 
-        dataset, text, sampling = self.study.datasets[job.dataset], self.text(job), self.study.sampling
+        dataset, text = self.study.datasets[job.dataset], self.text(job)
         content, documents = "", None
         if text:
             check_digest(Path(text))
@@ -324,14 +328,10 @@ class Tokenize(Rule):
         tokens = sample_tokens(
             load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             content,
-            protocol=sampling.protocol,
+            self.study.sampling,
             order=dataset.order,
-            window=sampling.window,
-            draws=sampling.draws,
-            rows_per_draw=sampling.rows_per_draw,
-            seed=sampling.seed,
             context=self.model(job).context,
             vocabulary=self.model(job).vocabulary,
             documents=documents,
         )
-        write_tokens(Path(job.fill(paths.TOKENS)), tokens)
+        write_tokens(Path(job.fill(paths.TOKENS_FILE)), tokens)

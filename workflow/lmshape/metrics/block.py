@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
@@ -35,9 +36,10 @@ from lmshape.store.statistics import LayerStatistics, read_statistics, write_sta
 
 LOG = logging.getLogger(__name__)
 
-NO_LAYER_BEFORE = (
-    "no layer before: {} compares a block's output with the one before it (embedding and final norm)"
-)
+ALONE = {
+    "before": "no layer before: {} compares a block's output with the one before it (embedding and final norm)",
+    "final": "the final checkpoint itself: {} compares the others with it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,10 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The measurements at every site, and their rows."""
+    """The measurements at every site, and their rows; `final` are the activations of the final checkpoint."""
 
     activations: Activations
+    final: Activations | None
     family: Measured
     names: Sequence[str]
     rows_per_draw: int | None
@@ -73,6 +76,7 @@ def measure(
     made_of: Attributes | None = None,
     device: Device = None,
     surveys: dict[Site, Survey] | None = None,
+    final: Path | None = None,
 ) -> None:
     """Write the statistics of one family for the layers first … last of one cell.
 
@@ -87,7 +91,7 @@ def measure(
         lead on to all families
     first, last : layers, both included; 0 is the embedding
     rows : which rows, of those that concern the family: "all"; "no_sink" without those that
-        `lmshape.geometry.rows.sink_rows` finds, in a paired family at either of the two sites; "one_per_type": of each
+        `lmshape.geometry.rows.sink_rows` finds, in a paired family in either of the two clouds; "one_per_type": of each
         token id one row of every draw, chosen at random by the seed of the store, the same for every layer and
         checkpoint
     rows_per_draw : unique rows that a capped family takes of each draw; None: all that every draw has
@@ -95,6 +99,7 @@ def measure(
     device : torch device of the network that the activations are of. On a CUDA GPU sums, spectra, linearity and
         searches are made there, in float64; elsewhere, and with None, in memory
     surveys : of sites of this store that are known already; those that are made are added
+    final : activation store of the final checkpoint, of the same tokens; None where this is it, or there is no other
     """
     for name in rows:
         if name not in ROWS:
@@ -108,10 +113,14 @@ def measure(
         "last": last,
         "rows_per_draw": rows_per_draw or 0,
     }
-    with Activations(activations_path) as activations:
+    with (
+        Activations(activations_path) as activations,
+        Activations(final) if final else nullcontext() as last_one,
+    ):
         chosen = family.chosen_rows(rows)
         job = _Job(
             activations,
+            last_one,
             family,
             chosen,
             rows_per_draw,
@@ -136,15 +145,27 @@ def sites_between(sites: Sequence[Site], first: int, last: int) -> list[Site]:
 
 def _layers(job: _Job, sites: Sequence[Site]) -> Iterator[LayerStatistics]:
     """Yield the entries of the archive, site by site."""
-    earlier = [site for site in job.activations.sites if job.family.paired and site == _before(sites[0])]
-    before = None
     with site_by_site(len(sites), family=job.family.name) as finished:
-        for place in _places(job, [*earlier, *sites]):
-            if place.site in sites:
-                known = job.family.paired and before is not None and before.site == _before(place.site)
-                yield from _entries(job, place, before if known else None)
-                finished(place.site.path)
-            before = place
+        for place, other in _pairs(job, sites):
+            yield from _entries(job, place, other)
+            finished(place.site.path)
+
+
+def _pairs(job: _Job, sites: Sequence[Site]) -> Iterator[tuple[_Place, _Place | None]]:
+    """Yield each site, and what a paired family compares it with, where there is that."""
+    paired = job.family.paired
+    if paired == "final" and job.final is not None:
+        yield from zip(
+            _places(job.activations, sites, job.surveys), _places(job.final, sites, {}), strict=True
+        )
+        return
+    earlier = [site for site in job.activations.sites if paired == "before" and site == _before(sites[0])]
+    before = None
+    for place in _places(job.activations, [*earlier, *sites], job.surveys):
+        if place.site in sites:
+            known = paired == "before" and before is not None and before.site == _before(place.site)
+            yield place, before if known else None
+        before = place
 
 
 def _before(site: Site) -> Site | None:
@@ -154,34 +175,34 @@ def _before(site: Site) -> Site | None:
     return Site("block", site.layer - 1) if site.layer > 1 else Site("embedding", 0)
 
 
-def _places(job: _Job, sites: Sequence[Site]) -> Iterator[_Place]:
+def _places(activations: Activations, sites: Sequence[Site], surveys: dict[Site, Survey]) -> Iterator[_Place]:
     """Yield the sites with what a first look tells; the next small one is read while the last is worked on."""
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(job.activations.rows, sites[0])
+        ahead = reader.submit(activations.rows, sites[0])
         for site, following in zip_longest(sites, sites[1:]):
             rows = ahead.result()
             if following is not None:
-                ahead = reader.submit(job.activations.rows, following)
-            if site not in job.surveys:
-                job.surveys[site] = survey(rows)
-            yield _Place(site, rows, job.surveys[site])
+                ahead = reader.submit(activations.rows, following)
+            if site not in surveys:
+                surveys[site] = survey(rows)
+            yield _Place(site, rows, surveys[site])
 
 
-def _entries(job: _Job, place: _Place, before: _Place | None) -> Iterator[LayerStatistics]:
+def _entries(job: _Job, place: _Place, other: _Place | None) -> Iterator[LayerStatistics]:
     """Yield the entries of a site, one for each choice of rows."""
     tokens = job.activations.tokens
-    surveys = [place.survey] if before is None else [place.survey, before.survey]
+    surveys = [place.survey] if other is None else [place.survey, other.survey]
     seed = int(job.activations.attributes.get("seed", 0))
     chosen = choices(job.names, surveys, tokens, seed=seed)
-    if job.family.paired and before is None:
-        reason = NO_LAYER_BEFORE.format(job.family.name)
+    if job.family.paired and other is None:
+        reason = ALONE[job.family.paired].format(job.family.name)
         chosen = replace(chosen, refused=dict.fromkeys(chosen.kept, reason))
     wanted = {name: job.rows_per_draw for name in chosen.kept}
     if "one_per_type" in wanted:
         wanted["one_per_type"] = most_rows(job.rows_per_draw, tokens.draw[chosen.kept["one_per_type"]])
     layer = Layer(
         rows=place.rows,
-        before=None if before is None else before.rows,
+        other=None if other is None else other.rows,
         draw=tokens.draw,
         sequence=tokens.sequence,
         kept=chosen.accepted,
@@ -230,6 +251,7 @@ def measure_block(
     own_metrics: Path | None = None,
     skdim: Sequence[str] = (),
     device: Device = None,
+    final: Path | None = None,
 ) -> list[str]:
     """Write the statistics archives of a block that are not there, or would be made otherwise.
 
@@ -238,7 +260,8 @@ def measure_block(
     activations : activation store of the cell
     folder : of the cell's statistics; archives lie at `{family}/layers-{first}-{last}.h5` below it
     families : names of families
-    first, last, rows, rows_per_draw, device : as `measure` takes them; each family takes those rows that concern it
+    first, last, rows, rows_per_draw, device, final : as `measure` takes them; each family takes those rows that concern
+        it
     own_metrics : the file of the family `own`
     skdim : names of the metrics of the family `skdim`; others in the list are ignored
 
@@ -253,6 +276,8 @@ def measure_block(
         family = measured_family(name, own_metrics=own_metrics, skdim=skdim)
         code = family_code(name) + family.inputs
         made_of = {**source, "rows": " ".join(family.chosen_rows(rows)), "code": code}
+        if family.paired == "final":
+            made_of["final_source"] = _source(final, first, last)["source"] if final else ""
         most = rows_per_draw if family.capped else None
         archive = folder / BLOCK.format(family=name, **layers(first, last))
         if _is_current(archive, {**made_of, "family": name, "rows_per_draw": most or 0}):
@@ -270,6 +295,7 @@ def measure_block(
             rows_per_draw=most,
             made_of=made_of,
             surveys=surveys,
+            final=final if family.paired == "final" else None,
         )
         try:
             on(device=device)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Layer:
     Parameters
     ----------
     rows : n rows of width d, finite in every choice of `kept`
-    before : the rows of the same tokens one block earlier; None at the embedding and at the final norm
+    other : the rows of the same tokens that a paired family compares these with; None where there are none
     draw : (n,) integers, the draw of each row
     sequence : (n,) integers, the sequence of each row
     kept : name of the choice (`all`, `no_sink`, `one_per_type`) → (n,) bool; at least 2 draws in each
@@ -39,7 +40,7 @@ class Layer:
     """
 
     rows: Rows
-    before: Rows | None
+    other: Rows | None
     draw: np.ndarray
     sequence: np.ndarray
     kept: Mapping[str, np.ndarray]
@@ -48,13 +49,11 @@ class Layer:
     sinks: np.ndarray | None = None
     device: Device = None
 
-    def earlier(self) -> Rows:
-        """Return `before`, which a paired family needs."""
-        if self.before is None:
-            raise ValueError(
-                "`before` is None; a paired family compares a block's output with the one before it."
-            )
-        return self.before
+    def compared(self) -> Rows:
+        """Return `other`, which a paired family needs."""
+        if self.other is None:
+            raise ValueError("`other` is None; a paired family compares two sites of the same tokens.")
+        return self.other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,8 @@ class Measured:
     statistics : Layer → for every name in `layer.kept` its arrays and attributes, `flag` among them
     missing : (rows=, width=, draws=, rows_per_draw=) → the same arrays, NaN, for so many rows of a width without
         statistics
-    paired : whether a block is compared with the site before it
+    paired : what a site is compared with: "before", a block's output with the one before it; "final", the site with
+        itself at the final checkpoint; "", with nothing
     rows : choices of rows that concern the family
     only : choices of rows that are measured whatever the study takes; none: those of `rows` that it takes
     capped : whether `rows_per_draw` bounds the rows
@@ -77,7 +77,7 @@ class Measured:
     name: str
     statistics: Callable[..., Mapping[str, Found]]
     missing: Callable[..., Arrays]
-    paired: bool = False
+    paired: Literal["", "before", "final"] = ""
     rows: tuple[str, ...] = ("all", "no_sink")
     only: tuple[str, ...] = ()
     capped: bool = False

@@ -105,7 +105,7 @@ def _summed(layer: Layer, choices: Mapping[str, np.ndarray], basis: Basis | None
 
 
 def _pairs(layer: Layer) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    for (piece, y), (_, x) in zip(layer.rows.chunks(), layer.earlier().chunks(), strict=True):
+    for (piece, y), (_, x) in zip(layer.rows.chunks(), layer.compared().chunks(), strict=True):
         yield piece, x, y
 
 
@@ -153,7 +153,7 @@ _HALVES = "fitted on half of the sequences, scored on the others, mean of both w
 
 LINEARITY = Family(
     "linearity",
-    measured=Measured(name="linearity", statistics=statistics, missing=missing, paired=True),
+    measured=Measured(name="linearity", statistics=statistics, missing=missing, paired="before"),
     metrics=(
         _in_sample(
             name="linearity",

@@ -13,7 +13,7 @@ from pathlib import Path
 from lmshape.errors import InputError, unknown
 from lmshape.metrics import skdim
 from lmshape.metrics.angular import ANGULAR
-from lmshape.metrics.comparison import COMPARISON
+from lmshape.metrics.comparison import COMPARISON, COMPARISON_FINAL
 from lmshape.metrics.layer import Measured
 from lmshape.metrics.leading import LEADING
 from lmshape.metrics.linearity import LINEARITY
@@ -26,7 +26,7 @@ from lmshape.metrics.skdim import SKDIM
 from lmshape.metrics.spectral import SPECTRAL
 
 _ORDER = (
-    *(SPECTRAL, ANGULAR, LEADING, NEIGHBOR, LINEARITY, COMPARISON),
+    *(SPECTRAL, ANGULAR, LEADING, NEIGHBOR, LINEARITY, COMPARISON, COMPARISON_FINAL),
     *(RELEASED, RELEASED_LINEARITY, LOSS, SKDIM, OWN),
 )
 FAMILIES = {family.name: family for family in _ORDER}
@@ -38,6 +38,7 @@ METRIC_FAMILIES = {
 MEASURED: dict[str, Measured] = {name: own.measured for name, own in FAMILIES.items() if own.measured}
 
 OWN_FAMILY = OWN.name
+FINAL_FAMILY = COMPARISON_FINAL.name  # which needs the activations of two checkpoints
 RELEASED_FAMILIES = (RELEASED.name, RELEASED_LINEARITY.name)
 
 

@@ -56,7 +56,7 @@ def linearity(layer: Layer) -> dict[str, Found]:
     what is made of them are in memory together, some twelve times the size of a layer: 2 GB at 10 000 rows of width
     4096 in float32.
     """
-    before, found = layer.earlier(), dict[str, Found]()
+    before, found = layer.compared(), dict[str, Found]()
     for name, mask in layer.kept.items():
         index = np.flatnonzero(mask)
         score = released_linearity(before.take(index), layer.rows.take(index))
@@ -99,7 +99,7 @@ RELEASED_LINEARITY = Family(
         name="released_linearity",
         statistics=linearity,
         missing=missing_linearity,
-        paired=True,
+        paired="before",
         only=("all",),
     ),
     metrics=(

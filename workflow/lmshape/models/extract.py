@@ -1,32 +1,263 @@
-"""From a checkpoint and the tokens of a dataset to the activations of every layer and the loss."""
+"""From a checkpoint and the tokens of a dataset to the activations of every layer and the loss.
+
+Batch after batch, smaller ones where memory runs out; what a pass gives is written while the next one is made.
+"""
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from lmshape.errors import InputError
-from lmshape.models.batch_size import starting_tokens
-from lmshape.models.network import Network
+from lmshape.models.network import Network, memory_ran_out
 from lmshape.models.opened import Opening, opened
-from lmshape.models.passes import Reader, Write, loss_by_draw, no_loss, read_all
-from lmshape.models.residual import Take
+from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.progress import progress as progress_bar
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
 from lmshape.store.hdf5 import Attributes
-from lmshape.store.statistics import write_loss_card
+from lmshape.store.statistics import DrawLoss, write_loss_card
 from lmshape.store.tokens import Tokens
-from lmshape.store.weights import files_as_found, weights_sha256
+from lmshape.store.weights import Kind, files_as_found, weights_sha256
+
+Read = Callable[[np.ndarray, Take], None]
+Write = Callable[[np.ndarray, Site, Tensor], None]
+MASKED_SHARE = 0.15  # BERT's
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Sequences of one length, and what is written of them already.
+
+    Attributes
+    ----------
+    rows : (sequences, length), the rows of the tokens
+    written : sites that a pass has given on before memory ran out in it
+    """
+
+    rows: np.ndarray
+    written: frozenset[Site] = frozenset()
+
+    def split(self, batch_tokens: int) -> Iterator[Batch]:
+        """Yield the batch in parts of at most so many tokens, and at least one sequence."""
+        size = max(1, batch_tokens // self.rows.shape[1])
+        for first in range(0, len(self.rows), size):
+            yield Batch(self.rows[first : first + size], self.written)
+
+
+def read_all(tokens: Tokens, batch_tokens: int, *, read: Read, write: Write, device: torch.device) -> None:
+    """Read all tokens; a batch that does not fit is halved and read again, and those behind it are as small.
+
+    Parameters
+    ----------
+    tokens : what is read
+    batch_tokens : most tokens of a batch; a longer sequence is a batch of its own
+    read : makes the passes of the tokens at rows (sequences, length) and gives its hidden states to the `take`
+        that it gets; when it returns, the batch is done
+    write : gets rows, site and hidden state, of every row and site once
+    device : for the error message
+
+    Raises
+    ------
+    InputError
+        When memory runs out in a batch of one sequence.
+    """
+    waiting = deque(map(Batch, batches(tokens, batch_tokens)))
+    while waiting:
+        unfinished = _attempt(waiting.popleft(), read, write)
+        if unfinished is not None:
+            _release_memory()
+            fitting = _half(unfinished, device) * unfinished.rows.shape[1]
+            waiting = deque(part for batch in (unfinished, *waiting) for part in batch.split(fitting))
+
+
+def batches(tokens: Tokens, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Rows of each batch, (sequences, length): sequences of one length, so that nothing is padded.
+
+    The longest come first: memory that does not suffice shows at once.
+    """
+    _, starts, lengths = np.unique(tokens.sequence, return_index=True, return_counts=True)
+    for length in np.unique(lengths)[::-1]:
+        alike = starts[lengths == length]
+        size = max(1, batch_tokens // length)
+        for first in range(0, len(alike), size):
+            yield alike[first : first + size, None] + np.arange(length)
+
+
+def _attempt(batch: Batch, read: Read, write: Write) -> Batch | None:
+    """Read a batch; return it, with the sites that got through, if memory ran out, and None if it is done."""
+    written = set(batch.written)
+
+    def take(site: Site, hidden: Tensor) -> None:
+        if site not in written:
+            write(batch.rows, site, hidden)
+            written.add(site)
+
+    try:
+        read(batch.rows, take)
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
+            raise
+        return Batch(batch.rows, frozenset(written))  # the error, and all that its frames hold, ends here
+    return None
+
+
+def _half(batch: Batch, device: torch.device) -> int:
+    sequences, length = batch.rows.shape
+    if sequences == 1:
+        raise InputError(
+            f"a sequence of {length} tokens does not fit into the memory of `{device}`; shorten the dataset's "
+            "window, take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
+        )
+    half = sequences // 2
+    message = (
+        f"memory ran out with {sequences} sequences of {length} tokens on {device}; going on with {half}"
+    )
+    print(message, file=sys.stderr, flush=True)
+    return half
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def next_token_nll(logits: Tensor, ids: Tensor) -> Tensor:
+    """Negative log-likelihood of each token given those before it, nats.
+
+    logits: (batch, length, vocabulary), ids: (batch, length) → (batch, length) float32, NaN at position 0.
+    Sequence by sequence: the float32 copy of the logits would otherwise double the memory of a pass.
+    """
+    nll = torch.full(ids.shape, torch.nan, device=ids.device)
+    for values, scores, targets in zip(nll, logits, ids, strict=True):
+        values[1:] = cross_entropy(scores[:-1].float(), targets[1:], reduction="none")
+    return nll
+
+
+def masked_nll(logits: Tensor, ids: Tensor, masked: Tensor) -> Tensor:
+    """Negative log-likelihood of the masked tokens, nats; NaN at the others.
+
+    logits: (batch, length, vocabulary) of the masked input; ids: (batch, length), what stood there; masked:
+    (batch, length) bool.
+    """
+    nll = torch.full(ids.shape, torch.nan, device=ids.device)
+    nll[masked] = cross_entropy(logits[masked].float(), ids[masked], reduction="none")
+    return nll
+
+
+def predictable(tokens: Tokens) -> np.ndarray:
+    """(n,) bool: the tokens that a loss covers, all but the first of a sequence and the special ones."""
+    return (tokens.position > 0) & ~tokens.special
+
+
+def mask(tokens: Tokens, seed: int) -> np.ndarray:
+    """(n,) bool: 15 % of the predictable tokens; the same ones for every checkpoint, by the seed alone."""
+    chosen = np.random.default_rng(seed).random(len(tokens.ids)) < MASKED_SHARE
+    return chosen & predictable(tokens)
+
+
+def loss_by_draw(tokens: Tokens, nll: np.ndarray, *, predicted: np.ndarray) -> list[DrawLoss]:
+    """Sum the loss of each draw over the tokens that count, in float64.
+
+    nll: (n,) float32 nats; predicted: (n,) bool. Where only a share of the predictable tokens is predicted,
+    as under a mask, they stand for that share of the draw's bytes. The bytes of a text that its tokens do not spell
+    are NaN.
+    """
+    covered = predictable(tokens)
+    _, starts = np.unique(tokens.sequence, return_index=True)
+    draws = []
+    for draw in np.unique(tokens.draw):
+        inside = tokens.draw == draw
+        counted = inside & predicted
+        count = int(counted.sum())
+        share = count / max(1, int((inside & covered).sum()))
+        text = tokens.sequence_bytes[tokens.draw[starts] == draw].sum()
+        nats = nll[counted].sum(dtype=np.float64)
+        draws.append(DrawLoss(int(draw), count, float(nats), nan if tokens.doubt else float(text * share)))
+    return draws
+
+
+def no_loss(tokens: Tokens) -> list[DrawLoss]:
+    """Return the draws of a network that predicts nothing: no token, and no number for their loss."""
+    return [DrawLoss(int(draw), 0, nan, 0.0) for draw in np.unique(tokens.draw)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads a network batch by batch: every hidden state, and the loss of each token.
+
+    A decoder reads from left to right: activations and loss come from the same pass. An encoder reads both ways: the
+    activations of the text as it is, the loss from a second pass with some tokens masked. A network without the whole
+    of its head has no loss: random predictions are none.
+
+    Attributes
+    ----------
+    kind, network, stream : what is read
+    mask_token_id : the tokenizer's mask token, needed for an encoder with a head
+    seed : of the mask
+
+    Raises
+    ------
+    InputError
+        For an encoder with a head and without a mask token of its own.
+    """
+
+    kind: Kind
+    network: Network
+    stream: ResidualStream
+    mask_token_id: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse an encoder whose tokens cannot be masked."""
+        if self.kind == "decoder" or self.network.no_loss:
+            return
+        if self.mask_token_id is None or not 0 <= self.mask_token_id < self.network.vocabulary:
+            raise InputError(
+                f"`mask_token_id` is {self.mask_token_id}; an encoder's loss needs its tokenizer's mask token, "
+                f"an id below {self.network.vocabulary}."
+            )
+
+    def predicted(self, tokens: Tokens) -> np.ndarray:
+        """(n,) bool: the tokens whose loss counts, the same for every checkpoint with a head."""
+        if self.network.no_loss:
+            return np.zeros(len(tokens.ids), dtype=bool)
+        return predictable(tokens) if self.kind == "decoder" else mask(tokens, self.seed)
+
+    @torch.no_grad()  # not inference mode: what a pass caches in a loaded model must serve a backward pass later
+    def read(self, ids: Tensor, predicted: Tensor, take: Take) -> Tensor:
+        """Give every hidden state to `take`; return the loss of each token.
+
+        ids: (batch, length) int64, predicted: (batch, length) bool → (batch, length) float32 nats, NaN where
+        there is none.
+        """
+        model = self.network.model
+        if self.kind == "decoder" and not self.network.no_loss:
+            with self.stream.observed(take):
+                logits = run(model, ids).logits
+            return next_token_nll(logits, ids)
+        with self.stream.observed(take):
+            run(self.network.base, ids)
+        if self.network.no_loss or self.mask_token_id is None:
+            return torch.full(ids.shape, torch.nan)
+        logits = run(model, ids.masked_fill(predicted, self.mask_token_id)).logits
+        return masked_nll(logits, ids, predicted)
+
 
 WAITING = 4  # matrices that may wait for the disk: bounds the memory when it is slower than the network
 
@@ -41,8 +272,8 @@ def written_in_background(writer: ActivationWriter) -> Iterator[Write]:
 
     def write(rows: np.ndarray, site: Site, values: np.ndarray) -> None:
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
-        for start, run in zip(rows[np.r_[0, ends]], np.split(values, ends), strict=True):
-            writer.write(site, int(start), run)
+        for start, part in zip(rows[np.r_[0, ends]], np.split(values, ends), strict=True):
+            writer.write(site, int(start), part)
 
     def take(rows: np.ndarray, site: Site, hidden: Tensor) -> None:
         # a copy: later blocks may work in place
@@ -79,7 +310,6 @@ def extract(
     attributes: Attributes,
     seed: int,
     mask_token_id: int | None = None,
-    batch_tokens: int | str = "auto",
     progress: bool = True,
 ) -> None:
     """Write the activation store and the loss card of one cell.
@@ -101,7 +331,6 @@ def extract(
     attributes : what is known of the cell; what the network and the tokens say of themselves is added
     seed : of the mask
     mask_token_id : the tokenizer's mask token, needed for an encoder
-    batch_tokens : most tokens of a batch, `auto`: what fits; a longer sequence is a batch of its own
     progress : whether to show tokens done, rate and time left
 
     Raises
@@ -112,7 +341,7 @@ def extract(
         When `attributes` leaves the files without one of `ROOT_ATTRIBUTES`.
     """
     found = _files(checkpoint)
-    with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
+    with opened(checkpoint, tokens, opening, output=output) as (network, stream, most, facts):
         reading = Reader(
             kind=opening.kind, network=network, stream=stream, mask_token_id=mask_token_id, seed=seed
         )
@@ -123,7 +352,7 @@ def extract(
             tokens,
             reading,
             attributes=known,
-            batch_tokens=batch_tokens,
+            batch_tokens=most,
             progress=progress,
         )
     if _files(checkpoint) != found:
@@ -145,13 +374,14 @@ def write_activations(
     reading: Reader,
     *,
     attributes: Attributes,
-    batch_tokens: int | str,
+    batch_tokens: int,
     progress: bool,
 ) -> np.ndarray:
-    """Write the activation store, one pass after the other, and return the loss of each token, (n,) float32 nats."""
-    network, stream, device = reading.network, reading.stream, reading.network.device
-    on_gpu = device.type not in ("cpu", "mps")
-    most = starting_tokens(batch_tokens, vocabulary=network.vocabulary, on_gpu=on_gpu)
+    """Write the activation store, one pass after the other, and return the loss of each token, (n,) float32 nats.
+
+    `batch_tokens` : most tokens of a batch; a longer sequence is a batch of its own
+    """
+    stream, device = reading.stream, reading.network.device
     predicted = reading.predicted(tokens)
     nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
     with ActivationWriter(
@@ -165,7 +395,7 @@ def write_activations(
                 nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
                 bar.update(rows.size)
 
-            read_all(tokens, most, read=read, write=write, device=device)
+            read_all(tokens, batch_tokens, read=read, write=write, device=device)
         writer.write_nll(0, nll)  # after the last row: the order of writes decides where in the file each is
     return nll
 

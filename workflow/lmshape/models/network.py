@@ -30,7 +30,6 @@ from transformers import (
 from transformers.utils import logging
 
 from lmshape.errors import InputError, first_line
-from lmshape.models.device import DTYPES, is_out_of_memory
 from lmshape.store.weights import (
     GGUF,
     Kind,
@@ -42,6 +41,8 @@ from lmshape.store.weights import (
     tensor_names,
     weight_files,
 )
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
 _OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
@@ -59,6 +60,9 @@ FAILURES = (
     KeyError,
     ImportError,  # of a package that the weights ask for
 )
+
+# what the allocators of a CPU, of Apple's GPU and of CUDA's libraries write into a plain RuntimeError
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +358,7 @@ def longest_window(model: PreTrainedModel) -> int | None:
 
 def _loading_error(folder: Path, files: Sequence[Path], error: Exception) -> InputError:
     """Return the error to raise for weights that did not load: no memory, code in them, damage, or what it says."""
-    if is_out_of_memory(error):
+    if memory_ran_out(error):
         return InputError(
             f"the network of `{folder}` does not fit into memory ({first_line(error)}); "
             "take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
@@ -395,3 +399,10 @@ def _called(reason: str) -> str:
     """Return the function or class that a pickle would call: PyTorch names what it does not allow."""
     found = re.search(r"GLOBAL (\S+)", reason)
     return found[1] if found else ""
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on a GPU or in the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

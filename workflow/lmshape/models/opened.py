@@ -15,11 +15,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import lmshape
-from lmshape.errors import InputError
-from lmshape.models.device import DeviceMap, choose_device, choose_dtype
-from lmshape.models.network import Network, at_rest, load_model, loaded_network, longest_window
-from lmshape.models.passes import sees_ahead
-from lmshape.models.residual import ResidualStream, residual_stream
+from lmshape.errors import InputError, unknown
+from lmshape.models.network import DTYPES, Network, at_rest, load_model, loaded_network, longest_window
+from lmshape.models.residual import ResidualStream, residual_stream, run
+from lmshape.models.settings import DeviceMap, Extraction
+from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import Kind
@@ -28,42 +28,99 @@ from lmshape.writing import working_folder
 SEES_AHEAD = (
     "no next-token loss: rows change with later tokens, so that the network sees what it would predict"
 )
+SEEN_AHEAD = 0.02  # of the last row's move: bfloat16 rounds to 0.004, attention over 8 tokens moves others by about 0.1
 PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class Opening(Extraction):
     """Options for opening a checkpoint.
 
     Attributes
     ----------
     kind : `decoder` (reads left to right) or `encoder` (masked)
     threads : CPU threads
-    dtype : the type that the network computes in, `auto`: bfloat16 on a CUDA GPU, else float32
-    device : `auto` takes a GPU if there is one
-    gpus : that the job was given; with 0 `auto` is the CPU, whatever is here
-    device_map : `auto` spreads the network over all GPUs, then memory, then disk; `none` does not
+    gpus : that the job was given; with 0 `auto` is the CPU, whatever is here; None where GPUs are not counted
     blocks, width, vocabulary : what the registry says of the model, where it does
     remote_code : run the Python code that comes with the weights
     """
 
     kind: Kind
     threads: int
-    dtype: str = "auto"
-    device: str = "auto"
     gpus: int | None = None
-    device_map: DeviceMap = "none"
     blocks: int | None = None
     width: int | None = None
     vocabulary: int | None = None
     remote_code: bool = False
 
 
+class Placement(NamedTuple):
+    """Where a network goes: one device, or a map that spreads it over all there is."""
+
+    device: torch.device
+    device_map: DeviceMap
+
+
+def choose_device(opening: Opening) -> Placement:
+    """Return where a network goes, `auto`: a GPU if there is one.
+
+    The GPU is the first that the process sees: CUDA_VISIBLE_DEVICES, which a cluster sets for each job, says which.
+    Several GPUs of one machine are shared out by the cluster, or by one Snakemake per GPU with a variable of its own.
+    With `auto`, a job that was given no GPU takes none. A map would take them all, and is left out; where the machine
+    has no GPU the map stays, for what does not fit into memory goes to the disk.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, a GPU that is not there, and one device beside a map over all of them.
+    """
+    name, device_map = opening.device, opening.device_map
+    if device_map != "none" and name not in ("auto", "cuda"):
+        raise InputError(
+            f"`device` is `{name}`, and `device_map: {device_map}` spreads the network over all GPUs; "
+            "let `device` be `auto`, or `device_map` be `none`."
+        )
+    there = torch.cuda.is_available()
+    if name == "auto" and not there:
+        return Placement(torch.device("cpu"), device_map)
+    if name == "auto" and opening.gpus == 0:
+        return Placement(torch.device("cpu"), "none")
+    if name in ("auto", "cuda") and there:
+        return Placement(torch.device("cuda"), device_map)
+    return Placement(_named(name, is_there=there), device_map)
+
+
+def _named(name: str, *, is_there: bool) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise unknown("device", name, ["auto", "cpu", "cuda"]) from error
+    if device.type == "cuda" and not is_there:
+        raise InputError(f"`device` is `{name}`, but PyTorch sees no GPU here; use `auto` or `cpu`.")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> str:
+    """Return the number type of a name, `auto`: bfloat16 on a CUDA GPU, float32 elsewhere.
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+    """
+    if name == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    if name not in DTYPES:
+        raise unknown("dtype", name, ["auto", *DTYPES])
+    return name
+
+
 class Opened(NamedTuple):
-    """A network with its residual stream, and what the files made with it say of how it was opened."""
+    """A network with its residual stream, the tokens of its first pass, and what the files made with it say of it."""
 
     network: Network
     stream: ResidualStream
+    batch_tokens: int
     facts: Attributes
 
 
@@ -102,7 +159,9 @@ def opened(
             "torch_version": torch.__version__,
             "transformers_version": transformers.__version__,
         }
-        yield Opened(network, stream, facts)
+        on_gpu = network.device.type not in ("cpu", "mps")
+        most = opening.starting_tokens(vocabulary=network.vocabulary, on_gpu=on_gpu)
+        yield Opened(network, stream, most, facts)
 
 
 @contextmanager
@@ -114,7 +173,7 @@ def _network(
         with at_rest(checkpoint):
             yield loaded_network(checkpoint), str(checkpoint.dtype).removeprefix("torch.")
         return
-    device, device_map = choose_device(opening.device, device_map=opening.device_map, gpus=opening.gpus)
+    device, device_map = choose_device(opening)
     dtype = choose_dtype(opening.dtype, device)
     with nullcontext() if device_map == "none" else working_folder(output, "weights") as offload:
         network = load_model(
@@ -127,6 +186,26 @@ def _network(
             remote_code=opening.remote_code,
         )
         yield network, dtype
+
+
+@torch.no_grad()
+def sees_ahead(network: Network, stream: ResidualStream, ids: Tensor) -> bool:
+    """Whether a row depends on a later token: two passes of ids (1, length), which differ in the last token alone.
+
+    Rows of a causal network change by rounding alone. Of others they move by a share of what the last row does.
+    """
+    other = ids.clone()
+    other[:, -1] = (ids[:, -1] + 1) % network.vocabulary
+    found: dict[Site, list[Tensor]] = {}
+
+    def take(site: Site, hidden: Tensor) -> None:
+        found.setdefault(site, []).append(hidden[0].double())
+
+    with stream.observed(take):
+        for one in (ids, other):
+            run(network.base, one)
+    moves = [(after - before).norm(dim=-1) for before, after in found.values()]
+    return any(bool((move[:-1] > SEEN_AHEAD * move[-1]).any()) for move in moves)
 
 
 def _check_tokens(tokens: Tokens, network: Network) -> None:

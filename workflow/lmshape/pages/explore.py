@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lmshape import __version__
 from lmshape.figures.selection import VARIANT_NAMES
-from lmshape.hub.integrity import DISTRUSTED, VERDICTS
+from lmshape.hub.integrity import AUDIT_VERDICTS, DISTRUSTED
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.tables.columns import SITES
 from lmshape.tables.files import read_table
@@ -180,7 +180,8 @@ def contents(
         "metrics": _metrics(in_order(metrics["metric"]), descriptions),
         "flags": flags,
         "verdicts": {
-            verdict: VERDICTS.get(verdict, verdict) for verdict in in_order(metrics["verdict"].fillna(""))
+            verdict: AUDIT_VERDICTS.get(verdict, verdict)
+            for verdict in in_order(metrics["verdict"].fillna(""))
         },
         "chunks": [chunk for chunk, _ in chunks],
         "domes": _domes(tables["profiles"]),

@@ -38,7 +38,7 @@ _KEYS = {
     "context_length": "max_position_embeddings",
     "vocab_size": "vocab_size",
 }
-TOKENS = "tokenizer.ggml.tokens"
+GGUF_TOKENS = "tokenizer.ggml.tokens"
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -261,7 +261,7 @@ def gguf_config(path: Path) -> Mapping[str, str | int]:
             f"`{path}` cannot be read as GGUF ({error}); it is truncated or no GGUF file. Fetch it again."
         ) from error
     read = {name: metadata.get(f"{architecture}.{key}") for key, name in _KEYS.items()}
-    read["vocab_size"] = read["vocab_size"] or metadata.get(TOKENS)
+    read["vocab_size"] = read["vocab_size"] or metadata.get(GGUF_TOKENS)
     return {"model_type": architecture, **{name: value for name, value in read.items() if value is not None}}
 
 
@@ -292,7 +292,7 @@ def check_whole_gguf(path: Path) -> None:
 # tells nothing by itself: `rsync -a` and `cp -p` put older weights in the place of newer ones, and a copy of equal
 # weights has a new date. Weights of gigabytes are hashed only when size or date have changed.
 
-HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is planned: 50 ms
+MOST_HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is planned: 50 ms
 
 
 def file_key(path: Path) -> str:
@@ -300,7 +300,7 @@ def file_key(path: Path) -> str:
     if not path.is_file():
         return ""
     known = path.stat()
-    large = known.st_size > HASHED_BYTES
+    large = known.st_size > MOST_HASHED_BYTES
     return f"{known.st_size} {known.st_mtime_ns}" if large else _digest(path.read_bytes())
 
 

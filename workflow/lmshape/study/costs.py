@@ -6,19 +6,18 @@ given too little is killed, one that is given too much waits a little longer. A 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import cache
 from math import ceil, log2
-from pathlib import Path
 
 from lmshape.metrics import skdim
-from lmshape.metrics.registry import OWN_FAMILY
-from lmshape.models.batch_size import starting_tokens
+from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
+from lmshape.models.settings import Extraction
 from lmshape.study.models import Model
 from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
-from lmshape.study.settings import PAPER_CHARACTERS, Extraction, Sampling, Truncating
+from lmshape.study.settings import Truncating
 from lmshape.study.study import Study
+from lmshape.texts.tokens import PAPER_CHARACTERS, Sampling
 from lmshape.training.recipe import Recipe
 from lmshape.truncation.ranks import (
     MOMENT_BYTES,
@@ -55,10 +54,7 @@ OWN = 1e-7  # n d: a guess: a user's own metric may do anything
 
 def forward_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
     """Seconds of the forward passes of a cell."""
-    passes = (
-        1 if model.kind == "decoder" else 2
-    )  # an encoder reads the text, and the masked text for its loss
-    flops = passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
+    flops = model.passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
     return flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
 
 
@@ -100,22 +96,23 @@ def extraction_megabytes(model: Model, extraction: Extraction, *, on_gpu: bool) 
     The weights, the logits of a batch with their log-softmax, two batches on their way to the disk, and 1.5 GB for
     Python and PyTorch. On a GPU the logits are there, and CUDA takes 3 GB here.
     """
-    tokens = starting_tokens(extraction.batch_tokens, vocabulary=model.vocabulary, on_gpu=on_gpu)
+    tokens = extraction.starting_tokens(vocabulary=model.vocabulary, on_gpu=on_gpu)
     written = 2 * 4 * tokens * model.width * (model.blocks + 2)
     weights = weight_bytes(extraction, on_gpu=on_gpu) * parameters(model)
     logits = 0 if on_gpu else 3 * 4 * tokens * model.vocabulary
     return (4500 if on_gpu else 1500) + (weights + logits + written) // 10**6
 
 
+@cache  # a large plan asks for the same blocks over and over
 def measuring_seconds(
     width: int,
     sampling: Sampling,
     *,
-    families: Iterable[str],
-    rows: Iterable[str],
+    families: tuple[str, ...],
+    rows: tuple[str, ...],
     sites: int,
     threads: int,
-    metrics: Iterable[str] = (),
+    metrics: tuple[str, ...] = (),
     on_gpu: bool = False,
 ) -> float:
     """Seconds of the measuring of a block of `sites` sites, of which each takes an equal time.
@@ -123,7 +120,7 @@ def measuring_seconds(
     `metrics` are those of the study: estimators of scikit-dimension take one core, each its own time. `on_gpu`: in the
     process of the forward passes, on their GPU.
     """
-    n, d, rows = sampling.most_tokens, width, list(rows)
+    n, d = sampling.most_tokens, width
     choices = len([name for name in rows if name != "one_per_type"]) / 2
     drawn = sampling.rows_per_draw if sampling.protocol == "windows" else n // sampling.draws
     searches = 2 * len(rows) * sampling.draws
@@ -137,7 +134,7 @@ def measuring_seconds(
         "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
         "neighbor": neighbors,
         "linearity": choices * LEAST_SQUARES * n * d**2,
-        "comparison": 2 * choices * sampling.draws * compared,
+        **dict.fromkeys(("comparison", FINAL_FAMILY), 2 * choices * sampling.draws * compared),
         "released": neighbors / 4,
         "released_linearity": LEAST_SQUARES * n * d**2,
         "skdim": threads * estimators,
@@ -192,7 +189,6 @@ def parameters(model: Model) -> int:
     return model.parameters or 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
 
 
-PAPER_WINDOW = PAPER_CHARACTERS // 128  # characters of a chunk, each a token at the very most
 HALVINGS = 5  # ranks that a tolerance adds to the grid, on average
 EIGENVECTORS = 4e-10  # core-seconds over d³: eigenvectors in float64
 MOMENTS = 1.3e-10  # core-seconds over n d²
@@ -201,12 +197,12 @@ MOMENTS = 1.3e-10  # core-seconds over n d²
 def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
     """Tokens that the loss is measured on."""
     if sampling.protocol == "paper":
-        return min(sampling.draws * truncating.sequences * PAPER_WINDOW, sampling.most_tokens)
+        return min(sampling.draws * truncating.sequences * PAPER_CHARACTERS, sampling.most_tokens)
     sequences = min(truncating.sequences, sampling.sequences_per_draw)
     return sampling.draws * sequences * sampling.window
 
 
-def choices_of(rows: Iterable[str]) -> int:
+def truncated_choices(rows: Iterable[str]) -> int:
     """Choices of rows that are truncated."""
     return len({"all", "no_sink"} & set(rows)) or 1
 
@@ -227,11 +223,13 @@ def truncation_flops(
     At each layer, embedding included, as many passes as ranks for each choice of rows: the head, the projection of
     4 d² a token, and the blocks behind the layer, half of all on average. Beside that what axes are fitted on.
     """
-    window = sampling.window if sampling.protocol == "windows" else PAPER_WINDOW
+    window = sampling.window if sampling.protocol == "windows" else PAPER_CHARACTERS  # a token each at most
     head = 2 * model.vocabulary * model.width
     blocks = forward_flops(model, tokens=1, window=window) - head
     layers = model.blocks + 1
-    tried = choices_of(rows) * passes_of(model.width, kept=truncating.ranks, removed=truncating.removed)
+    tried = truncated_choices(rows) * passes_of(
+        model.width, kept=truncating.ranks, removed=truncating.removed
+    )
     at_every_layer = layers * (blocks / 2 + head + 4 * model.width**2)
     fitting = 1 + ceil(layers / layers_at_once(model.width, sampling.draws))
     fitted = fitting * sampling.most_tokens * blocks
@@ -251,7 +249,7 @@ def truncation_seconds(
     rows = list(rows)
     flops = truncation_flops(model, sampling, truncating, rows=rows)
     passes = flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
-    axes = choices_of(rows) * sampling.draws * EIGENVECTORS * model.width**3
+    axes = truncated_choices(rows) * sampling.draws * EIGENVECTORS * model.width**3
     moments = MOMENTS * sampling.most_tokens * model.width**2
     fitting = (model.blocks + 1) * (axes + moments) / threads
     return START_SECONDS + 4 * parameters(model) / DISK_BYTES + fitting + passes
@@ -288,22 +286,3 @@ def describe_truncations(study: Study) -> str:
     times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
     counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
     return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"
-
-
-@cache
-def gpu_count() -> int:
-    """NVIDIA GPUs that processes here may use: by their device files, as far as CUDA_VISIBLE_DEVICES lets them."""
-    return visible_gpus(Path("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def visible_gpus(devices: Path, visible: str | None) -> int:
-    """Count the GPUs of a folder of device files of which a list of names lets some be seen; None: all.
-
-    As CUDA reads it: names after -1, and all of an empty list, do not count.
-    """
-    present = len(list(devices.glob("nvidia[0-9]*")))
-    if visible is None:
-        return present
-    names = [name.strip() for name in visible.split(",")]
-    valid = names[: names.index("-1")] if "-1" in names else names
-    return min(present, len([name for name in valid if name]))

@@ -18,7 +18,14 @@ from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
 from lmshape.hub.models import Ask, HubRun, read_run
 from lmshape.hub.published import Naming, path_safe, tokens_seen
-from lmshape.paths import LOSSES_FOLDER, TOKENIZER, TRUNCATION, WEIGHTS_FOLDER
+from lmshape.paths import (
+    LOSSES_FOLDER,
+    PRETRAINED_FOLDER,
+    PRETRAINED_TOKENIZER,
+    TOKENIZER,
+    TRUNCATION_FILE,
+    WEIGHTS_FOLDER,
+)
 from lmshape.schema import Yaml
 from lmshape.store.statistics import read_loss_card
 from lmshape.store.weights import (
@@ -124,7 +131,7 @@ def gone_checkpoints(
     naming, results = _naming(name, step_pattern), root / LOSSES_FOLDER.format(model=name)
 
     def gone(entry: str, step: int, place: Path, seen: float = nan) -> Checkpoint:
-        truncated = (root / TRUNCATION.format(model=name, checkpoint=entry, dataset="")).parent.glob(
+        truncated = (root / TRUNCATION_FILE.format(model=name, checkpoint=entry, dataset="")).parent.glob(
             "*.parquet"
         )
         datasets = tuple(sorted(path.stem for path in truncated))
@@ -313,7 +320,6 @@ def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
             raise InputError(f"`{name}.kind` = '{kind}': its config.json says {model_class}. Correct `kind`.")
 
 
-PRETRAINED = Path("results/pretrained")  # where the study's own runs are written
 STEP_PATTERN = r"checkpoint-(\d+)"  # Trainer's
 KIND_OF_ARCHITECTURE: dict[str, Kind] = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
 
@@ -368,6 +374,11 @@ class Model:
     unstable: bool = False
 
     @property
+    def passes(self) -> int:
+        """Forward passes of a cell: an encoder reads the text, then the masked text for its loss."""
+        return 1 if self.kind == "decoder" else 2
+
+    @property
     def on_hub(self) -> bool:
         """Whether its weights are downloaded."""
         return bool(self.entry)
@@ -389,6 +400,12 @@ class Model:
     def measured(self) -> dict[str, Checkpoint]:
         """Checkpoints that are extracted: of those with the same weights one."""
         return {name: one for name, one in self.checkpoints.items() if not one.same_as}
+
+    @property
+    def final(self) -> str:
+        """The measured checkpoint that has the weights of the last one."""
+        last = list(self.checkpoints.values())[-1]
+        return last.same_as or last.name
 
     @property
     def same(self) -> dict[str, list[Checkpoint]]:
@@ -437,7 +454,7 @@ def read_model(
 
 def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: Pretraining | None) -> Model:
     folder = Path(os.path.normpath(Path(entry["folder"]).expanduser()))
-    run = folder.name if folder.parent == PRETRAINED else None
+    run = folder.name if folder.parent == PRETRAINED_FOLDER else None
     if run is not None and pretraining is not None and run in pretraining.runs:
         return _planned_model(name, entry, folder, pretraining)
     if run is not None and not (root / folder).exists():
@@ -516,7 +533,7 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
         kind=kind,
         architecture=recipe.architecture,
         folder=folder,
-        tokenizer=PRETRAINED / "tokenizer",
+        tokenizer=Path(PRETRAINED_TOKENIZER),
         blocks=recipe.blocks,
         width=recipe.width,
         vocabulary=pretraining.vocabulary,

@@ -1,27 +1,31 @@
-"""The plan of a study: downloads, disk, floating-point operations, jobs."""
+"""The plan of a study: downloads, disk, floating-point operations, jobs, and verdicts on its checkpoints."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
 
+from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
+from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.hub.lock import Lock
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.site import stored_bytes
 from lmshape.store.tokens import LEAST_UNSPELLED
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
-from lmshape.study.study import PACKED, Study
+from lmshape.study.study import Study
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
 BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
+MOST_LISTED = 8  # of a list of checkpoints
 # For a rough idea of the time; the docs say what was measured.
 RATES = {"a GPU that reaches 100 TFLOP/s": 1e14}
 
@@ -100,12 +104,8 @@ def describe_spelling(study: Study, root: Path) -> str:
     """Tell which texts of this machine do not suit the tokenizer of a model of this machine."""
     lines = []
     for name, model in study.models.items():
-        texts = {
-            text.name: text for one in study.datasets_of[name] if (text := study.text_of(one)) and text.path
-        }
-        plain = {
-            one: text.path for one, text in texts.items() if text.path and text.path.suffix not in PACKED
-        }
+        texts = filter(None, map(study.text_of, study.datasets_of[name]))
+        plain = {text.name: text.plain_path for text in texts if text.plain_path}
         if plain and tokenizer_files(root / model.tokenizer):
             reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer, remote_code=model.remote_code))
             shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}
@@ -137,7 +137,7 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
     return {rule: int(count) for rule, count in _JOB_STATISTICS.findall(table)}
 
 
-def describe(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
+def describe_plan(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
     """Tell the plan as a table and a few lines."""
     lines = [_line("model", "checkpoints", "cells", "download", "activations", "tokens", "forward FLOPs")]
     lines += [
@@ -172,9 +172,6 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
     tokens = study.sampling.most_tokens
     cells = len(model.measured) * len(datasets)
     sizes = _checkpoint_sizes(model)
-    passes = (
-        1 if model.kind == "decoder" else 2
-    )  # an encoder reads the text, then the masked text for its loss
     flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
     return ModelPlan(
         model=model.name,
@@ -183,7 +180,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         download_bytes=sum(sizes),
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
-        forward_flops=cells * passes * flops,
+        forward_flops=cells * model.passes * flops,
         activation_bytes=cells * activation_bytes(model, tokens),
     )
 
@@ -243,3 +240,63 @@ def _line(*cells: str) -> str:
     first, *others = cells
     widths = (11, 6, 10, 12, 14, 14)
     return f"{first:<24}" + "".join(f" {cell:>{width}}" for cell, width in zip(others, widths, strict=True))
+
+
+def describe_verdicts(study: Study, *options: str) -> str:
+    """List the verdicts on the checkpoints of each published run, the skipped ones, and unverified facts.
+
+    Parameters
+    ----------
+    study : the study
+    options : of the command line, which the command that verifies repeats
+    """
+    models = [model for model in study.models.values() if model.on_hub]
+    lines = [line for model in models for line in _verdicts_on(model)]
+    return "\n".join([*lines, *_not_verified(models, " ".join(options))])
+
+
+def _verdicts_on(model: Model) -> Iterator[str]:
+    from lmshape.hub.client import gate  # imports the hub's client
+
+    if told := gate(model.entry):
+        yield f"gate       {model.name}: {told}"
+    everyone = [*model.checkpoints.values(), *model.passed_over]
+    if any(one.verdict for one in everyone):
+        yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
+    if model.passed_over:
+        yield (
+            f"           {len(model.passed_over)} were skipped, {_sums(model.passed_over)}: "
+            f"{_listed(model.passed_over)}"
+        )
+    if model.same:
+        equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
+        yield f"equal      {model.name}: downloaded and measured once, {'; '.join(equal)}"
+    for correction in corrections(model.lock) if model.lock else ():
+        yield f"registry   {model.name}: {correction}"
+
+
+def _sums(checkpoints: Iterable[Checkpoint]) -> str:
+    counts = Counter(one.verdict or "not verified" for one in checkpoints)
+    return ", ".join(f"{counts[name]} {name}" for name in (*AUDIT_VERDICTS, "not verified") if counts[name])
+
+
+def _listed(checkpoints: Sequence[Checkpoint]) -> str:
+    names = ", ".join(one.name for one in checkpoints[:MOST_LISTED])
+    rest = len(checkpoints) - MOST_LISTED
+    return f"{names} and {rest} more" if rest > 0 else names
+
+
+def _not_verified(models: Sequence[Model], options: str) -> Iterator[str]:
+    """Name the runs of which the hub was not asked, and the one command that asks."""
+    names = [model.name for model in models if model.unverified]
+    if names:
+        keys = sorted(
+            {key for model in models if model.unverified for key in model.entry.get("unverified", ())}
+        )
+        listed = ", ".join(f"`{key}`" for key in keys)
+        of_registry = f", and {listed} of their entries in the registry" if keys else ""
+        command = " ".join(filter(None, ["lmshape lock", options]))
+        yield (
+            f"unverified  the checkpoints of {', '.join(names)}{of_registry}. `{command}` asks the hub, downloads no "
+            "weights, and may change what `every` and `log` choose; run it before the study."
+        )

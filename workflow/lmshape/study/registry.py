@@ -1,25 +1,35 @@
-"""The registry: the models, texts and datasets that exist, and known faults of checkpoints."""
+"""The registry: the models, texts and datasets that exist, and known faults of checkpoints.
+
+Users may also name a local folder or a hub repository as a model: `with_typed_models` enters them.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from lmshape.errors import InputError, unknown
 from lmshape.hub.integrity import Issue, read_issues
+from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.study.settings import read_span
+from lmshape.study.settings import checked_span
+from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
+
+
+ROW_FILES = (".jsonl", ".parquet")
+PACKED = (".gz", ".xz", ".zip", *ROW_FILES)  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """A text: a local `path`, else a `url`, else a dataset of the hub; checksums and length of its raw bytes, if known.
 
-    `column` is that of a path whose rows are the text; `hf` holds the arguments of `lmshape.texts.rows`.
+    `column` is that of a path whose rows are the text; `hf` holds the arguments of `write_hub_dataset`.
     """
 
     name: str
@@ -32,6 +42,21 @@ class Text:
     bytes: int | None
     license: str
     origin: str
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether it is a column of a local file."""
+        return self.path is not None and self.path.suffix in ROW_FILES
+
+    @property
+    def plain_path(self) -> Path | None:
+        """The local file that holds the text as it is; None where there is none."""
+        return None if self.path is None or self.path.suffix in PACKED else self.path
+
+    def raw_bytes(self, root: Path) -> int | None:
+        """Return the size of the text, as far as file or registry tell; 0 of an empty file."""
+        size = (root / self.path).stat().st_size if self.path else None
+        return size if size == 0 or self.plain_path else self.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +76,7 @@ class Dataset:
     text: str | None
     clean: bool
     span: tuple[float, float]
-    order: Literal["text", "shuffled", "random"]
+    order: Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +90,12 @@ class Registry:
 
 
 OURS = {"models": Path("config/models.yaml"), "datasets": Path("config/datasets.yaml")}  # of the repository
-Source = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
+Entries = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
 
 
 def read_registry(
-    models: Source | Sequence[Source],
-    datasets: Source | Sequence[Source],
+    models: Entries | Sequence[Entries],
+    datasets: Entries | Sequence[Entries],
     issues_file: Path | None = None,
     *,
     root: Path,
@@ -132,16 +157,16 @@ def raise_all(problems: Iterable[str], *, what: str) -> None:
         )
 
 
-def _listed(given: Source | Sequence[Source]) -> list[Source]:
+def _listed(given: Entries | Sequence[Entries]) -> list[Entries]:
     return [given] if isinstance(given, str | Path | Mapping) else list(given)
 
 
-def _told(given: Source | Sequence[Source]) -> str:
+def _told(given: Entries | Sequence[Entries]) -> str:
     """Name the files of a registry."""
     return ", ".join("its entries" if isinstance(one, Mapping) else str(one) for one in _listed(given))
 
 
-def _layers(given: Source | Sequence[Source], kind: str) -> list[Source]:
+def _layers(given: Entries | Sequence[Entries], kind: str) -> list[Entries]:
     """Return what a registry is read from, lowest first: lmshape's file, unless it is among those given."""
     listed = _listed(given)
     ours = REPOSITORY / OURS[kind]
@@ -149,7 +174,7 @@ def _layers(given: Source | Sequence[Source], kind: str) -> list[Source]:
     return listed if named or not ours.is_file() else [ours, *listed]
 
 
-def _read(source: Source, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
+def _read(source: Entries, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
     schema = schema_with_names(schema_name, {})
     try:
         data = source if isinstance(source, Mapping) else read_yaml(root / find_file(source, root=root))
@@ -187,7 +212,7 @@ def _dataset(name: str, entry: Mapping[str, Yaml], texts: Iterable[str], problem
     if text is not None and text not in texts:
         problems.append(f"`datasets.{name}.text`: {unknown('text', text, texts)}")
     try:
-        span = read_span(entry["span"], where=f"datasets.{name}.span")
+        span = checked_span(entry["span"], where=f"datasets.{name}.span")
     except InputError as error:
         problems.append(str(error))
     return Dataset(name=name, text=text, clean=entry["clean"], span=span, order=entry["order"])
@@ -211,3 +236,80 @@ def loss_log_of(entry: str | Mapping[str, str], *, root: Path) -> LossLog:
     files = {"losses": entry} if isinstance(entry, str) else entry
     found = {key: find_file(path, root=root) for key, path in files.items()}
     return LossLog(losses=found["losses"], geometry=found.get("geometry"))
+
+
+FOLDER_SIGNS = ("/", "./", "../", "~")
+
+
+def with_typed_models(
+    config: Mapping[str, Yaml], registry: Registry, *, root: Path
+) -> tuple[dict[str, Yaml], Registry]:
+    """Give every folder and repository under `models` a name of the registry, and an entry where it has none.
+
+    What is neither a list nor a mapping of names is left as it is, for the schema to refuse.
+    """
+    models = config.get("models")
+    listed = models if isinstance(models, list) else [models]
+    names, registry = known_as(
+        [
+            name
+            for one in listed
+            for name in (one if isinstance(one, dict) else [one])
+            if isinstance(name, str)
+        ],
+        registry,
+        root=root,
+    )
+
+    def renamed(one: Yaml) -> Yaml:
+        if isinstance(one, dict):
+            return {names.get(key, key): value for key, value in one.items()}
+        return names.get(one, one) if isinstance(one, str) else one
+
+    changed = [renamed(one) for one in models] if isinstance(models, list) else renamed(models)
+    return {**config, **({"models": changed} if "models" in config else {})}, registry
+
+
+def known_as(typed: Iterable[str], registry: Registry, *, root: Path) -> tuple[dict[str, str], Registry]:
+    """Return what each is called in the registry, and the registry with the entries that it lacked."""
+    names: dict[str, str] = {}
+    models = dict(registry.models)
+    for one in typed:
+        if one in models or not _is_typed(one):
+            names[one] = one
+            continue
+        source = _source(one, root)
+        names[one] = _known(source, models) or _free_name(one, source, models, root)
+        models.setdefault(names[one], _with_defaults(source))
+    return names, replace(registry, models=models)
+
+
+def _is_typed(name: str) -> bool:
+    return "/" in name or name.startswith((".", "~"))
+
+
+def _source(typed: str, root: Path) -> dict[str, str]:
+    """Return the entry: a folder where it looks like a path or there is one, else a repository of the hub."""
+    local = typed.startswith(FOLDER_SIGNS) or typed in (".", "..") or (root / typed).is_dir()
+    return {"folder": typed} if local or typed.count("/") != 1 else {"repository": typed}
+
+
+def _known(source: Mapping[str, str], models: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the registry's first name of the same run."""
+    ((key, value),) = source.items()
+    alike = os.path.normpath if key == "folder" else str.lower
+    return next(
+        (name for name, entry in models.items() if key in entry and alike(entry[key]) == alike(value)), None
+    )
+
+
+def _free_name(typed: str, source: Mapping[str, str], models: Iterable[str], root: Path) -> str:
+    """Name an entry by the end of its path; by more of it where another has that name."""
+    whole = str((root / Path(typed).expanduser()).resolve()) if "folder" in source else typed
+    parts = [part for part in whole.split("/") if part]
+    names = (path_safe("-".join(parts[-count:])).lstrip("-._+=") for count in range(1, len(parts) + 1))
+    return next((name for name in names if name and name not in models), path_safe(whole))
+
+
+def _with_defaults(source: Mapping[str, str]) -> Mapping[str, Yaml]:
+    return with_defaults({"it": dict(source)}, schema_with_names("models", {}))["it"]

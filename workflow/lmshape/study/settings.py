@@ -1,4 +1,4 @@
-"""The sections of a study's configuration: sampling, extraction, truncation, pretraining."""
+"""The sections of a study's configuration: truncation, pretraining."""
 
 from __future__ import annotations
 
@@ -10,58 +10,6 @@ from lmshape.checkpoints import Choice, checkpoint_steps
 from lmshape.errors import InputError
 from lmshape.schema import Yaml
 from lmshape.training.recipe import Recipe
-
-PAPER_CHARACTERS = 128 * 512  # of all chunks: LLM-Microscope's released sampling
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """Which tokens are measured; the same for every checkpoint of a model.
-
-    Attributes
-    ----------
-    protocol : packed `windows`, or the random chunks of the `paper`
-    window : tokens of a sequence; `paper` does not use it
-    draws : disjoint draws of whole sequences
-    rows_per_draw : unique rows of a draw that neighbor metrics use
-    seed : of the choice of sequences, of shuffling and random tokens
-    """
-
-    protocol: Literal["windows", "paper"]
-    window: int
-    draws: int
-    rows_per_draw: int
-    seed: int
-
-    @property
-    def sequences_per_draw(self) -> int:
-        """Windows of a draw: a quarter more tokens than rows, so that repeated rows can be dropped."""
-        return -(-5 * self.rows_per_draw // (4 * self.window))
-
-    @property
-    def most_tokens(self) -> int:
-        """Tokens of a cell, at most: a character of the paper's chunks is one token at the very most."""
-        if self.protocol == "paper":
-            return PAPER_CHARACTERS
-        return self.draws * self.sequences_per_draw * self.window
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extraction:
-    """Settings of the forward passes; `auto` is decided on the machine that runs them.
-
-    Attributes
-    ----------
-    dtype : number type of weights and passes; `auto`: bfloat16 on a CUDA GPU, float32 elsewhere
-    device : `auto`: a GPU if there is one
-    device_map : `auto`: a model larger than one GPU is spread over all of them
-    batch_tokens : tokens of a pass; `auto`: `lmshape.models.batch_size.starting_tokens`
-    """
-
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    device: str
-    device_map: Literal["none", "auto"]
-    batch_tokens: int | Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +67,7 @@ def read_pretraining(section: Mapping[str, Yaml]) -> Pretraining:
     InputError
         When a run cannot be trained as it is described.
     """
-    span = read_span(section["span"], where="pretraining.span")
+    span = checked_span(section["span"], where="pretraining.span")
     probed = [name for name, run in section["runs"].items() if run["probe_every"]]
     if probed and span == (0.0, 1.0):
         raise InputError(
@@ -151,7 +99,7 @@ def _listed(value: Yaml, *, other: str) -> tuple[int, ...] | None:
     return None if value == other else tuple(value)
 
 
-def read_span(span: list[float], *, where: str) -> tuple[float, float]:
+def checked_span(span: list[float], *, where: str) -> tuple[float, float]:
     """Share of a text, from and to.
 
     Raises

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lmshape.checkpoints import Checkpoint, Choice, select
+from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError, is_or_are, named
 from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
@@ -22,6 +22,7 @@ from lmshape.metrics import skdim
 from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
+    FINAL_FAMILY,
     MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
@@ -30,7 +31,8 @@ from lmshape.metrics.registry import (
     measured_families,
     metric_names,
 )
-from lmshape.paths import ACTIVATIONS, TRUNCATED, loss_cards, statistics_files
+from lmshape.models.settings import Extraction
+from lmshape.paths import ACTIVATIONS, TRUNCATION_READER, loss_cards, statistics_files
 from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
@@ -42,21 +44,19 @@ from lmshape.study.registry import (
     loss_log_of,
     raise_all,
     read_registry,
+    with_typed_models,
 )
 from lmshape.study.settings import (
-    Extraction,
     Pretraining,
-    Sampling,
     Truncating,
     read_pretraining,
     read_truncating,
 )
-from lmshape.study.typed import with_typed_models
+from lmshape.texts.tokens import Sampling
 from lmshape.training.recipe import Recipe
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
 MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildcards and its path variables
-PACKED = (".gz", ".xz", ".zip", ".parquet", ".jsonl")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +141,14 @@ class Study:
             for one in self.models[model].checkpoints.values()
         }
         known = [one for one in of if of[one]]
-        chosen = select(known, self.truncating.checkpoints, model=model) if known else ()
+        chosen = select_checkpoints(known, self.truncating.checkpoints, model=model) if known else ()
         cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
         return list(dict.fromkeys(cells))
 
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
         truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
-        return [*self.datasets_of[model], *(TRUNCATED.format(dataset=name) for name in truncated)]
+        return [*self.datasets_of[model], *(TRUNCATION_READER.format(dataset=name) for name in truncated)]
 
     @property
     def unstable(self) -> list[str]:
@@ -468,6 +468,11 @@ def problems_of(study: Study, root: Path) -> Iterator[str]:
     """Tell every way in which a study cannot run, a sentence each."""
     yield from _long_windows(study)
     yield from _misread_paths(study)
+    if FINAL_FAMILY in study.measured_families and not study.keep_activations:
+        yield (
+            f"`metrics` names `{FINAL_FAMILY}`, which compares the activations of two checkpoints, and "
+            f"`keep_activations` is false. Set it to true, or leave `{FINAL_FAMILY}` out."
+        )
     for name, dataset in study.datasets.items():
         if study.sampling.protocol == "paper" and dataset.text is None:
             yield (
@@ -581,7 +586,7 @@ def _text_problems(
     if text.path is not None and not (root / text.path).is_file():
         yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
         return
-    size = _raw_bytes(text, root)
+    size = text.raw_bytes(root)
     if size == 0:
         yield f"`texts.{text.name}`: {text.path} is empty. Name a file with text."
     elif size is not None and size * share < needed:
@@ -589,12 +594,3 @@ def _text_problems(
             f"`texts.{text.name}`: {size} bytes, of which {reader} takes {size * share:.0f}; "
             f"it needs {needed} at the very least, one a token. {remedy}"
         )
-
-
-def _raw_bytes(text: Text, root: Path) -> int | None:
-    if text.path is None:
-        return text.bytes
-    size = (root / text.path).stat().st_size
-    if size == 0 or text.path.suffix not in PACKED:
-        return size
-    return text.bytes

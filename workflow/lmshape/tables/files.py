@@ -17,7 +17,7 @@ from lmshape.errors import InputError, first_line
 from lmshape.writing import replaced_when_whole
 
 # Whole numbers have no NaN: what stands in memory, in these columns, for what a file has as null.
-UNKNOWN = {"step": NO_STEP, "n_unique": 0, "d": 0}
+UNKNOWN_NUMBER = {"step": NO_STEP, "n_unique": 0, "d": 0}
 
 
 def with_nulls(table: pa.Table) -> pa.Table:
@@ -30,8 +30,8 @@ def with_nulls(table: pa.Table) -> pa.Table:
             numbers = pc.if_else(pc.is_nan(lists.values), None, lists.values)
             lists = pa.ListArray.from_arrays(lists.offsets, numbers, mask=lists.is_null())
             table = table.set_column(place, field, lists)
-        if field.name in UNKNOWN and pa.types.is_integer(field.type):
-            absent = pc.equal(column, UNKNOWN[field.name])
+        if field.name in UNKNOWN_NUMBER and pa.types.is_integer(field.type):
+            absent = pc.equal(column, UNKNOWN_NUMBER[field.name])
         if absent is not None:
             table = table.set_column(place, field, pc.if_else(absent, pa.scalar(None, field.type), column))
     return table
@@ -46,12 +46,12 @@ def without_categories(table: pa.Table) -> pa.Table:
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
-    """Return a table for computing: null is NaN, and in the columns `UNKNOWN` their own word for it."""
+    """Return a table for computing: null is NaN, and in the columns `UNKNOWN_NUMBER` their own word for it."""
     table = without_categories(table)
-    for name in UNKNOWN.keys() & set(table.column_names):
+    for name in UNKNOWN_NUMBER.keys() & set(table.column_names):
         place = table.column_names.index(name)
         if pa.types.is_integer(table.field(place).type):
-            whole = pc.fill_null(table.column(place), UNKNOWN[name])
+            whole = pc.fill_null(table.column(place), UNKNOWN_NUMBER[name])
             table = table.set_column(place, table.field(place), whole)
     return table.to_pandas()
 
@@ -82,17 +82,17 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
 CHECK = (
     b"lmshape-crc32:"  # in the metadata, before eight digits: of the whole file, with zeros in their place
 )
-DIGITS = 8
+CHECK_DIGITS = 8
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a Parquet file of the study, whole or not at all, with a checksum of all of its bytes."""
-    metadata = {**(table.schema.metadata or {}), b"check": CHECK + b"0" * DIGITS}
+    metadata = {**(table.schema.metadata or {}), b"check": CHECK + b"0" * CHECK_DIGITS}
     with replaced_when_whole(path) as partial:
         pq.write_table(table.replace_schema_metadata(metadata), partial)
         content = bytearray(partial.read_bytes())
         place = content.rindex(CHECK) + len(CHECK)
-        content[place : place + DIGITS] = b"%08x" % zlib.crc32(content)
+        content[place : place + CHECK_DIGITS] = b"%08x" % zlib.crc32(content)
         partial.write_bytes(content)
 
 
@@ -101,8 +101,8 @@ def _is_whole(content: bytes) -> bool:
     place = content.rfind(CHECK)
     if place < 0:
         return True
-    start, end = place + len(CHECK), place + len(CHECK) + DIGITS
-    crc = zlib.crc32(content[end:], zlib.crc32(b"0" * DIGITS, zlib.crc32(content[:start])))
+    start, end = place + len(CHECK), place + len(CHECK) + CHECK_DIGITS
+    crc = zlib.crc32(content[end:], zlib.crc32(b"0" * CHECK_DIGITS, zlib.crc32(content[:start])))
     return content[start:end] == b"%08x" % crc
 
 

@@ -16,7 +16,7 @@ from lmshape.dynamics.spikes import RULE, Spike, find_spikes, not_told
 from lmshape.errors import InputError
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 from lmshape.tables.files import read_table, write_table
-from lmshape.training.recipe import COLUMNS
+from lmshape.training.recipe import GEOMETRY_COLUMNS
 
 SPIKE_COLUMNS = declare(
     *shared("study"),
@@ -208,10 +208,10 @@ def read_geometry(path: Path) -> pd.DataFrame:
         raise InputError(
             f"`{path}` cannot be read as CSV: {error}. Write it with `GeometryMonitor.write`."
         ) from None
-    if list(table.columns) != list(COLUMNS):
+    if list(table.columns) != list(GEOMETRY_COLUMNS):
         raise InputError(
-            f"`{path}` has the columns {', '.join(map(str, table.columns))}, not {', '.join(COLUMNS)}. Write it with "
-            "`GeometryMonitor.write`."
+            f"`{path}` has the columns {', '.join(map(str, table.columns))}, not {', '.join(GEOMETRY_COLUMNS)}. "
+            "Write it with `GeometryMonitor.write`."
         )
     return table
 
@@ -272,7 +272,7 @@ def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str])
         types = (rows["rows"] == "one_per_type") & (rows["metric"] == "id_twonn")
         rows = rows.assign(metric=rows["metric"].where(~types, "id_twonn_types"))
         rows = rows[types | (rows["rows"] == "all")]
-        found.append(replace(run, geometry=rows[list(COLUMNS)]))
+        found.append(replace(run, geometry=rows[list(GEOMETRY_COLUMNS)]))
     return found
 
 

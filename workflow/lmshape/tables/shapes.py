@@ -38,7 +38,7 @@ ARRAYS = {
         "sample_weight",
     ),
 }
-ROWS = ("all", "no_sink")  # of a cloud: the first of them that an archive has
+CLOUD_ROWS = ("all", "no_sink")  # of a cloud: the first of them that an archive has
 MOST_CHECKPOINTS = 5
 MOST_RANKS = 60
 
@@ -76,7 +76,7 @@ CLOUD_COLUMNS = declare(
     integer("d", "width of a row"),
     text("flag", "the reason of an empty value; empty when fine"),
 )
-TABLES = {"spectra": SPECTRA_COLUMNS, "clouds": CLOUD_COLUMNS}
+SHAPE_SCHEMAS = {"spectra": SPECTRA_COLUMNS, "clouds": CLOUD_COLUMNS}
 
 
 def shapes(
@@ -104,7 +104,7 @@ def shapes(
     archives.sort(key=lambda archive: (archive[1]["step"], archive[1]["first"]))
     spectral, leading = ([one for one in archives if one[1]["family"] == family] for family in ARRAYS)
     rows = {"spectra": _spectra(spectral, study), "clouds": _clouds(leading, study)}
-    for name, columns in TABLES.items():
+    for name, columns in SHAPE_SCHEMAS.items():
         table = pa.Table.from_pylist(list(rows[name]), schema=columns)
         write_parquet(table, Path(output_dir) / f"{name}.parquet")
 
@@ -117,7 +117,7 @@ def combine_shapes(folders: Sequence[Path], output_dir: Path) -> None:
     folders : what `shapes` wrote, a folder for each model
     output_dir : folder of the tables; each file is replaced when the new one is whole
     """
-    for name, columns in TABLES.items():
+    for name, columns in SHAPE_SCHEMAS.items():
         tables = [read_parquet(Path(folder) / f"{name}.parquet") for folder in folders]
         write_table(pa.concat_tables([columns.empty_table(), *tables]), columns, Path(output_dir) / name)
 
@@ -135,7 +135,7 @@ def _clouds(archives: Sequence[tuple[Path, Attributes]], study: str) -> Iterator
         if own["checkpoint"] not in seen:
             continue
         for _, entries in groupby(_entries(path, own), key=lambda entry: entry.site):
-            entry = min(entries, key=lambda entry: ROWS.index(entry.rows))
+            entry = min(entries, key=lambda entry: CLOUD_ROWS.index(entry.rows))
             place = _place(study, own, entry)
             yield from (place | row for row in cloud_rows(entry))
 

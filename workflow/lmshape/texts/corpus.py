@@ -45,7 +45,7 @@ NAMESPACES = frozenset(
 DROPPED_LINKS = frozenset({"category", "file", "image", "media"})
 
 TITLE = re.compile(r"<title>(.*?)</title>")
-TEXT = re.compile(r"<text\b[^>]*(?<!/)>(.*?)(</text>|\Z)", re.DOTALL)
+TEXT_ELEMENT = re.compile(r"<text\b[^>]*(?<!/)>(.*?)(</text>|\Z)", re.DOTALL)
 REDIRECT = re.compile(r"\s*#redirect", re.IGNORECASE)
 
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
@@ -59,7 +59,7 @@ BLOCK_TAG = re.compile(r"</?(?:blockquote|br|center|dd|div|dl|dt|h[1-6]|hr|li|ol
 TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 
 # Innermost brackets only: a single brace or bracket inside is text, a double one would be another pair.
-TEMPLATE = re.compile(r"\{\{[^{}]*(?:\{(?!\{)[^{}]*|\}(?!\})[^{}]*)*\}\}")
+TEMPLATE_CALL = re.compile(r"\{\{[^{}]*(?:\{(?!\{)[^{}]*|\}(?!\})[^{}]*)*\}\}")
 TABLE = re.compile(r"^[ \t:]*\{\|(?:(?!^[ \t:]*\{\|).)*?^[ \t]*\|\}", re.DOTALL | re.MULTILINE)
 HTML_TABLE = re.compile(r"<table\b(?:(?!<table\b).)*?</table\s*>", re.DOTALL | re.IGNORECASE)
 LINK = re.compile(r"\[\[([^\[\]]*(?:\[(?!\[)[^\[\]]*|\](?!\])[^\[\]]*)*)\]\]")
@@ -185,7 +185,7 @@ def clean_page(page: str) -> str:
 
     A page that ends before its `</text>` loses its last line, which an excerpt has cut.
     """
-    title, text = TITLE.search(page), TEXT.search(page)
+    title, text = TITLE.search(page), TEXT_ELEMENT.search(page)
     if text is None or REDIRECT.match(text[1]) or (title is not None and _is_meta(title[1])):
         return ""
     markup = text[1] if text[2] else text[1].rpartition("\n")[0]
@@ -195,7 +195,7 @@ def clean_page(page: str) -> str:
 def clean_markup(markup: str) -> str:
     """Give the prose of one article's wikitext by the rules 2 to 6 of this module."""
     text = _apply(markup, ((COMMENT, ""), (ELEMENT, "")))
-    text = _until_stable(text, (TEMPLATE, ""))
+    text = _until_stable(text, (TEMPLATE_CALL, ""))
     text = _until_stable(text, (TABLE, ""), (HTML_TABLE, ""))
     text = _until_stable(text, (LINK, _label), (BARE_ADDRESS, ""), (LABELED_ADDRESS, r"\1"))
     text = _apply(text, ((BLOCK_TAG, "\n"), (TAG, "")))

@@ -24,11 +24,53 @@ Order = Literal["text", "shuffled", "random"]
 # One independent stream of random numbers each; append only, the position is part of the seed.
 PURPOSES = ("windows", "chunks", "shuffled", "random")
 
-SPARE = 1.25  # rows sampled for each row needed: repeated rows and sinks are dropped later
+SPARE_ROWS = 1.25  # rows sampled for each row needed: repeated rows and sinks are dropped later
 MOST_UNSPELLED = 0.1  # of a text's bytes: what is left of it is another text
 # The sampling of LLM-Microscope's released code (Razzhigaev et al. 2025).
 PAPER_CHUNKS = 128
 PAPER_CHARACTERS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Which tokens are measured; the same for every checkpoint of a model.
+
+    Attributes
+    ----------
+    protocol : packed `windows`, or the random chunks of the `paper`, which uses `draws` and `seed` alone
+    window : tokens of a sequence
+    draws : K, disjoint draws of whole sequences
+    rows_per_draw : unique rows of a draw that neighbor metrics use
+    seed : of the choice of sequences, of shuffling and random tokens; the same one gives the same windows in any order
+    """
+
+    protocol: Protocol
+    window: int
+    draws: int
+    rows_per_draw: int
+    seed: int
+
+    @property
+    def used(self) -> dict[str, str | int]:
+        """What its protocol uses, but for the seed."""
+        of_windows = {"window": self.window, "rows_per_draw": self.rows_per_draw}
+        return {
+            "protocol": self.protocol,
+            "draws": self.draws,
+            **(of_windows if self.protocol == "windows" else {}),
+        }
+
+    @property
+    def sequences_per_draw(self) -> int:
+        """Windows of a draw: a quarter more tokens than rows, so that repeated rows can be dropped."""
+        return math.ceil(SPARE_ROWS * self.rows_per_draw / self.window)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of a cell, at most: a character of the paper's chunks is one token at the very most."""
+        if self.protocol == "paper":
+            return PAPER_CHUNKS * PAPER_CHARACTERS
+        return self.draws * self.sequences_per_draw * self.window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,13 +84,9 @@ class _Sequences:
 def sample_tokens(
     tokenizer: PreTrainedTokenizerBase,
     text: str,
+    sampling: Sampling,
     *,
-    protocol: Protocol,
     order: Order,
-    window: int,
-    draws: int,
-    rows_per_draw: int,
-    seed: int,
     context: int | None = None,
     vocabulary: int | None = None,
     documents: Sequence[int] | None = None,
@@ -68,13 +106,9 @@ def sample_tokens(
     ----------
     tokenizer : fast tokenizer of transformers, left as it is
     text : unused when `order` is "random" in `windows`
-    protocol : how sequences are taken from the text
+    sampling : how sequences are taken from the text
     order : "text" as it stands; "shuffled" permutes the tokens within each sequence; "random" replaces each
         by one drawn uniformly from the vocabulary without special tokens. The template's tokens stay in place
-    window : tokens in a sequence
-    draws : K, number of disjoint draws
-    rows_per_draw : rows that a draw must have after duplicates are dropped
-    seed : the same seed gives the same windows in "text" and "shuffled"
     context : longest sequence that the model takes; None is not checked
     vocabulary : rows of the model's embedding: random tokens are drawn below it, as tokens that were added to the
         tokenizer alone may lie beyond; None where it is not known
@@ -88,30 +122,23 @@ def sample_tokens(
         without room for two tokens of text, an empty text or one with too few tokens, and a text of which over
         10 % of the bytes have no token.
     """
-    for name, count in {"window": window, "draws": draws, "rows_per_draw": rows_per_draw}.items():
-        if count < 1:
-            raise InputError(f"`{name}` is {count}; it must be at least 1.")
-    if seed < 0:
-        raise InputError(f"`seed` is {seed}; it must be at least 0.")
+    for name, least in {"window": 1, "draws": 1, "rows_per_draw": 1, "seed": 0}.items():
+        if getattr(sampling, name) < least:
+            raise InputError(f"`{name}` is {getattr(sampling, name)}; it must be at least {least}.")
     reader = TextTokenizer.of(tokenizer)
     unspelled = 0.0 if order == "random" else _unspelled(reader, text, tokenizer.name_or_path)
-    sampling: dict[str, str | int] = {"protocol": protocol, "order": order, "draws": draws}
     shared = ""
-    if protocol == "paper":
-        sequences = _chunks(reader, text, draws=draws, seed=seed, context=context)
+    if sampling.protocol == "paper":
+        sequences = _chunks(reader, text, draws=sampling.draws, seed=sampling.seed, context=context)
     else:
-        length = _window_length(reader, window, context)
-        per_draw = math.ceil(SPARE * rows_per_draw / window)
+        length = _window_length(reader, sampling.window, context)
         # Random tokens take nothing of the text but the shape of its windows, which is known without it.
         source = None if order == "random" else text
-        sequences, shared = _windows(
-            reader, source, documents, length=length, draws=draws, per_draw=per_draw, seed=seed
-        )
-        sampling |= {"window": window, "rows_per_draw": rows_per_draw}
-    sequences = _reorder(sequences, order, reader.ordinary_below(vocabulary), seed)
+        sequences, shared = _windows(reader, source, documents, length=length, sampling=sampling)
+    sequences = _reorder(sequences, order, reader.ordinary_below(vocabulary), sampling.seed)
     return _assemble(
-        sequences, tokenizer.mask_token_id, sampling, reader, text,
-        seed=seed, unspelled=unspelled, shared_documents=shared,
+        sequences, tokenizer.mask_token_id, {**sampling.used, "order": order}, reader, text,
+        seed=sampling.seed, unspelled=unspelled, shared_documents=shared,
     )  # fmt: skip
 
 
@@ -135,11 +162,11 @@ def tokens_of_texts(
     reader = TextTokenizer.of(tokenizer)
     length = _window_length(reader, window, None)
     contents = [ids[:length] for ids in reader.encode(texts) if len(ids)]
-    sampling: dict[str, str | int] = {"protocol": "texts", "window": window, "draws": draws}
+    told: dict[str, str | int] = {"protocol": "texts", "window": window, "draws": draws}
     text = "\n".join(texts)
     unspelled = _unspelled(reader, text, tokenizer.name_or_path)
     return _assemble(
-        _dealt(contents, draws), tokenizer.mask_token_id, sampling, reader, text, unspelled=unspelled
+        _dealt(contents, draws), tokenizer.mask_token_id, told, reader, text, unspelled=unspelled
     )
 
 
@@ -192,7 +219,7 @@ def rows_in(tokenizer: PreTrainedTokenizerBase, text: str, *, window: int, draws
             f"the text has {tokens} tokens, and {draws} draws of a window of {window} need {draws * window}. Take a "
             "longer text, or lower `window` or `draws`."
         )
-    return int(per_draw * window / SPARE)
+    return int(per_draw * window / SPARE_ROWS)
 
 
 def _unspelled(reader: TextTokenizer, text: str, name: str) -> float:
@@ -223,11 +250,10 @@ def _windows(
     documents: Sequence[int] | None,
     *,
     length: int,
-    draws: int,
-    per_draw: int,
-    seed: int,
+    sampling: Sampling,
 ) -> tuple[_Sequences, str]:
     """Choose windows of `length` tokens of the text, and say if draws share documents; without a text, zeros."""
+    draws, per_draw = sampling.draws, sampling.sequences_per_draw
     count = draws * per_draw
     draw = np.repeat(np.arange(draws), per_draw)
     if text is None:
@@ -240,7 +266,7 @@ def _windows(
             f"the text has {len(ids)} tokens, and {count * length} are needed: {draws} draws of {per_draw} "
             f"windows of {length}. Lower `draws`, `rows_per_draw` or `window`, or take a larger text."
         )
-    generator, shared = _generator(seed, "windows"), ""
+    generator, shared = _generator(sampling.seed, "windows"), ""
     orders = [place * stretch + generator.permutation(stretch) for place in range(draws)]
     if documents is not None:
         begins = np.searchsorted(reader.first_characters(text), documents)

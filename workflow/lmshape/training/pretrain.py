@@ -30,11 +30,11 @@ from transformers import (
 
 from lmshape.errors import InputError
 from lmshape.fingerprint import code_fingerprint
-from lmshape.models.passes import MASKED_SHARE
+from lmshape.models.extract import MASKED_SHARE
 from lmshape.progress import progress
 from lmshape.receipt import delete_own, foreign_files, write_receipt
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer
-from lmshape.training.recipe import COLUMNS, Recipe
+from lmshape.training.recipe import GEOMETRY_COLUMNS, Recipe
 from lmshape.writing import folder_when_whole, name_whole_folder, remove_leftovers, replaced_when_whole
 
 LOSS_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
@@ -69,7 +69,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **ends, intermediate_size=wide))
 
 
-def windows_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:
+def training_windows(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:
     """Cut a text into consecutive windows of token ids, (count, window); the rest of the text is left.
 
     Raises
@@ -165,7 +165,7 @@ def pretrain(
     transformers.utils.logging.disable_progress_bar()  # a bar for every checkpoint would bury ours
     run = TrainingRun(
         recipe,
-        windows_of(text, tokenizer_folder, recipe),
+        training_windows(text, tokenizer_folder, recipe),
         load_tokenizer(tokenizer_folder),
         folder=output.with_name(output.name + ".partial"),
         monitor=monitor,
@@ -334,4 +334,4 @@ def write_rows(path: Path, rows: Iterable[Probe]) -> None:
         f"{step},{layer},{metric},{'' if isnan(value) else value}" for step, layer, metric, value in rows
     )
     with replaced_when_whole(path) as partial:
-        partial.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+        partial.write_text("\n".join([",".join(GEOMETRY_COLUMNS), *lines]) + "\n")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lmshape.errors import InputError
 
-COLUMNS = ("step", "layer", "metric", "value")  # of a run's geometry.csv
+GEOMETRY_COLUMNS = ("step", "layer", "metric", "value")  # of a run's geometry.csv
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

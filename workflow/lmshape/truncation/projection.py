@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from lmshape.geometry.spectrum import CovarianceSums
-from lmshape.models.device import is_out_of_memory
-from lmshape.models.network import Network
-from lmshape.models.passes import next_token_nll, predictable, read_all
+from lmshape.models.extract import next_token_nll, predictable, read_all
+from lmshape.models.network import Network, memory_ran_out
 from lmshape.models.residual import ResidualStream, Shortcut, Take, replaced, run
 from lmshape.site import Site
 from lmshape.store.tokens import Tokens
@@ -152,7 +151,7 @@ def _without(x: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
     return x - ((x - mean) @ axes) @ axes.T if axes.shape[1] else x
 
 
-ROUNDING = 1e-5  # nats a token: what another way of computing the same may change
+SHORTCUT_ROUNDING = 1e-5  # nats a token: what another way of computing the same may change
 
 # What a later block may raise that misses something of an earlier one.
 IN_VAIN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
@@ -236,10 +235,10 @@ class Losses:
         try:
             short = self.changed(lambda hidden, one: hidden.clone())
         except IN_VAIN as error:
-            if is_out_of_memory(error):
+            if memory_ran_out(error):
                 raise
             return False
-        return bool(np.allclose(short, self.whole, rtol=0, atol=ROUNDING, equal_nan=True))
+        return bool(np.allclose(short, self.whole, rtol=0, atol=SHORTCUT_ROUNDING, equal_nan=True))
 
     def changed(self, change: Changed) -> np.ndarray:
         """Return the loss of each draw, (K,) nats a token, with another state behind the site.

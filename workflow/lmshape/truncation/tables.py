@@ -106,7 +106,11 @@ def by_rank(measured: Iterable[TruncatedLoss], *, layer: int, rows: str, variant
     return sorted(chosen, key=lambda one: one.rank)
 
 
-BESIDE = ("participation_ratio", "effective_rank", "id_twonn")  # dimensions of the same layer and rows
+DIMENSIONS_BESIDE = (
+    "participation_ratio",
+    "effective_rank",
+    "id_twonn",
+)  # dimensions of the same layer and rows
 
 _PLACE = (
     *shared("study model kind checkpoint step dataset"),
@@ -145,7 +149,10 @@ RANKS_COLUMNS = declare(
         "upper end of its 95 % interval: from it on the loss is significantly within; empty where no rank is",
     ),
     real("share_of_d", "rank / d"),
-    *(real(name, "of the same layer and rows; empty where it was not measured") for name in BESIDE),
+    *(
+        real(name, "of the same layer and rows; empty where it was not measured")
+        for name in DIMENSIONS_BESIDE
+    ),
     real("whole_loss", "nats per token with nothing left out"),
     integer("draws", "number of draws"),
     text("flag", "the reason of an empty value; empty when fine"),
@@ -173,7 +180,7 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
 
 def dimensions(metrics: pd.DataFrame) -> dict[tuple[str | int, ...], float]:
     """Return (model, checkpoint, dataset, layer, rows, metric) → value of the metrics that stand beside a rank."""
-    chosen = metrics[metrics["metric"].isin(BESIDE) & metrics["site"].isin(["embedding", "block"])]
+    chosen = metrics[metrics["metric"].isin(DIMENSIONS_BESIDE) & metrics["site"].isin(["embedding", "block"])]
     return chosen.set_index(["model", "checkpoint", "dataset", "layer", "rows", "metric"])["value"].to_dict()
 
 
@@ -203,7 +210,7 @@ def rank_rows(cell: Truncation, study: str, known: Mapping[tuple[str | int, ...]
         curve = by_rank(cell.measured, layer=layer, rows=rows, variant="keep")
         place = _place(cell, layer, study)
         key = tuple(place[name] for name in ("model", "checkpoint", "dataset"))
-        beside = {name: known.get((*key, layer, rows, name), nan) for name in BESIDE}
+        beside = {name: known.get((*key, layer, rows, name), nan) for name in DIMENSIONS_BESIDE}
         for tolerance in TOLERANCES:
             found = _least(curve, cell, tolerance)
             yield {

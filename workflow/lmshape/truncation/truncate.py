@@ -16,10 +16,9 @@ from torch import Tensor
 
 from lmshape.geometry.checks import lengths
 from lmshape.geometry.rows import sinks_by_norm
-from lmshape.models.batch_size import starting_tokens
+from lmshape.models.extract import read_all
 from lmshape.models.network import Network
 from lmshape.models.opened import Opening, opened
-from lmshape.models.passes import read_all
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
@@ -150,7 +149,6 @@ def truncate(
     attributes: Attributes,
     trial: Trial,
     sequences: int,
-    batch_tokens: int | str = "auto",
 ) -> None:
     """Write the losses of one cell with the residual stream truncated behind each layer, embedding to last block.
 
@@ -171,12 +169,9 @@ def truncate(
     attributes : what is known of the cell
     trial : choices of rows, ranks
     sequences : of each draw, whose loss is measured
-    batch_tokens : most tokens of a batch, as in `lmshape.models.extract`
     """
-    with opened(checkpoint, tokens, opening, output=output) as (network, stream, facts):
-        truncation = truncations(
-            network, stream, tokens, trial=trial, sequences=sequences, batch_tokens=batch_tokens
-        )
+    with opened(checkpoint, tokens, opening, output=output) as (network, stream, most, facts):
+        truncation = truncations(network, stream, tokens, trial=trial, sequences=sequences, batch_tokens=most)
     known = {**attributes, **facts, "sequences": sequences, **truncation.attributes}
     write_truncation(output, replace(truncation, attributes=known))
 
@@ -188,9 +183,9 @@ def truncations(
     *,
     trial: Trial,
     sequences: int,
-    batch_tokens: int | str,
+    batch_tokens: int,
 ) -> Truncation:
-    """Measure a network that is loaded; see `truncate`."""
+    """Measure a network that is loaded, at most `batch_tokens` at a time; see `truncate`."""
     sites = [site for site in stream.sites if site.name != "final_norm"]
     shape = {"blocks": len(stream.blocks), "width": stream.width}
     draws = len(np.unique(tokens.draw))
@@ -200,11 +195,9 @@ def truncations(
         return Truncation(
             attributes=shape, tokens=(0,) * draws, whole=(nan,) * draws, measured=tuple(missing)
         )
-    on_gpu = network.device.type not in ("cpu", "mps")
-    most = starting_tokens(batch_tokens, vocabulary=network.vocabulary, on_gpu=on_gpu)
     chosen = first_sequences(tokens, sequences)
-    losses = Losses(network, stream, tokens, chosen=chosen, batch_tokens=most)
-    reader = LayerReader(network, stream, tokens, most)
+    losses = Losses(network, stream, tokens, chosen=chosen, batch_tokens=batch_tokens)
+    reader = LayerReader(network, stream, tokens, batch_tokens)
     return Truncation(
         attributes=shape,
         tokens=tuple(map(int, losses.tokens)),

@@ -1,4 +1,4 @@
-"""Check the SLURM profile before a job is submitted.
+"""The machine that jobs run on: this one, or a cluster, whose profile is checked before a job is submitted.
 
 SLURM refuses a job of a wrong account or partition only when it is submitted, each one again; a study has thousands.
 """
@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import builtins
 import getpass
+import os
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from lmshape.errors import InputError, suggest
 
@@ -21,7 +25,57 @@ ASK = {
     "slurm_partition": "sinfo --summarize",
     "gpu_partition": "sinfo --summarize",
 }
-SECONDS = 30.0  # that SLURM may take to answer
+ANSWER_SECONDS = 30.0  # that SLURM may take to answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where jobs run.
+
+    Attributes
+    ----------
+    on_cluster : whether jobs are submitted to other machines
+    gpus : GPUs of this machine
+    partition, gpu_partition : of the cluster; `gpu_partition` is None where it has no GPUs for us
+    gpu_gigabytes : memory of one GPU of the cluster
+    """
+
+    on_cluster: bool = False
+    gpus: int = 0
+    partition: str | None = None
+    gpu_partition: str | None = None
+    gpu_gigabytes: float = 40.0
+
+
+PROFILE_SETTINGS = ("slurm_account", "slurm_partition", "gpu_partition", "gpu_gigabytes")
+
+
+def machine_of(settings: Mapping[str, str | None], *, check: bool) -> Machine:
+    """Return the machine that default resources of a profile describe.
+
+    Parameters
+    ----------
+    settings : `PROFILE_SETTINGS` as the profile spells them; a profile that names a partition is a cluster's, and one
+        with a `gpu_partition` alone that of another scheduler than SLURM
+    check : whether to ask SLURM for the names that it has
+
+    Raises
+    ------
+    InputError
+        When account or partitions are not filled in, or not the cluster's.
+    """
+    if settings["slurm_partition"] is None and settings["gpu_partition"] is None:
+        return Machine(gpus=gpu_count())
+    if check and settings["slurm_partition"] is not None:
+        check_profile({name: settings[name] for name in PROFILE_SETTINGS[:3]})
+    plain = {name: value and str(value).strip("'\"") for name, value in settings.items()}
+    gpu_partition = plain["gpu_partition"]
+    return Machine(
+        on_cluster=True,
+        partition=plain["slurm_partition"],
+        gpu_partition=None if gpu_partition == NO_PARTITION else gpu_partition,
+        gpu_gigabytes=float(plain["gpu_gigabytes"] or 40),
+    )
 
 
 def check_profile(settings: Mapping[str, str | None]) -> None:
@@ -77,7 +131,7 @@ def _check(name: str, value: str, known: list[str]) -> None:
 def _answer(command: list[str]) -> list[str]:
     """Return the lines that a command of SLURM prints, each once; none where it cannot be asked."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return []
     return (
@@ -85,3 +139,27 @@ def _answer(command: list[str]) -> list[str]:
         if done.returncode == 0
         else []
     )
+
+
+def usable_cores() -> int:
+    """Return the CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def gpu_count() -> int:
+    """NVIDIA GPUs that processes here may use: by their device files, as far as CUDA_VISIBLE_DEVICES lets them."""
+    return visible_gpus(Path("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible_gpus(devices: Path, visible: str | None) -> int:
+    """Count the GPUs of a folder of device files of which a list of names lets some be seen; None: all.
+
+    As CUDA reads it: names after -1, and all of an empty list, do not count.
+    """
+    present = len(list(devices.glob("nvidia[0-9]*")))
+    if visible is None:
+        return present
+    names = [name.strip() for name in visible.split(",")]
+    valid = names[: names.index("-1")] if "-1" in names else names
+    return min(present, len([name for name in valid if name]))
