@@ -63,7 +63,7 @@ def main() -> None:
     head = ["claim", "truth", "right", *(f"{noise:.1%}" for noise in NOISES)]
     text = table(head, rows(chosen, arguments.studies))
     minutes = (time.perf_counter() - begun) / 60
-    text += f"\n\n{arguments.studies} studies a cell, each measured anew; {minutes:.0f} minutes."
+    text += f"\n\n{arguments.studies} studies per cell, each measured anew; {minutes:.0f} minutes."
     publish(text, PAGE, COMMAND, arguments)
 
 
