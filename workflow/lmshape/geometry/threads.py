@@ -11,7 +11,7 @@ except ImportError:
 
 
 def product_threads() -> int:
-    """Return as many threads as matrix products take here; 1 where only threadpoolctl could tell."""
+    """Return the number of threads of matrix products here; 1 if only threadpoolctl could tell."""
     pools = threadpoolctl.threadpool_info() if threadpoolctl else ()
     return max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=1)
 
