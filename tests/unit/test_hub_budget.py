@@ -82,7 +82,7 @@ def test_marks_of_an_earlier_visit_say_nothing_while_the_weights_come_again() ->
 
 def test_a_folder_that_is_about_to_be_replaced_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     one = take("step0")
-    monkeypatch.setattr(budget, "has_weights", lambda folder: pytest.fail("it may go at any moment"))
+    monkeypatch.setattr(budget, "holds_weights", lambda folder: pytest.fail("it may go at any moment"))
     assert one.held() == 100
 
 

@@ -14,9 +14,9 @@ from lmshape.errors import InputError
 from lmshape.hub.lock import Lock, LockedFile, write_lock
 from lmshape.hub.models import HubRun, corrected_facts, read_run
 from lmshape.hub.published import expand_steps
+from lmshape.jobs.plan import describe_verdicts, plan_of
 from lmshape.schema import Yaml
 from lmshape.study.models import Model, read_model
-from lmshape.study.plan import describe_verdicts, plan_of
 from lmshape.study.study import Study, load_study
 
 SHORT = {**ENTRY, "steps": [0, 8, 16]}

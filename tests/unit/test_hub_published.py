@@ -6,12 +6,12 @@ import pytest
 from hub_locks import ENTRY
 
 from lmshape.errors import InputError
-from lmshape.hub.published import Place, Source, published, read_sources
+from lmshape.hub.published import Place, Source, listed_places, read_sources
 from lmshape.schema import Yaml
 
 
 def places(**entry: Yaml) -> list[Place] | None:
-    found = published(read_sources("m", {"repository": "some/run"} | entry))
+    found = listed_places("m", {"repository": "some/run"} | entry)
     return None if found is None else list(found)
 
 

@@ -46,7 +46,7 @@ def write_everything(folder: Path) -> dict[str, bytes]:
     write_tokens(folder / "tokens.h5", TOKENS)
     with ActivationWriter(folder / "a.h5", sites=[SITE], width=3, tokens=TOKENS, attributes={}) as writer:
         writer.write(SITE, 0, rows)
-    statistics = [LayerStatistics(SITE, "all", {"spectrum": rows.astype(np.float64)}, {"d": 3})]
+    statistics = [LayerStatistics(SITE, "all", {"spectrum": rows[0].astype(np.float64)}, {"draws": 2})]
     write_statistics(folder / "s.h5", attributes={"model": "tiny"}, layers=statistics)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

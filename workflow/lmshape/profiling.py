@@ -28,8 +28,7 @@ from lmshape.models.opened import Opening
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import config_facts, has_weights, kind_of
-from lmshape.tables.columns import COLUMNS
-from lmshape.tables.files import read_parquet, without_categories
+from lmshape.tables.columns import COLUMNS, read_parquet, without_categories
 from lmshape.tables.gather import gather
 from lmshape.texts.corpus import read_span
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files

@@ -16,7 +16,7 @@ from lmshape.dynamics.loss_logs import read_loss_log
 from lmshape.errors import InputError
 from lmshape.figures import layout
 from lmshape.figures.style import PAPER, SCREEN, Page, styled
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import read_table
 from lmshape.tables.rows import has_flag, in_order
 from lmshape.writing import replaced_when_whole
 

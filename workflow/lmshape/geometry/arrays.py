@@ -8,6 +8,7 @@ to their eigenvalues or factors; what is d numbers long, or shorter, is an array
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ Device = Any  # a torch.device, or None
 Array = Any  # an array, or a tensor on a device
 # Kinds of device with float64: Apple's GPU has none, and a CPU's tensors are arrays.
 COMPUTED_ON = frozenset({"cuda"})
+BLOCK = 256  # columns of a matrix that are worked on at once
 
 
 def computing_device(device: Device) -> Device:
@@ -139,6 +141,28 @@ def solved(lower: Array, right: Array, *, transposed: bool = False) -> Array:
         return dtrtrs(lower, right, lower=1, trans=int(transposed))[0]
     solve = sys.modules["torch"].linalg.solve_triangular
     return solve(lower.T, right, upper=True) if transposed else solve(lower, right, upper=False)
+
+
+def solved_lower(lower: Array, right: Array) -> Array:
+    """Return lower⁻¹ @ right of two lower triangular matrices, which is a third."""
+    d = len(lower)
+    found = zeros((d, d), device_of(lower)).T  # BLAS needs contiguous columns
+    for own in blocks(d):
+        found[own.start :, own] = solved(lower[own.start :, own.start :], right[own.start :, own])
+    return found
+
+
+def blocks(width: int) -> Iterator[slice]:
+    """Yield columns by few enough to stay in the cache."""
+    return (slice(start, start + BLOCK) for start in range(0, width, BLOCK))
+
+
+def triangle_with_identity(matrix: Array) -> Array:
+    """Return a lower L with LL' = I + matrix' @ matrix: of the rows themselves, whose squares would lose digits."""
+    if isinstance(matrix, np.ndarray):
+        return np.linalg.qr(np.vstack([matrix, np.eye(matrix.shape[1])])).R.T
+    torch = sys.modules["torch"]
+    return torch.linalg.qr(torch.vstack([matrix, torch.eye(matrix.shape[1]).to(matrix)])).R.T
 
 
 def times_transposed(lower: Array, right: Array) -> Array:

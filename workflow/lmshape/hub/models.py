@@ -12,7 +12,7 @@ from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError
 from lmshape.hub.integrity import DISTRUSTED, Issue, audited, cited_verdict, issues_of
 from lmshape.hub.lock import NOT_ASKED, Lock, identity_of, read_lock
-from lmshape.hub.published import Place, published, read_sources, tokens_seen
+from lmshape.hub.published import Place, listed_places, tokens_seen
 from lmshape.paths import LOCK, LOSSES_FOLDER, WEIGHTS
 from lmshape.schema import Yaml
 
@@ -66,7 +66,7 @@ def read_run(
     InputError
         When the entry cannot be read, or only the hub could tell and must not be asked.
     """
-    places = published(read_sources(name, entry))
+    places = listed_places(name, entry)
     path = root / LOCK.format(model=name)
     lock = read_lock(path)
     if lock is None and (root / LOSSES_FOLDER.format(model=name)).is_dir():
@@ -90,7 +90,7 @@ def read_run(
     known = {**entry, **{fact: told[fact] for fact in corrected_facts(entry, told)}}
     facts = {fact: known.get(fact, told.get(fact)) for fact in (*FACTS, "context")}
     _check_known(name, facts)
-    checkpoints, unlisted = known_checkpoints(name, entry, lock, issues_of(issues, name))
+    checkpoints, unlisted = known_checkpoints(name, entry, places, lock, issues_of(issues, name))
     if not checkpoints:
         raise InputError(
             f"`{name}`: the hub has weights of none of its checkpoints, by {LOCK.format(model=name)}. Look at them "
@@ -100,16 +100,21 @@ def read_run(
 
 
 def known_checkpoints(
-    name: str, entry: Mapping[str, Yaml], lock: Lock | None, issues: Sequence[Issue]
+    name: str,
+    entry: Mapping[str, Yaml],
+    places: Sequence[Place] | None,
+    lock: Lock | None,
+    issues: Sequence[Issue],
 ) -> tuple[list[Checkpoint], list[Checkpoint]]:
     """Return the checkpoints that the registry lists, or all where it has no list, and the others; by step.
 
     Parameters
     ----------
-    name, entry, lock : as of `read_run`
+    name, entry : of the registry
+    places : `listed_places` of it
+    lock : what the hub said, if it was asked
     issues : known faults of this model
     """
-    places = published(read_sources(name, entry))
     listed = [_of_place(name, place, entry, issues) for place in places or ()]
     locked = _of_lock(name, lock, issues) if lock else listed
     steps = {one.step for one in listed or locked}

@@ -271,16 +271,16 @@ def read_sources(name: str, entry: Mapping[str, Yaml]) -> tuple[Source, ...]:
     )
 
 
-def published(sources: Sequence[Source]) -> tuple[Place, ...] | None:
+def listed_places(name: str, entry: Mapping[str, Yaml]) -> tuple[Place, ...] | None:
     """List a run's checkpoints by step, of equal steps the first source's; None where only the hub knows them.
 
     Raises
     ------
     InputError
-        When two steps have one name in paths.
+        When the entry cannot be read, or two steps have one name in paths.
     """
     by_step: dict[int, Place] = {}
-    for source in sources:
+    for source in read_sources(name, entry):
         places = source.published()
         if places is None:
             return None

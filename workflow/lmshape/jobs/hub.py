@@ -22,8 +22,8 @@ from lmshape.hub.lock import Lock
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
+from lmshape.study.costs import checkpoint_megabytes
 from lmshape.study.models import Model
-from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.study import Study
 
 

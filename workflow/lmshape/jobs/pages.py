@@ -17,14 +17,7 @@ from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, FigureEntry
 from lmshape.fingerprint import code_fingerprint
-from lmshape.jobs.rule import (
-    CONFIG_VARIABLE,
-    LEAST_DISK_MEGABYTES,
-    Files,
-    Given,
-    Rule,
-    Wildcards,
-)
+from lmshape.jobs.rule import CONFIG_VARIABLE, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.study.registry import REPOSITORY, Dataset
 from lmshape.study.study import Study
@@ -204,6 +197,7 @@ class Index(Rule):
 class Report(Rule):
     """Snakemake's report: all results with their captions and provenance; no part of `all`."""
 
+    stage = "report"
     reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"

@@ -129,7 +129,7 @@ def measure(
         )
         layers = _layers(job, sites_between(activations.sites, first, last))
         attributes = {**activations.attributes, **own, **(made_of or {})}
-        write_statistics(output_path, attributes=attributes, layers=layers)
+        write_statistics(output_path, attributes=attributes, layers=layers, axes=family.axes)
 
 
 def sites_between(sites: Sequence[Site], first: int, last: int) -> list[Site]:

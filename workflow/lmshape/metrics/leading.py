@@ -18,6 +18,7 @@ from lmshape.geometry.spectrum import CovarianceSums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric
 from lmshape.metrics.rows import BLOCK_ENTRIES, WHOLE_PIECES, Parts, parts_of, robust_center
+from lmshape.store.statistics import LEFT_OUT
 from lmshape.store.tokens import Tokens
 
 GROUPS = ("position_0", "other_sink", "rest")  # a row's group is the place of its name
@@ -316,7 +317,19 @@ _part_of_rows = partial(
 
 LEADING = Family(
     "leading",
-    measured=Measured(name="leading", statistics=statistics, missing=missing),
+    measured=Measured(
+        name="leading",
+        statistics=statistics,
+        missing=missing,
+        axes={
+            **dict.fromkeys(("rows", "second", "fourth"), (LEFT_OUT, "group")),
+            "first_newline": (LEFT_OUT, "rows_and_squares"),
+            "eigenvalues": (LEFT_OUT, "component"),
+            "without_position_0": (LEFT_OUT, "largest_and_sum"),
+            "sample_coordinates": ("sample", "component"),
+            **{f"sample_{name}": ("sample",) for name in SAMPLED},
+        },
+    ),
     metrics=(
         _part(
             name="leading_share_position_0",

@@ -21,6 +21,7 @@ from lmshape.errors import InputError
 from lmshape.fingerprint import source_fingerprint
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, named_array
+from lmshape.store.statistics import DRAW, LEFT_OUT
 
 Function = Callable[[np.ndarray], float]
 Interval = Literal["jackknife", "draws"]
@@ -194,8 +195,11 @@ def _problems(
     functions: list[ast.FunctionDef | ast.AsyncFunctionDef], taken: Collection[str]
 ) -> Iterator[str]:
     for function in functions:
-        if function.name in taken or function.name == "own":
-            yield f"`{function.name}` is a metric or family of lmshape's. Give the function another name."
+        if function.name in (*taken, "own", DRAW, LEFT_OUT):
+            yield (
+                f"`{function.name}` is a metric or family of lmshape's, or an axis of its archives. Give the function "
+                "another name."
+            )
         if isinstance(function, ast.AsyncFunctionDef) or not _takes_rows(function.args):
             yield (
                 f"`{function.name}` on line {function.lineno} cannot be called with the rows x alone. Write "

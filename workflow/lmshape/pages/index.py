@@ -27,7 +27,7 @@ from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages.glance import EXPLORER, HEIGHT, WIDTH, glances
 from lmshape.pages.numbers import Entry, Table, interval, table
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason
 from lmshape.writing import replaced_when_whole
 

@@ -112,6 +112,6 @@ def read_token_group(file: h5py.File) -> Tokens:
     """Read the group `/tokens` of a tokens or activations file."""
     group = file["tokens"]
     columns = {field: group[name][:] for name, (field, _) in _COLUMNS.items()}
-    texts = map(json.loads, group["type_text"][:])
+    texts = json.loads(b"[%s]" % b",".join(group["type_text"][:].tolist()))
     by_id = dict(zip(group["type_id"][:].tolist(), texts, strict=True))
     return Tokens(**columns, attributes=read_attributes(group), texts=by_id)

@@ -15,7 +15,7 @@ from lmshape.errors import InputError, unknown
 from lmshape.hub.integrity import Issue, read_issues
 from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.study.settings import checked_span
+from lmshape.texts.corpus import checked_span
 from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]

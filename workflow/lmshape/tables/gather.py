@@ -39,8 +39,9 @@ from lmshape.tables.columns import (
     real,
     shared,
     text,
+    with_nulls,
+    write_parquet,
 )
-from lmshape.tables.files import with_nulls, write_parquet
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
 _AGREEMENT = {

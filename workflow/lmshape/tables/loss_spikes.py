@@ -14,8 +14,18 @@ from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Watched, early_
 from lmshape.dynamics.loss_logs import as_curve, read_loss_log
 from lmshape.dynamics.spikes import RULE, Spike, find_spikes, not_told
 from lmshape.errors import InputError
-from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import read_table, write_table
+from lmshape.tables.columns import (
+    Row,
+    declare,
+    integer,
+    interval,
+    joined,
+    read_table,
+    real,
+    shared,
+    text,
+    write_table,
+)
 from lmshape.training.recipe import GEOMETRY_COLUMNS
 
 SPIKE_COLUMNS = declare(

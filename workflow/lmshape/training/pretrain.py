@@ -107,7 +107,7 @@ def masked_batch(
     return {"input_ids": inputs, "labels": torch.where(asked, ids, -100)}
 
 
-def unigram_entropy(windows: np.ndarray) -> float:
+def frequency_entropy(windows: np.ndarray) -> float:
     """Entropy of the token frequencies in nats: the loss of a model that has learned nothing else."""
     counts = np.bincount(windows.ravel())
     share = counts[counts > 0] / windows.size
@@ -311,7 +311,7 @@ class TrainingRun:
             "steps": self.step,
             "tokens_per_step": self.recipe.sequences * self.recipe.window,
             "training_loss_nats": float(np.mean(last)) if last else float("nan"),
-            "unigram_entropy_nats": unigram_entropy(self.windows),
+            "unigram_entropy_nats": frequency_entropy(self.windows),
         }
 
     def identity(self) -> str:
