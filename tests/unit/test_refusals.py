@@ -321,7 +321,7 @@ def test_what_is_no_language_model_of_either_kind(name: str, tmp_path: Path) -> 
     getattr(transformers, f"{name}Model")(config).save_pretrained(tmp_path / "checkpoint")
     checkpoint = Checkpoint("final", -1, Path("checkpoint"))
     for kind in ("decoder", "encoder"):
-        said = f"holds {name.lower()}, " + {"ViT": f"of which transformers has no {kind}"}.get(
+        said = f"holds {name.lower()}, " + {"ViT": f"for which transformers has no {kind}"}.get(
             name, "an encoder with a decoder"
         )
         with pytest.raises(InputError, match=said):
