@@ -188,6 +188,8 @@ def test_a_verdict_on_planted_truth_is_right_or_open(case: Case) -> None:
         ("isotropic_encoders", still(level(0.2)), "anisotropy"),
         ("linear_blocks", still(level(0.95)), "linearity_held_out"),
         ("bulk_expands", np.where(STEPS == STEPS[-1], 0.9, 1.0)[:, None] * still(level(70)), "effective_rank_bulk"),
+        ("bulk_expands", np.select([STEPS == STEPS[-1], STEPS == STEPS[-2]], [63, 70], 50)[:, None] * np.ones((1, 24)),
+         "effective_rank_bulk"),
     ],
 )  # fmt: skip
 def test_on_the_threshold_a_claim_is_decided_as_seldom_as_the_interval_promises(slug, truth, metric):
