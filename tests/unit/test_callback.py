@@ -74,7 +74,7 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
 
 def test_a_measurement_that_fails_is_told_once_and_the_training_goes_on(tmp_path: Path) -> None:
     geometry = GeometryCallback(IDS + VOCABULARY, every=1)  # ids that the embedding does not have
-    with pytest.warns(UserWarning, match="the geometry is not measured any more") as said:
+    with pytest.warns(UserWarning, match="the geometry is no longer measured") as said:
         trainer = trained(tmp_path, geometry)
     assert trainer.state.global_step == 5 and geometry.stopped
     assert sum("geometry" in str(one.message) for one in said) == 1

@@ -46,7 +46,7 @@ def layer_of(x: np.ndarray, y: np.ndarray) -> Layer:
     kept = {"all": np.ones(n, dtype=bool), "no_sink": ~sinks}
     rows = {
         "rows": Rows(y, chunk_bytes=y.itemsize * y.shape[1] * 130),
-        "before": Rows(x, chunk_bytes=x.itemsize * x.shape[1] * 130),
+        "other": Rows(x, chunk_bytes=x.itemsize * x.shape[1] * 130),
     }
     return Layer(
         **rows,

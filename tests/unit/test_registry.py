@@ -130,7 +130,7 @@ def test_an_inventory_of_many_files_is_cut_short(tmp_path: Path) -> None:
     [
         (
             "checkpoint-(",
-            "`m`: `step_pattern` = 'checkpoint-(': no regular expression (missing ), unterminated",
+            "`m`: `step_pattern` = 'checkpoint-(': not a regular expression (missing ), unterminated",
         ),
         (r"checkpoint-\d+", r"`m`: `step_pattern` = 'checkpoint-\d+': needs a group around the step, as in "),
         ("(checkpoint)-.*", "`m`: no folder in run matches `step_pattern` = '(checkpoint)-.*'."),
@@ -166,9 +166,9 @@ def test_checkpoints_without_a_readable_config(tmp_path: Path) -> None:
     assert model_of(tmp_path).blocks == 6
     second.write_text("{")
     assert "`m`: " in (message := refusal_of(tmp_path)) and "is not JSON (" in message
-    assert message.endswith("Save the model anew.")
+    assert message.endswith("Save the model again.")
     second.write_text("[]")
-    assert "config.json is not a configuration of a model. Save the model anew." in refusal_of(tmp_path)
+    assert "config.json is not a configuration of a model. Save the model again." in refusal_of(tmp_path)
     second.unlink()
     assert "cannot be known, since no checkpoint has a config.json." in refusal_of(tmp_path)
 
@@ -304,7 +304,7 @@ def test_known_faults_are_part_of_the_registry(tmp_path: Path) -> None:
         ),
         (
             "a: {kind: decoder, folder: x}\na: {kind: decoder, folder: y}",
-            "the key `a` stands twice, the second",
+            "the key `a` appears twice, the second",
         ),
         ("", "m.yaml: the file: must be a mapping of keys to values."),
         (

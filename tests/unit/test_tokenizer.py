@@ -100,6 +100,25 @@ def test_what_the_file_cannot_say_is_taken_from_the_class(tmp_path: Path) -> Non
     )
 
 
+def test_a_class_that_reads_other_files_is_left_aside(tmp_path: Path) -> None:
+    """ESM's reads vocab.txt, which is not there."""
+    own = write(tmp_path, "byte-level", tokenizer_class="EsmTokenizer", mask_token="[MASK]")
+    loaded = load_tokenizer(tmp_path)
+    assert TextTokenizer.of(loaded).encode([TEXT])[0].tolist() == own.encode(TEXT).ids
+    assert loaded.mask_token_id == SPECIAL.index("[MASK]")
+
+
+def test_merges_are_not_left_out_at_random(tmp_path: Path) -> None:
+    """As in training with BPE dropout, whose share the file keeps."""
+    own = write(tmp_path, "byte-level")
+    told = json.loads((tmp_path / "tokenizer.json").read_text())
+    told["model"]["dropout"] = 0.5
+    (tmp_path / "tokenizer.json").write_text(json.dumps(told))
+    read = TextTokenizer.of(load_tokenizer(tmp_path))
+    assert all(read.encode([TEXT])[0].tolist() == own.encode(TEXT).ids for _ in range(3))
+    assert '"dropout":0.5' not in read.backend.to_str()
+
+
 LETTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # of tiny Shakespeare
 FOREIGN = "The café [of 1984] is a house; it was built by the sea, and nobody has seen it since then: so they say.\n"
 
@@ -121,6 +140,18 @@ def test_bytes_without_a_token_are_counted(text: str, unknown: str | None) -> No
     assert lost == len("é[1984]".encode())
     share = TextTokenizer.of(letters(unknown=unknown)).unspelled(text)
     assert share == pytest.approx(lost / len(FOREIGN.encode()), rel=2e-3)
+
+
+def test_an_unknown_token_outside_of_the_vocabulary_is_told() -> None:
+    backend = Tokenizer(
+        models.WordLevel({letter: index for index, letter in enumerate(LETTERS)}, unk_token="?!")
+    )
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    reader = TextTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=backend))
+    assert reader.encode(["abc"])[0].tolist() == [LETTERS.index(letter) for letter in "abc"]
+    for call in (reader.unspelled, lambda text: reader.encode([text])):
+        with pytest.raises(InputError, match="no token for a part of the text, and none for what is unknown"):
+            call(FOREIGN)
 
 
 def test_what_a_normalizer_or_bytes_spell_is_not_lost() -> None:

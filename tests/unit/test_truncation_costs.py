@@ -26,10 +26,16 @@ from lmshape.study.costs import (
     truncation_wants_gpu,
 )
 from lmshape.study.registry import REPOSITORY
-from lmshape.study.settings import Truncating
 from lmshape.study.study import study_of
 from lmshape.texts.tokens import Sampling
-from lmshape.truncation.ranks import kept_ranks, layer_bytes, layers_at_once, next_rank, removed_ranks
+from lmshape.truncation.ranks import (
+    Truncating,
+    kept_ranks,
+    layer_bytes,
+    layers_at_once,
+    next_rank,
+    removed_ranks,
+)
 from lmshape.truncation.truncate import Trial, truncations
 
 TRUNCATING = Truncating(checkpoints="last", datasets="first", sequences=2, ranks=None, removed=None)

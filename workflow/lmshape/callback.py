@@ -1,4 +1,4 @@
-"""The geometry of each block while transformers' Trainer trains: in a file, and in what the trainer logs."""
+"""The geometry of each block while transformers' Trainer trains, in a file and in the trainer's logs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class GeometryCallback(TrainerCallback):
         caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
         self._handler = caller if isinstance(caller, CallbackHandler) else None
         if self._handler is None:
-            warnings.warn("the trainer does not log the geometry: it is in geometry.csv alone", stacklevel=2)
+            warnings.warn("the trainer does not log the geometry; only geometry.csv has it", stacklevel=2)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -101,4 +101,4 @@ class GeometryCallback(TrainerCallback):
                 control.should_log = due  # the loss of this step is still to come
         except Exception as error:  # a training run is worth more than its measurement
             self.stopped = True
-            warnings.warn(f"the geometry is not measured any more: {error}", stacklevel=2)
+            warnings.warn(f"the geometry is no longer measured: {error}", stacklevel=2)

@@ -89,7 +89,7 @@ def _few_are_needed(evidence: Evidence, about: About) -> Iterator[Finding]:
             why=row["flag"],
         )
         share, low, high = (row[name] / row["d"] for name in ("rank", "rank_low", "rank_high"))
-        high = 1.0 if isnan(high) else high  # where no rank is surely within: all of them are
+        high = 1.0 if isnan(high) else high  # where no rank is significantly within, all of them are
         decided = FEW.decided(finding, Estimate(share, low, high, int(row["draws"])))
         yield replace(decided, p=nan)  # the ranks that were tried have no Student's t
 

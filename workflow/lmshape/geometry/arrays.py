@@ -1,4 +1,4 @@
-"""Where dense algebra is done: NumPy and SciPy in memory, torch on a GPU, in float64 on both.
+"""Dense algebra in float64: NumPy and SciPy in memory, torch on a GPU.
 
 A device is None, which is memory, or a torch device. Sums over rows are matrices on one device from the first product
 to their eigenvalues or factors; what is d numbers long, or shorter, is an array in memory. Arithmetic, `@`, slices,

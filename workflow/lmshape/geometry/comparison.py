@@ -1,4 +1,4 @@
-"""How alike two clouds of the same points are: two layers, two checkpoints, two models of equal tokens.
+"""Similarity of two clouds of the same points: two layers, two checkpoints, two models on equal tokens.
 
 Each function takes two matrices whose rows i are the same point, of any two widths, and returns one number that neither
 rotating nor shifting a cloud changes, nor scaling it as a whole.

@@ -1,4 +1,4 @@
-"""What the leading principal axis is made of: which rows its variance comes from, and how few they are.
+"""The rows that carry the variance along the leading principal axis, and how few they are.
 
 The largest eigenvalue of the covariance is λ1 = Σ p² / (n − 1), p = v1·(x − mean) the coordinate of a row on the
 leading axis v1: each row adds its own p². Where a handful of rows hold nearly all of that sum an anisotropy near 1

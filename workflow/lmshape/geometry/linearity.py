@@ -1,4 +1,4 @@
-"""How far the map from one layer to the next is linear, in sample and held out, with each draw left out."""
+"""Linearity of the map from one layer to the next, in sample and held out, with each draw left out."""
 
 from __future__ import annotations
 

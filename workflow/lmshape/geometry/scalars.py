@@ -1,4 +1,4 @@
-"""What the sizes of the eigenvalues of a covariance say about the shape of a cloud, one number each.
+"""Numbers of a cloud's shape from the eigenvalues of its covariance.
 
 Functions of eigenvalues, descending and none negative, over the last axis: many spectra in one call. NaN is
 the value of a spectrum without a shape (Σλ = 0, or NaN in it), so that a table can say so.

@@ -1,4 +1,4 @@
-"""Threads of matrix products: how many they take, and fewer of them meanwhile, where threadpoolctl is installed."""
+"""Threads of matrix products: their number, and a temporary limit if threadpoolctl is installed."""
 
 from __future__ import annotations
 

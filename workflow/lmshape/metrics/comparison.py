@@ -1,6 +1,6 @@
-"""Comparison families: how alike two clouds of the same tokens are, each draw by itself.
+"""Comparison families: similarity of two clouds of the same tokens, draw by draw.
 
-`comparison` is of the clouds before and after a block, `comparison_final` of a layer now and at the final checkpoint.
+`comparison` compares the clouds before and after a block, `comparison_final` a layer now and at the final checkpoint.
 """
 
 from __future__ import annotations

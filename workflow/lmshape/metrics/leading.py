@@ -1,4 +1,4 @@
-"""Leading family: which rows the variance along the leading principal axis comes from, and a few rows to look at."""
+"""Leading family: the rows that carry the variance along the leading principal axis, and a few rows to draw."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lmshape.geometry.spectrum import CovarianceSums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric
 from lmshape.metrics.rows import BLOCK_ENTRIES, WHOLE_PIECES, Parts, parts_of, robust_center
+from lmshape.store.statistics import LEFT_OUT
 from lmshape.store.tokens import Tokens
 
 GROUPS = ("position_0", "other_sink", "rest")  # a row's group is the place of its name
@@ -56,7 +57,7 @@ def statistics(layer: Layer) -> dict[str, Found]:
     the rows, O(K d²) memory: 3 K + 2 matrices (d, d).
     """
     if layer.tokens is None or layer.sinks is None:
-        raise ValueError("`layer` has no tokens and sinks; this family tells rows apart by them.")
+        raise ValueError("`layer` has no tokens and sinks; this family distinguishes rows by them.")
     group, newlines = groups_of(layer.sinks, layer.tokens), first_newlines(layer.tokens)
     ordinary = np.logical_or.reduce(list(layer.kept.values())) & (group != GROUPS.index("position_0"))
     parts = parts_of(layer.draw, {**layer.kept, NOT_POSITION_0: ordinary})
@@ -316,7 +317,19 @@ _part_of_rows = partial(
 
 LEADING = Family(
     "leading",
-    measured=Measured(name="leading", statistics=statistics, missing=missing),
+    measured=Measured(
+        name="leading",
+        statistics=statistics,
+        missing=missing,
+        axes={
+            **dict.fromkeys(("rows", "second", "fourth"), (LEFT_OUT, "group")),
+            "first_newline": (LEFT_OUT, "rows_and_squares"),
+            "eigenvalues": (LEFT_OUT, "component"),
+            "without_position_0": (LEFT_OUT, "largest_and_sum"),
+            "sample_coordinates": ("sample", "component"),
+            **{f"sample_{name}": ("sample",) for name in SAMPLED},
+        },
+    ),
     metrics=(
         _part(
             name="leading_share_position_0",

@@ -1,4 +1,4 @@
-"""Linearity family: how far a block is a linear map of its input, pooled and with each draw left out."""
+"""Linearity family: linearity of each block, pooled and with each draw left out."""
 
 from __future__ import annotations
 
