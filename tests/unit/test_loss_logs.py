@@ -221,6 +221,23 @@ def test_steps_that_are_counted_within_epochs_are_no_rollbacks(log: Path) -> Non
     ]
 
 
+def test_rows_of_several_runs_or_processes_do_not_replace_each_other(log: Path) -> None:
+    runs = [(seed, step, 9.0 - step / 100 + seed) for seed in (1, 2, 3) for step in range(0, 100, 5)]
+    by_run = "\n".join(["seed,step,loss", *(",".join(map(str, row)) for row in runs)])
+    with pytest.raises(InputError, match="`seed` is 1, 2, 3, each with the same steps. Name it `run`"):
+        read(log, by_run)
+    log.write_text(by_run.replace("seed", "run"))
+    found = {name: pairs(curve) for name, curve in read_loss_log(log, name="mine")}
+    assert found == {
+        f"mine/{seed}": [(step, loss) for one, step, loss in runs if one == seed] for seed in (1, 2, 3)
+    }
+    by_step = sorted(((step, loss) for _, step, loss in runs))
+    with pytest.raises(InputError, match="most steps in `step` stand in several rows with other losses"):
+        read(log, "\n".join(["step,loss", *(f"{step},{loss}" for step, loss in by_step)]))
+    twice = [row for row in pairs(read(log, "step,loss\n1,5\n1,5\n2,4\n2,4\n"))]
+    assert twice == [(1, 5), (2, 4)], "a logger with two handlers"
+
+
 def test_rows_in_no_order_are_sorted(log: Path) -> None:
     run = planted(calm(), 400)
     for mixed in (run.sample(frac=1, random_state=0), run[::-1]):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_models import ARCHITECTURES
 from torch.distributed import fsdp
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -167,6 +168,35 @@ def test_what_cannot_be_watched_is_refused(ids: np.ndarray, every: int, message:
         GeometryMonitor(ids, every=every)
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (IDS + 60, "token id .* is outside the network's vocabulary of 60"),
+        (np.tile(IDS, (1, 3)), "a sequence has 96 tokens, but `gpt_neox` here reads at most 64"),
+    ],
+)
+def test_ids_that_would_end_the_training_on_a_gpu_are_refused(
+    ids: np.ndarray, message: str, model: GPTNeoXForCausalLM
+) -> None:
+    short = GPTNeoXForCausalLM(GPTNeoXConfig(**model.config.to_dict() | {"max_position_embeddings": 64}))
+    with pytest.raises(InputError, match=message):
+        GeometryMonitor(ids, every=1).observe(short, 0)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt_neox without its head"])
+def test_what_predicts_no_next_token_has_no_loss_and_says_why(name: str, model: GPTNeoXForCausalLM) -> None:
+    """Of the model without its head the hidden state would pass for logits."""
+    other = model.gpt_neox if "head" in name else ARCHITECTURES["bert"].build()
+    why = "no language-model head" if "head" in name else "no next-token loss: rows change with later tokens"
+    monitor = GeometryMonitor(IDS % 60, every=1)
+    with pytest.warns(UserWarning, match=why):
+        monitor.observe(other, 0)
+    monitor.observe(other, 1)
+    assert "loss" not in {metric for *_, metric, _ in monitor.rows} and len(monitor.rows) == 2 * 3 * len(
+        MONITORED
+    )
+
+
 def test_the_probe_is_taken_from_all_over_the_held_out_text(tmp_path: Path) -> None:
     text = " ".join(f"{number} words of the held-out text." for number in range(600))
     write_tokenizer(text, tmp_path / "tokenizer", vocabulary=300)
@@ -269,6 +299,8 @@ def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
     assert found[2, "loss"] == pytest.approx(float(loss), rel=1e-5)
     with pytest.raises(InputError, match="`Blocks` is neither a transformers model nor a known wrapper"):
         GeometryMonitor(IDS, every=1).observe(model, 0)
+    with pytest.raises(InputError, match="`blocks` is `body.x`, no list of modules here. Nearest: body.h"):
+        GeometryMonitor(IDS, every=1, blocks="body.x").observe(model, 0)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from math import inf, isfinite, nan
@@ -19,14 +20,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lmshape.errors import InputError
+from lmshape.errors import InputError, suggest
 from lmshape.fingerprint import code_fingerprint
 from lmshape.geometry.angular import mean_cosine
 from lmshape.geometry.dimension import intrinsic_dimension
 from lmshape.geometry.scalars import anisotropy_of, effective_rank_of, participation_ratio_of
 from lmshape.geometry.spectrum import covariance_eigenvalues
 from lmshape.models.extract import next_token_nll
-from lmshape.models.network import at_rest
+from lmshape.models.network import at_rest, loaded_network
+from lmshape.models.opened import PROBE_TOKENS, SEES_AHEAD, check_ids, sees_ahead
 from lmshape.models.residual import ResidualStream, residual_stream, run
 from lmshape.site import Site
 from lmshape.texts.corpus import span
@@ -110,10 +112,13 @@ class GeometryMonitor:
     def measure(self, model: nn.Module) -> list[tuple[int, str, float]]:
         """Return layer, metric and value of every block; of a compiled or distributed model, those of the plain one.
 
+        A model of transformers that predicts no next token has no loss, and a warning says why.
+
         Raises
         ------
         InputError
-            For weights that are spread over processes, and for a model that is none of transformers without `blocks`.
+            For weights that are spread over processes, for a model that is none of transformers without `blocks`, and
+            for ids that it cannot read.
         """
         found: list[tuple[int, str, float]] = []
         model = self._unwrapped(model)
@@ -146,13 +151,25 @@ class GeometryMonitor:
 
     def _stream_of(self, model: nn.Module, ids: Tensor) -> ResidualStream:
         if self._known is None or self._known[0] is not model:
-            if self.blocks:
-                blocks = tuple(cast(nn.ModuleList, model.get_submodule(self.blocks)))
-                stream = ResidualStream(blocks, body=model, width=0, normed=False)
-            else:
-                stream = residual_stream(cast(PreTrainedModel, model), ids[:1, :8])
-            self._known = model, stream
+            named = self.blocks and self._named_blocks(model, self.blocks)
+            self._known = model, named or self._found_in(cast(PreTrainedModel, model), ids)
         return self._known[1]
+
+    def _named_blocks(self, model: nn.Module, name: str) -> ResidualStream:
+        lists = {name: part for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
+        if name not in lists:
+            raise InputError(f"`blocks` is `{name}`, no list of modules here.{suggest(name, lists)}")
+        return ResidualStream(tuple(lists[name]), body=model, width=0, normed=False)
+
+    def _found_in(self, model: PreTrainedModel, ids: Tensor) -> ResidualStream:
+        network = loaded_network(model)
+        check_ids(ids.shape[1], int(ids.max()), network)
+        stream = residual_stream(model, ids[:1, :PROBE_TOKENS])
+        why = network.no_loss or (SEES_AHEAD if sees_ahead(network, stream, ids[:1, :PROBE_TOKENS]) else "")
+        if self.causal and why:
+            warnings.warn(f"`{type(model).__name__}`: {why}", stacklevel=2)
+            self.causal = False
+        return stream
 
     def _unwrapped(self, model: nn.Module) -> nn.Module:
         compiled = dict(model.named_children()).get("_orig_mod")

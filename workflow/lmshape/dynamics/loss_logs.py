@@ -43,6 +43,7 @@ EVALUATIONS = (
     "dev_",
 )  # how evaluations and parts of their columns' names begin
 USED = frozenset({*(alias for names in ALIASES.values() for alias in names), LOG_CALLS, RUN, *SPLITS})
+EPOCH = "epoch"
 LEAST_LOSS = 0.1  # nats: a loss of more does not fall to 0, which Trainer rounds to four digits, in one step of the log
 
 
@@ -199,6 +200,7 @@ def _training_curve(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"no row has a training loss in `{found['loss']}`. Log it, or name another file.")
     _check_one_quantity(rows, str(found["loss"]))
     found = {"step": _step_column(rows), **found}
+    _check_one_run(rows, str(found["step"]), str(found["loss"]))
     _check_counted_through(rows, str(found["step"]))
     curve = pd.DataFrame({name: rows[column] for name, column in found.items() if column is not None})
     curve = _without_abandoned(curve)
@@ -282,14 +284,34 @@ def _check_counted_through(rows: pd.DataFrame, step: str) -> None:
     """Refuse steps that are counted anew in each epoch: they would pass for rollbacks."""
     steps = _numbers(rows[step])
     falls = steps.diff() < 0
-    epochs = [cells for column, cells in rows.items() if str(column).strip().lower().endswith("epoch")]
+    epochs = [cells for column, cells in rows.items() if str(column).strip().lower().endswith(EPOCH)]
     later = any((falls & (pd.to_numeric(cells, errors="coerce").diff() > 0)).any() for cells in epochs)
     begins, ends = steps[falls], steps[falls.shift(-1, fill_value=False)]
     if later or (len(begins) > 1 and begins.nunique() == ends.nunique() == 1):
         raise InputError(
-            f"`{step}` begins anew {len(begins)} times, as if counted within each epoch. Write the steps of the whole "
-            "training."
+            f"`{step}` begins anew {len(begins)} times, as if counted within each epoch or run. Write the steps of the "
+            "whole training, and name runs in a column `run`."
         )
+
+
+def _check_one_run(rows: pd.DataFrame, step: str, loss: str) -> None:
+    """Refuse rows of several runs, processes or parts of a batch, where the last would take the place of the others."""
+    beside = (_numbers(rows[step]).diff() == 0) & (rows[loss] != rows[loss].shift())
+    if beside.mean() > 1 / 3:
+        raise InputError(
+            f"most steps in `{step}` stand in several rows with other losses, as of several processes or parts of a "
+            "batch. Write one row per step; name runs in a column `run`."
+        )
+    if rows[step].duplicated(keep=False).mean() <= 1 / 2:
+        return
+    for column, cells in rows.items():
+        known = str(column).strip().lower() in {*USED, EPOCH}
+        told = pd.DataFrame({"step": rows[step], "of": cells})
+        if not known and 1 < cells.nunique() <= len(cells) / 2 and not told.duplicated().any():
+            raise InputError(
+                f"`{column}` is {', '.join(cells.unique()[:5])}, each with the same steps. Name it `run` if these are "
+                "runs, or keep the rows of one."
+            )
 
 
 def _no_column(name: str, table: pd.DataFrame) -> str:

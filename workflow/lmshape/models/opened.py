@@ -218,13 +218,28 @@ def _check_tokens(tokens: Tokens, network: Network) -> None:
     """
     if not len(tokens.ids):
         raise InputError("`tokens` is empty; a dataset needs at least one sequence.")
-    longest, limit = np.bincount(tokens.sequence).max(), longest_window(network.model)
+    check_ids(np.bincount(tokens.sequence).max(), tokens.ids.max(), network)
+
+
+def check_ids(longest: int, largest: int, network: Network) -> None:
+    """Refuse ids that a network cannot read; on a GPU they would end the process.
+
+    Parameters
+    ----------
+    longest : tokens of the longest sequence
+    largest : largest id
+
+    Raises
+    ------
+    InputError
+        For a sequence longer than the context; for an id outside of the vocabulary.
+    """
+    limit = longest_window(network.model)
     if limit is not None and longest > limit:
         raise InputError(
             f"a sequence has {longest} tokens, but `{network.model.config.model_type}` here reads at most {limit}; "
             "shorten the dataset's window."
         )
-    largest = tokens.ids.max()
     if largest >= network.vocabulary:
         raise InputError(
             f"token id {largest} is outside the network's vocabulary of {network.vocabulary}; "
