@@ -39,7 +39,10 @@ def test_what_snakedeploy_writes_plans_the_study_and_runs(clone: Path, tmp_path:
         written.replace('"workflow/Snakefile"', f'"git+file://{clone}/workflow/Snakefile@v0"')
     )
     environment = {**os.environ, "PYTHONPATH": str(clone / "workflow")}
-    for arguments, told in ((["--dry-run"], "\nmeasure "), (["results/texts/enwik8-excerpt.txt"], "1 of 1 steps")):
+    for arguments, told in (
+        (["--dry-run"], "\nmeasure "),
+        (["results/texts/enwik8-excerpt.txt"], "1 of 1 steps"),
+    ):
         command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
         run = subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0 and told in run.stdout + run.stderr, run.stdout + run.stderr

@@ -17,6 +17,7 @@ sys.path.append(str(REPOSITORY))  # `benchmarks` is a folder beside the library,
 from benchmarks import (  # noqa: E402
     assets,
     clouds,
+    coming_from,
     corrections,
     extraction,
     methods,
@@ -148,6 +149,7 @@ def test_a_ragged_table_is_refused() -> None:
         ("benchmarks", extraction.COMMAND),
         ("benchmarks", workload.COMMAND),
         ("corrections", corrections.COMMAND),
+        ("coming_from", coming_from.COMMAND),
     ],
 )
 def test_the_pages_have_their_markers(tmp_path: Path, page: str, command: str) -> None:
