@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_spikes import calm, planted
 
@@ -108,6 +110,56 @@ def test_a_loss_of_zero_beside_a_gradient_that_is_none_is_none(log: Path) -> Non
     np.testing.assert_array_equal(curve["loss"], [5, NAN, 0, 4])
 
 
+@pytest.mark.parametrize(
+    ("losses", "norms", "expected"),
+    [
+        ((5, 0, 0), (1, NAN, np.inf), (5, NAN, NAN)),
+        ((5, 0, 0), None, (5, NAN, NAN)),  # of a Trainer that logs no gradient norms
+        ((5, 0, 0), (1, 0.1, 0.1), (5, 0, 0)),
+        ((5, 0.01, 0), None, (5, 0.01, 0)),  # learned by heart: Trainer rounds to four digits
+        ((0, 0, 5), None, (0, 0, 5)),
+    ],
+)
+def test_the_zeros_of_a_run_of_trainer_that_diverged(
+    losses: tuple, norms: tuple | None, expected: tuple, tmp_path: Path
+) -> None:
+    rows = [{"step": 10 * (number + 1), "loss": loss} for number, loss in enumerate(losses)]
+    if norms:
+        rows = [row | {"grad_norm": norm} for row, norm in zip(rows, norms, strict=True)]
+    ((_, curve),) = read_loss_log(trainer_state(tmp_path / "trainer_state.json", rows), name="mine")
+    np.testing.assert_array_equal(curve["loss"], expected)
+
+
+def test_a_step_that_a_resumed_trainer_logs_again_is_the_mean_of_as_many(tmp_path: Path) -> None:
+    rows = [{"step": step, "loss": loss} for step, loss in ((10, 5.0), (20, 4.0), (20, 4.5), (30, 3.0))]
+    ((_, curve),) = read_loss_log(trainer_state(tmp_path / "trainer_state.json", rows), name="mine")
+    assert curve.to_numpy().tolist() == [[10, 5, 1], [20, 4.5, 10], [30, 3, 10]]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_rows_in_json(listed: bool, log: Path) -> None:
+    rows = [{"step": 1, "loss": 5.0}, {"step": 1, "eval_loss": 4.5}, {"step": 2, "loss": NAN}]
+    text = json.dumps(rows) if listed else "".join(json.dumps(row) + "\n" for row in rows)
+    np.testing.assert_array_equal(read(log, text), [[1, 5], [2, NAN]])
+
+
+def test_rows_in_parquet(tmp_path: Path) -> None:
+    """As wandb keeps a run's history: null where nothing was logged, and histograms."""
+    losses = pa.array([5.0, None, NAN, 4.0], from_pandas=False)
+    table = {"_step": [0, 1, 2, 3], "train/global_step": [10, 20, 30, 40], "train/loss": losses}
+    pq.write_table(pa.table({**table, "histogram": [[1], [2], [], [3, 4]]}), tmp_path / "history.parquet")
+    ((_, curve),) = read_loss_log(tmp_path / "history.parquet", name="mine")
+    np.testing.assert_array_equal(curve, [[10, 5], [30, NAN], [40, 4]])
+    (tmp_path / "broken.parquet").write_text("step,loss")
+    with pytest.raises(InputError, match="broken.parquet`: cannot be read .* Name a CSV file in UTF-8"):
+        read_loss_log(tmp_path / "broken.parquet", name="mine")
+
+
+def test_a_last_row_that_is_being_written_waits(log: Path) -> None:
+    assert pairs(read(log, "step,loss\n1,5\n2,4\n30")) == [(1, 5), (2, 4)]
+    assert pairs(read(log, "step,loss\n1,5\n  \n2,4")) == [(1, 5), (2, 4)]
+
+
 def test_empty_cells_are_steps_without_a_loss_and_nan_is_a_loss_that_is_none(log: Path) -> None:
     curve = read(log, "step,loss\n1,5.0\n2,\n3,nan\n4,inf\n")
     np.testing.assert_array_equal(curve["step"], [1, 3, 4])
@@ -129,12 +181,44 @@ def test_a_split_column_says_which_rows_are_of_training(log: Path) -> None:
         read(log, "step,split,loss\n1,val,5\n1,dev,6\n")
 
 
+@pytest.mark.parametrize("evaluation", ["val", "validation", "eval", "Test", "dev"])
+def test_a_column_of_any_name_may_say_which_rows_are_of_training(evaluation: str, log: Path) -> None:
+    text = f"step,set,note,loss\n1,train,a,5\n1,{evaluation},b,6\n2,train,c,4\n2,{evaluation},d,7\n"
+    assert pairs(read(log, text)) == [(1, 5), (2, 4)]
+
+
+def test_a_row_for_each_quantity_is_read_where_all_are_of_the_loss(log: Path) -> None:
+    """As TensorBoard's scalars in the long form, and geometry.csv, which is no log of losses."""
+    assert pairs(read(log, "step,tag,value\n1,train/loss,5\n1,eval/loss,6\n2,train/loss,4\n")) == [
+        (1, 5),
+        (2, 4),
+    ]
+    with pytest.raises(
+        InputError, match="`value` is of several quantities, which `tag` names: train/loss, lr"
+    ):
+        read(log, "step,tag,value\n1,train/loss,5\n1,lr,0.1\n")
+    with pytest.raises(InputError, match="which `metric` names: anisotropy, loss. Keep the rows"):
+        read(log, "step,layer,metric,value\n0,1,anisotropy,0.5\n0,1,loss,5\n")
+
+
 def test_a_rollback_takes_back_the_rows_from_its_step_on(log: Path) -> None:
     """Also those of steps that the second attempt does not log."""
     first = [(step, 5.0) for step in range(0, 500, 10)]
     again = [(step, 4.0) for step in range(405, 800, 10)]
     text = "\n".join(["step,loss", *(f"{step},{loss}" for step, loss in first + again)])
     assert pairs(read(log, text)) == first[:41] + again
+
+
+def test_steps_that_are_counted_within_epochs_are_no_rollbacks(log: Path) -> None:
+    rows = [(epoch, step, 9.0 - epoch) for epoch in range(3) for step in range(0, 100, 5)]
+    with pytest.raises(InputError, match="`step` begins anew 2 times, as if counted within each epoch"):
+        read(log, "\n".join(["step,loss", *(f"{step},{loss}" for _, step, loss in rows)]))
+    with pytest.raises(InputError, match="`step` begins anew 1 times"):
+        read(log, "\n".join(["epoch,step,loss", *(",".join(map(str, row)) for row in rows[:40])]))
+    restarted = [(step, 5.0) for end in (30, 40, 800) for step in range(0, end, 10)]
+    assert pairs(read(log, "\n".join(["step,loss", *(f"{step},{loss}" for step, loss in restarted)]))) == [
+        (step, 5.0) for step in range(0, 800, 10)
+    ]
 
 
 def test_rows_in_no_order_are_sorted(log: Path) -> None:
@@ -165,11 +249,16 @@ def test_a_comma_at_the_end_of_each_row_shifts_nothing(log: Path) -> None:
         ("step,loss\n", "no row has a training loss in `loss`"),
         ("step,loss,eval_loss\n1,,4\n2,nan,3\n", "no row has a training loss in `loss`"),
         ("", "is empty. Write a header and one row per step"),
+        ("step,loss,loss\n1,5,6\n", "has 2 columns `loss`. Which one counts"),
+        ("step,Loss, loss\n1,5,6\n", "has 2 columns `loss`. Which one counts"),
+        ("step,step,loss\n1,1,6\n", "has 2 columns `step`. Which one counts"),
+        ('{"log_history": []}', "has no column for the loss, only . Name it one of"),
         (
             "First Citizen:\nBefore we proceed any further, hear me speak.\n",
             "row 2 has 2 cells|no column for",
         ),
-        ('{"a": 1}', "is JSON, but no trainer_state.json of Trainer"),
+        ('{"a": 1}', "has no column for the loss, only a. Name it one of"),
+        ('{\n  "a": 1\n}', "is JSON, but no trainer_state.json of Trainer, and not a row in each line"),
         ('{"log_history": [', "is JSON, but no trainer_state.json of Trainer"),
     ],
 )
@@ -177,7 +266,10 @@ def test_a_log_that_cannot_be_read_is_refused(text: str, message: str, log: Path
     with pytest.raises(InputError, match=message):
         read(log, text)
     log.write_bytes(b"\xff\xfe\x00step")
-    with pytest.raises(InputError, match="cannot be read as text"):
+    with pytest.raises(
+        InputError,
+        match="cannot be read .* Name a CSV file in UTF-8, JSON Lines, Parquet, or",
+    ):
         read_loss_log(log, name="mine")
     with pytest.raises(InputError, match="no such file"):
         read_loss_log(log.with_name("other.csv"), name="mine")

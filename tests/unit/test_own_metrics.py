@@ -208,7 +208,7 @@ def test_the_decorator_leaves_the_function_as_it_is() -> None:
 def test_a_name_that_is_no_function_in_the_end_is_refused(tmp_path: Path, last: str, kind: str) -> None:
     path = written(tmp_path, f"def f(x): return 1.0\n{last}\n")
     with pytest.raises(
-        InputError, match=f"mine.py`: `f` is a `{kind}` and no function once the file has run"
+        InputError, match=f"mine.py`: `f` is a `{kind}` and not a function after the file has run"
     ):
         load_own(path)
 

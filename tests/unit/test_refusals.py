@@ -63,15 +63,80 @@ def test_the_prefix_of_a_wrapper_is_left_out_and_told(
     found = extracted(tmp_path / "checkpoint", TOKENS, tmp_path)
     np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_array_equal(found.nll, expected.nll)
+    said = capsys.readouterr().err
     if (name, wrapper) == ("llama", "model."):  # transformers leaves that out by itself
+        assert not said
         return
-    assert f"the names of its tensors begin with `{wrapper}`, which is left out" in capsys.readouterr().err
+    assert f"the names of its tensors begin with `{wrapper}`, which is left out" in said
+
+
+def test_a_model_saved_without_its_head_has_no_wrapper(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(folder, lambda tensors: {key: value for key, value in tensors.items() if "lm_head" not in key})
+    assert extracted(folder, TOKENS, tmp_path).card["attributes"]["flag"].startswith("no language-model head")
+    assert capsys.readouterr().err == ""
 
 
 def test_placeholders_of_zero_3_are_told(folder: Path) -> None:
     rewrite(folder, lambda tensors: {key: torch.empty(0) for key in tensors})
     assert "as DeepSpeed's ZeRO-3 saves them" in (said := refused_before_the_first_job(folder))
     assert "Run `zero_to_fp32.py` there" in said
+    with pytest.raises(InputError, match="Run `zero_to_fp32.py` there"):
+        extracted(folder, TOKENS, folder.parent)
+
+
+def test_whole_numbers_in_the_place_of_weights_are_told(folder: Path, tmp_path: Path) -> None:
+    """transformers would read them as they are, with another loss and no word."""
+    rewrite(
+        folder,
+        lambda tensors: {
+            key: (20 * value).to(torch.int8) if "mlp" in key else value for key, value in tensors.items()
+        },
+    )
+    said = (
+        "holds 9 tensors of whole numbers in the place of weights, model.layers.0.mlp.down_proj.weight first"
+    )
+    assert said in refused_before_the_first_job(folder)
+    with pytest.raises(InputError, match=said):
+        extracted(folder, TOKENS, tmp_path)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=said):
+        extracted(folder, TOKENS, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model", "state_dict"])
+def test_tensors_within_something_else_are_told(name: str, folder: Path, tmp_path: Path) -> None:
+    torch.save({name: load_file(folder / "model.safetensors"), "step": 3}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=rf"holds {name}, step, and no tensors: .* `state_dict\(\)` alone"):
+        extracted(folder, TOKENS, tmp_path)
+
+
+def test_a_configuration_that_transformers_refuses_says_why(folder: Path, tmp_path: Path) -> None:
+    configure(folder, num_attention_heads=5)
+    with pytest.raises(
+        InputError, match=r"config.json` cannot be used: The hidden size \(24\) is not a multiple"
+    ):
+        extracted(folder, TOKENS, tmp_path)
+
+
+@pytest.mark.parametrize("names", [{"mlp": torch.float8_e4m3fn, "": torch.bfloat16}, {"": torch.float16}])
+def test_number_types_of_files_may_be_mixed(
+    names: dict[str, torch.dtype], folder: Path, tmp_path: Path
+) -> None:
+    model = ARCHITECTURES["llama"].build()
+
+    def rounded(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        kinds = {key: next(kind for part, kind in names.items() if part in key) for key in tensors}
+        return {key: value.to(kinds[key]) for key, value in tensors.items()}
+
+    rewrite(folder, rounded)
+    configure(folder, torch_dtype="float16", dtype="bfloat16")
+    tensors = load_file(folder / "model.safetensors")
+    model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+    check_against(model, folder, tmp_path)
 
 
 def test_an_adapter_alone_is_to_be_merged(folder: Path) -> None:
@@ -79,14 +144,108 @@ def test_an_adapter_alone_is_to_be_merged(folder: Path) -> None:
     assert "has an adapter and no weights: merge it" in refused_before_the_first_job(folder)
 
 
-@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq"])
-def test_quantizations_that_are_not_undone(method: str, folder: Path, tmp_path: Path) -> None:
-    configure(folder, quantization_config={"quant_method": method, "load_in_4bit": True})
+@pytest.mark.parametrize("name", ["zero_to_fp32.py", "pytorch_model_fsdp_0", "ckpt.pt"])
+def test_parts_of_other_forms_name_what_makes_weights_of_them(name: str, folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / name)
+    remedies = {
+        "zero": "run `zero_to_fp32.py`",
+        "pytorch": "`accelerate merge-weights`",
+        "ckpt": "nanogpt.md",
+    }
+    said = refused_before_the_first_job(folder)
+    assert "and no weights: " in said and remedies[name.partition("_")[0].partition(".")[0]] in said
+
+
+@pytest.mark.parametrize(
+    ("told", "method"),
+    [
+        *(
+            ({"quant_method": name}, name)
+            for name in ("gptq", "awq", "compressed-tensors", "torchao", "novel")
+        ),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"load_in_8bit": True}, "bitsandbytes"),
+        ({"bits": 4}, "a method that it does not name"),
+    ],
+)
+def test_quantizations_that_are_not_undone(told: dict, method: str, folder: Path, tmp_path: Path) -> None:
+    configure(folder, quantization_config=told)
     assert f"its weights are quantized by {method}, which is not supported" in refused_before_the_first_job(
         folder
     )
     with pytest.raises(InputError, match=f"quantized by {method}"):
         extracted(folder, TOKENS, tmp_path)
+
+
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
+SMALL = {
+    "vocab_size": 61,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": WINDOW,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def in_fp8(name: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """As DeepSeek-V3: one scale for the whole, which is smaller than a block."""
+    scale = weight.abs().max() / 448
+    rounded = (weight / scale).to(torch.float8_e4m3fn)
+    return {name: rounded, f"{name}_scale_inv": scale.view(1, 1)}, rounded.float() * scale
+
+
+def in_mxfp4(name: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """As gpt-oss: 32 entries share a power of two, two have a byte."""
+    blocks = weight.transpose(1, 2).unflatten(2, (-1, 32))
+    power = torch.ceil(torch.log2(blocks.abs().amax(-1) / 6))
+    places = (blocks / 2 ** power[..., None]).unsqueeze(-1).sub(FP4).abs().argmin(-1)
+    packed = (places[..., 0::2] | places[..., 1::2] << 4).to(torch.uint8)
+    exact = (FP4[places] * 2 ** power[..., None]).flatten(2).transpose(1, 2).contiguous()
+    return {f"{name}_blocks": packed, f"{name}_scales": (power + 127).to(torch.uint8)}, exact
+
+
+@pytest.mark.parametrize("method", ["fp8", "mxfp4"])
+def test_quantizations_that_are_undone(method: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    if method == "fp8":
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)).eval()
+        quantize, told, part = in_fp8, {"weight_block_size": [128, 128]}, "proj.weight"
+    else:
+        config = transformers.GptOssConfig(**SMALL, num_local_experts=2, num_experts_per_tok=1)
+        model = transformers.GptOssForCausalLM(config).eval()
+        quantize, told, part = (
+            in_mxfp4,
+            {"modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]},
+            "proj",
+        )
+    model.save_pretrained(tmp_path / "checkpoint")
+    kept = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    within = [key for key in kept if key.endswith(part) and (method == "fp8" or "experts" in key)]
+    for key in within:
+        parts, exact = quantize(key, kept.pop(key))
+        kept |= parts
+        model.get_parameter(key).data = exact
+    save_file(kept, tmp_path / "checkpoint" / "model.safetensors", metadata={"format": "pt"})
+    configure(tmp_path / "checkpoint", quantization_config={"quant_method": method, **told})
+    check_against(model, tmp_path / "checkpoint", tmp_path)
+
+
+def check_against(model: PreTrainedModel, folder: Path, tmp_path: Path) -> None:
+    """Compare states and loss with transformers' own."""
+    with torch.no_grad():
+        theirs = model(IDS, output_hidden_states=True, labels=IDS)
+    found = extracted(folder, TOKENS, tmp_path)
+    for place in (*range(len(theirs.hidden_states) - 1), -1):
+        np.testing.assert_allclose(
+            found.rows[place], theirs.hidden_states[place].flatten(0, 1), rtol=1e-4, atol=2e-5
+        )
+    assert found.nll[TOKENS.position > 0].mean() == pytest.approx(float(theirs.loss), rel=1e-5)
 
 
 def test_pointers_of_git_lfs_are_no_weights(folder: Path, tmp_path: Path) -> None:
@@ -126,18 +285,25 @@ def test_files_that_make_no_tokenizer(files: dict[str, str], message: str, tmp_p
 @pytest.mark.parametrize("text", ['{"version": "9.0", "model": {"type": "Novel"}}', "{"])
 def test_a_tokenizer_of_another_version(text: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(InputError, match=r"cannot be read by tokenizers .* Save it anew with the versions"):
+    with pytest.raises(InputError, match=r"cannot be read by tokenizers .* Save it again with the versions"):
         load_tokenizer(tmp_path)
 
 
 def test_flash_attention_of_a_config_is_replaced(folder: Path, tmp_path: Path) -> None:
     expected = extracted(folder, TOKENS, tmp_path)
-    for key in ("attn_implementation", "_attn_implementation"):
-        configure(folder, **{key: "flash_attention_2"})
+    for key, value in (
+        ("attn_implementation", "flash_attention_2"),
+        ("_attn_implementation", "flash_attention_3"),
+        (
+            "_attn_implementation",
+            "kernels-community/flash-attn",
+        ),  # which transformers would fetch from the hub
+    ):
+        configure(folder, **{key: value})
         np.testing.assert_array_equal(extracted(folder, TOKENS, tmp_path).rows, expected.rows)
 
 
-@pytest.mark.parametrize("name", ["T5", "ViT"])
+@pytest.mark.parametrize("name", ["T5", "ViT", "Bart"])
 def test_what_is_no_language_model_of_either_kind(name: str, tmp_path: Path) -> None:
     sizes = {
         "hidden_size": 8,
@@ -146,11 +312,33 @@ def test_what_is_no_language_model_of_either_kind(name: str, tmp_path: Path) -> 
         "num_layers": 1,
         "num_attention_heads": 2,
     }
+    if name == "Bart":  # which transformers has among the masked encoders
+        sizes = {
+            f"{part}_{size}": 2 for part in ("encoder", "decoder") for size in ("layers", "attention_heads")
+        }
+        sizes |= {"d_model": 8, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
     config = getattr(transformers, f"{name}Config")(**sizes, num_heads=2, d_kv=4, d_ff=8, vocab_size=61)
     getattr(transformers, f"{name}Model")(config).save_pretrained(tmp_path / "checkpoint")
+    checkpoint = Checkpoint("final", -1, Path("checkpoint"))
     for kind in ("decoder", "encoder"):
-        with pytest.raises(InputError, match=f"holds {name.lower()}, of which transformers has no {kind}"):
+        said = f"holds {name.lower()}, " + {"ViT": f"for which transformers has no {kind}"}.get(
+            name, "an encoder with a decoder"
+        )
+        with pytest.raises(InputError, match=said):
             extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind=kind)
+        with pytest.raises(InputError, match=f"`m`: it {said}"):
+            read_facts("m", [checkpoint], {"kind": kind}, root=tmp_path)
+
+
+def test_a_network_without_an_embedding_of_tokens_is_refused(tmp_path: Path) -> None:
+    """Perceiver's stream begins with latents."""
+    sizes = {"d_model": 8, "d_latents": 8, "num_latents": 4, "num_blocks": 1, "num_self_attends_per_block": 1}
+    config = transformers.PerceiverConfig(
+        **sizes, num_self_attention_heads=2, num_cross_attention_heads=2, vocab_size=61
+    )
+    transformers.PerceiverForMaskedLM(config).save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(InputError, match="`perceiver` has no embedding of tokens; it cannot be read"):
+        extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind="encoder")
 
 
 def test_minus_one_is_no_limit_of_a_context() -> None:

@@ -25,7 +25,7 @@ from lmshape.store.statistics import (
     write_statistics,
 )
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
-from lmshape.tables.files import read_parquet, write_parquet
+from lmshape.tables.columns import read_parquet, write_parquet
 from lmshape.texts.fetch import write_digest
 
 pytestmark = pytest.mark.slow

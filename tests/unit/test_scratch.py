@@ -189,7 +189,7 @@ def test_a_tmpdir_that_is_no_folder_is_refused(
     with pytest.raises(InputError) as error:
         write_tokens(tmp_path / "tokens.h5", TOKENS)
     assert str(error.value) == (
-        f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a folder that can be written to. Name one "
+        f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a writable folder. Name one "
         "under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
     )
 

@@ -1,14 +1,18 @@
-"""The losses that a training run left behind: CSV of any logger, or Trainer's trainer_state.json."""
+"""The losses that a training run left behind: a table of any logger, or Trainer's trainer_state.json."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from lmshape.errors import InputError
 
@@ -31,7 +35,15 @@ AVERAGED = "averaged"  # column of the training steps that each loss is the mean
 RUN = "run"  # column of a file that holds several runs
 OF_RUN = " - "  # stands between the run and the name in what wandb's pages export
 SPLITS = ("split", "phase", "stage", "mode")  # columns that tell training rows from others
-EVALUATIONS = ("eval", "valid", "val_", "test")  # how parts of the names of their columns begin
+EVALUATIONS = (
+    "eval",
+    "valid",
+    "val_",
+    "test",
+    "dev_",
+)  # how evaluations and parts of their columns' names begin
+USED = frozenset({*(alias for names in ALIASES.values() for alias in names), LOG_CALLS, RUN, *SPLITS})
+LEAST_LOSS = 0.1  # nats: a loss of more does not fall to 0, which Trainer rounds to four digits, in one step of the log
 
 
 def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
@@ -39,9 +51,9 @@ def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
 
     Parameters
     ----------
-    path : Trainer's `trainer_state.json`, or CSV with a header: a column for the training step and one for the loss in
-        nats, named as in `ALIASES`, and those of gradient norm and learning rate if there are any. A column `run` of
-        several values, or columns named `run - loss`, tell several runs apart
+    path : Trainer's `trainer_state.json`; or CSV with a header, JSON Lines or Parquet: a column for the training step
+        and one for the loss in nats, named as in `ALIASES`, and those of gradient norm and learning rate if there are
+        any. A column `run` of several values, or columns named `run - loss`, tell several runs apart
     name : of the log
 
     Returns
@@ -49,13 +61,14 @@ def read_loss_log(path: Path, *, name: str) -> list[tuple[str, pd.DataFrame]]:
     Name and `as_curve` of each run: `name`, or `name`/run. Columns step, loss, gradient_norm and learning_rate if
     the file has them, and of a `trainer_state.json` `averaged`, over how many steps Trainer took the mean. An empty
     cell is a step without a loss, `nan` a loss that is not finite, as is the 0 that Trainer writes where the gradient
-    norm is NaN. Rows of evaluations are left out, and after a rollback those that later rows took the place of.
+    norm is none or, without gradient norms, at once behind a loss of 0.1 or more. Rows of evaluations are left out, and
+    after a rollback those that later rows took the place of.
 
     Raises
     ------
     InputError
-        When the file does not exist or is not such a log, a column is missing, two columns of steps disagree, a step is
-        no whole number, or no row is one of training.
+        When the file does not exist or is not such a log, a column is missing, or there twice, two columns of steps
+        disagree, a step is no whole number, no row is one of training, or a row is of one of several quantities.
     """
     try:
         table = _read_table(path)
@@ -96,35 +109,54 @@ def as_curve(run: pd.DataFrame) -> pd.DataFrame:
 def _read_table(path: Path) -> pd.DataFrame:
     """Read all cells as text: an empty one is not a value, `nan` a value that is none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _parquet(path) if path.suffix == ".parquet" else path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError("no such file. Correct the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InputError(
-            f"cannot be read as text ({error}). Name a CSV file, or trainer_state.json."
+            f"cannot be read ({error}). Name a CSV file in UTF-8, JSON Lines, Parquet, or trainer_state.json."
         ) from None
-    return _trainer_state(text) if text.lstrip().startswith("{") else _csv(text)
+    return _json(text) if text.lstrip().startswith(("{", "[{")) else _csv(text)
 
 
-def _trainer_state(text: str) -> pd.DataFrame:
+def _parquet(path: Path) -> str:
+    """Return a Parquet file as CSV; columns of lists, as of histograms, have no cells there."""
+    table = pq.read_table(path)
+    plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    written = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table.select(plain), written)
+    return written.getvalue().to_pybytes().decode()
+
+
+def _json(text: str) -> pd.DataFrame:
+    """Read a trainer_state.json, a list of rows, or a row in each line."""
     try:
-        history = json.loads(text)["log_history"]
-        names = list(dict.fromkeys(name for row in history for name in row))
-        table = pd.DataFrame([[str(row.get(name, "")) for name in names] for row in history], columns=names)
-        return table.assign(**{AVERAGED: ""})
+        if '"log_history"' in text:
+            return _of_rows(json.loads(text)["log_history"]).assign(**{AVERAGED: ""})
+        if text.lstrip().startswith("["):
+            return _of_rows(json.loads(text))
+        return _of_rows([json.loads(line) for line in text.split("\n") if line.strip()])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"is JSON, but no trainer_state.json of Trainer ({error!r}). Name that, or CSV."
+            f"is JSON, but no trainer_state.json of Trainer, and not a row in each line ({error!r}). "
+            "Name one of these, or CSV."
         ) from None
+
+
+def _of_rows(rows: list[dict]) -> pd.DataFrame:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pd.DataFrame([[str(row.get(name, "")) for name in names] for row in rows], columns=names)
 
 
 def _csv(text: str) -> pd.DataFrame:
     header = text.partition("\n")[0]
     delimiter = max(",\t;", key=header.count)
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(map(str.strip, row))]
     if not rows:
         raise InputError("is empty. Write a header and one row per step.")
     names = rows[0]
+    if len(rows[-1]) < len(names) and not text.endswith("\n"):  # it is being written
+        rows.pop()
     for number, row in enumerate(rows[1:], start=2):
         if len(row) < len(names) or any(row[len(names) :]):  # a comma too many at its end adds an empty cell
             raise InputError(
@@ -156,6 +188,7 @@ def _is_loss(column: object) -> bool:
 
 
 def _training_curve(table: pd.DataFrame) -> pd.DataFrame:
+    _check_names(table)
     rows = _of_training(table)
     found = {name: _column(name, rows) for name in ALIASES if name != "step"}
     if found["loss"] is None:
@@ -164,27 +197,57 @@ def _training_curve(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows[~_is_evaluation(rows, str(found["loss"]))]
     if rows.empty:
         raise InputError(f"no row has a training loss in `{found['loss']}`. Log it, or name another file.")
+    _check_one_quantity(rows, str(found["loss"]))
     found = {"step": _step_column(rows), **found}
+    _check_counted_through(rows, str(found["step"]))
     curve = pd.DataFrame({name: rows[column] for name, column in found.items() if column is not None})
     curve = _without_abandoned(curve)
-    if AVERAGED in table:
-        curve[AVERAGED] = _numbers(curve["step"]).diff().fillna(1).clip(lower=1)
-    if "gradient_norm" in curve:
-        diverged = (_numbers(curve["loss"]) == 0) & curve["gradient_norm"].str.strip().str.lower().eq("nan")
-        curve["loss"] = curve["loss"].mask(diverged, "nan")
-    return as_curve(curve)
+    curve["loss"] = curve["loss"].mask(_lost(curve, of_trainer=AVERAGED in table), "nan")
+    curve = as_curve(curve)
+    return curve.assign(**{AVERAGED: curve["step"].diff().fillna(1)}) if AVERAGED in table else curve
+
+
+def _check_names(table: pd.DataFrame) -> None:
+    spelled = Counter(str(column).strip().lower() for column in table)
+    twice = [name for name, count in spelled.items() if count > 1 and name in USED]
+    if twice:
+        raise InputError(
+            f"has {spelled[twice[0]]} columns `{twice[0]}`. Which one counts? Remove the others."
+        )
+
+
+def _check_one_quantity(rows: pd.DataFrame, loss: str) -> None:
+    """Refuse a table with a row for each quantity, whose column `value` is of all of them."""
+    for column, cells in rows.items():
+        words = pd.to_numeric(cells, errors="coerce").isna() & (cells.str.strip() != "")
+        if loss.strip().lower() == "value" and words.all() and cells.nunique() > 1:
+            raise InputError(
+                f"`{loss}` is of several quantities, which `{column}` names: {', '.join(cells.unique()[:5])}. Keep the "
+                "rows of the training loss, or write a column for each (`DataFrame.pivot`)."
+            )
+
+
+def _lost(curve: pd.DataFrame, *, of_trainer: bool) -> pd.Series:
+    """Tell the zeros that Trainer writes in the place of losses that were not finite."""
+    loss = _numbers(curve["loss"])
+    gradient = curve.get("gradient_norm", pd.Series("", curve.index))
+    unknown = gradient.str.strip() == ""
+    sudden = loss.mask(loss == 0).ffill() >= LEAST_LOSS
+    return (loss == 0) & np.where(unknown, sudden & of_trainer, ~np.isfinite(_numbers(gradient)))
 
 
 def _of_training(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the rows that a column such as `split` says to be of evaluations."""
-    for column in table:
-        if str(column).strip().lower() in SPLITS and table[column].str.strip().any():
-            training = table[column].str.strip().str.lower().str.startswith("train")
-            if not training.any():
-                raise InputError(
-                    f"`{column}` is {', '.join(table[column].unique()[:5])} and never `train`; no row is of training."
-                )
+    """Leave out the rows that a column, such as `split`, says to be of evaluations."""
+    for column, cells in table.items():
+        words, named = cells.str.strip().str.lower(), str(column).strip().lower() in SPLITS
+        training = words.str.startswith("train")
+        if training.any() and (named or (words + "_").str.startswith(EVALUATIONS).any()):
             return table[training]
+        if named and words.any():
+            raise InputError(
+                f"`{column}` is {', '.join(cells.unique()[:5])} and never `train`; no row is of training. "
+                "Rename the column if all of them are."
+            )
     return table
 
 
@@ -215,11 +278,23 @@ def _step_column(rows: pd.DataFrame) -> str:
     return named[0]
 
 
+def _check_counted_through(rows: pd.DataFrame, step: str) -> None:
+    """Refuse steps that are counted anew in each epoch: they would pass for rollbacks."""
+    steps = _numbers(rows[step])
+    falls = steps.diff() < 0
+    epochs = [cells for column, cells in rows.items() if str(column).strip().lower().endswith("epoch")]
+    later = any((falls & (pd.to_numeric(cells, errors="coerce").diff() > 0)).any() for cells in epochs)
+    begins, ends = steps[falls], steps[falls.shift(-1, fill_value=False)]
+    if later or (len(begins) > 1 and begins.nunique() == ends.nunique() == 1):
+        raise InputError(
+            f"`{step}` begins anew {len(begins)} times, as if counted within each epoch. Write the steps of the whole "
+            "training."
+        )
+
+
 def _no_column(name: str, table: pd.DataFrame) -> str:
-    return (
-        f"has no column for the {name}, only {', '.join(map(str, table.columns[:20]))}. "
-        f"Name it one of {', '.join(ALIASES[name])}."
-    )
+    there = [str(column) for column in table if column != AVERAGED]
+    return f"has no column for the {name}, only {', '.join(there[:20])}. Name it one of {', '.join(ALIASES[name])}."
 
 
 def _column(name: str, table: pd.DataFrame) -> str | None:

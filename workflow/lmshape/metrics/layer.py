@@ -1,4 +1,4 @@
-"""What measuring gives a family and takes from it: the rows of a layer, arrays that are kept of them."""
+"""The interface of a family: it gets the rows of a layer, and returns the arrays to store."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How the archives of a family are made.
+    """Computation of the archives of a family.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> 
 
 
 class _Choice:
-    """What is found of one choice of rows; `sums` are those of the covariance of all rows taken."""
+    """Results for one choice of rows; `sums` are those of the covariance of its rows."""
 
     def __init__(self, rows: UniqueRows, width: int, device: Device) -> None:
         self.rows, self.sums = rows, CovarianceSums(width, device)

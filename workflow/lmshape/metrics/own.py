@@ -30,7 +30,7 @@ MODULE = "lmshape_own_metrics"  # name under which the file runs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a function says of its number beside the definition.
+    """The declarations of a function beside its definition.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class OwnMetric:
 
 @dataclass(frozen=True, slots=True)
 class OwnFile:
-    """What planning a study must know of the file: where it was said to be, its functions, its fingerprint."""
+    """Facts of the file for planning: its path as given, its functions, its fingerprint."""
 
     path: str
     names: tuple[str, ...]
@@ -160,8 +160,8 @@ def failure(path: Path, error: BaseException) -> str:
 def _own(path: Path, name: str, function: object) -> OwnMetric:
     if not callable(function):
         raise InputError(
-            f"`{path}`: `{name}` is a `{type(function).__name__}` and no function once the file has run. Give what "
-            "replaces it another name."
+            f"`{path}`: `{name}` is a `{type(function).__name__}` and not a function after the file has run. Give "
+            "its replacement another name."
         )
     lines = (function.__doc__ or "").strip().splitlines()
     definition = lines[0] if lines else f"not said: `{name}` has no docstring"

@@ -1,11 +1,11 @@
-"""A network from its folder: whole weights, the head of its kind; no foreign code unless told so, never a hub."""
+"""A network from its folder: whole weights, the head of its kind; no foreign code without `remote_code`, no hub."""
 
 from __future__ import annotations
 
 import pickle
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
@@ -32,10 +32,14 @@ from transformers.utils import logging
 from lmshape.errors import InputError, first_line
 from lmshape.store.weights import (
     GGUF,
+    HEADS,
     Kind,
+    check_architecture,
     check_fetched,
     check_quantization,
+    check_tensors,
     check_whole_gguf,
+    check_whole_numbers,
     reads_both_ways,
     tell_adapter,
     tensor_names,
@@ -45,8 +49,7 @@ from lmshape.store.weights import (
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _HEADS = {"decoder": AutoModelForCausalLM, "encoder": AutoModelForMaskedLM}
-_OWN_HEAD = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
-_OTHER_HEAD = {"decoder": _OWN_HEAD["encoder"], "encoder": _OWN_HEAD["decoder"]}
+_OTHER_HEAD = {"decoder": HEADS["encoder"], "encoder": HEADS["decoder"]}
 
 # what loading raises for weights that are damaged, foreign, or too large
 FAILURES = (
@@ -166,14 +169,18 @@ def load_model(
             )
 
     try:
+        for file in files:
+            _check_held(file)
         model, report = load()
-        if report["missing_keys"] and (wrapper := _wrapper(tensor_names(files))):
+        if _of_base(model, report["missing_keys"]) and (wrapper := _wrapper(tensor_names(files))):
             print(
                 f"`{folder}`: the names of its tensors begin with `{wrapper}`, which is left out.",
                 file=sys.stderr,
             )
             model, report = load(key_mapping={f"^{re.escape(wrapper)}": ""})
         model = model.eval() if device_map != "none" else model.eval().to(device)
+    except InputError:
+        raise
     except FAILURES as error:
         raise _loading_error(folder, files, error) from error
     _check_all_placed(folder, model, report)
@@ -205,6 +212,11 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 
 def _class_of(folder: Path, config: PreTrainedConfig, kind: Kind, *, remote_code: bool) -> Any:
     """Return the class of transformers that builds the network with the head of its kind."""
+    if not remote_code:
+        try:
+            check_architecture(config.to_dict(), kind)
+        except InputError as error:
+            raise InputError(f"`{folder}`: {error}") from None
     if kind == "encoder" and _has_no_masked_head(config):
         return AutoModel
     if (
@@ -213,18 +225,34 @@ def _class_of(folder: Path, config: PreTrainedConfig, kind: Kind, *, remote_code
         and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     ):
         return AutoModelForImageTextToText  # of a vision-language model all tensors have a place in it
-    known = MODEL_FOR_CAUSAL_LM_MAPPING if kind == "decoder" else MODEL_FOR_MASKED_LM_MAPPING
-    if type(config) not in known and not remote_code:
-        raise InputError(
-            f"`{folder}` holds {config.model_type}, of which transformers has no {kind}. Check `kind` and config.json; "
-            "causal decoders and masked encoders of text can be measured."
-        )
     return _HEADS[kind]
 
 
+def _check_pickled(file: Path) -> None:
+    """Refuse a PyTorch file that holds a dictionary of other things than weights, or whole numbers for weights."""
+    held = torch.load(file, map_location="meta", weights_only=True)
+    held = held if isinstance(held, Mapping) else {f"a {type(held).__name__}": held}
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise InputError(
+            f"`{file}` holds {', '.join(map(str, list(held)[:5]))}, and no tensors: they may be within. Save the "
+            "model's `state_dict()` alone, or the model with `save_pretrained`."
+        )
+    whole = [name for name, value in tensors.items() if not value.is_floating_point()]
+    check_whole_numbers(file, whole)
+
+
+def _check_held(file: Path) -> None:
+    if file.suffix == ".safetensors":
+        check_tensors(file)
+    elif file.suffix == ".bin":
+        _check_pickled(file)
+
+
 def _asks_for_flash(folder: Path) -> bool:
+    """Whether a configuration names FlashAttention, or a kernel of the hub's that computes it."""
     file = folder / "config.json"
-    return file.is_file() and "flash_attention" in file.read_text(encoding="utf-8")
+    return file.is_file() and re.search("flash[-_]att", file.read_text(encoding="utf-8")) is not None
 
 
 def _wrapper(names: Sequence[str]) -> str:
@@ -267,9 +295,12 @@ def read_config(folder: Path, *, remote_code: bool = False) -> PreTrainedConfig:
         check_quantization(config.to_dict())
     except InputError as error:
         raise InputError(f"`{folder}`: {error}") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         name = source.get("gguf_file", "config.json")
-        raise InputError(f"`{folder}/{name}` cannot be used: {first_line(error)}") from error
+        reason = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+        raise InputError(f"`{folder}/{name}` cannot be used: {first_line(reason)}") from error
+    if getattr(config, "quantization_config", None):
+        config.quantization_config["dequantize"] = True  # else a GPU may compute in it
     config.use_cache = False  # keys and values of past tokens are of no use here and cost memory
     return config
 
@@ -277,16 +308,18 @@ def read_config(folder: Path, *, remote_code: bool = False) -> PreTrainedConfig:
 def _check_head(folder: Path, config: PreTrainedConfig, kind: Kind) -> None:
     names = config.architectures or []
     other = any(name.endswith(_OTHER_HEAD[kind]) for name in names) and not _has_no_masked_head(config)
-    own = any(name.endswith(_OWN_HEAD[kind]) for name in names)
+    own = any(name.endswith(HEADS[kind]) for name in names)
     # BERT without its head would load as a decoder, and still read both ways
     both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder:
+        return  # of neither kind, which `_class_of` says
     if other or (kind == "decoder" and not own and both_ways):
         what = ", ".join(names) or config.model_type
         raise InputError(f"`{folder}` holds {what}, and its `kind` is {kind}: correct it.")
 
 
 def _has_no_masked_head(config: PreTrainedConfig) -> bool:
-    """Whether an architecture of decoders was made to attend both ways, as EmbeddingGemma's."""
+    """Whether a decoder architecture attends in both directions, like EmbeddingGemma."""
     return reads_both_ways(config.to_dict()) and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
@@ -313,12 +346,17 @@ def _check_all_placed(folder: Path, model: PreTrainedModel, report: dict[str, se
         )
 
 
+def _of_base(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
+    """Return the names of tensors that are of the base model."""
+    within = "" if model.base_model is model else f"{model.base_model_prefix}."
+    return [name for name in names if name.startswith(within)]
+
+
 def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -> tuple[str, ...]:
     """Return the absent tensors, all of them of the head; of the base model none may be."""
     absent = sorted(report["missing_keys"])
     shaped = sorted(str(key) for key in report["mismatched_keys"])
-    within = "" if model.base_model is model else f"{model.base_model_prefix}."
-    if shaped or any(key.startswith(within) for key in absent):
+    if shaped or _of_base(model, absent):
         raise InputError(
             f"the weights of `{folder}` do not fill its network: {len(absent)} tensors are missing, "
             f"{len(shaped)} have another shape (first: {(absent + shaped)[0]}). "
@@ -328,7 +366,10 @@ def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -
 
 
 def _embedding(model: PreTrainedModel) -> nn.Embedding:
-    return cast(nn.Embedding, model.get_input_embeddings())
+    embedding = model.get_input_embeddings()
+    if not hasattr(embedding, "num_embeddings"):
+        raise InputError(f"`{model.config.model_type}` has no embedding of tokens; it cannot be read.")
+    return cast(nn.Embedding, embedding)
 
 
 def _entrance(model: PreTrainedModel) -> torch.device:

@@ -1,4 +1,4 @@
-"""What the three HDF5 formats share: name and version, typed attributes, checksums, opening without file locks.
+"""The common part of the three HDF5 formats: name and version, typed attributes, checksums, opening without locks.
 
 A flipped bit is noticed when a file is read: HDF5 has checksums of all that describes the data since its version 1.10,
 and of the data themselves by the filter fletcher32. It has none of strings of variable length, which are not used.
@@ -61,7 +61,7 @@ def name_axes(item: h5py.Dataset, *names: str, place: h5py.Group | None = None) 
 
 @contextmanager
 def noticed(path: str | Path) -> Iterator[None]:
-    """Turn what h5py says of a damaged file into one sentence that names the file and the remedy."""
+    """Turn h5py's error for a damaged file into one sentence that names the file and the remedy."""
     try:
         yield
     except InputError:
@@ -69,12 +69,12 @@ def noticed(path: str | Path) -> Iterator[None]:
     except DAMAGED as error:
         raise InputError(
             f"`{path}` is damaged ({first_line(error)}). Delete it, `rm {shlex.quote(str(path))}`, and run the study "
-            "again, which makes it anew."
+            "again, which makes it again."
         ) from error
 
 
 def write_format(file: h5py.File, name: str) -> None:
-    """Say in the root attributes which format this is."""
+    """Write the format into the root attributes."""
     write_attributes(file, {"format": name, "format_version": FORMAT_VERSION})
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a cell when its activations are gone: the statistics of its layers, and its loss, draw by draw.
+"""The statistics of a cell's layers and its loss, draw by draw; they outlive the activations.
 
 From the statistics archive every metric can be recomputed without the model, from the loss card the loss.
 """
@@ -93,7 +93,7 @@ def read_statistics(
 ) -> tuple[dict[str, str | int | float], list[LayerStatistics]]:
     """Read an archive: its root attributes, and its entries in the order of the network.
 
-    `sites` and `arrays` name those that are wanted, if not all are: others are not read. `InputError` for a file that
+    `sites` and `arrays` select some of them; others are not read. `InputError` for a file that
     is missing, truncated, or of another format or version.
     """
     with open_format(path, STATISTICS_FORMAT) as file, noticed(path):

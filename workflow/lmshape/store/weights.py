@@ -20,6 +20,11 @@ from lmshape.writing import replaced_when_whole
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 GGUF = ".gguf"
 Kind = Literal["decoder", "encoder"]  # reads left to right, or is masked
+HEADS = {
+    "decoder": ("ForCausalLM", "LMHeadModel"),
+    "encoder": ("ForMaskedLM",),
+}  # ends of the names of classes
+WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 
 # What config.json calls the facts of a model, by architecture.
 CONFIG_KEYS = {
@@ -39,6 +44,17 @@ _KEYS = {
     "vocab_size": "vocab_size",
 }
 GGUF_TOKENS = "tokenizer.ggml.tokens"
+
+# what lies in the place of weights, and what makes weights of it
+OTHER_FORMS = {
+    "adapter_model.*": (
+        "an adapter",
+        "merge it into the model that it was trained on (`merge_and_unload` of peft), and save that",
+    ),
+    "zero_to_fp32.py": ("DeepSpeed's parts of a model", "run `zero_to_fp32.py` there"),
+    "pytorch_model_fsdp*": ("FSDP's parts of a model", "run `accelerate merge-weights` on them"),
+    "ckpt*.pt": ("a checkpoint of its own form", "docs/nanogpt.md converts one of nanoGPT"),
+}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -69,11 +85,9 @@ def weight_files(folder: Path) -> list[Path]:
         raise InputError(
             f"`{folder}` has {len(quantized)} GGUF files, {names}; leave one of them, each in a folder of its own."
         )
-    if not quantized and any(folder.glob("adapter_model.*")):
-        raise InputError(
-            f"`{folder}` has an adapter and no weights: merge it into the model that it was trained on "
-            "(`merge_and_unload` of peft), and save that."
-        )
+    for pattern, (what, remedy) in OTHER_FORMS.items():
+        if not quantized and any(folder.glob(pattern)):
+            raise InputError(f"`{folder}` has {what} and no weights: {remedy}.")
     if not quantized:
         raise InputError(
             f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
@@ -101,11 +115,11 @@ def tell_adapter(folder: Path) -> None:
     """Say on stderr that an adapter which lies beside whole weights is not part of them."""
     adapters = [path.name for path in sorted(folder.glob("adapter_model.*"))]
     if adapters:
-        print(f"`{folder}`: {adapters[0]} is left aside; merge the adapter to measure it.", file=sys.stderr)
+        print(f"`{folder}`: {adapters[0]} is ignored; merge the adapter to measure it.", file=sys.stderr)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """Return the files whose change makes a checkpoint another one: its weights, and config.json if there is one.
+    """Return the files that determine a checkpoint: its weights, and config.json if there is one.
 
     Raises
     ------
@@ -133,24 +147,56 @@ def _shards(index: Path) -> list[Path]:
 
 
 POINTER = b"version https://git-lfs"  # how a file begins that Git LFS has not fetched
-UNREAD_QUANTIZATIONS = ("bitsandbytes", "gptq", "awq")
+UNDONE_QUANTIZATIONS = ("fp8", "mxfp4")  # by transformers, with no other package
 
 
 def check_fetched(path: Path) -> None:
-    """Refuse what Git LFS leaves in the place of a large file."""
+    """Refuse a pointer of Git LFS in place of a large file."""
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:
             raise InputError(f"`{path}` is a pointer of Git LFS and not the file: run `git lfs pull` there.")
 
 
 def check_quantization(config: Mapping[str, Any]) -> None:
-    """Refuse weights in a quantization that is not undone here."""
-    method = str((config.get("quantization_config") or {}).get("quant_method", ""))
-    if method in UNREAD_QUANTIZATIONS:
+    """Refuse weights in an unsupported quantization."""
+    told = config.get("quantization_config") or {}
+    bitsandbytes = told.get("load_in_4bit") or told.get("load_in_8bit")
+    method = told.get("quant_method") or (
+        "bitsandbytes" if bitsandbytes else "a method that it does not name"
+    )
+    if told and method not in UNDONE_QUANTIZATIONS:
         raise InputError(
-            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model anew, "
+            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model again, "
             "or take the weights that they were made from."
         )
+
+
+def check_architecture(config: Mapping[str, Any], kind: Kind) -> None:
+    """Refuse a configuration of what is neither a causal decoder nor a masked encoder of text.
+
+    Where the name of its class says which head it has, transformers is not imported.
+    """
+    architecture = config.get("model_type")
+    if config.get("is_encoder_decoder"):
+        what = f"{architecture}, an encoder with a decoder"
+    elif not _of_kind(config, kind):
+        what = f"{architecture}, for which transformers has no {kind}"
+    else:
+        return
+    raise InputError(
+        f"it holds {what}. Check `kind` and config.json; causal decoders and masked encoders of text can be measured."
+    )
+
+
+def _of_kind(config: Mapping[str, Any], kind: Kind) -> bool:
+    if any(head.endswith(HEADS[kind]) for head in config.get("architectures") or ()):
+        return True
+    from transformers.models.auto import modeling_auto as known
+
+    if kind == "encoder":
+        return reads_both_ways(config) or config.get("model_type") in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    networks = known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return any(config.get("model_type") in names for names in networks)
 
 
 def check_whole(path: Path) -> None:
@@ -159,18 +205,44 @@ def check_whole(path: Path) -> None:
     Raises
     ------
     InputError
-        When the file is cut short or has no header, or holds what DeepSpeed's ZeRO-3 saves in the place of tensors.
+        When the file is cut short or has no header, and as `check_tensors`.
     """
     check_fetched(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            empty = [name for name in file.keys() if file.get_slice(name).get_shape() == [0]]  # noqa: SIM118, no dict
+        check_tensors(path)
     except SafetensorError as error:
         raise InputError(f"`{path}` was not saved whole ({error}); save or fetch it again.") from None
+
+
+def check_tensors(path: Path) -> None:
+    """Refuse a safetensors file that holds something else in the place of weights, as its header says.
+
+    Raises
+    ------
+    InputError
+        When it holds what DeepSpeed's ZeRO-3 saves in the place of tensors, or whole numbers.
+    SafetensorError
+        When it cannot be read.
+    """
+    with safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, no dict
+        empty = [name for name, part in slices.items() if part.get_shape() == [0]]
+        whole = [name for name, part in slices.items() if part.get_dtype() in WHOLE_NUMBERS]
     if empty:
         raise InputError(
             f"`{path}` holds {len(empty)} tensors without entries, {empty[0]} first, as DeepSpeed's ZeRO-3 saves them: "
             "the weights are in its own files. Run `zero_to_fp32.py` there."
+        )
+    check_whole_numbers(path, whole)
+
+
+def check_whole_numbers(path: Path, names: Sequence[str]) -> None:
+    """Refuse weights among the names of the tensors of whole numbers that a file holds."""
+    quantized = [name for name in names if name.endswith(".weight")]
+    if quantized:
+        raise InputError(
+            f"`{path}` holds {len(quantized)} tensors of whole numbers in the place of weights, {quantized[0]} first: "
+            "they are quantized. Dequantize them and save the model again."
         )
 
 
@@ -198,7 +270,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 def files_as_found(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and date of change in ns of each weight file: what tells that one is written anew."""
+    """Name, size in bytes and date of change in ns of each weight file; a change means that one was rewritten."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weight_files(folder)]
 
 
@@ -226,11 +298,11 @@ def reads_both_ways(config: Mapping[str, Any]) -> bool:
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
-    """Return what a configuration is of: by its head, else by the architecture."""
+    """Return the kind of a configuration: by its head, else by its architecture."""
     heads = config.get("architectures") or ()
     if reads_both_ways(config) or any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads):
         return "encoder"
-    if config.get("is_decoder") or any(head.endswith(("ForCausalLM", "LMHeadModel")) for head in heads):
+    if config.get("is_decoder") or any(head.endswith(HEADS["decoder"]) for head in heads):
         return "decoder"
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -296,7 +368,7 @@ MOST_HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is p
 
 
 def file_key(path: Path) -> str:
-    """Return a key of a file of the user's: its content, of a large one size and date; empty where it is not there."""
+    """Return a key of a user's file: its content, or size and date if it is large; empty if it does not exist."""
     if not path.is_file():
         return ""
     known = path.stat()

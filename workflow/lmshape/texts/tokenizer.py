@@ -7,9 +7,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def check_tokenizer(folder: Path) -> None:
         )
     if own:
         raise InputError(
-            f"`{folder}` has {own[0].name} and no vocabulary. Save the tokenizer anew, or give the folder that holds "
+            f"`{folder}` has {own[0].name} and no vocabulary. Save the tokenizer again, or give the folder that holds "
             "it as `tokenizer` in the registry of models."
         )
 
@@ -88,26 +89,30 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
         When there is none, none that transformers can read, or one that is Python code which must not run.
     """
     import tokenizers
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     check_tokenizer(folder)
     files = tokenizer_files(folder)
     carried = {"gguf_file": files[0].name} if files and files[0].suffix == ".gguf" else {}
     file = folder / "tokenizer.json"
+    local: dict[str, Any] = {"local_files_only": True, **carried}
     try:
         own = tokenizers.Tokenizer.from_file(str(file)) if file.is_file() else None
-        named = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=remote_code, **carried
-        )
+        try:
+            named = AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, **local)
+        except Exception as error:
+            if own is None or "trust_remote_code" in str(error):
+                raise
+            named = PreTrainedTokenizerFast.from_pretrained(folder, **local)  # its class reads other files
     except Exception as error:  # tokenizers raises nothing narrower
         if "trust_remote_code" in str(error) and not remote_code:
             raise InputError(
                 f"the tokenizer of `{folder}` is Python code, which is not run unless the model's entry in the "
-                "registry says `remote_code: true`. Say it only of a repository that you would run with your own hands."
+                "registry says `remote_code: true`. Say it only of a repository that you would run yourself."
             ) from None
         raise InputError(
             f"the tokenizer of `{folder}` cannot be read by tokenizers {tokenizers.__version__} ({first_line(error)}). "
-            "Save it anew with the versions that are installed here."
+            "Save it again with the versions that are installed here."
         ) from error
     return _as_in_file(named, own, folder) if own else named
 
@@ -198,7 +203,8 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encode each text on its own, (n_i,) int32 without the template."""
-        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        with _spelling():
+            encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def encode_long(self, text: str) -> np.ndarray:
@@ -232,7 +238,8 @@ class TextTokenizer:
         return lost / max(1, sum(len(piece.encode()) for piece in pieces))
 
     def _unknown_bytes(self, piece: str) -> int:
-        encoding = self.backend.encode(piece, add_special_tokens=False)
+        with _spelling():
+            encoding = self.backend.encode(piece, add_special_tokens=False)
         spans = (
             span for span, index in zip(encoding.offsets, encoding.ids, strict=True) if index in self.unknown
         )
@@ -262,6 +269,17 @@ class TextTokenizer:
         return dict(zip(ids, decoded, strict=True))
 
 
+@contextmanager
+def _spelling() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(
+            f"the tokenizer has no token for a part of the text, and none for what is unknown ({error}). "
+            "Add its unknown token to the vocabulary, or take the tokenizer that the model was trained with."
+        ) from error
+
+
 def _plain_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     if not tokenizer.is_fast:
         raise InputError(f"`{tokenizer.name_or_path}` is a slow tokenizer; convert it to a `tokenizer.json`.")
@@ -269,6 +287,8 @@ def _plain_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None  # of training: merges left out at random
     return backend
 
 
