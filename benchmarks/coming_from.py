@@ -70,8 +70,8 @@ CALLS = (
     ),
     (
         "dadapy",
-        DISTANCES.format("x + 1000"),
-        "nearest_neighbors(x + 1000, 30).distances",
+        DISTANCES.format("x.astype(float) + 1000"),
+        "nearest_neighbors(x.astype(float) + 1000, 30).distances",
         "and loses digits beside large norms; ours are certified",
     ),
     (
@@ -166,7 +166,10 @@ def main() -> None:
         numbers = cells(found[call], evaluated(own, vars(geometry) | {"x": x, "y": y}))
         lines.append([package, f"`{call}`", numbers[0], f"`{own}`", numbers[1], differs])
     head = ("of", "its call", "gives", "ours", "gives", "what differs, and why")
-    publish(table(head, lines), PAGE, COMMAND, arguments)
+    words = table(head, lines).replace(
+        "---: | ---: | ---: | ---: | ---: |", "--- | ---: | --- | ---: | --- |"
+    )
+    publish(words, PAGE, COMMAND, arguments)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ sys.path.append(str(REPOSITORY))  # `benchmarks` is a folder beside the library,
 from benchmarks import (  # noqa: E402
     assets,
     clouds,
+    coming_from,
     corrections,
     extraction,
     methods,
@@ -27,6 +28,7 @@ from benchmarks import (  # noqa: E402
     workload,
 )
 
+from lmshape import geometry  # noqa: E402
 from lmshape.errors import InputError  # noqa: E402
 from lmshape.store.tokens import Tokens  # noqa: E402
 
@@ -148,12 +150,24 @@ def test_a_ragged_table_is_refused() -> None:
         ("benchmarks", extraction.COMMAND),
         ("benchmarks", workload.COMMAND),
         ("corrections", corrections.COMMAND),
+        ("coming_from", coming_from.COMMAND),
     ],
 )
 def test_the_pages_have_their_markers(tmp_path: Path, page: str, command: str) -> None:
     copy = tmp_path / "page.md"
     copy.write_text((REPOSITORY / f"docs/{page}.md").read_text())
     pages.replace_between(copy, command, "new")
+
+
+def test_our_calls_on_the_page_of_other_packages_run() -> None:
+    x = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
+    names = {"x": x, "y": np.tanh(x)}
+    for _, _, own, _ in coming_from.CALLS:
+        found = coming_from.evaluated(own, vars(geometry) | names)
+        assert np.isfinite(found).all(), own
+    assert coming_from.evaluated("n = len(x); n + 1", dict(names)) == 61
+    assert coming_from.cells([[1.0, 2.2]], np.array([[1.0, 2.0]])) == ("1e-01", "")
+    assert coming_from.cells(None, 0.5) == ("none", "0.5")
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:

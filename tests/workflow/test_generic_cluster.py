@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import yaml
 from conftest import StudyFolder
 
@@ -20,7 +19,6 @@ SUBMIT = "{qsub} -l nodes=1:ppn={{threads}}:gpus={{resources.gpu}},mem={{resourc
 
 
 def test_jobs_are_submitted_with_the_gpus_of_the_profile(study_copy: StudyFolder, tmp_path: Path) -> None:
-    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     qsub, log = tmp_path / "qsub", tmp_path / "submitted"
     qsub.write_text(QSUB.format(log=log))
     qsub.chmod(0o755)
