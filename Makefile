@@ -104,7 +104,7 @@ $(READY): envs/lock.txt pyproject.toml
 
 .release/.ready:
 	$(PYTHON) -m venv .release
-	.release/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) build twine
+	.release/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) build twine snakedeploy
 	@touch $@
 
 # Folders that hold nothing but results go whole; of the others what receipts name, so that a run of yours stays.

@@ -21,9 +21,8 @@ import yaml
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
 from benchmarks.pages import parser_of, publish, table
-from lmshape.jobs.stages import Submissions, in_all, submissions_of, submitted_of
+from lmshape.jobs.plan import Submissions, disk_peak, in_all, plan_of, submissions_of, submitted_of
 from lmshape.progress import size_text
-from lmshape.study.plan import disk_peak, plan_of
 from lmshape.study.study import Study, study_of
 
 PAGE = REPOSITORY / "docs/cluster.md"

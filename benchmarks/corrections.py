@@ -161,7 +161,7 @@ def linearity_row(x: np.ndarray, y: np.ndarray, tokens: Tokens) -> list[str]:
     sinks = sink_rows(x, tokens.position) | sink_rows(y, tokens.position)
     layer = Layer(
         rows=Rows(y),
-        before=Rows(x),
+        other=Rows(x),
         draw=tokens.draw,
         sequence=tokens.sequence,
         kept={"all": np.ones(len(x), dtype=bool), "no_sink": ~sinks},

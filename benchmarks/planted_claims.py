@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lmshape.claims.evidence import Curves, Evidence, Model
+from lmshape.claims.evidence import Curves, Evidence, Examined
 from lmshape.dynamics.noise import Replicated
 from lmshape.dynamics.phases import PHASE_COLUMNS, describe
 from lmshape.dynamics.trajectories import Trajectory
@@ -27,7 +27,6 @@ SHARES = (
     "linearity_held_out",
 )  # noise is relative to their odds
 OWN, STEP, COMMON = np.sqrt([0.5, 0.25, 0.25])  # parts of the noise: a number's, a checkpoint's, a draw's own
-UNITS = np.sqrt(DRAWS)
 
 Key = tuple[str, str, str, str]  # model, metric, choice of rows, dataset
 Truth = np.ndarray  # (steps, blocks)
@@ -60,26 +59,34 @@ class Case:
     clear: bool = True
 
 
-def measured(truth: Truth, noise: float, generator: np.random.Generator, *, share: bool) -> np.ndarray:
-    """(K + 1, steps, blocks): a curve measured on 5 draws, and without each; `noise` is its relative standard error."""
+def measured(
+    truth: Truth, noise: float, generator: np.random.Generator, *, draws: int, share: bool
+) -> np.ndarray:
+    """(K + 1, steps, blocks): a curve measured on K draws, and without each; `noise` is its relative standard error."""
     normal = generator.standard_normal
     steps, blocks = truth.shape
     parts = (
-        OWN * normal((DRAWS, steps, blocks)),
-        STEP * normal((DRAWS, steps, 1)),
-        COMMON * normal((DRAWS, 1, 1)),
+        OWN * normal((draws, steps, blocks)),
+        STEP * normal((draws, steps, 1)),
+        COMMON * normal((draws, 1, 1)),
     )
-    error = noise * UNITS * sum(parts)
+    error = noise * np.sqrt(draws) * sum(parts)
     drawn = 1 / (1 + (1 / truth - 1) * np.exp(-error)) if share else truth * (1 + error)
     whole = drawn.mean(axis=0)
-    return np.concatenate([whole[None], (DRAWS * whole - drawn) / (DRAWS - 1)])
+    return np.concatenate([whole[None], (draws * whole - drawn) / (draws - 1)])
 
 
-def study(case: Case, noise: float, generator: np.random.Generator) -> Evidence:
-    """Measure the truth of a case."""
+def study(case: Case, noise: float, generator: np.random.Generator, draws: int = DRAWS) -> Evidence:
+    """Measure the truth of a case; a mean over all draws has the same error, however many they are."""
     blocks = np.arange(1, BLOCKS + 1)
     curves = {
-        key: Curves(measured(truth, noise, generator, share=key[1] in SHARES), STEPS, blocks, DEPTH, 1024)
+        key: Curves(
+            measured(truth, noise, generator, draws=draws, share=key[1] in SHARES),
+            STEPS,
+            blocks,
+            DEPTH,
+            1024,
+        )
         for key, truth in case.truth(generator).items()
     }
     tables = {"phases": _phases(curves)} if case.slug == "transition_near_1000" else {}
@@ -87,11 +94,11 @@ def study(case: Case, noise: float, generator: np.random.Generator) -> Evidence:
     return Evidence(pd.DataFrame(), tables, ORDERS, _models=models, _curves=dict(curves))
 
 
-def _described(planted: Planted, name: str, keys: list[Key]) -> Model:
+def _described(planted: Planted, name: str, keys: list[Key]) -> Examined:
     """Say what the tables would say of a model: trained to the end, with a loss that falls around step 300."""
     loss = 2.5 + 8.3 / (1 + np.exp(4 * (AXIS - 2.5)))
     own = [key for key in keys if key[0] == name]
-    return Model(
+    return Examined(
         kind=planted.kind,
         family=planted.family,
         parameters=planted.parameters,
@@ -140,6 +147,14 @@ def course(*points: tuple[float, float]) -> np.ndarray:
     return np.exp(np.interp(AXIS, np.log10(1 + steps), np.log(values)))
 
 
+def bent(at: float, slopes: tuple[float, float], over: float) -> np.ndarray:
+    """(steps,): 1 at a step, its logarithm going from one slope per decade to another smoothly, over some decades."""
+    axis = AXIS - np.log10(1 + at)
+    return np.exp(
+        slopes[0] * axis + (slopes[1] - slopes[0]) * over * (np.logaddexp(0, axis / over) - np.log(2))
+    )
+
+
 RISE_FALL = course((64, 12), (4000, 30), (LAST, 15))
 FALL_RISE = course((64, 30), (4000, 12), (LAST, 24))
 RISE, FALL, FLAT = course((64, 12), (LAST, 30)), course((64, 30), (LAST, 12)), course((64, 20), (LAST, 20))
@@ -167,14 +182,16 @@ def turning(first: np.ndarray, last: np.ndarray, *, at: float = 5000) -> Truth:
     return np.exp((1 - share) * np.log(first) + share * np.log(last))
 
 
-def one(metric: str, truth: Truth, **more: Truth) -> Callable[[np.random.Generator], dict[Key, Truth]]:
+def one(
+    metric: str, truth: Truth, *, model: str = "m", **more: Truth
+) -> Callable[[np.random.Generator], dict[Key, Truth]]:
     """Truth of one model, `more` of other metrics, of other rows or on other tokens."""
     others = {
-        "no_sink": ("m", metric, "no_sink", "wiki"),
-        "random": ("m", metric, "all", "wiki-random"),
+        "no_sink": (model, metric, "no_sink", "wiki"),
+        "random": (model, metric, "all", "wiki-random"),
     }
-    found = {("m", metric, "all", "wiki"): truth}
-    found |= {others.get(name, ("m", name, "all", "wiki")): curve for name, curve in more.items()}
+    found = {(model, metric, "all", "wiki"): truth}
+    found |= {others.get(name, (model, name, "all", "wiki")): curve for name, curve in more.items()}
     return lambda generator: found
 
 
@@ -263,9 +280,9 @@ CASES = (
             ("12 % up", YES, one(A, moving(course((2000, 0.3), (LAST, 0.338))))), unclear=("12 % up",)),
     *_cases("none_before_1000", ("from step 5000", YES, one(A, turning(UNTRAINED, PLATEAU, at=20000))),
             ("from step 100", NO, one(A, turning(UNTRAINED, PLATEAU, at=100)))),
-    *_cases("plateau_onset", ("there", YES, lambda generator: {("pythia-410m", A, "all", "wiki"): still(ONSET)}),
-            ("5 blocks later", NO, lambda generator: {("pythia-410m", A, "all", "wiki"): still(np.roll(ONSET, 5))}),
-            ("nowhere", NO, lambda generator: {("pythia-410m", A, "all", "wiki"): still(LOW_BELL)}),
+    *_cases("plateau_onset", ("there", YES, one(A, still(ONSET), model="pythia-410m")),
+            ("5 blocks later", NO, one(A, still(np.roll(ONSET, 5)), model="pythia-410m")),
+            ("nowhere", NO, one(A, still(LOW_BELL), model="pythia-410m")),
             models={"pythia-410m": Planted(parameters=4e8)}),
     *_cases("sinks",
             ("all of it", YES, one(A, still(PLATEAU), no_sink=still(level(0.08)), anisotropy_null=still(level(0.01)))),
@@ -292,7 +309,10 @@ CASES = (
             ("double", NO, one(D, still(level(20)), random=still(level(40)))), unclear=("the same",)),
     *_cases("transition_near_1000", ("at 1000", YES, one(D, moving(course((0, 20), (1000, 20), (LAST, 5))))),
             ("at 30 000", NO, one(D, moving(course((0, 20), (30000, 20), (LAST, 5))))),
-            ("at 30", NO, one(D, moving(course((0, 20), (30, 20), (LAST, 5)))))),
+            ("at 30", NO, one(D, moving(course((0, 20), (30, 20), (LAST, 5))))),
+            ("at 1000, round", YES, one(D, moving(20 * bent(1000, (0, -0.65), 0.25)))),
+            ("at 30, round", NO, one(D, moving(20 * bent(30, (0, -0.65), 0.25)))),
+            ("nowhere", OPEN, one(D, moving(course((0, 20), (LAST, 5)))))),
     *_cases("under_its_gaussian", ("half", YES, one(D, still(level(20)), id_twonn_surrogate=still(level(40)))),
             ("the same", NO, one(D, still(level(20)), id_twonn_surrogate=still(level(20)))), unclear=("the same",)),
     *_cases("linear_blocks", ("0.99", YES, one("linearity_held_out", still(level(0.99)))),
@@ -305,12 +325,19 @@ CASES = (
             ("rise, fall, rise", NO, one("effective_rank", moving(UPSIDE_DOWN))),
             unclear=("rise, fall",)),
     *_cases("peak_of_rankme",
-            *((name, right, lambda generator, at=at: {("pythia-1b-deduped", "effective_rank", "all", "wiki"):
-               moving(course((1, 200), (at, 560), (LAST, 190)))}) for name, right, at in
-              (("at 4000", YES, 4000), ("at 64", NO, 64), ("at 60 000", NO, 60000))),
+            *((name, right, one("effective_rank", moving(values), model="pythia-1b-deduped")) for name, right, values in
+              (("at 4000", YES, course((1, 200), (4000, 560), (LAST, 190))),
+               ("at 4000, round", YES, 560 * bent(4000, (0.5, -0.5), 0.2)),
+               ("at 64", NO, course((1, 200), (64, 560), (LAST, 190))),
+               ("at 64, round", NO, 560 * bent(64, (0.5, -0.5), 0.2)),
+               ("at 60 000", NO, course((1, 200), (60000, 560), (LAST, 190))),
+               ("level", OPEN, FLAT))),
             models={"pythia-1b-deduped": Planted()}, unclear=("at 60 000",)),
     *_cases("bulk_expands", ("rises", YES, one("effective_rank_bulk", moving(course((1, 400), (LAST, 1400))))),
-            ("falls by 40 %", NO, one("effective_rank_bulk", moving(course((1, 400), (15000, 1400), (LAST, 840)))))),
+            ("falls by 40 %", NO, one("effective_rank_bulk", moving(course((1, 400), (15000, 1400), (LAST, 840))))),
+            ("falls by 20 % at the end", NO, one("effective_rank_bulk", moving(
+                course((1, 400), (75000, 1400), (LAST, 1120))))),
+            ("level", YES, one("effective_rank_bulk", moving(FLAT))), unclear=("falls by 20 % at the end", "level")),
     *_cases("late_cosine", ("0.2 to 0.5", YES, one("mean_cosine", moving(course((1, 0.2), (14000, 0.2), (LAST, 0.5))))),
             ("level", NO, one("mean_cosine", still(level(0.3)))), models={"m": Planted(parameters=1.6e8)}),
     *_cases("isotropic_output", ("0.05", YES, one("mean_cosine", still(level(0.05)))),

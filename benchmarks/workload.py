@@ -85,14 +85,14 @@ def families_section(store: Path, passed: Extraction, sites: int) -> str:
     few = first(tokens, PASSED_TOKENS)
     passed.bare(few)
     whole = seconds(lambda: passed.bare(few)) * len(tokens.ids) / PASSED_TOKENS
-    lines, total = [], 0.0
+    lines, total, surveys = [], 0.0, {}  # a study looks over the rows of a site once for all families
     measured = sum(1 + (layer == layers[-1]) for layer in some)  # the final norm goes with the last block
     for name in FAMILIES:
         family = measured_family(name)
         with tempfile.TemporaryDirectory(dir=BENCH) as folder:
             most = ROWS_PER_DRAW if family.capped else None
             task = partial(measure, store, Path(folder) / "statistics.h5", family=family, rows_per_draw=most)
-            own = seconds(partial(task, first=some[0], last=some[-1]))
+            own = seconds(partial(task, first=some[0], last=some[-1], surveys=surveys))
         total += own
         lines.append([name, f"{own / measured:.2f}", f"{own / measured * every / whole:.2f}"])
     lines.append(["all", f"{total / measured:.2f}", f"{total / measured * every / whole:.2f}"])
@@ -110,7 +110,7 @@ def linearity_section(width: int) -> str:
     kept = {"all": np.ones(n, dtype=bool), "no_sink": np.arange(n) % 128 > 0}
     layer = Layer(
         rows=Rows(y),
-        before=Rows(x),
+        other=Rows(x),
         draw=np.arange(n) * 5 // n,
         sequence=sequence,
         kept=kept,

@@ -17,7 +17,7 @@ from conftest_of_acceptance import CHANGES, ROWS_PER_DRAW, TOKEN, Finished
 from scipy.spatial.distance import cdist
 
 import lmshape
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import read_table
 from lmshape.texts.corpus import DOCUMENT_END, read_span
 
 DECODER, ENCODER = "smollm2-135m-final", "minilm-l6"

@@ -16,8 +16,8 @@ from lmshape.errors import InputError
 from lmshape.hub import client
 from lmshape.hub.lock import LockedCheckpoint
 from lmshape.hub.models import read_run
+from lmshape.jobs.plan import describe_verdicts
 from lmshape.paths import LOCK
-from lmshape.study.plan import describe_verdicts
 from lmshape.study.study import study_of
 
 TOKEN = "hf_secretOfTheTest"

@@ -1,4 +1,4 @@
-"""What stands behind every name: each planted fault is found, and no byte of a weight is asked for."""
+"""The audit finds each planted fault without asking for a byte of a weight."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def test_a_renewed_lock_runs_the_checkpoints_whose_weights_have_changed(
 def test_a_lost_lock_is_told_and_made_again(copy: HubStudy) -> None:
     before = metrics(copy)
     (copy.path / "results/revisions/tiny.tsv").unlink()
-    told = "`tiny`: results/revisions/tiny.tsv is gone, and results of it are there. Put a copy"
+    told = "`tiny`: results/revisions/tiny.tsv is gone, and its results are still there. Restore a copy"
     hub, copy.environment["HF_ENDPOINT"] = copy.environment["HF_ENDPOINT"], "http://127.0.0.1:9"
     refused = copy.snakemake("--dry-run", TARGET)
     assert (

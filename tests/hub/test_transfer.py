@@ -171,7 +171,7 @@ def test_who_wants_xet_alone_gets_no_http(
     hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: Xet
 ) -> None:
     xet("fail")
-    with pytest.raises(InputError, match="does not come by Xet, and `transfer: xet` allows nothing else"):
+    with pytest.raises(InputError, match="Xet cannot fetch it, and `transfer: xet` allows nothing else"):
         bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="xet")
     assert not hub.downloads("safetensors")
 

@@ -215,6 +215,6 @@ def test_a_full_disk_is_told_and_what_was_received_is_kept(
 
     partial_weights = left_behind(tmp_path, b"received")
     monkeypatch.setattr(transfer, "receive", full)
-    with pytest.raises(InputError, match="no room on the disk .* is kept in .* bound what waits there with"):
+    with pytest.raises(InputError, match="no room on the disk .* is kept in .* limit downloads with"):
         bring(one)
     assert partial_weights.read_bytes() == b"received"

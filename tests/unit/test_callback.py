@@ -87,7 +87,7 @@ def test_without_the_handler_the_numbers_are_in_the_file_alone(tmp_path: Path) -
 
 def test_a_measurement_that_fails_is_told_once_and_the_training_goes_on(tmp_path: Path) -> None:
     geometry = GeometryCallback(IDS + VOCABULARY, every=1)  # ids that the embedding does not have
-    with pytest.warns(UserWarning, match="the geometry is not measured any more") as said:
+    with pytest.warns(UserWarning, match="the geometry is no longer measured") as said:
         trainer = trained(tmp_path, geometry)
     assert trainer.state.global_step == 5 and geometry.stopped
     assert sum("geometry" in str(one.message) for one in said) == 1

@@ -25,7 +25,7 @@ from lmshape.claims import (
     CLAIMS,
     decide,
     decide_study,
-    unigram_entropy,
+    entropy_of_tokens,
 )
 from lmshape.claims import (
     rows_of as rows_of_claim,
@@ -38,9 +38,9 @@ from lmshape.claims.claim import (
     Claim,
     Finding,
     over,
+    over_all,
     published,
-    together,
-    two_sided,
+    student_p,
     under,
 )
 from lmshape.claims.course import Course, alike, depth, is_part, judged
@@ -108,8 +108,8 @@ def test_a_value_without_interval_decides_nothing_and_no_value_is_not_measurable
 def test_p_is_that_of_students_t():
     values = np.array([0.31, 0.35, 0.29, 0.33, 0.36])
     expected = ttest_1samp(values, 0.3).pvalue
-    assert two_sided(over_draws(values), 0.3) == pytest.approx(expected, rel=1e-9)
-    assert two_sided(Estimate(1, 1, 1, 5), 0.5) == 0 and two_sided(Estimate(1, 1, 1, 5), 1) == 1
+    assert student_p(over_draws(values), 0.3) == pytest.approx(expected, rel=1e-9)
+    assert student_p(Estimate(1, 1, 1, 5), 0.5) == 0 and student_p(Estimate(1, 1, 1, 5), 1) == 1
 
 
 def test_the_jackknife_of_a_mean_is_students_t_of_its_draws():
@@ -143,15 +143,15 @@ def test_all_must_support_and_one_that_stands_contradicts():
         Finding(model=name, verdict=name) for name in ("supported", "contradicted", "undecided")
     )
     again = replace(yes, model="another")
-    assert together([yes, again], ["supported"] * 2).verdict == "supported"
-    assert together([yes, no], ["supported", "contradicted"]).verdict == "contradicted"
-    assert together([yes, no], ["supported", "undecided"]).verdict == "undecided"  # after the correction
-    assert together([yes, maybe], ["supported", "undecided"]).verdict == "undecided"
-    assert together([yes], ["supported"]) is None
-    assert together([yes, Finding(model="x")], ["supported", "not measurable"]) is None
+    assert over_all([yes, again], ["supported"] * 2).verdict == "supported"
+    assert over_all([yes, no], ["supported", "contradicted"]).verdict == "contradicted"
+    assert over_all([yes, no], ["supported", "undecided"]).verdict == "undecided"  # after the correction
+    assert over_all([yes, maybe], ["supported", "undecided"]).verdict == "undecided"
+    assert over_all([yes], ["supported"]) is None
+    assert over_all([yes, Finding(model="x")], ["supported", "not measurable"]) is None
     outside = replace(no, outside="small")
-    assert together([yes, again, outside], ["supported", "supported", "out of scope"]).verdict == "supported"
-    told = together([yes, no], ["supported", "contradicted"]).why
+    assert over_all([yes, again, outside], ["supported", "supported", "out of scope"]).verdict == "supported"
+    told = over_all([yes, no], ["supported", "contradicted"]).why
     assert told == "supported in 1, contradicted in 1 of 2 models"
 
 
@@ -271,7 +271,7 @@ def test_the_unigram_entropy_is_that_of_the_texts_own_tokens(tmp_path: Path) -> 
     zeros = np.zeros(8, dtype=np.int32)
     tokens = Tokens(ids, zeros, np.arange(8), zeros, ids == 9, np.array([7]), {})
     write_tokens(tmp_path / "t.h5", tokens)
-    assert unigram_entropy(tmp_path / "t.h5") == pytest.approx(entropy([1, 2, 4]))
+    assert entropy_of_tokens(tmp_path / "t.h5") == pytest.approx(entropy([1, 2, 4]))
 
 
 def test_an_unstable_run_is_no_example_of_its_kind() -> None:
@@ -339,6 +339,18 @@ def test_the_number_that_is_shown_is_the_one_that_decides() -> None:
     assert grown.verdict == "contradicted" and grown.ci_low > grown.threshold
     assert grown.number == pytest.approx(np.log(0.9 / 0.4), abs=0.01)
     assert "rise, then fall" in grown.why and "shown: the fall" in grown.why
+
+
+def test_the_bulk_at_the_end_is_compared_with_each_checkpoint_of_the_last_tenth() -> None:
+    rng, steps = np.random.default_rng(0), [0, 1, 10, 100, 1000, 3000, 6000, 20000]
+    truth = np.array([10.0, 90.0, 90.0, 90.0, 90.0, 50.0, 64.0, 48.0])  # what is before a tenth counts not
+    rows = rows_of(np.outer(truth, np.ones(7)), rng, metric="effective_rank_bulk", noise=0.3, steps=steps)
+    row = answer("bulk_expands", study_of(rows))
+    assert row["number"] == pytest.approx(48 / 64, rel=0.02) and row["verdict"] == "contradicted"
+    assert row["ci_low"] < row["number"] < row["ci_high"] < row["threshold"] and 0 < row["p"] < 0.05
+    short = rows_of(np.outer(truth[:6], np.ones(7)), rng, metric="effective_rank_bulk", steps=steps[:6])
+    told = answer("bulk_expands", study_of(short))["why"]
+    assert told == "needs 3 checkpoints after a tenth of the run; there are 2 of known step"
 
 
 def test_one_draw_decides_no_course() -> None:

@@ -50,7 +50,7 @@ def test_what_there_is_passes(slurm: Path, changes: dict) -> None:
         ({"slurm_partition": "cpus"}, ["`slurm_partition` is cpus", "Nearest: cpu", "sinfo"]),
         ({"gpu_partition": "a100"}, ["`gpu_partition` is a100", "Valid: cpu, gpu"]),
         ({"slurm_partition": "cpu,long"}, ["`slurm_partition` is long"]),
-        ({"slurm_partition": "all"}, ["which Snakemake takes for Python", "slurm_partition: \"'all'\""]),
+        ({"slurm_partition": "all"}, ["which Snakemake reads as Python", "slurm_partition: \"'all'\""]),
         ({"slurm_account": "CHANGE_ME"}, ["`slurm_account` is CHANGE_ME", "sacctmgr --noheader"]),
     ],
 )

@@ -29,8 +29,7 @@ from lmshape.metrics.registry import own_metrics
 from lmshape.schema import faults, schema_with_names
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import load_study
-from lmshape.tables.columns import COLUMNS
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import COLUMNS, read_table
 
 pytestmark = pytest.mark.slow
 

@@ -17,13 +17,13 @@ from benchmarks.planted_spikes import Precursor, planted_loss, planted_runs  # n
 
 from lmshape.dynamics.alarms import (  # noqa: E402
     WindowScores,
-    interval,
+    lay_windows,
+    run_interval,
     run_weights,
     scores,
     share_interval,
     two_sided,
     weighted_median,
-    windows_of,
 )
 from lmshape.dynamics.early_warning import NO_LAYER, Series, Watched, early_warnings, series_of  # noqa: E402
 from lmshape.dynamics.spikes import Spike  # noqa: E402
@@ -54,7 +54,7 @@ def scores_of(before: list[float], quiet: list[float], runs: tuple[list[int], li
 
 def test_windows_lie_where_they_are_said_to() -> None:
     steps = np.arange(0, 400, 2.0)
-    windows = windows_of(steps, [spike(200, 230)], last_step=399)
+    windows = lay_windows(steps, [spike(200, 230)], last_step=399)
     (before,) = windows.before
     assert windows.onsets == (200,) and windows.unscored == () and windows.steps_of_window == 20
     assert steps[before].tolist() == list(range(180, 200, 2))
@@ -70,7 +70,7 @@ def test_windows_lie_where_they_are_said_to() -> None:
 
 def test_a_spike_soon_after_another_or_after_the_start_cannot_be_told() -> None:
     steps = np.arange(0, 400, 2.0)
-    windows = windows_of(steps, [spike(20, 24), spike(200, 230), spike(244, 260)], last_step=399)
+    windows = lay_windows(steps, [spike(20, 24), spike(200, 230), spike(244, 260)], last_step=399)
     assert windows.onsets == (200,) and windows.unscored == (20, 244)
 
 
@@ -162,7 +162,7 @@ def test_the_interval_of_the_hit_rate_holds_what_thresholds_differ_by() -> None:
         rates = np.isfinite(leads) * weights[:, found.before_run]
         rates = rates.sum(axis=1) / weights[:, found.before_run].sum(axis=1)
         true.append(rates[0])
-        held.append(interval(rates[1:], runs=6))
+        held.append(run_interval(rates[1:], runs=6))
     low, high = np.array(held).T
     assert np.mean((low <= np.mean(true)) & (np.mean(true) <= high)) > 0.84
 
@@ -171,7 +171,7 @@ def test_what_no_run_has_may_still_happen() -> None:
     assert share_interval(np.zeros(100), runs=6) == (0.0, pytest.approx(1 - 0.025 ** (1 / 6)))
     assert share_interval(np.ones(100), runs=6) == (pytest.approx(0.025 ** (1 / 6)), 1.0)
     some = np.random.default_rng(0).uniform(size=1000)
-    assert share_interval(some, runs=6) == interval(some[1:], runs=6)
+    assert share_interval(some, runs=6) == run_interval(some[1:], runs=6)
     assert np.isnan(share_interval(np.zeros(100), runs=0)).all()
 
 
@@ -182,7 +182,7 @@ def test_expanded_percentiles_hold_a_mean_of_few_runs() -> None:
         values = rng.normal(size=6)
         weights = run_weights([0] * 6, seed=number, resamples=1000)
         means = weights @ values / weights.sum(axis=1)
-        low, high = interval(means[1:], runs=6)
+        low, high = run_interval(means[1:], runs=6)
         held += low <= 0 <= high
         plain += np.subtract(*np.sign(np.quantile(means[1:], [0.025, 0.975]))) != 0
     assert 0.925 <= held / 400 <= 0.98
@@ -192,11 +192,11 @@ def test_expanded_percentiles_hold_a_mean_of_few_runs() -> None:
 def test_a_p_value_is_where_the_interval_ends_at_zero() -> None:
     statistics = np.random.default_rng(4).normal(1.0, 0.5, 4000)
     p = two_sided(statistics, runs=8)
-    shift = interval(statistics, runs=8)[0]
+    shift = run_interval(statistics, runs=8)[0]
     assert 0.05 < p < 1 if shift < 0 else p < 0.05
     assert two_sided(statistics - statistics.mean(), runs=8) > 0.9
     assert two_sided(statistics - shift, runs=8) == pytest.approx(0.05, abs=0.01)
-    assert np.isnan(two_sided(statistics, runs=0)) and np.isnan(interval(statistics, runs=1)[0])
+    assert np.isnan(two_sided(statistics, runs=0)) and np.isnan(run_interval(statistics, runs=1)[0])
 
 
 def test_weighted_medians() -> None:

@@ -422,7 +422,7 @@ def test_weights_that_are_written_anew_meanwhile_are_refused(
 
     read = Reader.read
     monkeypatch.setattr(Reader, "read", overwritten)
-    with pytest.raises(InputError, match="written anew while they were read"):
+    with pytest.raises(InputError, match="rewritten while they were read"):
         extracted(checkpoint, TOKENS, tmp_path)
     assert not (tmp_path / "a.h5").exists()
     assert not (tmp_path / "a.json").exists()

@@ -15,7 +15,7 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, WINDOW, hidden
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
 from lmshape.store.weights import gguf_config, weights_sha256
-from lmshape.study.models import find_checkpoints, find_tokenizer, read_facts, require_weights
+from lmshape.study.models import LocalRun, find_tokenizer, read_facts, require_weights
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import Sampling, sample_tokens
 
@@ -54,9 +54,7 @@ def test_activations_and_loss_are_the_models_own(
 
 def test_the_folder_is_a_model_of_the_registry(folder: Path) -> None:
     root, name = folder.parent, Path(folder.name)
-    checkpoints = find_checkpoints(
-        "m", name, root=root, step_pattern=r"checkpoint-(\d+)", tokens_per_step=100
-    )
+    checkpoints = LocalRun(name="m", folder=name, root=root, tokens_per_step=100).checkpoints()
     assert checkpoints[0].tokens_seen != checkpoints[0].tokens_seen  # NaN: it equals nothing
     assert [(one.name, one.step, one.folder) for one in checkpoints] == [("final", -1, name)]
     require_weights("m", checkpoints, root=root)
@@ -128,5 +126,5 @@ def test_a_file_that_ends_within_its_tensors(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_decoder_is_no_encoder(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds llama, of which transformers has no encoder. Check `kind`"):
+    with pytest.raises(InputError, match="holds llama, for which transformers has no encoder. Check `kind`"):
         extracted(folder, TOKENS, tmp_path, kind="encoder")

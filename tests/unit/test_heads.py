@@ -100,7 +100,7 @@ def test_an_encoder_without_its_head_is_no_decoder(tmp_path: Path) -> None:
 
 def test_a_decoder_without_its_head_is_no_encoder(tmp_path: Path) -> None:
     ARCHITECTURES["llama"].build().base_model.save_pretrained(tmp_path / "checkpoint")
-    with pytest.raises(InputError, match="holds llama, of which transformers has no encoder. Check `kind`"):
+    with pytest.raises(InputError, match="holds llama, for which transformers has no encoder. Check `kind`"):
         extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind="encoder")
 
 

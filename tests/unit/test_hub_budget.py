@@ -82,7 +82,7 @@ def test_marks_of_an_earlier_visit_say_nothing_while_the_weights_come_again() ->
 
 def test_a_folder_that_is_about_to_be_replaced_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     one = take("step0")
-    monkeypatch.setattr(budget, "has_weights", lambda folder: pytest.fail("it may go at any moment"))
+    monkeypatch.setattr(budget, "holds_weights", lambda folder: pytest.fail("it may go at any moment"))
     assert one.held() == 100
 
 
@@ -108,7 +108,7 @@ def test_kept_weights_stay_when_they_have_been_read() -> None:
     message = refusal(lambda: reserve(wanted("step1", 200), budget=250, keeps=True))
     assert message == (
         "`run/step1` needs 200 B; of the 250 B of `disk_budget_gb` are held: run/step0 100 B. `keep_weights` keeps the "
-        "weights. Raise the budget, or let weights be deleted once read."
+        "weights. Raise the budget, or let read weights be deleted."
     )
 
 
@@ -170,7 +170,7 @@ def test_a_download_that_nobody_goes_on_with_makes_room(caplog: pytest.LogCaptur
         assert partial_folder(folder_of("step0")).exists()  # there was room for both
         take("step2")
     assert caplog.messages == [
-        "run/step0: what came of its download was deleted to free its share of the disk quota"
+        "run/step0: its partial download was deleted to free its share of the disk quota"
     ]
     assert not partial_folder(folder_of("step0")).exists()
 

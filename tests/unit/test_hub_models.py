@@ -14,9 +14,9 @@ from lmshape.errors import InputError
 from lmshape.hub.lock import Lock, LockedFile, write_lock
 from lmshape.hub.models import HubRun, corrected_facts, read_run
 from lmshape.hub.published import expand_steps
+from lmshape.jobs.plan import describe_verdicts, plan_of
 from lmshape.schema import Yaml
 from lmshape.study.models import Model, read_model
-from lmshape.study.plan import describe_verdicts, plan_of
 from lmshape.study.study import Study, load_study
 
 SHORT = {**ENTRY, "steps": [0, 8, 16]}
@@ -157,7 +157,7 @@ def test_checkpoints_are_matched_by_their_step(tmp_path: Path) -> None:
 def test_a_run_without_any_weights(tmp_path: Path) -> None:
     save(tmp_path, lock_of([checkpoint(0, ()), checkpoint(32)], SHORT))
     assert refusal_of(tmp_path, SHORT) == (
-        "`run`: the hub has weights of none of its checkpoints, says results/revisions/run.tsv. Look at them with "
+        "`run`: the hub has weights of none of its checkpoints, by results/revisions/run.tsv. Look at them with "
         "`lmshape audit run`, and correct the registry of models."
     )
 
@@ -213,7 +213,7 @@ def test_what_is_known_to_be_wrong_is_passed_over_and_named(root: Path, choice: 
     assert [one.step for one in model.passed_over] == [0, *range(1000, 65_001, 1000)]
     assert not {one.step for one in model.checkpoints.values()} & {one.step for one in model.passed_over}
     told = describe_verdicts(study_of(root, choice, EARLY), "--configfile", "x.yaml")
-    assert "66 were passed over, 66 wrong_weights: step0, step1000, step2000" in told
+    assert "66 were skipped, 66 wrong_weights: step0, step1000, step2000" in told
     assert "`lmshape lock --configfile x.yaml` asks the hub" in told
 
 
@@ -233,7 +233,7 @@ def test_once_there_is_a_lock_its_verdicts_choose(root: Path) -> None:
     assert [one.step for one in model.passed_over] == [8, 16]
     assert len(model.checkpoints) == 152
     told = describe_verdicts(study)
-    assert "2 were passed over, 2 duplicate: step8, step16" in told and "unverified" not in told
+    assert "2 were skipped, 2 duplicate: step8, step16" in told and "unverified" not in told
 
 
 SAME = {**EARLY, "steps": [0, 1, 2], "verdict": "expected_duplicate"}
@@ -300,7 +300,7 @@ def test_what_was_not_asked_for_may_be_chosen_and_is_told_as_unverified(root: Pa
 
 def test_nothing_that_can_be_trusted_is_nothing_to_choose_from(root: Path) -> None:
     everything = {**EARLY, "steps": ENTRY["steps"]}
-    with pytest.raises(InputError, match="none of its 154 checkpoints is known to be what its name says"):
+    with pytest.raises(InputError, match="none of its 154 checkpoints is known to match its name"):
         study_of(root, {"log": 5}, everything)
 
 

@@ -153,7 +153,7 @@ def test_a_group_that_holds_no_number_is_no_step(pattern: str, name: str) -> Non
     [
         (
             "step(",
-            "`step_pattern` = 'step(': no regular expression (missing ), unterminated subpattern at position 4).",
+            "`step_pattern` = 'step(': not a regular expression (missing ), unterminated subpattern at position 4).",
         ),
         (r"step\d+", r"`step_pattern` = 'step\d+': needs a group around the step, as in `step(\d+)`."),
     ],
@@ -172,15 +172,15 @@ def test_ranges_are_written_out() -> None:
 @pytest.mark.parametrize(
     ("given_steps", "message"),
     [
-        ([0, 2, 1], "`m.steps`: 1 stands behind 2. List the steps in ascending order, once."),
-        ([0, 2, 2], "`m.steps`: 2 stands behind 2. List the steps in ascending order, once."),
+        ([0, 2, 1], "`m.steps`: 1 follows 2. List the steps in ascending order, once."),
+        ([0, 2, 2], "`m.steps`: 2 follows 2. List the steps in ascending order, once."),
         (
             [5, {"from": 0, "to": 9, "every": 3}],
-            "`m.steps`: 0 stands behind 5. List the steps in ascending order, once.",
+            "`m.steps`: 0 follows 5. List the steps in ascending order, once.",
         ),
         (
             [{"from": 3000, "to": 1000, "every": 1000}],
-            "`m.steps`: from 3000 to 1000 there is no step. Exchange the two.",
+            "`m.steps`: from 3000 to 1000 there is no step. Swap the two.",
         ),
     ],
 )

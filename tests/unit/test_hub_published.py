@@ -6,12 +6,12 @@ import pytest
 from hub_locks import ENTRY
 
 from lmshape.errors import InputError
-from lmshape.hub.published import Place, Source, published, read_sources
+from lmshape.hub.published import Place, Source, listed_places, read_sources
 from lmshape.schema import Yaml
 
 
 def places(**entry: Yaml) -> list[Place] | None:
-    found = published(read_sources("m", {"repository": "some/run"} | entry))
+    found = listed_places("m", {"repository": "some/run"} | entry)
     return None if found is None else list(found)
 
 
@@ -155,7 +155,7 @@ def test_keys_of_one_repository() -> None:
         ),
         (
             {"revision": "s{step}", "steps": [2, 1]},
-            "`m.steps`: 1 stands behind 2. List the steps in ascending order, once.",
+            "`m.steps`: 1 follows 2. List the steps in ascending order, once.",
         ),
         (
             {"revision": "step{step}-{billions}B"},
@@ -171,7 +171,7 @@ def test_keys_of_one_repository() -> None:
         ),
         (
             {"main_step": 100, "also": [{"repository": "a/b", "main_step": 200}]},
-            "`some/run` and `a/b`: steps 100 and 200 would both be called main. Give one of them as "
+            "`some/run` and `a/b`: steps 100 and 200 would both have the name main. Give one of them as "
             "`steps: [200]`, without `main_step`.",
         ),
     ],

@@ -23,7 +23,7 @@ from lmshape.pages.glance import HEIGHT, WIDTH, glances
 from lmshape.pages.index import LARGEST_VECTOR, PICTURES, SHOWN, build_index, claim_rows, counted
 from lmshape.pages.numbers import Entry
 from lmshape.tables.columns import COLUMNS
-from lmshape.tables.study_tables import checkpoints
+from lmshape.tables.study_tables import checkpoint_rows
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def weights(metrics: pd.DataFrame) -> pd.DataFrame:
 def write_tables(folder: Path, metrics: pd.DataFrame) -> None:
     folder.mkdir()
     metrics.to_parquet(folder / "metrics.parquet")
-    checkpoints(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
+    checkpoint_rows(metrics, weights(metrics)).to_parquet(folder / "checkpoints.parquet")
     profiles(metrics).to_parquet(folder / "profiles.parquet")
     rng = np.random.default_rng(0)
     made_up = study_of(
@@ -411,8 +411,11 @@ def test_a_study_of_loss_spikes_says_what_moves_before_them(tmp_path):
         "Before 9 loss spikes in 3 runs, the dimension (TwoNN) of block 1 moves by "
         f"{move} standard deviations of quiet moves.",
         f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
+        "Both intervals are over runs.",
     ]
     assert said.address == "#warnings" and said.x[1] == "onset"
+    assert [curve.name for curve in said.curves] == ["before spikes", "quiet windows"]
+    assert not any("nan" in curve.line + curve.band for curve in said.curves)
     assert glances(metrics, profiles(metrics), before.iloc[:0])[0].title == "Anisotropy by layer"
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from lmshape.geometry.linearity import least_squares, linearity
-from lmshape.geometry.pairs import PairSums, merged, white_coordinates
+from lmshape.geometry.linearity import grown, in_sample, least_squares, linearity
+from lmshape.geometry.pairs import PairSums, joined, merged, serves, white_coordinates
 
 N, D = 600, 12
 HALVES = np.arange(N) // 10 % 2
@@ -108,6 +108,22 @@ def test_well_conditioned_rows_take_one_pass() -> None:
     parts = [PairSums()]
     parts[0].add(rogue(), block(rogue()))
     assert white_coordinates(parts) is None
+
+
+@pytest.mark.parametrize(("massive", "served"), [(1.0, True), (1e4, True), (1e7, False)])
+def test_a_fit_grows_by_a_few_rows(massive: float, served: bool) -> None:
+    x = skewed(0.5)
+    x[:5] *= massive
+    y = block(skewed(0.5)) + x - skewed(0.5)
+    part, rows = PairSums(), PairSums()
+    part.add(x[5:], y[5:])
+    rows.add_rows(x[:5], y[:5])
+    fit = least_squares([part])
+    moments, more, _ = joined(fit.moments, [rows])
+    assert serves(fit.factor, moments, more) == served
+    expected = in_sample_reference(x, y), in_sample_reference(x, y - x)
+    # the update is a difference: it keeps the rounding of y and x, which are as massive as their rows
+    assert in_sample(grown(fit, [rows])) == pytest.approx(expected, rel=1e-15 * max(1e3, massive))
 
 
 def low_rank(rank: int = 4) -> np.ndarray:

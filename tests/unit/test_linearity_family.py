@@ -75,8 +75,13 @@ def test_entries_are_the_library_on_the_rows(chunk_rows: int) -> None:
     assert_library_numbers(layer_of(x, y, kept=choices(), chunk_rows=chunk_rows), x, y)
 
 
-def test_choices_that_differ_in_few_rows_share_a_pass() -> None:
-    x, y = clouds()
+@pytest.mark.parametrize(
+    "massive", [0.0, 1e3, 1e7]
+)  # beside the last the other rows are too small to share a fit
+def test_choices_that_differ_in_few_rows_share_a_pass(massive: float) -> None:
+    x, y = (rows.astype(np.float64) for rows in clouds())
+    for rows in (x, y):
+        rows[[0, 7, 130, 200], 5] += massive * np.array([1.0, 1.2, 0.9, 1.1])
     kept = {"all": np.ones(N, dtype=bool), "no_sink": ~np.isin(np.arange(N), [0, 7, 130, 200])}
     assert_library_numbers(layer_of(x, y, kept=kept, chunk_rows=100), x, y)
 

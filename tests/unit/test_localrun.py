@@ -10,12 +10,11 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, WINDOW
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.study.models import find_checkpoints, read_facts, require_weights
+from lmshape.study.models import LocalRun, read_facts, require_weights
 
 
 def found(root: Path) -> tuple[Checkpoint, ...]:
-    pattern = r"checkpoint-(\d+)"
-    return find_checkpoints("m", Path("run"), root=root, step_pattern=pattern, tokens_per_step=100)
+    return LocalRun(name="m", folder=Path("run"), root=root, tokens_per_step=100).checkpoints()
 
 
 def test_a_folder_with_weights_is_one_checkpoint(tmp_path: Path) -> None:

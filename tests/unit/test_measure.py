@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from layers import layer_of
@@ -351,6 +352,40 @@ def test_the_archive_describes_itself_and_repeats_byte_by_byte(tmp_path: Path) -
             "rows_per_draw": 50,
         }
     assert [layer.site for layer in layers[::3]] == list(SITES[1:])  # the final norm goes with the last block
+
+
+@pytest.mark.parametrize("name", sorted(MEASURED.keys() - {"own", "skdim"}))  # of one axis, as linearity's
+def test_every_axis_of_an_archive_has_a_name(tmp_path: Path, name: str) -> None:
+    rows = clouds()
+    rows[SITES[1]][3, 0] = np.nan  # of it there are no statistics, and arrays of NaN
+    source = stored(tmp_path / "activations.h5", rows)
+    measure(source, tmp_path / "s.h5", family=MEASURED[name], first=0, last=2, rows_per_draw=50)
+    _, layers = read_statistics(tmp_path / "s.h5")
+    with h5py.File(tmp_path / "s.h5") as file:
+        for layer in layers:
+            group = file[layer.site.path][layer.rows]
+            assert layer.arrays.keys() == {key for key, item in group.items() if not item.is_scale}
+            for key, array in layer.arrays.items():
+                named = {axis[0].name: axis[0].shape for axis in group[key].dims}
+                assert list(named.values()) == [(size,) for size in array.shape]
+                assert all(scale.startswith(f"{group.name}/") for scale in named)
+
+
+def test_an_archive_opens_in_xarray(tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    source = stored(tmp_path / "activations.h5", clouds())
+    for name in ("neighbor", "leading"):
+        measure(source, tmp_path / "s.h5", family=MEASURED[name], first=1, last=1, rows_per_draw=50)
+        _, layers = read_statistics(tmp_path / "s.h5")
+        for layer in layers:
+            group = f"{layer.site.path}/{layer.rows}"
+            with xarray.open_dataset(tmp_path / "s.h5", engine="h5netcdf", group=group) as opened:
+                assert {key: array.shape for key, array in opened.items()} == {
+                    key: array.shape for key, array in layer.arrays.items()
+                }
+                if name == "neighbor":
+                    assert opened["distances"].dims == ("draw", "row", "order")
 
 
 def test_only_the_rows_that_are_asked_for_are_measured(tmp_path: Path) -> None:

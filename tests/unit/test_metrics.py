@@ -403,7 +403,7 @@ def test_a_metric_without_interval_is_its_first_number_alone() -> None:
 
 @pytest.mark.parametrize(("interval", "reason"), [("none", ""), ("draws", "why")])
 def test_a_metric_has_an_interval_or_says_why_not(interval: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="`loss` has `interval` .*; give the reason where"):
+    with pytest.raises(ValueError, match="`loss` has `interval` .*; give the reason if"):
         replace(METRICS["loss"], interval=interval, no_interval=reason)
 
 

@@ -276,7 +276,7 @@ def test_a_cell_its_reason_its_log_and_what_was_not_made(root: Path) -> None:
         "1 of 12 cells is missing (a cell: one checkpoint of a model, one dataset).",
         "  local: checkpoint-4 on book",
         "    measure: OSError: No space left on device",
-        "    Free space on the disk, bound what waits there with `disk_budget_gb`, or let activations be deleted once "
+        "    Free space on the disk, limit downloads with `disk_budget_gb`, or let activations be deleted once "
         "measured: `keep_activations: false`.",
         f"    log: {MEASURE_LOG}",
         "  Not made: metrics of local, claims, results/index.html.",

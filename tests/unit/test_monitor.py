@@ -159,7 +159,7 @@ def test_rows_that_are_all_equal_have_no_dimension() -> None:
     ("ids", "every", "message"),
     [
         (np.zeros(100), 1, "`ids` has shape"),
-        (np.zeros((2, 20)), 1, "with 64 tokens"),
+        (np.zeros((2, 20)), 1, "with at least 64 tokens"),
         (IDS, 0, "`every` is 0; it must be at least 1"),
     ],
 )
@@ -297,7 +297,7 @@ def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
         logits[:, :-1].flatten(0, 1), torch.as_tensor(IDS)[:, 1:].flatten()
     )
     assert found[2, "loss"] == pytest.approx(float(loss), rel=1e-5)
-    with pytest.raises(InputError, match="`Blocks` is not a model of transformers, and no known wrapper"):
+    with pytest.raises(InputError, match="`Blocks` is neither a transformers model nor a known wrapper"):
         GeometryMonitor(IDS, every=1).observe(model, 0)
     with pytest.raises(InputError, match="`blocks` is `body.x`, no list of modules here. Nearest: body.h"):
         GeometryMonitor(IDS, every=1, blocks="body.x").observe(model, 0)
@@ -365,5 +365,5 @@ def test_a_resumed_run_goes_on_in_its_file(model, tmp_path: Path) -> None:
     assert path.read_text().splitlines()[-25:] == (tmp_path / "whole.csv").read_text().splitlines()[-25:]
     assert [row.split(",")[0] for row in path.read_text().splitlines()[1::25]] == ["0", "2", "4", "6"]
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="is there and has other columns than step, layer, metric, value"):
+    with pytest.raises(InputError, match="exists and has other columns than step, layer, metric, value"):
         second.write(tmp_path / "other.csv")

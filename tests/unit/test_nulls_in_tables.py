@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from lmshape.tables.columns import category, declare, integer, real
-from lmshape.tables.files import read_table, with_nulls, write_table
+from lmshape.tables.columns import category, declare, integer, read_table, real, with_nulls, write_table
 
 COLUMNS = declare(
     category("name", ""), integer("step", ""), integer("d", ""), integer("layer", ""), real("value", "")

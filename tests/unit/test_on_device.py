@@ -46,7 +46,7 @@ def layer_of(x: np.ndarray, y: np.ndarray) -> Layer:
     kept = {"all": np.ones(n, dtype=bool), "no_sink": ~sinks}
     rows = {
         "rows": Rows(y, chunk_bytes=y.itemsize * y.shape[1] * 130),
-        "before": Rows(x, chunk_bytes=x.itemsize * x.shape[1] * 130),
+        "other": Rows(x, chunk_bytes=x.itemsize * x.shape[1] * 130),
     }
     return Layer(
         **rows,
@@ -88,8 +88,9 @@ def nearly_of_lower_rank(rng: np.random.Generator, n: int, d: int) -> tuple[np.n
         (of_lower_rank, 600, 24, 512),
         (nearly_of_lower_rank, 600, 24, 512),
         (ordinary, 180, 200, 512),
+        (ordinary, 600, 40, 512),
     ],
-    ids=["ordinary", "iterated", "lower rank", "nearly lower rank", "fewer rows than columns"],
+    ids=["ordinary", "iterated", "lower rank", "nearly lower rank", "fewer rows than columns", "few sinks"],
 )
 def test_families_are_the_same_on_a_device(
     device: torch.device,

@@ -72,7 +72,7 @@ def own_layer(x: np.ndarray, draws: int = 5, mask: np.ndarray | None = None) -> 
     kept = {"all": np.ones(n, dtype=bool)} | ({} if mask is None else {"no_sink": mask})
     return Layer(
         rows=Rows(x),
-        before=None,
+        other=None,
         draw=np.arange(n) * draws // n,
         sequence=np.arange(n) // 10,
         kept=kept,
@@ -113,10 +113,11 @@ def test_the_fingerprint_is_of_the_syntax_tree(tmp_path: Path, old: str, new: st
         ),
         (
             "def anisotropy(x): return 1",
-            "`anisotropy` is a metric or family of lmshape's. Give the function another",
+            "`anisotropy` is a metric or family of lmshape's, or an axis of its archives. Give the function another",
         ),
         ("def neighbor(x): return 1", "`neighbor` is a metric or family"),
         ("def own(x): return 1", "`own` is a metric or family"),
+        ("def draw(x): return 1", "`draw` is a metric or family of .*, or an axis"),
         ("def f(): return 1", r"`f` on line 1 cannot be called with the rows x alone. Write `def f\(x\)`"),
         ("def f(x, y): return 1", "`f` on line 1 cannot be called"),
         ("def f(x, *, y): return 1", "`f` on line 1 cannot be called"),
@@ -207,7 +208,7 @@ def test_the_decorator_leaves_the_function_as_it_is() -> None:
 def test_a_name_that_is_no_function_in_the_end_is_refused(tmp_path: Path, last: str, kind: str) -> None:
     path = written(tmp_path, f"def f(x): return 1.0\n{last}\n")
     with pytest.raises(
-        InputError, match=f"mine.py`: `f` is a `{kind}` and no function once the file has run"
+        InputError, match=f"mine.py`: `f` is a `{kind}` and not a function after the file has run"
     ):
         load_own(path)
 

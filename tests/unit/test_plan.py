@@ -19,20 +19,19 @@ from tokenizers.models import BPE
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmshape.hub.lock import write_lock
-from lmshape.progress import size_text
-from lmshape.schema import Yaml
-from lmshape.site import Site, stored_bytes
-from lmshape.store.activations import ActivationWriter
-from lmshape.study.models import Model
-from lmshape.study.plan import (
-    activation_bytes,
+from lmshape.jobs.plan import (
     describe_activations,
     describe_plan,
     describe_spelling,
     disk_peak,
-    forward_flops,
     plan_of,
 )
+from lmshape.progress import size_text
+from lmshape.schema import Yaml
+from lmshape.site import Site, stored_bytes
+from lmshape.store.activations import ActivationWriter
+from lmshape.study.costs import activation_bytes, forward_flops
+from lmshape.study.models import Model
 from lmshape.study.study import Study, load_study
 
 pytestmark = pytest.mark.slow

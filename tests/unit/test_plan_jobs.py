@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.study.plan import planned_jobs
+from lmshape.jobs.plan import planned_jobs
 from lmshape.study.registry import REPOSITORY
 
 pytestmark = pytest.mark.slow

@@ -21,10 +21,10 @@ from lmshape.training.pretrain import (
     MASKED_SHARE,
     TrainingRun,
     batch_of,
+    frequency_entropy,
     masked_batch,
     pretrain,
     training_windows,
-    unigram_entropy,
 )
 from lmshape.training.recipe import Recipe
 
@@ -186,7 +186,7 @@ def test_other_libraries_never_resume_from_an_old_state(
     [
         ((0.1, 1), None),
         ((0, 0.9), None),
-        ((0, 1), "the text beside the training text holds 0 tokens; `probe_tokens` asks for 64"),
+        ((0, 1), "the text outside the training text has 0 tokens; `probe_tokens` asks for 64"),
     ],
 )
 def test_a_run_is_measured_on_what_is_beside_its_span(
@@ -210,7 +210,7 @@ def test_the_loss_falls_below_the_unigram_entropy(tokenizer_folder: Path, tmp_pa
     pretrain(TEXT, tokenizer_folder, tmp_path / "run", recipe=long)
     losses = np.loadtxt(tmp_path / "run/loss.csv", delimiter=",", skiprows=1)
     assert losses.shape == (120, 5)
-    entropy = unigram_entropy(training_windows(TEXT, tokenizer_folder, long))
+    entropy = frequency_entropy(training_windows(TEXT, tokenizer_folder, long))
     assert losses[0, 2] == pytest.approx(math.log(300), abs=0.3)  # uniform at the start
     assert losses[-10:, 2].mean() < 0.7 * entropy
 
@@ -240,7 +240,7 @@ def test_masks_ask_for_their_share_and_depend_on_the_step(tokenizer_folder: Path
 
 
 def test_unigram_entropy_of_equal_frequencies_is_the_logarithm() -> None:
-    assert unigram_entropy(np.arange(64).reshape(8, 8)) == pytest.approx(math.log(64), rel=1e-12)
+    assert frequency_entropy(np.arange(64).reshape(8, 8)) == pytest.approx(math.log(64), rel=1e-12)
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
@@ -265,7 +265,7 @@ def test_the_schedule_begins_again_with_each_cycle() -> None:
         ({"probe_every": 2, "probe_tokens": 10}, "`probe_tokens` is 10; a dimension needs 64 tokens"),
         ({"width": 15}, "`width` 15 is not a multiple of `heads` 2"),
         ({"width": 8}, "leaves 4 dimensions per head"),
-        ({"steps": 8}, "a checkpoint after step 12 lies behind the last step, 8"),
+        ({"steps": 8}, "a checkpoint after step 12 is after the last step, 8"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(changes: dict[str, int], message: str) -> None:

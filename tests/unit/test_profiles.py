@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 from benchmarks.trajectories import PROFILES, correlated, profile, sampled
 
-from lmshape.dynamics.noise import Noise, Replicated, largest, leave_one_out, may_be_largest, size, spread
+from lmshape.dynamics.noise import (
+    Noise,
+    Replicated,
+    largest,
+    leave_one_out,
+    may_be_largest,
+    one_sided,
+    size,
+    spread,
+    squeezed,
+)
 from lmshape.dynamics.profiles import distance, dome, excess, profiles
 from lmshape.geometry.resample import jackknife, over_draws
 
@@ -238,6 +248,44 @@ def test_independent_sources_add_their_variances() -> None:
     one, two = (Noise((scale * generator.standard_normal((4, 30)),)) for scale in (1.0, 3.0))
     variances = [(noise.rows() ** 2).sum() / 4 / 30 for noise in (one, two)]
     assert ((one + two).samples() ** 2).mean() == pytest.approx(sum(variances), rel=0.02)
+
+
+@pytest.mark.parametrize("scales", [(1, 1, 1), (1, 2, 4), (2, 1, 2)])
+def test_a_difference_is_covered_however_uneven_the_noise(scales: tuple[int, int, int]) -> None:
+    """Of the two last numbers of a curve: as noisy as all, the noisiest of all, and noisier than the middle."""
+    generator = np.random.default_rng(3)
+    scale = np.exp(np.interp(np.arange(20), [0, 9.5, 19], np.log(scales)))
+    held, freedoms = [], []
+    for _ in range(1000):
+        draws = scale * generator.standard_normal((5, 20)) + generator.standard_normal((5, 1))
+        errors, freedom = Noise.of_draws((draws.sum(axis=0) - draws) / 4).errors_of_differences()
+        found = draws.mean(axis=0)
+        held.append(abs(found[-1] - found[-2]) <= one_sided(freedom) * errors[-1, -2])
+        freedoms.append(freedom)
+    assert 0.92 <= np.mean(held) <= 0.97
+    assert np.median(freedoms) > 40
+
+
+def test_variances_are_squeezed_as_far_as_they_are_alike() -> None:
+    """Of a known prior: true variances 2 · 6 / χ²(6) about a trend, each estimated on 4 degrees of freedom."""
+    generator, count = np.random.default_rng(4), 40_000
+    place = np.linspace(0, 1, count)
+    trend, common = np.stack([np.ones(count), place], axis=1), 2 * np.exp(3 * place)
+    found = common * 6 / generator.chisquare(6, count) * generator.chisquare(4, count) / 4
+    known, freedom = squeezed(found, 4, trend, most=1e9)
+    assert freedom == pytest.approx(4 + 6, rel=0.05)
+    np.testing.assert_allclose(known, (4 * found + 6 * common) / 10, rtol=0.05)
+    alike, most = squeezed(common * generator.chisquare(4, count) / 4, 4, trend, most=100)
+    assert most == 100 and alike == pytest.approx(common, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_errors_of_short_curves_and_of_none_are_their_own(size: int) -> None:
+    rows = np.random.default_rng(5).standard_normal((4, size))
+    errors, freedom = Noise((rows,)).errors_of_differences()
+    np.testing.assert_allclose(errors**2, ((rows[:, :, None] - rows[:, None, :]) ** 2).mean(axis=0))
+    assert freedom == 4
+    assert not Noise((np.zeros((4, 9)),)).errors_of_differences()[0].any()
 
 
 def test_nothing_is_bounded_by_nothing() -> None:

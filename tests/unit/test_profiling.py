@@ -102,7 +102,7 @@ def test_layers_can_be_chosen(model: PreTrainedModel) -> None:
         (IDS, {"layers": [BLOCKS + 1]}, "the model has layers 0, the embedding, to 3"),
         (IDS[:3], {}, "3 sequences with tokens, and 5 draws"),
         (IDS[0], {}, "each must be a row of whole numbers"),
-        ("a text", {}, "no tokenizer lies beside the weights"),
+        ("a text", {}, "the weights have no tokenizer beside them"),
         (IDS, {"metrics": ["anisotropi"]}, "Nearest: anisotropy"),
         (IDS + VOCABULARY, {}, "outside the network's vocabulary"),
     ],
@@ -116,7 +116,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_a_wrapped_model_is_refused(model: PreTrainedModel) -> None:
     with pytest.raises(
-        InputError, match="`DataParallel` is not a model of transformers. Pass the model that it wraps"
+        InputError, match="`DataParallel` is not a transformers model. Pass the model that it wraps"
     ):
         lmshape.profile(torch.nn.DataParallel(model), IDS)
 

@@ -285,7 +285,7 @@ def test_files_that_make_no_tokenizer(files: dict[str, str], message: str, tmp_p
 @pytest.mark.parametrize("text", ['{"version": "9.0", "model": {"type": "Novel"}}', "{"])
 def test_a_tokenizer_of_another_version(text: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(InputError, match=r"cannot be read by tokenizers .* Save it anew with the versions"):
+    with pytest.raises(InputError, match=r"cannot be read by tokenizers .* Save it again with the versions"):
         load_tokenizer(tmp_path)
 
 
@@ -321,7 +321,7 @@ def test_what_is_no_language_model_of_either_kind(name: str, tmp_path: Path) -> 
     getattr(transformers, f"{name}Model")(config).save_pretrained(tmp_path / "checkpoint")
     checkpoint = Checkpoint("final", -1, Path("checkpoint"))
     for kind in ("decoder", "encoder"):
-        said = f"holds {name.lower()}, " + {"ViT": f"of which transformers has no {kind}"}.get(
+        said = f"holds {name.lower()}, " + {"ViT": f"for which transformers has no {kind}"}.get(
             name, "an encoder with a decoder"
         )
         with pytest.raises(InputError, match=said):

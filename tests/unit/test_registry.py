@@ -130,7 +130,7 @@ def test_an_inventory_of_many_files_is_cut_short(tmp_path: Path) -> None:
     [
         (
             "checkpoint-(",
-            "`m`: `step_pattern` = 'checkpoint-(': no regular expression (missing ), unterminated",
+            "`m`: `step_pattern` = 'checkpoint-(': not a regular expression (missing ), unterminated",
         ),
         (r"checkpoint-\d+", r"`m`: `step_pattern` = 'checkpoint-\d+': needs a group around the step, as in "),
         ("(checkpoint)-.*", "`m`: no folder in run matches `step_pattern` = '(checkpoint)-.*'."),
@@ -151,7 +151,7 @@ def test_two_checkpoints_of_one_step_are_refused(tmp_path: Path) -> None:
 
 def test_what_config_json_does_not_say_must_be_given(tmp_path: Path) -> None:
     make_run(tmp_path, 0, config={"model_type": "new", "hidden_size": 4})
-    assert "`m`: it holds new, of which transformers has no decoder" in refusal_of(tmp_path)
+    assert "`m`: it holds new, for which transformers has no decoder" in refusal_of(tmp_path)
     shutil.rmtree(tmp_path / "run")
     make_run(tmp_path, 0, config={"model_type": "gpt2", "hidden_size": 4})
     assert refusal_of(tmp_path) == (
@@ -169,9 +169,9 @@ def test_checkpoints_without_a_readable_config(tmp_path: Path) -> None:
     assert model_of(tmp_path).blocks == 6
     second.write_text("{")
     assert "`m`: " in (message := refusal_of(tmp_path)) and "is not JSON (" in message
-    assert message.endswith("Save the model anew.")
+    assert message.endswith("Save the model again.")
     second.write_text("[]")
-    assert "config.json is not a configuration of a model. Save the model anew." in refusal_of(tmp_path)
+    assert "config.json is not a configuration of a model. Save the model again." in refusal_of(tmp_path)
     second.unlink()
     assert "cannot be known, since no checkpoint has a config.json." in refusal_of(tmp_path)
 
@@ -307,7 +307,7 @@ def test_known_faults_are_part_of_the_registry(tmp_path: Path) -> None:
         ),
         (
             "a: {kind: decoder, folder: x}\na: {kind: decoder, folder: y}",
-            "the key `a` stands twice, the second",
+            "the key `a` appears twice, the second",
         ),
         ("", "m.yaml: the file: must be a mapping of keys to values."),
         (

@@ -56,7 +56,7 @@ def test_it_shows_results_with_caption_and_category_needs_no_network_and_takes_n
 
 
 def test_what_snakemake_refuses_leaves_no_report(study: Path) -> None:
-    with pytest.raises(InputError, match=r"no report of `results/other.txt`; what it said stands above"):
+    with pytest.raises(InputError, match=r"no report of `results/other.txt`; its messages are above"):
         write_report(
             study / "other.html", snakefile=study / "Snakefile", target="results/other.txt", config="{}"
         )

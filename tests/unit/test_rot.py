@@ -25,7 +25,7 @@ from lmshape.store.statistics import (
     write_statistics,
 )
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
-from lmshape.tables.files import read_parquet, write_parquet
+from lmshape.tables.columns import read_parquet, write_parquet
 from lmshape.texts.fetch import write_digest
 
 pytestmark = pytest.mark.slow
@@ -80,7 +80,8 @@ def write_archive(path: Path) -> None:
         for site in SITES
         for rows in ("all", "no_sink")
     ]
-    write_statistics(path, attributes=ROOT, layers=layers)
+    axes = {"eigenvalues": ("left_out", "component")}
+    write_statistics(path, attributes=ROOT, layers=layers, axes=axes)
 
 
 def read_archive(path: Path) -> object:

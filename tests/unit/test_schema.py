@@ -119,7 +119,7 @@ def test_read_yaml_refuses_what_it_cannot_keep(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.yaml`: no such file\."):
         read_yaml(file)
     file.write_text("a: 1\nb: {c: 1}\na: 2\n")
-    with pytest.raises(InputError, match=r"cannot be read as YAML: the key `a` stands twice.*on line 3\."):
+    with pytest.raises(InputError, match=r"cannot be read as YAML: the key `a` appears twice.*on line 3\."):
         read_yaml(file)
     file.write_text("a: [1\n")
     with pytest.raises(InputError, match=r"x\.yaml` cannot be read as YAML"):

@@ -46,7 +46,7 @@ def write_everything(folder: Path) -> dict[str, bytes]:
     write_tokens(folder / "tokens.h5", TOKENS)
     with ActivationWriter(folder / "a.h5", sites=[SITE], width=3, tokens=TOKENS, attributes={}) as writer:
         writer.write(SITE, 0, rows)
-    statistics = [LayerStatistics(SITE, "all", {"spectrum": rows.astype(np.float64)}, {"d": 3})]
+    statistics = [LayerStatistics(SITE, "all", {"spectrum": rows[0].astype(np.float64)}, {"draws": 2})]
     write_statistics(folder / "s.h5", attributes={"model": "tiny"}, layers=statistics)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -189,7 +189,7 @@ def test_a_tmpdir_that_is_no_folder_is_refused(
     with pytest.raises(InputError) as error:
         write_tokens(tmp_path / "tokens.h5", TOKENS)
     assert str(error.value) == (
-        f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a folder that can be written to. Name one "
+        f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a writable folder. Name one "
         "under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
     )
 

@@ -10,7 +10,9 @@ import pytest
 from hub_locks import ENTRY
 
 from lmshape.jobs import Jobs
-from lmshape.jobs.stages import DOWNLOAD_BYTES, LEAST_SECONDS, describe_stages, stages_of
+from lmshape.jobs.hub import DOWNLOAD_BYTES
+from lmshape.jobs.plan import describe_stages, stages_of
+from lmshape.jobs.rule import LEAST_SECONDS
 from lmshape.study.study import Study, load_study
 
 GIGABYTES = 0.5  # of a checkpoint, by the registry

@@ -196,13 +196,16 @@ def dated(path: Path) -> list[str]:
 
 def test_no_file_says_when_it_was_made(tmp_path: Path, store: Path, tokens: Tokens) -> None:
     write_tokens(tmp_path / "tokens.h5", tokens)
-    write_statistics(tmp_path / "statistics.h5", attributes=ATTRIBUTES, layers=layers())
+    write_statistics(tmp_path / "statistics.h5", attributes=ATTRIBUTES, layers=layers(), axes=AXES)
     for path in (store, tmp_path / "tokens.h5", tmp_path / "statistics.h5"):
         assert dated(path) == []
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.create_dataset("plain", data=[1])
         file.create_dataset("dated", data=[1], track_times=True)
     assert dated(tmp_path / "other.h5") == ["dated"]
+
+
+AXES = {"eigenvalues": ("left_out", "component")}
 
 
 def layers() -> Iterator[LayerStatistics]:
@@ -214,7 +217,7 @@ def layers() -> Iterator[LayerStatistics]:
 
 
 def test_statistics_round_trip(tmp_path: Path) -> None:
-    write_statistics(tmp_path / "s.h5", attributes=ATTRIBUTES, layers=layers())
+    write_statistics(tmp_path / "s.h5", attributes=ATTRIBUTES, layers=layers(), axes=AXES)
     attributes, found = read_statistics(tmp_path / "s.h5")
     assert attributes == ATTRIBUTES
     assert [(entry.site, entry.rows) for entry in found] == [
@@ -232,7 +235,7 @@ def test_statistics_round_trip(tmp_path: Path) -> None:
 
 
 def test_layout_of_statistics(tmp_path: Path) -> None:
-    write_statistics(tmp_path / "s.h5", attributes={"family": "spectral"}, layers=layers())
+    write_statistics(tmp_path / "s.h5", attributes={"family": "spectral"}, layers=layers(), axes=AXES)
     with h5py.File(tmp_path / "s.h5", "r") as file:
         told = {"format": b"lmshape-statistics", "format_version": 1, "family": b"spectral"}
         assert dict(file.attrs) == told

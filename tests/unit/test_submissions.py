@@ -11,14 +11,14 @@ import yaml
 from typer.testing import CliRunner
 
 from lmshape.cli import app
-from lmshape.jobs.stages import (
+from lmshape.jobs.plan import (
     JOB_SECONDS,
     Submissions,
     describe_submissions,
+    planned_jobs,
     submissions_of,
     submitted_of,
 )
-from lmshape.study.plan import planned_jobs
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Study, study_of
 

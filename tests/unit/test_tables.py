@@ -16,8 +16,14 @@ from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.profiles import PROFILE_COLUMNS
 from lmshape.errors import InputError
 from lmshape.site import Site
-from lmshape.tables.columns import AUDITS_KEY, CHECKPOINTS_KEY, COLUMNS, MODEL_COLUMNS
-from lmshape.tables.files import read_parquet, read_table
+from lmshape.tables.columns import (
+    AUDITS_KEY,
+    CHECKPOINTS_KEY,
+    COLUMNS,
+    MODEL_COLUMNS,
+    read_parquet,
+    read_table,
+)
 from lmshape.tables.gather import AUDIT_COLUMNS, audits
 from lmshape.tables.study_tables import CHECKPOINT_COLUMNS, combine
 

@@ -14,10 +14,10 @@ from tiny_models import make_tokens
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from lmshape.jobs.plan import describe_truncations
 from lmshape.models.network import Network
 from lmshape.models.residual import residual_stream
 from lmshape.study.costs import (
-    describe_truncations,
     measured_tokens,
     passes_of,
     truncation_flops,
@@ -26,10 +26,16 @@ from lmshape.study.costs import (
     truncation_wants_gpu,
 )
 from lmshape.study.registry import REPOSITORY
-from lmshape.study.settings import Truncating
 from lmshape.study.study import study_of
 from lmshape.texts.tokens import Sampling
-from lmshape.truncation.ranks import kept_ranks, layer_bytes, layers_at_once, next_rank, removed_ranks
+from lmshape.truncation.ranks import (
+    Truncating,
+    kept_ranks,
+    layer_bytes,
+    layers_at_once,
+    next_rank,
+    removed_ranks,
+)
 from lmshape.truncation.truncate import Trial, truncations
 
 TRUNCATING = Truncating(checkpoints="last", datasets="first", sequences=2, ranks=None, removed=None)

@@ -95,4 +95,4 @@ def test_an_adapter_beside_whole_weights_is_told(tmp_path: Path, capsys: pytest.
     folder = saved(tmp_path / "checkpoint", "llama")
     (folder / "adapter_model.safetensors").touch()
     extracted(folder, TOKENS, tmp_path)
-    assert "adapter_model.safetensors is left aside; merge the adapter" in capsys.readouterr().err
+    assert "adapter_model.safetensors is ignored; merge the adapter" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from conftest import CONFIG, StudyFolder
 
 import lmshape
-from lmshape.tables.files import without_categories
+from lmshape.tables.columns import without_categories
 from lmshape.texts.corpus import read_text, span
 
 OF_THE_CALL = [

@@ -1,4 +1,4 @@
-"""Measure the shape of a language model's representation space, and how training gives it that shape."""
+"""Measure the shape of a language model's activations, and how it changes during training."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""The geometry of each block while transformers' Trainer trains: in a file, and in what the trainer logs."""
+"""The geometry of each block while transformers' Trainer trains, in a file and in the trainer's logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class GeometryCallback(TrainerCallback):
     """Measures a model's blocks while Trainer trains it, every so many steps and at the end.
 
     The trainer logs `geometry/layer_06/anisotropy` and so on wherever it logs to, under the step that it has reached.
-    A measurement that fails gives one warning; the training goes on without further measurements.
+    A measurement that fails gives one warning; the training continues without further measurements.
 
     Examples
     --------
@@ -52,16 +52,15 @@ class GeometryCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find the handler of the callbacks that the trainer logs to.
+        """Find the handler that the trainer logs to: Trainer does not pass it to callbacks, but it calls this one.
 
-        Trainer gives callbacks the model and the optimizer, but neither itself nor the handler, and its loggers come
-        before any callback of the user's, so that `on_log` is too late to add to the logs. The handler calls this one.
+        Its loggers come before any callback of the user's, so that `on_log` is too late to add to the logs.
         """
         frame = inspect.currentframe()
         caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
         self._handler = caller if isinstance(caller, CallbackHandler) else None
         if self._handler is None:
-            warnings.warn("the trainer does not log the geometry: it is in geometry.csv alone", stacklevel=2)
+            warnings.warn("the trainer does not log the geometry; only geometry.csv has it", stacklevel=2)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -72,7 +71,7 @@ class GeometryCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Measure behind the last update."""
+        """Measure after the last update."""
         if state.global_step >= state.max_steps or control.should_training_stop:
             self._observe(args, state, control, kwargs["model"], last=True)
 
@@ -105,4 +104,4 @@ class GeometryCallback(TrainerCallback):
                 control.should_log = due  # the loss of this step is still to come
         except Exception as error:  # a training run is worth more than its measurement
             self.stopped = True
-            warnings.warn(f"the geometry is not measured any more: {error}", stacklevel=2)
+            warnings.warn(f"the geometry is no longer measured: {error}", stacklevel=2)

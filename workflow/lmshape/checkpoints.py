@@ -1,4 +1,4 @@
-"""The checkpoints of a training run: which a pretraining leaves behind, and which of them a study takes."""
+"""The checkpoints of a training run: those that pretraining writes, and those that a study takes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Checkpoint:
 
     Attributes
     ----------
-    name : name of its folder, with dashes in the place of whatever a path cannot hold
+    name : name of its folder, with dashes for characters that a path cannot hold
     step : training steps done; -1 where it is not known
     folder : where weights and config.json lie, as the registry writes it: from the working directory
     tokens_seen : training tokens up to the step, NaN when the registry does not know them

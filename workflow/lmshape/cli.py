@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmshape.study.registry import Registry
     from lmshape.study.study import Study
 
-HELP = "Measure the shape of a language model's activations, and how training gives it that shape."
+HELP = "Measure the shape of a language model's activations, and how it changes during training."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 BEFORE, AFTER, INTERNAL = "Before a run", "After a run", "Used by the workflow"  # panels of `--help`
@@ -108,35 +108,15 @@ def _remedy(error: Exception) -> str:
 
 @app.command(rich_help_panel=BEFORE)
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
-    """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
-    from lmshape.jobs import Jobs
+    """Estimate a study before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
-    from lmshape.jobs.machine import Machine, gpu_count, usable_cores
-    from lmshape.jobs.stages import describe_stages, describe_submissions, stages_of
-    from lmshape.study.costs import describe_truncations
-    from lmshape.study.plan import (
-        describe_plan,
-        describe_spelling,
-        describe_verdicts,
-        plan_of,
-        planned_jobs,
-    )
+    from lmshape.jobs.plan import planned_jobs, whole_plan
     from lmshape.study.study import study_of
 
-    file, cores = _configfile(configfile, directory), usable_cores()
+    file = _configfile(configfile, directory)
     log_to_stderr()
     study = study_of(file, directory, ask=lock_aloud)  # here, where it is heard, and not by Snakemake
-    planned = planned_jobs(file, directory)
-    stages = stages_of(Jobs(study, Machine(gpus=gpu_count())), planned, cores=cores)
-    lines = (
-        describe_stages(stages, cores=cores, gpus=gpu_count()) + "\n",
-        describe_plan(plan_of(study), study, planned),
-        describe_submissions(study, planned),
-        describe_truncations(study),
-        describe_spelling(study, directory),
-        describe_verdicts(study, *_options(configfile, directory)),
-    )
-    print("\n".join(filter(None, lines)))
+    print(whole_plan(study, planned_jobs(file, directory), directory, *_options(configfile, directory)))
 
 
 @app.command(rich_help_panel=BEFORE, cls=Listing)
@@ -160,8 +140,7 @@ def profile(
     from lmshape.figures.drawing import save
     from lmshape.profiling import DEFAULT_METRICS, by_layer
     from lmshape.profiling import profile as measure
-    from lmshape.tables.columns import COLUMNS
-    from lmshape.tables.files import write_table
+    from lmshape.tables.columns import COLUMNS, write_table
 
     table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
@@ -179,14 +158,14 @@ def audit(
     configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
-    """Check that each checkpoint of a training run is what its name says; no weights are downloaded.
+    """Check that each checkpoint of a training run matches its name; no weights are downloaded.
 
     Ends with exit code 1 when a checkpoint has the weights of another one, or none; with --all also when a run cannot
     be had from the hub.
     """
     from lmshape.hub import integrity
     from lmshape.hub.lock import read_lock
-    from lmshape.hub.published import published, read_sources
+    from lmshape.hub.published import listed_places
     from lmshape.hub.resolve import resolve
     from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
@@ -199,7 +178,7 @@ def audit(
     def audit_one(name: str, entry: Mapping[str, Yaml]) -> bool:
         found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
         used = read_lock(directory / LOCK.format(model=name))
-        listed = published(read_sources(name, entry)) or ()
+        listed = listed_places(name, entry) or ()
         steps = {one.step for one in found.checkpoints}
         changes = {
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
@@ -246,7 +225,7 @@ def lock(
 
 @app.command(rich_help_panel=BEFORE)
 def metrics(configfile: Config = None, directory: Directory = HERE) -> None:
-    """List the metrics, and last those that the study adds: family, definition, range, null value, source."""
+    """List the metrics, those of the study last: family, definition, range, null value, source."""
     from lmshape.metrics.registry import describe
     from lmshape.metrics.skdim import DESCRIBED
     from lmshape.study.study import metrics_of
@@ -315,7 +294,7 @@ def spikes(
     configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
-    """Find the loss spikes of training runs in their logs alone; with logs named, no study is needed."""
+    """Find loss spikes in the logs of training runs; with logs named, no study is needed."""
     import pandas as pd
 
     from lmshape.jobs.pages import loss_files
@@ -324,7 +303,7 @@ def spikes(
     named = {str(log): log for log in logs} if logs else loss_files(_study(configfile, directory))
     found = [spikes_of(name, log if logs else directory / log) for name, log in named.items()]
     if not found:
-        raise InputError("`lmshape spikes`: the study trains nothing and has no `loss_logs`. Name a log.")
+        raise InputError("`lmshape spikes`: the study has no training runs and no `loss_logs`. Name a log.")
     print(pd.concat(found).to_string(index=False, na_rep="", float_format="{:g}".format))
 
 
@@ -334,7 +313,7 @@ def missing(
     directory: Directory = HERE,
     log: Annotated[Path | None, typer.Option(help="Snakemake's log of the run that failed")] = None,
 ) -> None:
-    """List the cells and results that a study lacks, why, and the command that continues."""
+    """List the missing cells and results of a study, the reasons, and the command that continues."""
     from lmshape.jobs import Jobs
     from lmshape.jobs.missing import describe_missing, go_on, missing_of
 
@@ -378,7 +357,7 @@ def run(
     absent = [name for name in needed if not named.get(name)]
     if absent:
         raise InputError(
-            f"`lmshape run {rule}`: which {', '.join(absent)}? Name it; `lmshape run --help` has the options."
+            f"`lmshape run {rule}`: missing {', '.join(absent)}. Name it; `lmshape run --help` lists the options."
         )
     study = _study(configfile, HERE)
     with product_threads_of(threads):  # whatever OMP_NUM_THREADS says, or does not
@@ -468,7 +447,7 @@ def _hub_entries(
             yield name, registry.models[name]
         elif models:
             raise InputError(
-                f"`{name}` lies on this machine, in {registry.models[name]['folder']}: the hub is not asked."
+                f"`{name}` is on this machine, in {registry.models[name]['folder']}: the hub is not asked."
             )
 
 

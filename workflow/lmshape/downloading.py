@@ -1,4 +1,4 @@
-"""Bytes over HTTP: asked for again after growing pauses, and received from where an earlier attempt stopped."""
+"""Downloads over HTTP, with retries after growing pauses, each resumed where the last one stopped."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def patiently(
 def receive(request: Request, partial: Path, *, size: int | None = None) -> None:
     """Ask once for the bytes that `partial` lacks, and append them; what is received of them stays.
 
-    A server that does not continue where it is asked to makes the file start anew.
+    A server that does not continue at the requested byte makes the file start again.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _check_end(content_range: str, partial: Path) -> None:
     held = held_bytes(partial)
     if content_range != f"bytes */{held}":
         partial.unlink()
-        raise CutShort(f"the server has no byte {held} to resume from; starting anew")
+        raise CutShort(f"the server has no byte {held} to resume from; starting again")
 
 
 def _first_byte(response: httpx2.Response, partial: Path, start: int) -> int:
@@ -169,7 +169,7 @@ def _first_byte(response: httpx2.Response, partial: Path, start: int) -> int:
     answered = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if answered is None or int(answered[1]) != start:
         partial.unlink()
-        raise CutShort("the server continues at another byte than asked; starting anew")
+        raise CutShort("the server continues at another byte than asked; starting again")
     return start
 
 

@@ -36,13 +36,13 @@ def unknown(what: str, value: object, valid: Iterable[str]) -> InputError:
     return InputError(f"unknown {what} `{value}`.{suggest(value, valid)}")
 
 
-MOST_NAMED = 5
+SOME = 5
 
 
-def named(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
     """List names for a sentence, the first few of many."""
-    shown = ", ".join(names[:MOST_NAMED])
-    return f"{shown} and {len(names) - MOST_NAMED} others" if len(names) > MOST_NAMED else shown
+    shown = ", ".join(names[:SOME])
+    return f"{shown} and {len(names) - SOME} others" if len(names) > SOME else shown
 
 
 def is_or_are(names: Sequence[str]) -> str:

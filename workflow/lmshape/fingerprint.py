@@ -1,4 +1,4 @@
-"""Fingerprint of the code behind a result, so that a change to it, and nothing else, runs it again.
+"""Fingerprint of the code behind a result, so that only a change of that code runs it again.
 
 Snakemake cannot see inside an imported package, so a rule passes the fingerprint of what it runs as a parameter. The
 fingerprint covers the definitions that the rule names (functions, classes, assignments at the top level of a module),

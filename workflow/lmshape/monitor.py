@@ -86,8 +86,8 @@ class GeometryMonitor:
         self.ids = torch.as_tensor(np.asarray(ids), dtype=torch.int64)
         if self.ids.ndim != 2 or self.ids.numel() < FEWEST_TOKENS:
             raise InputError(
-                f"`ids` has shape {tuple(self.ids.shape)}; it must be (sequences, length), with {FEWEST_TOKENS} tokens "
-                "at the least. Take 512 or more."
+                f"`ids` has shape {tuple(self.ids.shape)}; it must be (sequences, length), with at least "
+                f"{FEWEST_TOKENS} tokens. Take 512 or more."
             )
         if every < 1:
             raise InputError(f"`every` is {every}; it must be at least 1. It counts steps.")
@@ -140,7 +140,7 @@ class GeometryMonitor:
         return found
 
     def write(self, path: Path) -> None:
-        """Write the rows so far as CSV, whole or not at all, behind those of earlier steps that the file holds."""
+        """Write the rows so far as CSV, whole or not at all, after those of earlier steps in the file."""
         first = self.rows[0][0] if self.rows else inf
         write_rows(path, [*(row for row in _read_rows(path) if row[0] < first), *self.rows])
 
@@ -184,7 +184,7 @@ class GeometryMonitor:
             )
         if not self.blocks and not isinstance(model, PreTrainedModel):
             raise InputError(
-                f"`{type(model).__name__}` is not a model of transformers, and no known wrapper. Pass the model "
+                f"`{type(model).__name__}` is neither a transformers model nor a known wrapper. Pass the model "
                 "in it, or name the list of its blocks: `GeometryMonitor(..., blocks='transformer.h')`."
             )
         return model
@@ -225,14 +225,14 @@ def _read_rows(path: Path) -> list[Probe]:
     header, *lines = path.read_text().splitlines() or [""]
     if header != ",".join(GEOMETRY_COLUMNS):
         raise InputError(
-            f"`{path}` is there and has other columns than {', '.join(GEOMETRY_COLUMNS)}. Name another file."
+            f"`{path}` exists and has other columns than {', '.join(GEOMETRY_COLUMNS)}. Name another file."
         )
     cells = (line.split(",") for line in lines)
     return [(int(step), int(layer), metric, float(value or nan)) for step, layer, metric, value in cells]
 
 
 def held_out(text: str, start: float, end: float) -> str:
-    """Return what a text holds beside the span that a run is trained on: what is behind it, else what is before it."""
+    """Return the text outside of the span that a run is trained on: the part after it, else the part before it."""
     behind = span(text, end, 1.0) if end < 1 else ""
     return behind or (span(text, 0.0, start) if start > 0 else "")
 
@@ -249,7 +249,7 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
     there, needed = len(ids) // recipe.window, recipe.probe_tokens // recipe.window
     if there < needed:
         raise InputError(
-            f"the text beside the training text holds {len(ids)} tokens; `probe_tokens` asks for "
+            f"the text outside the training text has {len(ids)} tokens; `probe_tokens` asks for "
             f"{needed * recipe.window} in windows of {recipe.window}. Train on a smaller `span` of the text."
         )
     chosen = np.linspace(0, there - 1, needed).round().astype(int)
@@ -258,7 +258,7 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
 
 
 def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]:
-    """Measure a block's rows in the cheap ways.
+    """Measure the cheap numbers of a block's rows.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]
 
     Returns
     -------
-    Name → value, NaN where there is none. `id_twonn_types` is `id_twonn` of `first_of_type`: the nearest
+    Name → value, NaN if it is undefined. `id_twonn_types` is `id_twonn` of `first_of_type`: the nearest
     neighbor of a token is mostly the same token elsewhere. `norm_median` and `activation_max` need no geometry.
     """
     if not np.isfinite(rows).all():

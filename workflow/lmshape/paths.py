@@ -1,4 +1,4 @@
-"""Where the files of a study lie, below its working directory: patterns shared by the rules and the command line."""
+"""Paths of a study's files below its working directory, shared by the rules and the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape of one model's layers in one call: any model of transformers, a folder, a name of the hub.
+"""The shape of one model's layers in one call, for a transformers model, a folder or a hub name.
 
 It is the workflow's own way, on files in a temporary folder: tokens, activations, statistics, rows of the table.
 """
@@ -28,8 +28,7 @@ from lmshape.models.opened import Opening
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
 from lmshape.store.weights import config_facts, has_weights, kind_of
-from lmshape.tables.columns import COLUMNS
-from lmshape.tables.files import read_parquet, without_categories
+from lmshape.tables.columns import COLUMNS, read_parquet, without_categories
 from lmshape.tables.gather import gather
 from lmshape.texts.corpus import read_span
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
@@ -149,7 +148,7 @@ def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
         return model
     if not isinstance(model, str | Path):
         raise InputError(
-            f"`{type(model).__name__}` is not a model of transformers. Pass the model that it wraps, or a folder."
+            f"`{type(model).__name__}` is not a transformers model. Pass the model that it wraps, or a folder."
         )
     return find_model(str(model))
 
@@ -234,7 +233,7 @@ def _tokens(
         return tokens_of_ids(list(map(np.asarray, listed)), draws=draws, mask_token_id=mask), rows_per_draw
     if tokenizer is None:
         raise InputError(
-            "no tokenizer lies beside the weights, and the input is text. Give one as `tokenizer`, or token ids."
+            "the weights have no tokenizer beside them, and the input is text. Give one as `tokenizer`, or token ids."
         )
     if not isinstance(texts, str):
         return tokens_of_texts(tokenizer, listed, window=window, draws=draws), rows_per_draw

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, a line now and then in a log file."""
+"""Progress: a bar on a terminal, occasional lines in a log file."""
 
 from __future__ import annotations
 

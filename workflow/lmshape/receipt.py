@@ -1,4 +1,4 @@
-"""Which files of a folder lmshape wrote: a receipt beside them names each with its size. Nothing else is deleted."""
+"""The receipt of a folder: names and sizes of the files that lmshape wrote. It deletes no other files."""
 
 from __future__ import annotations
 

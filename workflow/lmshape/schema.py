@@ -1,4 +1,4 @@
-"""YAML files and their JSON schemas: defaults filled in, faults told as sentences."""
+"""YAML files and their JSON schemas: fill in defaults, and report faults as sentences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def _mapping_of_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[str
     keys = [key.value for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise InputError(f"the key `{key}` stands twice, the second time on line {_last_line(node, key)}")
+            raise InputError(
+                f"the key `{key}` appears twice, the second time on line {_last_line(node, key)}"
+            )
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
 

@@ -1,4 +1,4 @@
-"""Where in the network a cloud of token representations was taken, and where its file keeps it."""
+"""Sites: the place of a cloud in the network, and its path in the file."""
 
 from __future__ import annotations
 

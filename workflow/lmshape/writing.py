@@ -1,4 +1,4 @@
-"""A file or folder that exists is whole: it is written under another name, and renamed when the writer is done.
+"""Write whole files and folders: under a temporary name, renamed when complete.
 
 HDF5 files, which are written in many small pieces, may be written on scratch first (`scratch: tmpdir`). Names of
 unfinished files hold host and process, so that what killed processes left behind is found and removed.
@@ -161,7 +161,7 @@ def scratch_folder() -> Path | None:
     named = os.environ.get("TMPDIR", "")
     if not named or not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
         raise InputError(
-            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a folder that can be written to. "
+            f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a writable folder. "
             "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's "
             "configuration."
         )
@@ -271,6 +271,6 @@ def _copy(written: Path, partial: Path, path: Path) -> None:
             size = size_text(written.stat().st_size)
             raise InputError(
                 f"`{path}`: no room on its disk for {size} ({error.strerror}). Nothing of it was kept; make room, or "
-                "bound what waits there with `disk_budget_gb`, and run again."
+                "limit downloads with `disk_budget_gb`, and run again."
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""Published training runs: what stands behind each name, then the weights, as long as somebody reads them."""
+"""Published training runs: locks, and weights while a job reads them."""
 
 
 # On a cluster these run where Snakemake does, which has a network where compute nodes may have none.
@@ -26,7 +26,7 @@ rule resolve:
     params:
         digest=jobs.digest("resolve"),
     message:
-        "Ask the hub what stands behind the checkpoints of {wildcards.model}"
+        "Ask the hub for commits and files of {wildcards.model}"
     shell:
         job_command("resolve --model {wildcards.model} 2>&1 | tee {log}")
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import entropy
 
 from lmshape.claims import anisotropy, consequences, dimension, training
-from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Finding, adjusted_verdict, together
+from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Finding, adjusted_verdict, over_all
 from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.contrasts import holm
 from lmshape.store.tokens import read_tokens
-from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
-from lmshape.tables.files import write_table
+from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text, write_table
 
 CLAIMS: tuple[Claim, ...] = tuple(
     claim
@@ -41,7 +41,7 @@ CLAIM_COLUMNS = declare(
     text("part", "answer: the one row that answers the claim; detail: single models, other rows and places"),
     text(
         "model",
-        f"model that it was tested on; {ALL_MODELS}: all that it is about, together; empty when none is",
+        f"model that it was tested on; {ALL_MODELS}: all that it is about, over_all; empty when none is",
     ),
     text("dataset", "dataset that it was tested on"),
     text("rows", "choice of rows: all, no_sink or one_per_type"),
@@ -97,7 +97,7 @@ def _of_choice(claim: Claim, findings: Sequence[Finding]) -> tuple[Row | None, l
     counted = [finding for finding in findings if not finding.detail]
     p = holm([nan if finding.outside else finding.p for finding in counted])
     rows = [_row(claim, *pair) for pair in zip(counted, p, strict=True)]
-    whole = together(counted, [row["verdict"] for row in rows])
+    whole = over_all(counted, [row["verdict"] for row in rows])
     if whole is not None:
         rows.append(_row(claim, whole, nan))
     last = {"out of scope": 1, "not measurable": 2}
@@ -113,15 +113,14 @@ def _row(claim: Claim, finding: Finding, p_adjusted: float) -> Row:
     return {"part": "detail", **said, **found, "p_adjusted": p_adjusted, "why": why}
 
 
-def unigram_entropy(tokens_file: Path) -> float:
+def entropy_of_tokens(tokens_file: Path) -> float:
     """Entropy of the frequencies of a text's tokens in nats: the loss of a model that knows nothing else.
 
     It is that of the sample, which is less than that of the language, and so the stricter standard.
     """
     tokens = read_tokens(tokens_file)
     _, counts = np.unique(tokens.ids[~tokens.special], return_counts=True)
-    share = counts / counts.sum()
-    return float(-(share * np.log(share)).sum())
+    return float(entropy(counts))
 
 
 def decide_study(
@@ -142,7 +141,7 @@ def decide_study(
     token_files : model → file of the tokens of its first dataset
     unstable : models that were trained to fail, and stand for no kind
     """
-    entropies = {model: unigram_entropy(file) for model, file in token_files.items()}
+    entropies = {model: entropy_of_tokens(file) for model, file in token_files.items()}
     evidence = Evidence.read(metric_files, tables_dir, orders=orders, unstable=unstable, entropies=entropies)
     study = str(evidence.metrics["study"].iloc[0])
     write_table(decide(evidence).assign(study=study), CLAIM_COLUMNS, Path(tables_dir) / "claims")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from math import isnan, log, nan
@@ -11,6 +11,7 @@ import numpy as np
 
 from lmshape.claims.claim import (
     ALL_MODELS,
+    LEAST_PARAMETERS,
     About,
     Finding,
     Found,
@@ -19,17 +20,18 @@ from lmshape.claims.claim import (
     each,
     later_paper,
     missing,
+    of_text,
     over,
     plural,
-    published,
     statistic,
     undecided,
     under,
 )
-from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, judged
+from lmshape.claims.course import RULE, STATISTIC, Course, judged
 from lmshape.claims.evidence import Curves, Evidence, estimated, measured
 from lmshape.dynamics.contrasts import between
 from lmshape.dynamics.noise import Replicated, size, spread
+from lmshape.dynamics.phases import FEWEST
 from lmshape.dynamics.profiles import FEWEST_BLOCKS, SEEN
 from lmshape.geometry.resample import Estimate
 
@@ -42,9 +44,10 @@ NEAR_ONE, HALF, FLAT, LOW = 0.95, 0.5, 0.1, 0.2
 FACTOR = log(1.5)  # between two profiles that are called the same
 LESS = 0.9  # of what is said to shrink: a tenth less
 SETTLED = 2000  # steps, after which the published runs are said to grow
-EARLY = 1000
+BEFORE = 1000
 PYTHIA, OLMO_2 = "gpt_neox", "olmo2"
 GRID = np.linspace(0, 1, 21)
+HEIGHT = "anisotropy of the middle layers"  # what public sources give of it
 ROWS = ("all", "no_sink")
 
 DECODERS = About(kind="decoder", metrics=("anisotropy",))
@@ -80,6 +83,11 @@ def in_the_middle(curves: Curves) -> np.ndarray:
     return curves.last[:, curves.middle].mean(axis=1)
 
 
+def in_the_middle_at_most(curves: Curves) -> np.ndarray:
+    """Return the largest value of the middle half of the blocks, (K + 1,)."""
+    return curves.last[:, curves.middle].max(axis=1)
+
+
 def flatness(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Largest less smallest value of a block, without what the noise may add to it or hide of it."""
     observed = float(np.ptp(curves.last[0]))
@@ -91,8 +99,7 @@ def flatness(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
 
 
 def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    """First block whose anisotropy is surely over 0.95, beside the published one."""
-    finding = published(finding, "onset layer")
+    """First block whose anisotropy is significantly over 0.95, beside the published one."""
     found = [estimated(values) for values in curves.last.T]
     finding = replace(finding, draws=curves.draws, threshold=float(finding.published))
     if isnan(found[0].low):
@@ -103,7 +110,7 @@ def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     first, earliest = (int(places.min()) if len(places) else int(layers[-1]) + 1 for places in (sure, maybe))
     finding = replace(finding, number=float(first), ci_low=float(earliest), ci_high=float(first))
     if first > layers[-1]:
-        finding = replace(finding, why="no block is surely over 0.95")
+        finding = replace(finding, why="no block is significantly over 0.95")
     wanted = int(finding.threshold)
     if wanted - 1 <= earliest and first <= wanted + 1:
         return replace(finding, verdict="supported")
@@ -128,34 +135,37 @@ def _sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> F
 def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Finding]:
     """Mean height of the profiles of decoders less that of encoders, with the spread over models as its error."""
     for rows in ROWS:
-        found = list(measured(evidence, "anisotropy", evidence.models(), [rows]))
-        if not found:
-            continue
-        inside = [one for one in found if not about.outside(evidence, one[0])]
-        sides, outside = _heights(evidence, inside), ""
+        heights = {
+            model: curves.last[0].max()
+            for model, _, curves in measured(evidence, "anisotropy", evidence.models(), [rows])
+        }
+        inside = {model: height for model, height in heights.items() if not about.outside(evidence, model)}
+        sides, outside = _by_kind(evidence, inside), ""
         if not all(map(len, sides)):
-            sides = _heights(evidence, found)
+            sides = _by_kind(evidence, heights)
             outside = "decoders or encoders of a size and training that it is about are missing"
-        if not all(map(len, sides)):
+        if all(map(len, sides)):
+            told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
+            finding = replace(of_text(evidence, next(iter(heights)), rows), model=ALL_MODELS)
+            yield _over_kinds(replace(finding, outside=outside, why=told), *sides)
+        elif heights:
             absent = "a decoder" if len(sides[1]) else "an encoder"
             yield Finding(model="", rows=rows, why=f"needs {absent} with `anisotropy`")
-            continue
-        told = f"{plural(len(sides[0]), 'decoder')}, {plural(len(sides[1]), 'encoder')}"
-        finding = Finding(model=ALL_MODELS, dataset=evidence.known[found[0][0]].datasets[0], rows=rows,
-                          threshold=SEEN, draws=min(map(len, sides)), outside=outside, why=told)  # fmt: skip
-        yield _over_kinds(finding, *sides)
 
 
-def _heights(evidence: Evidence, found: Iterable[tuple[str, str, Curves]]) -> list[np.ndarray]:
-    """Largest value of each decoder, and of each encoder."""
-    heights = [(evidence.known[model].kind, curves.last[0].max()) for model, _, curves in found]
-    return [np.array([height for kind, height in heights if kind == one]) for one in ("decoder", "encoder")]
+def _by_kind(evidence: Evidence, heights: Mapping[str, float]) -> list[np.ndarray]:
+    """Heights of decoders, and of encoders."""
+    kinds = {model: evidence.known[model].kind for model in heights}
+    return [
+        np.array([height for model, height in heights.items() if kinds[model] == kind])
+        for kind in LEAST_PARAMETERS
+    ]
 
 
 def _over_kinds(finding: Finding, one: np.ndarray, two: np.ndarray) -> Finding:
-    difference = float(one.mean() - two.mean())
-    finding = replace(finding, number=difference)
-    if min(len(one), len(two)) < 2:
+    draws = min(len(one), len(two))
+    finding = replace(finding, number=float(one.mean() - two.mean()), threshold=SEEN, draws=draws)
+    if draws < 2:
         return undecided(finding, "a spread between models needs two on each side")
     low, high, _ = between(one, two)
     return replace(finding, ci_low=low, ci_high=high, verdict=over(SEEN).verdict(low, high))
@@ -171,9 +181,7 @@ def _shaped(evidence: Evidence, about: About) -> Iterator[tuple[str, dict[str, C
 def _same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
     for rows, models in _shaped(evidence, about):
         for model, other in combinations(models, 2):
-            finding = Finding(
-                model=model, dataset=evidence.known[model].datasets[0], rows=rows, place=f"to {other}"
-            )
+            finding = of_text(evidence, model, rows, place=f"to {other}")
             yield finding, estimated(_apart(_on_grid(models[model], -1), _on_grid(models[other], -1)))
 
 
@@ -184,7 +192,7 @@ def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
     """
     for rows, models in _shaped(evidence, about):
         for model, curves in models.items():
-            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows)
+            finding = of_text(evidence, model, rows)
             places = np.flatnonzero(curves.steps >= evidence.known[model].begin)
             others = [_on_grid(other, -1) for name, other in models.items() if name != model]
             if len(places) < 2 or not others:
@@ -220,15 +228,10 @@ def grows(first: float = nan) -> Judge:
 
 
 def _none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    early = (curves.steps > 0) & (curves.steps <= EARLY)
+    early = (curves.steps > 0) & (curves.steps <= BEFORE)
     if not early.any():
-        return missing(finding, f"needs checkpoints of steps 1 to {EARLY}")
+        return missing(finding, f"needs checkpoints of steps 1 to {BEFORE}")
     return finding, estimated(curves.values[:, early][:, :, curves.middle].max(axis=(1, 2)))
-
-
-def _height(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    inside = curves.last[:, curves.middle].max(axis=1)
-    return published(finding, "anisotropy of the middle layers"), estimated(inside)
 
 
 CLAIMS = (
@@ -257,7 +260,7 @@ CLAIMS = (
         about=DECODERS,
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=over(NEAR_ONE),
-        find=each("anisotropy", profile(_height), ROWS),
+        find=each("anisotropy", profile(statistic(in_the_middle_at_most)), ROWS, HEIGHT),
     ),
     article(
         slug="decoders_over_encoders",
@@ -347,9 +350,10 @@ CLAIMS = (
         sentence="The plateau of Pythia begins at the block that public measurements give",
         source=f"{SKEAN}; {CIRCUITS}",
         about=replace(DECODERS, published="onset layer", least=0),
-        statistic=f"first block with anisotropy surely over {NEAR_ONE}, last checkpoint; from the first that may be",
+        statistic=f"first block with anisotropy significantly over {NEAR_ONE}, last checkpoint; interval: from the "
+        "first that may be",
         rule="supported if both are the published block or one beside it; contradicted if neither is",
-        find=each("anisotropy", profile(onset), ["all"]),
+        find=each("anisotropy", profile(onset), ["all"], "onset layer"),
     ),
     later_paper(
         slug="sinks",
@@ -367,6 +371,6 @@ CLAIMS = (
         about=replace(DECODERS, family=OLMO_2),
         statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
         rule=under(HALF),
-        find=each("anisotropy", profile(_height), ROWS),
+        find=each("anisotropy", profile(statistic(in_the_middle_at_most)), ROWS, HEIGHT),
     ),
 )  # fmt: skip

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import inf, isnan, nan
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import yaml
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
 from lmshape.claims.evidence import Curves, Evidence, estimated, measured
+from lmshape.dynamics.noise import LEVEL, one_sided
 from lmshape.geometry.resample import Estimate
 from lmshape.tables.columns import joined
 
@@ -28,10 +29,9 @@ VERDICTS: dict[Verdict, str] = {
     "not measurable": "the study has no cells that could tell; `why` names what is missing",
 }
 ONE_DRAW = "no interval: one draw"
-LEVEL = 0.05  # of a test, two-sided: that of the 95 % intervals
 LONG_RUN, MANY_TOKENS = 10_000, 1e9  # steps or tokens of a run that the claims speak of
 LEAST_PARAMETERS = {"decoder": 5e7, "encoder": 1e7}  # Pythia-70M, ALBERT
-LEARNED = 0.5  # nats under the entropy of the token frequencies
+LEARNED_NATS = 0.5  # nats under the entropy of the token frequencies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,11 @@ class Finding:
     published_source: str = ""
     outside: str = ""
     detail: bool = False
+
+
+def of_text(evidence: Evidence, model: str, rows: str, **more: Any) -> Finding:
+    """Begin a finding about a model on its first dataset."""
+    return Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows, **more)
 
 
 def within(low: float, high: float, least: float = -inf, most: float = inf) -> Verdict:
@@ -103,7 +108,7 @@ class Bound:
         if isnan(estimate.low):
             return undecided(told, ONE_DRAW if estimate.draws < 2 else "no interval")
         verdict = self.verdict(estimate.low, estimate.high)
-        return replace(told, verdict=verdict, p=two_sided(estimate, self.number))
+        return replace(told, verdict=verdict, p=student_p(estimate, self.number))
 
 
 def over(number: float, more: str = "") -> Bound:
@@ -190,14 +195,14 @@ class About:
         least = LEAST_PARAMETERS[known.kind] if isnan(self.least) else self.least
         trained = isnan(steps) or steps >= LONG_RUN or known.tokens >= MANY_TOKENS
         entropy, loss = evidence.entropies.get(model, inf), [-inf, *known.losses.values()][-1]
-        size, learned = amount(parameters), loss < entropy - LEARNED
+        size, learned = amount(parameters), loss < entropy - LEARNED_NATS
         reasons = (
             "" if parameters >= least else f"{size} parameters; it is about {amount(least)} or more",
             "" if parameters <= self.most else f"{size} parameters; it is about {amount(self.most)} or fewer",
             "" if trained else f"{steps:.0f} steps; it is about {LONG_RUN} or more, or a billion tokens",
             ""
             if learned
-            else f"a loss of {loss:.2f} nats, not {LEARNED} under the {entropy:.2f} of frequencies",
+            else f"a loss of {loss:.2f} nats, not {LEARNED_NATS} under the {entropy:.2f} of frequencies",
         )
         return joined(*reasons)
 
@@ -283,7 +288,7 @@ def undecided(finding: Finding, *why: str) -> Finding:
     return replace(finding, verdict="undecided", why=joined(finding.why, *why))
 
 
-def two_sided(estimate: Estimate, threshold: float) -> float:
+def student_p(estimate: Estimate, threshold: float) -> float:
     """Return the p-value of Student's t, on draws − 1 degrees of freedom, of the true value being `threshold`.
 
     The standard error is read off the interval's longer side: the other may be cut off at the metric's bound.
@@ -293,23 +298,26 @@ def two_sided(estimate: Estimate, threshold: float) -> float:
     distance = abs(estimate.value - threshold)
     if half == 0:
         return 1.0 if distance == 0 else 0.0
-    t = distance / half * stdtrit(freedom, 1 - LEVEL / 2)
+    t = distance / half * one_sided(freedom)
     return float(2 * stdtr(freedom, -t))
 
 
 Judge = Callable[[Evidence, Finding, Curves], Found]
 
 
-def each(metric: str, judge: Judge, rows: Sequence[str] = ()) -> Callable[[Evidence, About], Iterator[Found]]:
+def each(
+    metric: str, judge: Judge, rows: Sequence[str] = (), quantity: str = ""
+) -> Callable[[Evidence, About], Iterator[Found]]:
     """Make the finder of a claim about one metric of each model and choice of rows.
 
-    `judge` gets the evidence, an empty finding and the curves.
+    `judge` gets the evidence, a finding that has no more than what a source gives for the model's `quantity`, and the
+    curves.
     """
 
     def find(evidence: Evidence, about: About) -> Iterator[Found]:
         for model, choice, curves in measured(evidence, metric, about.chosen(evidence), rows):
-            finding = Finding(model=model, dataset=evidence.known[model].datasets[0], rows=choice)
-            yield judge(evidence, finding, curves)
+            finding = of_text(evidence, model, choice)
+            yield judge(evidence, published(finding, quantity) if quantity else finding, curves)
 
     return find
 
@@ -342,10 +350,10 @@ def adjusted_verdict(finding: Finding, p: float) -> Verdict:
     if finding.outside:
         return "out of scope"
     decided = finding.verdict in ("supported", "contradicted")
-    return "undecided" if decided and not isnan(p) and p >= LEVEL else finding.verdict
+    return "undecided" if decided and not isnan(p) and p >= 1 - LEVEL else finding.verdict
 
 
-def together(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Finding | None:
+def over_all(findings: Iterable[Finding], adjusted: Iterable[Verdict]) -> Finding | None:
     """Decide a claim from its verdicts on several models or places, of one choice of rows; None for a single one.
 
     Supported where each supports it: all must, so that no correction is due (an intersection-union test, Berger 1982).

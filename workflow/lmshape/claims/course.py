@@ -15,10 +15,10 @@ import numpy as np
 
 from lmshape.claims.claim import ONE_DRAW, Finding, Verdict, undecided
 from lmshape.dynamics.noise import Noise, Replicated, spread
+from lmshape.dynamics.phases import FEWEST
 from lmshape.dynamics.trajectories import LEAST_CHANGE, LEAST_SHARE, Moves, depth, is_part, segments
 from lmshape.tables.columns import joined
 
-FEWEST = 4  # checkpoints
 OTHER = {"rise": "fall", "fall": "rise"}
 RULE = (
     f"a rise or fall counts from {LEAST_CHANGE} on (a tenth of the value), or a tenth of the range if that is more; "

@@ -19,14 +19,15 @@ from lmshape.claims.claim import (
     each,
     later_paper,
     missing,
+    of_text,
     our_addition,
-    published,
     under,
     within,
 )
-from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, alike, judged, spelled
+from lmshape.claims.course import RULE, STATISTIC, Course, alike, judged, spelled
 from lmshape.claims.evidence import Curves, Evidence, estimated
 from lmshape.dynamics.noise import size
+from lmshape.dynamics.phases import FEWEST
 from lmshape.site import named_layers
 
 LOW_SHARE, LOW = 0.1, 50.0  # of the width, and at all
@@ -39,7 +40,6 @@ RISE_FALL = ("rise", "fall")
 
 
 def _low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    finding = published(finding, "intrinsic dimension of the blocks")
     return under(min(LOW_SHARE * curves.width, LOW)).decided(finding, estimated(curves.last.max(axis=1)))
 
 
@@ -61,12 +61,8 @@ def courses(
     return {
         band: (
             Course.of(curves.values[:, :, curves.layers == layer][..., 0], curves.steps, first=first),
-            Finding(
-                model=model,
-                dataset=dataset or evidence.known[model].datasets[0],
-                rows=rows,
-                place=f"{band} block, from step {first:.0f}",
-                detail=band != "middle",
+            of_text(
+                evidence, model, rows, place=f"{band} block, from step {first:.0f}", detail=band != "middle"
             ),
         )
         for band, layer in named_layers(int(curves.layers[-1])).items()
@@ -98,8 +94,9 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
             why = f"needs two models with {FEWEST} checkpoints from where a course begins"
             yield Finding(model="", rows=rows, why=why)
             continue
-        dataset = evidence.known[models[0]].datasets[0]
-        finding = Finding(model=ALL_MODELS, dataset=dataset, rows=rows, place="middle block", outside=outside)
+        finding = replace(
+            of_text(evidence, models[0], rows), model=ALL_MODELS, place="middle block", outside=outside
+        )
         told = [spelled(course.seen(course.bound)) for course in known]
         why = "; ".join(f"{course} in {told.count(course)}" for course in dict.fromkeys(told))
         verdicts = {alike(one, two) for place, one in enumerate(known) for two in known[:place]}
@@ -113,7 +110,7 @@ def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Findin
         dataset = evidence.known[model].datasets[0]
         own = evidence.table("phases", metric=DIMENSION, model=model, dataset=dataset, band="middle")
         for row in own.to_dict("records"):
-            finding = Finding(model=model, dataset=dataset, rows=row["rows"], place="middle block")
+            finding = of_text(evidence, model, row["rows"], place="middle block")
             if not row["shape"]:
                 yield missing(finding, row["flag"])
                 continue
@@ -127,11 +124,6 @@ def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Findin
             yield replace(finding, verdict=verdict, draws=int(row["draws"]), why=why)
 
 
-def _repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
-    for finding, text, random in _pairs(evidence, "anisotropy"):
-        yield finding, estimated(size(np.log(text.last) - np.log(random.last)))
-
-
 def _same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Finding]:
     for finding, _, _ in _pairs(evidence, DIMENSION):
         on_text = courses(evidence, finding.model, finding.rows)
@@ -139,12 +131,16 @@ def _same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[
         for band in on_text.keys() & on_random.keys():
             (text, _), (random, place) = on_text[band], on_random[band]
             if text.few or random.few:
-                yield missing(place, text.few or random.few)
+                yield missing(replace(place, dataset=finding.dataset), text.few or random.few)
                 continue
             told = [spelled(course.seen(course.bound)) for course in (text, random)]
-            yield replace(
-                place, verdict=alike(text, random), why=f"text: {told[0]}; random tokens: {told[1]}"
-            )
+            why = f"text: {told[0]}; random tokens: {told[1]}"
+            yield replace(place, dataset=finding.dataset, verdict=alike(text, random), why=why)
+
+
+def _repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
+    for finding, text, random in _pairs(evidence, "anisotropy"):
+        yield finding, estimated(size(np.log(text.last) - np.log(random.last)))
 
 
 def _peak_shrinks(evidence: Evidence, about: About) -> Iterator[Found]:
@@ -175,7 +171,7 @@ CLAIMS = (
         about=MODELS,
         statistic="largest TwoNN dimension of a block, last checkpoint",
         rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
-        find=each(DIMENSION, _low),
+        find=each(DIMENSION, _low, quantity="intrinsic dimension of the blocks"),
     ),
     article(
         slug="rise_then_fall",

@@ -14,10 +14,10 @@ import pandas as pd
 from lmshape.dynamics.noise import leave_one_out
 from lmshape.geometry.resample import Estimate, jackknife
 from lmshape.hub.integrity import DISTRUSTED
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import read_table
 from lmshape.tables.rows import final_checkpoints, trajectories
 
-METRICS = (
+NEEDED_METRICS = (
     "anisotropy",
     "anisotropy_null",
     "effective_rank",
@@ -28,7 +28,7 @@ METRICS = (
     "loss",
     "mean_cosine",
 )
-TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
+NEEDED_TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
 _COLUMNS = (
     "study model family kind parameters checkpoint step tokens_seen dataset site layer depth rows metric value d flag "
     "verdict interval replicates"
@@ -79,7 +79,7 @@ def estimated(statistic: np.ndarray) -> Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Examined:
     """What the tables of a study say of a model beside its numbers.
 
     Attributes
@@ -134,18 +134,18 @@ class Evidence:
     orders: Mapping[str, str]
     unstable: Collection[str] = ()
     entropies: Mapping[str, float] = field(default_factory=dict)
-    _models: dict[str, Model] = field(default_factory=dict)
+    _models: dict[str, Examined] = field(default_factory=dict)
     _curves: dict[tuple[str, ...], Curves | None] = field(default_factory=dict)
 
     @classmethod
     def read(cls, metric_files: Sequence[Path], tables_dir: Path, **known: Any) -> Evidence:
-        """Read the models' own tables, of the metrics that claims need, and the study's `TABLES`."""
-        parts = [read_table(Path(path), METRICS, columns=_COLUMNS) for path in metric_files]
-        tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES}
+        """Read the models' own tables, of the metrics that claims need, and the study's `NEEDED_TABLES`."""
+        parts = [read_table(Path(path), NEEDED_METRICS, columns=_COLUMNS) for path in metric_files]
+        tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in NEEDED_TABLES}
         return cls(pd.concat(parts, ignore_index=True), tables, **known)
 
     @property
-    def known(self) -> Mapping[str, Model]:
+    def known(self) -> Mapping[str, Examined]:
         """Models that stand for their kind, in the study's order."""
         if not self._models:
             for name, own in self.metrics.groupby("model", sort=False):
@@ -184,14 +184,14 @@ class Evidence:
         """Parameters of the largest model of all, unstable ones as well."""
         return float(self.metrics["parameters"].max()) if len(self.metrics) else inf
 
-    def _describe(self, own: pd.DataFrame) -> Model:
+    def _describe(self, own: pd.DataFrame) -> Examined:
         first, trusted = own.iloc[0], _trusted(own)
         followed = trusted[trusted["step"].fillna(-1) >= 0]
         datasets = [name for name in self.orders if name in set(own["dataset"])]
         loss = own[(own["metric"] == "loss") & (own["dataset"] == datasets[0]) & np.isfinite(own["value"])]
         loss = _trusted(loss)
         metrics = own[["metric", "rows"]].drop_duplicates()
-        return Model(
+        return Examined(
             kind=str(first["kind"]),
             family=str(first["family"]),
             parameters=float(first["parameters"]),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import stdtr
 
 from lmshape.claims.anisotropy import CIRCUITS, PYTHIA, SKEAN
 from lmshape.claims.claim import (
@@ -13,6 +14,7 @@ from lmshape.claims.claim import (
     About,
     Finding,
     Found,
+    Judge,
     each,
     later_paper,
     missing,
@@ -24,9 +26,10 @@ from lmshape.claims.claim import (
     under,
     within,
 )
-from lmshape.claims.course import FEWEST, RULE, STATISTIC, Course, judged
+from lmshape.claims.course import RULE, STATISTIC, Course, judged
 from lmshape.claims.evidence import Curves, Evidence, estimated
-from lmshape.dynamics.noise import around, may_be_largest
+from lmshape.dynamics.noise import around, may_be_largest, one_sided
+from lmshape.dynamics.phases import FEWEST
 
 LINEAR = 0.95
 KEPT = 0.9  # of a peak
@@ -46,7 +49,6 @@ def last_block(curves: Curves) -> np.ndarray:
 
 def peak_of_rankme(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """Checkpoints at which the effective rank of the last block may be highest, beside the published step."""
-    finding = published(finding, "step of the peak of RankMe")
     course, wanted = Course.of(last_block(curves), curves.steps), float(finding.published)
     finding = replace(finding, place="last block", threshold=wanted, draws=curves.draws)
     if course.few or course.steps[-1] < wanted * CLOSE:
@@ -63,26 +65,42 @@ def peak_of_rankme(evidence: Evidence, finding: Finding, curves: Curves) -> Find
     return replace(finding, ci_low=low, ci_high=high, verdict=verdict)
 
 
-def _collapse_and_recovery(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    course = Course.of(last_block(curves), curves.steps, first=1, last=EARLY)
-    finding = published(replace(finding, place="last block"), "early collapse of the last layers")
-    return judged(finding, course, ("fall", "rise"))
+def in_order(*moves: str, last: float = np.inf) -> Judge:
+    """Judge the rises and falls of the last block from step 1 to `last`."""
+
+    def judge(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+        course = Course.of(last_block(curves), curves.steps, first=1, last=last)
+        return judged(replace(finding, place="last block"), course, moves)
+
+    return judge
 
 
-def _three_phases(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-    course = Course.of(last_block(curves), curves.steps, first=1)
-    return judged(replace(finding, place="last block"), course, ("fall", "rise", "fall"))
+def last_over_greatest(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Last number of the last block over its greatest from a tenth of the run on, as the least ratio to any of these.
 
-
-def _bulk_does_not_fall(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+    The least is over a bound where each ratio is, and under it where one is: the lower end of the interval needs no
+    correction for many ratios (an intersection-union test), the upper one Bonferroni's.
+    """
     finding = replace(finding, place="last block")
-    trained = curves.steps >= curves.steps[-1] / 10
-    if trained.sum() < 3:
+    course = Course.of(last_block(curves), curves.steps)
+    trained = np.flatnonzero(course.steps >= curves.steps[-1] / 10)
+    if len(trained) < 3:
         return missing(
-            finding, f"needs 3 checkpoints after a tenth of the run; there are {trained.sum()} of known step"
+            finding, f"needs 3 checkpoints after a tenth of the run; there are {len(trained)} of known step"
         )
-    last = last_block(curves)[:, trained]
-    return finding, estimated(last[:, -1] / last[:, :-1].max(axis=1))
+    before = trained[:-1]
+    ratios = course.values[-1] - course.values[before]
+    told = replace(finding, number=float(np.exp(ratios.min())), threshold=KEPT, draws=curves.draws)
+    if course.noise is None:
+        return undecided(told, ONE_DRAW)
+    errors, freedom = course.noise.errors_of_differences()
+    error, over_kept = errors[-1, before], ratios - np.log(KEPT)
+    low = float(np.exp((ratios - one_sided(freedom) * error).min()))
+    high = float(np.exp((ratios + one_sided(freedom, len(before)) * error).min()))
+    tests = 1 if (over_kept > 0).all() else len(before)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of draws that are equal
+        p = min(2 * tests * float(stdtr(freedom, -np.abs((over_kept / error).min()))), 1.0)
+    return replace(told, ci_low=low, ci_high=high, p=p, verdict=over(KEPT).verdict(low, high))
 
 
 def _nearly_linear(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
@@ -131,7 +149,11 @@ CLAIMS = (
             "a rise before a fall",
         ),
         rule=RULE.format("it falls, then rises", "a rise before a fall"),
-        find=each("effective_rank", _collapse_and_recovery),
+        find=each(
+            "effective_rank",
+            in_order("fall", "rise", last=EARLY),
+            quantity="early collapse of the last layers",
+        ),
     ),
     later_paper(
         slug="three_phases",
@@ -142,7 +164,7 @@ CLAIMS = (
             "a fall, a rise and a fall of the effective rank in the last block", "a rise, a fall and a rise"
         ),
         rule=RULE.format("it falls, rises and falls", "a rise, a fall and a rise"),
-        find=each("effective_rank", _three_phases),
+        find=each("effective_rank", in_order("fall", "rise", "fall")),
     ),
     later_paper(
         slug="peak_of_rankme",
@@ -152,7 +174,7 @@ CLAIMS = (
         statistic="checkpoint at which the effective rank in the last block is highest; interval: those that may be",
         rule=f"supported if all of these are within a factor of {CLOSE:.0f} of the published step; contradicted if "
         "they and the ones beside them are beyond",
-        find=each("effective_rank", peak_of_rankme, ["all"]),
+        find=each("effective_rank", peak_of_rankme, ["all"], "step of the peak of RankMe"),
     ),
     later_paper(
         slug="bulk_expands",
@@ -161,7 +183,7 @@ CLAIMS = (
         about=replace(RANKS, metrics=("effective_rank_bulk",)),
         statistic="effective_rank_bulk of the last block at the end over its greatest from a tenth of the run on",
         rule=over(KEPT),
-        find=each("effective_rank_bulk", _bulk_does_not_fall),
+        find=each("effective_rank_bulk", last_over_greatest),
     ),
     later_paper(
         slug="late_cosine",

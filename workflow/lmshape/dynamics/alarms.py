@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from lmshape.dynamics.noise import LEVEL
 from lmshape.dynamics.spikes import NORMAL_DEVIATION, Rule, Spike
 
 
@@ -74,7 +75,7 @@ class Windows:
     unscored: tuple[float, ...]
 
 
-def windows_of(steps: np.ndarray, spikes: Sequence[Spike], *, last_step: float) -> Windows:
+def lay_windows(steps: np.ndarray, spikes: Sequence[Spike], *, last_step: float) -> Windows:
     """Lay the windows of a series.
 
     Parameters
@@ -275,7 +276,6 @@ def _largest(values: np.ndarray) -> float:
 
 
 RESAMPLES = 2000
-LEVEL = 0.95
 
 
 def run_weights(strata: Sequence[int], *, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
@@ -301,7 +301,7 @@ def run_weights(strata: Sequence[int], *, seed: int = 0, resamples: int = RESAMP
     return weights
 
 
-def interval(statistics: np.ndarray, *, runs: int) -> tuple[float, float]:
+def run_interval(statistics: np.ndarray, *, runs: int) -> tuple[float, float]:
     """Return the expanded percentiles of resampled statistics, NaN with under 2 runs or under half of them defined.
 
     Parameters
@@ -323,13 +323,13 @@ def share_interval(shares: np.ndarray, *, runs: int) -> tuple[float, float]:
     What no run has, or all have, no resample shows otherwise; then the end is that of so many of `runs` independent
     runs (Clopper & Pearson 1934).
     """
-    low, high = interval(shares[1:], runs=runs)
+    low, high = run_interval(shares[1:], runs=runs)
     end = ((1 - LEVEL) / 2) ** (1 / max(runs, 1))
     return min(low, end) if shares[0] == 1 else low, max(high, 1 - end) if shares[0] == 0 else high
 
 
 def two_sided(statistics: np.ndarray, *, runs: int) -> float:
-    """Return the p-value of a statistic whose true value is 0: the level at which `interval` would end there."""
+    """Return the p-value of a statistic whose true value is 0: the level at which `run_interval` would end there."""
     defined = statistics[~np.isnan(statistics)]
     if runs < 2 or len(defined) < len(statistics) / 2:
         return nan

@@ -23,13 +23,13 @@ from lmshape.dynamics.alarms import (
     RULE,
     Windows,
     WindowScores,
-    interval,
+    lay_windows,
+    run_interval,
     run_weights,
     scores,
     share_interval,
     two_sided,
     weighted_median,
-    windows_of,
 )
 from lmshape.dynamics.contrasts import holm
 from lmshape.dynamics.spikes import NORMAL_DEVIATION, Spike
@@ -217,7 +217,7 @@ def early_warnings(watched: Sequence[Watched]) -> dict[str, pd.DataFrame]:
     -------
     Rows of the tables `warnings`, `alarms` and `before_spikes`, by the name of the table.
     """
-    windows = [windows_of(run.series[0].steps, run.spikes, last_step=run.last_step) for run in watched]
+    windows = [lay_windows(run.series[0].steps, run.spikes, last_step=run.last_step) for run in watched]
     weights = run_weights([bool(one.before) for one in windows])
     kinds = {(series.metric, series.layer): series.kind for run in watched for series in run.series}
     tested = [_tested(*key, kind, watched, windows, weights) for key, kind in kinds.items()]
@@ -373,7 +373,7 @@ class _Group:
 
     def _interval(self, name: str, statistics: np.ndarray) -> Row:
         """Name a statistic and its interval; (1 + B,): of the sample, then of the resamples."""
-        low, high = interval(statistics[1:], runs=self.runs_of_interval)
+        low, high = run_interval(statistics[1:], runs=self.runs_of_interval)
         return {name: float(statistics[0]), f"{name}_low": low, f"{name}_high": high}
 
     def changes(self, one: _Tested) -> Iterator[Row]:

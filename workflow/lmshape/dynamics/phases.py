@@ -16,11 +16,11 @@ from math import exp, nan
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.noise import Noise, around, largest, may_be_largest
-from lmshape.dynamics.trajectories import SHAPES, Segments, Shape, Trajectory, shape_of, trajectories
+from lmshape.dynamics.noise import Noise, around, may_be_largest, one_sided
+from lmshape.dynamics.trajectories import SHAPES, Segments, Shape, Trajectory, shape_of, trajectories_of
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
 
-MOST_KNOTS = 24
+MOST_KNOTS = 36
 MOST_PIECES = 4
 
 
@@ -78,12 +78,16 @@ def fit(axis: np.ndarray, curves: np.ndarray, pieces: int, *, mixed: np.ndarray 
 
 
 def knots(axis: np.ndarray) -> np.ndarray:
-    """Return the places where a curve may break: inner checkpoints, all or as many as spread evenly."""
+    """Return the places where a curve may break: inner checkpoints and the middles between, as many as spread evenly.
+
+    In the middle of two checkpoints, since a break between them is no nearer to either.
+    """
     inner = axis[1:-1]
-    if len(inner) <= MOST_KNOTS:
-        return inner
+    places = np.sort(np.concatenate([inner, (inner[1:] + inner[:-1]) / 2]))
+    if len(places) <= MOST_KNOTS:
+        return places
     wanted = np.linspace(axis[0], axis[-1], MOST_KNOTS + 2)[1:-1]
-    return np.unique(inner[np.abs(inner[None, :] - wanted[:, None]).argmin(axis=1)])
+    return np.unique(places[np.abs(places[None, :] - wanted[:, None]).argmin(axis=1)])
 
 
 def _weights(axis: np.ndarray) -> np.ndarray:
@@ -92,13 +96,15 @@ def _weights(axis: np.ndarray) -> np.ndarray:
     return np.diff(ends) / (axis[-1] - axis[0])
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _design(axis: tuple[float, ...], pieces: int) -> _Design:
     places = np.array(axis)
     chosen = list(combinations(knots(places), pieces - 1))
     breaks = np.array(chosen, dtype=np.float64).reshape(len(chosen), pieces - 1)
+    halves = np.searchsorted(places, breaks) + np.searchsorted(places, breaks, side="right")
+    breaks = breaks[(np.diff(halves, axis=1) >= 2).all(axis=1)]  # as far apart as two checkpoints
     hinges = np.maximum(places[None, :, None] - breaks[:, None, :], 0.0)
-    ones = np.ones((len(chosen), len(places), 1))
+    ones = np.ones((len(breaks), len(places), 1))
     columns = np.concatenate([ones, ones * places[:, None], hinges], axis=2)
     basis, triangle = np.linalg.qr(columns * np.sqrt(_weights(places))[:, None])
     return _Design(breaks, basis, triangle)
@@ -188,7 +194,7 @@ def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd
     The columns of PHASE_COLUMNS; NaN with a flag where there are under 4 checkpoints or a value is not positive.
     """
     followed = metrics[metrics["metric"].isin(PHASED)]
-    rows = [describe(one) for one in trajectories(followed, groups)]
+    rows = [describe(one) for one in trajectories_of(followed, groups)]
     return pd.DataFrame(rows, columns=PHASE_COLUMNS.names)
 
 
@@ -271,9 +277,10 @@ def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, se
     start, bottom = segments.ends[:2]
     change = logarithms[bottom] - logarithms[start]
     back = np.flatnonzero(logarithms[bottom:] >= logarithms[bottom] - change / 2)
-    weights = np.zeros((len(steps), 1))
-    weights[[bottom, start]] = [[1.0], [-1.0]]
-    half = noise.times(weights).bound(largest) if noise else nan
+    errors, freedom = (
+        noise.errors_of_differences() if noise else (np.full((len(steps), len(steps)), nan), nan)
+    )
+    half = one_sided(freedom) * errors[start, bottom]
     return {
         "collapse_depth": 1 - exp(change),
         "collapse_depth_low": max(1 - exp(change + half), 0.0) if noise else nan,
@@ -295,22 +302,22 @@ def _pieces(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, segm
     fits = fit(axis, curves, pieces, mixed=mixed)
     row: Row = {"pieces": pieces}
     for place, breaks in enumerate(fits.breaks, start=1):
-        row |= _boundary(f"boundary_{place}", breaks, axis, steps)
+        row |= _boundary(f"boundary_{place}", breaks, axis)
     for place, slopes in enumerate(fits.slopes, start=1):
         low, high = np.quantile(slopes[1:], TAILS) if noise else (nan, nan)
         row |= {f"slope_{place}": slopes[0], f"slope_{place}_low": low, f"slope_{place}_high": high}
     return row
 
 
-def _boundary(name: str, breaks: np.ndarray, axis: np.ndarray, steps: np.ndarray) -> Row:
+def _boundary(name: str, breaks: np.ndarray, axis: np.ndarray) -> Row:
     """Give a break with its interval, which reaches to the knots beside: a break lies at one, the truth need not."""
-    at = np.searchsorted(axis, np.concatenate([axis[:1], knots(axis), axis[-1:]]))
-    found = np.searchsorted(axis[at], breaks)
+    at = np.concatenate([axis[:1], knots(axis), axis[-1:]])
+    steps = np.rint(10.0**at - 1)
+    found = np.searchsorted(at, breaks)
     if len(found) == 1:
-        return _located(name, int(at[found[0]]), steps, None)
+        return _located(name, int(found[0]), steps, None)
     ends = np.quantile(found[1:], TAILS, method="inverted_cdf").astype(int)
-    low, high = around(ends, len(at))
-    return _located(name, int(at[found[0]]), steps, (int(at[low]), int(at[high])))
+    return _located(name, int(found[0]), steps, around(ends, len(at)))
 
 
 def _fewest(axis: np.ndarray, logarithms: np.ndarray, segments: int) -> int:

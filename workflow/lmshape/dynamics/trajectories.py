@@ -45,7 +45,7 @@ class Trajectory:
         return seeds if drawn is None else seeds + drawn
 
 
-def trajectories(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> Iterator[Trajectory]:
+def trajectories_of(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> Iterator[Trajectory]:
     """Yield the trajectory of each model, dataset, choice of rows, metric and named block; then those of groups.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The study's figures: tables in; a picture and, beside it, the data drawn out.
+"""The study's figures: from tables to pictures and the data drawn.
 
 `FIGURES` lists them in the order of the report. A new figure is a module with a `Drawing`, an entry in `FIGURES` and a
 caption in workflow/report. The workflow reads this list each time it starts, so nothing here imports pandas or

@@ -1,4 +1,4 @@
-"""The dimension of the blocks against the scale it is read at: a panel for each model and choice of rows."""
+"""The dimension of the blocks by scale: a panel per model and choice of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curves again on shuffled and random tokens: what depends on language, and what on the network alone."""
+"""Curves on shuffled and random tokens, which separate the network from the language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every figure is, reads and writes: tables, panels, the line below them; a picture, its vector twin, its data."""
+"""A figure: the tables that it reads, its panels and footer, and its files: PNG, SVG and the data drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lmshape.dynamics.loss_logs import read_loss_log
 from lmshape.errors import InputError
 from lmshape.figures import layout
 from lmshape.figures.style import PAPER, SCREEN, Page, styled
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import read_table
 from lmshape.tables.rows import has_flag, in_order
 from lmshape.writing import replaced_when_whole
 
@@ -79,7 +79,7 @@ def shortened(names: str) -> str:
     return ", ".join(every[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-# What figures read and write: the study's tables, and a picture, its vector twin and its data
+# Reading the study's tables, and writing PNG, SVG and the data drawn
 
 PIXELS_PER_INCH = 200
 

@@ -26,7 +26,7 @@ from lmshape.figures.selection import in_segments
 from lmshape.figures.style import FAINT, INK, NULL_DASHES, Looks, Page, looks, sequence
 from lmshape.tables.rows import has_flag, in_order
 
-MOST_TOGETHER = 7  # lines of a panel that are told apart; more models have a panel each
+MOST_TOGETHER = 7  # lines of a panel that can be distinguished; more models have a panel each
 MOST_MARKERS = 22  # points of a line; markers of more hide it
 MOST_BANDS = 8  # lines of a panel; bands of more cover one another
 FEW_ENTRIES = 2  # of a legend; more stand in a column

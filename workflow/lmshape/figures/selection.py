@@ -1,4 +1,4 @@
-"""Which rows of the study's tables a figure draws: last checkpoints, trajectories, a few layers with names."""
+"""Select the rows that a figure draws: last checkpoints, trajectories, a few named layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the leading axis is made of: the share of λ1 that sinks carry by layer, and the anisotropy without them."""
+"""Sinks by layer: their share of λ1, and the anisotropy without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look for every figure: colors that the color-blind tell apart, and the sizes of screen and paper."""
+"""One look for every figure: colors that color-blind readers can distinguish, and the sizes of screen and paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many directions a decoder needs: the fewest axes that keep its loss, by layer, beside the dimensions."""
+"""The fewest axes that keep a decoder's loss, by layer, beside the dimensions."""
 
 from __future__ import annotations
 

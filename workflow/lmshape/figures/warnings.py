@@ -1,4 +1,4 @@
-"""What moves before a loss spike: three series before the onsets, beside quiet stretches of the same runs."""
+"""Three series before the onsets of loss spikes, beside quiet stretches of the same runs."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     if group["auc"].isna().all():
         return group.head(1).rename(columns={"flag": "why"}).reindex(columns=COLUMNS)
     named = group.merge(_roles(group), on=["metric", "layer"])
-    changes = tables["before_spikes"].drop(
-        columns=["spikes"]
-    )  # behind each mean; here all that were scored count
+    changes = tables["before_spikes"].drop(columns=["spikes"])  # of each mean; `warnings` has all that count
     changes = changes.merge(named[[*SERIES, "role", *NUMBERS]], on=SERIES).rename(
         columns={"steps": "step", "change": "value", "change_low": "ci_low", "change_high": "ci_high"}
     )

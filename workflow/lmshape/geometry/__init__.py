@@ -1,4 +1,4 @@
-"""The geometry of a cloud of points: pure functions of arrays, for a notebook as for the study.
+"""The geometry of a cloud of points: pure functions of arrays, for notebooks and for the study.
 
 Every function takes NumPy arrays or torch tensors of any real dtype and computes in float64. The
 released functions are the exception: `released_linearity` keeps float32, and `released_dimension` the float32 of its

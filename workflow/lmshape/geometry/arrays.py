@@ -1,4 +1,4 @@
-"""Where dense algebra is done: NumPy and SciPy in memory, torch on a GPU, in float64 on both.
+"""Dense algebra in float64: NumPy and SciPy in memory, torch on a GPU.
 
 A device is None, which is memory, or a torch device. Sums over rows are matrices on one device from the first product
 to their eigenvalues or factors; what is d numbers long, or shorter, is an array in memory. Arithmetic, `@`, slices,
@@ -8,6 +8,7 @@ to their eigenvalues or factors; what is d numbers long, or shorter, is an array
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ Device = Any  # a torch.device, or None
 Array = Any  # an array, or a tensor on a device
 # Kinds of device with float64: Apple's GPU has none, and a CPU's tensors are arrays.
 COMPUTED_ON = frozenset({"cuda"})
+BLOCK = 256  # columns of a matrix that are worked on at once
 
 
 def computing_device(device: Device) -> Device:
-    """Return a device where float64 is computed there, None where it is computed in memory."""
+    """Return a device if float64 is computed there, None if it is computed in memory."""
     return device if getattr(device, "type", None) in COMPUTED_ON else None
 
 
@@ -33,13 +35,13 @@ def device_of(x: object) -> Device:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether a GPU had no room for what was asked of it."""
+    """Tell whether a GPU ran out of memory."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
 
 
 def on(x: Array, device: Device) -> Array:
-    """Return an array, or a tensor, on a device; as it is where it is there."""
+    """Move an array or a tensor to a device, unless it is there."""
     if device is None:
         return in_memory(x)
     import torch
@@ -48,7 +50,7 @@ def on(x: Array, device: Device) -> Array:
 
 
 def double(x: Array, device: Device) -> Array:
-    """Return what `on` does in float64: moved as it is stored, and converted there."""
+    """Move to a device as stored, and convert to float64 there."""
     x = on(x, device)
     return x.astype(np.float64, copy=False) if device is None else x.double()
 
@@ -139,6 +141,28 @@ def solved(lower: Array, right: Array, *, transposed: bool = False) -> Array:
         return dtrtrs(lower, right, lower=1, trans=int(transposed))[0]
     solve = sys.modules["torch"].linalg.solve_triangular
     return solve(lower.T, right, upper=True) if transposed else solve(lower, right, upper=False)
+
+
+def solved_lower(lower: Array, right: Array) -> Array:
+    """Return lower⁻¹ @ right of two lower triangular matrices, which is a third."""
+    d = len(lower)
+    found = zeros((d, d), device_of(lower)).T  # BLAS needs contiguous columns
+    for own in blocks(d):
+        found[own.start :, own] = solved(lower[own.start :, own.start :], right[own.start :, own])
+    return found
+
+
+def blocks(width: int) -> Iterator[slice]:
+    """Yield columns by few enough to stay in the cache."""
+    return (slice(start, start + BLOCK) for start in range(0, width, BLOCK))
+
+
+def triangle_with_identity(matrix: Array) -> Array:
+    """Return a lower L with LL' = I + matrix' @ matrix: of the rows themselves, whose squares would lose digits."""
+    if isinstance(matrix, np.ndarray):
+        return np.linalg.qr(np.vstack([matrix, np.eye(matrix.shape[1])])).R.T
+    torch = sys.modules["torch"]
+    return torch.linalg.qr(torch.vstack([matrix, torch.eye(matrix.shape[1]).to(matrix)])).R.T
 
 
 def times_transposed(lower: Array, right: Array) -> Array:

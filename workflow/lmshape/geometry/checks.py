@@ -1,4 +1,4 @@
-"""What the geometry accepts: NumPy arrays and torch tensors of any real dtype become clean float64 arrays.
+"""Input of the geometry: NumPy arrays and torch tensors of any real dtype become clean float64 arrays.
 
 The functions behind these checks compute on finite float64 for every storage type: massive activations cost float32
 seven digits. torch is never imported here; a tensor can only come from a caller who has imported it.

@@ -1,4 +1,4 @@
-"""Distances of pairs of rows from the differences of their coordinates: no digit is lost, whatever the norms."""
+"""Distances of pairs of rows from differences of their coordinates, exact for any norms."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""How far the map from one layer to the next is linear, in sample and held out, with each draw left out."""
+"""Linearity of the map from one layer to the next, in sample and held out, with each draw left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmshape.geometry.arrays import Array, on, sum_of_squares
+from lmshape.geometry.arrays import Array, blocks, on, solved, sum_of_squares, triangle_with_identity
 from lmshape.geometry.checks import ROUNDING, as_labels, as_matrix
 from lmshape.geometry.pairs import (
     Basis,
@@ -18,9 +18,12 @@ from lmshape.geometry.pairs import (
     PairSums,
     from_basis,
     gram_factor,
+    joined,
     merged,
+    serves,
     to_basis,
     white_coordinates,
+    without_matrices,
 )
 
 if TYPE_CHECKING:
@@ -28,71 +31,146 @@ if TYPE_CHECKING:
 
 
 Scores = tuple[float, float]  # of y, and of the update y − x
-Groups = Mapping[tuple[int, int], Sequence[PairSums]]
+Entry = tuple[float, ...]  # of each array of `Linearity`, in their order
+Groups = Mapping[tuple[int, int], PairSums]  # by draw and half
+Halves = tuple[Sequence[PairSums], Sequence[PairSums]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A least-squares fit: `whitened` is B (r, d), `image` F' (r, d) in the coordinates of y."""
+    """A least-squares fit: `whitened` is B (r, d) = F⁺ Σ x y', F the factor.
+
+    `explained` are the sums of squares of y and of the update that the fit explains.
+    """
 
     moments: PairMoments
     factor: GramFactor
     whitened: Array
-    image: Array
+    explained: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A fit to the pairs of another one and to m ≪ d rows more, by recursive least squares (Plackett 1950).
+
+    With V = F⁺ x' and e = y − V'B the errors of the other fit on these rows, B + V (I + V'V)⁻¹ e is the new one. It
+    leaves e' (I + V'V)⁻¹ e more unexplained: nothing large is subtracted, however massive the rows are.
+
+    Parameters
+    ----------
+    fit : the other one
+    moments : of all pairs, without their matrices
+    x, y : (m, d) the rows, as `joined` returns them
+    directions, gains : V (r, m) and (I + V'V)⁻¹ e (m, d)
+    lost : the trace of e' (I + V'V)⁻¹ e
+    """
+
+    fit: Fit
+    moments: PairMoments
+    x: Array
+    y: Array
+    directions: Array
+    gains: Array
+    lost: float
+
+    @property
+    def known(self) -> Scores:
+        """Sums of squares of y and of the update: what `fit` explains of its pairs, and those of the rows more."""
+        first, update = self.fit.explained
+        return first + sum_of_squares(self.y), update + sum_of_squares(self.y - self.x)
+
+    def errors(self, x: Array, y: Array) -> Array:
+        """Return y less its prediction, of rows (m, d) about the means of the fit."""
+        seen = self.fit.factor.whiten(to_basis(x, self.moments.basis).T).T
+        return y - seen @ self.fit.whitened - (seen @ self.directions) @ self.gains
+
+    def unseen(self, rows: Array) -> Array:
+        """Return the part of rows in directions that were cut: of an update the fit predicts their mean, not −x."""
+        return from_basis(self.fit.factor.outside(rows), self.moments.basis)
 
 
 def least_squares(parts: Sequence[PairSums]) -> Fit:
     """Fit y to x on all pairs that `parts` have seen: O(d³)."""
     moments = merged(parts)
     factor = gram_factor(moments)
+    whitened = factor.whiten(moments.cross)
     image = from_basis(factor.matrix.T, moments.basis)
-    return Fit(moments, factor, factor.whiten(moments.cross), image)
+    of_update = sum(sum_of_squares(whitened[:, part] - image[:, part]) for part in blocks(image.shape[1]))
+    return Fit(without_matrices(moments), factor, whitened, (sum_of_squares(whitened), of_update))
 
 
-def in_sample(fit: Fit) -> Scores:
+def grown(fit: Fit, rows: Sequence[PairSums] = ()) -> Grown:
+    """Return the fit to few rows more, added one by one, that `serves` allows: O(m d²)."""
+    moments, x, y = joined(fit.moments, rows)
+    directions = fit.factor.whiten(to_basis(x, moments.basis).T)
+    lower = triangle_with_identity(directions)
+    errors = solved(lower, y - directions.T @ fit.whitened)
+    gains = solved(lower, errors, transposed=True)
+    return Grown(fit, moments, x, y, directions, gains, sum_of_squares(errors))
+
+
+def in_sample(fit: Grown) -> Scores:
     """Return the scores on the rows of the fit; NaN without variance."""
-    return _shares(fit, sum_of_squares(fit.whitened), sum_of_squares(fit.whitened - fit.image))
+    return _shares(fit, [known - fit.lost for known in fit.known])
 
 
-def both_ways(fits: Sequence[Fit]) -> Scores:
-    """Return the mean scores of two fits, each on the rows of the other; NaN without variance."""
-    first, second = fits
-    ways = (_held_out(first, second), _held_out(second, first))
-    return (ways[0][0] + ways[1][0]) / 2, (ways[0][1] + ways[1][1]) / 2
+def both_ways(halves: Sequence[Sequence[Grown]]) -> list[Scores]:
+    """Return the mean scores of pairs of fits, each on the rows of the other; NaN without variance.
+
+    All first fits have grown from one, and all second ones.
+    """
+    if not halves:
+        return []
+    first, second = zip(*halves, strict=True)
+    ways = zip(_held_out(first, second), _held_out(second, first), strict=True)
+    return [((one[0] + other[0]) / 2, (one[1] + other[1]) / 2) for one, other in ways]
 
 
-def _held_out(fit: Fit, scored: Fit) -> Scores:
-    """Return the scores on the rows of `scored` of the coefficients and means of `fit`."""
-    coefficients = fit.factor.solve(fit.whitened)
-    device = fit.moments.device
-    shift_x = to_basis(on((scored.moments.mean_x - fit.moments.mean_x)[None], device), fit.moments.basis)
-    shift_y = on((scored.moments.mean_y - fit.moments.mean_y)[None], device)
-    excess = scored.whitened - scored.factor.apply(coefficients)
-    offset = shift_y - shift_x @ coefficients
-    unseen, unseen_shift = (_unseen(fit, rows) for rows in (scored.factor.matrix.T, shift_x))
-    lost = (
-        sum_of_squares(excess) + scored.moments.count * sum_of_squares(offset),
-        sum_of_squares(excess - unseen) + scored.moments.count * sum_of_squares(offset - unseen_shift),
+def _held_out(fits: Sequence[Grown], scored: Sequence[Grown]) -> list[Scores]:
+    """Return the scores on the rows of `scored` of the coefficients and means of `fits`."""
+    fit, other = fits[0].fit, scored[0].fit
+    excess = fit.factor.passed_on(fit.whitened, other.factor)
+    excess -= other.whitened
+    return [
+        _shares(rows, np.subtract(rows.known, _lost(own, rows, excess)).tolist(), both=own)
+        for own, rows in zip(fits, scored, strict=True)
+    ]
+
+
+def _lost(own: Grown, rows: Grown, excess: Array) -> Scores:
+    """Return the squared errors of y and of the update beyond those of the least-squares fit to the rows.
+
+    excess : F' (A − A') of the coefficients A that `own` has grown from and A' of the fit to the rows, F their factor
+    """
+    moved = rows.fit.factor.apply(own.fit.factor.solve(own.directions))
+    shift_x, shift_y = (
+        on(np.sqrt(rows.moments.count) * (there - here)[None], rows.moments.device)
+        for there, here in (
+            (rows.moments.mean_x, own.moments.mean_x),
+            (rows.moments.mean_y, own.moments.mean_y),
+        )
     )
-    explained = sum_of_squares(scored.whitened), sum_of_squares(scored.whitened - scored.image)
-    return _shares(scored, explained[0] - lost[0], explained[1] - lost[1], both=fit)
+    pairs = [(x, own.errors(x, y)) for x, y in ((shift_x, shift_y), (rows.x, rows.y))]
+    lost = sum(sum_of_squares(errors) for _, errors in pairs)
+    for part in blocks(excess.shape[1]):
+        grown_by = (own.gains[:, part].T @ moved.T).T  # its columns lie together, as those of `excess`
+        lost += sum_of_squares(excess[:, part] + grown_by)
+    if own.fit.factor.inverse is None:
+        return lost, lost
+    of_update = sum_of_squares(excess + own.unseen(rows.fit.factor.matrix.T))
+    for x, errors in pairs:
+        of_update += sum_of_squares(errors - own.unseen(to_basis(x, own.moments.basis)))
+    return lost, of_update
 
 
-def _unseen(fit: Fit, rows: Array) -> Array:
-    """Return the part of rows in directions that `fit` cut: of an update it predicts their mean, not −x."""
-    if fit.factor.inverse is None:
-        return 0.0
-    return from_basis(fit.factor.outside(rows), fit.moments.basis)
-
-
-def _shares(fit: Fit, explained: float, explained_update: float, *, both: Fit | None = None) -> Scores:
+def _shares(fit: Grown, explained: Sequence[float], *, both: Grown | None = None) -> Scores:
     """Return shares of the variance of y and of the update; NaN without variance, of x in `fit` or `both`."""
-    if not fit.factor.rank or (both is not None and not both.factor.rank):
+    if not fit.fit.factor.rank or (both is not None and not both.fit.factor.rank):
         return nan, nan
     has_y, has_update = varied(fit.moments)
     return (
-        explained / fit.moments.spread_y if has_y else nan,
-        explained_update / fit.moments.spread_update if has_update else nan,
+        explained[0] / fit.moments.spread_y if has_y else nan,
+        explained[1] / fit.moments.spread_update if has_update else nan,
     )
 
 
@@ -175,53 +253,101 @@ def linearity(
     basis = white_coordinates(parts)
     if basis is not None:
         parts = _summed(rows_x, rows_y, halves, basis)
-    fits = [least_squares([part]) for part in parts]
-    scores = in_sample(fits[0]) if held_out is None else both_ways(fits)
+    fits = [grown(least_squares([part])) for part in parts]
+    scores = in_sample(fits[0]) if held_out is None else both_ways([fits])[0]
     if not np.isfinite(scores[residual]):
         raise ValueError("`held_out` leaves a half of `x` or `y` without variance. Choose other halves.")
     return scores[residual]
 
 
-def leave_one_out_linearity(groups: Groups) -> Linearity:
-    """Return the linearity of all rows, and of all rows but those of one draw.
+def leave_one_out_linearity(shared: Groups, few: Mapping[str, Groups]) -> dict[str, Linearity]:
+    """Return the linearity of all rows, and of all rows but those of one draw, for several choices of rows.
 
     Parameters
     ----------
-    groups : (draw, half) → sums over the pairs of it, K ≥ 2 draws, halves 0 and 1
+    shared : sums over the pairs that all choices share, K ≥ 2 draws, halves 0 and 1
+    few : name of a choice → its other pairs, added one by one
 
     Returns
     -------
     NaN where n ≤ 2d, held out where a half has no more rows than columns, and where x, y or the update has no
-    variance. 3 (K + 1) factorizations of (d, d): O(K d³).
+    variance. 3 (K + 1) factorizations of (d, d), and as many more for a choice beside whose other pairs the shared
+    ones are too small: O(K d³).
     """
-    draws = sorted({draw for draw, _ in groups})
-    columns = zip(*(_entry(groups, without) for without in (None, *draws)), strict=True)
-    return Linearity(*(np.array(column, dtype=np.float64) for column in columns))
+    draws = {name: sorted({draw for draw, _ in (*shared, *own)}) for name, own in few.items()}
+    entries: dict[str, list[Entry]] = {name: [] for name in few}
+    for without in (None, *sorted({draw for own in draws.values() for draw in own})):
+        names = [name for name in few if without is None or without in draws[name]]
+        others = {name: _by_half(few[name], without) for name in names}
+        for name, entry in _entries(_by_half(shared, without), others).items():
+            entries[name].append(entry)
+    return {
+        name: Linearity(*(np.array(column, dtype=np.float64) for column in zip(*own, strict=True)))
+        for name, own in entries.items()
+    }
 
 
-def _entry(groups: Groups, without: int | None) -> tuple[float, ...]:
-    """Return an entry of each array of `Linearity`, in their order."""
-    halves = [
-        [part for (draw, own), parts in groups.items() if own == half and draw != without for part in parts]
+def _by_half(groups: Groups, without: int | None) -> Halves:
+    first, second = (
+        [part for (draw, own), part in groups.items() if own == half and draw != without] for half in (0, 1)
+    )
+    return first, second
+
+
+def _entries(shared: Halves, few: Mapping[str, Halves]) -> dict[str, Entry]:
+    """Return an entry for each choice of rows: of the `shared` ones, of either half, and of its `few` others."""
+    if not few:
+        return {}
+    both = {name: ([*shared[0], *own[0]], [*shared[1], *own[1]]) for name, own in few.items()}
+    width = _width(*both.values())
+    counts = {name: [sum(part.count for part in half) for half in own] for name, own in both.items()}
+    halved = {name for name, own in counts.items() if min(own) > width}
+    found: dict[str, Entry] = {name: (nan,) * 5 for name, own in counts.items() if sum(own) <= 2 * width}
+    found |= _grown_together(shared, {name: own for name, own in few.items() if name not in found}, halved)
+    entries: dict[str, Entry] = {}
+    for name in few:
+        if name in found:
+            entries[name] = (sum(counts[name]), *found[name])
+        else:
+            entries |= _entries(both[name], {name: ([], [])})
+    return entries
+
+
+def _grown_together(shared: Halves, few: Mapping[str, Halves], halved: Container[str]) -> dict[str, Entry]:
+    """Return rank and scores of those choices of rows that the fits to the shared rows can grow to."""
+    pooled = {
+        name: (fit.fit.factor.rank, *in_sample(fit))
+        for name, fit in _all_grown(_flat(shared), {name: _flat(own) for name, own in few.items()}).items()
+    }
+    first, second = (
+        _all_grown(shared[half], {name: few[name][half] for name in pooled if name in halved})
         for half in (0, 1)
-    ]
-    counts = [sum(part.count for part in parts) for parts in halves]
-    width = _width(groups)
-    if sum(counts) <= 2 * width:
-        return (sum(counts), *(nan,) * 5)
-    rank, pooled = _pooled([*halves[0], *halves[1]])
-    held_out = (nan, nan) if min(counts) <= width else both_ways([least_squares(parts) for parts in halves])
-    return (sum(counts), rank, *pooled, *held_out)
+    )
+    names = [name for name in first if name in second]
+    held_out = dict(zip(names, both_ways([(first[name], second[name]) for name in names]), strict=True))
+    held_out |= {name: (nan, nan) for name in pooled if name not in halved}
+    return {name: (*pooled[name], *scores) for name, scores in held_out.items()}
 
 
-def _pooled(parts: Sequence[PairSums]) -> tuple[int, Scores]:
-    # a function of its own frees the matrices of this fit before those of the halves are made
-    whole = least_squares(parts)
-    return whole.factor.rank, in_sample(whole)
+def _all_grown(parts: Sequence[PairSums], few: Mapping[str, Sequence[PairSums]]) -> dict[str, Grown]:
+    """Return what the fit to `parts` grows to, for each choice of a few rows more that it serves."""
+    if not few or not parts:
+        return {}
+    fit = least_squares(parts)
+    return {name: grown(fit, rows) for name, rows in few.items() if _serves(fit, rows)}
 
 
-def _width(groups: Groups) -> int:
-    return next(len(part.means_x[0]) for parts in groups.values() for part in parts if part.counts)
+def _serves(fit: Fit, rows: Sequence[PairSums]) -> bool:
+    joint, x, _ = joined(fit.moments, rows)
+    return joint.count == fit.moments.count or serves(fit.factor, joint, x)
+
+
+def _flat(halves: Halves) -> list[PairSums]:
+    return [*halves[0], *halves[1]]
+
+
+def _width(*halves: Halves) -> int:
+    return next(len(part.means_x[0]) for own in halves for part in _flat(own) if part.counts)
 
 
 def _summed(x: np.ndarray, y: np.ndarray, halves: np.ndarray, basis: Basis | None) -> list[PairSums]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 GROUPS = 8  # of columns for each candidate: 7 % more candidates than asked for
+FEWEST_GROUPS = 512  # so many columns lie together that a minimum over them is fast
 SPARE_CANDIDATES = 4  # measured beside the k, so that a near tie at the k-th distance needs no second search
 MOST_CANDIDATES = 4  # times k: a row that float32 leaves more is searched in float64
 TABLE_BYTES = 2**28  # most that the bounds of all pairs take; half of them are mirrored, not multiplied
@@ -322,7 +323,7 @@ def _reached(bounds: np.ndarray, count: int) -> np.ndarray:
 
     Of the least bounds of groups of columns: a minimum over columns is vectorized, a partition of all of them is not.
     """
-    groups = GROUPS * (count + 1)
+    groups = max(GROUPS * (count + 1), FEWEST_GROUPS)
     deep = bounds.shape[1] // groups
     if deep > 1:
         bounds = bounds[:, : deep * groups].reshape(len(bounds), deep, groups).min(axis=1)

@@ -1,4 +1,4 @@
-"""What rows without any structure read: isotropic Gaussian data of the same n and d.
+"""Nulls: the values of metrics for isotropic Gaussian rows at the same n and d.
 
 The eigenvalues of n isotropic rows spread by √(d/n) although all d variances are equal (Marchenko & Pastur 1967).
 Compare a measured value with these numbers, not with the limit n → ∞.

@@ -8,7 +8,7 @@ soon as a massive activation moves that point.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from lmshape.geometry.arrays import (
     on,
     outer,
     solved,
+    solved_lower,
+    squared_lengths,
     times_transposed,
     zeros,
 )
@@ -55,8 +57,8 @@ class PairMoments:
     ----------
     count : n
     mean_x, mean_y : (d,) float64
-    gram : (r, r) float64, Σ zz', z = x − mean_x in the coordinates of `basis`
-    cross : (r, d) float64, Σ z (y − mean_y)'
+    gram : (r, r) float64, Σ zz', z = x − mean_x in the coordinates of `basis`; None once it is factored
+    cross : (r, d) float64, Σ z (y − mean_y)'; None where `gram` is
     spread_x, spread_y, spread_update : Σ‖x − mean_x‖², Σ‖y − mean_y‖², and the same of y − x
     basis : None: x in its own coordinates, r = d
     single : x was rounded to float32
@@ -112,9 +114,12 @@ class PairSums:
         self.means_y.append(in_memory(mean_y))
         self.spreads += _spreads(x, y)
         z = to_basis(x, self.basis)
+        gram, cross = _products(z, y)
         if self.gram is None or self.cross is None:
-            self.gram, self.cross = _zeros(z.shape[1], y.shape[1], self.device)
-        _accumulate(z, y, self.gram, self.cross)
+            self.gram, self.cross = gram, cross
+        else:
+            self.gram += gram
+            self.cross += cross
 
     def add_rows(self, x: np.ndarray, y: np.ndarray) -> None:
         """Add pairs (m, d) as m batches, kept as they are: O(m d) time and memory, for a few rows."""
@@ -128,25 +133,66 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
     """Return the moments of all pairs that `parts` have seen, which stay as they are; one pair at least."""
     parts = [part for part in parts if part.counts]
     basis, device = parts[0].basis, parts[0].device
-    counts = np.concatenate([part.counts for part in parts])
-    means_x, means_y = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("means_x", "means_y")
-    )
-    n = int(counts.sum())
-    mean_x, mean_y = counts @ means_x / n, counts @ means_y / n
-    weights = np.sqrt(counts)[:, None]
-    between_x = on((means_x - mean_x) * weights, device)
-    between_y = on((means_y - mean_y) * weights, device)
-    z = to_basis(between_x, basis)
-    gram, cross = _zeros(z.shape[1], len(mean_y), device)
+    n, mean_x, mean_y, x, y = _between(*_batches(parts), device)
+    gram, cross = _products(to_basis(x, basis), y)
     for part in parts:
         if part.gram is not None and part.cross is not None:
             gram += part.gram
             cross += part.cross
-    _accumulate(z, between_y, gram, cross)
-    of_x, of_y, of_update = (_spreads(between_x, between_y) + sum(part.spreads for part in parts)).tolist()
+    of_x, of_y, of_update = (_spreads(x, y) + sum(part.spreads for part in parts)).tolist()
     single = any(part.single for part in parts)
     return PairMoments(n, mean_x, mean_y, gram, cross, of_x, of_y, of_update, basis, single, device)
+
+
+def joined(moments: PairMoments, rows: Iterable[PairSums]) -> tuple[PairMoments, Array, Array]:
+    """Return the moments of all pairs where `rows`, added one by one, join others, and x, y (rows + 1, d).
+
+    They have no matrices: to those of the others, x'x and x'y are to be added. Without rows: a row of zeros.
+    """
+    counts, means_x, means_y = _batches(rows)
+    if not counts:
+        x, y = (zeros((1, len(mean)), moments.device) for mean in (moments.mean_x, moments.mean_y))
+        return without_matrices(moments), x, y
+    n, mean_x, mean_y, x, y = _between(
+        [moments.count, *counts], [moments.mean_x, *means_x], [moments.mean_y, *means_y], moments.device
+    )
+    spreads = _spreads(x, y) + (moments.spread_x, moments.spread_y, moments.spread_update)
+    names = ("spread_x", "spread_y", "spread_update")
+    known = {
+        "count": n,
+        "mean_x": mean_x,
+        "mean_y": mean_y,
+        **dict(zip(names, spreads.tolist(), strict=True)),
+    }
+    return replace(without_matrices(moments), **known), x, y
+
+
+def without_matrices(moments: PairMoments) -> PairMoments:
+    """Return moments without their matrices, whose memory is wanted."""
+    return replace(moments, gram=None, cross=None)
+
+
+def _batches(parts: Iterable[PairSums]) -> tuple[list[int], list[np.ndarray], list[np.ndarray]]:
+    """Return the counts and the means of all batches of `parts`."""
+    counts: list[int] = []
+    means_x: list[np.ndarray] = []
+    means_y: list[np.ndarray] = []
+    for part in parts:
+        counts += part.counts
+        means_x += part.means_x
+        means_y += part.means_y
+    return counts, means_x, means_y
+
+
+def _between(
+    counts: list[int], means_x: list[np.ndarray], means_y: list[np.ndarray], device: Device
+) -> tuple[int, np.ndarray, np.ndarray, Array, Array]:
+    """Return the count and the means of all batches, and rows whose squares their sums lack: their means' distances."""
+    weights, n = np.array(counts), sum(counts)
+    mean_x, mean_y = (weights @ np.array(means) / n for means in (means_x, means_y))
+    roots = np.sqrt(weights)[:, None]
+    x, y = (on((means - mean) * roots, device) for means, mean in ((means_x, mean_x), (means_y, mean_y)))
+    return n, mean_x, mean_y, x, y
 
 
 def to_basis(x: Array, basis: Basis | None) -> Array:
@@ -159,15 +205,10 @@ def from_basis(z: Array, basis: Basis | None) -> Array:
     return z if basis is None else z @ basis.back
 
 
-def _zeros(rank: int, width: int, device: Device) -> tuple[Array, Array]:
-    return zeros((rank, rank), device), zeros((width, rank), device).T  # LAPACK needs contiguous columns
-
-
-def _accumulate(z: Array, y: Array, gram: Array, cross: Array) -> None:
-    """Add z'z to `gram` and z'y to `cross`."""
+def _products(z: Array, y: Array) -> tuple[Array, Array]:
+    """Return z'z and z'y."""
     # NumPy's products let another thread read the next piece; SciPy's hold the interpreter's lock
-    gram += z.T @ z
-    cross.T[...] += y.T @ z
+    return z.T @ z, (y.T @ z).T  # LAPACK needs contiguous columns
 
 
 def _spreads(x: Array, y: Array) -> np.ndarray:
@@ -210,6 +251,12 @@ class GramFactor:
             return self.matrix.T @ coefficients
         return times_transposed(self.matrix, coefficients)
 
+    def passed_on(self, whitened: Array, other: GramFactor) -> Array:
+        """Return other.apply(self.solve(whitened)), in two thirds of the time where both are triangular."""
+        if self.inverse is not None or other.inverse is not None:
+            return other.apply(self.solve(whitened))
+        return times_transposed(solved_lower(self.matrix, other.matrix), whitened)
+
     def outside(self, rows: Array) -> Array:
         """Return the part of rows (m, d) in the directions that are cut."""
         if self.inverse is None:
@@ -219,13 +266,33 @@ class GramFactor:
 
 def gram_factor(moments: PairMoments) -> GramFactor:
     """Factor the Gram matrix of x: by Cholesky where it is safe, by eigenvectors where ranks must be cut."""
-    variances, noise = _variances(moments), _noise(moments)
+    diagonal = in_memory(moments.gram.diagonal())
+    variances, noise = _variances(diagonal, moments), _noise(diagonal, moments)
     if (variances > 0).all():
         scales = np.sqrt(variances)
-        lower = cholesky(moments.gram / outer(scales, scales, moments.device))
+        own = on(scales, moments.device)
+        correlation = moments.gram / own
+        correlation /= own[:, None]
+        lower = cholesky(correlation)
         if lower is not None and _is_safe(lower, variances / (variances + noise)):
-            return GramFactor((lower.T * on(scales, moments.device)).T, None)
+            lower *= own[:, None]
+            return GramFactor(lower, None)
     return _factor_with_cut(moments.gram, variances, noise, moments.device)
+
+
+def serves(factor: GramFactor, joint: PairMoments, x: Array) -> bool:
+    """Tell whether all pairs that `joint` tells of could be factored without a cut, as those behind `factor` are.
+
+    The smallest eigenvalue of a sum is at least that of each term, so that this is no looser than a look at the sum.
+    """
+    if factor.inverse is not None or joint.basis is not None:
+        return False
+    diagonal = in_memory(squared_lengths(factor.matrix) + squared_lengths(x.T))
+    variances, noise = _variances(diagonal, joint), _noise(diagonal, joint)
+    if not (variances > 0).all():
+        return False
+    lower = (factor.matrix.T / on(np.sqrt(variances), joint.device)).T
+    return _is_safe(lower, variances / (variances + noise))
 
 
 def white_coordinates(parts: Iterable[PairSums]) -> Basis | None:
@@ -243,33 +310,32 @@ def white_coordinates(parts: Iterable[PairSums]) -> Basis | None:
     )
 
 
-def _variances(moments: PairMoments) -> np.ndarray:
+def _variances(diagonal: np.ndarray, moments: PairMoments) -> np.ndarray:
     """Return n times the variances of the coordinates; 0 where they are the rounding of a constant."""
-    variances = in_memory(moments.gram.diagonal())
     if moments.basis is not None:
-        return np.where(variances > RANK_CUT, variances, 0.0)
-    constant = variances <= moments.count * np.square(ROUNDING * moments.mean_x)
-    return np.where(constant, 0.0, variances)
+        return np.where(diagonal > RANK_CUT, diagonal, 0.0)
+    constant = diagonal <= moments.count * np.square(ROUNDING * moments.mean_x)
+    return np.where(constant, 0.0, diagonal)
 
 
-def _noise(moments: PairMoments) -> np.ndarray:
+def _noise(diagonal: np.ndarray, moments: PairMoments) -> np.ndarray:
     """Return n times the variance of each coordinate under `RANK_CUT` of which lies what is not to be trusted.
 
     White coordinates: of all rows' variance, which is 1. Rows in float32: d times their mean square, for the
     rounding of products of d terms. Else none.
     """
-    width = len(moments.gram)
+    width = len(diagonal)
     if moments.basis is not None:
         return np.ones(width)
     if not moments.single:
         return np.zeros(width)
-    return width * (in_memory(moments.gram.diagonal()) + moments.count * np.square(moments.mean_x))
+    return width * (diagonal + moments.count * np.square(moments.mean_x))
 
 
 def _is_safe(lower: Array, signal: np.ndarray) -> bool:
     """Tell whether all directions of a correlation, lower @ lower', are far over the cut and well determined."""
     least = inverse_size(lower)
-    return least > SAFE and least * signal.min() > RANK_CUT * max(1.0, signal.sum())
+    return bool(least > SAFE and least * signal.min() > RANK_CUT * max(1.0, signal.sum()))
 
 
 def _factor_with_cut(gram: Array, variances: np.ndarray, noise: np.ndarray, device: Device) -> GramFactor:

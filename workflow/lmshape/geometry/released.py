@@ -1,4 +1,4 @@
-"""The estimators as the article's authors released them (LLM-Microscope 0.0.6), to stand beside the corrected ones.
+"""The estimators that the article's authors released (LLM-Microscope 0.0.6), for comparison with the corrected ones.
 
 Written anew from the published code, its faults included: repeated rows stay and shift the rest of the
 distribution, a fifth of the ratios is fitted, and the linear map is solved through 1/σ without a cut.

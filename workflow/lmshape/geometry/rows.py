@@ -1,4 +1,4 @@
-"""Which rows of a cloud count: no copies, no attention sinks, one of each token type, all but those of a draw."""
+"""Choices of rows of a cloud: without copies, without attention sinks, one per token id, without a draw."""
 
 from __future__ import annotations
 

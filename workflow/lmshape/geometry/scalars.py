@@ -1,4 +1,4 @@
-"""What the sizes of the eigenvalues of a covariance say about the shape of a cloud, one number each.
+"""Numbers of a cloud's shape from the eigenvalues of its covariance.
 
 Functions of eigenvalues, descending and none negative, over the last axis: many spectra in one call. NaN is
 the value of a spectrum without a shape (Σλ = 0, or NaN in it), so that a table can say so.
@@ -269,7 +269,7 @@ def participation_ratio(x: ArrayLike) -> float:
 
 
 def corrected_participation_ratio(x: ArrayLike) -> float:
-    """Return the participation ratio that the population of the rows would read, n → ∞.
+    """Estimate the participation ratio of the population of the rows, n → ∞.
 
     `lmshape.geometry.scalars.corrected_participation_ratio_of`: d for isotropic rows at any n, with its own
     noise. ValueError where all rows are equal, under 4 rows, and where the estimate of Σλ² is not positive.

@@ -1,1 +1,1 @@
-"""Published training runs: where their checkpoints lie, what stands behind each name, and how it gets here."""
+"""Published training runs: the places, the commits and the download of their checkpoints."""

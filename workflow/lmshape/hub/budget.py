@@ -1,4 +1,4 @@
-"""The disk quota of downloaded weights: taken before a download begins, and waited for while others hold it.
+"""The disk quota of downloaded weights: a download reserves its share first, and waits while others hold it.
 
 What is held is read off the files themselves, so that a killed run leaves no wrong account.
 """
@@ -108,7 +108,7 @@ def reserve(wanted: Reservation, *, budget: int, keeps: bool, patience: float = 
         why = _why(wanted, held, budget)
         if keeps:
             raise InputError(
-                f"{why} `keep_weights` keeps the weights. Raise the budget, or let weights be deleted once read."
+                f"{why} `keep_weights` keeps the weights. Raise the budget, or let read weights be deleted."
             )
         if now - changed > patience:
             raise InputError(f"{why} {_remedy(holders)}")
@@ -196,7 +196,7 @@ def _holders_or_enter(wanted: Reservation, budget: int) -> list[Reservation]:
             if given_up is None:
                 return others
             _LOG.warning(
-                "%s: what came of its download was deleted to free its share of the disk quota", given_up.name
+                "%s: its partial download was deleted to free its share of the disk quota", given_up.name
             )
             delete_own(partial_folder(Path(given_up.folder)))
             others.remove(given_up)

@@ -1,4 +1,4 @@
-"""What the names of checkpoints are worth: equal weights under two names, missing weights, known faults.
+"""The audit of checkpoint names: equal weights under two names, missing weights, known faults.
 
 A pure function of what the hub says of every revision and of the cited list of faults; no weight is downloaded.
 """
@@ -29,7 +29,7 @@ AUDIT_VERDICTS = {
     "same_as_main": "the weights of main, under the name of an earlier step",
     "duplicate": "the weights of another step, too: at most one of the names is right",
     "mixed_shards": "some of its shards are those of another step",
-    "doubtful": "somebody has reason to doubt it; it is measured and shown",
+    "doubtful": "its source gives a reason to doubt it; it is measured and shown",
     "expected_duplicate": "known to equal another step, and rightly so",
     NOT_ASKED: "no study chooses it, and the hub was not asked for its files",
     "ok": "nothing is known against it",
@@ -52,7 +52,7 @@ class Issue:
     files: tuple[str, ...] = ()
 
     def concerns(self, one: LockedCheckpoint) -> bool:
-        """Whether it is about the weights that are taken of a checkpoint."""
+        """Whether it concerns the files that lmshape takes of a checkpoint."""
         if one.step not in self.steps:
             return False
         names = {file.path.rpartition("/")[2] for file in one.weights}
@@ -105,7 +105,7 @@ def cited_verdict(issues: Iterable[Issue], step: int, *, weights: str = "") -> s
 
 
 class _Evidence:
-    """What all checkpoints of a model say together.
+    """Facts of all checkpoints of a model together.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class _Evidence:
         return [issue for issue in self.issues if issue.concerns(one) and self._shows(issue, one)]
 
     def odd_size(self, one: LockedCheckpoint) -> bool:
-        """Whether most checkpoints have weights of another size in the format that is taken of this one."""
+        """Whether most checkpoints have weights of another size in the format of this one."""
         usual = self.usual_bytes.get(one.weights[0].format) if one.weights else None
         return usual not in (None, one.weights_bytes)
 
@@ -347,7 +347,7 @@ def as_json(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = (
 
 
 def has_fault(lock: Lock) -> bool:
-    """Whether any checkpoint is not what its name says."""
+    """Whether the weights of any checkpoint differ from its name."""
     return any(one.verdict in DISTRUSTED for one in lock.checkpoints)
 
 

@@ -1,4 +1,4 @@
-r"""The lock of a model: which commit and which weights stand behind each checkpoint, as one TSV file.
+r"""The lock of a model: commit and weights of each checkpoint, as one TSV file.
 
 One row per checkpoint, readable as a table (`pandas.read_csv(path, sep="\t", comment="#")`; text is in quotes, since a
 note may hold a `#`); what holds for the whole model stands above it, in lines that begin with `#`. Later runs use the
@@ -67,7 +67,7 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedCheckpoint:
-    """A checkpoint and what stands behind its name.
+    """A checkpoint, with the commit and the files of its name.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ class Tokenizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """What is known of a model's checkpoints.
+    """The known facts of a model's checkpoints.
 
     Attributes
     ----------
@@ -320,7 +320,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether weights lie in a folder, which another process may delete meanwhile."""
+    """Whether a folder has weights, which another process may delete meanwhile."""
     try:
         return any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

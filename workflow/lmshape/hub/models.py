@@ -1,4 +1,4 @@
-"""Models of the hub as a study plans them, from the lock if there is one, else from the registry; and what it takes."""
+"""Hub models of a study, planned from the lock or else from the registry, and the checkpoints that the study takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError
 from lmshape.hub.integrity import DISTRUSTED, Issue, audited, cited_verdict, issues_of
 from lmshape.hub.lock import NOT_ASKED, Lock, identity_of, read_lock
-from lmshape.hub.published import Place, published, read_sources, tokens_seen
+from lmshape.hub.published import Place, listed_places, tokens_seen
 from lmshape.paths import LOCK, LOSSES_FOLDER, WEIGHTS
 from lmshape.schema import Yaml
 
@@ -23,7 +23,7 @@ Ask = Callable[..., Lock]  # `lmshape.hub.resolve.make_lock`
 
 @dataclass(frozen=True, slots=True)
 class HubRun:
-    """What is known of a published run before anything is downloaded.
+    """The known facts of a published run before any download.
 
     Attributes
     ----------
@@ -66,13 +66,13 @@ def read_run(
     InputError
         When the entry cannot be read, or only the hub could tell and must not be asked.
     """
-    places = published(read_sources(name, entry))
+    places = listed_places(name, entry)
     path = root / LOCK.format(model=name)
     lock = read_lock(path)
     if lock is None and (root / LOSSES_FOLDER.format(model=name)).is_dir():
         print(
-            f"`{name}`: {LOCK.format(model=name)} is gone, and results of it are there. Put a copy of it back if you "
-            "have one. Else the hub is asked again, and results of commits that it no longer names are refused.",
+            f"`{name}`: {LOCK.format(model=name)} is gone, and its results are still there. Restore a copy of it "
+            "if you have one. Else the hub is asked again, and results of commits that it no longer has are refused.",
             file=sys.stderr,
         )
     if lock is not None and lock.identity != identity_of(entry):
@@ -90,26 +90,31 @@ def read_run(
     known = {**entry, **{fact: told[fact] for fact in corrected_facts(entry, told)}}
     facts = {fact: known.get(fact, told.get(fact)) for fact in (*FACTS, "context")}
     _check_known(name, facts)
-    checkpoints, unlisted = known_checkpoints(name, entry, lock, issues_of(issues, name))
+    checkpoints, unlisted = known_checkpoints(name, entry, places, lock, issues_of(issues, name))
     if not checkpoints:
         raise InputError(
-            f"`{name}`: the hub has weights of none of its checkpoints, says {LOCK.format(model=name)}. Look at them "
+            f"`{name}`: the hub has weights of none of its checkpoints, by {LOCK.format(model=name)}. Look at them "
             f"with `lmshape audit {name}`, and correct the registry of models."
         )
     return HubRun(tuple(checkpoints), tuple(unlisted), facts, lock)
 
 
 def known_checkpoints(
-    name: str, entry: Mapping[str, Yaml], lock: Lock | None, issues: Sequence[Issue]
+    name: str,
+    entry: Mapping[str, Yaml],
+    places: Sequence[Place] | None,
+    lock: Lock | None,
+    issues: Sequence[Issue],
 ) -> tuple[list[Checkpoint], list[Checkpoint]]:
     """Return the checkpoints that the registry lists, or all where it has no list, and the others; by step.
 
     Parameters
     ----------
-    name, entry, lock : as of `read_run`
+    name, entry : of the registry
+    places : `listed_places` of it
+    lock : what the hub said, if it was asked
     issues : known faults of this model
     """
-    places = published(read_sources(name, entry))
     listed = [_of_place(name, place, entry, issues) for place in places or ()]
     locked = _of_lock(name, lock, issues) if lock else listed
     steps = {one.step for one in listed or locked}
@@ -119,7 +124,7 @@ def known_checkpoints(
 def choose(
     known: Sequence[Checkpoint], unlisted: Sequence[Checkpoint], choice: Choice, *, model: str
 ) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
-    """Take the checkpoints that a study asks for, and say which were passed over.
+    """Choose the checkpoints of a study, and list those that were skipped.
 
     A list takes what it names, other choices among the `choosable`. Of those with the same content one is measured, a
     trusted one before a doubted one: `same_as` of the others names it.
@@ -141,8 +146,8 @@ def choose(
     doubted = tuple(one for one in known if one not in trusted)
     if not trusted:
         raise InputError(
-            f"`{model}`: none of its {len(doubted)} checkpoints is known to be what its name says. Look at "
-            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want all the same."
+            f"`{model}`: none of its {len(doubted)} checkpoints is known to match its name. Look at "
+            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want anyway."
         )
     chosen = select_checkpoints(trusted, choice, model=model)
     measured: dict[str, str] = {}

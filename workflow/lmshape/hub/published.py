@@ -1,4 +1,4 @@
-"""Where the checkpoints of a published training run lie on the hub, as far as the registry knows."""
+"""Places of a published run's checkpoints on the hub, as the registry has them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Naming:
         try:
             compiled = re.compile(pattern)
         except re.error as error:
-            raise InputError(f"`step_pattern` = '{pattern}': no regular expression ({error}).") from None
+            raise InputError(f"`step_pattern` = '{pattern}': not a regular expression ({error}).") from None
         if not compiled.groups:
             raise InputError(
                 f"`step_pattern` = '{pattern}': needs a group around the step, as in `step(\\d+)`."
@@ -112,7 +112,7 @@ class Naming:
         return _PLACEHOLDER.sub(lambda match: f"{values[match[1]]:0{match[2] or 1}d}", self.template)
 
     def spells(self, step: int) -> bool:
-        """Whether the name of a step is its own: in thousands only whole ones are."""
+        """Whether no other step has the same name: in thousands only whole ones do."""
         return step % self.unit == 0
 
     def step(self, name: str) -> int | None:
@@ -137,9 +137,7 @@ def expand_steps(steps: Steps, *, where: str) -> tuple[int, ...]:
     expanded = tuple(step for entry in steps for step in _entry(entry, where))
     for before, after in zip(expanded, expanded[1:], strict=False):
         if after <= before:
-            raise InputError(
-                f"`{where}`: {after} stands behind {before}. List the steps in ascending order, once."
-            )
+            raise InputError(f"`{where}`: {after} follows {before}. List the steps in ascending order, once.")
     return expanded
 
 
@@ -158,7 +156,7 @@ def _entry(entry: int | dict[str, int], where: str) -> Sequence[int]:
         return (entry,)
     first, last = entry["from"], entry["to"]
     if last < first:
-        raise InputError(f"`{where}`: from {first} to {last} there is no step. Exchange the two.")
+        raise InputError(f"`{where}`: from {first} to {last} there is no step. Swap the two.")
     return range(first, last + 1, entry["every"])
 
 
@@ -273,16 +271,16 @@ def read_sources(name: str, entry: Mapping[str, Yaml]) -> tuple[Source, ...]:
     )
 
 
-def published(sources: Sequence[Source]) -> tuple[Place, ...] | None:
+def listed_places(name: str, entry: Mapping[str, Yaml]) -> tuple[Place, ...] | None:
     """List a run's checkpoints by step, of equal steps the first source's; None where only the hub knows them.
 
     Raises
     ------
     InputError
-        When two steps have one name in paths.
+        When the entry cannot be read, or two steps have one name in paths.
     """
     by_step: dict[int, Place] = {}
-    for source in sources:
+    for source in read_sources(name, entry):
         places = source.published()
         if places is None:
             return None
@@ -306,8 +304,8 @@ def check_names(places: Sequence[Place]) -> None:
         other = named.setdefault(place.name, place)
         if other is not place:
             raise InputError(
-                f"`{other.repository}` and `{place.repository}`: steps {other.step} and {place.step} would both be "
-                f"called {place.name}. Give one of them as `steps: [{place.step}]`, without `main_step`."
+                f"`{other.repository}` and `{place.repository}`: steps {other.step} and {place.step} would both have "
+                f"the name {place.name}. Give one of them as `steps: [{place.step}]`, without `main_step`."
             )
 
 

@@ -1,4 +1,4 @@
-"""From a registry entry to its lock: ask the hub once for everything that stands behind a model's checkpoints."""
+"""From a registry entry to its lock: ask the hub once for commits and files of a model's checkpoints."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from lmshape.hub.published import (
     Source,
     downloads_of_tokenizer,
     files_of_checkpoint,
+    listed_places,
     path_safe,
     read_sources,
     tokens_seen,
@@ -169,7 +170,7 @@ def _to_ask(
     unknown = [one for one in lock.checkpoints if not one.asked]
     if not unknown or choice == "all":
         return unknown
-    known, unlisted = known_checkpoints(lock.model, entry, lock, issues)
+    known, unlisted = known_checkpoints(lock.model, entry, listed_places(lock.model, entry), lock, issues)
     if isinstance(choice, list):
         taken = [one for one in (*known, *unlisted) if {one.name, str(one.step)} & set(map(str, choice))]
     else:

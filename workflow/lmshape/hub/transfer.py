@@ -1,8 +1,8 @@
-"""Files of a commit, brought here: resumed after a kill, verified byte for byte, under their names when whole.
+"""Download the files of a commit: resumed after a kill, verified byte for byte, renamed when whole.
 
-By Xet they come in a process of their own, `python -m` this module, since hf_xet cannot be stopped from within where it
-hangs. The process gets its order as a line of JSON, and answers in lines: how many bytes came so far, in the end the
-path of the file or why there is none. It ends with the process that started it.
+Xet downloads in a separate process, `python -m` this module, since hf_xet cannot be stopped from within when it hangs.
+The process gets its order as a line of JSON and answers in lines: the number of bytes so far, in the end the path of
+the file or the reason for its absence. It ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def bring_files(
         if error.errno in NO_ROOM:
             raise InputError(
                 f"`{folder}`: no room on the disk ({error.strerror}). What was received is kept in `{arriving}`; make "
-                "room, or bound what waits there with `disk_budget_gb`, and run again."
+                "room, or limit downloads with `disk_budget_gb`, and run again."
             ) from error
         raise
     # in the place of an empty shell that an earlier release may have left
@@ -164,7 +164,7 @@ class _Download:
         xet = may_come and self._into_study(received)
         if transfer == "xet" and not xet and not self.file.digest.startswith(GIT):
             raise InputError(
-                f"{self.what}: does not come by Xet, and `transfer: xet` allows nothing else. With `auto` HTTP follows."
+                f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
             )
         if not xet and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
             _LOG.warning("%s", self._large())
@@ -275,7 +275,7 @@ def _verify(path: Path, file: LockedFile, what: str) -> None:
         return
     raise WrongBytes(
         f"{what}: came with {size} bytes and digest {found} where the hub lists {file.bytes} bytes and {file.digest}. "
-        "It is not used. Run again; if it comes back, the hub or a proxy on the way serves a wrong file."
+        "It is not used. Run again; if it happens again, the hub or a proxy on the way serves a wrong file."
     )
 
 

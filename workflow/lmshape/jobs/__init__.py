@@ -1,4 +1,4 @@
-"""The jobs of the workflow: for each rule what it reads, writes, needs and depends on, and what it runs.
+"""The jobs of the workflow: inputs, outputs, resources, dependencies and code of each rule.
 
 The rules in workflow/rules take all of it from `Jobs`; `python -m lmshape run RULE` runs a job, which reads the study
 itself. `RULES` lists the rules, and each says which jobs it has: which job makes what another one reads is read off

@@ -16,23 +16,10 @@ from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
 from lmshape.store.weights import checkpoint_files, weights_key
-from lmshape.study.costs import (
-    MEASURING_START_SECONDS,
-    extraction_megabytes,
-    extraction_seconds,
-    gpus_that_hold,
-    measuring_megabytes,
-    measuring_seconds,
-    threads_of,
-    truncation_megabytes,
-    truncation_seconds,
-    truncation_wants_gpu,
-    wants_gpu,
-)
+from lmshape.study import costs
 from lmshape.study.models import Model
-from lmshape.study.plan import activation_bytes
-from lmshape.study.settings import Truncating
 from lmshape.study.study import Study
+from lmshape.truncation.ranks import Truncating
 from lmshape.writing import replaced_when_whole, working_folder
 
 if TYPE_CHECKING:
@@ -120,11 +107,11 @@ class WeightsReader(Rule):
         )
 
     def threads(self, job: Wildcards) -> int:
-        return threads_of(self.model(job))
+        return costs.threads_of(self.model(job))
 
     def wants_gpu(self, model: Model) -> bool:
         """Return whether the forward passes are worth a GPU of a cluster."""
-        return wants_gpu(model, self.study.sampling)
+        return costs.wants_gpu(model, self.study.sampling)
 
     def gpus(self, job: Wildcards) -> int:
         """On this machine one if there is one; on a cluster those that hold the model, if it is worth them."""
@@ -136,7 +123,7 @@ class WeightsReader(Rule):
         if device == "auto" and not (self.machine.gpu_partition and self.wants_gpu(model)):
             return 0
         spread = self.machine.on_cluster and self.study.extraction.device_map == "auto"
-        return gpus_that_hold(model, self.study.extraction, self.machine.gpu_gigabytes) if spread else 1
+        return costs.gpus_that_hold(model, self.study.extraction, self.machine.gpu_gigabytes) if spread else 1
 
     def priority(self, job: Wildcards) -> float:
         """A checkpoint is finished before the next one is begun: 10 for the first of a model, above 9 for the last."""
@@ -160,14 +147,14 @@ class Extract(WeightsReader):
         return map(Wildcards.of_cell, self.study.cells() if self.study.keep_activations else ())
 
     def megabytes(self, job: Wildcards) -> int:
-        return extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
+        return costs.extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         on_gpu = self.gpus(job) > 0
-        return extraction_seconds(self.model(job), self.study.sampling, threads=threads, on_gpu=on_gpu)
+        return costs.extraction_seconds(self.model(job), self.study.sampling, threads=threads, on_gpu=on_gpu)
 
     def disk_megabytes(self, job: Wildcards) -> int:
-        activations = activation_bytes(self.model(job), self.study.sampling.most_tokens)
+        activations = costs.activation_bytes(self.model(job), self.study.sampling.most_tokens)
         return LEAST_DISK_MEGABYTES + activations // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
@@ -203,7 +190,7 @@ class Measure(Rule):
 
     stage = "measuring"
     submitted = True
-    start_seconds = MEASURING_START_SECONDS
+    start_seconds = costs.MEASURING_START_SECONDS
     usual_share = 0.5
     reads = ("activations", "final")
     log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
@@ -257,10 +244,10 @@ class Measure(Rule):
         return families_code()
 
     def threads(self, job: Wildcards) -> int:
-        return threads_of(self.model(job))
+        return costs.threads_of(self.model(job))
 
     def megabytes(self, job: Wildcards) -> int:
-        return measuring_megabytes(self.model(job).width, self.study.sampling)
+        return costs.measuring_megabytes(self.model(job).width, self.study.sampling)
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         first, last = layers_of(job)
@@ -269,7 +256,7 @@ class Measure(Rule):
     def block_seconds(self, model: Model, sites: int, threads: int, *, on_gpu: bool = False) -> float:
         """Estimate a block of a model by its sites."""
         study = self.study
-        return measuring_seconds(
+        return costs.measuring_seconds(
             model.width,
             study.sampling,
             families=tuple(self.families),
@@ -419,7 +406,7 @@ class MeasureCell(Extract):
 
 
 class Truncate(WeightsReader):
-    """The loss of a decoder with some directions of its residual stream alone."""
+    """The loss of a decoder with only some directions of its residual stream."""
 
     stage = "truncation"
     usual_share = 0.3
@@ -455,10 +442,10 @@ class Truncate(WeightsReader):
         return [super().facts(job), self.rows, tried]
 
     def wants_gpu(self, model: Model) -> bool:
-        return truncation_wants_gpu(model, self.study.sampling, self.truncating, rows=self.study.rows)
+        return costs.truncation_wants_gpu(model, self.study.sampling, self.truncating, rows=self.study.rows)
 
     def megabytes(self, job: Wildcards) -> int:
-        return truncation_megabytes(
+        return costs.truncation_megabytes(
             self.model(job),
             self.study.sampling,
             self.truncating,
@@ -467,7 +454,7 @@ class Truncate(WeightsReader):
         )
 
     def seconds(self, job: Wildcards, threads: int) -> float:
-        return truncation_seconds(
+        return costs.truncation_seconds(
             self.model(job),
             self.study.sampling,
             self.truncating,
@@ -492,8 +479,8 @@ class Truncate(WeightsReader):
             attributes=self.attributes(job) | read_receipt(folder),
             trial=Trial(
                 rows=self.rows,
-                ranks=sorted(truncating.ranks) if truncating.ranks else None,
-                removed=sorted(truncating.removed) if truncating.removed else None,
+                ranks=truncating.ranks,
+                removed=truncating.removed,
             ),
             sequences=truncating.sequences,
         )

@@ -1,4 +1,4 @@
-"""Jobs of published training runs: what stands behind each name, the weights while somebody reads them."""
+"""Jobs of published training runs: locks, and weights while a job reads them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lmshape.hub.lock import Lock
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
+from lmshape.study.costs import checkpoint_megabytes
 from lmshape.study.models import Model
-from lmshape.study.plan import checkpoint_megabytes
 from lmshape.study.study import Study
 
 
@@ -175,7 +175,7 @@ class Download(FetchTokenizer):
         return {"lock": file if job.checkpoint in self.model(job).unasked else self.ancient(file)}
 
     def facts(self, job: Wildcards) -> object:
-        """How often an update of the lock has found other weights under this name: a change runs its cells again."""
+        """Count the updates of the lock that found other weights under this name; a change runs its cells again."""
         return self.model(job).checkpoints[job.checkpoint].revised
 
     def threads(self, job: Wildcards) -> int:

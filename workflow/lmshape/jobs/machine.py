@@ -1,4 +1,4 @@
-"""The machine that jobs run on: this one, or a cluster as its profile has it, looked over before a job is submitted.
+"""The machine that jobs run on: this one, or a cluster, whose profile is checked before a job is submitted.
 
 SLURM refuses a job of a wrong account or partition only when it is submitted, each one again; a study has thousands.
 """
@@ -100,7 +100,7 @@ def check_profile(settings: Mapping[str, str | None]) -> None:
             )
         if value is not None and hasattr(builtins, value):
             raise InputError(
-                f"`{name}` is {value} in the SLURM profile, which Snakemake takes for Python. Write it in two pairs of "
+                f"`{name}` is {value} in the SLURM profile, which Snakemake reads as Python. Write it in two pairs of "
                 f"quotes: {name}: \"'{value}'\"."
             )
     partitions = _answer(["sinfo", "--noheader", "--format=%R"])

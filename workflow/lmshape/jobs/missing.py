@@ -1,4 +1,4 @@
-"""What a study still lacks: its cells compared with the files, why each is missing, and the command that goes on.
+"""The missing cells of a study, the reason for each, and the command that continues.
 
 Why a job failed its own log says, which ends with `error: …` or a traceback, unless the process was killed: then the
 scheduler, whose words are in Snakemake's log, knows more.
@@ -100,7 +100,7 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
 
 
 def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -> bool:
-    """Whether what is asked for is there, although files on the way to it have been deleted since."""
+    """Whether the targets exist, even if intermediate files have been deleted since."""
     wanted = (
         [step for step in steps if step[0].startswith("measure")] if isinstance(what, Cell) else steps[-1:]
     )
@@ -193,7 +193,7 @@ def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> t
 
 
 def describe_missing(missing: Sequence[Missing], study: Study, *, command: str) -> str:
-    """Tell what is missing, alike reasons together, and the command that goes on, in some 30 lines."""
+    """Describe the missing cells, grouped by reason, and the command that continues, in some 30 lines."""
     if not missing:
         return "Nothing is missing: every cell, table, figure and page of the study is there."
     cells = [one for one in missing if isinstance(one.what, Cell)]
@@ -229,7 +229,7 @@ def go_on(said: str, *options: str) -> str:
 
 
 def _without_names(one: Missing) -> str:
-    """Return the reason with the names of the cell taken out, so that the same error of many cells is told once."""
+    """Return the reason with the names of the cell taken out, so that the same error of many cells is reported once."""
     reason, (_, job) = one.reason, one.step
     names = filter(None, [job.model, job.checkpoint, job.dataset, job.text, job.run])
     for name in sorted(names, key=len, reverse=True):
@@ -296,7 +296,7 @@ SLURM_WORDS = {
     "OUT_OF_MEMORY": "it needed more memory than it had asked for",
     "NODE_FAIL": "its node failed",
     "BOOT_FAIL": "its node did not start",
-    "CANCELLED": "somebody cancelled it",
+    "CANCELLED": "it was cancelled",
     "PREEMPTED": "another job took its place",
 }
 NOT_SUBMITTED = re.compile(
@@ -307,12 +307,12 @@ MISSING_OUTPUT = re.compile(r"Job (\d+) +completed successfully, but some output
 REMEDIES = (
     (
         re.compile(r"No space left on device|no room on the disk \(No space"),
-        "Free space on the disk, bound what waits there with `disk_budget_gb`, or let activations be deleted "
+        "Free space on the disk, limit downloads with `disk_budget_gb`, or let activations be deleted "
         "once measured: `keep_activations: false`.",
     ),
     (
         re.compile(r"Disk quota exceeded"),
-        "Your quota is used up: delete what you no longer need, bound what waits on the disk with "
+        "Your quota is used up: delete what you no longer need, limit downloads with "
         "`disk_budget_gb`, or let activations be deleted once measured: `keep_activations: false`.",
     ),
     (
@@ -410,7 +410,7 @@ def _what_the_scheduler_did(said: str) -> str:
 
 
 def is_interruption(reason: str) -> bool:
-    """Whether a reason only says that the user ended the job, as Ctrl-C does to all that run."""
+    """Whether a reason only says that the user ended the job, as Ctrl-C does to all running jobs."""
     return reason.startswith(("KeyboardInterrupt", "Aborted", "it was killed (SIGINT)"))
 
 

@@ -1,4 +1,4 @@
-"""Jobs that make what people look at: figures, explorer, the page of the study, and on request Snakemake's report."""
+"""Jobs for figures, explorer, the page of the study and, on request, Snakemake's report."""
 
 from __future__ import annotations
 
@@ -17,14 +17,7 @@ from lmshape import paths
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, FigureEntry
 from lmshape.fingerprint import code_fingerprint
-from lmshape.jobs.rule import (
-    CONFIG_VARIABLE,
-    LEAST_DISK_MEGABYTES,
-    Files,
-    Given,
-    Rule,
-    Wildcards,
-)
+from lmshape.jobs.rule import CONFIG_VARIABLE, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.study.registry import REPOSITORY, Dataset
 from lmshape.study.study import Study
@@ -52,7 +45,7 @@ def digest_of_words(folder: Path) -> str:
 
 
 class DrawFigures(Rule):
-    """All figures in one process, most of whose time are imports: of each a picture, its vector twin, its numbers."""
+    """All figures in one process, since imports take most of the time; of each PNG, SVG and CSV."""
 
     usual = 40.0
     reads = ("tables", "losses")
@@ -152,7 +145,7 @@ class Index(Rule):
 
     @property
     def provenance(self) -> dict[str, object]:
-        """What was run, for the reader."""
+        """Facts of the study for the reader."""
         return {
             "study": self.study.name,
             "sampling": dataclasses.asdict(self.study.sampling),
@@ -204,6 +197,7 @@ class Index(Rule):
 class Report(Rule):
     """Snakemake's report: all results with their captions and provenance; no part of `all`."""
 
+    stage = "report"
     reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
@@ -262,5 +256,5 @@ def write_report(output: Path, *, snakefile: Path, target: str, config: str) -> 
         # a profile named by variable, which Snakemake gives its jobs, would add options to the command
         own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
         if subprocess.run(command, check=False, env=own).returncode or not page.is_file():
-            raise InputError(f"Snakemake wrote no report of `{target}`; what it said stands above.")
+            raise InputError(f"Snakemake wrote no report of `{target}`; its messages are above.")
         partial.write_bytes(page.read_bytes())

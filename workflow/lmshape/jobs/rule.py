@@ -1,4 +1,4 @@
-"""What a rule of the workflow is in Python: what a job of it reads, writes, needs and depends on, and what it runs."""
+"""A rule of the workflow in Python: inputs, outputs, resources, dependencies and code of its jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Files = str | list[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wildcards:
-    """Which job of a rule: the wildcards of its files, empty where the rule has no such wildcard."""
+    """A job of a rule by the wildcards of its files; empty if the rule has no such wildcard."""
 
     model: str = ""
     checkpoint: str = ""
@@ -93,7 +93,7 @@ WILDCARDS = tuple(field.name for field in fields(Wildcards))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a job was given: CPU threads, and GPUs (None: run by hand, take what is there)."""
+    """Resources of a job: CPU threads, and GPUs (None: run by hand, use those of the machine)."""
 
     threads: int = 1
     gpus: int | None = None
@@ -232,7 +232,7 @@ class Rule:
 
     @property
     def own_fingerprint(self) -> str:
-        """What the user's own metrics compute; a comment in their file changes nothing."""
+        """Fingerprint of the user's own metrics, without comments."""
         return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
 
 

@@ -13,10 +13,9 @@ from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcard
 from lmshape.store.weights import file_key
 from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weights_of
 from lmshape.study.registry import REPOSITORY, Text
-from lmshape.study.settings import Pretraining
 from lmshape.study.study import Study
 from lmshape.texts.tokenizer import named_tokens, tokenizer_files
-from lmshape.training.recipe import Recipe
+from lmshape.training.recipe import Pretraining, Recipe
 
 
 def text_file(text: str, *, clean: bool) -> str:

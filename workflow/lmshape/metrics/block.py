@@ -53,7 +53,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is measured at every site, and of which rows; `final` are the activations of the final checkpoint."""
+    """The measurements at every site, and their rows; `final` are the activations of the final checkpoint."""
 
     activations: Activations
     final: Activations | None
@@ -129,7 +129,7 @@ def measure(
         )
         layers = _layers(job, sites_between(activations.sites, first, last))
         attributes = {**activations.attributes, **own, **(made_of or {})}
-        write_statistics(output_path, attributes=attributes, layers=layers)
+        write_statistics(output_path, attributes=attributes, layers=layers, axes=family.axes)
 
 
 def sites_between(sites: Sequence[Site], first: int, last: int) -> list[Site]:
@@ -263,7 +263,7 @@ def measure_block(
     first, last, rows, rows_per_draw, device, final : as `measure` takes them; each family takes those rows that concern
         it
     own_metrics : the file of the family `own`
-    skdim : names of the metrics of the family `skdim`; others in the list are passed over
+    skdim : names of the metrics of the family `skdim`; others in the list are ignored
 
     Returns
     -------
@@ -281,7 +281,7 @@ def measure_block(
         most = rows_per_draw if family.capped else None
         archive = folder / BLOCK.format(family=name, **layers(first, last))
         if _is_current(archive, {**made_of, "family": name, "rows_per_draw": most or 0}):
-            LOG.info("`%s` is there already, of this code and these activations.", archive)
+            LOG.info("`%s` is there already, from this code and these activations.", archive)
             os.utime(archive)  # Snakemake takes an archive that is older than its activations for outdated
             continue
         on = partial(
@@ -344,14 +344,14 @@ def _definitions(family: Measured) -> list[str]:
 
 
 def _source(path: Path, first: int, last: int) -> Attributes:
-    """What the activations say of themselves, and the digest of the block's layers and of the one before it."""
+    """Attributes of the activations, and the digest of the block's layers and of the layer before it."""
     with Activations(path) as activations:
         sites: list[Site] = sites_between(activations.sites, max(first - 1, 0), last)
         return {**activations.attributes, "source": activations.digest(sites)}
 
 
 def _is_current(archive: Path, wanted: Attributes) -> bool:
-    """Whether an archive is there and was made as it would be made now."""
+    """Whether an archive exists and the same code and activations would give it again."""
     if not archive.exists():
         return False
     try:

@@ -1,6 +1,6 @@
-"""Comparison families: how alike two clouds of the same tokens are, each draw by itself.
+"""Comparison families: similarity of two clouds of the same tokens, draw by draw.
 
-`comparison` is of the clouds before and after a block, `comparison_final` of a layer now and at the final checkpoint.
+`comparison` compares the clouds before and after a block, `comparison_final` a layer now and at the final checkpoint.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _family(
             metric(
                 name=overlap_null,
                 definition=f"30/(n - 1): {overlap} of clouds that are independent of each other",
-                null="is one itself",
+                null="itself a null",
                 source="Doimo et al. 2020",
                 values=partial(kept_array, array="overlap_null"),
             ),

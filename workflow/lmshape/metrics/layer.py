@@ -1,10 +1,10 @@
-"""What measuring gives a family and takes from it: the rows of a layer, arrays that are kept of them."""
+"""The interface of a family: it gets the rows of a layer, and returns the arrays to store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -58,7 +58,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How the archives of a family are made.
+    """Computation of the archives of a family.
 
     Parameters
     ----------
@@ -71,6 +71,7 @@ class Measured:
     rows : choices of rows that concern the family
     only : choices of rows that are measured whatever the study takes; none: those of `rows` that it takes
     capped : whether `rows_per_draw` bounds the rows
+    axes : array → names of its axes; of arrays with one axis, over draws, none
     inputs : what the numbers depend on beside rows and code, for the archive's fingerprint
     """
 
@@ -81,6 +82,7 @@ class Measured:
     rows: tuple[str, ...] = ("all", "no_sink")
     only: tuple[str, ...] = ()
     capped: bool = False
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     inputs: str = ""
 
     def chosen_rows(self, rows: Sequence[str]) -> list[str]:

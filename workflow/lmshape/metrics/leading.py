@@ -1,4 +1,4 @@
-"""Leading family: which rows the variance along the leading principal axis comes from, and a few rows to look at."""
+"""Leading family: the rows that carry the variance along the leading principal axis, and a few rows to draw."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lmshape.geometry.spectrum import CovarianceSums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric
 from lmshape.metrics.rows import BLOCK_ENTRIES, WHOLE_PIECES, Parts, parts_of, robust_center
+from lmshape.store.statistics import LEFT_OUT
 from lmshape.store.tokens import Tokens
 
 GROUPS = ("position_0", "other_sink", "rest")  # a row's group is the place of its name
@@ -56,7 +57,7 @@ def statistics(layer: Layer) -> dict[str, Found]:
     the rows, O(K d²) memory: 3 K + 2 matrices (d, d).
     """
     if layer.tokens is None or layer.sinks is None:
-        raise ValueError("`layer` has no tokens and sinks; this family tells rows apart by them.")
+        raise ValueError("`layer` has no tokens and sinks; this family distinguishes rows by them.")
     group, newlines = groups_of(layer.sinks, layer.tokens), first_newlines(layer.tokens)
     ordinary = np.logical_or.reduce(list(layer.kept.values())) & (group != GROUPS.index("position_0"))
     parts = parts_of(layer.draw, {**layer.kept, NOT_POSITION_0: ordinary})
@@ -309,14 +310,26 @@ _part_of_rows = partial(
     low=0.0,
     high=1.0,
     range="[0, 1]",
-    null="is one itself: the value where these rows are as all others",
+    null="itself a null: the value if these rows are like all others",
     source="counting",
     undefined="no rows",
 )
 
 LEADING = Family(
     "leading",
-    measured=Measured(name="leading", statistics=statistics, missing=missing),
+    measured=Measured(
+        name="leading",
+        statistics=statistics,
+        missing=missing,
+        axes={
+            **dict.fromkeys(("rows", "second", "fourth"), (LEFT_OUT, "group")),
+            "first_newline": (LEFT_OUT, "rows_and_squares"),
+            "eigenvalues": (LEFT_OUT, "component"),
+            "without_position_0": (LEFT_OUT, "largest_and_sum"),
+            "sample_coordinates": ("sample", "component"),
+            **{f"sample_{name}": ("sample",) for name in SAMPLED},
+        },
+    ),
     metrics=(
         _part(
             name="leading_share_position_0",
@@ -332,7 +345,7 @@ LEADING = Family(
         _part(
             name="leading_share_other_sinks",
             definition="share of λ1 that other sink rows carry, with norms over 10 × the site's median",
-            null="0: rows without far ones; their share of the rows where only their norms are large",
+            null="0 without far rows; their share of the rows if only their norms are large",
             values=partial(_share, group="other_sink"),
         ),
         _part_of_rows(
@@ -342,7 +355,7 @@ LEADING = Family(
         ),
         _part(
             name="leading_share_first_newline",
-            definition="share of λ1 that the first newline of each sequence carries, a sink or not",
+            definition="share of λ1 that the first newline of each sequence carries, whether or not it is a sink",
             range="[0, 1]; part of one of the other shares",
             null="at most 1/window, its share of the rows",
             undefined="zero variance, or no texts of tokens",
@@ -350,16 +363,16 @@ LEADING = Family(
         ),
         _part(
             name="leading_share_rest",
-            definition="share of λ1 that all rows but position 0 and other sinks carry",
+            definition="share of λ1 that all rows except position 0 and other sinks carry",
             null="1: no rows of either kind, or rows like all others",
             values=partial(_share, group="rest"),
         ),
         _leading(
             name="leading_kurtosis",
-            definition="n Σp⁴/(Σp²)², p the coordinates on the leading axis: how few rows make it",
+            definition="n Σp⁴/(Σp²)², p the coordinates on the leading axis: how few rows carry it",
             low=1.0,
             high=inf,
-            range="[1, n - 2 + 1/(n - 1)], the upper end where one row is off all others",
+            range="[1, n - 2 + 1/(n - 1)], the upper end if a single row carries it",
             null="3 for Gaussian rows",
             source="Pearson 1905; fourth standardized moment",
             values=_kurtosis,

@@ -1,4 +1,4 @@
-"""Linearity family: how far a block is a linear map of its input, pooled and with each draw left out."""
+"""Linearity family: linearity of each block, pooled and with each draw left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lmshape.geometry.pairs import Basis, PairSums, white_coordinates
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric, kept_array
 
-Sums = dict[str, dict[tuple[int, int], list[PairSums]]]
+Sums = dict[tuple[int, int], PairSums]  # by draw and half
+Few = dict[str, Sums]  # by choice of rows
 
 
 def statistics(layer: Layer) -> dict[str, Found]:
@@ -69,39 +70,33 @@ def _passes(kept: Mapping[str, np.ndarray], width: int) -> list[dict[str, np.nda
 
 def _measured(layer: Layer, choices: Mapping[str, np.ndarray]) -> dict[str, tuple[Linearity, int]]:
     """Return the linearity of each choice, and 1 where it took a second pass."""
-    sums = _summed(layer, choices, None)
+    shared, few = _summed(layer, choices, None)
     bases: dict[str, Basis] = {}
-    found = {}
-    for name, groups in sums.items():
-        basis = white_coordinates([part for parts in groups.values() for part in parts])
-        if basis is None:
-            found[name] = leave_one_out_linearity(groups), 0
-        else:
+    for name, own in few.items():
+        basis = white_coordinates([*shared.values(), *own.values()])
+        if basis is not None:
             bases[name] = basis
-    del sums, groups  # their memory is that of the second pass
+    first = {name: own for name, own in few.items() if name not in bases}
+    found = {name: (own, 0) for name, own in leave_one_out_linearity(shared, first).items()}
+    del shared, few, first, own  # their memory is that of the second pass
     for name, basis in bases.items():
-        found[name] = leave_one_out_linearity(_summed(layer, {name: choices[name]}, basis)[name]), 1
+        found[name] = leave_one_out_linearity(*_summed(layer, {name: choices[name]}, basis))[name], 1
     return found
 
 
-def _summed(layer: Layer, choices: Mapping[str, np.ndarray], basis: Basis | None) -> Sums:
-    """Return the sums of each choice by draw and half: those of the rows that all share, and of its others."""
+def _summed(layer: Layer, choices: Mapping[str, np.ndarray], basis: Basis | None) -> tuple[Sums, Few]:
+    """Return sums by draw and half: of the rows that all choices share, and of the others of each choice."""
     half = halves(layer.draw, layer.sequence)
     core = _core(choices)
-    shared: dict[tuple[int, int], PairSums] = {}
-    others: dict[str, dict[tuple[int, int], PairSums]] = {name: {} for name in choices}
+    shared: Sums = {}
+    few: Few = {name: {} for name in choices}
     for piece, x, y in _pairs(layer):
         for group, rows in _grouped(layer.draw[piece], half[piece], core[piece]):
             shared.setdefault(group, PairSums(basis, layer.device)).add(x[rows], y[rows])
         for name, mask in choices.items():
             for group, rows in _grouped(layer.draw[piece], half[piece], (mask & ~core)[piece]):
-                others[name].setdefault(group, PairSums(basis, layer.device)).add_rows(x[rows], y[rows])
-    return {
-        name: {
-            group: [parts[group] for parts in (shared, own) if group in parts] for group in {*shared, *own}
-        }
-        for name, own in others.items()
-    }
+                few[name].setdefault(group, PairSums(basis, layer.device)).add_rows(x[rows], y[rows])
+    return shared, few
 
 
 def _pairs(layer: Layer) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -168,7 +163,7 @@ LINEARITY = Family(
             low=0.0,
             high=1.0,
             range="[0, 1/2)",
-            null="is one itself: the value of a block that forgets its input",
+            null="itself a null: the value of a block that forgets its input",
             source="expected R² of least squares on noise",
             undefined="no rows",
             values=_null,
@@ -176,7 +171,7 @@ LINEARITY = Family(
         _held_out(
             name="linearity_held_out",
             definition=f"linearity, {_HALVES}",
-            null="0 for independent noise as n → ∞; at finite n under it, by about d/n of the half",
+            null="0 for independent noise as n → ∞; at finite n lower by about d/n of the half",
             undefined="zero variance, or a half of the sequences with no more rows than columns",
             values=partial(kept_array, array="linearity_held_out"),
         ),
@@ -190,7 +185,7 @@ LINEARITY = Family(
         _held_out(
             name="linearity_residual_held_out",
             definition=f"linearity_residual, {_HALVES}",
-            null="0 for updates that are independent noise as n → ∞; at finite n under it, by about d/n of the half",
+            null="0 for updates that are independent noise as n → ∞; at finite n lower by about d/n of the half",
             undefined="zero variance, or a half of the sequences with no more rows than columns",
             values=partial(kept_array, array="linearity_residual_held_out"),
         ),

@@ -1,4 +1,4 @@
-"""A metric is one number of a layer, a function of the arrays that are kept of it; a family is what shares them."""
+"""A metric is one number per layer, a function of stored arrays; the metrics of a family share their arrays."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Metric:
         if (self.interval == "none") != bool(self.no_interval):
             raise ValueError(
                 f"`{self.name}` has `interval` {self.interval!r} and `no_interval` {self.no_interval!r}; "
-                'give the reason where the interval is "none", and nowhere else.'
+                'give the reason if the interval is "none", and only then.'
             )
 
     def replicates(self, arrays: Arrays) -> np.ndarray:

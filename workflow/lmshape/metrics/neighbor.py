@@ -25,6 +25,7 @@ from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, kept_array
 from lmshape.metrics.rows import ROWS, UniqueRows, unique_rows_by_draw
 from lmshape.store.hdf5 import Attributes
+from lmshape.store.statistics import DRAW
 
 GRIDE_SCALES = (2, 4, 8, 16, 32, 64)  # the further of GRIDE's two neighbors
 DECIMATIONS = (2, 4, 8)  # of the rows of a draw, one in so many
@@ -80,7 +81,7 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> 
 
 
 class _Choice:
-    """What is found of one choice of rows; `sums` are those of the covariance of all rows taken."""
+    """Results for one choice of rows; `sums` are those of the covariance of its rows."""
 
     def __init__(self, rows: UniqueRows, width: int, device: Device) -> None:
         self.rows, self.sums = rows, CovarianceSums(width, device)
@@ -255,7 +256,22 @@ def _local_summary(name: str, words: str, summary: Callable[[np.ndarray], float]
 
 NEIGHBOR = Family(
     "neighbor",
-    measured=Measured(name="neighbor", statistics=statistics, missing=missing, rows=ROWS, capped=True),
+    measured=Measured(
+        name="neighbor",
+        statistics=statistics,
+        missing=missing,
+        rows=ROWS,
+        capped=True,
+        axes={
+            "distances": (DRAW, "row", "order"),
+            "log_distance_sum": (DRAW, "row"),
+            "surrogate_distances": (DRAW, "row", "nearest"),
+            **{
+                f"decimated_{share}": (DRAW, word, "nearest")
+                for share, word in zip(DECIMATIONS, WORDS, strict=True)
+            },
+        },
+    ),
     metrics=(
         _dimension(
             name="id_twonn",

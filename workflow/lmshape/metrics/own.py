@@ -21,6 +21,7 @@ from lmshape.errors import InputError
 from lmshape.fingerprint import source_fingerprint
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, named_array
+from lmshape.store.statistics import DRAW, LEFT_OUT
 
 Function = Callable[[np.ndarray], float]
 Interval = Literal["jackknife", "draws"]
@@ -29,7 +30,7 @@ MODULE = "lmshape_own_metrics"  # name under which the file runs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a function says of its number beside the definition.
+    """The declarations of a function beside its definition.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class OwnMetric:
 
 @dataclass(frozen=True, slots=True)
 class OwnFile:
-    """What planning a study must know of the file: where it was said to be, its functions, its fingerprint."""
+    """Facts of the file for planning: its path as given, its functions, its fingerprint."""
 
     path: str
     names: tuple[str, ...]
@@ -159,8 +160,8 @@ def failure(path: Path, error: BaseException) -> str:
 def _own(path: Path, name: str, function: object) -> OwnMetric:
     if not callable(function):
         raise InputError(
-            f"`{path}`: `{name}` is a `{type(function).__name__}` and no function once the file has run. Give what "
-            "replaces it another name."
+            f"`{path}`: `{name}` is a `{type(function).__name__}` and not a function after the file has run. Give "
+            "its replacement another name."
         )
     lines = (function.__doc__ or "").strip().splitlines()
     definition = lines[0] if lines else f"not said: `{name}` has no docstring"
@@ -194,8 +195,11 @@ def _problems(
     functions: list[ast.FunctionDef | ast.AsyncFunctionDef], taken: Collection[str]
 ) -> Iterator[str]:
     for function in functions:
-        if function.name in taken or function.name == "own":
-            yield f"`{function.name}` is a metric or family of lmshape's. Give the function another name."
+        if function.name in (*taken, "own", DRAW, LEFT_OUT):
+            yield (
+                f"`{function.name}` is a metric or family of lmshape's, or an axis of its archives. Give the function "
+                "another name."
+            )
         if isinstance(function, ast.AsyncFunctionDef) or not _takes_rows(function.args):
             yield (
                 f"`{function.name}` on line {function.lineno} cannot be called with the rows x alone. Write "

@@ -1,4 +1,4 @@
-"""The table of metrics: what each means, in which range, where it is from, and how it is computed.
+"""The table of metrics: definition, range, source and computation of each.
 
 Measuring keeps arrays of a layer, by family; a metric is a function of them. A new metric of arrays that are kept is
 one entry in the file of its family and runs no model again. All lists of names derive from the entries. Two families

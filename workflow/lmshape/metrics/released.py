@@ -77,7 +77,13 @@ _released = partial(Metric, interval="none", no_interval="the released protocol 
 
 RELEASED = Family(
     "released",
-    measured=Measured(name="released", statistics=statistics, missing=missing, only=("all",)),
+    measured=Measured(
+        name="released",
+        statistics=statistics,
+        missing=missing,
+        only=("all",),
+        axes={"distances": ("row", "order")},
+    ),
     metrics=(
         _released(
             name="id_released",

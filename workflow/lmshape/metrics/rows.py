@@ -119,7 +119,7 @@ CENTER_ROWS = 101  # a few sinks among them do not move their median
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Which part each row is in, and which parts a choice of rows consists of.
+    """The part of each row, and the parts of each choice of rows.
 
     Parameters
     ----------

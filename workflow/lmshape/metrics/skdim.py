@@ -33,7 +33,7 @@ NOT_OPTIONS = {"self", "X", "y", "precomputed_knn_arrays", "smooth", "n_jobs"}  
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """What a name asks for: an estimator of `skdim.id` and its options."""
+    """The estimator of `skdim.id` and the options of a name."""
 
     estimator: str
     options: Mapping[str, object]
@@ -177,7 +177,7 @@ def _fitted(one: Estimator, cloud: np.ndarray) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a reader must know of an estimator; core-seconds that it takes for each row and pair of rows.
+    """Facts of an estimator for the reader, and its core-seconds per row and per pair of rows.
 
     `per_entry` are those for each entry (n d) of the cloud. All were measured on 1024 rows, and are rounded up.
     """

@@ -16,6 +16,7 @@ from lmshape.geometry.spectrum import MomentSums, Spectra, spectra_of_rows, spec
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric, no_doubt
 from lmshape.metrics.rows import WHOLE_PIECES, parts_of, robust_center
+from lmshape.store.statistics import LEFT_OUT
 
 
 def statistics(layer: Layer) -> dict[str, Found]:
@@ -133,13 +134,23 @@ _components = partial(
 _isotropic = partial(
     _spectrum,
     undefined="no rows",
-    null="is one itself: the value of rows without structure",
+    null="itself a null: the value of rows without structure",
     doubt=no_doubt,
 )
 
 SPECTRAL = Family(
     "spectral",
-    measured=Measured(name="spectral", statistics=statistics, missing=missing),
+    measured=Measured(
+        name="spectral",
+        statistics=statistics,
+        missing=missing,
+        axes={
+            "eigenvalues": (LEFT_OUT, "component"),
+            "leading_uncentered": (LEFT_OUT, "largest_and_sum"),
+            "leading_standardized": (LEFT_OUT, "largest_and_sum"),
+            "variances": (LEFT_OUT, "entry"),
+        },
+    ),
     metrics=(
         _share(
             name="anisotropy",

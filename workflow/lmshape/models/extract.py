@@ -358,8 +358,8 @@ def extract(
     if _files(checkpoint) != found:
         output.unlink()
         raise InputError(
-            f"`{checkpoint}`: its weights were written anew while they were read, so that the activations may be of "
-            "both. Run again when the checkpoint is saved."
+            f"`{checkpoint}`: its weights were rewritten while they were read, so the activations may mix both. "
+            "Run again when the checkpoint is saved."
         )
     _write_loss(loss_output, tokens, nll, reading, attributes=known)
 

@@ -1,4 +1,4 @@
-"""A network from its folder: whole weights, the head of its kind; no foreign code unless told so, never a hub."""
+"""A network from its folder: whole weights, the head of its kind; no foreign code without `remote_code`, no hub."""
 
 from __future__ import annotations
 
@@ -319,7 +319,7 @@ def _check_head(folder: Path, config: PreTrainedConfig, kind: Kind) -> None:
 
 
 def _has_no_masked_head(config: PreTrainedConfig) -> bool:
-    """Whether an architecture of decoders was made to attend both ways, as EmbeddingGemma's."""
+    """Whether a decoder architecture attends in both directions, like EmbeddingGemma."""
     return reads_both_ways(config.to_dict()) and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 

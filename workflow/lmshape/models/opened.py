@@ -1,4 +1,4 @@
-"""A checkpoint opened for the tokens that it will read: loaded whole, checked, its residual stream found."""
+"""Open a checkpoint for its tokens: load all weights, check them, find the residual stream."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROBE_TOKENS = 8  # enough to see which way the hidden state takes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening(Extraction):
-    """How a checkpoint is opened.
+    """Options for opening a checkpoint.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The residual stream of a network: found by watching the hidden state pass, read and replaced where it passes."""
+"""The residual stream of a network: found by tracing the hidden state, read and replaced by hooks."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ class Shortcut:
 
     Those blocks are called and give back what they get; embedding, masks, positions, final norm and head are computed
     as always. Where a later block takes more from an earlier one than the hidden state, this is not what the whole pass
-    gives: whoever goes this way compares the two first.
+    gives: callers on this path compare the two first.
 
     Attributes
     ----------

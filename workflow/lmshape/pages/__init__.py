@@ -1,1 +1,1 @@
-"""The pages that a study ends with."""
+"""The pages of a study."""

@@ -1,4 +1,4 @@
-"""The explorer: one HTML page to walk through the study's numbers, which asks the network for nothing.
+"""The explorer: one HTML page to browse the study's numbers offline.
 
 Template, style and programs are in workflow/report/explore; plotly.js draws. The page's Content-Security-Policy lets it
 run the two programs that it was written with, and nothing from elsewhere.
@@ -23,8 +23,7 @@ from lmshape import __version__
 from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.hub.integrity import AUDIT_VERDICTS, DISTRUSTED
 from lmshape.metrics.registry import added_metrics, describe
-from lmshape.tables.columns import SITES
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import SITES, read_table
 from lmshape.tables.rows import in_order
 from lmshape.writing import replaced_when_whole
 

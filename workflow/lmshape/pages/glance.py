@@ -1,4 +1,4 @@
-"""The first screen of the page: what the study shows, in at most four sentences with numbers and a small curve each."""
+"""The first screen of the page: at most four findings with numbers and a small curve each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ZERO_TO_ONE = 0.5  # decades between step 0 and step 1, as in the explorer
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A line of a small picture: its points and the outline of its band, as SVG spells them, and what it is."""
+    """A line of a small picture: its name, and its points and the outline of its band in SVG."""
 
     name: str
     line: str
@@ -35,8 +35,8 @@ class Glance:
 
     Attributes
     ----------
-    title : what it is about
-    sentences : what is seen, with numbers and intervals
+    title : its subject
+    sentences : findings, with numbers and intervals
     curves : of the small picture
     x, y : the first and the last label of each axis
     address : of the explorer's view that shows the same, or of a figure of the page
@@ -119,7 +119,8 @@ def glances(
 
 
 def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
-    moves = before[(before["role"] == "dimension") & before["value"].notna()]
+    until = before["step"] <= 0
+    moves = before[until & (before["role"] == "dimension") & before["value"].notna()]
     if moves.empty:
         return
     row = moves.iloc[0]
@@ -130,12 +131,14 @@ def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
         f"Before {row['spikes']:.0f} loss spikes in {row['runs']:.0f} runs, the dimension (TwoNN) of block "
         f"{row['layer']:.0f} moves by {move} standard deviations of quiet moves.",
         f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
+        "Both intervals are over runs.",
     ]
     moves = moves.rename(columns={"step": "steps"})
-    quiet = moves.drop(columns=["value", "ci_low", "ci_high"]).rename(
-        columns={"quiet": "value", "quiet_low": "ci_low", "quiet_high": "ci_high"}
+    names = {"quiet": "value", "quiet_low": "ci_low", "quiet_high": "ci_high"}
+    quiet = moves[["steps", *names]].rename(columns=names).dropna(subset="value")
+    yield _glance(
+        "Before loss spikes", said, {"before spikes": moves, "quiet windows": quiet}, "steps", "#warnings"
     )
-    yield _glance("Before loss spikes", said, {"change": moves, "quiet windows": quiet}, "steps", "#warnings")
 
 
 def _sentences(shown: Shown) -> Iterator[Glance]:
@@ -263,7 +266,7 @@ def _glance(
     *,
     log: bool = False,
 ) -> Glance:
-    """Draw the series of a sentence over `depth`, `step`, or `steps` to a spike; the value axis is log or holds 0."""
+    """Draw the series of a sentence over `depth`, `step`, or `steps` to a spike; y is logarithmic or contains 0."""
     drawn = {name: frame for name, frame in series.items() if len(frame)}
     whole = pd.concat(drawn.values(), ignore_index=True)
     least = float(whole[["value", "ci_low"]].min().min())

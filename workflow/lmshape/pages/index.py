@@ -27,7 +27,7 @@ from lmshape.figures.selection import VARIANT_NAMES
 from lmshape.metrics.registry import added_metrics, describe
 from lmshape.pages.glance import EXPLORER, HEIGHT, WIDTH, glances
 from lmshape.pages.numbers import Entry, Table, interval, table
-from lmshape.tables.files import read_table
+from lmshape.tables.columns import read_table
 from lmshape.tables.rows import final_checkpoints, first_dataset, has_flag, in_order, reason
 from lmshape.writing import replaced_when_whole
 
@@ -177,7 +177,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def models(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Say of each model what it is, how much of its training was followed, and its last loss."""
+    """List the facts, the measured steps and the last loss of each model."""
     rows = []
     for model, of_model in metrics.groupby("model", sort=False):
         first, steps = of_model.iloc[0], of_model["step"]

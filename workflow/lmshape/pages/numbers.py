@@ -1,4 +1,4 @@
-"""Numbers as the page writes them: with their interval, no more decimals than it supports, and what a table shows."""
+"""Numbers and tables of the page: each number with its interval and no more decimals than that supports."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 MOST_ROWS = 2000  # of a table in the page; the whole is in its CSV file
-MOST_DECIMALS = 4  # of a number that may be 0; one that is surely not has up to two more
+MOST_DECIMALS = 4  # of a number that may be 0; one whose interval excludes 0 has up to two more
 FINEST = 8  # decimals that tell a bound from a threshold; what is nearer is rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One cell of a table: what is read, what it is sorted by, and why it is to be read with care."""
+    """One cell of a table: its text, its sort key, and the reason to read it with care."""
 
     text: str
     key: float | str

@@ -1,4 +1,4 @@
-"""What the three HDF5 formats share: name and version, typed attributes, checksums, opening without file locks.
+"""The common part of the three HDF5 formats: name and version, typed attributes, checksums, opening without locks.
 
 A flipped bit is noticed when a file is read: HDF5 has checksums of all that describes the data since its version 1.10,
 and of the data themselves by the filter fletcher32. It has none of strings of variable length, which are not used.
@@ -47,20 +47,21 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray) -> h5py.Dataset
     return group.create_dataset(name, data=array, **checked)
 
 
-def name_axes(item: h5py.Dataset, *names: str) -> None:
-    """Name the axes of a dataset as netCDF does, by scales without coordinates at the root of the file."""
+def name_axes(item: h5py.Dataset, *names: str, place: h5py.Group | None = None) -> None:
+    """Name the axes of a dataset as netCDF does, by scales without coordinates in a group; None: the root."""
+    place = item.file if place is None else place
     for axis, name, size in zip(item.dims, names, item.shape, strict=True):
-        if name not in item.file:
-            scale = item.file.create_dataset(
+        if name not in place:
+            scale = place.create_dataset(
                 name, shape=(size,), dtype=np.float32
             )  # never written: takes no room
             scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10d}")
-        axis.attach_scale(item.file[name])
+        axis.attach_scale(place[name])
 
 
 @contextmanager
 def noticed(path: str | Path) -> Iterator[None]:
-    """Turn what h5py says of a damaged file into one sentence that names the file and the remedy."""
+    """Turn h5py's error for a damaged file into one sentence that names the file and the remedy."""
     try:
         yield
     except InputError:
@@ -68,12 +69,12 @@ def noticed(path: str | Path) -> Iterator[None]:
     except DAMAGED as error:
         raise InputError(
             f"`{path}` is damaged ({first_line(error)}). Delete it, `rm {shlex.quote(str(path))}`, and run the study "
-            "again, which makes it anew."
+            "again, which makes it again."
         ) from error
 
 
 def write_format(file: h5py.File, name: str) -> None:
-    """Say in the root attributes which format this is."""
+    """Write the format into the root attributes."""
     write_attributes(file, {"format": name, "format_version": FORMAT_VERSION})
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a cell when its activations are gone: the statistics of its layers, and its loss, draw by draw.
+"""The statistics of a cell's layers and its loss, draw by draw; they outlive the activations.
 
 From the statistics archive every metric can be recomputed without the model, from the loss card the loss.
 """
@@ -9,7 +9,7 @@ import json
 import math
 import shlex
 import zlib
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from lmshape.errors import InputError
 from lmshape.site import Site, mark, sited
 from lmshape.store.hdf5 import (
     Attributes,
+    name_axes,
     new_file,
     noticed,
     open_format,
@@ -32,6 +33,7 @@ from lmshape.store.hdf5 import (
 from lmshape.writing import replaced_when_whole, written_on_scratch
 
 STATISTICS_FORMAT = "lmshape-statistics"
+DRAW, LEFT_OUT = "draw", "left_out"  # axes of K entries, and of K + 1: no draw left out, then each
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +54,32 @@ class LayerStatistics:
     attributes: dict[str, str | int | float]
 
 
-def write_statistics(path: str | Path, *, attributes: Attributes, layers: Iterable[LayerStatistics]) -> None:
+def write_statistics(
+    path: str | Path,
+    *,
+    attributes: Attributes,
+    layers: Iterable[LayerStatistics],
+    axes: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Write an archive: arrays at `/layers/03/all/<array>`, `/final_norm/no_sink/<array>`.
 
-    `layers` may be a generator: each entry is written before the next one is asked for.
+    `layers` may be a generator: each entry is written before the next one is asked for. `axes` names those of an array;
+    of others the one axis is `draw` or `left_out`, by its length.
     """
     with written_on_scratch(path) as partial, new_file(partial) as file:
         write_format(file, STATISTICS_FORMAT)
         write_attributes(file, attributes)
         for layer in layers:
-            _write_layer(file, layer)
+            _write_layer(file, layer, axes or {})
 
 
-def _write_layer(file: h5py.File, layer: LayerStatistics) -> None:
+def _write_layer(file: h5py.File, layer: LayerStatistics, axes: Mapping[str, Sequence[str]]) -> None:
     mark(file.require_group(layer.site.path), layer.site)
     group = file.create_group(f"{layer.site.path}/{layer.rows}")
     write_attributes(group, layer.attributes)
     for name, array in layer.arrays.items():
-        write_array(group, name, array)
+        over = DRAW if len(array) == layer.attributes["draws"] else LEFT_OUT
+        name_axes(write_array(group, name, array), *axes.get(name, (over,)), place=group)
 
 
 def read_statistics_attributes(path: str | Path) -> dict[str, str | int | float]:
@@ -83,7 +93,7 @@ def read_statistics(
 ) -> tuple[dict[str, str | int | float], list[LayerStatistics]]:
     """Read an archive: its root attributes, and its entries in the order of the network.
 
-    `sites` and `arrays` name those that are wanted, if not all are: others are not read. `InputError` for a file that
+    `sites` and `arrays` select some of them; others are not read. `InputError` for a file that
     is missing, truncated, or of another format or version.
     """
     with open_format(path, STATISTICS_FORMAT) as file, noticed(path):
@@ -91,7 +101,11 @@ def read_statistics(
             LayerStatistics(
                 site,
                 rows,
-                {name: group[name][()] for name in group if arrays is None or name in arrays},
+                {
+                    name: item[()]
+                    for name in group
+                    if (arrays is None or name in arrays) and not (item := group[name]).is_scale
+                },
                 read_attributes(group),
             )
             for site, place in sited(file).items()

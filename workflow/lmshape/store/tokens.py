@@ -55,7 +55,7 @@ class Tokens:
 
     @property
     def doubt(self) -> str:
-        """Say that the text is not spelled by its tokens, so that bits per byte are of no text; empty where it is."""
+        """Say if the tokens do not spell the text, so that bits per byte mean nothing; empty if they do."""
         share = float(self.attributes.get("unspelled", 0.0))
         return f"unspelled: {share:.1%} of the text's bytes have no token" if share > LEAST_UNSPELLED else ""
 
@@ -112,6 +112,6 @@ def read_token_group(file: h5py.File) -> Tokens:
     """Read the group `/tokens` of a tokens or activations file."""
     group = file["tokens"]
     columns = {field: group[name][:] for name, (field, _) in _COLUMNS.items()}
-    texts = map(json.loads, group["type_text"][:])
+    texts = json.loads(b"[%s]" % b",".join(group["type_text"][:].tolist()))
     by_id = dict(zip(group["type_id"][:].tolist(), texts, strict=True))
     return Tokens(**columns, attributes=read_attributes(group), texts=by_id)

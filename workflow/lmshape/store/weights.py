@@ -115,11 +115,11 @@ def tell_adapter(folder: Path) -> None:
     """Say on stderr that an adapter which lies beside whole weights is not part of them."""
     adapters = [path.name for path in sorted(folder.glob("adapter_model.*"))]
     if adapters:
-        print(f"`{folder}`: {adapters[0]} is left aside; merge the adapter to measure it.", file=sys.stderr)
+        print(f"`{folder}`: {adapters[0]} is ignored; merge the adapter to measure it.", file=sys.stderr)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """Return the files whose change makes a checkpoint another one: its weights, and config.json if there is one.
+    """Return the files that determine a checkpoint: its weights, and config.json if there is one.
 
     Raises
     ------
@@ -151,14 +151,14 @@ UNDONE_QUANTIZATIONS = ("fp8", "mxfp4")  # by transformers, with no other packag
 
 
 def check_fetched(path: Path) -> None:
-    """Refuse what Git LFS leaves in the place of a large file."""
+    """Refuse a pointer of Git LFS in place of a large file."""
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:
             raise InputError(f"`{path}` is a pointer of Git LFS and not the file: run `git lfs pull` there.")
 
 
 def check_quantization(config: Mapping[str, Any]) -> None:
-    """Refuse weights in a quantization that is not undone here."""
+    """Refuse weights in an unsupported quantization."""
     told = config.get("quantization_config") or {}
     bitsandbytes = told.get("load_in_4bit") or told.get("load_in_8bit")
     method = told.get("quant_method") or (
@@ -166,7 +166,7 @@ def check_quantization(config: Mapping[str, Any]) -> None:
     )
     if told and method not in UNDONE_QUANTIZATIONS:
         raise InputError(
-            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model anew, "
+            f"its weights are quantized by {method}, which is not supported. Dequantize them and save the model again, "
             "or take the weights that they were made from."
         )
 
@@ -180,7 +180,7 @@ def check_architecture(config: Mapping[str, Any], kind: Kind) -> None:
     if config.get("is_encoder_decoder"):
         what = f"{architecture}, an encoder with a decoder"
     elif not _of_kind(config, kind):
-        what = f"{architecture}, of which transformers has no {kind}"
+        what = f"{architecture}, for which transformers has no {kind}"
     else:
         return
     raise InputError(
@@ -242,7 +242,7 @@ def check_whole_numbers(path: Path, names: Sequence[str]) -> None:
     if quantized:
         raise InputError(
             f"`{path}` holds {len(quantized)} tensors of whole numbers in the place of weights, {quantized[0]} first: "
-            "they are quantized. Dequantize them and save the model anew."
+            "they are quantized. Dequantize them and save the model again."
         )
 
 
@@ -270,7 +270,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 def files_as_found(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and date of change in ns of each weight file: what tells that one is written anew."""
+    """Name, size in bytes and date of change in ns of each weight file; a change means that one was rewritten."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weight_files(folder)]
 
 
@@ -298,7 +298,7 @@ def reads_both_ways(config: Mapping[str, Any]) -> bool:
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
-    """Return what a configuration is of: by its head, else by the architecture."""
+    """Return the kind of a configuration: by its head, else by its architecture."""
     heads = config.get("architectures") or ()
     if reads_both_ways(config) or any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads):
         return "encoder"
@@ -368,7 +368,7 @@ MOST_HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is p
 
 
 def file_key(path: Path) -> str:
-    """Return a key of a file of the user's: its content, of a large one size and date; empty where it is not there."""
+    """Return a key of a user's file: its content, or size and date if it is large; empty if it does not exist."""
     if not path.is_file():
         return ""
     known = path.stat()

@@ -1,1 +1,1 @@
-"""What a study asks for: configuration, registry, models, cells, and what they cost."""
+"""A study: configuration, registry, models, cells, and their costs."""

@@ -1,4 +1,4 @@
-"""What a job takes: seconds, memory and GPUs, from the shape of the model and the sampling.
+"""Costs of a job: seconds, memory and GPUs, from the shape of the model and the sampling.
 
 The rates were measured, those of measuring as docs/cluster.md has them, and are rounded towards slow: a job that is
 given too little is killed, one that is given too much waits a little longer. A second attempt asks for twice as much.
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from math import ceil, log2
+from math import ceil, isnan, log2, nan
 
+from lmshape.hub.lock import Lock
 from lmshape.metrics import skdim
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
 from lmshape.models.settings import Extraction
+from lmshape.site import stored_bytes
 from lmshape.study.models import Model
-from lmshape.study.plan import RATES, activation_bytes, duration_text, forward_flops
-from lmshape.study.settings import Truncating
-from lmshape.study.study import Study
 from lmshape.texts.tokens import PAPER_CHARACTERS, Sampling
 from lmshape.training.recipe import Recipe
 from lmshape.truncation.ranks import (
     MOMENT_BYTES,
     TOLERANCES,
+    Truncating,
     kept_ranks,
     layer_bytes,
     layers_at_once,
@@ -37,19 +37,38 @@ GPU_SECONDS = 300.0  # a forward pass that takes longer on `GPU_THREADS` cores i
 GPU_THREADS = 8
 SHARE_OF_ESTIMATE = 3  # time limit over estimate: shared nodes are slow, and a killed job is lost
 LEAST_MINUTES = 10
+BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
 
 # Core-seconds of a site in float64, 2 choices of rows (3 of neighbors, each with its Gaussian surrogate).
 COVARIANCE = 1.3e-10  # n d²
 EIGENVALUES = 1.3e-10  # d³, for all rows and without each draw
 LEAST_SQUARES = 6.5e-10  # n d²
-NORMS = 3e-8  # n d
+LENGTHS = 3e-8  # n d
 PAIR = 2.4e-8  # of rows of a draw
 PAIR_OF_WIDTH = 1.2e-11  # times d
-AXES = 1.2e-10  # d³, of each draw
+PRINCIPAL_AXES = 1.2e-10  # d³, of each draw
 COMPARED = 4e-10  # d, of each pair of rows of a draw
 ON_GPU = frozenset({"spectral", "leading", "neighbor", "linearity"})  # the others are measured on CPUs
 GPU_CORES = 32  # that a GPU stands for in float64: a guess, rounded towards slow; none was there to measure
-OWN = 1e-7  # n d: a guess: a user's own metric may do anything
+OWN_VALUES = 1e-7  # n d: a guess: a user's own metric may do anything
+
+
+def activation_bytes(model: Model, tokens: int) -> int:
+    """Size of the activation file of `tokens` tokens, at most: embedding, blocks and final norm in float32."""
+    types = min(tokens, model.vocabulary)
+    return stored_bytes(tokens, model.width, sites=model.blocks + 2, types=types)
+
+
+def forward_flops(model: Model, *, tokens: int, window: int) -> float:
+    """Floating-point operations of one pass over `tokens` tokens in sequences of `window`.
+
+    Two for each weight that multiplies an activation: 12 L d² of the blocks and V d of the head; and 4 L d for each
+    pair of tokens that attends, of which a causal decoder has half (Kaplan et al. 2020, section 2.1).
+    """
+    blocks = 12 * model.blocks * model.width**2
+    head = model.vocabulary * model.width
+    seen = window / 2 if model.kind == "decoder" else window
+    return tokens * (2 * (blocks + head) + 4 * model.blocks * model.width * seen)
 
 
 def forward_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
@@ -124,21 +143,21 @@ def measuring_seconds(
     choices = len([name for name in rows if name != "one_per_type"]) / 2
     drawn = sampling.rows_per_draw if sampling.protocol == "windows" else n // sampling.draws
     searches = 2 * len(rows) * sampling.draws
-    search = drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + AXES * d**3
+    search = drawn**2 * (PAIR + PAIR_OF_WIDTH * d) + PRINCIPAL_AXES * d**3
     neighbors = searches * search
     compared = 2 * search + 2 * COMPARED * drawn**2 * d + LEAST_SQUARES * drawn * d**2
     estimators = len(rows) * sampling.draws * skdim.core_seconds(metrics, rows=drawn, width=d)
     core_seconds = {
         "spectral": choices * (COVARIANCE * n * d**2 + EIGENVALUES * (sampling.draws + 1) * d**3),
-        "angular": choices * NORMS * n * d,
-        "leading": choices * (COVARIANCE * n * d**2 + NORMS * n * d),
+        "angular": choices * LENGTHS * n * d,
+        "leading": choices * (COVARIANCE * n * d**2 + LENGTHS * n * d),
         "neighbor": neighbors,
         "linearity": choices * LEAST_SQUARES * n * d**2,
         **dict.fromkeys(("comparison", FINAL_FAMILY), 2 * choices * sampling.draws * compared),
         "released": neighbors / 4,
         "released_linearity": LEAST_SQUARES * n * d**2,
         "skdim": threads * estimators,
-        OWN_FAMILY: choices * OWN * n * d,
+        OWN_FAMILY: choices * OWN_VALUES * n * d,
     }
     cores = {
         family: max(GPU_CORES, threads) if on_gpu and family in ON_GPU else threads for family in core_seconds
@@ -177,6 +196,29 @@ def pretraining_megabytes(recipe: Recipe, vocabulary: int) -> int:
     logits = 4 * recipe.sequences * recipe.window * vocabulary
     inside = 40 * recipe.sequences * recipe.window * recipe.width * recipe.blocks
     return 1500 + 4 * (4 * weights_of(recipe, vocabulary) + logits + inside) // 10**6
+
+
+def checkpoint_sizes(model: Model) -> list[float]:
+    """Return the bytes of the weights that are downloaded for each measured checkpoint; NaN where they are unknown."""
+    if not model.on_hub:
+        return [0.0 for _ in model.measured]
+    if model.lock is not None:
+        return [_locked_bytes(model.lock, name) for name in model.measured]
+    size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
+    if isnan(size) and model.parameters:
+        size = float(BYTES_PER_PARAMETER * model.parameters)
+    return [size for _ in model.measured]
+
+
+def _locked_bytes(lock: Lock, checkpoint: str) -> float:
+    found = lock.named(checkpoint)
+    return nan if found is None else float(found.weights_bytes)
+
+
+def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
+    """Say how large the weights of a published checkpoint are, in megabytes; 0 where it is unknown."""
+    size = dict(zip(model.measured, checkpoint_sizes(model), strict=True))[checkpoint]
+    return 0 if isnan(size) else int(size / 10**6)
 
 
 def minutes_for(seconds: float) -> int:
@@ -272,17 +314,3 @@ def truncation_megabytes(
     axes = 16 * sampling.draws * model.width**2
     states = 12 * measured_tokens(sampling, truncating) * model.width
     return extraction_megabytes(model, extraction, on_gpu=on_gpu) + (moments + axes + states) // 10**6
-
-
-def describe_truncations(study: Study) -> str:
-    """Tell in one line what the truncations of a study take, beside its extractions; empty where there are none."""
-    cells = [cell for model in study.models for cell in study.truncated(model)]
-    if not cells or study.truncating is None:
-        return ""
-    flops = 0.0
-    for cell in cells:
-        model = study.models[cell.model]
-        flops += truncation_flops(model, study.sampling, study.truncating, rows=study.rows)
-    times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
-    counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"

@@ -1,4 +1,4 @@
-"""A model of the registry: what it is and which checkpoints it has, on disk, on the hub, or still to be trained."""
+"""A model of the registry: its facts and its checkpoints, on disk, on the hub, or still to be trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -45,53 +44,105 @@ from lmshape.store.weights import (
     reads_both_ways,
     weight_files,
 )
-from lmshape.study.settings import Pretraining
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
+from lmshape.training.recipe import Pretraining
 
 Fact = Any  # of a config.json, which anybody may have written
 
 
-def find_checkpoints(
-    name: str, folder: Path, *, root: Path, step_pattern: str, tokens_per_step: int | None
-) -> tuple[Checkpoint, ...]:
-    """List the checkpoints of a run's folder in the order of their steps.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRun:
+    """A training run in a folder of this machine.
 
-    A folder that holds weights itself, and no checkpoint below it, is one: `final`, of step -1.
-
-    Parameters
+    Attributes
     ----------
     name : the model's, for error messages
     folder : the run's folder, from `root`
     root : the working directory
     step_pattern : regular expression for the whole name of a checkpoint's folder; its first group is the step
     tokens_per_step : tokens of a training step, if known
-
-    Raises
-    ------
-    InputError
-        When the pattern is not a regular expression with a group, the folder does not exist or holds no checkpoint, or
-        two checkpoints are of the same step.
     """
-    naming = _naming(name, step_pattern)
-    found: dict[int, Checkpoint] = {}
-    for entry in _folders(name, folder, root):
-        step = naming.step(entry)
-        if step is None:
-            continue
-        if step in found:
+
+    name: str
+    folder: Path
+    root: Path
+    step_pattern: str = r"checkpoint-(\d+)"  # Trainer's
+    tokens_per_step: int | None = None
+
+    @property
+    def naming(self) -> Naming:
+        """How its folders spell a step; `InputError` for a pattern that is no regular expression with a group."""
+        try:
+            return Naming.reading(self.step_pattern)
+        except InputError as error:
+            raise InputError(f"`{self.name}`: {error}") from None
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """List the checkpoints whose folders are there, in the order of their steps.
+
+        A folder that holds weights itself, and no checkpoint below it, is one: `final`, of step -1.
+
+        Raises
+        ------
+        InputError
+            When the folder does not exist or holds no checkpoint, or two are of the same step; as `naming`.
+        """
+        naming, folder = self.naming, self.folder
+        found: dict[int, Checkpoint] = {}
+        for entry in self._folders():
+            step = naming.step(entry)
+            if step is None:
+                continue
+            if step in found:
+                raise InputError(
+                    f"`{self.name}`: {found[step].folder.name} and {entry} in {folder} are both of step {step}. "
+                    "Move one away, or make `step_pattern` narrower."
+                )
+            found[step] = self._checkpoint(entry, step)
+        if not found and has_weights(self.root / folder):
+            return (Checkpoint(FINAL, NO_STEP, folder),)
+        if not found:
             raise InputError(
-                f"`{name}`: {found[step].folder.name} and {entry} in {folder} are both of step {step}. "
-                "Move one away, or make `step_pattern` narrower."
+                f"`{self.name}`: no folder in {folder} matches `step_pattern` = '{self.step_pattern}'. "
+                f"{_inventory(self.root / folder)} Name the folder that holds the checkpoints, or their pattern."
             )
-        found[step] = Checkpoint(path_safe(entry), step, folder / entry, tokens_seen(step, tokens_per_step))
-    if not found and has_weights(root / folder):
-        return (Checkpoint(FINAL, NO_STEP, folder),)
-    if not found:
-        raise InputError(
-            f"`{name}`: no folder in {folder} matches `step_pattern` = '{step_pattern}'. "
-            f"{_inventory(root / folder)} Name the folder that holds the checkpoints, or their pattern."
-        )
-    return tuple(found[step] for step in sorted(found))
+        return tuple(found[step] for step in sorted(found))
+
+    def gone(self) -> list[Checkpoint]:
+        """List the checkpoints that were measured and whose weights are gone."""
+        naming, results = self.naming, self.root / LOSSES_FOLDER.format(model=self.name)
+        names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
+        if FINAL in names and naming.step(FINAL) is None and not has_weights(self.root / self.folder):
+            return [self._gone(Checkpoint(FINAL, NO_STEP, self.folder))]
+        steps = {one: naming.step(one) for one in names if not has_weights(self.root / self.folder / one)}
+        return [self._gone(self._checkpoint(one, step)) for one, step in steps.items() if step is not None]
+
+    def there(self, gone: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+        """List the checkpoints that have their weights; none where all that was measured of a run is gone."""
+        naming, steps, whole = self.naming, [one.step for one in gone], self.root / self.folder
+        folders = [entry.name for entry in whole.iterdir()] if whole.is_dir() else []
+        if gone and {naming.step(entry) for entry in folders} <= {None, *steps}:
+            return ()
+        found = [one for one in self.checkpoints() if one.step not in steps]
+        return settled(self.name, found, root=self.root)
+
+    def _folders(self) -> list[str]:
+        try:
+            return sorted(entry.name for entry in (self.root / self.folder).iterdir() if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"`{self.name}.folder` = '{self.folder}': no such folder in {self.root}. Correct the path."
+            ) from None
+
+    def _checkpoint(self, entry: str, step: int) -> Checkpoint:
+        seen = tokens_seen(step, self.tokens_per_step)
+        return Checkpoint(path_safe(entry), step, self.folder / entry, seen)
+
+    def _gone(self, one: Checkpoint) -> Checkpoint:
+        """Say what was measured of it: the datasets that it was truncated on."""
+        files = self.root / TRUNCATION_FILE.format(model=self.name, checkpoint=one.name, dataset="")
+        truncated = sorted(path.stem for path in files.parent.glob("*.parquet"))
+        return replace(one, gone=True, truncated=tuple(truncated))
 
 
 CHANGING_SECONDS = 600  # since a checkpoint's folder has changed: it may be just being saved, or deleted
@@ -123,30 +174,6 @@ def settled(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> tupl
 
 def _changing(folder: Path) -> bool:
     return not folder.is_dir() or time.time() - folder.stat().st_mtime < CHANGING_SECONDS
-
-
-def gone_checkpoints(
-    name: str, folder: Path, *, root: Path, step_pattern: str, tokens_per_step: int | None
-) -> list[Checkpoint]:
-    """List the checkpoints that were measured and whose weights are gone; parameters as of `find_checkpoints`."""
-    naming, results = _naming(name, step_pattern), root / LOSSES_FOLDER.format(model=name)
-
-    def gone(entry: str, step: int, place: Path, seen: float = nan) -> Checkpoint:
-        truncated = (root / TRUNCATION_FILE.format(model=name, checkpoint=entry, dataset="")).parent.glob(
-            "*.parquet"
-        )
-        datasets = tuple(sorted(path.stem for path in truncated))
-        return Checkpoint(entry, step, place, seen, gone=True, truncated=datasets)
-
-    names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
-    if FINAL in names and naming.step(FINAL) is None and not has_weights(root / folder):
-        return [gone(FINAL, NO_STEP, folder)]
-    steps = {entry: naming.step(entry) for entry in names if not has_weights(root / folder / entry)}
-    return [
-        gone(entry, step, folder / entry, tokens_seen(step, tokens_per_step))
-        for entry, step in steps.items()
-        if step is not None
-    ]
 
 
 def require_weights(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> None:
@@ -228,22 +255,6 @@ def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
     )
 
 
-def _naming(name: str, step_pattern: str) -> Naming:
-    try:
-        return Naming.reading(step_pattern)
-    except InputError as error:
-        raise InputError(f"`{name}`: {error}") from None
-
-
-def _folders(name: str, folder: Path, root: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in (root / folder).iterdir() if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"`{name}.folder` = '{folder}': no such folder in {root}. Correct the path."
-        ) from None
-
-
 def _why_unusable(folder: Path) -> str:
     try:
         for path in weight_files(folder):
@@ -299,9 +310,9 @@ def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
     try:
         config = json.loads(file.read_bytes())
     except ValueError as error:
-        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model anew.") from None
+        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model again.") from None
     if not isinstance(config, dict):
-        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model anew.")
+        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model again.")
     try:
         check_quantization(config)
     except InputError as error:
@@ -327,7 +338,6 @@ def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
             raise InputError(f"`{name}.kind` = '{kind}': its config.json says {model_class}. Correct `kind`.")
 
 
-STEP_PATTERN = r"checkpoint-(\d+)"  # Trainer's
 KIND_OF_ARCHITECTURE: dict[str, Kind] = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
 
 
@@ -392,7 +402,7 @@ class Model:
 
     @property
     def unverified(self) -> bool:
-        """Whether the hub was not asked for the files of some of its checkpoints, and may change the choice."""
+        """Whether the files of some of its checkpoints are unknown, so that the hub may change the choice."""
         known = self.lock is not None and all(one.verdict for one in self.checkpoints.values())
         return self.on_hub and not known
 
@@ -425,7 +435,7 @@ class Model:
 
     @property
     def gone(self) -> bool:
-        """Whether nothing but what was measured of it is left."""
+        """Whether only its measurements are left."""
         return all(one.gone for one in self.checkpoints.values())
 
 
@@ -490,26 +500,6 @@ def _hub_model(name: str, entry: Mapping[str, Yaml], run: HubRun) -> Model:
     )
 
 
-def _checkpoints_there(
-    name: str,
-    folder: Path,
-    gone: Sequence[Checkpoint],
-    *,
-    root: Path,
-    step_pattern: str,
-    tokens_per_step: int | None,
-) -> tuple[Checkpoint, ...]:
-    """List the checkpoints that have their weights; none where all that was measured of a run is gone."""
-    naming, steps = _naming(name, step_pattern), [one.step for one in gone]
-    folders = [entry.name for entry in (root / folder).iterdir()] if (root / folder).is_dir() else []
-    if gone and {naming.step(entry) for entry in folders} <= {None, *steps}:
-        return ()
-    found = find_checkpoints(
-        name, folder, root=root, step_pattern=step_pattern, tokens_per_step=tokens_per_step
-    )
-    return settled(name, [one for one in found if one.step not in steps], root=root)
-
-
 def _measured_facts(name: str, root: Path) -> dict[str, Fact]:
     """Return what the results say of a model whose weights are all gone."""
     card = next((root / LOSSES_FOLDER.format(model=name)).glob("*/*.json"))
@@ -553,12 +543,10 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
 
 
 def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Path) -> Model:
-    told = {
-        "step_pattern": entry.get("step_pattern", STEP_PATTERN),
-        "tokens_per_step": entry.get("tokens_per_step"),
-    }
-    gone = gone_checkpoints(name, folder, root=root, **told)
-    there = _checkpoints_there(name, folder, gone, root=root, **told)
+    told = {key: entry[key] for key in ("step_pattern", "tokens_per_step") if key in entry}
+    run = LocalRun(name=name, folder=folder, root=root, **told)
+    gone = run.gone()
+    there = run.there(gone)
     steps = [one.step for one in there]
     checkpoints = sorted([*there, *(one for one in gone if one.step not in steps)], key=lambda one: one.step)
     given = entry.get("tokenizer")

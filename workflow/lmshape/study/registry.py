@@ -1,6 +1,6 @@
-"""The registry: which models, texts and datasets exist, and what is wrong with some, as its files say.
+"""The registry: the models, texts and datasets that exist, and known faults of checkpoints.
 
-Models may also be typed as a folder of this machine or a repository of the hub: `with_typed_models` enters them.
+Users may also name a local folder or a hub repository as a model: `with_typed_models` enters them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lmshape.errors import InputError, unknown
 from lmshape.hub.integrity import Issue, read_issues
 from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.study.settings import checked_span
+from lmshape.texts.corpus import checked_span
 from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
@@ -81,7 +81,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What exists: entries of models (folders not yet looked into), texts and datasets; known faults."""
+    """Entries of models (folders not yet read), texts and datasets, and known faults."""
 
     models: Mapping[str, Mapping[str, Yaml]]
     texts: Mapping[str, Text]
@@ -220,7 +220,7 @@ def _dataset(name: str, entry: Mapping[str, Yaml], texts: Iterable[str], problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossLog:
-    """Files of a training run of somebody else: its losses, and what `lmshape.monitor` measured in it, if anything."""
+    """Files of a training run outside of the study: its losses, and the geometry of `lmshape.monitor`, if any."""
 
     losses: Path
     geometry: Path | None

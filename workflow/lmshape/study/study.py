@@ -1,6 +1,6 @@
 """A study: its configuration joined with the registry, validated before the first job, as frozen dataclasses.
 
-Faults are told together, in two rounds: first what the files say (keys, names, numbers), then what they refer
+Faults are reported together, in two rounds: first what the files say (keys, names, numbers), then what they refer
 to (folders, checkpoints, texts), since the second cannot be looked up before the first is right.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
-from lmshape.errors import InputError, is_or_are, named
+from lmshape.errors import InputError, is_or_are, some_of
 from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.models import Ask, choose
@@ -46,14 +46,9 @@ from lmshape.study.registry import (
     read_registry,
     with_typed_models,
 )
-from lmshape.study.settings import (
-    Pretraining,
-    Truncating,
-    read_pretraining,
-    read_truncating,
-)
 from lmshape.texts.tokens import Sampling
-from lmshape.training.recipe import Recipe
+from lmshape.training.recipe import Pretraining, Recipe, read_pretraining
+from lmshape.truncation.ranks import Truncating, read_truncating
 
 LEAST_CHUNK_TOKENS = 128  # 512 characters at four a token, as tokenizers of 50 000 entries make them
 MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildcards and its path variables
@@ -61,7 +56,7 @@ MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>")  # by Snakemake in a path: wildc
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one extraction covers: names of a model, one of its checkpoints, and a dataset."""
+    """The scope of one extraction: names of a model, one of its checkpoints, and a dataset."""
 
     model: str
     checkpoint: str
@@ -415,13 +410,13 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
     known = [one for one in model.checkpoints.values() if one.name not in unmeasured]
     if unmeasured:
         print(
-            f"`{model.name}`: {named(unmeasured)} {is_or_are(unmeasured)} gone from {model.folder}, not measured on "
+            f"`{model.name}`: {some_of(unmeasured)} {is_or_are(unmeasured)} gone from {model.folder}, not measured on "
             "all datasets of this study, and left out.",
             file=sys.stderr,
         )
     if not known:
         raise InputError(
-            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Bring them back."
+            f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Restore them."
         )
     chosen, passed_over = choose(known, list(model.unlisted.values()), choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
@@ -429,7 +424,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
     gone = [one.name for one in chosen if one.gone]
     if gone:
         print(
-            f"`{model.name}`: {named(gone)} {is_or_are(gone)} gone from {model.folder}; what was measured stays.",
+            f"`{model.name}`: {some_of(gone)} {is_or_are(gone)} gone from {model.folder}; their numbers stay.",
             file=sys.stderr,
         )
     taken = {checkpoint.name: checkpoint for checkpoint in chosen}
@@ -456,7 +451,7 @@ def _gone_problems(study: Study, root: Path) -> Iterator[str]:
             if not (root / archive).is_file()
         ]
         if lacking:
-            families = named(list(dict.fromkeys(lacking)))
+            families = some_of(list(dict.fromkeys(lacking)))
             yield (
                 f"`{cell.model}`: {cell.checkpoint} is gone from {checkpoint.folder.parent}, and {families} of it "
                 f"on {cell.dataset} cannot be measured. Bring the checkpoint back, leave it out under `checkpoints`, "
@@ -547,7 +542,7 @@ def _long_windows(study: Study) -> Iterator[str]:
 
 
 def _long_chunks(study: Study) -> Iterator[str]:
-    """How many tokens a chunk has only its tokenizer can tell; of this many, one of 128 chunks surely has more."""
+    """Refuse contexts that almost certainly cut one of 128 chunks; only the tokenizer knows their lengths."""
     for name, model in study.models.items():
         if model.context is not None and model.context <= LEAST_CHUNK_TOKENS:
             yield (

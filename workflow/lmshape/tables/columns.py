@@ -1,14 +1,24 @@
-"""The columns of the tidy tables: each is declared once, with its type and what it means.
+"""The tidy tables: columns, each declared once with its type and what it means; and the files that hold them.
 
-This module imports nothing of lmshape: a table depends on what its columns are called, not on how they are computed.
+A table is Parquet with the declared columns for programs, and CSV for people; each file is whole or absent. It depends
+on what its columns are called, not on how they are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lmshape.checkpoints import NO_STEP
+from lmshape.errors import InputError, first_line
+from lmshape.writing import replaced_when_whole
 
 Row = dict[str, Any]  # column → value
 
@@ -121,3 +131,117 @@ MODEL_COLUMNS = declare(
 def shared(names: str) -> list[pa.Field]:
     """Return columns of the metrics, by their names with spaces between, that another table has too."""
     return [COLUMNS.field(name) for name in names.split()]
+
+
+# Whole numbers have no NaN: what stands in memory, in these columns, for what a file has as null.
+UNKNOWN_NUMBER = {"step": NO_STEP, "n_unique": 0, "d": 0}
+
+
+def with_nulls(table: pa.Table) -> pa.Table:
+    """Put null where a number is NaN, or unknown: the means of DuckDB and Polars leave out null, and not NaN."""
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        absent = pc.is_nan(column) if pa.types.is_floating(field.type) else None
+        if pa.types.is_list(field.type):
+            lists = column.combine_chunks()
+            numbers = pc.if_else(pc.is_nan(lists.values), None, lists.values)
+            lists = pa.ListArray.from_arrays(lists.offsets, numbers, mask=lists.is_null())
+            table = table.set_column(place, field, lists)
+        if field.name in UNKNOWN_NUMBER and pa.types.is_integer(field.type):
+            absent = pc.equal(column, UNKNOWN_NUMBER[field.name])
+        if absent is not None:
+            table = table.set_column(place, field, pc.if_else(absent, pa.scalar(None, field.type), column))
+    return table
+
+
+def without_categories(table: pa.Table) -> pa.Table:
+    """Make text of categories: groups of a data frame would hold combinations that no row has."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+    return table
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Return a table for computing: null is NaN, and in the columns `UNKNOWN_NUMBER` their own word for it."""
+    table = without_categories(table)
+    for name in UNKNOWN_NUMBER.keys() & set(table.column_names):
+        place = table.column_names.index(name)
+        if pa.types.is_integer(table.field(place).type):
+            whole = pc.fill_null(table.column(place), UNKNOWN_NUMBER[name])
+            table = table.set_column(place, table.field(place), whole)
+    return table.to_pandas()
+
+
+def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) -> None:
+    """Write a table as `stem` + .parquet and + .csv.
+
+    Parameters
+    ----------
+    frame : the rows; columns that `columns` does not name are left out, those that it lacks are empty
+    columns : names, types and descriptions of the columns, in order
+    stem : path of the two files without their suffix
+    """
+    table = frame
+    if isinstance(frame, pd.DataFrame):
+        texts = [field.name for field in columns if pa.types.is_dictionary(field.type)]
+        frame = frame.reindex(columns=columns.names).astype(
+            dict.fromkeys(texts, object)
+        )  # else absent ones are reals
+        table = pa.Table.from_pandas(frame, columns, preserve_index=False)
+    table = with_nulls(table)
+    write_parquet(table, stem.with_suffix(".parquet"))
+    with replaced_when_whole(stem.with_suffix(".csv")) as partial:
+        # nullable integers: one absent peak must not turn all layers into real numbers
+        table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
+
+
+CHECK = (
+    b"lmshape-crc32:"  # in the metadata, before eight digits: of the whole file, with zeros in their place
+)
+CHECK_DIGITS = 8
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file of the study, whole or not at all, with a checksum of all of its bytes."""
+    metadata = {**(table.schema.metadata or {}), b"check": CHECK + b"0" * CHECK_DIGITS}
+    with replaced_when_whole(path) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial)
+        content = bytearray(partial.read_bytes())
+        place = content.rindex(CHECK) + len(CHECK)
+        content[place : place + CHECK_DIGITS] = b"%08x" % zlib.crc32(content)
+        partial.write_bytes(content)
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the checksum of a file is that of its bytes; files of an older lmshape have none."""
+    place = content.rfind(CHECK)
+    if place < 0:
+        return True
+    start, end = place + len(CHECK), place + len(CHECK) + CHECK_DIGITS
+    crc = zlib.crc32(content[end:], zlib.crc32(b"0" * CHECK_DIGITS, zlib.crc32(content[:start])))
+    return content[start:end] == b"%08x" % crc
+
+
+def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a table, all of it or some `metrics` and `columns`; one that does not exist is refused by name."""
+    if not path.is_file():
+        raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
+    filters = [("metric", "in", list(metrics))] if metrics else None
+    return frame_of(read_parquet(path, columns=columns, filters=filters))
+
+
+def read_parquet(path: Path, **options: Any) -> pa.Table:
+    """Read a Parquet file of the study with the options of `pyarrow.parquet.read_table`.
+
+    `InputError` for a file that is damaged, or lacks a column as one of an older version does.
+    """
+    try:
+        content = path.read_bytes()
+        if not _is_whole(content):
+            raise OSError("its checksum does not match")
+        return pq.read_table(pa.BufferReader(content), **options)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"`{path}` cannot be read ({first_line(error)}). Delete it; the next run of `snakemake` makes it again."
+        ) from error

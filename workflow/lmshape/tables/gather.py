@@ -39,8 +39,9 @@ from lmshape.tables.columns import (
     real,
     shared,
     text,
+    with_nulls,
+    write_parquet,
 )
-from lmshape.tables.files import with_nulls, write_parquet
 
 # What the files of one model, checkpoint or dataset must say alike: else they come from other activations.
 _AGREEMENT = {
@@ -73,9 +74,9 @@ def gather(
     statistics, losses : statistics archives and loss cards of every cell of the model
     output : Parquet file to write
     study : name of the study
-    metrics : names of metrics or families; statistics that none of them needs are passed over
+    metrics : names of metrics or families; other statistics are skipped
     own : file of the user's own metrics, if `metrics` names any
-    lock, issues : what stands behind the checkpoints of a model of the hub, and the list of known faults
+    lock, issues : the lock of a hub model, and the list of known faults
     gone : checkpoints that were deleted since they were measured
     same : checkpoint → others with its weights, which get their rows from its files
 

@@ -14,8 +14,18 @@ from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Watched, early_
 from lmshape.dynamics.loss_logs import as_curve, read_loss_log
 from lmshape.dynamics.spikes import RULE, Spike, find_spikes, not_told
 from lmshape.errors import InputError
-from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import read_table, write_table
+from lmshape.tables.columns import (
+    Row,
+    declare,
+    integer,
+    interval,
+    joined,
+    read_table,
+    real,
+    shared,
+    text,
+    write_table,
+)
 from lmshape.training.recipe import GEOMETRY_COLUMNS
 
 SPIKE_COLUMNS = declare(
@@ -217,7 +227,7 @@ def read_geometry(path: Path) -> pd.DataFrame:
 
 
 def _rows(run: Run) -> Iterator[Row]:
-    """Yield a row of `spikes` for each spike, or one that says that there is none; the last describes the whole run."""
+    """Yield a row of `spikes` per spike, or one row for a run without any; the last describes the whole run."""
     common = {"run": run.name, "source": run.source, "logged": len(run.losses), "rule": str(RULE)}
     back = not run.spikes or run.spikes[-1].recovery_step is not None
     of_run = joined(_lost_end(run.losses) or (_high_end(run.losses) if back else ""), not_told(run.losses))

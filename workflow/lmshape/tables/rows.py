@@ -1,4 +1,4 @@
-"""Which rows of a study's tables count: names in their order, the first dataset, the last checkpoints, trajectories."""
+"""Select rows of a study's tables: names in order, the first dataset, the last checkpoints, trajectories."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def final_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
 def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with a known step (not negative), one checkpoint a step; models keep their order, steps rise.
 
-    Checkpoints whose weights are not those of their step, as far as the hub tells, are left out; the column
+    Checkpoints known to have the weights of another step are left out; the column
     `distrusted` names those of the row's model.
     """
     distrusted = frame["verdict"].isin(DISTRUSTED)

@@ -1,4 +1,4 @@
-"""From statistics archives to two tables that show a layer's shape: its spectrum, and a few of its points.
+"""Two tables of a layer's shape from its statistics: its spectrum, and a few of its points.
 
 `shapes` takes both from the archives of one model, on its first dataset, for the blocks that stand for the network;
 `combine_shapes` puts the models together.
@@ -21,8 +21,18 @@ from lmshape.metrics.leading import GROUPS
 from lmshape.site import Site, named_layers
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, read_statistics_attributes
-from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text
-from lmshape.tables.files import read_parquet, write_parquet, write_table
+from lmshape.tables.columns import (
+    Row,
+    declare,
+    integer,
+    joined,
+    read_parquet,
+    real,
+    shared,
+    text,
+    write_parquet,
+    write_table,
+)
 
 # family → what of its archives is read
 ARRAYS = {

@@ -22,13 +22,15 @@ from lmshape.tables.columns import (
     CHECKPOINTS_KEY,
     COLUMNS,
     declare,
+    frame_of,
     interval,
     joined,
+    read_parquet,
     real,
     shared,
     text,
+    write_table,
 )
-from lmshape.tables.files import frame_of, read_parquet, write_table
 from lmshape.tables.gather import AUDIT_COLUMNS
 
 _KEYS = ["model", "checkpoint", "dataset"]
@@ -87,7 +89,7 @@ def combine(
     followed = pd.concat([_followed(Path(path)) for path in metric_files], ignore_index=True)
     tables = {
         "metrics": (metrics, COLUMNS),
-        "checkpoints": (checkpoints(frame, weights), CHECKPOINT_COLUMNS),
+        "checkpoints": (checkpoint_rows(frame, weights), CHECKPOINT_COLUMNS),
         "audit": (pa.Table.from_pylist(audits, schema=AUDIT_COLUMNS), AUDIT_COLUMNS),
         "profiles": (profiles(followed), PROFILE_COLUMNS),
         "phases": (phases(followed, groups), PHASE_COLUMNS),
@@ -109,7 +111,7 @@ def _weights(model: pa.Table) -> Iterator[dict[str, str]]:
         yield {"model": name, "checkpoint": checkpoint, **identity}
 
 
-def checkpoints(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+def checkpoint_rows(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     """Say of each checkpoint and dataset whose weights they are and what the loss is.
 
     Parameters

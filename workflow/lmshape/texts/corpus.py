@@ -123,6 +123,20 @@ def span(text: str, start: float, end: float) -> str:
     return text[slice(*_cuts(text, start, end))]
 
 
+def checked_span(span: list[float], *, where: str) -> tuple[float, float]:
+    """Share of a text, from and to.
+
+    Raises
+    ------
+    InputError
+        When it ends before it begins.
+    """
+    first, last = map(float, span)
+    if first >= last:
+        raise InputError(f"`{where}` = {span}: must end after it begins. Write it as in [0.9, 1.0].")
+    return first, last
+
+
 def clean_file(source: Path, destination: Path) -> None:
     """Write the prose of a Wikipedia dump, one page at a time.
 

@@ -1,4 +1,4 @@
-"""A text, brought here and verified: a file or an address, unpacked; or rows of a file or of a dataset of the hub."""
+"""Fetch and verify a text: a file or an address, unpacked; or rows of a file or of a hub dataset."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_digest(text: Path) -> None:
     noted = _digest_file(text)
     if noted.is_file() and noted.read_bytes() != _sha256(text).encode():
         raise InputError(
-            f"`{text}` has changed since it was written: its disk is damaged, or somebody has edited it. Delete it, "
+            f"`{text}` has changed since it was written: the disk is damaged, or the file was edited. Delete it, "
             "and run again."
         )
 

@@ -62,7 +62,7 @@ def check_tokenizer(folder: Path) -> None:
         )
     if own:
         raise InputError(
-            f"`{folder}` has {own[0].name} and no vocabulary. Save the tokenizer anew, or give the folder that holds "
+            f"`{folder}` has {own[0].name} and no vocabulary. Save the tokenizer again, or give the folder that holds "
             "it as `tokenizer` in the registry of models."
         )
 
@@ -108,11 +108,11 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
         if "trust_remote_code" in str(error) and not remote_code:
             raise InputError(
                 f"the tokenizer of `{folder}` is Python code, which is not run unless the model's entry in the "
-                "registry says `remote_code: true`. Say it only of a repository that you would run with your own hands."
+                "registry says `remote_code: true`. Say it only of a repository that you would run yourself."
             ) from None
         raise InputError(
             f"the tokenizer of `{folder}` cannot be read by tokenizers {tokenizers.__version__} ({first_line(error)}). "
-            "Save it anew with the versions that are installed here."
+            "Save it again with the versions that are installed here."
         ) from error
     return _as_in_file(named, own, folder) if own else named
 

@@ -1,4 +1,4 @@
-"""A text → the fixed tokens of a (model, dataset): K disjoint draws of whole sequences, and two controls."""
+"""From a text to the fixed tokens of a (model, dataset): K disjoint draws of whole sequences, and two controls."""
 
 from __future__ import annotations
 

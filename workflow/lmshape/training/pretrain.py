@@ -107,7 +107,7 @@ def masked_batch(
     return {"input_ids": inputs, "labels": torch.where(asked, ids, -100)}
 
 
-def unigram_entropy(windows: np.ndarray) -> float:
+def frequency_entropy(windows: np.ndarray) -> float:
     """Entropy of the token frequencies in nats: the loss of a model that has learned nothing else."""
     counts = np.bincount(windows.ravel())
     share = counts[counts > 0] / windows.size
@@ -115,7 +115,7 @@ def unigram_entropy(windows: np.ndarray) -> float:
 
 
 class Monitor(Protocol):
-    """What watches a run, such as `lmshape.monitor.GeometryMonitor`; no weight depends on it.
+    """An observer of a run, such as `lmshape.monitor.GeometryMonitor`; no weight depends on it.
 
     Attributes
     ----------
@@ -283,8 +283,8 @@ class TrainingRun:
         foreign = foreign_files(self.folder)
         if foreign:
             raise InputError(
-                f"`{self.folder}` is where a run is trained, and holds {foreign[0].relative_to(self.folder)}, which no "
-                "run has left there as it is. Move it elsewhere, and run again."
+                f"`{self.folder}` is where a run is trained, and has {foreign[0].relative_to(self.folder)}, which no "
+                "run wrote in this form. Move it elsewhere, and run again."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -303,7 +303,7 @@ class TrainingRun:
         name_whole_folder(self.folder, output)
 
     def summary(self) -> dict[str, float | int | str]:
-        """What a reader wants to know of the run: size, last loss, and the loss of knowing only frequencies."""
+        """Facts of the run for the reader: size, last loss, and the loss of a model that knows only frequencies."""
         last = [loss for _, _, loss, _, _ in self.losses[-32:]]
         return {
             "architecture": self.recipe.architecture,
@@ -311,7 +311,7 @@ class TrainingRun:
             "steps": self.step,
             "tokens_per_step": self.recipe.sequences * self.recipe.window,
             "training_loss_nats": float(np.mean(last)) if last else float("nan"),
-            "unigram_entropy_nats": unigram_entropy(self.windows),
+            "unigram_entropy_nats": frequency_entropy(self.windows),
         }
 
     def identity(self) -> str:

@@ -1,13 +1,22 @@
-"""The recipe of a pretraining run: everything that its weights depend on, beside text and tokenizer."""
+"""The models that a study trains: section `pretraining` of its configuration, and the recipe of each run.
+
+A recipe is all that determines the weights, apart from text and tokenizer.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
+from lmshape.checkpoints import checkpoint_steps
 from lmshape.errors import InputError
+from lmshape.texts.corpus import checked_span
+
+if TYPE_CHECKING:
+    from lmshape.schema import Yaml
 
 GEOMETRY_COLUMNS = ("step", "layer", "metric", "value")  # of a run's geometry.csv
 
@@ -68,7 +77,7 @@ class Recipe:
             )
         if max(self.checkpoint_steps, default=0) > self.steps:
             raise InputError(
-                f"a checkpoint after step {max(self.checkpoint_steps)} lies behind the last step, {self.steps}. "
+                f"a checkpoint after step {max(self.checkpoint_steps)} is after the last step, {self.steps}. "
                 "Raise `steps`."
             )
         if self.probe_every and self.probe_tokens < max(64, self.window):
@@ -92,3 +101,62 @@ class Recipe:
         done = (place - self.warmup) / max(1, length - self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * done))
         return self.learning_rate * (self.final_share + (1 - self.final_share) * cosine)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pretraining:
+    """Models that the study trains itself.
+
+    Attributes
+    ----------
+    text, clean, span : what they are trained on: text of the registry, without markup or with, share of it
+    vocabulary : entries of the tokenizer trained on the same text
+    threads : CPU threads of a run
+    runs : name of the run → its recipe; it is written to results/pretrained/{run}
+    """
+
+    text: str
+    clean: bool
+    span: tuple[float, float]
+    vocabulary: int
+    threads: int
+    runs: Mapping[str, Recipe]
+
+
+def read_pretraining(section: Mapping[str, Yaml]) -> Pretraining:
+    """Build the pretraining from its section, checked and with defaults.
+
+    Raises
+    ------
+    InputError
+        When a run cannot be trained as it is described.
+    """
+    span = checked_span(section["span"], where="pretraining.span")
+    probed = [name for name, run in section["runs"].items() if run["probe_every"]]
+    if probed and span == (0.0, 1.0):
+        raise InputError(
+            f"`pretraining.runs.{probed[0]}.probe_every`: the geometry is measured on text that no run trains on, and "
+            "`pretraining.span` takes all of it. Train on less, as in [0.0, 0.9]."
+        )
+    return Pretraining(
+        **{key: section[key] for key in ("text", "clean", "vocabulary", "threads")},
+        span=span,
+        runs={name: _recipe(name, run, section) for name, run in section["runs"].items()},
+    )
+
+
+def _recipe(name: str, run: Mapping[str, Yaml], section: Mapping[str, Yaml]) -> Recipe:
+    keys = {key: section[key] for key in ("window", "sequences", "steps", "seed")} | dict(run)
+    every = section["linear_every"]
+    try:
+        if not run["keep_checkpoints"]:
+            # to resume from
+            return Recipe(**keys, checkpoint_steps=tuple(range(every, keys["steps"], every)))
+        if keys["steps"] != section["steps"]:
+            raise InputError(
+                f"`steps` {keys['steps']} are not the study's {section['steps']}: runs that keep their checkpoints "
+                "have the same ones. Leave `steps` out, or write `keep_checkpoints: false`."
+            )
+        return Recipe(**keys, checkpoint_steps=checkpoint_steps(section["steps"], every))
+    except InputError as error:
+        raise InputError(f"`pretraining.runs.{name}`: {error}") from None

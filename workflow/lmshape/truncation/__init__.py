@@ -1,1 +1,1 @@
-"""The loss of a decoder with some directions of its residual stream alone."""
+"""The loss of a decoder with only some directions of its residual stream."""

@@ -231,7 +231,7 @@ class Losses:
         return self._is_short
 
     def _gives_the_whole(self) -> bool:
-        """Whether the short way, with nothing changed, comes to the loss of the whole pass."""
+        """Whether the short pass with an unchanged state gives the loss of the whole pass."""
         try:
             short = self.changed(lambda hidden, one: hidden.clone())
         except IN_VAIN as error:

@@ -1,4 +1,4 @@
-"""How many directions are tried: a grid of ranks, then, between its points, those that make the least one exact.
+"""The ranks to try: a grid, then ranks between its points that make the least rank exact.
 
 Imports nothing heavy: the rules ask how much work a truncation is.
 """
@@ -6,9 +6,61 @@ Imports nothing heavy: the rules ask how much work a truncation is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lmshape.checkpoints import Choice
+
+if TYPE_CHECKING:
+    from lmshape.schema import Yaml
 
 TOLERANCES = (0.01, 0.1, 1.0)  # nats a token over the whole loss
 MOST_REMOVED = 64  # past these, a decoder predicts no better than chance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truncating:
+    """Settings of the truncation: the ranks to try, on which checkpoints and datasets.
+
+    Attributes
+    ----------
+    checkpoints : which of a model's checkpoints in the study
+    datasets : which of a model's datasets: its `first`, `all`, or those named
+    sequences : of each draw, whose loss is measured; the axes come from all tokens of the other draws
+    ranks, removed : leading axes that are kept, and taken out; None: `kept_ranks`, `removed_ranks`
+    """
+
+    checkpoints: Choice
+    datasets: Literal["first", "all"] | tuple[str, ...]
+    sequences: int
+    ranks: tuple[int, ...] | None
+    removed: tuple[int, ...] | None
+
+    def datasets_of(self, measured: tuple[str, ...]) -> tuple[str, ...]:
+        """Choose of the datasets that a model is measured on, in their order."""
+        if self.datasets == "first":
+            return measured[:1]
+        return (
+            measured if self.datasets == "all" else tuple(name for name in measured if name in self.datasets)
+        )
+
+
+def read_truncating(section: Mapping[str, Yaml] | bool) -> Truncating | None:
+    """Build the truncation from its section, checked and with defaults; None where it is `off`."""
+    if not isinstance(section, Mapping):
+        return None
+    chosen = {key: _listed(section[key], other="auto") for key in ("ranks", "removed")}
+    datasets = section["datasets"]
+    return Truncating(
+        checkpoints=section["checkpoints"],
+        datasets=tuple(datasets) if isinstance(datasets, list) else datasets,
+        sequences=section["sequences"],
+        **chosen,
+    )
+
+
+def _listed(value: Yaml, *, other: str) -> tuple[int, ...] | None:
+    return None if value == other else tuple(value)
 
 
 def kept_ranks(width: int, chosen: Sequence[int] | None = None) -> list[int]:

@@ -18,8 +18,20 @@ import pyarrow as pa
 from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import or_nan, or_null
-from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-from lmshape.tables.files import read_parquet, read_table, write_parquet, write_table
+from lmshape.tables.columns import (
+    Row,
+    declare,
+    integer,
+    interval,
+    joined,
+    read_parquet,
+    read_table,
+    real,
+    shared,
+    text,
+    write_parquet,
+    write_table,
+)
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
 
 KEY = b"lmshape.truncation"

@@ -1,4 +1,4 @@
-"""How many directions of the residual stream a decoder needs: its loss with only some of them, layer by layer."""
+"""Measure the loss of a decoder with only some directions of its residual stream, layer by layer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from lmshape.truncation.tables import TruncatedLoss, Truncation, write_truncatio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is tried at every layer.
+    """The ranks to try at every layer.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Trial:
                     )
 
     def place(self, one: TruncatedLoss) -> tuple[int, int, str, int]:
-        """What the ranks of a file are sorted by; `keep` comes before `remove`."""
+        """Sort key of the ranks of a file; `keep` comes before `remove`."""
         return one.layer, self.rows.index(one.rows), one.variant, one.rank
 
 

@@ -1,4 +1,8 @@
-"""What a study will take before it runs: downloads, disk, floating-point operations, jobs; what its checkpoints are."""
+"""The plan of a study, as `lmshape plan` prints it.
+
+Downloads, disk and floating-point operations of each model; jobs, wall time and disk by stage on this machine; the jobs
+that a cluster gets; and verdicts on the checkpoints of published runs.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,21 @@ from math import isnan, nan
 from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint
-from lmshape.errors import InputError
+from lmshape.errors import InputError, some_of
 from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
-from lmshape.hub.lock import Lock
+from lmshape.jobs import RULES, Jobs
+from lmshape.jobs.hub import DOWNLOAD_BYTES
+from lmshape.jobs.machine import Machine, gpu_count, usable_cores
+from lmshape.jobs.rule import Rule, Wildcards
 from lmshape.progress import gigabytes_above, size_text
-from lmshape.site import stored_bytes
 from lmshape.store.tokens import LEAST_UNSPELLED
+from lmshape.study.costs import activation_bytes, checkpoint_sizes, forward_flops, truncation_flops
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
 from lmshape.study.study import Study
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
-BYTES_PER_PARAMETER = 2  # of most published checkpoints, where neither lock nor registry knows the size
-MOST_LISTED = 8  # of a list of checkpoints
 # For a rough idea of the time; the docs say what was measured.
 RATES = {"a GPU that reaches 100 TFLOP/s": 1e14}
 
@@ -34,7 +39,7 @@ _JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
-    """What one model takes.
+    """The cost of one model.
 
     Attributes
     ----------
@@ -57,27 +62,31 @@ class ModelPlan:
     activation_bytes: int
 
 
+def whole_plan(study: Study, planned: Mapping[str, int], root: Path, *options: str) -> str:
+    """Tell all that is known before a study runs.
+
+    Parameters
+    ----------
+    study, root : the study and its folder
+    planned : jobs still to run, by rule, as Snakemake plans them
+    options : of the command line, for the commands that are shown
+    """
+    cores, gpus = usable_cores(), gpu_count()
+    stages = stages_of(Jobs(study, Machine(gpus=gpus)), planned, cores=cores)
+    lines = (
+        describe_stages(stages, cores=cores, gpus=gpus) + "\n",
+        describe_plan(plan_of(study), study, planned),
+        describe_submissions(study, planned),
+        describe_truncations(study),
+        describe_spelling(study, root),
+        describe_verdicts(study, *options),
+    )
+    return "\n".join(filter(None, lines))
+
+
 def plan_of(study: Study) -> list[ModelPlan]:
     """Plan every model of a study, from its lock, if there is one, else from the registry."""
     return [_plan_model(model, study) for model in study.models.values()]
-
-
-def activation_bytes(model: Model, tokens: int) -> int:
-    """Size of the activation file of `tokens` tokens, at most: embedding, blocks and final norm in float32."""
-    types = min(tokens, model.vocabulary)
-    return stored_bytes(tokens, model.width, sites=model.blocks + 2, types=types)
-
-
-def forward_flops(model: Model, *, tokens: int, window: int) -> float:
-    """Floating-point operations of one pass over `tokens` tokens in sequences of `window`.
-
-    Two for each weight that multiplies an activation: 12 L d² of the blocks and V d of the head; and 4 L d for each
-    pair of tokens that attends, of which a causal decoder has half (Kaplan et al. 2020, section 2.1).
-    """
-    blocks = 12 * model.blocks * model.width**2
-    head = model.vocabulary * model.width
-    seen = window / 2 if model.kind == "decoder" else window
-    return tokens * (2 * (blocks + head) + 4 * model.blocks * model.width * seen)
 
 
 def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
@@ -171,7 +180,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
     datasets = study.datasets_of[model.name]
     tokens = study.sampling.most_tokens
     cells = len(model.measured) * len(datasets)
-    sizes = _checkpoint_sizes(model)
+    sizes = checkpoint_sizes(model)
     flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
     return ModelPlan(
         model=model.name,
@@ -183,28 +192,6 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         forward_flops=cells * model.passes * flops,
         activation_bytes=cells * activation_bytes(model, tokens),
     )
-
-
-def _checkpoint_sizes(model: Model) -> list[float]:
-    if not model.on_hub:
-        return [0.0 for _ in model.measured]
-    if model.lock is not None:
-        return [_locked_bytes(model.lock, name) for name in model.measured]
-    size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
-    if isnan(size) and model.parameters:
-        size = float(BYTES_PER_PARAMETER * model.parameters)
-    return [size for _ in model.measured]
-
-
-def _locked_bytes(lock: Lock, checkpoint: str) -> float:
-    found = lock.named(checkpoint)
-    return nan if found is None else float(found.weights_bytes)
-
-
-def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
-    """Say how large the weights of a published checkpoint are, in megabytes; 0 where it is unknown."""
-    size = dict(zip(model.measured, _checkpoint_sizes(model), strict=True))[checkpoint]
-    return 0 if isnan(size) else int(size / 10**6)
 
 
 def _largest(sizes: Iterable[float]) -> float:
@@ -243,7 +230,7 @@ def _line(*cells: str) -> str:
 
 
 def describe_verdicts(study: Study, *options: str) -> str:
-    """List the verdicts on the checkpoints of each published run, those passed over, and what is unverified.
+    """List the verdicts on the checkpoints of each published run, the skipped ones, and unverified facts.
 
     Parameters
     ----------
@@ -265,8 +252,8 @@ def _verdicts_on(model: Model) -> Iterator[str]:
         yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
     if model.passed_over:
         yield (
-            f"           {len(model.passed_over)} were passed over, {_sums(model.passed_over)}: "
-            f"{_listed(model.passed_over)}"
+            f"           {len(model.passed_over)} were skipped, {_sums(model.passed_over)}: "
+            f"{some_of([one.name for one in model.passed_over])}"
         )
     if model.same:
         equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
@@ -278,12 +265,6 @@ def _verdicts_on(model: Model) -> Iterator[str]:
 def _sums(checkpoints: Iterable[Checkpoint]) -> str:
     counts = Counter(one.verdict or "not verified" for one in checkpoints)
     return ", ".join(f"{counts[name]} {name}" for name in (*AUDIT_VERDICTS, "not verified") if counts[name])
-
-
-def _listed(checkpoints: Sequence[Checkpoint]) -> str:
-    names = ", ".join(one.name for one in checkpoints[:MOST_LISTED])
-    rest = len(checkpoints) - MOST_LISTED
-    return f"{names} and {rest} more" if rest > 0 else names
 
 
 def _not_verified(models: Sequence[Model], options: str) -> Iterator[str]:
@@ -300,3 +281,178 @@ def _not_verified(models: Sequence[Model], options: str) -> Iterator[str]:
             f"unverified  the checkpoints of {', '.join(names)}{of_registry}. `{command}` asks the hub, downloads no "
             "weights, and may change what `every` and `log` choose; run it before the study."
         )
+
+
+def describe_truncations(study: Study) -> str:
+    """Tell in one line what the truncations of a study take, beside its extractions; empty where there are none."""
+    cells = [cell for model in study.models for cell in study.truncated(model)]
+    if not cells or study.truncating is None:
+        return ""
+    flops = 0.0
+    for cell in cells:
+        model = study.models[cell.model]
+        flops += truncation_flops(model, study.sampling, study.truncating, rows=study.rows)
+    times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
+    counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The remaining jobs of a stage.
+
+    Attributes
+    ----------
+    name : of the stage
+    jobs : how many
+    seconds : of wall time on this machine, estimated
+    megabytes : of disk that it fills, at most
+    """
+
+    name: str
+    jobs: int
+    seconds: float
+    megabytes: float
+
+
+def stages_of(jobs: Jobs, planned: Mapping[str, int], *, cores: int) -> list[Stage]:
+    """Estimate the stages of a study that have jobs to run.
+
+    Parameters
+    ----------
+    jobs : of the study, on this machine
+    planned : jobs still to run, by rule, as Snakemake plans them
+    cores : that run jobs at once
+    """
+    due = by_rule(planned)
+    found: dict[str, list[Stage]] = {}
+    for name, rule in jobs.rules.items():
+        every = list(rule.jobs())
+        if due[name] and every:
+            seconds = _wall_seconds(rule, every, due[name], cores)
+            found.setdefault(rule.stage, []).append(
+                Stage(rule.stage, due[name], seconds, _disk(rule, every, due[name]))
+            )
+    return [_sum(name, stages) for name, stages in found.items()]
+
+
+def by_rule(planned: Mapping[str, int]) -> Counter[str]:
+    """Count planned jobs by rule; `measure_cell_26_layers` and `pretrain_unkept` of the Snakefile are parts of one."""
+    counts: Counter[str] = Counter()
+    for name, count in planned.items():
+        rules = (rule for rule in sorted(RULES, key=len, reverse=True) if name.startswith(rule))
+        counts[next(rules, name)] += count
+    return counts
+
+
+def _sum(name: str, stages: Iterable[Stage]) -> Stage:
+    parts = [(stage.jobs, stage.seconds, stage.megabytes) for stage in stages]
+    return Stage(name, *map(sum, zip(*parts, strict=True)))
+
+
+def _wall_seconds(rule: Rule, every: Sequence[Wildcards], count: int, cores: int) -> float:
+    """Estimate the wall time of some of the jobs of a rule: that of a usual job, so many times."""
+    seconds, core_seconds = [], []
+    for job in every:
+        threads = max(rule.threads(job), 1)
+        took = rule.usual_seconds(job, threads)
+        seconds.append(took)
+        core_seconds.append(took * (cores if rule.alone or rule.gpus(job) else min(threads, cores)))
+    share = min(count / len(every), 1.0)
+    return max(share * sum(core_seconds) / cores, max(seconds))
+
+
+def _disk(rule: Rule, every: Sequence[Wildcards], count: int) -> float:
+    """Megabytes that some of the jobs of a rule fill, at most; of what passes through, those of the largest job."""
+    of_each, share = list(map(rule.disk_megabytes, every)), min(count / len(every), 1.0)
+    passing = max(of_each) + count / len(every) * sum(map(rule.kept_megabytes, every))
+    return min(share * sum(of_each), passing, rule.most_megabytes)
+
+
+def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
+    """Tell the stages as a table: its first line is the whole."""
+    stages = list(stages)
+    if not stages:
+        return "Nothing to run: the study is complete."
+    whole = _sum("all", stages)
+    here = f"{cores} {'core' if cores == 1 else 'cores'}, {gpus or 'no'} {'GPU' if gpus == 1 else 'GPUs'}"
+    lines = [
+        f"About {duration_text(whole.seconds)} on this machine ({here}), "
+        f"{size_text(whole.megabytes * 1e6)} of disk at most.",
+        "",
+        f"{'stage':<18}{'jobs':>7}{'time':>13}{'disk':>11}",
+    ]
+    lines += [
+        f"{stage.name:<18}{stage.jobs:>7,}{duration_text(stage.seconds):>13}{size_text(stage.megabytes * 1e6):>11}"
+        for stage in [*stages, whole]
+    ]
+    return "\n".join(
+        [*lines, f"Time is right within a factor of 3; downloads at {DOWNLOAD_BYTES / 1e6:.0f} MB/s."]
+    )
+
+
+# What of it a cluster gets
+
+JOB_SECONDS = (
+    10.0  # of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured
+)
+CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """Jobs together.
+
+    Attributes
+    ----------
+    jobs : how many
+    seconds : of all their time, estimated, on as many threads as they ask for
+    overhead_seconds : of scheduling and of starting Python, within that
+    """
+
+    jobs: int
+    seconds: float
+    overhead_seconds: float
+
+    @property
+    def share(self) -> float:
+        """Overhead as a share of the jobs' time."""
+        return self.overhead_seconds / self.seconds
+
+
+def submissions_of(study: Study) -> dict[str, Submissions]:
+    """Estimate the submitted jobs of a study: name of a model, or of a pretraining run → its jobs."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for rule in Jobs(study, CLUSTER).rules.values():
+        for job in rule.jobs() if rule.submitted else ():
+            work = rule.seconds(job, rule.threads(job))
+            parts = JOB_SECONDS + work, JOB_SECONDS + rule.start_seconds
+            found.setdefault(job.model or job.run, []).append(parts)
+    return {name: Submissions(len(jobs), *map(sum, zip(*jobs, strict=True))) for name, jobs in found.items()}
+
+
+def submitted_of(planned: Mapping[str, int]) -> int:
+    """Count the planned jobs that a cluster gets; the others run beside Snakemake."""
+    return sum(count for name, count in by_rule(planned).items() if name in RULES and RULES[name].submitted)
+
+
+def in_all(every: Iterable[Submissions]) -> Submissions:
+    """Sum up submissions."""
+    parts = [(one.jobs, one.seconds, one.overhead_seconds) for one in every]
+    return Submissions(*map(sum, zip(*parts, strict=True)))
+
+
+def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
+    """Tell in one line what is submitted of the jobs still to run."""
+    submitted = submitted_of(jobs)
+    if not submitted:
+        return "cluster    nothing to submit"
+    whole = in_all(submissions_of(study).values())
+    return (
+        f"cluster    {submitted} of them submitted, the others run beside Snakemake; about "
+        f"{_hours(submitted / whole.jobs * whole.seconds)} of jobs, {whole.share:.1%} of it start-up and scheduling"
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.0f} hours" if seconds > 36_000 else f"{max(seconds / 60, 1):,.0f} minutes"
