@@ -52,7 +52,10 @@ class GeometryCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find the handler that the trainer logs to: Trainer does not pass it to callbacks, but it calls this one."""
+        """Find the handler that the trainer logs to: Trainer does not pass it to callbacks, but it calls this one.
+
+        Its loggers come before any callback of the user's, so that `on_log` is too late to add to the logs.
+        """
         frame = inspect.currentframe()
         caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
         self._handler = caller if isinstance(caller, CallbackHandler) else None

@@ -287,7 +287,9 @@ def explore(
 def spikes(
     logs: Annotated[
         list[Path] | None,
-        typer.Argument(help="CSV files, or Trainer's trainer_state.json. Default: the losses of the study."),
+        typer.Argument(
+            help="CSV, JSON Lines or Parquet, or trainer_state.json. Default: the losses of the study."
+        ),
     ] = None,
     configfile: Config = None,
     directory: Directory = HERE,

@@ -162,7 +162,7 @@ class GeometryMonitor:
             return self._unwrapped(model.module)
         if _is_spread(model):
             raise InputError(
-                f"the weights of `{type(model).__name__}` are spread over processes (FSDP), and one of them "
+                f"the weights of `{type(model).__name__}` are spread over processes (FSDP, ZeRO-3), and one of them "
                 "cannot pass its blocks. Measure its checkpoints instead."
             )
         if not self.blocks and not isinstance(model, PreTrainedModel):
@@ -174,9 +174,10 @@ class GeometryMonitor:
 
 
 def _is_spread(model: nn.Module) -> bool:
-    """Whether FSDP holds the weights: in DTensors, or flat, in wrappers."""
+    """Whether FSDP holds the weights, in DTensors or flat in wrappers, or DeepSpeed's ZeRO-3, which marks them."""
     wrapped = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
-    return wrapped or any(hasattr(parameter, "placements") for parameter in model.parameters())
+    marks = ("placements", "ds_status")
+    return wrapped or any(hasattr(parameter, mark) for parameter in model.parameters() for mark in marks)
 
 
 def _uncompiled() -> AbstractContextManager:

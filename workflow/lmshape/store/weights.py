@@ -233,7 +233,12 @@ def check_tensors(path: Path) -> None:
             f"`{path}` holds {len(empty)} tensors without entries, {empty[0]} first, as DeepSpeed's ZeRO-3 saves them: "
             "the weights are in its own files. Run `zero_to_fp32.py` there."
         )
-    quantized = [name for name in whole if name.endswith(".weight")]
+    check_whole_numbers(path, whole)
+
+
+def check_whole_numbers(path: Path, names: Sequence[str]) -> None:
+    """Refuse weights among the names of the tensors of whole numbers that a file holds."""
+    quantized = [name for name in names if name.endswith(".weight")]
     if quantized:
         raise InputError(
             f"`{path}` holds {len(quantized)} tensors of whole numbers in the place of weights, {quantized[0]} first: "
