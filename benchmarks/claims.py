@@ -75,7 +75,7 @@ def main() -> None:
     ]
     text = table(head, rows(chosen, arguments.studies))
     minutes = (time.perf_counter() - begun) / 60
-    text += f"\n\n{arguments.studies} studies a cell, each measured anew; {minutes:.0f} minutes."
+    text += f"\n\n{arguments.studies} studies per cell, each measured anew; {minutes:.0f} minutes."
     publish(text, PAGE, COMMAND, arguments)
 
 

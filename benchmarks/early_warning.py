@@ -105,7 +105,7 @@ def lead_rows(count: int) -> Iterator[list[str]]:
 def report(count: int) -> str:
     """Return the tables."""
     parts = [
-        f"{count} runs or studies a row; shares have standard errors of up to {50 / count**0.5:.0f} points.",
+        f"{count} runs or studies per row; shares have standard errors of up to {50 / count**0.5:.0f} points.",
         "### Spikes",
         table(
             [

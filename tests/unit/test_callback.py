@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from tiny_models import ARCHITECTURES, VOCABULARY
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmshape.callback import GeometryCallback
 from lmshape.geometry import anisotropy
@@ -70,6 +70,19 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "geometry.csv")
     assert sorted(table["step"].unique()) == [0, 2, 4, 6, 7]
     pd.testing.assert_frame_equal(table[table["step"] < 4], before[before["step"] < 4])
+
+
+def test_without_the_handler_the_numbers_are_in_the_file_alone(tmp_path: Path) -> None:
+    """As in a trainer of another make, which calls callbacks by itself."""
+    geometry, model = GeometryCallback(IDS, every=1), ARCHITECTURES["llama"].build()
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    told = arguments, TrainerState(), TrainerControl()
+    with pytest.warns(
+        UserWarning, match=r"the trainer does not log the geometry: it is in geometry\.csv alone"
+    ):
+        geometry.on_train_begin(*told, model=model)
+    geometry.on_step_begin(*told, model=model)
+    assert set(pd.read_csv(tmp_path / "geometry.csv")["step"]) == {0} and not told[1].log_history
 
 
 def test_a_measurement_that_fails_is_told_once_and_the_training_goes_on(tmp_path: Path) -> None:

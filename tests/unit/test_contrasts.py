@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import nct, ttest_ind
 
-from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts, hedges, noncentrality, welch
+from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts, hedges, welch
 
 
 def model(
@@ -104,7 +104,10 @@ def test_hedges_and_its_interval_against_scipy() -> None:
     for end, tail in ((low, 0.975), (high, 0.025)):
         assert nct.cdf(t, 3, end / correction / np.sqrt(1 / 3 + 1 / 2)) == pytest.approx(tail, abs=1e-4)
     assert hedges(two, one) == pytest.approx((-value, -high, -low))
-    assert noncentrality(0.0, 4, 0.975) == pytest.approx(-1.959964, abs=1e-5)
+    alike = hedges(one, one)
+    assert alike[0] == 0 and alike[2] == pytest.approx(
+        np.sqrt(2 / np.pi) * np.sqrt(2 / 3) * 1.959964, rel=1e-5
+    )  # J(4)
 
 
 def test_no_error_and_unknown_errors() -> None:

@@ -411,9 +411,10 @@ def test_a_study_of_loss_spikes_says_what_moves_before_them(tmp_path):
         "Before 9 loss spikes in 3 runs, the dimension (TwoNN) of block 1 moves by "
         f"{move} standard deviations of quiet moves.",
         f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
+        "Both intervals are over runs.",
     ]
     assert said.address == "#warnings" and said.x[1] == "onset"
-    assert [curve.name for curve in said.curves] == ["change", "quiet windows"]
+    assert [curve.name for curve in said.curves] == ["before spikes", "quiet windows"]
     assert not any("nan" in curve.line + curve.band for curve in said.curves)
     assert glances(metrics, profiles(metrics), before.iloc[:0])[0].title == "Anisotropy by layer"
 

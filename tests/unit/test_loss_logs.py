@@ -209,6 +209,18 @@ def test_a_rollback_takes_back_the_rows_from_its_step_on(log: Path) -> None:
     assert pairs(read(log, text)) == first[:41] + again
 
 
+def test_steps_that_are_counted_within_epochs_are_no_rollbacks(log: Path) -> None:
+    rows = [(epoch, step, 9.0 - epoch) for epoch in range(3) for step in range(0, 100, 5)]
+    with pytest.raises(InputError, match="`step` begins anew 2 times, as if counted within each epoch"):
+        read(log, "\n".join(["step,loss", *(f"{step},{loss}" for _, step, loss in rows)]))
+    with pytest.raises(InputError, match="`step` begins anew 1 times"):
+        read(log, "\n".join(["epoch,step,loss", *(",".join(map(str, row)) for row in rows[:40])]))
+    restarted = [(step, 5.0) for end in (30, 40, 800) for step in range(0, end, 10)]
+    assert pairs(read(log, "\n".join(["step,loss", *(f"{step},{loss}" for step, loss in restarted)]))) == [
+        (step, 5.0) for step in range(0, 800, 10)
+    ]
+
+
 def test_rows_in_no_order_are_sorted(log: Path) -> None:
     run = planted(calm(), 400)
     for mixed in (run.sample(frac=1, random_state=0), run[::-1]):

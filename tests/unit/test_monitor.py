@@ -300,7 +300,18 @@ def test_weights_that_are_spread_over_processes_are_refused(
     else:
         layers = spread.gpt_neox.layers
         layers[0] = fsdp.FullyShardedDataParallel(layers[0], device_id=torch.device("cpu"))
-    with pytest.raises(InputError, match=r"are spread over processes \(FSDP\), .* Measure its checkpoints"):
+    with pytest.raises(
+        InputError, match=r"are spread over processes \(FSDP, ZeRO-3\), .* Measure its checkpoints"
+    ):
+        GeometryMonitor(IDS, every=1).observe(spread, 0)
+
+
+def test_weights_that_zero_3_holds_are_refused(model) -> None:
+    """A pass in one process would wait for the others for ever. DeepSpeed leaves an empty tensor, with marks."""
+    spread = copy.deepcopy(model)
+    for parameter in spread.parameters():
+        parameter.data, parameter.ds_status = torch.empty(0), "NOT_AVAILABLE"
+    with pytest.raises(InputError, match=r"spread over processes \(FSDP, ZeRO-3\)"):
         GeometryMonitor(IDS, every=1).observe(spread, 0)
 
 

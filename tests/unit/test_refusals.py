@@ -100,6 +100,26 @@ def test_whole_numbers_in_the_place_of_weights_are_told(folder: Path, tmp_path: 
     assert said in refused_before_the_first_job(folder)
     with pytest.raises(InputError, match=said):
         extracted(folder, TOKENS, tmp_path)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=said):
+        extracted(folder, TOKENS, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model", "state_dict"])
+def test_tensors_within_something_else_are_told(name: str, folder: Path, tmp_path: Path) -> None:
+    torch.save({name: load_file(folder / "model.safetensors"), "step": 3}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=rf"holds {name}, step, and no tensors: .* `state_dict\(\)` alone"):
+        extracted(folder, TOKENS, tmp_path)
+
+
+def test_a_configuration_that_transformers_refuses_says_why(folder: Path, tmp_path: Path) -> None:
+    configure(folder, num_attention_heads=5)
+    with pytest.raises(
+        InputError, match=r"config.json` cannot be used: The hidden size \(24\) is not a multiple"
+    ):
+        extracted(folder, TOKENS, tmp_path)
 
 
 @pytest.mark.parametrize("names", [{"mlp": torch.float8_e4m3fn, "": torch.bfloat16}, {"": torch.float16}])
@@ -271,8 +291,15 @@ def test_a_tokenizer_of_another_version(text: str, tmp_path: Path) -> None:
 
 def test_flash_attention_of_a_config_is_replaced(folder: Path, tmp_path: Path) -> None:
     expected = extracted(folder, TOKENS, tmp_path)
-    for key in ("attn_implementation", "_attn_implementation"):
-        configure(folder, **{key: "flash_attention_2"})
+    for key, value in (
+        ("attn_implementation", "flash_attention_2"),
+        ("_attn_implementation", "flash_attention_3"),
+        (
+            "_attn_implementation",
+            "kernels-community/flash-attn",
+        ),  # which transformers would fetch from the hub
+    ):
+        configure(folder, **{key: value})
         np.testing.assert_array_equal(extracted(folder, TOKENS, tmp_path).rows, expected.rows)
 
 
@@ -294,13 +321,24 @@ def test_what_is_no_language_model_of_either_kind(name: str, tmp_path: Path) -> 
     getattr(transformers, f"{name}Model")(config).save_pretrained(tmp_path / "checkpoint")
     checkpoint = Checkpoint("final", -1, Path("checkpoint"))
     for kind in ("decoder", "encoder"):
-        said = f"holds {name.lower()}, " + {"ViT": f"of which transformers has no {kind}"}.get(
+        said = f"holds {name.lower()}, " + {"ViT": f"for which transformers has no {kind}"}.get(
             name, "an encoder with a decoder"
         )
         with pytest.raises(InputError, match=said):
             extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind=kind)
         with pytest.raises(InputError, match=f"`m`: it {said}"):
             read_facts("m", [checkpoint], {"kind": kind}, root=tmp_path)
+
+
+def test_a_network_without_an_embedding_of_tokens_is_refused(tmp_path: Path) -> None:
+    """Perceiver's stream begins with latents."""
+    sizes = {"d_model": 8, "d_latents": 8, "num_latents": 4, "num_blocks": 1, "num_self_attends_per_block": 1}
+    config = transformers.PerceiverConfig(
+        **sizes, num_self_attention_heads=2, num_cross_attention_heads=2, vocab_size=61
+    )
+    transformers.PerceiverForMaskedLM(config).save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(InputError, match="`perceiver` has no embedding of tokens; it cannot be read"):
+        extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind="encoder")
 
 
 def test_minus_one_is_no_limit_of_a_context() -> None:

@@ -151,6 +151,9 @@ def test_two_checkpoints_of_one_step_are_refused(tmp_path: Path) -> None:
 
 def test_what_config_json_does_not_say_must_be_given(tmp_path: Path) -> None:
     make_run(tmp_path, 0, config={"model_type": "new", "hidden_size": 4})
+    assert "`m`: it holds new, for which transformers has no decoder" in refusal_of(tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    make_run(tmp_path, 0, config={"model_type": "gpt2", "hidden_size": 4})
     assert refusal_of(tmp_path) == (
         "`m`: blocks, vocabulary cannot be known, since run/checkpoint-0/config.json has none of "
         "num_hidden_layers, n_layer, n_layers, num_layers, vocab_size. "

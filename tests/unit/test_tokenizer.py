@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from extraction import extracted
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lmshape.errors import InputError
 from lmshape.models.extract import loss_by_draw, predictable
 from lmshape.store.tokens import read_tokens, write_tokens
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
-from lmshape.texts.tokens import Sampling, sample_tokens
+from lmshape.texts.tokens import Sampling, sample_tokens, tokens_of_texts
 
 TEXT = "Café 1984: the cats' dog's 12345 houses\n\n  are  in the sea; THE END. " * 40
 SPECIAL = ["<unk>", "<s>", "</s>", "[MASK]"]
@@ -86,6 +88,33 @@ def test_the_ids_are_those_of_the_file(
     read = TextTokenizer.of(load_tokenizer(tmp_path))
     assert read.encode([TEXT])[0].tolist() == own.encode(TEXT, add_special_tokens=False).ids
     assert (read.prefix, read.suffix) == ([1] if template else [], [])
+    told, loaded = json.loads(own.to_str()), json.loads(load_tokenizer(tmp_path).backend_tokenizer.to_str())
+    for part in ("normalizer", "pre_tokenizer", "model", *(["post_processor"] if template else [])):
+        assert loaded[part] == told[part]
+
+
+@pytest.mark.parametrize("file", ["metaspace", "cl100k"])
+def test_the_loss_is_that_of_the_ids_of_the_file(file: str, tmp_path: Path) -> None:
+    """AutoTokenizer gives a Qwen2 that was trained on other pieces ids with which its loss is another."""
+    folder = tmp_path / "checkpoint"
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=400, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, initializer_range=1.0,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config).eval()
+    model.save_pretrained(folder)
+    own = write(folder, file, tokenizer_class="Qwen2Tokenizer")
+    tokens = tokens_of_texts(load_tokenizer(folder), [TEXT] * 2, window=64, draws=2)
+
+    def loss(ids: list[int]) -> float:
+        row = torch.tensor([ids[:64]])
+        with torch.no_grad():
+            return float(model(row, labels=row).loss)
+
+    expected = loss(own.encode(TEXT, add_special_tokens=False).ids)
+    assert np.nanmean(extracted(folder, tokens, tmp_path).nll) == pytest.approx(expected, rel=1e-5)
+    assert abs(loss(AutoTokenizer.from_pretrained(folder)(TEXT).input_ids) - expected) > 0.01
 
 
 def test_what_the_file_cannot_say_is_taken_from_the_class(tmp_path: Path) -> None:

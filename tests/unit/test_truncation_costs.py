@@ -14,10 +14,10 @@ from tiny_models import make_tokens
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from lmshape.jobs.plan import describe_truncations
 from lmshape.models.network import Network
 from lmshape.models.residual import residual_stream
 from lmshape.study.costs import (
-    describe_truncations,
     measured_tokens,
     passes_of,
     truncation_flops,

@@ -1,7 +1,9 @@
-"""Results outlive their weights: what was measured of checkpoints that are deleted stays, and is said to."""
+"""Results outlive their weights, which may be deleted, but not other weights in their place."""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from conftest import LOCAL_RUN, StudyFolder
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lmshape.errors import InputError
+from lmshape.paths import TOKENS
+from lmshape.store.tokens import read_tokens
 from lmshape.study.study import study_of
 from lmshape.texts.tokenizer import train_tokenizer
 
@@ -21,18 +25,22 @@ STEPS = (0, 2, 4)
 CONFIG = {"study": "gone", **LOCAL_RUN}
 
 
+def network(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of three checkpoints of a run on this machine."""
     study = StudyFolder(tmp_path_factory.mktemp("measured"))
     tokenizer = train_tokenizer("the cat sat on the mat and the dog sat on the log. " * 50, 300)
     for step in STEPS:
-        torch.manual_seed(step)
-        config = LlamaConfig(
-            vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-            max_position_embeddings=64,
-        )  # fmt: skip
-        LlamaForCausalLM(config).save_pretrained(study.path / RUN.format(step))
+        network(step).save_pretrained(study.path / RUN.format(step))
         tokenizer.save_pretrained(study.path / RUN.format(step))
     study.write("models.yaml", {"mine": {"kind": "decoder", "folder": "run", "tokens_per_step": 64}})
     datasets = {"random": {"order": "random"}, "more": {"order": "random"}}
@@ -107,3 +115,23 @@ def test_new_datasets_leave_it_out_with_a_word_and_by_name_they_are_refused(
     assert told in capsys.readouterr().err
     with pytest.raises(InputError, match="`mine` has no checkpoint `2`"):
         chosen(study, **more, checkpoints=[0, 2])
+
+
+def test_other_weights_of_an_older_date_are_measured_and_equal_ones_of_a_new_date_are_not(
+    study: StudyFolder,
+) -> None:
+    """As `rsync -a` and `cp -p` leave them."""
+    others, equal = (study.path / RUN.format(step) / "model.safetensors" for step in (2, 4))
+    network(7).save_pretrained(others.parent)
+    os.utime(others, (10**9, 10**9))
+    equal.write_bytes(equal.read_bytes())
+    run = study.snakemake("--cores", "2", TABLE)
+    assert run.returncode == 0, run.stdout
+    assert re.findall(r"Extract and measure mine at (\S+) on", run.stdout) == ["checkpoint-2"]
+    ids = read_tokens(study.path / TOKENS.format(model="mine", dataset="random")).ids.reshape(-1, 32)
+    with torch.no_grad():
+        loss = network(7)(
+            torch.as_tensor(ids, dtype=torch.int64), labels=torch.as_tensor(ids, dtype=torch.int64)
+        ).loss
+    (found,) = values(study).query("checkpoint == 'checkpoint-2' and metric == 'loss'")["value"]
+    assert found == pytest.approx(float(loss), rel=1e-5)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Semaphore, Thread
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import LOCAL_RUN, StudyFolder
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from lmshape.tables.columns import CHECKPOINTS_KEY
+from lmshape.texts.tokenizer import train_tokenizer
 
 CALLS = 9  # and one when the training has ended
 TABLE = "results/metrics/mine.parquet"
@@ -30,22 +33,54 @@ def study(tmp_path: Path) -> StudyFolder:
     return study
 
 
-def test_calls_beside_a_training_run(study: StudyFolder) -> None:
-    calls, script = study.path / "calls", Path(__file__).with_name("trainer_run.py")
-    calls.touch()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    training = subprocess.Popen([sys.executable, script, study.path / "run", calls], **quiet)
-    said = []
+class Paced(TrainerCallback):
+    """Save one checkpoint more for each call, so that it is saved while the study runs; stop when told to."""
+
+    def __init__(self) -> None:
+        self.due, self.saved, self.over = Semaphore(0), Event(), Event()
+
+    def on_save(self, args: object, state: object, control: object, **_: object) -> None:
+        self.saved.set()
+        self.due.acquire()
+        control.should_training_stop = self.over.is_set()
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[Paced]:
+    """Train in a thread meanwhile; Trainer keeps three checkpoints."""
+    tokenizer = train_tokenizer("the cat sat on the mat and the dog sat on the log. " * 50, 300)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    rows = [{"input_ids": ids, "labels": ids} for ids in torch.randint(0, 300, (64, 32))]
+    arguments = TrainingArguments(
+        output_dir=str(folder), max_steps=1000, per_device_train_batch_size=2, save_steps=2, save_total_limit=3,
+        logging_steps=1, learning_rate=1e-2, report_to=[], use_cpu=True, disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )  # fmt: skip
+    paced = Paced()
+    trainer = Trainer(
+        LlamaForCausalLM(config), arguments, train_dataset=rows, processing_class=tokenizer, callbacks=[paced]
+    )
+    thread = Thread(target=trainer.train)
+    thread.start()
     try:
-        while not list(study.path.glob("run/checkpoint-*/trainer_state.json")):
-            assert training.poll() is None
-            time.sleep(0.1)
-        for number in range(1, CALLS + 1):
-            calls.write_text("." * number)  # one more is saved meanwhile, and later the oldest deleted
-            said.append(study.snakemake("--cores", "2", TABLE).stdout)
+        assert paced.saved.wait(timeout=120)
+        yield paced
     finally:
-        training.kill()
-        training.wait()
+        paced.over.set()
+        paced.due.release()
+        thread.join()
+
+
+def test_calls_beside_a_training_run(study: StudyFolder) -> None:
+    said = []
+    with training(study.path / "run") as paced:
+        for _ in range(CALLS):
+            paced.due.release()  # one more is saved meanwhile, and later the oldest deleted
+            said.append(study.snakemake("--cores", "2", TABLE).stdout)
     last = study.snakemake("--cores", "2", TABLE)
     assert last.returncode == 0, last.stdout
     runs = [

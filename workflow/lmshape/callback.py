@@ -19,7 +19,7 @@ class GeometryCallback(TrainerCallback):
     """Measures a model's blocks while Trainer trains it, every so many steps and at the end.
 
     The trainer logs `geometry/layer_06/anisotropy` and so on wherever it logs to, under the step that it has reached.
-    A measurement that fails gives one warning; the training goes on without further measurements.
+    A measurement that fails gives one warning; the training continues without further measurements.
 
     Examples
     --------
@@ -52,7 +52,10 @@ class GeometryCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find the callbacks that the trainer logs to: it names them to none of them, but they call this one."""
+        """Find the handler that the trainer logs to: Trainer does not pass it to callbacks, but it calls this one.
+
+        Its loggers come before any callback of the user's, so that `on_log` is too late to add to the logs.
+        """
         frame = inspect.currentframe()
         caller = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
         self._handler = caller if isinstance(caller, CallbackHandler) else None
@@ -68,7 +71,7 @@ class GeometryCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Measure behind the last update."""
+        """Measure after the last update."""
         if state.global_step >= state.max_steps or control.should_training_stop:
             self._observe(args, state, control, kwargs["model"], last=True)
 

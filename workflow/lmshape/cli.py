@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmshape.study.registry import Registry
     from lmshape.study.study import Study
 
-HELP = "Measure the shape of a language model's activations, and how training gives it that shape."
+HELP = "Measure the shape of a language model's activations, and how it changes during training."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 BEFORE, AFTER, INTERNAL = "Before a run", "After a run", "Used by the workflow"  # panels of `--help`
@@ -108,7 +108,7 @@ def _remedy(error: Exception) -> str:
 
 @app.command(rich_help_panel=BEFORE)
 def plan(configfile: Config = None, directory: Directory = HERE) -> None:
-    """Say what a study takes before it runs: time, disk, downloads and jobs, by stage and by model."""
+    """Estimate a study before it runs: time, disk, downloads and jobs, by stage and by model."""
     from lmshape.jobs.hub import lock_aloud, log_to_stderr
     from lmshape.jobs.plan import planned_jobs, whole_plan
     from lmshape.study.study import study_of
@@ -158,7 +158,7 @@ def audit(
     configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
-    """Check that each checkpoint of a training run is what its name says; no weights are downloaded.
+    """Check that each checkpoint of a training run matches its name; no weights are downloaded.
 
     Ends with exit code 1 when a checkpoint has the weights of another one, or none; with --all also when a run cannot
     be had from the hub.
@@ -225,7 +225,7 @@ def lock(
 
 @app.command(rich_help_panel=BEFORE)
 def metrics(configfile: Config = None, directory: Directory = HERE) -> None:
-    """List the metrics, and last those that the study adds: family, definition, range, null value, source."""
+    """List the metrics, those of the study last: family, definition, range, null value, source."""
     from lmshape.metrics.registry import describe
     from lmshape.metrics.skdim import DESCRIBED
     from lmshape.study.study import metrics_of
@@ -287,12 +287,14 @@ def explore(
 def spikes(
     logs: Annotated[
         list[Path] | None,
-        typer.Argument(help="CSV files, or Trainer's trainer_state.json. Default: the losses of the study."),
+        typer.Argument(
+            help="CSV, JSON Lines or Parquet, or trainer_state.json. Default: the losses of the study."
+        ),
     ] = None,
     configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
-    """Find the loss spikes of training runs in their logs alone; with logs named, no study is needed."""
+    """Find loss spikes in the logs of training runs; with logs named, no study is needed."""
     import pandas as pd
 
     from lmshape.jobs.pages import loss_files
@@ -311,7 +313,7 @@ def missing(
     directory: Directory = HERE,
     log: Annotated[Path | None, typer.Option(help="Snakemake's log of the run that failed")] = None,
 ) -> None:
-    """List the cells and results that a study lacks, why, and the command that continues."""
+    """List the missing cells and results of a study, the reasons, and the command that continues."""
     from lmshape.jobs import Jobs
     from lmshape.jobs.missing import describe_missing, go_on, missing_of
 

@@ -50,6 +50,6 @@ def is_or_are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its name."""
     return (str(error).strip() or repr(error)).splitlines()[0]

@@ -135,7 +135,7 @@ class GeometryMonitor:
         return found
 
     def write(self, path: Path) -> None:
-        """Write the rows so far as CSV, whole or not at all, behind those of earlier steps that the file holds."""
+        """Write the rows so far as CSV, whole or not at all, after those of earlier steps in the file."""
         first = self.rows[0][0] if self.rows else inf
         write_rows(path, [*(row for row in _read_rows(path) if row[0] < first), *self.rows])
 
@@ -162,7 +162,7 @@ class GeometryMonitor:
             return self._unwrapped(model.module)
         if _is_spread(model):
             raise InputError(
-                f"the weights of `{type(model).__name__}` are spread over processes (FSDP), and one of them "
+                f"the weights of `{type(model).__name__}` are spread over processes (FSDP, ZeRO-3), and one of them "
                 "cannot pass its blocks. Measure its checkpoints instead."
             )
         if not self.blocks and not isinstance(model, PreTrainedModel):
@@ -174,9 +174,10 @@ class GeometryMonitor:
 
 
 def _is_spread(model: nn.Module) -> bool:
-    """Whether FSDP holds the weights: in DTensors, or flat, in wrappers."""
+    """Whether FSDP holds the weights, in DTensors or flat in wrappers, or DeepSpeed's ZeRO-3, which marks them."""
     wrapped = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
-    return wrapped or any(hasattr(parameter, "placements") for parameter in model.parameters())
+    marks = ("placements", "ds_status")
+    return wrapped or any(hasattr(parameter, mark) for parameter in model.parameters() for mark in marks)
 
 
 def _uncompiled() -> AbstractContextManager:
@@ -214,7 +215,7 @@ def _read_rows(path: Path) -> list[Probe]:
 
 
 def held_out(text: str, start: float, end: float) -> str:
-    """Return what a text holds beside the span that a run is trained on: what is behind it, else what is before it."""
+    """Return the text outside of the span that a run is trained on: the part after it, else the part before it."""
     behind = span(text, end, 1.0) if end < 1 else ""
     return behind or (span(text, 0.0, start) if start > 0 else "")
 
@@ -240,7 +241,7 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
 
 
 def shape_of(rows: np.ndarray, *, first_of_type: np.ndarray) -> dict[str, float]:
-    """Measure a block's rows in the cheap ways.
+    """Measure the cheap numbers of a block's rows.
 
     Parameters
     ----------

@@ -40,28 +40,25 @@ TRUNCATED = About(kind="decoder", table="truncation_ranks", makes="a decoder, an
 
 
 def before_spikes(column: str, rule: Bound) -> Callable[[Evidence, About], Iterator[Finding]]:
-    """Make the finder of a claim about a number of the table `warnings` for the dimension."""
+    """Make the finder of a claim about a number of the table `warnings`: of all rows and of one of each token id.
+
+    Of the middle block, named beforehand: of all blocks the best would be right by luck more often than one.
+    """
 
     def find(evidence: Evidence, about: About) -> Iterator[Finding]:
-        for finding, row in _dimensions(evidence):
-            yield _signed(finding, row, column, rule)
+        largest, least = evidence.largest(), LEAST_PARAMETERS["decoder"]
+        outside = (
+            "" if largest >= least else f"{amount(largest)} parameters; it is about {amount(least)} or more"
+        )
+        for metric, rows in DIMENSIONS.items():
+            for row in evidence.table("warnings", metric=metric).to_dict("records"):
+                if row["layer"] == middle_layer(int(row["blocks"])):
+                    place = f"block {row['layer']:.0f} of {row['blocks']:.0f}, at {OFTEN[row['source']]}"
+                    runs = int(row["runs"])
+                    finding = Finding(model=RUNS, rows=rows, place=place, draws=runs, outside=outside)
+                    yield _signed(finding, row, column, rule)
 
     return find
-
-
-def _dimensions(evidence: Evidence) -> Iterator[tuple[Finding, Row]]:
-    """Yield the rows of `warnings` about the dimension of the middle block, of all rows and of one of each token id.
-
-    One block, named beforehand: of all blocks the best would be right by luck more often than one.
-    """
-    largest, least = evidence.largest(), LEAST_PARAMETERS["decoder"]
-    outside = "" if largest >= least else f"{amount(largest)} parameters; it is about {amount(least)} or more"
-    for metric, rows in DIMENSIONS.items():
-        for row in evidence.table("warnings", metric=metric).to_dict("records"):
-            if row["layer"] == middle_layer(int(row["blocks"])):
-                place = f"block {row['layer']:.0f} of {row['blocks']:.0f}, at {OFTEN[row['source']]}"
-                runs = int(row["runs"])
-                yield Finding(model=RUNS, rows=rows, place=place, draws=runs, outside=outside), row
 
 
 def _signed(finding: Finding, row: Row, column: str, rule: Bound) -> Finding:

@@ -15,15 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.special import chdtri, gammaln, ndtr, stdtr, stdtrit
+from scipy.special import gammaln, nctdtrinc, stdtr, stdtrit
 
 from lmshape.dynamics.noise import LEVEL, Replicated
 from lmshape.dynamics.profiles import PROFILED, excess, last_checkpoint
 from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
-
-FAR = 8.0  # standard deviations beyond which a normal variable never lies
-SHARES = 4000  # equal parts of a chi distribution that stand for it
 
 
 def welch(difference: float, errors: Sequence[float], freedom: Sequence[int]) -> tuple[float, float, float]:
@@ -77,23 +73,9 @@ def hedges(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
     correction = np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) / sqrt(freedom / 2)
     scale = sqrt(1 / len(one) + 1 / len(two))
     t = float((one.mean() - two.mean()) / (pooled * scale))
-    low, high = (noncentrality(t, freedom, tail) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
+    low, high = (float(nctdtrinc(freedom, tail, t)) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
     unit = float(correction) * scale
     return unit * t, unit * low, unit * high
-
-
-def noncentrality(t: float, freedom: int, tail: float) -> float:
-    """Return the noncentrality at which a noncentral t lies below `t` with probability `tail`; to 4 digits.
-
-    P(T < t) is the mean of Φ(t s - noncentrality) over the scale s, a chi variable over the root of `freedom`. SciPy's
-    `nctdtr` is NaN at some arguments in between.
-    """
-    shares = (np.arange(SHARES) + 0.5) / SHARES
-    scales = np.sqrt(chdtri(freedom, shares) / freedom)
-    ends = (t * scales.min(), t * scales.max())
-    return float(
-        brentq(lambda center: ndtr(t * scales - center).mean() - tail, min(ends) - FAR, max(ends) + FAR)
-    )
 
 
 # quantity of a profile → what it is, and the function of (…, L) numbers that gives it

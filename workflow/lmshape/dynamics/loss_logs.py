@@ -199,6 +199,7 @@ def _training_curve(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"no row has a training loss in `{found['loss']}`. Log it, or name another file.")
     _check_one_quantity(rows, str(found["loss"]))
     found = {"step": _step_column(rows), **found}
+    _check_counted_through(rows, str(found["step"]))
     curve = pd.DataFrame({name: rows[column] for name, column in found.items() if column is not None})
     curve = _without_abandoned(curve)
     curve["loss"] = curve["loss"].mask(_lost(curve, of_trainer=AVERAGED in table), "nan")
@@ -275,6 +276,20 @@ def _step_column(rows: pd.DataFrame) -> str:
                 "Which is the training step? Remove the other column."
             )
     return named[0]
+
+
+def _check_counted_through(rows: pd.DataFrame, step: str) -> None:
+    """Refuse steps that are counted anew in each epoch: they would pass for rollbacks."""
+    steps = _numbers(rows[step])
+    falls = steps.diff() < 0
+    epochs = [cells for column, cells in rows.items() if str(column).strip().lower().endswith("epoch")]
+    later = any((falls & (pd.to_numeric(cells, errors="coerce").diff() > 0)).any() for cells in epochs)
+    begins, ends = steps[falls], steps[falls.shift(-1, fill_value=False)]
+    if later or (len(begins) > 1 and begins.nunique() == ends.nunique() == 1):
+        raise InputError(
+            f"`{step}` begins anew {len(begins)} times, as if counted within each epoch. Write the steps of the whole "
+            "training."
+        )
 
 
 def _no_column(name: str, table: pd.DataFrame) -> str:

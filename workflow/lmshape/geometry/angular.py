@@ -25,7 +25,7 @@ Blocks = Callable[[], Iterable[tuple[int, np.ndarray]]]
 
 
 class DirectionSums:
-    """Count and sum of the directions of rows seen from a point, for several sets of rows with a point each.
+    """Count and sum of the directions of rows from a point, for several sets of rows, each with its point.
 
     ‖x − p‖² of all points at once is ‖y‖² − 2 y·q + ‖q‖² with y = x − center and q = p − center, a matrix product;
     where that cancels the difference is taken directly.
@@ -218,7 +218,7 @@ def summaries(
 
 
 def massive_limits(medians: np.ndarray) -> np.ndarray:
-    """Return over which magnitude an entry is massive where the median magnitude is that of `medians`."""
+    """Return the magnitude over which an entry is massive, for the median magnitudes `medians`."""
     return np.maximum(MASSIVE, MASSIVE_RATIO * medians)
 
 
@@ -263,7 +263,7 @@ def median_magnitudes(blocks: Blocks, subsets: Sequence[Sequence[int]]) -> np.nd
 
 
 def count_over(blocks: Blocks, limits: np.ndarray, subsets: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return how many entries of each union of parts are of a magnitude over its limit, int64 (len(subsets),)."""
+    """Count the entries of each union of parts with a magnitude over its limit, int64 (len(subsets),)."""
     counts = np.zeros(len(subsets), dtype=np.int64)
     lowest = limits.min()
     for part, rows in blocks():

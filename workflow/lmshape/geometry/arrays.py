@@ -24,7 +24,7 @@ BLOCK = 256  # columns of a matrix that are worked on at once
 
 
 def computing_device(device: Device) -> Device:
-    """Return a device where float64 is computed there, None where it is computed in memory."""
+    """Return a device if float64 is computed there, None if it is computed in memory."""
     return device if getattr(device, "type", None) in COMPUTED_ON else None
 
 
@@ -35,13 +35,13 @@ def device_of(x: object) -> Device:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether a GPU had no room for what was asked of it."""
+    """Tell whether a GPU ran out of memory."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
 
 
 def on(x: Array, device: Device) -> Array:
-    """Return an array, or a tensor, on a device; as it is where it is there."""
+    """Move an array or a tensor to a device, unless it is there."""
     if device is None:
         return in_memory(x)
     import torch
@@ -50,7 +50,7 @@ def on(x: Array, device: Device) -> Array:
 
 
 def double(x: Array, device: Device) -> Array:
-    """Return what `on` does in float64: moved as it is stored, and converted there."""
+    """Move to a device as stored, and convert to float64 there."""
     x = on(x, device)
     return x.astype(np.float64, copy=False) if device is None else x.double()
 

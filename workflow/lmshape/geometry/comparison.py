@@ -62,14 +62,14 @@ def overlap_from_neighbors(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def neighborhood_overlap_null(rows: int, *, k: int = 30) -> float:
-    """Return the overlap of `rows` points in clouds that know nothing of each other: k/(rows − 1)."""
+    """Return the overlap of `rows` points in independent clouds: k/(rows − 1)."""
     if not 1 <= k < rows:
         raise ValueError(f"`k` is {k} and `rows` {rows}; a point of n has between 1 and n − 1 neighbors.")
     return k / (rows - 1)
 
 
 def information_imbalance(x: ArrayLike, y: ArrayLike) -> float:
-    """Return how little the nearest neighbors in x tell of those in y: 2/n times their mean rank in y.
+    """Return how little the nearest neighbors in x predict those in y: 2/n times their mean rank in y.
 
     Parameters
     ----------

@@ -72,13 +72,13 @@ def leading_axes(x: ArrayLike, *, count: int = 3) -> LeadingAxes:
 
 
 def leading_axes_of_sums(sums: CovarianceSums, *, count: int = 3) -> LeadingAxes:
-    """Return what `leading_axes` does of rows that were summed, two at least: O(d³) time, O(d²) for a wide cloud."""
+    """Return `leading_axes` of summed rows, at least two: O(d³) time, O(d²) for a wide cloud."""
     covariance = sums.covariance()
     return _axes(covariance, sums.mean, in_memory(covariance.diagonal()), count)
 
 
 def leading_shares(x: ArrayLike, group: ArrayLike) -> np.ndarray:
-    """Return which share of λ1, the largest eigenvalue of the covariance, the rows of each group carry.
+    """Return the share of λ1, the largest eigenvalue of the covariance, that the rows of each group carry.
 
     Parameters
     ----------

@@ -269,7 +269,7 @@ def participation_ratio(x: ArrayLike) -> float:
 
 
 def corrected_participation_ratio(x: ArrayLike) -> float:
-    """Return the participation ratio that the population of the rows would read, n → ∞.
+    """Estimate the participation ratio of the population of the rows, n → ∞.
 
     `lmshape.geometry.scalars.corrected_participation_ratio_of`: d for isotropic rows at any n, with its own
     noise. ValueError where all rows are equal, under 4 rows, and where the estimate of Σλ² is not positive.

@@ -263,7 +263,7 @@ def covariance_eigenvalues(x: ArrayLike, *, center: bool = True, standardize: bo
 
 
 def eigenvalues_of_sums(sums: CovarianceSums) -> np.ndarray:
-    """Return what `covariance_eigenvalues` does, (min(n − 1, d),), of the rows that were summed: O(d³)."""
+    """Return `covariance_eigenvalues` of summed rows, (min(n − 1, d),): O(d³)."""
     d = len(sums.mean)
     return _eigenvalues(sums.covariance(), count=min(sums.count - 1, d), mean=sums.mean)
 
@@ -391,7 +391,7 @@ def _leading(matrix: Array) -> tuple[float, float]:
 
 
 def iterated(matrix: Array, count: int, *, vectors: bool) -> Any | None:
-    """Return what SciPy's `eigsh` does of the largest eigenvalues of a matrix; None where it does not converge."""
+    """Return the largest eigenvalues of a matrix by SciPy's `eigsh`; None if it does not converge."""
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh  # a fifth of a second, for wide layers alone
 
     start = np.random.default_rng(0).standard_normal(len(matrix))

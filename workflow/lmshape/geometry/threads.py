@@ -21,7 +21,7 @@ def _pools() -> ThreadpoolController | None:
 
 
 def product_threads() -> int:
-    """Return as many threads as matrix products take here; 1 where only threadpoolctl could tell."""
+    """Return the number of threads of matrix products here; 1 if only threadpoolctl could tell."""
     pools = _pools()
     return max((pool["num_threads"] for pool in pools.info()), default=1) if pools else 1
 

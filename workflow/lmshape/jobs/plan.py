@@ -1,7 +1,7 @@
 """The plan of a study, as `lmshape plan` prints it.
 
 Downloads, disk and floating-point operations of each model; jobs, wall time and disk by stage on this machine; the jobs
-that a cluster gets; and what is known of the checkpoints of published runs.
+that a cluster gets; and verdicts on the checkpoints of published runs.
 """
 
 from __future__ import annotations

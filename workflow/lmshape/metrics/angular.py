@@ -166,7 +166,7 @@ ANGULAR = Family(
         _maximum(
             name="norm_max",
             definition="largest Euclidean norm of a row, as it is",
-            null="little over norm_median; over 10 × it a row is a sink",
+            null="slightly above norm_median; a row over 10 × norm_median is a sink",
             source="Sun et al. 2024, arXiv 2402.17762",
             values=partial(kept_array, array="norm_max"),
         ),

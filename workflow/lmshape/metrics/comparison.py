@@ -99,7 +99,7 @@ def _family(
             metric(
                 name=overlap_null,
                 definition=f"30/(n - 1): {overlap} of clouds that are independent of each other",
-                null="is one itself",
+                null="itself a null",
                 source="Doimo et al. 2020",
                 values=partial(kept_array, array="overlap_null"),
             ),

@@ -310,7 +310,7 @@ _part_of_rows = partial(
     low=0.0,
     high=1.0,
     range="[0, 1]",
-    null="is one itself: the value where these rows are as all others",
+    null="itself a null: the value if these rows are like all others",
     source="counting",
     undefined="no rows",
 )
@@ -345,7 +345,7 @@ LEADING = Family(
         _part(
             name="leading_share_other_sinks",
             definition="share of λ1 that other sink rows carry, with norms over 10 × the site's median",
-            null="0: rows without far ones; their share of the rows where only their norms are large",
+            null="0 without far rows; their share of the rows if only their norms are large",
             values=partial(_share, group="other_sink"),
         ),
         _part_of_rows(
@@ -355,7 +355,7 @@ LEADING = Family(
         ),
         _part(
             name="leading_share_first_newline",
-            definition="share of λ1 that the first newline of each sequence carries, a sink or not",
+            definition="share of λ1 that the first newline of each sequence carries, whether or not it is a sink",
             range="[0, 1]; part of one of the other shares",
             null="at most 1/window, its share of the rows",
             undefined="zero variance, or no texts of tokens",
@@ -363,16 +363,16 @@ LEADING = Family(
         ),
         _part(
             name="leading_share_rest",
-            definition="share of λ1 that all rows but position 0 and other sinks carry",
+            definition="share of λ1 that all rows except position 0 and other sinks carry",
             null="1: no rows of either kind, or rows like all others",
             values=partial(_share, group="rest"),
         ),
         _leading(
             name="leading_kurtosis",
-            definition="n Σp⁴/(Σp²)², p the coordinates on the leading axis: how few rows make it",
+            definition="n Σp⁴/(Σp²)², p the coordinates on the leading axis: how few rows carry it",
             low=1.0,
             high=inf,
-            range="[1, n - 2 + 1/(n - 1)], the upper end where one row is off all others",
+            range="[1, n - 2 + 1/(n - 1)], the upper end if a single row carries it",
             null="3 for Gaussian rows",
             source="Pearson 1905; fourth standardized moment",
             values=_kurtosis,

@@ -163,7 +163,7 @@ LINEARITY = Family(
             low=0.0,
             high=1.0,
             range="[0, 1/2)",
-            null="is one itself: the value of a block that forgets its input",
+            null="itself a null: the value of a block that forgets its input",
             source="expected R² of least squares on noise",
             undefined="no rows",
             values=_null,
@@ -171,7 +171,7 @@ LINEARITY = Family(
         _held_out(
             name="linearity_held_out",
             definition=f"linearity, {_HALVES}",
-            null="0 for independent noise as n → ∞; at finite n under it, by about d/n of the half",
+            null="0 for independent noise as n → ∞; at finite n lower by about d/n of the half",
             undefined="zero variance, or a half of the sequences with no more rows than columns",
             values=partial(kept_array, array="linearity_held_out"),
         ),
@@ -185,7 +185,7 @@ LINEARITY = Family(
         _held_out(
             name="linearity_residual_held_out",
             definition=f"linearity_residual, {_HALVES}",
-            null="0 for updates that are independent noise as n → ∞; at finite n under it, by about d/n of the half",
+            null="0 for updates that are independent noise as n → ∞; at finite n lower by about d/n of the half",
             undefined="zero variance, or a half of the sequences with no more rows than columns",
             values=partial(kept_array, array="linearity_residual_held_out"),
         ),

@@ -134,7 +134,7 @@ _components = partial(
 _isotropic = partial(
     _spectrum,
     undefined="no rows",
-    null="is one itself: the value of rows without structure",
+    null="itself a null: the value of rows without structure",
     doubt=no_doubt,
 )
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -38,6 +39,7 @@ from lmshape.store.weights import (
     check_quantization,
     check_tensors,
     check_whole_gguf,
+    check_whole_numbers,
     reads_both_ways,
     tell_adapter,
     tensor_names,
@@ -168,8 +170,7 @@ def load_model(
 
     try:
         for file in files:
-            if file.suffix == ".safetensors":
-                check_tensors(file)
+            _check_held(file)
         model, report = load()
         if _of_base(model, report["missing_keys"]) and (wrapper := _wrapper(tensor_names(files))):
             print(
@@ -227,9 +228,31 @@ def _class_of(folder: Path, config: PreTrainedConfig, kind: Kind, *, remote_code
     return _HEADS[kind]
 
 
+def _check_pickled(file: Path) -> None:
+    """Refuse a PyTorch file that holds a dictionary of other things than weights, or whole numbers for weights."""
+    held = torch.load(file, map_location="meta", weights_only=True)
+    held = held if isinstance(held, Mapping) else {f"a {type(held).__name__}": held}
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise InputError(
+            f"`{file}` holds {', '.join(map(str, list(held)[:5]))}, and no tensors: they may be within. Save the "
+            "model's `state_dict()` alone, or the model with `save_pretrained`."
+        )
+    whole = [name for name, value in tensors.items() if not value.is_floating_point()]
+    check_whole_numbers(file, whole)
+
+
+def _check_held(file: Path) -> None:
+    if file.suffix == ".safetensors":
+        check_tensors(file)
+    elif file.suffix == ".bin":
+        _check_pickled(file)
+
+
 def _asks_for_flash(folder: Path) -> bool:
+    """Whether a configuration names FlashAttention, or a kernel of the hub's that computes it."""
     file = folder / "config.json"
-    return file.is_file() and "flash_attention" in file.read_text(encoding="utf-8")
+    return file.is_file() and re.search("flash[-_]att", file.read_text(encoding="utf-8")) is not None
 
 
 def _wrapper(names: Sequence[str]) -> str:
@@ -272,9 +295,10 @@ def read_config(folder: Path, *, remote_code: bool = False) -> PreTrainedConfig:
         check_quantization(config.to_dict())
     except InputError as error:
         raise InputError(f"`{folder}`: {error}") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         name = source.get("gguf_file", "config.json")
-        raise InputError(f"`{folder}/{name}` cannot be used: {first_line(error)}") from error
+        reason = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+        raise InputError(f"`{folder}/{name}` cannot be used: {first_line(reason)}") from error
     if getattr(config, "quantization_config", None):
         config.quantization_config["dequantize"] = True  # else a GPU may compute in it
     config.use_cache = False  # keys and values of past tokens are of no use here and cost memory
@@ -342,7 +366,10 @@ def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -
 
 
 def _embedding(model: PreTrainedModel) -> nn.Embedding:
-    return cast(nn.Embedding, model.get_input_embeddings())
+    embedding = model.get_input_embeddings()
+    if not hasattr(embedding, "num_embeddings"):
+        raise InputError(f"`{model.config.model_type}` has no embedding of tokens; it cannot be read.")
+    return cast(nn.Embedding, embedding)
 
 
 def _entrance(model: PreTrainedModel) -> torch.device:

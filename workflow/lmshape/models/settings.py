@@ -16,7 +16,7 @@ DeviceMap = Literal["none", "auto"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
-    """How the forward passes run; `auto` is decided where they run.
+    """Settings of the forward passes; `auto` is decided on the machine that runs them.
 
     Attributes
     ----------

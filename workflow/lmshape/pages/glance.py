@@ -131,11 +131,14 @@ def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
         f"Before {row['spikes']:.0f} loss spikes in {row['runs']:.0f} runs, the dimension (TwoNN) of block "
         f"{row['layer']:.0f} moves by {move} standard deviations of quiet moves.",
         f"As an alarm it has an area under the ROC curve of {area}; chance has 0.5.",
+        "Both intervals are over runs.",
     ]
     moves = moves.rename(columns={"step": "steps"})
     names = {"quiet": "value", "quiet_low": "ci_low", "quiet_high": "ci_high"}
     quiet = moves[["steps", *names]].rename(columns=names).dropna(subset="value")
-    yield _glance("Before loss spikes", said, {"change": moves, "quiet windows": quiet}, "steps", "#warnings")
+    yield _glance(
+        "Before loss spikes", said, {"before spikes": moves, "quiet windows": quiet}, "steps", "#warnings"
+    )
 
 
 def _sentences(shown: Shown) -> Iterator[Glance]:

@@ -51,7 +51,7 @@ class Rows:
         self._step = max(1, chunk_bytes // (source.dtype.itemsize * source.shape[1]))
 
     def chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield which rows, and these rows (m, d) in the stored dtype, in order; one piece of a file is read ahead.
+        """Yield indices and rows (m, d) in the stored dtype, in order; one piece of a file is read ahead.
 
         Pieces of an array are views of it: not to be written to.
         """

@@ -61,7 +61,7 @@ def name_axes(item: h5py.Dataset, *names: str, place: h5py.Group | None = None) 
 
 @contextmanager
 def noticed(path: str | Path) -> Iterator[None]:
-    """Turn what h5py says of a damaged file into one sentence that names the file and the remedy."""
+    """Turn h5py's error for a damaged file into one sentence that names the file and the remedy."""
     try:
         yield
     except InputError:
@@ -74,7 +74,7 @@ def noticed(path: str | Path) -> Iterator[None]:
 
 
 def write_format(file: h5py.File, name: str) -> None:
-    """Say in the root attributes which format this is."""
+    """Write the format into the root attributes."""
     write_attributes(file, {"format": name, "format_version": FORMAT_VERSION})
 
 

@@ -93,7 +93,7 @@ def read_statistics(
 ) -> tuple[dict[str, str | int | float], list[LayerStatistics]]:
     """Read an archive: its root attributes, and its entries in the order of the network.
 
-    `sites` and `arrays` name those that are wanted, if not all are: others are not read. `InputError` for a file that
+    `sites` and `arrays` select some of them; others are not read. `InputError` for a file that
     is missing, truncated, or of another format or version.
     """
     with open_format(path, STATISTICS_FORMAT) as file, noticed(path):

@@ -55,7 +55,7 @@ class Tokens:
 
     @property
     def doubt(self) -> str:
-        """Say that the text is not spelled by its tokens, so that bits per byte are of no text; empty where it is."""
+        """Say if the tokens do not spell the text, so that bits per byte mean nothing; empty if they do."""
         share = float(self.attributes.get("unspelled", 0.0))
         return f"unspelled: {share:.1%} of the text's bytes have no token" if share > LEAST_UNSPELLED else ""
 

@@ -119,7 +119,7 @@ def tell_adapter(folder: Path) -> None:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """Return the files whose change makes a checkpoint another one: its weights, and config.json if there is one.
+    """Return the files that determine a checkpoint: its weights, and config.json if there is one.
 
     Raises
     ------
@@ -151,14 +151,14 @@ UNDONE_QUANTIZATIONS = ("fp8", "mxfp4")  # by transformers, with no other packag
 
 
 def check_fetched(path: Path) -> None:
-    """Refuse what Git LFS leaves in the place of a large file."""
+    """Refuse a pointer of Git LFS in place of a large file."""
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:
             raise InputError(f"`{path}` is a pointer of Git LFS and not the file: run `git lfs pull` there.")
 
 
 def check_quantization(config: Mapping[str, Any]) -> None:
-    """Refuse weights in a quantization that is not undone here."""
+    """Refuse weights in an unsupported quantization."""
     told = config.get("quantization_config") or {}
     bitsandbytes = told.get("load_in_4bit") or told.get("load_in_8bit")
     method = told.get("quant_method") or (
@@ -233,11 +233,16 @@ def check_tensors(path: Path) -> None:
             f"`{path}` holds {len(empty)} tensors without entries, {empty[0]} first, as DeepSpeed's ZeRO-3 saves them: "
             "the weights are in its own files. Run `zero_to_fp32.py` there."
         )
-    quantized = [name for name in whole if name.endswith(".weight")]
+    check_whole_numbers(path, whole)
+
+
+def check_whole_numbers(path: Path, names: Sequence[str]) -> None:
+    """Refuse weights among the names of the tensors of whole numbers that a file holds."""
+    quantized = [name for name in names if name.endswith(".weight")]
     if quantized:
         raise InputError(
             f"`{path}` holds {len(quantized)} tensors of whole numbers in the place of weights, {quantized[0]} first: "
-            "they are quantized. Dequantize them and save the model anew."
+            "they are quantized. Dequantize them and save the model again."
         )
 
 
@@ -265,7 +270,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 def files_as_found(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and date of change in ns of each weight file: what tells that one is written anew."""
+    """Name, size in bytes and date of change in ns of each weight file; a change means that one was rewritten."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weight_files(folder)]
 
 
@@ -293,7 +298,7 @@ def reads_both_ways(config: Mapping[str, Any]) -> bool:
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
-    """Return what a configuration is of: by its head, else by the architecture."""
+    """Return the kind of a configuration: by its head, else by its architecture."""
     heads = config.get("architectures") or ()
     if reads_both_ways(config) or any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads):
         return "encoder"
@@ -363,7 +368,7 @@ MOST_HASHED_BYTES = 50_000_000  # of a file that is hashed whenever a study is p
 
 
 def file_key(path: Path) -> str:
-    """Return a key of a file of the user's: its content, of a large one size and date; empty where it is not there."""
+    """Return a key of a user's file: its content, or size and date if it is large; empty if it does not exist."""
     if not path.is_file():
         return ""
     known = path.stat()

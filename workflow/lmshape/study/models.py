@@ -210,7 +210,8 @@ def read_facts(
     file = _first_facts_file(checkpoints, root)
     config = _read_config(name, root / file) if file else {}
     _check_kind(name, given["kind"], config)
-    if file and file.suffix != GGUF and not given.get("remote_code") and "auto_map" not in config:
+    named = file and file.suffix != GGUF and config.get("model_type")
+    if named and not given.get("remote_code") and "auto_map" not in config:
         try:
             check_architecture(config, given["kind"])
         except InputError as error:
