@@ -34,6 +34,9 @@ def same_archives(one: Path, other: Path, models: tuple[str, ...]) -> None:
             _same_archive(one / file, other / file)
 
 
+AXES = ("DIMENSION_LIST", "REFERENCE_LIST")  # references into the file, which have no value of their own
+
+
 def _same_archive(one: Path, other: Path) -> None:
     first, second = _content(one), _content(other)
     assert first.keys() == second.keys()
@@ -46,9 +49,11 @@ def _content(file: Path) -> dict[str, object]:
     content: dict[str, object] = {}
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        content.update({f"{name}@{key}": value for key, value in item.attrs.items()})
+        own = {key: value for key, value in item.attrs.items() if key not in AXES}
+        content.update({f"{name}@{key}": value for key, value in own.items()})
         if isinstance(item, h5py.Dataset):
             content[name] = item[()]
+            content[f"{name}@axes"] = [scale.name for axis in item.dims for scale in axis.values()]
 
     with h5py.File(file) as archive:
         add("", archive)
