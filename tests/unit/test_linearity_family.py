@@ -127,6 +127,17 @@ def test_an_interval_that_does_not_exist_is_flagged() -> None:
     assert np.isnan(arrays["linearity"][1:]).all()
 
 
+def test_without_its_only_draw_a_choice_has_no_rows() -> None:
+    x, y = clouds()
+    layer = layer_of(x, y)
+    layer.kept["no_sink"] = layer.draw == 1  # all rows of the other draws are sinks
+    arrays, attributes = statistics(layer)["no_sink"]
+    assert "too few rows: 0 of 17" in attributes["flag"]
+    assert arrays["rows"].tolist() == [N / DRAWS, 0]
+    assert np.isfinite(arrays["linearity"][0])
+    assert np.isnan(arrays["linearity"][1])
+
+
 def test_clouds_without_variance_are_undefined() -> None:
     x, y = clouds()
     constant = np.full_like(x, 0.1)

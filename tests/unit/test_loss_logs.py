@@ -136,10 +136,21 @@ def test_a_step_that_a_resumed_trainer_logs_again_is_the_mean_of_as_many(tmp_pat
     assert curve.to_numpy().tolist() == [[10, 5, 1], [20, 4.5, 10], [30, 3, 10]]
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_rows_in_json(listed: bool, log: Path) -> None:
-    rows = [{"step": 1, "loss": 5.0}, {"step": 1, "eval_loss": 4.5}, {"step": 2, "loss": NAN}]
-    text = json.dumps(rows) if listed else "".join(json.dumps(row) + "\n" for row in rows)
+ROWS = [{"step": 1, "loss": 5.0}, {"step": 1, "eval_loss": 4.5}, {"step": 2, "loss": NAN}]
+LINES = "\n".join(map(json.dumps, ROWS))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        LINES,
+        LINES + "\n",
+        LINES + '\n{"step": 3, "lo',  # is being written
+    ],
+)
+def test_rows_in_json(text: str, log: Path) -> None:
     np.testing.assert_array_equal(read(log, text), [[1, 5], [2, NAN]])
 
 
@@ -193,6 +204,8 @@ def test_a_row_for_each_quantity_is_read_where_all_are_of_the_loss(log: Path) ->
         (1, 5),
         (2, 4),
     ]
+    dated = "step,timestamp,value\n1,2024-05-01 10:00:00.25,5\n2,2024-05-01 10:00:01,4\n"
+    assert pairs(read(log, dated)) == [(1, 5), (2, 4)]
     with pytest.raises(
         InputError, match="`value` is of several quantities, which `tag` names: train/loss, lr"
     ):

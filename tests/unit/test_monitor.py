@@ -283,9 +283,12 @@ class Blocks(torch.nn.Module):
         return self.head(hidden), None
 
 
-def test_a_plain_module_is_measured_by_the_name_of_its_blocks() -> None:
+@pytest.mark.parametrize("kind", [torch.nn.ModuleList, torch.nn.Sequential])
+def test_a_plain_module_is_measured_by_the_name_of_its_blocks(kind: type[torch.nn.Module]) -> None:
     torch.manual_seed(0)
     model = Blocks()
+    if kind is torch.nn.Sequential:
+        model.body["h"] = torch.nn.Sequential(*model.body["h"])
     monitor = GeometryMonitor(IDS, every=1, blocks="body.h")
     monitor.observe(model, 0)
     found = by_place(monitor, 0)

@@ -43,7 +43,7 @@ def code_fingerprint(*names: str) -> str:
 
     Parameters
     ----------
-    names : dotted names of modules, "lmshape.measure.spectral", or of definitions, "lmshape.measure.spectral.missing"
+    names : dotted names of modules, "lmshape.metrics.spectral", or of definitions, "lmshape.metrics.spectral.missing"
 
     Returns
     -------

@@ -156,7 +156,8 @@ class GeometryMonitor:
         return self._known[1]
 
     def _named_blocks(self, model: nn.Module, name: str) -> ResidualStream:
-        lists = {name: part for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
+        kinds = nn.ModuleList | nn.Sequential
+        lists = {name: part for name, part in model.named_modules() if isinstance(part, kinds)}
         if name not in lists:
             raise InputError(f"`blocks` is `{name}`, no list of modules here.{suggest(name, lists)}")
         return ResidualStream(tuple(lists[name]), body=model, width=0, normed=False)

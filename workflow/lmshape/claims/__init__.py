@@ -41,7 +41,7 @@ CLAIM_COLUMNS = declare(
     text("part", "answer: the one row that answers the claim; detail: single models, other rows and places"),
     text(
         "model",
-        f"model that it was tested on; {ALL_MODELS}: all that it is about, over_all; empty when none is",
+        f"model that it was tested on; {ALL_MODELS}: all that it is about, together; empty when none is",
     ),
     text("dataset", "dataset that it was tested on"),
     text("rows", "choice of rows: all, no_sink or one_per_type"),

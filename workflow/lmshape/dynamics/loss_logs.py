@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -117,7 +118,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InputError(
             f"cannot be read ({error}). Name a CSV file in UTF-8, JSON Lines, Parquet, or trainer_state.json."
         ) from None
-    return _json(text) if text.lstrip().startswith(("{", "[{")) else _csv(text)
+    return _json(text) if re.match(r"\s*(\[\s*)?\{", text) else _csv(text)
 
 
 def _parquet(path: Path) -> str:
@@ -136,7 +137,10 @@ def _json(text: str) -> pd.DataFrame:
             return _of_rows(json.loads(text)["log_history"]).assign(**{AVERAGED: ""})
         if text.lstrip().startswith("["):
             return _of_rows(json.loads(text))
-        return _of_rows([json.loads(line) for line in text.split("\n") if line.strip()])
+        *whole, last = text.rstrip().split("\n")
+        being_written = whole and not text.endswith("\n") and not last.endswith("}")
+        lines = whole if being_written else [*whole, last]
+        return _of_rows([json.loads(line) for line in lines if line.strip()])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"is JSON, but no trainer_state.json of Trainer, and not a row in each line ({error!r}). "
@@ -221,7 +225,8 @@ def _check_names(table: pd.DataFrame) -> None:
 def _check_one_quantity(rows: pd.DataFrame, loss: str) -> None:
     """Refuse a table with a row for each quantity, whose column `value` is of all of them."""
     for column, cells in rows.items():
-        words = pd.to_numeric(cells, errors="coerce").isna() & (cells.str.strip() != "")
+        dates = pd.to_datetime(cells, errors="coerce", format="ISO8601", utc=True)
+        words = pd.to_numeric(cells, errors="coerce").isna() & dates.isna() & (cells.str.strip() != "")
         if loss.strip().lower() == "value" and words.all() and cells.nunique() > 1:
             raise InputError(
                 f"`{loss}` is of several quantities, which `{column}` names: {', '.join(cells.unique()[:5])}. Keep the "

@@ -274,12 +274,13 @@ def leave_one_out_linearity(shared: Groups, few: Mapping[str, Groups]) -> dict[s
     variance. 3 (K + 1) factorizations of (d, d), and as many more for a choice beside whose other pairs the shared
     ones are too small: O(K d³).
     """
+    width = _width(shared, *few.values())
     draws = {name: sorted({draw for draw, _ in (*shared, *own)}) for name, own in few.items()}
     entries: dict[str, list[Entry]] = {name: [] for name in few}
     for without in (None, *sorted({draw for own in draws.values() for draw in own})):
         names = [name for name in few if without is None or without in draws[name]]
         others = {name: _by_half(few[name], without) for name in names}
-        for name, entry in _entries(_by_half(shared, without), others).items():
+        for name, entry in _entries(_by_half(shared, without), others, width).items():
             entries[name].append(entry)
     return {
         name: Linearity(*(np.array(column, dtype=np.float64) for column in zip(*own, strict=True)))
@@ -294,12 +295,11 @@ def _by_half(groups: Groups, without: int | None) -> Halves:
     return first, second
 
 
-def _entries(shared: Halves, few: Mapping[str, Halves]) -> dict[str, Entry]:
+def _entries(shared: Halves, few: Mapping[str, Halves], width: int) -> dict[str, Entry]:
     """Return an entry for each choice of rows: of the `shared` ones, of either half, and of its `few` others."""
     if not few:
         return {}
     both = {name: ([*shared[0], *own[0]], [*shared[1], *own[1]]) for name, own in few.items()}
-    width = _width(*both.values())
     counts = {name: [sum(part.count for part in half) for half in own] for name, own in both.items()}
     halved = {name for name, own in counts.items() if min(own) > width}
     found: dict[str, Entry] = {name: (nan,) * 5 for name, own in counts.items() if sum(own) <= 2 * width}
@@ -309,7 +309,7 @@ def _entries(shared: Halves, few: Mapping[str, Halves]) -> dict[str, Entry]:
         if name in found:
             entries[name] = (sum(counts[name]), *found[name])
         else:
-            entries |= _entries(both[name], {name: ([], [])})
+            entries |= _entries(both[name], {name: ([], [])}, width)
     return entries
 
 
@@ -346,8 +346,8 @@ def _flat(halves: Halves) -> list[PairSums]:
     return [*halves[0], *halves[1]]
 
 
-def _width(*halves: Halves) -> int:
-    return next(len(part.means_x[0]) for own in halves for part in _flat(own) if part.counts)
+def _width(*groups: Groups) -> int:
+    return next((len(part.means_x[0]) for own in groups for part in own.values() if part.counts), 0)
 
 
 def _summed(x: np.ndarray, y: np.ndarray, halves: np.ndarray, basis: Basis | None) -> list[PairSums]:
