@@ -14,7 +14,7 @@ from conftest import LOCAL_RUN, StudyFolder
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lmshape.errors import InputError
-from lmshape.paths import TOKENS
+from lmshape.paths import TOKENS_FILE
 from lmshape.store.tokens import read_tokens
 from lmshape.study.study import study_of
 from lmshape.texts.tokenizer import train_tokenizer
@@ -128,7 +128,7 @@ def test_other_weights_of_an_older_date_are_measured_and_equal_ones_of_a_new_dat
     run = study.snakemake("--cores", "2", TABLE)
     assert run.returncode == 0, run.stdout
     assert re.findall(r"Extract and measure mine at (\S+) on", run.stdout) == ["checkpoint-2"]
-    ids = read_tokens(study.path / TOKENS.format(model="mine", dataset="random")).ids.reshape(-1, 32)
+    ids = read_tokens(study.path / TOKENS_FILE.format(model="mine", dataset="random")).ids.reshape(-1, 32)
     with torch.no_grad():
         loss = network(7)(
             torch.as_tensor(ids, dtype=torch.int64), labels=torch.as_tensor(ids, dtype=torch.int64)
