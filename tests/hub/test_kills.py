@@ -91,8 +91,8 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def received(folder: Path) -> int:
     """Bytes of a download that is under way."""
-    with suppress(FileNotFoundError):  # it has ended meanwhile
-        return sum(file.stat().st_size for file in os.scandir(folder))
+    with suppress(FileNotFoundError), os.scandir(folder) as files:  # it has ended meanwhile
+        return sum(file.stat().st_size for file in files)
     return 0
 
 

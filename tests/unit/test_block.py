@@ -107,8 +107,9 @@ def test_a_checkpoint_is_compared_with_the_final_one_row_by_row(source: Path, tm
     last[SITES[1]][5] *= 1e4
     final = stored(tmp_path / "final.h5", last)
     assert measured(source, tmp_path / "s", final=final, **options) == ["comparison_final"]
-    _, layers = read_statistics(archive(tmp_path / "s", "comparison_final"))
+    attributes, layers = read_statistics(archive(tmp_path / "s", "comparison_final"))
     assert [layer.site for layer in layers] == list(SITES)
+    assert attributes["final_checkpoint"] == "step7"
     kept = np.flatnonzero((np.arange(80) % 16 > 0) & (np.arange(80) != 5))  # of the first draw
     here, there = clouds()[SITES[1]][kept], last[SITES[1]][kept]
     found = {name: values[0] for name, values in layers[1].arrays.items()}
@@ -123,7 +124,8 @@ def test_a_checkpoint_is_compared_with_the_final_one_row_by_row(source: Path, tm
     other = stored(tmp_path / "other.h5", clouds(2))
     assert measured(source, tmp_path / "s", final=other, **options) == ["comparison_final"]
     assert measured(source, tmp_path / "s", **options) == ["comparison_final"]
-    _, layers = read_statistics(archive(tmp_path / "s", "comparison_final"))
+    attributes, layers = read_statistics(archive(tmp_path / "s", "comparison_final"))
+    assert attributes["final_checkpoint"] == ""
     reason = "the final checkpoint itself: comparison_final compares the others with it"
     assert {layer.attributes["flag"] for layer in layers} == {reason}
 

@@ -77,9 +77,7 @@ def test_without_the_handler_the_numbers_are_in_the_file_alone(tmp_path: Path) -
     geometry, model = GeometryCallback(IDS, every=1), ARCHITECTURES["llama"].build()
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
     told = arguments, TrainerState(), TrainerControl()
-    with pytest.warns(
-        UserWarning, match=r"the trainer does not log the geometry: it is in geometry\.csv alone"
-    ):
+    with pytest.warns(UserWarning, match=r"the trainer does not log the geometry; only geometry\.csv has it"):
         geometry.on_train_begin(*told, model=model)
     geometry.on_step_begin(*told, model=model)
     assert set(pd.read_csv(tmp_path / "geometry.csv")["step"]) == {0} and not told[1].log_history

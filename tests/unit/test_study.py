@@ -15,6 +15,7 @@ from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.metrics.registry import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.schema import Yaml, read_yaml
+from lmshape.store.statistics import write_statistics
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Cell, Study, check_loss_logs, load_study
 from lmshape.texts.tokens import Sampling
@@ -633,6 +634,22 @@ def test_truncations_of_what_is_gone_are_carried_over_where_they_are(root: Path)
     truncation.touch()
     found = truncated(study_of(root, **choice, truncation={"checkpoints": "all"}))
     assert found == [("run-b", "checkpoint-0", "random"), last]
+
+
+def test_what_is_gone_cannot_be_compared_with_a_new_final_checkpoint(root: Path) -> None:
+    card = root / "results/losses/run-b/checkpoint-0/random.json"
+    archive = root / "results/statistics/run-b/checkpoint-0/random/comparison_final/layers-00-04.h5"
+    for file in (card, archive):
+        file.parent.mkdir(parents=True)
+    card.touch()
+    shutil.rmtree(root / "runs/b/checkpoint-0")
+    choice = {"models": ["run-b"], "datasets": ["random"], "metrics": ["comparison_final"]}
+    for final in ("checkpoint-50", "checkpoint-40"):
+        told = {"checkpoint": "checkpoint-0", "final_checkpoint": final}
+        write_statistics(archive, attributes=told, layers=[])
+        if final == "checkpoint-50":
+            assert study_of(root, **choice).models["run-b"].final == final
+    assert "comparison_final of it on random cannot be measured" in refusal_of(root, **choice)
 
 
 @pytest.mark.parametrize(

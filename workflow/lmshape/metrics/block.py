@@ -277,7 +277,8 @@ def measure_block(
         code = family_code(name) + family.inputs
         made_of = {**source, "rows": " ".join(family.chosen_rows(rows)), "code": code}
         if family.paired == "final":
-            made_of["final_source"] = _source(final, first, last)["source"] if final else ""
+            told = _source(final, first, last) if final else {"checkpoint": "", "source": ""}
+            made_of |= {"final_checkpoint": told["checkpoint"], "final_source": told["source"]}
         most = rows_per_draw if family.capped else None
         archive = folder / BLOCK.format(family=name, **layers(first, last))
         if _is_current(archive, {**made_of, "family": name, "rows_per_draw": most or 0}):

@@ -34,6 +34,7 @@ from lmshape.metrics.registry import (
 from lmshape.models.settings import Extraction
 from lmshape.paths import ACTIVATIONS, TRUNCATION_READER, loss_cards, statistics_files
 from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
+from lmshape.store.statistics import read_statistics_attributes
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
     Dataset,
@@ -448,7 +449,7 @@ def _gone_problems(study: Study, root: Path) -> Iterator[str]:
             family
             for family in study.measured_families
             for archive in statistics_files(*one, families=[family], blocks=blocks)
-            if not (root / archive).is_file()
+            if not _is_measured(root / archive, family, study.models[cell.model].final)
         ]
         if lacking:
             families = some_of(list(dict.fromkeys(lacking)))
@@ -457,6 +458,14 @@ def _gone_problems(study: Study, root: Path) -> Iterator[str]:
                 f"on {cell.dataset} cannot be measured. Bring the checkpoint back, leave it out under `checkpoints`, "
                 f"or leave {families} out of `metrics`."
             )
+
+
+def _is_measured(archive: Path, family: str, final: str) -> bool:
+    """Whether an archive is there; of a comparison with the final checkpoint, whether that is still the final one."""
+    if family != FINAL_FAMILY or not archive.is_file():
+        return archive.is_file()
+    told = read_statistics_attributes(archive)
+    return told["final_checkpoint"] == ("" if told["checkpoint"] == final else final)
 
 
 def problems_of(study: Study, root: Path) -> Iterator[str]:
