@@ -6,6 +6,8 @@ import inspect
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -712,3 +714,34 @@ def test_the_summary_names_what_a_run_has_made_from_where_the_command_was_typed(
     assert jobs.summary(root, before=now, seen_from=root) == ""  # after `--until` of what is in no table
     (root / "results/tables/claims.csv").touch()
     assert jobs.summary(root, before=now, seen_from=root) == "\nTables:   results/tables"
+
+
+ONE_PROCESS = """
+import os, sys
+from lmshape.jobs.cells import MeasureCell
+from lmshape.jobs.rule import Given, Wildcards
+from lmshape.models.settings import Extraction
+
+class OneProcess(MeasureCell):
+    study = type("", (), {"extraction": Extraction()})
+
+    def __init__(self):
+        pass
+
+    def model(self, job):
+        return type("", (), dict(kind="decoder", blocks=2, width=8, vocabulary=9, remote_code=False))
+
+    def extract(self, *told):
+        os.environ["HF_HUB_OFFLINE"] = "1"  # as `Extract.extract` begins
+        from huggingface_hub import constants
+        sys.exit(0 if constants.HF_HUB_OFFLINE else "transformers was imported while the hub was on")
+
+OneProcess().run(Wildcards(model="m", checkpoint="c", dataset="d"), Given())
+"""
+
+
+def test_a_cell_in_one_process_asks_no_hub(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    command = [sys.executable, "-c", ONE_PROCESS]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

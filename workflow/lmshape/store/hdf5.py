@@ -69,7 +69,7 @@ def noticed(path: str | Path) -> Iterator[None]:
     except DAMAGED as error:
         raise InputError(
             f"`{path}` is damaged ({first_line(error)}). Delete it, `rm {shlex.quote(str(path))}`, and run the study "
-            "again, which makes it again."
+            "again."
         ) from error
 
 

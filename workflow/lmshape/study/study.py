@@ -465,7 +465,7 @@ def _is_measured(archive: Path, family: str, final: str) -> bool:
     if family != FINAL_FAMILY or not archive.is_file():
         return archive.is_file()
     told = read_statistics_attributes(archive)
-    return told["final_checkpoint"] == ("" if told["checkpoint"] == final else final)
+    return told.get("final_checkpoint") == ("" if told["checkpoint"] == final else final)
 
 
 def problems_of(study: Study, root: Path) -> Iterator[str]:
