@@ -234,6 +234,12 @@ def test_steps_that_are_counted_within_epochs_are_no_rollbacks(log: Path) -> Non
     ]
 
 
+def test_a_run_may_break_off_at_the_same_step_again_and_again(log: Path) -> None:
+    attempts = [(step, 5.0) for begin in (0, 100, 100, 100) for step in range(begin, 140, 5)]
+    found = read(log, "\n".join(["step,loss", *(f"{step},{loss}" for step, loss in attempts)]))
+    assert pairs(found) == [(step, 5.0) for step in range(0, 140, 5)]
+
+
 def test_rows_of_several_runs_or_processes_do_not_replace_each_other(log: Path) -> None:
     runs = [(seed, step, 9.0 - step / 100 + seed) for seed in (1, 2, 3) for step in range(0, 100, 5)]
     by_run = "\n".join(["seed,step,loss", *(",".join(map(str, row)) for row in runs)])

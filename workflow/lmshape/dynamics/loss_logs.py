@@ -292,7 +292,8 @@ def _check_counted_through(rows: pd.DataFrame, step: str) -> None:
     epochs = [cells for column, cells in rows.items() if str(column).strip().lower().endswith(EPOCH)]
     later = any((falls & (pd.to_numeric(cells, errors="coerce").diff() > 0)).any() for cells in epochs)
     begins, ends = steps[falls], steps[falls.shift(-1, fill_value=False)]
-    if later or (len(begins) > 1 and begins.nunique() == ends.nunique() == 1):
+    anew = set(begins) == {steps.iloc[0]} and ends.nunique() == 1  # later, a run broke off at one step again
+    if later or (len(begins) > 1 and anew):
         raise InputError(
             f"`{step}` begins anew {len(begins)} times, as if counted within each epoch or run. Write the steps of the "
             "whole training, and name runs in a column `run`."
