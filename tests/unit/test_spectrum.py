@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from layers import layer_of
 
 from lmshape.geometry import spectrum
+from lmshape.geometry.arrays import eigenvalues_of
 from lmshape.geometry.scalars import (
     anisotropy,
     anisotropy_of,
@@ -24,6 +25,7 @@ from lmshape.geometry.spectrum import (
     covariance_eigenvalues,
     leave_one_out_spectra,
 )
+from lmshape.geometry.threads import product_threads, product_threads_of
 from lmshape.metrics import spectral
 
 SCALARS = (anisotropy, effective_rank, participation_ratio)
@@ -390,3 +392,14 @@ def test_an_iteration_that_does_not_end_is_replaced_by_the_decomposition(
     monkeypatch.setattr(spectrum, "ITERATED_WIDTH", 8)
     monkeypatch.setattr(linalg, "eigsh", endless)
     np.testing.assert_array_equal(spectrum.leave_one_out_spectra(x, draw).leading_uncentered, whole)
+
+
+def test_eigenvalues_of_small_matrices_do_not_depend_on_threads() -> None:
+    """One thread decomposes them, whatever a job was given."""
+    matrix = np.cov(skewed(600, 400), rowvar=False)
+    found = []
+    for count in (1, 2):
+        with product_threads_of(count):
+            found.append(eigenvalues_of(matrix))
+            assert product_threads() == count, "the limit must end with the decomposition"
+    np.testing.assert_array_equal(*found)
