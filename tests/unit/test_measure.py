@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from layers import layer_of
+from other_readers import reader
 from scipy.spatial.distance import cdist
 
 from lmshape.errors import InputError
@@ -372,8 +373,8 @@ def test_every_axis_of_an_archive_has_a_name(tmp_path: Path, name: str) -> None:
 
 
 def test_an_archive_opens_in_xarray(tmp_path: Path) -> None:
-    xarray = pytest.importorskip("xarray")
-    pytest.importorskip("h5netcdf")
+    xarray = reader("xarray")
+    reader("h5netcdf")
     source = stored(tmp_path / "activations.h5", clouds())
     for name in ("neighbor", "leading"):
         measure(source, tmp_path / "s.h5", family=MEASURED[name], first=1, last=1, rows_per_draw=50)

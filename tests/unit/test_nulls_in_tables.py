@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from other_readers import reader
 
 from lmshape.tables.columns import category, declare, integer, read_table, real, with_nulls, write_table
 
@@ -67,7 +68,7 @@ def test_code_reads_what_was_written(stem: Path) -> None:
 
 def test_other_tools_leave_out_what_is_missing(stem: Path) -> None:
     file = str(stem.with_suffix(".parquet"))
-    polars = pytest.importorskip("polars")
+    polars = reader("polars")
     assert polars.read_parquet(file)["value"].mean() == 1.5
-    duckdb = pytest.importorskip("duckdb")
+    duckdb = reader("duckdb")
     assert duckdb.sql(f"select avg(value), avg(step) from '{file}'").fetchall() == [(1.5, 1.5)]

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from other_readers import reader
 
 from lmshape.errors import InputError
 from lmshape.site import Site
@@ -156,8 +157,8 @@ def test_layout_of_activations(store: Path) -> None:
 
 @pytest.mark.parametrize("group", [None, "layers", "tokens"])
 def test_xarray_names_the_axes(store: Path, group: str | None) -> None:
-    xarray = pytest.importorskip("xarray")
-    pytest.importorskip("h5netcdf")
+    xarray = reader("xarray")
+    reader("h5netcdf")
     axes = xarray.open_dataset(store, engine="h5netcdf", group=group).sizes
     assert dict(axes).items() <= {"row": 5, "entry": WIDTH, "sequences": 2, "types": 5}.items()
 
