@@ -619,14 +619,20 @@ def test_the_last_checkpoint_of_decoders_is_truncated_on_the_first_dataset(root:
     assert study.readers("run-a", "checkpoint-100") == ["book", "book-shuffled"]
 
 
-def test_truncations_of_what_is_gone_are_carried_over_where_they_are(root: Path) -> None:
+def measured_and_gone(root: Path, family: str) -> Path:
+    """Leave of the first checkpoint of run-b its loss card alone; return where an archive of a family would lie."""
     card = root / "results/losses/run-b/checkpoint-0/random.json"
-    archive = root / "results/statistics/run-b/checkpoint-0/random/spectral/layers-00-04.h5"
-    truncation = root / "results/truncation/run-b/checkpoint-0/random.parquet"
+    archive = root / f"results/statistics/run-b/checkpoint-0/random/{family}/layers-00-04.h5"
     for file in (card, archive):
         file.parent.mkdir(parents=True)
-        file.touch()
+    card.touch()
     shutil.rmtree(root / "runs/b/checkpoint-0")
+    return archive
+
+
+def test_truncations_of_what_is_gone_are_carried_over_where_they_are(root: Path) -> None:
+    measured_and_gone(root, "spectral").touch()
+    truncation = root / "results/truncation/run-b/checkpoint-0/random.parquet"
     choice = {"models": ["run-b"], "datasets": ["random"], "metrics": ["spectral", "loss"]}
     last = ("run-b", "checkpoint-50", "random")
     assert truncated(study_of(root, **choice, truncation={"checkpoints": "all"})) == [last]
@@ -637,12 +643,7 @@ def test_truncations_of_what_is_gone_are_carried_over_where_they_are(root: Path)
 
 
 def test_what_is_gone_cannot_be_compared_with_a_new_final_checkpoint(root: Path) -> None:
-    card = root / "results/losses/run-b/checkpoint-0/random.json"
-    archive = root / "results/statistics/run-b/checkpoint-0/random/comparison_final/layers-00-04.h5"
-    for file in (card, archive):
-        file.parent.mkdir(parents=True)
-    card.touch()
-    shutil.rmtree(root / "runs/b/checkpoint-0")
+    archive = measured_and_gone(root, "comparison_final")
     choice = {"models": ["run-b"], "datasets": ["random"], "metrics": ["comparison_final"]}
     for final in ("checkpoint-50", "checkpoint-40"):
         told = {"checkpoint": "checkpoint-0", "final_checkpoint": final}

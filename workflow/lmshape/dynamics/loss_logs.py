@@ -36,13 +36,8 @@ AVERAGED = "averaged"  # column of the training steps that each loss is the mean
 RUN = "run"  # column of a file that holds several runs
 OF_RUN = " - "  # stands between the run and the name in what wandb's pages export
 SPLITS = ("split", "phase", "stage", "mode")  # columns that tell training rows from others
-EVALUATIONS = (
-    "eval",
-    "valid",
-    "val_",
-    "test",
-    "dev_",
-)  # how evaluations and parts of their columns' names begin
+# How evaluations and parts of their columns' names begin.
+EVALUATIONS = ("eval", "valid", "val_", "test", "dev_")
 USED = frozenset({*(alias for names in ALIASES.values() for alias in names), LOG_CALLS, RUN, *SPLITS})
 EPOCH = "epoch"
 LEAST_LOSS = 0.1  # nats: a loss of more does not fall to 0, which Trainer rounds to four digits, in one step of the log
@@ -224,10 +219,12 @@ def _check_names(table: pd.DataFrame) -> None:
 
 def _check_one_quantity(rows: pd.DataFrame, loss: str) -> None:
     """Refuse a table with a row for each quantity, whose column `value` is of all of them."""
+    if loss.strip().lower() != "value":
+        return
     for column, cells in rows.items():
         dates = pd.to_datetime(cells, errors="coerce", format="ISO8601", utc=True)
         words = pd.to_numeric(cells, errors="coerce").isna() & dates.isna() & (cells.str.strip() != "")
-        if loss.strip().lower() == "value" and words.all() and cells.nunique() > 1:
+        if words.all() and cells.nunique() > 1:
             raise InputError(
                 f"`{loss}` is of several quantities, which `{column}` names: {', '.join(cells.unique()[:5])}. Keep the "
                 "rows of the training loss, or write a column for each (`DataFrame.pivot`)."

@@ -135,9 +135,8 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
         When Snakemake cannot plan the study; its words follow.
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
-    config = find_file(
-        configfile, root=Path.cwd()
-    )  # relative to here, as Snakemake has it, and not to the study
+    # relative to here, as Snakemake has it, and not to the study
+    config = find_file(configfile, root=Path.cwd())
     command += ["--quiet", "rules", "--configfile", str(config), "--directory", str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -269,16 +268,15 @@ def _sums(checkpoints: Iterable[Checkpoint]) -> str:
 
 def _not_verified(models: Sequence[Model], options: str) -> Iterator[str]:
     """Name the runs of which the hub was not asked, and the one command that asks."""
-    names = [model.name for model in models if model.unverified]
-    if names:
-        keys = sorted(
-            {key for model in models if model.unverified for key in model.entry.get("unverified", ())}
-        )
+    unverified = [model for model in models if model.unverified]
+    if unverified:
+        names = ", ".join(model.name for model in unverified)
+        keys = sorted({key for model in unverified for key in model.entry.get("unverified", ())})
         listed = ", ".join(f"`{key}`" for key in keys)
         of_registry = f", and {listed} of their entries in the registry" if keys else ""
         command = " ".join(filter(None, ["lmshape lock", options]))
         yield (
-            f"unverified  the checkpoints of {', '.join(names)}{of_registry}. `{command}` asks the hub, downloads no "
+            f"unverified  the checkpoints of {names}{of_registry}. `{command}` asks the hub, downloads no "
             "weights, and may change what `every` and `log` choose; run it before the study."
         )
 
@@ -393,9 +391,8 @@ def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
 
 # What of it a cluster gets
 
-JOB_SECONDS = (
-    10.0  # of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured
-)
+# Of scheduling, two Snakemakes inside the job and srun: docs/cluster.md has what was measured.
+JOB_SECONDS = 10.0
 CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
 
 

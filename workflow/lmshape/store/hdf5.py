@@ -52,9 +52,8 @@ def name_axes(item: h5py.Dataset, *names: str, place: h5py.Group | None = None) 
     place = item.file if place is None else place
     for axis, name, size in zip(item.dims, names, item.shape, strict=True):
         if name not in place:
-            scale = place.create_dataset(
-                name, shape=(size,), dtype=np.float32
-            )  # never written: takes no room
+            # never written: takes no room
+            scale = place.create_dataset(name, shape=(size,), dtype=np.float32)
             scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10d}")
         axis.attach_scale(place[name])
 
