@@ -18,14 +18,12 @@ LOSS_CARD = LOSSES_FOLDER + "/{checkpoint}/{dataset}.json"
 STATISTICS_FOLDER = "results/statistics/{model}/{checkpoint}/{dataset}"
 BLOCK = "{family}/layers-{first}-{last}.h5"  # below it
 STATISTICS = f"{STATISTICS_FOLDER}/{BLOCK}"
-MEASURED_MARK = (
-    f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"  # there once all archives of a block are
-)
+# There once all archives of a block are.
+MEASURED_MARK = f"{STATISTICS_FOLDER}/measured-layers-{{first}}-{{last}}"
 MODEL_METRICS = "results/metrics/{model}.parquet"
 LOCK = "results/revisions/{model}.tsv"
-UNASKED = (
-    "results/revisions/.{model}.unasked"  # newer than a lock that does not list the files of what is taken
-)
+# Newer than a lock that does not list the files of what is taken.
+UNASKED = "results/revisions/.{model}.unasked"
 WEIGHTS_FOLDER = "results/weights/{model}"
 WEIGHTS = WEIGHTS_FOLDER + "/{checkpoint}"  # of a published run; a folder as `save_pretrained` writes it
 STAGED = "results/staged/{model}/{checkpoint}"  # there while cells wait for the weights
@@ -38,9 +36,8 @@ TABLES_FOLDER, FIGURES_FOLDER = Path("results/tables"), Path("results/figures")
 METRICS_TABLE = f"{TABLES_FOLDER}/metrics.parquet"
 INDEX_PAGE, EXPLORER_PAGE, REPORT_PAGE = "results/index.html", "results/explore.html", "results/report.html"
 READER_SEPARATOR = "@"
-TRUNCATION_READER = (
-    "{dataset}@truncation"  # a truncation among the readers of weights; no dataset has such a name
-)
+# A truncation among the readers of weights; no dataset has such a name.
+TRUNCATION_READER = "{dataset}@truncation"
 
 
 def layers(first: int, last: int) -> dict[str, str]:

@@ -32,9 +32,8 @@ NORMAL_DEVIATION = 1.4826
 LEAST_LEVELS = 3  # losses without which there is no noise
 LEAST_CHANGES = 2  # differences of successive losses without which there is none
 LEAST_DEVIATIONS = 50  # deviations from the baseline before their spread counts
-LEARNED = (
-    150  # deviations after which the first steep fall of a loss is over, whose bend would count as spread
-)
+# Deviations after which the first steep fall of a loss is over, whose bend would count as spread.
+LEARNED = 150
 
 
 class Recent:

@@ -20,10 +20,8 @@ from lmshape.writing import replaced_when_whole
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 GGUF = ".gguf"
 Kind = Literal["decoder", "encoder"]  # reads left to right, or is masked
-HEADS = {
-    "decoder": ("ForCausalLM", "LMHeadModel"),
-    "encoder": ("ForMaskedLM",),
-}  # ends of the names of classes
+# Ends of the names of classes.
+HEADS = {"decoder": ("ForCausalLM", "LMHeadModel"), "encoder": ("ForMaskedLM",)}
 WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 
 # What config.json calls the facts of a model, by architecture.

@@ -196,9 +196,8 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
         table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
 
 
-CHECK = (
-    b"lmshape-crc32:"  # in the metadata, before eight digits: of the whole file, with zeros in their place
-)
+# In the metadata, before eight digits: of the whole file, with zeros in their place.
+CHECK = b"lmshape-crc32:"
 CHECK_DIGITS = 8
 
 
