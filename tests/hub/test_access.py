@@ -15,7 +15,7 @@ from lmshape import downloading
 from lmshape.errors import InputError
 from lmshape.hub import client
 from lmshape.hub.lock import LockedCheckpoint
-from lmshape.hub.models import read_run
+from lmshape.hub.published import read_run
 from lmshape.jobs.plan import describe_verdicts
 from lmshape.paths import LOCK
 from lmshape.study.study import study_of

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hub_locks import CONFIG, checkpoint, sha, shards, whole
+from hub_locks import CONFIG, checkpoint, lock_of, sha, shards, whole
 
 from lmshape.hub.integrity import (
     AUDIT_VERDICTS,
     DISTRUSTED,
     UNLOADABLE,
     Issue,
-    audited,
     cited_verdict,
     with_sound_weights,
 )
+from lmshape.hub.integrity import audited as audited_lock
 from lmshape.hub.lock import LockedCheckpoint, LockedFile
 
 FIRST_STEPS = Issue(("run*",), frozenset({0, 1, 2}), "expected_duplicate", "The rate is 0", "run#1")
@@ -24,6 +24,13 @@ FIRST_STEPS = Issue(("run*",), frozenset({0, 1, 2}), "expected_duplicate", "The 
 def run_of(*steps: int, **files: tuple[LockedFile, ...]) -> list[LockedCheckpoint]:
     """Checkpoints of different weights, but for those that are given, as in step4=whole("x")."""
     return [checkpoint(step, files.get(f"step{step}")) for step in steps]
+
+
+def audited(
+    run: Sequence[LockedCheckpoint], *, main: Sequence[str], issues: Sequence[Issue]
+) -> tuple[LockedCheckpoint, ...]:
+    """The checkpoints of the run's lock with their verdicts."""
+    return audited_lock(lock_of(run, main_sha256=tuple(main)), issues).checkpoints
 
 
 def verdicts(found: tuple[LockedCheckpoint, ...]) -> dict[int, str]:
@@ -224,10 +231,10 @@ def sound(
     *checkpoints: LockedCheckpoint, main: Sequence[str] = (), issues: Sequence[Issue] = ()
 ) -> dict[int, str]:
     """The note of each checkpoint with the format that is taken and its verdict, by step."""
-    taken = with_sound_weights(checkpoints, main=main, issues=issues)
+    taken = with_sound_weights(lock_of(checkpoints, main_sha256=tuple(main)), issues)
     return {
-        one.step: f"{one.weights[0].format} {one.verdict}: {one.note}"
-        for one in audited(taken, main=main, issues=issues)
+        one.step: f"{one.weights_format} {one.verdict}: {one.note}"
+        for one in audited_lock(taken, issues).checkpoints
     }
 
 

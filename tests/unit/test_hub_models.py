@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hub_locks import ENTRY, FACTS, checkpoint, lock_of, sha, shards, whole
 
+from lmshape.checkpoints import expand_steps
 from lmshape.errors import InputError
 from lmshape.hub.lock import Lock, LockedFile, write_lock
-from lmshape.hub.models import HubRun, corrected_facts, read_run
-from lmshape.hub.published import expand_steps
+from lmshape.hub.published import HubRun, contradicted_facts, read_run
 from lmshape.jobs.plan import describe_verdicts, plan_of
 from lmshape.schema import Yaml
 from lmshape.study.models import Model, read_model
@@ -144,7 +144,7 @@ def test_of_an_unverified_key_the_hub_knows_better(tmp_path: Path) -> None:
     lock = lock_of([checkpoint(0)], doubted, facts={**FACTS, "blocks": 12})
     save(tmp_path, lock)
     assert run_of(tmp_path, doubted).facts == {**FACTS, "blocks": 12}
-    assert corrected_facts(doubted, lock.facts) == {"blocks": 6}
+    assert contradicted_facts(doubted, lock.facts, unverified=True) == {"blocks": 6}
     save(tmp_path, lock_of([checkpoint(0)], doubted, facts={**FACTS, "blocks": 12, "width": 64}))
     assert "differ: `width` is 128, config.json has 64. Correct" in refusal_of(tmp_path, doubted)
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmshape.checkpoints import expand_steps
 from lmshape.errors import InputError
-from lmshape.hub.published import Naming, expand_steps, path_safe
+from lmshape.hub.published import Naming, path_safe
 
 # Names of branches that exist: allenai/OLMo-2-0425-1B, and the last two of allenai/OLMo-2-1124-7B.
 OLMO_2_1B = {

@@ -6,11 +6,22 @@ import pytest
 from hub_locks import ENTRY
 
 from lmshape.errors import InputError
-from lmshape.hub.published import Place, Source, listed_places, read_sources
+from lmshape.hub.lock import LockedCheckpoint
+from lmshape.hub.published import Source, listed_places, read_sources
 from lmshape.schema import Yaml
 
+TOKENS_PER_STEP = 2_097_152
 
-def places(**entry: Yaml) -> list[Place] | None:
+
+def place(
+    name: str, step: int, repository: str, revision: str = "main", subfolder: str = "", **told: float
+) -> LockedCheckpoint:
+    """A checkpoint before the hub was asked."""
+    where = {"repository": repository, "revision": revision, "subfolder": subfolder}
+    return LockedCheckpoint(checkpoint=name, step=step, other_files=None, **where, **told)
+
+
+def places(**entry: Yaml) -> list[LockedCheckpoint] | None:
     found = listed_places("m", {"repository": "some/run"} | entry)
     return None if found is None else list(found)
 
@@ -23,54 +34,60 @@ def refusal(**entry: Yaml) -> str:
 
 def test_branches() -> None:
     assert places(revision="step{step}", steps=[0, 2]) == [
-        Place("step0", 0, "some/run", "step0", ""),
-        Place("step2", 2, "some/run", "step2", ""),
+        place("step0", 0, "some/run", "step0", ""),
+        place("step2", 2, "some/run", "step2", ""),
     ]
 
 
 def test_pythia() -> None:
     found = places(**ENTRY)
     assert len(found) == 154
-    assert found[-1] == Place("step143000", 143_000, "some/run", "step143000")  # not `main`, its other name
+    assert found[-1] == place(
+        "step143000", 143_000, "some/run", "step143000", tokens_seen=143_000.0 * TOKENS_PER_STEP
+    )  # not `main`, its other name
 
 
 def test_branches_whose_names_no_path_can_hold() -> None:
     assert places(revision="runs/a step {step}", steps=[3]) == [
-        Place("runs-a-step-3", 3, "some/run", "runs/a step 3")
+        place("runs-a-step-3", 3, "some/run", "runs/a step 3")
     ]
 
 
 def test_a_repository_for_each_checkpoint() -> None:
     assert places(repository="some/run-step_{kilo}k", steps=[0, 20_000]) == [
-        Place("step0", 0, "some/run-step_0k", "main"),
-        Place("step20000", 20_000, "some/run-step_20k", "main"),
+        place("step0", 0, "some/run-step_0k", "main"),
+        place("step20000", 20_000, "some/run-step_20k", "main"),
     ]
-    assert places(repository="some/{step}", steps=[1], revision="v2") == [Place("step1", 1, "some/1", "v2")]
+    assert places(repository="some/{step}", steps=[1], revision="v2") == [place("step1", 1, "some/1", "v2")]
 
 
 def test_folders_of_a_repository() -> None:
     assert places(subfolder="ckpt/{step:04d}/", steps=[7], revision="all") == [
-        Place("ckpt-0007", 7, "some/run", "all", "ckpt/0007")
+        place("ckpt-0007", 7, "some/run", "all", "ckpt/0007")
     ]
     assert places(subfolder="s{step}", steps=[7])[0].revision == "main"
-    assert places(revision="s{step}", steps=[7], subfolder="hf") == [Place("s7", 7, "some/run", "s7", "hf")]
+    assert places(revision="s{step}", steps=[7], subfolder="hf") == [place("s7", 7, "some/run", "s7", "hf")]
 
 
 def test_one_checkpoint() -> None:
-    assert places() == [Place("main", -1, "some/run", "main")]
-    assert places(main_step=500) == [Place("main", 500, "some/run", "main")]
-    assert places(revision="v1.0/x", subfolder="hf") == [Place("v1.0-x", -1, "some/run", "v1.0/x", "hf")]
-    assert places(steps=[1431]) == [Place("step1431", 1431, "some/run", "main")]
+    assert places() == [place("main", -1, "some/run", "main")]
+    assert places(main_step=500) == [place("main", 500, "some/run", "main")]
+    assert places(revision="v1.0/x", subfolder="hf") == [place("v1.0-x", -1, "some/run", "v1.0/x", "hf")]
+    assert places(steps=[1431]) == [place("step1431", 1431, "some/run", "main")]
 
 
 def test_main_is_one_more_where_no_branch_has_its_step() -> None:
     found = places(revision="ckpt_{step:03d}", steps=[{"from": 0, "to": 358, "every": 1}], main_step=359)
     assert len(found) == 360
     assert found[-2:] == [
-        Place("ckpt_358", 358, "some/run", "ckpt_358"),
-        Place("main", 359, "some/run", "main"),
+        place("ckpt_358", 358, "some/run", "ckpt_358"),
+        place("main", 359, "some/run", "main"),
     ]
-    assert [one.name for one in places(revision="s{step}", steps=[0, 9], main_step=5)] == ["s0", "main", "s9"]
+    assert [one.checkpoint for one in places(revision="s{step}", steps=[0, 9], main_step=5)] == [
+        "s0",
+        "main",
+        "s9",
+    ]
 
 
 def test_further_repositories_give_the_steps_that_the_first_has_not() -> None:
@@ -79,7 +96,7 @@ def test_further_repositories_give_the_steps_that_the_first_has_not() -> None:
         {"repository": "some/last", "steps": [99]},
     ]
     found = places(revision="step{step}", steps=[0, 8, 16], also=also)
-    assert [(one.step, one.repository, one.name) for one in found] == [
+    assert [(one.step, one.repository, one.checkpoint) for one in found] == [
         (0, "some/run", "step0"),
         (1, "some/early", "early-1"),
         (8, "some/run", "step8"),
@@ -111,13 +128,20 @@ def test_none_where_only_the_hub_knows(entry: dict[str, Yaml]) -> None:
 def test_a_pattern_names_no_branch() -> None:
     [source] = read_sources("m", {"repository": "some/run", "step_pattern": r"step(\d+)-.*"})
     assert (source.varying, source.revision, source.naming.step("step5-x")) == ("revision", "", 5)
-    assert source.single() == Place("main", -1, "some/run", "main")
+    assert source.single() == place("main", -1, "some/run", "main")
 
 
 def test_keys_of_one_repository() -> None:
     entry = {"repository": "a/b", "revision": "v1", "main_step": 3}
-    assert Source.of(entry, where="m", tokens_per_step=None) == Source(
-        repository="a/b", revision="v1", subfolder="", naming=None, varying="", steps=None, main_step=3
+    assert Source.of(entry, where="m") == Source(
+        repository="a/b",
+        revision="v1",
+        subfolder="",
+        naming=None,
+        varying="",
+        steps=None,
+        main_step=3,
+        tokens_per_step=None,
     )
 
 

@@ -13,7 +13,7 @@ from lmshape.hub.lock import Lock
 
 def lock_with(*faulty: int, steps: int = 4, equal: object = 0) -> Lock:
     run = [checkpoint(step, whole(equal) if step in faulty else None) for step in range(steps)]
-    return lock_of(audited(run, main=[sha(steps - 1)], issues=()))
+    return audited(lock_of(run, main_sha256=(sha(steps - 1),)), ())
 
 
 def test_the_table_has_what_is_wrong_first() -> None:
@@ -41,7 +41,7 @@ def test_many_sound_checkpoints_are_counted_and_many_equal_ones_cut_short() -> N
 def test_notes_stand_at_the_end_of_their_line() -> None:
     run = [checkpoint(0), checkpoint(1, shards("a")), checkpoint(2)]
     run[1] = checkpoint(1, [file for file in run[1].files if not file.path.endswith("index.json")])
-    lock = lock_of(audited(run, main=(), issues=()))
+    lock = audited(lock_of(run), ())
     [line] = [line for line in as_table(lock).splitlines() if line.startswith("step1")]
     assert (
         line

@@ -7,6 +7,7 @@ import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,29 @@ def checkpoint_steps(steps: int, linear_every: int) -> tuple[int, ...]:
     powers = (2**exponent for exponent in range((linear_every - 1).bit_length()))
     candidates = {0, *powers, *range(linear_every, steps + 1, linear_every), steps}
     return tuple(sorted(step for step in candidates if step <= steps))
+
+
+def expand_steps(steps: Sequence[int | dict[str, int]], *, where: str) -> tuple[int, ...]:
+    """Write out `[0, 1, {from: 1000, to: 3000, every: 1000}]` as (0, 1, 1000, 2000, 3000).
+
+    Raises
+    ------
+    InputError
+        When the steps do not ascend, or a range ends before it begins.
+    """
+    expanded: list[int] = []
+    for entry in steps:
+        if isinstance(entry, int):
+            expanded.append(entry)
+            continue
+        first, last = entry["from"], entry["to"]
+        if last < first:
+            raise InputError(f"`{where}`: from {first} to {last} there is no step. Swap the two.")
+        expanded += range(first, last + 1, entry["every"])
+    for before, after in pairwise(expanded):
+        if after <= before:
+            raise InputError(f"`{where}`: {after} follows {before}. List the steps in ascending order, once.")
+    return tuple(expanded)
 
 
 def select_checkpoints(

@@ -176,13 +176,13 @@ def audit(
     registry = registry_of(file, directory)
 
     def audit_one(name: str, entry: Mapping[str, Yaml]) -> bool:
-        found = resolve(name, entry, issues=integrity.issues_of(registry.issues, name))
+        found = resolve(name, entry, issues=registry.issues)
         used = read_lock(directory / LOCK.format(model=name))
         listed = listed_places(name, entry) or ()
         steps = {one.step for one in found.checkpoints}
         changes = {
             "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
-            "missing": [place.name for place in listed if place.step not in steps],
+            "missing": [place.checkpoint for place in listed if place.step not in steps],
         }
         print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
         return not integrity.has_fault(found)

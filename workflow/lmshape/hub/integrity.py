@@ -9,18 +9,19 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Self
 
+from lmshape.checkpoints import expand_steps
 from lmshape.errors import InputError
-from lmshape.hub.lock import NOT_ASKED, UNLOADABLE, Lock, LockedCheckpoint, read_lock
-from lmshape.hub.published import MAIN, expand_steps
+from lmshape.hub.lock import MAIN, NOT_ASKED, UNLOADABLE, Lock, LockedCheckpoint, read_lock
 from lmshape.progress import size_text
 from lmshape.schema import faults, read_yaml, schema_with_names
 
+EXPECTED = "expected_duplicate"
 # Worst first: a checkpoint that deserves several gets the first.
 AUDIT_VERDICTS = {
     "no_weights": "the hub has no weights under this name",
@@ -30,13 +31,17 @@ AUDIT_VERDICTS = {
     "duplicate": "the weights of another step, too: at most one of the names is right",
     "mixed_shards": "some of its shards are those of another step",
     "doubtful": "its source gives a reason to doubt it; it is measured and shown",
-    "expected_duplicate": "known to equal another step, and rightly so",
+    EXPECTED: "known to equal another step, and rightly so",
     NOT_ASKED: "no study chooses it, and the hub was not asked for its files",
     "ok": "nothing is known against it",
 }
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
 
 MOST_SOUND = 40  # of checkpoints with the verdict ok, in a table for people
+KEYS = tuple(  # of a checkpoint, in JSON
+    "checkpoint step verdict note repository revision ref commit subfolder tokens_seen weights_sha256 "
+    "weights_bytes same_weights_as".split()
+)
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")
 
 
@@ -95,185 +100,154 @@ def cited_verdict(issues: Iterable[Issue], step: int, *, weights: str = "") -> s
     A fault of some files counts, since only the hub can tell which others there are; but not where the registry asks
     for another format (`weights`).
     """
-    found = [
+    return _worst(
         issue.verdict
         for issue in issues
         if step in issue.steps
         and (not weights or not issue.files or any(name.endswith(weights) for name in issue.files))
-    ]
-    return min(found, key=list(AUDIT_VERDICTS).index, default="")
+    )
+
+
+def _worst(verdicts: Iterable[str]) -> str:
+    return min(verdicts, key=list(AUDIT_VERDICTS).index, default="")
+
+
+def audited(lock: Lock, issues: Iterable[Issue]) -> Lock:
+    """Give every checkpoint of a lock its `verdict`, `same_weights_as` and `note`.
+
+    The checkpoint of the last step may equal `main`; of several others that equal each other, or share a shard, none
+    is trusted, since the weights do not say whose they are.
+
+    Parameters
+    ----------
+    lock : of a model
+    issues : known faults of any model
+    """
+    evidence = _Evidence(lock, issues)
+    return replace(lock, checkpoints=tuple(map(evidence.judged, lock.checkpoints)))
+
+
+def with_sound_weights(lock: Lock, issues: Iterable[Issue]) -> Lock:
+    """Take other formats where the preferred one holds the weights of another step, or some are missing.
+
+    Another format counts as sound when its verdict is one to trust and its size the usual one. Where none is, the
+    preferred one stays, with its verdict. Parameters as of `audited`.
+    """
+    evidence = _Evidence(lock, issues)
+    return replace(lock, checkpoints=tuple(map(evidence.sound, lock.checkpoints)))
 
 
 class _Evidence:
-    """Facts of all checkpoints of a model together.
+    """Facts of all checkpoints of a model together, and what they say of each.
 
     Attributes
     ----------
     of_weights : fingerprint of whole weights → names of the checkpoints that have them in any format
     of_file : digest of one file of weights → the same
-    main : fingerprints of the weights of `main`
-    last : name of the last checkpoint, which may equal `main`
     usual_bytes : format → size of more than half of the checkpoints' weights, where there is one
-    steps : name → step
-    issues : known faults
+    may_be_main : names of the last checkpoint, which may equal `main`, and of `main` itself
     """
 
-    def __init__(
-        self, checkpoints: Sequence[LockedCheckpoint], main: Collection[str], issues: Sequence[Issue]
-    ) -> None:
+    def __init__(self, lock: Lock, issues: Iterable[Issue]) -> None:
+        self.main, self.issues = lock.main_sha256, issues_of(issues, lock.model)
+        self.may_be_main = (MAIN, *(one.checkpoint for one in lock.checkpoints[-1:]))
+        self.steps = {one.checkpoint: one.step for one in lock.checkpoints}
         self.of_weights: dict[str, list[str]] = {}
         self.of_file: dict[str, list[str]] = {}
         sizes: dict[str, Counter[int]] = {}
-        for one in (
-            each for checkpoint in checkpoints for each in checkpoint.in_each_format() if each.weights
-        ):
-            self.of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
-            sizes.setdefault(one.weights[0].format, Counter())[one.weights_bytes] += 1
+        for one in (each for checkpoint in lock.checkpoints for each in checkpoint.in_each_format()):
+            if one.weights:
+                self.of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
+                sizes.setdefault(one.weights_format, Counter())[one.weights_bytes] += 1
             for file in one.weights:
                 self.of_file.setdefault(file.digest, []).append(one.checkpoint)
         usual = {name: counts.most_common(1)[0] for name, counts in sizes.items()}
         self.usual_bytes = {
             name: size for name, (size, count) in usual.items() if 2 * count > sizes[name].total()
         }
-        self.last = checkpoints[-1].checkpoint if checkpoints else ""
-        self.steps = {one.checkpoint: one.step for one in checkpoints}
-        self.main, self.issues = main, issues
+
+    def judged(self, one: LockedCheckpoint) -> LockedCheckpoint:
+        """Give a checkpoint its verdict."""
+        found = self.found(one)
+        verdict = _worst(verdict for verdict, _ in found) or "ok"
+        notes = [*(note for _, note in found), *self.remarks(one, verdict)]
+        same = [*self.equals(one), *([MAIN] if self.equals_main(one) else [])]
+        return replace(
+            one,
+            verdict=verdict,
+            same_weights_as=tuple(dict.fromkeys(same)),
+            note="; ".join(filter(None, notes)),
+        )
+
+    def sound(self, one: LockedCheckpoint) -> LockedCheckpoint:
+        """Take another format of a checkpoint that is distrusted in this one."""
+        if self.trusts(one):
+            return one
+        others = (other for other in one.in_each_format() if other.files != one.files)
+        return next((other for other in others if self.trusts(other) and not self.odd_size(other)), one)
+
+    def verdict(self, one: LockedCheckpoint) -> str:
+        """Return the worst of what is known against the weights that are taken of a checkpoint."""
+        return _worst(verdict for verdict, _ in self.found(one)) or "ok"
+
+    def trusts(self, one: LockedCheckpoint) -> bool:
+        """Whether the weights that are taken of a checkpoint are, as far as known, what its name says."""
+        return self.verdict(one) not in DISTRUSTED
+
+    def found(self, one: LockedCheckpoint) -> list[tuple[str, str]]:
+        """List what is known against the weights that are taken of a checkpoint: verdicts, and a note on each."""
+        known = [issue for issue in self.issues if issue.concerns(one) and self.shows(issue, one)]
+        found = [(issue.verdict, f"{issue.reason} ({issue.source})") for issue in known]
+        if not one.weights:
+            found.append(("no_weights" if one.asked else NOT_ASKED, ""))
+        elif missing := _missing_files(one):
+            found.append(("incomplete", f"missing: {', '.join(missing)}"))
+        if one.checkpoint in self.may_be_main or any(issue.verdict == EXPECTED for issue in known):
+            return found
+        if self.equals_main(one):
+            found.append(("same_as_main", ""))
+        elif self.equals(one):
+            found.append(("duplicate", ""))
+        elif others := self.share_a_shard(one):
+            found.append(("mixed_shards", f"shares a shard with {', '.join(others)}"))
+        return found
+
+    def shows(self, issue: Issue, one: LockedCheckpoint) -> bool:
+        """Take the list's word where the hub does not show otherwise: weights, or no equality, or one too many."""
+        if issue.verdict == "no_weights":
+            return not one.weights
+        if issue.verdict == EXPECTED:
+            steps = {self.steps[name] for name in self.equals(one)}
+            return bool(steps) and steps <= issue.steps and not self.equals_main(one)
+        return True
 
     def equals(self, one: LockedCheckpoint) -> list[str]:
         """Name the other checkpoints with the same weights."""
         return [name for name in self.of_weights.get(one.weights_sha256, ()) if name != one.checkpoint]
 
-    def may_equal_main(self, one: LockedCheckpoint) -> bool:
-        """Whether a checkpoint is the last, or `main` itself."""
-        return one.checkpoint in (self.last, MAIN)
-
     def equals_main(self, one: LockedCheckpoint) -> bool:
         """Whether an earlier checkpoint has the weights of `main`."""
-        return one.weights_sha256 in self.main and not self.may_equal_main(one)
+        return one.weights_sha256 in self.main and one.checkpoint not in self.may_be_main
 
     def share_a_shard(self, one: LockedCheckpoint) -> list[str]:
         """Name the checkpoints with other weights that have a shard in common with it."""
         same = {one.checkpoint, *self.equals(one)}
         return sorted({name for file in one.weights for name in self.of_file[file.digest]} - same)
 
-    def known(self, one: LockedCheckpoint) -> list[Issue]:
-        """Take the list's word where the hub does not show otherwise: weights, or no equality, or one too many."""
-        return [issue for issue in self.issues if issue.concerns(one) and self._shows(issue, one)]
-
     def odd_size(self, one: LockedCheckpoint) -> bool:
         """Whether most checkpoints have weights of another size in the format of this one."""
-        usual = self.usual_bytes.get(one.weights[0].format) if one.weights else None
-        return usual not in (None, one.weights_bytes)
+        return self.usual_bytes.get(one.weights_format, one.weights_bytes) != one.weights_bytes
 
-    def _shows(self, issue: Issue, one: LockedCheckpoint) -> bool:
-        if issue.verdict == "no_weights":
-            return not one.weights
-        if issue.verdict == "expected_duplicate":
-            steps = {self.steps[name] for name in self.equals(one)}
-            return bool(steps) and steps <= issue.steps and not self.equals_main(one)
-        return True
-
-
-def with_sound_weights(
-    checkpoints: Sequence[LockedCheckpoint], *, main: Collection[str], issues: Sequence[Issue]
-) -> tuple[LockedCheckpoint, ...]:
-    """Take other formats where the preferred one holds the weights of another step, or some are missing.
-
-    Another format counts as sound when its verdict is one to trust and its size the usual one. Where none is, the
-    preferred one stays, with its verdict. Parameters as of `audited`.
-    """
-    evidence = _Evidence(checkpoints, main, issues)
-    return tuple(_with_sound_weights(one, evidence) for one in checkpoints)
-
-
-def _with_sound_weights(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
-    if _verdict(one, evidence) not in DISTRUSTED:
-        return one
-    others = (other for other in one.in_each_format() if other.files != one.files)
-    sound = (other for other in others if _verdict(other, evidence) not in DISTRUSTED)
-    return next((other for other in sound if not evidence.odd_size(other)), one)
-
-
-def audited(
-    checkpoints: Sequence[LockedCheckpoint], *, main: Collection[str], issues: Sequence[Issue]
-) -> tuple[LockedCheckpoint, ...]:
-    """Give every checkpoint its verdict.
-
-    Parameters
-    ----------
-    checkpoints : all of a model, by step
-    main : fingerprints of the weights on the branch `main` in each format, none where there is no such branch
-    issues : known faults of this model
-
-    Returns
-    -------
-    The same checkpoints with `verdict`, `same_weights_as` and `note`. The checkpoint of the last step may equal
-    `main`; of several others that equal each other, or share a shard, none is trusted, since the weights do not say
-    whose they are.
-    """
-    evidence = _Evidence(checkpoints, main, issues)
-    return tuple(_judged(one, evidence) for one in checkpoints)
-
-
-def _judged(one: LockedCheckpoint, evidence: _Evidence) -> LockedCheckpoint:
-    found = _found(one, evidence)
-    verdict = _worst(found)
-    notes = [*(note for _, note in found), *_remarks(one, evidence, verdict)]
-    same = [*evidence.equals(one), *([MAIN] if evidence.equals_main(one) else [])]
-    return replace(
-        one,
-        verdict=verdict,
-        same_weights_as=tuple(dict.fromkeys(same)),
-        note="; ".join(filter(None, notes)),
-    )
-
-
-def _verdict(one: LockedCheckpoint, evidence: _Evidence) -> str:
-    return _worst(_found(one, evidence))
-
-
-def _worst(found: Iterable[tuple[str, str]]) -> str:
-    return min((verdict for verdict, _ in found), key=list(AUDIT_VERDICTS).index, default="ok")
-
-
-def _found(one: LockedCheckpoint, evidence: _Evidence) -> list[tuple[str, str]]:
-    """List what is known against the weights that are taken of a checkpoint: verdicts, and a note on each."""
-    known = evidence.known(one)
-    cited = [(issue.verdict, f"{issue.reason} ({issue.source})") for issue in known]
-    return [*cited, *_unloadable(one), *_of_other_steps(one, evidence, known)]
-
-
-def _unloadable(one: LockedCheckpoint) -> Iterator[tuple[str, str]]:
-    if not one.weights:
-        yield "no_weights" if one.asked else NOT_ASKED, ""
-    elif missing := _missing_files(one):
-        yield "incomplete", f"missing: {', '.join(missing)}"
-
-
-def _of_other_steps(
-    one: LockedCheckpoint, evidence: _Evidence, known: Sequence[Issue]
-) -> Iterator[tuple[str, str]]:
-    expected = any(issue.verdict == "expected_duplicate" for issue in known)
-    if expected or evidence.may_equal_main(one):
-        return
-    if evidence.equals_main(one):
-        yield "same_as_main", ""
-    elif evidence.equals(one):
-        yield "duplicate", ""
-    elif others := evidence.share_a_shard(one):
-        yield "mixed_shards", f"shares a shard with {', '.join(others)}"
-
-
-def _remarks(one: LockedCheckpoint, evidence: _Evidence, verdict: str) -> Iterator[str]:
-    if evidence.odd_size(one):
-        usual = evidence.usual_bytes[one.weights[0].format]
-        yield f"{one.weights_bytes} bytes of weights, most have {usual}"
-    if one.weights and one.weights[0].format == "bin":
-        yield "PyTorch's .bin, loaded with weights only"
-    if one.weights and verdict not in DISTRUSTED:
-        for other in one.in_each_format():
-            if (refused := _verdict(other, evidence)) in DISTRUSTED:
-                yield f"not taken: {other.weights[0].format} ({refused}: {AUDIT_VERDICTS[refused]})"
+    def remarks(self, one: LockedCheckpoint, verdict: str) -> Iterator[str]:
+        """Yield what is told of a checkpoint beside its verdict."""
+        if self.odd_size(one):
+            usual = self.usual_bytes[one.weights_format]
+            yield f"{one.weights_bytes} bytes of weights, most have {usual}"
+        if one.weights_format == "bin":
+            yield "PyTorch's .bin, loaded with weights only"
+        for other in one.in_each_format() if one.weights and verdict not in DISTRUSTED else ():
+            if (refused := self.verdict(other)) in DISTRUSTED:
+                yield f"not taken: {other.weights_format} ({refused}: {AUDIT_VERDICTS[refused]})"
 
 
 def _missing_files(one: LockedCheckpoint) -> list[str]:
@@ -298,8 +272,12 @@ def as_table(lock: Lock, *, moved: Sequence[str] = (), missing: Sequence[str] = 
     """
     suspects = [one for one in lock.checkpoints if one.verdict != "ok"]
     fine = [one for one in lock.checkpoints if one.verdict == "ok"]
-    lines = [_line("checkpoint", "verdict", "size", "same weights as", "note")]
-    lines += [_of(one) for one in (*suspects, *fine[:MOST_SOUND])]
+    rows = [("checkpoint", "verdict", "size", "same weights as", "note")]
+    rows += map(_row, (*suspects, *fine[:MOST_SOUND]))
+    lines = [
+        f"{name:<32} {verdict:<19} {size:>8}  {same:<28} {note}".rstrip()
+        for name, verdict, size, same, note in rows
+    ]
     if len(fine) > MOST_SOUND:
         lines.append(f"… and {len(fine) - MOST_SOUND} more with the verdict ok")
     lines += ["", summary(lock)]
@@ -351,21 +329,14 @@ def has_fault(lock: Lock) -> bool:
     return any(one.verdict in DISTRUSTED for one in lock.checkpoints)
 
 
-def _entry(one: LockedCheckpoint) -> dict[str, object]:
-    names = ("checkpoint", "step", "verdict", "note", "repository", "revision", "ref", "commit", "subfolder")
-    seen = None if math.isnan(one.tokens_seen) else int(one.tokens_seen)
-    weights = {"weights_sha256": one.weights_sha256, "weights_bytes": one.weights_bytes}
-    same = {"same_weights_as": list(one.same_weights_as)}
-    return {name: getattr(one, name) for name in names} | {"tokens_seen": seen} | weights | same
-
-
-def _of(one: LockedCheckpoint) -> str:
+def _row(one: LockedCheckpoint) -> tuple[str, str, str, str, str]:
     same = ", ".join(one.same_weights_as[:3]) + (", …" if len(one.same_weights_as) > 3 else "")
-    return _line(one.checkpoint, one.verdict, size_text(one.weights_bytes), same, one.note)
+    return one.checkpoint, one.verdict, size_text(one.weights_bytes), same, one.note
 
 
-def _line(checkpoint: str, verdict: str, size: str, same: str, note: str) -> str:
-    return f"{checkpoint:<32} {verdict:<19} {size:>8}  {same:<28} {note}".rstrip()
+def _entry(one: LockedCheckpoint) -> dict[str, object]:
+    seen = None if math.isnan(one.tokens_seen) else int(one.tokens_seen)
+    return {name: getattr(one, name) for name in KEYS} | {"tokens_seen": seen}
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,11 +349,7 @@ class Provenance:
     def of(cls, lock_file: Path | None, issues: Sequence[Issue]) -> Self:
         """Read a lock, if the model has one, and audit it with the faults that are known today."""
         lock = read_lock(lock_file) if lock_file else None
-        if lock is None:
-            return cls({})
-        known = issues_of(issues, lock.model)
-        found = audited(lock.checkpoints, main=lock.main_sha256, issues=known)
-        return cls({one.checkpoint: one for one in found})
+        return cls({one.checkpoint: one for one in audited(lock, issues).checkpoints} if lock else {})
 
     def verdict(self, checkpoint: str) -> str:
         """Return the audit's verdict; "" for a local run."""
@@ -393,11 +360,10 @@ class Provenance:
         one = self.locked.get(checkpoint)
         if one is None:
             return {"verdict": "", "same_weights_as": "", "note": ""}
-        doubts = {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": one.note}
-        if not measured_as:
-            return doubts
-        place = {"repository": one.repository, "revision": one.revision, "commit": one.commit}
-        return doubts | place | {"note": "; ".join(filter(None, [one.note, f"measured as {measured_as}"]))}
+        note = "; ".join(filter(None, [one.note, measured_as and f"measured as {measured_as}"]))
+        doubts = {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": note}
+        place = ("repository", "revision", "commit") if measured_as else ()
+        return doubts | {name: getattr(one, name) for name in place}
 
     def check(self, path: Path, attributes: Mapping[str, str | int | float]) -> None:
         """Refuse a file that was made from other weights than the lock names.

@@ -14,9 +14,10 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
-from itertools import takewhile
+from dataclasses import asdict, dataclass, field, replace
+from itertools import starmap, takewhile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lmshape.errors import InputError
 from lmshape.receipt import RECEIPT, read_told
@@ -30,7 +31,7 @@ LOCK_COLUMNS = tuple(
     "weights_format weights_bytes weights_sha256 revised files other_files".split()
 )
 HEAD = ("model", "asked", "identity", "facts", "corrected", "main_sha256")
-FILES = ("files", "other_files")  # columns
+MAIN = "main"  # the branch that every repository has
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
 UNLOADABLE = ("no_weights", "incomplete")  # verdicts
@@ -38,8 +39,7 @@ NOT_ASKED = "not_asked"  # verdict
 _FORMAT_OF = re.compile(r"\.(safetensors|bin|gguf)(?:\.index\.json)?$")
 
 
-@dataclass(frozen=True, slots=True)
-class LockedFile:
+class LockedFile(NamedTuple):
     """A file of a commit.
 
     Attributes
@@ -67,13 +67,14 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedCheckpoint:
-    """A checkpoint, with the commit and the files of its name.
+    """A checkpoint on the hub: where it lies and, once the hub was asked, the commit and the files of its name.
 
     Attributes
     ----------
     checkpoint, step, tokens_seen : name in paths, training steps (-1: unknown), training tokens (NaN: unknown)
-    repository, revision, ref, commit, subfolder : where it lies; `ref` is branch, tag, commit
-        or pull request
+    repository, revision, subfolder : where it lies, as the hub spells it; the folder is "" for the root
+    ref, commit : what the revision is (branch, tag, commit or pull request), and the commit that it means; "" as
+        long as the hub was not asked
     files : what is downloaded: weights in one format, their index, config.json; no weights: nothing to load
     other_files : weights in formats that are not taken, and their index; None where an older lock does not say, or
         the hub was not asked for the files
@@ -86,8 +87,8 @@ class LockedCheckpoint:
     tokens_seen: float = math.nan
     repository: str
     revision: str
-    ref: str
-    commit: str
+    ref: str = ""
+    commit: str = ""
     subfolder: str = ""
     files: tuple[LockedFile, ...] = ()
     other_files: tuple[LockedFile, ...] | None = ()
@@ -117,6 +118,11 @@ class LockedCheckpoint:
     def loadable(self) -> bool:
         """Whether the hub has all of its weights, as far as it was asked."""
         return (bool(self.weights) or not self.asked) and self.verdict not in UNLOADABLE
+
+    @property
+    def weights_format(self) -> str:
+        """Format of the weights; "" without weights."""
+        return self.weights[0].format if self.weights else ""
 
     @property
     def weights_bytes(self) -> int:
@@ -194,14 +200,9 @@ def identity_of(entry: Mapping[str, Yaml]) -> str:
 def write_lock(path: Path, lock: Lock) -> None:
     """Write a lock; it appears when it is whole."""
     text = io.StringIO()
-    tokenizer = lock.tokenizer and {
-        "repository": lock.tokenizer.repository,
-        "commit": lock.tokenizer.commit,
-        "files": list(map(astuple, lock.tokenizer.files)),
-    }
     head = {name: getattr(lock, name) for name in HEAD}
-    for key, value in {**head, "tokenizer": tokenizer}.items():
-        text.write(f"# {key}: {json.dumps(value)}\n")
+    head["tokenizer"] = lock.tokenizer and asdict(lock.tokenizer)
+    text.writelines(f"# {key}: {json.dumps(value)}\n" for key, value in head.items())
     text.write("\t".join(LOCK_COLUMNS) + "\n")
     rows = csv.DictWriter(
         text, LOCK_COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
@@ -249,51 +250,45 @@ def _lock(lines: Sequence[str]) -> Lock:
     head = list(takewhile(lambda line: line.startswith("# "), lines))
     values = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in head[1:])}
     tokenizer, main = values.pop("tokenizer"), values.pop("main_sha256")
+    if isinstance(main, str):  # of version 1
+        main = [main] if main else []
     return Lock(
         **values,
-        main_sha256=tuple([main] if main else []) if isinstance(main, str) else tuple(main),
-        tokenizer=tokenizer
-        and Tokenizer(**{**tokenizer, "files": tuple(LockedFile(*file) for file in tokenizer["files"])}),
+        main_sha256=tuple(main),
+        tokenizer=tokenizer and Tokenizer(**{**tokenizer, "files": _files(tokenizer["files"])}),
         checkpoints=tuple(map(_checkpoint, csv.DictReader(lines[len(head) :], delimiter="\t"))),
     )
 
 
 def _row(checkpoint: LockedCheckpoint) -> dict[str, str | int]:
-    values = {
-        name: getattr(checkpoint, name) for name in LOCK_COLUMNS if name not in ("weights_format", *FILES)
-    }
     seen = checkpoint.tokens_seen
-    return {
-        **values,
+    spelt = {
         "tokens_seen": "" if math.isnan(seen) else int(seen),
         "same_weights_as": " ".join(checkpoint.same_weights_as),
-        "weights_format": checkpoint.weights[0].path.rpartition(".")[2] if checkpoint.weights else "",
-        **{name: _spell(getattr(checkpoint, name)) for name in FILES},
+        "files": json.dumps(checkpoint.files, separators=(",", ":")),
+        "other_files": json.dumps(checkpoint.other_files, separators=(",", ":")),
     }
+    return {name: spelt.get(name, getattr(checkpoint, name)) for name in LOCK_COLUMNS}
 
 
 def _checkpoint(row: Mapping[str, str]) -> LockedCheckpoint:
     if None in row.values():
         raise ValueError(f"the row of {row['checkpoint']} is cut short")
     same = ("checkpoint", "repository", "revision", "ref", "commit", "subfolder", "verdict", "note")
+    others = json.loads(row.get("other_files", "null"))
     return LockedCheckpoint(
         **{name: row[name] for name in same},
         step=int(row["step"]),
         tokens_seen=float(row["tokens_seen"] or math.nan),
         same_weights_as=tuple(row["same_weights_as"].split()),
         revised=int(row["revised"]),
-        files=_files(row["files"]) or (),
-        other_files=_files(row["other_files"]) if "other_files" in row else None,
+        files=_files(json.loads(row["files"])),
+        other_files=None if others is None else _files(others),
     )
 
 
-def _spell(files: Sequence[LockedFile] | None) -> str:
-    return json.dumps(None if files is None else list(map(astuple, files)), separators=(",", ":"))
-
-
-def _files(text: str) -> tuple[LockedFile, ...] | None:
-    files = json.loads(text)
-    return None if files is None else tuple(LockedFile(*file) for file in files)
+def _files(listed: Sequence[Sequence[Any]]) -> tuple[LockedFile, ...]:
+    return tuple(starmap(LockedFile, listed))
 
 
 def read_receipt(folder: Path) -> dict[str, str]:

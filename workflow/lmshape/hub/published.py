@@ -1,21 +1,27 @@
-"""Places of a published run's checkpoints on the hub, as the registry has them."""
+"""Published runs: where the registry says that their checkpoints lie, and what a study knows and takes of them."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
+from lmshape.checkpoints import NO_STEP, Checkpoint, Choice, expand_steps, select_checkpoints
 from lmshape.errors import InputError
-from lmshape.hub.lock import LockedFile
+from lmshape.hub.integrity import DISTRUSTED, Issue, audited, cited_verdict, issues_of
+from lmshape.hub.lock import MAIN, NOT_ASKED, Lock, LockedCheckpoint, LockedFile, identity_of, read_lock
+from lmshape.paths import LOCK, LOSSES_FOLDER, WEIGHTS
 from lmshape.schema import Yaml
 
-_PLACEHOLDER = re.compile(r"\{(step|kilo|billions)(?::0(\d)d)?\}")
+FACTS = ("kind", "architecture", "blocks", "width", "vocabulary")  # without them no job can be planned
 
-MAIN = "main"
-UNKNOWN_STEP = -1
+Ask = Callable[..., Lock]  # `lmshape.hub.resolve.make_lock`
+
+_PLACEHOLDER = re.compile(r"\{(step|kilo|billions)(?::0(\d)d)?\}")
 
 # safetensors before PyTorch's .bin, which is loaded with weights only; GGUF where there is nothing else
 _FORMATS = (
@@ -38,8 +44,6 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 ONLY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-
-Steps = Sequence[int | dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +130,6 @@ class Naming:
         return int(digits) * self.unit if digits and digits.isdecimal() else None
 
 
-def expand_steps(steps: Steps, *, where: str) -> tuple[int, ...]:
-    """Write out `[0, 1, {from: 1000, to: 3000, every: 1000}]` as (0, 1, 1000, 2000, 3000).
-
-    Raises
-    ------
-    InputError
-        When the steps do not ascend, or a range ends before it begins.
-    """
-    expanded = tuple(step for entry in steps for step in _entry(entry, where))
-    for before, after in zip(expanded, expanded[1:], strict=False):
-        if after <= before:
-            raise InputError(f"`{where}`: {after} follows {before}. List the steps in ascending order, once.")
-    return expanded
-
-
 def tokens_seen(step: int, tokens_per_step: int | None) -> float:
     """Training tokens up to a step; NaN where the step or its tokens are not known."""
     return math.nan if tokens_per_step is None or step < 0 else float(step * tokens_per_step)
@@ -151,40 +140,12 @@ def path_safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
 
 
-def _entry(entry: int | dict[str, int], where: str) -> Sequence[int]:
-    if isinstance(entry, int):
-        return (entry,)
-    first, last = entry["from"], entry["to"]
-    if last < first:
-        raise InputError(f"`{where}`: from {first} to {last} there is no step. Swap the two.")
-    return range(first, last + 1, entry["every"])
-
-
 def _regular_expression(template: str) -> str:
     pieces, end = [], 0
     for match in _PLACEHOLDER.finditer(template):
         pieces += [re.escape(template[end : match.start()]), r"\d+" if match[1] == "billions" else r"(\d+)"]
         end = match.end()
     return "".join([*pieces, re.escape(template[end:])])
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A checkpoint on the hub.
-
-    Attributes
-    ----------
-    name : as paths spell it: the revision's name made safe, or that of what else tells checkpoints apart
-    step : training steps before it; -1 where it is not known
-    repository, revision : as the hub spells them
-    subfolder : folder within the repository, "" for its root
-    """
-
-    name: str
-    step: int
-    repository: str
-    revision: str = MAIN
-    subfolder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +158,7 @@ class Source:
     naming : how that one is spelt; None for a single checkpoint
     varying : `repository`, `revision` or `subfolder`, whichever tells checkpoints apart; "" for a single one
     steps : published steps, None where only the hub knows
-    main_step : step of the branch `main`, if the registry gives it
+    main_step, tokens_per_step : step of the branch `main`, and tokens of a step, if the registry gives them
     """
 
     repository: str
@@ -207,10 +168,11 @@ class Source:
     varying: str
     steps: tuple[int, ...] | None
     main_step: int | None
+    tokens_per_step: int | None
 
     @classmethod
-    def of(cls, entry: Mapping[str, Yaml], *, where: str, tokens_per_step: int | None) -> Self:
-        """Read the keys of one repository.
+    def of(cls, entry: Mapping[str, Yaml], *, where: str) -> Self:
+        """Read the keys of one repository, with `tokens_per_step` of the whole run.
 
         Raises
         ------
@@ -218,7 +180,7 @@ class Source:
             For a template that cannot be read, two of them, steps without one, or steps that it cannot spell.
         """
         entry = {**entry, "subfolder": entry.get("subfolder", "").strip("/")}  # as the hub spells folders
-        varying, naming = _naming(entry, tokens_per_step, where)
+        varying, naming = _naming(entry, where)
         steps = expand_steps(entry["steps"], where=f"{where}.steps") if "steps" in entry else None
         _check_steps(steps, entry, varying, naming, where)
         return cls(
@@ -229,84 +191,83 @@ class Source:
             varying=varying,
             steps=steps,
             main_step=entry.get("main_step"),
+            tokens_per_step=entry.get("tokens_per_step"),
         )
 
-    def place(self, step: int) -> Place:
+    def at(self, step: int, name: str, **where: str) -> LockedCheckpoint:
+        """Say where a checkpoint lies, under its name in paths."""
+        place: dict[str, Any] = {"repository": self.repository, "subfolder": self.subfolder}
+        place |= {"revision": self.revision or MAIN, **where}
+        seen = tokens_seen(step, self.tokens_per_step)
+        name = path_safe(name)
+        return LockedCheckpoint(checkpoint=name, step=step, tokens_seen=seen, other_files=None, **place)
+
+    def place(self, step: int) -> LockedCheckpoint:
         """Say where the checkpoint of a step lies."""
-        place = Place(f"step{step}", step, self.repository, self.revision or MAIN, self.subfolder)
         if self.naming is None:
-            return place
+            return self.at(step, f"step{step}")
         spelt = self.naming.name(step)
-        name = place.name if self.varying == "repository" else path_safe(spelt)
-        varied: dict[str, Any] = {"name": name, self.varying: spelt}
-        return replace(place, **varied)
+        return self.at(
+            step, f"step{step}" if self.varying == "repository" else spelt, **{self.varying: spelt}
+        )
 
-    def single(self) -> Place:
+    def single(self) -> LockedCheckpoint:
         """Return the one checkpoint of a repository, or the branch `main` beside the others."""
-        step = self.main_step if self.main_step is not None else UNKNOWN_STEP
         revision = MAIN if self.varying == "revision" else self.revision or MAIN
-        return Place(path_safe(revision), step, self.repository, revision, self.subfolder)
+        return self.at(NO_STEP if self.main_step is None else self.main_step, revision, revision=revision)
 
-    def published(self) -> list[Place] | None:
-        """List what the registry knows; None where only the hub does."""
+    def published(self) -> list[LockedCheckpoint] | None:
+        """List what the registry knows; None where only the hub does.
+
+        `main` is among them if it is a checkpoint of its own: the only one, or of a step that no other name has.
+        """
         if self.varying and self.steps is None:
             return None
-        places = [self.place(step) for step in self.steps or ()]
-        return [*places, self.single()] if self.has_main() else places
-
-    def has_main(self) -> bool:
-        """Whether `main` is a checkpoint of its own: the only one, or of a step that no other name has."""
-        if not self.varying:
-            return self.steps is None
-        beside = self.main_step is not None and self.main_step not in (self.steps or ())
-        return self.varying == "revision" and beside
+        steps = self.steps or ()
+        beside = self.varying == "revision" and self.main_step not in (None, *steps)
+        alone = not self.varying and self.steps is None
+        return [*map(self.place, steps), *([self.single()] if beside or alone else [])]
 
 
 def read_sources(name: str, entry: Mapping[str, Yaml]) -> tuple[Source, ...]:
     """Read a model's repositories: its own, and those under `also`."""
-    tokens = entry.get("tokens_per_step")
+    tokens = {"tokens_per_step": entry.get("tokens_per_step")}
     more = [(f"{name}.also[{i}]", other) for i, other in enumerate(entry.get("also", ()))]
-    return tuple(
-        Source.of(part, where=where, tokens_per_step=tokens) for where, part in [(name, entry), *more]
-    )
+    return tuple(Source.of({**part, **tokens}, where=where) for where, part in [(name, entry), *more])
 
 
-def listed_places(name: str, entry: Mapping[str, Yaml]) -> tuple[Place, ...] | None:
-    """List a run's checkpoints by step, of equal steps the first source's; None where only the hub knows them.
+def by_step(places: Iterable[LockedCheckpoint]) -> tuple[LockedCheckpoint, ...]:
+    """Order by step; of equal steps the first source's stays."""
+    first: dict[int, LockedCheckpoint] = {}
+    for place in places:
+        first.setdefault(place.step, place)
+    return tuple(first[step] for step in sorted(first))
+
+
+def listed_places(name: str, entry: Mapping[str, Yaml]) -> tuple[LockedCheckpoint, ...] | None:
+    """List a run's checkpoints by step; None where only the hub knows them.
 
     Raises
     ------
     InputError
         When the entry cannot be read, or two steps have one name in paths.
     """
-    by_step: dict[int, Place] = {}
+    found: list[LockedCheckpoint] = []
     for source in read_sources(name, entry):
         places = source.published()
         if places is None:
             return None
-        for place in places:
-            by_step.setdefault(place.step, place)
-    ordered = tuple(by_step[step] for step in sorted(by_step))
-    check_names(ordered)
-    return ordered
-
-
-def check_names(places: Sequence[Place]) -> None:
-    """Refuse places that paths could not tell apart.
-
-    Raises
-    ------
-    InputError
-        Naming two of them.
-    """
-    named: dict[str, Place] = {}
-    for place in places:
-        other = named.setdefault(place.name, place)
+        found += places
+    ordered = by_step(found)
+    named: dict[str, LockedCheckpoint] = {}
+    for place in ordered:
+        other = named.setdefault(place.checkpoint, place)
         if other is not place:
             raise InputError(
                 f"`{other.repository}` and `{place.repository}`: steps {other.step} and {place.step} would both have "
-                f"the name {place.name}. Give one of them as `steps: [{place.step}]`, without `main_step`."
+                f"the name {place.checkpoint}. Give one of them as `steps: [{place.step}]`, without `main_step`."
             )
+    return ordered
 
 
 def _check_steps(
@@ -317,41 +278,37 @@ def _check_steps(
             raise InputError(
                 f"`{where}`: the hub cannot list the repositories of `{entry['repository']}`. Give their `steps`."
             )
-        return
-    if "step_pattern" in entry:
+    elif "step_pattern" in entry:
         raise InputError(
             f"`{where}`: `step_pattern` reads steps off the hub's names and cannot spell `steps`. Keep one of them, "
             "or give `revision` as a template."
         )
-    if naming is None:
-        if len(steps) != 1:
-            raise InputError(
-                f"`{where}.steps`: nothing distinguishes the {len(steps)} steps. Give `revision` as a template, "
-                "such as step{step}."
-            )
-        return
-    odd = [step for step in steps if not naming.spells(step)]
-    if odd:
+    elif naming is None and len(steps) != 1:
+        raise InputError(
+            f"`{where}.steps`: nothing distinguishes the {len(steps)} steps. Give `revision` as a template, "
+            "such as step{step}."
+        )
+    elif naming and (odd := [step for step in steps if not naming.spells(step)]):
         raise InputError(
             f"`{where}.steps`: {odd[0]} is not a multiple of {naming.unit}, and `{naming.template}` counts in these."
         )
 
 
-def _naming(entry: Mapping[str, Yaml], tokens_per_step: int | None, where: str) -> tuple[str, Naming | None]:
+def _naming(entry: Mapping[str, Yaml], where: str) -> tuple[str, Naming | None]:
     """Say which key tells the step, and how."""
-    keys = ("repository", "revision", "subfolder")
-    templates = {key: entry[key] for key in keys if "{" in entry.get(key, "")}
-    patterns = (
-        [key for key in ("revision", "step_pattern") if key in entry] if "step_pattern" in entry else []
-    )
-    telling = list(dict.fromkeys([*templates, *patterns]))
+    patterns = ("revision", "step_pattern") if "step_pattern" in entry else ()
+    telling = [
+        key
+        for key in ("repository", "revision", "subfolder", "step_pattern")
+        if key in entry and (key in patterns or "{" in entry[key])
+    ]
     if len(telling) > 1:
         raise InputError(f"`{where}`: {', '.join(telling)} all give the step. Keep one of them.")
     try:
         if "step_pattern" in entry:
             return "revision", Naming.reading(entry["step_pattern"])
-        for key, template in templates.items():
-            return key, Naming.of(template, tokens_per_step=tokens_per_step)
+        for key in telling:
+            return key, Naming.of(entry[key], tokens_per_step=entry.get("tokens_per_step"))
     except InputError as error:
         raise InputError(f"`{where}`: {error}") from None
     return "", None
@@ -406,3 +363,212 @@ def _inside(listed: Sequence[LockedFile], subfolder: str) -> dict[str, LockedFil
     """Return name → file of those that lie in a folder itself."""
     places = ((*file.path.rpartition("/")[::2], file) for file in listed)
     return {name: file for folder, name, file in places if folder == subfolder}
+
+
+@dataclass(frozen=True, slots=True)
+class HubRun:
+    """The known facts of a published run before any download.
+
+    Attributes
+    ----------
+    checkpoints, unlisted : by step; those that the registry lists, or all where it has no list, and the others
+    facts : kind, architecture, blocks, width, vocabulary, context; the registry's before the hub's
+    lock : what the hub said, if it was asked
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    unlisted: tuple[Checkpoint, ...]
+    facts: Mapping[str, Any]
+    lock: Lock | None
+
+
+def read_run(
+    name: str,
+    entry: Mapping[str, Yaml],
+    *,
+    root: Path,
+    ask: Ask | None,
+    issues: Sequence[Issue] = (),
+    choice: Choice = "all",
+) -> HubRun:
+    """Look up the checkpoints of a published run.
+
+    The registry's list counts as far as the lock, if there is one, has checkpoints of these steps, so that the plan
+    is the same before and after the hub was asked. Where the registry has no list, or lacks the shape of the model,
+    the lock tells; and where there is no lock, the hub is asked now.
+
+    Parameters
+    ----------
+    name, entry : of the registry
+    root : the working directory
+    ask : makes the lock, and writes it; None refuses instead
+    issues : known faults of any model
+    choice : the checkpoints that a new lock must know
+
+    Raises
+    ------
+    InputError
+        When the entry cannot be read, or only the hub could tell and must not be asked.
+    """
+    path = root / LOCK.format(model=name)
+    lock = read_lock(path)
+    if lock is None and (root / LOSSES_FOLDER.format(model=name)).is_dir():
+        print(
+            f"`{name}`: {LOCK.format(model=name)} is gone, and its results are still there. Restore a copy of it "
+            "if you have one. Else the hub is asked again, and results of commits that it no longer has are refused.",
+            file=sys.stderr,
+        )
+    if lock is not None and lock.identity != identity_of(entry):
+        lock = None  # of another repository, or another spelling: the rule that makes it runs again
+    unknown = [fact for fact in FACTS if fact not in entry]
+    unknown += ["steps"] * (listed_places(name, entry) is None)
+    if lock is None and unknown:
+        if ask is None:
+            raise InputError(
+                f"`{name}`: {', '.join(unknown)} are not in the registry; only the hub knows them. Ask it once with "
+                f"`lmshape lock {name}`; that takes seconds and downloads no weights."
+            )
+        lock = ask(path, name, entry, issues=issues, choice=choice)
+    facts = _known_facts(name, entry, lock.facts if lock else {})
+    checkpoints, unlisted = known_checkpoints(name, entry, lock, issues)
+    if not checkpoints:
+        raise InputError(
+            f"`{name}`: the hub has weights of none of its checkpoints, by {LOCK.format(model=name)}. Look at them "
+            f"with `lmshape audit {name}`, and correct the registry of models."
+        )
+    return HubRun(tuple(checkpoints), tuple(unlisted), facts, lock)
+
+
+def known_checkpoints(
+    name: str, entry: Mapping[str, Yaml], lock: Lock | None, issues: Sequence[Issue]
+) -> tuple[list[Checkpoint], list[Checkpoint]]:
+    """Return the checkpoints that the registry lists, or all where it has no list, and the others; by step.
+
+    Parameters
+    ----------
+    name, entry : of the registry
+    lock : what the hub said, if it was asked: those that can be loaded, with the verdicts of what is known today
+    issues : known faults of any model
+    """
+    cited, weights = issues_of(issues, name), entry.get("weights", "")
+
+    def known(one: LockedCheckpoint, verdict: str) -> Checkpoint:
+        return Checkpoint(
+            name=one.checkpoint,
+            step=one.step,
+            folder=Path(WEIGHTS.format(model=name, checkpoint=one.checkpoint)),
+            tokens_seen=one.tokens_seen,
+            revised=one.revised,
+            verdict=verdict,
+            content=one.content if one.asked else _cited_content(cited, one.step),
+        )
+
+    places = listed_places(name, entry) or ()
+    if lock is None:
+        return [known(one, cited_verdict(cited, one.step, weights=weights)) for one in places], []
+    loadable = [one for one in audited(lock, issues).checkpoints if one.loadable]
+    found = [known(one, "" if one.verdict == NOT_ASKED else one.verdict) for one in loadable]
+    steps = {one.step for one in places or found}
+    return [one for one in found if one.step in steps], [one for one in found if one.step not in steps]
+
+
+def _cited_content(issues: Sequence[Issue], step: int) -> str:
+    """Spell the steps that are said to have the weights of a step; "" where nothing is said."""
+    equal = (one.steps for one in issues if one.verdict == "expected_duplicate" and step in one.steps)
+    return str(sorted(next(equal, ())) or "")
+
+
+def choose(
+    known: Sequence[Checkpoint], unlisted: Sequence[Checkpoint], choice: Choice, *, model: str
+) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
+    """Choose the checkpoints of a study, and list those that were skipped.
+
+    A list takes what it names, other choices among the `choosable`. Of those with the same content one is measured, a
+    trusted one before a doubted one: `same_as` of the others names it.
+
+    Parameters
+    ----------
+    known, unlisted : those that any choice may take, by step, and those that a list of names alone takes
+    choice : what the study asks for
+    model : name for the error message
+
+    Raises
+    ------
+    InputError
+        When a listed one does not exist, or none is left to choose from.
+    """
+    if isinstance(choice, list):
+        known = sorted([*known, *unlisted], key=lambda checkpoint: checkpoint.step)
+    trusted = choosable(known, choice)
+    doubted = tuple(one for one in known if one not in trusted)
+    if not trusted:
+        raise InputError(
+            f"`{model}`: none of its {len(doubted)} checkpoints is known to match its name. Look at "
+            f"them with `lmshape audit {model}`, and list under `checkpoints` those that you want anyway."
+        )
+    chosen = select_checkpoints(trusted, choice, model=model)
+    measured: dict[str, str] = {}
+    for one in sorted(chosen, key=lambda one: one.verdict in DISTRUSTED):
+        measured.setdefault(one.content or one.name, one.name)
+    firsts = [measured[one.content or one.name] for one in chosen]
+    taken = [
+        one if one.name == first else replace(one, same_as=first)
+        for one, first in zip(chosen, firsts, strict=True)
+    ]
+    return tuple(taken), doubted
+
+
+def choosable(known: Sequence[Checkpoint], choice: Choice) -> list[Checkpoint]:
+    """Return those that a choice is among: for `every` and `log` what is, as far as known, what its name says."""
+    return [one for one in known if not isinstance(choice, dict) or one.verdict not in DISTRUSTED]
+
+
+def contradicted_facts(
+    entry: Mapping[str, Yaml], facts: Mapping[str, Yaml], *, unverified: bool
+) -> dict[str, Yaml]:
+    """Return what the registry says of a model's shape and the hub's config.json contradicts.
+
+    Parameters
+    ----------
+    entry, facts : of the registry; of config.json, whose `kind` is a guess at times and contradicts nothing
+    unverified : whether of the keys that the registry calls so, where the hub's value counts; else of the others
+    """
+    return {
+        key: entry[key]
+        for key, value in facts.items()
+        if key != "kind"
+        and value is not None
+        and entry.get(key) not in (None, value)
+        and (key in entry.get("unverified", ())) == unverified
+    }
+
+
+def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> None:
+    """Refuse a registry entry whose shape is not that of the hub's config.json, in a key that is not `unverified`.
+
+    Raises
+    ------
+    InputError
+        Naming the keys, both values, and what to correct.
+    """
+    if wrong := contradicted_facts(entry, facts, unverified=False):
+        told = "; ".join(f"`{key}` is {value}, config.json has {facts[key]}" for key, value in wrong.items())
+        raise InputError(
+            f"`{name}`: the registry and the hub's config.json differ: {told}. Correct the registry of "
+            "models, name these keys under `unverified`, or take them out of the entry."
+        )
+
+
+def _known_facts(name: str, entry: Mapping[str, Yaml], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the registry's facts, the hub's where it has none or unverified ones."""
+    check_facts(name, entry, told)
+    corrected = contradicted_facts(entry, told, unverified=True)
+    known = {**told, **{key: value for key, value in entry.items() if key not in corrected}}
+    facts = {fact: known.get(fact) for fact in (*FACTS, "context")}
+    if unknown := [fact for fact in FACTS if facts[fact] is None]:
+        raise InputError(
+            f"`{name}`: {', '.join(unknown)} are not in the registry, and the hub has not shown its config.json. Log "
+            f"in (`hf auth login`, or HF_TOKEN) and ask again, `lmshape lock --update {name}`, or give them in the "
+            "registry of models."
+        )
+    return facts

@@ -16,7 +16,7 @@ from typing import Any
 
 from lmshape import paths
 from lmshape.errors import InputError
-from lmshape.hub.budget import READ_MARK, clear_unneeded
+from lmshape.hub.budget import READ_MARK, Reservation, clear_unneeded, forget_readers, release, reserve
 from lmshape.hub.integrity import Issue, issues_of
 from lmshape.hub.lock import Lock
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
@@ -143,11 +143,17 @@ class FetchTokenizer(Resolve):
         return None
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.hub.resolve import bring_tokenizer
+        from lmshape.hub.transfer import bring_files
 
         log_to_stderr()
-        check_plan(self.model(job))
-        bring_tokenizer(Path(job.fill(paths.LOCK)), Path(job.fill(paths.TOKENIZER)))
+        model, lock = self.model(job), job.fill(paths.LOCK)
+        check_plan(model)
+        if model.lock is None or model.lock.tokenizer is None:
+            raise InputError(
+                f"`{lock}` names no tokenizer: its repository has none. Give the repository that does as "
+                "`tokenizer` in the registry of models, then `lmshape lock --update`."
+            )
+        bring_files(model.lock.tokenizer, Path(job.fill(paths.TOKENIZER)))
 
 
 class Download(FetchTokenizer):
@@ -200,20 +206,24 @@ class Download(FetchTokenizer):
         return self.usual + self.disk_megabytes(job) * 1e6 / DOWNLOAD_BYTES
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.hub.resolve import download
+        from lmshape.hub.transfer import bring_files, cached_bytes
 
         log_to_stderr()
-        check_plan(self.model(job))
-        download(
-            Path(job.fill(paths.LOCK)),
-            job.checkpoint,
-            Path(job.fill(paths.WEIGHTS)),
-            readers=self.study.readers(job.model, job.checkpoint),
-            weights_in=self.study.weights_in,
-            transfer=self.study.transfer,
-            keep=self.study.keep_weights,
-            budget_bytes=self.study.disk_budget_bytes,
-        )
+        model, study, folder = self.model(job), self.study, job.fill(paths.WEIGHTS)
+        check_plan(model)
+        one = model.lock.named(job.checkpoint) if model.lock else None
+        if one is None or not one.asked:
+            raise InputError(
+                f"`{job.fill(paths.LOCK)}` does not list the files of {job.checkpoint}, since no study took it when "
+                f"the hub was asked. Ask the hub with `lmshape lock {model.name}`, and run the same command again."
+            )
+        if study.disk_budget_bytes is not None and study.weights_in == "study":
+            size = sum(file.bytes for file in one.files) - cached_bytes(one)
+            readers = study.readers(job.model, job.checkpoint)
+            wanted = Reservation(folder=folder, weights_bytes=size, readers=readers)
+            reserve(wanted, budget=study.disk_budget_bytes, keeps=study.keep_weights)
+        forget_readers(Path(folder))
+        bring_files(one, Path(folder), weights_in=study.weights_in, transfer=study.transfer)
 
 
 class Release(Rule):
@@ -245,8 +255,6 @@ class Release(Rule):
         return job.fill(paths.WEIGHTS)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.hub.budget import release
-
         folder, lock = Path(job.fill(paths.WEIGHTS)), self.model(job).lock
         told, locked = read_told(folder), lock and lock.named(job.checkpoint)
         if locked and "files" not in told and told.get("commit") == locked.commit:  # of an older lmshape

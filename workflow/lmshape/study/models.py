@@ -15,8 +15,7 @@ from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
 from lmshape.errors import InputError, first_line, suggest
 from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
-from lmshape.hub.models import Ask, HubRun, read_run
-from lmshape.hub.published import Naming, path_safe, tokens_seen
+from lmshape.hub.published import Ask, HubRun, Naming, path_safe, read_run, tokens_seen
 from lmshape.paths import (
     LOSSES_FOLDER,
     PRETRAINED_FOLDER,

@@ -17,7 +17,7 @@ from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError, is_or_are, some_of
 from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
-from lmshape.hub.models import Ask, choose
+from lmshape.hub.published import Ask, choose
 from lmshape.metrics import skdim
 from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
