@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,8 +97,7 @@ def xet(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Xe
     """A hub that announces Xet, and a hf_xet that does as it is told, in a process of its own."""
     (tmp_path / "stand-in").mkdir()
     (tmp_path / "stand-in/hf_xet.py").write_text(HF_XET)
-    paths = [str(tmp_path / "stand-in"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.syspath_prepend(tmp_path / "stand-in")
     hub.set(xet=True)
     return lambda does: monkeypatch.setenv("XET_DOES", str(does))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -146,14 +146,19 @@ def log_spaced(steps: Sequence[int], count: int) -> list[int]:
     return chosen
 
 
+def by_key(checkpoints: Iterable[Checkpoint]) -> dict[str, Checkpoint]:
+    """Name and step → checkpoint: what a list may call it."""
+    return {key: one for one in checkpoints for key in (one.name, str(one.step))}
+
+
 def _listed(
     available: Sequence[Checkpoint], wanted: list[str | int], *, model: str
 ) -> tuple[Checkpoint, ...]:
-    by_key = {key: checkpoint for checkpoint in available for key in (checkpoint.name, str(checkpoint.step))}
-    absent = [key for key in wanted if str(key) not in by_key]
+    named = by_key(available)
+    absent = [key for key in wanted if str(key) not in named]
     if absent:
         raise InputError(" ".join(_absent(key, available, model=model) for key in absent))
-    found = [by_key[str(key)] for key in wanted]
+    found = [named[str(key)] for key in wanted]
     for checkpoint in found:
         if found.count(checkpoint) > 1:
             raise InputError(f"`checkpoints` of `{model}` lists {checkpoint.name} more than once. Keep one.")

@@ -40,14 +40,32 @@ class CutShort(ConnectionError):
     """An answer that ended early, or began at another byte than asked."""
 
 
+def status_of(error: Exception) -> int | None:
+    """Return the status of the answer that an error is about; None where there was no answer."""
+    response = getattr(error, "response", None)
+    return None if response is None else response.status_code
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether a later attempt may well succeed."""
+    status = status_of(error)
+    return status in TRANSIENT if status else isinstance(error, httpx2.TransportError | CutShort)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error's text, without secrets: the hub's token, and queries, which are signed."""
+    token, text = get_token(), _QUERY.sub("?…", first_line(error))
+    return text.replace(token, "***") if token else text
+
+
 def patiently(
     ask: Callable[[], Answer],
     *,
     what: str,
     explain: Explain,
     received: Callable[[], int] = lambda: 0,
-    may_pass: Callable[[Exception], bool] | None = None,
-    tell: Callable[[Exception], str] | None = None,
+    may_pass: Callable[[Exception], bool] = is_transient,
+    tell: Callable[[Exception], str] = reason_of,
 ) -> Answer:
     """Ask until there is an answer, with growing pauses, or a refusal for good.
 
@@ -57,8 +75,8 @@ def patiently(
     what : is asked for, in the words of a message
     explain : turns the last failure into the error to raise, and raises itself what is none of a connection
     received : counts the bytes that attempts have brought so far; failures that bring new ones are not counted
-    may_pass : whether a later attempt may well succeed; `is_transient` unless given
-    tell : the words of the log for a failure; `reason_of` unless given
+    may_pass : whether a later attempt may well succeed
+    tell : the words of the log for a failure
 
     Raises
     ------
@@ -72,9 +90,13 @@ def patiently(
         except Exception as error:
             failures = 1 if received() > most else failures + 1
             most = max(most, received())
-            if failures >= ATTEMPTS or not (may_pass or is_transient)(error):
+            if failures >= ATTEMPTS or not may_pass(error):
                 raise explain(error, what=what, attempts=failures) from error
-            _pause(error, failures, told=f"{what}: {(tell or reason_of)(error)}")
+            # as long as the server asks for, else twice as long as the time before
+            seconds = max(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), _asked_seconds(error))
+            seconds = min(seconds, LONGEST_PAUSE_SECONDS)
+            _LOG.warning("%s: %s; asking again in %g s", what, tell(error), seconds)
+            time.sleep(seconds)
 
 
 def receive(request: Request, partial: Path, *, size: int | None = None) -> None:
@@ -114,32 +136,6 @@ def receive(request: Request, partial: Path, *, size: int | None = None) -> None
 def held_bytes(partial: Path) -> int:
     """Count the bytes that are already there."""
     return partial.stat().st_size if partial.exists() else 0
-
-
-def status_of(error: Exception) -> int | None:
-    """Return the status of the answer that an error is about; None where there was no answer."""
-    response = getattr(error, "response", None)
-    return None if response is None else response.status_code
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether a later attempt may well succeed."""
-    status = status_of(error)
-    return status in TRANSIENT if status else isinstance(error, httpx2.TransportError | CutShort)
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error's text, without secrets: the hub's token, and queries, which are signed."""
-    token, text = get_token(), _QUERY.sub("?…", first_line(error))
-    return text.replace(token, "***") if token else text
-
-
-def _pause(error: Exception, attempt: int, *, told: str) -> None:
-    """Wait before the next attempt: as long as the server asks for, else twice as long as the time before."""
-    seconds = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _asked_seconds(error))
-    seconds = min(seconds, LONGEST_PAUSE_SECONDS)
-    _LOG.warning("%s; asking again in %g s", told, seconds)
-    time.sleep(seconds)
 
 
 def _asked_seconds(error: Exception) -> float:

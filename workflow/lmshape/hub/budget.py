@@ -57,17 +57,20 @@ class Reservation:
         return "/".join(Path(self.folder).parts[-2:])
 
     @property
+    def partial(self) -> Path:
+        """Where its weights lie while they are on their way."""
+        return partial_folder(Path(self.folder))
+
+    @property
     def arriving(self) -> bool:
         """Whether its weights are on their way; traces of an earlier download do not count then."""
-        return partial_folder(Path(self.folder)).exists()
+        return self.partial.exists()
 
     @property
     def abandoned(self) -> bool:
         """Whether the process of the download has ended before the weights were whole."""
-        partial = partial_folder(Path(self.folder))
-        return self.arriving and is_abandoned(
-            partial, self.process, self.host, silence=LONGEST_SILENCE_SECONDS
-        )
+        owner = (self.process, self.host)
+        return self.arriving and is_abandoned(self.partial, *owner, silence=LONGEST_SILENCE_SECONDS)
 
     def held(self) -> int:
         """Bytes that it holds or still will: of weights that have been deleted, nothing."""
@@ -198,10 +201,10 @@ def _holders_or_enter(wanted: Reservation, budget: int) -> list[Reservation]:
             _LOG.warning(
                 "%s: its partial download was deleted to free its share of the disk quota", given_up.name
             )
-            delete_own(partial_folder(Path(given_up.folder)))
+            delete_own(given_up.partial)
             others.remove(given_up)
         # The partial folder says that the download is on its way.
-        partial_folder(Path(wanted.folder)).mkdir(parents=True, exist_ok=True)
+        wanted.partial.mkdir(parents=True, exist_ok=True)
         with replaced_when_whole(book / f"{wanted.name.replace('/', '@')}.json") as partial:
             partial.write_text(json.dumps(asdict(wanted)), encoding="utf-8")
         return []

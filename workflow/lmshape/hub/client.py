@@ -40,17 +40,8 @@ AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no 
 _HOOKS = get_session().event_hooks
 
 
-class _Client(httpx2.Client):
-    """A client that gives every request a time-out."""
-
-    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request; huggingface_hub's listings come without a time-out."""
-        if not (request.extensions.get("timeout") or {}).get("read"):
-            request.extensions["timeout"] = httpx2.Timeout(SILENCE_SECONDS).as_dict()
-        return super().send(request, **options)
-
-
-set_client_factory(lambda: _Client(event_hooks=_HOOKS, follow_redirects=True, timeout=None))
+# Listings of huggingface_hub come without a time-out of their own.
+set_client_factory(lambda: httpx2.Client(event_hooks=_HOOKS, follow_redirects=True, timeout=SILENCE_SECONDS))
 
 
 Asked = TypeVar("Asked")
@@ -100,11 +91,7 @@ def refs(repository: str) -> list[Ref]:
 def commit_of(repository: str, revision: str) -> str:
     """Return the commit that any revision means, a pull request (refs/pr/1) or a commit among them."""
     address = f"{constants.ENDPOINT}/api/models/{repository}/revision/{quote(revision, safe='')}"
-
-    def ask() -> str:
-        return json.loads(_get(address).content)["sha"]
-
-    return ask_hub(ask, what=f"the revision {revision} of `{repository}`")
+    return ask_hub(partial(_get_json, address), what=f"the revision {revision} of `{repository}`")["sha"]
 
 
 def files(repository: str, commit: str) -> list[LockedFile]:
@@ -118,7 +105,11 @@ def files(repository: str, commit: str) -> list[LockedFile]:
         entries, page = ask_hub(
             partial(_page_of_files, page), what=f"the files of `{repository}` at {commit}"
         )
-        found += [_file(entry) for entry in entries if entry["type"] == "file"]
+        for entry in entries:
+            if large := entry.get("lfs"):
+                found.append(LockedFile(entry["path"], large["size"], large["oid"]))
+            elif entry["type"] == "file":
+                found.append(LockedFile(entry["path"], entry["size"], f"{GIT}{entry['oid']}"))
     return found
 
 
@@ -126,6 +117,10 @@ def _page_of_files(address: str) -> tuple[list[dict[str, Any]], str]:
     """Return the entries of a page, and the address of the next; "" behind the last."""
     response = _get(address)
     return json.loads(response.content), response.links.get("next", {}).get("url", "")
+
+
+def _get_json(address: str) -> dict:
+    return json.loads(_get(address).content)
 
 
 def _get(address: str) -> httpx2.Response:
@@ -152,13 +147,8 @@ def at_once(
 
 def read_json(repository: str, commit: str, path: str) -> dict:
     """Read a small JSON file of a commit."""
-
-    def ask() -> dict:
-        return json.loads(
-            _get(hf_hub_url(repository, path, revision=commit, endpoint=constants.ENDPOINT)).content
-        )
-
-    return ask_hub(ask, what=f"{path} of `{repository}`")
+    address = hf_hub_url(repository, path, revision=commit, endpoint=constants.ENDPOINT)
+    return ask_hub(partial(_get_json, address), what=f"{path} of `{repository}`")
 
 
 def ask_hub(ask: Callable[[], Answer], *, what: str, received: Callable[[], int] = lambda: 0) -> Answer:
@@ -245,9 +235,3 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
             "log in with `hf auth login` or set HF_TOKEN."
         )
     return None
-
-
-def _file(entry: Mapping[str, Any]) -> LockedFile:
-    if large := entry.get("lfs"):
-        return LockedFile(entry["path"], large["size"], large["oid"])
-    return LockedFile(entry["path"], entry["size"], f"{GIT}{entry['oid']}")

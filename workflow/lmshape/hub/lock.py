@@ -59,6 +59,11 @@ class LockedFile(NamedTuple):
         return self.path.endswith(WEIGHT_SUFFIXES)
 
     @property
+    def has_sha256(self) -> bool:
+        """Whether its digest is a sha256, as that of all files of the hub's large file storage."""
+        return not self.digest.startswith(GIT)
+
+    @property
     def format(self) -> str:
         """Format of the weights that it holds, or whose index it is: safetensors, bin or gguf; "" of other files."""
         match = _FORMAT_OF.search(self.path)

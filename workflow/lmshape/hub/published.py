@@ -31,17 +31,9 @@ _FORMATS = (
     (r"pytorch_model-\d{5}-of-\d{5}\.bin", "pytorch_model.bin.index.json"),
     (r"[^/]+\.gguf", ""),
 )
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+TOKENIZER_FILES = tuple(
+    "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt "
+    "vocab.txt tokenizer.model spiece.model sentencepiece.bpe.model".split()
 )
 ONLY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from lmshape.checkpoints import Checkpoint, Choice, nearest, select_checkpoints
+from lmshape.checkpoints import Checkpoint, Choice, by_key, nearest, select_checkpoints
 from lmshape.errors import InputError
 from lmshape.hub import client
 from lmshape.hub.integrity import Issue, audited, corrections, with_sound_weights
@@ -91,8 +91,7 @@ def make_lock(
 def _check_listed(lock: Lock, listed: Sequence[str | int]) -> None:
     """Refuse checkpoints that the hub does not have or has no weights of, all of them at once."""
     there = [Checkpoint(one.checkpoint, one.step, Path()) for one in lock.checkpoints if one.loadable]
-    keys = {key for one in there for key in (one.name, str(one.step))}
-    absent = [str(key) for key in listed if str(key) not in keys]
+    absent = [str(key) for key in listed if str(key) not in by_key(there)]
     if absent:
         near = (", ".join(one.name for one in nearest(key, there)) or "none" for key in absent)
         found = "; ".join(f"{key} (nearest: {names})" for key, names in zip(absent, near, strict=True))
@@ -204,14 +203,13 @@ class _Asking:
         if not unknown or self.choice == "all":
             return unknown
         known, unlisted = known_checkpoints(lock.model, self.entry, lock, self.issues)
-        trusted = choosable(known, self.choice)
+        trusted, taken = choosable(known, self.choice), []
         if isinstance(self.choice, list):
-            listed = set(map(str, self.choice))
-            names = {one.name for one in (*known, *unlisted) if {one.name, str(one.step)} & listed}
+            named = by_key([*known, *unlisted])
+            taken = [named[str(key)] for key in self.choice if str(key) in named]
         elif trusted:
-            names = {one.name for one in select_checkpoints(trusted, self.choice, model=lock.model)}
-        else:
-            names = set()
+            taken = [*select_checkpoints(trusted, self.choice, model=lock.model)]
+        names = {one.name for one in taken}
         return [one for one in unknown if one.checkpoint in names]
 
     def with_files(self, one: LockedCheckpoint) -> LockedCheckpoint:

@@ -1,32 +1,30 @@
 """Download the files of a commit: resumed after a kill, verified byte for byte, renamed when whole.
 
-Xet downloads in a separate process, `python -m` this module, since hf_xet cannot be stopped from within when it hangs.
-The process gets its order as a line of JSON and answers in lines: the number of bytes so far, in the end the path of
-the file or the reason for its absence. It ends with the process that started it.
+Xet downloads in a process of its own, since hf_xet cannot be stopped from within when it hangs. The process says how
+many bytes it has so far, and in the end where the file lies or why it does not. It ends with the one that started it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty, Queue
 from threading import Thread
-from typing import IO, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import (
+    HfFileMetadata,
     constants,
     get_hf_file_metadata,
     get_session,
@@ -38,7 +36,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from lmshape.downloading import BLOCK_BYTES, CutShort, held_bytes, reason_of, receive
+from lmshape.downloading import CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
 from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile, Tokenizer
@@ -51,7 +49,7 @@ _LOG = logging.getLogger(__name__)
 
 # Without a byte, after which Xet is given up; on a slow line bytes are counted as they come.
 XET_SILENCE_SECONDS = 180.0
-XET_START_SECONDS = 120.0  # for the first line: a busy machine, a slow disk
+XET_START_SECONDS = 120.0  # for the first word: a busy machine, a slow disk
 
 WeightsIn = Literal["study", "cache"]
 Transfer = Literal["auto", "http", "xet"]
@@ -103,8 +101,13 @@ def bring_files(
 
 def cached_bytes(one: LockedCheckpoint) -> int:
     """Bytes of a checkpoint that lie in the user's cache already, and count nothing of the disk quota."""
-    cached = (try_to_load_from_cache(one.repository, file.path, revision=one.commit) for file in one.files)
-    return sum(file.bytes for file, path in zip(one.files, cached, strict=True) if isinstance(path, str))
+    return sum(file.bytes for file in one.files if _cached(one.repository, one.commit, file))
+
+
+def _cached(repository: str, commit: str, file: LockedFile) -> Path | None:
+    """Return where a file lies in the user's cache; None where it does not."""
+    found = try_to_load_from_cache(repository, file.path, revision=commit)
+    return Path(found) if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +131,6 @@ class _Download:
         return f"`{self.file.path}` of `{self.repository}`"
 
     @property
-    def address(self) -> str:
-        """Where the hub is asked for it."""
-        return hf_hub_url(self.repository, self.file.path, revision=self.commit, endpoint=constants.ENDPOINT)
-
-    @property
     def order(self) -> dict[str, Any]:
         """Arguments of the hub's library."""
         return {
@@ -142,13 +140,17 @@ class _Download:
             "endpoint": constants.ENDPOINT,
         }
 
+    def where(self) -> HfFileMetadata:
+        """Ask the hub where the file lies."""
+        return get_hf_file_metadata(hf_hub_url(**self.order), endpoint=constants.ENDPOINT)
+
     def bring(self, destination: Path, weights_in: WeightsIn, transfer: Transfer) -> None:
         """Put the file in its place: from the user's cache, or from the hub."""
         if destination.exists() and _is_right(destination, self.file):
             return
-        cached = try_to_load_from_cache(self.repository, self.file.path, revision=self.commit)
-        if isinstance(cached, str) and _is_right(Path(cached), self.file):
-            return _link(Path(cached), destination)
+        cached = _cached(self.repository, self.commit, self.file)
+        if cached and _is_right(cached, self.file):
+            return _link(cached, destination)
         for repeated in (False, True):
             try:
                 if weights_in == "cache":
@@ -161,50 +163,41 @@ class _Download:
     def _receive_whole(self, destination: Path, transfer: Transfer) -> None:
         received = destination.with_name(f"{destination.name}{PARTIAL}")
         may_come = transfer == "xet" or (transfer == "auto" and not received.exists())
-        xet = may_come and self._into_study(received)
-        if transfer == "xet" and not xet and not self.file.digest.startswith(GIT):
+        folder = xet_folder(received)
+        try:
+            came = self._by_xet(local_dir=str(folder)) if may_come else None
+            if came:
+                os.replace(came, received)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # this, or what a killed job has left
+        if transfer == "xet" and not came and self.file.has_sha256:
             raise InputError(
                 f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
             )
-        if not xet and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+        if not came and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
             _LOG.warning("%s", self._large())
-
-        def ask() -> None:
-            receive(self._request, received, size=self.file.bytes)
-
-        ask_hub(ask, what=self.what, received=lambda: held_bytes(received))
+        ask_hub(
+            lambda: receive(self._request, received, size=self.file.bytes),
+            what=self.what,
+            received=lambda: held_bytes(received),
+        )
         try:
             _verify(received, self.file, self.what)
         except WrongBytes as error:
             received.unlink()
-            if xet:
+            if came:
                 self._give_up_xet(error)
             raise
-        shutil.rmtree(xet_folder(received), ignore_errors=True)  # of a job that was killed
         os.replace(received, destination)
-
-    def _into_study(self, received: Path) -> bool:
-        """Bring the file by Xet, and say whether it came."""
-        folder = xet_folder(received)
-        try:
-            came = self._by_xet(local_dir=str(folder))
-            if came is not None:
-                os.replace(came, received)
-            return came is not None
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _by_xet(self, **options: Any) -> Path | None:
         """Bring the file by Xet where the hub announces it; None where it does not come.
 
         After any failure the rest of the run takes HTTP, which resumes, and says itself what is wrong.
         """
-        if self.file.digest.startswith(GIT) or not xet_is_there() or self.no_xet.exists():
+        if not self.file.has_sha256 or not xet_is_there() or self.no_xet.exists():
             return None
-        known = ask_hub(
-            lambda: get_hf_file_metadata(self.address, endpoint=constants.ENDPOINT), what=self.what
-        )
-        if known.xet_file_data is None:
+        if ask_hub(self.where, what=self.what).xet_file_data is None:
             return None
         try:
             return bring_by_xet({**self.order, **options}, size=self.file.bytes)
@@ -221,8 +214,8 @@ class _Download:
     def _request(self, range_headers: Mapping[str, str]) -> AbstractContextManager[httpx2.Response]:
         """Ask the hub where the file lies, and ask there for its bytes."""
         headers = {**build_hf_headers(), **range_headers}
-        location = get_hf_file_metadata(self.address, endpoint=constants.ENDPOINT).location
-        if urlsplit(location).netloc != urlsplit(self.address).netloc:
+        location = self.where().location
+        if urlsplit(location).netloc != urlsplit(constants.ENDPOINT).netloc:
             headers.pop("authorization", None)  # the token is for the hub, not for the store it redirects to
         return get_session().stream(
             "GET", location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
@@ -244,13 +237,11 @@ class _Download:
         return path
 
     def _into_cache(self, *, again: bool) -> Path:
+        if self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:  # which it refuses
+            raise InputError(self._large())
         try:
             with without_xet():
                 return Path(hf_hub_download(**self.order, force_download=again))
-        except ValueError as error:
-            if self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
-                raise InputError(self._large()) from error
-            raise
         except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
             raise error.__cause__ or error from None
         except OSError as error:
@@ -270,24 +261,21 @@ def _is_right(path: Path, file: LockedFile) -> bool:
 
 
 def _verify(path: Path, file: LockedFile, what: str) -> None:
-    found, size = _digest(path, file), path.stat().st_size
-    if (size, found) == (file.bytes, file.digest):
-        return
-    raise WrongBytes(
-        f"{what}: came with {size} bytes and digest {found} where the hub lists {file.bytes} bytes and {file.digest}. "
-        "It is not used. Run again; if it happens again, the hub or a proxy on the way serves a wrong file."
-    )
+    if not _is_right(path, file):
+        raise WrongBytes(
+            f"{what}: came with {path.stat().st_size} bytes and digest {_digest(path, file)} where the hub lists "
+            f"{file.bytes} bytes and {file.digest}. It is not used. Run again; if it happens again, the hub or a proxy "
+            "on the way serves a wrong file."
+        )
 
 
 def _digest(path: Path, file: LockedFile) -> str:
     """Take the sha256 of a file, or git's name of it where the hub gives nothing else."""
+    blob = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as stream:
-        if not file.digest.startswith(GIT):
+        if file.has_sha256:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-        while block := stream.read(BLOCK_BYTES):
-            digest.update(block)
-        return f"{GIT}{digest.hexdigest()}"
+        return f"{GIT}{hashlib.file_digest(stream, lambda: blob).hexdigest()}"
 
 
 class XetFailed(ConnectionError):
@@ -322,81 +310,55 @@ def bring_by_xet(order: Mapping[str, Any], *, size: int) -> Path:
     XetFailed
         When the process says so, ends without a word, or no byte comes for `XET_SILENCE_SECONDS`.
     """
-    pipes: dict[str, Any] = {
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.DEVNULL,
-    }
-    with (
-        progress(size, description=Path(str(order["filename"])).name, unit="B") as bar,
-        subprocess.Popen([sys.executable, "-m", __name__], text=True, **pipes) as process,
-    ):
-        try:
-            return _watched(process, order, bar)
-        finally:
-            process.kill()
-
-
-def _watched(process: subprocess.Popen[str], order: Mapping[str, Any], bar: tqdm) -> Path:
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(json.dumps(order) + "\n")
-    process.stdin.flush()
-    lines: Queue[str] = Queue()
-    Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+    context = get_context("spawn")
+    told, tell = context.Pipe(duplex=False)
+    process = context.Process(target=_bring_as_ordered, args=(dict(order), tell), daemon=True)
+    process.start()
+    tell.close()  # so that what is told ends with the process
     patience = XET_START_SECONDS
     try:
-        while line := lines.get(timeout=patience):
-            patience, told = XET_SILENCE_SECONDS, json.loads(line)
-            if "path" in told:
-                return Path(told["path"])
-            if "failed" in told:
-                raise XetFailed(told["failed"])
-            bar.update(told["bytes"] - bar.n)
-    except Empty:
-        raise XetFailed(f"no byte came for {patience:g} s") from None
-    raise XetFailed(f"its process ended with {process.wait()}")
+        with progress(size, description=Path(str(order["filename"])).name, unit="B") as bar:
+            while told.poll(patience):
+                patience, word = XET_SILENCE_SECONDS, told.recv()
+                if isinstance(word, Path):
+                    return word
+                if isinstance(word, str):
+                    raise XetFailed(word)
+                bar.update(word - bar.n)
+        raise XetFailed(f"no byte came for {patience:g} s")
+    except EOFError:
+        process.join()
+        raise XetFailed(f"its process ended with {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
 
 
-def _pass_on(stream: IO[str], lines: Queue[str]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put("")
-
-
-class _Told(tqdm):
-    """The hub library's progress bar, of received or of written bytes: each step is told to the other process."""
-
+def _bring_as_ordered(order: Mapping[str, Any], tell: Connection) -> None:
+    """Download a file: tell the bytes so far, then the path of the file or the reason for its absence."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the bars of the hub's library are drawn
+    Thread(target=_end_with_parent, daemon=True).start()
     most = 0
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{**options, "file": open(os.devnull, "w", encoding="utf-8")})
+    class Told(tqdm):
+        """The hub library's progress bar, of received or of written bytes."""
 
-    def update(self, n: float | None = 1) -> bool | None:
-        shown = super().update(n)
-        _Told.most = max(_Told.most, int(self.n))
-        _tell(bytes=_Told.most)
-        return shown
+        def update(self, n: float | None = 1) -> bool | None:
+            nonlocal most
+            shown = super().update(n)
+            most = max(most, int(self.n))
+            tell.send(most)
+            return shown
 
-
-def _tell(**words: int | str) -> None:
-    print(json.dumps(words), flush=True)
-
-
-def _end_with_the_other_process() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-def bring_as_ordered() -> None:
-    """Download the file that the first line of standard input orders."""
-    order = json.loads(sys.stdin.readline())
-    Thread(target=_end_with_the_other_process, daemon=True).start()
-    _tell(bytes=0)
+    tell.send(most)
     try:
-        _tell(path=hf_hub_download(**order, tqdm_class=_Told))
+        tell.send(Path(hf_hub_download(**order, tqdm_class=Told)))
     except Exception as error:  # RuntimeError is all that hf_xet says, and others may come from around it
-        _tell(failed=reason_of(error))
+        tell.send(reason_of(error))
 
 
-if __name__ == "__main__":
-    bring_as_ordered()
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

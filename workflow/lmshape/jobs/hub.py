@@ -19,6 +19,7 @@ from lmshape.errors import InputError
 from lmshape.hub.budget import READ_MARK, Reservation, clear_unneeded, forget_readers, release, reserve
 from lmshape.hub.integrity import Issue, issues_of
 from lmshape.hub.lock import Lock
+from lmshape.hub.published import FACTS
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
@@ -36,8 +37,7 @@ def log_to_stderr() -> None:
 
 DOWNLOAD_BYTES = 5e7  # per second: a usual connection of an institute
 MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
-PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
-SHAPE = ("architecture", "blocks", "width", "vocabulary")  # that outputs and digests depend on
+PLAN_VARIABLE = "LMFACTS_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
 
 
 def spell_plans(study: Study, folder: Path) -> str:
@@ -58,7 +58,7 @@ def _spelt_plans() -> dict[str, dict[str, Any]]:
 
 def _plan(model: Model) -> dict[str, Any]:
     taken = {name: one.same_as for name, one in model.checkpoints.items()}
-    return {"checkpoints": taken, **{name: getattr(model, name) for name in SHAPE}}
+    return {"checkpoints": taken, **{name: getattr(model, name) for name in FACTS}}
 
 
 def check_plan(model: Model) -> None:
@@ -71,15 +71,14 @@ def check_plan(model: Model) -> None:
     """
     found = _plan(model)
     planned = _spelt_plans().get(str(Path.cwd()), {}).get(model.name, found)
-    changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in SHAPE if found[key] != planned[key]]
+    changes = [f"`{key}` is {found[key]}, not {planned[key]}" for key in FACTS if found[key] != planned[key]]
     before, after = planned["checkpoints"], found["checkpoints"]
     for verb, names, others in (("without", before, after), ("with", after, before)):
         if differing := [name for name in names if name not in others]:
             changes.append(f"{verb} {', '.join(differing)}")
-    for name in (name for name in after if before.get(name, after[name]) != after[name]):
-        changes.append(
-            f"{name} equals {after[name]}" if after[name] else f"{name} differs from {before[name]}"
-        )
+    for name, equal in after.items():
+        if before.get(name, equal) != equal:
+            changes.append(f"{name} equals {equal}" if equal else f"{name} differs from {before[name]}")
     if changes:
         raise InputError(
             f"`{model.name}`: the hub's answer changes the plan: {'; '.join(changes)}. Nothing was "
@@ -297,27 +296,22 @@ def refuse_foreign_files(study: Study, root: Path) -> None:
         Naming the first such folder, and a file in it.
     """
     ours = (READ_MARK, ".snakemake_timestamp")  # Snakemake dates the folders of its outputs
-    for folder, what in _emptied_folders(study):
-        if not (root / folder).is_dir():
-            continue
+    emptied = {Path(paths.PRETRAINED_TOKENIZER): "the tokenizer of the runs of `pretraining`"}
+    emptied = emptied if study.trained else {}
+    for model in study.models.values():
+        if model.on_hub:
+            emptied[model.tokenizer] = f"the tokenizer of `{model.name}`"
+            emptied |= {one.folder: f"{one.name} of `{model.name}`" for one in model.measured.values()}
+    for folder, what in emptied.items():
         told = read_told(root / folder)
         if told and "files" not in told:  # a receipt of an older lmshape
             continue
-        foreign = [path for path in foreign_files(root / folder, told) if not path.name.startswith(ours)]
+        foreign = [path for path in foreign_files(root / folder) if not path.name.startswith(ours)]
         if foreign:
             raise InputError(
                 f"`{folder}` is where {what} will lie, and holds {foreign[0].name}, which lmshape did not write. Move "
                 "it elsewhere, and run again."
             )
-
-
-def _emptied_folders(study: Study) -> Iterator[tuple[Path, str]]:
-    for model in study.models.values():
-        if model.on_hub:
-            yield model.tokenizer, f"the tokenizer of `{model.name}`"
-            yield from ((one.folder, f"{one.name} of `{model.name}`") for one in model.measured.values())
-    if study.trained:
-        yield Path(paths.PRETRAINED_TOKENIZER), "the tokenizer of the runs of `pretraining`"
 
 
 def delete_unneeded_weights(study: Study, root: Path) -> None:
