@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hub_locks import checkpoint, lock_of, sha, whole
+from hub_locks import ENTRY, checkpoint, lock_of, sha, whole
 
 from lmshape.errors import InputError
-from lmshape.hub.integrity import Provenance, read_issues
-from lmshape.hub.lock import holds_weights, read_receipt, write_lock
+from lmshape.hub.integrity import Issue, Provenance, audited, read_issues
+from lmshape.hub.lock import Lock, holds_weights, read_receipt, write_lock
+from lmshape.hub.published import read_run
+from lmshape.paths import LOCK
 
 ISSUE = """
 - models: ["ru*"]
@@ -22,34 +24,34 @@ ISSUE = """
 OF_4 = {"model": "run", "checkpoint": "step4", "commit": "older", "weights_sha256": sha(4)}
 
 
-@pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    """Three steps of which the first two are equal, which its verdicts do not say yet."""
-    write_lock(
-        tmp_path / "run.tsv", lock_of([checkpoint(0), checkpoint(1, whole(0)), checkpoint(4), checkpoint(5)])
-    )
-    return tmp_path / "run.tsv"
+def lock(*issues: Issue) -> Lock:
+    """Three steps of which the first two are equal."""
+    run = [checkpoint(0), checkpoint(1, whole(0)), checkpoint(4), checkpoint(5)]
+    return audited(lock_of(run), issues)
 
 
-def test_a_local_run_has_no_lock(tmp_path: Path) -> None:
-    for found in (Provenance.of(None, ()), Provenance.of(tmp_path / "absent.tsv", ())):
-        assert found.verdict("step0") == ""
-        assert found.told("step0") == {"verdict": "", "same_weights_as": "", "note": ""}
-        found.check(Path("x.h5"), {"checkpoint": "step0"})
+def test_a_local_run_has_no_lock() -> None:
+    found = Provenance.of(None)
+    assert found.verdict("step0") == ""
+    assert found.told("step0") == {"verdict": "", "same_weights_as": "", "note": ""}
+    found.check(Path("x.h5"), {"checkpoint": "step0"})
 
 
-def test_verdicts_are_those_of_today(lock: Path, tmp_path: Path) -> None:
+def test_verdicts_are_those_of_today(tmp_path: Path) -> None:
+    """The file of a lock has those of the day on which it was written."""
     (tmp_path / "issues.yaml").write_text(ISSUE)
-    found = Provenance.of(lock, read_issues(tmp_path / "issues.yaml"))
+    write_lock(tmp_path / LOCK.format(model="run"), lock())
+    issues = read_issues(tmp_path / "issues.yaml")
+    found = Provenance.of(read_run("run", ENTRY, root=tmp_path, ask=None, issues=issues).lock)
     verdicts = [found.verdict(name) for name in ("step0", "step1", "step4", "step5")]
     assert verdicts == ["duplicate", "duplicate", "doubtful", "ok"]
     assert found.told("step0") == {"verdict": "duplicate", "same_weights_as": "step1", "note": ""}
     assert found.told("step4")["note"] == "Somebody doubts it (run#1)"
-    assert Provenance.of(lock, ()).verdict("step4") == "ok"
+    assert Provenance.of(lock()).verdict("step4") == "ok"
 
 
-def test_a_result_of_other_weights_is_refused(lock: Path) -> None:
-    found = Provenance.of(lock, ())
+def test_a_result_of_other_weights_is_refused() -> None:
+    found = Provenance.of(lock())
     found.check(Path("a.h5"), OF_4)
     with pytest.raises(InputError) as error:
         found.check(Path("a.h5"), {**OF_4, "weights_sha256": "abc"})

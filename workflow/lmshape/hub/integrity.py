@@ -17,7 +17,7 @@ from typing import Self
 
 from lmshape.checkpoints import expand_steps
 from lmshape.errors import InputError
-from lmshape.hub.lock import MAIN, NOT_ASKED, UNLOADABLE, Lock, LockedCheckpoint, read_lock
+from lmshape.hub.lock import MAIN, NOT_ASKED, UNLOADABLE, Lock, LockedCheckpoint
 from lmshape.progress import size_text
 from lmshape.schema import faults, read_yaml, schema_with_names
 
@@ -346,10 +346,9 @@ class Provenance:
     locked: Mapping[str, LockedCheckpoint]
 
     @classmethod
-    def of(cls, lock_file: Path | None, issues: Sequence[Issue]) -> Self:
-        """Read a lock, if the model has one, and audit it with the faults that are known today."""
-        lock = read_lock(lock_file) if lock_file else None
-        return cls({one.checkpoint: one for one in audited(lock, issues).checkpoints} if lock else {})
+    def of(cls, lock: Lock | None) -> Self:
+        """Take the checkpoints of a lock with the verdicts of today, if the model has one."""
+        return cls({one.checkpoint: one for one in lock.checkpoints} if lock else {})
 
     def verdict(self, checkpoint: str) -> str:
         """Return the audit's verdict; "" for a local run."""

@@ -365,7 +365,7 @@ class HubRun:
     ----------
     checkpoints, unlisted : by step; those that the registry lists, or all where it has no list, and the others
     facts : kind, architecture, blocks, width, vocabulary, context; the registry's before the hub's
-    lock : what the hub said, if it was asked
+    lock : what the hub said, if it was asked, with the verdicts of what is known today
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -410,8 +410,8 @@ def read_run(
             "if you have one. Else the hub is asked again, and results of commits that it no longer has are refused.",
             file=sys.stderr,
         )
-    if lock is not None and lock.identity != identity_of(entry):
-        lock = None  # of another repository, or another spelling: the rule that makes it runs again
+    if lock is not None:  # of another repository, or another spelling: the rule that makes it runs again
+        lock = audited(lock, issues) if lock.identity == identity_of(entry) else None
     unknown = [fact for fact in FACTS if fact not in entry]
     unknown += ["steps"] * (listed_places(name, entry) is None)
     if lock is None and unknown:
@@ -439,7 +439,7 @@ def known_checkpoints(
     Parameters
     ----------
     name, entry : of the registry
-    lock : what the hub said, if it was asked: those that can be loaded, with the verdicts of what is known today
+    lock : what the hub said, if it was asked, with the verdicts of today; what cannot be loaded is left out
     issues : known faults of any model
     """
     cited, weights = issues_of(issues, name), entry.get("weights", "")
@@ -458,7 +458,7 @@ def known_checkpoints(
     places = listed_places(name, entry) or ()
     if lock is None:
         return [known(one, cited_verdict(cited, one.step, weights=weights)) for one in places], []
-    loadable = [one for one in audited(lock, issues).checkpoints if one.loadable]
+    loadable = [one for one in lock.checkpoints if one.loadable]
     found = [known(one, "" if one.verdict == NOT_ASKED else one.verdict) for one in loadable]
     steps = {one.step for one in places or found}
     return [one for one in found if one.step in steps], [one for one in found if one.step not in steps]

@@ -130,8 +130,7 @@ class Gather(Rule):
             study=self.study.name,
             metrics=list(self.study.metrics),
             own=self.own_path,
-            lock=Path(job.fill(paths.LOCK)) if model.on_hub else None,
-            issues=self.study.issues,
+            lock=model.lock,
             gone=self.gone(job),
             same=model.same,
         )

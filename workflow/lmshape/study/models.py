@@ -361,7 +361,7 @@ class Model:
     choice : what the study asks for of them; `all` before it is joined with a study
     passed_over : those that the choice would take, were they what their names say
     entry : the registry's, of a model on the hub; empty for one on this machine
-    lock : what the hub said of it, if it was asked
+    lock : what the hub said of it, if it was asked, with the verdicts of what is known today
     remote_code : whether the Python code that comes with its weights may run
     recipe : name that runs share which differ in their seed alone; None where there is none
     unstable : whether it was trained to fail, or has failed

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from lmshape.checkpoints import Checkpoint, under_each_name
 from lmshape.errors import InputError, first_line
-from lmshape.hub.integrity import DISTRUSTED, Issue, Provenance
+from lmshape.hub.integrity import DISTRUSTED, Provenance
+from lmshape.hub.lock import Lock
 from lmshape.metrics.metric import Metric
 from lmshape.metrics.registry import own_metrics, select
 from lmshape.site import Site
@@ -59,8 +60,7 @@ def gather(
     study: str,
     metrics: Sequence[str],
     own: Path | None = None,
-    lock: Path | None = None,
-    issues: Sequence[Issue] = (),
+    lock: Lock | None = None,
     gone: Sequence[str] = (),
     same: Mapping[str, Sequence[Checkpoint]] | None = None,
 ) -> None:
@@ -76,7 +76,7 @@ def gather(
     study : name of the study
     metrics : names of metrics or families; other statistics are skipped
     own : file of the user's own metrics, if `metrics` names any
-    lock, issues : the lock of a hub model, and the list of known faults
+    lock : of a model on the hub, with the verdicts of what is known today
     gone : checkpoints that were deleted since they were measured
     same : checkpoint → others with its weights, which get their rows from its files
 
@@ -86,7 +86,7 @@ def gather(
         For files that contradict each other, or come from another commit than the lock's.
     """
     chosen = {metric.name: metric for metric in select(metrics, own_metrics(own))}
-    provenance, audited = Provenance.of(lock, issues), []
+    provenance, audited = Provenance.of(lock), []
     cells: list[Attributes] = []
     measured_as = {one.name: name for name, others in (same or {}).items() for one in others}
     datasets: dict[str, int] = {}
