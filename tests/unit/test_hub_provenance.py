@@ -9,7 +9,7 @@ import pytest
 from hub_locks import ENTRY, checkpoint, lock_of, sha, whole
 
 from lmshape.errors import InputError
-from lmshape.hub.integrity import Issue, Provenance, audited, read_issues
+from lmshape.hub.integrity import Issue, audited, check_weights, doubts, read_issues
 from lmshape.hub.lock import Lock, holds_weights, read_receipt, write_lock
 from lmshape.hub.published import read_run
 from lmshape.paths import LOCK
@@ -31,10 +31,8 @@ def lock(*issues: Issue) -> Lock:
 
 
 def test_a_local_run_has_no_lock() -> None:
-    found = Provenance.of(None)
-    assert found.verdict("step0") == ""
-    assert found.told("step0") == {"verdict": "", "same_weights_as": "", "note": ""}
-    found.check(Path("x.h5"), {"checkpoint": "step0"})
+    assert doubts(None) == {"verdict": "", "same_weights_as": "", "note": ""}
+    check_weights(Path("x.h5"), {"checkpoint": "step0"}, None)
 
 
 def test_verdicts_are_those_of_today(tmp_path: Path) -> None:
@@ -42,19 +40,23 @@ def test_verdicts_are_those_of_today(tmp_path: Path) -> None:
     (tmp_path / "issues.yaml").write_text(ISSUE)
     write_lock(tmp_path / LOCK.format(model="run"), lock())
     issues = read_issues(tmp_path / "issues.yaml")
-    found = Provenance.of(read_run("run", ENTRY, root=tmp_path, ask=None, issues=issues).lock)
-    verdicts = [found.verdict(name) for name in ("step0", "step1", "step4", "step5")]
+    found = read_run("run", ENTRY, root=tmp_path, ask=None, issues=issues).lock
+    verdicts = [doubts(found.named(name))["verdict"] for name in ("step0", "step1", "step4", "step5")]
     assert verdicts == ["duplicate", "duplicate", "doubtful", "ok"]
-    assert found.told("step0") == {"verdict": "duplicate", "same_weights_as": "step1", "note": ""}
-    assert found.told("step4")["note"] == "Somebody doubts it (run#1)"
-    assert Provenance.of(lock()).verdict("step4") == "ok"
+    assert doubts(found.named("step0")) == {"verdict": "duplicate", "same_weights_as": "step1", "note": ""}
+    assert doubts(found.named("step4"))["note"] == "Somebody doubts it (run#1)"
+    assert doubts(lock().named("step4"))["verdict"] == "ok"
+
+
+def test_what_was_measured_in_the_place_of_another_says_where_that_lies() -> None:
+    told = doubts(lock().named("step1"), "step0")
+    assert (told["note"], told["revision"], told["commit"]) == ("measured as step0", "step1", sha(1)[:40])
 
 
 def test_a_result_of_other_weights_is_refused() -> None:
-    found = Provenance.of(lock())
-    found.check(Path("a.h5"), OF_4)
+    check_weights(Path("a.h5"), OF_4, lock().named("step4"))
     with pytest.raises(InputError) as error:
-        found.check(Path("a.h5"), {**OF_4, "weights_sha256": "abc"})
+        check_weights(Path("a.h5"), {**OF_4, "weights_sha256": "abc"}, lock().named("step4"))
     assert str(error.value) == (
         f"`a.h5` was made from the weights abc (commit older), the lock of `run` names {sha(4)} (commit "
         f"{sha(4)[:40]}). Delete the results of checkpoint `step4` and run again."

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -55,13 +54,8 @@ class Closed(InputError):
     """The hub shows it to some users only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A branch or a tag, and the commit it points at."""
-
-    name: str
-    kind: str
-    commit: str
+# name → branch, tag, commit or pull request, and the commit that it means
+Refs = dict[str, tuple[str, str]]
 
 
 def gate(entry: Mapping[str, Any]) -> str:
@@ -72,8 +66,8 @@ def gate(entry: Mapping[str, Any]) -> str:
     return f"gated. Accept its terms at {page}, then log in with `hf auth login` or set HF_TOKEN"
 
 
-def refs(repository: str) -> list[Ref]:
-    """List branches and tags; a tag of a branch's name is left out, as the hub resolves the branch.
+def refs(repository: str) -> Refs:
+    """List branches, then tags; a tag of a branch's name is left out, as the hub resolves the branch.
 
     Raises
     ------
@@ -83,9 +77,9 @@ def refs(repository: str) -> list[Ref]:
     found = ask_hub(
         lambda: HfApi(constants.ENDPOINT).list_repo_refs(repository), what=f"the revisions of `{repository}`"
     )
-    branches = [Ref(ref.name, "branch", ref.target_commit) for ref in found.branches]
-    taken = {branch.name for branch in branches}
-    return branches + [Ref(ref.name, "tag", ref.target_commit) for ref in found.tags if ref.name not in taken]
+    branches = {ref.name: ("branch", ref.target_commit) for ref in found.branches}
+    tags = {ref.name: ("tag", ref.target_commit) for ref in found.tags if ref.name not in branches}
+    return branches | tags
 
 
 def commit_of(repository: str, revision: str) -> str:

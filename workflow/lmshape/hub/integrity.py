@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 from lmshape.checkpoints import expand_steps
 from lmshape.errors import InputError
@@ -339,43 +339,30 @@ def _entry(one: LockedCheckpoint) -> dict[str, object]:
     return {name: getattr(one, name) for name in KEYS} | {"tokens_seen": seen}
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """The checkpoints of a lock by name; none for a local run."""
+def doubts(one: LockedCheckpoint | None, measured_as: str = "") -> dict[str, str]:
+    """Return verdict, checkpoints of the same weights, and note, of a local run empty.
 
-    locked: Mapping[str, LockedCheckpoint]
+    And where the checkpoint lies, if another was measured in its place.
+    """
+    if one is None:
+        return {"verdict": "", "same_weights_as": "", "note": ""}
+    note = "; ".join(filter(None, [one.note, measured_as and f"measured as {measured_as}"]))
+    told = {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": note}
+    place = ("repository", "revision", "commit") if measured_as else ()
+    return told | {name: getattr(one, name) for name in place}
 
-    @classmethod
-    def of(cls, lock: Lock | None) -> Self:
-        """Take the checkpoints of a lock with the verdicts of today, if the model has one."""
-        return cls({one.checkpoint: one for one in lock.checkpoints} if lock else {})
 
-    def verdict(self, checkpoint: str) -> str:
-        """Return the audit's verdict; "" for a local run."""
-        return self.locked[checkpoint].verdict if checkpoint in self.locked else ""
+def check_weights(path: Path, attributes: Mapping[str, Any], one: LockedCheckpoint | None) -> None:
+    """Refuse a file that was made from other weights than the lock names.
 
-    def told(self, checkpoint: str, measured_as: str = "") -> dict[str, str]:
-        """Return verdict, checkpoints of the same weights, and note; where it lies, if another was measured for it."""
-        one = self.locked.get(checkpoint)
-        if one is None:
-            return {"verdict": "", "same_weights_as": "", "note": ""}
-        note = "; ".join(filter(None, [one.note, measured_as and f"measured as {measured_as}"]))
-        doubts = {"verdict": one.verdict, "same_weights_as": ", ".join(one.same_weights_as), "note": note}
-        place = ("repository", "revision", "commit") if measured_as else ()
-        return doubts | {name: getattr(one, name) for name in place}
-
-    def check(self, path: Path, attributes: Mapping[str, str | int | float]) -> None:
-        """Refuse a file that was made from other weights than the lock names.
-
-        Raises
-        ------
-        InputError
-            Naming both, and what to do.
-        """
-        one = self.locked.get(str(attributes["checkpoint"]))
-        if one is not None and attributes["weights_sha256"] != one.weights_sha256:
-            raise InputError(
-                f"`{path}` was made from the weights {attributes['weights_sha256']} (commit {attributes['commit']}), "
-                f"the lock of `{attributes['model']}` names {one.weights_sha256} (commit {one.commit}). Delete the "
-                f"results of checkpoint `{one.checkpoint}` and run again."
-            )
+    Raises
+    ------
+    InputError
+        Naming both, and what to do.
+    """
+    if one is not None and attributes["weights_sha256"] != one.weights_sha256:
+        raise InputError(
+            f"`{path}` was made from the weights {attributes['weights_sha256']} (commit {attributes['commit']}), "
+            f"the lock of `{attributes['model']}` names {one.weights_sha256} (commit {one.commit}). Delete the "
+            f"results of checkpoint `{one.checkpoint}` and run again."
+        )

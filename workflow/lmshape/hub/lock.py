@@ -54,11 +54,6 @@ class LockedFile(NamedTuple):
     digest: str
 
     @property
-    def is_weights(self) -> bool:
-        """Whether it holds tensors."""
-        return self.path.endswith(WEIGHT_SUFFIXES)
-
-    @property
     def has_sha256(self) -> bool:
         """Whether its digest is a sha256, as that of all files of the hub's large file storage."""
         return not self.digest.startswith(GIT)
@@ -105,7 +100,7 @@ class LockedCheckpoint:
     @property
     def weights(self) -> tuple[LockedFile, ...]:
         """Files that hold tensors, by name."""
-        return tuple(sorted((file for file in self.files if file.is_weights), key=lambda file: file.path))
+        return tuple(sorted(file for file in self.files if file.path.endswith(WEIGHT_SUFFIXES)))
 
     def in_each_format(self) -> Iterator[LockedCheckpoint]:
         """Yield the checkpoint with its weights as they are taken, then in each other format."""

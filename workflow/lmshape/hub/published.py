@@ -21,7 +21,7 @@ FACTS = ("kind", "architecture", "blocks", "width", "vocabulary")  # without the
 
 Ask = Callable[..., Lock]  # `lmshape.hub.resolve.make_lock`
 
-_PLACEHOLDER = re.compile(r"\{(step|kilo|billions)(?::0(\d)d)?\}")
+_PLACEHOLDER = re.compile(r"\{((?:step|kilo|billions)(?::0\dd)?)\}")
 
 # safetensors before PyTorch's .bin, which is loaded with weights only; GGUF where there is nothing else
 _FORMATS = (
@@ -66,17 +66,19 @@ class Naming:
             When no placeholder, or several, hold the step; when `{billions}` has no `tokens_per_step`; for
             braces that are not placeholders.
         """
-        found = [match[1] for match in _PLACEHOLDER.finditer(template)]
-        rest = _PLACEHOLDER.sub("", template)
-        if len([name for name in found if name != "billions"]) != 1 or {"{", "}"} & set(rest):
+        pieces = _PLACEHOLDER.split(template)  # text, placeholder, text, …
+        found = [name.partition(":")[0] for name in pieces[1::2]]
+        if len(found) - found.count("billions") != 1 or {"{", "}"} & set("".join(pieces[::2])):
             raise InputError(
                 f"`{template}`: must hold the step once, as {{step}}, {{step:03d}} or {{kilo}}; besides it "
                 "only {billions} is known."
             )
         if "billions" in found and tokens_per_step is None:
             raise InputError(f"`{template}`: {{billions}} needs `tokens_per_step` beside it.")
+        pieces[1::2] = [r"\d+" if name == "billions" else r"(\d+)" for name in found]
+        pieces[::2] = map(re.escape, pieces[::2])
         unit = 1000 if "kilo" in found else 1
-        return cls(template, re.compile(_regular_expression(template)), unit, tokens_per_step)
+        return cls(template, re.compile("".join(pieces)), unit, tokens_per_step)
 
     @classmethod
     def reading(cls, pattern: str) -> Self:
@@ -104,8 +106,7 @@ class Naming:
         'stage1-step23100-tokens49B'
         """
         tokens = step * (self.tokens_per_step or 0)
-        values = {"step": step, "kilo": step // 1000, "billions": -(-tokens // 10**9)}
-        return _PLACEHOLDER.sub(lambda match: f"{values[match[1]]:0{match[2] or 1}d}", self.template)
+        return self.template.format(step=step, kilo=step // 1000, billions=-(-tokens // 10**9))
 
     def spells(self, step: int) -> bool:
         """Whether no other step has the same name: in thousands only whole ones do."""
@@ -130,14 +131,6 @@ def tokens_seen(step: int, tokens_per_step: int | None) -> float:
 def path_safe(name: str) -> str:
     """Replace whatever a path cannot hold by a dash."""
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
-
-
-def _regular_expression(template: str) -> str:
-    pieces, end = [], 0
-    for match in _PLACEHOLDER.finditer(template):
-        pieces += [re.escape(template[end : match.start()]), r"\d+" if match[1] == "billions" else r"(\d+)"]
-        end = match.end()
-    return "".join([*pieces, re.escape(template[end:])])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

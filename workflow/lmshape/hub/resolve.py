@@ -91,7 +91,8 @@ def make_lock(
 def _check_listed(lock: Lock, listed: Sequence[str | int]) -> None:
     """Refuse checkpoints that the hub does not have or has no weights of, all of them at once."""
     there = [Checkpoint(one.checkpoint, one.step, Path()) for one in lock.checkpoints if one.loadable]
-    absent = [str(key) for key in listed if str(key) not in by_key(there)]
+    named = by_key(there)
+    absent = [str(key) for key in listed if str(key) not in named]
     if absent:
         near = (", ".join(one.name for one in nearest(key, there)) or "none" for key in absent)
         found = "; ".join(f"{key} (nearest: {names})" for key, names in zip(absent, near, strict=True))
@@ -228,7 +229,7 @@ class _Asking:
 
     def main(self, repository: str) -> str | None:
         """Return the commit of the branch `main`."""
-        return next((ref.commit for ref in self.refs(repository) if ref.name == MAIN), None)
+        return self.refs(repository)[MAIN][1] if MAIN in self.refs(repository) else None
 
     def weights_of_main(self, like: LockedCheckpoint) -> tuple[str, ...]:
         """Fingerprints of the weights on `main` of the repository whose branches checkpoints are; none without it."""
@@ -243,9 +244,8 @@ class _Asking:
         """List what the hub has, without files yet."""
         if source.naming is None:
             place = source.place(source.steps[0]) if source.steps else source.single()
-            yield from _at(
-                place, [_unnamed(place)] if UNNAMED.fullmatch(place.revision) else self.refs(place.repository)
-            )
+            unnamed = UNNAMED.fullmatch(place.revision)
+            yield from _at(place, _unnamed(place) if unnamed else self.refs(place.repository))
         elif source.varying == "repository":
             places = [source.place(step) for step in source.steps or ()]
             names = {place.repository: place.repository for place in places}
@@ -258,12 +258,12 @@ class _Asking:
         else:
             yield from self.of_subfolders(source, source.naming)
 
-    def refs_if_there(self, repository: str) -> list[client.Ref]:
+    def refs_if_there(self, repository: str) -> client.Refs:
         """List branches and tags; none of a repository that is not there."""
         try:
             return self.refs(repository)
         except client.NotThere:
-            return []
+            return {}
 
     def of_revisions(self, source: Source, naming: Naming) -> Iterator[LockedCheckpoint]:
         """Match branches and tags with the registry by their step; the registry's names are those of paths."""
@@ -271,10 +271,10 @@ class _Asking:
         names = {place.step: place.checkpoint for place in source.published() or ()}
         steps: set[int] = set()
         for ref in refs:
-            step = naming.step(ref.name)
+            step = naming.step(ref)
             if step is not None and step not in steps:
                 steps.add(step)
-                yield from _at(source.at(step, names.get(step, ref.name), revision=ref.name), [ref])
+                yield from _at(source.at(step, names.get(step, ref), revision=ref), refs)
         if source.main_step is not None and source.main_step not in steps:
             yield from _at(
                 source.at(source.main_step, names.get(source.main_step, MAIN), revision=MAIN), refs
@@ -282,13 +282,13 @@ class _Asking:
 
     def of_subfolders(self, source: Source, naming: Naming) -> Iterator[LockedCheckpoint]:
         """Match folders with the registry by their step."""
-        refs = [ref for ref in self.refs(source.repository) if ref.name == (source.revision or MAIN)]
-        for ref in refs:
-            files = self.files(source.repository, ref.commit)
+        refs = self.refs(source.repository)
+        for root in _at(source.single(), refs):
+            files = self.files(root.repository, root.commit)
             for folder in sorted({file.path.rpartition("/")[0] for file in files}):
                 step = naming.step(folder)
                 if step is not None:
-                    yield from map(self.with_files, _at(source.at(step, folder, subfolder=folder), [ref]))
+                    yield from map(self.with_files, _at(source.at(step, folder, subfolder=folder), refs))
 
     def tokenizer(self, checkpoints: Sequence[LockedCheckpoint]) -> Tokenizer | None:
         """Take the tokenizer that the registry names, else that of `main`, else that of the last checkpoint."""
@@ -314,20 +314,22 @@ class _Asking:
         )
         if source.varying == "repository":
             return message + " Correct `repository` or `steps` in the registry of models."
-        names = [ref.name for ref in self.refs(source.repository)]
+        names = list(self.refs(source.repository))
         shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
         return f"{message} Its branches and tags: {shown}. Correct `revision` in the registry of models."
 
 
-def _unnamed(place: LockedCheckpoint) -> client.Ref:
+def _unnamed(place: LockedCheckpoint) -> client.Refs:
     """Return what a commit or a pull request means, which stand in no list of branches and tags."""
     commit = client.commit_of(place.repository, place.revision)
-    return client.Ref(place.revision, "commit" if commit == place.revision else "pull request", commit)
+    return {place.revision: ("commit" if commit == place.revision else "pull request", commit)}
 
 
-def _at(place: LockedCheckpoint, refs: Sequence[client.Ref]) -> Iterator[LockedCheckpoint]:
+def _at(place: LockedCheckpoint, refs: client.Refs) -> Iterator[LockedCheckpoint]:
     """Give a place the commit of its revision; nothing where the hub has no such revision."""
-    return (replace(place, ref=ref.kind, commit=ref.commit) for ref in refs if ref.name == place.revision)
+    if place.revision in refs:
+        ref, commit = refs[place.revision]
+        yield replace(place, ref=ref, commit=commit)
 
 
 def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:

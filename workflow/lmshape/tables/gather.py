@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from lmshape.checkpoints import Checkpoint, under_each_name
 from lmshape.errors import InputError, first_line
-from lmshape.hub.integrity import DISTRUSTED, Provenance
-from lmshape.hub.lock import Lock
+from lmshape.hub.integrity import DISTRUSTED, check_weights, doubts
+from lmshape.hub.lock import Lock, LockedCheckpoint
 from lmshape.metrics.metric import Metric
 from lmshape.metrics.registry import own_metrics, select
 from lmshape.site import Site
@@ -86,7 +86,7 @@ def gather(
         For files that contradict each other, or come from another commit than the lock's.
     """
     chosen = {metric.name: metric for metric in select(metrics, own_metrics(own))}
-    provenance, audited = Provenance.of(lock), []
+    locked, audited = {one.checkpoint: one for one in lock.checkpoints} if lock else {}, []
     cells: list[Attributes] = []
     measured_as = {one.name: name for name, others in (same or {}).items() for one in others}
     datasets: dict[str, int] = {}
@@ -97,12 +97,13 @@ def gather(
         dataset = datasets.setdefault(str(attributes[path]["dataset"]), len(datasets))
         names = list(under_each_name(attributes[path], same or {}))
         for cell in names:
-            provenance.check(path, cell)
+            check_weights(path, cell, locked.get(cell["checkpoint"]))
             audited += [(cell, entry.site, entry.rows, entry.attributes) for entry in entries]
         cells += names
         for measured, replicates in _rows(entries, attributes[path], chosen.values()):
             for row in under_each_name(measured, same or {}):
-                known = {"study": study, "verdict": provenance.verdict(row["checkpoint"])}
+                one = locked.get(row["checkpoint"])
+                known = {"study": study, "verdict": one.verdict if one else ""}
                 rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
     check_agreement(attributes)
     equal = {} if lock else _equal_weights(attributes.values())
@@ -114,7 +115,7 @@ def gather(
         {**row, "interval": chosen[row["metric"]].interval, "replicates": numbers} for row, numbers in ordered
     ]
     metadata = {
-        CHECKPOINTS_KEY: json.dumps(_weights(cells, provenance, equal, gone, measured_as), sort_keys=True),
+        CHECKPOINTS_KEY: json.dumps(_weights(cells, locked, equal, gone, measured_as), sort_keys=True),
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
     table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
@@ -245,7 +246,7 @@ def _equal_weights(cells: Iterable[Attributes]) -> dict[str, list[str]]:
 
 def _weights(
     cells: Iterable[Attributes],
-    provenance: Provenance,
+    locked: Mapping[str, LockedCheckpoint],
     equal: Mapping[str, Sequence[str]],
     gone: Sequence[str],
     measured_as: Mapping[str, str],
@@ -254,7 +255,7 @@ def _weights(
     names = ("repository", "revision", "commit", "weights_sha256")
     known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
     for one, row in known.items():
-        row |= provenance.told(one, measured_as.get(one, ""))
+        row |= doubts(locked.get(one), measured_as.get(one, ""))
         if one in equal:
             row |= {"verdict": "duplicate", "same_weights_as": ", ".join(equal[one])}
         if one in gone:
