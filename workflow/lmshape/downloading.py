@@ -127,10 +127,15 @@ def receive(request: Request, partial: Path, *, size: int | None = None) -> None
     # Compression on the way would make the byte range one of the compressed stream.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with request(headers) as response:
-        if start and response.status_code == RANGE_NOT_SATISFIABLE:
-            return _check_end(response.headers.get("Content-Range", ""), partial)
+        status, answered = response.status_code, response.headers.get("Content-Range", "")
+        if start and status == RANGE_NOT_SATISFIABLE and answered == f"bytes */{start}":
+            return  # it is whole already
+        elsewhere = status == PARTIAL_CONTENT and not answered.startswith(f"bytes {start}-")
+        if elsewhere or (start and status == RANGE_NOT_SATISFIABLE):
+            partial.unlink(missing_ok=True)
+            raise CutShort(f"the server does not continue at byte {start}; starting again")
         response.raise_for_status()
-        _append(response, partial, _first_byte(response, partial, start), size)
+        _append(response, partial, start if status == PARTIAL_CONTENT else 0, size)
 
 
 def held_bytes(partial: Path) -> int:
@@ -148,25 +153,6 @@ def _asked_seconds(error: Exception) -> float:
         return float(after)
     limit = parse_ratelimit_headers(response.headers)
     return limit.reset_in_seconds + 1.0 if limit is not None and limit.remaining == 0 else 0.0
-
-
-def _check_end(content_range: str, partial: Path) -> None:
-    """Accept a partial file that is already whole; drop one that is longer than what the server has."""
-    held = held_bytes(partial)
-    if content_range != f"bytes */{held}":
-        partial.unlink()
-        raise CutShort(f"the server has no byte {held} to resume from; starting again")
-
-
-def _first_byte(response: httpx2.Response, partial: Path, start: int) -> int:
-    """Return where the answer begins: at `start`, or at 0 where the server sends the whole file."""
-    if response.status_code != PARTIAL_CONTENT:
-        return 0
-    answered = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    if answered is None or int(answered[1]) != start:
-        partial.unlink()
-        raise CutShort("the server continues at another byte than asked; starting again")
-    return start
 
 
 def _append(response: httpx2.Response, partial: Path, start: int, size: int | None) -> None:

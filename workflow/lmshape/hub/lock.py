@@ -189,11 +189,10 @@ class Lock:
 
 def identity_of(entry: Mapping[str, Yaml]) -> str:
     """Spell what decides where a model's checkpoints lie; another spelling makes a lock void."""
-    keys = "repository revision step_pattern subfolder main_step tokens_per_step tokenizer also".split()
-    keys += ["remote_code", "weights"]
+    keys = "repository revision step_pattern subfolder main_step tokens_per_step tokenizer also remote_code weights"
     if not any("{" in entry.get(key, "") for key in ("revision", "subfolder")):
-        keys.append("steps")  # the hub is asked for these alone; else for whatever has such a name
-    told = {key: entry[key] for key in keys if entry.get(key) not in (None, False)}
+        keys += " steps"  # the hub is asked for these alone; else for whatever has such a name
+    told = {key: entry[key] for key in keys.split() if entry.get(key) not in (None, False)}
     return json.dumps(told, sort_keys=True)
 
 
