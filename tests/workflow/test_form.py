@@ -55,7 +55,8 @@ def test_jobs_read_and_write_what_the_library_says(
 ) -> None:
     monkeypatch.chdir(finished_study.path)
     names = jobs_agree(finished_study)
-    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "figures", "index"} <= names
+    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "index"} <= names
+    assert {"figures", "model_figures"} <= names
 
 
 def test_a_pipe_fails_with_its_first_command() -> None:

@@ -75,7 +75,7 @@ FIGURES = {
 
 def render(
     name: str,
-    tables_dir: Path,
+    source: Path,
     *,
     output_stem: Path,
     losses: Mapping[str, Path],
@@ -87,7 +87,7 @@ def render(
     Parameters
     ----------
     name : one of `FIGURES`
-    tables_dir : folder of the figure's tables as .parquet
+    source : folder of the figure's tables as .parquet; or the metrics of one model, of which alone it is drawn
     output_stem : path of the three files without their suffix
     losses : the training losses of each run, as `lmshape.dynamics.loss_logs` reads them; may be empty
     datasets : the study's datasets in its order, its text first; without them the order of the table
@@ -97,7 +97,8 @@ def render(
     Raises
     ------
     InputError
-        For a name that is not a figure's or a paper's, and for a table that does not exist.
+        For a name that is not a figure's or a paper's, for a table that does not exist, and for a figure of one model
+        that needs tables of the whole study.
     """
     from lmshape.figures.drawing import read_tables, save, save_paper
     from lmshape.figures.style import PAPER
@@ -107,9 +108,7 @@ def render(
     if paper and paper not in PAPER:
         raise unknown("paper", paper, PAPER)
     figure = FIGURES[name].load()
-    tables = read_tables(
-        tables_dir, FIGURES[name].tables, losses=losses, datasets=datasets, metrics=figure.reads
-    )
+    tables = read_tables(source, FIGURES[name].tables, losses=losses, datasets=datasets, metrics=figure.reads)
     data = figure.data(tables)
     if paper:
         return save_paper(figure.draw(data, PAPER[paper]), output_stem, paper)

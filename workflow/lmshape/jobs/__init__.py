@@ -39,6 +39,7 @@ RULES: dict[str, type[Rule]] = {
     "measure_cell": cells.MeasureCell,
     "truncate": cells.Truncate,
     "gather": tables.Gather,
+    "model_figures": pages.DrawModelFigures,
     "tables": tables.Tables,
     "spikes": tables.Spikes,
     "truncation_tables": tables.TruncationTables,

@@ -32,6 +32,7 @@ class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
     submitted = True
+    rank = 10
     reads: tuple[str, ...] = ("weights", "tokens")
 
     def weights(self, job: Wildcards) -> Files:
@@ -124,11 +125,6 @@ class WeightsReader(Rule):
             return 0
         spread = self.machine.on_cluster and self.study.extraction.device_map == "auto"
         return costs.gpus_that_hold(model, self.study.extraction, self.machine.gpu_gigabytes) if spread else 1
-
-    def priority(self, job: Wildcards) -> float:
-        """A checkpoint is finished before the next one is begun: 10 for the first of a model, above 9 for the last."""
-        names = list(self.model(job).measured)
-        return 10 - names.index(job.checkpoint) / len(names)
 
 
 class Extract(WeightsReader):

@@ -124,6 +124,7 @@ def _results(jobs: Jobs, root: Path) -> Iterator[tuple[Cell | str, list[Step]]]:
             yield f"truncation of {'/'.join(_names(cell))}", [("truncate", Wildcards.of_cell(cell))]
         releases = [("release", job) for job in jobs.rules["release"].jobs() if job.model == name]
         yield f"metrics of {name}", [*releases, ("gather", Wildcards(model=name))]
+        yield f"figures of {name}", [("model_figures", Wildcards(model=name))]
     for table in ("tables", "truncation_tables"):
         yield table, [(table, Wildcards())]
     models = {model.pretraining for model in study.models.values()}

@@ -8,14 +8,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmshape import paths
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES, FigureEntry
+from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import CONFIG_VARIABLE, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
@@ -26,9 +26,18 @@ from lmshape.writing import replaced_when_whole
 REPORT_WORDS = REPOSITORY / "workflow" / "report"
 
 
-def figure_files(study: Study, *kinds: str) -> list[str]:
-    """Return the files of these kinds of the study's figures."""
-    return [f"{paths.FIGURES_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
+# Of each model, by itself, as far as the study draws them: what training does to it, and what has become of it.
+OF_EACH_MODEL = (
+    "anisotropy_by_layer",
+    "anisotropy_over_training",
+    "dimension_by_layer",
+    "dimension_over_training",
+)
+
+
+def figure_files(names: Iterable[str], folder: str = str(paths.FIGURES_FOLDER)) -> list[str]:
+    """Return the files of figures."""
+    return [f"{folder}/{name}.{kind}" for name in names for kind in ("png", "svg", "csv")]
 
 
 def loss_files(study: Study) -> dict[str, Path]:
@@ -48,18 +57,18 @@ class DrawFigures(Rule):
     """All figures in one process, since imports take most of the time; of each PNG, SVG and CSV."""
 
     usual = 40.0
-    reads = ("tables", "losses")
+    reads: tuple[str, ...] = ("tables", "losses")
     log_file = "results/logs/figures.log"
     memory_megabytes = 1000
     disk = LEAST_DISK_MEGABYTES
 
     @property
-    def drawn(self) -> list[FigureEntry]:
-        """The study's figures."""
-        return [FIGURES[name] for name in self.study.figures]
+    def names(self) -> list[str]:
+        """Names of the figures that are drawn."""
+        return list(self.study.figures)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        tables = dict.fromkeys(table for figure in self.drawn for table in figure.tables)
+        tables = dict.fromkeys(table for name in self.names for table in FIGURES[name].tables)
         return {
             "tables": paths.table_files(*tables, formats=("parquet",)),
             "losses": [str(path) for path in self.losses.values()],
@@ -68,29 +77,68 @@ class DrawFigures(Rule):
     @property
     def losses(self) -> dict[str, Path]:
         """The training losses that are drawn, by run."""
-        drawn = any(figure.draws_losses for figure in self.drawn)
+        drawn = any(FIGURES[name].draws_losses for name in self.names)
         return loss_files(self.study) if drawn else {}
 
+    @property
+    def files(self) -> list[str]:
+        """Files of the figures, with the wildcards of the rule."""
+        return figure_files(self.names)
+
     def outputs(self, job: Wildcards) -> list[str]:
-        return figure_files(self.study, "png", "svg", "csv")
+        return list(map(job.fill, self.files))
 
     def facts(self, job: Wildcards) -> object:
         return [list(self.study.datasets), {name: str(path) for name, path in self.losses.items()}]
 
     def code_of(self, job: Wildcards) -> str:
-        return code_fingerprint("lmshape.figures.render", *(figure.code for figure in self.drawn))
+        return code_fingerprint("lmshape.figures.render", *(FIGURES[name].code for name in self.names))
 
     def run(self, job: Wildcards, given: Given) -> None:
+        self.draw(paths.TABLES_FOLDER, paths.FIGURES_FOLDER)
+
+    def draw(self, source: Path, folder: Path) -> None:
+        """Draw the figures into a folder."""
         from lmshape.figures import render
 
-        for name in self.study.figures:
+        for name in self.names:
             render(
                 name,
-                paths.TABLES_FOLDER,
-                output_stem=paths.FIGURES_FOLDER / name,
+                source,
+                output_stem=folder / name,
                 losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
+
+
+class DrawModelFigures(DrawFigures):
+    """Figures of one model, from its own table: they are there as soon as it is measured, days before the others."""
+
+    usual = 10.0
+    reads = ("metrics",)
+    log_file = "results/logs/model_figures/{model}.log"
+    rank = 40
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(model=name) for name in (self.study.models if self.names else ()))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name in self.study.figures if name in OF_EACH_MODEL]
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"metrics": job.fill(paths.MODEL_METRICS)}
+
+    @property
+    def files(self) -> list[str]:
+        return figure_files(self.names, paths.MODEL_FIGURES)
+
+    def facts(self, job: Wildcards) -> object:
+        """Datasets of other models are none of its concern."""
+        return [name for name in self.study.datasets if name in self.study.datasets_of[job.model]]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        self.draw(Path(job.fill(paths.MODEL_METRICS)), Path(job.fill(paths.MODEL_FIGURES)))
 
 
 class Explore(Rule):
@@ -139,7 +187,7 @@ class Index(Rule):
             "tables": paths.table_files(
                 "metrics", "checkpoints", "profiles", "claims", "warnings", "before_spikes"
             ),
-            "figures": figure_files(self.study, "png", "svg", "csv"),
+            "figures": figure_files(self.study.figures),
             "runs": trained_files(self.study, "summary.json"),
         }
 

@@ -21,10 +21,10 @@ from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.jobs import RULES, Jobs
 from lmshape.jobs.hub import DOWNLOAD_BYTES
 from lmshape.jobs.machine import Machine, gpu_count, usable_cores
-from lmshape.jobs.rule import Rule, Wildcards
+from lmshape.jobs.rule import Rule, Wildcards, model_flops
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.store.tokens import LEAST_UNSPELLED
-from lmshape.study.costs import activation_bytes, checkpoint_sizes, forward_flops, truncation_flops
+from lmshape.study.costs import activation_bytes, checkpoint_sizes, truncation_flops
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
 from lmshape.study.study import Study
@@ -180,7 +180,6 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
     tokens = study.sampling.most_tokens
     cells = len(model.measured) * len(datasets)
     sizes = checkpoint_sizes(model)
-    flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
     return ModelPlan(
         model=model.name,
         checkpoints=len(model.checkpoints),
@@ -188,7 +187,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         download_bytes=sum(sizes),
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
-        forward_flops=cells * model.passes * flops,
+        forward_flops=model_flops(study, model),
         activation_bytes=cells * activation_bytes(model, tokens),
     )
 

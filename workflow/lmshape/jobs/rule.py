@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from math import inf
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lmshape import paths
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.machine import Machine
-from lmshape.study.costs import START_SECONDS, minutes_for
+from lmshape.study.costs import START_SECONDS, forward_flops, minutes_for
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
@@ -114,7 +115,7 @@ class Rule:
     ancient : Snakemake's flag of a file whose newer date is not a reason to run again
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
     memory_megabytes, time_minutes, disk : what a job needs, where the methods below say nothing else
-    rank : priority of its jobs
+    rank : priority of its jobs, from which `turns` takes less than 1
     start_seconds : until a job has imported what it needs
     usual_share : what a job took on a quiet machine of two cores, over the estimate that its time limit rests on:
         limits are for slow and shared nodes, and generous, since a killed job is lost
@@ -213,7 +214,18 @@ class Rule:
 
     def priority(self, job: Wildcards) -> float:
         """Return the priority of a job among those that could run."""
-        return self.rank
+        return self.rank - self.turns.get((job.model, job.checkpoint), 0)
+
+    @cached_property
+    def turns(self) -> dict[tuple[str, str], float]:
+        """Model and checkpoint → its turn among all: 0 for the first, below 1 for the last.
+
+        A checkpoint is finished before the next one is begun, and so is a model. The one with the least to do comes
+        first: its figures are there when others have begun.
+        """
+        models = sorted(self.study.models.values(), key=partial(model_flops, self.study))
+        ordered = [(model.name, checkpoint) for model in models for checkpoint in model.measured]
+        return {one: place / len(ordered) for place, one in enumerate(ordered)}
 
     def run(self, job: Wildcards, given: Given) -> None:
         """Do the work of a job; the working directory is the study's."""
@@ -234,6 +246,13 @@ class Rule:
     def own_fingerprint(self) -> str:
         """Fingerprint of the user's own metrics, without comments."""
         return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
+
+
+def model_flops(study: Study, model: Model) -> float:
+    """Count the floating-point operations of the forward passes of all cells of a model."""
+    cells = len(model.measured) * len(study.datasets_of[model.name])
+    tokens, window = study.sampling.most_tokens, study.sampling.window
+    return cells * model.passes * forward_flops(model, tokens=tokens, window=window)
 
 
 def layers_of(job: Wildcards) -> tuple[int, int]:
