@@ -33,7 +33,6 @@ class WeightsReader(Rule):
 
     submitted = True
     rank = 10
-    reads: tuple[str, ...] = ("weights", "tokens")
 
     def weights(self, job: Wildcards) -> Files:
         """Return the files whose change makes a checkpoint another one."""
@@ -188,7 +187,6 @@ class Measure(Rule):
     submitted = True
     start_seconds = costs.MEASURING_START_SECONDS
     usual_share = 0.5
-    reads = ("activations", "final")
     log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
     rank = 20
 
@@ -411,7 +409,6 @@ class Truncate(WeightsReader):
 
     stage = "truncation"
     usual_share = 0.3
-    reads = ("weights", "tokens", "losses")
     awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"

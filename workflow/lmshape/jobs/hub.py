@@ -92,7 +92,6 @@ class Resolve(Rule):
 
     stage = "downloads"
     brings_weights = True
-    reads: tuple[str, ...] = ("unasked",)
     code: tuple[str, ...] = ("lmshape.hub.resolve",)
     log_file = "results/logs/resolve/{model}.log"
     writes: Sequence[str] = (paths.LOCK,)
@@ -130,7 +129,6 @@ class Resolve(Rule):
 class FetchTokenizer(Resolve):
     """The tokenizer of a published run."""
 
-    reads = ("lock",)
     code = ()
     log_file = "results/logs/fetch_tokenizer/{model}.log"
     writes: Sequence[str] = (paths.TOKENIZER,)
@@ -221,7 +219,6 @@ class Release(Rule):
 
     stage = "downloads"
     brings_weights = True
-    reads = ("staged", "read")
     log_file = "results/logs/release/{model}/{checkpoint}/{reader}.log"
     writes = (paths.RELEASE_MARK,)
     memory_megabytes = 100

@@ -57,7 +57,6 @@ class DrawFigures(Rule):
     """All figures in one process, since imports take most of the time; of each PNG, SVG and CSV."""
 
     usual = 40.0
-    reads: tuple[str, ...] = ("tables", "losses")
     log_file = "results/logs/figures.log"
     memory_megabytes = 1000
     disk = LEAST_DISK_MEGABYTES
@@ -115,7 +114,6 @@ class DrawModelFigures(DrawFigures):
     """Figures of one model, from its own table: they are there as soon as it is measured, days before the others."""
 
     usual = 10.0
-    reads = ("metrics",)
     log_file = "results/logs/model_figures/{model}.log"
     rank = 40
 
@@ -144,7 +142,6 @@ class DrawModelFigures(DrawFigures):
 class Explore(Rule):
     """The explorer: a page in which a reader walks through the study's numbers."""
 
-    reads = ("tables",)
     code = ("lmshape.pages.explore.build_explorer",)
     log_file = "results/logs/explore.log"
     writes = (paths.EXPLORER_PAGE,)
@@ -174,7 +171,6 @@ class Explore(Rule):
 class Index(Rule):
     """The page of the study."""
 
-    reads = ("tables", "figures", "runs")
     code = ("lmshape.pages.index.build_index", "lmshape.figures.FIGURES")
     log_file = "results/logs/index.log"
     writes = (paths.INDEX_PAGE,)
@@ -246,7 +242,6 @@ class Report(Rule):
     """Snakemake's report: all results with their captions and provenance; no part of `all`."""
 
     stage = "report"
-    reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
     writes = (paths.REPORT_PAGE,)

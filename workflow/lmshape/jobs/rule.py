@@ -108,8 +108,7 @@ class Rule:
     stage : under which `lmshape plan` counts its jobs
     submitted : whether a cluster gets its jobs; those of others run beside Snakemake
     brings_weights : whether it looks after what is downloaded, which is the same when it comes once more
-    reads : names of its inputs
-    awaited : those that must be there, and whose change is not a reason to run again
+    awaited : names of inputs that must be there, and whose change is not a reason to run again
     writes : patterns of its outputs
     log_file : pattern of its log
     ancient : Snakemake's flag of a file whose newer date is not a reason to run again
@@ -126,7 +125,6 @@ class Rule:
     stage: str = "tables and pages"
     submitted: bool = False
     brings_weights: bool = False
-    reads: tuple[str, ...] = ()
     awaited: tuple[str, ...] = ()
     writes: Sequence[str] = ()
     log_file: str
@@ -150,7 +148,7 @@ class Rule:
         yield Wildcards()
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """Return the files that a job reads, by the names in `reads`."""
+        """Return the files that a job reads by name: the same names for all jobs of the rule."""
         return {}
 
     def outputs(self, job: Wildcards) -> list[str]:
@@ -246,6 +244,11 @@ class Rule:
     def own_fingerprint(self) -> str:
         """Fingerprint of the user's own metrics, without comments."""
         return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
+
+
+def list_of(files: Files) -> list[str]:
+    """Return one file, or several, as a list."""
+    return [files] if isinstance(files, str) else files
 
 
 def model_flops(study: Study, model: Model) -> float:

@@ -47,7 +47,6 @@ class FetchText(Rule):
     """A text, fetched and verified."""
 
     stage = "texts and tokens"
-    reads = ("source",)
     code = ("lmshape.texts.fetch.fetch",)
     log_file = "results/logs/fetch_text/{text}.log"
     writes = (paths.TEXT_FILE,)
@@ -96,7 +95,6 @@ class FetchText(Rule):
 class CleanText(FetchText):
     """A text without Wikipedia's markup."""
 
-    reads = ("text",)
     code = ("lmshape.texts.corpus.clean_file",)
     log_file = "results/logs/clean_text/{text}.log"
     writes = (paths.CLEAN_TEXT,)
@@ -122,7 +120,6 @@ class TrainTokenizer(Rule):
     """The byte-level BPE tokenizer of the models that the study trains."""
 
     stage = "texts and tokens"
-    reads: tuple[str, ...] = ("text",)
     code: tuple[str, ...] = (
         "lmshape.texts.tokenizer.write_tokenizer",
         "lmshape.texts.corpus.span",
@@ -166,7 +163,6 @@ class Pretrain(TrainTokenizer):
     stage = "pretraining"
     submitted = True
     usual_share = 0.13
-    reads = ("text", "tokenizer")
     code = (
         "lmshape.training.pretrain.pretrain",
         "lmshape.texts.corpus.span",
@@ -253,7 +249,6 @@ class Tokenize(Rule):
     """The tokens that every checkpoint of a model reads on a dataset."""
 
     stage = "texts and tokens"
-    reads = ("text", "tokenizer")
     code = (
         "lmshape.texts.tokens.sample_tokens",
         "lmshape.texts.tokenizer.load_tokenizer",
