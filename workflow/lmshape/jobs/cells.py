@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from lmshape import paths
 from lmshape.geometry.arrays import Device
 from lmshape.jobs.machine import Machine
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, layers_of
+from lmshape.jobs.rule import (
+    ARCHIVE_MEGABYTES,
+    LEAST_DISK_MEGABYTES,
+    Files,
+    Given,
+    Rule,
+    Wildcards,
+    layers_of,
+)
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
@@ -24,8 +32,6 @@ from lmshape.writing import replaced_when_whole, working_folder
 
 if TYPE_CHECKING:
     from lmshape.models.opened import Opening
-
-ARCHIVE_MEGABYTES = 2  # of a layer, at most
 
 
 class WeightsReader(Rule):
@@ -133,10 +139,7 @@ class Extract(WeightsReader):
     usual_share = 0.3
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/extract/{model}/{checkpoint}/{dataset}.log"
-    writes = (
-        paths.ACTIVATIONS,
-        paths.LOSS_CARD,
-    )
+    writes = (paths.ACTIVATIONS, paths.LOSS_CARD)
 
     def jobs(self) -> Iterator[Wildcards]:
         return map(Wildcards.of_cell, self.study.cells() if self.study.keep_activations else ())
@@ -475,10 +478,6 @@ class Truncate(WeightsReader):
             opening=self.opening(job, given),
             output=Path(job.fill(paths.TRUNCATION_FILE)),
             attributes=self.attributes(job) | read_receipt(folder),
-            trial=Trial(
-                rows=self.rows,
-                ranks=truncating.ranks,
-                removed=truncating.removed,
-            ),
+            trial=Trial(rows=self.rows, ranks=truncating.ranks, removed=truncating.removed),
             sequences=truncating.sequences,
         )

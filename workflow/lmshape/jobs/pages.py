@@ -152,8 +152,7 @@ class Explore(Rule):
         return {"tables": paths.table_files("metrics", "checkpoints", "profiles", formats=("parquet",))}
 
     def facts(self, job: Wildcards) -> object:
-        own = [str(self.own_path), self.own_fingerprint]
-        return [list(self.study.datasets), own, digest_of_words(REPORT_WORDS / "explore")]
+        return [list(self.study.datasets), self.own_facts, digest_of_words(REPORT_WORDS / "explore")]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.explore import build_explorer
@@ -213,14 +212,8 @@ class Index(Rule):
         return orders[dataset.order]
 
     def facts(self, job: Wildcards) -> object:
-        own = [str(self.own_path), self.own_fingerprint]
-        return [
-            self.provenance,
-            self.inputs(job)["runs"],
-            self.study.unstable,
-            own,
-            digest_of_words(REPORT_WORDS),
-        ]
+        runs, words = self.inputs(job)["runs"], digest_of_words(REPORT_WORDS)
+        return [self.provenance, runs, self.study.unstable, self.own_facts, words]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.index import build_index

@@ -21,6 +21,7 @@ from lmshape.study.study import Cell, Study
 CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable, JSON: folder of a study → its whole configuration
 DIGEST_DIGITS = 16  # of a digest: 64 bits
 LEAST_DISK_MEGABYTES = 10
+ARCHIVE_MEGABYTES = 2  # of a layer, at most
 LEAST_SECONDS = 4.0  # of a job: Python starts and imports
 
 Files = str | list[str]
@@ -241,9 +242,9 @@ class Rule:
         return Path(self.study.own_metrics.path) if self.study.own_metrics else None
 
     @property
-    def own_fingerprint(self) -> str:
-        """Fingerprint of the user's own metrics, without comments."""
-        return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
+    def own_facts(self) -> list[str]:
+        """File of the user's own metrics, and its fingerprint, without comments."""
+        return [str(self.own_path), self.study.own_metrics.fingerprint if self.study.own_metrics else ""]
 
 
 def list_of(files: Files) -> list[str]:

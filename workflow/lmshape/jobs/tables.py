@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmshape import paths
 from lmshape.jobs.hub import known_faults
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.site import named_layers
 from lmshape.study.registry import REPOSITORY
@@ -95,7 +95,7 @@ class Gather(Rule):
             "datasets": self.study.datasets_of[job.model],
             "blocks": self.study.blocks_of(job.model),
             "metrics": self.study.metrics,
-            "own_metrics": [str(self.own_path), self.own_fingerprint],
+            "own_metrics": self.own_facts,
             "faults": known_faults(self.study.issues, job.model),
             "shown": self.shown(job),
         }
@@ -108,7 +108,7 @@ class Gather(Rule):
         """Estimate the archives of a model: at most two megabytes a site of a cell."""
         model = self.model(job)
         cells = len(model.measured) * len(self.study.datasets_of[model.name])
-        return 2 * cells * (model.blocks + 2)
+        return ARCHIVE_MEGABYTES * cells * (model.blocks + 2)
 
     def megabytes(self, job: Wildcards) -> int:
         return 1000 + self.statistics_megabytes(job)
