@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from conftest import StudyFolder, copy_of
 
+from lmshape import cli
+from lmshape.errors import InputError
 from lmshape.figures import render
 from lmshape.jobs.pages import OF_EACH_MODEL
 from lmshape.tables.columns import read_table
@@ -85,3 +87,20 @@ def test_a_figure_of_a_model_is_that_of_a_study_of_it_alone(
     alone = render(name, results / "metrics/small-decoder.parquet", output_stem=tmp_path / "alone", **told)
     of_study = render(name, tmp_path, output_stem=tmp_path / "study", **told)
     assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in of_study]
+
+
+def test_the_verb_draws_any_figure_of_a_model(finished_study: StudyFolder, tmp_path: Path, capsys) -> None:
+    study = copy_of(finished_study, tmp_path / "study")
+    shutil.rmtree(study.path / "results/tables")  # others are still being measured
+    told = {"configfile": study.path / "config.yaml", "directory": study.path}
+    cli.figure("cone", model="small-encoder", **told)
+    stem = study.path / "results/figures/small-encoder/cone"
+    assert capsys.readouterr().out.split() == [f"{stem}.{kind}" for kind in ("png", "svg", "csv")]
+    assert set(pd.read_csv(f"{stem}.csv")["model"]) == {"small-encoder"}
+    with pytest.raises(InputError, match="unknown model `small-encodr`. Nearest: small-encoder"):
+        cli.figure("cone", model="small-encodr", **told)
+    with pytest.raises(InputError, match="`phases` is a table of whole studies"):
+        cli.figure("phases", model="small-encoder", **told)
+    (study.path / "results/metrics/small-encoder.parquet").unlink()
+    with pytest.raises(InputError, match=r"small-encoder.parquet` does not exist. Make it first"):
+        cli.figure("cone", model="small-encoder", **told)

@@ -113,7 +113,7 @@ class DrawFigures(Rule):
 class DrawModelFigures(DrawFigures):
     """Figures of one model, from its own table: they are there as soon as it is measured, days before the others."""
 
-    usual = 10.0
+    usual = 5.0
     log_file = "results/logs/model_figures/{model}.log"
     rank = 40
 

@@ -225,12 +225,8 @@ class Pretrain(TrainTokenizer):
         from lmshape.texts.corpus import span
         from lmshape.training.pretrain import pretrain
 
-        text, recipe, tokenizer = (
-            whole_text(Path(self.text)),
-            self.recipe(job),
-            Path(paths.PRETRAINED_TOKENIZER),
-        )
-        share = self.pretraining.span
+        text, share = whole_text(Path(self.text)), self.pretraining.span
+        recipe, tokenizer = self.recipe(job), Path(paths.PRETRAINED_TOKENIZER)
         monitor = monitor_of(held_out(text, *share), tokenizer, recipe) if recipe.probe_every else None
         pretrain(
             span(text, *share),
