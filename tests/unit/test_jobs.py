@@ -19,12 +19,12 @@ from hub_locks import ENTRY, checkpoint, lock_of
 
 from lmshape import paths
 from lmshape.errors import InputError
+from lmshape.figures import FIGURES
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
 from lmshape.jobs.cells import MeasureOwn, WeightsReader
 from lmshape.jobs.hub import mark_unasked, refuse_foreign_files
 from lmshape.jobs.machine import PROFILE_SETTINGS, machine_of
-from lmshape.jobs.pages import OF_EACH_MODEL
 from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
 from lmshape.receipt import write_receipt
 from lmshape.schema import Yaml
@@ -267,6 +267,7 @@ def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
 
 CELLS = {"extract", "measure_cell", "truncate"}
 WRITTEN_DOWN = {"index"}  # the page tells how the study was made
+OF_EACH_MODEL = [name for name, figure in FIGURES.items() if figure.of_each_model]
 LOCAL_AS_BEFORE = {"local": {"datasets": CONFIG["datasets"]}}
 SHOWS_DATASETS = {"spikes", "claims", "figures", "explore", "index"}
 EVERY_STUDY = {"gather", "spikes", "truncation_tables", "index"}

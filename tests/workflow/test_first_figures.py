@@ -12,11 +12,11 @@ from conftest import StudyFolder, copy_of
 
 from lmshape import cli
 from lmshape.errors import InputError
-from lmshape.figures import render
-from lmshape.jobs.pages import OF_EACH_MODEL
+from lmshape.figures import FIGURES, TABLES, render
 from lmshape.tables.columns import read_table
 from lmshape.tables.study_tables import tables_of_model
 
+OF_EACH_MODEL = [name for name, figure in FIGURES.items() if figure.of_each_model]
 MODELS = ("small-decoder", "small-encoder")  # of six cells, and of one
 
 
@@ -44,6 +44,13 @@ def test_figures_of_the_first_model_come_before_the_cells_of_the_second(
     figures = study.path.glob("results/figures/small-encoder/*.png")
     cells = study.path.glob("results/statistics/small-decoder/*/*/measured-*")
     assert max(path.stat().st_mtime for path in figures) < min(path.stat().st_mtime for path in cells)
+
+
+def test_a_figure_of_a_model_needs_no_table_of_the_study() -> None:
+    assert OF_EACH_MODEL and {table for name in OF_EACH_MODEL for table in FIGURES[name].tables} == set(
+        TABLES
+    )
+    assert not [name for name in OF_EACH_MODEL if FIGURES[name].draws_losses]
 
 
 def test_a_model_has_its_figures_and_no_others(measured_anew: tuple[StudyFolder, list[str]]) -> None:

@@ -30,11 +30,13 @@ class FigureEntry:
     definition : module and name of the `Drawing`
     more_tables : tables that it reads beside `TABLES`
     draws_losses : whether it draws the losses of every step of the pretraining runs
+    of_each_model : whether it is drawn of each model by itself, too, as soon as that is measured; from `TABLES` alone
     """
 
     definition: str
     more_tables: tuple[str, ...] = ()
     draws_losses: bool = False
+    of_each_model: bool = False
 
     @property
     def code(self) -> str:
@@ -55,10 +57,10 @@ class FigureEntry:
 # In the order of a reader's questions.
 FIGURES = {
     "cone": FigureEntry("by_layer.CONE_FIGURE"),
-    "anisotropy_by_layer": FigureEntry("by_layer.ANISOTROPY"),
-    "anisotropy_over_training": FigureEntry("over_training.ANISOTROPY"),
-    "dimension_by_layer": FigureEntry("by_layer.DIMENSION"),
-    "dimension_over_training": FigureEntry("over_training.DIMENSION"),
+    "anisotropy_by_layer": FigureEntry("by_layer.ANISOTROPY", of_each_model=True),
+    "anisotropy_over_training": FigureEntry("over_training.ANISOTROPY", of_each_model=True),
+    "dimension_by_layer": FigureEntry("by_layer.DIMENSION", of_each_model=True),
+    "dimension_over_training": FigureEntry("over_training.DIMENSION", of_each_model=True),
     "phases": FigureEntry("phases.PHASES", ("phases",)),
     "sinks": FigureEntry("sinks.SINKS"),
     "linearity_by_layer": FigureEntry("by_layer.LINEARITY"),

@@ -26,15 +26,6 @@ from lmshape.writing import replaced_when_whole
 REPORT_WORDS = REPOSITORY / "workflow" / "report"
 
 
-# Of each model, by itself, as far as the study draws them: what training does to it, and what has become of it.
-OF_EACH_MODEL = (
-    "anisotropy_by_layer",
-    "anisotropy_over_training",
-    "dimension_by_layer",
-    "dimension_over_training",
-)
-
-
 def figure_files(names: Iterable[str], folder: str = str(paths.FIGURES_FOLDER)) -> list[str]:
     """Return the files of figures."""
     return [f"{folder}/{name}.{kind}" for name in names for kind in ("png", "svg", "csv")]
@@ -122,7 +113,7 @@ class DrawModelFigures(DrawFigures):
 
     @property
     def names(self) -> list[str]:
-        return [name for name in self.study.figures if name in OF_EACH_MODEL]
+        return [name for name in self.study.figures if FIGURES[name].of_each_model]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"metrics": job.fill(paths.MODEL_METRICS)}
