@@ -21,7 +21,7 @@ import yaml
 from benchmarks import REPOSITORY
 from benchmarks.machine import cores, processor
 from benchmarks.pages import parser_of, publish, table
-from lmshape.jobs.plan import Submissions, disk_peak, in_all, plan_of, submissions_of, submitted_of
+from lmshape.jobs.plan import Work, disk_peak, plan_of, submissions_of, submitted_of
 from lmshape.progress import size_text
 from lmshape.study.study import Study, study_of
 
@@ -81,7 +81,7 @@ def plans() -> tuple[list[list[str]], list[list[str]]]:
 
 
 def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
-    submitted = in_all(submissions_of(study).values())
+    submitted = sum(submissions_of(study).values(), Work())
     peak, _ = disk_peak(plan_of(study), study)
     return [
         title,
@@ -91,19 +91,19 @@ def _study_row(title: str, planned: Planning, study: Study) -> list[str]:
         f"{planned.cpu_seconds:.1f} s",
         size_text(planned.resident),
         f"{submitted.seconds / 3600:,.0f} h",
-        f"{submitted.share:.1%}",
+        f"{submitted.overhead:.1%}",
         size_text(peak),
     ]
 
 
-def _model_row(model: str, one: Submissions) -> list[str]:
+def _model_row(model: str, one: Work) -> list[str]:
     a_job = one.seconds / one.jobs
     return [
         model,
         f"{one.jobs}",
         f"{a_job:,.0f} s",
         f"{one.overhead_seconds / one.jobs:.0f} s",
-        f"{one.share:.1%}",
+        f"{one.overhead:.1%}",
     ]
 
 

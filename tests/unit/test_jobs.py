@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from hub_locks import ENTRY, checkpoint, lock_of
 
 from lmshape import paths
 from lmshape.errors import InputError
+from lmshape.figures import FIGURES
 from lmshape.hub.lock import write_lock
 from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
 from lmshape.jobs.cells import MeasureOwn, WeightsReader
@@ -92,6 +94,7 @@ JOBS: dict[str, dict[str, str]] = {  # one of each rule
     "spikes": {},
     "truncation_tables": {},
     "claims": {},
+    "model_figures": {"model": "local"},
     "figures": {},
     "explore": {},
     "index": {},
@@ -148,12 +151,13 @@ def test_every_rule_has_a_job_here() -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_inputs_have_the_names_that_the_rule_reads(name: str, root: Path) -> None:
-    jobs = jobs_of(root)
+def test_inputs_have_the_same_names_in_all_jobs_of_a_rule(name: str, root: Path) -> None:
+    jobs = jobs_of(root, keep_activations=name != "measure_cell")
     found = jobs.rules[name].inputs(job_of(name))
-    assert found.keys() >= set(jobs.rules[name].reads)
     functions = jobs.inputs(name)
-    assert tuple(functions) == jobs.rules[name].reads
+    assert functions.keys() == found.keys() and functions
+    for job in all_jobs(jobs, name):
+        assert jobs.rules[name].inputs(job).keys() == found.keys()
     for read, files in functions.items():
         assert files(JOBS[name]) == found[read]
 
@@ -263,6 +267,9 @@ def section(name: str, **changes: Yaml) -> dict[str, Yaml]:
 
 CELLS = {"extract", "measure_cell", "truncate"}
 WRITTEN_DOWN = {"index"}  # the page tells how the study was made
+OF_EACH_MODEL = [name for name, figure in FIGURES.items() if figure.of_each_model]
+LOCAL_AS_BEFORE = {"local": {"datasets": CONFIG["datasets"]}}
+SHOWS_DATASETS = {"spikes", "claims", "figures", "explore", "index"}
 EVERY_STUDY = {"gather", "spikes", "truncation_tables", "index"}
 
 
@@ -274,7 +281,10 @@ EVERY_STUDY = {"gather", "spikes", "truncation_tables", "index"}
         ({"weights_in": "cache"}, set()),
         ({"keep_activations": False}, set()),
         ({"scratch": "tmpdir"}, set()),
-        ({"figures": ["controls"]}, {"figures"}),
+        ({"figures": ["controls"]}, {"figures", "model_figures"}),
+        ({"figures": ["controls", *OF_EACH_MODEL]}, {"figures"}),
+        ({"datasets": ["book", "random", "clean"]}, {"gather", "model_figures"} | SHOWS_DATASETS),
+        ({"datasets": ["book", "random", "clean"], "models": [LOCAL_AS_BEFORE, "trained"]}, SHOWS_DATASETS),
         (section("pretraining", threads=2), set()),
         (section("extraction", device="cpu"), WRITTEN_DOWN),
         (section("extraction", device_map="auto"), WRITTEN_DOWN),
@@ -491,12 +501,29 @@ def test_functions_carry_the_signature_that_snakemake_asks_for(name: str, root: 
     assert jobs.threads(name)(JOBS[name]) >= (0 if name == "download" else 1)
 
 
-def test_a_checkpoint_is_finished_before_the_next_one_is_begun(root: Path) -> None:
-    jobs = jobs_of(root)
-    cells = [CELL | {"checkpoint": name} for name in ("checkpoint-0", "checkpoint-4")]
-    first, second = (jobs.priority("extract")(cell) for cell in cells)
-    later = [jobs.priority(name)(JOBS[name]) for name in ("release", "measure", "gather")]
-    assert 5 == jobs.priority("download")(JOBS["download"]) < second < first <= 10 < min(later)
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_checkpoint_is_finished_before_the_next_one_is_begun_and_a_model_too(
+    keep: bool, root: Path
+) -> None:
+    """The model with the fewest operations comes first; what reads, measures and shows comes before what is new."""
+    models = ["local", {"trained": {"checkpoints": [0, 4, 8]}}, {"run": {"checkpoints": [16, 512]}}]
+    jobs = jobs_of(root, keep_activations=keep, models=models)
+    for name in ("extract", "measure") if keep else ("measure_cell",):
+        by_priority = sorted(all_jobs(jobs, name), key=jobs.rules[name].priority, reverse=True)
+        order = list(dict.fromkeys((job.model, job.checkpoint) for job in by_priority))
+        trained = [("trained", f"checkpoint-{step}") for step in (0, 4, 8)]
+        local = [("local", f"checkpoint-{step}") for step in (0, 4)]
+        assert order == [*trained, *local, ("run", "step16"), ("run", "step512")]
+    ranks = ["download", *RANKS[keep], "model_figures"]
+    for first, second in pairwise(ranks):
+        least = min(map(jobs.rules[second].priority, all_jobs(jobs, second)))
+        assert max(map(jobs.rules[first].priority, all_jobs(jobs, first))) < least, (first, second)
+
+
+RANKS = {
+    True: ["extract", "release", "measure", "gather"],
+    False: ["measure_cell", "release", "gather"],
+}
 
 
 @pytest.mark.parametrize(

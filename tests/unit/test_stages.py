@@ -36,15 +36,15 @@ def study(tmp_path: Path) -> Study:
 
 
 def seconds(study: Study, planned: dict[str, int], cores: int = 1) -> dict[str, float]:
-    return {stage.name: stage.seconds for stage in stages_of(Jobs(study), planned, cores=cores)}
+    return {name: work.seconds for name, work in stages_of(Jobs(study), planned, cores=cores).items()}
 
 
 def test_stages_are_those_of_the_planned_jobs(study: Study) -> None:
     planned = {"download": 5, "extract": 10, "measure": 10, "gather": 1, "figures": 1, "all": 1}
     stages = stages_of(Jobs(study), planned, cores=2)
-    counted = {stage.name: stage.jobs for stage in stages}
+    counted = {name: work.jobs for name, work in stages.items()}
     assert counted == {"downloads": 5, "extraction": 10, "measuring": 10, "tables and pages": 2}
-    assert stages_of(Jobs(study), {}, cores=2) == []
+    assert stages_of(Jobs(study), {}, cores=2) == {}
 
 
 def test_half_of_the_jobs_take_half_the_time_and_two_cores_half_of_it(study: Study) -> None:
@@ -63,7 +63,7 @@ def test_downloads_take_what_the_connection_takes(study: Study) -> None:
 
 def test_downloads_fill_no_more_of_the_disk_than_their_budget(study: Study) -> None:
     def megabytes(study: Study) -> float:
-        return stages_of(Jobs(study), {"download": 5}, cores=1)[0].megabytes
+        return stages_of(Jobs(study), {"download": 5}, cores=1)["downloads"].megabytes
 
     assert megabytes(study) == pytest.approx(5 * (GIGABYTES * 1000 + 10))
     assert megabytes(replace(study, disk_budget_bytes=10**9)) == 1000
@@ -73,9 +73,9 @@ def test_downloads_fill_no_more_of_the_disk_than_their_budget(study: Study) -> N
 
 def test_activations_that_pass_through_are_counted_once(study: Study) -> None:
     passing = replace(study, keep_activations=False)
-    [stays] = stages_of(Jobs(study), {"extract": 10}, cores=1)
-    [passes] = stages_of(Jobs(passing), {"measure_cell_26": 10}, cores=1)
-    assert passes.name == "measuring" and passes.jobs == 10
+    stays = stages_of(Jobs(study), {"extract": 10}, cores=1)["extraction"]
+    passes = stages_of(Jobs(passing), {"measure_cell_26": 10}, cores=1)["measuring"]
+    assert passes.jobs == 10
     assert passes.megabytes < stays.megabytes
 
 
@@ -85,4 +85,4 @@ def test_the_first_line_is_the_whole(study: Study) -> None:
     assert lines[0] == "About 111 s on this machine (2 cores, no GPUs), 2.56 GB of disk at most."
     assert lines[2].split() == ["stage", "jobs", "time", "disk"]
     assert [line.split("  ")[0] for line in lines[3:-1]] == ["downloads", "tables and pages", "all"]
-    assert describe_stages([], cores=2, gpus=0) == "Nothing to run: the study is complete."
+    assert describe_stages({}, cores=2, gpus=0) == "Nothing to run: the study is complete."

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lmshape.cli import app
 from lmshape.jobs.plan import (
     JOB_SECONDS,
-    Submissions,
+    Work,
     describe_submissions,
     planned_jobs,
     submissions_of,
@@ -32,7 +32,7 @@ def pythia(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study_of(PYTHIA, tmp_path_factory.mktemp("pythia"))
 
 
-def first_of(study: Study) -> Submissions:
+def first_of(study: Study) -> Work:
     return next(iter(submissions_of(study).values()))
 
 
@@ -56,8 +56,8 @@ def test_rules_that_are_submitted_are_those_that_are_not_local() -> None:
     lists = "\n".join(re.findall(r"^localrules:\n((?:    \w+,\n)+)", rules, re.M))
     local = set(re.findall(r"^    (\w+),$", lists, re.M))
     named = re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)(?: with)?:", rules, re.M)
-    named += re.findall(r'^ *f"(\w+)_\{layout\}"', rules, re.M)
-    assert "measure_cell" in named and "measure_own" in named
+    named += re.findall(r'^ *f"(\w+)_\{layout\}"', rules, re.M) + re.findall(r'^    "(\w+)": "', rules, re.M)
+    assert {"measure_cell", "measure_own", "tables"} <= set(named)
     assert {rule for rule in named if submitted_of({rule: 1})} == set(named) - local
 
 
@@ -65,7 +65,7 @@ def test_in_the_pythia_study_overhead_is_under_six_percent(pythia: Study) -> Non
     every = list(submissions_of(pythia).values())
     overhead = sum(one.overhead_seconds for one in every)
     assert overhead / sum(one.seconds for one in every) < 0.06
-    shares = [one.share for one in every]
+    shares = [one.overhead for one in every]
     assert shares[0] > 0.1 > 0.02 > shares[-1]  # it is small models whose jobs are short
     assert all(one.overhead_seconds >= JOB_SECONDS * one.jobs for one in every)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from textwrap import dedent
 
 import pytest
 from conftest import REPOSITORY, SEVERAL, StudyFolder, jobs_agree
@@ -14,12 +15,28 @@ RULES_FOLDER = REPOSITORY / "workflow/rules"
 FILES = sorted(RULES_FOLDER.glob("*.smk"))
 BODY = re.compile(r"^( *)rule ?(\w*):\n((?:\1    .*\n|\n)+)", re.MULTILINE)
 DERIVED = re.compile(r"^ *use rule \w+ as (\w+) with:", re.MULTILINE)
+ALIKE = re.compile(
+    r'^for name, message in \{\n((?:    "\w+": ".*",\n)+)\}\.items\(\):\n((?:    .*\n|\n)+)', re.MULTILINE
+)
 NAMED = re.compile(r'name:\s*f"(\w+)_\{layout\}"')
+
+
+def spelled_out(rules: str) -> str:
+    """Write each rule of those that are alike by itself."""
+
+    def each(found: re.Match[str]) -> str:
+        bodies = {name: dedent(found[2]) for name in re.findall(r'"(\w+)":', found[1])}
+        return "".join(
+            body.replace("rule:", f"rule {name}:").replace("(name)", f'("{name}")').replace("{name}", name)
+            for name, body in bodies.items()
+        )
+
+    return ALIKE.sub(each, rules)
 
 
 def bodies() -> Iterator[tuple[str, str, str]]:
     for path in FILES:
-        for _, name, body in BODY.findall(path.read_text() + "\n"):
+        for _, name, body in BODY.findall(spelled_out(path.read_text()) + "\n"):
             yield path.name, name or NAMED.findall(body)[0], body
 
 
@@ -37,7 +54,7 @@ def test_a_rule_declares_what_it_needs_and_takes_it_from_its_namesake(
     )
     # a derived rule has the command of the first, and runs its own job where it is a rule of the library
     runs = "{params.job}" if derived.get(name) in RULES else name
-    assert re.findall(r'job_command\(\s*"(\S+) ', body) == [runs]
+    assert re.findall(r'job_command\(\s*f?"(\S+) ', body) == [runs]
     # What no code makes needs no digest of it: bytes that are verified against the hub's.
     assert ("params:" in body) == (f'digest=jobs.digest("{name}")' in body) == (name != "fetch_tokenizer")
     assert set(re.findall(r'job="(\w+)"', body)) <= {name}
@@ -55,7 +72,8 @@ def test_jobs_read_and_write_what_the_library_says(
 ) -> None:
     monkeypatch.chdir(finished_study.path)
     names = jobs_agree(finished_study)
-    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "figures", "index"} <= names
+    assert {"extract", "measure", "truncate", "pretrain", "gather", "spikes", "index"} <= names
+    assert {"figures", "model_figures"} <= names
 
 
 def test_a_pipe_fails_with_its_first_command() -> None:

@@ -37,6 +37,8 @@ AFTERWARDS = {
     "explore": 1,
     "all": 1,
 }  # whatever is new, these show it
+GATHERED = {"gather": 1, "model_figures": 1}  # of one model
+ALL_GATHERED = {"gather": 2, "model_figures": 2}
 CELLS = 7
 BLOCK = "results/statistics/small-decoder/checkpoint-4/wiki/{}/layers-00-02.h5"
 LOG = "results/logs/measure/small-decoder/checkpoint-4/wiki/layers-00-02.log"
@@ -63,19 +65,19 @@ def copied(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory
         # somebody's own training run: a folder of checkpoints, five lines in the registry
         (
             {"models": [*CONFIG["models"], {"mine": {"checkpoints": "all", "datasets": ["wiki"]}}]},
-            {"tokenize": 1, "extract": 2, "measure": 2, "truncate": 1, "gather": 1, **AFTERWARDS},
+            {"tokenize": 1, "extract": 2, "measure": 2, "truncate": 1, **GATHERED, **AFTERWARDS},
         ),
-        ({"checkpoints": [0, 4, 8, 16]}, {"extract": 2, "measure": 2, "gather": 1, **AFTERWARDS}),
+        ({"checkpoints": [0, 4, 8, 16]}, {"extract": 2, "measure": 2, **GATHERED, **AFTERWARDS}),
         (
             {"datasets": ["wiki", "wiki-random", "wiki-shuffled"]},
-            {"tokenize": 1, "extract": 3, "measure": 3, "gather": 1, **AFTERWARDS},
+            {"tokenize": 1, "extract": 3, "measure": 3, **GATHERED, **AFTERWARDS},
         ),
         # a family; a metric of a family that is there, and a family that goes
         (
             {"metrics": ["spectral", "angular", "neighbor", "loss"]},
-            {"measure": CELLS, "gather": 2, **AFTERWARDS},
+            {"measure": CELLS, **ALL_GATHERED, **AFTERWARDS},
         ),
-        ({"metrics": ["anisotropy", "loss"]}, {"gather": 2, **AFTERWARDS}),
+        ({"metrics": ["anisotropy", "loss"]}, {**ALL_GATHERED, **AFTERWARDS}),
         ({"models": ["small-decoder"]}, AFTERWARDS),
         # what no number depends on
         (
@@ -140,7 +142,7 @@ def test_a_module_that_has_moved_other_docstrings_and_what_no_number_depends_on_
         (
             "models/extract.py",
             "write_activations",
-            {"extract": CELLS, "measure": CELLS, "gather": 2, **AFTERWARDS},
+            {"extract": CELLS, "measure": CELLS, **ALL_GATHERED, **AFTERWARDS},
         ),
         ("figures/controls.py", "draw_panels", {"figures": 1, "index": 1, "all": 1}),
     ],
@@ -160,7 +162,7 @@ def test_a_changed_formula_and_a_new_family_are_measured_and_no_other_family(
     study_copy: StudyFolder, clone: Path
 ) -> None:
     edit(clone, "metrics/neighbor.py", "\ndef statistics(", f"{OTHER}statistics(")
-    assert study_copy.planned(repository=clone) == {"measure": CELLS, "gather": 2, **AFTERWARDS}
+    assert study_copy.planned(repository=clone) == {"measure": CELLS, **ALL_GATHERED, **AFTERWARDS}
     kept = study_copy.path / BLOCK.format("spectral")
     before = kept.read_bytes()
     study_copy.configure(metrics=["spectral", "angular", "neighbor", "comparison_final", "loss"])
@@ -199,7 +201,7 @@ def test_tables_that_could_not_be_gathered_anew_are_not_taken_for_those_of_now(
 ) -> None:
     """All that was once made of them is there, and Snakemake alone would find nothing to do."""
     edit(clone, "tables/gather.py", "\ndef gather(", "\n@(lambda gather: None)\ndef gather(")
-    due = {"gather": 2, **AFTERWARDS}
+    due = {**ALL_GATHERED, **AFTERWARDS}
     run = study_copy.snakemake("--cores", "2", "--retries", "0", repository=clone)
     assert run.returncode == 1 and jobs_of(run.stdout) == due
     assert (study_copy.path / "results/index.html").exists()

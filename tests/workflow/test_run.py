@@ -39,6 +39,8 @@ def test_everything_that_was_promised_is_there(finished_study: StudyFolder) -> N
     for figure in CONFIG["figures"]:
         for suffix in ("png", "svg", "csv"):
             assert (results / f"figures/{figure}.{suffix}").stat().st_size > 0
+    for model in ("small-decoder", "small-encoder"):
+        assert [path.stem for path in (results / "figures" / model).glob("*.png")] == ["anisotropy_by_layer"]
 
 
 def test_every_cell_and_layer_has_its_rows(metrics: pd.DataFrame) -> None:

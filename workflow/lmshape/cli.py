@@ -241,20 +241,23 @@ def metrics(configfile: Config = None, directory: Directory = HERE) -> None:
 def figure(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(FIGURES)}.", metavar="NAME")],
     paper: Annotated[str, typer.Option(help="1col (3.3 in) or 2col (7 in): PDF and SVG for an article")] = "",
+    model: Annotated[str, typer.Option(help="of this model alone, once it is measured")] = "",
     configfile: Config = None,
     directory: Directory = HERE,
 ) -> None:
     """Draw a figure of a study from its tables: PNG, SVG and CSV, or PDF and SVG at an article's width."""
     from lmshape.figures import render
     from lmshape.jobs.pages import loss_files
-    from lmshape.paths import FIGURES_FOLDER, TABLES_FOLDER
+    from lmshape.paths import FIGURES_FOLDER, MODEL_FIGURES, MODEL_METRICS, TABLES_FOLDER
 
     study = _study(configfile, directory)
+    if model and model not in study.models:
+        raise unknown("model", model, study.models)
+    source = MODEL_METRICS.format(model=model) if model else TABLES_FOLDER
+    folder = MODEL_FIGURES.format(model=model) if model else FIGURES_FOLDER
     losses = {run: directory / path for run, path in loss_files(study).items()}
-    stem, datasets = directory / FIGURES_FOLDER / name, list(study.datasets)
-    files = render(
-        name, directory / TABLES_FOLDER, output_stem=stem, losses=losses, datasets=datasets, paper=paper
-    )
+    stem, datasets = directory / folder / name, list(study.datasets)
+    files = render(name, directory / source, output_stem=stem, losses=losses, datasets=datasets, paper=paper)
     print("\n".join(map(str, files)))
 
 

@@ -33,6 +33,7 @@ MODEL_SHAPES = "results/shapes/{model}/{table}.parquet"  # spectra and clouds
 TOKENIZER = "results/tokenizers/{model}"
 TRUNCATION_FILE = "results/truncation/{model}/{checkpoint}/{dataset}.parquet"
 TABLES_FOLDER, FIGURES_FOLDER = Path("results/tables"), Path("results/figures")
+MODEL_FIGURES = f"{FIGURES_FOLDER}/{{model}}"
 METRICS_TABLE = f"{TABLES_FOLDER}/metrics.parquet"
 INDEX_PAGE, EXPLORER_PAGE, REPORT_PAGE = "results/index.html", "results/explore.html", "results/report.html"
 READER_SEPARATOR = "@"

@@ -2,10 +2,33 @@
 
 
 localrules:
+    model_figures,
     figures,
     explore,
     index,
     report,
+
+
+rule model_figures:
+    input:
+        **jobs.inputs("model_figures"),
+    output:
+        jobs.rules["model_figures"].files,
+    log:
+        "results/logs/model_figures/{model}.log",
+    benchmark:
+        "results/benchmarks/model_figures/{model}.tsv"
+    priority: jobs.priority("model_figures")
+    conda:
+        "../../envs/lmshape.yaml"
+    resources:
+        **jobs.resources("model_figures"),
+    params:
+        digest=jobs.digest("model_figures"),
+    message:
+        "Draw {wildcards.model} alone: results/figures/{wildcards.model}"
+    shell:
+        job_command("model_figures --model {wildcards.model} > {log} 2>&1")
 
 
 rule figures:

@@ -32,88 +32,33 @@ rule gather:
         job_command("gather --model {wildcards.model} > {log} 2>&1")
 
 
-rule tables:
-    input:
-        **jobs.inputs("tables"),
-    output:
-        expand(
-            "results/tables/{table}.{format}",
-            table=[
-                "metrics",
-                "checkpoints",
-                "profiles",
-                "phases",
-                "contrasts",
-                "audit",
-                "spectra",
-                "clouds",
-            ],
-            format=["parquet", "csv"],
-        ),
-    log:
-        "results/logs/tables.log",
-    benchmark:
-        "results/benchmarks/tables.tsv"
-    conda:
-        "../../envs/lmshape.yaml"
-    resources:
-        **jobs.resources("tables"),
-    params:
-        digest=jobs.digest("tables"),
-    message:
-        "Combine all models into the tidy tables"
-    shell:
-        job_command("tables > {log} 2>&1")
+for name, message in {
+    "tables": "Combine all models into the tidy tables",
+    "spikes": "Find the spikes of the losses, and what moves before them",
+    "truncation_tables": "Combine the truncations into their tables",
+}.items():
 
-
-rule spikes:
-    input:
-        **jobs.inputs("spikes"),
-    output:
-        expand(
-            "results/tables/{table}.{format}",
-            table=["spikes", "warnings", "alarms", "before_spikes"],
-            format=["parquet", "csv"],
-        ),
-    log:
-        "results/logs/spikes.log",
-    benchmark:
-        "results/benchmarks/spikes.tsv"
-    conda:
-        "../../envs/lmshape.yaml"
-    resources:
-        **jobs.resources("spikes"),
-    params:
-        digest=jobs.digest("spikes"),
-    message:
-        "Find the spikes of the losses, and what moves before them"
-    shell:
-        job_command("spikes > {log} 2>&1")
-
-
-rule truncation_tables:
-    input:
-        **jobs.inputs("truncation_tables"),
-    output:
-        expand(
-            "results/tables/{table}.{format}",
-            table=["truncation", "truncation_ranks"],
-            format=["parquet", "csv"],
-        ),
-    log:
-        "results/logs/truncation_tables.log",
-    benchmark:
-        "results/benchmarks/truncation_tables.tsv"
-    conda:
-        "../../envs/lmshape.yaml"
-    resources:
-        **jobs.resources("truncation_tables"),
-    params:
-        digest=jobs.digest("truncation_tables"),
-    message:
-        "Combine the truncations into their tables"
-    shell:
-        job_command("truncation_tables > {log} 2>&1")
+    rule:
+        name:
+            name
+        input:
+            **jobs.inputs(name),
+        output:
+            jobs.rules[name].writes,
+        log:
+            f"results/logs/{name}.log",
+        benchmark:
+            f"results/benchmarks/{name}.tsv"
+        conda:
+            "../../envs/lmshape.yaml"
+        resources:
+            **jobs.resources(name),
+        params:
+            digest=jobs.digest(name),
+        message:
+            message
+        shell:
+            job_command(f"{name} > {{log}} 2>&1")
 
 
 rule claims:

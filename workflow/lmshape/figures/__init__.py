@@ -30,11 +30,13 @@ class FigureEntry:
     definition : module and name of the `Drawing`
     more_tables : tables that it reads beside `TABLES`
     draws_losses : whether it draws the losses of every step of the pretraining runs
+    of_each_model : whether it is drawn of each model by itself, too, as soon as that is measured; from `TABLES` alone
     """
 
     definition: str
     more_tables: tuple[str, ...] = ()
     draws_losses: bool = False
+    of_each_model: bool = False
 
     @property
     def code(self) -> str:
@@ -55,10 +57,10 @@ class FigureEntry:
 # In the order of a reader's questions.
 FIGURES = {
     "cone": FigureEntry("by_layer.CONE_FIGURE"),
-    "anisotropy_by_layer": FigureEntry("by_layer.ANISOTROPY"),
-    "anisotropy_over_training": FigureEntry("over_training.ANISOTROPY"),
-    "dimension_by_layer": FigureEntry("by_layer.DIMENSION"),
-    "dimension_over_training": FigureEntry("over_training.DIMENSION"),
+    "anisotropy_by_layer": FigureEntry("by_layer.ANISOTROPY", of_each_model=True),
+    "anisotropy_over_training": FigureEntry("over_training.ANISOTROPY", of_each_model=True),
+    "dimension_by_layer": FigureEntry("by_layer.DIMENSION", of_each_model=True),
+    "dimension_over_training": FigureEntry("over_training.DIMENSION", of_each_model=True),
     "phases": FigureEntry("phases.PHASES", ("phases",)),
     "sinks": FigureEntry("sinks.SINKS"),
     "linearity_by_layer": FigureEntry("by_layer.LINEARITY"),
@@ -75,7 +77,7 @@ FIGURES = {
 
 def render(
     name: str,
-    tables_dir: Path,
+    source: Path,
     *,
     output_stem: Path,
     losses: Mapping[str, Path],
@@ -87,7 +89,7 @@ def render(
     Parameters
     ----------
     name : one of `FIGURES`
-    tables_dir : folder of the figure's tables as .parquet
+    source : folder of the figure's tables as .parquet; or the metrics of one model, of which alone it is drawn
     output_stem : path of the three files without their suffix
     losses : the training losses of each run, as `lmshape.dynamics.loss_logs` reads them; may be empty
     datasets : the study's datasets in its order, its text first; without them the order of the table
@@ -97,7 +99,8 @@ def render(
     Raises
     ------
     InputError
-        For a name that is not a figure's or a paper's, and for a table that does not exist.
+        For a name that is not a figure's or a paper's, for a table that does not exist, and for a figure of one model
+        that needs tables of the whole study.
     """
     from lmshape.figures.drawing import read_tables, save, save_paper
     from lmshape.figures.style import PAPER
@@ -107,9 +110,7 @@ def render(
     if paper and paper not in PAPER:
         raise unknown("paper", paper, PAPER)
     figure = FIGURES[name].load()
-    tables = read_tables(
-        tables_dir, FIGURES[name].tables, losses=losses, datasets=datasets, metrics=figure.reads
-    )
+    tables = read_tables(source, FIGURES[name].tables, losses=losses, datasets=datasets, metrics=figure.reads)
     data = figure.data(tables)
     if paper:
         return save_paper(figure.draw(data, PAPER[paper]), output_stem, paper)

@@ -85,7 +85,7 @@ PIXELS_PER_INCH = 200
 
 
 def read_tables(
-    tables_dir: Path,
+    source: Path,
     names: Sequence[str],
     *,
     losses: Mapping[str, Path],
@@ -94,11 +94,23 @@ def read_tables(
 ) -> dict[str, pd.DataFrame]:
     """Read the tables of these names, and `losses`, those of all runs and logs, with the column `run`.
 
-    Of the table of metrics, read the rows of `metrics` alone: of a hundred checkpoints it has millions. They stand in
-    the order of `datasets`; rows of a dataset keep theirs.
+    `source` is the folder of the study's tables, or the table of one model, which stands for `metrics` and
+    `checkpoints`. Of the table of metrics, read the rows of `metrics` alone: of a hundred checkpoints it has millions.
+    They stand in the order of `datasets`; rows of a dataset keep theirs.
     """
-    paths = {name: Path(tables_dir) / f"{name}.parquet" for name in names if name != "metrics" or metrics}
-    tables = {name: read_table(path, metrics if name == "metrics" else ()) for name, path in paths.items()}
+    if source.suffix == ".parquet":
+        from lmshape.tables.study_tables import tables_of_model  # imports what the dynamics of a study need
+
+        if lacking := set(names) - {"metrics", "checkpoints"}:
+            raise InputError(
+                f"`{', '.join(sorted(lacking))}` is a table of whole studies: no model has this figure alone."
+            )
+        tables = tables_of_model(source, metrics)
+    else:
+        paths = {name: source / f"{name}.parquet" for name in names if name != "metrics" or metrics}
+        tables = {
+            name: read_table(path, metrics if name == "metrics" else ()) for name, path in paths.items()
+        }
     if datasets and metrics:
         tables["metrics"] = _in_order(tables["metrics"], datasets)
     return tables | {"losses": read_losses(losses)}

@@ -24,9 +24,7 @@ def gone_entry() -> list[Line2D]:
 def single_step(data: pd.DataFrame, what: str) -> str:
     """Say that no model was measured at two known steps."""
     steps = data.dropna(subset="value").groupby("model")["step"].nunique()
-    return (
-        "" if len(steps) and steps.max() > 1 else f"No model of this study has {what} at two training steps."
-    )
+    return "" if len(steps) and steps.max() > 1 else f"No model has {what} at two training steps."
 
 
 def several_steps(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,13 +14,14 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from lmshape import paths
 from lmshape.jobs import cells, hub, pages, tables, texts
 from lmshape.jobs.machine import Machine
-from lmshape.jobs.rule import CONFIG_VARIABLE, DIGEST_DIGITS, WILDCARDS, Files, Rule, Wildcards
+from lmshape.jobs.rule import CONFIG_VARIABLE, DIGEST_DIGITS, WILDCARDS, Files, Rule, Wildcards, list_of
 from lmshape.study.study import Study
 
 RULES: dict[str, type[Rule]] = {
@@ -39,6 +40,7 @@ RULES: dict[str, type[Rule]] = {
     "measure_cell": cells.MeasureCell,
     "truncate": cells.Truncate,
     "gather": tables.Gather,
+    "model_figures": pages.DrawModelFigures,
     "tables": tables.Tables,
     "spikes": tables.Spikes,
     "truncation_tables": tables.TruncationTables,
@@ -81,23 +83,19 @@ class Jobs:
         rule = self.rules[step[0]]
         if rule.brings_weights:
             return []
-        makers = self._makers_of(step, [read for read in rule.reads if read not in rule.awaited])
+        makers = self._makers_of(step, but=rule.awaited)
         return [maker for maker in makers if not self.rules[maker[0]].brings_weights]
 
     def leading_to(self, step: Step) -> Iterator[Step]:
         """Yield the jobs that lead to a job, each behind those that it needs, and the job itself."""
-        for maker in self._makers_of(step, self.rules[step[0]].reads):
+        for maker in self._makers_of(step):
             yield from self.leading_to(maker)
         yield step
 
-    def _makers_of(self, step: Step, reads: Sequence[str]) -> list[Step]:
+    def _makers_of(self, step: Step, *, but: Sequence[str] = ()) -> list[Step]:
         inputs = self.rules[step[0]].inputs(step[1])
-        files = [
-            file
-            for read in reads
-            for file in ([inputs[read]] if isinstance(inputs[read], str) else inputs[read])
-        ]
-        return list(dict.fromkeys(self._maker[file] for file in files if file in self._maker))
+        files = [list_of(files) for name, files in inputs.items() if name not in but]
+        return list(dict.fromkeys(self._maker[file] for file in chain(*files) if file in self._maker))
 
     @cached_property
     def _maker(self) -> dict[str, Step]:
@@ -111,7 +109,8 @@ class Jobs:
         def files(read: str, job: Wildcards) -> Files:
             return rule.inputs(job)[read]
 
-        return {read: _of_wildcards(partial(files, read)) for read in rule.reads}
+        names = next((rule.inputs(job) for job in rule.jobs()), {})  # without jobs nobody asks for files
+        return {read: _of_wildcards(partial(files, read)) for read in names}
 
     def digest(self, name: str) -> Callable[..., str]:
         """Return the digest of what the numbers of a job depend on: its own, and those of the jobs behind it."""

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from lmshape import paths
 from lmshape.geometry.arrays import Device
 from lmshape.jobs.machine import Machine
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards, layers_of
+from lmshape.jobs.rule import (
+    ARCHIVE_MEGABYTES,
+    LEAST_DISK_MEGABYTES,
+    Files,
+    Given,
+    Rule,
+    Wildcards,
+    layers_of,
+)
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
@@ -25,14 +33,12 @@ from lmshape.writing import replaced_when_whole, working_folder
 if TYPE_CHECKING:
     from lmshape.models.opened import Opening
 
-ARCHIVE_MEGABYTES = 2  # of a layer, at most
-
 
 class WeightsReader(Rule):
     """A job that reads the weights of a checkpoint."""
 
     submitted = True
-    reads: tuple[str, ...] = ("weights", "tokens")
+    rank = 10
 
     def weights(self, job: Wildcards) -> Files:
         """Return the files whose change makes a checkpoint another one."""
@@ -125,11 +131,6 @@ class WeightsReader(Rule):
         spread = self.machine.on_cluster and self.study.extraction.device_map == "auto"
         return costs.gpus_that_hold(model, self.study.extraction, self.machine.gpu_gigabytes) if spread else 1
 
-    def priority(self, job: Wildcards) -> float:
-        """A checkpoint is finished before the next one is begun: 10 for the first of a model, above 9 for the last."""
-        names = list(self.model(job).measured)
-        return 10 - names.index(job.checkpoint) / len(names)
-
 
 class Extract(WeightsReader):
     """The activations of a cell, which stay, and its loss."""
@@ -138,10 +139,7 @@ class Extract(WeightsReader):
     usual_share = 0.3
     code = ("lmshape.models.extract.extract", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/extract/{model}/{checkpoint}/{dataset}.log"
-    writes = (
-        paths.ACTIVATIONS,
-        paths.LOSS_CARD,
-    )
+    writes = (paths.ACTIVATIONS, paths.LOSS_CARD)
 
     def jobs(self) -> Iterator[Wildcards]:
         return map(Wildcards.of_cell, self.study.cells() if self.study.keep_activations else ())
@@ -192,7 +190,6 @@ class Measure(Rule):
     submitted = True
     start_seconds = costs.MEASURING_START_SECONDS
     usual_share = 0.5
-    reads = ("activations", "final")
     log_file = "results/logs/measure/{model}/{checkpoint}/{dataset}/layers-{first}-{last}.log"
     rank = 20
 
@@ -415,7 +412,6 @@ class Truncate(WeightsReader):
 
     stage = "truncation"
     usual_share = 0.3
-    reads = ("weights", "tokens", "losses")
     awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
@@ -482,10 +478,6 @@ class Truncate(WeightsReader):
             opening=self.opening(job, given),
             output=Path(job.fill(paths.TRUNCATION_FILE)),
             attributes=self.attributes(job) | read_receipt(folder),
-            trial=Trial(
-                rows=self.rows,
-                ranks=truncating.ranks,
-                removed=truncating.removed,
-            ),
+            trial=Trial(rows=self.rows, ranks=truncating.ranks, removed=truncating.removed),
             sequences=truncating.sequences,
         )

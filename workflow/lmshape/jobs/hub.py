@@ -91,7 +91,6 @@ class Resolve(Rule):
 
     stage = "downloads"
     brings_weights = True
-    reads: tuple[str, ...] = ("unasked",)
     code: tuple[str, ...] = ("lmshape.hub.resolve",)
     log_file = "results/logs/resolve/{model}.log"
     writes: Sequence[str] = (paths.LOCK,)
@@ -129,7 +128,6 @@ class Resolve(Rule):
 class FetchTokenizer(Resolve):
     """The tokenizer of a published run."""
 
-    reads = ("lock",)
     code = ()
     log_file = "results/logs/fetch_tokenizer/{model}.log"
     writes: Sequence[str] = (paths.TOKENIZER,)
@@ -230,7 +228,6 @@ class Release(Rule):
 
     stage = "downloads"
     brings_weights = True
-    reads = ("staged", "read")
     log_file = "results/logs/release/{model}/{checkpoint}/{reader}.log"
     writes = (paths.RELEASE_MARK,)
     memory_megabytes = 100

@@ -104,28 +104,21 @@ def check_profile(settings: Mapping[str, str | None]) -> None:
                 f"quotes: {name}: \"'{value}'\"."
             )
     partitions = _answer(["sinfo", "--noheader", "--format=%R"])
-    for name in ("slurm_partition", "gpu_partition"):
-        partition = settings.get(name)
-        if partition is not None and partition != NO_PARTITION:
-            _check(name, partition, partitions)
-    user = getpass.getuser()
-    accounts = _answer(
-        ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}", "format=account"]
-    )
-    account = settings.get("slurm_account")
-    if account is not None:
-        _check("slurm_account", account, accounts)
-
-
-def _check(name: str, value: str, known: list[str]) -> None:
-    # Several may be named, separated by commas: SLURM, or the executor plugin, chooses.
-    for one in filter(None, re.split(r"[,\s]+", value.strip("'\""))):
-        # SLURM keeps accounts in lower case, and takes them in any
-        if known and one.lower() not in {other.lower() for other in known}:
-            raise InputError(
-                f"`{name}` is {one} in the SLURM profile; this cluster has no such name.{suggest(one, known)} "
-                f"Correct it in {PROFILE}, or your copy of it; `{ASK[name]}` lists what there is."
-            )
+    of_user = ["show", "associations", f"user={getpass.getuser()}", "format=account"]
+    accounts = _answer(["sacctmgr", "--noheader", "--parsable2", *of_user])
+    places = {"slurm_partition": partitions, "gpu_partition": partitions, "slurm_account": accounts}
+    for name, known in places.items():
+        value = settings.get(name) or ""
+        if value == NO_PARTITION and known is partitions:
+            continue
+        # Several may be named, separated by commas: SLURM, or the executor plugin, chooses.
+        for one in filter(None, re.split(r"[,\s]+", value.strip("'\""))):
+            # SLURM keeps accounts in lower case, and takes them in any
+            if known and one.lower() not in map(str.lower, known):
+                raise InputError(
+                    f"`{name}` is {one} in the SLURM profile; this cluster has no such name.{suggest(one, known)} "
+                    f"Correct it in {PROFILE}, or your copy of it; `{ASK[name]}` lists what there is."
+                )
 
 
 def _answer(command: list[str]) -> list[str]:
@@ -134,11 +127,8 @@ def _answer(command: list[str]) -> list[str]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return []
-    return (
-        list(dict.fromkeys(filter(None, map(str.strip, done.stdout.splitlines()))))
-        if done.returncode == 0
-        else []
-    )
+    lines = [] if done.returncode else map(str.strip, done.stdout.splitlines())
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def usable_cores() -> int:

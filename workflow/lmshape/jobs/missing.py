@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from lmshape import paths
@@ -77,79 +78,67 @@ def missing_of(jobs: Jobs, root: Path, *, said: str = "") -> list[Missing]:
     Cells in the study's order, then results behind them; empty where nothing is missing.
     """
     errors, began = _errors(said), _began(said)
-    found = []
+    found: list[Missing] = []
     present: dict[str, bool] = {}
-    for what, steps in [*_cells(jobs), *_results(jobs, root)]:
+    for what, steps, lasts in [*_cells(jobs), *_results(jobs, root)]:
         lacking = [step for step in steps if not _is_there(jobs, step, root, present)]
-        unmade = bool(lacking) and not _is_made(what, steps, lacking)
-        if unmade:
-            unlisted = isinstance(what, Cell) and what.checkpoint in jobs.study.models[what.model].unasked
-            lacking = [step for step in steps if step in lacking or (unlisted and step[0] == "resolve")]
-        reasons = [
-            (step, *_reason(jobs, step, root, said=_said(jobs, step, errors), began=began))
-            for step in lacking
+        unmade = any(step in lacking for step in lasts)  # what only led to it may have been deleted since
+        if unmade and isinstance(what, Cell) and what.checkpoint in jobs.study.models[what.model].unasked:
+            lacking = [step for step in steps if step in lacking or step[0] == "resolve"]
+        told = [
+            _told(what, jobs, step, root, said=_said(jobs, step, errors), began=began) for step in lacking
         ]
         if unmade:
-            found.append(Missing(what, *next((one for one in reasons if one[1] != NOT_REACHED), reasons[0])))
+            found.append(next((one for one in told if one.reason != NOT_REACHED), told[0]))
         else:
-            failed = [
-                one for one in reasons if one[2] in errors or (one[2] and ends_with_an_error(root / one[2]))
-            ]
-            found += [Missing(what, *one) for one in failed[:1]]
+            failed = (
+                one for one in told if one.log and (one.log in errors or ends_with_an_error(root / one.log))
+            )
+            found += islice(failed, 1)
     return found
 
 
-def _is_made(what: Cell | str, steps: Sequence[Step], lacking: Sequence[Step]) -> bool:
-    """Whether the targets exist, even if intermediate files have been deleted since."""
-    wanted = (
-        [step for step in steps if step[0].startswith("measure")] if isinstance(what, Cell) else steps[-1:]
-    )
-    return not [step for step in wanted if step in lacking]
+Target = tuple[Cell | str, list[Step], list[Step]]  # what, the jobs that lead to it, and those that make it
 
 
-def _cells(jobs: Jobs) -> Iterator[tuple[Cell | str, list[Step]]]:
-    measuring: dict[Cell, list[Step]] = {cell: [] for cell in jobs.study.cells()}
+def _cells(jobs: Jobs) -> Iterator[Target]:
+    makers: dict[Cell, list[Step]] = {cell: [] for cell in jobs.study.cells()}
     for name, job in jobs.every():
         if jobs.rules[name].stage in ("extraction", "measuring"):
-            measuring[job.cell].append((name, job))
-    for cell, lasts in measuring.items():
-        yield cell, list(dict.fromkeys(step for last in lasts for step in jobs.leading_to(last)))
+            makers[job.cell].append((name, job))
+    for cell, lasts in makers.items():
+        steps = dict.fromkeys(step for last in lasts for step in jobs.leading_to(last))
+        yield cell, list(steps), [step for step in lasts if step[0] != "extract"] or lasts
 
 
-def _results(jobs: Jobs, root: Path) -> Iterator[tuple[Cell | str, list[Step]]]:
+def _results(jobs: Jobs, root: Path) -> Iterator[Target]:
     """Yield the results behind the cells, each with the jobs that lead to it from there."""
-    study = jobs.study
-    for name in study.models:
-        for cell in study.truncated(name):
-            yield f"truncation of {'/'.join(_names(cell))}", [("truncate", Wildcards.of_cell(cell))]
-        releases = [("release", job) for job in jobs.rules["release"].jobs() if job.model == name]
-        yield f"metrics of {name}", [*releases, ("gather", Wildcards(model=name))]
-    for table in ("tables", "truncation_tables"):
-        yield table, [(table, Wildcards())]
+    study, whole = jobs.study, Wildcards()
     models = {model.pretraining for model in study.models.values()}
     alone = [("pretrain", Wildcards(run=run)) for run in study.trained if run not in models]
-    trained = [one for last in alone for one in jobs.leading_to(last)]
-    yield "spikes", [*trained, ("spikes", Wildcards())]
-    for result in ("claims", "figures"):
-        yield result, [(result, Wildcards())]
-    yield paths.EXPLORER_PAGE, [("explore", Wildcards())]
-    yield paths.INDEX_PAGE, [("index", Wildcards())]
-    if ends_with_an_error(root / jobs.rules["report"].log(Wildcards())):  # it is made on request alone
-        yield paths.REPORT_PAGE, [("report", Wildcards())]
-
-
-def _names(cell: Cell) -> tuple[str, str, str]:
-    return cell.model, cell.checkpoint, cell.dataset
+    found: dict[str, list[Step]] = {}
+    for name in study.models:
+        for job in map(Wildcards.of_cell, study.truncated(name)):
+            found[f"truncation of {job.model}/{job.checkpoint}/{job.dataset}"] = [("truncate", job)]
+        releases = [("release", job) for job in jobs.rules["release"].jobs() if job.model == name]
+        found[f"metrics of {name}"] = [*releases, ("gather", Wildcards(model=name))]
+        found[f"figures of {name}"] = [("model_figures", Wildcards(model=name))]
+    found |= {table: [(table, whole)] for table in ("tables", "truncation_tables")}
+    found["spikes"] = [*(step for run in alone for step in jobs.leading_to(run)), ("spikes", whole)]
+    found |= {result: [(result, whole)] for result in ("claims", "figures")}
+    found |= {paths.EXPLORER_PAGE: [("explore", whole)], paths.INDEX_PAGE: [("index", whole)]}
+    if ends_with_an_error(root / jobs.rules["report"].log(whole)):  # it is made on request alone
+        found[paths.REPORT_PAGE] = [("report", whole)]
+    for what, steps in found.items():
+        yield what, steps, steps[-1:]
 
 
 def _is_there(jobs: Jobs, step: Step, root: Path, present: dict[str, bool]) -> bool:
     """Tell whether the files of a job exist; each is looked up once."""
+    passing = paths.STAGED.partition("{")[0]  # deleted once the weights have been read
     for file in jobs.rules[step[0]].outputs(step[1]):
         if file not in present:
-            passing = file.startswith(
-                paths.STAGED.partition("{")[0]
-            )  # deleted once the weights have been read
-            present[file] = passing or (root / file).exists()
+            present[file] = file.startswith(passing) or (root / file).exists()
         if not present[file]:
             return False
     return True
@@ -179,17 +168,18 @@ def _said(jobs: Jobs, step: Step, errors: Mapping[str, str]) -> str:
     return next(filter(None, map(errors.get, (rule.log(job), *rule.outputs(job)))), "")
 
 
-def _reason(jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> tuple[str, str, str]:
-    """Return why the files of a job are not there, its log and its rule.
+def _told(what: Cell | str, jobs: Jobs, step: Step, root: Path, *, said: str, began: float) -> Missing:
+    """Tell why the files of a job are not there, with its log and its rule.
 
     Not reached, without a log, where neither Snakemake nor a log of the last run has a word of the job.
     """
     log = jobs.rules[step[0]].log(step[1])
     if not said and not ((root / log).exists() and (root / log).stat().st_mtime >= began):
-        return NOT_REACHED, "", step[0]
+        return Missing(what, step, NOT_REACHED, "", step[0])
     logs, rule = LOGS.search(said), RULE_LINE.search(said)
     reason = why(root, logs[1].split(", ") if logs else [log], said)
-    return INTERRUPTED if is_interruption(reason) else reason, log, rule[1] if rule else step[0]
+    reason = INTERRUPTED if is_interruption(reason) else reason
+    return Missing(what, step, reason, log, rule[1] if rule else step[0])
 
 
 def describe_missing(missing: Sequence[Missing], study: Study, *, command: str) -> str:
@@ -201,18 +191,19 @@ def describe_missing(missing: Sequence[Missing], study: Study, *, command: str) 
     total = len(study.cells())
     lines = [f"{len(cells)} of {total} cells {are} missing (a cell: one checkpoint of a model, one dataset)."]
     groups: dict[tuple[str, str], list[Missing]] = {}
+    behind: list[str] = []
     for one in missing:
-        if isinstance(one.what, Cell) or one.reason != NOT_REACHED:
-            key = "" if one.reason == NOT_REACHED else one.step[0]
-            groups.setdefault((key, _without_names(one)), []).append(one)
+        if one.reason != NOT_REACHED:
+            groups.setdefault((one.step[0], _without_names(one)), []).append(one)
+        elif isinstance(one.what, Cell):
+            groups.setdefault(("", NOT_REACHED), []).append(one)
+        else:
+            behind.append(one.what)
     told: set[str] = set()
     for group in list(groups.values())[:MOST_GROUPS]:
         lines += [f"  {line}" for line in _describe_group(group, told)]
     if len(groups) > MOST_GROUPS:
         lines.append(f"  … and {len(groups) - MOST_GROUPS} other reasons.")
-    behind = [
-        str(one.what) for one in missing if not isinstance(one.what, Cell) and one.reason == NOT_REACHED
-    ]
     if behind:
         lines.append(f"  Not made: {_some(behind, 'results')}.")
     return "\n".join([*lines, "What is done is kept. To make the rest:", f"  {command}"])
@@ -238,10 +229,9 @@ def _without_names(one: Missing) -> str:
 
 
 def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
-    cells = [one.what for one in group if isinstance(one.what, Cell)]
+    first, cells = group[0], [one.what for one in group if isinstance(one.what, Cell)]
     yield from _cell_lines(cells)
-    yield from (str(one.what) for one in group if not isinstance(one.what, Cell))
-    first = group[0]
+    yield from (one.what for one in group if isinstance(one.what, str))
     if first.reason == NOT_REACHED:
         yield "  not reached: no job of theirs has run"
         return
@@ -254,21 +244,19 @@ def _describe_group(group: Sequence[Missing], told: set[str]) -> Iterator[str]:
     yield f"  log: {first.log}" + (f" and {others} more like it" if others else "")
 
 
-def _cell_lines(cells: Sequence[Cell]) -> list[str]:
+def _cell_lines(cells: Sequence[Cell]) -> Iterator[str]:
     """Name cells: one line per model, or one for all of many models."""
     of: dict[str, list[Cell]] = {}
     for cell in cells:
         of.setdefault(cell.model, []).append(cell)
     if len(of) > MOST_NAMES:
-        return [f"{_some(list(of), 'models')}: {len(cells)} cells"]
-    return [f"{model}: {_checkpoints_and_datasets(some)}" for model, some in of.items()]
-
-
-def _checkpoints_and_datasets(cells: Sequence[Cell]) -> str:
-    checkpoints = list(dict.fromkeys(cell.checkpoint for cell in cells))
-    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
-    count = f" ({len(cells)} cells)" if len(cells) > 1 else ""
-    return f"{_some(checkpoints, 'checkpoints')} on {_some(datasets, 'datasets')}{count}"
+        yield f"{_some(list(of), 'models')}: {len(cells)} cells"
+        return
+    for model, some in of.items():
+        checkpoints = list(dict.fromkeys(cell.checkpoint for cell in some))
+        datasets = list(dict.fromkeys(cell.dataset for cell in some))
+        count = f" ({len(some)} cells)" if len(some) > 1 else ""
+        yield f"{model}: {_some(checkpoints, 'checkpoints')} on {_some(datasets, 'datasets')}{count}"
 
 
 def _some(names: Sequence[str], what: str) -> str:
@@ -304,38 +292,22 @@ NOT_SUBMITTED = re.compile(
 )
 MISSING_OUTPUT = re.compile(r"Job (\d+) +completed successfully, but some output files are missing")
 
-REMEDIES = (
-    (
-        re.compile(r"No space left on device|no room on the disk \(No space"),
-        "Free space on the disk, limit downloads with `disk_budget_gb`, or let activations be deleted "
-        "once measured: `keep_activations: false`.",
+_LESS = "limit downloads with `disk_budget_gb`, or let activations be deleted once measured: `keep_activations: false`."
+REMEDIES = {  # words of a reason → what to do
+    r"No space left on device|no room on the disk \(No space": f"Free space on the disk, {_LESS}",
+    r"Disk quota exceeded": f"Your quota is used up: delete what you no longer need, {_LESS}",
+    r"(?i)SLURM did not take it.*(account|partition|qos)": (
+        "Correct `slurm_account` and `slurm_partition` in your profile: profiles/slurm/config.yaml."
     ),
-    (
-        re.compile(r"Disk quota exceeded"),
-        "Your quota is used up: delete what you no longer need, limit downloads with "
-        "`disk_budget_gb`, or let activations be deleted once measured: `keep_activations: false`.",
+    r"\(TIMEOUT\)|\(DEADLINE\)": (
+        "Give it more minutes: `--set-resources {rule}:runtime=…`, or `retries` in the profile."
     ),
-    (
-        re.compile(r"SLURM did not take it.*(account|partition|qos)", re.IGNORECASE),
-        "Correct `slurm_account` and `slurm_partition` in your profile: profiles/slurm/config.yaml.",
+    r"\(OUT_OF_MEMORY\)": "Give it more megabytes: `--set-resources {rule}:mem_mb=…`, or `retries` in the profile.",
+    r"killed \(SIGKILL\)": (
+        "If memory ran out, take fewer jobs at once (`--cores`) or a smaller `extraction: batch_tokens`."
     ),
-    (
-        re.compile(r"\(TIMEOUT\)|\(DEADLINE\)"),
-        "Give it more minutes: `--set-resources {rule}:runtime=…`, or `retries` in the profile.",
-    ),
-    (
-        re.compile(r"\(OUT_OF_MEMORY\)"),
-        "Give it more megabytes: `--set-resources {rule}:mem_mb=…`, or `retries` in the profile.",
-    ),
-    (
-        re.compile(r"killed \(SIGKILL\)"),
-        "If memory ran out, take fewer jobs at once (`--cores`) or a smaller `extraction: batch_tokens`.",
-    ),
-    (
-        re.compile(r"did not appear in time"),
-        "On a slow network disk, wait longer for files: `--latency-wait 60`.",
-    ),
-)
+    r"did not appear in time": "On a slow network disk, wait longer for files: `--latency-wait 60`.",
+}
 
 
 def why(root: Path, logs: Sequence[str], said: str = "") -> str:
@@ -351,20 +323,24 @@ def why(root: Path, logs: Sequence[str], said: str = "") -> str:
     -------
     One line: what the scheduler did to the job, else the last error of its log, else what is known at all.
     """
-    scheduler = _what_the_scheduler_did(said)
-    if scheduler:
-        return scheduler
+    status, refused = SLURM_STATUS.search(said), NOT_SUBMITTED.search(said)
+    if status and status[1] in SLURM_WORDS:
+        return f"SLURM ended it ({status[1]}): {SLURM_WORDS[status[1]]}"
+    if refused:
+        text = (refused[1] or refused[2]).split("For further error details")[0]
+        return f"SLURM did not take it: {one_line(text)}"
     tails = [_tail(root / log) for log in logs]
-    if any(OUT_OF_MEMORY.search(tail or "") for tail in tails):
+    if any(OUT_OF_MEMORY.search(tail) for tail in tails):
         return f"SLURM ended it (OUT_OF_MEMORY): {SLURM_WORDS['OUT_OF_MEMORY']}"
-    own = tails[0]
-    if error := last_error(own or ""):
-        return _with_its_cause(error, own or "")
+    own, last = tails[0], _last_line(tails[0])
+    if error := last_error(own):
+        return _with_its_cause(error, own)
     if MISSING_OUTPUT.search(said):
         return f"it ended well, but its files did not appear in time: {one_line(said.splitlines()[-1])}"
     if killed := KILLED.search(said):
-        return f"it was killed ({killed[1] or SIGNALS[killed[2]]}){_ending_with(own)}"
-    return _last_line(own or "") or _nothing_in_the_log(said, own, root)
+        ending = f"; its log ends with: {last}" if last else ""
+        return f"it was killed ({killed[1] or SIGNALS[killed[2]]}){ending}"
+    return last or _nothing_in_the_log(said, root, root / logs[0])
 
 
 def remedy(reason: str, *, rule: str) -> str:
@@ -375,10 +351,8 @@ def remedy(reason: str, *, rule: str) -> str:
     reason : as `why` gives it
     rule : name of the rule that failed
     """
-    for pattern, advice in REMEDIES:
-        if pattern.search(reason):
-            return advice.format(rule=rule)
-    return ""
+    found = (advice for pattern, advice in REMEDIES.items() if re.search(pattern, reason))
+    return next(found, "").format(rule=rule)
 
 
 def last_error(log: str) -> str:
@@ -398,17 +372,6 @@ def last_error(log: str) -> str:
     return ""
 
 
-def _what_the_scheduler_did(said: str) -> str:
-    """Return why a job never ran, or was ended from outside; empty when it just failed."""
-    status = SLURM_STATUS.search(said)
-    if status and status[1] in SLURM_WORDS:
-        return f"SLURM ended it ({status[1]}): {SLURM_WORDS[status[1]]}"
-    if refused := NOT_SUBMITTED.search(said):
-        text = (refused[1] or refused[2]).split("For further error details")[0]
-        return f"SLURM did not take it: {one_line(text)}"
-    return ""
-
-
 def is_interruption(reason: str) -> bool:
     """Whether a reason only says that the user ended the job, as Ctrl-C does to all running jobs."""
     return reason.startswith(("KeyboardInterrupt", "Aborted", "it was killed (SIGINT)"))
@@ -416,7 +379,7 @@ def is_interruption(reason: str) -> bool:
 
 def ends_with_an_error(log: Path) -> bool:
     """Whether a log holds an error or a traceback."""
-    return bool(last_error(_tail(log) or ""))
+    return bool(last_error(_tail(log)))
 
 
 def _with_its_cause(error: str, log: str) -> str:
@@ -431,14 +394,14 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _tail(log: Path) -> str | None:
-    """Read the end of a log; None when there is none."""
+def _tail(log: Path) -> str:
+    """Read the end of a log; empty when there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
             return file.read().decode("utf-8", errors="replace")
     except OSError:
-        return None
+        return ""
 
 
 def _last_line(log: str) -> str:
@@ -447,14 +410,9 @@ def _last_line(log: str) -> str:
     return next((line for line in lines if any(map(str.isalpha, line))), "")
 
 
-def _ending_with(log: str | None) -> str:
-    line = _last_line(log or "")
-    return f"; its log ends with: {line}" if line else ""
-
-
-def _nothing_in_the_log(said: str, log: str | None, root: Path) -> str:
+def _nothing_in_the_log(said: str, root: Path, log: Path) -> str:
     """Say that a log says nothing: perhaps since the disk had no room for it."""
-    kind = "its log does not exist" if log is None else "its log is empty"
+    kind = "its log is empty" if log.is_file() else "its log does not exist"
     free = shutil.disk_usage(root).free
     if free < LITTLE_ROOM_BYTES:
         return f"No space left on device: {size_text(free)} are free, and {kind}"

@@ -8,14 +8,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmshape import paths
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES, FigureEntry
+from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import CONFIG_VARIABLE, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
@@ -26,9 +26,9 @@ from lmshape.writing import replaced_when_whole
 REPORT_WORDS = REPOSITORY / "workflow" / "report"
 
 
-def figure_files(study: Study, *kinds: str) -> list[str]:
-    """Return the files of these kinds of the study's figures."""
-    return [f"{paths.FIGURES_FOLDER}/{name}.{kind}" for name in study.figures for kind in kinds]
+def figure_files(names: Iterable[str], folder: str = str(paths.FIGURES_FOLDER)) -> list[str]:
+    """Return the files of figures."""
+    return [f"{folder}/{name}.{kind}" for name in names for kind in ("png", "svg", "csv")]
 
 
 def loss_files(study: Study) -> dict[str, Path]:
@@ -48,18 +48,17 @@ class DrawFigures(Rule):
     """All figures in one process, since imports take most of the time; of each PNG, SVG and CSV."""
 
     usual = 40.0
-    reads = ("tables", "losses")
     log_file = "results/logs/figures.log"
     memory_megabytes = 1000
     disk = LEAST_DISK_MEGABYTES
 
     @property
-    def drawn(self) -> list[FigureEntry]:
-        """The study's figures."""
-        return [FIGURES[name] for name in self.study.figures]
+    def names(self) -> list[str]:
+        """Names of the figures that are drawn."""
+        return list(self.study.figures)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        tables = dict.fromkeys(table for figure in self.drawn for table in figure.tables)
+        tables = dict.fromkeys(table for name in self.names for table in FIGURES[name].tables)
         return {
             "tables": paths.table_files(*tables, formats=("parquet",)),
             "losses": [str(path) for path in self.losses.values()],
@@ -68,35 +67,72 @@ class DrawFigures(Rule):
     @property
     def losses(self) -> dict[str, Path]:
         """The training losses that are drawn, by run."""
-        drawn = any(figure.draws_losses for figure in self.drawn)
+        drawn = any(FIGURES[name].draws_losses for name in self.names)
         return loss_files(self.study) if drawn else {}
 
+    @property
+    def files(self) -> list[str]:
+        """Files of the figures, with the wildcards of the rule."""
+        return figure_files(self.names)
+
     def outputs(self, job: Wildcards) -> list[str]:
-        return figure_files(self.study, "png", "svg", "csv")
+        return list(map(job.fill, self.files))
 
     def facts(self, job: Wildcards) -> object:
         return [list(self.study.datasets), {name: str(path) for name, path in self.losses.items()}]
 
     def code_of(self, job: Wildcards) -> str:
-        return code_fingerprint("lmshape.figures.render", *(figure.code for figure in self.drawn))
+        return code_fingerprint("lmshape.figures.render", *(FIGURES[name].code for name in self.names))
 
     def run(self, job: Wildcards, given: Given) -> None:
+        self.draw(paths.TABLES_FOLDER, paths.FIGURES_FOLDER)
+
+    def draw(self, source: Path, folder: Path) -> None:
+        """Draw the figures into a folder."""
         from lmshape.figures import render
 
-        for name in self.study.figures:
+        for name in self.names:
             render(
                 name,
-                paths.TABLES_FOLDER,
-                output_stem=paths.FIGURES_FOLDER / name,
+                source,
+                output_stem=folder / name,
                 losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
 
 
+class DrawModelFigures(DrawFigures):
+    """Figures of one model, from its own table: they are there as soon as it is measured, days before the others."""
+
+    usual = 5.0
+    log_file = "results/logs/model_figures/{model}.log"
+    rank = 40
+
+    def jobs(self) -> Iterator[Wildcards]:
+        return (Wildcards(model=name) for name in (self.study.models if self.names else ()))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name in self.study.figures if FIGURES[name].of_each_model]
+
+    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
+        return {"metrics": job.fill(paths.MODEL_METRICS)}
+
+    @property
+    def files(self) -> list[str]:
+        return figure_files(self.names, paths.MODEL_FIGURES)
+
+    def facts(self, job: Wildcards) -> object:
+        """Datasets of other models are none of its concern."""
+        return [name for name in self.study.datasets if name in self.study.datasets_of[job.model]]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        self.draw(Path(job.fill(paths.MODEL_METRICS)), Path(job.fill(paths.MODEL_FIGURES)))
+
+
 class Explore(Rule):
     """The explorer: a page in which a reader walks through the study's numbers."""
 
-    reads = ("tables",)
     code = ("lmshape.pages.explore.build_explorer",)
     log_file = "results/logs/explore.log"
     writes = (paths.EXPLORER_PAGE,)
@@ -107,8 +143,7 @@ class Explore(Rule):
         return {"tables": paths.table_files("metrics", "checkpoints", "profiles", formats=("parquet",))}
 
     def facts(self, job: Wildcards) -> object:
-        own = [str(self.own_path), self.own_fingerprint]
-        return [list(self.study.datasets), own, digest_of_words(REPORT_WORDS / "explore")]
+        return [list(self.study.datasets), self.own_facts, digest_of_words(REPORT_WORDS / "explore")]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.explore import build_explorer
@@ -126,7 +161,6 @@ class Explore(Rule):
 class Index(Rule):
     """The page of the study."""
 
-    reads = ("tables", "figures", "runs")
     code = ("lmshape.pages.index.build_index", "lmshape.figures.FIGURES")
     log_file = "results/logs/index.log"
     writes = (paths.INDEX_PAGE,)
@@ -139,7 +173,7 @@ class Index(Rule):
             "tables": paths.table_files(
                 "metrics", "checkpoints", "profiles", "claims", "warnings", "before_spikes"
             ),
-            "figures": figure_files(self.study, "png", "svg", "csv"),
+            "figures": figure_files(self.study.figures),
             "runs": trained_files(self.study, "summary.json"),
         }
 
@@ -169,14 +203,8 @@ class Index(Rule):
         return orders[dataset.order]
 
     def facts(self, job: Wildcards) -> object:
-        own = [str(self.own_path), self.own_fingerprint]
-        return [
-            self.provenance,
-            self.inputs(job)["runs"],
-            self.study.unstable,
-            own,
-            digest_of_words(REPORT_WORDS),
-        ]
+        runs, words = self.inputs(job)["runs"], digest_of_words(REPORT_WORDS)
+        return [self.provenance, runs, self.study.unstable, self.own_facts, words]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.pages.index import build_index
@@ -198,7 +226,6 @@ class Report(Rule):
     """Snakemake's report: all results with their captions and provenance; no part of `all`."""
 
     stage = "report"
-    reads = ("page",)
     code = ("lmshape.jobs.pages.write_report",)
     log_file = "results/logs/report.log"
     writes = (paths.REPORT_PAGE,)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import isnan, nan
 from pathlib import Path
 
@@ -21,18 +21,17 @@ from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.jobs import RULES, Jobs
 from lmshape.jobs.hub import DOWNLOAD_BYTES
 from lmshape.jobs.machine import Machine, gpu_count, usable_cores
-from lmshape.jobs.rule import Rule, Wildcards
+from lmshape.jobs.rule import Rule, Wildcards, model_flops
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.store.tokens import LEAST_UNSPELLED
-from lmshape.study.costs import activation_bytes, checkpoint_sizes, forward_flops, truncation_flops
+from lmshape.study.costs import activation_bytes, checkpoint_sizes, truncation_flops
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
 from lmshape.study.study import Study
 from lmshape.texts.corpus import read_text
 from lmshape.texts.tokenizer import TextTokenizer, load_tokenizer, tokenizer_files
 
-# For a rough idea of the time; the docs say what was measured.
-RATES = {"a GPU that reaches 100 TFLOP/s": 1e14}
+GPU_FLOPS = 1e14  # for a rough idea of the time; the docs say what was measured
 
 _JOB_STATISTICS = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
 
@@ -147,40 +146,53 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
 
 def describe_plan(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:
     """Tell the plan as a table and a few lines."""
-    lines = [_line("model", "checkpoints", "cells", "download", "activations", "tokens", "forward FLOPs")]
-    lines += [
-        _line(
-            one.model,
-            f"{one.checkpoints}",
-            f"{one.cells}",
-            _size(one.download_bytes),
-            size_text(one.activation_bytes),
-            f"{one.tokens:,}",
-            f"{one.forward_flops:.2g}",
-        )
-        for one in plans
-    ]
     peak, why = disk_peak(plans, study)
-    flops = sum(one.forward_flops for one in plans)
-    times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
-    lines += [
-        "",
-        f"download   {_download(plans)}",
-        f"disk peak  {_size(peak)} of weights ({why})",
-        f"activations {describe_activations(plans, study)}",
-        f"forward    {flops:.2g} FLOPs: {times}",
-        f"jobs       {sum(jobs.values())} still to run: "
-        + (", ".join(f"{count} {rule}" for rule, count in jobs.items()) or "none"),
-    ]
-    return "\n".join(lines)
+    known = sum(one.download_bytes for one in plans if not isnan(one.download_bytes))
+    unknown = ", ".join(one.model for one in plans if isnan(one.download_bytes))
+    rest = f" and that of {unknown}, whose size is unknown" if unknown else ""
+    due = ", ".join(f"{count} {rule}" for rule, count in jobs.items()) or "none"
+    return "\n".join(
+        [
+            f"{'model':<24} checkpoints  cells   download  activations         tokens  forward FLOPs",
+            *map(_describe_model, plans),
+            "",
+            f"download   {size_text(known)}{rest}",
+            f"disk peak  {_size(peak)} of weights ({why})",
+            f"activations {describe_activations(plans, study)}",
+            f"forward    {_operations(sum(one.forward_flops for one in plans))}",
+            f"jobs       {sum(jobs.values())} still to run: {due}",
+        ]
+    )
+
+
+def _describe_model(one: ModelPlan) -> str:
+    return (
+        f"{one.model:<24} {one.checkpoints:>11} {one.cells:>6} {_size(one.download_bytes):>10} "
+        f"{size_text(one.activation_bytes):>12} {one.tokens:>14,} {one.forward_flops:>14.2g}"
+    )
+
+
+def describe_truncations(study: Study) -> str:
+    """Tell in one line what the truncations of a study take, beside its extractions; empty where there are none."""
+    cells = [cell for model in study.models for cell in study.truncated(model)]
+    if not cells or study.truncating is None:
+        return ""
+    flops = sum(
+        truncation_flops(study.models[cell.model], study.sampling, study.truncating, rows=study.rows)
+        for cell in cells
+    )
+    counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"truncation {counted}, {_operations(flops, ' beside')}"
+
+
+def _operations(flops: float, where: str = "") -> str:
+    return f"{flops:.2g} FLOPs{where}: {duration_text(flops / GPU_FLOPS)} on a GPU that reaches 100 TFLOP/s"
 
 
 def _plan_model(model: Model, study: Study) -> ModelPlan:
-    datasets = study.datasets_of[model.name]
+    cells = len(model.measured) * len(study.datasets_of[model.name])
     tokens = study.sampling.most_tokens
-    cells = len(model.measured) * len(datasets)
     sizes = checkpoint_sizes(model)
-    flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
     return ModelPlan(
         model=model.name,
         checkpoints=len(model.checkpoints),
@@ -188,7 +200,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         download_bytes=sum(sizes),
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
-        forward_flops=cells * model.passes * flops,
+        forward_flops=model_flops(study, model),
         activation_bytes=cells * activation_bytes(model, tokens),
     )
 
@@ -207,25 +219,12 @@ def _bound(size: float) -> str:
     return "unknown" if isnan(size) else f"{gigabytes_above(size)} GB"
 
 
-def _download(plans: Iterable[ModelPlan]) -> str:
-    known = [one.download_bytes for one in plans if not isnan(one.download_bytes)]
-    unknown = [one.model for one in plans if isnan(one.download_bytes)]
-    rest = f" and that of {', '.join(unknown)}, whose size is unknown" if unknown else ""
-    return size_text(sum(known)) + rest
-
-
 def duration_text(seconds: float) -> str:
     """Write a duration in the largest unit of which there are two."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 1):.0f} s"
-
-
-def _line(*cells: str) -> str:
-    first, *others = cells
-    widths = (11, 6, 10, 12, 14, 14)
-    return f"{first:<24}" + "".join(f" {cell:>{width}}" for cell, width in zip(others, widths, strict=True))
 
 
 def describe_verdicts(study: Study, *options: str) -> str:
@@ -281,40 +280,34 @@ def _not_verified(models: Sequence[Model], options: str) -> Iterator[str]:
         )
 
 
-def describe_truncations(study: Study) -> str:
-    """Tell in one line what the truncations of a study take, beside its extractions; empty where there are none."""
-    cells = [cell for model in study.models for cell in study.truncated(model)]
-    if not cells or study.truncating is None:
-        return ""
-    flops = 0.0
-    for cell in cells:
-        model = study.models[cell.model]
-        flops += truncation_flops(model, study.sampling, study.truncating, rows=study.rows)
-    times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
-    counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"
-
-
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """The remaining jobs of a stage.
+class Work:
+    """What jobs take together, estimated; works add up.
 
     Attributes
     ----------
-    name : of the stage
     jobs : how many
-    seconds : of wall time on this machine, estimated
-    megabytes : of disk that it fills, at most
+    seconds : of wall time on this machine, or of submitted jobs one after the other
+    megabytes : of disk that they fill, at most
+    overhead_seconds : of scheduling and of starting Python, within the seconds
     """
 
-    name: str
-    jobs: int
-    seconds: float
-    megabytes: float
+    jobs: int = 0
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    overhead_seconds: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def overhead(self) -> float:
+        """Overhead as a share of the jobs' time."""
+        return self.overhead_seconds / self.seconds
 
 
-def stages_of(jobs: Jobs, planned: Mapping[str, int], *, cores: int) -> list[Stage]:
-    """Estimate the stages of a study that have jobs to run.
+def stages_of(jobs: Jobs, planned: Mapping[str, int], *, cores: int) -> dict[str, Work]:
+    """Estimate the stages of a study that have jobs to run, by name.
 
     Parameters
     ----------
@@ -323,15 +316,12 @@ def stages_of(jobs: Jobs, planned: Mapping[str, int], *, cores: int) -> list[Sta
     cores : that run jobs at once
     """
     due = by_rule(planned)
-    found: dict[str, list[Stage]] = {}
+    found: dict[str, Work] = {}
     for name, rule in jobs.rules.items():
         every = list(rule.jobs())
         if due[name] and every:
-            seconds = _wall_seconds(rule, every, due[name], cores)
-            found.setdefault(rule.stage, []).append(
-                Stage(rule.stage, due[name], seconds, _disk(rule, every, due[name]))
-            )
-    return [_sum(name, stages) for name, stages in found.items()]
+            found[rule.stage] = found.get(rule.stage, Work()) + _work(rule, every, due[name], cores)
+    return found
 
 
 def by_rule(planned: Mapping[str, int]) -> Counter[str]:
@@ -343,36 +333,32 @@ def by_rule(planned: Mapping[str, int]) -> Counter[str]:
     return counts
 
 
-def _sum(name: str, stages: Iterable[Stage]) -> Stage:
-    parts = [(stage.jobs, stage.seconds, stage.megabytes) for stage in stages]
-    return Stage(name, *map(sum, zip(*parts, strict=True)))
+def _work(rule: Rule, every: Sequence[Wildcards], count: int, cores: int) -> Work:
+    """Estimate some of the jobs of a rule: a usual job, so many times.
 
-
-def _wall_seconds(rule: Rule, every: Sequence[Wildcards], count: int, cores: int) -> float:
-    """Estimate the wall time of some of the jobs of a rule: that of a usual job, so many times."""
+    Of the disk, what passes through is that of the largest job.
+    """
+    share = min(count / len(every), 1.0)
     seconds, core_seconds = [], []
     for job in every:
         threads = max(rule.threads(job), 1)
         took = rule.usual_seconds(job, threads)
         seconds.append(took)
         core_seconds.append(took * (cores if rule.alone or rule.gpus(job) else min(threads, cores)))
-    share = min(count / len(every), 1.0)
-    return max(share * sum(core_seconds) / cores, max(seconds))
-
-
-def _disk(rule: Rule, every: Sequence[Wildcards], count: int) -> float:
-    """Megabytes that some of the jobs of a rule fill, at most; of what passes through, those of the largest job."""
-    of_each, share = list(map(rule.disk_megabytes, every)), min(count / len(every), 1.0)
+    of_each = list(map(rule.disk_megabytes, every))
     passing = max(of_each) + count / len(every) * sum(map(rule.kept_megabytes, every))
-    return min(share * sum(of_each), passing, rule.most_megabytes)
+    return Work(
+        jobs=count,
+        seconds=max(share * sum(core_seconds) / cores, max(seconds)),
+        megabytes=min(share * sum(of_each), passing, rule.most_megabytes),
+    )
 
 
-def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
+def describe_stages(stages: Mapping[str, Work], *, cores: int, gpus: int) -> str:
     """Tell the stages as a table: its first line is the whole."""
-    stages = list(stages)
     if not stages:
         return "Nothing to run: the study is complete."
-    whole = _sum("all", stages)
+    whole = sum(stages.values(), Work())
     here = f"{cores} {'core' if cores == 1 else 'cores'}, {gpus or 'no'} {'GPU' if gpus == 1 else 'GPUs'}"
     lines = [
         f"About {duration_text(whole.seconds)} on this machine ({here}), "
@@ -381,8 +367,8 @@ def describe_stages(stages: Iterable[Stage], *, cores: int, gpus: int) -> str:
         f"{'stage':<18}{'jobs':>7}{'time':>13}{'disk':>11}",
     ]
     lines += [
-        f"{stage.name:<18}{stage.jobs:>7,}{duration_text(stage.seconds):>13}{size_text(stage.megabytes * 1e6):>11}"
-        for stage in [*stages, whole]
+        f"{name:<18}{work.jobs:>7,}{duration_text(work.seconds):>13}{size_text(work.megabytes * 1e6):>11}"
+        for name, work in {**stages, "all": whole}.items()
     ]
     return "\n".join(
         [*lines, f"Time is right within a factor of 3; downloads at {DOWNLOAD_BYTES / 1e6:.0f} MB/s."]
@@ -396,36 +382,15 @@ JOB_SECONDS = 10.0
 CLUSTER = Machine(on_cluster=True, partition="cpu", gpu_partition="gpu")
 
 
-@dataclass(frozen=True, slots=True)
-class Submissions:
-    """Jobs together.
-
-    Attributes
-    ----------
-    jobs : how many
-    seconds : of all their time, estimated, on as many threads as they ask for
-    overhead_seconds : of scheduling and of starting Python, within that
-    """
-
-    jobs: int
-    seconds: float
-    overhead_seconds: float
-
-    @property
-    def share(self) -> float:
-        """Overhead as a share of the jobs' time."""
-        return self.overhead_seconds / self.seconds
-
-
-def submissions_of(study: Study) -> dict[str, Submissions]:
-    """Estimate the submitted jobs of a study: name of a model, or of a pretraining run → its jobs."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def submissions_of(study: Study) -> dict[str, Work]:
+    """Estimate the submitted jobs of a study, on the threads that they ask for, by model or pretraining run."""
+    found: dict[str, Work] = {}
     for rule in Jobs(study, CLUSTER).rules.values():
         for job in rule.jobs() if rule.submitted else ():
-            work = rule.seconds(job, rule.threads(job))
-            parts = JOB_SECONDS + work, JOB_SECONDS + rule.start_seconds
-            found.setdefault(job.model or job.run, []).append(parts)
-    return {name: Submissions(len(jobs), *map(sum, zip(*jobs, strict=True))) for name, jobs in found.items()}
+            name, seconds = job.model or job.run, JOB_SECONDS + rule.seconds(job, rule.threads(job))
+            one = Work(jobs=1, seconds=seconds, overhead_seconds=JOB_SECONDS + rule.start_seconds)
+            found[name] = found.get(name, Work()) + one
+    return found
 
 
 def submitted_of(planned: Mapping[str, int]) -> int:
@@ -433,23 +398,15 @@ def submitted_of(planned: Mapping[str, int]) -> int:
     return sum(count for name, count in by_rule(planned).items() if name in RULES and RULES[name].submitted)
 
 
-def in_all(every: Iterable[Submissions]) -> Submissions:
-    """Sum up submissions."""
-    parts = [(one.jobs, one.seconds, one.overhead_seconds) for one in every]
-    return Submissions(*map(sum, zip(*parts, strict=True)))
-
-
 def describe_submissions(study: Study, jobs: Mapping[str, int]) -> str:
     """Tell in one line what is submitted of the jobs still to run."""
     submitted = submitted_of(jobs)
     if not submitted:
         return "cluster    nothing to submit"
-    whole = in_all(submissions_of(study).values())
+    whole = sum(submissions_of(study).values(), Work())
+    seconds = submitted / whole.jobs * whole.seconds
+    time = f"{seconds / 3600:,.0f} hours" if seconds > 36_000 else f"{max(seconds / 60, 1):,.0f} minutes"
     return (
-        f"cluster    {submitted} of them submitted, the others run beside Snakemake; about "
-        f"{_hours(submitted / whole.jobs * whole.seconds)} of jobs, {whole.share:.1%} of it start-up and scheduling"
+        f"cluster    {submitted} of them submitted, the others run beside Snakemake; about {time} of jobs, "
+        f"{whole.overhead:.1%} of it start-up and scheduling"
     )
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.0f} hours" if seconds > 36_000 else f"{max(seconds / 60, 1):,.0f} minutes"

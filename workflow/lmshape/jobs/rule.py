@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from math import inf
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from lmshape import paths
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.machine import Machine
-from lmshape.study.costs import START_SECONDS, minutes_for
+from lmshape.study.costs import START_SECONDS, forward_flops, minutes_for
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
 CONFIG_VARIABLE = "LMSHAPE_CONFIG"  # environment variable, JSON: folder of a study → its whole configuration
 DIGEST_DIGITS = 16  # of a digest: 64 bits
 LEAST_DISK_MEGABYTES = 10
+ARCHIVE_MEGABYTES = 2  # of a layer, at most
 LEAST_SECONDS = 4.0  # of a job: Python starts and imports
 
 Files = str | list[str]
@@ -107,14 +109,13 @@ class Rule:
     stage : under which `lmshape plan` counts its jobs
     submitted : whether a cluster gets its jobs; those of others run beside Snakemake
     brings_weights : whether it looks after what is downloaded, which is the same when it comes once more
-    reads : names of its inputs
-    awaited : those that must be there, and whose change is not a reason to run again
+    awaited : names of inputs that must be there, and whose change is not a reason to run again
     writes : patterns of its outputs
     log_file : pattern of its log
     ancient : Snakemake's flag of a file whose newer date is not a reason to run again
     code : modules or definitions that its numbers depend on, see `lmshape.fingerprint`
     memory_megabytes, time_minutes, disk : what a job needs, where the methods below say nothing else
-    rank : priority of its jobs
+    rank : priority of its jobs, from which `turns` takes less than 1
     start_seconds : until a job has imported what it needs
     usual_share : what a job took on a quiet machine of two cores, over the estimate that its time limit rests on:
         limits are for slow and shared nodes, and generous, since a killed job is lost
@@ -125,7 +126,6 @@ class Rule:
     stage: str = "tables and pages"
     submitted: bool = False
     brings_weights: bool = False
-    reads: tuple[str, ...] = ()
     awaited: tuple[str, ...] = ()
     writes: Sequence[str] = ()
     log_file: str
@@ -149,7 +149,7 @@ class Rule:
         yield Wildcards()
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """Return the files that a job reads, by the names in `reads`."""
+        """Return the files that a job reads by name: the same names for all jobs of the rule."""
         return {}
 
     def outputs(self, job: Wildcards) -> list[str]:
@@ -213,7 +213,18 @@ class Rule:
 
     def priority(self, job: Wildcards) -> float:
         """Return the priority of a job among those that could run."""
-        return self.rank
+        return self.rank - self.turns.get((job.model, job.checkpoint), 0)
+
+    @cached_property
+    def turns(self) -> dict[tuple[str, str], float]:
+        """Model and checkpoint → its turn among all: 0 for the first, below 1 for the last.
+
+        A checkpoint is finished before the next one is begun, and so is a model. The one with the least to do comes
+        first: its figures are there when others have begun.
+        """
+        models = sorted(self.study.models.values(), key=partial(model_flops, self.study))
+        ordered = [(model.name, checkpoint) for model in models for checkpoint in model.measured]
+        return {one: place / len(ordered) for place, one in enumerate(ordered)}
 
     def run(self, job: Wildcards, given: Given) -> None:
         """Do the work of a job; the working directory is the study's."""
@@ -231,9 +242,21 @@ class Rule:
         return Path(self.study.own_metrics.path) if self.study.own_metrics else None
 
     @property
-    def own_fingerprint(self) -> str:
-        """Fingerprint of the user's own metrics, without comments."""
-        return self.study.own_metrics.fingerprint if self.study.own_metrics else ""
+    def own_facts(self) -> list[str]:
+        """File of the user's own metrics, and its fingerprint, without comments."""
+        return [str(self.own_path), self.study.own_metrics.fingerprint if self.study.own_metrics else ""]
+
+
+def list_of(files: Files) -> list[str]:
+    """Return one file, or several, as a list."""
+    return [files] if isinstance(files, str) else files
+
+
+def model_flops(study: Study, model: Model) -> float:
+    """Count the floating-point operations of the forward passes of all cells of a model."""
+    cells = len(model.measured) * len(study.datasets_of[model.name])
+    tokens, window = study.sampling.most_tokens, study.sampling.window
+    return cells * model.passes * forward_flops(model, tokens=tokens, window=window)
 
 
 def layers_of(job: Wildcards) -> tuple[int, int]:

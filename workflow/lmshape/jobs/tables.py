@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 from lmshape import paths
 from lmshape.jobs.hub import known_faults
-from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
 from lmshape.site import named_layers
 from lmshape.study.registry import REPOSITORY
+from lmshape.study.study import Study
 
 CLAIM_TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
 SHAPE_FAMILIES = ("spectral", "leading")  # of which the tables `spectra` and `clouds` are made
@@ -21,7 +23,6 @@ PUBLISHED_NUMBERS = REPOSITORY / "workflow" / "lmshape" / "claims" / "published.
 class Gather(Rule):
     """The metrics of a model, with intervals, in one table; spectra and single rows of a few of its layers."""
 
-    reads = ("statistics", "measured", "losses", "released", "lock")
     code = ("lmshape.tables.gather.gather", "lmshape.tables.shapes.shapes")
     log_file = "results/logs/gather/{model}.log"
     writes = (paths.MODEL_METRICS, *(paths.MODEL_SHAPES.replace("{table}", table) for table in SHAPE_TABLES))
@@ -32,13 +33,13 @@ class Gather(Rule):
         return (Wildcards(model=name) for name in self.study.models)
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        model = self.model(job)
+        on_hub = self.model(job).on_hub
         return {
             "statistics": self.statistics(job),
             "measured": self.measured(job),
-            "losses": paths.loss_cards(model.name, model.measured, self.study.datasets_of[model.name]),
-            "released": self.released(job) if model.on_hub else [],
-            "lock": job.fill(paths.LOCK) if model.on_hub else [],
+            "losses": self.cards(job),
+            "released": self.released(job) if on_hub else [],
+            "lock": job.fill(paths.LOCK) if on_hub else [],
         }
 
     def statistics(self, job: Wildcards) -> list[str]:
@@ -55,30 +56,28 @@ class Gather(Rule):
         """Return the archives that shapes are made of: on the first dataset, of the layers that stand for a network."""
         model, measured_on = self.model(job), self.study.datasets_of[job.model]
         named = named_layers(model.blocks).values()
+        blocks = self.study.blocks_of(job.model)
         return paths.statistics_files(
             job.model,
             model.measured,
             [name for name in self.study.datasets if name in measured_on][:1],
             families=[name for name in SHAPE_FAMILIES if name in self.study.measured_families],
-            blocks=[
-                (first, last)
-                for first, last in self.study.blocks_of(job.model)
-                if any(first <= layer <= last for layer in named)
-            ],
+            blocks=[block for block in blocks if any(block[0] <= layer <= block[1] for layer in named)],
         )
+
+    def cards(self, job: Wildcards) -> list[str]:
+        """Return the loss cards of a model."""
+        return paths.loss_cards(job.model, self.model(job).measured, self.study.datasets_of[job.model])
 
     def measured(self, job: Wildcards) -> list[str]:
         """Return what a job writes after its archives: where it is missing, they may be those of before."""
-        checkpoints, datasets = self.model(job).measured, self.study.datasets_of[job.model]
         if not self.study.library_families:
             return []
         if not self.study.keep_activations:
-            return paths.loss_cards(job.model, checkpoints, datasets)
-        return [
-            paths.MEASURED_MARK.format(**cell, **paths.layers(*block))
-            for cell in paths.cells(job.model, checkpoints, datasets)
-            for block in self.study.blocks_of(job.model)
-        ]
+            return self.cards(job)
+        cells = paths.cells(job.model, self.model(job).measured, self.study.datasets_of[job.model])
+        blocks = [paths.layers(*block) for block in self.study.blocks_of(job.model)]
+        return [paths.MEASURED_MARK.format(**cell, **block) for cell in cells for block in blocks]
 
     def released(self, job: Wildcards) -> list[str]:
         """Return the notes that every reader has read the downloaded weights of its checkpoint."""
@@ -96,7 +95,7 @@ class Gather(Rule):
             "datasets": self.study.datasets_of[job.model],
             "blocks": self.study.blocks_of(job.model),
             "metrics": self.study.metrics,
-            "own_metrics": [str(self.own_path), self.own_fingerprint],
+            "own_metrics": self.own_facts,
             "faults": known_faults(self.study.issues, job.model),
             "shown": self.shown(job),
         }
@@ -109,7 +108,7 @@ class Gather(Rule):
         """Estimate the archives of a model: at most two megabytes a site of a cell."""
         model = self.model(job)
         cells = len(model.measured) * len(self.study.datasets_of[model.name])
-        return 2 * cells * (model.blocks + 2)
+        return ARCHIVE_MEGABYTES * cells * (model.blocks + 2)
 
     def megabytes(self, job: Wildcards) -> int:
         return 1000 + self.statistics_megabytes(job)
@@ -122,10 +121,9 @@ class Gather(Rule):
         from lmshape.tables.shapes import shapes
 
         model = self.model(job)
-        cards = paths.loss_cards(model.name, model.measured, self.study.datasets_of[model.name])
         gather(
-            [Path(archive) for archive in self.statistics(job)],
-            [Path(card) for card in cards],
+            list(map(Path, self.statistics(job))),
+            list(map(Path, self.cards(job))),
             Path(job.fill(paths.MODEL_METRICS)),
             study=self.study.name,
             metrics=list(self.study.metrics),
@@ -143,25 +141,26 @@ def shapes_folder(model: str) -> Path:
     return Path(paths.MODEL_SHAPES.format(model=model, table="")).parent
 
 
+def metric_files(study: Study) -> list[str]:
+    """Return the table of metrics of each model."""
+    return [paths.MODEL_METRICS.format(model=name) for name in study.models]
+
+
 class Tables(Rule):
     """The tidy tables of the study."""
 
     usual = 10.0
-    reads = ("metrics", "shapes")
     code = ("lmshape.tables.study_tables.combine", "lmshape.tables.shapes.combine_shapes")
-    tables = ("metrics", "checkpoints", "profiles", "phases", "contrasts", "audit", *SHAPE_TABLES)
     log_file = "results/logs/tables.log"
-    writes = paths.table_files(*tables)
+    writes = paths.table_files(
+        "metrics", "checkpoints", "profiles", "phases", "contrasts", "audit", *SHAPE_TABLES
+    )
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        models = self.study.models
+        shapes = product(self.study.models, SHAPE_TABLES)
         return {
-            "metrics": [paths.MODEL_METRICS.format(model=name) for name in models],
-            "shapes": [
-                paths.MODEL_SHAPES.format(model=name, table=table)
-                for name in models
-                for table in SHAPE_TABLES
-            ],
+            "metrics": metric_files(self.study),
+            "shapes": [paths.MODEL_SHAPES.format(model=name, table=table) for name, table in shapes],
         }
 
     def facts(self, job: Wildcards) -> object:
@@ -176,7 +175,7 @@ class Tables(Rule):
         from lmshape.tables.shapes import combine_shapes
         from lmshape.tables.study_tables import combine
 
-        files = [Path(paths.MODEL_METRICS.format(model=model)) for model in self.study.models]
+        files = list(map(Path, metric_files(self.study)))
         combine(files, paths.TABLES_FOLDER, groups=self.groups, unstable=self.study.unstable)
         combine_shapes([shapes_folder(name) for name in self.study.models], paths.TABLES_FOLDER)
 
@@ -185,11 +184,9 @@ class Spikes(Rule):
     """The spikes of the losses of all runs, and what moves before them."""
 
     usual = 10.0
-    reads = ("metrics", "losses", "geometry", "logs")
     code = ("lmshape.tables.loss_spikes.write_spikes",)
-    tables = ("spikes", "warnings", "alarms", "before_spikes")
     log_file = "results/logs/spikes.log"
-    writes = paths.table_files(*tables)
+    writes = paths.table_files("spikes", "warnings", "alarms", "before_spikes")
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         logs = self.study.loss_logs.values()
@@ -228,7 +225,6 @@ class Spikes(Rule):
 class TruncationTables(Rule):
     """The tables of all truncations."""
 
-    reads = ("truncations", "metrics")
     code = ("lmshape.truncation.tables.write_truncation_tables",)
     log_file = "results/logs/truncation_tables.log"
     writes = paths.table_files("truncation", "truncation_ranks")
@@ -237,10 +233,7 @@ class TruncationTables(Rule):
     def truncations(self) -> list[str]:
         """Files of all truncations."""
         cells = [cell for model in self.study.models for cell in self.study.truncated(model)]
-        return [
-            paths.TRUNCATION_FILE.format(model=cell.model, checkpoint=cell.checkpoint, dataset=cell.dataset)
-            for cell in cells
-        ]
+        return [Wildcards.of_cell(cell).fill(paths.TRUNCATION_FILE) for cell in cells]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {"truncations": self.truncations, "metrics": paths.METRICS_TABLE}
@@ -251,7 +244,7 @@ class TruncationTables(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.truncation.tables import write_truncation_tables
 
-        files = [Path(file) for file in self.truncations]
+        files = list(map(Path, self.truncations))
         write_truncation_tables(files, Path(paths.METRICS_TABLE), paths.TABLES_FOLDER, study=self.study.name)
 
 
@@ -259,7 +252,6 @@ class Claims(Rule):
     """The published claims, tested on the study's numbers."""
 
     usual = 10.0
-    reads = ("metrics", "tables", "tokens")
     code = ("lmshape.claims.decide_study", "lmshape.claims.claim")
     log_file = "results/logs/claims.log"
     writes = paths.table_files("claims")
@@ -267,7 +259,7 @@ class Claims(Rule):
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
         return {
-            "metrics": [paths.MODEL_METRICS.format(model=model) for model in self.study.models],
+            "metrics": metric_files(self.study),
             "tables": paths.table_files(*CLAIM_TABLES, formats=("parquet",)),
             "tokens": list(self.token_files.values()),
         }
@@ -292,7 +284,7 @@ class Claims(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.claims import decide_study
 
-        files = [Path(paths.MODEL_METRICS.format(model=model)) for model in self.study.models]
+        files = list(map(Path, metric_files(self.study)))
         tokens = {model: Path(file) for model, file in self.token_files.items()}
         decide_study(
             files, paths.TABLES_FOLDER, orders=self.orders, token_files=tokens, unstable=self.study.unstable

@@ -47,7 +47,6 @@ class FetchText(Rule):
     """A text, fetched and verified."""
 
     stage = "texts and tokens"
-    reads = ("source",)
     code = ("lmshape.texts.fetch.fetch",)
     log_file = "results/logs/fetch_text/{text}.log"
     writes = (paths.TEXT_FILE,)
@@ -96,7 +95,6 @@ class FetchText(Rule):
 class CleanText(FetchText):
     """A text without Wikipedia's markup."""
 
-    reads = ("text",)
     code = ("lmshape.texts.corpus.clean_file",)
     log_file = "results/logs/clean_text/{text}.log"
     writes = (paths.CLEAN_TEXT,)
@@ -122,7 +120,6 @@ class TrainTokenizer(Rule):
     """The byte-level BPE tokenizer of the models that the study trains."""
 
     stage = "texts and tokens"
-    reads: tuple[str, ...] = ("text",)
     code: tuple[str, ...] = (
         "lmshape.texts.tokenizer.write_tokenizer",
         "lmshape.texts.corpus.span",
@@ -166,7 +163,6 @@ class Pretrain(TrainTokenizer):
     stage = "pretraining"
     submitted = True
     usual_share = 0.13
-    reads = ("text", "tokenizer")
     code = (
         "lmshape.training.pretrain.pretrain",
         "lmshape.texts.corpus.span",
@@ -229,12 +225,8 @@ class Pretrain(TrainTokenizer):
         from lmshape.texts.corpus import span
         from lmshape.training.pretrain import pretrain
 
-        text, recipe, tokenizer = (
-            whole_text(Path(self.text)),
-            self.recipe(job),
-            Path(paths.PRETRAINED_TOKENIZER),
-        )
-        share = self.pretraining.span
+        text, share = whole_text(Path(self.text)), self.pretraining.span
+        recipe, tokenizer = self.recipe(job), Path(paths.PRETRAINED_TOKENIZER)
         monitor = monitor_of(held_out(text, *share), tokenizer, recipe) if recipe.probe_every else None
         pretrain(
             span(text, *share),
@@ -253,7 +245,6 @@ class Tokenize(Rule):
     """The tokens that every checkpoint of a model reads on a dataset."""
 
     stage = "texts and tokens"
-    reads = ("text", "tokenizer")
     code = (
         "lmshape.texts.tokens.sample_tokens",
         "lmshape.texts.tokenizer.load_tokenizer",

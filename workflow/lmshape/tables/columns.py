@@ -223,9 +223,7 @@ def _is_whole(content: bytes) -> bool:
 
 
 def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a table, all of it or some `metrics` and `columns`; one that does not exist is refused by name."""
-    if not path.is_file():
-        raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
+    """Read a table, all of it or some `metrics` and `columns`."""
     filters = [("metric", "in", list(metrics))] if metrics else None
     return frame_of(read_parquet(path, columns=columns, filters=filters))
 
@@ -233,8 +231,10 @@ def read_table(path: Path, metrics: Sequence[str] = (), columns: Sequence[str] |
 def read_parquet(path: Path, **options: Any) -> pa.Table:
     """Read a Parquet file of the study with the options of `pyarrow.parquet.read_table`.
 
-    `InputError` for a file that is damaged, or lacks a column as one of an older version does.
+    `InputError` for a file that does not exist, is damaged, or lacks a column as one of an older version does.
     """
+    if not path.is_file():
+        raise InputError(f"`{path}` does not exist. Make it first: `snakemake --cores all {path}`.")
     try:
         content = path.read_bytes()
         if not _is_whole(content):

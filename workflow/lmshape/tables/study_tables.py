@@ -99,6 +99,15 @@ def combine(
         write_table(table, columns, Path(output_dir) / name)
 
 
+def tables_of_model(metric_file: Path, metrics: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return `checkpoints` and the rows of some `metrics` of one model alone, from what `gather` wrote of it."""
+    chosen = [("metric", "in", [*metrics, "loss"])]
+    model = read_parquet(metric_file, columns=COLUMNS.names, filters=chosen)
+    frame = frame_of(model)
+    weights = pd.DataFrame(_weights(model))
+    return {"metrics": frame, "checkpoints": checkpoint_rows(frame, weights)}
+
+
 def _followed(path: Path) -> pd.DataFrame:
     """Rows of the metrics that are followed over layers and steps, at the blocks, with their replicates."""
     chosen = [("metric", "in", {PROFILED, *PHASED}), ("site", "==", "block")]
