@@ -21,6 +21,7 @@ from lmshape.texts.tokens import Sampling, sample_tokens
 
 TOKENS = make_tokens([12] * 6)
 FACTS = {
+    "kind": "decoder",
     "architecture": "llama",
     "blocks": BLOCKS,
     "width": WIDTH,

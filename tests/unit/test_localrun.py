@@ -26,6 +26,7 @@ def test_a_folder_with_weights_is_one_checkpoint(tmp_path: Path) -> None:
     require_weights("m", [checkpoint], root=tmp_path)
     facts = read_facts("m", [checkpoint], {"kind": "encoder"}, root=tmp_path)
     assert facts == {
+        "kind": "encoder",
         "architecture": "bert",
         "blocks": BLOCKS,
         "width": WIDTH,

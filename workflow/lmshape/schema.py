@@ -173,6 +173,8 @@ def _rule(error: Error) -> str:
         return "must not be empty."
     if error.validator == "maxProperties":
         return f"must have one key, not {len(error.instance)}: {', '.join(map(str, error.instance))}."
+    if error.validator == "anyOf":
+        return str(error.schema["rule"])
     if error.validator in _RULES:
         return _RULES[error.validator].format(limit=error.validator_value)
     return f"{error.message}."
