@@ -24,7 +24,7 @@ from lmshape.jobs.machine import Machine, gpu_count, usable_cores
 from lmshape.jobs.rule import Rule, Wildcards
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.store.tokens import LEAST_UNSPELLED
-from lmshape.study.costs import activation_bytes, checkpoint_sizes, forward_flops, truncation_flops
+from lmshape.study.costs import activation_bytes, checkpoint_bytes, extraction_flops, truncation_flops
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
 from lmshape.study.study import Study
@@ -179,8 +179,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
     datasets = study.datasets_of[model.name]
     tokens = study.sampling.most_tokens
     cells = len(model.measured) * len(datasets)
-    sizes = checkpoint_sizes(model)
-    flops = forward_flops(model, tokens=tokens, window=study.sampling.window)
+    sizes = [checkpoint_bytes(model, one) for one in model.measured]
     return ModelPlan(
         model=model.name,
         checkpoints=len(model.checkpoints),
@@ -188,7 +187,7 @@ def _plan_model(model: Model, study: Study) -> ModelPlan:
         download_bytes=sum(sizes),
         checkpoint_bytes=_largest(sizes),
         tokens=cells * tokens,
-        forward_flops=cells * model.passes * flops,
+        forward_flops=cells * extraction_flops(model, study.sampling),
         activation_bytes=cells * activation_bytes(model, tokens),
     )
 
@@ -289,7 +288,7 @@ def describe_truncations(study: Study) -> str:
     flops = 0.0
     for cell in cells:
         model = study.models[cell.model]
-        flops += truncation_flops(model, study.sampling, study.truncating, rows=study.rows)
+        flops += truncation_flops(model, study.sampling, study.truncating, rows=study.truncated_rows)
     times = ", ".join(f"{duration_text(flops / rate)} on {name}" for name, rate in RATES.items())
     counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
     return f"truncation {counted}, {flops:.2g} FLOPs beside: {times}"

@@ -6,8 +6,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,106 +51,86 @@ Fact = Any  # of a config.json, which anybody may have written
 TRAINERS = Naming.reading(r"checkpoint-(\d+)")  # how Trainer names the folder of a checkpoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalRun:
-    """A training run in a folder of this machine.
+def local_checkpoints(
+    name: str,
+    folder: Path,
+    *,
+    root: Path,
+    naming: Naming = TRAINERS,
+    tokens_per_step: int | None = None,
+) -> list[Checkpoint]:
+    """List the checkpoints of a training run in a folder of this machine, in the order of their steps.
 
-    Attributes
+    Those that were measured and whose weights are gone are among them. A folder that holds weights itself, and no
+    checkpoint below it, is one: `final`, of step -1.
+
+    Parameters
     ----------
-    name : the model's, for error messages
+    name : the model's
     folder : the run's folder, from `root`
     root : the working directory
     naming : how its folders spell a step
     tokens_per_step : tokens of a training step, if known
+
+    Raises
+    ------
+    InputError
+        When the folder does not exist or holds no checkpoint, two are of the same step, or none is whole.
     """
-
-    name: str
-    folder: Path
-    root: Path
-    naming: Naming = TRAINERS
-    tokens_per_step: int | None = None
-
-    def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """List the checkpoints whose folders are there, in the order of their steps.
-
-        A folder that holds weights itself, and no checkpoint below it, is one: `final`, of step -1.
-
-        Raises
-        ------
-        InputError
-            When the folder does not exist or holds no checkpoint, or two are of the same step.
-        """
-        folder, found = self.folder, dict[int, Checkpoint]()
-        for entry in self._folders():
-            step = self.naming.step(entry)
-            if step is None:
-                continue
-            if step in found:
-                raise InputError(
-                    f"`{self.name}`: {found[step].folder.name} and {entry} in {folder} are both of step {step}. "
-                    "Move one away, or make `step_pattern` narrower."
-                )
-            found[step] = self._checkpoint(entry, step)
-        if not found and has_weights(self.root / folder):
-            return (Checkpoint(FINAL, NO_STEP, folder),)
-        if not found:
+    whole, there = root / folder, dict[int, Checkpoint]()
+    for entry in sorted(path.name for path in whole.iterdir() if path.is_dir()) if whole.is_dir() else []:
+        step = naming.step(entry)
+        if step is None:
+            continue
+        if step in there:
             raise InputError(
-                f"`{self.name}`: no folder in {folder} matches `step_pattern` = '{self.naming.pattern.pattern}'. "
-                f"{_inventory(self.root / folder)} Name the folder that holds the checkpoints, or their pattern."
+                f"`{name}`: {there[step].folder.name} and {entry} in {folder} are both of step {step}. Move one away, "
+                "or make `step_pattern` narrower."
             )
-        return tuple(found[step] for step in sorted(found))
-
-    def gone(self) -> list[Checkpoint]:
-        """List the checkpoints that were measured and whose weights are gone."""
-        whole, results = self.root / self.folder, self.root / LOSSES_FOLDER.format(model=self.name)
-        names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
-        if FINAL in names and self.naming.step(FINAL) is None and not has_weights(whole):
-            return [self._gone(Checkpoint(FINAL, NO_STEP, self.folder))]
-        steps = {one: self.naming.step(one) for one in names if not has_weights(whole / one)}
-        return [self._gone(self._checkpoint(one, step)) for one, step in steps.items() if step is not None]
-
-    def there(self, gone: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
-        """List the checkpoints that have their weights; none where all that was measured of a run is gone."""
-        whole, steps = self.root / self.folder, [one.step for one in gone]
-        folders = [entry.name for entry in whole.iterdir()] if whole.is_dir() else []
-        if gone and set(map(self.naming.step, folders)) <= {None, *steps}:
-            return ()
-        return settled(
-            self.name, [one for one in self.checkpoints() if one.step not in steps], root=self.root
+        there[step] = Checkpoint(path_safe(entry), step, folder / entry, tokens_seen(step, tokens_per_step))
+    gone = {one.step: one for one in _measured_and_gone(name, folder, root, naming, tokens_per_step)}
+    found = [one for step, one in there.items() if step not in gone]
+    if not there and not gone:
+        if has_weights(whole):
+            return [Checkpoint(FINAL, NO_STEP, folder)]
+        if not whole.is_dir():
+            raise InputError(f"`{name}.folder` = '{folder}': no such folder in {root}. Correct the path.")
+        raise InputError(
+            f"`{name}`: no folder in {folder} matches `step_pattern` = '{naming.pattern.pattern}'. "
+            f"{_inventory(whole)} Name the folder that holds the checkpoints, or their pattern."
         )
+    found = sorted(found, key=lambda one: one.step)
+    return sorted([*gone.values(), *_settled(name, found, root=root)], key=lambda one: one.step)
 
-    def _folders(self) -> list[str]:
-        try:
-            return sorted(entry.name for entry in (self.root / self.folder).iterdir() if entry.is_dir())
-        except (FileNotFoundError, NotADirectoryError):
-            raise InputError(
-                f"`{self.name}.folder` = '{self.folder}': no such folder in {self.root}. Correct the path."
-            ) from None
 
-    def _checkpoint(self, entry: str, step: int) -> Checkpoint:
-        seen = tokens_seen(step, self.tokens_per_step)
-        return Checkpoint(path_safe(entry), step, self.folder / entry, seen)
-
-    def _gone(self, one: Checkpoint) -> Checkpoint:
-        """Say what was measured of it: the datasets that it was truncated on."""
-        files = self.root / TRUNCATION_FILE.format(model=self.name, checkpoint=one.name, dataset="")
-        truncated = sorted(path.stem for path in files.parent.glob("*.parquet"))
-        return replace(one, gone=True, truncated=tuple(truncated))
+def _measured_and_gone(
+    name: str, folder: Path, root: Path, naming: Naming, tokens_per_step: int | None
+) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that have results and no weights, with the datasets that they were truncated on."""
+    for results in sorted((root / LOSSES_FOLDER.format(model=name)).glob("*")):
+        step = naming.step(results.name)
+        itself = step is None and results.name == FINAL
+        place = folder if itself else folder / results.name
+        if (step is None and not itself) or has_weights(root / place):
+            continue
+        step = NO_STEP if step is None else step
+        tables = root / TRUNCATION_FILE.format(model=name, checkpoint=results.name, dataset="*")
+        truncated = tuple(sorted(path.stem for path in tables.parent.glob(tables.name)))
+        seen = tokens_seen(step, tokens_per_step)
+        yield Checkpoint(results.name, step, place, seen, gone=True, truncated=truncated)
 
 
 CHANGING_SECONDS = 600  # since a checkpoint's folder has changed: it may be just being saved, or deleted
 
 
-def settled(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> tuple[Checkpoint, ...]:
+def _settled(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> list[Checkpoint]:
     """Leave out what is being saved or deleted, with a warning: the newest, or one that changes, without whole weights.
 
     Raises
     ------
     InputError
-        When nothing is left.
+        When nothing is left of some.
     """
-    if checkpoints[0].step == NO_STEP:
-        return tuple(checkpoints)
     kept, reason = [], ""
     for one in checkpoints:
         unsettled = one is checkpoints[-1] or _changing(root / one.folder)
@@ -158,9 +138,9 @@ def settled(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> tupl
             print(f"`{name}`: {one.name} is left out until it is whole. {reason}", file=sys.stderr)
         else:
             kept.append(one)
-    if not kept:
+    if checkpoints and not kept:
         raise InputError(f"`{name}`: no checkpoint is whole yet. {reason} Wait until one is saved.")
-    return tuple(kept)
+    return kept
 
 
 def _changing(folder: Path) -> bool:
@@ -505,9 +485,8 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
     with about(name):
         naming = Naming.reading(entry["step_pattern"]) if "step_pattern" in entry else TRAINERS
     tokens_per_step = entry.get("tokens_per_step")
-    run = LocalRun(name=name, folder=folder, root=root, naming=naming, tokens_per_step=tokens_per_step)
-    gone = run.gone()
-    there = run.there(gone)
+    checkpoints = local_checkpoints(name, folder, root=root, naming=naming, tokens_per_step=tokens_per_step)
+    there = [one for one in checkpoints if not one.gone]
     given = entry.get("tokenizer")
     places = [Path(given).expanduser()] if given else [folder, *(one.folder for one in there)]
     known = entry if there else {**_measured_facts(name, root), **entry}
@@ -516,5 +495,5 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
         **read_facts(name, there, known, root=root),
         folder=folder,
         tokenizer=find_tokenizer(name, places, root=root) if there else places[0],
-        checkpoints={one.name: one for one in sorted([*there, *gone], key=lambda one: one.step)},
+        checkpoints={one.name: one for one in checkpoints},
     )

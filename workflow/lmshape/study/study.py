@@ -139,6 +139,11 @@ class Study:
         cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
         return list(dict.fromkeys(cells))
 
+    @property
+    def truncated_rows(self) -> list[str]:
+        """Choices of rows that are truncated."""
+        return sorted(name for name in self.rows if name in ("all", "no_sink")) or ["all"]
+
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
         truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
@@ -268,7 +273,7 @@ def registry_of(config: Mapping[str, Yaml], root: Path) -> Registry:
 def _registry(config: Mapping[str, Yaml], root: Path, problems: Problems) -> Registry | None:
     """Read the registry of a configuration that may have faults; None where it cannot be read."""
     schema = schema_with_names("config", {})
-    if not faults(config.get("registry", {}), {**schema["properties"]["registry"], "$defs": schema["$defs"]}):
+    if not faults(config.get("registry", {}), schema["properties"]["registry"]):
         with problems.noted():
             return registry_of(with_defaults(config, schema), root)
     return None
