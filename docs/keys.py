@@ -34,7 +34,7 @@ def _table(name: str) -> Iterator[str]:
         return _lines(["verdict", "meaning", "in figures over training"], rows)
     schema = schema_with_names(name, {})
     top = schema if "properties" in schema else schema.get("additionalProperties") or schema["items"]
-    return _lines(["key", "may be", "default", "meaning"], _keys(top, schema))
+    return _lines(["key", "may be", "default", "meaning"], _keys(top))
 
 
 def _lines(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -43,19 +43,14 @@ def _lines(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
         yield f"| {' | '.join(one_line)} |"
 
 
-def _keys(schema: Part, root: Part, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+def _keys(schema: Part, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Yield a row for every key of a schema, and for those below it: of `models` below any name."""
-    for key, unresolved in schema.get("properties", {}).items():
-        part = _resolved(unresolved, root)
+    for key, part in schema.get("properties", {}).items():
         default = _default(part, required=key in schema.get("required", ()))
         yield f"`{prefix}{key}`", _values(part), default, str(part.get("description", ""))
         if part.get("type") in ("object", ["object", "boolean"]):
-            yield from _keys(part, root, f"{prefix}{key}.")
-            yield from _keys(part.get("additionalProperties") or {}, root, f"{prefix}{key}.{{name}}.")
-
-
-def _resolved(part: Part, root: Part) -> Part:
-    return {**root["$defs"][part["$ref"].rpartition("/")[2]], **part} if "$ref" in part else part
+            yield from _keys(part, f"{prefix}{key}.")
+            yield from _keys(part.get("additionalProperties") or {}, f"{prefix}{key}.{{name}}.")
 
 
 def _default(part: Part, *, required: bool) -> str:

@@ -10,6 +10,7 @@ from test_plan import model_of
 from lmshape.models.settings import Extraction
 from lmshape.study.costs import (
     LEAST_MINUTES,
+    extraction_flops,
     extraction_megabytes,
     extraction_seconds,
     gpus_that_hold,
@@ -48,7 +49,7 @@ def measuring(width: int, sites: int = 10, threads: int = 1, **changes: object) 
 
 @pytest.mark.parametrize(("size", "gpu"), [("14m", False), ("410m", False), ("1b", True), ("12b", True)])
 def test_a_gpu_is_for_models_from_a_billion_parameters_on(size: str, gpu: bool) -> None:
-    assert wants_gpu(pythia(size), SAMPLING) is gpu
+    assert wants_gpu(extraction_flops(pythia(size), SAMPLING)) is gpu
 
 
 def test_a_large_model_gets_what_it_needs() -> None:

@@ -15,12 +15,13 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, WINDOW, hidden
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
 from lmshape.store.weights import gguf_config, weights_sha256
-from lmshape.study.models import LocalRun, find_tokenizer, read_facts, require_weights
+from lmshape.study.models import find_tokenizer, local_checkpoints, read_facts, require_weights
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import Sampling, sample_tokens
 
 TOKENS = make_tokens([12] * 6)
 FACTS = {
+    "kind": "decoder",
     "architecture": "llama",
     "blocks": BLOCKS,
     "width": WIDTH,
@@ -54,7 +55,7 @@ def test_activations_and_loss_are_the_models_own(
 
 def test_the_folder_is_a_model_of_the_registry(folder: Path) -> None:
     root, name = folder.parent, Path(folder.name)
-    checkpoints = LocalRun(name="m", folder=name, root=root, tokens_per_step=100).checkpoints()
+    checkpoints = local_checkpoints("m", name, root=root, tokens_per_step=100)
     assert checkpoints[0].tokens_seen != checkpoints[0].tokens_seen  # NaN: it equals nothing
     assert [(one.name, one.step, one.folder) for one in checkpoints] == [("final", -1, name)]
     require_weights("m", checkpoints, root=root)

@@ -10,11 +10,11 @@ from tiny_models import ARCHITECTURES, BLOCKS, VOCABULARY, WIDTH, WINDOW
 
 from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError
-from lmshape.study.models import LocalRun, read_facts, require_weights
+from lmshape.study.models import local_checkpoints, read_facts, require_weights
 
 
-def found(root: Path) -> tuple[Checkpoint, ...]:
-    return LocalRun(name="m", folder=Path("run"), root=root, tokens_per_step=100).checkpoints()
+def found(root: Path) -> list[Checkpoint]:
+    return local_checkpoints("m", Path("run"), root=root, tokens_per_step=100)
 
 
 def test_a_folder_with_weights_is_one_checkpoint(tmp_path: Path) -> None:
@@ -26,6 +26,7 @@ def test_a_folder_with_weights_is_one_checkpoint(tmp_path: Path) -> None:
     require_weights("m", [checkpoint], root=tmp_path)
     facts = read_facts("m", [checkpoint], {"kind": "encoder"}, root=tmp_path)
     assert facts == {
+        "kind": "encoder",
         "architecture": "bert",
         "blocks": BLOCKS,
         "width": WIDTH,

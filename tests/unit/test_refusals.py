@@ -506,6 +506,7 @@ def test_facts_that_the_text_part_leaves_to_its_class(tmp_path: Path) -> None:
     checkpoint = Checkpoint("final", -1, Path("checkpoint"))
     facts = read_facts("m", [checkpoint], {"kind": "decoder"}, root=tmp_path)
     assert facts == {
+        "kind": "decoder",
         "architecture": "gemma3",
         "blocks": 3,
         "width": 24,

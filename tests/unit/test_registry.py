@@ -206,7 +206,10 @@ def test_checkpoints_without_weights_are_refused(tmp_path: Path) -> None:
         require_weights("m", checkpoints, root=tmp_path)
     message = str(error.value)
     assert message.startswith("`m`: 7 of its 8 checkpoints cannot be loaded: checkpoint-1, checkpoint-2, ")
-    assert "checkpoint-5, …. The first: " in message and "It holds config.json, tokenizer.json." in message
+    assert (
+        "checkpoint-5 and 2 others. The first: " in message
+        and "It holds config.json, tokenizer.json." in message
+    )
     assert message.endswith("Save them whole, or leave them out under `checkpoints`.")
 
 

@@ -25,7 +25,7 @@ from lmshape.progress import gigabytes_above, size_text
         (99_960_000_000, "100 GB"),
         (29_200_000_000, "29.2 GB"),
         (1_050_000_000_000, "1.05 TB"),
-        (27_000_000_000_000_000, "27000 TB"),
+        (27_000_000_000_000_000, "27.0 PB"),
     ],
 )
 def test_sizes_have_three_digits_and_a_unit(size: int, text: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from tiny_models import ARCHITECTURES, BLOCKS, WIDTH
 
-from lmshape.study.registry import Registry, known_as, read_registry, with_typed_models
+from lmshape.errors import InputError
+from lmshape.study.registry import Registry, known_as, read_registry
 from lmshape.study.study import load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def test_naming_ones_run_pretrains_nothing_beside_it(tmp_path: Path) -> None:
 def test_repositories_of_the_registry_are_its_models() -> None:
     registry = read_registry([], [], root=REPOSITORY)
     names, known = known_as(["EleutherAI/pythia-70m", "pythia-160m"], registry, root=REPOSITORY)
-    assert names == {"EleutherAI/pythia-70m": "pythia-70m", "pythia-160m": "pythia-160m"}
+    assert names == {"EleutherAI/pythia-70m": "pythia-70m"}  # the other is one
     assert known.models == registry.models
 
 
@@ -75,10 +76,17 @@ def test_the_same_run_typed_twice_is_one_model(tmp_path: Path) -> None:
     assert names == {"./run": "run", "./run/": "run"}
 
 
-@pytest.mark.parametrize("models", [3, None, [3], {"a": 1}, "a/b"])
+@pytest.mark.parametrize("models", [3, None, [3], [["a/b"]], {"a": 1}, {3: None}, "a/b"])
 def test_what_is_no_list_is_left_to_the_schema(models: object, tmp_path: Path) -> None:
-    found, _ = with_typed_models({"models": models}, Registry({}, {}, {}), root=tmp_path)
-    assert found["models"] == ("b" if models == "a/b" else models)
+    with pytest.raises(InputError, match="`models"):
+        study_of(tmp_path, models=models)
+
+
+def test_the_same_run_in_two_spellings_is_listed_twice(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", "gpt_neox", 0)
+    for models in (["./run", "run/"], {"./run": None, "run/": None}):
+        with pytest.raises(InputError, match="`models` lists run more than once. Keep one."):
+            study_of(tmp_path, models=models)
 
 
 def test_own_entries_come_on_top_of_ours(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from lmshape.errors import InputError, first_line, unknown
+from lmshape.errors import InputError, Problems, first_line, unknown
 from lmshape.figures import FIGURES
 
 if TYPE_CHECKING:
-    from lmshape.hub.lock import Lock, LockedCheckpoint
-    from lmshape.schema import Yaml
+    from lmshape.checkpoints import Choice
     from lmshape.study.registry import Registry
     from lmshape.study.study import Study
 
@@ -89,21 +88,27 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        said = str(error)
     except (OSError, UnicodeDecodeError) as error:  # a file that was named cannot be read or written
-        named = f"`{error.filename}`: " if isinstance(error, OSError) and error.filename else ""
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        print(f"error: {named}{reason}. {_remedy(error)}", file=sys.stderr)
-        sys.exit(2)
+        said = _of_file(error)
+    else:
+        return
+    print(f"error: {said}", file=sys.stderr)
+    sys.exit(2)
 
 
-def _remedy(error: Exception) -> str:
+def _of_file(error: OSError | UnicodeDecodeError) -> str:
     from lmshape.writing import NO_ROOM
 
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
-    return "Correct the path, or what lies there."
+    said, remedy = first_line(error), "Correct the path, or what lies there."
+    if isinstance(error, OSError):
+        named = f"`{error.filename}`: " if error.filename else ""
+        said = f"{named}{error.strerror or said}"
+        if error.errno in NO_ROOM:
+            remedy = (
+                f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
+            )
+    return f"{said}. {remedy}"
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -167,27 +172,25 @@ def audit(
     from lmshape.hub.lock import read_lock
     from lmshape.hub.published import listed_places
     from lmshape.hub.resolve import resolve
-    from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
-    from lmshape.study.study import registry_of
 
-    log_to_stderr()
-    file = _configfile(configfile, directory)
-    registry = registry_of(file, directory)
+    registry, published = _published(models, everyone, configfile, directory)
 
-    def audit_one(name: str, entry: Mapping[str, Yaml]) -> bool:
-        found = resolve(name, entry, issues=registry.issues)
+    def audit_one(name: str) -> bool:
+        found = resolve(name, registry.models[name], issues=registry.issues)
         used = read_lock(directory / LOCK.format(model=name))
-        listed = listed_places(name, entry) or ()
+        commits = {one.checkpoint: one.commit for one in used.checkpoints} if used else {}
+        moved = [one for one in found.checkpoints if commits.get(one.checkpoint, one.commit) != one.commit]
         steps = {one.step for one in found.checkpoints}
+        listed = listed_places(name, registry.models[name]) or ()
         changes = {
-            "moved": [one.checkpoint for one in found.checkpoints if _moved(used, one)],
+            "moved": [one.checkpoint for one in moved],
             "missing": [place.checkpoint for place in listed if place.step not in steps],
         }
         print(integrity.as_json(found, **changes) if as_json else integrity.as_table(found, **changes))
         return not integrity.has_fault(found)
 
-    _of_each(_hub_entries(registry, models, file, everyone=everyone), audit_one, go_on=everyone)
+    _of_each(published, audit_one, go_on=everyone)
 
 
 @app.command(rich_help_panel=BEFORE, cls=Listing)
@@ -202,36 +205,35 @@ def lock(
     from lmshape.hub.client import gate
     from lmshape.hub.integrity import summary
     from lmshape.hub.resolve import make_lock
-    from lmshape.jobs.hub import log_to_stderr
     from lmshape.paths import LOCK
-    from lmshape.study.study import choices_of, registry_of
 
-    log_to_stderr()
-    file = _configfile(configfile, directory)
-    registry = registry_of(file, directory)
-    choices = {} if models or everyone else choices_of(file, registry, directory)
+    registry, published = _published(models, everyone, configfile, directory)
 
-    def lock_one(name: str, entry: Mapping[str, Yaml]) -> bool:
+    def lock_one(name: str) -> bool:
+        entry, path = registry.models[name], directory / LOCK.format(model=name)
         if told := gate(entry):
             print(f"{name}: {told}", file=sys.stderr)
-        path = directory / LOCK.format(model=name)
-        choice = choices.get(name, "all")
-        made = make_lock(path, name, entry, issues=registry.issues, choice=choice, update=update)
+        made = make_lock(path, name, entry, issues=registry.issues, choice=published[name], update=update)
         print(f"{path}\n{summary(made)}")
         return True
 
-    _of_each(_hub_entries(registry, models, file, everyone=everyone), lock_one, go_on=everyone)
+    _of_each(published, lock_one, go_on=everyone)
 
 
 @app.command(rich_help_panel=BEFORE)
 def metrics(configfile: Config = None, directory: Directory = HERE) -> None:
     """List the metrics, those of the study last: family, definition, range, null value, source."""
-    from lmshape.metrics.registry import describe
-    from lmshape.metrics.skdim import DESCRIBED
-    from lmshape.study.study import metrics_of
+    from lmshape.metrics import skdim
+    from lmshape.metrics.registry import added_metrics, describe
+    from lmshape.study.registry import find_file
+    from lmshape.study.study import read_config
 
-    added = metrics_of(_configfile(configfile, directory), directory)
-    for entry in describe(list({metric.name: metric for metric in (*DESCRIBED, *added)}.values())):
+    file = _configfile(configfile, directory)
+    config = read_config(file)
+    Problems(skdim.problems(config["metrics"])).raise_all(what=f"{file}")
+    own = config.get("own_metrics")
+    added = added_metrics(config["metrics"], directory / find_file(own, root=directory) if own else None)
+    for entry in describe(list({metric.name: metric for metric in (*skdim.DESCRIBED, *added)}.values())):
         print(f"{entry['name']}  ({entry['family']})")
         for key in ("definition", "range", "null", "source"):
             print(f"    {key:<11}{entry[key]}")
@@ -404,56 +406,56 @@ def _study(configfile: Path | None, directory: Path) -> Study:
     return study_of(_configfile(configfile, directory), directory)
 
 
-def _of_each(
-    entries: Iterable[tuple[str, Mapping[str, Yaml]]],
-    work: Callable[[str, Mapping[str, Yaml]], bool],
-    *,
-    go_on: bool,
-) -> None:
-    """Work on entries of the registry; end with exit code 1 when any is not as it should be.
+def _published(
+    models: list[str] | None, everyone: bool, configfile: Path | None, directory: Path
+) -> tuple[Registry, dict[str, Choice]]:
+    """Return the registry, and the published runs that are meant, each with the checkpoints that are taken of it.
 
-    With `go_on`, the errors of entries that fail are printed, and the last line names these entries.
+    They are all of them (`everyone`), those that are named, or else those of the study.
     """
-    count, failed = 0, []
-    for name, entry in entries:
-        count += 1
+    from lmshape.jobs.hub import log_to_stderr
+    from lmshape.study.study import choices_of, read_config, registry_of
+
+    log_to_stderr()
+    config = read_config(_configfile(configfile, directory))
+    registry = registry_of(config, directory)
+    if everyone and models:
+        raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
+    if everyone or models:
+        config |= {"models": models or list(registry.models), "checkpoints": "all"}
+    listed, registry = choices_of(config, registry, directory)
+    published: dict[str, Choice] = {}
+    for name, choice in listed:
+        if name not in registry.models:
+            raise unknown("model", name, registry.models)
+        if "repository" in registry.models[name]:
+            published[name] = choice["checkpoints"]
+        elif models:
+            raise InputError(
+                f"`{name}` is on this machine, in {registry.models[name]['folder']}: the hub is not asked."
+            )
+    return registry, published
+
+
+def _of_each(names: Collection[str], work: Callable[[str], bool], *, go_on: bool) -> None:
+    """Work on models of the registry; end with exit code 1 when any is not as it should be.
+
+    With `go_on`, the errors of models that fail are printed, and the last line names these models.
+    """
+    failed = []
+    for name in names:
         try:
-            sound = work(name, entry)
+            sound = work(name)
         except InputError as error:
             if not go_on:
                 raise
             print(f"error: {error}", file=sys.stderr)
             sound = False
-        failed += [] if sound else [name]
+        if not sound:
+            failed.append(name)
     if go_on:
-        print(f"{count} runs, {len(failed)} with a fault: {', '.join(failed) or 'none'}", file=sys.stderr)
+        print(
+            f"{len(names)} runs, {len(failed)} with a fault: {', '.join(failed) or 'none'}", file=sys.stderr
+        )
     if failed:
         raise typer.Exit(1)
-
-
-def _hub_entries(
-    registry: Registry, models: list[str] | None, configfile: Path, *, everyone: bool
-) -> Iterator[tuple[str, Mapping[str, Yaml]]]:
-    from lmshape.study.registry import known_as
-    from lmshape.study.study import named_models
-
-    if everyone:
-        if models:
-            raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
-        yield from ((name, entry) for name, entry in registry.models.items() if "repository" in entry)
-        return
-    names, registry = known_as(models or named_models(configfile), registry, root=HERE)
-    for name in names.values():
-        if name not in registry.models:
-            raise unknown("model", name, registry.models)
-        if "repository" in registry.models[name]:
-            yield name, registry.models[name]
-        elif models:
-            raise InputError(
-                f"`{name}` is on this machine, in {registry.models[name]['folder']}: the hub is not asked."
-            )
-
-
-def _moved(used: Lock | None, one: LockedCheckpoint) -> bool:
-    before = used.named(one.checkpoint) if used else None
-    return before is not None and before.commit != one.commit

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -45,11 +46,37 @@ def some_of(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - SOME} others" if len(names) > SOME else shown
 
 
-def is_or_are(names: Sequence[str]) -> str:
-    """Return the verb for as many names."""
-    return "is" if len(names) == 1 else "are"
-
-
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its name."""
     return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Put what an input error is about in front of its message."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"`{what}`: {error}") from None
+
+
+class Problems(list[str]):
+    """Faults of one input, a sentence each, that are told together."""
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Add an input error of a block to the list, and go on behind the block."""
+        try:
+            yield
+        except InputError as error:
+            self.append(str(error))
+
+    def raise_all(self, *, what: str) -> None:
+        """Raise one error that tells every problem once, if there is any."""
+        told = list(dict.fromkeys(self))
+        if len(told) == 1:
+            raise InputError(told[0])
+        if told:
+            raise InputError(
+                f"{len(told)} faults in {what}:\n" + "\n".join(f"- {problem}" for problem in told)
+            )

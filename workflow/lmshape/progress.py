@@ -75,21 +75,16 @@ def site_by_site(total: int, *, family: str) -> Iterator[Callable[[str], None]]:
         yield finished
 
 
-_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
-
-
 def size_text(size: float) -> str:
     """Write a number of bytes with three digits and a decimal unit, as disks and the hub count.
 
     >>> size_text(910_000_000)
     '910 MB'
     """
-    for unit, bytes_of_unit in _UNITS:
-        count = size / bytes_of_unit
-        if count >= 0.9995:  # what three digits round to 1.00
-            decimals = 2 if count < 9.995 else 1 if count < 99.95 else 0
-            return f"{count:.{decimals}f} {unit}"
-    return f"{size:.0f} B"
+    if size < 999.5:  # what three digits round to 1.00 kB
+        return f"{size:.0f} B"
+    text = tqdm.format_sizeof(size)
+    return f"{text[:-1]} {text[-1]}B"
 
 
 def gigabytes_above(size: float) -> str:

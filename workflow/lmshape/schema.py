@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,18 +21,14 @@ class _Loader(yaml.CSafeLoader):
 
 
 def _mapping_of_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[str, Yaml]:
-    keys = [key.value for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise InputError(
-                f"the key `{key}` appears twice, the second time on line {_last_line(node, key)}"
-            )
+    seen: list[str] = []
+    for key, _ in node.value:
+        if key.value in seen:
+            line = key.start_mark.line + 1
+            raise InputError(f"the key `{key.value}` appears twice, the second time on line {line}")
+        seen.append(key.value)
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
-
-
-def _last_line(node: yaml.MappingNode, key: str) -> int:
-    return max(name.start_mark.line for name, _ in node.value if name.value == key) + 1
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_of_unique_keys)
@@ -83,11 +78,27 @@ def _schema(name: str) -> dict[str, Yaml]:
 
 
 def schema_with_names(name: str, names: Mapping[str, Collection[str]]) -> dict[str, Yaml]:
-    """Copy a file's schema; `names` adds the valid values of its `$defs`, such as `{"model_name": …}`."""
-    schema = copy.deepcopy(_schema(name))
-    for definition, valid in names.items():
-        schema["$defs"][definition]["enum"] = list(valid)
-    return schema
+    """Return a file's schema with its `$defs` in the places that refer to them.
+
+    `names` adds the valid values of some of these, such as `{"model_name": …}`.
+    """
+    schema = _schema(name)
+    definitions = {
+        key: {**part, "enum": list(names[key])} if key in names else part
+        for key, part in schema.get("$defs", {}).items()
+    }
+    return _spelled_out({**schema, "$defs": definitions}, definitions)
+
+
+def _spelled_out(part: Yaml, definitions: Mapping[str, Yaml]) -> Yaml:
+    if isinstance(part, list):
+        return [_spelled_out(one, definitions) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        named = definitions[part["$ref"].rpartition("/")[2]]
+        part = {**named, **{key: value for key, value in part.items() if key != "$ref"}}
+    return {key: _spelled_out(value, definitions) for key, value in part.items()}
 
 
 def faults(data: Yaml, schema: Mapping[str, Yaml], *, where: str = "") -> list[str]:
@@ -109,26 +120,16 @@ def _validator() -> Any:
     return validators.extend(Draft202012Validator, type_checker=plain.redefine("number", is_number))
 
 
-def with_defaults(data: Yaml, schema: Mapping[str, Yaml], root: Mapping[str, Yaml] | None = None) -> Yaml:
+def with_defaults(data: Yaml, schema: Mapping[str, Yaml]) -> Yaml:
     """Copy of valid data with the schema's defaults put where a key is missing, at any depth."""
-    root = root if root is not None else schema
-    schema = _resolved(schema, root)
     if isinstance(data, list):
-        return [with_defaults(item, schema.get("items", {}), root) for item in data]
+        return [with_defaults(item, schema.get("items", {})) for item in data]
     if not isinstance(data, dict):
-        return copy.deepcopy(data)
-    known = {key: _resolved(part, root) for key, part in schema.get("properties", {}).items()}
+        return data
+    known = schema.get("properties", {})
     defaults = {key: part["default"] for key, part in known.items() if "default" in part}
     other = schema.get("additionalProperties") or {}
-    return {
-        key: with_defaults(value, known.get(key, other), root) for key, value in (defaults | data).items()
-    }
-
-
-def _resolved(schema: Mapping[str, Yaml], root: Mapping[str, Yaml]) -> Mapping[str, Yaml]:
-    if "$ref" not in schema:
-        return schema
-    return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+    return {key: with_defaults(value, known.get(key, other)) for key, value in (defaults | data).items()}
 
 
 def _sentences(error: Error) -> Iterator[str]:
@@ -173,6 +174,8 @@ def _rule(error: Error) -> str:
         return "must not be empty."
     if error.validator == "maxProperties":
         return f"must have one key, not {len(error.instance)}: {', '.join(map(str, error.instance))}."
+    if error.validator == "anyOf":
+        return str(error.schema["rule"])
     if error.validator in _RULES:
         return _RULES[error.validator].format(limit=error.validator_value)
     return f"{error.message}."

@@ -62,12 +62,8 @@ def named_layers(blocks: int) -> dict[str, int]:
 
     A quarter and half of the way up (rounded up), and the last block; none where there is no block.
     """
-    places = {"last": blocks, "middle": middle_layer(blocks), "early": math.ceil(blocks / 4)}
-    kept: dict[str, int] = {}
-    for name, layer in places.items():
-        if layer > 0 and layer not in kept.values():
-            kept[name] = layer
-    return dict(sorted(kept.items(), key=lambda item: item[1]))
+    names = {math.ceil(blocks / 4): "early", middle_layer(blocks): "middle", blocks: "last"}
+    return {name: layer for layer, name in names.items() if layer > 0}
 
 
 def middle_layer(blocks: int) -> int:

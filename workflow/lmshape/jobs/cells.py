@@ -115,9 +115,9 @@ class WeightsReader(Rule):
     def threads(self, job: Wildcards) -> int:
         return costs.threads_of(self.model(job))
 
-    def wants_gpu(self, model: Model) -> bool:
-        """Return whether the forward passes are worth a GPU of a cluster."""
-        return costs.wants_gpu(model, self.study.sampling)
+    def flops(self, model: Model) -> float:
+        """Return the floating-point operations of a job: whether it is worth a GPU of a cluster."""
+        return costs.extraction_flops(model, self.study.sampling)
 
     def gpus(self, job: Wildcards) -> int:
         """On this machine one if there is one; on a cluster those that hold the model, if it is worth them."""
@@ -126,7 +126,7 @@ class WeightsReader(Rule):
             return 0
         if device == "auto" and not self.machine.on_cluster:
             return int(self.machine.gpus > 0)
-        if device == "auto" and not (self.machine.gpu_partition and self.wants_gpu(model)):
+        if device == "auto" and not (self.machine.gpu_partition and costs.wants_gpu(self.flops(model))):
             return 0
         spread = self.machine.on_cluster and self.study.extraction.device_map == "auto"
         return costs.gpus_that_hold(model, self.study.extraction, self.machine.gpu_gigabytes) if spread else 1
@@ -432,18 +432,14 @@ class Truncate(WeightsReader):
         assert self.study.truncating is not None  # the rule has jobs only where the study truncates
         return self.study.truncating
 
-    @property
-    def rows(self) -> list[str]:
-        """Choices of rows that are truncated."""
-        return sorted(name for name in self.study.rows if name in ("all", "no_sink")) or ["all"]
-
     def facts(self, job: Wildcards) -> object:
         truncating = self.truncating
         tried = [truncating.sequences, sorted(truncating.ranks or ()), sorted(truncating.removed or ())]
-        return [super().facts(job), self.rows, tried]
+        return [super().facts(job), self.study.truncated_rows, tried]
 
-    def wants_gpu(self, model: Model) -> bool:
-        return costs.truncation_wants_gpu(model, self.study.sampling, self.truncating, rows=self.study.rows)
+    def flops(self, model: Model) -> float:
+        rows = self.study.truncated_rows
+        return costs.truncation_flops(model, self.study.sampling, self.truncating, rows=rows)
 
     def megabytes(self, job: Wildcards) -> int:
         return costs.truncation_megabytes(
@@ -459,7 +455,7 @@ class Truncate(WeightsReader):
             self.model(job),
             self.study.sampling,
             self.truncating,
-            rows=self.study.rows,
+            rows=self.study.truncated_rows,
             threads=threads,
             on_gpu=self.gpus(job) > 0,
         )
@@ -478,6 +474,10 @@ class Truncate(WeightsReader):
             opening=self.opening(job, given),
             output=Path(job.fill(paths.TRUNCATION_FILE)),
             attributes=self.attributes(job) | read_receipt(folder),
-            trial=Trial(rows=self.rows, ranks=truncating.ranks, removed=truncating.removed),
+            trial=Trial(
+                rows=self.study.truncated_rows,
+                ranks=truncating.ranks,
+                removed=truncating.removed,
+            ),
             sequences=truncating.sequences,
         )

@@ -24,7 +24,7 @@ from lmshape.jobs.machine import Machine, gpu_count, usable_cores
 from lmshape.jobs.rule import Rule, Wildcards, model_flops
 from lmshape.progress import gigabytes_above, size_text
 from lmshape.store.tokens import LEAST_UNSPELLED
-from lmshape.study.costs import activation_bytes, checkpoint_sizes, truncation_flops
+from lmshape.study.costs import activation_bytes, checkpoint_bytes, truncation_flops
 from lmshape.study.models import Model
 from lmshape.study.registry import REPOSITORY, find_file
 from lmshape.study.study import Study
@@ -178,7 +178,9 @@ def describe_truncations(study: Study) -> str:
     if not cells or study.truncating is None:
         return ""
     flops = sum(
-        truncation_flops(study.models[cell.model], study.sampling, study.truncating, rows=study.rows)
+        truncation_flops(
+            study.models[cell.model], study.sampling, study.truncating, rows=study.truncated_rows
+        )
         for cell in cells
     )
     counted = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
@@ -192,7 +194,7 @@ def _operations(flops: float, where: str = "") -> str:
 def _plan_model(model: Model, study: Study) -> ModelPlan:
     cells = len(model.measured) * len(study.datasets_of[model.name])
     tokens = study.sampling.most_tokens
-    sizes = checkpoint_sizes(model)
+    sizes = [checkpoint_bytes(model, one) for one in model.measured]
     return ModelPlan(
         model=model.name,
         checkpoints=len(model.checkpoints),

@@ -14,7 +14,7 @@ from lmshape import paths
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.machine import Machine
-from lmshape.study.costs import START_SECONDS, forward_flops, minutes_for
+from lmshape.study.costs import START_SECONDS, extraction_flops, minutes_for
 from lmshape.study.models import Model
 from lmshape.study.study import Cell, Study
 
@@ -255,8 +255,7 @@ def list_of(files: Files) -> list[str]:
 def model_flops(study: Study, model: Model) -> float:
     """Count the floating-point operations of the forward passes of all cells of a model."""
     cells = len(model.measured) * len(study.datasets_of[model.name])
-    tokens, window = study.sampling.most_tokens, study.sampling.window
-    return cells * model.passes * forward_flops(model, tokens=tokens, window=window)
+    return cells * extraction_flops(model, study.sampling)
 
 
 def layers_of(job: Wildcards) -> tuple[int, int]:

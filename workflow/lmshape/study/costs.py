@@ -6,11 +6,10 @@ given too little is killed, one that is given too much waits a little longer. A 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from math import ceil, isnan, log2, nan
 
-from lmshape.hub.lock import Lock
 from lmshape.metrics import skdim
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
 from lmshape.models.settings import Extraction
@@ -71,9 +70,13 @@ def forward_flops(model: Model, *, tokens: int, window: int) -> float:
     return tokens * (2 * (blocks + head) + 4 * model.blocks * model.width * seen)
 
 
-def forward_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
-    """Seconds of the forward passes of a cell."""
-    flops = model.passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
+def extraction_flops(model: Model, sampling: Sampling) -> float:
+    """Floating-point operations of the forward passes of a cell."""
+    return model.passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
+
+
+def pass_seconds(flops: float, *, threads: int, on_gpu: bool) -> float:
+    """Seconds of forward passes."""
     return flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
 
 
@@ -82,12 +85,12 @@ def threads_of(model: Model) -> int:
     return 1 if model.width <= 512 else 8
 
 
-def wants_gpu(model: Model, sampling: Sampling) -> bool:
-    """Whether the forward passes of a cell are worth a GPU: over 5 minutes on 8 cores.
+def wants_gpu(flops: float) -> bool:
+    """Whether forward passes are worth a GPU: over 5 minutes on 8 cores.
 
-    With 25 600 tokens that is from about a billion parameters on.
+    An extraction of 25 600 tokens is from about a billion parameters on.
     """
-    return forward_seconds(model, sampling, threads=GPU_THREADS, on_gpu=False) > GPU_SECONDS
+    return pass_seconds(flops, threads=GPU_THREADS, on_gpu=False) > GPU_SECONDS
 
 
 def gpus_that_hold(model: Model, extraction: Extraction, gigabytes: float) -> int:
@@ -105,7 +108,7 @@ def weight_bytes(extraction: Extraction, *, on_gpu: bool) -> int:
 def extraction_seconds(model: Model, sampling: Sampling, *, threads: int, on_gpu: bool) -> float:
     """Seconds of an extraction: start, weights read, forward passes, activations written."""
     moved = 4 * parameters(model) + activation_bytes(model, sampling.most_tokens)
-    forward = forward_seconds(model, sampling, threads=threads, on_gpu=on_gpu)
+    forward = pass_seconds(extraction_flops(model, sampling), threads=threads, on_gpu=on_gpu)
     return START_SECONDS + moved / DISK_BYTES + forward
 
 
@@ -180,9 +183,14 @@ def measuring_megabytes(width: int, sampling: Sampling) -> int:
     return 800 + 8 * held // 10**6
 
 
-def weights_of(recipe: Recipe, vocabulary: int) -> int:
-    """Parameters of a model that the study trains: 12 L d² of the blocks, 2 V d outside."""
-    return 12 * recipe.blocks * recipe.width**2 + 2 * vocabulary * recipe.width
+def weights_of(shape: Recipe | Model, vocabulary: int) -> int:
+    """Parameters as the shape gives them: 12 L d² of the blocks, 2 V d outside."""
+    return 12 * shape.blocks * shape.width**2 + 2 * vocabulary * shape.width
+
+
+def parameters(model: Model) -> int:
+    """Parameters as the registry has them, else as the shape gives them."""
+    return model.parameters or weights_of(model, model.vocabulary)
 
 
 def pretraining_seconds(recipe: Recipe, vocabulary: int) -> float:
@@ -198,26 +206,20 @@ def pretraining_megabytes(recipe: Recipe, vocabulary: int) -> int:
     return 1500 + 4 * (4 * weights_of(recipe, vocabulary) + logits + inside) // 10**6
 
 
-def checkpoint_sizes(model: Model) -> list[float]:
-    """Return the bytes of the weights that are downloaded for each measured checkpoint; NaN where they are unknown."""
+def checkpoint_bytes(model: Model, checkpoint: str) -> float:
+    """Return the bytes of the weights that are downloaded for a checkpoint; NaN where they are unknown."""
     if not model.on_hub:
-        return [0.0 for _ in model.measured]
+        return 0.0
     if model.lock is not None:
-        return [_locked_bytes(model.lock, name) for name in model.measured]
-    size = model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else nan
-    if isnan(size) and model.parameters:
-        size = float(BYTES_PER_PARAMETER * model.parameters)
-    return [size for _ in model.measured]
-
-
-def _locked_bytes(lock: Lock, checkpoint: str) -> float:
-    found = lock.named(checkpoint)
-    return nan if found is None else float(found.weights_bytes)
+        found = model.lock.named(checkpoint)
+        return nan if found is None else float(found.weights_bytes)
+    guess = BYTES_PER_PARAMETER * model.parameters if model.parameters else nan
+    return float(model.entry["gigabytes"] * 1e9 if "gigabytes" in model.entry else guess)
 
 
 def checkpoint_megabytes(model: Model, checkpoint: str) -> int:
     """Say how large the weights of a published checkpoint are, in megabytes; 0 where it is unknown."""
-    size = dict(zip(model.measured, checkpoint_sizes(model), strict=True))[checkpoint]
+    size = checkpoint_bytes(model, checkpoint)
     return 0 if isnan(size) else int(size / 10**6)
 
 
@@ -226,14 +228,8 @@ def minutes_for(seconds: float) -> int:
     return max(LEAST_MINUTES, ceil(SHARE_OF_ESTIMATE * seconds / 60))
 
 
-def parameters(model: Model) -> int:
-    """Parameters as the registry has them, else as the shape gives them: 12 L d² of the blocks, 2 V d outside."""
-    return model.parameters or 12 * model.blocks * model.width**2 + 2 * model.vocabulary * model.width
-
-
 HALVINGS = 5  # ranks that a tolerance adds to the grid, on average
 EIGENVECTORS = 4e-10  # core-seconds over d³: eigenvectors in float64
-MOMENTS = 1.3e-10  # core-seconds over n d²
 
 
 def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
@@ -242,11 +238,6 @@ def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
         return min(sampling.draws * truncating.sequences * PAPER_CHARACTERS, sampling.most_tokens)
     sequences = min(truncating.sequences, sampling.sequences_per_draw)
     return sampling.draws * sequences * sampling.window
-
-
-def truncated_choices(rows: Iterable[str]) -> int:
-    """Choices of rows that are truncated."""
-    return len({"all", "no_sink"} & set(rows)) or 1
 
 
 def passes_of(width: int, *, kept: Sequence[int] | None = None, removed: Sequence[int] | None = None) -> int:
@@ -258,20 +249,18 @@ def passes_of(width: int, *, kept: Sequence[int] | None = None, removed: Sequenc
 
 
 def truncation_flops(
-    model: Model, sampling: Sampling, truncating: Truncating, *, rows: Iterable[str]
+    model: Model, sampling: Sampling, truncating: Truncating, *, rows: Sequence[str]
 ) -> float:
     """Floating-point operations of the truncation of a cell.
 
-    At each layer, embedding included, as many passes as ranks for each choice of rows: the head, the projection of
-    4 d² a token, and the blocks behind the layer, half of all on average. Beside that what axes are fitted on.
+    At each layer, embedding included, as many passes as ranks for each of the choices `rows`: the head, the projection
+    of 4 d² a token, and the blocks behind the layer, half of all on average. Beside that what axes are fitted on.
     """
     window = sampling.window if sampling.protocol == "windows" else PAPER_CHARACTERS  # a token each at most
     head = 2 * model.vocabulary * model.width
     blocks = forward_flops(model, tokens=1, window=window) - head
     layers = model.blocks + 1
-    tried = truncated_choices(rows) * passes_of(
-        model.width, kept=truncating.ranks, removed=truncating.removed
-    )
+    tried = len(rows) * passes_of(model.width, kept=truncating.ranks, removed=truncating.removed)
     at_every_layer = layers * (blocks / 2 + head + 4 * model.width**2)
     fitting = 1 + ceil(layers / layers_at_once(model.width, sampling.draws))
     fitted = fitting * sampling.most_tokens * blocks
@@ -283,26 +272,17 @@ def truncation_seconds(
     sampling: Sampling,
     truncating: Truncating,
     *,
-    rows: Iterable[str],
+    rows: Sequence[str],
     threads: int,
     on_gpu: bool,
 ) -> float:
     """Seconds of the truncation of a cell: start, weights read, axes, passes."""
-    rows = list(rows)
     flops = truncation_flops(model, sampling, truncating, rows=rows)
-    passes = flops / (GPU_FLOPS if on_gpu else threads * CORE_FLOPS)
-    axes = truncated_choices(rows) * sampling.draws * EIGENVECTORS * model.width**3
-    moments = MOMENTS * sampling.most_tokens * model.width**2
+    passes = pass_seconds(flops, threads=threads, on_gpu=on_gpu)
+    axes = len(rows) * sampling.draws * EIGENVECTORS * model.width**3
+    moments = COVARIANCE * sampling.most_tokens * model.width**2
     fitting = (model.blocks + 1) * (axes + moments) / threads
     return START_SECONDS + 4 * parameters(model) / DISK_BYTES + fitting + passes
-
-
-def truncation_wants_gpu(
-    model: Model, sampling: Sampling, truncating: Truncating, *, rows: Iterable[str]
-) -> bool:
-    """Whether a truncation is worth a GPU: over 5 minutes of passes on 8 cores."""
-    flops = truncation_flops(model, sampling, truncating, rows=rows)
-    return flops / (GPU_THREADS * CORE_FLOPS) > GPU_SECONDS
 
 
 def truncation_megabytes(

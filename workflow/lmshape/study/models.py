@@ -6,16 +6,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
-from lmshape.errors import InputError, first_line, suggest
+from lmshape.errors import InputError, about, first_line, some_of, suggest
 from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
-from lmshape.hub.published import Ask, HubRun, Naming, path_safe, read_run, tokens_seen
+from lmshape.hub.published import Ask, Naming, path_safe, read_run, tokens_seen
 from lmshape.paths import (
     LOSSES_FOLDER,
     PRETRAINED_FOLDER,
@@ -47,128 +47,99 @@ from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 from lmshape.training.recipe import Pretraining
 
 Fact = Any  # of a config.json, which anybody may have written
+TRAINERS = Naming.reading(r"checkpoint-(\d+)")  # how Trainer names the folder of a checkpoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalRun:
-    """A training run in a folder of this machine.
+def local_checkpoints(
+    name: str,
+    folder: Path,
+    *,
+    root: Path,
+    naming: Naming = TRAINERS,
+    tokens_per_step: int | None = None,
+) -> list[Checkpoint]:
+    """List the checkpoints of a training run in a folder of this machine, in the order of their steps.
 
-    Attributes
+    Those that were measured and whose weights are gone are among them. A folder that holds weights itself, and no
+    checkpoint below it, is one: `final`, of step -1.
+
+    Parameters
     ----------
-    name : the model's, for error messages
+    name : the model's
     folder : the run's folder, from `root`
     root : the working directory
-    step_pattern : regular expression for the whole name of a checkpoint's folder; its first group is the step
+    naming : how its folders spell a step
     tokens_per_step : tokens of a training step, if known
+
+    Raises
+    ------
+    InputError
+        When the folder does not exist or holds no checkpoint, two are of the same step, or none is whole.
     """
-
-    name: str
-    folder: Path
-    root: Path
-    step_pattern: str = r"checkpoint-(\d+)"  # Trainer's
-    tokens_per_step: int | None = None
-
-    @property
-    def naming(self) -> Naming:
-        """How its folders spell a step; `InputError` for a pattern that is no regular expression with a group."""
-        try:
-            return Naming.reading(self.step_pattern)
-        except InputError as error:
-            raise InputError(f"`{self.name}`: {error}") from None
-
-    def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """List the checkpoints whose folders are there, in the order of their steps.
-
-        A folder that holds weights itself, and no checkpoint below it, is one: `final`, of step -1.
-
-        Raises
-        ------
-        InputError
-            When the folder does not exist or holds no checkpoint, or two are of the same step; as `naming`.
-        """
-        naming, folder = self.naming, self.folder
-        found: dict[int, Checkpoint] = {}
-        for entry in self._folders():
-            step = naming.step(entry)
-            if step is None:
-                continue
-            if step in found:
-                raise InputError(
-                    f"`{self.name}`: {found[step].folder.name} and {entry} in {folder} are both of step {step}. "
-                    "Move one away, or make `step_pattern` narrower."
-                )
-            found[step] = self._checkpoint(entry, step)
-        if not found and has_weights(self.root / folder):
-            return (Checkpoint(FINAL, NO_STEP, folder),)
-        if not found:
+    whole, there = root / folder, dict[int, Checkpoint]()
+    for entry in sorted(path.name for path in whole.iterdir() if path.is_dir()) if whole.is_dir() else []:
+        step = naming.step(entry)
+        if step is None:
+            continue
+        if step in there:
             raise InputError(
-                f"`{self.name}`: no folder in {folder} matches `step_pattern` = '{self.step_pattern}'. "
-                f"{_inventory(self.root / folder)} Name the folder that holds the checkpoints, or their pattern."
+                f"`{name}`: {there[step].folder.name} and {entry} in {folder} are both of step {step}. Move one away, "
+                "or make `step_pattern` narrower."
             )
-        return tuple(found[step] for step in sorted(found))
+        there[step] = Checkpoint(path_safe(entry), step, folder / entry, tokens_seen(step, tokens_per_step))
+    gone = {one.step: one for one in _measured_and_gone(name, folder, root, naming, tokens_per_step)}
+    found = [one for step, one in there.items() if step not in gone]
+    if not there and not gone:
+        if has_weights(whole):
+            return [Checkpoint(FINAL, NO_STEP, folder)]
+        if not whole.is_dir():
+            raise InputError(f"`{name}.folder` = '{folder}': no such folder in {root}. Correct the path.")
+        raise InputError(
+            f"`{name}`: no folder in {folder} matches `step_pattern` = '{naming.pattern.pattern}'. "
+            f"{_inventory(whole)} Name the folder that holds the checkpoints, or their pattern."
+        )
+    found = sorted(found, key=lambda one: one.step)
+    return sorted([*gone.values(), *_settled(name, found, root=root)], key=lambda one: one.step)
 
-    def gone(self) -> list[Checkpoint]:
-        """List the checkpoints that were measured and whose weights are gone."""
-        naming, results = self.naming, self.root / LOSSES_FOLDER.format(model=self.name)
-        names = sorted(entry.name for entry in results.iterdir()) if results.is_dir() else []
-        if FINAL in names and naming.step(FINAL) is None and not has_weights(self.root / self.folder):
-            return [self._gone(Checkpoint(FINAL, NO_STEP, self.folder))]
-        steps = {one: naming.step(one) for one in names if not has_weights(self.root / self.folder / one)}
-        return [self._gone(self._checkpoint(one, step)) for one, step in steps.items() if step is not None]
 
-    def there(self, gone: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
-        """List the checkpoints that have their weights; none where all that was measured of a run is gone."""
-        naming, steps, whole = self.naming, [one.step for one in gone], self.root / self.folder
-        folders = [entry.name for entry in whole.iterdir()] if whole.is_dir() else []
-        if gone and {naming.step(entry) for entry in folders} <= {None, *steps}:
-            return ()
-        found = [one for one in self.checkpoints() if one.step not in steps]
-        return settled(self.name, found, root=self.root)
-
-    def _folders(self) -> list[str]:
-        try:
-            return sorted(entry.name for entry in (self.root / self.folder).iterdir() if entry.is_dir())
-        except (FileNotFoundError, NotADirectoryError):
-            raise InputError(
-                f"`{self.name}.folder` = '{self.folder}': no such folder in {self.root}. Correct the path."
-            ) from None
-
-    def _checkpoint(self, entry: str, step: int) -> Checkpoint:
-        seen = tokens_seen(step, self.tokens_per_step)
-        return Checkpoint(path_safe(entry), step, self.folder / entry, seen)
-
-    def _gone(self, one: Checkpoint) -> Checkpoint:
-        """Say what was measured of it: the datasets that it was truncated on."""
-        files = self.root / TRUNCATION_FILE.format(model=self.name, checkpoint=one.name, dataset="")
-        truncated = sorted(path.stem for path in files.parent.glob("*.parquet"))
-        return replace(one, gone=True, truncated=tuple(truncated))
+def _measured_and_gone(
+    name: str, folder: Path, root: Path, naming: Naming, tokens_per_step: int | None
+) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that have results and no weights, with the datasets that they were truncated on."""
+    for results in sorted((root / LOSSES_FOLDER.format(model=name)).glob("*")):
+        step = naming.step(results.name)
+        itself = step is None and results.name == FINAL
+        place = folder if itself else folder / results.name
+        if (step is None and not itself) or has_weights(root / place):
+            continue
+        step = NO_STEP if step is None else step
+        tables = root / TRUNCATION_FILE.format(model=name, checkpoint=results.name, dataset="*")
+        truncated = tuple(sorted(path.stem for path in tables.parent.glob(tables.name)))
+        seen = tokens_seen(step, tokens_per_step)
+        yield Checkpoint(results.name, step, place, seen, gone=True, truncated=truncated)
 
 
 CHANGING_SECONDS = 600  # since a checkpoint's folder has changed: it may be just being saved, or deleted
 
 
-def settled(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> tuple[Checkpoint, ...]:
+def _settled(name: str, checkpoints: Sequence[Checkpoint], *, root: Path) -> list[Checkpoint]:
     """Leave out what is being saved or deleted, with a warning: the newest, or one that changes, without whole weights.
 
     Raises
     ------
     InputError
-        When nothing is left.
+        When nothing is left of some.
     """
-    if checkpoints[0].step == NO_STEP:
-        return tuple(checkpoints)
-    kept = []
+    kept, reason = [], ""
     for one in checkpoints:
-        reason = (
-            _why_unusable(root / one.folder) if one is checkpoints[-1] or _changing(root / one.folder) else ""
-        )
-        if reason:
+        unsettled = one is checkpoints[-1] or _changing(root / one.folder)
+        if unsettled and (reason := _why_unusable(root / one.folder)):
             print(f"`{name}`: {one.name} is left out until it is whole. {reason}", file=sys.stderr)
         else:
             kept.append(one)
-    if not kept:
+    if checkpoints and not kept:
         raise InputError(f"`{name}`: no checkpoint is whole yet. {reason} Wait until one is saved.")
-    return tuple(kept)
+    return kept
 
 
 def _changing(folder: Path) -> bool:
@@ -185,73 +156,11 @@ def require_weights(name: str, checkpoints: Sequence[Checkpoint], *, root: Path)
     """
     reasons = {one.name: reason for one in checkpoints if (reason := _why_unusable(root / one.folder))}
     if reasons:
-        names = ", ".join(list(reasons)[:5]) + (", …" if len(reasons) > 5 else "")
         raise InputError(
-            f"`{name}`: {len(reasons)} of its {len(checkpoints)} checkpoints cannot be loaded: {names}. "
-            f"The first: {next(iter(reasons.values()))} Save them whole, or leave them out under "
-            "`checkpoints`."
+            f"`{name}`: {len(reasons)} of its {len(checkpoints)} checkpoints cannot be loaded: "
+            f"{some_of(list(reasons))}. The first: {next(iter(reasons.values()))} Save them whole, or leave them out "
+            "under `checkpoints`."
         )
-
-
-def read_facts(
-    name: str, checkpoints: Sequence[Checkpoint], given: Mapping[str, Fact], *, root: Path
-) -> dict[str, Any]:
-    """Architecture, blocks, width, context and vocabulary: as given, else of the first checkpoint that says it.
-
-    A checkpoint says it in config.json; one whose weights are a GGUF file, in that file. `context` is None where
-    the architecture has no longest sequence (ALiBi).
-
-    Raises
-    ------
-    InputError
-        When what says it cannot be read, lacks another fact, or belongs to a model of the other kind.
-    """
-    file = _first_facts_file(checkpoints, root)
-    config = _read_config(name, root / file) if file else {}
-    _check_kind(name, given["kind"], config)
-    named = file and file.suffix != GGUF and config.get("model_type")
-    if named and not given.get("remote_code") and "auto_map" not in config:
-        try:
-            check_architecture(config, given["kind"])
-        except InputError as error:
-            raise InputError(f"`{name}`: {error}") from None
-    facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
-    if file and config.get("text_config") and None in facts.values():
-        facts |= {
-            fact: value
-            for fact, value in _defaults((root / file).parent, bool(given.get("remote_code"))).items()
-            if facts[fact] is None
-        }
-    unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
-    if unknown:
-        keys = [key for fact in unknown for key in CONFIG_KEYS[fact]]
-        reason = f"{file} has none of {', '.join(keys)}" if file else "no checkpoint has a config.json"
-        raise InputError(
-            f"`{name}`: {', '.join(unknown)} cannot be known, since {reason}. "
-            "Give what is unknown in the registry of models."
-        )
-    return facts
-
-
-def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
-    """Give the first of the folders that holds a tokenizer.
-
-    Raises
-    ------
-    InputError
-        When none does, or the first has files that do not make one.
-    """
-    for place in places:
-        try:
-            check_tokenizer(root / place)
-        except InputError as error:
-            raise InputError(f"`{name}`: {error}") from None
-        if tokenizer_files(root / place):
-            return place
-    raise InputError(
-        f"`{name}`: no tokenizer ({', '.join(TOKENIZERS)}, or a GGUF file) in {' or '.join(map(str, places))}. "
-        "Give the folder that holds it as `tokenizer` in the registry of models."
-    )
 
 
 def _why_unusable(folder: Path) -> str:
@@ -276,46 +185,67 @@ def _inventory(folder: Path) -> str:
     return f"It holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
 
 
-def _first_config(name: str, checkpoints: Sequence[Checkpoint], root: Path) -> Mapping[str, Fact]:
-    file = _first_facts_file(checkpoints, root)
-    if file is None:
-        raise InputError(
-            f"`{name}`: no checkpoint has a config.json that says decoder or encoder. Give `kind` in an entry "
-            "of the registry of models."
-        )
-    return _read_config(name, root / file)
+def read_facts(
+    name: str, checkpoints: Sequence[Checkpoint], given: Mapping[str, Fact], *, root: Path
+) -> dict[str, Any]:
+    """Kind, architecture, blocks, width, context and vocabulary: as given, else of the first checkpoint that says it.
 
+    A checkpoint says it in config.json; one whose weights are a GGUF file, in that file. `context` is None where
+    the architecture has no longest sequence (ALiBi).
 
-def _first_facts_file(checkpoints: Sequence[Checkpoint], root: Path) -> Path | None:
-    places = (_facts_file(one.folder, root) for one in checkpoints)
-    return next((place for place in places if place is not None), None)
+    Raises
+    ------
+    InputError
+        When what says it cannot be read, lacks another fact, or belongs to a model of the other kind.
+    """
+    with about(name):
+        file = next(filter(None, (_facts_file(one.folder, root) for one in checkpoints)), None)
+        config = _read_config(root / file) if file else {}
+        if not file and not given.get("kind"):
+            raise InputError(
+                "no checkpoint has a config.json that says decoder or encoder. Give `kind` in an entry of the registry "
+                "of models."
+            )
+    kind = given.get("kind") or kind_of(config)
+    _check_kind(name, kind, config)
+    with about(name):
+        named = file and file.suffix != GGUF and config.get("model_type")
+        if named and not given.get("remote_code") and "auto_map" not in config:
+            check_architecture(config, kind)
+        facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
+        if file and config.get("text_config") and None in facts.values():
+            defaults = _defaults((root / file).parent, bool(given.get("remote_code")))
+            facts |= {fact: value for fact, value in defaults.items() if facts[fact] is None}
+        unknown = [fact for fact, value in facts.items() if value is None and fact != "context"]
+        if unknown:
+            keys = ", ".join(key for fact in unknown for key in CONFIG_KEYS[fact])
+            reason = f"{file} has none of {keys}" if file else "no checkpoint has a config.json"
+            raise InputError(
+                f"{', '.join(unknown)} cannot be known, since {reason}. Give what is unknown in the registry of models."
+            )
+    return {"kind": kind, **facts}
 
 
 def _facts_file(folder: Path, root: Path) -> Path | None:
     """Return the file of a checkpoint that says what its model is like, from the working directory."""
     quantized = only_gguf(root / folder)
-    if quantized:
-        return folder / quantized.name
-    if (root / folder / "config.json").is_file():
-        return folder / "config.json"
+    if quantized or (root / folder / "config.json").is_file():
+        return folder / (quantized.name if quantized else "config.json")
     if any((root / folder).glob(f"*{GGUF}")):
         weight_files(root / folder)  # says that there are several
     return None
 
 
-def _read_config(name: str, file: Path) -> Mapping[str, Fact]:
+def _read_config(file: Path) -> Mapping[str, Fact]:
     if file.suffix == GGUF:
         return gguf_config(file)
     try:
         config = json.loads(file.read_bytes())
     except ValueError as error:
-        raise InputError(f"`{name}`: {file} is not JSON ({error}). Save the model again.") from None
+        raise InputError(f"{file} is not JSON ({error}). Save the model again.") from None
     if not isinstance(config, dict):
-        raise InputError(f"`{name}`: {file} is not a configuration of a model. Save the model again.")
-    try:
-        check_quantization(config)
-    except InputError as error:
-        raise InputError(f"`{name}`: {error}") from None
+        raise InputError(f"{file} is not a configuration of a model. Save the model again.")
+    check_quantization(config)
     return config
 
 
@@ -337,6 +267,25 @@ def _check_kind(name: str, kind: str, config: Mapping[str, Fact]) -> None:
             raise InputError(f"`{name}.kind` = '{kind}': its config.json says {model_class}. Correct `kind`.")
 
 
+def find_tokenizer(name: str, places: Sequence[Path], *, root: Path) -> Path:
+    """Give the first of the folders that holds a tokenizer.
+
+    Raises
+    ------
+    InputError
+        When none does, or the first has files that do not make one.
+    """
+    with about(name):
+        for place in places:
+            check_tokenizer(root / place)
+            if tokenizer_files(root / place):
+                return place
+        raise InputError(
+            f"no tokenizer ({', '.join(TOKENIZERS)}, or a GGUF file) in {' or '.join(map(str, places))}. "
+            "Give the folder that holds it as `tokenizer` in the registry of models."
+        )
+
+
 KIND_OF_ARCHITECTURE: dict[str, Kind] = {"gpt_neox": "decoder", "bert": "encoder", "modernbert": "encoder"}
 
 
@@ -355,8 +304,8 @@ class Model:
     context : longest sequence in tokens; None where it is unbounded
     parameters : number of parameters if the registry gives it; extraction counts them
     license : for the reader
-    pretraining : name of the run of this study that makes the folder; None when the folder is there
     checkpoints : name → checkpoint, in the order of steps
+    pretraining : name of the run of this study that makes the folder; None when the folder is there
     unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
     choice : what the study asks for of them; `all` before it is joined with a study
     passed_over : those that the choice would take, were they what their names say
@@ -378,8 +327,8 @@ class Model:
     context: int | None
     parameters: int | None
     license: str
-    pretraining: str | None
     checkpoints: Mapping[str, Checkpoint]
+    pretraining: str | None = None
     unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
     choice: Choice = "all"
     passed_over: tuple[Checkpoint, ...] = ()
@@ -460,43 +409,35 @@ def read_model(
         When the folder does not exist or lacks checkpoints, a readable config.json or a tokenizer; when what a run
         on the hub is like cannot be told.
     """
-    model = (
-        _hub_model(name, entry, read_run(name, entry, root=root, ask=ask, issues=issues, choice=choice))
-        if "repository" in entry
-        else _local_model(name, entry, root, pretraining)
-    )
-    return replace(model, recipe=entry.get("recipe"), unstable=entry.get("unstable", False))
-
-
-def _local_model(name: str, entry: Mapping[str, Yaml], root: Path, pretraining: Pretraining | None) -> Model:
+    if "repository" in entry:
+        run = read_run(name, entry, root=root, ask=ask, issues=issues, choice=choice)
+        return Model(
+            **_told(name, entry),
+            **run.facts,
+            folder=Path(WEIGHTS_FOLDER.format(model=name)),
+            tokenizer=Path(TOKENIZER.format(model=name)),
+            checkpoints={one.name: one for one in run.checkpoints},
+            unlisted={one.name: one for one in run.unlisted},
+            entry=entry,
+            lock=run.lock,
+        )
     folder = Path(os.path.normpath(Path(entry["folder"]).expanduser()))
-    run = folder.name if folder.parent == PRETRAINED_FOLDER else None
-    if run is not None and pretraining is not None and run in pretraining.runs:
+    runs = pretraining.runs if pretraining else {}
+    if pretraining and folder.parent == PRETRAINED_FOLDER and folder.name in runs:
         return _planned_model(name, entry, folder, pretraining)
-    if run is not None and not (root / folder).exists():
-        runs = pretraining.runs if pretraining else {}
+    if folder.parent == PRETRAINED_FOLDER and not (root / folder).exists():
         raise InputError(
-            f"`{name}.folder` = '{folder}': no such folder, and `pretraining.runs` has no run `{run}` "
-            f"that would make it.{suggest(run, runs)}"
+            f"`{name}.folder` = '{folder}': no such folder, and `pretraining.runs` has no run `{folder.name}` "
+            f"that would make it.{suggest(folder.name, runs)}"
         )
     return _existing_model(name, entry, folder, root)
 
 
-def _hub_model(name: str, entry: Mapping[str, Yaml], run: HubRun) -> Model:
-    return Model(
-        name=name,
-        folder=Path(WEIGHTS_FOLDER.format(model=name)),
-        tokenizer=Path(TOKENIZER.format(model=name)),
-        **run.facts,
-        parameters=entry.get("parameters"),
-        license=entry["license"],
-        pretraining=None,
-        checkpoints={checkpoint.name: checkpoint for checkpoint in run.checkpoints},
-        unlisted={checkpoint.name: checkpoint for checkpoint in run.unlisted},
-        entry=entry,
-        lock=run.lock,
-        remote_code=bool(entry.get("remote_code")),
-    )
+def _told(name: str, entry: Mapping[str, Yaml]) -> dict[str, Any]:
+    """Return what the registry says of any model."""
+    said = {key: entry.get(key) for key in ("parameters", "recipe")}
+    flags = {key: bool(entry.get(key)) for key in ("remote_code", "unstable")}
+    return {"name": name, "license": entry["license"], **said, **flags}
 
 
 def _measured_facts(name: str, root: Path) -> dict[str, Fact]:
@@ -525,7 +466,7 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
         for step in recipe.checkpoint_steps
     ]
     return Model(
-        name=name,
+        **_told(name, entry),
         kind=kind,
         architecture=recipe.architecture,
         folder=folder,
@@ -534,33 +475,24 @@ def _planned_model(name: str, entry: Mapping[str, Yaml], folder: Path, pretraini
         width=recipe.width,
         vocabulary=pretraining.vocabulary,
         context=recipe.window,
-        parameters=entry.get("parameters"),
-        license=entry["license"],
         pretraining=folder.name,
-        checkpoints={checkpoint.name: checkpoint for checkpoint in checkpoints},
+        checkpoints={one.name: one for one in checkpoints},
     )
 
 
 def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Path) -> Model:
-    told = {key: entry[key] for key in ("step_pattern", "tokens_per_step") if key in entry}
-    run = LocalRun(name=name, folder=folder, root=root, **told)
-    gone = run.gone()
-    there = run.there(gone)
-    steps = [one.step for one in there]
-    checkpoints = sorted([*there, *(one for one in gone if one.step not in steps)], key=lambda one: one.step)
+    with about(name):
+        naming = Naming.reading(entry["step_pattern"]) if "step_pattern" in entry else TRAINERS
+    tokens_per_step = entry.get("tokens_per_step")
+    checkpoints = local_checkpoints(name, folder, root=root, naming=naming, tokens_per_step=tokens_per_step)
+    there = [one for one in checkpoints if not one.gone]
     given = entry.get("tokenizer")
     places = [Path(given).expanduser()] if given else [folder, *(one.folder for one in there)]
-    known: dict[str, Any] = {**({} if there else _measured_facts(name, root)), **entry}
-    kind: Kind = known.get("kind") or kind_of(_first_config(name, there, root))
+    known = entry if there else {**_measured_facts(name, root), **entry}
     return Model(
-        name=name,
-        kind=kind,
+        **_told(name, entry),
+        **read_facts(name, there, known, root=root),
         folder=folder,
         tokenizer=find_tokenizer(name, places, root=root) if there else places[0],
-        **read_facts(name, there, {**known, "kind": kind}, root=root),
-        parameters=entry.get("parameters"),
-        license=entry["license"],
-        remote_code=bool(entry.get("remote_code")),
-        pretraining=None,
-        checkpoints={checkpoint.name: checkpoint for checkpoint in checkpoints},
+        checkpoints={one.name: one for one in checkpoints},
     )

@@ -1,17 +1,17 @@
 """The registry: the models, texts and datasets that exist, and known faults of checkpoints.
 
-Users may also name a local folder or a hub repository as a model: `with_typed_models` enters them.
+Users may also name a local folder or a hub repository as a model: `known_as` enters them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lmshape.errors import InputError, unknown
+from lmshape.errors import Problems, unknown
 from lmshape.hub.integrity import Issue, read_issues
 from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
@@ -19,8 +19,6 @@ from lmshape.texts.corpus import checked_span
 from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
-
-
 ROW_FILES = (".jsonl", ".parquet")
 PACKED = (".gz", ".xz", ".zip", *ROW_FILES)  # the size of such a file says nothing about its text
 
@@ -114,7 +112,7 @@ def read_registry(
         With every fault of them: a missing file, an unknown or missing key, a value out of range, a text
         without a source, a dataset of a text that is not there.
     """
-    problems: list[str] = []
+    problems = Problems()
     entries: dict[str, Yaml] = {}
     for one in _layers(models, "models"):
         entries |= _read(one, "models", root, problems)
@@ -123,15 +121,15 @@ def read_registry(
     for one in _layers(datasets, "datasets"):
         found = _read(one, "datasets", root, problems)
         texts, known = texts | found.get("texts", {}), known | found.get("datasets", {})
-    raise_all(problems, what=f"the registry ({_told(models)}, {_told(datasets)})")
+    problems.raise_all(what=f"the registry ({_told(models)}, {_told(datasets)})")
     registry = Registry(
         entries,
-        {name: _text(name, entry, root, problems) for name, entry in texts.items()},
+        {name: _text(name, entry, root) for name, entry in texts.items()},
         {name: _dataset(name, entry, texts, problems) for name, entry in known.items()},
         read_issues(root / find_file(issues_file, root=root)) if issues_file else (),
     )
     where = _told(datasets)
-    raise_all((f"{where}: {problem}" for problem in problems), what=where)
+    Problems(f"{where}: {problem}" for problem in problems).raise_all(what=where)
     return registry
 
 
@@ -144,17 +142,6 @@ def find_file(path: str | Path, *, root: Path) -> Path:
     if (root / path).exists() or not (REPOSITORY / path).exists():
         return path
     return REPOSITORY / path
-
-
-def raise_all(problems: Iterable[str], *, what: str) -> None:
-    """Raise one error that tells every problem, if there is any."""
-    problems = list(dict.fromkeys(problems))
-    if len(problems) == 1:
-        raise InputError(problems[0])
-    if problems:
-        raise InputError(
-            f"{len(problems)} faults in {what}:\n" + "\n".join(f"- {problem}" for problem in problems)
-        )
 
 
 def _listed(given: Entries | Sequence[Entries]) -> list[Entries]:
@@ -174,47 +161,30 @@ def _layers(given: Entries | Sequence[Entries], kind: str) -> list[Entries]:
     return listed if named or not ours.is_file() else [ours, *listed]
 
 
-def _read(source: Entries, schema_name: str, root: Path, problems: list[str]) -> dict[str, Yaml]:
+def _read(source: Entries, schema_name: str, root: Path, problems: Problems) -> dict[str, Yaml]:
+    """Read entries with their defaults; none where there are problems."""
     schema = schema_with_names(schema_name, {})
-    try:
+    with problems.noted():
         data = source if isinstance(source, Mapping) else read_yaml(root / find_file(source, root=root))
-    except InputError as error:
-        problems.append(str(error))
-        return {}
-    where = f"registry.{schema_name}" if isinstance(source, Mapping) else source
-    found = faults(data, schema, where=f"{where}: ")
-    problems.extend(found)
-    return {} if found else with_defaults(data, schema)
+        where = f"registry.{schema_name}" if isinstance(source, Mapping) else source
+        if not (found := faults(data, schema, where=f"{where}: ")):
+            return with_defaults(data, schema)
+        problems.extend(found)
+    return {}
 
 
-def _text(name: str, entry: Mapping[str, Yaml], root: Path, problems: list[str]) -> Text:
-    path, url, hf = entry.get("path"), entry.get("url"), entry.get("hf")
-    if path is None and url is None and hf is None:
-        problems.append(f"`texts.{name}`: needs `path`, a file on this machine, or `url`, or `hf`.")
-    elif path is None and hf is None and not {"md5", "sha256"} & entry.keys():
-        problems.append(f"`texts.{name}`: a download needs `md5` or `sha256` of the raw text to be verified.")
-    return Text(
-        name=name,
-        path=None if path is None else find_file(path, root=root),
-        url=url,
-        hf=hf,
-        column=entry["column"],
-        md5=entry.get("md5"),
-        sha256=entry.get("sha256"),
-        bytes=entry.get("bytes"),
-        license=entry["license"],
-        origin=entry["origin"],
-    )
+def _text(name: str, entry: Mapping[str, Yaml], root: Path) -> Text:
+    given: dict[str, Yaml] = {part.name: entry.get(part.name) for part in fields(Text)}
+    path = find_file(entry["path"], root=root) if "path" in entry else None
+    return Text(**given | {"name": name, "path": path})
 
 
-def _dataset(name: str, entry: Mapping[str, Yaml], texts: Iterable[str], problems: list[str]) -> Dataset:
+def _dataset(name: str, entry: Mapping[str, Yaml], texts: Iterable[str], problems: Problems) -> Dataset:
     text, span = entry.get("text"), (0.0, 1.0)
     if text is not None and text not in texts:
         problems.append(f"`datasets.{name}.text`: {unknown('text', text, texts)}")
-    try:
+    with problems.noted():
         span = checked_span(entry["span"], where=f"datasets.{name}.span")
-    except InputError as error:
-        problems.append(str(error))
     return Dataset(name=name, text=text, clean=entry["clean"], span=span, order=entry["order"])
 
 
@@ -223,74 +193,38 @@ class LossLog:
     """Files of a training run outside of the study: its losses, and the geometry of `lmshape.monitor`, if any."""
 
     losses: Path
-    geometry: Path | None
+    geometry: Path | None = None
 
     @property
     def files(self) -> list[Path]:
         """The files that there must be."""
-        return [self.losses, *([self.geometry] if self.geometry else [])]
+        return [path for path in (self.losses, self.geometry) if path]
 
 
 def loss_log_of(entry: str | Mapping[str, str], *, root: Path) -> LossLog:
     """Read an entry of `loss_logs`: paths from the working directory, else from the repository."""
     files = {"losses": entry} if isinstance(entry, str) else entry
-    found = {key: find_file(path, root=root) for key, path in files.items()}
-    return LossLog(losses=found["losses"], geometry=found.get("geometry"))
-
-
-FOLDER_SIGNS = ("/", "./", "../", "~")
-
-
-def with_typed_models(
-    config: Mapping[str, Yaml], registry: Registry, *, root: Path
-) -> tuple[dict[str, Yaml], Registry]:
-    """Give every folder and repository under `models` a name of the registry, and an entry where it has none.
-
-    What is neither a list nor a mapping of names is left as it is, for the schema to refuse.
-    """
-    models = config.get("models")
-    listed = models if isinstance(models, list) else [models]
-    names, registry = known_as(
-        [
-            name
-            for one in listed
-            for name in (one if isinstance(one, dict) else [one])
-            if isinstance(name, str)
-        ],
-        registry,
-        root=root,
-    )
-
-    def renamed(one: Yaml) -> Yaml:
-        if isinstance(one, dict):
-            return {names.get(key, key): value for key, value in one.items()}
-        return names.get(one, one) if isinstance(one, str) else one
-
-    changed = [renamed(one) for one in models] if isinstance(models, list) else renamed(models)
-    return {**config, **({"models": changed} if "models" in config else {})}, registry
+    return LossLog(**{key: find_file(path, root=root) for key, path in files.items()})
 
 
 def known_as(typed: Iterable[str], registry: Registry, *, root: Path) -> tuple[dict[str, str], Registry]:
-    """Return what each is called in the registry, and the registry with the entries that it lacked."""
+    """Return what each folder and repository is called in the registry, and the registry with the entries it lacked.
+
+    Names that are neither are left out.
+    """
     names: dict[str, str] = {}
     models = dict(registry.models)
     for one in typed:
-        if one in models or not _is_typed(one):
-            names[one] = one
-            continue
-        source = _source(one, root)
-        names[one] = _known(source, models) or _free_name(one, source, models, root)
-        models.setdefault(names[one], _with_defaults(source))
+        if one not in models and ("/" in one or one.startswith((".", "~"))):
+            source = _source(one, root)
+            names[one] = _known(source, models) or _free_name(one, source, models, root)
+            models.setdefault(names[one], with_defaults({one: source}, schema_with_names("models", {}))[one])
     return names, replace(registry, models=models)
-
-
-def _is_typed(name: str) -> bool:
-    return "/" in name or name.startswith((".", "~"))
 
 
 def _source(typed: str, root: Path) -> dict[str, str]:
     """Return the entry: a folder where it looks like a path or there is one, else a repository of the hub."""
-    local = typed.startswith(FOLDER_SIGNS) or typed in (".", "..") or (root / typed).is_dir()
+    local = typed.startswith(("/", ".", "~")) or (root / typed).is_dir()
     return {"folder": typed} if local or typed.count("/") != 1 else {"repository": typed}
 
 
@@ -309,7 +243,3 @@ def _free_name(typed: str, source: Mapping[str, str], models: Iterable[str], roo
     parts = [part for part in whole.split("/") if part]
     names = (path_safe("-".join(parts[-count:])).lstrip("-._+=") for count in range(1, len(parts) + 1))
     return next((name for name in names if name and name not in models), path_safe(whole))
-
-
-def _with_defaults(source: Mapping[str, str]) -> Mapping[str, Yaml]:
-    return with_defaults({"it": dict(source)}, schema_with_names("models", {}))["it"]

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
-from lmshape.errors import InputError, is_or_are, some_of
+from lmshape.errors import InputError, Problems, about, some_of
 from lmshape.figures import FIGURES
 from lmshape.hub.integrity import Issue
 from lmshape.hub.published import Ask, choose
 from lmshape.metrics import skdim
-from lmshape.metrics.metric import Metric
 from lmshape.metrics.own import OwnFile, read_own
 from lmshape.metrics.registry import (
     FINAL_FAMILY,
     MEASURED,
     OWN_FAMILY,
     RELEASED_FAMILIES,
-    added_metrics,
     family_and_metric_names,
     measured_families,
     metric_names,
@@ -42,10 +41,9 @@ from lmshape.study.registry import (
     Registry,
     Text,
     find_file,
+    known_as,
     loss_log_of,
-    raise_all,
     read_registry,
-    with_typed_models,
 )
 from lmshape.texts.tokens import Sampling
 from lmshape.training.recipe import Pretraining, Recipe, read_pretraining
@@ -141,6 +139,11 @@ class Study:
         cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
         return list(dict.fromkeys(cells))
 
+    @property
+    def truncated_rows(self) -> list[str]:
+        """Choices of rows that are truncated."""
+        return sorted(name for name in self.rows if name in ("all", "no_sink")) or ["all"]
+
     def readers(self, model: str, checkpoint: str) -> list[str]:
         """All that read the weights of a checkpoint: its datasets, and truncations."""
         truncated = [cell.dataset for cell in self.truncated(model) if cell.checkpoint == checkpoint]
@@ -196,12 +199,17 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
     InputError
         With every fault found, each naming the key, the value, the rule and the nearest valid names.
     """
-    problems: list[str] = []
+    problems = Problems()
+    names: dict[str, Collection[str]] = {"figure_name": FIGURES}
     registry = _registry(config, root, problems)
     if registry:
-        config, registry = with_typed_models(config, registry, root=root)
-    own = _own_metrics(config, root, problems)
-    names = {**(_names(registry) if registry else {}), "figure_name": FIGURES}
+        typed, registry = known_as([name for name, _ in _listed(config.get("models"))], registry, root=root)
+        names |= {"model_name": [*registry.models, *typed]}
+        names |= {"dataset_name": registry.datasets, "text_name": registry.texts}
+    own = None
+    if isinstance(path := config.get("own_metrics"), str):
+        with problems.noted():
+            own = read_own(root / find_file(path, root=root), named=path, taken=family_and_metric_names())
     if own or "own_metrics" not in config:  # else not all names are known
         listed = config.get("metrics")
         asked = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
@@ -209,22 +217,14 @@ def load_study(config: Mapping[str, Yaml], root: Path, *, ask: Ask | None = None
         problems.extend(skdim.problems(asked))
     schema = schema_with_names("config", names)
     problems.extend(faults(config, schema))
-    raise_all(problems, what="the configuration")
+    problems.raise_all(what="the configuration")
     assert registry is not None  # else there was a problem
     complete = with_defaults(config, schema)
-    complete["metrics"] = _metrics(complete, own, named="metrics" in config)
+    if complete["sampling"]["protocol"] == "paper" and "metrics" not in config:
+        complete["metrics"] += RELEASED_FAMILIES
+    if own and not {OWN_FAMILY, *own.names} & set(complete["metrics"]):
+        complete["metrics"].append(OWN_FAMILY)
     return _joined(complete, registry, own, root, ask)
-
-
-def registry_of(configfile: Path, root: Path) -> Registry:
-    """Read the registry that a configuration names.
-
-    Raises
-    ------
-    InputError
-        When either cannot be read.
-    """
-    return _named_registry(_read(configfile), root)
 
 
 def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
@@ -236,105 +236,83 @@ def study_of(configfile: Path, root: Path, *, ask: Ask | None = None) -> Study:
 
 def check_loss_logs(study: Study, root: Path) -> None:
     """Refuse a study with loss logs that cannot be read: once, where it is planned, and not in each of its jobs."""
-    raise_all(_unreadable_logs(study, root), what="what the configuration refers to")
-
-
-def _unreadable_logs(study: Study, root: Path) -> Iterator[str]:
     # imported here: pandas takes half a second, which every job would pay that reads its study
     from lmshape.dynamics.loss_logs import read_loss_log
     from lmshape.tables.loss_spikes import read_geometry
 
+    problems = Problems()
     for name, log in study.loss_logs.items():
-        for path in log.files:
-            try:
-                if path == log.geometry:
-                    read_geometry(root / path)
-                else:
-                    read_loss_log(root / path, name=name)
-            except InputError as error:
-                yield f"`loss_logs.{name}`: {error}"
+        with problems.noted(), about(f"loss_logs.{name}"):
+            read_loss_log(root / log.losses, name=name)
+        with problems.noted(), about(f"loss_logs.{name}"):
+            if log.geometry:
+                read_geometry(root / log.geometry)
+    problems.raise_all(what="what the configuration refers to")
 
 
-def named_models(configfile: Path) -> list[str]:
-    """Name the models of a configuration."""
-    return list(_choices(_read(configfile))[0])
+def read_config(configfile: Path) -> dict[str, Yaml]:
+    """Read a configuration with its defaults; names are not looked up.
 
-
-def choices_of(configfile: Path, registry: Registry, root: Path) -> dict[str, Choice]:
-    """Return which checkpoints a configuration takes of each model, by its name in the registry."""
-    config, _ = with_typed_models(_read(configfile), registry, root=root)
-    return {name: choice["checkpoints"] for name, choice in _choices(config)[0].items()}
-
-
-def metrics_of(configfile: Path, root: Path) -> tuple[Metric, ...]:
-    """Return the metrics that a configuration adds: its estimators of scikit-dimension, those of its own file."""
-    config = _read(configfile)
-    own = config.get("own_metrics")
-    raise_all(skdim.problems(config["metrics"]), what=f"{configfile}")
-    return added_metrics(config["metrics"], root / find_file(own, root=root) if own else None)
-
-
-def _read(configfile: Path) -> dict[str, Yaml]:
-    """Read a configuration with its defaults; names are not looked up."""
+    Raises
+    ------
+    InputError
+        When it cannot be read, or breaks the schema.
+    """
     config = read_keys(find_file(configfile, root=Path.cwd()))
     schema = schema_with_names("config", {})
-    raise_all(faults(config, schema), what=f"{configfile}")
+    Problems(faults(config, schema)).raise_all(what=f"{configfile}")
     return with_defaults(config, schema)
 
 
-def _named_registry(config: Mapping[str, Yaml], root: Path) -> Registry:
+def registry_of(config: Mapping[str, Yaml], root: Path) -> Registry:
+    """Read the registry that a configuration with its defaults names."""
     files = config["registry"]
     return read_registry(files["models"], files["datasets"], Path(files["known_issues"]), root=root)
 
 
-def _registry(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> Registry | None:
+def _registry(config: Mapping[str, Yaml], root: Path, problems: Problems) -> Registry | None:
+    """Read the registry of a configuration that may have faults; None where it cannot be read."""
     schema = schema_with_names("config", {})
-    if faults(config.get("registry", {}), {**schema["properties"]["registry"], "$defs": schema["$defs"]}):
-        return None
-    try:
-        return _named_registry(with_defaults(config, schema), root)
-    except InputError as error:
-        problems.append(str(error))
-        return None
+    if not faults(config.get("registry", {}), schema["properties"]["registry"]):
+        with problems.noted():
+            return registry_of(with_defaults(config, schema), root)
+    return None
 
 
-def _own_metrics(config: Mapping[str, Yaml], root: Path, problems: list[str]) -> OwnFile | None:
-    path = config.get("own_metrics")
-    if not isinstance(path, str):  # absent, or refused by the schema
-        return None
-    try:
-        return read_own(root / find_file(path, root=root), named=path, taken=family_and_metric_names())
-    except InputError as error:
-        problems.append(str(error))
-        return None
+def choices_of(
+    config: Mapping[str, Yaml], registry: Registry, root: Path
+) -> tuple[list[tuple[str, dict[str, Yaml]]], Registry]:
+    """Read which checkpoints and datasets a configuration with its defaults takes of each model that it lists.
+
+    Returns
+    -------
+    Name in the registry and `{"checkpoints": …, "datasets": …}` of each, and the registry with the entries it lacked.
+    """
+    listed = _listed(config["models"])
+    names, registry = known_as([name for name, _ in listed], registry, root=root)
+    shared = {key: config[key] for key in ("checkpoints", "datasets")}
+    return [(names.get(name, name), shared | (choice or {})) for name, choice in listed], registry
 
 
-def _metrics(config: Mapping[str, Yaml], own: OwnFile | None, *, named: bool) -> list[str]:
-    """Return the metrics and families to measure: those named, and what the protocol and the own file bring."""
-    metrics = list(config["metrics"])
-    if config["sampling"]["protocol"] == "paper" and not named:
-        metrics += RELEASED_FAMILIES
-    if own and not {OWN_FAMILY, *own.names} & set(metrics):
-        metrics.append(OWN_FAMILY)
-    return metrics
-
-
-def _names(registry: Registry) -> dict[str, tuple[str, ...]]:
-    return {
-        "model_name": tuple(registry.models),
-        "dataset_name": tuple(registry.datasets),
-        "text_name": tuple(registry.texts),
-    }
+def _listed(models: Yaml) -> list[tuple[str, Yaml]]:
+    """Return the names under `models`, each with what is below it; other things are left for the schema to refuse."""
+    listed = models if isinstance(models, list) else [models]
+    pairs = [pair for one in listed for pair in (one.items() if isinstance(one, dict) else [(one, None)])]
+    return [(name, choice) for name, choice in pairs if isinstance(name, str)]
 
 
 def _joined(
     config: Mapping[str, Yaml], registry: Registry, own: OwnFile | None, root: Path, ask: Ask | None
 ) -> Study:
     pretraining = read_pretraining(config["pretraining"]) if "pretraining" in config else None
-    choices, problems = _choices(config)
+    listed, registry = choices_of(config, registry, root)
+    counts = Counter(name for name, _ in listed)
+    problems = Problems(
+        f"`models` lists {name} more than once. Keep one." for name, count in counts.items() if count > 1
+    )
     models: dict[str, Model] = {}
-    for name, choice in choices.items():
-        try:
+    for name, choice in dict(listed).items():
+        with problems.noted():
             model = read_model(
                 name,
                 registry.models[name],
@@ -345,14 +323,14 @@ def _joined(
                 choice=choice["checkpoints"],
             )
             models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], choice["datasets"], root)
-        except InputError as error:
-            problems.append(str(error))
-    datasets_of = {name: tuple(choice["datasets"]) for name, choice in choices.items()}
+    datasets_of = {name: tuple(choice["datasets"]) for name, choice in listed}
+    of_models = [name for names in datasets_of.values() for name in names]
+    used = [name for name in dict.fromkeys([*config["datasets"], *of_models]) if name in of_models]
     study = Study(
         name=config["study"],
         models=models,
         datasets_of=datasets_of,
-        datasets={name: registry.datasets[name] for name in _used(config["datasets"], datasets_of)},
+        datasets={name: registry.datasets[name] for name in used},
         texts=registry.texts,
         metrics=metric_names(config["metrics"], own.names if own else ()),
         own_metrics=own,
@@ -364,35 +342,14 @@ def _joined(
         truncating=read_truncating(config["truncation"]),
         loss_logs={name: loss_log_of(entry, root=root) for name, entry in config["loss_logs"].items()},
         layers_per_job=None if config["layers_per_job"] == "all" else config["layers_per_job"],
-        keep_activations=config["keep_activations"],
         keep_weights=config["keep_weights"] or config["weights_in"] == "cache",
-        weights_in=config["weights_in"],
-        transfer=config["transfer"],
         disk_budget_bytes=int(budget * 10**9) if (budget := config["disk_budget_gb"]) else None,
-        scratch=config["scratch"],
         issues=registry.issues,
+        **{key: config[key] for key in ("keep_activations", "weights_in", "transfer", "scratch")},
     )
-    raise_all([*problems, *problems_of(study, root)], what="what the configuration refers to")
+    problems.extend(problems_of(study, root))
+    problems.raise_all(what="what the configuration refers to")
     return study
-
-
-def _choices(config: Mapping[str, Yaml]) -> tuple[dict[str, dict[str, Yaml]], list[str]]:
-    """Name of a model → its checkpoints and datasets, and what is wrong with the list."""
-    models = config["models"]
-    listed = [item if isinstance(item, dict) else {item: None} for item in models]
-    pairs = [pair for entry in ([models] if isinstance(models, dict) else listed) for pair in entry.items()]
-    names = [name for name, _ in pairs]
-    twice = [f"`models` lists {name} more than once. Keep one." for name in names if names.count(name) > 1]
-    shared = {key: config[key] for key in ("checkpoints", "datasets")}
-    return {name: shared | (choice or {}) for name, choice in pairs}, twice
-
-
-def _used(datasets: Sequence[str], datasets_of: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Datasets of any model, in the order of the configuration, then of the models."""
-    of_models = list(dict.fromkeys(name for names in datasets_of.values() for name in names))
-    return [name for name in datasets if name in of_models] + [
-        name for name in of_models if name not in datasets
-    ]
 
 
 def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[str], root: Path) -> Model:
@@ -403,18 +360,20 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
     InputError
         When a listed one does not exist or cannot be loaded, or none is left to choose from.
     """
-    unmeasured = [
+
+    def tell(gone: Sequence[str], consequence: str) -> None:
+        if gone:
+            told = f"{some_of(gone)} {'is' if len(gone) == 1 else 'are'} gone from {model.folder}"
+            print(f"`{model.name}`: {told}{consequence}", file=sys.stderr)
+
+    lost = [
         one.name
         for one in model.checkpoints.values()
-        if one.gone and not _measured(model, one, datasets, root)
+        if one.gone
+        and not all((root / card).is_file() for card in loss_cards(model.name, [one.name], datasets))
     ]
-    known = [one for one in model.checkpoints.values() if one.name not in unmeasured]
-    if unmeasured:
-        print(
-            f"`{model.name}`: {some_of(unmeasured)} {is_or_are(unmeasured)} gone from {model.folder}, not measured on "
-            "all datasets of this study, and left out.",
-            file=sys.stderr,
-        )
+    tell(lost, ", not measured on all datasets of this study, and left out.")
+    known = [one for one in model.checkpoints.values() if one.name not in lost]
     if not known:
         raise InputError(
             f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Restore them."
@@ -422,34 +381,117 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
     chosen, passed_over = choose(known, list(model.unlisted.values()), choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
         require_weights(model.name, [one for one in chosen if not one.gone], root=root)
-    gone = [one.name for one in chosen if one.gone]
-    if gone:
-        print(
-            f"`{model.name}`: {some_of(gone)} {is_or_are(gone)} gone from {model.folder}; their numbers stay.",
-            file=sys.stderr,
-        )
+    tell([one.name for one in chosen if one.gone], "; their numbers stay.")
     taken = {checkpoint.name: checkpoint for checkpoint in chosen}
     return replace(model, checkpoints=taken, choice=choice, passed_over=passed_over)
 
 
-def _measured(model: Model, checkpoint: Checkpoint, datasets: Sequence[str], root: Path) -> bool:
-    return all((root / card).is_file() for card in loss_cards(model.name, [checkpoint.name], datasets))
+def problems_of(study: Study, root: Path) -> Iterator[str]:
+    """Tell every way in which a study cannot run, a sentence each."""
+    yield from _long_sequences(study)
+    yield from _misread_paths(study)
+    yield from _metrics_without_data(study)
+    yield from _text_problems(study, root)
+    yield from _gone_problems(study, root)
+    yield from _truncation_problems(study)
+    for name, log in study.loss_logs.items():
+        if name in study.trained:
+            yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
+        for path in log.files:
+            if not (root / path).is_file():
+                yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
+
+
+def _long_sequences(study: Study) -> Iterator[str]:
+    """Refuse windows longer than a context; in `paper`, a context that almost certainly cuts one of 128 chunks."""
+    paper = study.sampling.protocol == "paper"  # where only the tokenizer knows the lengths of chunks
+    longest = LEAST_CHUNK_TOKENS + 1 if paper else study.sampling.window
+    for name, model in study.models.items():
+        if model.context is None or model.context >= longest:
+            continue
+        if paper:
+            yield (
+                f"`sampling.protocol` = 'paper': a chunk of 512 characters has more tokens than the context of "
+                f"`{name}`, {model.context}. Take the protocol `windows`, or a model with a context of 256 or more."
+            )
+        else:
+            yield (
+                f"`sampling.window` = {longest}: longer than the context of `{name}`, {model.context} tokens. Lower "
+                f"it to {model.context} or less."
+            )
+
+
+def _misread_paths(study: Study) -> Iterator[str]:
+    """Tell of paths of the user's files in which Snakemake would find wildcards."""
+    texts = [text for name in study.datasets if (text := study.text_of(name))]
+    files = [(name, one.folder) for name, model in study.models.items() for one in model.checkpoints.values()]
+    files += [(f"texts.{text.name}", text.path) for text in texts if text.path]
+    files += [(f"loss_logs.{name}", file) for name, log in study.loss_logs.items() for file in log.files]
+    for where, path in {where: path for where, path in files if MISREAD.search(str(path))}.items():
+        yield (
+            f"`{where}` = '{path}': Snakemake takes braces, and a word in angle brackets, for names to fill in. "
+            "Rename it, or make a link without them."
+        )
+
+
+def _metrics_without_data(study: Study) -> Iterator[str]:
+    """Tell of families that lack the activations or the rows that they need."""
+    if FINAL_FAMILY in study.measured_families and not study.keep_activations:
+        yield (
+            f"`metrics` names `{FINAL_FAMILY}`, which compares the activations of two checkpoints, and "
+            f"`keep_activations` is false. Set it to true, or leave `{FINAL_FAMILY}` out."
+        )
+    others = [name for name in study.measured_families if not MEASURED[name].chosen_rows(study.rows)]
+    if others:
+        takers = [name for name, family in MEASURED.items() if "one_per_type" in family.rows]
+        yield (
+            f"`rows` = [one_per_type]: only {' and '.join(takers)} take these rows, and `metrics` asks for "
+            f"{', '.join(others)} too. Add `all` to `rows`, or name no other family."
+        )
+
+
+def _text_problems(study: Study, root: Path) -> Iterator[str]:
+    """Compare the bytes of each text with the tokens asked for: a token has at least one byte."""
+    readers = []  # text, span, tokens, what reads it, remedy
+    for name, dataset in study.datasets.items():
+        if study.sampling.protocol == "paper" and dataset.text is None:
+            yield (
+                f"`datasets.{name}`: the protocol `paper` takes the lengths of random sequences from a text. "
+                "Give the dataset a `text`."
+            )
+        if text := study.text_of(name):
+            remedy = "Take a larger text, a wider `span`, or fewer draws or rows under `sampling`."
+            readers.append((text, dataset.span, study.sampling.most_tokens, f"datasets.{name}", remedy))
+    if study.pretraining and study.trained:
+        text, span = study.texts[study.pretraining.text], study.pretraining.span
+        needed = max(recipe.sequences * recipe.window for recipe in study.trained.values())
+        readers.append((text, span, needed, "pretraining", "Take a larger text or a wider `span`."))
+    for text, (first, last), needed, reader, remedy in readers:
+        if text.path is not None and not (root / text.path).is_file():
+            yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
+            continue
+        size, share = text.raw_bytes(root), last - first
+        if size == 0:
+            yield f"`texts.{text.name}`: {text.path} is empty. Name a file with text."
+        elif size is not None and size * share < needed:
+            yield (
+                f"`texts.{text.name}`: {size} bytes, of which `{reader}` takes {size * share:.0f}; "
+                f"it needs {needed} at the very least, one a token. {remedy}"
+            )
 
 
 def _gone_problems(study: Study, root: Path) -> Iterator[str]:
     """Tell which families are asked for of checkpoints whose weights are gone, and were not measured before."""
     for cell in study.cells():
-        checkpoint = study.checkpoint(cell)
-        names = {"model": cell.model, "checkpoint": cell.checkpoint, "dataset": cell.dataset}
-        if not checkpoint.gone or (root / ACTIVATIONS.format(**names)).is_file():
+        checkpoint, final = study.checkpoint(cell), study.models[cell.model].final
+        if not checkpoint.gone or (root / ACTIVATIONS.format(**asdict(cell))).is_file():
             continue
-        one = (cell.model, [cell.checkpoint], [cell.dataset])
-        blocks = study.blocks_of(cell.model)
+        one, blocks = (cell.model, [cell.checkpoint], [cell.dataset]), study.blocks_of(cell.model)
         lacking = [
             family
             for family in study.measured_families
             for archive in statistics_files(*one, families=[family], blocks=blocks)
-            if not _is_measured(root / archive, family, study.models[cell.model].final)
+            if not _is_measured(root / archive, family, final)
         ]
         if lacking:
             families = some_of(list(dict.fromkeys(lacking)))
@@ -468,52 +510,8 @@ def _is_measured(archive: Path, family: str, final: str) -> bool:
     return told.get("final_checkpoint") == ("" if told["checkpoint"] == final else final)
 
 
-def problems_of(study: Study, root: Path) -> Iterator[str]:
-    """Tell every way in which a study cannot run, a sentence each."""
-    yield from _long_windows(study)
-    yield from _misread_paths(study)
-    if FINAL_FAMILY in study.measured_families and not study.keep_activations:
-        yield (
-            f"`metrics` names `{FINAL_FAMILY}`, which compares the activations of two checkpoints, and "
-            f"`keep_activations` is false. Set it to true, or leave `{FINAL_FAMILY}` out."
-        )
-    for name, dataset in study.datasets.items():
-        if study.sampling.protocol == "paper" and dataset.text is None:
-            yield (
-                f"`datasets.{name}`: the protocol `paper` takes the lengths of random sequences from a text. "
-                "Give the dataset a `text`."
-            )
-        text = study.text_of(name)
-        if text is not None:
-            yield from _text_problems(
-                text,
-                root,
-                share=dataset.span[1] - dataset.span[0],
-                needed=study.sampling.most_tokens,  # a token has at least one byte
-                reader=f"`datasets.{name}`",
-                remedy="Take a larger text, a wider `span`, or fewer draws or rows under `sampling`.",
-            )
-    yield from _families_without_rows(study)
-    yield from _gone_problems(study, root)
-    yield from _truncation_problems(study)
-    yield from _pretraining_problems(study, root)
-    yield from _loss_log_problems(study, root)
-
-
-def _misread_paths(study: Study) -> Iterator[str]:
-    """Tell of paths of the user's files in which Snakemake would find wildcards."""
-    texts = [text for name in study.datasets if (text := study.text_of(name))]
-    files = [(name, one.folder) for name, model in study.models.items() for one in model.checkpoints.values()]
-    files += [(f"texts.{text.name}", text.path) for text in texts if text.path]
-    files += [(f"loss_logs.{name}", file) for name, log in study.loss_logs.items() for file in log.files]
-    for where, path in {where: path for where, path in files if MISREAD.search(str(path))}.items():
-        yield (
-            f"`{where}` = '{path}': Snakemake takes braces, and a word in angle brackets, for names to fill in. "
-            "Rename it, or make a link without them."
-        )
-
-
 def _truncation_problems(study: Study) -> Iterator[str]:
+    problems = Problems()
     named = study.truncating.datasets if study.truncating else ()
     for name in () if isinstance(named, str) else named:
         if name not in study.datasets:
@@ -522,79 +520,6 @@ def _truncation_problems(study: Study) -> Iterator[str]:
                 "`datasets`, or leave it out here."
             )
     for model in study.models:
-        try:
+        with problems.noted(), about("truncation.checkpoints"):
             study.truncated(model)
-        except InputError as error:
-            yield f"`truncation.checkpoints`: {error}"
-
-
-def _families_without_rows(study: Study) -> Iterator[str]:
-    others = [name for name in study.measured_families if not MEASURED[name].chosen_rows(study.rows)]
-    if others:
-        takers = [name for name, family in MEASURED.items() if "one_per_type" in family.rows]
-        yield (
-            f"`rows` = [one_per_type]: only {' and '.join(takers)} take these rows, and `metrics` asks for "
-            f"{', '.join(others)} too. Add `all` to `rows`, or name no other family."
-        )
-
-
-def _long_windows(study: Study) -> Iterator[str]:
-    if study.sampling.protocol == "paper":
-        yield from _long_chunks(study)
-        return
-    for name, model in study.models.items():
-        if model.context is not None and study.sampling.window > model.context:
-            yield (
-                f"`sampling.window` = {study.sampling.window}: longer than the context of `{name}`, "
-                f"{model.context} tokens. Lower it to {model.context} or less."
-            )
-
-
-def _long_chunks(study: Study) -> Iterator[str]:
-    """Refuse contexts that almost certainly cut one of 128 chunks; only the tokenizer knows their lengths."""
-    for name, model in study.models.items():
-        if model.context is not None and model.context <= LEAST_CHUNK_TOKENS:
-            yield (
-                f"`sampling.protocol` = 'paper': a chunk of 512 characters has more tokens than the context of "
-                f"`{name}`, {model.context}. Take the protocol `windows`, or a model with a context of 256 or more."
-            )
-
-
-def _pretraining_problems(study: Study, root: Path) -> Iterator[str]:
-    pretraining = study.pretraining
-    if pretraining is None or not study.trained:
-        return
-    yield from _text_problems(
-        study.texts[pretraining.text],
-        root,
-        share=pretraining.span[1] - pretraining.span[0],
-        needed=max(recipe.sequences * recipe.window for recipe in study.trained.values()),
-        reader="`pretraining`",
-        remedy="Take a larger text or a wider `span`.",
-    )
-
-
-def _loss_log_problems(study: Study, root: Path) -> Iterator[str]:
-    for name, log in study.loss_logs.items():
-        if name in study.trained:
-            yield f"`loss_logs.{name}`: a run of `pretraining` has this name. Take another."
-        for path in log.files:
-            if not (root / path).is_file():
-                yield f"`loss_logs.{name}` = '{path}': no such file in {root}. Correct the path."
-
-
-def _text_problems(
-    text: Text, root: Path, *, share: float, needed: int, reader: str, remedy: str
-) -> Iterator[str]:
-    """Compare the bytes that there are with the tokens asked for: a token has at least one byte."""
-    if text.path is not None and not (root / text.path).is_file():
-        yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
-        return
-    size = text.raw_bytes(root)
-    if size == 0:
-        yield f"`texts.{text.name}`: {text.path} is empty. Name a file with text."
-    elif size is not None and size * share < needed:
-        yield (
-            f"`texts.{text.name}`: {size} bytes, of which {reader} takes {size * share:.0f}; "
-            f"it needs {needed} at the very least, one a token. {remedy}"
-        )
+    yield from problems
