@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from downloads import WEIGHTS, Bring, assert_right
@@ -145,6 +149,22 @@ def test_the_real_hf_xet_is_left_where_its_store_never_answers(
     bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="auto")
     assert_right(tmp_path / "weights/run/step16", one)
     assert hub.asked("/reconstructions/")
+
+
+def test_the_process_of_xet_ends_with_a_job_that_is_killed(hub: LoopbackHub, one: LockedCheckpoint) -> None:
+    hub.set(xet=True)
+    hub.fault("/reconstructions/", "hang")
+    order = {"repo_id": one.repository, "filename": one.weights[0].path, "revision": one.commit}
+    code = f"from lmshape.hub.transfer import bring_by_xet; bring_by_xet({order}, size=1)"
+    job = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not hub.asked("/reconstructions/") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = psutil.Process(job.pid).children()
+    assert children
+    job.kill()
+    job.wait()
+    assert not psutil.wait_procs(children, timeout=30)[1]
 
 
 @pytest.mark.parametrize("right", [True, False])

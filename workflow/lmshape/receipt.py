@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
@@ -45,12 +45,13 @@ def xet_folder(received: Path) -> Path:
     return received.with_name(f".{received.name}.xet")
 
 
-def own_files(folder: Path) -> list[Path]:
+def own_files(folder: Path, told: Mapping[str, Any] | None = None) -> list[Path]:
     """List the files that the receipt names and that have the size it names, or are the beginning of such a file.
 
-    The receipt is not among them. A link whose target is gone has no size, and counts as it is.
+    The receipt, which `told` spares reading, is not among them. A link whose target is gone has no size, and counts as
+    it is.
     """
-    listed = read_told(folder).get("files")
+    listed = (read_told(folder) if told is None else told).get("files")
     own: list[Path] = []
     for name, size in listed.items() if isinstance(listed, dict) else ():
         if not isinstance(size, int) or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
@@ -73,9 +74,9 @@ def delete_own(folder: Path) -> None:
             os.rmdir(parent)
 
 
-def foreign_files(folder: Path) -> list[Path]:
-    """List the files of a folder that no receipt there names."""
-    own = {folder / RECEIPT, *own_files(folder)}
+def foreign_files(folder: Path, told: Mapping[str, Any] | None = None) -> list[Path]:
+    """List the files of a folder that no receipt there names; `told` spares reading it."""
+    own = {folder / RECEIPT, *own_files(folder, told)}
     return sorted(path for path in _files(folder) if path not in own)
 
 

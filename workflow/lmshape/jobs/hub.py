@@ -303,7 +303,7 @@ def refuse_foreign_files(study: Study, root: Path) -> None:
         told = read_told(root / folder)
         if told and "files" not in told:  # a receipt of an older lmshape
             continue
-        foreign = [path for path in foreign_files(root / folder) if not path.name.startswith(ours)]
+        foreign = [path for path in foreign_files(root / folder, told) if not path.name.startswith(ours)]
         if foreign:
             raise InputError(
                 f"`{folder}` is where {what} will lie, and holds {foreign[0].name}, which lmshape did not write. Move "
