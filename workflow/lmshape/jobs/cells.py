@@ -389,18 +389,14 @@ class MeasureCell(Extract):
         measuring = self.measuring.block_seconds(model, model.blocks + 2, threads, on_gpu=on_gpu)
         return super().seconds(job, threads) + measuring
 
-    def device(self, job: Wildcards, given: Given) -> Device:
-        """Return where the forward passes run."""
-        from lmshape.models.opened import choose_device
-
-        return choose_device(self.opening(job, given)).device
-
     def run(self, job: Wildcards, given: Given) -> None:
         losses = Path(job.fill(paths.LOSS_CARD))
         with working_folder(losses, "activations") as folder:
             activations, card = folder / "activations.h5", folder / losses.name
             self.extract(job, given, activations, card)
-            device = self.device(job, given)  # imports transformers: once `extract` has turned the hub off
+            from lmshape.models.opened import choose_device  # imports transformers, once the hub is off
+
+            device = choose_device(self.opening(job, given)).device
             for block in self.study.blocks_of(job.model):
                 self.measuring.measure(job, activations, block, device)
             with replaced_when_whole(losses) as partial:
