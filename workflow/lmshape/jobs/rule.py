@@ -55,6 +55,11 @@ class Wildcards:
         """Model, checkpoint and dataset."""
         return Cell(self.model, self.checkpoint, self.dataset)
 
+    @property
+    def layers(self) -> tuple[int, int]:
+        """First and last layer of a block."""
+        return int(self.first), int(self.last)
+
     def fill(self, pattern: str) -> str:
         """Fill a pattern of `lmshape.paths`."""
         return pattern.format(**{name: getattr(self, name) for name in WILDCARDS})
@@ -257,8 +262,3 @@ def model_flops(study: Study, model: Model) -> float:
     cells = len(model.measured) * len(study.datasets_of[model.name])
     tokens, window = study.sampling.most_tokens, study.sampling.window
     return cells * model.passes * forward_flops(model, tokens=tokens, window=window)
-
-
-def layers_of(job: Wildcards) -> tuple[int, int]:
-    """Return the first and last layer of a block."""
-    return int(job.first), int(job.last)
