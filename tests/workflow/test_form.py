@@ -27,7 +27,10 @@ def spelled_out(rules: str) -> str:
     def each(found: re.Match[str]) -> str:
         bodies = {name: dedent(found[2]) for name in re.findall(r'"(\w+)":', found[1])}
         return "".join(
-            body.replace("rule:", f"rule {name}:").replace("(name)", f'("{name}")').replace("{name}", name)
+            body.replace("rule:", f"rule {name}:")
+            .replace("(name)", f'("{name}")')
+            .replace("=name,", f'="{name}",')
+            .replace("{name}", name)
             for name, body in bodies.items()
         )
 
@@ -53,8 +56,8 @@ def test_a_rule_declares_what_it_needs_and_takes_it_from_its_namesake(
         re.findall(r"^ *use rule (\w+) as (\w+) with:", (RULES_FOLDER / file).read_text(), re.MULTILINE)
     )
     # a derived rule has the command of the first, and runs its own job where it is a rule of the library
-    runs = "{params.job}" if derived.get(name) in RULES else name
-    assert re.findall(r'job_command\(\s*f?"(\S+) ', body) == [runs]
+    runs = "{params.job}" if derived.get(name) in RULES or 'job="' in body else name
+    assert re.findall(r'job_command\(\s*"(\S+) ', body) == [runs]
     # What no code makes needs no digest of it: bytes that are verified against the hub's.
     assert ("params:" in body) == (f'digest=jobs.digest("{name}")' in body) == (name != "fetch_tokenizer")
     assert set(re.findall(r'job="(\w+)"', body)) <= {name}

@@ -55,10 +55,11 @@ for name, message in {
             **jobs.resources(name),
         params:
             digest=jobs.digest(name),
+            job=name,  # a command is read when it runs, and the loop is over by then
         message:
             message
         shell:
-            job_command(f"{name} > {{log}} 2>&1")
+            job_command("{params.job} > {log} 2>&1")
 
 
 rule claims:

@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING
 from lmshape import paths
 from lmshape.geometry.arrays import Device
 from lmshape.jobs.machine import Machine
-from lmshape.jobs.rule import (
-    ARCHIVE_MEGABYTES,
-    LEAST_DISK_MEGABYTES,
-    Files,
-    Given,
-    Rule,
-    Wildcards,
-    layers_of,
-)
+from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
@@ -131,6 +123,10 @@ class WeightsReader(Rule):
         spread = self.machine.on_cluster and self.study.extraction.device_map == "auto"
         return costs.gpus_that_hold(model, self.study.extraction, self.machine.gpu_gigabytes) if spread else 1
 
+    def on_gpu(self, job: Wildcards) -> bool:
+        """Return whether the forward passes run on a GPU."""
+        return self.gpus(job) > 0
+
 
 class Extract(WeightsReader):
     """The activations of a cell, which stay, and its loss."""
@@ -145,11 +141,11 @@ class Extract(WeightsReader):
         return map(Wildcards.of_cell, self.study.cells() if self.study.keep_activations else ())
 
     def megabytes(self, job: Wildcards) -> int:
-        return costs.extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.gpus(job) > 0)
+        return costs.extraction_megabytes(self.model(job), self.study.extraction, on_gpu=self.on_gpu(job))
 
     def seconds(self, job: Wildcards, threads: int) -> float:
-        on_gpu = self.gpus(job) > 0
-        return costs.extraction_seconds(self.model(job), self.study.sampling, threads=threads, on_gpu=on_gpu)
+        model, on_gpu = self.model(job), self.on_gpu(job)
+        return costs.extraction_seconds(model, self.study.sampling, threads=threads, on_gpu=on_gpu)
 
     def disk_megabytes(self, job: Wildcards) -> int:
         activations = costs.activation_bytes(self.model(job), self.study.sampling.most_tokens)
@@ -247,7 +243,7 @@ class Measure(Rule):
         return costs.measuring_megabytes(self.model(job).width, self.study.sampling)
 
     def seconds(self, job: Wildcards, threads: int) -> float:
-        first, last = layers_of(job)
+        first, last = job.layers
         return self.block_seconds(self.model(job), last - first + 2, threads)
 
     def block_seconds(self, model: Model, sites: int, threads: int, *, on_gpu: bool = False) -> float:
@@ -265,11 +261,11 @@ class Measure(Rule):
         )
 
     def disk_megabytes(self, job: Wildcards) -> int:
-        first, last = layers_of(job)
+        first, last = job.layers
         return LEAST_DISK_MEGABYTES + ARCHIVE_MEGABYTES * (last - first + 2)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
+        self.measure(job, Path(job.fill(paths.ACTIVATIONS)), job.layers)
         Path(job.fill(paths.MEASURED_MARK)).touch()
 
     def measure(
@@ -317,7 +313,7 @@ class MeasureOwn(Measure):
         return family_code(OWN_FAMILY, self.own_path)
 
     def run(self, job: Wildcards, given: Given) -> None:
-        self.measure(job, Path(job.fill(paths.ACTIVATIONS)), layers_of(job))
+        self.measure(job, Path(job.fill(paths.ACTIVATIONS)), job.layers)
 
 
 class MeasureAll(Measure):
@@ -384,23 +380,18 @@ class MeasureCell(Extract):
         return max(super().megabytes(job), self.measuring.megabytes(job))
 
     def seconds(self, job: Wildcards, threads: int) -> float:
-        model = self.model(job)
-        on_gpu = self.gpus(job) > 0
+        model, on_gpu = self.model(job), self.on_gpu(job)
         measuring = self.measuring.block_seconds(model, model.blocks + 2, threads, on_gpu=on_gpu)
         return super().seconds(job, threads) + measuring
-
-    def device(self, job: Wildcards, given: Given) -> Device:
-        """Return where the forward passes run."""
-        from lmshape.models.opened import choose_device
-
-        return choose_device(self.opening(job, given)).device
 
     def run(self, job: Wildcards, given: Given) -> None:
         losses = Path(job.fill(paths.LOSS_CARD))
         with working_folder(losses, "activations") as folder:
             activations, card = folder / "activations.h5", folder / losses.name
             self.extract(job, given, activations, card)
-            device = self.device(job, given)  # imports transformers: once `extract` has turned the hub off
+            from lmshape.models.opened import choose_device  # imports transformers, once the hub is off
+
+            device = choose_device(self.opening(job, given)).device
             for block in self.study.blocks_of(job.model):
                 self.measuring.measure(job, activations, block, device)
             with replaced_when_whole(losses) as partial:
@@ -447,7 +438,7 @@ class Truncate(WeightsReader):
             self.study.sampling,
             self.truncating,
             self.study.extraction,
-            on_gpu=self.gpus(job) > 0,
+            on_gpu=self.on_gpu(job),
         )
 
     def seconds(self, job: Wildcards, threads: int) -> float:
@@ -457,7 +448,7 @@ class Truncate(WeightsReader):
             self.truncating,
             rows=self.study.truncated_rows,
             threads=threads,
-            on_gpu=self.gpus(job) > 0,
+            on_gpu=self.on_gpu(job),
         )
 
     def run(self, job: Wildcards, given: Given) -> None:

@@ -55,6 +55,11 @@ class Wildcards:
         """Model, checkpoint and dataset."""
         return Cell(self.model, self.checkpoint, self.dataset)
 
+    @property
+    def layers(self) -> tuple[int, int]:
+        """First and last layer of a block."""
+        return int(self.first), int(self.last)
+
     def fill(self, pattern: str) -> str:
         """Fill a pattern of `lmshape.paths`."""
         return pattern.format(**{name: getattr(self, name) for name in WILDCARDS})
@@ -256,8 +261,3 @@ def model_flops(study: Study, model: Model) -> float:
     """Count the floating-point operations of the forward passes of all cells of a model."""
     cells = len(model.measured) * len(study.datasets_of[model.name])
     return cells * extraction_flops(model, study.sampling)
-
-
-def layers_of(job: Wildcards) -> tuple[int, int]:
-    """Return the first and last layer of a block."""
-    return int(job.first), int(job.last)
