@@ -90,25 +90,21 @@ def main() -> None:
     except InputError as error:
         said = str(error)
     except (OSError, UnicodeDecodeError) as error:  # a file that was named cannot be read or written
-        said = _of_file(error)
+        file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+        named = f"`{file}`: " if file else ""
+        said = f"{named}{reason or first_line(error)}. {_remedy(error)}"
     else:
         return
     print(f"error: {said}", file=sys.stderr)
     sys.exit(2)
 
 
-def _of_file(error: OSError | UnicodeDecodeError) -> str:
+def _remedy(error: Exception) -> str:
     from lmshape.writing import NO_ROOM
 
-    said, remedy = first_line(error), "Correct the path, or what lies there."
-    if isinstance(error, OSError):
-        named = f"`{error.filename}`: " if error.filename else ""
-        said = f"{named}{error.strerror or said}"
-        if error.errno in NO_ROOM:
-            remedy = (
-                f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
-            )
-    return f"{said}. {remedy}"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
+    return "Correct the path, or what lies there."
 
 
 @app.command(rich_help_panel=BEFORE)

@@ -72,7 +72,10 @@ def forward_flops(model: Model, *, tokens: int, window: int) -> float:
 
 def extraction_flops(model: Model, sampling: Sampling) -> float:
     """Floating-point operations of the forward passes of a cell."""
-    return model.passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
+    passes = (
+        1 if model.kind == "decoder" else 2
+    )  # an encoder reads the text, then the masked text for its loss
+    return passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
 
 
 def pass_seconds(flops: float, *, threads: int, on_gpu: bool) -> float:
@@ -162,24 +165,17 @@ def measuring_seconds(
         "skdim": threads * estimators,
         OWN_FAMILY: choices * OWN_VALUES * n * d,
     }
-    cores = {
-        family: max(GPU_CORES, threads) if on_gpu and family in ON_GPU else threads for family in core_seconds
-    }
-    return MEASURING_START_SECONDS + sites * sum(core_seconds[family] / cores[family] for family in families)
+    on_device = max(GPU_CORES, threads) if on_gpu else threads
+    of_site = [core_seconds[name] / (on_device if name in ON_GPU else threads) for name in families]
+    return MEASURING_START_SECONDS + sites * sum(of_site)
 
 
 def measuring_megabytes(width: int, sampling: Sampling) -> int:
     """Memory of a measuring job: rows of a layer in float64 and their copies, covariances and deviates of each draw."""
-    rows = min(
-        sampling.most_tokens, 2 * 2**26 // (4 * width)
-    )  # at most two pieces of 64 MiB are read at a time
+    pieces = 2 * 2**26 // (4 * width)  # rows of the two pieces of 64 MiB that are read at a time, at most
     drawn = sampling.most_tokens // sampling.draws
-    held = (
-        3 * rows * width
-        + 4 * drawn * width
-        + sampling.draws * sampling.rows_per_draw * width
-        + 2 * (sampling.draws + 2) * width**2
-    )
+    rows = 3 * min(sampling.most_tokens, pieces) + 4 * drawn + sampling.draws * sampling.rows_per_draw
+    held = rows * width + 2 * (sampling.draws + 2) * width**2
     return 800 + 8 * held // 10**6
 
 

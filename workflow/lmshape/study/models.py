@@ -340,11 +340,6 @@ class Model:
     unstable: bool = False
 
     @property
-    def passes(self) -> int:
-        """Forward passes of a cell: an encoder reads the text, then the masked text for its loss."""
-        return 1 if self.kind == "decoder" else 2
-
-    @property
     def on_hub(self) -> bool:
         """Whether its weights are downloaded."""
         return bool(self.entry)
