@@ -407,7 +407,7 @@ def _published(
     They are all of them (`everyone`), those that are named, or else those of the study.
     """
     from lmshape.jobs.hub import log_to_stderr
-    from lmshape.study.study import choices_of, read_config, registry_of
+    from lmshape.study.study import asked_of, read_config, registry_of
 
     log_to_stderr()
     config = read_config(_configfile(configfile, directory))
@@ -416,13 +416,13 @@ def _published(
         raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
     if everyone or models:
         config |= {"models": models or list(registry.models), "checkpoints": "all"}
-    listed, registry = choices_of(config, registry, directory)
+    asked, registry = asked_of(config, registry, directory)
     published: dict[str, Choice] = {}
-    for name, choice in listed:
+    for name, choice, _ in asked:
         if name not in registry.models:
             raise unknown("model", name, registry.models)
         if "repository" in registry.models[name]:
-            published[name] = choice["checkpoints"]
+            published[name] = choice
         elif models:
             raise InputError(
                 f"`{name}` is on this machine, in {registry.models[name]['folder']}: the hub is not asked."

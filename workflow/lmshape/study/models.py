@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 from lmshape.training.recipe import Pretraining
 
 Fact = Any  # of a config.json, which anybody may have written
+BY_STEP = attrgetter("step")
 TRAINERS = Naming.reading(r"checkpoint-(\d+)")  # how Trainer names the folder of a checkpoint
 
 
@@ -89,7 +91,6 @@ def local_checkpoints(
             )
         there[step] = Checkpoint(path_safe(entry), step, folder / entry, tokens_seen(step, tokens_per_step))
     gone = {one.step: one for one in _measured_and_gone(name, folder, root, naming, tokens_per_step)}
-    found = [one for step, one in there.items() if step not in gone]
     if not there and not gone:
         if has_weights(whole):
             return [Checkpoint(FINAL, NO_STEP, folder)]
@@ -99,8 +100,8 @@ def local_checkpoints(
             f"`{name}`: no folder in {folder} matches `step_pattern` = '{naming.pattern.pattern}'. "
             f"{_inventory(whole)} Name the folder that holds the checkpoints, or their pattern."
         )
-    found = sorted(found, key=lambda one: one.step)
-    return sorted([*gone.values(), *_settled(name, found, root=root)], key=lambda one: one.step)
+    left = sorted((one for step, one in there.items() if step not in gone), key=BY_STEP)
+    return sorted([*gone.values(), *_settled(name, left, root=root)], key=BY_STEP)
 
 
 def _measured_and_gone(
@@ -307,7 +308,7 @@ class Model:
     license : for the reader
     checkpoints : name → checkpoint, in the order of steps
     pretraining : name of the run of this study that makes the folder; None when the folder is there
-    unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
+    unlisted : those on the hub that the registry does not list; only a list of names takes them
     choice : what the study asks for of them; `all` before it is joined with a study
     passed_over : those that the choice would take, were they what their names say
     entry : the registry's, of a model on the hub; empty for one on this machine
@@ -330,7 +331,7 @@ class Model:
     license: str
     checkpoints: Mapping[str, Checkpoint]
     pretraining: str | None = None
-    unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
+    unlisted: tuple[Checkpoint, ...] = ()
     choice: Choice = "all"
     passed_over: tuple[Checkpoint, ...] = ()
     entry: Mapping[str, Yaml] = field(default_factory=dict)
@@ -413,7 +414,7 @@ def read_model(
             folder=Path(WEIGHTS_FOLDER.format(model=name)),
             tokenizer=Path(TOKENIZER.format(model=name)),
             checkpoints={one.name: one for one in run.checkpoints},
-            unlisted={one.name: one for one in run.unlisted},
+            unlisted=run.unlisted,
             entry=entry,
             lock=run.lock,
         )
