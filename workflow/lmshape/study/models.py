@@ -305,7 +305,6 @@ class Model:
     vocabulary : entries of the vocabulary
     context : longest sequence in tokens; None where it is unbounded
     parameters : number of parameters if the registry gives it; extraction counts them
-    license : for the reader
     checkpoints : name → checkpoint, in the order of steps
     pretraining : name of the run of this study that makes the folder; None when the folder is there
     unlisted : those on the hub that the registry does not list; only a list of names takes them
@@ -328,7 +327,6 @@ class Model:
     vocabulary: int
     context: int | None
     parameters: int | None
-    license: str
     checkpoints: Mapping[str, Checkpoint]
     pretraining: str | None = None
     unlisted: tuple[Checkpoint, ...] = ()
@@ -432,9 +430,8 @@ def read_model(
 
 def _told(name: str, entry: Mapping[str, Yaml]) -> dict[str, Any]:
     """Return what the registry says of any model."""
-    said = {key: entry.get(key) for key in ("parameters", "recipe")}
     flags = {key: bool(entry.get(key)) for key in ("remote_code", "unstable")}
-    return {"name": name, "license": entry["license"], **said, **flags}
+    return {"name": name, "parameters": entry.get("parameters"), "recipe": entry.get("recipe"), **flags}
 
 
 def _measured_facts(name: str, root: Path) -> dict[str, Fact]:
