@@ -228,12 +228,14 @@ HALVINGS = 5  # ranks that a tolerance adds to the grid, on average
 EIGENVECTORS = 4e-10  # core-seconds over d³: eigenvectors in float64
 
 
+def sequence_tokens(sampling: Sampling) -> int:
+    """Tokens of a sequence, at most: the article's chunks have one a character at the very most."""
+    return sampling.window if sampling.protocol == "windows" else PAPER_CHARACTERS
+
+
 def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
-    """Tokens that the loss is measured on."""
-    if sampling.protocol == "paper":
-        return min(sampling.draws * truncating.sequences * PAPER_CHARACTERS, sampling.most_tokens)
-    sequences = min(truncating.sequences, sampling.sequences_per_draw)
-    return sampling.draws * sequences * sampling.window
+    """Tokens that the loss is measured on, at most."""
+    return min(sampling.draws * truncating.sequences * sequence_tokens(sampling), sampling.most_tokens)
 
 
 def passes_of(width: int, *, kept: Sequence[int] | None = None, removed: Sequence[int] | None = None) -> int:
@@ -252,9 +254,8 @@ def truncation_flops(
     At each layer, embedding included, as many passes as ranks for each of the choices `rows`: the head, the projection
     of 4 d² a token, and the blocks behind the layer, half of all on average. Beside that what axes are fitted on.
     """
-    window = sampling.window if sampling.protocol == "windows" else PAPER_CHARACTERS  # a token each at most
     head = 2 * model.vocabulary * model.width
-    blocks = forward_flops(model, tokens=1, window=window) - head
+    blocks = forward_flops(model, tokens=1, window=sequence_tokens(sampling)) - head
     layers = model.blocks + 1
     tried = len(rows) * passes_of(model.width, kept=truncating.ranks, removed=truncating.removed)
     at_every_layer = layers * (blocks / 2 + head + 4 * model.width**2)
