@@ -56,7 +56,6 @@ def model_of(kind: str = "decoder", *, blocks: int = 4, width: int = 96) -> Mode
         vocabulary=1000,
         context=None,
         parameters=None,
-        license="",
         pretraining=None,
         checkpoints={},
     )

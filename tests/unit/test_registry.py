@@ -50,14 +50,14 @@ def test_a_local_run_is_read_from_its_folder(tmp_path: Path) -> None:
     make_run(tmp_path, 100, 20, 3)
     (tmp_path / "run" / "logs").mkdir()
     (tmp_path / "run" / "checkpoint-7").write_text("a file, not a folder")
-    model = model_of(tmp_path, tokens_per_step=10, license="mit")
+    model = model_of(tmp_path, tokens_per_step=10)
     assert (model.architecture, model.blocks, model.width) == ("gpt_neox", 6, 64)
     assert (model.context, model.vocabulary, model.parameters) == (256, 1000, None)
     assert list(model.checkpoints) == ["checkpoint-3", "checkpoint-20", "checkpoint-100"]
     last = model.checkpoints["checkpoint-100"]
     assert (last.step, last.tokens_seen, last.folder) == (100, 1000.0, Path("run/checkpoint-100"))
     assert model.tokenizer == Path("run/checkpoint-3")
-    assert (model.license, model.pretraining) == ("mit", None)
+    assert model.pretraining is None
 
 
 def test_other_names_of_the_same_facts(tmp_path: Path) -> None:

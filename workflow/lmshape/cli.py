@@ -90,25 +90,21 @@ def main() -> None:
     except InputError as error:
         said = str(error)
     except (OSError, UnicodeDecodeError) as error:  # a file that was named cannot be read or written
-        said = _of_file(error)
+        file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+        named = f"`{file}`: " if file else ""
+        said = f"{named}{reason or first_line(error)}. {_remedy(error)}"
     else:
         return
     print(f"error: {said}", file=sys.stderr)
     sys.exit(2)
 
 
-def _of_file(error: OSError | UnicodeDecodeError) -> str:
+def _remedy(error: Exception) -> str:
     from lmshape.writing import NO_ROOM
 
-    said, remedy = first_line(error), "Correct the path, or what lies there."
-    if isinstance(error, OSError):
-        named = f"`{error.filename}`: " if error.filename else ""
-        said = f"{named}{error.strerror or said}"
-        if error.errno in NO_ROOM:
-            remedy = (
-                f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
-            )
-    return f"{said}. {remedy}"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"Make room there, or in TMPDIR, which is {os.environ.get('TMPDIR', '/tmp')}, and run again."
+    return "Correct the path, or what lies there."
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -414,7 +410,7 @@ def _published(
     They are all of them (`everyone`), those that are named, or else those of the study.
     """
     from lmshape.jobs.hub import log_to_stderr
-    from lmshape.study.study import choices_of, read_config, registry_of
+    from lmshape.study.study import asked_of, read_config, registry_of
 
     log_to_stderr()
     config = read_config(_configfile(configfile, directory))
@@ -423,13 +419,13 @@ def _published(
         raise InputError(f"`--all` takes no names, and {', '.join(models)} was named. Keep one of them.")
     if everyone or models:
         config |= {"models": models or list(registry.models), "checkpoints": "all"}
-    listed, registry = choices_of(config, registry, directory)
+    asked, registry = asked_of(config, registry, directory)
     published: dict[str, Choice] = {}
-    for name, choice in listed:
+    for name, choice, _ in asked:
         if name not in registry.models:
             raise unknown("model", name, registry.models)
         if "repository" in registry.models[name]:
-            published[name] = choice["checkpoints"]
+            published[name] = choice
         elif models:
             raise InputError(
                 f"`{name}` is on this machine, in {registry.models[name]['folder']}: the hub is not asked."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,7 @@ import yaml
 
 from lmshape.errors import InputError, suggest
 
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 Error: TypeAlias = Any  # a jsonschema.ValidationError, whose attributes may be anything, or unset
 Yaml: TypeAlias = Any  # what a YAML file holds: a schema has checked it before anything reads it
@@ -78,27 +81,11 @@ def _schema(name: str) -> dict[str, Yaml]:
 
 
 def schema_with_names(name: str, names: Mapping[str, Collection[str]]) -> dict[str, Yaml]:
-    """Return a file's schema with its `$defs` in the places that refer to them.
-
-    `names` adds the valid values of some of these, such as `{"model_name": …}`.
-    """
-    schema = _schema(name)
-    definitions = {
-        key: {**part, "enum": list(names[key])} if key in names else part
-        for key, part in schema.get("$defs", {}).items()
-    }
-    return _spelled_out({**schema, "$defs": definitions}, definitions)
-
-
-def _spelled_out(part: Yaml, definitions: Mapping[str, Yaml]) -> Yaml:
-    if isinstance(part, list):
-        return [_spelled_out(one, definitions) for one in part]
-    if not isinstance(part, dict):
-        return part
-    if "$ref" in part:
-        named = definitions[part["$ref"].rpartition("/")[2]]
-        part = {**named, **{key: value for key, value in part.items() if key != "$ref"}}
-    return {key: _spelled_out(value, definitions) for key, value in part.items()}
+    """Copy a file's schema; `names` adds the valid values of its `$defs`, such as `{"model_name": …}`."""
+    schema = copy.deepcopy(_schema(name))
+    for definition, valid in names.items():
+        schema["$defs"][definition]["enum"] = list(valid)  # in all places that are aliases of it
+    return schema
 
 
 def faults(data: Yaml, schema: Mapping[str, Yaml], *, where: str = "") -> list[str]:
@@ -184,20 +171,16 @@ def _rule(error: Error) -> str:
 def _type(error: Error) -> str:
     kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
     rule = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}."
-    if isinstance(error.instance, str) and {"integer", "number"} & set(kinds) and _is_number(error.instance):
+    if (
+        isinstance(error.instance, str)
+        and {"integer", "number"} & set(kinds)
+        and NUMBER.fullmatch(error.instance)
+    ):
         # YAML 1.1 wants a decimal point before an exponent; Snakemake's --config makes text of nested keys.
         rule += (
             " This is text: write 5, not '5'; 1.0e-3, not 1e-3; nested keys in a file, not after --config."
         )
     return rule
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 _KINDS = {

@@ -72,7 +72,10 @@ def forward_flops(model: Model, *, tokens: int, window: int) -> float:
 
 def extraction_flops(model: Model, sampling: Sampling) -> float:
     """Floating-point operations of the forward passes of a cell."""
-    return model.passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
+    passes = (
+        1 if model.kind == "decoder" else 2
+    )  # an encoder reads the text, then the masked text for its loss
+    return passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
 
 
 def pass_seconds(flops: float, *, threads: int, on_gpu: bool) -> float:
@@ -162,24 +165,17 @@ def measuring_seconds(
         "skdim": threads * estimators,
         OWN_FAMILY: choices * OWN_VALUES * n * d,
     }
-    cores = {
-        family: max(GPU_CORES, threads) if on_gpu and family in ON_GPU else threads for family in core_seconds
-    }
-    return MEASURING_START_SECONDS + sites * sum(core_seconds[family] / cores[family] for family in families)
+    on_device = max(GPU_CORES, threads) if on_gpu else threads
+    of_site = [core_seconds[name] / (on_device if name in ON_GPU else threads) for name in families]
+    return MEASURING_START_SECONDS + sites * sum(of_site)
 
 
 def measuring_megabytes(width: int, sampling: Sampling) -> int:
     """Memory of a measuring job: rows of a layer in float64 and their copies, covariances and deviates of each draw."""
-    rows = min(
-        sampling.most_tokens, 2 * 2**26 // (4 * width)
-    )  # at most two pieces of 64 MiB are read at a time
+    pieces = 2 * 2**26 // (4 * width)  # rows of the two pieces of 64 MiB that are read at a time, at most
     drawn = sampling.most_tokens // sampling.draws
-    held = (
-        3 * rows * width
-        + 4 * drawn * width
-        + sampling.draws * sampling.rows_per_draw * width
-        + 2 * (sampling.draws + 2) * width**2
-    )
+    rows = 3 * min(sampling.most_tokens, pieces) + 4 * drawn + sampling.draws * sampling.rows_per_draw
+    held = rows * width + 2 * (sampling.draws + 2) * width**2
     return 800 + 8 * held // 10**6
 
 
@@ -232,12 +228,14 @@ HALVINGS = 5  # ranks that a tolerance adds to the grid, on average
 EIGENVECTORS = 4e-10  # core-seconds over d³: eigenvectors in float64
 
 
+def sequence_tokens(sampling: Sampling) -> int:
+    """Tokens of a sequence, at most: the article's chunks have one a character at the very most."""
+    return sampling.window if sampling.protocol == "windows" else PAPER_CHARACTERS
+
+
 def measured_tokens(sampling: Sampling, truncating: Truncating) -> int:
-    """Tokens that the loss is measured on."""
-    if sampling.protocol == "paper":
-        return min(sampling.draws * truncating.sequences * PAPER_CHARACTERS, sampling.most_tokens)
-    sequences = min(truncating.sequences, sampling.sequences_per_draw)
-    return sampling.draws * sequences * sampling.window
+    """Tokens that the loss is measured on, at most."""
+    return min(sampling.draws * truncating.sequences * sequence_tokens(sampling), sampling.most_tokens)
 
 
 def passes_of(width: int, *, kept: Sequence[int] | None = None, removed: Sequence[int] | None = None) -> int:
@@ -256,9 +254,8 @@ def truncation_flops(
     At each layer, embedding included, as many passes as ranks for each of the choices `rows`: the head, the projection
     of 4 d² a token, and the blocks behind the layer, half of all on average. Beside that what axes are fitted on.
     """
-    window = sampling.window if sampling.protocol == "windows" else PAPER_CHARACTERS  # a token each at most
     head = 2 * model.vocabulary * model.width
-    blocks = forward_flops(model, tokens=1, window=window) - head
+    blocks = forward_flops(model, tokens=1, window=sequence_tokens(sampling)) - head
     layers = model.blocks + 1
     tried = len(rows) * passes_of(model.width, kept=truncating.ranks, removed=truncating.removed)
     at_every_layer = layers * (blocks / 2 + head + 4 * model.width**2)

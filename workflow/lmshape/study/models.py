@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 from lmshape.training.recipe import Pretraining
 
 Fact = Any  # of a config.json, which anybody may have written
+BY_STEP = attrgetter("step")
 TRAINERS = Naming.reading(r"checkpoint-(\d+)")  # how Trainer names the folder of a checkpoint
 
 
@@ -88,7 +90,6 @@ def local_checkpoints(
             )
         there[step] = Checkpoint(path_safe(entry), step, folder / entry, tokens_seen(step, tokens_per_step))
     gone = {one.step: one for one in _measured_and_gone(name, folder, root, naming, tokens_per_step)}
-    found = [one for step, one in there.items() if step not in gone]
     if not there and not gone:
         if has_weights(whole):
             return [Checkpoint(FINAL, NO_STEP, folder)]
@@ -98,8 +99,8 @@ def local_checkpoints(
             f"`{name}`: no folder in {folder} matches `step_pattern` = '{naming.pattern.pattern}'. "
             f"{_inventory(whole)} Name the folder that holds the checkpoints, or their pattern."
         )
-    found = sorted(found, key=lambda one: one.step)
-    return sorted([*gone.values(), *_settled(name, found, root=root)], key=lambda one: one.step)
+    left = sorted((one for step, one in there.items() if step not in gone), key=BY_STEP)
+    return sorted([*gone.values(), *_settled(name, left, root=root)], key=BY_STEP)
 
 
 def _measured_and_gone(
@@ -303,10 +304,9 @@ class Model:
     vocabulary : entries of the vocabulary
     context : longest sequence in tokens; None where it is unbounded
     parameters : number of parameters if the registry gives it; extraction counts them
-    license : for the reader
     checkpoints : name → checkpoint, in the order of steps
     pretraining : name of the run of this study that makes the folder; None when the folder is there
-    unlisted : the same of those on the hub that the registry does not list; only a list of names takes them
+    unlisted : those on the hub that the registry does not list; only a list of names takes them
     choice : what the study asks for of them; `all` before it is joined with a study
     passed_over : those that the choice would take, were they what their names say
     entry : the registry's, of a model on the hub; empty for one on this machine
@@ -326,10 +326,9 @@ class Model:
     vocabulary: int
     context: int | None
     parameters: int | None
-    license: str
     checkpoints: Mapping[str, Checkpoint]
     pretraining: str | None = None
-    unlisted: Mapping[str, Checkpoint] = field(default_factory=dict)
+    unlisted: tuple[Checkpoint, ...] = ()
     choice: Choice = "all"
     passed_over: tuple[Checkpoint, ...] = ()
     entry: Mapping[str, Yaml] = field(default_factory=dict)
@@ -337,11 +336,6 @@ class Model:
     remote_code: bool = False
     recipe: str | None = None
     unstable: bool = False
-
-    @property
-    def passes(self) -> int:
-        """Forward passes of a cell: an encoder reads the text, then the masked text for its loss."""
-        return 1 if self.kind == "decoder" else 2
 
     @property
     def on_hub(self) -> bool:
@@ -417,7 +411,7 @@ def read_model(
             folder=Path(WEIGHTS_FOLDER.format(model=name)),
             tokenizer=Path(TOKENIZER.format(model=name)),
             checkpoints={one.name: one for one in run.checkpoints},
-            unlisted={one.name: one for one in run.unlisted},
+            unlisted=run.unlisted,
             entry=entry,
             lock=run.lock,
         )
@@ -435,9 +429,8 @@ def read_model(
 
 def _told(name: str, entry: Mapping[str, Yaml]) -> dict[str, Any]:
     """Return what the registry says of any model."""
-    said = {key: entry.get(key) for key in ("parameters", "recipe")}
     flags = {key: bool(entry.get(key)) for key in ("remote_code", "unstable")}
-    return {"name": name, "license": entry["license"], **said, **flags}
+    return {"name": name, "parameters": entry.get("parameters"), "recipe": entry.get("recipe"), **flags}
 
 
 def _measured_facts(name: str, root: Path) -> dict[str, Fact]:

@@ -87,7 +87,6 @@ class Registry:
     issues: tuple[Issue, ...] = ()
 
 
-OURS = {"models": Path("config/models.yaml"), "datasets": Path("config/datasets.yaml")}  # of the repository
 Entries = str | Path | Mapping[str, Yaml]  # a file, or entries as they would stand in one
 
 
@@ -155,10 +154,9 @@ def _told(given: Entries | Sequence[Entries]) -> str:
 
 def _layers(given: Entries | Sequence[Entries], kind: str) -> list[Entries]:
     """Return what a registry is read from, lowest first: lmshape's file, unless it is among those given."""
-    listed = _listed(given)
-    ours = REPOSITORY / OURS[kind]
-    named = OURS[kind] in [Path(one) for one in listed if isinstance(one, str | Path)]
-    return listed if named or not ours.is_file() else [ours, *listed]
+    listed, ours = _listed(given), Path(f"config/{kind}.yaml")
+    named = ours in [Path(one) for one in listed if isinstance(one, str | Path)]
+    return listed if named or not (REPOSITORY / ours).is_file() else [REPOSITORY / ours, *listed]
 
 
 def _read(source: Entries, schema_name: str, root: Path, problems: Problems) -> dict[str, Yaml]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lmshape.checkpoints import Checkpoint, Choice, select_checkpoints
 from lmshape.errors import InputError, Problems, about, some_of
@@ -279,19 +278,20 @@ def _registry(config: Mapping[str, Yaml], root: Path, problems: Problems) -> Reg
     return None
 
 
-def choices_of(
-    config: Mapping[str, Yaml], registry: Registry, root: Path
-) -> tuple[list[tuple[str, dict[str, Yaml]]], Registry]:
-    """Read which checkpoints and datasets a configuration with its defaults takes of each model that it lists.
+class Asked(NamedTuple):
+    """What a configuration asks for of a model: its name in the registry, its checkpoints and its datasets."""
 
-    Returns
-    -------
-    Name in the registry and `{"checkpoints": …, "datasets": …}` of each, and the registry with the entries it lacked.
-    """
+    name: str
+    checkpoints: Choice
+    datasets: list[str]
+
+
+def asked_of(config: Mapping[str, Yaml], registry: Registry, root: Path) -> tuple[list[Asked], Registry]:
+    """Read what a configuration with its defaults asks for; return it with the registry and entries that it lacked."""
     listed = _listed(config["models"])
     names, registry = known_as([name for name, _ in listed], registry, root=root)
     shared = {key: config[key] for key in ("checkpoints", "datasets")}
-    return [(names.get(name, name), shared | (choice or {})) for name, choice in listed], registry
+    return [Asked(names.get(name, name), **shared | (choice or {})) for name, choice in listed], registry
 
 
 def _listed(models: Yaml) -> list[tuple[str, Yaml]]:
@@ -305,25 +305,19 @@ def _joined(
     config: Mapping[str, Yaml], registry: Registry, own: OwnFile | None, root: Path, ask: Ask | None
 ) -> Study:
     pretraining = read_pretraining(config["pretraining"]) if "pretraining" in config else None
-    listed, registry = choices_of(config, registry, root)
-    counts = Counter(name for name, _ in listed)
-    problems = Problems(
-        f"`models` lists {name} more than once. Keep one." for name, count in counts.items() if count > 1
-    )
+    asked, registry = asked_of(config, registry, root)
+    names = [one.name for one in asked]
+    twice = [name for name in names if names.count(name) > 1]
+    problems = Problems(f"`models` lists {name} more than once. Keep one." for name in twice)
     models: dict[str, Model] = {}
-    for name, choice in dict(listed).items():
+    for name, choice, datasets in asked:
+        entry, issues = registry.models[name], registry.issues
         with problems.noted():
             model = read_model(
-                name,
-                registry.models[name],
-                root=root,
-                pretraining=pretraining,
-                ask=ask,
-                issues=registry.issues,
-                choice=choice["checkpoints"],
+                name, entry, root=root, pretraining=pretraining, ask=ask, issues=issues, choice=choice
             )
-            models[name] = _with_chosen_checkpoints(model, choice["checkpoints"], choice["datasets"], root)
-    datasets_of = {name: tuple(choice["datasets"]) for name, choice in listed}
+            models[name] = _with_chosen_checkpoints(model, choice, datasets, root)
+    datasets_of = {one.name: tuple(one.datasets) for one in asked}
     of_models = [name for names in datasets_of.values() for name in names]
     used = [name for name in dict.fromkeys([*config["datasets"], *of_models]) if name in of_models]
     study = Study(
@@ -378,7 +372,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
         raise InputError(
             f"`{model.name}`: all of its checkpoints are gone from {model.folder}. Restore them."
         )
-    chosen, passed_over = choose(known, list(model.unlisted.values()), choice, model=model.name)
+    chosen, passed_over = choose(known, model.unlisted, choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
         require_weights(model.name, [one for one in chosen if not one.gone], root=root)
     tell([one.name for one in chosen if one.gone], "; their numbers stay.")
