@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
-from lmshape.dynamics.early_warning import Series, Watched
+from lmshape.dynamics.early_warning import Name, Watched
 from lmshape.dynamics.spikes import find_spikes
 
 STEPS, EVERY = 600, 2
@@ -77,11 +77,7 @@ def planted_series(
     rng: np.random.Generator,
     onsets: list[int],
     precursor: Precursor,
-    *,
-    run: str,
-    metric: str,
-    layer: int,
-) -> Series:
+) -> np.ndarray:
     """Noise with a memory and a drift of the run's own, and the precursor before each onset, stronger in some runs."""
     steps = np.arange(0, STEPS, EVERY)
     values = np.zeros(len(steps))
@@ -92,12 +88,12 @@ def planted_series(
     elsewhere = [int(rng.integers(60, STEPS - 60)) for _ in range(precursor.unheeded)]
     for end in [*onsets, *elsewhere]:
         values += size * ((steps >= end - precursor.lead) & (steps < end))
-    return Series(run=run, metric=metric, layer=layer, steps=steps.astype(float), values=values)
+    return values
 
 
 def planted_runs(
     rng: np.random.Generator,
-    series: dict[tuple[str, int], Precursor],
+    series: dict[Name, Precursor],
     *,
     spiking: int = 6,
     calm: int = 2,
@@ -108,9 +104,7 @@ def planted_runs(
     for number in range(spiking + calm):
         onsets = planted_onsets(rng, spikes) if number < spiking else []
         loss = planted_loss(rng, onsets)
-        own = [
-            planted_series(rng, onsets, precursor, run=str(number), metric=metric, layer=layer)
-            for (metric, layer), precursor in series.items()
-        ]
-        found.append(Watched(series=own, spikes=find_spikes(loss), last_step=float(STEPS - 1)))
+        own = {name: planted_series(rng, onsets, precursor) for name, precursor in series.items()}
+        steps = np.arange(0.0, STEPS, EVERY)
+        found.append(Watched(steps=steps, series=own, spikes=find_spikes(loss), last_step=STEPS - 1.0))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,15 @@ from benchmarks.early_warning import BASELINE, GEOMETRY, OTHERS, coverage, studi
 from benchmarks.planted_spikes import Precursor, planted_loss, planted_runs  # noqa: E402
 
 from lmshape.dynamics.alarms import (  # noqa: E402
-    WindowScores,
-    lay_windows,
+    Alarms,
+    Windows,
     run_interval,
     run_weights,
-    scores,
     share_interval,
     two_sided,
     weighted_median,
 )
-from lmshape.dynamics.early_warning import NO_LAYER, Series, Watched, early_warnings, series_of  # noqa: E402
+from lmshape.dynamics.early_warning import NO_LAYER, Group, Watched, early_warnings  # noqa: E402
 from lmshape.dynamics.spikes import Spike  # noqa: E402
 from lmshape.tables.loss_spikes import WARNING_COLUMNS  # noqa: E402
 
@@ -41,12 +41,18 @@ def spike(onset: float, last: float) -> Spike:
     )  # fmt: skip
 
 
-def scores_of(before: list[float], quiet: list[float], runs: tuple[list[int], list[int]]) -> WindowScores:
-    one = np.array(before)
-    return WindowScores(
-        before=one, quiet=np.array(quiet), before_run=np.array(runs[0]), quiet_run=np.array(runs[1]),
-        leads=np.full((len(one), 1), 7.0), before_scores=one[:, None], steps=np.full(len(quiet), 20.0),
-    )  # fmt: skip
+def scores_of(before: list[float], quiet: list[float], runs: tuple[list[int], list[int]]) -> Alarms:
+    """Windows of one value each: onsets 7 steps after theirs, quiet ones of 20 steps."""
+    places = np.split(np.arange(len(before) + len(quiet))[:, None], [len(before)])
+    windows = [
+        Windows(np.array(run), own, own[:, -1] + 1, np.full(len(own), steps))
+        for run, own, steps in zip(runs, places, (7.0, 20.0), strict=True)
+    ]
+    return Alarms(*windows, np.array([*before, *quiet, np.nan]), np.zeros(len(before) + len(quiet)))
+
+
+def group_of(steps: np.ndarray, *spikes: Spike, last_step: float = 399) -> Group:
+    return Group.of([Watched(steps=steps, series={}, spikes=spikes, last_step=last_step)])
 
 
 # Windows and scores
@@ -54,12 +60,12 @@ def scores_of(before: list[float], quiet: list[float], runs: tuple[list[int], li
 
 def test_windows_lie_where_they_are_said_to() -> None:
     steps = np.arange(0, 400, 2.0)
-    windows = lay_windows(steps, [spike(200, 230)], last_step=399)
-    (before,) = windows.before
-    assert windows.onsets == (200,) and windows.unscored == () and windows.steps_of_window == 20
-    assert steps[before].tolist() == list(range(180, 200, 2))
-    quiet = [steps[places] for places in windows.quiet]
-    assert all(len(places) == 10 and np.ptp(places) == 18 for places in quiet)
+    group = group_of(steps, spike(200, 230))
+    (before,) = group.before.places
+    assert group.before.steps.tolist() == [200] and not group.unscored
+    assert steps[before].tolist() == list(range(180, 200, 2)) and group.before.ends.tolist() == [100]
+    quiet = steps[group.quiet.places]
+    assert quiet.shape[1] == 10 and (np.ptp(quiet, axis=1) == 18).all() and set(group.quiet.steps) == {20}
     assert min(quiet[0]) == 16  # 8 values before it
     every = np.concatenate(quiet)
     assert len(np.unique(every)) == len(every)
@@ -69,15 +75,25 @@ def test_windows_lie_where_they_are_said_to() -> None:
 
 
 def test_a_spike_soon_after_another_or_after_the_start_cannot_be_told() -> None:
-    steps = np.arange(0, 400, 2.0)
-    windows = lay_windows(steps, [spike(20, 24), spike(200, 230), spike(244, 260)], last_step=399)
-    assert windows.onsets == (200,) and windows.unscored == (20, 244)
+    group = group_of(np.arange(0, 400, 2.0), spike(20, 24), spike(200, 230), spike(244, 260))
+    assert group.before.steps.tolist() == [200] and group.unscored == [20, 244]
+
+
+def test_a_window_that_is_shorter_is_filled_up_and_runs_stand_behind_each_other() -> None:
+    steps = np.arange(0, 60, 2.0)
+    runs = [
+        Watched(steps=steps, series={}, spikes=[spike(onset, onset + 4)], last_step=59) for onset in (40, 30)
+    ]
+    group = Group.of(runs)
+    assert group.before.runs.tolist() == [0, 1] and group.before.ends.tolist() == [20, 45]
+    assert group.before.places.tolist() == [[*range(10, 20)], [-1, -1, -1, *range(38, 45)]]
+    alone = group.before.of_runs(np.array([False, True]))
+    assert alone.runs.tolist() == [1] and alone.steps.tolist() == [30]
 
 
 def test_scores_are_robust_deviations_from_the_values_before() -> None:
     values = np.random.default_rng(0).normal(size=60)
-    stretches = np.zeros(60, dtype=int)
-    found = scores(values, stretches)
+    found = group_of(np.arange(60.0)).scores(values)
     assert np.isnan(found[:8]).all() and np.isfinite(found[8:]).all()
     for place in (8, 20, 59):
         before = values[max(0, place - 16) : place]
@@ -86,28 +102,42 @@ def test_scores_are_robust_deviations_from_the_values_before() -> None:
         assert found[place] == pytest.approx((values[place] - middle) / spread, abs=1e-9)
 
 
-def test_no_score_knows_a_later_value_or_one_before_the_last_spike() -> None:
-    rng = np.random.default_rng(1)
-    values, stretches = rng.normal(size=100), np.repeat([0, -1, 1], [40, 10, 50])
-    whole = scores(values, stretches)
-    changed = values.copy()
-    changed[80:] = 99
-    np.testing.assert_array_equal(scores(changed, stretches)[:80], whole[:80])
-    changed = values.copy()
-    changed[:50] = -99
-    np.testing.assert_array_equal(scores(changed, stretches)[50:], whole[50:])
-    assert np.isnan(whole[40:58]).all()
+def test_no_score_knows_a_later_value_or_one_before_the_last_spike_or_of_another_run() -> None:
+    values = np.random.default_rng(1).normal(size=150)
+    runs = [
+        Watched(steps=np.arange(size), series={}, spikes=spikes, last_step=size)
+        for size, spikes in ((50.0, []), (100.0, [spike(40, 49)]))
+    ]
+    group = Group.of(runs)
+    whole = group.scores(values)
+    for kept, changed in (
+        (slice(130), slice(130, 150)),
+        (slice(100, 150), slice(100)),
+        (slice(50, 150), slice(50)),
+    ):
+        other = values.copy()
+        other[changed] = 99
+        np.testing.assert_array_equal(group.scores(other)[kept], whole[kept])
+    assert np.isnan(whole[50:58]).all() and np.isnan(whole[90:108]).all() and np.isfinite(whole[58:90]).all()
 
 
 def test_equal_values_do_not_alarm_and_missing_ones_are_passed_over() -> None:
-    stretches = np.zeros(40, dtype=int)
-    values = np.full(40, 3.0)
-    assert (scores(values, stretches)[8:] == 0).all()
+    group, values = group_of(np.arange(40.0)), np.full(40, 3.0)
+    assert (group.scores(values)[8:] == 0).all()
     values[30] = 3.1
-    assert scores(values, stretches)[30] > 1e6
+    assert group.scores(values)[30] > 1e6
     values[20] = np.nan
-    found = scores(values, stretches)
+    found = group.scores(values)
     assert np.isnan(found[20]) and found[21] == 0
+
+
+def test_changes_are_from_the_values_before_the_horizon_of_the_same_stretch() -> None:
+    group, values = group_of(np.arange(100.0), spike(50, 52)), np.arange(100.0)
+    (found,) = group.changes(values, group.before)
+    assert found.tolist() == list(np.arange(30, 53) - np.median(values[24:40]))
+    calm = group.changes(values, group.quiet)
+    first = np.flatnonzero(group.quiet.ends == 71)[0]  # of the stretch that begins at 53
+    assert np.isnan(calm[first, :2]).all() and calm[first, 2] == 53 - np.median(values[53:61])
 
 
 # Areas, rates, intervals
@@ -115,7 +145,7 @@ def test_equal_values_do_not_alarm_and_missing_ones_are_passed_over() -> None:
 
 def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
     rng = np.random.default_rng(2)
-    before, quiet = rng.normal(1, 1, 12).round(1), rng.normal(0, 1, 30).round(1)  # with ties
+    before, quiet = np.abs(rng.normal(1, 1, 12)).round(1), np.abs(rng.normal(0, 1, 30)).round(1)  # with ties
     runs = np.arange(12) % 4, np.arange(30) % 5
     found = scores_of(before, quiet, runs)
     weights = run_weights([1, 1, 1, 1, 0], resamples=20)
@@ -155,12 +185,12 @@ def test_the_interval_of_the_hit_rate_holds_what_thresholds_differ_by() -> None:
     """Six runs without any warning: one threshold for all resamples makes it hold in a third of cases."""
     rng, true, held = np.random.default_rng(0), [], []
     for number in range(150):
-        before, quiet = rng.standard_t(3, 18), rng.standard_t(3, 100)
+        before, quiet = np.abs(rng.standard_t(3, 18)), np.abs(rng.standard_t(3, 100))
         found = scores_of(list(before), list(quiet), (np.arange(18) % 6, np.arange(100) % 6))
         weights = run_weights([1] * 6, resamples=400, seed=number)
         leads = found.leads_at(found.thresholds(weights))
-        rates = np.isfinite(leads) * weights[:, found.before_run]
-        rates = rates.sum(axis=1) / weights[:, found.before_run].sum(axis=1)
+        rates = np.isfinite(leads) * weights[:, found.before.runs]
+        rates = rates.sum(axis=1) / weights[:, found.before.runs].sum(axis=1)
         true.append(rates[0])
         held.append(run_interval(rates[1:], runs=6))
     low, high = np.array(held).T
@@ -233,24 +263,22 @@ def test_the_baselines_take_no_later_loss() -> None:
         ],
         columns=["step", "layer", "metric", "value"],
     )
-    whole = {(series.metric, series.layer): series for series in series_of("run", geometry, loss)}
-    assert {key[0] for key in whole} == {
-        "id_twonn", "norm_median", "loss_held_out", "loss_level", "loss_slope", "loss_variance", "gradient_norm",
-        "learning_rate",
+    whole = Watched.of(geometry, loss, [])
+    assert whole.last_step == 599 and set(whole.series) == {
+        ("id_twonn", 1), ("norm_median", 1), ("loss_held_out", NO_LAYER), ("loss_level", NO_LAYER),
+        ("loss_slope", NO_LAYER), ("loss_variance", NO_LAYER), ("gradient_norm", NO_LAYER),
+        ("learning_rate", NO_LAYER),
     }  # fmt: skip
-    assert whole["id_twonn", 1].kind == "geometric" and whole["loss_slope", NO_LAYER].kind == "baseline"
-    cut = {
-        (series.metric, series.layer): series
-        for series in series_of("run", geometry, loss.assign(loss=loss["loss"].where(loss.index <= 200, 9)))
-    }
+    cut = Watched.of(geometry, loss.assign(loss=loss["loss"].where(loss.index <= 200, 9)), [])
+    until = whole.steps <= 200
     for name in ("loss_level", "loss_slope", "loss_variance"):
-        until = whole[name, NO_LAYER].steps <= 200
-        np.testing.assert_array_equal(whole[name, NO_LAYER].values[until], cut[name, NO_LAYER].values[until])
-    at = np.flatnonzero(whole["loss_slope", NO_LAYER].steps == 200)[0]
+        values, others = (watched.series[name, NO_LAYER] for watched in (whole, cut))
+        np.testing.assert_array_equal(values[until], others[until])
+    at = np.flatnonzero(whole.steps == 200)[0]
     rows = loss["loss"].to_numpy()[191:201]
     slope, level = np.polyfit(np.arange(10) - 4.5, rows, 1)
-    assert whole["loss_slope", NO_LAYER].values[at] == pytest.approx(slope, rel=1e-9)
-    assert whole["loss_level", NO_LAYER].values[at] == pytest.approx(level, rel=1e-12)
+    assert whole.series["loss_slope", NO_LAYER][at] == pytest.approx(slope, rel=1e-9)
+    assert whole.series["loss_level", NO_LAYER][at] == pytest.approx(level, rel=1e-12)
 
 
 # Planted truth, at the rates that benchmarks/early_warning.py measures on ten times as many studies
@@ -296,18 +324,14 @@ def test_what_cannot_be_told_is_said() -> None:
     assert few["flag"].str.startswith("too few: 3 spikes in 1 runs").all()
     assert few["auc"].notna().all() and few["auc_low"].isna().all() and few["p"].isna().all()
     coarse = [
-        Watched(
-            series=[Series(run=one.series[0].run, metric="id_twonn", layer=1, steps=one.series[0].steps[::25],
-                           values=one.series[0].values[::25])],
-            spikes=one.spikes, last_step=one.last_step,
-        )
+        replace(one, steps=one.steps[::25], series={("id_twonn", 1): one.series[GEOMETRY][::25]})
         for one in planted_runs(rng, series)
-    ]  # fmt: skip
+    ]
     (row,) = early_warnings(coarse)["warnings"].to_dict("records")
     assert row["flag"] == "not measurable: no spike has 13 values before it, one every 50 steps"
     lost = planted_runs(rng, {GEOMETRY: NONE})
     for one in lost:
-        one.series[0].values[:] = np.nan
+        one.series[GEOMETRY][:] = np.nan
     assert early_warnings(lost)["warnings"]["flag"].tolist() == [
         "not measurable: the series has no values there"
     ]

@@ -1,27 +1,21 @@
-"""Alarm scores of a series, and the windows in which they are right or wrong.
+"""How often alarms are right: areas, precision and hit rates over windows, with intervals over resampled runs.
 
-A score is how many robust standard deviations a value lies from the median of the values before it: of at most
-`window` of them, none from before the end of the last spike. It depends on no later value, and on no other run. Both
-directions count as alarming; the sign says in which direction a series moves.
-
-Windows of `horizon` values make right and wrong comparable: the one before each onset, and quiet ones, which follow
-each other wherever no spike is under way, recovered from less than `least` values ago, or due within the horizon.
-The end of a run is not quiet: what would have followed is unknown.
+Windows of `horizon` values make right and wrong comparable: the one before each onset, and quiet ones. The largest
+score of a window decides whether it has an alarm. Runs are drawn with replacement, whole; every statistic is computed
+for all resamples at once, from how often each run is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, nan, sqrt
 
 import numpy as np
-import pandas as pd
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from lmshape.dynamics.noise import LEVEL
-from lmshape.dynamics.spikes import NORMAL_DEVIATION, Rule, Spike
+from lmshape.dynamics.spikes import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,180 +41,84 @@ class WarningRule(Rule):
 
 
 RULE = WarningRule()
-
-
-DIGITS = 9  # of a score behind the point
-RESOLUTION = 1e-9  # of a median: values nearer to each other than that are equal
+PER_STEPS = 10_000  # that false alarms are counted in
+Laid = tuple[int, np.ndarray, int, float]  # run, places, end and steps of one of the `Windows`
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Places of a series that belong together, by their steps alone.
+    """Some windows in the values of all runs, which stand one behind the other.
 
     Attributes
     ----------
-    stretches : (n,) int: number of the stretch between spikes that a value lies in, −1 within a spike
-    before : places before each onset that has values enough before it
-    onsets : the onset of each of these
-    quiet : places of each quiet window
-    steps_of_window : steps that a window lasts
-    unscored : onsets without values enough before them
+    runs : (k,) number of the run of each
+    places : (k, w) its values in order; −1 in the place of those that a shorter one has fewer
+    ends : (k,) place behind it: of the first value at or after the onset
+    steps : (k,) the onset; of a quiet window the steps that it lasts
     """
 
-    stretches: np.ndarray
-    before: tuple[np.ndarray, ...]
-    onsets: tuple[float, ...]
-    quiet: tuple[np.ndarray, ...]
-    steps_of_window: float
-    unscored: tuple[float, ...]
-
-
-def lay_windows(steps: np.ndarray, spikes: Sequence[Spike], *, last_step: float) -> Windows:
-    """Lay the windows of a series.
-
-    Parameters
-    ----------
-    steps : (n,) steps of its values, rising
-    spikes : of the run's loss
-    last_step : of the run's loss
-    """
-    cadence = float(np.median(np.diff(steps))) if len(steps) > 1 else np.inf
-    horizon = RULE.horizon * cadence
-    stretches = _stretches(steps, spikes)
-    # values of its stretch before each value
-    scored = (pd.Series(stretches).groupby(stretches).cumcount().to_numpy() >= RULE.least) & (stretches >= 0)
-    before, onsets, unscored = [], [], []
-    for spike in spikes:
-        places = np.flatnonzero((steps >= spike.onset - horizon) & (steps < spike.onset) & scored)
-        if len(places) >= RULE.horizon / 2:
-            before.append(places)
-            onsets.append(spike.onset)
-        else:
-            unscored.append(spike.onset)
-    ahead = np.array([*(spike.onset for spike in spikes), last_step, -np.inf])
-    following = ahead[np.searchsorted(ahead[:-1], steps)]
-    calm = np.flatnonzero(scored & (steps < following - horizon))
-    quiet = _laid(calm, stretches, RULE.horizon)
-    return Windows(stretches, tuple(before), tuple(onsets), tuple(quiet), horizon, tuple(unscored))
-
-
-def scores(values: np.ndarray, stretches: np.ndarray) -> np.ndarray:
-    """Score each value against those before it.
-
-    Parameters
-    ----------
-    values : (n,) float64 of a series, NaN where there is none
-    stretches : (n,) as in `Windows`
-
-    Returns
-    -------
-    (n,) signed, NaN where under `least` values of the stretch lie before. Infinite nowhere: values that differ from
-    equal ones before them count as `RESOLUTION` of their median away at least.
-    """
-    found = np.full(len(values), np.nan)
-    for number in range(stretches.max(initial=-1) + 1):
-        places = np.flatnonzero(stretches == number)
-        if len(places) > RULE.least:
-            found[places] = _scores(values[places])
-    return found
-
-
-def _scores(values: np.ndarray) -> np.ndarray:
-    padded = np.concatenate([np.full(RULE.window, np.nan), values[:-1]])
-    before = sliding_window_view(padded, RULE.window)
-    enough = np.count_nonzero(~np.isnan(before), axis=1) >= RULE.least
-    found = np.full(len(values), np.nan)
-    if not enough.any():
-        return found
-    medians = np.nanmedian(before[enough], axis=1)
-    spread = NORMAL_DEVIATION * np.nanmedian(np.abs(before[enough] - medians[:, None]), axis=1)
-    floor = RESOLUTION * np.maximum(np.abs(medians), 1e-300)
-    # rounded, so that a series of fixed values, such as a learning rate, scores the same everywhere
-    found[enough] = np.round((values[enough] - medians) / np.maximum(spread, floor), DIGITS)
-    return found
-
-
-def _stretches(steps: np.ndarray, spikes: Sequence[Spike]) -> np.ndarray:
-    number = np.zeros(len(steps), dtype=int)
-    inside = np.zeros(len(steps), dtype=bool)
-    for spike in spikes:
-        number += steps > spike.last
-        inside |= (steps >= spike.onset) & (steps <= spike.last)
-    return np.where(inside, -1, number)
-
-
-def _laid(calm: np.ndarray, stretches: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Lay windows of `size` places one after the other into each stretch; what is left over is in none."""
-    for number in np.unique(stretches[calm]):
-        places = calm[stretches[calm] == number]
-        for first in range(0, len(places) - size + 1, size):
-            yield places[first : first + size]
-
-
-PER_STEPS = 10_000  # that false alarms are counted in
-
-
-@dataclass(frozen=True, slots=True)
-class WindowScores:
-    """Largest scores of the windows of one series in all runs.
-
-    Attributes
-    ----------
-    before, quiet : (s,) and (q,) largest scores before onsets and in quiet windows; NaN where a window has none
-    before_run, quiet_run : the run of each, as a number
-    leads : (s, w) steps from each value of a window before an onset to the onset, in order; `before_scores` (s, w) its
-        score without sign, NaN where the window is shorter
-    steps : (q,) steps of each quiet window
-    """
-
-    before: np.ndarray
-    quiet: np.ndarray
-    before_run: np.ndarray
-    quiet_run: np.ndarray
-    leads: np.ndarray
-    before_scores: np.ndarray
+    runs: np.ndarray
+    places: np.ndarray
+    ends: np.ndarray
     steps: np.ndarray
 
     @classmethod
-    def of(cls, parts: list[tuple[int, np.ndarray, np.ndarray, Windows]]) -> WindowScores:
-        """Collect the windows of each run: its number, the steps and the scores of the series, its windows."""
-        width = max((len(places) for *_, windows in parts for places in windows.before), default=1)
-        before, leads, quiet, of_before, of_quiet, steps = [], [], [], [], [], []
-        for run, at, scored, windows in parts:
-            size = np.abs(scored)
-            for places, onset in zip(windows.before, windows.onsets, strict=True):
-                before.append(_padded(size[places], width))
-                leads.append(_padded(onset - at[places], width))
-                of_before.append(run)
-            quiet += [_largest(size[places]) for places in windows.quiet]
-            of_quiet += [run] * len(windows.quiet)
-            steps += [windows.steps_of_window] * len(windows.quiet)
-        scores_before = np.array(before).reshape(len(before), width)
-        return cls(
-            before=np.array([_largest(row) for row in scores_before]),
-            quiet=np.array(quiet),
-            before_run=np.array(of_before, dtype=int),
-            quiet_run=np.array(of_quiet, dtype=int),
-            leads=np.array(leads).reshape(len(leads), width),
-            before_scores=scores_before,
-            steps=np.array(steps),
-        )
+    def of(cls, laid: Sequence[Laid]) -> Windows:
+        """Take them from the run, places, end and steps of each."""
+        width = max((len(places) for _, places, *_ in laid), default=1)
+        filled = [np.pad(places, (width - len(places), 0), constant_values=-1) for _, places, *_ in laid]
+        runs, ends = (np.array([one[part] for one in laid], dtype=int) for part in (0, 2))
+        steps = np.array([one[3] for one in laid], dtype=float)
+        return cls(runs, np.array(filled, dtype=int).reshape(-1, width), ends, steps)
+
+    def of_runs(self, there: np.ndarray) -> Windows:
+        """Keep those of some runs, (R,) bool."""
+        kept = there[self.runs]
+        return Windows(self.runs[kept], self.places[kept], self.ends[kept], self.steps[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """The scores of one series in the windows of the runs that have it.
+
+    Attributes
+    ----------
+    before, quiet : s windows before onsets, and q without a spike
+    scores : (n + 1,) signed, of the values of all runs; NaN where there is none, and behind the last
+    steps : (n,) of these values
+    """
+
+    before: Windows
+    quiet: Windows
+    scores: np.ndarray
+    steps: np.ndarray
+
+    def highest(self, windows: Windows) -> np.ndarray:
+        """(k,): the largest score without sign in each window; NaN where there is none."""
+        return np.fmax.reduce(np.abs(self.scores)[windows.places], axis=1)
+
+    def moves(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of the last signed scores of each window that has any, and the runs of these windows."""
+        latest = self.scores[windows.places[:, -RULE.latest :]]
+        known = ~np.isnan(latest).all(axis=1)
+        return np.nanmean(latest[known], axis=1), windows.runs[known]
 
     def areas(self, weights: np.ndarray) -> np.ndarray:
         """Return the area under the ROC curve for each row of `weights` (B, R): P(before > quiet) + P(equal)/2."""
+        before, quiet = self.highest(self.before)[:, None], self.highest(self.quiet)
         table = np.zeros((2, weights.shape[1], weights.shape[1]))
-        wins = (self.before[:, None] > self.quiet) + 0.5 * (self.before[:, None] == self.quiet)
-        known = ~np.isnan(self.before)[:, None] & ~np.isnan(self.quiet)
+        wins = (before > quiet) + 0.5 * (before == quiet)
+        known = ~np.isnan(before) & ~np.isnan(quiet)
         for number, numbers in enumerate((np.where(known, wins, 0), known)):
-            np.add.at(table[number], (self.before_run[:, None], self.quiet_run[None, :]), numbers)
+            np.add.at(table[number], (self.before.runs[:, None], self.quiet.runs), numbers)
         won, pairs = (np.einsum("bi,ij,bj->b", weights, part, weights) for part in table)
-        return np.divide(won, pairs, out=np.full(len(weights), nan), where=pairs > 0)
+        return ratios(won, pairs)
 
     def average_precisions(self, weights: np.ndarray) -> np.ndarray:
         """Return Σ (recall step) × precision over falling thresholds, for each row of `weights` (B, R)."""
-        scores = np.concatenate([self.before, self.quiet])
-        right = np.arange(len(scores)) < len(self.before)
-        runs = np.concatenate([self.before_run, self.quiet_run])
+        scores = np.concatenate([self.highest(self.before), self.highest(self.quiet)])
+        right = np.arange(len(scores)) < len(self.before.runs)
+        runs = np.concatenate([self.before.runs, self.quiet.runs])
         known = np.flatnonzero(~np.isnan(scores))
         order = known[np.argsort(-scores[known], kind="stable")]
         drawn = weights[:, runs[order]]
@@ -232,24 +130,22 @@ class WindowScores:
             return np.full(len(weights), nan)
         steps = np.diff(hits, axis=1, prepend=0)
         precision = np.divide(hits, alarms, out=np.zeros_like(hits), where=alarms > 0)
-        total = hits[:, -1]
-        return np.divide(
-            (steps * precision).sum(axis=1), total, out=np.full(len(weights), nan), where=total > 0
-        )
+        return ratios((steps * precision).sum(axis=1), hits[:, -1])
 
     def thresholds(self, weights: np.ndarray) -> np.ndarray:
         """Return (B, R) for each run the least threshold that keeps the rate on the quiet windows of all others.
 
         On its own where it has the only ones; no alarm at all where a resample has none of them.
         """
-        known = np.flatnonzero(~np.isnan(self.quiet))
-        order = known[np.argsort(-self.quiet[known], kind="stable")]
-        scores = np.append(self.quiet[order], -inf)
+        highest, runs = self.highest(self.quiet), self.quiet.runs
+        known = np.flatnonzero(~np.isnan(highest))
+        order = known[np.argsort(-highest[known], kind="stable")]
+        scores = np.append(highest[order], -inf)
         found = np.full(weights.shape, inf)
         for run in range(weights.shape[1]):
-            others = self.quiet_run != run
-            drawn = weights[:, self.quiet_run] * (others if others.any() else ~others)
-            allowed = np.floor(RULE.rate * (drawn @ self.steps) / PER_STEPS)
+            others = runs != run
+            drawn = weights[:, runs] * (others if others.any() else ~others)
+            allowed = np.floor(RULE.rate * (drawn @ self.quiet.steps) / PER_STEPS)
             alarms = np.cumsum(np.insert(drawn[:, order], len(order), inf, axis=1), axis=1)
             least = scores[np.argmax(alarms > allowed[:, None], axis=1)]
             found[:, run] = np.where(drawn.any(axis=1), least, inf)
@@ -257,28 +153,26 @@ class WindowScores:
 
     def leads_at(self, thresholds: np.ndarray) -> np.ndarray:
         """Return (B, s) steps from the first alarm over each run's threshold to the onset; NaN where there is none."""
-        alarms = self.before_scores > thresholds[:, self.before_run, None]
-        leads = self.leads[np.arange(len(self.leads)), np.argmax(alarms, axis=2)]
-        return np.where(alarms.any(axis=2), leads, nan)
+        alarms = np.abs(self.scores)[self.before.places] > thresholds[:, self.before.runs, None]
+        first = self.before.places[np.arange(len(self.before.runs)), np.argmax(alarms, axis=2)]
+        return np.where(alarms.any(axis=2), self.before.steps - self.steps[first], nan)
 
     def false_at(self, thresholds: np.ndarray) -> np.ndarray:
         """Return (q,) bool: the quiet windows with an alarm over their run's threshold, (R,)."""
-        return self.quiet > thresholds[self.quiet_run]
+        return self.highest(self.quiet) > thresholds[self.quiet.runs]
 
 
-def _padded(values: np.ndarray, width: int) -> np.ndarray:
-    return np.concatenate([values, np.full(width - len(values), nan)])
-
-
-def _largest(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.max()) if len(known) else nan
+def ratios(numbers: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Divide; NaN where a total is 0."""
+    return np.divide(numbers, totals, out=np.full(len(totals), nan), where=totals > 0)
 
 
 RESAMPLES = 2000
 
 
-def run_weights(strata: Sequence[int], *, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
+def run_weights(
+    strata: Sequence[int] | np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES
+) -> np.ndarray:
     """Draw runs with replacement, those of each stratum among themselves.
 
     Parameters

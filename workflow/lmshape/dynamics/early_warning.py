@@ -4,6 +4,12 @@ The series are the geometry of each block, and what a user has without any: leve
 loss, gradient norm, learning rate, the loss on held-out tokens, and the size of activations. Each is taken at the steps
 of the geometry, from no later step.
 
+A score is how many robust standard deviations a value lies from the median of the values before it: of at most
+`window` of them, none from before the end of the last spike. It depends on no later value, and on no other run. Both
+directions count as alarming; the sign says in which direction a series moves. Quiet windows follow each other wherever
+no spike is under way, recovered from less than `least` values ago, or due within the horizon. The end of a run is not
+quiet: what would have followed is unknown.
+
 Every series of a group of runs is put to the same test, with the same windows and the same resampled runs, so that
 differences are paired. The baseline that geometry is compared with is the one of the largest area in the same runs,
 which favors the baseline.
@@ -11,7 +17,7 @@ which favors the baseline.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
@@ -21,12 +27,12 @@ import pandas as pd
 from lmshape.dynamics.alarms import (
     PER_STEPS,
     RULE,
+    Alarms,
+    Laid,
     Windows,
-    WindowScores,
-    lay_windows,
+    ratios,
     run_interval,
     run_weights,
-    scores,
     share_interval,
     two_sided,
     weighted_median,
@@ -55,54 +61,51 @@ BASELINES = (
     "activation_max",
 )
 TRAILING = 10  # logged losses behind level, slope and variance
-NO_LAYER = -1
+NO_LAYER = -1  # layer of what is of the whole run
+Name = tuple[str, int]  # metric and layer of a series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """A number of a run over training.
+class Watched:
+    """A run whose spikes are to be warned of.
 
     Attributes
     ----------
-    run, metric : names
-    layer : block, `NO_LAYER` for what is of the whole run
-    steps, values : (n,) rising; NaN where there is no number
+    steps : (n,) rising, at which its series have values
+    series : metric and layer → (n,) values; NaN where there is no number
+    spikes : of its loss
+    last_step : of its loss
     """
 
-    run: str
-    metric: str
-    layer: int
     steps: np.ndarray
-    values: np.ndarray
+    series: Mapping[Name, np.ndarray]
+    spikes: Sequence[Spike]
+    last_step: float
+
+    @classmethod
+    def of(cls, geometry: pd.DataFrame, losses: pd.DataFrame, spikes: Sequence[Spike]) -> Watched:
+        """Take all series of a run on the steps of its geometry.
+
+        Parameters
+        ----------
+        geometry : step, layer, metric, value, as `lmshape.monitor` writes them; metrics of neither kind are left out
+        losses : step, loss and, if there are any, gradient_norm and learning_rate
+        spikes : of these losses
+        """
+        steps = np.unique(geometry["step"].to_numpy(np.float64))
+        series: dict[Name, np.ndarray] = {}
+        for (metric, layer), rows in geometry.groupby(["metric", "layer"], sort=False):
+            name = (HELD_OUT, NO_LAYER) if metric == "loss" else (metric, int(layer))
+            if name[0] in (*GEOMETRIC, *BASELINES):
+                series[name] = np.full(len(steps), nan)
+                series[name][np.searchsorted(steps, rows["step"])] = rows["value"]
+        series |= {(name, NO_LAYER): values for name, values in _of_losses(steps, losses)}
+        return cls(steps=steps, series=series, spikes=spikes, last_step=float(losses["step"].max()))
 
     @property
-    def kind(self) -> str:
-        """Geometric or baseline."""
-        return "geometric" if self.metric in GEOMETRIC else "baseline"
-
-
-def series_of(run: str, geometry: pd.DataFrame, losses: pd.DataFrame) -> list[Series]:
-    """Return all series of a run, on the steps of its geometry.
-
-    Parameters
-    ----------
-    run : name
-    geometry : step, layer, metric, value, as `lmshape.monitor` writes them; metrics of neither kind are left out
-    losses : step, loss and, if there are any, gradient_norm and learning_rate
-    """
-    steps = np.unique(geometry["step"].to_numpy(np.float64))
-    found = []
-    for (metric, layer), rows in geometry.groupby(["metric", "layer"], sort=False):
-        name = HELD_OUT if metric == "loss" else metric
-        if name in GEOMETRIC or name in BASELINES:
-            values = np.full(len(steps), np.nan)
-            values[np.searchsorted(steps, rows["step"])] = rows["value"].to_numpy(np.float64)
-            place = NO_LAYER if name == HELD_OUT else int(layer)
-            found.append(Series(run=run, metric=name, layer=place, steps=steps, values=values))
-    logged = _of_losses(steps, losses)
-    return found + [
-        Series(run=run, metric=name, layer=NO_LAYER, steps=steps, values=values) for name, values in logged
-    ]
+    def cadence(self) -> float:
+        """Steps from one value to the next, the median; NaN of a single value."""
+        return float(np.median(np.diff(self.steps))) if len(self.steps) > 1 else nan
 
 
 def _of_losses(steps: np.ndarray, losses: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
@@ -122,9 +125,8 @@ def _line(logged: np.ndarray, losses: np.ndarray, end: int) -> tuple[float, floa
     """Fit a line to the last losses: its mean, its slope, and the logarithm of the variance about it."""
     inside = slice(max(0, end - TRAILING), end)
     x, y = logged[inside], losses[inside]
-    finite = np.isfinite(y)
-    if np.count_nonzero(finite) < TRAILING:
-        return np.nan, np.nan, np.nan
+    if np.count_nonzero(np.isfinite(y)) < TRAILING:
+        return nan, nan, nan
     x = x - x.mean()
     level = y.mean()
     slope = float(x @ y / (x @ x))
@@ -134,76 +136,188 @@ def _line(logged: np.ndarray, losses: np.ndarray, end: int) -> tuple[float, floa
 
 def _mean(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan
+    return float(finite.mean()) if len(finite) else nan
 
 
 LEAST_SPREAD = 1e-6  # of moves, in deviations of the values
+DIGITS = 9  # of a score behind the point
+RESOLUTION = 1e-9  # of a median: values nearer to each other than that are equal
 BACK, ON = 20, 3  # values before and behind an onset at which changes are given
 MOST_POINTS = 200  # of a curve over thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """A run whose spikes are to be warned of: its series, its spikes, and the last step of its loss."""
+class Group:
+    """The runs that are tested together: their values one behind the other, n of them, and the windows.
 
-    series: Sequence[Series]
-    spikes: Sequence[Spike]
-    last_step: float
+    Attributes
+    ----------
+    runs, steps : (n,) number of the run of each value, and its step
+    stretches : (n,) number of the stretch between spikes of its run that it lies in, −1 within a spike
+    before : windows before onsets that have values enough before them
+    quiet : windows without a spike
+    unscored : onsets without values enough before them
+    every : steps from one value to the next
+    weights : (1 + B, R) how often each run is drawn: `run_weights`
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Followed:
-    """A series of one run: number of the run, steps, values, signed scores, and the windows of its steps."""
-
-    run: int
+    runs: np.ndarray
     steps: np.ndarray
-    values: np.ndarray
-    scores: np.ndarray
-    windows: Windows
+    stretches: np.ndarray
+    before: Windows
+    quiet: Windows
+    unscored: Sequence[float]
+    every: float
+    weights: np.ndarray
 
-    def move(self, places: np.ndarray) -> float:
-        """Return the mean of the last signed scores of a window."""
-        latest = self.scores[places[-RULE.latest :]]
-        known = latest[~np.isnan(latest)]
-        return float(known.mean()) if len(known) else nan
+    @classmethod
+    def of(cls, watched: Sequence[Watched]) -> Group:
+        """Lay the windows, by the steps of the values and the spikes alone."""
+        spiked: list[Laid] = []
+        quiet: list[Laid] = []
+        unscored = []
+        stretches = [_stretches(run.steps, run.spikes) for run in watched]
+        begin = 0
+        for number, (run, own) in enumerate(zip(watched, stretches, strict=True)):
+            steps, horizon = run.steps, RULE.horizon * run.cadence
+            # values of its stretch before each value
+            scored = (pd.Series(own).groupby(own).cumcount().to_numpy() >= RULE.least) & (own >= 0)
+            for onset in (spike.onset for spike in run.spikes):
+                places = np.flatnonzero((steps >= onset - horizon) & (steps < onset) & scored)
+                if len(places) >= RULE.horizon / 2:
+                    spiked.append((number, begin + places, begin + int(np.searchsorted(steps, onset)), onset))
+                else:
+                    unscored.append(onset)
+            ahead = np.array([*(spike.onset for spike in run.spikes), run.last_step, -np.inf])
+            following = ahead[np.searchsorted(ahead[:-1], steps)]
+            calm = np.flatnonzero(scored & (steps < following - horizon))
+            quiet += [(number, begin + one, begin + one[-1] + 1, horizon) for one in _laid(calm, own)]
+            begin += len(steps)
+        before = Windows.of(spiked)
+        return cls(
+            runs=np.repeat(np.arange(len(watched)), [len(run.steps) for run in watched]),
+            steps=np.concatenate([run.steps for run in watched]),
+            stretches=np.concatenate(stretches),
+            before=before,
+            quiet=Windows.of(quiet),
+            unscored=unscored,
+            every=pd.Series([run.cadence for run in watched]).median(),
+            weights=run_weights(np.isin(np.arange(len(watched)), before.runs)),
+        )
 
-    def changes(self, end: int) -> np.ndarray:
-        """(BACK + ON,): the change at each offset from place `end`.
+    @property
+    def spiking(self) -> int:
+        """Runs with a spike that has values before it."""
+        return len(np.unique(self.before.runs))
 
-        NaN outside the stretch that ends there, and behind the end of the run.
+    @property
+    def runs_of_interval(self) -> int:
+        """Runs behind intervals; 0, which gives none, where runs or spikes are too few."""
+        enough = self.spiking >= RULE.fewest_runs and len(self.before.runs) >= RULE.fewest_spikes
+        return self.spiking if enough else 0
+
+    def interval(self, name: str, statistics: np.ndarray) -> Row:
+        """Name a statistic and its interval; (1 + B,): of the sample, then of the resamples."""
+        low, high = run_interval(statistics[1:], runs=self.runs_of_interval)
+        return {name: float(statistics[0]), f"{name}_low": low, f"{name}_high": high}
+
+    def near(self, places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """(k, m): the places at some offsets from others; −1 before their stretch, and behind the end of their run."""
+        wanted = places[:, None] + offsets
+        found = np.clip(wanted, 0, len(self.runs) - 1)
+        there = (found == wanted) & (self.runs[found] == self.runs[places, None])
+        return np.where(
+            there & ((offsets > 0) | (self.stretches[found] == self.stretches[places, None])), found, -1
+        )
+
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        """Score each value of a series, (n,), against those before it.
+
+        Returns
+        -------
+        (n,) signed, NaN where under `least` values of the stretch lie before. Infinite nowhere: values that differ from
+        equal ones before them count as `RESOLUTION` of their median away at least.
         """
-        found = np.full(BACK + ON, nan)
-        stretches, start = self.windows.stretches, end - RULE.horizon
-        reference = np.arange(max(0, start - RULE.window), max(0, start))
-        values = self.values[reference[stretches[reference] == stretches[end - 1]]]
-        if np.count_nonzero(~np.isnan(values)) < 3:
-            return found
-        level = np.nanmedian(values)
-        for column, place in enumerate(range(end - BACK, min(end + ON, len(self.values)))):
-            if place >= end or (place >= 0 and stretches[place] == stretches[end - 1]):
-                found[column] = self.values[place] - level
+        before = np.append(values, nan)[self.near(np.arange(len(values)), np.arange(-RULE.window, 0))]
+        enough = (self.stretches >= 0) & (np.count_nonzero(~np.isnan(before), axis=1) >= RULE.least)
+        found = np.full(len(values), nan)
+        if enough.any():
+            medians = np.nanmedian(before[enough], axis=1)
+            spread = NORMAL_DEVIATION * np.nanmedian(np.abs(before[enough] - medians[:, None]), axis=1)
+            floor = RESOLUTION * np.maximum(np.abs(medians), 1e-300)
+            # rounded, so that a series of fixed values, such as a learning rate, scores the same everywhere
+            found[enough] = np.round((values[enough] - medians) / np.maximum(spread, floor), DIGITS)
+        return found
+
+    def changes(self, values: np.ndarray, windows: Windows) -> np.ndarray:
+        """(k, BACK + ON): the change of a series, (n,), at each offset from the end of each window.
+
+        A change is a value less the median of those before the horizon, in the series' own unit. NaN outside the
+        stretch that ends there, and behind the end of the run.
+        """
+        known, last = np.append(values, nan), windows.ends - 1
+        reference = known[self.near(last, np.arange(-RULE.window, 0) + 1 - RULE.horizon)]
+        enough = np.count_nonzero(~np.isnan(reference), axis=1) >= 3
+        found = np.full((len(last), BACK + ON), nan)
+        if enough.any():
+            around = known[self.near(last[enough], np.arange(-BACK, ON) + 1)]
+            found[enough] = around - np.nanmedian(reference[enough], axis=1, keepdims=True)
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Tested:
-    """A series in all runs, the scores of its windows, and its area with every resample."""
+def _stretches(steps: np.ndarray, spikes: Sequence[Spike]) -> np.ndarray:
+    begun = np.searchsorted([spike.onset for spike in spikes], steps, side="right")
+    over = np.searchsorted([spike.last for spike in spikes], steps)
+    return np.where(begun > over, -1, over)
 
-    metric: str
-    layer: int
-    kind: str
-    parts: list[_Followed]
-    scored: WindowScores
+
+def _laid(calm: np.ndarray, stretches: np.ndarray) -> Iterator[np.ndarray]:
+    """Lay windows one after the other into each stretch; what is left over is in none."""
+    for number in np.unique(stretches[calm]):
+        places = calm[stretches[calm] == number]
+        for first in range(0, len(places) - RULE.horizon + 1, RULE.horizon):
+            yield places[first : first + RULE.horizon]
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A series of a group of runs.
+
+    Attributes
+    ----------
+    name : metric and layer
+    values : (n,) of all runs, NaN in those that do not have it
+    every : steps from one value to the next in those that have it
+    alarms : its scores
+    areas : (1 + B,) area under the ROC curve, of the sample and of each resample
+    """
+
+    name: Name
+    values: np.ndarray
+    every: float
+    alarms: Alarms
     areas: np.ndarray
 
+    @classmethod
+    def of(cls, name: Name, watched: Sequence[Watched], group: Group) -> Tested:
+        """Score a series in the windows of the runs that have it."""
+        there = np.array([name in run.series for run in watched])
+        values = np.concatenate([run.series.get(name, np.full(len(run.steps), nan)) for run in watched])
+        windows = (group.before.of_runs(there), group.quiet.of_runs(there))
+        alarms = Alarms(*windows, np.append(group.scores(values), nan), group.steps)
+        every = pd.Series([run.cadence for run in watched])[there].median()
+        return cls(name, values, every, alarms, alarms.areas(group.weights))
+
     @property
-    def names(self) -> Row:
+    def kind(self) -> str:
+        """Geometric, or baseline: needs no geometry."""
+        return "geometric" if self.name[0] in GEOMETRIC else "baseline"
+
+    @property
+    def columns(self) -> Row:
         """Columns that say which series it is."""
-        return {
-            "kind": self.kind,
-            "metric": self.metric,
-            "layer": None if self.layer == NO_LAYER else self.layer,
-        }
+        metric, layer = self.name
+        return {"kind": self.kind, "metric": metric, "layer": None if layer == NO_LAYER else layer}
 
 
 def early_warnings(watched: Sequence[Watched]) -> dict[str, pd.DataFrame]:
@@ -217,204 +331,125 @@ def early_warnings(watched: Sequence[Watched]) -> dict[str, pd.DataFrame]:
     -------
     Rows of the tables `warnings`, `alarms` and `before_spikes`, by the name of the table.
     """
-    windows = [lay_windows(run.series[0].steps, run.spikes, last_step=run.last_step) for run in watched]
-    weights = run_weights([bool(one.before) for one in windows])
-    kinds = {(series.metric, series.layer): series.kind for run in watched for series in run.series}
-    tested = [_tested(*key, kind, watched, windows, weights) for key, kind in kinds.items()]
+    group = Group.of(watched)
+    names = dict.fromkeys(name for run in watched for name in run.series)
+    tested = [Tested.of(name, watched, group) for name in names]
     baselines = [one for one in tested if one.kind == "baseline" and not isnan(one.areas[0])]
     best = max(baselines, key=lambda one: one.areas[0], default=None)
-    group = _Group(windows, weights, best)
-    every = _median([_cadence(run.series[0].steps) for run in watched])
-    rows = [group.row(one, every) for one in tested]
+    rows = [_warning(one, group, best) for one in tested]
     adjusted = holm([row["p"] for row in rows])
     return {
         "warnings": pd.DataFrame([row | {"p_adjusted": p} for row, p in zip(rows, adjusted, strict=True)]),
         "alarms": pd.DataFrame([point for one in tested for point in _points(one)]),
-        "before_spikes": pd.DataFrame([point for one in tested for point in group.changes(one)]),
+        "before_spikes": pd.DataFrame([point for one in tested for point in _changes(one, group)]),
     }
 
 
-def _cadence(steps: np.ndarray) -> float:
-    """Steps from one value to the next, the median; NaN of a single value."""
-    return float(np.median(np.diff(steps))) if len(steps) > 1 else nan
-
-
-def _median(values: Sequence[float]) -> float:
-    """Median of those that are numbers; NaN without one."""
-    known = [value for value in values if not isnan(value)]
-    return float(np.median(known)) if known else nan
-
-
-def _tested(
-    metric: str,
-    layer: int,
-    kind: str,
-    watched: Sequence[Watched],
-    windows: Sequence[Windows],
-    weights: np.ndarray,
-) -> _Tested:
-    parts = [
-        _Followed(number, series.steps, series.values, scores(series.values, own.stretches), own)
-        for number, (run, own) in enumerate(zip(watched, windows, strict=True))
-        for series in run.series
-        if (series.metric, series.layer) == (metric, layer)
-    ]
-    scored = WindowScores.of([(part.run, part.steps, part.scores, part.windows) for part in parts])
-    return _Tested(metric, layer, kind, parts, scored, scored.areas(weights))
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """What all series of a group share."""
-
-    windows: Sequence[Windows]
-    weights: np.ndarray
-    best: _Tested | None
-
-    @property
-    def runs(self) -> int:
-        """Runs with a spike that has values before it."""
-        return sum(bool(own.before) for own in self.windows)
-
-    @property
-    def spikes(self) -> int:
-        """Spikes with values before them."""
-        return sum(len(own.before) for own in self.windows)
-
-    @property
-    def runs_of_interval(self) -> int:
-        """Runs behind intervals; 0, which gives none, where runs or spikes are too few."""
-        enough = self.runs >= RULE.fewest_runs and self.spikes >= RULE.fewest_spikes
-        return self.runs if enough else 0
-
-    def row(self, one: _Tested, every: float) -> Row:
-        """Return the columns of `warnings` that one series fills; `every`: steps between values of the group."""
-        row = one.names | {
-            "spikes": self.spikes,
-            "unscored": sum(len(own.unscored) for own in self.windows),
-            "runs": self.runs,
-            "quiet_windows": sum(len(own.quiet) for own in self.windows),
-            "every": every,
-            "rule": str(RULE),
-            "p": nan,
-            "best_baseline": "",
-        }
-        row["flag"] = self.flag(one, row)
-        if row["flag"].startswith("not measurable"):
-            return row
-        return row | self._measured(one) | self._compared(one)
-
-    def flag(self, one: _Tested, row: Row) -> str:
-        """Say why a series cannot be tested, or why there are no intervals."""
-        values = f"{RULE.least + RULE.horizon // 2} values before it"
-        if not self.spikes and not row["unscored"]:
-            return "not measurable: no spike"
-        if not self.spikes:
-            return f"not measurable: no spike has {values}, one every {row['every']:g} steps"
-        if not row["quiet_windows"]:
-            return (
-                f"not measurable: no quiet window of {RULE.horizon} values, one every {row['every']:g} steps"
-            )
-        if isnan(one.areas[0]):
-            return "not measurable: the series has no values there"
-        if not self.runs_of_interval:
-            return (
-                f"too few: {self.spikes} spikes in {self.runs} runs; intervals need {RULE.fewest_spikes} in "
-                f"{RULE.fewest_runs}"
-            )
-        return ""
-
-    def _measured(self, one: _Tested) -> Row:
-        scored, weights, runs = one.scored, self.weights, self.runs_of_interval
-        precision = scored.average_precisions(weights)
-        thresholds = scored.thresholds(weights)  # of each resample its own: they are of a few quiet windows
-        leads = scored.leads_at(thresholds)
-        drawn = weights[:, scored.before_run]
-        rates = (drawn * np.isfinite(leads)).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1e-300)
-        medians = weighted_median(leads, drawn)
-        false = scored.false_at(thresholds[0]).sum() / scored.steps.sum() * PER_STEPS
-        return {
-            **self._interval("auc", one.areas),
-            **self._interval("average_precision", precision),
-            "hit_rate": float(rates[0]),
-            **dict(zip(("hit_rate_low", "hit_rate_high"), share_interval(rates, runs=runs), strict=True)),
-            **self._interval("lead_steps", medians),
-            "false_alarms_per_10k": float(false),
-            **self._interval("move_before", self._moves(one.parts)),
-        }
-
-    def _moves(self, parts: Sequence[_Followed]) -> np.ndarray:
-        """(1 + B,): the median move over spikes, in standard deviations of quiet moves about their median.
-
-        NaN where no window, or no quiet one, has a score.
-        """
-        before = [(part.run, part.move(places)) for part in parts for places in part.windows.before]
-        before = [(run, move) for run, move in before if not isnan(move)]
-        quiet = [part.move(places) for part in parts for places in part.windows.quiet]
-        quiet = [move for move in quiet if not isnan(move)]
-        nothing = np.full(len(self.weights), nan)
-        if not before or len(quiet) < 2:
-            return nothing
-        middle = np.median(quiet)
-        spread = NORMAL_DEVIATION * np.median(np.abs(np.array(quiet) - middle))
-        if not spread > LEAST_SPREAD:  # a series whose quiet moves are all the same has no deviations
-            return nothing
-        runs, found = (np.array(column) for column in zip(*before, strict=True))
-        return weighted_median((found - middle) / spread, self.weights[:, runs])
-
-    def _compared(self, one: _Tested) -> Row:
-        best = self.best
-        if best is None or one.kind == "baseline":
-            return {}
-        name = best.metric if best.layer == NO_LAYER else f"{best.metric} layer {best.layer}"
+def _warning(one: Tested, group: Group, best: Tested | None) -> Row:
+    """Return the columns of `warnings` that one series fills."""
+    row = one.columns | {
+        "spikes": len(group.before.runs),
+        "unscored": len(group.unscored),
+        "runs": group.spiking,
+        "quiet_windows": len(group.quiet.runs),
+        "every": group.every,
+        "rule": str(RULE),
+        "p": nan,
+        "best_baseline": "",
+        "flag": _flag(one, group),
+    }
+    if row["flag"].startswith("not measurable"):
+        return row
+    row |= _measured(one, group)
+    if best is not None and one.kind == "geometric":
+        metric, layer = best.name
+        row["best_baseline"] = metric if layer == NO_LAYER else f"{metric} layer {layer}"
         gains = one.areas - best.areas
-        p = two_sided(gains[1:], runs=self.runs_of_interval)
-        return {"best_baseline": name, **self._interval("auc_gain", gains), "p": p}
-
-    def _interval(self, name: str, statistics: np.ndarray) -> Row:
-        """Name a statistic and its interval; (1 + B,): of the sample, then of the resamples."""
-        low, high = run_interval(statistics[1:], runs=self.runs_of_interval)
-        return {name: float(statistics[0]), f"{name}_low": low, f"{name}_high": high}
-
-    def changes(self, one: _Tested) -> Iterator[Row]:
-        """Yield the rows of `before_spikes`: the mean change around onsets and around the ends of quiet windows.
-
-        A change is a value less the median of those before the horizon, in the series' own unit.
-        """
-        onsets = [(part, onset) for part in one.parts for onset in part.windows.onsets]
-        if not onsets:
-            return
-        runs = np.array([part.run for part, _ in onsets])
-        found = np.array([part.changes(int(np.searchsorted(part.steps, onset))) for part, onset in onsets])
-        quiet = np.array(
-            [part.changes(int(places[-1]) + 1) for part in one.parts for places in part.windows.quiet]
-        ).reshape(-1, BACK + ON)
-        every = _median([_cadence(part.steps) for part in one.parts])
-        for offset, column, calm in zip(range(-BACK, ON), found.T, quiet.T, strict=True):
-            known = ~np.isnan(column)
-            if known.any():
-                mean = self._mean_change(column[known], runs[known])
-                others = calm[~np.isnan(calm)] if offset < 0 else np.array([])
-                place = {"offset": offset, "steps": offset * every, "spikes": int(known.sum())}
-                yield one.names | place | mean | _quiet(others)
-
-    def _mean_change(self, changes: np.ndarray, runs: np.ndarray) -> Row:
-        drawn = self.weights[:, runs]
-        total = drawn.sum(axis=1)
-        means = np.divide(drawn @ changes, total, out=np.full(len(total), nan), where=total > 0)
-        return self._interval("change", means)
+        row |= group.interval("auc_gain", gains) | {"p": two_sided(gains[1:], runs=group.runs_of_interval)}
+    return row
 
 
-def _quiet(changes: np.ndarray) -> Row:
-    low, high = np.quantile(changes, [0.025, 0.975]) if len(changes) else (nan, nan)
-    mean = float(changes.mean()) if len(changes) else nan
-    return {"quiet": mean, "quiet_low": float(low), "quiet_high": float(high)}
+def _flag(one: Tested, group: Group) -> str:
+    """Say why a series cannot be tested, or why there are no intervals."""
+    spikes = len(group.before.runs)
+    if not spikes and not group.unscored:
+        return "not measurable: no spike"
+    if not spikes:
+        needed = f"{RULE.least + RULE.horizon // 2} values before it"
+        return f"not measurable: no spike has {needed}, one every {group.every:g} steps"
+    if not len(group.quiet.runs):
+        return f"not measurable: no quiet window of {RULE.horizon} values, one every {group.every:g} steps"
+    if isnan(one.areas[0]):
+        return "not measurable: the series has no values there"
+    if not group.runs_of_interval:
+        needed = f"{RULE.fewest_spikes} in {RULE.fewest_runs}"
+        return f"too few: {spikes} spikes in {group.spiking} runs; intervals need {needed}"
+    return ""
 
 
-def _points(one: _Tested) -> Iterator[Row]:
+def _measured(one: Tested, group: Group) -> Row:
+    alarms, weights = one.alarms, group.weights
+    thresholds = alarms.thresholds(weights)  # of each resample its own: they are of a few quiet windows
+    leads = alarms.leads_at(thresholds)
+    drawn = weights[:, alarms.before.runs]
+    rates = (drawn * np.isfinite(leads)).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1e-300)
+    low, high = share_interval(rates, runs=group.runs_of_interval)
+    false = alarms.false_at(thresholds[0]).sum() / alarms.quiet.steps.sum() * PER_STEPS
+    return {
+        **group.interval("auc", one.areas),
+        **group.interval("average_precision", alarms.average_precisions(weights)),
+        "hit_rate": float(rates[0]),
+        "hit_rate_low": low,
+        "hit_rate_high": high,
+        **group.interval("lead_steps", weighted_median(leads, drawn)),
+        "false_alarms_per_10k": float(false),
+        **group.interval("move_before", _moves(one.alarms, weights)),
+    }
+
+
+def _moves(alarms: Alarms, weights: np.ndarray) -> np.ndarray:
+    """(1 + B,): the median move over spikes, in standard deviations of quiet moves about their median.
+
+    NaN where no window, or no quiet one, has a score.
+    """
+    before, runs = alarms.moves(alarms.before)
+    quiet, _ = alarms.moves(alarms.quiet)
+    if len(before) and len(quiet) > 1:
+        middle = np.median(quiet)
+        spread = NORMAL_DEVIATION * np.median(np.abs(quiet - middle))
+        if spread > LEAST_SPREAD:  # a series whose quiet moves are all the same has no deviations
+            return weighted_median((before - middle) / spread, weights[:, runs])
+    return np.full(len(weights), nan)
+
+
+def _changes(one: Tested, group: Group) -> Iterator[Row]:
+    """Yield the rows of `before_spikes`: the mean change around onsets and around the ends of quiet windows."""
+    before, quiet_windows = one.alarms.before, one.alarms.quiet
+    around, calm = (group.changes(one.values, windows) for windows in (before, quiet_windows))
+    for offset, changes, others in zip(range(-BACK, ON), around.T, calm.T, strict=True):
+        known = ~np.isnan(changes)
+        if not known.any():
+            continue
+        drawn = group.weights[:, before.runs[known]]
+        quiet = others[~np.isnan(others)] if offset < 0 else np.empty(0)
+        low, high = np.quantile(quiet, [0.025, 0.975]) if len(quiet) else (nan, nan)
+        yield {
+            **one.columns,
+            "offset": offset,
+            "steps": offset * one.every,
+            "spikes": int(known.sum()),
+            **group.interval("change", ratios(drawn @ changes[known], drawn.sum(axis=1))),
+            "quiet": float(quiet.mean()) if len(quiet) else nan,
+            "quiet_low": float(low),
+            "quiet_high": float(high),
+        }
+
+
+def _points(one: Tested) -> Iterator[Row]:
     """Yield the points of the curves over thresholds, from no alarm to all."""
-    scored = one.scored
-    before, quiet = scored.before[~np.isnan(scored.before)], scored.quiet[~np.isnan(scored.quiet)]
+    alarms = one.alarms
+    highest = (alarms.highest(windows) for windows in (alarms.before, alarms.quiet))
+    before, quiet = (scores[~np.isnan(scores)] for scores in highest)
     if not len(before) or not len(quiet):
         return
     thresholds = np.unique(np.concatenate([before, quiet]))
@@ -422,10 +457,10 @@ def _points(one: _Tested) -> Iterator[Row]:
         thresholds = np.quantile(thresholds, np.linspace(0, 1, MOST_POINTS))
     for threshold in [*thresholds[::-1], -np.inf]:
         hits, false = np.count_nonzero(before > threshold), np.count_nonzero(quiet > threshold)
-        yield one.names | {
+        yield one.columns | {
             "threshold": threshold,
             "hit_rate": hits / len(before),
             "false_alarm_rate": false / len(quiet),
-            "false_alarms_per_10k": false / scored.steps.sum() * PER_STEPS,
+            "false_alarms_per_10k": false / alarms.quiet.steps.sum() * PER_STEPS,
             "precision": hits / (hits + false) if hits + false else nan,
         }

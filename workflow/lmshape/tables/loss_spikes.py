@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Watched, early_warnings, series_of
+from lmshape.dynamics.early_warning import BASELINES, GEOMETRIC, Watched, early_warnings
 from lmshape.dynamics.loss_logs import as_curve, read_loss_log
 from lmshape.dynamics.spikes import RULE, Spike, find_spikes, not_told
 from lmshape.errors import InputError
@@ -291,11 +291,8 @@ def _warnings(runs: Iterable[Run], source: str) -> Iterator[dict[str, pd.DataFra
     groups: dict[int, list[Watched]] = {}
     for run in runs:
         if run.geometry is not None:
-            series = series_of(run.name, run.geometry, run.losses)
-            last = float(run.losses["step"].max())
-            groups.setdefault(int(run.geometry["layer"].max()), []).append(
-                Watched(series=series, spikes=run.spikes, last_step=last)
-            )
+            one = Watched.of(run.geometry, run.losses, run.spikes)
+            groups.setdefault(int(run.geometry["layer"].max()), []).append(one)
     for blocks, watched in sorted(groups.items()):
         found = early_warnings(watched)
         yield {name: table.assign(source=source, blocks=blocks) for name, table in found.items()}
