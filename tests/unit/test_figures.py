@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 
 from lmshape import cli
 from lmshape.errors import InputError
-from lmshape.figures import FIGURES, maps, render, selection
+from lmshape.figures import FIGURES, over_training, render, selection
 from lmshape.figures.drawing import read_losses, read_tables
 from lmshape.figures.layout import places_by_rank, some, step_axis, step_name
 from lmshape.figures.phases import significant_segments
@@ -287,7 +287,7 @@ def test_the_peak_is_the_highest_block_unless_the_profile_is_level(drawn) -> Non
     peaks = data[data["peak"] & (data["rows"] == "all")]
     assert set(peaks["layer"]) == {16} and peaks["step"].max() == LONG[-1]
     level = data.assign(ci_low=0.0, ci_high=1.0)
-    assert not maps.with_peaks(level)["peak"].any()
+    assert not over_training.with_peaks(level)["peak"].any()
 
 
 def test_significant_segments_are_those_of_the_table(drawn) -> None:
@@ -379,7 +379,9 @@ def test_letters_stand_out_from_the_page(color: str) -> None:
 
 
 @pytest.mark.parametrize("vision", ("normal", *DEFICIENCIES, "grey"))
-@pytest.mark.parametrize("colors", [matplotlib.colormaps[maps.COLORMAP], sequence()], ids=["map", "steps"])
+@pytest.mark.parametrize(
+    "colors", [matplotlib.colormaps[over_training.COLORMAP], sequence()], ids=["map", "steps"]
+)
 def test_scales_of_colors_grow_evenly_lighter_or_darker_for_everyone(colors, vision: str) -> None:
     lightness = np.array([lab(colors(i), vision)[0] for i in range(0, 256, 5)])
     steps = np.diff(lightness) * np.sign(lightness[-1] - lightness[0])

@@ -18,11 +18,22 @@ from lmshape.figures.style import SCREEN, Looks, Page, looks, styled
 from lmshape.tables.rows import final_checkpoints, first_dataset, in_order
 
 
-def last(metrics: pd.DataFrame, *names: str, null: str = "", sites: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Select metrics on the first dataset at each model's last checkpoint, with their `null`; at some sites, or all."""
-    rows = selection.metric_rows(metrics, *names)
+def last(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    metrics: Sequence[str] | Mapping[str, str],
+    null: str = "",
+    sites: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Select metrics on the first dataset at each model's last checkpoint, with their `null`; at some sites, or all.
+
+    Where `metrics` has words for each, they are in the column `measure`.
+    """
+    rows = selection.metric_rows(tables["metrics"], *metrics)
     chosen = final_checkpoints(first_dataset(rows[rows["site"].isin(sites)] if sites else rows))
-    return selection.with_null(chosen, metrics, null) if null else chosen
+    if null:
+        chosen = selection.with_null(chosen, tables["metrics"], null)
+    return chosen.assign(measure=chosen["metric"].map(metrics)) if isinstance(metrics, Mapping) else chosen
 
 
 def draw_panels(
@@ -38,32 +49,64 @@ def draw_panels(
 
     `y` and `null` name the axis and the null; `own_nulls` have the color of their line.
     """
-    frame, panel, hue, look = arranged(layout.place_final_norm(data))
+    frame, panel, hue, look = arranged(data)
     facets = layout.lines(frame, x="depth", hue=hue, panel=panel, page=page, look=look)
-    layout.room_for_nulls(facets, frame, panel)
+    layout.room_for_nulls(facets)
     layout.each(facets, axis)
-    palette = look.palette if own_nulls else None
-    layout.null_lines(facets, frame, x="depth", hue=hue, panel=panel, palette=palette)
-    layout.each(facets, partial(layout.depth_axis, data=frame))
+    layout.null_lines(facets, x="depth", hue=hue, palette=look.palette if own_nulls else None)
     legend = [*layout.entries(look), *layout.null_entries(frame["null"], null)]
     return layout.Picture(facets, legend, y)
 
 
 def arranged(data: pd.DataFrame) -> tuple[pd.DataFrame, str, str, Looks]:
     """Say which column has a panel each and which a look: choices of rows and models, or the other way around."""
-    if data["model"].nunique() <= layout.MOST_TOGETHER:
-        frame, look = layout.model_looks(
-            selection.merge_twins(data, ["measure"] if "measure" in data else [])
-        )
-        panel = frame["choice"]
-        if "measure" in frame:
-            panel = frame["measure"] + "\n" + panel
-        return frame.assign(panel=panel), "panel", "name", look
-    frame, _ = layout.model_looks(data)
-    frame = frame.assign(choice=frame["rows"].map(selection.VARIANT_NAMES).fillna(frame["rows"]))
-    if "measure" in frame:
-        frame = frame.assign(choice=frame["measure"] + ", " + frame["choice"])
+    measures, many = "measure" in data, data["model"].nunique() > layout.MOST_TOGETHER
+    chosen = selection.with_choice(data) if many else selection.merge_twins(data, ["measure"] * measures)
+    frame, look = layout.model_looks(chosen)
+    if measures:
+        frame = frame.assign(choice=frame["measure"] + (", " if many else "\n") + frame["choice"])
+    if not many:
+        return frame, "choice", "name", look
     return frame.sort_values("kind", kind="stable"), "name", "choice", looks(in_order(frame["choice"]))
+
+
+ANISOTROPY = Drawing(
+    title="Anisotropy by layer, last checkpoint",
+    reads=("anisotropy", "anisotropy_null"),
+    data=partial(last, metrics=["anisotropy"], null="anisotropy_null"),
+    panels=partial(draw_panels, y="anisotropy λ1/Σλ", axis=layout.share_axis, null="isotropic rows"),
+    nothing="This study has no anisotropy.",
+)
+
+# TwoNN; the null is that of Gaussian rows with the same covariance.
+DIMENSION = Drawing(
+    title="Intrinsic dimension by layer, last checkpoint",
+    reads=("id_twonn", "id_twonn_surrogate"),
+    data=partial(last, metrics=["id_twonn"], null="id_twonn_surrogate", sites=["block", "final_norm"]),
+    panels=partial(
+        draw_panels,
+        y="dimension (TwoNN, log)",
+        axis=layout.log_axis,
+        null="Gaussian rows,\nsame covariance",
+        own_nulls=True,
+    ),
+    nothing="This study has no intrinsic dimension of a block.",
+)
+
+# How far each block is a linear map, of its whole output and of its update alone; the null: what noise reads in sample.
+MEASURES = {"linearity_held_out": "whole output", "linearity_residual_held_out": "update alone"}
+LINEARITY = Drawing(
+    title="Linearity by layer, last checkpoint",
+    reads=(*MEASURES, "linearity_null"),
+    data=partial(last, metrics=MEASURES, null="linearity_null", sites=["block"]),
+    panels=partial(
+        draw_panels,
+        y="explained share of variance, held out",
+        axis=layout.share_axis,
+        null="noise, in sample",
+    ),
+    nothing="This study has no held-out linearity of a block.",
+)
 
 
 # The cone: how far rows point the same way, and what is left of it once their mean is taken away
@@ -77,22 +120,19 @@ CONE = {
 
 
 def cone_data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Select the mean cosine and the leading share of all rows, raw and centered; `measure` names them in words."""
-    rows = last(tables["metrics"], *CONE)
-    rows = rows[rows["rows"] == "all"]
-    return rows.assign(measure=rows["metric"].map(CONE))
+    """Select the mean cosine and the leading share of all rows, raw and centered."""
+    rows = last(tables, metrics=CONE)
+    return rows[rows["rows"] == "all"]
 
 
 def cone_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a panel for each measure: a line for each model, or for many of their kind."""
-    frame, look = layout.model_looks(layout.place_final_norm(data))
+    frame, look = layout.model_looks(data)
     many = data["model"].nunique() > layout.MOST_TOGETHER
-    hue = "kind" if many else "name"
     look = looks(sorted(set(frame["kind"]))) if many else look
-    facets = layout.lines(frame, x="depth", hue=hue, panel="measure", page=page, look=look, units=["model"],
-                          bands=not many, height=0.6)  # fmt: skip
+    facets = layout.lines(frame, x="depth", hue="kind" if many else "name", panel="measure", page=page, look=look,
+                          units=["model"], bands=not many, height=0.6)  # fmt: skip
     layout.each(facets, layout.share_axis)
-    layout.each(facets, partial(layout.depth_axis, data=frame))
     return layout.Picture(facets, layout.entries(look), "cosine, or share")
 
 
@@ -102,71 +142,6 @@ CONE_FIGURE = Drawing(
     data=cone_data,
     panels=cone_panels,
     nothing="This study has no mean cosine and no anisotropy.",
-)
-
-
-# Anisotropy
-
-
-def _anisotropy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    return last(tables["metrics"], "anisotropy", null="anisotropy_null")
-
-
-ANISOTROPY = Drawing(
-    title="Anisotropy by layer, last checkpoint",
-    reads=("anisotropy", "anisotropy_null"),
-    data=_anisotropy,
-    panels=partial(draw_panels, y="anisotropy λ1/Σλ", axis=layout.share_axis, null="isotropic rows"),
-    nothing="This study has no anisotropy.",
-)
-
-
-# Intrinsic dimension
-
-
-def _dimension(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Select the TwoNN dimension of blocks and final norm; `null` is that of Gaussian rows with the same covariance."""
-    sites = ("block", "final_norm")
-    return last(tables["metrics"], "id_twonn", null="id_twonn_surrogate", sites=sites)
-
-
-DIMENSION = Drawing(
-    title="Intrinsic dimension by layer, last checkpoint",
-    reads=("id_twonn", "id_twonn_surrogate"),
-    data=_dimension,
-    panels=partial(
-        draw_panels,
-        y="dimension (TwoNN, log)",
-        axis=layout.log_axis,
-        null="Gaussian rows,\nsame covariance",
-        own_nulls=True,
-    ),
-    nothing="This study has no intrinsic dimension of a block.",
-)
-
-
-# Linearity: how far each block is a linear map, of its whole output and of its update alone
-
-MEASURES = {"linearity_held_out": "whole output", "linearity_residual_held_out": "update alone"}
-
-
-def _linearity(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Select the held-out linearity of each block; `measure` says of what, `null` is what noise reads in sample."""
-    rows = last(tables["metrics"], *MEASURES, null="linearity_null", sites=("block",))
-    return rows.assign(measure=rows["metric"].map(MEASURES))
-
-
-LINEARITY = Drawing(
-    title="Linearity by layer, last checkpoint",
-    reads=(*MEASURES, "linearity_null"),
-    data=_linearity,
-    panels=partial(
-        draw_panels,
-        y="explained share of variance, held out",
-        axis=layout.share_axis,
-        null="noise, in sample",
-    ),
-    nothing="This study has no held-out linearity of a block.",
 )
 
 
@@ -191,13 +166,11 @@ def draw_one_model(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     metrics : names of metrics of layers, a panel each
     """
     data = table[table["metric"].isin(metrics) & (table["site"] != "output")]
-    choice = data["rows"].map(selection.VARIANT_NAMES).fillna(data["rows"])
-    data = selection.grouped(layout.place_final_norm(data.assign(choice=choice)), "metric")
+    data = selection.grouped(selection.with_choice(data), "metric")
     with styled(SCREEN):
         look = looks(in_order(data["choice"]))
         facets = layout.lines(
             data, x="depth", hue="choice", panel="metric", page=SCREEN, look=look, sharey=False
         )
-        layout.each(facets, partial(layout.depth_axis, data=data))
         picture = layout.Picture(facets, layout.entries(look))
         return layout.finish(picture, SCREEN, title=str(data["model"].iloc[0]), footer=footer(data))

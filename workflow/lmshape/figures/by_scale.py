@@ -24,9 +24,7 @@ def select(tables: Mapping[str, pd.DataFrame], scales: Mapping[str, int]) -> pd.
     rows = selection.metric_rows(tables["metrics"], *scales)
     chosen = final_checkpoints(first_dataset(rows[rows["site"] == "block"]))
     chosen = chosen.assign(scale=chosen["metric"].map(scales))
-    chosen = chosen[chosen.groupby(["model", "rows"])["scale"].transform("nunique") > 1].reset_index(
-        drop=True
-    )
+    chosen = chosen[chosen.groupby(["model", "rows"])["scale"].transform("nunique") > 1]
     many = chosen["model"].nunique() > layout.MOST_TOGETHER
     return selection.with_named_layers(chosen) if many else chosen
 
@@ -41,7 +39,7 @@ def draw_panels(
         frame, x="scale", hue="depth", panel="panel", page=page, look=look, bands=False, sharey=False
     )
     scales = sorted(frame["scale"].unique())
-    for ax in facets.axes_dict.values():
+    for ax in facets.axes.flat:
         layout.log_axis(ax)
         ax.set_xscale("log", base=2)
         ax.set_xticks(scales, [tick(scale) for scale in scales])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -38,18 +37,16 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a line for each dataset by layer; of many models a dot for each dataset."""
-    choice = data["rows"].map(selection.VARIANT_NAMES).fillna(data["rows"])
-    frame = data.assign(measure=data["metric"].map(MEASURES) + ", " + choice)
+    frame = selection.with_choice(data)
+    frame = frame.assign(measure=frame["metric"].map(MEASURES) + ", " + frame["choice"])
     look = looks(in_order(frame["dataset"]))
     if frame["model"].nunique() > MOST_MODELS:
         return _dots(frame, page, look)
-    frame = layout.place_final_norm(frame.assign(panel=frame["model"] + "\n" + frame["measure"]))
+    frame = frame.assign(panel=frame["model"] + "\n" + frame["measure"])
     frame = selection.grouped(frame, "model", "panel")
     facets = layout.lines(frame, x="depth", hue="dataset", panel="panel", page=page, look=look, sharey=False)
-    for name, ax in facets.axes_dict.items():
-        own = frame[frame["panel"] == name]
+    for ax, own in facets.parts():
         (layout.log_axis if own["metric"].iloc[0] == "id_twonn" else layout.share_axis)(ax)
-    layout.each(facets, partial(layout.depth_axis, data=frame))
     return layout.Picture(facets, layout.entries(look))
 
 
@@ -61,8 +58,7 @@ def _dots(frame: pd.DataFrame, page: Page, look: Looks) -> layout.Picture:
                          palette=look.palette, markers=list(look.markers.values()), dodge=BETWEEN, errorbar=None,
                          linestyle="none", markersize=4, legend=False)  # fmt: skip
     shift = dict(zip(datasets, np.linspace(-BETWEEN / 2, BETWEEN / 2, len(datasets)), strict=True))
-    for name, ax in facets.axes_dict.items():
-        own = frame[frame["measure"] == name]
+    for ax, own in facets.parts():
         places = own["model"].map(models.index) + own["dataset"].map(shift)
         ax.hlines(
             places, own["ci_low"], own["ci_high"], color=own["dataset"].map(look.palette), linewidth=1.0

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -17,7 +15,7 @@ from lmshape.errors import InputError
 from lmshape.figures import layout
 from lmshape.figures.style import PAPER, SCREEN, Page, styled
 from lmshape.tables.columns import read_table
-from lmshape.tables.rows import has_flag, in_order
+from lmshape.tables.rows import by_dataset, has_flag, in_order
 from lmshape.writing import replaced_when_whole
 
 MOST_NAMED = 4  # checkpoints or models in a line
@@ -112,7 +110,7 @@ def read_tables(
             name: read_table(path, metrics if name == "metrics" else ()) for name, path in paths.items()
         }
     if datasets and metrics:
-        tables["metrics"] = _in_order(tables["metrics"], datasets)
+        tables["metrics"] = by_dataset(tables["metrics"], datasets)
     return tables | {"losses": read_losses(losses)}
 
 
@@ -127,33 +125,36 @@ def read_losses(files: Mapping[str, Path]) -> pd.DataFrame:
     return pd.concat(curves[1:] or curves, ignore_index=True)
 
 
+# so that the same data gives the same bytes
+UNDATED: Mapping[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+
+
 def save(figure: Figure, data: pd.DataFrame, output_stem: Path) -> list[Path]:
     """Write picture and data and return the files; they are whole, and the same data gives the same bytes."""
-    stem = Path(output_stem)
-    files = {end: stem.with_name(f"{stem.name}.{end}") for end in ("png", "svg", "csv")}
-    with styled(), ExitStack() as whole:
-        partial = {end: whole.enter_context(replaced_when_whole(file)) for end, file in files.items()}
-        figure.savefig(partial["png"], format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
-        figure.set_layout_engine("none")  # that of the PNG stays; to lay out many panels again takes seconds
-        # the rasterized parts of the SVG are as sharp as the PNG
-        figure.savefig(partial["svg"], format="svg", dpi=PIXELS_PER_INCH, metadata={"Date": None})
-        data.to_csv(partial["csv"], index=False)
-    return list(files.values())
+    files = _save_pictures(figure, output_stem, ("png", "svg"), SCREEN)
+    table = files[0].with_suffix(".csv")
+    with replaced_when_whole(table) as partial:
+        data.to_csv(partial, index=False)
+    return [*files, table]
 
 
 def save_paper(figure: Figure, output_stem: Path, paper: str) -> list[Path]:
     """Write a figure drawn for a page of `PAPER` as PDF and SVG whose letters are text; return both files."""
-    stem = Path(output_stem)
-    files = [stem.with_name(f"{stem.name}-{paper}.{end}") for end in ("pdf", "svg")]
-    with styled(PAPER[paper]), ExitStack() as whole:
-        for file in files:
-            partial = whole.enter_context(replaced_when_whole(file))
-            date = {"CreationDate": None} if file.suffix == ".pdf" else {"Date": None}
-            figure.savefig(partial, format=file.suffix[1:], dpi=PIXELS_PER_INCH, metadata=date)
+    stem = output_stem.with_name(f"{output_stem.name}-{paper}")
+    return _save_pictures(figure, stem, ("pdf", "svg"), PAPER[paper])
+
+
+def _save_pictures(figure: Figure, stem: Path, formats: Sequence[str], page: Page) -> list[Path]:
+    files = [stem.with_name(f"{stem.name}.{name}") for name in formats]
+    with styled(page):
+        for name, file in zip(formats, files, strict=True):
+            with replaced_when_whole(file) as partial:
+                # the rasterized parts of SVG and PDF are as sharp as the PNG
+                figure.savefig(partial, format=name, dpi=PIXELS_PER_INCH, metadata=UNDATED[name])
+            if name == "png":  # its layout stays: to lay out many panels again takes seconds
+                figure.set_layout_engine("none")
     return files
-
-
-def _in_order(metrics: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
-    rank = {name: place for place, name in enumerate(datasets)}
-    place = metrics["dataset"].map(rank).fillna(len(rank))
-    return metrics.iloc[np.argsort(place, kind="stable")]

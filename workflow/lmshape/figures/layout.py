@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -18,7 +18,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from seaborn import FacetGrid
 
@@ -42,12 +41,17 @@ class Panels(FacetGrid):
         """Do nothing: the layout is constrained, which makes room for legends outside."""
         return self
 
+    def parts(self) -> Iterator[tuple[Axes, pd.DataFrame]]:
+        """Yield each panel with its rows of the data."""
+        for (_, place, _), rows in self.facet_data():
+            yield self.axes.flat[place], rows
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """Panels, and what belongs around them: entries of the legend, and the name of y."""
 
-    grid: FacetGrid
+    grid: Panels
     legend: Sequence[Artist] = ()
     y: str = ""
 
@@ -99,36 +103,41 @@ def lines(
     """Draw `value` over `x`: a panel for each value of `panel`, a line with its band for each of `hue`.
 
     A value that is not a number leaves a gap, and one with a flag has an open marker. `units` are columns whose values
-    have lines of their own in the same look.
+    have lines of their own in the same look. The axes of `depth` and `step` are named by their layers and steps.
     """
     groups = [panel, hue, *units]
+    if x == "depth":  # the final norm has that of the last block
+        data = data.assign(depth=data["depth"].where(data["site"] != "final_norm", FINAL_NORM_DEPTH))
     drawn = in_segments(data, x, groups)
     drawn = drawn.assign(unit=drawn.groupby([*groups, "segment"], sort=False, dropna=False).ngroup())
     points = drawn.groupby(groups, sort=False)[x].nunique().max()
-    facets = panels(drawn, panel, page, order=in_order(data[panel]), **grid)
+    facets = panels(drawn, panel, page, order=in_order(data[panel]), **{"sharex": x != "step"} | grid)
     facets.map_dataframe(
         seaborn.lineplot, x=x, y="value", hue=hue, hue_order=list(look.palette), palette=look.palette,
         style=hue, style_order=list(look.palette), dashes=look.dashes,
         markers=look.markers if points <= MOST_MARKERS else False, units="unit", estimator=None, legend=False,
     )  # fmt: skip
     few = bands and drawn.groupby(panel, sort=False)[hue].nunique().max() <= MOST_BANDS
-    for name, ax in facets.axes_dict.items():
-        of_panel = drawn[drawn[panel] == name]
+    unmarked = points > MOST_MARKERS or not any(look.markers.values())
+    for ax, own in facets.parts():
         if few:
-            for (label, _), line in of_panel.groupby([hue, "unit"], sort=False):
+            for (label, _), line in own.groupby([hue, "unit"], sort=False):
                 band(ax, line, x, look.palette[label])
-        if points > MOST_MARKERS or not any(look.markers.values()):
-            _lone_points(ax, of_panel, x, hue, look)
-        _open_markers(ax, of_panel, x, look.palette, hue)
+        # points that no line leads to, such as the final norm's
+        lone = own[unmarked & (own.groupby("unit")["value"].transform("count") == 1)]
+        for label, rows in lone.groupby(hue, sort=False):
+            ax.plot(rows[x], rows["value"], linestyle="none", marker=look.markers[label] or "o", markersize=3,
+                    color=look.palette[label], label="_lone")  # fmt: skip
+        flagged = own[has_flag(own) & own["value"].notna()]
+        for label, rows in flagged.groupby(hue, sort=False):
+            ax.plot(rows[x], rows["value"], "o", markerfacecolor="white", markeredgecolor=look.palette[label],
+                    markersize=3.5, zorder=4, label="_flagged")  # fmt: skip
+        if x == "depth":
+            depth_axis(ax, drawn)
+        elif x == "step":
+            step_axis(ax, own["step"])
+            mark_gone(ax, own)
     return facets
-
-
-def _lone_points(ax: Axes, frame: pd.DataFrame, x: str, hue: str, look: Looks) -> None:
-    """Draw the points that no line leads to, such as the final norm's."""
-    lone = frame[frame.groupby("unit")["value"].transform("count") == 1]
-    for label, points in lone.groupby(hue, sort=False):
-        ax.plot(points[x], points["value"], linestyle="none", marker=look.markers[label] or "o", markersize=3,
-                color=look.palette[label], label="_lone")  # fmt: skip
 
 
 def band(ax: Axes, line: pd.DataFrame, x: str, color: str) -> None:
@@ -140,50 +149,32 @@ def band(ax: Axes, line: pd.DataFrame, x: str, color: str) -> None:
         ax.fill_between(known[x], known["ci_low"], known["ci_high"], color=color, alpha=0.2, linewidth=0)
 
 
-def _open_markers(ax: Axes, frame: pd.DataFrame, x: str, palette: Mapping[str, str], hue: str) -> None:
-    if "flag" not in frame:
-        return
-    for label, flagged in frame[has_flag(frame) & frame["value"].notna()].groupby(hue, sort=False):
-        ax.plot(flagged[x], flagged["value"], "o", markerfacecolor="white", markeredgecolor=palette[label],
-                markersize=3.5, zorder=4, label="_flagged")  # fmt: skip
-
-
 # Nulls
 
 
-def null_lines(
-    facets: FacetGrid,
-    data: pd.DataFrame,
-    *,
-    x: str,
-    hue: str,
-    panel: str,
-    palette: Mapping[str, str] | None = None,
-) -> None:
+def null_lines(facets: Panels, *, x: str, hue: str, palette: Mapping[str, str] | None = None) -> None:
     """Draw the column `null` as thin dashed lines, grey or in the color of their line, on the scale of the values.
 
     Where all of a panel's nulls lie beyond its values, the panel says where.
     """
-    limits = {name: ax.get_ylim() for name, ax in facets.axes_dict.items()}
-    known = data[data["null"].notna()]
-    known = known[known["site"] != "final_norm"].sort_values(x, kind="stable")
-    for name, of_panel in known.groupby(panel, sort=False):
-        ax = facets.axes_dict[name]
-        for label, line in of_panel.groupby(hue, sort=False):
+    limits = [ax.get_ylim() for ax in facets.axes.flat]
+    for (ax, own), (bottom, top) in zip(facets.parts(), limits, strict=True):
+        known = own[own["null"].notna() & (own["site"] != "final_norm")]
+        for label, line in known.groupby(hue, sort=False):
             color = FAINT if palette is None else palette[label]
             ax.plot(line[x], line["null"], color=color, linewidth=0.9, linestyle=NULL_DASHES, zorder=1.5,
                     label="_null")  # fmt: skip
-        ax.set_ylim(limits[name])
-        low, high = of_panel["null"].min(), of_panel["null"].max()
-        if low > limits[name][1]:
+        ax.set_ylim(bottom, top)
+        low, high = known["null"].min(), known["null"].max()
+        if low > top:
             ends = " to ".join(dict.fromkeys([f"{low:.2g}", f"{high:.2g}"]))
             ax.set_title(f"{ax.get_title('left')}\nnull: {ends} ↑")
 
 
-def room_for_nulls(facets: FacetGrid, data: pd.DataFrame, panel: str) -> None:
+def room_for_nulls(facets: Panels) -> None:
     """Widen the scale of each panel to hold its nulls."""
-    for name, ax in facets.axes_dict.items():
-        nulls = data.loc[data[panel] == name, "null"].dropna()
+    for ax, own in facets.parts():
+        nulls = own["null"].dropna()
         if len(nulls):
             ax.update_datalim([(ax.dataLim.x0, nulls.min()), (ax.dataLim.x0, nulls.max())], updatex=False)
             ax.autoscale_view(scalex=False)
@@ -260,11 +251,6 @@ def width_in_points(ax: Axes) -> float:
     return 0.85 * 72 * float(ax.get_position().width) * (figure.get_figwidth() if figure else 6.4)
 
 
-def place_final_norm(frame: pd.DataFrame) -> pd.DataFrame:
-    """Move the final norm off the last block, whose depth it has."""
-    return frame.assign(depth=frame["depth"].where(frame["site"] != "final_norm", FINAL_NORM_DEPTH))
-
-
 # Around the panels
 
 
@@ -277,13 +263,13 @@ def model_looks(data: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
     return data, Looks(look.palette, dashes, look.markers)
 
 
-def entries(look: Looks, *, dots: bool = False) -> list[Artist]:
-    """Give the entries of a legend for lines, or dots, of these looks."""
+def entries(look: Looks, only: pd.Series | None = None, *, dots: bool = False) -> list[Artist]:
+    """Give the entries of a legend for lines, or dots, of these looks; `only` of those that a column has."""
     return [
         Line2D([], [], label=shown(name), color=color, marker=look.markers[name],
                linestyle="none" if dots else (0, look.dashes[name]) if look.dashes[name] else "-",
                markeredgecolor=color if dots else "white")
-        for name, color in look.palette.items()
+        for name, color in look.palette.items() if only is None or only.eq(name).any()
     ]  # fmt: skip
 
 
@@ -296,11 +282,6 @@ def null_entries(null: pd.Series, label: str) -> list[Artist]:
 def shown(name: str) -> str:
     """Give a name as a legend takes it, which leaves out those that begin with an underscore."""
     return f"\N{THIN SPACE}{name}" if name.startswith("_") else name
-
-
-def plain(text: str) -> str:
-    """Let no dollar sign begin a formula: a name from the data may hold any character."""
-    return text.replace("$", r"\$")
 
 
 def finish(picture: Picture, page: Page, *, title: str, footer: str) -> Figure:
@@ -324,7 +305,7 @@ def finish(picture: Picture, page: Page, *, title: str, footer: str) -> Figure:
     figure.supylabel(wrapped(picture.y, letters), fontsize=page.font, color=INK)
     if page.titled:
         figure.suptitle(title, x=0.01, ha="left", fontsize=page.font + 2, fontweight="bold", color=INK)
-        text = wrapped(plain(footer), int(figure.get_figwidth() * 15))
+        text = wrapped(footer, int(figure.get_figwidth() * 15))
         figure.supxlabel(text, x=0.01, ha="left", fontsize=page.font - 1, color=FAINT)
     return figure
 
@@ -344,9 +325,9 @@ def sentence(text: str, page: Page, *, title: str) -> Figure:
     return figure
 
 
-def each(facets: FacetGrid, change: Callable[[Axes], None]) -> None:
+def each(facets: Panels, change: Callable[[Axes], None]) -> None:
     """Change every panel."""
-    for ax in facets.axes_dict.values():
+    for ax in facets.axes.flat:
         change(ax)
 
 
@@ -354,7 +335,6 @@ def each(facets: FacetGrid, change: Callable[[Axes], None]) -> None:
 
 ZERO_TO_ONE = 0.5  # decades between step 0 and step 1
 MOST_NAMED = 8  # steps that are all named
-PLACES = SymmetricalLogTransform(base=10, linthresh=1, linscale=ZERO_TO_ONE)
 DIGIT = 0.62  # width of a digit, as a share of its height
 
 
@@ -393,7 +373,7 @@ def step_axis(ax: Axes, steps: Iterable[int]) -> None:
 
 def _apart(steps: Sequence[int], ax: Axes) -> list[int]:
     """Choose steps whose names do not touch, the last and the first before all others."""
-    places = PLACES.transform(np.array([*steps, *ax.get_xlim()], dtype=float))
+    places = ax.xaxis.get_transform().transform(np.array([*steps, *ax.get_xlim()], dtype=float))
     scale = width_in_points(ax) / (places[-1] - places[-2])
     letter = DIGIT * float(ax.xaxis.get_ticklabels()[0].get_fontsize())
     width = [letter * (len(step_name(step)) + 1) for step in steps]

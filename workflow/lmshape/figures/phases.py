@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from lmshape.dynamics.phases import PHASE_COLUMNS
 from lmshape.dynamics.trajectories import segments
 from lmshape.figures import layout, selection
 from lmshape.figures.drawing import Drawing
-from lmshape.figures.layout import mark_gone, step_axis
 from lmshape.figures.over_training import gone_entry, several_steps, single_step
 from lmshape.figures.style import COLORS, FAINT, INK, Looks, Page
 from lmshape.tables.rows import first_dataset, trajectories
@@ -31,12 +28,13 @@ FOLLOWED = ("id_twonn", "effective_rank")
 KEYS = ["model", "dataset", "rows", "metric", "layer"]
 CHANGE_POINTS = [f"{turn}_step{end}" for turn in ("peak", "trough") for end in ("", "_low", "_high")]
 PHASES_READ = ["shape", "moves", "least", "noise", *CHANGE_POINTS, "flag"]
-BANDS = Looks(
-    dict.fromkeys(("early", "middle", "last"), FAINT),
-    {"early": (1.2, 1.2), "middle": "", "last": (5, 1.5)},
-    {"early": "^", "middle": "o", "last": "s"},
+BLOCKS = Looks.of(
+    ("early block", "middle block", "last block"),
+    ((FAINT, (1.2, 1.2), "^"), (FAINT, "", "o"), (FAINT, (5, 1.5), "s")),
 )
 MOVES = {"rise": COLORS[0], "fall": COLORS[1]}
+MOVE: dict[str, Any] = {"linewidth": 3.2, "alpha": 0.75}
+TURN: dict[str, Any] = {"color": INK, "linewidth": 1.2, "marker": "|", "markersize": 6}
 
 
 def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -46,44 +44,42 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     metrics = selection.metric_rows(tables["metrics"], *FOLLOWED)
     chosen = several_steps(selection.with_named_layers(trajectories(first_dataset(metrics))))
-    series = [SERIES.get(pair, "") for pair in zip(chosen["metric"], chosen["rows"], strict=True)]
-    chosen = chosen.assign(series=series)
-    phases = tables.get("phases", pd.DataFrame(columns=PHASE_COLUMNS.names))[[*KEYS, *PHASES_READ]]
-    phases = phases.rename(columns={"flag": "phase_flag"})
-    named = chosen[chosen["series"] != ""].merge(phases, on=KEYS, how="left").reset_index(drop=True)
-    return selection.with_gone(named, tables.get("checkpoints"))
+    series = [SERIES.get(pair) for pair in zip(chosen["metric"], chosen["rows"], strict=True)]
+    chosen = chosen.assign(series=series).dropna(subset="series")
+    phases = tables["phases"][[*KEYS, *PHASES_READ]].rename(columns={"flag": "phase_flag"})
+    return selection.with_gone(chosen.merge(phases, on=KEYS, how="left"), tables.get("checkpoints"))
 
 
 def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a panel for each model and series: a line for each named block, its significant moves in color."""
-    frame = selection.grouped(data.assign(panel=data["model"] + "\n" + data["series"]), "model", "panel")
-    facets = layout.lines(frame, x="step", hue="band", panel="panel", page=page, look=BANDS, bands=False,
-                          sharey=False, sharex=False)  # fmt: skip
+    frame = data.assign(panel=data["model"] + "\n" + data["series"], block=data["band"] + " block")
+    frame = selection.grouped(frame, "model", "panel")
+    facets = layout.lines(
+        frame, x="step", hue="block", panel="panel", page=page, look=BLOCKS, bands=False, sharey=False
+    )
     layout.each(facets, layout.log_axis)
-    for name, ax in facets.axes_dict.items():
-        of_panel = frame[frame["panel"] == name]
-        for _, trajectory in of_panel.groupby("band", sort=False):
+    for ax, own in facets.parts():
+        for _, trajectory in own.groupby("block", sort=False):
             _moves(ax, trajectory)
-        step_axis(ax, of_panel["step"])
-        mark_gone(ax, of_panel)
-    return layout.Picture(facets, _legend(frame), "dimensions (log)")
+    moves = [
+        Line2D([], [], color=color, label=f"significant {kind}", **MOVE) for kind, color in MOVES.items()
+    ]
+    turn = Line2D([], [], label="change point, 95 %", **TURN)
+    legend = [*layout.entries(BLOCKS, only=frame["block"]), *moves, turn, *gone_entry(frame)]
+    return layout.Picture(facets, legend, "dimensions (log)")
 
 
 def _moves(ax: Axes, trajectory: pd.DataFrame) -> None:
     """Draw the significant segments of a trajectory thick, and the interval of a change point as a bar at its step."""
-    phase, known = trajectory.iloc[0].to_dict(), trajectory.dropna(subset="value")
-    known = known.sort_values("step")
+    phase, known = trajectory.iloc[0].to_dict(), trajectory.dropna(subset="value").sort_values("step")
     for start, end, kind in significant_segments(phase, trajectory):
         part = known[known["step"].between(start, end)]
-        ax.plot(
-            part["step"], part["value"], color=MOVES[kind], linewidth=3.2, alpha=0.75, zorder=1.8, label=kind
-        )
-    for turn in _change_points(phase):
+        ax.plot(part["step"], part["value"], color=MOVES[kind], zorder=1.8, label=kind, **MOVE)
+    for turn, moves in {"peak": "rise, fall", "trough": "fall, rise"}.items():
         low, step, high = (phase[f"{turn}_step{end}"] for end in ("_low", "", "_high"))
         at = known.loc[known["step"] == step, "value"]
-        if len(at):
-            ax.plot([low, high], [at.iloc[0]] * 2, color=INK, linewidth=1.2, marker="|", markersize=6, zorder=4,
-                    label="_change point")  # fmt: skip
+        if moves in str(phase["moves"]) and pd.notna(low) and len(at):
+            ax.plot([low, high], [at.iloc[0]] * 2, zorder=4, label="_change point", **TURN)
 
 
 def significant_segments(
@@ -102,27 +98,6 @@ def significant_segments(
     if ", ".join(found.words) == phase["moves"]:
         for start, end, word in zip(found.ends, found.ends[1:], found.words, strict=False):
             yield float(steps[start]), float(steps[end]), word
-
-
-def _change_points(phase: Mapping[str, Any]) -> list[str]:
-    """Name the change points of the trajectory that have an interval."""
-    named = str(phase["moves"] or "")
-    wanted = {"peak": "rise, fall", "trough": "fall, rise"}
-    return [name for name, turn in wanted.items() if turn in named and pd.notna(phase[f"{name}_step_low"])]
-
-
-def _legend(frame: pd.DataFrame) -> list[Artist]:
-    blocks = [
-        Line2D([], [], color=FAINT, linestyle=(0, dashes) if dashes else "-", marker=BANDS.markers[name],
-               markeredgecolor="white", label=f"{name} block")
-        for name, dashes in BANDS.dashes.items() if (frame["band"] == name).any()
-    ]  # fmt: skip
-    moves = [
-        Line2D([], [], color=color, linewidth=3.2, alpha=0.75, label=f"significant {kind}")
-        for kind, color in MOVES.items()
-    ]
-    turn = Line2D([], [], color=INK, linewidth=1.2, marker="|", markersize=6, label="change point, 95 %")
-    return [*blocks, *moves, turn, *(gone_entry() if frame["gone"].any() else [])]
 
 
 PHASES = Drawing(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from lmshape.site import middle_layer, named_layers
@@ -33,13 +32,14 @@ def with_null(frame: pd.DataFrame, metrics: pd.DataFrame, null: str) -> pd.DataF
 
 
 def with_named_layers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each model's named blocks, with the name in the column `band`."""
+    """Rows of each model's named blocks, model by model, with the name in the column `band`."""
     inside = frame[frame["site"] == "block"]
-    parts = []
-    for _, of_model in inside.groupby("model", sort=False):
-        names = {layer: name for name, layer in named_layers(int(of_model["layer"].max())).items()}
-        parts.append(of_model.assign(band=of_model["layer"].map(names)).dropna(subset="band"))
-    return pd.concat(parts, ignore_index=True) if parts else inside.assign(band=pd.Series(dtype=str))
+    last = inside.groupby("model")["layer"].transform("max")
+    names = {
+        (blocks, layer): name for blocks in last.unique() for name, layer in named_layers(int(blocks)).items()
+    }
+    named = inside.assign(band=[names.get(pair) for pair in zip(last, inside["layer"], strict=True)])
+    return grouped(named.dropna(subset="band"), "model").reset_index(drop=True)
 
 
 def middle_blocks(frame: pd.DataFrame) -> pd.DataFrame:
@@ -50,12 +50,12 @@ def middle_blocks(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_gone(frame: pd.DataFrame, checkpoints: pd.DataFrame | None) -> pd.DataFrame:
     """Add the column `gone`: whether the table `checkpoints` says that only tables are left of the checkpoint."""
-    if checkpoints is None or "note" not in checkpoints:
+    if checkpoints is None:
         return frame.assign(gone=False)
-    gone = checkpoints[checkpoints["note"].fillna("").str.contains(GONE)]
-    pairs = set(zip(gone["model"], gone["checkpoint"].astype(str), strict=True))
-    own = zip(frame["model"], frame["checkpoint"].astype(str), strict=True)
-    return frame.assign(gone=[pair in pairs for pair in own])
+    names = ["model", "checkpoint"]
+    gone = checkpoints.loc[checkpoints["note"].fillna("").str.contains(GONE), names]
+    own, lost = (pd.MultiIndex.from_frame(rows[names].astype(str)) for rows in (frame, gone))
+    return frame.assign(gone=own.isin(lost))
 
 
 # What a panel shows
@@ -63,8 +63,12 @@ def with_gone(frame: pd.DataFrame, checkpoints: pd.DataFrame | None) -> pd.DataF
 
 def grouped(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Sort rows by some columns, whose values keep the order in which they first appear."""
-    ranks = [pd.factorize(frame[name])[0] for name in reversed(columns)]
-    return frame.iloc[np.lexsort(ranks)]
+    return frame.sort_values([*columns], key=lambda column: pd.factorize(column)[0], kind="stable")
+
+
+def with_choice(frame: pd.DataFrame) -> pd.DataFrame:
+    """Name each choice of rows in the column `choice`."""
+    return frame.assign(choice=frame["rows"].replace(VARIANT_NAMES))
 
 
 def merge_twins(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -73,7 +77,7 @@ def merge_twins(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     It is the same where, for all values of a group of `by`, the two intervals overlap; a value without an interval is a
     point. The name of "all" then says so.
     """
-    frame = frame.assign(choice=frame["rows"].map(VARIANT_NAMES).fillna(frame["rows"]))
+    frame = with_choice(frame)
     groups = [group for _, group in frame.groupby(list(by), sort=False)] if by else [frame]
     return pd.concat([_merged(group) for group in groups]) if len(frame) else frame
 
@@ -88,19 +92,14 @@ def _merged(frame: pd.DataFrame) -> pd.DataFrame:
     keys = [
         name for name in ("model", "dataset", "metric", "series", "site", "layer", "step") if name in frame
     ]
-    every, without = (frame[frame["rows"] == rows] for rows in ("all", "no_sink"))
-    if every.empty or without.empty:
+    ends = frame.assign(**{end: frame[end].fillna(frame["value"]) for end in ("ci_low", "ci_high")})
+    every, without = (ends[ends["rows"] == rows].dropna(subset="value") for rows in ("all", "no_sink"))
+    both = every.merge(without, on=keys, suffixes=("", "_without"))
+    overlap = (both["ci_low"] <= both["ci_high_without"]) & (both["ci_low_without"] <= both["ci_high"])
+    if both.empty or not overlap.all():
         return frame
-    both = every.merge(without, on=keys, suffixes=("", "_without")).dropna(subset=["value", "value_without"])
-    low, high = (both[end].fillna(both["value"]) for end in ("ci_low", "ci_high"))
-    low_without = both["ci_low_without"].fillna(both["value_without"])
-    high_without = both["ci_high_without"].fillna(both["value_without"])
-    if not len(both) or not ((low <= high_without) & (low_without <= high)).all():
-        return frame
-    same = f"{VARIANT_NAMES['all']} (without sinks: the same)"
-    return frame[frame["rows"] != "no_sink"].assign(
-        choice=lambda rows: rows["choice"].where(rows["rows"] != "all", same)
-    )
+    same = {VARIANT_NAMES["all"]: f"{VARIANT_NAMES['all']} (without sinks: the same)"}
+    return frame[frame["rows"] != "no_sink"].replace({"choice": same})
 
 
 def in_segments(frame: pd.DataFrame, x: str, by: Sequence[str]) -> pd.DataFrame:
@@ -117,8 +116,6 @@ def in_segments(frame: pd.DataFrame, x: str, by: Sequence[str]) -> pd.DataFrame:
 
 def few_models(frame: pd.DataFrame, most: int) -> list[str]:
     """Name the first `most` models, the first of every kind among them."""
-    kinds = frame.drop_duplicates("model").set_index("model")["kind"]
-    first = [str(name) for name in kinds[~kinds.duplicated()].index][:most]
-    others = [name for name in in_order(frame["model"]) if name not in first]
-    chosen = {*first, *others[: max(most - len(first), 0)]}
-    return [name for name in in_order(frame["model"]) if name in chosen]
+    names, first = in_order(frame["model"]), in_order(frame.drop_duplicates("kind")["model"])
+    chosen = [*first, *(name for name in names if name not in first)][:most]
+    return [name for name in names if name in chosen]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ from lmshape.figures.style import COLORS, DASHES, Looks, Page
 from lmshape.tables.rows import in_order
 
 POSITION_0, OTHERS = "leading_share_position_0", "leading_share_other_sinks"
+NULL = f"{POSITION_0}_null"
 SHARES = {POSITION_0: "position 0", OTHERS: "other sinks (norm over 10 × median)"}
 # Curves of anisotropy: (metric, rows) → name.
 CURVES = {
@@ -34,13 +34,9 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     `null` is the share of position 0 if it is like all rows. `sinks` says whether position 0 or other sinks carry a
     tenth of λ1 at some block.
     """
-    rows = last(
-        tables["metrics"], *SHARES, "anisotropy", "anisotropy_without_position_0", null=f"{POSITION_0}_null"
-    )
+    rows = last(tables, metrics=[*SHARES, *dict.fromkeys(metric for metric, _ in CURVES)], null=NULL)
     names = CURVES | {(metric, "all"): name for metric, name in SHARES.items()}
-    series = pd.Series(
-        list(zip(rows["metric"], rows["rows"], strict=True)), index=rows.index, dtype=object
-    ).map(names)
+    series = [names.get(pair) for pair in zip(rows["metric"], rows["rows"], strict=True)]
     rows = rows.assign(series=series).dropna(subset="series")
     rows = rows[rows["model"].isin(rows.loc[rows["metric"] == POSITION_0, "model"])]
     blocks = rows[(rows["site"] == "block") & rows["metric"].isin(SHARES)]
@@ -51,7 +47,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw two panels for each model with sinks: what carries the leading axis, and anisotropy without it."""
-    frame = layout.place_final_norm(data[data["sinks"]])
+    frame = data[data["sinks"]]
     frame = frame[frame["model"].isin(selection.few_models(frame, MOST_MODELS))]
     shares = frame["metric"].isin(SHARES)
     what = shares.map({True: "share of the leading axis λ1", False: "anisotropy λ1/Σλ"})
@@ -59,8 +55,7 @@ def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     two = Page(page.width, page.font, 2, page.titled)
     facets = layout.lines(frame, x="depth", hue="series", panel="panel", page=two, look=LOOK, height=0.5)
     layout.each(facets, layout.share_axis)
-    layout.null_lines(facets, frame, x="depth", hue="series", panel="panel")
-    layout.each(facets, partial(layout.depth_axis, data=frame))
+    layout.null_lines(facets, x="depth", hue="series")
     legend = [
         *layout.entries(LOOK),
         *layout.null_entries(frame["null"], "position 0,\nif it is like all rows"),
@@ -85,7 +80,7 @@ def nothing(data: pd.DataFrame) -> str:
 
 SINKS = Drawing(
     title="Sinks: what they carry of the leading axis, and what is left without them",
-    reads=(*SHARES, f"{POSITION_0}_null", "anisotropy", "anisotropy_without_position_0"),
+    reads=(*SHARES, NULL, *(metric for metric, _ in CURVES)),
     data=data,
     panels=draw_panels,
     nothing=nothing,

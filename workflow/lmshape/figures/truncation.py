@@ -29,7 +29,7 @@ def data(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     `series` names the tolerance, or participation ratio and TwoNN dimension of the same rows.
     """
-    table = tables.get("truncation_ranks", pd.DataFrame())
+    table = tables["truncation_ranks"]
     if table.empty:
         return pd.DataFrame(columns=COLUMNS)
     ranks = final_checkpoints(first_dataset(table))
@@ -55,12 +55,11 @@ def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     frame = selection.panel_per_choice(data)
     facets = layout.lines(frame, x="layer", hue="series", panel="panel", page=page, look=LOOK, sharex=False)
     layout.each(facets, layout.log_axis)
-    for name, ax in facets.axes_dict.items():
-        last = int(frame.loc[frame["panel"] == name, "layer"].max())
+    for ax, own in facets.parts():
+        last = int(own["layer"].max())
         ax.set_xticks(range(0, last + 1, max(1, ceil(last / 8))))
         ax.set_xlabel("layer (0: embedding)")
-    present = set(frame.loc[frame["value"].notna(), "series"])
-    legend = [entry for entry in layout.entries(LOOK) if entry.get_label() in present]
+    legend = layout.entries(LOOK, only=frame.loc[frame["value"].notna(), "series"])
     return layout.Picture(facets, legend, "directions (log)")
 
 

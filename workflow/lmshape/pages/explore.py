@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,21 +31,7 @@ TABLES = ("metrics", "checkpoints", "profiles")
 TEMPLATE, STYLE = "page.html.j2", "style.css"
 INDEX = "index.html"  # the page of the study, in the same folder
 # The page's program, in the order in which its parts need one another.
-SCRIPTS = (
-    "numbers",
-    "study",
-    "state",
-    "theme",
-    "axes",
-    "views",
-    "traces",
-    "heatmap",
-    "panels",
-    "words",
-    "copies",
-    "controls",
-    "main",
-)
+SCRIPTS = "numbers study state theme axes views traces heatmap panels words copies controls main".split()
 
 # Beginnings of metrics' names, as a reader knows them; the first that fits.
 WORDS = {
@@ -168,7 +154,11 @@ def contents(
     flags = ["", *in_order(metrics.loc[metrics["flag"].fillna("") != "", "flag"])]
     order = {entry["name"]: place for place, entry in enumerate(descriptions)}
     models = [_model(frame, tables["checkpoints"]) for _, frame in metrics.groupby("model", sort=False)]
-    chunks = list(_chunks(metrics, models, flags, order))
+    by_name = {model["name"]: model for model in models}
+    chunks = [
+        _chunk(frame, by_name[model], flags, order)
+        for (model, _), frame in metrics.groupby(["model", "dataset"], sort=False)
+    ]
     head = {
         "study": ", ".join(in_order(metrics["study"])),
         "models": models,
@@ -193,19 +183,21 @@ def _model(frame: pd.DataFrame, checkpoints: pd.DataFrame) -> Json:
     blocks = frame.loc[frame["site"] == "block", "layer"]
     notes = checkpoints[checkpoints["model"] == first["model"]].drop_duplicates("checkpoint")
     notes = notes.set_index("checkpoint")["note"].fillna("")
+    distinct = frame.drop_duplicates("checkpoint").assign(step=lambda rows: rows["step"].fillna(-1))
+    by_step = distinct.sort_values("step", key=lambda step: step.where(step >= 0, np.inf), kind="stable")
+    places = {(str(site), int(layer)) for site, layer in zip(frame["site"], frame["layer"], strict=True)}
     return {
         **{name: str(first[name]) for name in ("kind", "family")},
         "name": str(first["model"]),
         "parameters": int(first["parameters"]),
         "blocks": int(blocks.max()) if len(blocks) else 0,
-        "checkpoints": [
-            _checkpoint(row, str(notes.get(row.checkpoint, ""))) for row in _checkpoints(frame).itertuples()
-        ],
-        "places": [list(place) for place in _places(frame)],
+        "checkpoints": [_checkpoint(row, notes) for row in by_step.itertuples()],
+        "places": [list(place) for place in sorted(places, key=lambda place: (SITES.index(place[0]), place))],
     }
 
 
-def _checkpoint(row: Any, note: str) -> Json:
+def _checkpoint(row: Any, notes: pd.Series) -> Json:
+    """Say what is known of a checkpoint; those of an unknown step, -1, are the last of their model."""
     verdict = row.verdict if isinstance(row.verdict, str) else ""
     return {
         "name": str(row.checkpoint),
@@ -213,72 +205,40 @@ def _checkpoint(row: Any, note: str) -> Json:
         "tokens": None if pd.isna(row.tokens_seen) else float(row.tokens_seen),
         "verdict": verdict,
         "distrusted": verdict in DISTRUSTED,
-        "note": note,
+        "note": str(notes.get(row.checkpoint, "")),
     }
-
-
-def _checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
-    """Checkpoints of a model by step; those of an unknown one, -1, are the last."""
-    distinct = frame.drop_duplicates("checkpoint")
-    step = distinct["step"].fillna(-1)
-    place = step.where(step >= 0, np.inf)
-    return distinct.assign(step=step).iloc[np.argsort(place, kind="stable")]
-
-
-def _places(frame: pd.DataFrame) -> list[tuple[str, int]]:
-    distinct = frame[["site", "layer"]].drop_duplicates().itertuples(index=False, name=None)
-    rank = {site: place for place, site in enumerate(SITES)}
-    pairs = [(str(site), int(layer)) for site, layer in distinct]
-    return sorted(pairs, key=lambda pair: (rank.get(pair[0], len(SITES)), pair[1]))
 
 
 def _ranked(present: Sequence[str], order: Iterable[str]) -> list[str]:
     """Put names in a given order; those that it does not have keep theirs, behind."""
-    return [
-        *(name for name in order if name in present),
-        *(name for name in present if name not in set(order)),
-    ]
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(present, key=lambda name: places.get(name, len(places)))
 
 
-def _chunks(
-    metrics: pd.DataFrame, models: Sequence[Json], flags: Sequence[str], order: Mapping[str, int]
-) -> Iterator[tuple[Json, Json]]:
-    """Yield what was measured of each model on each dataset: its series, and their numbers one after the other."""
-    by_name = {model["name"]: model for model in models}
-    place_of_flag = {flag: place for place, flag in enumerate(flags)}
-    for (name, dataset), frame in metrics.groupby(["model", "dataset"], sort=False):
-        model = by_name[name]
-        series = _series(frame, model, order)
-        named = [[rows, metric, places] for (rows, metric), places in series.items()]
-        count = sum(map(len, series.values())) * len(model["checkpoints"])
-        numbers = numbers_of(frame, _positions(frame, model, series), count, place_of_flag)
-        yield {"model": name, "dataset": dataset, "series": named, "count": count}, numbers
+def _chunk(
+    frame: pd.DataFrame, model: Json, flags: Sequence[str], order: Mapping[str, int]
+) -> tuple[Json, Json]:
+    """Return what was measured of a model on a dataset: its series, and their numbers one after the other.
 
-
-def _series(frame: pd.DataFrame, model: Json, order: Mapping[str, int]) -> dict[tuple[str, str], list[int]]:
-    """Places, as numbers in the model's list, of each series (rows, metric): metrics in their documented order."""
-    number = {tuple(place): position for position, place in enumerate(model["places"])}
-    distinct = frame[["rows", "metric", "site", "layer"]].drop_duplicates()
-    found: dict[tuple[str, str], list[int]] = {}
-    for rows, metric, site, layer in distinct.itertuples(index=False, name=None):
-        found.setdefault((rows, metric), []).append(number[site, layer])
-    ranked = sorted(found, key=lambda key: order.get(key[1], len(order)))
-    return {key: sorted(found[key]) for key in ranked}
-
-
-def _positions(
-    frame: pd.DataFrame, model: Json, series: Mapping[tuple[str, str], Sequence[int]]
-) -> np.ndarray:
-    """Position of each row of the table among the numbers of its chunk: by series, place and checkpoint."""
-    checkpoints = {checkpoint["name"]: i for i, checkpoint in enumerate(model["checkpoints"])}
-    first: dict[tuple[str, str, str, int], int] = {}
-    for (rows, metric), places in series.items():
-        for place in places:
-            first[rows, metric, *model["places"][place]] = len(first) * len(checkpoints)
-    keys = zip(*(frame[name] for name in ("rows", "metric", "site", "layer")), strict=True)
-    return (
-        np.array([first[key] for key in keys]) + frame["checkpoint"].astype(str).map(checkpoints).to_numpy()
+    A series is a choice of rows and a metric, in the documented order of metrics, with its places as numbers in the
+    model's list. Its numbers are sorted by place and checkpoint.
+    """
+    places = {tuple(place): number for number, place in enumerate(model["places"])}
+    checkpoints = {one["name"]: number for number, one in enumerate(model["checkpoints"])}
+    frame = frame.assign(
+        place=[places[place] for place in zip(frame["site"], frame["layer"], strict=True)],
+        rank=frame["metric"].map(order).fillna(len(order)),
+        series=frame.groupby(["rows", "metric"], sort=False).ngroup(),
     )
+    key = ["rank", "series", "place"]
+    lines = frame.drop_duplicates(key).sort_values(key)
+    named = [
+        [*names, rows["place"].tolist()] for names, rows in lines.groupby(["rows", "metric"], sort=False)
+    ]
+    at = frame.groupby(key).ngroup() * len(checkpoints) + frame["checkpoint"].astype(str).map(checkpoints)
+    count = len(lines) * len(checkpoints)
+    told = {"model": model["name"], "dataset": frame["dataset"].iloc[0], "series": named, "count": count}
+    return told, numbers_of(frame, at.to_numpy(), count, {flag: place for place, flag in enumerate(flags)})
 
 
 def numbers_of(frame: pd.DataFrame, at: np.ndarray, count: int, flags: Mapping[str, int]) -> Json:
@@ -309,13 +269,16 @@ def numbers_of(frame: pd.DataFrame, at: np.ndarray, count: int, flags: Mapping[s
 def _metrics(measured: Sequence[str], descriptions: Sequence[Mapping[str, str]]) -> Json:
     """Say of each metric what it means, and which other one is its null at the same place."""
     by_name = {entry["name"]: dict(entry) for entry in descriptions if entry["name"] in measured}
-    known = {name: entry | {"reference": reference(name, by_name)} for name, entry in by_name.items()}
-    nothing = dict.fromkeys(("definition", "range", "null", "source", "reference"), "")
-    others = [name for name in measured if name not in known]
-    every = known | {name: {"name": name, "family": "other", **nothing} for name in others}
+    unknown = {"family": "other", **dict.fromkeys(("definition", "range", "null", "source"), "")}
     return {
-        name: entry | {"words": in_words(name), "scale": "log" if is_dimension(name) else "linear"}
-        for name, entry in every.items()
+        name: {
+            "name": name,
+            **by_name.get(name, unknown),
+            "reference": reference(name, by_name) if name in by_name else "",
+            "words": in_words(name),
+            "scale": "log" if name.startswith(("id_", "skdim.")) else "linear",  # of intrinsic dimensions
+        }
+        for name in _ranked(measured, by_name)
     }
 
 
@@ -332,11 +295,6 @@ def in_words(name: str) -> str:
         .replace("_surrogate", ", Gaussian surrogate")
     )
     return WORDS.get(prefix, "") + rest.replace("_", " ")
-
-
-def is_dimension(name: str) -> bool:
-    """Whether a metric is an intrinsic dimension, which belongs on a logarithmic axis."""
-    return name.startswith(("id_", "skdim."))
 
 
 def reference(name: str, descriptions: Mapping[str, Mapping[str, str]]) -> str:
@@ -360,8 +318,6 @@ def _domes(profiles: pd.DataFrame) -> list[list[str | float | None]]:
     """Shape of each profile that the study describes: where its peak is, the dome index and its interval."""
     names = ["model", "checkpoint", "dataset", "rows", "metric", "peak_layer"]
     reals = ["dome_index", "dome_index_low", "dome_index_high"]
-    if profiles.empty or not {*names, *reals} <= set(profiles):
-        return []
     return [
         [*row[:5], *(None if pd.isna(number) else float(f"{number:.3g}") for number in row[5:])]
         for row in profiles[names + reals].itertuples(index=False, name=None)

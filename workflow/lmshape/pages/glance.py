@@ -124,9 +124,7 @@ def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
     if moves.empty:
         return
     row = moves.iloc[0]
-    move, area = (
-        interval(row, name, f"{name}_low", f"{name}_high", "why").text for name in ("move_before", "auc")
-    )
+    move, area = (interval(row, name).text for name in ("move_before", "auc"))
     said = [
         f"Before {row['spikes']:.0f} loss spikes in {row['runs']:.0f} runs, the dimension (TwoNN) of block "
         f"{row['layer']:.0f} moves by {move} standard deviations of quiet moves.",
@@ -142,26 +140,24 @@ def _spikes(before: pd.DataFrame) -> Iterator[Glance]:
 
 
 def _sentences(shown: Shown) -> Iterator[Glance]:
-    first = next(iter([*shown.models("decoder"), *shown.models("encoder")]), None)
-    if first is None:
-        return
-    yield from _layers(shown, first)
-    yield from _sinks(shown, first)
-    yield from _training(shown, first)
-    yield from _dimension(shown, first)
-    yield from _encoders(shown, first)
+    decoders, encoders = shown.models("decoder"), shown.models("encoder")
+    for model in [*decoders, *encoders][:1]:
+        for about in (_layers, _sinks, _training, _dimension):
+            yield from about(shown, model)
+    if decoders and encoders:
+        yield from _encoder(shown, encoders[0])
 
 
 def _layers(shown: Shown, model: str) -> Iterator[Glance]:
     blocks = shown.blocks(model, "anisotropy")
     if blocks.empty:
         return
-    peak = blocks.loc[blocks["value"].idxmax()]
+    peak = _greatest(blocks)
     at = f"after block {peak['layer']} of {blocks['layer'].max()}"
     said = [f"In {model}, anisotropy is highest {at}: {interval(peak).text}."]
     dome = shown.dome(model)
     if len(dome) and dome["dome_index"].notna().all():
-        index = interval(dome.iloc[0], "dome_index", "dome_index_low", "dome_index_high").text
+        index = interval(dome.iloc[0], "dome_index").text
         said.append(f"That peak is {index} above the higher of the two ends (dome index).")
     encoder = next(iter(shown.models("encoder")), model)
     series = {model: blocks, encoder: shown.blocks(encoder, "anisotropy")}
@@ -171,9 +167,9 @@ def _layers(shown: Shown, model: str) -> Iterator[Glance]:
 
 def _sinks(shown: Shown, model: str) -> Iterator[Glance]:
     every, without = shown.blocks(model, "anisotropy"), shown.blocks(model, "anisotropy", "no_sink")
-    if every.empty or without.empty:
+    if every.empty:
         return
-    peak = every.loc[every["value"].idxmax()]
+    peak = _greatest(every)
     same = without[without["layer"] == peak["layer"]]
     if same.empty:
         return
@@ -190,14 +186,13 @@ def _training(shown: Shown, model: str) -> Iterator[Glance]:
     heights, blocks = shown.heights(model), shown.blocks(model, "anisotropy")
     if len(heights) < 2 or blocks.empty:
         return
-    first, last = heights.iloc[0], heights.iloc[-1]
-    greatest = heights.loc[heights["value"].idxmax()]
+    last = heights.iloc[-1]
     said = [
         f"The largest anisotropy over the blocks of {model} is {interval(last).text} "
         f"at {_step(last['step'])}, the last.",
-        _before(first, greatest, last),
+        _before(heights),
     ]
-    view = _view(blocks.loc[blocks["value"].idxmax()])
+    view = _view(_greatest(blocks))
     yield _glance("Anisotropy over training", said, {model: heights}, "step", view)
 
 
@@ -208,39 +203,43 @@ def _dimension(shown: Shown, model: str) -> Iterator[Glance]:
     middle = middle_layer(int(blocks["layer"].max()))
     here = blocks.iloc[(blocks["layer"] - middle).abs().argmin()]
     said = [f"In block {here['layer']} of {model} the intrinsic dimension (TwoNN) is {interval(here).text}."]
-    course, surrogate = (
-        shown.course(model, "id_twonn", here["layer"]),
+    surrogate, course = (
         shown.blocks(model, "id_twonn_surrogate"),
+        shown.course(model, "id_twonn", here["layer"]),
     )
     null = surrogate[surrogate["layer"] == here["layer"]]
     if len(null):
         said.append(f"Gaussian rows of the same covariance have {interval(null.iloc[0]).text}.")
     series, x = {model: blocks, "Gaussian rows": surrogate}, "depth"
     if len(course) > 1:
-        said.append(_before(course.iloc[0], course.loc[course["value"].idxmax()], course.iloc[-1]))
+        said.append(_before(course))
         series, x = {model: course}, "step"
     yield _glance("Intrinsic dimension", said, series, x, _view(here), log=True)
 
 
-def _before(first: pd.Series, greatest: pd.Series, last: pd.Series) -> str:
+def _greatest(frame: pd.DataFrame) -> pd.Series:
+    return frame.loc[frame["value"].idxmax()]
+
+
+def _before(course: pd.DataFrame) -> str:
     """Say what a number was at the first step, and where it was greatest."""
+    first, greatest, last = course.iloc[0], _greatest(course), course.iloc[-1]
     said = f"At {_step(first['step'])} it was {interval(first).text}"
     if greatest["step"] in (first["step"], last["step"]):
         return f"{said}."
     return f"{said}; it was greatest at {_step(greatest['step'])}: {interval(greatest).text}."
 
 
-def _encoders(shown: Shown, first: str) -> Iterator[Glance]:
-    for model in shown.models("encoder")[:1]:
-        blocks = shown.blocks(model, "anisotropy")
-        if blocks.empty or model == first:
-            return
-        least, most = blocks.loc[blocks["value"].idxmin()], blocks.loc[blocks["value"].idxmax()]
-        said = [
-            f"In {model}, anisotropy goes from {interval(least).text} after block {least['layer']} to "
-            f"{interval(most).text} after block {most['layer']} of {blocks['layer'].max()}."
-        ]
-        yield _glance("An encoder", said, {model: blocks}, "depth", _view(most))
+def _encoder(shown: Shown, model: str) -> Iterator[Glance]:
+    blocks = shown.blocks(model, "anisotropy")
+    if blocks.empty:
+        return
+    least, most = blocks.loc[blocks["value"].idxmin()], _greatest(blocks)
+    said = [
+        f"In {model}, anisotropy goes from {interval(least).text} after block {least['layer']} to "
+        f"{interval(most).text} after block {most['layer']} of {blocks['layer'].max()}."
+    ]
+    yield _glance("An encoder", said, {model: blocks}, "depth", _view(most))
 
 
 # The small pictures

@@ -9,8 +9,7 @@ import base64
 import os
 import platform
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,11 +66,12 @@ def build_index(
     output, tables_dir, captions_dir = Path(output), Path(tables_dir), Path(captions_dir)
     read = {name: read_table(tables_dir / f"{name}.parquet") for name in SHOWN}
     metrics = read["metrics"]
-    pictures = [_picture(name, Path(figures_dir), captions_dir, output.parent) for name in FIGURES]
-    drawn = [picture for picture in pictures if picture]
-    names = [picture.name for picture in drawn]
-    claims = claim_rows(read["claims"], figures=names)
-    before_spikes = FIGURES["warnings"].load().data(read) if "warnings" in names else None
+    files = {
+        name: {end: Path(figures_dir) / f"{name}.{end}" for end in ("png", "svg", "csv")} for name in FIGURES
+    }
+    drawn = [name for name in FIGURES if all(path.is_file() for path in files[name].values())]
+    claims = claim_rows(read["claims"], figures=drawn)
+    before_spikes = FIGURES["warnings"].load().data(read) if "warnings" in drawn else None
     runs = provenance.get("runs") or {}
     tables = {
         "models": models(metrics),
@@ -88,11 +88,11 @@ def build_index(
         glances=glances(metrics, read["profiles"], before_spikes, unstable=unstable),
         field=(WIDTH, HEIGHT),
         explorer=EXPLORER,
-        claims=claims,
+        claims=list(claims.itertuples()),
         counts=counted(claims),
         sources=SOURCES,
         verdicts=VERDICTS,
-        pictures=drawn,
+        pictures=[_picture(name, files[name], captions_dir, output.parent) for name in drawn],
         links={name: _relative(tables_dir / f"{name}.csv", output.parent) for name in SHOWN},
         provenance={"versions": versions(), **told},
         **{name: table(frame) for name, frame in tables.items()},
@@ -133,34 +133,20 @@ def _linked(html: str) -> str:
 # Figures
 
 
-@dataclass(frozen=True, slots=True)
-class PageFigure:
-    """A figure of the page: its picture as a data address, what it shows in words, and its files."""
-
-    name: str
-    title: str
-    source: str
-    caption: str
-    alternative: str
-    files: dict[str, str]
-
-
-def _picture(name: str, figures_dir: Path, captions_dir: Path, page_dir: Path) -> PageFigure | None:
-    files = {end: figures_dir / f"{name}.{end}" for end in ("png", "svg", "csv")}
-    if not all(path.is_file() for path in files.values()):
-        return None
+def _picture(name: str, files: Mapping[str, Path], captions_dir: Path, page_dir: Path) -> dict[str, Any]:
+    """Return what the page says of a figure: its picture as a data address, what it shows in words, and its files."""
     vector = files["svg"].stat().st_size <= LARGEST_VECTOR
     path, kind = (files["svg"], "image/svg+xml") if vector else (files["png"], "image/png")
     title = FIGURES[name].load().title
     text = (captions_dir / f"{name}.rst").read_text(encoding="utf-8")
-    return PageFigure(
-        name=name,
-        title=title,
-        source=f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
-        caption=_linked(_html(text)),
-        alternative=f"{title}. {' '.join(text.split('. ')[0].replace('`', '').split())}.",
-        files={end: _relative(path, page_dir) for end, path in files.items()},
-    )
+    return {
+        "name": name,
+        "title": title,
+        "source": f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}",
+        "caption": _linked(_html(text)),
+        "alternative": f"{title}. {' '.join(text.split('. ')[0].replace('`', '').split())}.",
+        "files": {end: _relative(path, page_dir) for end, path in files.items()},
+    }
 
 
 def _html(text: str) -> str:
@@ -204,9 +190,7 @@ def models(metrics: pd.DataFrame) -> pd.DataFrame:
 def checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
     """Give each checkpoint's loss on each dataset, the beginning of its weights' fingerprint, and the hub's audit."""
     shown = frame[["model", "kind", "checkpoint", "step", "tokens_seen", "dataset"]].copy()
-    shown["loss, nats per token"] = [
-        interval(row, "loss", "loss_low", "loss_high") for _, row in frame.iterrows()
-    ]
+    shown["loss, nats per token"] = [interval(row, "loss") for _, row in frame.iterrows()]
     shown["weights (sha256)"] = frame["weights_sha256"].str.slice(0, 12)
     audited = ["verdict", "note"] if frame["verdict"].fillna("").any() else []
     return shown.join(frame[["duplicate_of", *audited, "flag"]])
@@ -259,108 +243,73 @@ PICTURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRow:
-    """A claim of the page.
-
-    Attributes
-    ----------
-    slug, sentence, source, kind, statistic, rule : as the table `claims` has them
-    verdict, rule_says, why : of the row that answers the claim
-    number : that row's number with its interval and model; of several models the range of theirs
-    figure : name of the figure beside it; empty where the study draws none
-    details : the numbers of all models, rows and places
-    """
-
-    slug: str
-    sentence: str
-    source: str
-    kind: str
-    statistic: str
-    rule: str
-    verdict: str
-    rule_says: str
-    why: str
-    number: str
-    figure: str
-    details: Table
-
-    @property
-    def decided(self) -> bool:
-        """Whether the study can test it."""
-        return self.verdict not in OUTSIDE
-
-
-def claim_rows(claims: pd.DataFrame, *, figures: Collection[str]) -> list[ClaimRow]:
-    """Sum up the table `claims`, one entry per claim, in its order.
+def claim_rows(claims: pd.DataFrame, *, figures: Collection[str]) -> pd.DataFrame:
+    """Take the row of the table `claims` that answers each claim, in its order, with what the page shows beside it.
 
     Parameters
     ----------
     claims : table `claims` of the study
     figures : names of the figures that the page holds
+
+    Returns
+    -------
+    The columns of the table; `number` in words: with its interval and model, of several models the range of theirs.
+    `decided` says whether the study can test the claim, `figure` which is beside it, "" where the study draws none, and
+    `details` has the numbers of all models, rows and places.
     """
-    return [_claim_row(of_claim, figures) for _, of_claim in claims.groupby("slug", sort=False)]
-
-
-def counted(claims: Iterable[ClaimRow]) -> list[tuple[str, dict[str, int]]]:
-    """Count the verdicts of the claims of each kind of source, in the order of `SOURCES`."""
-    claims = list(claims)
-    of_kinds = {kind: [claim.verdict for claim in claims if claim.kind == kind] for kind in SOURCES}
-    return [
-        (SOURCES[kind], {verdict: said.count(verdict) for verdict in VERDICTS if verdict in said})
-        for kind, said in of_kinds.items()
-        if said
-    ]
-
-
-def _claim_row(of_claim: pd.DataFrame, figures: Collection[str]) -> ClaimRow:
-    answer = of_claim[of_claim["part"] == "answer"].iloc[0]
-    single = of_claim[of_claim["model"] != ALL_MODELS]
-    drawn = [name for name, slugs in PICTURES.items() if answer["slug"] in slugs.split() and name in figures]
-    return ClaimRow(
-        **{
-            name: str(answer[name])
-            for name in ("slug", "sentence", "source", "statistic", "rule", "verdict", "rule_says", "why")
-        },
-        kind=str(answer["source_kind"]),
-        number=_number(answer, single[single["rows"] == answer["rows"]]),
-        figure=drawn[0] if drawn else "",
-        details=_details(single),
+    answers, single = claims[claims["part"] == "answer"], claims[claims["model"] != ALL_MODELS]
+    behind = [single[single["slug"] == slug] for slug in answers["slug"]]
+    beside = {slug: name for name in reversed(PICTURES) if name in figures for slug in PICTURES[name].split()}
+    return answers.assign(
+        number=[
+            _number(row, of_claim) for (_, row), of_claim in zip(answers.iterrows(), behind, strict=True)
+        ],
+        decided=~answers["verdict"].isin(OUTSIDE),
+        figure=[beside.get(slug, "") for slug in answers["slug"]],
+        details=[_details(of_claim) for of_claim in behind],
     )
 
 
-def _number(answer: pd.Series, single: pd.DataFrame) -> str:
+def counted(claims: pd.DataFrame) -> list[tuple[str, dict[str, int]]]:
+    """Count the verdicts of the claims of each kind of source, in the order of `SOURCES`."""
+    counts: list[tuple[str, dict[str, int]]] = []
+    for kind, source in SOURCES.items():
+        said = claims.loc[claims["source_kind"] == kind, "verdict"].value_counts()
+        if len(said):
+            counts.append((source, {str(verdict): said[verdict] for verdict in VERDICTS if verdict in said}))
+    return counts
+
+
+def _number(answer: pd.Series, of_claim: pd.DataFrame) -> str:
     if pd.notna(answer["number"]):
         place = f", {answer['place']}" if answer["place"] else ""
         return f"{answer['model']}{place}: {_value(answer).text}"
+    single = of_claim[of_claim["rows"] == answer["rows"]]
     numbers = single["number"].dropna()
     if numbers.empty:
         return ""
     low, high = (_value(single.loc[end]).text.split(" [")[0] for end in (numbers.idxmin(), numbers.idxmax()))
     models = single["model"].nunique()
-    return (
-        f"{models} models: {low} to {high}" if models > 1 else f"{single['model'].iloc[0]}: {low} to {high}"
-    )
+    return f"{f'{models} models' if models > 1 else single['model'].iloc[0]}: {low} to {high}"
 
 
-def _details(single: pd.DataFrame) -> Table:
+def _details(of_claim: pd.DataFrame) -> Table:
     """Lay out the numbers of a claim; columns that say nothing here are left out."""
-    shown = single[["model", "dataset"]].assign(
-        rows=single["rows"].map(lambda name: VARIANT_NAMES.get(name, name))
+    shown = of_claim.assign(
+        rows=of_claim["rows"].replace(VARIANT_NAMES),
+        number=[_value(row) for _, row in of_claim.iterrows()],
+        published=[
+            Entry(text, text, source)
+            for text, source in zip(of_claim["published"], of_claim["published_source"], strict=True)
+        ],
     )
-    shown["place"] = single["place"]
-    shown["number"] = [_value(row) for _, row in single.iterrows()]
-    shown["compared with"] = single["threshold"]
-    shown["the rule says"] = single["rule_says"]
-    shown["published"] = [
-        Entry(text, text, source)
-        for text, source in zip(single["published"], single["published_source"], strict=True)
+    columns = ["model", "dataset", "rows", "place", "number", "threshold", "rule_says", "published", "why"]
+    told = [
+        name for name in columns if any(cell.text not in ("", "–") for [cell] in table(shown[[name]]).rows)
     ]
-    shown["why"] = single["why"]
-    empty = [name for name in shown if all(cell.text in ("", "–") for [cell] in table(shown[[name]]).rows)]
-    return table(shown.drop(columns=empty))
+    heads = {"threshold": "compared with", "rule_says": "the rule says"}
+    return table(shown[told].rename(columns=heads))
 
 
 def _value(row: pd.Series) -> Entry:
-    cell = interval(row, "number", "ci_low", "ci_high", "why", apart_from=row["threshold"])
-    return Entry(cell.text, cell.key)
+    return interval(row, "number", flag="", apart_from=row["threshold"])

@@ -53,25 +53,18 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if whole else f"{number:.3g}"
 
 
-def interval(
-    row: pd.Series,
-    name: str = "value",
-    low: str = "ci_low",
-    high: str = "ci_high",
-    flag: str = "flag",
-    *,
-    apart_from: float = nan,
-) -> Entry:
+def interval(row: pd.Series, name: str = "value", *, flag: str = "flag", apart_from: float = nan) -> Entry:
     """Write a number with its interval, 0.230 [0.211, 0.249], with no more decimals than the interval supports.
 
-    A bound that is not `apart_from`, the threshold of a rule, is not written as if it were.
+    The interval of `name` is in `name`_low and _high, or ci_low and ci_high. A bound that is not `apart_from`, the
+    threshold of a rule, is not written as if it were.
     """
-    value, why = float(row[name]), str(row[flag] or "")
+    own = name if f"{name}_low" in row else "ci"
+    value, low, high = (float(row[column]) for column in (name, f"{own}_low", f"{own}_high"))
+    why = str(row.get(flag) or "")
     if isnan(value):
         return Entry("–", "", why)
-    if isnan(row[low]):
-        return Entry(_short(value), value, why)
-    return Entry(_with_bounds(value, float(row[low]), float(row[high]), apart_from), value, why)
+    return Entry(_short(value) if isnan(low) else _with_bounds(value, low, high, apart_from), value, why)
 
 
 def _with_bounds(value: float, low: float, high: float, threshold: float) -> str:

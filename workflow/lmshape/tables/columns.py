@@ -140,18 +140,20 @@ UNKNOWN_NUMBER = {"step": NO_STEP, "n_unique": 0, "d": 0}
 def with_nulls(table: pa.Table) -> pa.Table:
     """Put null where a number is NaN, or unknown: the means of DuckDB and Polars leave out null, and not NaN."""
     for place, field in enumerate(table.schema):
-        column = table.column(place)
-        absent = pc.is_nan(column) if pa.types.is_floating(field.type) else None
-        if pa.types.is_list(field.type):
-            lists = column.combine_chunks()
-            numbers = pc.if_else(pc.is_nan(lists.values), None, lists.values)
-            lists = pa.ListArray.from_arrays(lists.offsets, numbers, mask=lists.is_null())
-            table = table.set_column(place, field, lists)
-        if field.name in UNKNOWN_NUMBER and pa.types.is_integer(field.type):
-            absent = pc.equal(column, UNKNOWN_NUMBER[field.name])
-        if absent is not None:
-            table = table.set_column(place, field, pc.if_else(absent, pa.scalar(None, field.type), column))
+        table = table.set_column(place, field, _with_nulls(table.column(place), field))
     return table
+
+
+def _with_nulls(column: pa.ChunkedArray, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    if pa.types.is_list(field.type):
+        lists = column.combine_chunks()
+        numbers = pc.if_else(pc.is_nan(lists.values), None, lists.values)
+        return pa.ListArray.from_arrays(lists.offsets, numbers, mask=lists.is_null())
+    if pa.types.is_floating(field.type):
+        return pc.if_else(pc.is_nan(column), None, column)
+    if pa.types.is_integer(field.type) and field.name in UNKNOWN_NUMBER:
+        return pc.if_else(pc.equal(column, UNKNOWN_NUMBER[field.name]), None, column)
+    return column
 
 
 def without_categories(table: pa.Table) -> pa.Table:
@@ -165,11 +167,10 @@ def without_categories(table: pa.Table) -> pa.Table:
 def frame_of(table: pa.Table) -> pd.DataFrame:
     """Return a table for computing: null is NaN, and in the columns `UNKNOWN_NUMBER` their own word for it."""
     table = without_categories(table)
-    for name in UNKNOWN_NUMBER.keys() & set(table.column_names):
-        place = table.column_names.index(name)
-        if pa.types.is_integer(table.field(place).type):
-            whole = pc.fill_null(table.column(place), UNKNOWN_NUMBER[name])
-            table = table.set_column(place, table.field(place), whole)
+    for place, field in enumerate(table.schema):
+        if pa.types.is_integer(field.type) and field.name in UNKNOWN_NUMBER:
+            whole = pc.fill_null(table.column(place), UNKNOWN_NUMBER[field.name])
+            table = table.set_column(place, field, whole)
     return table.to_pandas()
 
 

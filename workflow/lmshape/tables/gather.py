@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from math import isfinite, nan
 from pathlib import Path
 
@@ -86,9 +85,9 @@ def gather(
         For files that contradict each other, or come from another commit than the lock's.
     """
     chosen = {metric.name: metric for metric in select(metrics, own_metrics(own))}
+    order = {name: place for place, name in enumerate(chosen)}
     locked, audited = {one.checkpoint: one for one in lock.checkpoints} if lock else {}, []
     cells: list[Attributes] = []
-    measured_as = {one.name: name for name, others in (same or {}).items() for one in others}
     datasets: dict[str, int] = {}
     attributes: dict[Path, Attributes] = {}
     rows: dict[tuple[str | int, ...], tuple[Row, np.ndarray]] = {}
@@ -102,23 +101,19 @@ def gather(
         cells += names
         for measured, replicates in _rows(entries, attributes[path], chosen.values()):
             for row in under_each_name(measured, same or {}):
-                one = locked.get(row["checkpoint"])
-                known = {"study": study, "verdict": one.verdict if one else ""}
-                rows[_order(row, dataset, list(chosen).index(row["metric"]))] = known | row, replicates
+                rows[_order(row, dataset, order[row["metric"]])] = row, replicates
     check_agreement(attributes)
-    equal = {} if lock else _equal_weights(attributes.values())
-    for row, _ in rows.values():
-        row["verdict"] = "duplicate" if row["checkpoint"] in equal else row["verdict"]
+    weights = _weights(cells, locked, gone, same or {})
     ordered = [rows[key] for key in sorted(rows)]
+    for row, replicates in ordered:
+        row |= {"study": study, "verdict": weights[row["checkpoint"]]["verdict"]}
+        row |= {"interval": chosen[row["metric"]].interval, "replicates": replicates}
     add_changes(ordered, chosen)
-    made_of = [
-        {**row, "interval": chosen[row["metric"]].interval, "replicates": numbers} for row, numbers in ordered
-    ]
     metadata = {
-        CHECKPOINTS_KEY: json.dumps(_weights(cells, locked, equal, gone, measured_as), sort_keys=True),
+        CHECKPOINTS_KEY: json.dumps(weights, sort_keys=True),
         AUDITS_KEY: json.dumps(audits(study, audited)),
     }
-    table = pa.Table.from_pylist(made_of, schema=MODEL_COLUMNS)
+    table = pa.Table.from_pylist([row for row, _ in ordered], schema=MODEL_COLUMNS)
     write_parquet(with_nulls(table).replace_schema_metadata(metadata), output)
 
 
@@ -131,7 +126,7 @@ def _read(path: Path) -> tuple[Attributes, list[LayerStatistics]]:
 
 def _loss(attributes: Attributes, draws: Sequence[DrawLoss]) -> LayerStatistics:
     names = ("nats", "tokens", "bytes")
-    arrays = {name: np.array([asdict(draw)[name] for draw in draws], dtype=np.float64) for name in names}
+    arrays = {name: np.array([getattr(draw, name) for draw in draws], dtype=np.float64) for name in names}
     reason = str(attributes.get("flag", ""))  # why a checkpoint has no loss at all
     flag = reason or ("" if np.isfinite(arrays["nats"]).all() else "not finite: loss")
     tokens = int(arrays["tokens"].sum())
@@ -199,15 +194,10 @@ def _estimate(metric: Metric, replicates: np.ndarray, attributes: Attributes) ->
     estimate = metric.estimate(replicates)
     counts = {name: attributes[name] for name in ("draws", "n_rows", "n_unique", "d")}
     flag = str(attributes.get(f"flag_{metric.name}", attributes["flag"]))
+    numbers = {"value": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
     if not isfinite(estimate.value):
-        return {**counts, "value": nan, "ci_low": nan, "ci_high": nan, "flag": flag or metric.undefined}
-    return {
-        **counts,
-        "value": estimate.value,
-        "ci_low": estimate.low,
-        "ci_high": estimate.high,
-        "flag": joined(flag, metric.missing_interval(estimate)),
-    }
+        return counts | dict.fromkeys(numbers, nan) | {"flag": flag or metric.undefined}
+    return counts | numbers | {"flag": joined(flag, metric.missing_interval(estimate))}
 
 
 def _order(row: Row, dataset: int, metric: int) -> tuple[str | int, ...]:
@@ -237,27 +227,22 @@ def add_changes(rows: Iterable[tuple[Row, np.ndarray]], metrics: Mapping[str, Me
         before[line] = values
 
 
-def _equal_weights(cells: Iterable[Attributes]) -> dict[str, list[str]]:
-    """Name for each checkpoint of a local run the others of the same weights, where there are any."""
-    known = {str(cell["checkpoint"]): str(cell["weights_sha256"]) for cell in cells}
-    others = {one: [other for other in known if other != one and known[other] == known[one]] for one in known}
-    return {one: same for one, same in others.items() if same}
-
-
 def _weights(
     cells: Iterable[Attributes],
     locked: Mapping[str, LockedCheckpoint],
-    equal: Mapping[str, Sequence[str]],
     gone: Sequence[str],
-    measured_as: Mapping[str, str],
+    same: Mapping[str, Sequence[Checkpoint]],
 ) -> dict[str, Row]:
     """Return where the weights of each checkpoint came from, and what the audit says of them."""
     names = ("repository", "revision", "commit", "weights_sha256")
     known = {str(cell["checkpoint"]): {name: cell.get(name, "") for name in names} for cell in cells}
+    measured_as = {one.name: name for name, others in same.items() for one in others}
+    fingerprints = {one: row["weights_sha256"] for one, row in known.items()}
     for one, row in known.items():
         row |= doubts(locked.get(one), measured_as.get(one, ""))
-        if one in equal:
-            row |= {"verdict": "duplicate", "same_weights_as": ", ".join(equal[one])}
+        equal = [other for other in known if other != one and fingerprints[other] == fingerprints[one]]
+        if equal and not locked:  # of a local run
+            row |= {"verdict": "duplicate", "same_weights_as": ", ".join(equal)}
         if one in gone:
             row["note"] = f"{GONE}: deleted since it was measured"
     return known

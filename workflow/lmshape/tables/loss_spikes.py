@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from lmshape.tables.columns import (
     text,
     write_table,
 )
+from lmshape.tables.rows import by_dataset, first_dataset
 from lmshape.training.recipe import GEOMETRY_COLUMNS
 
 SPIKE_COLUMNS = declare(
@@ -121,13 +123,13 @@ BEFORE_COLUMNS = declare(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A training run: where its losses come from, the losses, and its geometry if it was measured meanwhile."""
+    """A training run: where its losses come from, the losses, and its geometry, empty if none was measured."""
 
     name: str
     source: str
     losses: pd.DataFrame
     spikes: Sequence[Spike]
-    geometry: pd.DataFrame | None
+    geometry: pd.DataFrame
 
 
 def write_spikes(
@@ -160,17 +162,15 @@ def write_spikes(
     own = [_run(name, "pretraining", pd.read_csv(path), geometry) for name, path in losses.items()]
     others, unread = _of_logs(logs, geometry)
     runs = own + others
-    spikes = pd.DataFrame([*(row for run in runs for row in _rows(run)), *unread])
     at_checkpoints = _at_checkpoints(metrics, own, datasets) if metrics else []
     found = [*_warnings(runs, "probe"), *_warnings(at_checkpoints, "checkpoints")]
-    tables = {
-        "spikes": (spikes, SPIKE_COLUMNS),
-        "warnings": (_joined(one["warnings"] for one in found), WARNING_COLUMNS),
-        "alarms": (_joined(one["alarms"] for one in found), ALARM_COLUMNS),
-        "before_spikes": (_joined(one["before_spikes"] for one in found), BEFORE_COLUMNS),
-    }
-    for name, (table, columns) in tables.items():
-        write_table(table.assign(study=study), columns, Path(output_dir) / name)
+    rows = [*(row for run in runs for row in _rows(run)), *unread]
+    write_table(pd.DataFrame(rows).assign(study=study), SPIKE_COLUMNS, Path(output_dir) / "spikes")
+    schemas = {"warnings": WARNING_COLUMNS, "alarms": ALARM_COLUMNS, "before_spikes": BEFORE_COLUMNS}
+    for name, columns in schemas.items():
+        parts = [one[name] for one in found if len(one[name])] or [pd.DataFrame()]
+        table = pd.concat(parts, ignore_index=True).assign(study=study)
+        write_table(table, columns, Path(output_dir) / name)
 
 
 def _of_logs(logs: Mapping[str, Path], geometry: Mapping[str, Path]) -> tuple[list[Run], list[Row]]:
@@ -189,9 +189,7 @@ def _of_logs(logs: Mapping[str, Path], geometry: Mapping[str, Path]) -> tuple[li
 
 def _run(name: str, source: str, table: pd.DataFrame, geometry: Mapping[str, Path]) -> Run:
     curve = as_curve(table)
-    measured = read_geometry(geometry[name]) if name in geometry else None
-    if measured is not None and measured.empty:
-        measured = None
+    measured = read_geometry(geometry[name]) if name in geometry else pd.DataFrame()
     return Run(name=name, source=source, losses=curve, spikes=find_spikes(curve), geometry=measured)
 
 
@@ -199,9 +197,7 @@ def spikes_of(name: str, path: Path) -> pd.DataFrame:
     """Find the spikes of a log alone: rows of the table `spikes`, as `read_loss_log` names the runs."""
     runs = (_run(run, "log", curve, {}) for run, curve in read_loss_log(path, name=name))
     rows = pd.DataFrame([row for run in runs for row in _rows(run)])
-    return rows.reindex(
-        columns=[column for column in SPIKE_COLUMNS.names if column not in ("study", "source", "rule")]
-    )
+    return rows.reindex(columns=SPIKE_COLUMNS.names).drop(columns=["study", "source", "rule"])
 
 
 def read_geometry(path: Path) -> pd.DataFrame:
@@ -247,12 +243,8 @@ def _rows(run: Run) -> Iterator[Row]:
 def _lost_end(losses: pd.DataFrame) -> str:
     """Say from which step on no loss is finite; empty where the last one is."""
     finite = np.flatnonzero(np.isfinite(losses["loss"]))
-    first = finite[-1] + 1 if len(finite) else 0
-    return (
-        f"the run ends without a finite loss: from step {losses['step'].iloc[first]:g} on"
-        if first < len(losses)
-        else ""
-    )
+    lost = losses["step"].iloc[finite[-1] + 1 if len(finite) else 0 :]
+    return f"the run ends without a finite loss: from step {lost.iloc[0]:g} on" if len(lost) else ""
 
 
 HIGH_END = 0.5  # nats over the lowest level: a run that ends higher gets a flag
@@ -267,37 +259,23 @@ def _high_end(losses: pd.DataFrame) -> str:
 
 def _at_checkpoints(metrics: Path, runs: Sequence[Run], datasets: Sequence[str]) -> list[Run]:
     """Return the runs with what the table of metrics knows of them, at their checkpoints."""
-    chosen = {*GEOMETRIC, *BASELINES}
     columns = ["model", "dataset", "site", "step", "layer", "rows", "metric", "value"]
-    table = read_table(metrics, sorted(chosen), columns)
-    table = table[(table["site"] == "block") & table["rows"].isin(("all", "one_per_type"))]
-    rank = {name: place for place, name in enumerate(datasets)}
-    found = []
-    for run in runs:
-        of_model = table[table["model"] == run.name]
-        if of_model.empty:
-            continue
-        first = min(of_model["dataset"].unique(), key=lambda name: rank.get(name, len(rank)))
-        rows = of_model[of_model["dataset"] == first]
-        types = (rows["rows"] == "one_per_type") & (rows["metric"] == "id_twonn")
-        rows = rows.assign(metric=rows["metric"].where(~types, "id_twonn_types"))
-        rows = rows[types | (rows["rows"] == "all")]
-        found.append(replace(run, geometry=rows[list(GEOMETRY_COLUMNS)]))
-    return found
+    table = read_table(metrics, sorted({*GEOMETRIC, *BASELINES}), columns)
+    table = first_dataset(by_dataset(table[table["site"] == "block"], datasets))
+    types = (table["rows"] == "one_per_type") & (table["metric"] == "id_twonn")
+    table = table.assign(metric=table["metric"].where(~types, "id_twonn_types"))
+    of_models = dict(list(table[types | (table["rows"] == "all")].groupby("model")[list(GEOMETRY_COLUMNS)]))
+    return [replace(run, geometry=of_models[run.name]) for run in runs if run.name in of_models]
 
 
 def _warnings(runs: Iterable[Run], source: str) -> Iterator[dict[str, pd.DataFrame]]:
     """Test the series of all runs with a geometry, those of equal blocks together."""
-    groups: dict[int, list[Watched]] = {}
-    for run in runs:
-        if run.geometry is not None:
-            one = Watched.of(run.geometry, run.losses, run.spikes)
-            groups.setdefault(int(run.geometry["layer"].max()), []).append(one)
-    for blocks, watched in sorted(groups.items()):
+    measured = sorted((run for run in runs if len(run.geometry)), key=_blocks)
+    for blocks, group in groupby(measured, key=_blocks):
+        watched = [Watched.of(run.geometry, run.losses, run.spikes) for run in group]
         found = early_warnings(watched)
         yield {name: table.assign(source=source, blocks=blocks) for name, table in found.items()}
 
 
-def _joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+def _blocks(run: Run) -> int:
+    return int(run.geometry["layer"].max())

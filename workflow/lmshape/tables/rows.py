@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from lmshape.hub.integrity import DISTRUSTED
@@ -15,9 +15,19 @@ def in_order(column: pd.Series) -> list[str]:
     return [str(name) for name in column.drop_duplicates()]
 
 
+def by_dataset(frame: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
+    """Sort rows by dataset, in the order of `datasets` and others last; rows of a dataset keep their order."""
+    return frame.sort_values("dataset", key=lambda column: _places(column, datasets), kind="stable")
+
+
+def _places(column: pd.Series, order: Sequence[str]) -> pd.Series:
+    """Place of each name in an order; the last for those that it lacks."""
+    return column.map({name: place for place, name in enumerate(order)}).fillna(len(order))
+
+
 def first_dataset(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of each model's first dataset in the study's order: its text, for a model with a text of its own too."""
-    place = frame["dataset"].map({name: place for place, name in enumerate(in_order(frame["dataset"]))})
+    place = pd.Series(pd.factorize(frame["dataset"])[0], frame.index)
     return frame[place == place.groupby(frame["model"]).transform("min")]
 
 
@@ -36,16 +46,13 @@ def trajectories(frame: pd.DataFrame) -> pd.DataFrame:
     distrusted = frame["verdict"].isin(DISTRUSTED)
     known = frame[(frame["step"].fillna(-1) >= 0) & ~distrusted]
     keys = ["model", "step", "dataset", "site", "layer", "rows", "metric"]
-    by_step = known.drop_duplicates(keys, keep="last").sort_values("step", kind="stable")
-    rank = {model: place for place, model in enumerate(in_order(known["model"]))}
-    ordered = by_step.iloc[np.argsort(by_step["model"].map(rank), kind="stable")]
-    return ordered.assign(distrusted=named_by_model(frame[distrusted], ordered["model"]))
-
-
-def named_by_model(frame: pd.DataFrame, models: pd.Series) -> list[str]:
-    """Checkpoints of a table by step, as text, for each of `models`."""
-    named = frame.sort_values("step", kind="stable").groupby("model")["checkpoint"].unique()
-    return [", ".join(map(str, named.get(model, ()))) for model in models]
+    models = in_order(known["model"])
+    ordered = known.drop_duplicates(keys, keep="last").sort_values(
+        ["model", "step"], key=lambda column: _places(column, models) if column.name == "model" else column
+    )
+    left_out = frame[distrusted].sort_values("step", kind="stable").groupby("model")["checkpoint"].unique()
+    names = left_out.map(lambda checkpoints: ", ".join(map(str, checkpoints)))
+    return ordered.assign(distrusted=[names.get(model, "") for model in ordered["model"]])
 
 
 def has_flag(frame: pd.DataFrame) -> pd.Series:
