@@ -246,7 +246,7 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
     InputError
         When the text holds too few of them.
     """
-    ids = TextTokenizer.of(load_tokenizer(tokenizer_folder)).encode_long(text)
+    ids = TextTokenizer(load_tokenizer(tokenizer_folder)).encode_long(text)
     there, needed = len(ids) // recipe.window, recipe.probe_tokens // recipe.window
     if there < needed:
         raise InputError(

@@ -484,8 +484,8 @@ class Truncate(WeightsReader):
             attributes=self.attributes(job) | read_receipt(folder),
             trial=Trial(
                 rows=self.rows,
+                sequences=truncating.sequences,
                 ranks=truncating.ranks,
                 removed=truncating.removed,
             ),
-            sequences=truncating.sequences,
         )

@@ -92,31 +92,29 @@ def fetch(
         When there is no such source, the archive is damaged, or the text is another one than expected. A
         wrong download is removed.
     """
-    digests = {name: value.lower() for name, value in (("sha256", sha256), ("md5", md5)) if value}
+    expected = {"sha256": sha256 and sha256.lower(), "md5": md5 and md5.lower(), "bytes": size}
     destination.parent.mkdir(parents=True, exist_ok=True)
     if not str(source).startswith(("http://", "https://")):
-        return _install(_local(source), destination, source=source, digests=digests, size=size)
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise InputError(f"`source` is {source}, which is not a file; give a path or an http(s) address.")
+        return _install(path, destination, source=source, expected=expected)
     received = destination.with_name(f"{destination.name}.partial")
-    if not digests:
+    if not (sha256 or md5):
         received.unlink(missing_ok=True)
-    _download(str(source), received)
+    with httpx2.Client(follow_redirects=True, timeout=SILENCE_SECONDS) as client:
+        patiently(
+            lambda: receive(lambda headers: client.stream("GET", str(source), headers=headers), received),
+            what=f"`{source}`",
+            explain=partial(_refusal, received=received),
+            received=lambda: held_bytes(received),
+        )
     try:
-        _install(received, destination, source=source, digests=digests, size=size)
+        _install(received, destination, source=source, expected=expected)
     except InputError:
         received.unlink()  # whole and wrong: resuming it would never make it right
         raise
     received.unlink()
-
-
-def _download(address: str, received: Path) -> None:
-    """Complete `received` with the bytes at an address; see `lmshape.downloading`."""
-    with httpx2.Client(follow_redirects=True, timeout=SILENCE_SECONDS) as client:
-        patiently(
-            lambda: receive(lambda headers: client.stream("GET", address, headers=headers), received),
-            what=f"`{address}`",
-            explain=partial(_refusal, received=received),
-            received=lambda: held_bytes(received),
-        )
 
 
 def _refusal(error: Exception, *, what: str, attempts: int, received: Path) -> InputError:
@@ -134,17 +132,11 @@ def _refusal(error: Exception, *, what: str, attempts: int, received: Path) -> I
     raise error
 
 
-def _local(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise InputError(f"`source` is {source}, which is not a file; give a path or an http(s) address.")
-    return path
-
-
 def _install(
-    archive: Path, destination: Path, *, source: str | Path, digests: Mapping[str, str], size: int | None
+    archive: Path, destination: Path, *, source: str | Path, expected: Mapping[str, str | int | None]
 ) -> None:
-    hashes = {name: hashlib.new(name) for name in digests}
+    """Unpack a text to its place, unless it is another than expected."""
+    hashes = {name: hashlib.new(name) for name in ("sha256", "md5") if expected[name]}
     with replaced_when_whole(destination) as partial, partial.open("wb") as output:
         try:
             with _unpacked(archive) as text:
@@ -154,18 +146,17 @@ def _install(
                         digest.update(block)
         except DAMAGED_ARCHIVE as error:
             raise InputError(f"`{source}` is a damaged archive ({error}); fetch it again.") from error
-        found = {name: digest.hexdigest() for name, digest in hashes.items()}
-        _verify(source, found={**found, "bytes": output.tell()}, expected={**digests, "bytes": size})
-
-
-def _verify(source: str | Path, *, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
-    wrong = [name for name, value in expected.items() if value is not None and found[name] != value]
-    if wrong:
-        difference = ", ".join(f"`{name}` {found[name]} instead of {expected[name]}" for name in wrong)
-        raise InputError(
-            f"`{source}` is another text than expected: {difference}. Nothing of it was kept: fetch it again "
-            "or, if it is the right one, correct the expected values."
-        )
+        found = {"bytes": output.tell(), **{name: digest.hexdigest() for name, digest in hashes.items()}}
+        wrong = [
+            f"`{name}` {value} instead of {expected[name]}"
+            for name, value in found.items()
+            if expected[name] not in (None, value)
+        ]
+        if wrong:
+            raise InputError(
+                f"`{source}` is another text than expected: {', '.join(wrong)}. Nothing of it was kept: fetch it "
+                "again or, if it is the right one, correct the expected values."
+            )
 
 
 class _Readable(Protocol):

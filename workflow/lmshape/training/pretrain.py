@@ -77,7 +77,7 @@ def training_windows(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.nd
     InputError
         When the text holds fewer windows than one step needs.
     """
-    ids = TextTokenizer.of(load_tokenizer(tokenizer_folder)).encode_long(text)
+    ids = TextTokenizer(load_tokenizer(tokenizer_folder)).encode_long(text)
     count = len(ids) // recipe.window
     if count < recipe.sequences:
         raise InputError(
