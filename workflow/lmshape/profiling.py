@@ -6,6 +6,7 @@ It is the workflow's own way, on files in a temporary folder: tokens, activation
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from math import nan
 from pathlib import Path
@@ -93,21 +94,18 @@ def profile(
     config = _config(weights)
     facts = config_facts(config)
     reader = _tokenizer(tokenizer, weights)
-    tokens, most = _tokens(
-        texts,
-        reader,
+    sampling = Sampling(
+        protocol="windows",
         window=window or min(WINDOW, facts["context"] or WINDOW),
-        context=facts["context"],
         draws=draws,
-        rows_per_draw=rows_per_draw,
+        rows_per_draw=rows_per_draw or 0,
         seed=seed,
     )
+    tokens, most = _tokens(texts, reader, sampling, context=facts["context"])
     with TemporaryDirectory(prefix="lmshape-") as temporary:
         folder = Path(temporary)
         activations, losses, table = (
-            folder / "activations.h5",
-            folder / "losses.json",
-            folder / "table.parquet",
+            folder / name for name in ("activations.h5", "losses.json", "table.parquet")
         )
         extract(
             weights,
@@ -218,27 +216,25 @@ def _tokenizer(
 def _tokens(
     texts: str | Path | Sequence[str] | ArrayLike,
     tokenizer: PreTrainedTokenizerBase | None,
+    sampling: Sampling,
     *,
-    window: int,
     context: int | None,
-    draws: int,
-    rows_per_draw: int | None,
-    seed: int,
 ) -> tuple[Tokens, int | None]:
     """Return the tokens, and how many rows of a draw neighbor metrics take; None for all."""
+    window, draws, most = sampling.window, sampling.draws, sampling.rows_per_draw or None
     texts, documents = read_span(texts, 0, 1) if isinstance(texts, Path) else (texts, None)
     listed = [texts] if isinstance(texts, str) else list(cast(Sequence[Any], texts))
     if not any(isinstance(one, str) for one in listed):
         mask = None if tokenizer is None else tokenizer.mask_token_id
-        return tokens_of_ids(list(map(np.asarray, listed)), draws=draws, mask_token_id=mask), rows_per_draw
+        return tokens_of_ids(list(map(np.asarray, listed)), draws=draws, mask_token_id=mask), most
     if tokenizer is None:
         raise InputError(
             "the weights have no tokenizer beside them, and the input is text. Give one as `tokenizer`, or token ids."
         )
     if not isinstance(texts, str):
-        return tokens_of_texts(tokenizer, listed, window=window, draws=draws), rows_per_draw
-    most = rows_per_draw or min(ROWS_PER_DRAW, rows_in(tokenizer, texts, window=window, draws=draws))
-    sampling = Sampling(protocol="windows", window=window, draws=draws, rows_per_draw=most, seed=seed)
+        return tokens_of_texts(tokenizer, listed, window=window, draws=draws), most
+    most = most or min(ROWS_PER_DRAW, rows_in(tokenizer, texts, window=window, draws=draws))
+    sampling = replace(sampling, rows_per_draw=most)
     tokens = sample_tokens(tokenizer, texts, sampling, order="text", context=context, documents=documents)
     return tokens, most
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any
 
 import httpx2
 
@@ -159,28 +159,23 @@ def _install(
             )
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 @contextmanager
-def _unpacked(archive: Path) -> Iterator[_Readable]:
+def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
     with archive.open("rb") as file:
         start = file.read(6)
     if start.startswith(b"PK\x03\x04"):
-        with zipfile.ZipFile(archive) as folder, folder.open(_only_name(archive, folder)) as text:
-            yield text
+        with zipfile.ZipFile(archive) as folder:
+            names = [entry.filename for entry in folder.infolist() if not entry.is_dir()]
+            if len(names) != 1:
+                raise InputError(
+                    f"`{archive}` holds {len(names)} files; a zipped text must be alone in its archive."
+                )
+            with folder.open(names[0]) as text:
+                yield text
         return
     opener = lzma.open if start == b"\xfd7zXZ\x00" else gzip.open if start[:2] == b"\x1f\x8b" else io.open
     with opener(archive, "rb") as text:
         yield text
-
-
-def _only_name(archive: Path, folder: zipfile.ZipFile) -> str:
-    names = [entry.filename for entry in folder.infolist() if not entry.is_dir()]
-    if len(names) != 1:
-        raise InputError(f"`{archive}` holds {len(names)} files; a zipped text must be alone in its archive.")
-    return names[0]
 
 
 def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
@@ -250,17 +245,15 @@ def _of_parquet(source: Path, column: str) -> Iterator[str]:
     if column not in file.schema_arrow.names:
         raise unknown(f"column of `{source}`", column, file.schema_arrow.names)
     for batch in file.iter_batches(columns=[column]):
-        yield from (
-            _text_of({column: value}, column, of=f"`{source}`") for value in batch.column(0).to_pylist()
-        )
+        yield from (_text_of(row, column, of=f"`{source}`") for row in batch.to_pylist())
 
 
-def _text_of(row: Mapping[str, Any], column: str, *, of: str) -> str:
-    value = row.get(column) if isinstance(row, Mapping) else None
-    if not isinstance(value, str):
-        names = ", ".join(row) if isinstance(row, Mapping) else "none"
+def _text_of(row: Any, column: str, *, of: str) -> str:
+    named = row if isinstance(row, Mapping) else {}
+    if not isinstance(named.get(column), str):
+        names = ", ".join(named) or "none"
         raise InputError(f"{of} has no text under `column` = '{column}'; its columns: {names}.")
-    return value
+    return named[column]
 
 
 def _write_rows(texts: Iterable[str], destination: Path, *, of: str, most: float | None) -> None:

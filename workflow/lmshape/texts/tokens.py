@@ -56,12 +56,10 @@ class Sampling:
     @property
     def used(self) -> dict[str, str | int]:
         """What its protocol uses, but for the seed."""
-        of_windows = {"window": self.window, "rows_per_draw": self.rows_per_draw}
-        return {
-            "protocol": self.protocol,
-            "draws": self.draws,
-            **(of_windows if self.protocol == "windows" else {}),
-        }
+        used: dict[str, str | int] = {"protocol": self.protocol, "draws": self.draws}
+        if self.protocol == "windows":
+            used |= {"window": self.window, "rows_per_draw": self.rows_per_draw}
+        return used
 
     @property
     def sequences_per_draw(self) -> int:
@@ -138,7 +136,7 @@ def sample_tokens(
         ids = reader.ordinary if vocabulary is None else reader.ordinary[reader.ordinary < vocabulary]
         contents = [generator.choice(ids, size=len(content)) for content in contents]
     return _assemble(
-        (contents, draw), tokenizer.mask_token_id, {**sampling.used, "order": order}, reader, text,
+        (contents, draw), {**sampling.used, "order": order}, tokenizer.mask_token_id, reader, text,
         seed=sampling.seed, unspelled=unspelled, shared_documents=shared,
     )  # fmt: skip
 
@@ -163,11 +161,14 @@ def tokens_of_texts(
     reader = TextTokenizer(tokenizer)
     length = _window_length(reader, window, None)
     contents = [ids[:length] for ids in reader.encode(texts) if len(ids)]
-    told: dict[str, str | int] = {"protocol": "texts", "window": window, "draws": draws}
     text = "\n".join(texts)
-    unspelled = _unspelled(reader, text, tokenizer.name_or_path)
     return _assemble(
-        _dealt(contents, draws), tokenizer.mask_token_id, told, reader, text, unspelled=unspelled
+        _dealt(contents, draws),
+        {"protocol": "texts", "window": window, "draws": draws},
+        tokenizer.mask_token_id,
+        reader,
+        text,
+        unspelled=_unspelled(reader, text, tokenizer.name_or_path),
     )
 
 
@@ -188,7 +189,7 @@ def tokens_of_ids(sequences: Sequence[np.ndarray], *, draws: int, mask_token_id:
                 f"a sequence of ids has shape {ids.shape} and type {ids.dtype}; each must be a row of whole numbers, "
                 "and all of them an array (sequences, length) or a list of rows."
             )
-    return _assemble(_dealt(contents, draws), mask_token_id, {"protocol": "ids", "draws": draws})
+    return _assemble(_dealt(contents, draws), {"protocol": "ids", "draws": draws}, mask_token_id)
 
 
 def _dealt(contents: Sequence[np.ndarray], draws: int) -> Sequences:
@@ -318,8 +319,8 @@ def _chunks(reader: TextTokenizer, text: str, *, draws: int, seed: int, context:
 
 def _assemble(
     sequences: Sequences,
-    mask_token_id: int | None,
     sampling: Mapping[str, str | int],
+    mask_token_id: int | None,
     reader: TextTokenizer | None = None,
     text: str = "",
     **known: str | int | float,

@@ -43,30 +43,30 @@ Probe = tuple[int, int, str, float]  # of geometry.csv
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Initialize the model of a recipe, without dropout: Pythia's GPT-NeoX, a BERT or a ModernBERT."""
+    eos = tokenizer.eos_token_id
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": recipe.width,
         "num_hidden_layers": recipe.blocks,
         "num_attention_heads": recipe.heads,
+        "intermediate_size": 4 * recipe.width,
         "max_position_embeddings": recipe.window,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    ends: dict[str, Any] = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    wide = 4 * recipe.width
     if recipe.architecture == "bert":
-        free: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        return BertForMaskedLM(BertConfig(**shape, **free, intermediate_size=wide))
-    if recipe.architecture == "modernbert":
-        own: dict[str, Any] = {
-            "cls_token_id": tokenizer.eos_token_id,
-            "sep_token_id": tokenizer.eos_token_id,
-            "intermediate_size": wide // 2,  # gated: two matrices in, so as many parameters as the others
-            "global_attn_every_n_layers": 1,  # the window is no longer than its local attention
-            # with the usual 0.02 it takes thousands of steps to start learning
-            "initializer_range": recipe.width**-0.5,
-        }
-        return ModernBertForMaskedLM(ModernBertConfig(**shape, **ends, **own))
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **ends, intermediate_size=wide))
+        return BertForMaskedLM(BertConfig(**shape, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    shape |= {"bos_token_id": eos, "eos_token_id": eos}
+    if recipe.architecture == "gpt_neox":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**shape))
+    shape |= {
+        "cls_token_id": eos,
+        "sep_token_id": eos,
+        "intermediate_size": 2 * recipe.width,  # gated: two matrices in, so as many parameters as the others
+        "global_attn_every_n_layers": 1,  # the window is no longer than its local attention
+        # with the usual 0.02 it takes thousands of steps to start learning
+        "initializer_range": recipe.width**-0.5,
+    }
+    return ModernBertForMaskedLM(ModernBertConfig(**shape))
 
 
 def training_windows(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:
