@@ -10,10 +10,9 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx2
 
@@ -137,13 +136,12 @@ def _install(
 ) -> None:
     """Unpack a text to its place, unless it is another than expected."""
     hashes = {name: hashlib.new(name) for name in ("sha256", "md5") if expected[name]}
-    with replaced_when_whole(destination) as partial, partial.open("wb") as output:
+    with replaced_when_whole(destination) as unfinished, unfinished.open("wb") as output:
         try:
-            with _unpacked(archive) as text:
-                while block := text.read(BLOCK_BYTES):
-                    output.write(block)
-                    for digest in hashes.values():
-                        digest.update(block)
+            for block in _unpacked(archive):
+                output.write(block)
+                for digest in hashes.values():
+                    digest.update(block)
         except DAMAGED_ARCHIVE as error:
             raise InputError(f"`{source}` is a damaged archive ({error}); fetch it again.") from error
         found = {"bytes": output.tell(), **{name: digest.hexdigest() for name, digest in hashes.items()}}
@@ -159,8 +157,8 @@ def _install(
             )
 
 
-@contextmanager
-def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
+def _unpacked(archive: Path) -> Iterator[bytes]:
+    """Yield the bytes of a text in blocks, out of its archive if it is in one."""
     with archive.open("rb") as file:
         start = file.read(6)
     if start.startswith(b"PK\x03\x04"):
@@ -170,12 +168,12 @@ def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
                 raise InputError(
                     f"`{archive}` holds {len(names)} files; a zipped text must be alone in its archive."
                 )
-            with folder.open(names[0]) as text:
-                yield text
+            with folder.open(names[0]) as member:
+                yield from iter(partial(member.read, BLOCK_BYTES), b"")
         return
     opener = lzma.open if start == b"\xfd7zXZ\x00" else gzip.open if start[:2] == b"\x1f\x8b" else io.open
     with opener(archive, "rb") as text:
-        yield text
+        yield from iter(partial(text.read, BLOCK_BYTES), b"")
 
 
 def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
