@@ -40,7 +40,6 @@ from lmshape.truncation.truncate import (
     Sequences,
     Trial,
     first_sequences,
-    principal_axes,
     project,
     projected,
     truncate,
@@ -161,7 +160,7 @@ def axes() -> PrincipalAxes:
     generator = np.random.default_rng(0)
     moments = MomentsByDraw(6, np.repeat([0, 1, 2], 20), np.zeros(60, dtype=bool))
     moments.update(np.arange(60), generator.standard_normal((60, 6)) * [9, 5, 3, 2, 1, 0.1] + 4)
-    return principal_axes(moments.without(1, "all"), CPU)
+    return moments.axes_of_others(1, "all", CPU)
 
 
 def test_axes_are_those_of_the_other_draws_by_variance() -> None:
@@ -174,7 +173,7 @@ def test_axes_are_those_of_the_other_draws_by_variance() -> None:
         moments.update(np.arange(60)[part], rows[part])
     for name in ("all", "no_sink"):
         chosen = rows[(draw != 1) & ~(sinks & (name == "no_sink"))].astype(np.float64)
-        found = principal_axes(moments.without(1, name), CPU)
+        found = moments.axes_of_others(1, name, CPU)
         _, _, expected = np.linalg.svd(chosen - chosen.mean(axis=0))
         np.testing.assert_allclose(found.mean, chosen.mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(np.abs(np.sum(found.axes.numpy() * expected.T, axis=0)), 1, atol=1e-9)

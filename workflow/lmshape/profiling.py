@@ -90,8 +90,11 @@ def profile(
         For a model that cannot be opened, too short a text, an unknown metric or layer.
     """
     chosen = metric_names(metrics)
-    weights = _opened(model)
-    config = _config(weights)
+    weights = model if isinstance(model, PreTrainedModel) else find_model(model)
+    if isinstance(weights, PreTrainedModel):
+        config = {**weights.config.to_dict(), "architectures": [type(weights).__name__]}
+    else:
+        config = read_config(weights).to_dict()
     facts = config_facts(config)
     reader = _tokenizer(tokenizer, weights)
     sampling = Sampling(
@@ -141,16 +144,6 @@ def profile(
         return found.to_pandas(types_mapper=whole)
 
 
-def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
-    if isinstance(model, PreTrainedModel):
-        return model
-    if not isinstance(model, str | Path):
-        raise InputError(
-            f"`{type(model).__name__}` is not a transformers model. Pass the model that it wraps, or a folder."
-        )
-    return find_model(str(model))
-
-
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
     """Write a table of `profile` for reading: one line per layer, one column per metric, of all rows; then the loss."""
     first = table["rows"].iloc[0]
@@ -163,7 +156,7 @@ def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str | Path) -> Path:
     """Return the folder of a model: `name` itself, else what the hub has under it, in the user's cache.
 
     Raises
@@ -171,13 +164,17 @@ def find_model(name: str) -> Path:
     InputError
         When there is no such folder, and the hub has no such model or cannot be reached.
     """
+    if not isinstance(name, str | Path):
+        raise InputError(
+            f"`{type(name).__name__}` is not a transformers model. Pass the model that it wraps, or a folder."
+        )
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    repository, _, revision = name.partition("@")
+    repository, _, revision = str(name).partition("@")
     wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
     try:
         for patterns in (wanted, [*wanted, "*.bin"]):  # of weights in both formats the one that is read
@@ -193,12 +190,6 @@ def find_model(name: str) -> Path:
             f"`{name}` is not a folder here, and the hub did not give it: {first_line(error)}"
         ) from error
     return found
-
-
-def _config(weights: PreTrainedModel | Path) -> dict[str, Any]:
-    if isinstance(weights, PreTrainedModel):
-        return {**weights.config.to_dict(), "architectures": [type(weights).__name__]}
-    return read_config(weights).to_dict()
 
 
 def _tokenizer(

@@ -230,14 +230,11 @@ def _seconds_untouched(path: Path) -> float:
     """
     with NamedTemporaryFile(prefix=".clock-", dir=path.parent) as probe:
         now = os.fstat(probe.fileno()).st_mtime
-    return now - max(_times(path), default=now)
-
-
-def _times(path: Path) -> Iterator[float]:
-    inside = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
-    for one in (path, *inside):
+    newest = []
+    for one in (path, *(Path(parent, name) for parent, _, names in os.walk(path) for name in names)):
         with suppress(FileNotFoundError):  # between the listing and the look
-            yield one.lstat().st_mtime
+            newest.append(one.lstat().st_mtime)
+    return now - max(newest, default=now)
 
 
 def _partial_of(path: Path) -> Path:

@@ -213,7 +213,11 @@ class TrainingRun:
         recipe, step = self.recipe, self.step
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        loss = self.model(**self._batch(step)).loss
+        ids = torch.from_numpy(batch_of(self.windows, step, sequences=recipe.sequences, seed=recipe.seed))
+        batch = {"input_ids": ids, "labels": ids}
+        if recipe.architecture != "gpt_neox":
+            batch = masked_batch(ids, self.tokenizer, seed=(recipe.seed, step))
+        loss = self.model(**batch).loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
         self.optimizer.step()
@@ -225,14 +229,6 @@ class TrainingRun:
     def _observe(self) -> None:
         if self.monitor is not None:
             self.monitor.observe(self.model, self.step, last=self.step == self.recipe.steps)
-
-    def _batch(self, step: int) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(
-            batch_of(self.windows, step, sequences=self.recipe.sequences, seed=self.recipe.seed)
-        )
-        if self.recipe.architecture != "gpt_neox":
-            return masked_batch(ids, self.tokenizer, seed=(self.recipe.seed, step))
-        return {"input_ids": ids, "labels": ids}
 
     def save_if_due(self) -> None:
         """Save weights and the state to resume from, each whole or not at all."""

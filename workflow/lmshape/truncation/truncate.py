@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from math import nan
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -60,12 +61,13 @@ class Trial:
         """Ranks that are always measured."""
         return kept_ranks(width, self.ranks) if variant == "keep" else removed_ranks(width, self.removed)
 
-    def not_measured(self, layer: int, *, width: int, draws: int, reason: str) -> Iterator[TruncatedLoss]:
+    def not_measured(self, layer: int, reader: LayerReader, reason: str) -> Iterator[TruncatedLoss]:
         """Yield the ranks of the grid at a layer without numbers, and why."""
+        lost = (nan,) * reader.draws
         for rows, variant in product(self.rows, VARIANTS):
-            for rank in self.grid(variant, width):
+            for rank in self.grid(variant, reader.stream.width):
                 yield TruncatedLoss(
-                    layer=layer, rows=rows, variant=variant, rank=rank, losses=(nan,) * draws, flag=reason
+                    layer=layer, rows=rows, variant=variant, rank=rank, losses=lost, flag=reason
                 )
 
 
@@ -95,19 +97,15 @@ def truncate(
 
 def truncations(reader: LayerReader, trial: Trial) -> Truncation:
     """Measure a network that is loaded; see `truncate`."""
-    stream, draws, reason = reader.stream, reader.draws, reader.network.no_loss
-    shape = {"blocks": len(stream.blocks), "width": stream.width}
-    sites = [site for site in stream.sites if site.name != "final_norm"]
+    shape = {"blocks": len(reader.stream.blocks), "width": reader.stream.width}
+    sites = [site for site in reader.stream.sites if site.name != "final_norm"]
+    reason = reader.network.no_loss
     if reason is not None:
-        lost = [
-            trial.not_measured(site.layer, width=stream.width, draws=draws, reason=reason) for site in sites
-        ]
-        missing = tuple(chain.from_iterable(lost))
-        return Truncation(attributes=shape, tokens=(0,) * draws, whole=(nan,) * draws, measured=missing)
+        lost = [one for site in sites for one in trial.not_measured(site.layer, reader, reason)]
+        draws = reader.draws
+        return Truncation(attributes=shape, tokens=(0,) * draws, whole=(nan,) * draws, measured=tuple(lost))
     losses = Losses(reader, trial.sequences)
-    measured = sorted(
-        _layers(losses, reader, sites, trial), key=lambda one: (one.layer, one.rows, one.variant, one.rank)
-    )
+    measured = sorted(_layers(losses, sites, trial), key=attrgetter("layer", "rows", "variant", "rank"))
     return Truncation(
         attributes=shape,
         tokens=tuple(losses.tokens.tolist()),
@@ -116,20 +114,16 @@ def truncations(reader: LayerReader, trial: Trial) -> Truncation:
     )
 
 
-def _layers(
-    losses: Losses, reader: LayerReader, sites: Sequence[Site], trial: Trial
-) -> Iterator[TruncatedLoss]:
-    tokens = reader.tokens
-    not_measured = partial(trial.not_measured, width=reader.stream.width, draws=reader.draws)
+def _layers(losses: Losses, sites: Sequence[Site], trial: Trial) -> Iterator[TruncatedLoss]:
+    reader, sinks = losses.reader, dict[Site, np.ndarray]()
     whole = np.isfinite(losses.whole).all()
-    sinks: dict[Site, np.ndarray] = {}
     for site, norms in reader.norms(sites).items():
         wrong = np.count_nonzero(~np.isfinite(norms))
         if whole and not wrong:
-            sinks[site] = sinks_by_norm(norms, tokens.position)
+            sinks[site] = sinks_by_norm(norms, reader.tokens.position)
             continue
-        reason = f"not finite: {wrong} of {len(tokens.ids)} rows" if wrong else "not finite: whole loss"
-        yield from not_measured(site.layer, reason=reason)
+        reason = f"not finite: {wrong} of {len(norms)} rows" if wrong else "not finite: whole loss"
+        yield from trial.not_measured(site.layer, reader, reason)
     for site, moments in reader.moments(sinks):
         started = time.monotonic()
         is_short = losses.behind(site)
@@ -148,12 +142,12 @@ def _at(
 
     `losses` has turned to the site; each draw is projected on the axes of the others.
     """
-    fitted = [principal_axes(moments.without(draw, rows), losses.device) for draw in range(losses.draws)]
-    width, fewest = len(fitted[0].mean), min(one.rows for one in fitted)
+    reader, width = losses.reader, losses.reader.stream.width
+    fitted = [moments.axes_of_others(draw, rows, reader.network.device) for draw in range(reader.draws)]
+    fewest = min(one.rows for one in fitted)
     if fewest < 2:
         reason = f"too few rows: {fewest} to fit axes on; 2 needed"
-        only = replace(trial, rows=[rows])
-        yield from only.not_measured(site.layer, width=width, draws=losses.draws, reason=reason)
+        yield from replace(trial, rows=[rows]).not_measured(site.layer, reader, reason)
         return
     few = f"few rows: axes beyond {fewest - 1} are arbitrary, fitted on {fewest} rows"
     chosen = ~sinks if rows == "no_sink" else np.ones_like(sinks)
@@ -201,14 +195,17 @@ class MomentsByDraw:
         for one in np.unique(part):
             self._sums.setdefault(int(one), CovarianceSums(self._width)).update(rows[part == one])
 
-    def without(self, draw: int, rows: str) -> CovarianceSums:
-        """Return the sums over the rows of all other draws: `all`, or `no_sink`."""
+    def axes_of_others(self, draw: int, rows: str, device: torch.device) -> PrincipalAxes:
+        """Fit the rows of all other draws, `all` or `no_sink`, in O(d³), on a CUDA GPU if that is the device."""
         others = (
             sums
             for part, sums in sorted(self._sums.items())
             if part // 2 != draw and (rows == "all" or part % 2 == 0)
         )
-        return CovarianceSums.merged(others, self._width)
+        sums = CovarianceSums.merged(others, self._width)
+        scatter = torch.as_tensor(sums.scatter, device=device if device.type == "cuda" else "cpu")
+        _, axes = torch.linalg.eigh(scatter)
+        return PrincipalAxes(torch.as_tensor(sums.mean), axes.flip(1), sums.count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,13 +223,6 @@ class PrincipalAxes:
     mean: Tensor
     axes: Tensor
     rows: int
-
-
-def principal_axes(sums: CovarianceSums, device: torch.device) -> PrincipalAxes:
-    """Diagonalize a scatter matrix in float64, O(d³), on a CUDA GPU if that is the device."""
-    scatter = torch.as_tensor(sums.scatter, device=device if device.type == "cuda" else "cpu")
-    _, axes = torch.linalg.eigh(scatter)
-    return PrincipalAxes(torch.as_tensor(sums.mean), axes.flip(1), sums.count)
 
 
 def projected(
@@ -392,17 +382,14 @@ class Losses:
 
     Attributes
     ----------
-    device : of the ids
-    draws : K
     tokens : (K,) predicted tokens of each draw
     whole : (K,) loss of each draw, the network being as it is
     """
 
     def __init__(self, reader: LayerReader, sequences: int) -> None:
-        self.device, self.draws = reader.network.device, reader.draws
-        self._model, self._stream = reader.network.model, reader.stream
+        self.reader = reader
         self._batches: list[Sequences] = []
-        sums, counts = np.zeros(self.draws), np.zeros(self.draws, dtype=np.int64)
+        sums, counts = np.zeros(reader.draws), np.zeros(reader.draws, dtype=np.int64)
         tokens, predicted = reader.tokens, predictable(reader.tokens)
         rows = np.flatnonzero(first_sequences(tokens, sequences))
 
@@ -410,17 +397,17 @@ class Losses:
             index = rows[index]
             one = Sequences(index, reader.ids(index), predicted[index], tokens.draw[index[:, 0]])
             sums[:] += self._loss(one)
-            counts[:] += one.by_draw(self.draws, np.ones(index.shape)).astype(np.int64)
+            counts[:] += one.by_draw(self.reader.draws, np.ones(index.shape)).astype(np.int64)
             self._batches.append(one)
 
         def keep_nothing(rows: np.ndarray, site: Site, hidden: Tensor) -> None: ...
 
-        read_all(
-            _only(tokens, rows), reader.batch_tokens, read=attempt, write=keep_nothing, device=self.device
-        )
+        columns = ("ids", "sequence", "position", "draw", "special")
+        part = replace(tokens, **{name: getattr(tokens, name)[rows] for name in columns})
+        read_all(part, reader.batch_tokens, read=attempt, write=keep_nothing, device=reader.network.device)
         self.tokens, self.whole = counts, sums / counts
-        self._shortcut = Shortcut.of(self._stream, self._model, self._batches[0].ids[:1])
-        self._site, self._states = self._stream.sites[0], list[Tensor]()
+        self._shortcut = Shortcut.of(self.reader.stream, self.reader.network.model, self._batches[0].ids[:1])
+        self._site, self._states = self.reader.stream.sites[0], list[Tensor]()
 
     def behind(self, site: Site) -> bool:
         """Turn to a site, in a pass; return whether the way from there is the short one.
@@ -435,7 +422,7 @@ class Losses:
         except IN_VAIN as error:
             if memory_ran_out(error):
                 raise
-            short = np.full(self.draws, np.inf)
+            short = np.full(self.reader.draws, np.inf)
         if not np.allclose(short, self.whole, rtol=0, atol=SHORTCUT_ROUNDING, equal_nan=True):
             self._states = []
         return bool(self._states)
@@ -445,7 +432,7 @@ class Losses:
 
         `change` makes a new tensor of a hidden state and its batch.
         """
-        sums = np.zeros(self.draws)
+        sums = np.zeros(self.reader.draws)
         for place, one in enumerate(self._batches):
             with torch.inference_mode(), self._with(change, place):
                 sums += self._loss(one)
@@ -460,13 +447,13 @@ class Losses:
         one = self._batches[place]
         if self._states:
             return self._shortcut.resumed(self._site, change(self._states[place], one))
-        return replaced(self._stream, self._site, lambda hidden: change(hidden, one))
+        return replaced(self.reader.stream, self._site, lambda hidden: change(hidden, one))
 
     @torch.inference_mode()
     def _loss(self, one: Sequences) -> np.ndarray:
         """Return the sum of the loss of each draw in a batch, (K,) nats."""
-        nll = next_token_nll(run(self._model, one.ids).logits, one.ids)
-        return one.by_draw(self.draws, nll.cpu().numpy())
+        nll = next_token_nll(run(self.reader.network.model, one.ids).logits, one.ids)
+        return one.by_draw(self.reader.draws, nll.cpu().numpy())
 
     def _state(self, one: Sequences) -> Tensor:
         kept: list[Tensor] = []
@@ -475,15 +462,9 @@ class Losses:
             if site == self._site:
                 kept.append(hidden.clone())
 
-        with torch.inference_mode(), self._stream.observed(take):
-            run(self._model.base_model, one.ids)
+        with torch.inference_mode(), self.reader.stream.observed(take):
+            run(self.reader.network.model.base_model, one.ids)
         return kept[0]
-
-
-def _only(tokens: Tokens, rows: np.ndarray) -> Tokens:
-    """Tokens of some rows, for their lengths and order."""
-    columns = ("ids", "sequence", "position", "draw", "special")
-    return replace(tokens, **{name: getattr(tokens, name)[rows] for name in columns})
 
 
 def first_sequences(tokens: Tokens, most: int) -> np.ndarray:
