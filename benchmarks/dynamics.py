@@ -190,41 +190,24 @@ def _distance(true: float, blocks: int, generator: np.random.Generator, noise: f
 
 def report(count: int) -> str:
     """Return all tables."""
-    heads = ["trajectory", "checkpoints", "noise"]
+    cell = "trajectory | checkpoints | noise"
     parts = [
         f"{count} trajectories or profiles a row.\n\n### Shapes",
-        table([*heads, "right", "undecided", "wrong", "p_unimodal < 0.05"], list(verdicts(count))),
+        table(f"{cell} | right | undecided | wrong | p_unimodal < 0.05", verdicts(count)),
         "### Steps of peaks and boundaries",
         table(
-            [
-                *heads,
-                "peak: bias, decades",
-                "coverage",
-                "width, decades",
-                "pieces right",
-                "boundaries: bias",
-                "coverage",
-            ],
-            list(places(count)),
+            f"{cell} | peak: bias, decades | coverage | width, decades | pieces right | boundaries: bias | coverage",
+            places(count),
         ),
         "### Seeds",
-        table(["trajectory", "runs", "right", "wrong", "p_unimodal < 0.05"], list(runs(count))),
+        table("trajectory | runs | right | wrong | p_unimodal < 0.05", runs(count)),
         "### Dome index",
         table(
-            [
-                "profile",
-                "blocks",
-                "noise",
-                "dome index",
-                "bias",
-                "coverage",
-                "over its null",
-                "peak within its interval",
-            ],
-            list(domes(count)),
+            "profile | blocks | noise | dome index | bias | coverage | over its null | peak within its interval",
+            domes(count),
         ),
         "### Distance to the last profile",
-        table(["distance", "blocks", "bias", "coverage"], list(distances(count))),
+        table("distance | blocks | bias | coverage", distances(count)),
     ]
     return "\n\n".join(parts)
 

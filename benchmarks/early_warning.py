@@ -108,38 +108,21 @@ def report(count: int) -> str:
         f"{count} runs or studies per row; shares have standard errors of up to {50 / count**0.5:.0f} points.",
         "### Spikes",
         table(
-            [
-                "noise",
-                "height in its standard deviations",
-                "found",
-                "error of the onset in steps: median, 90 %",
-                "false spikes in 100 000 steps",
-            ],
-            list(detection(count)),
+            "noise | height in its standard deviations | found | error of the onset in steps: median, 90 % | "
+            "false spikes in 100 000 steps",
+            detection(count),
         ),
         "### Warnings",
         table(
-            [
-                "truth",
-                "area",
-                "its interval holds the mean",
-                "gain",
-                "significantly better",
-                "significantly worse",
-                "move",
-                "significant rise",
-                "significant fall",
-                "spikes predicted",
-                "its interval holds the mean",
-                "false alarms in 10 000 steps",
-                "average precision",
-            ],
-            list(warning_rows(count)),
+            "truth | area | its interval holds the mean | gain | significantly better | significantly worse | move | "
+            "significant rise | significant fall | spikes predicted | its interval holds the mean | "
+            "false alarms in 10 000 steps | average precision",
+            warning_rows(count),
         ),
         "### Leads",
         table(
-            ["planted lead in steps", "estimate", "within 2 steps of the interval", "spikes predicted"],
-            list(lead_rows(count)),
+            "planted lead in steps | estimate | within 2 steps of the interval | spikes predicted",
+            lead_rows(count),
         ),
     ]
     return "\n\n".join(parts)
