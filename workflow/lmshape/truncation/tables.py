@@ -37,16 +37,6 @@ from lmshape.tables.columns import (
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
 
 KEY = b"lmshape.truncation"
-SCHEMA = pa.schema(
-    {
-        "layer": pa.int64(),
-        "rows": pa.string(),
-        "variant": pa.string(),
-        "rank": pa.int64(),
-        "losses": pa.list_(pa.float64()),
-        "flag": pa.string(),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +86,8 @@ def write_truncation(path: Path, truncation: Truncation) -> None:
         "tokens": truncation.tokens,
         "whole": [or_null(loss) for loss in truncation.whole],
     }
-    rows = [asdict(one) for one in truncation.measured]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: json.dumps(card, sort_keys=True)}))
-    write_parquet(table, path)
+    table = pa.Table.from_pylist([asdict(one) for one in truncation.measured])
+    write_parquet(table.replace_schema_metadata({KEY: json.dumps(card, sort_keys=True)}), path)
 
 
 def read_truncation(path: Path) -> Truncation:
