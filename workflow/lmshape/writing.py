@@ -36,28 +36,34 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
     killed process left behind under such a name is removed by the next writer of the same file.
     """
     path = Path(path)
-    partial = _partial_of(path)
-    try:
+    with _partial_of(path) as partial:
         yield partial
         _to_disk(partial)
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
     _to_disk(path.parent)
 
 
 @contextmanager
 def folder_when_whole(path: Path) -> Iterator[Path]:
     """Give a new folder to write into; rename it to `path` when the block ends well, remove it otherwise."""
-    partial = _partial_of(path)
-    shutil.rmtree(partial, ignore_errors=True)  # of a dead process that had the number of this one
-    partial.mkdir()
-    try:
+    with _partial_of(path) as partial:
+        partial.mkdir()
         yield partial
         name_whole_folder(partial, path)
+
+
+@contextmanager
+def _partial_of(path: Path) -> Iterator[Path]:
+    """Give a name beside a path; what is there is removed when the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}.partial-"
+    remove_leftovers(path.parent, prefix)
+    partial = path.with_name(f"{prefix}{owner()}")
+    _remove(partial)  # of a dead process that had the number of this one
+    try:
+        yield partial
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         raise
 
 
@@ -216,11 +222,16 @@ def remove_leftovers(folder: Path, prefix: str) -> None:
     for leftover in folder.glob(f"{prefix}*"):
         name = OWNER.fullmatch(leftover.name.removeprefix(prefix))
         if name and is_abandoned(leftover, int(name["process"]), name["host"] or ""):
-            with suppress(FileNotFoundError, PermissionError):
-                if leftover.is_dir() and not leftover.is_symlink():
-                    shutil.rmtree(leftover)
-                else:
-                    leftover.unlink()
+            _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, as far as it may be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(FileNotFoundError, PermissionError):
+        path.unlink()
 
 
 def _seconds_untouched(path: Path) -> float:
@@ -235,13 +246,6 @@ def _seconds_untouched(path: Path) -> float:
         with suppress(FileNotFoundError):  # between the listing and the look
             newest.append(one.lstat().st_mtime)
     return now - max(newest, default=now)
-
-
-def _partial_of(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.partial-"
-    remove_leftovers(path.parent, prefix)
-    return path.with_name(f"{prefix}{owner()}")
 
 
 def _to_disk(path: Path) -> None:
