@@ -27,7 +27,7 @@ from lmshape.downloading import (
     status_of,
 )
 from lmshape.errors import InputError, unknown
-from lmshape.texts.corpus import DOCUMENT_END
+from lmshape.texts.corpus import DOCUMENT_END, lines_of
 from lmshape.writing import replaced_when_whole
 
 BEHIND_A_ROW = f"\n\n{DOCUMENT_END}"
@@ -220,8 +220,8 @@ def write_hub_dataset(
 
 
 def _of_json_lines(source: Path, column: str) -> Iterator[str]:
-    with source.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+    with source.open("rb") as stream:
+        for number, line in enumerate(lines_of(stream), 1):
             if line.strip():
                 try:
                     row = json.loads(line)
