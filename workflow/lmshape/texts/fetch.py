@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
         When the file is not one of these, or has no such column of text.
     """
     read = _of_parquet if source.suffix == ".parquet" else _of_json_lines
-    _write_rows(read(source, column), destination, of=f"`{source}`", most=None)
+    _write_rows(read(source, column), destination, of=f"`{source}`")
 
 
 def write_hub_dataset(
@@ -254,13 +255,12 @@ def _text_of(row: Any, column: str, *, of: str) -> str:
     return named[column]
 
 
-def _write_rows(texts: Iterable[str], destination: Path, *, of: str, most: float | None) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
+def _write_rows(texts: Iterable[str], destination: Path, *, of: str, most: float = inf) -> None:
     with replaced_when_whole(destination) as partial, partial.open("wb") as output:
         for text in texts:
             if text.strip():
                 output.write((text.strip("\n") + BEHIND_A_ROW).encode())
-            if most is not None and output.tell() >= most:
+            if output.tell() >= most:
                 break
         if not output.tell():
             raise InputError(f"{of} has no text in it. Name another file, column or split.")

@@ -161,13 +161,13 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
     output_dir : folder of the tables
     study : name of the study
     """
-    cells = [read_truncation(Path(path)) for path in files]
+    cells = [read_truncation(path) for path in files]
     wanted = ["model", "checkpoint", "dataset", "site", "layer", "rows", "metric", "value"]
     known = dimensions(read_table(metrics, columns=wanted))
     curves = [row for cell in cells for row in loss_rows(cell, study)]
     ranks = [row for cell in cells for row in rank_rows(cell, study, known)]
-    write_table(pd.DataFrame(curves), TRUNCATION_COLUMNS, Path(output_dir) / "truncation")
-    write_table(pd.DataFrame(ranks), RANKS_COLUMNS, Path(output_dir) / "truncation_ranks")
+    write_table(pd.DataFrame(curves), TRUNCATION_COLUMNS, output_dir / "truncation")
+    write_table(pd.DataFrame(ranks), RANKS_COLUMNS, output_dir / "truncation_ranks")
 
 
 def dimensions(metrics: pd.DataFrame) -> dict[tuple[str | int, ...], float]:
