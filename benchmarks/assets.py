@@ -96,7 +96,6 @@ ENCODER = Asset(
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     save=save_encoder,
 )
-ASSETS = {asset.name: asset for asset in (DECODER, ENCODER)}
 
 
 def checkpoint(asset: Asset) -> Path:

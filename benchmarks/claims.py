@@ -66,13 +66,8 @@ def main() -> None:
     arguments = parser.parse_args()
     begun = time.perf_counter()
     chosen = [case for case in CASES if not arguments.claim or case.slug in arguments.claim]
-    head = [
-        "claim",
-        "truth",
-        "right",
-        *(f"{noise:.1%}" for noise in NOISES),
-        f"{NOISES[-1]:.1%}, {MANY} draws",
-    ]
+    noises = " | ".join(f"{noise:.1%}" for noise in NOISES)
+    head = f"claim | truth | right | {noises} | {NOISES[-1]:.1%}, {MANY} draws"
     text = table(head, rows(chosen, arguments.studies))
     minutes = (time.perf_counter() - begun) / 60
     text += f"\n\n{arguments.studies} studies per cell, each measured anew; {minutes:.0f} minutes."

@@ -111,21 +111,11 @@ def main() -> None:
     """Measure, and write the tables."""
     arguments = parser_of(__doc__, PAGE).parse_args()
     studies, models = plans()
-    head = [
-        "study",
-        "jobs",
-        "submitted",
-        "planning",
-        "CPU",
-        "memory",
-        "job time",
-        "overhead",
-        "disk, at most",
-    ]
+    head = "study | jobs | submitted | planning | CPU | memory | job time | overhead | disk, at most"
     text = (
         f"{datetime.date.today()}, {processor()}, {cores()} cores.\n\n{table(head, studies)}\n\n"
         "Submitted jobs of `pythia`, as the cost model has them:\n\n"
-        + table(["model", "submitted", "a job takes", "of it overhead", "share"], models)
+        + table("model | submitted | a job takes | of it overhead | share", models)
     )
     publish(text, PAGE, COMMAND, arguments)
 

@@ -165,7 +165,7 @@ def main() -> None:
     for package, call, own, differs in CALLS:
         numbers = cells(found[call], evaluated(own, vars(geometry) | {"x": x, "y": y}))
         lines.append([package, f"`{call}`", numbers[0], f"`{own}`", numbers[1], differs])
-    head = ("of", "its call", "gives", "ours", "gives", "what differs, and why")
+    head = "of | its call | gives | ours | gives | what differs, and why"
     words = table(head, lines).replace(
         "---: | ---: | ---: | ---: | ---: |", "--- | ---: | --- | ---: | --- |"
     )

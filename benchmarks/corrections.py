@@ -49,33 +49,15 @@ LAYERS = (0, 1, 2, 5, 8, 10, 12, 15, 20, 25, 28, 29, 30)
 SEED = 0
 
 DIMENSION_HEAD = (
-    "layer",
-    "released",
-    "duplicates dropped",
-    "all rows, in draws",
-    "maximum likelihood",
-    "`no_sink`",
-    "`one_per_type`",
-    "surrogate",
+    "layer | released | duplicates dropped | all rows, in draws | maximum likelihood | `no_sink` | `one_per_type` | "
+    "surrogate"
 )
 ANISOTROPY_HEAD = (
-    "layer",
-    "released",
-    "all rows, in draws",
-    "`no_sink`",
-    "`no_sink`, standardized",
-    "standardized",
-    "sink rows",
+    "layer | released | all rows, in draws | `no_sink` | `no_sink`, standardized | standardized | sink rows"
 )
 LINEARITY_HEAD = (
-    "block",
-    "released",
-    "rank cut",
-    "residual",
-    "held out",
-    "residual, held out",
-    "residual, held out, `no_sink`",
-    "null, d/n",
+    "block | released | rank cut | residual | held out | residual, held out | residual, held out, `no_sink` | "
+    "null, d/n"
 )
 # in the order of the columns after the released one
 LINEARITIES = ("linearity", "linearity_residual", "linearity_held_out", "linearity_residual_held_out")

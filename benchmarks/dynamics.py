@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -71,27 +72,22 @@ def _percent(flags: Sequence[bool]) -> str:
 
 def verdicts(count: int) -> Iterator[list[str]]:
     """Rows of the table of shapes: right, undecided, wrong; significant turns."""
-    for kind in TRAJECTORIES:
-        for checkpoints in GRIDS:
-            for noise in NOISES:
-                found = reads(kind, checkpoints, noise, count)
-                shapes = [read.row["shape"] for read in found]
-                right = [shape == read.shape for shape, read in zip(shapes, found, strict=True)]
-                undecided = [shape == UNDECIDED for shape in shapes]
-                wrong = [not a and not b for a, b in zip(right, undecided, strict=True)]
-                turned = [read.row["p_unimodal"] < 0.05 for read in found]
-                rates = [_percent(flags) for flags in (right, undecided, wrong, turned)]
-                yield [kind, f"{checkpoints}", f"{100 * noise:.0f} %", *rates]
+    for kind, checkpoints, noise in product(TRAJECTORIES, GRIDS, NOISES):
+        found = reads(kind, checkpoints, noise, count)
+        undecided = [read.row["shape"] == UNDECIDED for read in found]
+        right = [read.row["shape"] == read.shape for read in found]
+        wrong = [not a and not b for a, b in zip(right, undecided, strict=True)]
+        turned = [read.row["p_unimodal"] < 0.05 for read in found]
+        rates = [_percent(flags) for flags in (right, undecided, wrong, turned)]
+        yield [kind, f"{checkpoints}", f"{100 * noise:.0f} %", *rates]
 
 
 def places(count: int) -> Iterator[list[str]]:
     """Rows of the table of steps: bias, coverage and width of the peak and of the boundaries."""
-    for kind in ("rise, fall", "fall, rise, fall"):
-        for checkpoints in GRIDS:
-            for noise in NOISES:
-                found = [read for read in reads(kind, checkpoints, noise, count) if read.row["moves"]]
-                found = [read for read in found if "rise, fall" in read.row["moves"]]
-                yield [kind, f"{checkpoints}", f"{100 * noise:.0f} %", *_peak(found), *_boundaries(found)]
+    for kind, checkpoints, noise in product(("rise, fall", "fall, rise, fall"), GRIDS, NOISES):
+        found = [read for read in reads(kind, checkpoints, noise, count) if read.row["moves"]]
+        found = [read for read in found if "rise, fall" in read.row["moves"]]
+        yield [kind, f"{checkpoints}", f"{100 * noise:.0f} %", *_peak(found), *_boundaries(found)]
 
 
 def _peak(found: Sequence[Read]) -> list[str]:
@@ -121,15 +117,13 @@ def _boundaries(found: Sequence[Read]) -> list[str]:
 
 def runs(count: int) -> Iterator[list[str]]:
     """Rows of the table of seeds: what one run shows, and what several say of their recipe."""
-    for kind in ("flat", "rise", "rise, fall"):
-        for several in (1, 3, 5):
-            generator = np.random.default_rng((several, list(TRAJECTORIES).index(kind)))
-            found = [_run(kind, several, generator) for _ in range(count)]
-            shapes = [read.row["shape"] for read in found]
-            right = [shape == read.shape for shape, read in zip(shapes, found, strict=True)]
-            wrong = [shape not in (UNDECIDED, read.shape) for shape, read in zip(shapes, found, strict=True)]
-            turned = [read.row["p_unimodal"] < 0.05 for read in found]
-            yield [kind, f"{several}", *map(_percent, (right, wrong, turned))]
+    for kind, several in product(("flat", "rise", "rise, fall"), (1, 3, 5)):
+        generator = np.random.default_rng((several, list(TRAJECTORIES).index(kind)))
+        found = [_run(kind, several, generator) for _ in range(count)]
+        right = [read.row["shape"] == read.shape for read in found]
+        wrong = [read.row["shape"] not in (UNDECIDED, read.shape) for read in found]
+        turned = [read.row["p_unimodal"] < 0.05 for read in found]
+        yield [kind, f"{several}", *map(_percent, (right, wrong, turned))]
 
 
 def _run(kind: str, several: int, generator: np.random.Generator) -> Read:
@@ -140,11 +134,9 @@ def _run(kind: str, several: int, generator: np.random.Generator) -> Read:
 
 def domes(count: int) -> Iterator[list[str]]:
     """Rows of the table of profiles: bias and coverage of the dome index, and what counts as a dome."""
-    for kind, shape in PROFILES.items():
-        for blocks in BLOCKS:
-            for noise in (0.003, 0.02):
-                generator = np.random.default_rng((blocks, int(1000 * noise), list(PROFILES).index(kind)))
-                yield [kind, f"{blocks}", f"{noise:g}", *_domes(shape, blocks, noise, generator, count)]
+    for kind, blocks, noise in product(PROFILES, BLOCKS, (0.003, 0.02)):
+        generator = np.random.default_rng((blocks, int(1000 * noise), list(PROFILES).index(kind)))
+        yield [kind, f"{blocks}", f"{noise:g}", *_domes(PROFILES[kind], blocks, noise, generator, count)]
 
 
 def _domes(
@@ -166,17 +158,12 @@ def _domes(
 
 def distances(count: int) -> Iterator[list[str]]:
     """Rows of the table of distances: bias and coverage, from equal profiles to far ones."""
-    for true in (0.0, 0.005, 0.02, 0.2):
-        for blocks in BLOCKS:
-            generator = np.random.default_rng((blocks, int(1000 * true)))
-            found = [_distance(true, blocks, generator) for _ in range(count)]
-            covered = [one.low - 1e-12 <= true <= one.high for one in found]
-            yield [
-                f"{true:g}",
-                f"{blocks}",
-                f"{np.mean([one.value for one in found]) - true:+.4f}",
-                _percent(covered),
-            ]
+    for true, blocks in product((0.0, 0.005, 0.02, 0.2), BLOCKS):
+        generator = np.random.default_rng((blocks, int(1000 * true)))
+        found = [_distance(true, blocks, generator) for _ in range(count)]
+        covered = [one.low - 1e-12 <= true <= one.high for one in found]
+        bias = np.mean([one.value for one in found]) - true
+        yield [f"{true:g}", f"{blocks}", f"{bias:+.4f}", _percent(covered)]
 
 
 def _distance(true: float, blocks: int, generator: np.random.Generator, noise: float = 0.01):
@@ -190,41 +177,24 @@ def _distance(true: float, blocks: int, generator: np.random.Generator, noise: f
 
 def report(count: int) -> str:
     """Return all tables."""
-    heads = ["trajectory", "checkpoints", "noise"]
+    cell = "trajectory | checkpoints | noise"
     parts = [
         f"{count} trajectories or profiles a row.\n\n### Shapes",
-        table([*heads, "right", "undecided", "wrong", "p_unimodal < 0.05"], list(verdicts(count))),
+        table(f"{cell} | right | undecided | wrong | p_unimodal < 0.05", verdicts(count)),
         "### Steps of peaks and boundaries",
         table(
-            [
-                *heads,
-                "peak: bias, decades",
-                "coverage",
-                "width, decades",
-                "pieces right",
-                "boundaries: bias",
-                "coverage",
-            ],
-            list(places(count)),
+            f"{cell} | peak: bias, decades | coverage | width, decades | pieces right | boundaries: bias | coverage",
+            places(count),
         ),
         "### Seeds",
-        table(["trajectory", "runs", "right", "wrong", "p_unimodal < 0.05"], list(runs(count))),
+        table("trajectory | runs | right | wrong | p_unimodal < 0.05", runs(count)),
         "### Dome index",
         table(
-            [
-                "profile",
-                "blocks",
-                "noise",
-                "dome index",
-                "bias",
-                "coverage",
-                "over its null",
-                "peak within its interval",
-            ],
-            list(domes(count)),
+            "profile | blocks | noise | dome index | bias | coverage | over its null | peak within its interval",
+            domes(count),
         ),
         "### Distance to the last profile",
-        table(["distance", "blocks", "bias", "coverage"], list(distances(count))),
+        table("distance | blocks | bias | coverage", distances(count)),
     ]
     return "\n\n".join(parts)
 

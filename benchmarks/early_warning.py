@@ -10,6 +10,7 @@ Spikes and what moves before them are planted into noise (`benchmarks.planted_sp
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -38,20 +39,19 @@ LEADS = (4, 10, 16)
 
 def detection(count: int) -> Iterator[list[str]]:
     """Rows: noise, height, share of spikes found, error of their onsets, false spikes in 100 000 steps."""
-    for kind in NOISES:
-        for height in (4, 6, 10, 20):
-            rng = np.random.default_rng(height)
-            found, errors, false = 0, [], 0
-            for _ in range(count):
-                onset = int(rng.integers(200, 400))
-                loss = planted_loss(rng, [onset], noise=0.1, height=0.1 * height, kind=kind)
-                near = [spike for spike in find_spikes(loss) if -5 <= spike.onset - onset <= 20]
-                found += bool(near)
-                errors += [near[0].onset - onset] if near else []
-            for _ in range(count):
-                false += len(find_spikes(planted_loss(rng, [], steps=1000, noise=0.1, kind=kind)))
-            error = f"{np.median(errors):+.0f}, {np.quantile(errors, 0.9):+.0f}" if errors else "–"
-            yield [kind, f"{height}", f"{found / count:.0%}", error, f"{false / count * 100:.1f}"]
+    for kind, height in product(NOISES, (4, 6, 10, 20)):
+        rng = np.random.default_rng(height)
+        found, errors, false = 0, [], 0
+        for _ in range(count):
+            onset = int(rng.integers(200, 400))
+            loss = planted_loss(rng, [onset], noise=0.1, height=0.1 * height, kind=kind)
+            near = [spike for spike in find_spikes(loss) if -5 <= spike.onset - onset <= 20]
+            found += bool(near)
+            errors += [near[0].onset - onset] if near else []
+        for _ in range(count):
+            false += len(find_spikes(planted_loss(rng, [], steps=1000, noise=0.1, kind=kind)))
+        error = f"{np.median(errors):+.0f}, {np.quantile(errors, 0.9):+.0f}" if errors else "–"
+        yield [kind, f"{height}", f"{found / count:.0%}", error, f"{false / count * 100:.1f}"]
 
 
 def studies(case: tuple[Precursor, Precursor], count: int, *, seed: int = 0) -> pd.DataFrame:
@@ -108,38 +108,21 @@ def report(count: int) -> str:
         f"{count} runs or studies per row; shares have standard errors of up to {50 / count**0.5:.0f} points.",
         "### Spikes",
         table(
-            [
-                "noise",
-                "height in its standard deviations",
-                "found",
-                "error of the onset in steps: median, 90 %",
-                "false spikes in 100 000 steps",
-            ],
-            list(detection(count)),
+            "noise | height in its standard deviations | found | error of the onset in steps: median, 90 % | "
+            "false spikes in 100 000 steps",
+            detection(count),
         ),
         "### Warnings",
         table(
-            [
-                "truth",
-                "area",
-                "its interval holds the mean",
-                "gain",
-                "significantly better",
-                "significantly worse",
-                "move",
-                "significant rise",
-                "significant fall",
-                "spikes predicted",
-                "its interval holds the mean",
-                "false alarms in 10 000 steps",
-                "average precision",
-            ],
-            list(warning_rows(count)),
+            "truth | area | its interval holds the mean | gain | significantly better | significantly worse | move | "
+            "significant rise | significant fall | spikes predicted | its interval holds the mean | "
+            "false alarms in 10 000 steps | average precision",
+            warning_rows(count),
         ),
         "### Leads",
         table(
-            ["planted lead in steps", "estimate", "within 2 steps of the interval", "spikes predicted"],
-            list(lead_rows(count)),
+            "planted lead in steps | estimate | within 2 steps of the interval | spikes predicted",
+            lead_rows(count),
         ),
     ]
     return "\n\n".join(parts)

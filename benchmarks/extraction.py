@@ -128,7 +128,7 @@ def times_section(extraction: Extraction, tokens: Tokens, repeats: int) -> str:
         ["extraction / bare", *(f"{ratio:.3f}" for ratio in ratios)],
     ]
     about = f"{len(tokens.ids)} tokens in windows of {WINDOW}, batches of {BATCH_TOKENS}"
-    return f"{about}; medians of {repeats} runs by turns, seconds.\n\n{table(('', 'wall', 'CPU'), rows)}"
+    return f"{about}; medians of {repeats} runs by turns, seconds.\n\n{table(' | wall | CPU', rows)}"
 
 
 def memory_section(extraction: Extraction, *parts: Tokens) -> str:
@@ -141,7 +141,7 @@ def memory_section(extraction: Extraction, *parts: Tokens) -> str:
         written = 4 * len(stream.sites) * len(part.ids) * stream.width
         rows.append([f"{size / 2**20:.0f}" for size in (written, *grown)])
     cells = [[f"{len(part.ids)} tokens", *row] for part, row in zip(parts, rows, strict=True)]
-    return table(("", "written, MiB", "most that the resident memory grows by, MiB"), cells)
+    return table(" | written, MiB | most that the resident memory grows by, MiB", cells)
 
 
 def compare(extraction: Extraction, tokens: Tokens, *, repeats: int, threads: int) -> str:

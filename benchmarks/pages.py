@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 BEGIN = "<!-- begin: written by `{command}` -->"
 END = "<!-- end: written by `{command}` -->"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text, the others are numbers."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
+def table(head: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is text, the others are numbers.
+
+    `head` : names of the columns, as the page has them: `method | seconds | runs`
+    """
+    names, rows = head.split(" | "), list(rows)
+    rule = ["---", *["---:"] * (len(names) - 1)]
     for row in rows:
-        if len(row) != len(head):
-            raise ValueError(f"a row has {len(row)} cells, and the head {len(head)}: {row}")
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+        if len(row) != len(names):
+            raise ValueError(f"a row has {len(row)} cells, and the head {len(names)}: {row}")
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, rule, *rows))
 
 
 def replace_between(page: Path, command: str, text: str) -> None:

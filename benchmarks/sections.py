@@ -33,15 +33,7 @@ def neighbors_section(cloud: Cloud, path: Path, k: int, rate: float, runner: Run
     runs = [ours, *(runner("neighbors", name, path, k) for name in names)]
     work = 2e-9 * len(x) ** 2 * x.shape[1]
     rows = [_search_row(run, ours.seconds, work / rate, exact) for run in runs]
-    head = (
-        "method",
-        "seconds",
-        "runs",
-        "times ours",
-        "of the product's rate",
-        "memory, MiB",
-        "largest error",
-    )
+    head = "method | seconds | runs | times ours | of the product's rate | memory, MiB | largest error"
     return f"### {cloud.title}: {len(x)} × {x.shape[1]}, k = {k}\n\n{table(head, rows)}"
 
 
@@ -70,7 +62,7 @@ def dimension_section(path: Path, fewer: Sequence[Path], runner: Runner) -> str:
             f"{peer.seconds / ours.seconds:.1f}",
         ]
         rows.append([peer.title, count, *values, *seconds])
-    head = ("method", "rows", "its value", "ours, same formula", "seconds", "runs", "ours", "times ours")
+    head = "method | rows | its value | ours, same formula | seconds | runs | ours | times ours"
     return table(head, rows)
 
 
@@ -86,15 +78,7 @@ def spectrum_section(path: Path, runner: Runner) -> str:
         errors = [_error(*pair) for pair in zip(run.found, exact, strict=True)]
         errors = ["reference"] * 2 if name == "svd" else errors
         rows.append([*_timing(run, base), f"{run.megabytes:.0f}", *errors])
-    head = (
-        "method",
-        "seconds",
-        "runs",
-        "times ours",
-        "memory, MiB",
-        "error of anisotropy",
-        "of effective rank",
-    )
+    head = "method | seconds | runs | times ours | memory, MiB | error of anisotropy | of effective rank"
     return table(head, rows)
 
 

@@ -73,7 +73,7 @@ def search_section(store: Path, rows: int, repeats: int) -> str:
             ours, theirs = searches(points, k, repeats)
             numbers = [f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}"]
             lines.append([f"{name}, {len(x)} × {x.shape[1]}, k = {k}", *numbers])
-    return table(("search", "lmshape", "scikit-learn, float64", "ratio"), lines)
+    return table("search | lmshape | scikit-learn, float64 | ratio", lines)
 
 
 def families_section(store: Path, passed: Extraction, sites: int) -> str:
@@ -97,7 +97,7 @@ def families_section(store: Path, passed: Extraction, sites: int) -> str:
         lines.append([name, f"{own / measured:.2f}", f"{own / measured * every / whole:.2f}"])
     lines.append(["all", f"{total / measured:.2f}", f"{total / measured * every / whole:.2f}"])
     about = f"{len(tokens.ids)} tokens, {measured} of {every} sites measured; forward passes {whole:.0f} CPU seconds."
-    return f"{about}\n\n{table(('family', 'CPU seconds per site', '/ forward passes'), lines)}"
+    return f"{about}\n\n{table('family | CPU seconds per site | / forward passes', lines)}"
 
 
 def linearity_section(width: int) -> str:
@@ -120,7 +120,7 @@ def linearity_section(width: int) -> str:
     products = seconds(lambda: (a.T @ a, a.T @ b))
     ours = seconds(lambda: linearity_statistics(layer))
     numbers = [f"{ours:.1f}", f"{products:.1f}", f"{ours / products:.1f}"]
-    head = ("linearity of `all` and `no_sink`, 5 draws", "CPU seconds", "x'x and x'y alone", "ratio")
+    head = "linearity of `all` and `no_sink`, 5 draws | CPU seconds | x'x and x'y alone | ratio"
     return table(head, [[f"{n} × {width}", *numbers]])
 
 

@@ -140,7 +140,7 @@ def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
 
 def test_a_ragged_table_is_refused() -> None:
     with pytest.raises(ValueError, match="has 1 cells, and the head 2"):
-        pages.table(("a", "b"), [["1"]])
+        pages.table("a | b", [["1"]])
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,9 @@ def test_draws_are_unique_and_equally_many(site: corrections.Site) -> None:
 
 
 def test_the_corrections_of_a_layer(site: corrections.Site) -> None:
-    assert len(corrections.dimension_row(site)) + 1 == len(corrections.DIMENSION_HEAD)
+    assert len(corrections.dimension_row(site)) + 1 == len(corrections.DIMENSION_HEAD.split(" | "))
     cells = corrections.anisotropy_row(site)
-    assert len(cells) + 1 == len(corrections.ANISOTROPY_HEAD)
+    assert len(cells) + 1 == len(corrections.ANISOTROPY_HEAD.split(" | "))
     released, sinks = float(cells[0]), int(cells[-1])
     everything, sinkless = (float(cell.split()[0]) for cell in cells[1:3])
     assert released == everything > 2 * sinkless
@@ -217,7 +217,7 @@ def test_the_linearity_of_a_block_less_its_residual_stream_and_its_sinks(site: c
     x = np.where(sinks, far, site.x).astype(np.float32)
     update = np.where(sinks, -0.5 * far, noise).astype(np.float32)  # a linear map of the sinks alone
     cells = corrections.linearity_row(x, x + update, tokens)
-    assert len(cells) + 1 == len(corrections.LINEARITY_HEAD)
+    assert len(cells) + 1 == len(corrections.LINEARITY_HEAD.split(" | "))
     released, cut, residual, held_out, both, sinkless, null = (float(cell.split()[0]) for cell in cells)
     assert released == cut >= held_out > 0.9
     assert residual >= both > 0.9 > 0.1 > sinkless

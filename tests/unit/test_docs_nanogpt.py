@@ -93,7 +93,7 @@ def test_a_letter_is_a_token(page: dict, tmp_path: Path) -> None:
     letters = {letter: place for place, letter in enumerate(sorted(set(text)))}
     (tmp_path / "meta.pkl").write_bytes(pickle.dumps({"stoi": letters}))
     page["convert_letters"](tmp_path / "meta.pkl", tmp_path)
-    read = TextTokenizer.of(load_tokenizer(tmp_path))
+    read = TextTokenizer(load_tokenizer(tmp_path))
     ids = read.encode_long(text)
     assert ids.tolist() == [letters[letter] for letter in text]
     assert read.backend.decode(ids.tolist()) == text and read.unspelled(text) == 0

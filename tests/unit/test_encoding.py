@@ -73,11 +73,11 @@ def bert_like(prose: str) -> PreTrainedTokenizerFast:
 
 
 def test_a_template_is_read_off_the_tokenizer(prose: str) -> None:
-    plain = TextTokenizer.of(byte_level(prose))
+    plain = TextTokenizer(byte_level(prose))
     assert (plain.prefix, plain.suffix, plain.added) == ([], [], 0)
-    llama = TextTokenizer.of(byte_level(prose, bos_token="<s>", add_bos_token=True))
+    llama = TextTokenizer(byte_level(prose, bos_token="<s>", add_bos_token=True))
     assert (llama.prefix, llama.suffix, llama.added) == ([2], [], 1)
-    bert = TextTokenizer.of(bert_like(prose))
+    bert = TextTokenizer(bert_like(prose))
     assert (bert.prefix, bert.suffix, bert.added) == ([2], [3], 2)
 
 
@@ -88,47 +88,47 @@ def test_slices_give_the_tokens_of_the_whole_text(
     tokenizer = build(prose)
     assert len(prose) > 4 * SLICE_CHARACTERS
     expected = tokenizer(prose, add_special_tokens=False, verbose=False)["input_ids"]
-    ids = TextTokenizer.of(tokenizer).encode_long(prose)
+    ids = TextTokenizer(tokenizer).encode_long(prose)
     assert ids.dtype == np.int32
     np.testing.assert_array_equal(ids, expected)
 
 
 @pytest.mark.parametrize("text", ["", " ", "a" * (2 * SLICE_CHARACTERS + 1), " " * (SLICE_CHARACTERS + 5)])
 def test_texts_without_a_place_to_cut(prose: str, text: str) -> None:
-    reader = TextTokenizer.of(byte_level(prose))
+    reader = TextTokenizer(byte_level(prose))
     assert reader.backend.decode(reader.encode_long(text).tolist()) == text
 
 
 def test_text_that_spells_a_special_token_is_text(prose: str) -> None:
     tokenizer = byte_level(prose)
     text = "an <|endoftext|> in a page about <s>"
-    ids = TextTokenizer.of(tokenizer).encode_long(text)
+    ids = TextTokenizer(tokenizer).encode_long(text)
     assert not set(ids.tolist()) & set(tokenizer.all_special_ids) and 2 not in ids
     assert tokenizer.decode(ids) == text
 
 
 def test_the_tokenizer_is_left_as_it_is_and_its_last_call_has_no_part(prose: str) -> None:
     tokenizer = bert_like(prose)
-    before = TextTokenizer.of(tokenizer).sha256
-    assert len(TextTokenizer.of(tokenizer).encode([prose[:1000]])[0]) > 16
+    before = TextTokenizer(tokenizer).sha256
+    assert len(TextTokenizer(tokenizer).encode([prose[:1000]])[0]) > 16
     assert tokenizer.backend_tokenizer.truncation["max_length"] == 16
     tokenizer(prose[:1000], truncation=True, max_length=32, padding="max_length")
-    assert TextTokenizer.of(tokenizer).sha256 == before
+    assert TextTokenizer(tokenizer).sha256 == before
     assert re.fullmatch(r"[0-9a-f]{64}", before)
-    assert TextTokenizer.of(byte_level(prose)).sha256 != before
+    assert TextTokenizer(byte_level(prose)).sha256 != before
 
 
 def test_ordinary_ids_are_the_vocabulary_without_special_tokens(prose: str) -> None:
     tokenizer = byte_level(prose)
     tokenizer.add_tokens([AddedToken("    ", normalized=False)])
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
-    ordinary = TextTokenizer.of(tokenizer).ordinary
+    ordinary = TextTokenizer(tokenizer).ordinary
     assert tokenizer.convert_tokens_to_ids("    ") in ordinary
     np.testing.assert_array_equal(ordinary, [*range(3, 601)])  # 601 is <|user|>
 
 
 def test_bytes_are_those_of_the_decoded_text(prose: str) -> None:
-    reader = TextTokenizer.of(byte_level(prose))
+    reader = TextTokenizer(byte_level(prose))
     texts = ["naïve", " café", "𝔘", ""]
     sequences = [ids.tolist() for ids in reader.encode(texts)]
     np.testing.assert_array_equal(reader.count_bytes(sequences), [6, 6, 4, 0])
@@ -141,10 +141,10 @@ def test_a_slow_tokenizer_is_refused() -> None:
         name_or_path = "old"
 
     with pytest.raises(InputError, match="`old` is a slow tokenizer; convert it to a `tokenizer.json`"):
-        TextTokenizer.of(Slow())
+        TextTokenizer(Slow())
 
 
 def test_a_tokenizer_without_an_a_is_refused() -> None:
     greek = Tokenizer(models.BPE(vocab={"α": 0, "β": 1}, merges=[]))
     with pytest.raises(InputError, match="has no token for `a`, so its special tokens cannot be located"):
-        TextTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=greek))
+        TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=greek))

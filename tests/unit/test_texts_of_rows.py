@@ -51,6 +51,12 @@ def test_a_column_that_is_not_there_is_refused(suffix: str, words: str, tmp_path
     assert not (tmp_path / "out.txt").exists()
 
 
+def test_lines_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "caf\u00e9"}\n', encoding="latin-1")
+    with pytest.raises(InputError, match="rows.jsonl` is not UTF-8"):
+        write_rows_of(tmp_path / "rows.jsonl", tmp_path / "out.txt", column="text")
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("bad.jsonl", "line 1, is not JSON"), ("bad.parquet", "cannot be read")]
 )

@@ -85,7 +85,7 @@ def test_the_ids_are_those_of_the_file(
     file: str, name: str, model_type: str, template: bool, tmp_path: Path
 ) -> None:
     own = write(tmp_path, file, template=template, model_type=model_type, tokenizer_class=name)
-    read = TextTokenizer.of(load_tokenizer(tmp_path))
+    read = TextTokenizer(load_tokenizer(tmp_path))
     assert read.encode([TEXT])[0].tolist() == own.encode(TEXT, add_special_tokens=False).ids
     assert (read.prefix, read.suffix) == ([1] if template else [], [])
     told, loaded = json.loads(own.to_str()), json.loads(load_tokenizer(tmp_path).backend_tokenizer.to_str())
@@ -122,7 +122,7 @@ def test_what_the_file_cannot_say_is_taken_from_the_class(tmp_path: Path) -> Non
     assert load_tokenizer(tmp_path / "gpt2").mask_token_id == SPECIAL.index("[MASK]")
     write(tmp_path / "bert", "byte-level", tokenizer_class="RobertaTokenizer")
     loaded = load_tokenizer(tmp_path / "bert")
-    read = TextTokenizer.of(loaded)
+    read = TextTokenizer(loaded)
     assert (read.prefix, read.suffix) == ([1], [2]), "the template of the class, since the file has none"
     assert loaded.mask_token is None and "<mask>" not in loaded.get_vocab(), (
         "the class has it, the file does not"
@@ -133,7 +133,7 @@ def test_a_class_that_reads_other_files_is_left_aside(tmp_path: Path) -> None:
     """ESM's reads vocab.txt, which is not there."""
     own = write(tmp_path, "byte-level", tokenizer_class="EsmTokenizer", mask_token="[MASK]")
     loaded = load_tokenizer(tmp_path)
-    assert TextTokenizer.of(loaded).encode([TEXT])[0].tolist() == own.encode(TEXT).ids
+    assert TextTokenizer(loaded).encode([TEXT])[0].tolist() == own.encode(TEXT).ids
     assert loaded.mask_token_id == SPECIAL.index("[MASK]")
 
 
@@ -143,7 +143,7 @@ def test_merges_are_not_left_out_at_random(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "tokenizer.json").read_text())
     told["model"]["dropout"] = 0.5
     (tmp_path / "tokenizer.json").write_text(json.dumps(told))
-    read = TextTokenizer.of(load_tokenizer(tmp_path))
+    read = TextTokenizer(load_tokenizer(tmp_path))
     assert all(read.encode([TEXT])[0].tolist() == own.encode(TEXT).ids for _ in range(3))
     assert '"dropout":0.5' not in read.backend.to_str()
 
@@ -167,7 +167,7 @@ def test_bytes_without_a_token_are_counted(text: str, unknown: str | None) -> No
     """Letters that BPE drops, and those that the unknown token stands for."""
     lost = sum(len(letter.encode()) for letter in FOREIGN if letter not in LETTERS)
     assert lost == len("é[1984]".encode())
-    share = TextTokenizer.of(letters(unknown=unknown)).unspelled(text)
+    share = TextTokenizer(letters(unknown=unknown)).unspelled(text)
     assert share == pytest.approx(lost / len(FOREIGN.encode()), rel=2e-3)
 
 
@@ -176,7 +176,7 @@ def test_an_unknown_token_outside_of_the_vocabulary_is_told() -> None:
         models.WordLevel({letter: index for index, letter in enumerate(LETTERS)}, unk_token="?!")
     )
     backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
-    reader = TextTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=backend))
+    reader = TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend))
     assert reader.encode(["abc"])[0].tolist() == [LETTERS.index(letter) for letter in "abc"]
     for call in (reader.unspelled, lambda text: reader.encode([text])):
         with pytest.raises(InputError, match="no token for a part of the text, and none for what is unknown"):
@@ -186,8 +186,8 @@ def test_an_unknown_token_outside_of_the_vocabulary_is_told() -> None:
 def test_what_a_normalizer_or_bytes_spell_is_not_lost() -> None:
     lower = Tokenizer(models.WordPiece({"[UNK]": 0, "cafe": 1, "a": 2}, unk_token="[UNK]"))
     lower.normalizer, lower.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    assert TextTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=lower)).unspelled("Café  a CAFÉ\n") == 0
-    assert TextTokenizer.of(train_tokenizer(TEXT, 300)).unspelled(FOREIGN + "日本語") == 0
+    assert TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=lower)).unspelled("Café  a CAFÉ\n") == 0
+    assert TextTokenizer(train_tokenizer(TEXT, 300)).unspelled(FOREIGN + "日本語") == 0
 
 
 def test_a_text_that_is_not_spelled_has_no_bits_per_byte_or_is_refused(tmp_path: Path) -> None:

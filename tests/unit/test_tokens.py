@@ -156,7 +156,7 @@ def test_too_few_documents_are_shared_and_say_so(count: int) -> None:
 
 
 def test_a_token_is_found_in_its_text() -> None:
-    reader = TextTokenizer.of(TOKENIZERS["none"])
+    reader = TextTokenizer(TOKENIZERS["none"])
     begins = reader.first_characters(TEXT)  # longer than a slice
     np.testing.assert_array_equal(begins, np.arange(WORDS) * len("w00000 "))
 
@@ -176,14 +176,14 @@ def test_random_tokens_keep_the_shape_and_no_special_id(protocol: str) -> None:
     text, random = (sample("bert", protocol=protocol, order=order) for order in ("text", "random"))
     for name in ("sequence", "position", "draw", "special"):
         np.testing.assert_array_equal(getattr(text, name), getattr(random, name))
-    assert np.isin(random.ids[~random.special], TextTokenizer.of(TOKENIZERS["bert"]).ordinary).all()
+    assert np.isin(random.ids[~random.special], TextTokenizer(TOKENIZERS["bert"]).ordinary).all()
 
 
 def test_random_tokens_are_rows_of_the_embedding() -> None:
     """Tokens that were added to the tokenizer alone lie beyond it."""
     tokenizer = words_tokenizer()
     tokenizer.add_tokens(["<tool>", "<call>"])
-    assert TextTokenizer.of(tokenizer).ordinary[-1] == WORDS + 6
+    assert TextTokenizer(tokenizer).ordinary[-1] == WORDS + 6
     for vocabulary in (5000, WORDS + 5, None):
         tokens = sampled(tokenizer, "", order="random", rows_per_draw=30_000, vocabulary=vocabulary)
         assert len(SPECIAL) <= tokens.ids.min() and tokens.ids.max() < (vocabulary or WORDS + 7)
@@ -246,8 +246,8 @@ def test_attributes_say_where_the_tokens_come_from() -> None:
     attributes = sample("bert").attributes
     assert (
         attributes["tokenizer_sha256"]
-        == TextTokenizer.of(TOKENIZERS["bert"]).sha256
-        != TextTokenizer.of(TOKENIZERS["bos"]).sha256
+        == TextTokenizer(TOKENIZERS["bert"]).sha256
+        != TextTokenizer(TOKENIZERS["bos"]).sha256
     )
     assert attributes["seed"] == 7
     assert json.loads(attributes["sampling"]) == {
@@ -276,9 +276,7 @@ def test_the_mask_token_is_kept_for_encoders() -> None:
 
 
 def test_a_whole_text_is_encoded_without_special_tokens() -> None:
-    np.testing.assert_array_equal(
-        TextTokenizer.of(TOKENIZERS["bert"]).encode_long(TEXT), np.arange(WORDS) + 4
-    )
+    np.testing.assert_array_equal(TextTokenizer(TOKENIZERS["bert"]).encode_long(TEXT), np.arange(WORDS) + 4)
 
 
 @pytest.mark.parametrize(

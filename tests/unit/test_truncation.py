@@ -30,32 +30,40 @@ from lmshape.models.opened import Opening
 from lmshape.models.residual import residual_stream
 from lmshape.site import Site
 from lmshape.store.tokens import Tokens
-from lmshape.truncation.projection import (
+from lmshape.truncation.ranks import TOLERANCES, least_rank
+from lmshape.truncation.tables import TruncatedLoss, Truncation, read_truncation
+from lmshape.truncation.truncate import (
+    LayerReader,
     Losses,
     MomentsByDraw,
     PrincipalAxes,
-    Projections,
     Sequences,
+    Trial,
     first_sequences,
-    keep_leading,
-    principal_axes,
-    remove_leading,
+    project,
+    projected,
+    truncate,
+    truncations,
 )
-from lmshape.truncation.ranks import TOLERANCES, least_rank
-from lmshape.truncation.tables import Truncation, by_rank, read_truncation
-from lmshape.truncation.truncate import Trial, truncate, truncations
 
 CPU = torch.device("cpu")
 LONG = 5  # a token
-BOTH = Trial(rows=["all", "no_sink"])
+BOTH = Trial(rows=["all", "no_sink"], sequences=2)
 
 
-def truncated(
-    model: Markov, tokens: Tokens, *, trial: Trial = BOTH, sequences: int = 2, batch_tokens: int = 50
-) -> Truncation:
-    network = network_of(model)
+def truncated(model: Markov, tokens: Tokens, *, trial: Trial = BOTH, batch_tokens: int = 50) -> Truncation:
+    return truncations(reader_of(model, tokens, batch_tokens), trial)
+
+
+def reader_of(model: Markov, tokens: Tokens, batch_tokens: int) -> LayerReader:
     stream = residual_stream(model, torch.as_tensor(tokens.ids[None, :4], dtype=torch.int64))
-    return truncations(network, stream, tokens, trial=trial, sequences=sequences, batch_tokens=batch_tokens)
+    return LayerReader(network_of(model), stream, tokens, batch_tokens)
+
+
+def by_rank(found: Truncation, *, layer: int, rows: str, variant: str) -> list[TruncatedLoss]:
+    """One curve, ranks ascending."""
+    place = (layer, rows, variant)
+    return [one for one in found.measured if (one.layer, one.rows, one.variant) == place]
 
 
 # ---- Against arithmetic ------------------------------------------------------------------------------------
@@ -119,12 +127,12 @@ def test_the_whole_is_the_loss_without_an_intervention(measured: tuple[Markov, T
     np.testing.assert_allclose(found.whole, expected, rtol=0, atol=1e-5)
     assert found.tokens == (38, 38, 38)  # two sequences of 20, but their first tokens
     for layer in range(BLOCKS + 1):
-        assert by_rank(found.measured, layer=layer, rows="all", variant="keep")[-1].losses == found.whole
+        assert by_rank(found, layer=layer, rows="all", variant="keep")[-1].losses == found.whole
 
 
 def test_sinks_make_a_difference(measured: tuple[Markov, Tokens, Truncation]) -> None:
     *_, found = measured
-    curves = [by_rank(found.measured, layer=1, rows=rows, variant="keep") for rows in BOTH.rows]
+    curves = [by_rank(found, layer=1, rows=rows, variant="keep") for rows in BOTH.rows]
     assert abs(np.mean(curves[0][2].losses) - np.mean(curves[1][2].losses)) > 0.01
 
 
@@ -135,9 +143,9 @@ def test_sinks_make_a_difference(measured: tuple[Markov, Tokens, Truncation]) ->
 def test_a_planted_rank_is_found_exactly(rank: int) -> None:
     model = Markov(rank)
     tokens = spoken_by(model, sequences=1200, length=2, draws=4)  # short, so that every token comes up
-    found = truncated(model, tokens, trial=Trial(rows=["all"]), sequences=300, batch_tokens=4000)
+    found = truncated(model, tokens, trial=Trial(rows=["all"], sequences=300), batch_tokens=4000)
     for layer in range(BLOCKS + 1):
-        curve = by_rank(found.measured, layer=layer, rows="all", variant="keep")
+        curve = by_rank(found, layer=layer, rows="all", variant="keep")
         increases = {one.rank: float(np.mean(np.subtract(one.losses, found.whole))) for one in curve}
         assert least_rank(increases, TOLERANCES[0]) == rank, (layer, increases)
         assert abs(increases[rank]) < 1e-5
@@ -152,7 +160,7 @@ def axes() -> PrincipalAxes:
     generator = np.random.default_rng(0)
     moments = MomentsByDraw(6, np.repeat([0, 1, 2], 20), np.zeros(60, dtype=bool))
     moments.update(np.arange(60), generator.standard_normal((60, 6)) * [9, 5, 3, 2, 1, 0.1] + 4)
-    return principal_axes(moments.without(1, "all"), CPU)
+    return moments.axes_of_others(1, "all", CPU)
 
 
 def test_axes_are_those_of_the_other_draws_by_variance() -> None:
@@ -165,20 +173,20 @@ def test_axes_are_those_of_the_other_draws_by_variance() -> None:
         moments.update(np.arange(60)[part], rows[part])
     for name in ("all", "no_sink"):
         chosen = rows[(draw != 1) & ~(sinks & (name == "no_sink"))].astype(np.float64)
-        found = principal_axes(moments.without(1, name), CPU)
+        found = moments.axes_of_others(1, name, CPU)
         _, _, expected = np.linalg.svd(chosen - chosen.mean(axis=0))
         np.testing.assert_allclose(found.mean, chosen.mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(np.abs(np.sum(found.axes * expected.T, axis=0)), 1, atol=1e-9)
+        np.testing.assert_allclose(np.abs(np.sum(found.axes.numpy() * expected.T, axis=0)), 1, atol=1e-9)
         assert found.rows == len(chosen)
 
 
 def test_all_axes_or_none_removed_leave_every_bit(axes: PrincipalAxes) -> None:
     x = torch.randn(30, 6) * 1e4
-    mean, columns = torch.as_tensor(axes.mean).float(), torch.as_tensor(axes.axes).float()
-    assert torch.equal(keep_leading(x, mean, columns, 6), x)
-    assert torch.equal(remove_leading(x, mean, columns, 0), x)
-    assert torch.equal(keep_leading(x, mean, columns, 0), mean.expand(30, 6))
-    kept, removed = keep_leading(x, mean, columns, 2), remove_leading(x, mean, columns, 2)
+    mean, columns = axes.mean.float(), axes.axes.float()
+    assert torch.equal(project(x, mean, columns, variant="keep", rank=6), x)
+    assert torch.equal(project(x, mean, columns, variant="remove", rank=0), x)
+    assert torch.equal(project(x, mean, columns, variant="keep", rank=0), mean.expand(30, 6))
+    kept, removed = (project(x, mean, columns, variant=variant, rank=2) for variant in ("keep", "remove"))
     torch.testing.assert_close(kept + removed - mean, x, rtol=1e-5, atol=1e-2)
 
 
@@ -186,10 +194,9 @@ def test_all_axes_or_none_removed_leave_every_bit(axes: PrincipalAxes) -> None:
 def test_rows_that_are_not_chosen_stay_bit_by_bit(axes: PrincipalAxes, dtype: torch.dtype) -> None:
     hidden = torch.randn(4, 5, 6).to(dtype)
     before = hidden.clone()
-    chosen = torch.rand(4, 5) < 0.5
+    chosen = np.random.default_rng(0).random((4, 5)) < 0.5
     chosen[0] = False
-    projections = Projections.of({0: axes, 2: axes}, CPU)
-    changed = projections.applied(hidden, torch.tensor([0, 0, 2, 2]), chosen, variant="keep", rank=1)
+    changed = projected(hidden, {0: axes, 2: axes}, np.array([0, 0, 2, 2]), chosen, variant="keep", rank=1)
     assert torch.equal(hidden, before)
     assert torch.equal(changed[~chosen], hidden[~chosen])
     assert changed.dtype == dtype and not torch.isclose(changed[chosen], hidden[chosen]).all(dim=1).any()
@@ -202,8 +209,7 @@ def test_rows_that_are_not_chosen_stay_bit_by_bit(axes: PrincipalAxes, dtype: to
 def test_what_takes_more_than_the_hidden_state_runs_as_a_whole(leaking: bool) -> None:
     model = Markov(leaking=leaking)
     tokens = spoken_by(model, sequences=4, length=12, draws=2)
-    stream = residual_stream(model, torch.zeros(1, 3, dtype=torch.int64))
-    losses = Losses(network_of(model), stream, tokens, chosen=first_sequences(tokens, 1), batch_tokens=100)
+    losses = Losses(reader_of(model, tokens, 100), 1)
     assert losses.behind(Site("block", 1)) is not leaking
     unchanged = losses.changed(lambda hidden, one: hidden.clone())
     np.testing.assert_allclose(unchanged, losses.whole, rtol=0, atol=1e-6)
@@ -213,8 +219,7 @@ def test_what_takes_more_than_the_hidden_state_runs_as_a_whole(leaking: bool) ->
 def test_the_states_of_one_layer_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Markov()
     tokens = spoken_by(model, sequences=4, length=12, draws=2)
-    stream = residual_stream(model, torch.zeros(1, 3, dtype=torch.int64))
-    losses = Losses(network_of(model), stream, tokens, chosen=first_sequences(tokens, 1), batch_tokens=12)
+    losses = Losses(reader_of(model, tokens, 12), 1)
     alive: list[weakref.ref[torch.Tensor]] = []
     taken = Losses._state
 
@@ -237,7 +242,7 @@ def test_sequences_of_each_draw_in_any_batch() -> None:
     model = ARCHITECTURES["gpt_neox"].build()
     stream = residual_stream(model, torch.arange(3, 9)[None])
     network = Network(model, CPU, ())
-    found = [Losses(network, stream, tokens, chosen=chosen, batch_tokens=size) for size in (1, 16, 1000)]
+    found = [Losses(LayerReader(network, stream, tokens, size), 3) for size in (1, 16, 1000)]
     for one in found:
         assert one.tokens.tolist() == [8 + 4 + 8, 6 + 4 + 8]
         np.testing.assert_allclose(one.whole, found[0].whole, rtol=0, atol=1e-6)
@@ -254,7 +259,7 @@ def test_a_diverged_network_is_flagged_at_every_rank() -> None:
     assert {one.flag for one in found.measured if one.layer < 2} == {"not finite: whole loss"}
     assert {one.flag for one in found.measured if one.layer == 2} == {"not finite: 72 of 72 rows"}
     assert np.isnan([one.losses for one in found.measured]).all()
-    assert len(by_rank(found.measured, layer=0, rows="all", variant="keep")) == 8
+    assert len(by_rank(found, layer=0, rows="all", variant="keep")) == 8
 
 
 def test_few_rows_are_doubted() -> None:
@@ -282,9 +287,8 @@ def test_without_other_rows_there_are_no_axes() -> None:
 def test_a_checkpoint_without_a_head_is_flagged() -> None:
     model = Markov()
     tokens = spoken_by(model, sequences=4, length=6, draws=2)
-    stream = residual_stream(model, torch.zeros(1, 3, dtype=torch.int64))
-    network = Network(model, CPU, ("lm_head.weight",))
-    found = truncations(network, stream, tokens, trial=BOTH, sequences=1, batch_tokens=10)
+    reader = replace(reader_of(model, tokens, 10), network=Network(model, CPU, ("lm_head.weight",)))
+    found = truncations(reader, BOTH)
     assert {one.flag for one in found.measured} == {
         "no language-model head: the checkpoint lacks 1 of its tensors, lm_head.weight first"
     }
@@ -299,7 +303,7 @@ def test_equal_cells_give_equal_bytes_in_the_order_of_the_trial(tmp_path: Path) 
     trial = replace(BOTH, ranks=[4, 30], removed=[2])
     outputs = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
     for output in outputs:
-        options = {"opening": opening, "attributes": CELL, "trial": trial, "sequences": 2}
+        options = {"opening": opening, "attributes": CELL, "trial": trial}
         truncate(tmp_path / "model", make_tokens([16] * 8), output=output, **options)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     found = read_truncation(outputs[0])
@@ -320,7 +324,7 @@ def test_a_network_in_several_places_gives_what_it_gives_in_one(
 ) -> None:
     ARCHITECTURES[name].build().save_pretrained(tmp_path / "model")
     tokens = make_tokens([12] * 6)
-    options = {"attributes": CELL, "sequences": 1, "trial": Trial(rows=["all"], ranks=[3], removed=[2])}
+    options = {"attributes": CELL, "trial": Trial(rows=["all"], sequences=1, ranks=[3], removed=[2])}
     whole = Opening(kind="decoder", threads=1)
     truncate(tmp_path / "model", tokens, opening=whole, output=tmp_path / "one.parquet", **options)
     loaded = []

@@ -36,7 +36,7 @@ from lmshape.truncation.ranks import (
     next_rank,
     removed_ranks,
 )
-from lmshape.truncation.truncate import Trial, truncations
+from lmshape.truncation.truncate import LayerReader, Trial, truncations
 
 TRUNCATING = Truncating(checkpoints="last", datasets="first", sequences=2, ranks=None, removed=None)
 ROWS = ["all", "no_sink"]
@@ -49,9 +49,9 @@ def test_operations_are_those_that_torch_counts() -> None:
     tokens = make_tokens([32] * 16, draws=4)
     stream = residual_stream(model, torch.arange(3, 9)[None])
     network = Network(model, torch.device("cpu"), ())
-    trial = Trial(rows=["all"])
+    trial = Trial(rows=["all"], sequences=2)
     with FlopCounterMode(display=False) as counter:
-        found = truncations(network, stream, tokens, trial=trial, sequences=2, batch_tokens=1000)
+        found = truncations(LayerReader(network, stream, tokens, 1000), trial)
     sampling = Sampling(protocol="windows", window=32, draws=4, rows_per_draw=102, seed=0)
     assert sampling.most_tokens == len(tokens.ids)
     shape = replace(model_of(blocks=4, width=64), vocabulary=61)

@@ -234,8 +234,7 @@ def _read_rows(path: Path) -> list[Probe]:
 
 def held_out(text: str, start: float, end: float) -> str:
     """Return the text outside of the span that a run is trained on: the part after it, else the part before it."""
-    behind = span(text, end, 1.0) if end < 1 else ""
-    return behind or (span(text, 0.0, start) if start > 0 else "")
+    return span(text, end, 1.0) or span(text, 0.0, start)
 
 
 def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMonitor:
@@ -246,7 +245,7 @@ def monitor_of(text: str, tokenizer_folder: Path, recipe: Recipe) -> GeometryMon
     InputError
         When the text holds too few of them.
     """
-    ids = TextTokenizer.of(load_tokenizer(tokenizer_folder)).encode_long(text)
+    ids = TextTokenizer(load_tokenizer(tokenizer_folder)).encode_long(text)
     there, needed = len(ids) // recipe.window, recipe.probe_tokens // recipe.window
     if there < needed:
         raise InputError(

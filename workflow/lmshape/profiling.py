@@ -6,6 +6,7 @@ It is the workflow's own way, on files in a temporary folder: tokens, activation
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from math import nan
 from pathlib import Path
@@ -89,25 +90,25 @@ def profile(
         For a model that cannot be opened, too short a text, an unknown metric or layer.
     """
     chosen = metric_names(metrics)
-    weights = _opened(model)
-    config = _config(weights)
+    weights = model if isinstance(model, PreTrainedModel) else find_model(model)
+    if isinstance(weights, PreTrainedModel):
+        config = {**weights.config.to_dict(), "architectures": [type(weights).__name__]}
+    else:
+        config = read_config(weights).to_dict()
     facts = config_facts(config)
     reader = _tokenizer(tokenizer, weights)
-    tokens, most = _tokens(
-        texts,
-        reader,
+    sampling = Sampling(
+        protocol="windows",
         window=window or min(WINDOW, facts["context"] or WINDOW),
-        context=facts["context"],
         draws=draws,
-        rows_per_draw=rows_per_draw,
+        rows_per_draw=rows_per_draw or 0,
         seed=seed,
     )
+    tokens, most = _tokens(texts, reader, sampling, context=facts["context"])
     with TemporaryDirectory(prefix="lmshape-") as temporary:
         folder = Path(temporary)
         activations, losses, table = (
-            folder / "activations.h5",
-            folder / "losses.json",
-            folder / "table.parquet",
+            folder / name for name in ("activations.h5", "losses.json", "table.parquet")
         )
         extract(
             weights,
@@ -143,16 +144,6 @@ def profile(
         return found.to_pandas(types_mapper=whole)
 
 
-def _opened(model: PreTrainedModel | str | Path) -> PreTrainedModel | Path:
-    if isinstance(model, PreTrainedModel):
-        return model
-    if not isinstance(model, str | Path):
-        raise InputError(
-            f"`{type(model).__name__}` is not a transformers model. Pass the model that it wraps, or a folder."
-        )
-    return find_model(str(model))
-
-
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
     """Write a table of `profile` for reading: one line per layer, one column per metric, of all rows; then the loss."""
     first = table["rows"].iloc[0]
@@ -165,7 +156,7 @@ def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str | Path) -> Path:
     """Return the folder of a model: `name` itself, else what the hub has under it, in the user's cache.
 
     Raises
@@ -173,13 +164,17 @@ def find_model(name: str) -> Path:
     InputError
         When there is no such folder, and the hub has no such model or cannot be reached.
     """
+    if not isinstance(name, str | Path):
+        raise InputError(
+            f"`{type(name).__name__}` is not a transformers model. Pass the model that it wraps, or a folder."
+        )
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    repository, _, revision = name.partition("@")
+    repository, _, revision = str(name).partition("@")
     wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
     try:
         for patterns in (wanted, [*wanted, "*.bin"]):  # of weights in both formats the one that is read
@@ -197,12 +192,6 @@ def find_model(name: str) -> Path:
     return found
 
 
-def _config(weights: PreTrainedModel | Path) -> dict[str, Any]:
-    if isinstance(weights, PreTrainedModel):
-        return {**weights.config.to_dict(), "architectures": [type(weights).__name__]}
-    return read_config(weights).to_dict()
-
-
 def _tokenizer(
     given: PreTrainedTokenizerBase | str | Path | None, weights: PreTrainedModel | Path
 ) -> PreTrainedTokenizerBase | None:
@@ -218,27 +207,25 @@ def _tokenizer(
 def _tokens(
     texts: str | Path | Sequence[str] | ArrayLike,
     tokenizer: PreTrainedTokenizerBase | None,
+    sampling: Sampling,
     *,
-    window: int,
     context: int | None,
-    draws: int,
-    rows_per_draw: int | None,
-    seed: int,
 ) -> tuple[Tokens, int | None]:
     """Return the tokens, and how many rows of a draw neighbor metrics take; None for all."""
+    window, draws, most = sampling.window, sampling.draws, sampling.rows_per_draw or None
     texts, documents = read_span(texts, 0, 1) if isinstance(texts, Path) else (texts, None)
     listed = [texts] if isinstance(texts, str) else list(cast(Sequence[Any], texts))
     if not any(isinstance(one, str) for one in listed):
         mask = None if tokenizer is None else tokenizer.mask_token_id
-        return tokens_of_ids(list(map(np.asarray, listed)), draws=draws, mask_token_id=mask), rows_per_draw
+        return tokens_of_ids(list(map(np.asarray, listed)), draws=draws, mask_token_id=mask), most
     if tokenizer is None:
         raise InputError(
             "the weights have no tokenizer beside them, and the input is text. Give one as `tokenizer`, or token ids."
         )
     if not isinstance(texts, str):
-        return tokens_of_texts(tokenizer, listed, window=window, draws=draws), rows_per_draw
-    most = rows_per_draw or min(ROWS_PER_DRAW, rows_in(tokenizer, texts, window=window, draws=draws))
-    sampling = Sampling(protocol="windows", window=window, draws=draws, rows_per_draw=most, seed=seed)
+        return tokens_of_texts(tokenizer, listed, window=window, draws=draws), most
+    most = most or min(ROWS_PER_DRAW, rows_in(tokenizer, texts, window=window, draws=draws))
+    sampling = replace(sampling, rows_per_draw=most)
     tokens = sample_tokens(tokenizer, texts, sampling, order="text", context=context, documents=documents)
     return tokens, most
 

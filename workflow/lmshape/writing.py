@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
@@ -36,28 +36,34 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
     killed process left behind under such a name is removed by the next writer of the same file.
     """
     path = Path(path)
-    partial = _partial_of(path)
-    try:
+    with _partial_of(path) as partial:
         yield partial
         _to_disk(partial)
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
     _to_disk(path.parent)
 
 
 @contextmanager
 def folder_when_whole(path: Path) -> Iterator[Path]:
     """Give a new folder to write into; rename it to `path` when the block ends well, remove it otherwise."""
-    partial = _partial_of(path)
-    shutil.rmtree(partial, ignore_errors=True)  # of a dead process that had the number of this one
-    partial.mkdir()
-    try:
+    with _partial_of(path) as partial:
+        partial.mkdir()
         yield partial
         name_whole_folder(partial, path)
+
+
+@contextmanager
+def _partial_of(path: Path) -> Iterator[Path]:
+    """Give a name beside a path; what is there is removed when the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}.partial-"
+    remove_leftovers(path.parent, prefix)
+    partial = path.with_name(f"{prefix}{owner()}")
+    _remove(partial)  # of a dead process that had the number of this one
+    try:
+        yield partial
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         raise
 
 
@@ -111,23 +117,38 @@ def written_on_scratch(path: str | Path, *, least_bytes: int = 0) -> Iterator[Pa
     InputError
         When there is no room on scratch, or none at the destination for the copy; neither keeps anything then.
     """
-    scratch = scratch_folder()
-    if scratch is None:
-        with replaced_when_whole(path) as partial:
+    path, scratch = Path(path), scratch_folder()
+    with replaced_when_whole(path) as partial:
+        if scratch is None:
             yield partial
-        return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with own_folder(scratch, NAME) as folder:
-        _check_room(scratch, Path(path), least_bytes)
-        written = folder / Path(path).name
-        try:
-            yield written
-        except OSError as error:
-            if error.errno in NO_ROOM:  # h5py reads it off HDF5's words
-                raise InputError(_no_room(scratch, Path(path), "has no room left")) from error
-            raise
-        with replaced_when_whole(path) as partial:
-            _copy(written, partial, Path(path))
+            return
+        with own_folder(scratch, NAME) as folder:
+            free = shutil.disk_usage(scratch).free
+            if free < least_bytes:
+                lacks = f"has {size_text(free)} free of the {size_text(least_bytes)} that it takes"
+                raise InputError(_no_room(scratch, path, lacks))
+            written = folder / path.name
+            with _full_disk_told(lambda error: _no_room(scratch, path, "has no room left")):
+                yield written
+            size = size_text(written.stat().st_size)
+            with _full_disk_told(
+                lambda error: (
+                    f"`{path}`: no room on its disk for {size} ({error.strerror}). Nothing of it was kept; make room, "
+                    "or limit downloads with `disk_budget_gb`, and run again."
+                )
+            ):
+                shutil.copyfile(written, partial)
+
+
+@contextmanager
+def _full_disk_told(tell: Callable[[OSError], str]) -> Iterator[None]:
+    """Raise an error of a full disk in our words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:  # h5py reads it off HDF5's words
+            raise InputError(tell(error)) from error
+        raise
 
 
 @contextmanager
@@ -159,7 +180,7 @@ def scratch_folder() -> Path | None:
     if os.environ.get(VARIABLE, "none") == "none":
         return None
     named = os.environ.get("TMPDIR", "")
-    if not named or not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
+    if not os.path.isdir(named) or not os.access(named, os.W_OK | os.X_OK):
         raise InputError(
             f"`scratch: tmpdir` and $TMPDIR is `{named}`, which is not a writable folder. "
             "Name one under `default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's "
@@ -182,9 +203,15 @@ def is_abandoned(path: Path, process: int, host: str, *, silence: float = ABANDO
     process, host : who writes it
     silence : seconds without a write after which a process of another host, which cannot be looked up, has ended
     """
-    if host == gethostname():
-        return not _is_alive(process)
-    return _seconds_untouched(path) > silence
+    if host != gethostname():
+        return _seconds_untouched(path) > silence
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # of another user
+        pass
+    return False
 
 
 def remove_leftovers(folder: Path, prefix: str) -> None:
@@ -198,14 +225,13 @@ def remove_leftovers(folder: Path, prefix: str) -> None:
             _remove(leftover)
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # of another user
-    return True
+def _remove(path: Path) -> None:
+    """Remove a file or folder, as far as it may be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(FileNotFoundError, PermissionError):
+        path.unlink()
 
 
 def _seconds_untouched(path: Path) -> float:
@@ -215,29 +241,11 @@ def _seconds_untouched(path: Path) -> float:
     """
     with NamedTemporaryFile(prefix=".clock-", dir=path.parent) as probe:
         now = os.fstat(probe.fileno()).st_mtime
-    return now - max(_times(path), default=now)
-
-
-def _times(path: Path) -> Iterator[float]:
-    inside = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
-    for one in (path, *inside):
+    newest = []
+    for one in (path, *(Path(parent, name) for parent, _, names in os.walk(path) for name in names)):
         with suppress(FileNotFoundError):  # between the listing and the look
-            yield one.lstat().st_mtime
-
-
-def _remove(path: Path) -> None:
-    with suppress(FileNotFoundError, PermissionError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _partial_of(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.partial-"
-    remove_leftovers(path.parent, prefix)
-    return path.with_name(f"{prefix}{owner()}")
+            newest.append(one.lstat().st_mtime)
+    return now - max(newest, default=now)
 
 
 def _to_disk(path: Path) -> None:
@@ -249,28 +257,8 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_room(scratch: Path, path: Path, least_bytes: int) -> None:
-    free = shutil.disk_usage(scratch).free
-    if free < least_bytes:
-        why = f"has {size_text(free)} free of the {size_text(least_bytes)} that it takes"
-        raise InputError(_no_room(scratch, path, why))
-
-
 def _no_room(scratch: Path, path: Path, why: str) -> str:
     return (
         f"`{path}` is written on scratch first, and $TMPDIR, `{scratch}`, {why}. Name a larger folder under "
         "`default-resources` of the profile, `tmpdir: …`, or set `scratch: none` in the study's configuration."
     )
-
-
-def _copy(written: Path, partial: Path, path: Path) -> None:
-    try:
-        shutil.copyfile(written, partial)
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            size = size_text(written.stat().st_size)
-            raise InputError(
-                f"`{path}`: no room on its disk for {size} ({error.strerror}). Nothing of it was kept; make room, or "
-                "limit downloads with `disk_budget_gb`, and run again."
-            ) from error
-        raise

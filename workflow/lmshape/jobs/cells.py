@@ -467,8 +467,8 @@ class Truncate(WeightsReader):
             attributes=self.attributes(job) | read_receipt(folder),
             trial=Trial(
                 rows=self.study.truncated_rows,
+                sequences=truncating.sequences,
                 ranks=truncating.ranks,
                 removed=truncating.removed,
             ),
-            sequences=truncating.sequences,
         )

@@ -115,7 +115,7 @@ def describe_spelling(study: Study, root: Path) -> str:
         texts = filter(None, map(study.text_of, study.datasets_of[name]))
         plain = {text.name: text.plain_path for text in texts if text.plain_path}
         if plain and tokenizer_files(root / model.tokenizer):
-            reader = TextTokenizer.of(load_tokenizer(root / model.tokenizer, remote_code=model.remote_code))
+            reader = TextTokenizer(load_tokenizer(root / model.tokenizer, remote_code=model.remote_code))
             shares = {one: reader.unspelled(read_text(root / path)) for one, path in plain.items()}
             lines += [
                 f"text       `{one}` does not suit the tokenizer of `{name}`: {share:.1%} of its bytes have no token"

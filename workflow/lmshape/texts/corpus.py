@@ -99,7 +99,7 @@ def read_span(path: Path, start: float, end: float) -> tuple[str, list[int] | No
     """
     documents = _documents(path)
     text = "".join(documents)
-    first, last = _cuts(text, start, end)
+    first, last = _cut(text, start), _cut(text, end)
     begins = [place - first for place in accumulate(map(len, documents)) if first < place < last]
     return text[first:last], begins if len(documents) > 1 else None
 
@@ -120,7 +120,7 @@ def span(text: str, start: float, end: float) -> str:
     text : the whole text
     start, end : fractions of its characters, 0 ≤ start < end ≤ 1
     """
-    return text[slice(*_cuts(text, start, end))]
+    return text[_cut(text, start) : _cut(text, end)]
 
 
 def checked_span(span: list[float], *, where: str) -> tuple[float, float]:
@@ -215,10 +215,6 @@ def clean_markup(markup: str) -> str:
     text = _apply(text, ((BLOCK_TAG, "\n"), (TAG, "")))
     # Entities after tags: "&lt;iostream&gt;" is text that only looks like a tag once it is decoded.
     return _apply(html.unescape(text), LINE_RULES).strip()
-
-
-def _cuts(text: str, start: float, end: float) -> tuple[int, int]:
-    return _cut(text, start), _cut(text, end)
 
 
 def _cut(text: str, fraction: float) -> int:

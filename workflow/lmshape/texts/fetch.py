@@ -10,10 +10,10 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
+from math import inf
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 
@@ -28,7 +28,7 @@ from lmshape.downloading import (
     status_of,
 )
 from lmshape.errors import InputError, unknown
-from lmshape.texts.corpus import DOCUMENT_END
+from lmshape.texts.corpus import DOCUMENT_END, lines_of
 from lmshape.writing import replaced_when_whole
 
 BEHIND_A_ROW = f"\n\n{DOCUMENT_END}"
@@ -92,31 +92,29 @@ def fetch(
         When there is no such source, the archive is damaged, or the text is another one than expected. A
         wrong download is removed.
     """
-    digests = {name: value.lower() for name, value in (("sha256", sha256), ("md5", md5)) if value}
+    expected = {"sha256": sha256 and sha256.lower(), "md5": md5 and md5.lower(), "bytes": size}
     destination.parent.mkdir(parents=True, exist_ok=True)
     if not str(source).startswith(("http://", "https://")):
-        return _install(_local(source), destination, source=source, digests=digests, size=size)
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise InputError(f"`source` is {source}, which is not a file; give a path or an http(s) address.")
+        return _install(path, destination, source=source, expected=expected)
     received = destination.with_name(f"{destination.name}.partial")
-    if not digests:
+    if not (sha256 or md5):
         received.unlink(missing_ok=True)
-    _download(str(source), received)
+    with httpx2.Client(follow_redirects=True, timeout=SILENCE_SECONDS) as client:
+        patiently(
+            lambda: receive(lambda headers: client.stream("GET", str(source), headers=headers), received),
+            what=f"`{source}`",
+            explain=partial(_refusal, received=received),
+            received=lambda: held_bytes(received),
+        )
     try:
-        _install(received, destination, source=source, digests=digests, size=size)
+        _install(received, destination, source=source, expected=expected)
     except InputError:
         received.unlink()  # whole and wrong: resuming it would never make it right
         raise
     received.unlink()
-
-
-def _download(address: str, received: Path) -> None:
-    """Complete `received` with the bytes at an address; see `lmshape.downloading`."""
-    with httpx2.Client(follow_redirects=True, timeout=SILENCE_SECONDS) as client:
-        patiently(
-            lambda: receive(lambda headers: client.stream("GET", address, headers=headers), received),
-            what=f"`{address}`",
-            explain=partial(_refusal, received=received),
-            received=lambda: held_bytes(received),
-        )
 
 
 def _refusal(error: Exception, *, what: str, attempts: int, received: Path) -> InputError:
@@ -134,62 +132,49 @@ def _refusal(error: Exception, *, what: str, attempts: int, received: Path) -> I
     raise error
 
 
-def _local(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise InputError(f"`source` is {source}, which is not a file; give a path or an http(s) address.")
-    return path
-
-
 def _install(
-    archive: Path, destination: Path, *, source: str | Path, digests: Mapping[str, str], size: int | None
+    archive: Path, destination: Path, *, source: str | Path, expected: Mapping[str, str | int | None]
 ) -> None:
-    hashes = {name: hashlib.new(name) for name in digests}
-    with replaced_when_whole(destination) as partial, partial.open("wb") as output:
+    """Unpack a text to its place, unless it is another than expected."""
+    hashes = {name: hashlib.new(name) for name in ("sha256", "md5") if expected[name]}
+    with replaced_when_whole(destination) as unfinished, unfinished.open("wb") as output:
         try:
-            with _unpacked(archive) as text:
-                while block := text.read(BLOCK_BYTES):
-                    output.write(block)
-                    for digest in hashes.values():
-                        digest.update(block)
+            for block in _unpacked(archive):
+                output.write(block)
+                for digest in hashes.values():
+                    digest.update(block)
         except DAMAGED_ARCHIVE as error:
             raise InputError(f"`{source}` is a damaged archive ({error}); fetch it again.") from error
-        found = {name: digest.hexdigest() for name, digest in hashes.items()}
-        _verify(source, found={**found, "bytes": output.tell()}, expected={**digests, "bytes": size})
+        found = {"bytes": output.tell(), **{name: digest.hexdigest() for name, digest in hashes.items()}}
+        wrong = [
+            f"`{name}` {value} instead of {expected[name]}"
+            for name, value in found.items()
+            if expected[name] not in (None, value)
+        ]
+        if wrong:
+            raise InputError(
+                f"`{source}` is another text than expected: {', '.join(wrong)}. Nothing of it was kept: fetch it "
+                "again or, if it is the right one, correct the expected values."
+            )
 
 
-def _verify(source: str | Path, *, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
-    wrong = [name for name, value in expected.items() if value is not None and found[name] != value]
-    if wrong:
-        difference = ", ".join(f"`{name}` {found[name]} instead of {expected[name]}" for name in wrong)
-        raise InputError(
-            f"`{source}` is another text than expected: {difference}. Nothing of it was kept: fetch it again "
-            "or, if it is the right one, correct the expected values."
-        )
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-@contextmanager
-def _unpacked(archive: Path) -> Iterator[_Readable]:
+def _unpacked(archive: Path) -> Iterator[bytes]:
+    """Yield the bytes of a text in blocks, out of its archive if it is in one."""
     with archive.open("rb") as file:
         start = file.read(6)
     if start.startswith(b"PK\x03\x04"):
-        with zipfile.ZipFile(archive) as folder, folder.open(_only_name(archive, folder)) as text:
-            yield text
+        with zipfile.ZipFile(archive) as folder:
+            names = [entry.filename for entry in folder.infolist() if not entry.is_dir()]
+            if len(names) != 1:
+                raise InputError(
+                    f"`{archive}` holds {len(names)} files; a zipped text must be alone in its archive."
+                )
+            with folder.open(names[0]) as member:
+                yield from iter(partial(member.read, BLOCK_BYTES), b"")
         return
     opener = lzma.open if start == b"\xfd7zXZ\x00" else gzip.open if start[:2] == b"\x1f\x8b" else io.open
     with opener(archive, "rb") as text:
-        yield text
-
-
-def _only_name(archive: Path, folder: zipfile.ZipFile) -> str:
-    names = [entry.filename for entry in folder.infolist() if not entry.is_dir()]
-    if len(names) != 1:
-        raise InputError(f"`{archive}` holds {len(names)} files; a zipped text must be alone in its archive.")
-    return names[0]
+        yield from iter(partial(text.read, BLOCK_BYTES), b"")
 
 
 def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
@@ -201,7 +186,7 @@ def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
         When the file is not one of these, or has no such column of text.
     """
     read = _of_parquet if source.suffix == ".parquet" else _of_json_lines
-    _write_rows(read(source, column), destination, of=f"`{source}`", most=None)
+    _write_rows(read(source, column), destination, of=f"`{source}`")
 
 
 def write_hub_dataset(
@@ -236,8 +221,8 @@ def write_hub_dataset(
 
 
 def _of_json_lines(source: Path, column: str) -> Iterator[str]:
-    with source.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+    with source.open("rb") as stream:
+        for number, line in enumerate(lines_of(stream), 1):
             if line.strip():
                 try:
                     row = json.loads(line)
@@ -259,26 +244,23 @@ def _of_parquet(source: Path, column: str) -> Iterator[str]:
     if column not in file.schema_arrow.names:
         raise unknown(f"column of `{source}`", column, file.schema_arrow.names)
     for batch in file.iter_batches(columns=[column]):
-        yield from (
-            _text_of({column: value}, column, of=f"`{source}`") for value in batch.column(0).to_pylist()
-        )
+        yield from (_text_of(row, column, of=f"`{source}`") for row in batch.to_pylist())
 
 
-def _text_of(row: Mapping[str, Any], column: str, *, of: str) -> str:
-    value = row.get(column) if isinstance(row, Mapping) else None
-    if not isinstance(value, str):
-        names = ", ".join(row) if isinstance(row, Mapping) else "none"
+def _text_of(row: Any, column: str, *, of: str) -> str:
+    named = row if isinstance(row, Mapping) else {}
+    if not isinstance(named.get(column), str):
+        names = ", ".join(named) or "none"
         raise InputError(f"{of} has no text under `column` = '{column}'; its columns: {names}.")
-    return value
+    return named[column]
 
 
-def _write_rows(texts: Iterable[str], destination: Path, *, of: str, most: float | None) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
+def _write_rows(texts: Iterable[str], destination: Path, *, of: str, most: float = inf) -> None:
     with replaced_when_whole(destination) as partial, partial.open("wb") as output:
         for text in texts:
             if text.strip():
                 output.write((text.strip("\n") + BEHIND_A_ROW).encode())
-            if most is not None and output.tell() >= most:
+            if output.tell() >= most:
                 break
         if not output.tell():
             raise InputError(f"{of} has no text in it. Name another file, column or split.")

@@ -8,9 +8,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,13 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
-TOKENIZERS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-)
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt")
 UNCONVERTED = ("*.model", "*.tiktoken")  # of SentencePiece and tiktoken
 
 
@@ -49,10 +42,10 @@ def check_tokenizer(folder: Path) -> None:
         When Git LFS has not fetched them, when they are settings without a vocabulary, or when they are of
         SentencePiece or tiktoken alone.
     """
-    own = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
+    own = tokenizer_files(folder)
     for path in own:
         check_fetched(path)
-    if any(not path.name.startswith(("tokenizer_config", "merges")) for path in own) or only_gguf(folder):
+    if any(not path.name.startswith(("tokenizer_config", "merges")) for path in own):
         return
     unconverted = [path.name for pattern in UNCONVERTED for path in sorted(folder.glob(pattern))]
     if unconverted:
@@ -135,12 +128,15 @@ SAMPLED_CHARACTERS, SAMPLED_PIECES = 200_000, 20  # a fraction of a second
 SLICES_PER_BATCH = 32  # bounds the memory that the encodings take to some 100 MB
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class TextTokenizer:
     """A transformers tokenizer seen as a function of text alone.
 
     Truncation, padding and everything else that depends on how it was last called is off, and text that
     spells a special token is encoded as text: "</s>" on a page is four characters, not the end of a sequence.
+
+    Parameters
+    ----------
+    tokenizer : a fast tokenizer, which is left as it is
 
     Attributes
     ----------
@@ -148,47 +144,35 @@ class TextTokenizer:
     prefix, suffix : ids that the template puts around a sequence ([CLS] … [SEP], BOS, nothing)
     ordinary : ids that stand for a piece of text, int32 ascending: in the vocabulary and not special
     unknown : ids that stand for what has no token
+
+    Raises
+    ------
+    InputError
+        When the tokenizer is slow, or has no token for the letter a (its template is read off that).
     """
 
-    backend: Tokenizer
-    prefix: list[int]
-    suffix: list[int]
-    ordinary: np.ndarray
-    unknown: frozenset[int]
-
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
-        """Take what is needed from a fast tokenizer, which is left as it is.
-
-        Raises
-        ------
-        InputError
-            When the tokenizer is slow, or has no token for the letter a (its template is read off that).
-        """
-        backend = _plain_backend(tokenizer)
-        probe = backend.encode("a")
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.backend = _plain_backend(tokenizer)
+        probe = self.backend.encode("a")
         inside = np.flatnonzero(np.array(probe.special_tokens_mask) == 0)
         if not len(inside):
             raise InputError(
                 f"`{tokenizer.name_or_path}` has no token for `a`, so its special tokens cannot be located; "
                 "use a tokenizer whose vocabulary has the alphabet."
             )
-        return cls(
-            backend,
-            probe.ids[: inside[0]],
-            probe.ids[inside[-1] + 1 :],
-            _ordinary_ids(tokenizer),
-            _unknown_ids(tokenizer),
-        )
+        self.prefix: list[int] = probe.ids[: inside[0]]
+        self.suffix: list[int] = probe.ids[inside[-1] + 1 :]
+        # Ids without a token, such as the rows that pad an embedding matrix, are in no vocabulary.
+        special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special.update(tokenizer.all_special_ids)
+        self.ordinary = np.array(sorted(set(tokenizer.get_vocab().values()) - special), dtype=np.int32)
+        named = getattr(self.backend.model, "unk_token", None)
+        self.unknown = {tokenizer.unk_token_id, self.backend.token_to_id(named) if named else None} - {None}
 
     @property
     def added(self) -> int:
         """Number of tokens that the template adds to a sequence."""
         return len(self.prefix) + len(self.suffix)
-
-    def ordinary_below(self, vocabulary: int | None) -> np.ndarray:
-        """Return the ordinary ids that an embedding of so many rows has; all where None."""
-        return self.ordinary if vocabulary is None else self.ordinary[self.ordinary < vocabulary]
 
     @property
     def special_tokens(self) -> dict[str, list[str]]:
@@ -234,26 +218,19 @@ class TextTokenizer:
         Of a text of over 200 000 characters, twenty pieces from all over it are compared.
         """
         pieces = [text] if len(text) <= SAMPLED_CHARACTERS else _spread(text)
-        lost = sum(map(self._unknown_bytes, pieces)) + self._dropped_bytes("".join(pieces))
+        lost = self._dropped_bytes("".join(pieces))
+        for piece in pieces:
+            with _spelling():
+                encoding = self.backend.encode(piece, add_special_tokens=False)
+            for (start, end), index in zip(encoding.offsets, encoding.ids, strict=True):
+                lost += len(piece[start:end].strip().encode()) if index in self.unknown else 0
         return lost / max(1, sum(len(piece.encode()) for piece in pieces))
-
-    def _unknown_bytes(self, piece: str) -> int:
-        with _spelling():
-            encoding = self.backend.encode(piece, add_special_tokens=False)
-        spans = (
-            span for span, index in zip(encoding.offsets, encoding.ids, strict=True) if index in self.unknown
-        )
-        return sum(len(piece[start:end].strip().encode()) for start, end in spans)
 
     def _dropped_bytes(self, text: str) -> int:
         """Count what BPE without an unknown token leaves out: characters that have no token alone."""
-        counts = {letter: count for letter, count in Counter(text).items() if not letter.isspace()}
-        alone = self.encode(list(counts))
-        return sum(
-            len(letter.encode()) * count
-            for (letter, count), ids in zip(counts.items(), alone, strict=True)
-            if not len(ids)
-        )
+        counts = Counter("".join(text.split()))
+        alone = zip(counts.items(), self.encode(list(counts)), strict=True)
+        return sum(len(letter.encode()) * count for (letter, count), ids in alone if not len(ids))
 
     def count_bytes(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """Count the UTF-8 bytes of what each sequence decodes to, special tokens left out, (S,) int32.
@@ -290,19 +267,6 @@ def _plain_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     if getattr(backend.model, "dropout", None):
         backend.model.dropout = None  # of training: merges left out at random
     return backend
-
-
-def _ordinary_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    # Ids without a token, such as the rows that pad an embedding matrix, are in no vocabulary.
-    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special.update(tokenizer.all_special_ids)
-    return np.array(sorted(set(tokenizer.get_vocab().values()) - special), dtype=np.int32)
-
-
-def _unknown_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    named = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)
-    ids = (tokenizer.unk_token_id, tokenizer.backend_tokenizer.token_to_id(named) if named else None)
-    return frozenset(index for index in ids if index is not None)
 
 
 def _spread(text: str) -> list[str]:

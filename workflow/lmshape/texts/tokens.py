@@ -30,6 +30,9 @@ MOST_UNSPELLED = 0.1  # of a text's bytes: what is left of it is another text
 PAPER_CHUNKS = 128
 PAPER_CHARACTERS = 512
 
+# Text tokens of each sequence, without the template, and the draw that each belongs to, ascending.
+Sequences = tuple[Sequence[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -53,12 +56,10 @@ class Sampling:
     @property
     def used(self) -> dict[str, str | int]:
         """What its protocol uses, but for the seed."""
-        of_windows = {"window": self.window, "rows_per_draw": self.rows_per_draw}
-        return {
-            "protocol": self.protocol,
-            "draws": self.draws,
-            **(of_windows if self.protocol == "windows" else {}),
-        }
+        used: dict[str, str | int] = {"protocol": self.protocol, "draws": self.draws}
+        if self.protocol == "windows":
+            used |= {"window": self.window, "rows_per_draw": self.rows_per_draw}
+        return used
 
     @property
     def sequences_per_draw(self) -> int:
@@ -71,14 +72,6 @@ class Sampling:
         if self.protocol == "paper":
             return PAPER_CHUNKS * PAPER_CHARACTERS
         return self.draws * self.sequences_per_draw * self.window
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sequences:
-    """Text tokens of each sequence, without the template, and the draw that it belongs to."""
-
-    contents: list[np.ndarray]
-    draw: np.ndarray
 
 
 def sample_tokens(
@@ -125,19 +118,25 @@ def sample_tokens(
     for name, least in {"window": 1, "draws": 1, "rows_per_draw": 1, "seed": 0}.items():
         if getattr(sampling, name) < least:
             raise InputError(f"`{name}` is {getattr(sampling, name)}; it must be at least {least}.")
-    reader = TextTokenizer.of(tokenizer)
+    reader = TextTokenizer(tokenizer)
     unspelled = 0.0 if order == "random" else _unspelled(reader, text, tokenizer.name_or_path)
     shared = ""
     if sampling.protocol == "paper":
-        sequences = _chunks(reader, text, draws=sampling.draws, seed=sampling.seed, context=context)
+        contents, draw = _chunks(reader, text, draws=sampling.draws, seed=sampling.seed, context=context)
     else:
         length = _window_length(reader, sampling.window, context)
         # Random tokens take nothing of the text but the shape of its windows, which is known without it.
         source = None if order == "random" else text
-        sequences, shared = _windows(reader, source, documents, length=length, sampling=sampling)
-    sequences = _reorder(sequences, order, reader.ordinary_below(vocabulary), sampling.seed)
+        (contents, draw), shared = _windows(reader, source, documents, length=length, sampling=sampling)
+    if order == "shuffled":
+        generator = _generator(sampling.seed, order)
+        contents = [generator.permutation(content) for content in contents]
+    if order == "random":
+        generator = _generator(sampling.seed, order)
+        ids = reader.ordinary if vocabulary is None else reader.ordinary[reader.ordinary < vocabulary]
+        contents = [generator.choice(ids, size=len(content)) for content in contents]
     return _assemble(
-        sequences, tokenizer.mask_token_id, {**sampling.used, "order": order}, reader, text,
+        (contents, draw), {**sampling.used, "order": order}, tokenizer.mask_token_id, reader, text,
         seed=sampling.seed, unspelled=unspelled, shared_documents=shared,
     )  # fmt: skip
 
@@ -159,14 +158,17 @@ def tokens_of_texts(
     InputError
         When there are fewer texts than draws, or `window` has no room for two tokens of text.
     """
-    reader = TextTokenizer.of(tokenizer)
+    reader = TextTokenizer(tokenizer)
     length = _window_length(reader, window, None)
     contents = [ids[:length] for ids in reader.encode(texts) if len(ids)]
-    told: dict[str, str | int] = {"protocol": "texts", "window": window, "draws": draws}
     text = "\n".join(texts)
-    unspelled = _unspelled(reader, text, tokenizer.name_or_path)
     return _assemble(
-        _dealt(contents, draws), tokenizer.mask_token_id, told, reader, text, unspelled=unspelled
+        _dealt(contents, draws),
+        {"protocol": "texts", "window": window, "draws": draws},
+        tokenizer.mask_token_id,
+        reader,
+        text,
+        unspelled=_unspelled(reader, text, tokenizer.name_or_path),
     )
 
 
@@ -187,11 +189,11 @@ def tokens_of_ids(sequences: Sequence[np.ndarray], *, draws: int, mask_token_id:
                 f"a sequence of ids has shape {ids.shape} and type {ids.dtype}; each must be a row of whole numbers, "
                 "and all of them an array (sequences, length) or a list of rows."
             )
-    return _assemble(_dealt(contents, draws), mask_token_id, {"protocol": "ids", "draws": draws})
+    return _assemble(_dealt(contents, draws), {"protocol": "ids", "draws": draws}, mask_token_id)
 
 
-def _dealt(contents: Sequence[np.ndarray], draws: int) -> _Sequences:
-    """Deal sequences out to draws, in the order of the draws."""
+def _dealt(contents: Sequence[np.ndarray], draws: int) -> Sequences:
+    """Deal sequences out to draws in turn, and put them in the order of the draws."""
     if draws < 2:
         raise InputError(f"`draws` is {draws}; intervals come from the spread over them. Take 5 or more.")
     if len(contents) < draws:
@@ -200,7 +202,7 @@ def _dealt(contents: Sequence[np.ndarray], draws: int) -> _Sequences:
         )
     draw = np.arange(len(contents)) % draws
     order = np.argsort(draw, kind="stable")
-    return _Sequences([contents[i] for i in order], draw[order])
+    return [contents[i] for i in order], draw[order]
 
 
 def rows_in(tokenizer: PreTrainedTokenizerBase, text: str, *, window: int, draws: int) -> int:
@@ -211,7 +213,7 @@ def rows_in(tokenizer: PreTrainedTokenizerBase, text: str, *, window: int, draws
     InputError
         When the text has fewer windows than draws.
     """
-    reader = TextTokenizer.of(tokenizer)
+    reader = TextTokenizer(tokenizer)
     tokens = len(reader.encode_long(_not_empty(text)))
     per_draw = tokens // _window_length(reader, window, None) // draws
     if not per_draw:
@@ -251,13 +253,13 @@ def _windows(
     *,
     length: int,
     sampling: Sampling,
-) -> tuple[_Sequences, str]:
+) -> tuple[Sequences, str]:
     """Choose windows of `length` tokens of the text, and say if draws share documents; without a text, zeros."""
     draws, per_draw = sampling.draws, sampling.sequences_per_draw
     count = draws * per_draw
     draw = np.repeat(np.arange(draws), per_draw)
     if text is None:
-        return _Sequences([np.zeros(length, dtype=np.int32)] * count, draw), ""
+        return ([np.zeros(length, dtype=np.int32)] * count, draw), ""
     ids = reader.encode_long(_not_empty(text))
     found = len(ids) // length
     stretch = found // draws
@@ -277,7 +279,7 @@ def _windows(
         else:
             shared = f"draws share documents: the text has {len(documents) + 1}"
     chosen = np.concatenate([order[:per_draw] for order in orders])
-    return _Sequences(list(ids[: found * length].reshape(found, length)[chosen]), draw), shared
+    return (ids[: found * length].reshape(found, length)[chosen], draw), shared
 
 
 def _moved(cuts: np.ndarray, begins: np.ndarray, count: int) -> list[int]:
@@ -292,7 +294,7 @@ def _own(order: np.ndarray, first: int, last: int, generator: np.random.Generato
     return np.concatenate([kept, generator.permutation(np.setdiff1d(np.arange(first, last), order))])
 
 
-def _chunks(reader: TextTokenizer, text: str, *, draws: int, seed: int, context: int | None) -> _Sequences:
+def _chunks(reader: TextTokenizer, text: str, *, draws: int, seed: int, context: int | None) -> Sequences:
     """Choose the paper's chunks from the cells of a grid, so that none overlap."""
     if draws > PAPER_CHUNKS:
         raise InputError(
@@ -305,40 +307,28 @@ def _chunks(reader: TextTokenizer, text: str, *, draws: int, seed: int, context:
             f"{PAPER_CHUNKS * PAPER_CHARACTERS}; take a larger text or the protocol `windows`."
         )
     starts = _generator(seed, "chunks").choice(cells, PAPER_CHUNKS, replace=False) * PAPER_CHARACTERS
-    draw = np.arange(PAPER_CHUNKS) % draws
-    by_draw = np.argsort(draw, kind="stable")
-    contents = reader.encode([text[start : start + PAPER_CHARACTERS] for start in starts[by_draw]])
+    contents = reader.encode([text[start : start + PAPER_CHARACTERS] for start in starts])
     longest = max(map(len, contents)) + reader.added
     if context is not None and longest > context:
         raise InputError(
             f"a chunk of {PAPER_CHARACTERS} characters has {longest} tokens, more than the model's context "
             f"of {context}; take the protocol `windows`."
         )
-    return _Sequences(contents, draw[by_draw])
-
-
-def _reorder(sequences: _Sequences, order: Order, ordinary: np.ndarray, seed: int) -> _Sequences:
-    if order == "text":
-        return sequences
-    generator = _generator(seed, order)
-    if order == "shuffled":
-        contents = [generator.permutation(content) for content in sequences.contents]
-    else:
-        contents = [generator.choice(ordinary, size=len(content)) for content in sequences.contents]
-    return _Sequences(contents, sequences.draw)
+    return _dealt(contents, draws)
 
 
 def _assemble(
-    sequences: _Sequences,
-    mask_token_id: int | None,
+    sequences: Sequences,
     sampling: Mapping[str, str | int],
+    mask_token_id: int | None,
     reader: TextTokenizer | None = None,
     text: str = "",
     **known: str | int | float,
 ) -> Tokens:
     """Put the template around each sequence, and say where all of it came from; without a reader there is none."""
     prefix, suffix = (reader.prefix, reader.suffix) if reader else ([], [])
-    framed = [[*prefix, *content.tolist(), *suffix] for content in sequences.contents]
+    contents, draw = sequences
+    framed = [[*prefix, *content.tolist(), *suffix] for content in contents]
     lengths = np.array([len(ids) for ids in framed])
     position = np.concatenate([np.arange(length) for length in lengths])
     from_end = np.repeat(lengths, lengths) - 1 - position
@@ -348,7 +338,7 @@ def _assemble(
         ids=ids,
         sequence=np.repeat(np.arange(len(framed)), lengths).astype(np.int32),
         position=position.astype(np.int32),
-        draw=np.repeat(sequences.draw, lengths).astype(np.int32),
+        draw=np.repeat(draw, lengths).astype(np.int32),
         special=(position < len(prefix)) | (from_end < len(suffix)),
         sequence_bytes=reader.count_bytes([frame[1:] for frame in framed]) if reader else unknown_bytes,
         attributes={

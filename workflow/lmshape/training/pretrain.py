@@ -43,30 +43,30 @@ Probe = tuple[int, int, str, float]  # of geometry.csv
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Initialize the model of a recipe, without dropout: Pythia's GPT-NeoX, a BERT or a ModernBERT."""
+    eos = tokenizer.eos_token_id
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": recipe.width,
         "num_hidden_layers": recipe.blocks,
         "num_attention_heads": recipe.heads,
+        "intermediate_size": 4 * recipe.width,
         "max_position_embeddings": recipe.window,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    ends: dict[str, Any] = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    wide = 4 * recipe.width
     if recipe.architecture == "bert":
-        free: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        return BertForMaskedLM(BertConfig(**shape, **free, intermediate_size=wide))
-    if recipe.architecture == "modernbert":
-        own: dict[str, Any] = {
-            "cls_token_id": tokenizer.eos_token_id,
-            "sep_token_id": tokenizer.eos_token_id,
-            "intermediate_size": wide // 2,  # gated: two matrices in, so as many parameters as the others
-            "global_attn_every_n_layers": 1,  # the window is no longer than its local attention
-            # with the usual 0.02 it takes thousands of steps to start learning
-            "initializer_range": recipe.width**-0.5,
-        }
-        return ModernBertForMaskedLM(ModernBertConfig(**shape, **ends, **own))
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **ends, intermediate_size=wide))
+        return BertForMaskedLM(BertConfig(**shape, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    shape |= {"bos_token_id": eos, "eos_token_id": eos}
+    if recipe.architecture == "gpt_neox":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**shape))
+    shape |= {
+        "cls_token_id": eos,
+        "sep_token_id": eos,
+        "intermediate_size": 2 * recipe.width,  # gated: two matrices in, so as many parameters as the others
+        "global_attn_every_n_layers": 1,  # the window is no longer than its local attention
+        # with the usual 0.02 it takes thousands of steps to start learning
+        "initializer_range": recipe.width**-0.5,
+    }
+    return ModernBertForMaskedLM(ModernBertConfig(**shape))
 
 
 def training_windows(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.ndarray:
@@ -77,7 +77,7 @@ def training_windows(text: str, tokenizer_folder: Path, recipe: Recipe) -> np.nd
     InputError
         When the text holds fewer windows than one step needs.
     """
-    ids = TextTokenizer.of(load_tokenizer(tokenizer_folder)).encode_long(text)
+    ids = TextTokenizer(load_tokenizer(tokenizer_folder)).encode_long(text)
     count = len(ids) // recipe.window
     if count < recipe.sequences:
         raise InputError(
@@ -213,7 +213,11 @@ class TrainingRun:
         recipe, step = self.recipe, self.step
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        loss = self.model(**self._batch(step)).loss
+        ids = torch.from_numpy(batch_of(self.windows, step, sequences=recipe.sequences, seed=recipe.seed))
+        batch = {"input_ids": ids, "labels": ids}
+        if recipe.architecture != "gpt_neox":
+            batch = masked_batch(ids, self.tokenizer, seed=(recipe.seed, step))
+        loss = self.model(**batch).loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
         self.optimizer.step()
@@ -225,14 +229,6 @@ class TrainingRun:
     def _observe(self) -> None:
         if self.monitor is not None:
             self.monitor.observe(self.model, self.step, last=self.step == self.recipe.steps)
-
-    def _batch(self, step: int) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(
-            batch_of(self.windows, step, sequences=self.recipe.sequences, seed=self.recipe.seed)
-        )
-        if self.recipe.architecture != "gpt_neox":
-            return masked_batch(ids, self.tokenizer, seed=(self.recipe.seed, step))
-        return {"input_ids": ids, "labels": ids}
 
     def save_if_due(self) -> None:
         """Save weights and the state to resume from, each whole or not at all."""

@@ -147,16 +147,15 @@ def read_pretraining(section: Mapping[str, Yaml]) -> Pretraining:
 
 def _recipe(name: str, run: Mapping[str, Yaml], section: Mapping[str, Yaml]) -> Recipe:
     keys = {key: section[key] for key in ("window", "sequences", "steps", "seed")} | dict(run)
-    every = section["linear_every"]
+    every, kept = section["linear_every"], run["keep_checkpoints"]
     try:
-        if not run["keep_checkpoints"]:
-            # to resume from
-            return Recipe(**keys, checkpoint_steps=tuple(range(every, keys["steps"], every)))
-        if keys["steps"] != section["steps"]:
+        if kept and keys["steps"] != section["steps"]:
             raise InputError(
                 f"`steps` {keys['steps']} are not the study's {section['steps']}: runs that keep their checkpoints "
                 "have the same ones. Leave `steps` out, or write `keep_checkpoints: false`."
             )
-        return Recipe(**keys, checkpoint_steps=checkpoint_steps(section["steps"], every))
+        to_resume_from = tuple(range(every, keys["steps"], every))
+        steps = checkpoint_steps(section["steps"], every) if kept else to_resume_from
+        return Recipe(**keys, checkpoint_steps=steps)
     except InputError as error:
         raise InputError(f"`pretraining.runs.{name}`: {error}") from None

@@ -40,16 +40,14 @@ class Truncating:
         """Choose of the datasets that a model is measured on, in their order."""
         if self.datasets == "first":
             return measured[:1]
-        return (
-            measured if self.datasets == "all" else tuple(name for name in measured if name in self.datasets)
-        )
+        return tuple(name for name in measured if self.datasets == "all" or name in self.datasets)
 
 
 def read_truncating(section: Mapping[str, Yaml] | bool) -> Truncating | None:
     """Build the truncation from its section, checked and with defaults; None where it is `off`."""
     if not isinstance(section, Mapping):
         return None
-    chosen = {key: _listed(section[key], other="auto") for key in ("ranks", "removed")}
+    chosen = {key: None if section[key] == "auto" else tuple(section[key]) for key in ("ranks", "removed")}
     datasets = section["datasets"]
     return Truncating(
         checkpoints=section["checkpoints"],
@@ -57,10 +55,6 @@ def read_truncating(section: Mapping[str, Yaml] | bool) -> Truncating | None:
         sequences=section["sequences"],
         **chosen,
     )
-
-
-def _listed(value: Yaml, *, other: str) -> tuple[int, ...] | None:
-    return None if value == other else tuple(value)
 
 
 def kept_ranks(width: int, chosen: Sequence[int] | None = None) -> list[int]:
@@ -136,14 +130,14 @@ def rank_interval(
 
     Parameters
     ----------
-    lows, highs : rank → ends of the 95 % interval of the increase, NaN where there is none
+    lows, highs : rank → ends of the 95 % interval of the increase; NaN, where there is none, exceeds any tolerance
     tolerance : nats a token
 
     Returns
     -------
     Both ends, included; None for the upper one where no rank stays within significantly.
     """
-    over = [rank for rank, low in lows.items() if low > tolerance]
+    over = [rank for rank, low in lows.items() if not low <= tolerance]
     return max(over, default=-1) + 1, least_rank(highs, tolerance)
 
 

@@ -6,9 +6,11 @@ Differences are taken draw by draw: the tokens are the same, so that the interva
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from math import isfinite, nan
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +37,6 @@ from lmshape.tables.columns import (
 from lmshape.truncation.ranks import TOLERANCES, least_rank, rank_interval
 
 KEY = b"lmshape.truncation"
-SCHEMA = pa.schema(
-    {
-        "layer": pa.int64(),
-        "rows": pa.string(),
-        "variant": pa.string(),
-        "rank": pa.int64(),
-        "losses": pa.list_(pa.float64()),
-        "flag": pa.string(),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +86,8 @@ def write_truncation(path: Path, truncation: Truncation) -> None:
         "tokens": truncation.tokens,
         "whole": [or_null(loss) for loss in truncation.whole],
     }
-    rows = [asdict(one) for one in truncation.measured]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: json.dumps(card, sort_keys=True)}))
-    write_parquet(table, path)
+    table = pa.Table.from_pylist([asdict(one) for one in truncation.measured])
+    write_parquet(table.replace_schema_metadata({KEY: json.dumps(card, sort_keys=True)}), path)
 
 
 def read_truncation(path: Path) -> Truncation:
@@ -111,18 +102,7 @@ def read_truncation(path: Path) -> Truncation:
     )
 
 
-def by_rank(measured: Iterable[TruncatedLoss], *, layer: int, rows: str, variant: str) -> list[TruncatedLoss]:
-    """Choose one curve, ranks ascending."""
-    place = (layer, rows, variant)
-    chosen = [one for one in measured if (one.layer, one.rows, one.variant) == place]
-    return sorted(chosen, key=lambda one: one.rank)
-
-
-DIMENSIONS_BESIDE = (
-    "participation_ratio",
-    "effective_rank",
-    "id_twonn",
-)  # dimensions of the same layer and rows
+DIMENSIONS_BESIDE = ("participation_ratio", "effective_rank", "id_twonn")  # of the same layer and rows
 
 _PLACE = (
     *shared("study model kind checkpoint step dataset"),
@@ -181,13 +161,13 @@ def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Pa
     output_dir : folder of the tables
     study : name of the study
     """
-    cells = [read_truncation(Path(path)) for path in files]
+    cells = [read_truncation(path) for path in files]
     wanted = ["model", "checkpoint", "dataset", "site", "layer", "rows", "metric", "value"]
     known = dimensions(read_table(metrics, columns=wanted))
     curves = [row for cell in cells for row in loss_rows(cell, study)]
     ranks = [row for cell in cells for row in rank_rows(cell, study, known)]
-    write_table(pd.DataFrame(curves), TRUNCATION_COLUMNS, Path(output_dir) / "truncation")
-    write_table(pd.DataFrame(ranks), RANKS_COLUMNS, Path(output_dir) / "truncation_ranks")
+    write_table(pd.DataFrame(curves), TRUNCATION_COLUMNS, output_dir / "truncation")
+    write_table(pd.DataFrame(ranks), RANKS_COLUMNS, output_dir / "truncation_ranks")
 
 
 def dimensions(metrics: pd.DataFrame) -> dict[tuple[str | int, ...], float]:
@@ -201,16 +181,13 @@ def loss_rows(cell: Truncation, study: str) -> Iterator[Row]:
     for one in cell.measured:
         increase = _increase(one, cell)
         yield {
-            **_place(cell, one.layer, study),
+            **_shared(one, cell, study),
             "variant": one.variant,
-            "rows": one.rows,
             "rank": one.rank,
             "loss": float(np.mean(one.losses)),
             "loss_increase": increase.value,
             "loss_increase_low": increase.low,
             "loss_increase_high": increase.high,
-            "whole_loss": float(np.mean(cell.whole)),
-            "draws": len(cell.whole),
             "tokens": sum(cell.tokens),
             "flag": one.flag,
         }
@@ -218,59 +195,47 @@ def loss_rows(cell: Truncation, study: str) -> Iterator[Row]:
 
 def rank_rows(cell: Truncation, study: str, known: Mapping[tuple[str | int, ...], float]) -> Iterator[Row]:
     """Yield the rows of `truncation_ranks`: one for each layer, choice of rows and tolerance."""
-    for layer, rows in dict.fromkeys((one.layer, one.rows) for one in cell.measured):
-        curve = by_rank(cell.measured, layer=layer, rows=rows, variant="keep")
-        place = _place(cell, layer, study)
-        key = tuple(place[name] for name in ("model", "checkpoint", "dataset"))
-        beside = {name: known.get((*key, layer, rows, name), nan) for name in DIMENSIONS_BESIDE}
+    kept = (one for one in cell.measured if one.variant == "keep")
+    for (layer, rows), group in groupby(kept, key=attrgetter("layer", "rows")):
+        curve = list(group)
+        increases = {one.rank: _increase(one, cell) for one in curve}
+        values, lows, highs = (
+            {rank: getattr(one, end) for rank, one in increases.items()} for end in ("value", "low", "high")
+        )
+        place = _shared(curve[0], cell, study)
+        key = (place["model"], place["checkpoint"], place["dataset"], layer, rows)
+        beside = {name: known.get((*key, name), nan) for name in DIMENSIONS_BESIDE}
+        absent = ", ".join(name for name, value in beside.items() if not isfinite(value))
+        flags = [*dict.fromkeys(one.flag for one in curve), f"no number: {absent}" if absent else ""]
         for tolerance in TOLERANCES:
-            found = _least(curve, cell, tolerance)
+            rank = least_rank(values, tolerance)
+            low, high = (None, None) if rank is None else rank_interval(lows, highs, tolerance)
             yield {
                 **place,
-                "rows": rows,
                 "tolerance": tolerance,
-                **found,
-                "share_of_d": nan if found["rank"] is None else found["rank"] / place["d"],
+                "rank": rank,
+                "rank_low": low,
+                "rank_high": high,
+                "share_of_d": nan if rank is None else rank / place["d"],
                 **beside,
-                "whole_loss": float(np.mean(cell.whole)),
-                "draws": len(cell.whole),
-                "flag": _flag(curve, found, beside),
+                "flag": joined(*flags),
             }
-
-
-def _least(curve: Sequence[TruncatedLoss], cell: Truncation, tolerance: float) -> dict[str, int | None]:
-    """Return the least rank of a curve and its interval; nothing where a loss is not a number."""
-    increases = {one.rank: _increase(one, cell) for one in curve}
-    rank = least_rank({rank: one.value for rank, one in increases.items()}, tolerance)
-    if rank is None:
-        return {"rank": None, "rank_low": None, "rank_high": None}
-    lows = {rank: one.low if isfinite(one.low) else np.inf for rank, one in increases.items()}
-    highs = {rank: one.high if isfinite(one.high) else np.inf for rank, one in increases.items()}
-    low, high = rank_interval(lows, highs, tolerance)
-    return {"rank": rank, "rank_low": low, "rank_high": high}
 
 
 def _increase(one: TruncatedLoss, cell: Truncation) -> Estimate:
     return over_draws(np.subtract(one.losses, cell.whole))
 
 
-def _flag(
-    curve: Iterable[TruncatedLoss], found: Mapping[str, int | None], beside: Mapping[str, float]
-) -> str:
-    """Say why there is no rank, doubts about the axes, and which dimensions are not numbers."""
-    flags = dict.fromkeys(one.flag for one in curve if one.flag)
-    absent = [name for name, value in beside.items() if not isfinite(value)]
-    lacking = [f"no number: {', '.join(absent)}"] if absent else []
-    return joined(*flags, *lacking)
-
-
-def _place(cell: Truncation, layer: int, study: str) -> Row:
+def _shared(one: TruncatedLoss, cell: Truncation, study: str) -> Row:
+    """Return what rows of both tables say."""
     own = cell.attributes
-    known = {name: own[name] for name in ("model", "kind", "checkpoint", "step", "dataset")}
     return {
         "study": study,
-        **known,
-        "layer": layer,
-        "depth": layer / int(own["blocks"]),
+        **{name: own[name] for name in ("model", "kind", "checkpoint", "step", "dataset")},
+        "layer": one.layer,
+        "depth": one.layer / int(own["blocks"]),
         "d": own["width"],
+        "rows": one.rows,
+        "whole_loss": float(np.mean(cell.whole)),
+        "draws": len(cell.whole),
     }
