@@ -25,7 +25,7 @@ from lmshape.jobs import RULES, Jobs, Machine, Rule, Wildcards, dated_results
 from lmshape.jobs.cells import MeasureOwn, WeightsReader
 from lmshape.jobs.hub import mark_unasked, refuse_foreign_files
 from lmshape.jobs.machine import PROFILE_SETTINGS, machine_of
-from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Given, cell_wildcards, layer_wildcards
 from lmshape.receipt import write_receipt
 from lmshape.schema import Yaml
 from lmshape.study.study import load_study
@@ -595,12 +595,42 @@ def test_a_cell_is_measured_where_its_forward_passes_run(
     rule = jobs_of(root, keep_activations=False, extraction={"device": device}).rules["measure_cell"]
     measured = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(rule, "extract", lambda job, given, activations, card: card.write_text("{}"))
+    monkeypatch.setattr(rule, "extract", lambda job, given, activations, card, held: card.write_text("{}"))
     monkeypatch.setattr(
         rule.measuring, "measure", lambda job, activations, block, on: measured.append(on.type)
     )
     rule.run(job_of("measure_cell"), Given(gpus=gpus))
     assert set(measured) == {place}
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_cell_asks_for_what_its_activations_take(
+    root: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    """Memory where they are held, which the job then does if that is free; else scratch."""
+    jobs, job = jobs_of(root, keep_activations=False), job_of("measure_cell")
+    if not held:
+        monkeypatch.setattr(type(jobs.study.sampling), "most_tokens", 10**7)
+    rule, extract, measure = (jobs.rules[name] for name in ("measure_cell", "extract", "measure"))
+    size = 4 * jobs.study.sampling.most_tokens * 64 * (2 + 2)
+    apart = max(extract.megabytes(job), measure.megabytes(job))
+    assert rule.held_bytes(job) == (size if held else 0)
+    assert rule.megabytes(job) == apart + (size // 10**6 if held else 0)
+    assert rule.disk_megabytes(job) == (
+        LEAST_DISK_MEGABYTES + rule.kept_megabytes(job) if held else extract.disk_megabytes(job)
+    )
+    told: list[int] = []
+
+    def extracted(job: Wildcards, given: Given, activations: Path, card: Path, held_bytes: int) -> None:
+        card.write_text("{}")
+        told.append(held_bytes)
+
+    monkeypatch.setattr(rule, "extract", extracted)
+    monkeypatch.setattr(rule.measuring, "measure", lambda *given: None)
+    for spare in (1, 0):
+        monkeypatch.setattr("lmshape.jobs.cells.free_megabytes", lambda: rule.megabytes(job) + spare)  # noqa: B023
+        rule.run(job, Given())
+    assert told == [rule.held_bytes(job), 0]
 
 
 def profile(**settings: str | None) -> dict[str, str | None]:
@@ -754,6 +784,11 @@ class OneProcess(MeasureCell):
 
     def __init__(self):
         pass
+
+    def held_bytes(self, job):
+        return 0
+
+    megabytes = held_bytes
 
     def model(self, job):
         return type("", (), dict(kind="decoder", blocks=2, width=8, vocabulary=9, remote_code=False))

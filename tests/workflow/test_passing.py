@@ -1,4 +1,4 @@
-"""`keep_activations: false`: a cell is one job, whose activations pass through its scratch and leave nothing behind."""
+"""`keep_activations: false`: a cell is one job, which holds its activations and leaves nothing of them behind."""
 
 from __future__ import annotations
 

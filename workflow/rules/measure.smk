@@ -1,7 +1,7 @@
 """A cell: forward passes, then the statistics of its layers, from which every metric can be computed.
 
-With `keep_activations: true` they are two jobs and the activations stay between them; with `false` they are one, and the
-activations pass through its scratch.
+With `keep_activations: true` they are two jobs and the activations stay between them; with `false` they are one, which
+holds the activations in memory or, where they are large, in scratch.
 """
 
 if study.keep_activations:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lmshape import paths
 from lmshape.geometry.arrays import Device
-from lmshape.jobs.machine import Machine
+from lmshape.jobs.machine import Machine, free_megabytes
 from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
@@ -24,6 +24,7 @@ from lmshape.writing import replaced_when_whole, working_folder
 
 if TYPE_CHECKING:
     from lmshape.models.opened import Opening
+    from lmshape.store.activations import HeldActivations
 
 
 class WeightsReader(Rule):
@@ -154,15 +155,17 @@ class Extract(WeightsReader):
     def run(self, job: Wildcards, given: Given) -> None:
         self.extract(job, given, Path(job.fill(paths.ACTIVATIONS)), Path(job.fill(paths.LOSS_CARD)))
 
-    def extract(self, job: Wildcards, given: Given, activations: Path, losses: Path) -> None:
-        """Write the activations and the loss card of a cell."""
+    def extract(
+        self, job: Wildcards, given: Given, activations: Path, losses: Path, held_bytes: int = 0
+    ) -> Path | HeldActivations:
+        """Write the loss card of a cell and its activations, or hold these in memory."""
         os.environ["HF_HUB_OFFLINE"] = "1"  # all that is read is on the disk
         from lmshape.hub.lock import read_receipt
         from lmshape.models.extract import extract
         from lmshape.store.tokens import read_tokens
 
         folder, tokens = self.study.checkpoint(job.cell).folder, read_tokens(job.fill(paths.TOKENS_FILE))
-        extract(
+        return extract(
             folder,
             tokens,
             opening=self.opening(job, given),
@@ -171,6 +174,7 @@ class Extract(WeightsReader):
             attributes=self.attributes(job) | read_receipt(folder),
             seed=int(tokens.attributes["seed"]),
             mask_token_id=int(tokens.attributes["mask_token_id"]),
+            held_bytes=held_bytes,
         )
 
 
@@ -269,7 +273,11 @@ class Measure(Rule):
         Path(job.fill(paths.MEASURED_MARK)).touch()
 
     def measure(
-        self, job: Wildcards, activations: Path, block: tuple[int, int], device: Device = None
+        self,
+        job: Wildcards,
+        activations: Path | HeldActivations,
+        block: tuple[int, int],
+        device: Device = None,
     ) -> None:
         """Write the archives of a block of layers that are not there, or not of this code and data."""
         final = self.final(job)
@@ -329,7 +337,7 @@ class MeasureAll(Measure):
 
 
 class MeasureCell(Extract):
-    """A cell in one process, where activations are not kept: they pass through the job's scratch.
+    """A cell in one process, where activations are not kept: it holds them in memory, or they pass through its scratch.
 
     What is measured of them is measured on the GPU that the network was on, where there is one.
 
@@ -376,8 +384,20 @@ class MeasureCell(Extract):
     def code_of(self, job: Wildcards) -> str:
         return super().code_of(job) + self.measuring.code_of(job)
 
+    def held_bytes(self, job: Wildcards) -> int:
+        """Bytes of activations that the job holds in memory; 0 where they pass through scratch."""
+        study = self.study
+        return costs.held_bytes(
+            self.model(job), study.sampling, study.extraction, on_gpu=self.on_gpu(job)
+        )
+
     def megabytes(self, job: Wildcards) -> int:
-        return max(super().megabytes(job), self.measuring.megabytes(job))
+        held = self.held_bytes(job) // 10**6
+        return held + max(super().megabytes(job), self.measuring.megabytes(job))
+
+    def disk_megabytes(self, job: Wildcards) -> int:
+        held = self.held_bytes(job) > 0
+        return LEAST_DISK_MEGABYTES + self.kept_megabytes(job) if held else super().disk_megabytes(job)
 
     def seconds(self, job: Wildcards, threads: int) -> float:
         model, on_gpu = self.model(job), self.on_gpu(job)
@@ -387,8 +407,9 @@ class MeasureCell(Extract):
     def run(self, job: Wildcards, given: Given) -> None:
         losses = Path(job.fill(paths.LOSS_CARD))
         with working_folder(losses, "activations") as folder:
-            activations, card = folder / "activations.h5", folder / losses.name
-            self.extract(job, given, activations, card)
+            card = folder / losses.name
+            held_bytes = self.held_bytes(job) if free_megabytes() > self.megabytes(job) else 0
+            activations = self.extract(job, given, folder / "activations.h5", card, held_bytes)
             from lmshape.models.opened import choose_device  # imports transformers, once the hub is off
 
             device = choose_device(self.opening(job, given)).device

@@ -136,6 +136,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_megabytes() -> float:
+    """Return the memory of this machine that no process uses."""
+    import psutil
+
+    return psutil.virtual_memory().available / 10**6
+
+
 @cache
 def gpu_count() -> int:
     """NVIDIA GPUs that processes here may use: by their device files, as far as CUDA_VISIBLE_DEVICES lets them."""

@@ -19,6 +19,7 @@ from lmshape.checkpoints import Checkpoint
 from lmshape.errors import InputError, some_of
 from lmshape.hub.integrity import AUDIT_VERDICTS, corrections
 from lmshape.jobs import RULES, Jobs
+from lmshape.jobs.cells import MeasureCell
 from lmshape.jobs.hub import DOWNLOAD_BYTES
 from lmshape.jobs.machine import Machine, gpu_count, usable_cores
 from lmshape.jobs.rule import Rule, Wildcards, model_flops
@@ -101,11 +102,20 @@ def disk_peak(plans: Iterable[ModelPlan], study: Study) -> tuple[float, str]:
 
 
 def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
-    """Tell what activations take: they stay in results/, or pass through the scratch of the job of their cell."""
+    """Tell what activations take: they stay in results/, or the job of their cell holds them, or writes to scratch."""
     if study.keep_activations:
         return f"{size_text(sum(one.activation_bytes for one in plans))} that stay in results/"
-    of_cells = [activation_bytes(study.models[one.model], study.sampling.most_tokens) for one in plans]
-    return f"none stay; a job takes up to {size_text(max(of_cells, default=0))} of scratch while it measures"
+    rule = MeasureCell(study, Machine(gpus=gpu_count()))
+    held = {one.model: rule.held_bytes(Wildcards(model=one.model)) for one in plans}
+    passing = [
+        activation_bytes(study.models[name], study.sampling.most_tokens)
+        for name, size in held.items()
+        if not size
+    ]
+    return (
+        f"none stay; while it measures, a job holds up to {size_text(max(held.values(), default=0))} in memory, "
+        f"{size_text(max(passing, default=0))} in scratch"
+    )
 
 
 def describe_spelling(study: Study, root: Path) -> str:

@@ -30,7 +30,7 @@ from lmshape.metrics.skdim import SKDIM, measured_skdim
 from lmshape.paths import BLOCK, layers
 from lmshape.progress import site_by_site
 from lmshape.site import Site
-from lmshape.store.activations import Activations, Rows
+from lmshape.store.activations import Activations, HeldActivations, Rows, open_activations
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import LayerStatistics, read_statistics, write_statistics
 
@@ -65,7 +65,7 @@ class _Job:
 
 
 def measure(
-    activations_path: str | Path,
+    source: Path | HeldActivations,
     output_path: str | Path,
     *,
     family: Measured,
@@ -85,7 +85,7 @@ def measure(
 
     Parameters
     ----------
-    activations_path : activation store of the cell
+    source : activation store of the cell, or its activations in memory
     output_path : statistics archive to write; it appears when it is whole
     family : how the family is measured; an argument and no name, so that the fingerprint of this function does not
         lead on to all families
@@ -114,7 +114,7 @@ def measure(
         "rows_per_draw": rows_per_draw or 0,
     }
     with (
-        Activations(activations_path) as activations,
+        open_activations(source) as activations,
         Activations(final) if final else nullcontext() as last_one,
     ):
         chosen = family.chosen_rows(rows)
@@ -240,7 +240,7 @@ def _refused(job: _Job, counts: dict[str, int], rows_per_draw: int | None, flag:
 
 
 def measure_block(
-    activations: Path,
+    activations: Path | HeldActivations,
     folder: Path,
     *,
     families: Sequence[str],
@@ -257,7 +257,7 @@ def measure_block(
 
     Parameters
     ----------
-    activations : activation store of the cell
+    activations : activation store of the cell, or its activations in memory
     folder : of the cell's statistics; archives lie at `{family}/layers-{first}-{last}.h5` below it
     families : names of families
     first, last, rows, rows_per_draw, device, final : as `measure` takes them; each family takes those rows that concern
@@ -344,9 +344,9 @@ def _definitions(family: Measured) -> list[str]:
     return [f"{function.__module__}.{function.__qualname__}" for function in functions]
 
 
-def _source(path: Path, first: int, last: int) -> Attributes:
+def _source(source: Path | HeldActivations, first: int, last: int) -> Attributes:
     """Attributes of the activations, and the digest of the block's layers and of the layer before it."""
-    with Activations(path) as activations:
+    with open_activations(source) as activations:
         sites: list[Site] = sites_between(activations.sites, max(first - 1, 0), last)
         return {**activations.attributes, "source": activations.digest(sites)}
 

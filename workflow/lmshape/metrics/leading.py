@@ -131,7 +131,7 @@ def _of_many_rows(layer: Layer, parts: Parts) -> dict[str, _Axes]:
         return {}
     width = layer.rows.shape[1]
     sums = [CovarianceSums(width, layer.device) for _ in range(parts.count)]
-    for part, _, rows in parts.blocks(layer.rows, WHOLE_PIECES):
+    for part, _, rows in parts.blocks(layer.rows.on(layer.device), WHOLE_PIECES):
         sums[part].update(rows)
     ordinary = {part for draw in parts.members[NOT_POSITION_0] for part in draw}
     found = {}
@@ -157,7 +157,7 @@ def _coordinates(layer: Layer, parts: Parts, axes: Mapping[str, _Axes]) -> dict[
     directions = on(np.concatenate([entry.axes for entry in entries]), layer.device)
     offsets = np.concatenate([entry.axes @ (entry.mean - center) for entry in entries])
     coordinates = np.full((len(layer.draw), len(directions)), np.nan)
-    for _, where, rows in parts.blocks(layer.rows, BLOCK_ENTRIES):
+    for _, where, rows in parts.blocks(layer.rows.on(layer.device), BLOCK_ENTRIES):
         differences = on(rows, layer.device) - on(center, layer.device)
         coordinates[where] = in_memory(differences @ directions.T) - offsets
     ends = np.cumsum([len(entry.axes) for entry in entries])

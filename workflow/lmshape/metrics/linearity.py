@@ -100,7 +100,8 @@ def _summed(layer: Layer, choices: Mapping[str, np.ndarray], basis: Basis | None
 
 
 def _pairs(layer: Layer) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    for (piece, y), (_, x) in zip(layer.rows.chunks(), layer.compared().chunks(), strict=True):
+    clouds = layer.rows.on(layer.device), layer.compared().on(layer.device)
+    for (piece, y), (_, x) in zip(*(rows.chunks() for rows in clouds), strict=True):
         yield piece, x, y
 
 

@@ -60,7 +60,7 @@ def _of_many_rows(layer: Layer, kept: Mapping[str, np.ndarray]) -> dict[str, Spe
     parts = parts_of(layer.draw, kept)
     center = robust_center(layer.rows, kept)
     sums = [MomentSums(center, layer.device) for _ in range(parts.count)]
-    for part, _, rows in parts.blocks(layer.rows, WHOLE_PIECES):
+    for part, _, rows in parts.blocks(layer.rows.on(layer.device), WHOLE_PIECES):
         sums[part].update(rows)
     return {
         name: spectra_of_sums([[sums[part] for part in subset] for subset in parts.subsets(name)])

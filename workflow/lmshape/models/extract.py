@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +27,9 @@ from lmshape.models.network import Network, memory_ran_out
 from lmshape.models.opened import Opening, opened
 from lmshape.models.residual import ResidualStream, Take, run
 from lmshape.progress import progress as progress_bar
+from lmshape.progress import size_text
 from lmshape.site import Site
-from lmshape.store.activations import ActivationWriter
+from lmshape.store.activations import ActivationWriter, HeldActivations, refuse_missing
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import DrawLoss, write_loss_card
 from lmshape.store.tokens import Tokens
@@ -311,27 +312,34 @@ def extract(
     seed: int,
     mask_token_id: int | None = None,
     progress: bool = True,
-) -> None:
-    """Write the activation store and the loss card of one cell.
+    held_bytes: int = 0,
+) -> Path | HeldActivations:
+    """Write the activations and the loss card of one cell, or hold the activations in memory.
 
     Sequences of one length share a batch, none is padded. Rows stand at their token's place. Decoders: the
     loss of each token given those before it, from the same pass. Encoders: the activations of the text as it
     is, and the loss of a fixed 15 % of the tokens from a second pass in which they are masked. Of a checkpoint
     without the whole of its head there are activations, and in the loss card the reason why there is no loss.
 
-    Memory: the weights, one batch with its logits, and a few layers of it that wait for the disk. A batch for
-    which it does not suffice is halved, as are those behind it.
+    Memory: the weights, one batch with its logits, and a few layers of it that wait for the disk, or all activations.
+    A batch for which it does not suffice is halved, as are those behind it.
 
     Parameters
     ----------
     checkpoint : folder with config.json and weights, or with one GGUF file; or a loaded model
     tokens : what is read, the same for every checkpoint of a model
-    opening : how the checkpoint is opened; rows are stored as float32 whatever the network computes in
-    output, loss_output : activation store and loss card to write; each appears when it is whole
+    opening : how the checkpoint is opened
+    output, loss_output : activation store and loss card to write; each appears when it is whole. The store has float32
+        whatever the network computes in
     attributes : what is known of the cell; what the network and the tokens say of themselves is added
     seed : of the mask
     mask_token_id : the tokenizer's mask token, needed for an encoder
     progress : whether to show tokens done, rate and time left
+    held_bytes : activations of at most this size are held in the number type of the network, and not written
+
+    Returns
+    -------
+    `output`, or the activations that are held.
 
     Raises
     ------
@@ -347,21 +355,25 @@ def extract(
         )
         own = {**facts, "seed": seed, "blocks": len(stream.blocks)}
         known = _attributes(checkpoint, network, {**tokens.attributes, **attributes, **own})
-        nll = write_activations(
-            output,
-            tokens,
-            reading,
-            attributes=known,
-            batch_tokens=most,
-            progress=progress,
-        )
+        clouds = room_for(tokens, reading, held_bytes) if held_bytes else None
+        activations: Path | HeldActivations = output
+        if clouds is None:
+            nll = write_activations(
+                output, tokens, reading, attributes=known, batch_tokens=most, progress=progress
+            )
+        else:
+            activations = hold_activations(
+                clouds, tokens, reading, attributes=known, batch_tokens=most, progress=progress
+            )
+            nll = activations.nll
     if _files(checkpoint) != found:
-        output.unlink()
+        output.unlink(missing_ok=True)
         raise InputError(
             f"`{checkpoint}`: its weights were rewritten while they were read, so the activations may mix both. "
             "Run again when the checkpoint is saved."
         )
     _write_loss(loss_output, tokens, nll, reading, attributes=known)
+    return activations
 
 
 def _files(checkpoint: Path | PreTrainedModel) -> list[tuple[str, int, int]]:
@@ -381,23 +393,88 @@ def write_activations(
 
     `batch_tokens` : most tokens of a batch; a longer sequence is a batch of its own
     """
-    stream, device = reading.stream, reading.network.device
-    predicted = reading.predicted(tokens)
-    nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
+    stream = reading.stream
     with ActivationWriter(
         output, sites=stream.sites, width=stream.width, tokens=tokens, attributes=attributes
     ) as writer:
         with _bar(tokens, attributes, shown=progress) as bar, written_in_background(writer) as write:
-
-            def read(rows: np.ndarray, take: Take) -> None:
-                ids = torch.as_tensor(tokens.ids[rows], dtype=torch.int64, device=device)
-                chosen = torch.as_tensor(predicted[rows], device=device)
-                nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
-                bar.update(rows.size)
-
-            read_all(tokens, batch_tokens, read=read, write=write, device=device)
+            nll = _passes(tokens, reading, batch_tokens=batch_tokens, write=write, bar=bar)
         writer.write_nll(0, nll)  # after the last row: the order of writes decides where in the file each is
     return nll
+
+
+def hold_activations(
+    clouds: Mapping[Site, Tensor],
+    tokens: Tokens,
+    reading: Reader,
+    *,
+    attributes: Attributes,
+    batch_tokens: int,
+    progress: bool,
+) -> HeldActivations:
+    """Fill the tensors (n, width) of `room_for`; otherwise as `write_activations`."""
+    missing = dict.fromkeys(clouds, len(tokens.ids))
+
+    def keep(rows: np.ndarray, site: Site, hidden: Tensor) -> None:
+        cloud = clouds[site]
+        cloud[rows.ravel()] = hidden.flatten(0, -2).to(cloud.device)
+        missing[site] -= rows.size
+
+    with _bar(tokens, attributes, shown=progress) as bar:
+        nll = _passes(tokens, reading, batch_tokens=batch_tokens, write=keep, bar=bar)
+    refuse_missing(missing, "activations in memory")
+    return HeldActivations(clouds, tokens, nll, attributes)
+
+
+def _passes(tokens: Tokens, reading: Reader, *, batch_tokens: int, write: Write, bar: tqdm) -> np.ndarray:
+    """Give every hidden state to `write`; return the loss of each token, (n,) float32 nats."""
+    device, predicted = reading.network.device, reading.predicted(tokens)
+    nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
+
+    def read(rows: np.ndarray, take: Take) -> None:
+        ids = torch.as_tensor(tokens.ids[rows], dtype=torch.int64, device=device)
+        chosen = torch.as_tensor(predicted[rows], device=device)
+        nll[rows] = reading.read(ids, chosen, take).cpu().numpy()
+        bar.update(rows.size)
+
+    read_all(tokens, batch_tokens, read=read, write=write, device=device)
+    return nll
+
+
+def room_for(tokens: Tokens, reading: Reader, held_bytes: int) -> dict[Site, Tensor] | None:
+    """Return a tensor for the rows (n, width) of each site, of the number type that they come in, not yet filled.
+
+    They lie on the network's GPU if it has twice their size free, else in memory. None, and a line on stderr that says
+    why, where they take more than `held_bytes`, or memory does not suffice.
+    """
+    network, stream = reading.network, reading.stream
+    types: dict[Site, torch.dtype] = {}
+
+    def take(site: Site, hidden: Tensor) -> None:
+        types[site] = hidden.dtype
+
+    with torch.no_grad(), stream.observed(take):
+        run(network.base, torch.as_tensor(tokens.ids[None, :1], dtype=torch.int64, device=network.device))
+    n, width = len(tokens.ids), stream.width
+    size = n * width * sum(dtype.itemsize for dtype in types.values())
+    why = f"the job may hold {size_text(held_bytes)}"
+    if size <= held_bytes:
+        try:
+            place = _place_for(size, network.device)
+            return {site: torch.empty(n, width, dtype=dtype, device=place) for site, dtype in types.items()}
+        except (RuntimeError, MemoryError) as error:
+            if not memory_ran_out(error):
+                raise
+            why = "memory does not suffice"
+    print(
+        f"{size_text(size)} of activations, and {why}: they pass through a file", file=sys.stderr, flush=True
+    )
+    return None
+
+
+def _place_for(size: int, device: torch.device) -> torch.device:
+    roomy = device.type == "cuda" and torch.cuda.mem_get_info(device)[0] >= 2 * size
+    return device if roomy else torch.device("cpu")
 
 
 def _attributes(

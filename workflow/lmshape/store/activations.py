@@ -1,16 +1,16 @@
-"""The activation store: every layer of one (model, checkpoint, dataset), one float32 matrix per site."""
+"""The activations of one (model, checkpoint, dataset), one matrix per site: in a file, or held in memory."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import h5py
 import numpy as np
@@ -26,8 +26,13 @@ from lmshape.store.hdf5 import (
     write_attributes,
     write_format,
 )
-from lmshape.store.tokens import Tokens, read_token_group, write_token_group
+from lmshape.store.tokens import Tokens, read_token_group, token_columns, write_token_group
 from lmshape.writing import written_on_scratch
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmshape.geometry.arrays import Array, Device
 
 PIECE_BYTES = 2**26  # 64 MiB: long enough for matrix products at full rate, short beside any machine's memory
 
@@ -69,6 +74,10 @@ class Rows:
             taken[first:last] = rows[index[first:last] - piece.start]
         return taken
 
+    def on(self, device: Device) -> Rows:
+        """Return the rows such that pieces which are held in memory or on a GPU come as tensors on a device."""
+        return self
+
     def _pieces(self) -> list[slice]:
         n, _ = self.shape
         return [slice(start, min(start + self._step, n)) for start in range(0, n, self._step)]
@@ -87,7 +96,44 @@ class Rows:
                 yield piece, rows
 
 
+class HeldRows(Rows):
+    """An (n, d) tensor, whose pieces are converted to float32 when they are read.
+
+    Parameters
+    ----------
+    tensor : in the number type of the model, in memory or on a GPU
+    device : where pieces are tensors; None: they are arrays
+    """
+
+    def __init__(self, tensor: torch.Tensor, device: Device = None) -> None:
+        self._tensor, self._device = tensor, device
+        n, d = tensor.shape
+        self.shape = (n, d)
+        self._step = max(1, PIECE_BYTES // (4 * d))  # pieces as those of a file: sums round alike
+
+    def take(self, index: np.ndarray) -> Array:
+        """Return the rows of an index (m,) as (m, d) float32."""
+        return self._given(self._tensor[index])
+
+    def on(self, device: Device) -> Rows:
+        """Return the rows with pieces on a device."""
+        return HeldRows(self._tensor, device)
+
+    def _read(self, pieces: list[slice]) -> Iterator[tuple[slice, Array]]:
+        return ((piece, self._given(self._tensor[piece])) for piece in pieces)
+
+    def _given(self, rows: torch.Tensor) -> Array:
+        return rows.float().cpu().numpy() if self._device is None else rows.to(self._device).float()
+
+
 ACTIVATIONS_FORMAT = "lmshape-activations"
+
+
+def refuse_missing(missing: Mapping[Site, int], place: str | Path) -> None:
+    """Refuse activations of which rows are missing, so many of each site."""
+    absent = [f"{count} rows of {site.path}" for site, count in missing.items() if count]
+    if absent:
+        raise ValueError(f"`{place}` is not whole: {', '.join(absent)} were not written.")
 
 
 class ActivationWriter:
@@ -166,9 +212,8 @@ class ActivationWriter:
     def _refuse_incomplete(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        absent = [f"{count} rows of {site.path}" for site, count in self._missing.items() if count]
-        if kind is None and absent:
-            raise ValueError(f"`{self._path}` is not whole: {', '.join(absent)} were not written.")
+        if kind is None:
+            refuse_missing(self._missing, self._path)
 
 
 class Activations:
@@ -215,35 +260,59 @@ class Activations:
 
     def digest(self, sites: Sequence[Site]) -> str:
         """Hash of the tokens with all that is known of them, their losses, and every row of some sites; 64 digits."""
-        with noticed(self._file.filename):
-            return self._digest(sites)
-
-    def _digest(self, sites: Sequence[Site]) -> str:
-        digest = hashlib.sha256(self._file["tokens/nll"][:].tobytes())
-        for name, column in sorted(self._file["tokens"].items()):
-            values = column[:]
-            digest.update(f"{name} {values.dtype} {values.shape}".encode())
-            digest.update(b"\0".join(values) if values.dtype == object else values.tobytes())
+        digest = hashlib.sha256(self.nll.tobytes())
+        for name, column in sorted({**token_columns(self.tokens), "nll": self.nll}.items()):
+            digest.update(f"{name} {column.dtype} {column.shape}".encode())
+            digest.update(column.tobytes())
         for site in sites:
-            rows = self._file[site.path]
+            rows = self.rows(site)
             digest.update(f"{site.path} {rows.shape}".encode())
-            step = max(1, PIECE_BYTES // (4 * rows.shape[1]))
-            for start in range(0, len(rows), step):
-                digest.update(rows[start : start + step])
+            for _, piece in rows.chunks():
+                digest.update(piece.data)
         return digest.hexdigest()
 
     @property
     def width(self) -> int:
         """Entries of a row, d."""
-        return self._file[self.sites[0].path].shape[1]
+        return self.rows(self.sites[0]).shape[1]
 
     def read(self, site: Site) -> np.ndarray:
         """(n, d) float32 rows of a site."""
-        with noticed(self._file.filename):
-            return self._file[site.path][:]
+        return self.rows(site).take(np.arange(len(self.tokens.ids)))
 
     def rows(self, site: Site) -> Rows:
         """The (n, d) float32 rows of a site, in pieces; a site that is no more than one is read at once."""
         with noticed(self._file.filename):
             cloud = self._file[site.path]
             return Rows(cloud[:] if 4 * cloud.size <= PIECE_BYTES else cloud)
+
+
+class HeldActivations(Activations):
+    """The activations of one cell in memory or on a GPU: what `Activations` reads from a file, equal to the last bit.
+
+    Parameters
+    ----------
+    clouds : site → (n, d) rows, in the number type of the model
+    tokens, nll, attributes : as they are written to a file
+    """
+
+    def __init__(
+        self, clouds: Mapping[Site, torch.Tensor], tokens: Tokens, nll: np.ndarray, attributes: Attributes
+    ) -> None:
+        self._clouds, self.sites = clouds, list(clouds)
+        self.tokens, self.nll = tokens, nll
+        self.attributes = dict(sorted(attributes.items()))  # in the order of a file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Hold them still: a job reads them once for each block of layers."""
+
+    def rows(self, site: Site) -> Rows:
+        """The (n, d) rows of a site, in pieces of float32."""
+        return HeldRows(self._clouds[site])
+
+
+def open_activations(source: Path | HeldActivations) -> Activations:
+    """Open a file of activations; those that are held are open."""
+    return source if isinstance(source, HeldActivations) else Activations(source)

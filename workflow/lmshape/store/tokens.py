@@ -86,25 +86,33 @@ def read_tokens(path: str | Path) -> Tokens:
         return read_token_group(file)
 
 
-def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
-    """Write the group `/tokens`, the same in the tokens file and beside activations.
+def token_columns(tokens: Tokens) -> dict[str, np.ndarray]:
+    """Return the arrays of the group `/tokens`.
 
     `type_id` and `type_text` are the distinct ids in ascending order and what each stands for, as JSON strings:
     HDF5 ends a text at the character 0, which is a token of byte-level vocabularies.
     """
+    columns: dict[str, np.ndarray] = {
+        name: np.asarray(getattr(tokens, attribute), dtype=dtype)
+        for name, (attribute, dtype) in _COLUMNS.items()
+    }
+    types = sorted(tokens.texts)
+    texts = [json.dumps(tokens.texts[index], ensure_ascii=False).encode() for index in types]
+    longest = max(map(len, texts), default=1)
+    columns["type_id"] = np.array(types, dtype=np.int32)
+    columns["type_text"] = np.array(texts, dtype=h5py.string_dtype("utf-8", longest))
+    return columns
+
+
+AXES = {"sequence_bytes": "sequences", "type_id": "types", "type_text": "types"}
+
+
+def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
+    """Write the group `/tokens`, the same in the tokens file and beside activations."""
     group = file.create_group("tokens")
     write_attributes(group, tokens.attributes)
-    for name, (attribute, dtype) in _COLUMNS.items():
-        column = write_array(group, name, np.asarray(getattr(tokens, attribute), dtype=dtype))
-        name_axes(column, "sequences" if name == "sequence_bytes" else "row")
-    types = sorted(tokens.texts)
-    texts = [json.dumps(tokens.texts[index], ensure_ascii=False) for index in types]
-    name_axes(write_array(group, "type_id", np.array(types, dtype=np.int32)), "types")
-    longest = max((len(text.encode()) for text in texts), default=1)
-    fixed = h5py.string_dtype("utf-8", longest)
-    name_axes(
-        write_array(group, "type_text", np.array([text.encode() for text in texts], dtype=fixed)), "types"
-    )
+    for name, column in token_columns(tokens).items():
+        name_axes(write_array(group, name, column), AXES.get(name, "row"))
     return group
 
 

@@ -128,6 +128,16 @@ def extraction_megabytes(model: Model, extraction: Extraction, *, on_gpu: bool) 
     return (4500 if on_gpu else 1500) + (weights + logits + written) // 10**6
 
 
+def held_bytes(model: Model, sampling: Sampling, extraction: Extraction, *, on_gpu: bool) -> int:
+    """Bytes of activations that the one job of a cell holds in memory, in the model's number type; 0: it writes a file.
+
+    Held are those that take no more than the forward passes, so that no job asks for more than twice as much.
+    """
+    number = weight_bytes(extraction, on_gpu=on_gpu)
+    size = number * sampling.most_tokens * model.width * (model.blocks + 2)
+    return size if size <= 10**6 * extraction_megabytes(model, extraction, on_gpu=on_gpu) else 0
+
+
 @cache  # a large plan asks for the same blocks over and over
 def measuring_seconds(
     width: int,
