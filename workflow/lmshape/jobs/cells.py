@@ -387,9 +387,7 @@ class MeasureCell(Extract):
     def held_bytes(self, job: Wildcards) -> int:
         """Bytes of activations that the job holds in memory; 0 where they pass through scratch."""
         study = self.study
-        return costs.held_bytes(
-            self.model(job), study.sampling, study.extraction, on_gpu=self.on_gpu(job)
-        )
+        return costs.held_bytes(self.model(job), study.sampling, study.extraction, on_gpu=self.on_gpu(job))
 
     def megabytes(self, job: Wildcards) -> int:
         held = self.held_bytes(job) // 10**6
