@@ -164,27 +164,24 @@ def _relative(path: Path, folder: Path) -> str:
 
 def models(metrics: pd.DataFrame) -> pd.DataFrame:
     """List the facts, the measured steps and the last loss of each model."""
-    rows = []
-    for model, of_model in metrics.groupby("model", sort=False):
-        first, steps = of_model.iloc[0], of_model["step"]
-        loss = first_dataset(final_checkpoints(of_model)).query("metric == 'loss'")
-        rows.append(
-            {
-                "model": model,
-                "kind": first["kind"],
-                "architecture": first["family"],
-                "parameters": first["parameters"],
-                "blocks": of_model["layer"].max(),
-                "width": of_model["d"].max(),
-                "checkpoints": of_model["checkpoint"].nunique(),
-                "steps": f"{steps.min()} to {steps.max()}" if steps.min() < steps.max() else f"{steps.max()}",
-                "tokens seen": of_model["tokens_seen"].max(),
-                "last loss, nats per token": interval(loss.iloc[0])
-                if len(loss)
-                else Entry("not measured", ""),
-            }
-        )
-    return pd.DataFrame(rows)
+    facts = metrics.groupby("model", sort=False).agg(
+        kind=("kind", "first"),
+        architecture=("family", "first"),
+        parameters=("parameters", "first"),
+        blocks=("layer", "max"),
+        width=("d", "max"),
+        checkpoints=("checkpoint", "nunique"),
+        steps=("step", _range),
+        tokens_seen=("tokens_seen", "max"),
+    )
+    losses = first_dataset(final_checkpoints(metrics)).query("metric == 'loss'")
+    known = {row["model"]: interval(row) for _, row in losses.iterrows()}
+    last = [known.get(model, Entry("not measured", "")) for model in facts.index]
+    return facts.assign(**{"last loss, nats per token": last}).reset_index()
+
+
+def _range(steps: pd.Series) -> str:
+    return f"{steps.min()} to {steps.max()}" if steps.min() < steps.max() else f"{steps.max()}"
 
 
 def checkpoints(frame: pd.DataFrame) -> pd.DataFrame:

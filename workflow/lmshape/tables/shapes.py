@@ -36,17 +36,10 @@ from lmshape.tables.columns import (
 
 # family → what of its archives is read
 ARRAYS = {
-    "spectral": ("eigenvalues",),
+    "spectral": ["eigenvalues"],
     "leading": (
-        "eigenvalues",
-        "total",
-        "sample_coordinates",
-        "sample_group",
-        "sample_position",
-        "sample_token",
-        "sample_draw",
-        "sample_weight",
-    ),
+        "eigenvalues total sample_coordinates sample_group sample_position sample_token sample_draw sample_weight"
+    ).split(),
 }
 CLOUD_ROWS = ("all", "no_sink")  # of a cloud: the first of them that an archive has
 MOST_CHECKPOINTS = 5
