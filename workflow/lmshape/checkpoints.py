@@ -106,11 +106,8 @@ def select_checkpoints(
     if isinstance(choice, list):
         return _listed(available, choice, model=model)
     if "every" in choice:
-        last = len(available) - 1
-        return tuple(available[i] for i in sorted({*range(0, len(available), choice["every"]), last}))
-    return tuple(
-        available[i] for i in log_spaced([checkpoint.step for checkpoint in available], choice["log"])
-    )
+        return (*available[: -1 : choice["every"]], available[-1])
+    return tuple(available[i] for i in log_spaced([one.step for one in available], choice["log"]))
 
 
 def under_each_name(
