@@ -160,6 +160,12 @@ def test_a_job_counts_by_what_is_written_last(root: Path) -> None:
     assert why(root) == "the activations cannot be read"
 
 
+def test_a_cell_that_is_only_extracted_is_missing_without_its_loss(root: Path) -> None:
+    take(root, "results/losses/local/checkpoint-4/book.json")
+    (one,) = missing(root, metrics=["loss"])
+    assert (one.what, one.step[0], one.reason) == (FOUR, "extract", NOT_REACHED)
+
+
 @pytest.mark.parametrize(
     "file",
     ["results/activations/local/checkpoint-4/book.h5", "results/texts/book.txt", "results/tokens/local/book.h5"],

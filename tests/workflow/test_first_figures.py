@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from conftest import StudyFolder, copy_of
 
 from lmshape import cli
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES, TABLES, render
-from lmshape.tables.columns import read_table
+from lmshape.tables.columns import read_table, write_parquet
 from lmshape.tables.study_tables import tables_of_model
 
 OF_EACH_MODEL = [name for name, figure in FIGURES.items() if figure.of_each_model]
@@ -88,8 +90,9 @@ def test_a_figure_of_a_model_is_that_of_a_study_of_it_alone(
 ) -> None:
     results = finished_study.path / "results"
     for table in ("metrics", "checkpoints"):
-        whole = pd.read_parquet(results / f"tables/{table}.parquet")
-        whole[whole["model"] == "small-decoder"].to_parquet(tmp_path / f"{table}.parquet")
+        whole = pq.read_table(results / f"tables/{table}.parquet")
+        of_model = pc.equal(whole["model"].cast("string"), "small-decoder")
+        write_parquet(whole.filter(of_model), tmp_path / f"{table}.parquet")
     told = {"losses": {}, "datasets": ["wiki", "wiki-random"]}
     alone = render(name, results / "metrics/small-decoder.parquet", output_stem=tmp_path / "alone", **told)
     of_study = render(name, tmp_path, output_stem=tmp_path / "study", **told)

@@ -64,15 +64,14 @@ class Jobs:
     """
 
     def __init__(
-        self, study: Study, machine: Machine | None = None, *, ancient: Callable[[str], str] | None = None
+        self, study: Study, machine: Machine | None = None, *, ancient: Callable[[str], str] = str
     ) -> None:
         self.study = study
         self.machine = machine or Machine()
         self.rules = {name: rule(study, self.machine) for name, rule in RULES.items()}
         self._digests: dict[tuple[str, Wildcards], str] = {}
         for rule in self.rules.values():
-            if ancient is not None:
-                rule.ancient = ancient
+            rule.ancient = ancient
 
     def every(self) -> Iterator[Step]:
         """Yield all jobs of the study."""

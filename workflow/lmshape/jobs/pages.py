@@ -48,6 +48,7 @@ class DrawFigures(Rule):
     """All figures in one process, since imports take most of the time; of each PNG, SVG and CSV."""
 
     usual = 40.0
+    source, folder = str(paths.TABLES_FOLDER), str(paths.FIGURES_FOLDER)
     log_file = "results/logs/figures.log"
     memory_megabytes = 1000
     disk = LEAST_DISK_MEGABYTES
@@ -73,7 +74,7 @@ class DrawFigures(Rule):
     @property
     def files(self) -> list[str]:
         """Files of the figures, with the wildcards of the rule."""
-        return figure_files(self.names)
+        return figure_files(self.names, self.folder)
 
     def outputs(self, job: Wildcards) -> list[str]:
         return list(map(job.fill, self.files))
@@ -85,17 +86,13 @@ class DrawFigures(Rule):
         return code_fingerprint("lmshape.figures.render", *(FIGURES[name].code for name in self.names))
 
     def run(self, job: Wildcards, given: Given) -> None:
-        self.draw(paths.TABLES_FOLDER, paths.FIGURES_FOLDER)
-
-    def draw(self, source: Path, folder: Path) -> None:
-        """Draw the figures into a folder."""
         from lmshape.figures import render
 
         for name in self.names:
             render(
                 name,
-                source,
-                output_stem=folder / name,
+                Path(job.fill(self.source)),
+                output_stem=Path(job.fill(self.folder)) / name,
                 losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
@@ -105,6 +102,7 @@ class DrawModelFigures(DrawFigures):
     """Figures of one model, from its own table: they are there as soon as it is measured, days before the others."""
 
     usual = 5.0
+    source, folder = paths.MODEL_METRICS, paths.MODEL_FIGURES
     log_file = "results/logs/model_figures/{model}.log"
     rank = 40
 
@@ -116,18 +114,11 @@ class DrawModelFigures(DrawFigures):
         return [name for name in self.study.figures if FIGURES[name].of_each_model]
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"metrics": job.fill(paths.MODEL_METRICS)}
-
-    @property
-    def files(self) -> list[str]:
-        return figure_files(self.names, paths.MODEL_FIGURES)
+        return {"metrics": job.fill(self.source)}
 
     def facts(self, job: Wildcards) -> object:
         """Datasets of other models are none of its concern."""
         return [name for name in self.study.datasets if name in self.study.datasets_of[job.model]]
-
-    def run(self, job: Wildcards, given: Given) -> None:
-        self.draw(Path(job.fill(paths.MODEL_METRICS)), Path(job.fill(paths.MODEL_FIGURES)))
 
 
 class Explore(Rule):
