@@ -459,3 +459,11 @@ def test_what_was_measured_of_a_deleted_checkpoint_stays(tmp_path: Path) -> None
     model = model_of(tmp_path)
     assert [(one.step, one.gone) for one in model.checkpoints.values()] == [(0, True), (4, False)]
     assert model.tokenizer == Path("run/checkpoint-4")
+
+
+def test_what_was_measured_of_a_folder_that_was_a_checkpoint_itself_stays_too(tmp_path: Path) -> None:
+    make_run(tmp_path, 4)
+    for name in ("final", "checkpoint-0", "notes"):
+        (tmp_path / "results/losses/m" / name).mkdir(parents=True)
+    found = [(one.name, one.step, one.gone) for one in model_of(tmp_path).checkpoints.values()]
+    assert found == [("final", -1, True), ("checkpoint-0", 0, True), ("checkpoint-4", 4, False)]

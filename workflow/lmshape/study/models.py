@@ -484,8 +484,8 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
     known = entry if there else {**_measured_facts(name, root), **entry}
     return Model(
         **_told(name, entry),
-        **read_facts(name, there, known, root=root),
         folder=folder,
         tokenizer=find_tokenizer(name, places, root=root) if there else places[0],
+        **read_facts(name, there, known, root=root),
         checkpoints={one.name: one for one in checkpoints},
     )
