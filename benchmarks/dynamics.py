@@ -18,10 +18,10 @@ import numpy as np
 from benchmarks import REPOSITORY
 from benchmarks.pages import parser_of, publish, table
 from benchmarks.trajectories import GRIDS, PROFILES, TRAJECTORIES, Planted, measured, profile, seeds
-from lmshape.dynamics.noise import Replicated
+from lmshape.dynamics.noise import noise_of
 from lmshape.dynamics.phases import describe
 from lmshape.dynamics.profiles import distance, dome
-from lmshape.dynamics.trajectories import LEAST_CHANGE, LEAST_SHARE, UNDECIDED, segments, shape_name, together
+from lmshape.dynamics.trajectories import UNDECIDED, least_change, segments, shape_name, together
 
 PAGE = REPOSITORY / "docs/dynamics.md"
 COMMAND = "python -m benchmarks.dynamics"
@@ -42,7 +42,7 @@ class Read:
     def shape(self) -> str:
         """Shape of the true trajectory at its checkpoints: what can be told from them at the best."""
         values = self.truth.at(self.steps)
-        return shape_name(segments(values, max(LEAST_CHANGE, LEAST_SHARE * float(np.ptp(values)))))
+        return shape_name(segments(values, least_change(values)))
 
     @property
     def pieces_right(self) -> bool:
@@ -148,7 +148,7 @@ def _domes(
     found, tops = [], np.flatnonzero(true >= true.max() - 1e-12)
     for _ in range(count):
         axis, numbers = profile(shape, blocks, noise, generator)
-        found.append(dome(numbers.values, axis, numbers.noise()))
+        found.append(dome(numbers[0], axis, noise_of(numbers)))
     covered = [one.index_low - 1e-12 <= index <= one.index_high + 1e-12 for one in found]
     seen = [one.index > one.null for one in found]
     peak = [bool(((tops >= one.peak_low) & (tops <= one.peak_high)).any()) for one in found]
@@ -171,8 +171,8 @@ def _distance(true: float, blocks: int, generator: np.random.Generator, noise: f
         lambda depth: true * np.sqrt(2) * np.sin(7 * depth + 1), blocks, noise, generator
     )
     size = float(np.sqrt((2 * np.sin(7 * depth + 1) ** 2).mean()))
-    scaled = Replicated(numbers.values / size, numbers.left_out / size)
-    return distance(scaled.values, scaled.noise())
+    scaled = numbers / size
+    return distance(scaled[0], noise_of(scaled))
 
 
 def report(count: int) -> str:

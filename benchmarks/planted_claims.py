@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from lmshape.claims.evidence import Curves, Evidence, Examined
-from lmshape.dynamics.noise import Replicated
 from lmshape.dynamics.phases import PHASE_COLUMNS, describe
 from lmshape.dynamics.trajectories import Trajectory
 from lmshape.site import middle_layer
@@ -91,7 +90,7 @@ def study(case: Case, noise: float, generator: np.random.Generator, draws: int =
     }
     tables = {"phases": _phases(curves)} if case.slug == "transition_near_1000" else {}
     models = {name: _described(model, name, list(curves)) for name, model in case.models.items()}
-    return Evidence(pd.DataFrame(), tables, ORDERS, _models=models, _curves=dict(curves))
+    return Evidence(models=models, of_blocks=curves, tables=tables, orders=ORDERS)
 
 
 def _described(planted: Planted, name: str, keys: list[Key]) -> Examined:
@@ -120,13 +119,11 @@ def _phases(curves: Mapping[Key, Curves]) -> pd.DataFrame:
         values = curve.values[:, :, layer - 1]
         place = {"rows": choice, "metric": metric, "band": "middle", "layer": layer}
         cell = {"study": "planted", "model": model, "kind": "decoder", "dataset": dataset, **place}
-        numbers = Replicated(values[0], values[1:].T)
-        trajectory = Trajectory(cell=cell, steps=STEPS, values=numbers, copies=np.log(values[:1]))
-        rows.append(describe(trajectory))
+        rows.append(describe(Trajectory(cell=cell, steps=STEPS, numbers=values)))
     return pd.DataFrame(rows, columns=PHASE_COLUMNS.names)
 
 
-# Profiles over the blocks, courses over training, and what is made of them
+# Profiles over the blocks, trajectories over training, and what is made of them
 
 BELL = 0.05 + 0.9 * np.exp(-(((DEPTH - 0.5) / 0.22) ** 2))
 PLATEAU = np.where((DEPTH > 0.1) & (DEPTH < 0.95), 0.99, 0.1)
@@ -141,7 +138,7 @@ def level(value: float) -> np.ndarray:
     return np.full(BLOCKS, value)
 
 
-def course(*points: tuple[float, float]) -> np.ndarray:
+def through(*points: tuple[float, float]) -> np.ndarray:
     """(steps,): value over training, in straight lines between (step, value) of its logarithm over log10(1 + step)."""
     steps, values = np.array(points).T
     return np.exp(np.interp(AXIS, np.log10(1 + steps), np.log(values)))
@@ -155,13 +152,13 @@ def bent(at: float, slopes: tuple[float, float], over: float) -> np.ndarray:
     )
 
 
-RISE_FALL = course((64, 12), (4000, 30), (LAST, 15))
-FALL_RISE = course((64, 30), (4000, 12), (LAST, 24))
-RISE, FALL, FLAT = course((64, 12), (LAST, 30)), course((64, 30), (LAST, 12)), course((64, 20), (LAST, 20))
-RISE_FALL_RISE = course((64, 12), (1000, 30), (16000, 15), (LAST, 30))
-COLLAPSE = course((1, 400), (60, 100), (1500, 350), (LAST, 300))
-UPSIDE_DOWN = course((1, 100), (60, 400), (4000, 100), (LAST, 400))
-THREE = course((1, 400), (60, 100), (4000, 500), (LAST, 200))
+RISE_FALL = through((64, 12), (4000, 30), (LAST, 15))
+FALL_RISE = through((64, 30), (4000, 12), (LAST, 24))
+RISE, FALL, FLAT = through((64, 12), (LAST, 30)), through((64, 30), (LAST, 12)), through((64, 20), (LAST, 20))
+RISE_FALL_RISE = through((64, 12), (1000, 30), (16000, 15), (LAST, 30))
+COLLAPSE = through((1, 400), (60, 100), (1500, 350), (LAST, 300))
+UPSIDE_DOWN = through((1, 100), (60, 400), (4000, 100), (LAST, 400))
+THREE = through((1, 400), (60, 100), (4000, 500), (LAST, 200))
 
 
 def still(profile: np.ndarray) -> Truth:
@@ -270,14 +267,14 @@ CASES = (
             models=THREE_DECODERS),
     *_cases("grows", ("to a bell", YES, one(A, turning(UNTRAINED, BELL))),
             ("from a bell", NO, one(A, turning(BELL, UNTRAINED))),
-            ("level", NO, one(A, moving(course((1, 0.3), (LAST, 0.3))))),
-            ("up to 0.9, down to 0.4", NO, one(A, moving(course((64, 0.1), (2000, 0.9), (LAST, 0.4))))),
-            ("12 % up", YES, one(A, moving(course((64, 0.3), (LAST, 0.338))))),
-            ("12 % down", NO, one(A, moving(course((64, 0.338), (LAST, 0.3))))),
+            ("level", NO, one(A, moving(through((1, 0.3), (LAST, 0.3))))),
+            ("up to 0.9, down to 0.4", NO, one(A, moving(through((64, 0.1), (2000, 0.9), (LAST, 0.4))))),
+            ("12 % up", YES, one(A, moving(through((64, 0.3), (LAST, 0.338))))),
+            ("12 % down", NO, one(A, moving(through((64, 0.338), (LAST, 0.3))))),
             unclear=("12 % up", "12 % down", "level")),
     *_cases("grows_after_2000", ("to a bell", YES, one(A, turning(UNTRAINED, BELL, at=20000))),
             ("from a bell", NO, one(A, turning(BELL, UNTRAINED, at=20000))),
-            ("12 % up", YES, one(A, moving(course((2000, 0.3), (LAST, 0.338))))), unclear=("12 % up",)),
+            ("12 % up", YES, one(A, moving(through((2000, 0.3), (LAST, 0.338))))), unclear=("12 % up",)),
     *_cases("none_before_1000", ("from step 5000", YES, one(A, turning(UNTRAINED, PLATEAU, at=20000))),
             ("from step 100", NO, one(A, turning(UNTRAINED, PLATEAU, at=100)))),
     *_cases("plateau_onset", ("there", YES, one(A, still(ONSET), model="pythia-410m")),
@@ -294,7 +291,7 @@ CASES = (
             ("fall, rise", NO, one(D, moving(FALL_RISE))),
             ("rise, fall, rise", NO, one(D, moving(RISE_FALL_RISE))), ("rise", NO, one(D, moving(RISE))),
             ("fall", NO, one(D, moving(FALL))), ("level", NO, one(D, moving(FLAT))),
-            ("12 % up, 12 % down", YES, one(D, moving(course((64, 20), (4000, 22.6), (LAST, 20))))),
+            ("12 % up, 12 % down", YES, one(D, moving(through((64, 20), (4000, 22.6), (LAST, 20))))),
             unclear=("12 % up, 12 % down", "rise", "fall", "level")),
     *_cases("one_course", ("all rise, fall", YES, several(D, *[moving(RISE_FALL)] * 3)),
             ("one falls, then rises", NO, several(D, moving(RISE_FALL), moving(RISE_FALL), moving(FALL_RISE))),
@@ -307,38 +304,39 @@ CASES = (
     *_cases("random_dimension", ("half", YES, one(D, still(level(20)), random=still(level(10)))),
             ("the same", NO, one(D, still(level(20)), random=still(level(20)))),
             ("double", NO, one(D, still(level(20)), random=still(level(40)))), unclear=("the same",)),
-    *_cases("transition_near_1000", ("at 1000", YES, one(D, moving(course((0, 20), (1000, 20), (LAST, 5))))),
-            ("at 30 000", NO, one(D, moving(course((0, 20), (30000, 20), (LAST, 5))))),
-            ("at 30", NO, one(D, moving(course((0, 20), (30, 20), (LAST, 5))))),
+    *_cases("transition_near_1000", ("at 1000", YES, one(D, moving(through((0, 20), (1000, 20), (LAST, 5))))),
+            ("at 30 000", NO, one(D, moving(through((0, 20), (30000, 20), (LAST, 5))))),
+            ("at 30", NO, one(D, moving(through((0, 20), (30, 20), (LAST, 5))))),
             ("at 1000, round", YES, one(D, moving(20 * bent(1000, (0, -0.65), 0.25)))),
             ("at 30, round", NO, one(D, moving(20 * bent(30, (0, -0.65), 0.25)))),
-            ("nowhere", OPEN, one(D, moving(course((0, 20), (LAST, 5)))))),
+            ("nowhere", OPEN, one(D, moving(through((0, 20), (LAST, 5)))))),
     *_cases("under_its_gaussian", ("half", YES, one(D, still(level(20)), id_twonn_surrogate=still(level(40)))),
             ("the same", NO, one(D, still(level(20)), id_twonn_surrogate=still(level(20)))), unclear=("the same",)),
     *_cases("linear_blocks", ("0.99", YES, one("linearity_held_out", still(level(0.99)))),
             ("0.8", NO, one("linearity_held_out", still(level(0.8))))),
     *_cases("early_collapse", ("fall, rise", YES, one("effective_rank", moving(COLLAPSE))),
-            ("rise", NO, one("effective_rank", moving(course((1, 100), (LAST, 400))))),
+            ("rise", NO, one("effective_rank", moving(through((1, 100), (LAST, 400))))),
             ("level", NO, one("effective_rank", moving(FLAT))), unclear=("rise", "level")),
     *_cases("three_phases", ("fall, rise, fall", YES, one("effective_rank", moving(THREE))),
-            ("rise, fall", NO, one("effective_rank", moving(course((1, 50), (4000, 500), (LAST, 200))))),
+            ("rise, fall", NO, one("effective_rank", moving(through((1, 50), (4000, 500), (LAST, 200))))),
             ("rise, fall, rise", NO, one("effective_rank", moving(UPSIDE_DOWN))),
             unclear=("rise, fall",)),
     *_cases("peak_of_rankme",
             *((name, right, one("effective_rank", moving(values), model="pythia-1b-deduped")) for name, right, values in
-              (("at 4000", YES, course((1, 200), (4000, 560), (LAST, 190))),
+              (("at 4000", YES, through((1, 200), (4000, 560), (LAST, 190))),
                ("at 4000, round", YES, 560 * bent(4000, (0.5, -0.5), 0.2)),
-               ("at 64", NO, course((1, 200), (64, 560), (LAST, 190))),
+               ("at 64", NO, through((1, 200), (64, 560), (LAST, 190))),
                ("at 64, round", NO, 560 * bent(64, (0.5, -0.5), 0.2)),
-               ("at 60 000", NO, course((1, 200), (60000, 560), (LAST, 190))),
+               ("at 60 000", NO, through((1, 200), (60000, 560), (LAST, 190))),
                ("level", OPEN, FLAT))),
             models={"pythia-1b-deduped": Planted()}, unclear=("at 60 000",)),
-    *_cases("bulk_expands", ("rises", YES, one("effective_rank_bulk", moving(course((1, 400), (LAST, 1400))))),
-            ("falls by 40 %", NO, one("effective_rank_bulk", moving(course((1, 400), (15000, 1400), (LAST, 840))))),
+    *_cases("bulk_expands", ("rises", YES, one("effective_rank_bulk", moving(through((1, 400), (LAST, 1400))))),
+            ("falls by 40 %", NO, one("effective_rank_bulk", moving(through((1, 400), (15000, 1400), (LAST, 840))))),
             ("falls by 20 % at the end", NO, one("effective_rank_bulk", moving(
-                course((1, 400), (75000, 1400), (LAST, 1120))))),
+                through((1, 400), (75000, 1400), (LAST, 1120))))),
             ("level", YES, one("effective_rank_bulk", moving(FLAT))), unclear=("falls by 20 % at the end", "level")),
-    *_cases("late_cosine", ("0.2 to 0.5", YES, one("mean_cosine", moving(course((1, 0.2), (14000, 0.2), (LAST, 0.5))))),
+    *_cases("late_cosine",
+            ("0.2 to 0.5", YES, one("mean_cosine", moving(through((1, 0.2), (14000, 0.2), (LAST, 0.5))))),
             ("level", NO, one("mean_cosine", still(level(0.3)))), models={"m": Planted(parameters=1.6e8)}),
     *_cases("isotropic_output", ("0.05", YES, one("mean_cosine", still(level(0.05)))),
             ("0.5", NO, one("mean_cosine", still(level(0.5))))),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmshape.dynamics.noise import Replicated
 from lmshape.dynamics.trajectories import Trajectory
 
 DRAWS = 5
@@ -86,11 +85,11 @@ def correlated(
     return generator.standard_normal((count, len(axis))) @ np.linalg.cholesky(covariance).T
 
 
-def sampled(truth: np.ndarray, noise: np.ndarray) -> Replicated:
-    """Average the draws, (K, T) deviations of each from the truth (T,), and leave each out."""
+def sampled(truth: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Average the draws, (K, T) deviations of each from the truth (T,), and leave each out: (K + 1, T)."""
     draws = truth + noise
     left_out = (draws.sum(axis=0) - draws) / (len(draws) - 1)
-    return Replicated(draws.mean(axis=0), left_out.T)
+    return np.concatenate([draws.mean(axis=0)[None], left_out])
 
 
 def measured(
@@ -109,11 +108,8 @@ def _measured(
     axis = np.log10(1.0 + np.asarray(steps))
     uneven = np.exp(generator.choice([-1.0, 1.0]) * np.linspace(-np.log(2), np.log(2), len(axis)))
     deviations = noise * np.sqrt(DRAWS) * uneven * correlated(axis, generator, reach=0.5)
-    numbers = sampled(truth, deviations)
-    values = Replicated(np.exp(numbers.values), np.exp(numbers.left_out))
-    return Trajectory(
-        cell={"model": "made up"}, steps=np.asarray(steps), values=values, copies=np.log(values.values)[None]
-    )
+    numbers = np.exp(sampled(truth, deviations))
+    return Trajectory(cell={"model": "made up"}, steps=np.asarray(steps), numbers=numbers)
 
 
 def seeds(
@@ -148,7 +144,7 @@ def _bump(depth: np.ndarray) -> np.ndarray:
 
 def profile(
     shape: Callable[[np.ndarray], np.ndarray], blocks: int, noise: float, generator: np.random.Generator
-) -> tuple[np.ndarray, Replicated]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Measure a profile in draws; returns the depths, and the numbers with standard error `noise`."""
     depth = np.arange(1, blocks + 1) / blocks
     deviations = noise * np.sqrt(DRAWS) * correlated(depth, generator, reach=0.25)

@@ -22,7 +22,7 @@ SHOWN = (
     "linear_blocks",
     "few_directions",
 )
-COURSES = ("grows", "rise_then_fall")  # whose `why` begins with what is seen
+TRAJECTORIES = ("grows", "rise_then_fall")  # whose `why` begins with what is seen
 MODEL = "wiki-decoder"
 
 
@@ -34,7 +34,7 @@ def with_verdicts(text: str, claims: pd.DataFrame) -> str:
         # the row that answers the claim, or, where that is over all models, the decoder's
         row = own.iloc[(own["part"] != "answer").argmin()]
         number, low, high = (f"{round(row[name], 3) + 0.0:.3f}" for name in ("number", "ci_low", "ci_high"))
-        seen = f", {row['why'].split(';')[0]}" if slug in COURSES else ""
+        seen = f", {row['why'].split(';')[0]}" if slug in TRAJECTORIES else ""
         cells = (
             row["sentence"],
             f"{number} [{low}, {high}]{seen}",

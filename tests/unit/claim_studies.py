@@ -68,4 +68,5 @@ def rows_of(
 
 def study_of(*parts: list[dict], tables: Mapping[str, pd.DataFrame] | None = None) -> Evidence:
     """Evidence of rows and of the tables that are given."""
-    return Evidence(pd.DataFrame([row for part in parts for row in part]), dict(tables or {}), ORDERS)
+    metrics = pd.DataFrame([row for part in parts for row in part])
+    return Evidence.of(metrics, tables=dict(tables or {}), orders=ORDERS)

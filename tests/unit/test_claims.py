@@ -23,6 +23,7 @@ from benchmarks.planted_claims import CASES, STEPS, Case, level, one, still, stu
 from lmshape.claims import (
     CLAIM_COLUMNS,
     CLAIMS,
+    FINDERS,
     decide,
     decide_study,
     entropy_of_tokens,
@@ -39,14 +40,14 @@ from lmshape.claims.claim import (
     Finding,
     over,
     over_all,
-    published,
     student_p,
     under,
 )
-from lmshape.claims.course import Course, alike, depth, is_part, judged
 from lmshape.claims.evidence import Evidence, estimated
+from lmshape.claims.trajectories import alike, judged, trajectory
 from lmshape.dynamics.contrasts import holm
-from lmshape.dynamics.trajectories import segments
+from lmshape.dynamics.profiles import SEEN
+from lmshape.dynamics.trajectories import depth, is_part, segments
 from lmshape.errors import InputError
 from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.store.tokens import Tokens, write_tokens
@@ -160,7 +161,7 @@ def test_the_chance_of_a_false_contradiction_over_ten_models_is_that_of_one():
     rng = np.random.default_rng(1)
     claim = Claim(
         slug="c", sentence="", source="", source_kind="article", about=About(), statistic="", rule=over(0),
-        find=lambda evidence, about: (
+        find=lambda claim, evidence: (
             (Finding(model=m), over_draws(rng.standard_normal(5))) for m in "abcdefghij"
         ),
     )  # fmt: skip
@@ -211,7 +212,7 @@ def test_every_claim_that_rests_on_the_metrics_is_planted() -> None:
 def test_kinds_are_compared_by_welchs_t_over_models() -> None:
     case = next(case for case in CASES if case.name == "3 + 3 models, 6 s.d. higher")
     evidence = study(case, 0.001, np.random.default_rng(0))
-    heights = {name: evidence.curves(name, "anisotropy").last[0].max() for name in evidence.models()}
+    heights = {name: evidence.curves(name, "anisotropy").last[0].max() for name in evidence.known}
     sides = [[height for name, height in heights.items() if name.startswith(kind)] for kind in "de"]
     expected = ttest_ind(*sides, equal_var=False)
     row = answer("decoders_over_encoders", evidence)
@@ -280,7 +281,7 @@ def test_an_unstable_run_is_no_example_of_its_kind() -> None:
     rng = np.random.default_rng(0)
     evidence = study_of(rows_of(DOME, rng, steps=[20000]), rows_of(LEVEL, rng, model="broken", steps=[20000]))
     assert answer("dome", evidence)["verdict"] == "contradicted"
-    spared = replace(evidence, unstable=["broken"], _models={})
+    spared = replace(evidence, unstable=["broken"])
     assert answer("dome", spared)["verdict"] == "supported"
     assert {row["model"] for claim in CLAIMS for row in rows_of_claim(claim, spared)} <= {"m", ""}
 
@@ -308,10 +309,10 @@ def test_what_is_missing_is_named(slug: str, why: str) -> None:
     assert row["verdict"] == "not measurable" and row["why"].startswith(why)
 
 
-# Courses
+# Trajectories
 
 
-def test_a_course_begins_where_a_tenth_of_the_fall_of_the_loss_is_done() -> None:
+def test_a_trajectory_begins_where_a_tenth_of_the_fall_of_the_loss_is_done() -> None:
     rng = np.random.default_rng(0)
     loss = rows_of(np.array([[10.0], [9.8], [9.3], [4.0], [3.0]]), rng, steps=[0, 1, 4, 16, 64],
                    metric="loss", noise=0.0)  # fmt: skip
@@ -329,15 +330,17 @@ def test_a_course_begins_where_a_tenth_of_the_fall_of_the_loss_is_done() -> None
         ([5, 1, 4, 0], ("fall", "rise", "fall"), 3),
     ],
 )
-def test_the_depth_of_a_course_by_hand(values: list[float], moves: tuple[str, ...], expected: float) -> None:
+def test_the_depth_of_a_trajectory_by_hand(
+    values: list[float], moves: tuple[str, ...], expected: float
+) -> None:
     assert depth(np.array(values, dtype=float), moves) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_number_that_is_shown_is_the_one_that_decides() -> None:
     """A rise from 0.1 to 0.9 that loses half of it is not a growth, and the fall stands beside the verdict."""
     values = np.array([0.1, 0.3, 0.9, 0.6, 0.4])
-    course = Course.of(np.tile(values, (6, 1)) * (1 + 0.001 * np.eye(6, 5)), np.array([1, 2, 4, 8, 16]))
-    grown = judged(Finding(model="m"), course, ("rise",))
+    found = trajectory(np.tile(values, (6, 1)) * (1 + 0.001 * np.eye(6, 5)), np.array([1, 2, 4, 8, 16]))
+    grown = judged(Finding(model="m"), found, ("rise",))
     assert grown.verdict == "contradicted" and grown.ci_low > grown.threshold
     assert grown.number == pytest.approx(np.log(0.9 / 0.4), abs=0.01)
     assert "rise, then fall" in grown.why and "shown: the fall" in grown.why
@@ -355,19 +358,19 @@ def test_the_bulk_at_the_end_is_compared_with_each_checkpoint_of_the_last_tenth(
     assert told == "needs 3 checkpoints after a tenth of the run; there are 2 of known step"
 
 
-def test_one_draw_decides_no_course() -> None:
-    course = Course.of(np.array([[1.0, 2.0, 3.0, 1.0]]), np.arange(1, 5))
-    assert judged(Finding(model="m"), course, ("rise", "fall")).why == "no interval: one draw"
-    assert alike(course, course) == "undecided"
+def test_one_draw_decides_no_trajectory() -> None:
+    found = trajectory(np.array([[1.0, 2.0, 3.0, 1.0]]), np.arange(1, 5))
+    assert judged(Finding(model="m"), found, ("rise", "fall")).why == "no interval: one draw"
+    assert alike(found, found) == "undecided"
 
 
-def test_what_checkpoints_show_is_part_of_the_courses_own() -> None:
-    """Whatever steps a course is looked at, its rises and falls there are found among its own, in their order."""
+def test_what_checkpoints_show_is_part_of_the_trajectorys_own() -> None:
+    """Whatever steps a trajectory is looked at, its rises and falls there are found among its own, in their order."""
     rng = np.random.default_rng(0)
     for _ in range(300):
-        course = rng.standard_normal(30).cumsum()
+        values = rng.standard_normal(30).cumsum()
         kept = np.sort(rng.choice(30, size=rng.integers(2, 30), replace=False))
-        assert is_part(segments(course[kept], 0.5).words, segments(course, 0.5).words)
+        assert is_part(segments(values[kept], 0.5).words, segments(values, 0.5).words)
     assert not is_part(("fall", "rise"), ("rise", "fall"))
 
 
@@ -377,6 +380,12 @@ def test_decoders_answer_and_encoders_and_other_blocks_are_details() -> None:
     parts = {row["place"].split(" block")[0]: row["part"] for row in rows}
     assert parts == {"early": "detail", "middle": "answer", "last": "detail"}
     assert all("from step" in row["place"] for row in rows)
+
+
+def test_the_blocks_of_a_claim_stand_in_their_order() -> None:
+    case = next(case for case in CASES if case.slug == "random_trajectory")
+    rows = rows_of_claim(BY_SLUG["random_trajectory"], study(case, 0.01, np.random.default_rng(0)))
+    assert [row["place"].split()[0] for row in rows] == ["middle", "early", "last"]  # details behind
 
 
 def test_a_falling_profile_has_no_p_value_of_zero() -> None:
@@ -396,7 +405,7 @@ def test_the_dimension_on_shuffled_tokens_counts_beside_random_ones() -> None:
 
 
 def test_published_numbers_stand_beside_ours() -> None:
-    known = published(Finding(model="pythia-410m"), "onset layer")
+    known = BY_SLUG["plateau_onset"].beside_published(Finding(model="pythia-410m"))
     assert known.published == "6" and "2502.02013" in known.published_source
     rows = rows_of(DOME, np.random.default_rng(0), model="opt-125m", steps=[20000])
     assert "0.995" in answer("nearly_a_line", study_of(rows))["published"]
@@ -497,6 +506,14 @@ def test_the_row_over_models_stands_behind_them(table: pd.DataFrame) -> None:
     assert list(dome["model"]) == ["m", "n", ALL_MODELS]
     assert list(dome["verdict"]) == ["supported", "contradicted", "contradicted"]
     assert list(dome["part"]) == ["detail", "detail", "answer"]
+
+
+def test_what_is_claimed_and_what_computes_it_belong_together() -> None:
+    assert set(FINDERS) == set(BY_SLUG) and len(CLAIMS) == len(BY_SLUG)
+    assert {claim.source_kind for claim in CLAIMS} == {"article", "later paper", "our addition"}
+    assert (
+        BY_SLUG["dome"].rule == over(SEEN) and BY_SLUG["plateau_onset"].about.among
+    )  # the table's own words for a dome
 
 
 def test_every_claim_says_its_rule_source_and_scope() -> None:

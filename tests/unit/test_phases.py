@@ -11,7 +11,7 @@ import pytest
 from benchmarks.dynamics import reads
 from benchmarks.trajectories import GRIDS, PYTHIA, TRAJECTORIES, correlated, sampled, seeds
 
-from lmshape.dynamics.noise import around, may_be_largest
+from lmshape.dynamics.noise import around, may_be_largest, noise_of
 from lmshape.dynamics.phases import PHASED, describe, fit, knots, most_pieces, phases
 from lmshape.dynamics.trajectories import (
     SHAPES,
@@ -176,20 +176,20 @@ def test_a_rise_has_its_peak_at_the_end_and_no_collapse() -> None:
     assert row["boundary_1_step_low"] <= row["boundary_1_step"] <= row["boundary_1_step_high"]
 
 
-def test_changes_under_a_tenth_are_none_and_noise_leaves_a_course_undecided() -> None:
+def test_changes_under_a_tenth_are_none_and_noise_leaves_a_trajectory_undecided() -> None:
     waves = [5.0, 5.2, 5.0, 5.3, 5.0, 5.2, 5.1, 5.3, 5.0]
     assert described(waves)["shape"] == "flat"
     assert described(waves, noise=0.2)["shape"] == UNDECIDED
 
 
-def test_every_named_block_and_choice_of_rows_has_its_course() -> None:
+def test_every_named_block_and_choice_of_rows_has_its_trajectory() -> None:
     frame = pd.concat([table([5.0] * 9), table([5.0] * 9, rows="no_sink"), table([5.0] * 9, metric="loss")])
     found = phases(frame)
     assert list(found["band"]) == [*named_layers(4)] * 2 == ["early", "middle", "last"] * 2
     assert list(found["rows"]) == ["all"] * 3 + ["no_sink"] * 3 and set(found["metric"]) < {*PHASED}
 
 
-def test_48_courses_of_a_whole_published_run_take_seconds() -> None:
+def test_48_trajectories_of_a_whole_published_run_take_seconds() -> None:
     steps = tuple(range(0, 143_001, 1000))
     values = list(20 + 10 * np.exp(-((np.log10(1 + np.array(steps)) - 4) ** 2)))
     model = pd.concat([table(values, steps, dataset=str(number), noise=0.01) for number in range(16)])
@@ -244,9 +244,9 @@ def test_runs_of_a_recipe_are_averaged_and_their_spread_counts() -> None:
 
 def test_runs_of_a_recipe_share_the_steps_that_all_have() -> None:
     one, two = table([5.0] * 9, model="a"), table([6.0] * 5, STEPS[::2], model="b")
-    course = [*trajectories_of(pd.concat([one, two]), {"a": "recipe", "b": "recipe"})][-1]
-    assert course.steps.tolist() == [*STEPS[::2]] and course.copies.shape == (2, 5)
-    np.testing.assert_allclose(course.values.values, np.sqrt(30.0))
+    found = [*trajectories_of(pd.concat([one, two]), {"a": "recipe", "b": "recipe"})][-1]
+    assert found.steps.tolist() == [*STEPS[::2]] and found.seeds.shape == (2, 5)
+    np.testing.assert_allclose(found.numbers[0], np.sqrt(30.0))
 
 
 # How often trajectories are read rightly: the small version of docs/dynamics.md
@@ -286,7 +286,7 @@ def test_the_largest_of_a_level_top_stays_in_the_set() -> None:
     kept = []
     for _ in range(150):
         numbers = sampled(top, 0.01 * np.sqrt(5) * correlated(axis, generator, reach=0.5))
-        kept.append(may_be_largest(numbers.values, numbers.noise()))
+        kept.append(may_be_largest(numbers[0], noise_of(numbers)))
     assert np.mean([10 in places for places in kept]) >= 0.95
     assert max(len(places) for places in kept) <= 12  # the ends are struck off
     assert around(np.array([0, 3]), 5) == (0, 4) and around(np.array([4]), 5) == (3, 4)
@@ -298,7 +298,7 @@ def test_the_p_value_at_the_threshold_is_no_smaller_than_it_says() -> None:
     p = []
     for _ in range(200):
         numbers = sampled(edge, 0.01 * np.sqrt(5) * correlated(axis, generator, reach=0.5))
-        p.append(shape_of(numbers.values, numbers.noise()).p[0])
+        p.append(shape_of(numbers[0], noise_of(numbers)).p[0])
     assert np.mean(np.array(p) < 0.05) <= 0.06
 
 

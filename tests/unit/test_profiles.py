@@ -9,11 +9,12 @@ from benchmarks.trajectories import PROFILES, correlated, profile, sampled
 
 from lmshape.dynamics.noise import (
     Noise,
-    Replicated,
     largest,
     leave_one_out,
     may_be_largest,
+    noise_of,
     one_sided,
+    replicated,
     size,
     spread,
     squeezed,
@@ -69,8 +70,8 @@ def test_a_dome_is_described_by_its_peak_over_the_edge_blocks() -> None:
 def test_the_interval_of_a_clear_dome_is_the_paired_jackknife_of_the_difference() -> None:
     """One peak and one edge that no noise can exchange: Student's t of their difference, in float64."""
     frame = table([0.9, 0.2, 0.5, 0.95, 0.6, 0.3], noise=0.01)
-    numbers = Replicated.of(frame[frame["site"] == "block"])
-    expected = jackknife(0.65, numbers.left_out[2] - numbers.left_out[4])
+    numbers = replicated(frame[frame["site"] == "block"])
+    expected = jackknife(0.65, numbers[1:, 2] - numbers[1:, 4])
     row = profiles(frame).iloc[0]
     assert row["dome_index_low"] == pytest.approx(expected.low, abs=2e-3)
     assert row["dome_index_high"] == pytest.approx(expected.high, abs=2e-3)
@@ -174,7 +175,7 @@ def test_distances_cover_the_truth_and_equal_profiles_read_about_nothing(true: f
     found = []
     for _ in range(200):
         numbers = sampled(truth, 0.01 * np.sqrt(5) * correlated(BLOCKS, generator, reach=0.25))
-        found.append(distance(numbers.values, numbers.noise()))
+        found.append(distance(numbers[0], noise_of(numbers)))
     assert abs(np.mean([one.value for one in found]) - true) < bias
     assert np.mean([one.low - 1e-12 <= true <= one.high for one in found]) >= 0.91
 
@@ -185,7 +186,7 @@ def test_distances_cover_the_truth_and_equal_profiles_read_about_nothing(true: f
 def read(kind: str, noise: float, count: int = 150) -> list:
     generator = np.random.default_rng(5)
     measured = [profile(PROFILES[kind], 12, noise, generator) for _ in range(count)]
-    return [dome(numbers.values, depth, numbers.noise()) for depth, numbers in measured]
+    return [dome(numbers[0], depth, noise_of(numbers)) for depth, numbers in measured]
 
 
 def test_flat_profiles_are_domes_in_at_most_5_of_100() -> None:

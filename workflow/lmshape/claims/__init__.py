@@ -1,7 +1,7 @@
 """The published claims as code: each tested on the study's own cells, with an interval and a verdict.
 
-A claim stands in the module of its subject, as an entry of `CLAIMS`: what is claimed and where, the statistic, and the
-rule of the verdict, which was written before any number was looked at. A new claim is one entry and one function.
+`claims.yaml` says what is claimed and where, of which models, and the rule of the verdict, which was written before any
+number was looked at. The module of its subject has the function that computes the statistic.
 """
 
 from __future__ import annotations
@@ -17,20 +17,28 @@ import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
-from lmshape.claims import anisotropy, consequences, dimension, training
+from lmshape.claims import anisotropy, dimension, training
 from lmshape.claims.claim import ALL_MODELS, VERDICTS, Claim, Finding, adjusted_verdict, over_all
 from lmshape.claims.evidence import Evidence
 from lmshape.dynamics.contrasts import holm
+from lmshape.schema import read_yaml
 from lmshape.store.tokens import read_tokens
-from lmshape.tables.columns import Row, declare, integer, joined, real, shared, text, write_table
+from lmshape.tables.columns import Row, declare, integer, joined, read_table, real, shared, text, write_table
 
+CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
+FINDERS = anisotropy.FINDERS | dimension.FINDERS | training.FINDERS
 CLAIMS: tuple[Claim, ...] = tuple(
-    claim
-    for kind in ("article", "later paper", "our addition")
-    for module in (anisotropy, dimension, consequences, training)
-    for claim in module.CLAIMS
-    if claim.source_kind == kind
+    Claim.of(slug, source_kind, entry, FINDERS[slug])
+    for source_kind, entries in read_yaml(CLAIMS_FILE).items()
+    for slug, entry in entries.items()
 )
+# What claims are decided from: metrics, columns of the models' own tables, and tables of the study.
+METRICS = ("loss", *sorted({metric for claim in CLAIMS for metric in claim.about.metrics}))
+COLUMNS = (
+    "study model family kind parameters checkpoint step tokens_seen dataset site layer depth rows metric value d flag "
+    "verdict interval replicates"
+).split()
+TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
 
 CLAIM_COLUMNS = declare(
     *shared("study"),
@@ -141,7 +149,14 @@ def decide_study(
     token_files : model → file of the tokens of its first dataset
     unstable : models that were trained to fail, and stand for no kind
     """
-    entropies = {model: entropy_of_tokens(file) for model, file in token_files.items()}
-    evidence = Evidence.read(metric_files, tables_dir, orders=orders, unstable=unstable, entropies=entropies)
-    study = str(evidence.metrics["study"].iloc[0])
-    write_table(decide(evidence).assign(study=study), CLAIM_COLUMNS, Path(tables_dir) / "claims")
+    files = [read_table(Path(path), METRICS, columns=COLUMNS) for path in metric_files]
+    metrics = pd.concat(files, ignore_index=True)
+    evidence = Evidence.of(
+        metrics,
+        tables={name: read_table(Path(tables_dir) / f"{name}.parquet") for name in TABLES},
+        orders=orders,
+        unstable=unstable,
+        entropies={model: entropy_of_tokens(file) for model, file in token_files.items()},
+    )
+    found = decide(evidence).assign(study=metrics["study"].iloc[0])
+    write_table(found, CLAIM_COLUMNS, Path(tables_dir) / "claims")

@@ -5,65 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
-from math import isnan, log, nan
+from math import isnan, nan
 
 import numpy as np
 
 from lmshape.claims.claim import (
     ALL_MODELS,
     LEAST_PARAMETERS,
-    About,
+    Claim,
+    Finder,
     Finding,
     Found,
     Judge,
-    article,
     each,
-    later_paper,
     missing,
     of_text,
     over,
     plural,
     statistic,
     undecided,
-    under,
 )
-from lmshape.claims.course import RULE, STATISTIC, Course, judged
-from lmshape.claims.evidence import Curves, Evidence, estimated, measured
+from lmshape.claims.evidence import Curves, Evidence, estimated
+from lmshape.claims.trajectories import judged, trajectory
 from lmshape.dynamics.contrasts import between
-from lmshape.dynamics.noise import Replicated, size, spread
-from lmshape.dynamics.phases import FEWEST
+from lmshape.dynamics.noise import noise_of, size, spread
 from lmshape.dynamics.profiles import FEWEST_BLOCKS, SEEN
 from lmshape.geometry.resample import Estimate
 
-ARTICLE = "Razzhigaev et al. 2024, arXiv 2311.05928"
-HABR = "the authors' article on Habr"
-AIRI = "the authors' institute's blog (AIRI)"
-SKEAN = "Skean et al. 2025, arXiv 2502.02013, its published numbers"
-CIRCUITS = "fragmential/training-time-entropy-circuits on GitHub"
-NEAR_ONE, HALF, FLAT, LOW = 0.95, 0.5, 0.1, 0.2
-FACTOR = log(1.5)  # between two profiles that are called the same
-LESS = 0.9  # of what is said to shrink: a tenth less
-SETTLED = 2000  # steps, after which the published runs are said to grow
-BEFORE = 1000
-PYTHIA, OLMO_2 = "gpt_neox", "olmo2"
+NEAR_ONE = 0.95  # anisotropy of a plateau
+NO_PLATEAU = 0.5  # largest anisotropy of a profile without one
 GRID = np.linspace(0, 1, 21)
-HEIGHT = "anisotropy of the middle layers"  # what public sources give of it
-ROWS = ("all", "no_sink")
-
-DECODERS = About(kind="decoder", metrics=("anisotropy",))
-ENCODERS = About(kind="encoder", metrics=("anisotropy",))
-FOLLOWED = replace(DECODERS, checkpoints=FEWEST)
-TWO_DECODERS = replace(DECODERS, models=2)
 
 
-def profile(function: Judge) -> Judge:
+def profile(judge: Judge) -> Finder:
     """Judge profiles that have a shape, and say of others why they have none."""
 
-    def judge(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+    def shaped(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Found:
         why = shapeless(curves)
-        return missing(finding, why) if why else function(evidence, finding, curves)
+        return missing(finding, why) if why else judge(claim, evidence, finding, curves)
 
-    return judge
+    return each(shaped)
 
 
 def shapeless(curves: Curves) -> str:
@@ -88,17 +69,20 @@ def in_the_middle_at_most(curves: Curves) -> np.ndarray:
     return curves.last[:, curves.middle].max(axis=1)
 
 
-def flatness(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+def over_blocks(curves: Curves) -> np.ndarray:
+    """Return the mean over the blocks, (K + 1,)."""
+    return curves.last.mean(axis=1)
+
+
+def flatness(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Found:
     """Largest less smallest value of a block, without what the noise may add to it or hide of it."""
     observed = float(np.ptp(curves.last[0]))
-    noise = Replicated(curves.last[0], curves.last[1:].T).noise()
-    if noise is None:
-        return finding, Estimate(observed, nan, nan, curves.draws)
-    bound = noise.bound(spread)
+    noise = noise_of(curves.last)
+    bound = noise.bound(spread) if noise else nan
     return finding, Estimate(observed, max(observed - bound, 0.0), observed + bound, curves.draws)
 
 
-def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+def onset(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     """First block whose anisotropy is significantly over 0.95, beside the published one."""
     found = [estimated(values) for values in curves.last.T]
     finding = replace(finding, draws=curves.draws, threshold=float(finding.published))
@@ -118,28 +102,29 @@ def onset(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
     return replace(finding, verdict="contradicted" if apart else "undecided")
 
 
-def _sinks_explain_it(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+def due_to_sinks(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+    """Share of the excess of anisotropy over its null, at its peak, that goes with the sinks."""
     without = evidence.curves(finding.model, "anisotropy", rows="no_sink")
     null = evidence.curves(finding.model, "anisotropy_null")
     if without is None or null is None:
         return missing(finding, "needs anisotropy of `no_sink` rows and `anisotropy_null`")
     peak = int(curves.last[0].argmax())
     finding, most = replace(finding, place=f"block {curves.layers[peak]}"), curves.last[0, peak]
-    if not most > HALF:
+    if not most > NO_PLATEAU:
         return missing(finding, f"anisotropy is {most:.2f} at most; there is no plateau to explain")
     floor = null.last[:, peak]
     share = 1 - (without.last[:, peak] - floor) / (curves.last[:, peak] - floor)
     return finding, estimated(share)
 
 
-def decoders_above_encoders(evidence: Evidence, about: About) -> Iterator[Finding]:
+def decoders_above_encoders(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
     """Mean height of the profiles of decoders less that of encoders, with the spread over models as its error."""
-    for rows in ROWS:
-        heights = {
-            model: curves.last[0].max()
-            for model, _, curves in measured(evidence, "anisotropy", evidence.models(), [rows])
+    for rows in claim.rows:
+        measured = evidence.measured("anisotropy", evidence.known, [rows])
+        heights = {model: curves.last[0].max() for model, _, curves in measured}
+        inside = {
+            model: height for model, height in heights.items() if not claim.about.outside(evidence, model)
         }
-        inside = {model: height for model, height in heights.items() if not about.outside(evidence, model)}
         sides, outside = _by_kind(evidence, inside), ""
         if not all(map(len, sides)):
             sides = _by_kind(evidence, heights)
@@ -171,26 +156,27 @@ def _over_kinds(finding: Finding, one: np.ndarray, two: np.ndarray) -> Finding:
     return replace(finding, ci_low=low, ci_high=high, verdict=over(SEEN).verdict(low, high))
 
 
-def _shaped(evidence: Evidence, about: About) -> Iterator[tuple[str, dict[str, Curves]]]:
+def _shaped(claim: Claim, evidence: Evidence) -> Iterator[tuple[str, dict[str, Curves]]]:
     """Yield each choice of rows with the models whose profile has a shape."""
-    for rows in ROWS:
-        found = measured(evidence, "anisotropy", about.chosen(evidence), [rows])
+    for rows in claim.rows:
+        found = evidence.measured("anisotropy", claim.about.chosen(evidence), [rows])
         yield rows, {model: curves for model, _, curves in found if not shapeless(curves)}
 
 
-def _same_profile(evidence: Evidence, about: About) -> Iterator[Found]:
-    for rows, models in _shaped(evidence, about):
+def two_alike(claim: Claim, evidence: Evidence) -> Iterator[Found]:
+    """Distance between the last profiles of any two decoders."""
+    for rows, models in _shaped(claim, evidence):
         for model, other in combinations(models, 2):
             finding = of_text(evidence, model, rows, place=f"to {other}")
             yield finding, estimated(_apart(_on_grid(models[model], -1), _on_grid(models[other], -1)))
 
 
-def come_together(evidence: Evidence, about: About) -> Iterator[Found]:
+def come_together(claim: Claim, evidence: Evidence) -> Iterator[Found]:
     """Distance of a decoder's profile to the others' common last one, at the last step over that at the first.
 
     The others' alone: a profile comes close to any mean that it is itself part of.
     """
-    for rows, models in _shaped(evidence, about):
+    for rows, models in _shaped(claim, evidence):
         for model, curves in models.items():
             finding = of_text(evidence, model, rows)
             places = np.flatnonzero(curves.steps >= evidence.known[model].begin)
@@ -216,161 +202,36 @@ def _apart(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return size(np.log(one[:count]) - np.log(two[:count]))
 
 
-def grows(first: float = nan) -> Judge:
-    """Judge the course of the largest value of a block, from a step on; by default from where training has begun."""
-
-    def judge(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
-        begin = evidence.known[finding.model].begin if isnan(first) else first
-        course = Course.of(curves.values.max(axis=2), curves.steps, first=begin)
-        return judged(replace(finding, place=f"from step {begin:.0f}"), course, ("rise",))
-
-    return judge
+def highest_block(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Rises and falls of the largest value of a block, from where the claim or else training begins."""
+    begin = claim.steps[0] if claim.steps else evidence.known[finding.model].begin
+    found = trajectory(curves.values.max(axis=2), curves.steps, first=begin)
+    return judged(replace(finding, place=f"from step {begin:.0f}"), found, claim.moves)
 
 
-def _none_before_a_thousand(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
-    early = (curves.steps > 0) & (curves.steps <= BEFORE)
+def early_in_the_middle(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+    """Largest value of the middle half of the blocks at the steps of the claim."""
+    first, last = claim.steps
+    early = (curves.steps >= first) & (curves.steps <= last)
     if not early.any():
-        return missing(finding, f"needs checkpoints of steps 1 to {BEFORE}")
+        return missing(finding, f"needs checkpoints of steps {first} to {last}")
     return finding, estimated(curves.values[:, early][:, :, curves.middle].max(axis=(1, 2)))
 
 
-CLAIMS = (
-    article(
-        slug="dome",
-        sentence="In decoders anisotropy over the layers has the shape of a bell, highest in the middle",
-        source=f"{ARTICLE}, abstract",
-        about=DECODERS,
-        statistic="mean anisotropy of the middle half of the blocks less that of the first or last, whichever is more",
-        rule=over(SEEN),
-        find=each("anisotropy", profile(statistic(lambda curves: in_the_middle(curves) - edges(curves))), ROWS),
-    ),
-    article(
-        slug="isotropic_ends",
-        sentence="The first and the last layers of decoders are much more isotropic than the middle",
-        source=f"{ARTICLE}, abstract; {HABR}",
-        about=DECODERS,
-        statistic="anisotropy of the higher of the first and the last block over the mean of the middle half",
-        rule=under(HALF),
-        find=each("anisotropy", profile(statistic(lambda curves: edges(curves) / in_the_middle(curves))), ROWS),
-    ),
-    article(
-        slug="nearly_a_line",
-        sentence="In the middle layers of decoders anisotropy is practically 1, even after centering",
-        source=f"{HABR}; {AIRI}",
-        about=DECODERS,
-        statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
-        rule=over(NEAR_ONE),
-        find=each("anisotropy", profile(statistic(in_the_middle_at_most)), ROWS, HEIGHT),
-    ),
-    article(
-        slug="decoders_over_encoders",
-        sentence="Decoders are more anisotropic than encoders",
-        source=f"{ARTICLE}, abstract",
-        about=About(metrics=("anisotropy",)),
-        statistic="mean over decoders of the largest anisotropy of a block, less that over encoders, last checkpoints",
-        rule=f"supported if its interval over models (Welch) is over {SEEN}; contradicted if under; undecided with "
-        "fewer than two models on a side",
-        find=decoders_above_encoders,
-    ),
-    article(
-        slug="uniform_encoders",
-        sentence="In encoders anisotropy is roughly uniform over the layers",
-        source=f"{ARTICLE}, abstract; {HABR}",
-        about=ENCODERS,
-        statistic="largest less smallest anisotropy of a block, last checkpoint",
-        rule=under(FLAT),
-        find=each("anisotropy", profile(flatness), ROWS),
-    ),
-    article(
-        slug="high_raw_cosines",
-        sentence="Cosines between an encoder's raw representations are very high",
-        source=HABR,
-        about=About(kind="encoder", metrics=("mean_cosine",)),
-        statistic="mean over the blocks of the mean cosine of rows that are not centered, last checkpoint",
-        rule=over(HALF),
-        find=each("mean_cosine", statistic(lambda curves: curves.last.mean(axis=1)), ["all"]),
-    ),
-    article(
-        slug="isotropic_encoders",
-        sentence="After subtracting the mean, encoders are quite isotropic",
-        source=HABR,
-        about=ENCODERS,
-        statistic="mean anisotropy of the blocks, last checkpoint",
-        rule=under(LOW),
-        find=each("anisotropy", profile(statistic(lambda curves: curves.last.mean(axis=1))), ROWS),
-    ),
-    article(
-        slug="one_profile",
-        sentence="At the end of training all decoders have the same profile",
-        source=f"{HABR}; {AIRI}",
-        about=TWO_DECODERS,
-        statistic="root mean square over relative depth of the logarithm of the ratio of two decoders' last profiles",
-        rule=under(FACTOR, "a factor of 1.5"),
-        find=_same_profile,
-    ),
-    article(
-        slug="converge",
-        sentence="Over training the profiles of decoders converge to a common one",
-        source=f"{HABR}; {AIRI}",
-        about=replace(TWO_DECODERS, checkpoints=2),
-        statistic="distance of a decoder's profile to the mean of the other decoders' last ones, as in one_profile, at "
-        "the last step over that at the step where training has begun",
-        rule=under(LESS),
-        find=come_together,
-    ),
-    article(
-        slug="grows",
-        sentence="The largest anisotropy grows as training proceeds",
-        source=f"{HABR}; {AIRI}",
-        about=FOLLOWED,
-        statistic=STATISTIC.format("a rise of the largest anisotropy of a block", "a fall"),
-        rule=RULE.format("it rises", "a fall"),
-        find=each("anisotropy", grows(), ROWS),
-    ),
-    later_paper(
-        slug="grows_after_2000",
-        sentence="After about step 2000 the largest anisotropy only grows",
-        source=SKEAN,
-        about=FOLLOWED,
-        statistic=STATISTIC.format("a rise of the largest anisotropy of a block from step 2000 on", "a fall"),
-        rule=RULE.format("it rises", "a fall"),
-        find=each("anisotropy", grows(SETTLED), ROWS),
-    ),
-    later_paper(
-        slug="none_before_1000",
-        sentence="There is no plateau in the middle layers of Pythia before about step 1000",
-        source=SKEAN,
-        about=replace(DECODERS, family=PYTHIA, checkpoints=1),
-        statistic="largest anisotropy of the middle half of the blocks at steps 1 to 1000",
-        rule=under(HALF),
-        find=each("anisotropy", _none_before_a_thousand, ROWS),
-    ),
-    later_paper(
-        slug="plateau_onset",
-        sentence="The plateau of Pythia begins at the block that public measurements give",
-        source=f"{SKEAN}; {CIRCUITS}",
-        about=replace(DECODERS, published="onset layer", least=0),
-        statistic=f"first block with anisotropy significantly over {NEAR_ONE}, last checkpoint; interval: from the "
-        "first that may be",
-        rule="supported if both are the published block or one beside it; contradicted if neither is",
-        find=each("anisotropy", profile(onset), ["all"], "onset layer"),
-    ),
-    later_paper(
-        slug="sinks",
-        sentence="Sink rows cause the plateau: without position 0 and rows of huge norm it collapses",
-        source=f"{CIRCUITS}, docs/dig_findings.md",
-        about=replace(DECODERS, metrics=("anisotropy", "anisotropy_null")),
-        statistic="share of the excess of anisotropy over its null that goes with the sinks, block of the peak",
-        rule=over(HALF, f"needs a peak over {HALF}"),
-        find=each("anisotropy", profile(_sinks_explain_it), ["all"]),
-    ),
-    later_paper(
-        slug="no_plateau_in_olmo_2",
-        sentence="OLMo-2 has no plateau of anisotropy at all",
-        source=f"{CIRCUITS}, docs/final_report.md",
-        about=replace(DECODERS, family=OLMO_2),
-        statistic="largest anisotropy of the middle half of the blocks, last checkpoint",
-        rule=under(HALF),
-        find=each("anisotropy", profile(statistic(in_the_middle_at_most)), ROWS, HEIGHT),
-    ),
-)  # fmt: skip
+FINDERS = {
+    "dome": profile(statistic(lambda curves: in_the_middle(curves) - edges(curves))),
+    "isotropic_ends": profile(statistic(lambda curves: edges(curves) / in_the_middle(curves))),
+    "nearly_a_line": profile(statistic(in_the_middle_at_most)),
+    "decoders_over_encoders": decoders_above_encoders,
+    "uniform_encoders": profile(flatness),
+    "high_raw_cosines": each(statistic(over_blocks)),
+    "isotropic_encoders": profile(statistic(over_blocks)),
+    "one_profile": two_alike,
+    "converge": come_together,
+    "grows": each(highest_block),
+    "grows_after_2000": each(highest_block),
+    "none_before_1000": each(early_in_the_middle),
+    "plateau_onset": profile(onset),
+    "sinks": profile(due_to_sinks),
+    "no_plateau_in_olmo_2": profile(statistic(in_the_middle_at_most)),
+}

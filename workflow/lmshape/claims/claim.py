@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf, isnan, nan
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from scipy.special import stdtr
 
-from lmshape.claims.evidence import Curves, Evidence, estimated, measured
+from lmshape.claims.evidence import Curves, Evidence, estimated
 from lmshape.dynamics.noise import LEVEL, one_sided
 from lmshape.geometry.resample import Estimate
 from lmshape.tables.columns import joined
 
 Verdict = Literal["supported", "contradicted", "undecided", "out of scope", "not measurable"]
-SourceKind = Literal["article", "later paper", "our addition"]
 VERDICTS: dict[Verdict, str] = {
     "supported": "the whole interval lies on the side that the claim names",
     "contradicted": "the whole interval lies on the other side",
@@ -71,6 +67,16 @@ def of_text(evidence: Evidence, model: str, rows: str, **more: Any) -> Finding:
     return Finding(model=model, dataset=evidence.known[model].datasets[0], rows=rows, **more)
 
 
+def missing(finding: Finding, why: str) -> Finding:
+    """Say why a claim cannot be decided."""
+    return replace(finding, verdict="not measurable", why=why)
+
+
+def undecided(finding: Finding, *why: str) -> Finding:
+    """Leave a claim open, and say why beside what there is to say already."""
+    return replace(finding, verdict="undecided", why=joined(finding.why, *why))
+
+
 def within(low: float, high: float, least: float = -inf, most: float = inf) -> Verdict:
     """Decide a claim that a number lies between two others from the number's interval."""
     if least <= low and high <= most:
@@ -90,7 +96,7 @@ class Bound:
         """Spell the rule."""
         sides = ("over", "under")[:: self.sign]
         stated = f"supported if its interval is {sides[0]} {self.number:g}; contradicted if {sides[1]}"
-        return "; ".join(filter(None, [stated, self.more]))
+        return joined(stated, self.more)
 
     def verdict(self, low: float, high: float) -> Verdict:
         """Compare an interval with the number, which it must not touch."""
@@ -121,6 +127,20 @@ def under(number: float, more: str = "") -> Bound:
     return Bound(number, -1, more)
 
 
+def student_p(estimate: Estimate, threshold: float) -> float:
+    """Return the p-value of Student's t, on draws − 1 degrees of freedom, of the true value being `threshold`.
+
+    The standard error is read off the interval's longer side: the other may be cut off at the metric's bound.
+    """
+    freedom = estimate.draws - 1
+    half = max(estimate.value - estimate.low, estimate.high - estimate.value)
+    distance = abs(estimate.value - threshold)
+    if half == 0:
+        return 1.0 if distance == 0 else 0.0
+    t = distance / half * one_sided(freedom)
+    return float(2 * stdtr(freedom, -t))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
     """Which models a claim speaks of, and what a study needs to say anything of it.
@@ -128,7 +148,7 @@ class About:
     Attributes
     ----------
     kind, family, name : decoder or encoder, architecture, how the name begins; empty for all
-    published : quantity that a public source has to give for the model: `published.yaml`
+    among : names of the only models; empty for all
     least, most : parameters; `least` is `LEAST_PARAMETERS` of the model's kind where none is given
     models : fewest of such models
     metrics : metrics that have to be measured
@@ -140,11 +160,11 @@ class About:
     kind: str = ""
     family: str = ""
     name: str = ""
-    published: str = ""
+    among: Collection[str] = ()
     least: float = nan
     most: float = inf
     models: int = 1
-    metrics: tuple[str, ...] = ()
+    metrics: Sequence[str] = ()
     checkpoints: int = 0
     order: str = ""
     table: str = ""
@@ -152,9 +172,14 @@ class About:
 
     def chosen(self, evidence: Evidence) -> list[str]:
         """Models of the study that it is about, whatever their size."""
-        known = _numbers()[self.published] if self.published else evidence.known
-        models = evidence.models(self.kind, self.family)
-        return [model for model in models if model in known and model.startswith(self.name)]
+        return [
+            name
+            for name, model in evidence.known.items()
+            if self.kind in ("", model.kind)
+            and self.family in ("", model.family)
+            and name.startswith(self.name)
+            and (not self.among or name in self.among)
+        ]
 
     def lacks(self, evidence: Evidence) -> str:
         """Name what the study lacks to test the claim; empty where it has all."""
@@ -178,32 +203,31 @@ class About:
 
     def _wanted(self, there: int) -> str:
         """Name the models that are missing: a decoder, a second decoder, one of pythia-70m, pythia-160m."""
-        if self.published:
-            return f"one of {', '.join(_numbers()[self.published])}"
+        if self.among:
+            return f"one of {', '.join(self.among)}"
         called = " ".join(filter(None, (self.family, self.name.capitalize(), self.kind or "model")))
+        if self.models - there > 1:
+            return f"{self.models} {called}s"
         article = "an" if not there and called[0] in "aeio" else "a"
-        return (
-            f"{self.models} {called}s"
-            if self.models - there > 1
-            else f"{article} {'second ' * there}{called}"
-        )
+        return f"{article} {'second ' * there}{called}"
 
     def outside(self, evidence: Evidence, model: str) -> str:
         """Say why the claim is not about a model: its size, its training, its loss; empty where it is."""
         known = evidence.known[model]
         parameters, steps = known.parameters, known.steps
         least = LEAST_PARAMETERS[known.kind] if isnan(self.least) else self.least
-        trained = isnan(steps) or steps >= LONG_RUN or known.tokens >= MANY_TOKENS
         entropy, loss = evidence.entropies.get(model, inf), [-inf, *known.losses.values()][-1]
-        size, learned = amount(parameters), loss < entropy - LEARNED_NATS
-        reasons = (
-            "" if parameters >= least else f"{size} parameters; it is about {amount(least)} or more",
-            "" if parameters <= self.most else f"{size} parameters; it is about {amount(self.most)} or fewer",
-            "" if trained else f"{steps:.0f} steps; it is about {LONG_RUN} or more, or a billion tokens",
-            ""
-            if learned
-            else f"a loss of {loss:.2f} nats, not {LEARNED_NATS} under the {entropy:.2f} of frequencies",
-        )
+        reasons = []
+        if parameters < least:
+            reasons.append(f"{amount(parameters)} parameters; it is about {amount(least)} or more")
+        if parameters > self.most:
+            reasons.append(f"{amount(parameters)} parameters; it is about {amount(self.most)} or fewer")
+        if steps < LONG_RUN and not known.tokens >= MANY_TOKENS:
+            reasons.append(f"{steps:.0f} steps; it is about {LONG_RUN} or more, or a billion tokens")
+        if not loss < entropy - LEARNED_NATS:
+            reasons.append(
+                f"a loss of {loss:.2f} nats, not {LEARNED_NATS} under the {entropy:.2f} of frequencies"
+            )
         return joined(*reasons)
 
     def __str__(self) -> str:
@@ -233,111 +257,95 @@ Found = Finding | tuple[Finding, Estimate]  # decided, or what the claim's `Boun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A claim of the literature.
+    """A claim of the literature: an entry of `claims.yaml`.
 
     Attributes
     ----------
     slug : name of the claim, in tables and addresses
     sentence : what is claimed
-    source, source_kind : where it is claimed; the article and its authors, a later paper, or an addition of ours
+    source, source_kind : where it is claimed; article, later paper or our addition
     about : which models it speaks of, and what a study needs to test it
     statistic : what is computed, with its unit
     rule : when it is supported and when contradicted: a `Bound`, or the sentence of what `find` decides itself
     find : yields what is found for each of the models, dataset and choice of rows
+    rows : choices of rows that it is tested with; empty for all that were measured
+    moves : rises and falls that a trajectory has to have
+    steps : the first and the last that it speaks of
+    published : model → `value` and `source`, of what public sources give
     """
 
     slug: str
     sentence: str
     source: str
-    source_kind: SourceKind
+    source_kind: str
     about: About
     statistic: str
     rule: Bound | str
-    find: Callable[[Evidence, About], Iterator[Found]]
+    find: Finder
+    rows: Sequence[str] = ()
+    moves: Sequence[str] = ()
+    steps: Sequence[int] = ()
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, slug: str, source_kind: str, entry: Mapping[str, Any], find: Finder) -> Claim:
+        """Take it from an entry of `claims.yaml`."""
+        rule = entry["rule"]
+        if isinstance(rule, dict):
+            number, sign = (rule["over"], 1) if "over" in rule else (rule["under"], -1)
+            rule = Bound(number, sign, rule.get("more", ""))
+        told = {**entry, "about": About(**entry["about"]), "rule": rule}
+        return cls(slug=slug, source_kind=source_kind, find=find, **told)
+
+    @property
+    def bound(self) -> Bound:
+        """The rule of a claim whose statistic is compared with a number."""
+        assert isinstance(self.rule, Bound), f"`{self.slug}` leaves the verdict to a rule that has no bound"
+        return self.rule
 
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Test the claim; one finding that says so where the study has nothing that it is about."""
         if why := self.about.lacks(evidence):
             return [Finding(model="", why=why)]
-        found = [self._scoped(evidence, self._decided(one)) for one in self.find(evidence, self.about)]
+        found = [self._scoped(evidence, one) for one in self.find(self, evidence)]
         return found or [Finding(model="", why="no model has all of this on the same rows and checkpoints")]
 
-    def _decided(self, found: Found) -> Finding:
-        if isinstance(found, Finding):
-            return found
-        assert isinstance(self.rule, Bound), f"`{self.slug}` leaves the verdict to a rule that has no bound"
-        return self.rule.decided(*found)
-
-    def _scoped(self, evidence: Evidence, finding: Finding) -> Finding:
+    def _scoped(self, evidence: Evidence, found: Found) -> Finding:
+        finding = found if isinstance(found, Finding) else self.bound.decided(*found)
         known = finding.model in evidence.known
         return replace(finding, outside=self.about.outside(evidence, finding.model)) if known else finding
 
-
-article = partial(Claim, source_kind="article")
-later_paper = partial(Claim, source_kind="later paper")
-our_addition = partial(Claim, source_kind="our addition")
-
-
-def missing(finding: Finding, why: str) -> Finding:
-    """Say why a claim cannot be decided."""
-    return replace(finding, verdict="not measurable", why=why)
+    def beside_published(self, finding: Finding) -> Finding:
+        """Add what a source gives for the model; the finding as it is where none does."""
+        entry = self.published.get(finding.model)
+        if entry is None:
+            return finding
+        return replace(finding, published=str(entry["value"]), published_source=str(entry["source"]))
 
 
-def undecided(finding: Finding, *why: str) -> Finding:
-    """Leave a claim open, and say why beside what there is to say already."""
-    return replace(finding, verdict="undecided", why=joined(finding.why, *why))
+Finder = Callable[[Claim, Evidence], Iterator[Found]]
+Judge = Callable[[Claim, Evidence, Finding, Curves], Found]
 
 
-def student_p(estimate: Estimate, threshold: float) -> float:
-    """Return the p-value of Student's t, on draws − 1 degrees of freedom, of the true value being `threshold`.
+def each(judge: Judge) -> Finder:
+    """Make the finder of a claim about the first of its metrics, on each model's first dataset and choice of rows.
 
-    The standard error is read off the interval's longer side: the other may be cut off at the metric's bound.
-    """
-    freedom = estimate.draws - 1
-    half = max(estimate.value - estimate.low, estimate.high - estimate.value)
-    distance = abs(estimate.value - threshold)
-    if half == 0:
-        return 1.0 if distance == 0 else 0.0
-    t = distance / half * one_sided(freedom)
-    return float(2 * stdtr(freedom, -t))
-
-
-Judge = Callable[[Evidence, Finding, Curves], Found]
-
-
-def each(
-    metric: str, judge: Judge, rows: Sequence[str] = (), quantity: str = ""
-) -> Callable[[Evidence, About], Iterator[Found]]:
-    """Make the finder of a claim about one metric of each model and choice of rows.
-
-    `judge` gets the evidence, a finding that has no more than what a source gives for the model's `quantity`, and the
+    `judge` gets the claim, the evidence, a finding that has no more than what a source gives for the model, and the
     curves.
     """
 
-    def find(evidence: Evidence, about: About) -> Iterator[Found]:
-        for model, choice, curves in measured(evidence, metric, about.chosen(evidence), rows):
-            finding = of_text(evidence, model, choice)
-            yield judge(evidence, published(finding, quantity) if quantity else finding, curves)
+    def find(claim: Claim, evidence: Evidence) -> Iterator[Found]:
+        models = claim.about.chosen(evidence)
+        for model, rows, curves in evidence.measured(claim.about.metrics[0], models, claim.rows):
+            finding = claim.beside_published(of_text(evidence, model, rows))
+            yield judge(claim, evidence, finding, curves)
 
     return find
 
 
 def statistic(function: Callable[[Curves], np.ndarray]) -> Judge:
     """Make a judge that estimates a function of curves: (K + 1,), with all draws and without each."""
-    return lambda evidence, finding, curves: (finding, estimated(function(curves)))
-
-
-def published(finding: Finding, quantity: str) -> Finding:
-    """Add what a source gives for the model's `quantity`; the finding as it is where none does."""
-    entry = _numbers()[quantity].get(finding.model)
-    if entry is None:
-        return finding
-    return replace(finding, published=str(entry["value"]), published_source=str(entry["source"]))
-
-
-@cache
-def _numbers() -> dict[str, dict[str, dict[str, str | int]]]:
-    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+    return lambda claim, evidence, finding, curves: (finding, estimated(function(curves)))
 
 
 ALL_MODELS = "all models"

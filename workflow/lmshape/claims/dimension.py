@@ -1,95 +1,92 @@
-"""Claims about the intrinsic dimension: how low it is, its course over training, and what random tokens change."""
+"""Claims about the dimension: how low it is, its trajectory, random tokens, and directions to spare."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from math import isnan, nan
 
 import numpy as np
 
-from lmshape.claims.anisotropy import ARTICLE, FACTOR, HABR, LESS
 from lmshape.claims.claim import (
     ALL_MODELS,
-    LONG_RUN,
-    About,
+    Claim,
     Finding,
     Found,
     Verdict,
-    article,
     each,
-    later_paper,
     missing,
     of_text,
-    our_addition,
     under,
     within,
 )
-from lmshape.claims.course import RULE, STATISTIC, Course, alike, judged, spelled
 from lmshape.claims.evidence import Curves, Evidence, estimated
+from lmshape.claims.trajectories import alike, few, judged, significant, trajectory
 from lmshape.dynamics.noise import size
-from lmshape.dynamics.phases import FEWEST
-from lmshape.site import named_layers
+from lmshape.dynamics.phases import FEWEST, MOST_PIECES
+from lmshape.dynamics.trajectories import Trajectory
+from lmshape.geometry.resample import Estimate
+from lmshape.site import middle_layer, named_layers
 
 LOW_SHARE, LOW = 0.1, 50.0  # of the width, and at all
 RANDOM, SHUFFLED = "random", "shuffled"  # what the tokens of a dataset are, beside text
-TRANSITION = (250, 4000)  # steps: 1000, within a factor of 4
 DIMENSION = "id_twonn"
-MODELS = About(metrics=(DIMENSION,))
-FOLLOWED = replace(MODELS, checkpoints=FEWEST)
-RISE_FALL = ("rise", "fall")
+SMALL_LOSS = 0.1  # nats per token
 
 
-def _low(evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+def low(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Finding:
+    """Largest dimension of a block."""
     return under(min(LOW_SHARE * curves.width, LOW)).decided(finding, estimated(curves.last.max(axis=1)))
 
 
-def _low_beyond_the_spectrum(evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+def beyond_the_spectrum(claim: Claim, evidence: Evidence, finding: Finding, curves: Curves) -> Found:
+    """Mean ratio to the dimension of a Gaussian of the same covariance."""
     surrogate = evidence.curves(finding.model, "id_twonn_surrogate", rows=finding.rows)
     if surrogate is None or surrogate.values.shape != curves.values.shape:
         return missing(finding, "needs `id_twonn_surrogate` of the same rows")
     return finding, estimated((curves.last / surrogate.last).mean(axis=1))
 
 
-def courses(
+def trajectories(
     evidence: Evidence, model: str, rows: str, dataset: str | None = None
-) -> dict[str, tuple[Course, Finding]]:
-    """Courses of the dimension at the named blocks, from where training has begun: band → course, empty finding."""
+) -> dict[str, tuple[Trajectory, Finding]]:
+    """Trajectories of the dimension at the named blocks, from where training has begun, each with an empty finding."""
     curves = evidence.curves(model, DIMENSION, rows=rows, dataset=dataset)
     if curves is None:
         return {}
-    first = evidence.known[model].begin
-    return {
-        band: (
-            Course.of(curves.values[:, :, curves.layers == layer][..., 0], curves.steps, first=first),
-            of_text(
-                evidence, model, rows, place=f"{band} block, from step {first:.0f}", detail=band != "middle"
-            ),
-        )
-        for band, layer in named_layers(int(curves.layers[-1])).items()
-        if layer in curves.layers
-    }
+    first, found = evidence.known[model].begin, {}
+    for band, layer in named_layers(int(curves.layers[-1])).items():
+        if layer in curves.layers:
+            place = f"{band} block, from step {first:.0f}"
+            finding = of_text(evidence, model, rows, place=place, detail=band != "middle")
+            values = curves.values[:, :, curves.layers == layer][..., 0]
+            found[band] = trajectory(values, curves.steps, first=first), finding
+    return found
 
 
-def _rises_then_falls(evidence: Evidence, about: About) -> Iterator[Finding]:
-    for model in evidence.models():
+def rises_then_falls(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
+    """Rises and falls of the dimension at the named blocks of all models; decoders' middle blocks count."""
+    for model in evidence.known:
         decoder = evidence.known[model].kind == "decoder"
         for rows in evidence.rows(model, DIMENSION):
-            for course, finding in courses(evidence, model, rows).values():
+            for found, finding in trajectories(evidence, model, rows).values():
                 finding = replace(finding, detail=finding.detail or not decoder)
                 highest = (
-                    f"highest at step {course.steps[course.values.argmax()]}" if len(course.steps) else ""
+                    f"highest at step {found.steps[found.logarithms.argmax()]}" if len(found.steps) else ""
                 )
-                yield judged(finding, course, RISE_FALL, highest)
+                yield judged(finding, found, claim.moves, highest)
 
 
-def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Compare the courses of all models that the claim is about at the middle block, each with each."""
-    models = evidence.models()
-    inside = [model for model in models if not about.outside(evidence, model)]
+def all_alike(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
+    """Compare the trajectories of all models that the claim is about at the middle block, each with each."""
+    models = list(evidence.known)
+    inside = [model for model in models if not claim.about.outside(evidence, model)]
     outside = "" if len(inside) > 1 else "fewer than two models of a size and training that it is about"
-    for rows in ("all", "one_per_type"):
-        found = [courses(evidence, model, rows).get("middle") for model in (models if outside else inside)]
-        known = [one[0] for one in found if one is not None and not one[0].few]
+    for rows in claim.rows:
+        found = [
+            trajectories(evidence, model, rows).get("middle") for model in (models if outside else inside)
+        ]
+        known = [one[0] for one in found if one is not None and not few(one[0])]
         if len(known) < 2:
             why = f"needs two models with {FEWEST} checkpoints from where a course begins"
             yield Finding(model="", rows=rows, why=why)
@@ -97,16 +94,15 @@ def one_course(evidence: Evidence, about: About) -> Iterator[Finding]:
         finding = replace(
             of_text(evidence, models[0], rows), model=ALL_MODELS, place="middle block", outside=outside
         )
-        told = [spelled(course.seen(course.bound)) for course in known]
-        why = "; ".join(f"{course} in {told.count(course)}" for course in dict.fromkeys(told))
+        told = [significant(one) for one in known]
+        why = "; ".join(f"{moves} in {told.count(moves)}" for moves in dict.fromkeys(told))
         verdicts = {alike(one, two) for place, one in enumerate(known) for two in known[:place]}
-        worst: tuple[Verdict, ...] = ("contradicted", "undecided", "supported")
-        yield replace(finding, verdict=next(one for one in worst if one in verdicts), why=why)
+        yield replace(finding, verdict=_first(verdicts, "contradicted", "undecided", "supported"), why=why)
 
 
-def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Finding]:
-    """Whether a straight piece of the trajectory of the dimension ends near step 1000, at the middle block."""
-    for model in about.chosen(evidence):
+def changes_in_time(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
+    """Whether the slope of the dimension changes at the steps of the claim, at the middle block."""
+    for model in claim.about.chosen(evidence):
         dataset = evidence.known[model].datasets[0]
         own = evidence.table("phases", metric=DIMENSION, model=model, dataset=dataset, band="middle")
         for row in own.to_dict("records"):
@@ -114,36 +110,44 @@ def changes_near_a_thousand(evidence: Evidence, about: About) -> Iterator[Findin
             if not row["shape"]:
                 yield missing(finding, row["flag"])
                 continue
-            ends = [(row[f"boundary_{i}_step_low"], row[f"boundary_{i}_step_high"]) for i in (1, 2, 3)]
+            ends = [
+                [row[f"boundary_{i}_step_{end}"] for end in ("low", "high")] for i in range(1, MOST_PIECES)
+            ]
             breaks = [pair for pair in ends if np.isfinite(pair).all()]
             told = ", ".join(f"[{first:.0f}, {last:.0f}]" for first, last in breaks)
-            verdicts = {within(*pair, *TRANSITION) for pair in breaks} or {"undecided"}
-            best: tuple[Verdict, ...] = ("supported", "undecided", "contradicted")
-            verdict = next(one for one in best if one in verdicts)
+            verdicts = {within(*pair, *claim.steps) for pair in breaks} or {"undecided"}
+            verdict = _first(verdicts, "supported", "undecided", "contradicted")
             why = f"its slope changes at steps {told or 'unknown'}"
             yield replace(finding, verdict=verdict, draws=int(row["draws"]), why=why)
 
 
-def _same_course_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Finding]:
+def _first(verdicts: Collection[Verdict], *order: Verdict) -> Verdict:
+    return next(one for one in order if one in verdicts)
+
+
+def alike_on_random_tokens(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
+    """Compare the trajectories of the dimension on text and on random tokens."""
     for finding, _, _ in _pairs(evidence, DIMENSION):
-        on_text = courses(evidence, finding.model, finding.rows)
-        on_random = courses(evidence, finding.model, finding.rows, finding.dataset)
-        for band in on_text.keys() & on_random.keys():
+        on_text = trajectories(evidence, finding.model, finding.rows)
+        on_random = trajectories(evidence, finding.model, finding.rows, finding.dataset)
+        for band in (band for band in on_text if band in on_random):
             (text, _), (random, place) = on_text[band], on_random[band]
-            if text.few or random.few:
-                yield missing(replace(place, dataset=finding.dataset), text.few or random.few)
+            place = replace(place, dataset=finding.dataset)
+            if why := few(text) or few(random):
+                yield missing(place, why)
                 continue
-            told = [spelled(course.seen(course.bound)) for course in (text, random)]
-            why = f"text: {told[0]}; random tokens: {told[1]}"
-            yield replace(place, dataset=finding.dataset, verdict=alike(text, random), why=why)
+            why = f"text: {significant(text)}; random tokens: {significant(random)}"
+            yield replace(place, verdict=alike(text, random), why=why)
 
 
-def _repeats_on_random_tokens(evidence: Evidence, about: About) -> Iterator[Found]:
+def profile_on_random_tokens(claim: Claim, evidence: Evidence) -> Iterator[Found]:
+    """Distance of the last profiles of anisotropy on text and on random tokens."""
     for finding, text, random in _pairs(evidence, "anisotropy"):
         yield finding, estimated(size(np.log(text.last) - np.log(random.last)))
 
 
-def _peak_shrinks(evidence: Evidence, about: About) -> Iterator[Found]:
+def peak_without_order(claim: Claim, evidence: Evidence) -> Iterator[Found]:
+    """Largest dimension of a block on shuffled or random tokens over that on text."""
     for finding, text, random in _pairs(evidence, DIMENSION, (RANDOM, SHUFFLED)):
         yield finding, estimated(random.last.max(axis=1) / text.last.max(axis=1))
 
@@ -152,7 +156,7 @@ def _pairs(
     evidence: Evidence, metric: str, orders: tuple[str, ...] = (RANDOM,)
 ) -> Iterator[tuple[Finding, Curves, Curves]]:
     """Yield each model's curves on text and on tokens in other orders, as far as draws pair."""
-    for model in evidence.models():
+    for model in evidence.known:
         first, *others = evidence.known[model].datasets
         for other in others:
             for rows in evidence.rows(model, metric) if evidence.orders[other] in orders else ():
@@ -163,86 +167,33 @@ def _pairs(
                     yield finding, text, random
 
 
-CLAIMS = (
-    article(
-        slug="low_dimension",
-        sentence="The intrinsic dimension of a layer is low",
-        source=HABR,
-        about=MODELS,
-        statistic="largest TwoNN dimension of a block, last checkpoint",
-        rule=f"supported if its interval is under {LOW:.0f} and under {LOW_SHARE} of the width; contradicted if over",
-        find=each(DIMENSION, _low, quantity="intrinsic dimension of the blocks"),
-    ),
-    article(
-        slug="rise_then_fall",
-        sentence="In training the intrinsic dimension first rises, then falls",
-        source=f"{ARTICLE}, abstract",
-        about=replace(FOLLOWED, kind="decoder"),
-        statistic=STATISTIC.format(
-            "a rise and a fall after it of the TwoNN dimension", "a fall before a rise"
+def few_are_needed(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
+    """Share of the leading directions that keep the loss; middle blocks count."""
+    table = evidence.table("truncation_ranks", tolerance=SMALL_LOSS)
+    for row in table[table["model"].isin(claim.about.chosen(evidence))].to_dict("records"):
+        middle = row["depth"] > 0 and row["layer"] == middle_layer(round(row["layer"] / row["depth"]))
+        finding = Finding(
+            model=row["model"],
+            dataset=row["dataset"],
+            rows=row["rows"],
+            place=f"layer {row['layer']}",
+            detail=not middle,
+            why=row["flag"],
         )
-        + "; middle block of decoders, other blocks and encoders as detail; from where a tenth of the fall of the loss "
-        "is done",
-        rule=RULE.format("it rises, then falls", "a fall before a rise"),
-        find=_rises_then_falls,
-    ),
-    article(
-        slug="one_course",
-        sentence="The course of the intrinsic dimension over training is the same for all models",
-        source=f"{ARTICLE}, abstract; {HABR}",
-        about=replace(FOLLOWED, models=2),
-        statistic="significant rises and falls of the TwoNN dimension of each model, middle block",
-        rule="supported if all models have the same and no room for others; contradicted if what is significant in one "
-        "is excluded in another",
-        find=one_course,
-    ),
-    article(
-        slug="random_tokens",
-        sentence="The profile of anisotropy repeats on random sequences of tokens",
-        source=HABR,
-        about=About(metrics=("anisotropy",), order=RANDOM),
-        statistic="root mean square over the blocks of the logarithm of anisotropy on random tokens over that on text, "
-        "last checkpoint",
-        rule=under(FACTOR, "a factor of 1.5"),
-        find=_repeats_on_random_tokens,
-    ),
-    article(
-        slug="random_trajectory",
-        sentence="The trajectory of the intrinsic dimension repeats on random sequences of tokens",
-        source=HABR,
-        about=replace(FOLLOWED, order=RANDOM),
-        statistic="significant rises and falls of the TwoNN dimension on random tokens and on text, middle block; "
-        "other blocks as detail",
-        rule="supported if they are the same, with no room for others; contradicted if what is significant on one is "
-        "excluded on the other",
-        find=_same_course_on_random_tokens,
-    ),
-    later_paper(
-        slug="random_dimension",
-        sentence="The peak of the intrinsic dimension over the layers shrinks on shuffled and on random tokens",
-        source="Cheng et al. 2025, arXiv 2405.15471",
-        about=replace(MODELS, order=RANDOM),
-        statistic="largest TwoNN dimension of a block on such tokens over that on text, last checkpoint",
-        rule=under(LESS),
-        find=_peak_shrinks,
-    ),
-    later_paper(
-        slug="transition_near_1000",
-        sentence="The slope of the intrinsic dimension over training changes near step 1000",
-        source="Lee et al. 2024, arXiv 2410.01444",
-        about=replace(FOLLOWED, kind="decoder"),
-        statistic="steps at which the slope changes, middle block (table `phases`)",
-        rule=f"supported if the interval of one lies within steps {TRANSITION[0]} to {TRANSITION[1]}; contradicted if "
-        f"none meets them; runs of {LONG_RUN} steps and more",
-        find=changes_near_a_thousand,
-    ),
-    our_addition(
-        slug="under_its_gaussian",
-        sentence="The intrinsic dimension is lower than the spectrum alone makes it",
-        source="not in the article: a check of low_dimension",
-        about=replace(MODELS, metrics=(DIMENSION, "id_twonn_surrogate")),
-        statistic="mean ratio, over the blocks, to the TwoNN dimension of a Gaussian of the same covariance",
-        rule=under(LESS),
-        find=each(DIMENSION, _low_beyond_the_spectrum),
-    ),
-)
+        share, low, high = (row[name] / row["d"] for name in ("rank", "rank_low", "rank_high"))
+        high = 1.0 if isnan(high) else high  # where no rank is significantly within, all of them are
+        decided = claim.bound.decided(finding, Estimate(share, low, high, int(row["draws"])))
+        yield replace(decided, p=nan)  # the ranks that were tried have no Student's t
+
+
+FINDERS = {
+    "low_dimension": each(low),
+    "rise_then_fall": rises_then_falls,
+    "one_course": all_alike,
+    "random_tokens": profile_on_random_tokens,
+    "random_trajectory": alike_on_random_tokens,
+    "random_dimension": peak_without_order,
+    "transition_near_1000": changes_in_time,
+    "under_its_gaussian": each(beyond_the_spectrum),
+    "few_directions": few_are_needed,
+}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,8 @@ import pandas as pd
 from lmshape.dynamics.noise import leave_one_out
 from lmshape.geometry.resample import Estimate, jackknife
 from lmshape.hub.integrity import DISTRUSTED
-from lmshape.tables.columns import read_table
 from lmshape.tables.rows import final_checkpoints, trajectories
 
-NEEDED_METRICS = (
-    "anisotropy",
-    "anisotropy_null",
-    "effective_rank",
-    "effective_rank_bulk",
-    "id_twonn",
-    "id_twonn_surrogate",
-    "linearity_held_out",
-    "loss",
-    "mean_cosine",
-)
-NEEDED_TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
-_COLUMNS = (
-    "study model family kind parameters checkpoint step tokens_seen dataset site layer depth rows metric value d flag "
-    "verdict interval replicates"
-).split()
 BEGUN = 0.1  # of the whole fall of the loss
 
 
@@ -104,7 +86,7 @@ class Examined:
 
     @property
     def begin(self) -> float:
-        """Step from which a course counts: the first after step 0 at which a tenth of the fall of the loss is done.
+        """Step from which a trajectory counts: the first after step 0 at which a tenth of the fall of the loss is done.
 
         Before, the weights are those of the random start, and so is their geometry. Without a loss that falls it is the
         first one after step 0.
@@ -116,49 +98,49 @@ class Examined:
         return max(1.0, float(next(step for step, loss in self.losses.items() if loss <= begun)))
 
 
-@dataclass(frozen=True, slots=True)
+Key = tuple[str, str, str, str]  # model, metric, choice of rows, dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The tables of a study that claims are decided from.
+    """What claims are decided from.
 
     Attributes
     ----------
-    metrics : rows of the models' own tables, with `interval` and `replicates`
+    models : all of the study, in its order
+    of_blocks : curves of what was measured at the blocks
     tables : name → table of the study
     orders : dataset → text, shuffled or random; in the study's order, its text first
     unstable : models that were trained to fail, and stand for no kind: only claims about spikes look at them
     entropies : model → entropy of the token frequencies of its text, nats; without those of which it is not known
     """
 
-    metrics: pd.DataFrame
+    models: Mapping[str, Examined]
+    of_blocks: Mapping[Key, Curves]
     tables: Mapping[str, pd.DataFrame]
     orders: Mapping[str, str]
     unstable: Collection[str] = ()
     entropies: Mapping[str, float] = field(default_factory=dict)
-    _models: dict[str, Examined] = field(default_factory=dict)
-    _curves: dict[tuple[str, ...], Curves | None] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, metric_files: Sequence[Path], tables_dir: Path, **known: Any) -> Evidence:
-        """Read the models' own tables, of the metrics that claims need, and the study's `NEEDED_TABLES`."""
-        parts = [read_table(Path(path), NEEDED_METRICS, columns=_COLUMNS) for path in metric_files]
-        tables = {name: read_table(Path(tables_dir) / f"{name}.parquet") for name in NEEDED_TABLES}
-        return cls(pd.concat(parts, ignore_index=True), tables, **known)
+    def of(cls, metrics: pd.DataFrame, *, orders: Mapping[str, str], **known: Any) -> Evidence:
+        """Take it from rows of the models' own tables and from what else is `known`."""
+        models = {str(name): _examined(own, orders) for name, own in metrics.groupby("model", sort=False)}
+        blocks = metrics[metrics["site"] == "block"].groupby(
+            ["model", "metric", "rows", "dataset"], sort=False
+        )
+        curves = {key: _curves(trusted) for key, own in blocks if len(trusted := _trusted(own))}
+        return cls(models=models, of_blocks=curves, orders=orders, **known)
 
     @property
     def known(self) -> Mapping[str, Examined]:
-        """Models that stand for their kind, in the study's order."""
-        if not self._models:
-            for name, own in self.metrics.groupby("model", sort=False):
-                self._models[str(name)] = self._describe(own)
-        return {name: model for name, model in self._models.items() if name not in self.unstable}
+        """Models that stand for their kind."""
+        return {name: model for name, model in self.models.items() if name not in self.unstable}
 
-    def models(self, kind: str = "", family: str = "") -> list[str]:
-        """Names of the models that stand for their kind: of one kind and family, or of all."""
-        return [
-            name
-            for name, model in self.known.items()
-            if kind in ("", model.kind) and family in ("", model.family)
-        ]
+    @property
+    def largest(self) -> float:
+        """Parameters of the largest model of all, unstable ones as well."""
+        return max((model.parameters for model in self.models.values()), default=inf)
 
     def rows(self, model: str, metric: str) -> Sequence[str]:
         """Choices of rows that a metric was measured with."""
@@ -167,71 +149,62 @@ class Evidence:
     def curves(
         self, model: str, metric: str, *, rows: str = "all", dataset: str | None = None
     ) -> Curves | None:
-        """Return a metric over blocks and trusted steps; None where it was not measured."""
-        key = (model, metric, rows, dataset or self.known[model].datasets[0])
-        if key not in self._curves:
-            self._curves[key] = self._make(*key) if rows in self.rows(model, metric) else None
-        return self._curves[key]
+        """Return a metric on a dataset, by default the model's first one; None where it was not measured."""
+        return self.of_blocks.get((model, metric, rows, dataset or self.known[model].datasets[0]))
 
-    def table(self, name: str, **values: str | int) -> pd.DataFrame:
+    def measured(
+        self, metric: str, models: Iterable[str], rows: Sequence[str] = ()
+    ) -> Iterator[tuple[str, str, Curves]]:
+        """Yield model, choice of rows and curves on each model's first dataset, of some rows or all that there are."""
+        for model in models:
+            for choice in rows or self.rows(model, metric):
+                curves = self.curves(model, metric, rows=choice)
+                if curves is not None:
+                    yield model, choice, curves
+
+    def table(self, name: str, **values: str | float) -> pd.DataFrame:
         """Rows of one of the study's tables whose columns have these values; empty where there is no such table."""
         frame = self.tables.get(name, pd.DataFrame(columns=list(values)))
         for column, value in values.items():
             frame = frame[frame[column] == value]
         return frame
 
-    def largest(self) -> float:
-        """Parameters of the largest model of all, unstable ones as well."""
-        return float(self.metrics["parameters"].max()) if len(self.metrics) else inf
 
-    def _describe(self, own: pd.DataFrame) -> Examined:
-        first, trusted = own.iloc[0], _trusted(own)
-        followed = trusted[trusted["step"].fillna(-1) >= 0]
-        datasets = [name for name in self.orders if name in set(own["dataset"])]
-        loss = own[(own["metric"] == "loss") & (own["dataset"] == datasets[0]) & np.isfinite(own["value"])]
-        loss = _trusted(loss)
-        metrics = own[["metric", "rows"]].drop_duplicates()
-        return Examined(
-            kind=str(first["kind"]),
-            family=str(first["family"]),
-            parameters=float(first["parameters"]),
-            checkpoints=int(followed["step"].nunique()),
-            steps=float(followed["step"].max()) if len(followed) else nan,
-            tokens=float(trusted["tokens_seen"].max()),
-            losses=dict(zip(loss["step"], loss["value"], strict=True)),
-            datasets=datasets,
-            rows={str(name): list(of["rows"]) for name, of in metrics.groupby("metric", sort=False)},
-        )
+def _examined(own: pd.DataFrame, orders: Mapping[str, str]) -> Examined:
+    """Examine the rows of one model."""
+    first, trusted = own.iloc[0], _trusted(own)
+    followed = trusted[trusted["step"].fillna(-1) >= 0]
+    datasets = [name for name in orders if name in set(own["dataset"])]
+    loss = own[(own["metric"] == "loss") & (own["dataset"] == datasets[0]) & np.isfinite(own["value"])]
+    loss = _trusted(loss)
+    metrics = own[["metric", "rows"]].drop_duplicates()
+    return Examined(
+        kind=str(first["kind"]),
+        family=str(first["family"]),
+        parameters=float(first["parameters"]),
+        checkpoints=int(followed["step"].nunique()),
+        steps=float(followed["step"].max()) if len(followed) else nan,
+        tokens=float(trusted["tokens_seen"].max()),
+        losses=dict(zip(loss["step"], loss["value"], strict=True)),
+        datasets=datasets,
+        rows={str(name): list(of["rows"]) for name, of in metrics.groupby("metric", sort=False)},
+    )
 
-    def _make(self, model: str, metric: str, rows: str, dataset: str) -> Curves | None:
-        frame = self.metrics[self.metrics["model"] == model]
-        frame = frame[(frame["metric"] == metric) & (frame["rows"] == rows) & (frame["dataset"] == dataset)]
-        frame = _trusted(frame[frame["site"] == "block"])
-        if frame.empty:
-            return None
-        steps, layers = np.unique(frame["step"]), np.unique(frame["layer"])
-        left_out = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
-        values = np.full((1 + max(map(len, left_out)), len(steps), len(layers)), np.nan)
-        place = np.searchsorted(steps, frame["step"]), np.searchsorted(layers, frame["layer"])
-        values[0][place] = frame["value"]
-        for step, layer, numbers in zip(*place, left_out, strict=True):
-            values[1 : 1 + len(numbers), step, layer] = numbers
-        depth = frame.drop_duplicates("layer").sort_values("layer")["depth"].to_numpy()
-        return Curves(values, steps, layers, depth, int(frame["d"].max()))
+
+def _curves(frame: pd.DataFrame) -> Curves:
+    """Arrange the rows of one metric by step and layer."""
+    steps, layers = np.unique(frame["step"]), np.unique(frame["layer"])
+    left_out = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
+    values = np.full((1 + max(map(len, left_out)), len(steps), len(layers)), np.nan)
+    place = np.searchsorted(steps, frame["step"]), np.searchsorted(layers, frame["layer"])
+    values[0][place] = frame["value"]
+    for step, layer, numbers in zip(*place, left_out, strict=True):
+        values[1 : 1 + len(numbers), step, layer] = numbers
+    depth = frame.drop_duplicates("layer").sort_values("layer")["depth"].to_numpy()
+    return Curves(values, steps, layers, depth, int(frame["d"].max()))
 
 
 def _trusted(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of checkpoints that are what they are called: of a known step, or the last one where none has a step."""
     followed = trajectories(frame)
     return followed if len(followed) else final_checkpoints(frame[~frame["verdict"].isin(DISTRUSTED)])
-
-
-def measured(
-    evidence: Evidence, metric: str, models: Sequence[str], rows: Sequence[str] = ()
-) -> Iterator[tuple[str, str, Curves]]:
-    """Yield model, choice of rows and curves on each model's first dataset, of some rows or all that were measured."""
-    for model in models:
-        for choice in rows or evidence.rows(model, metric):
-            curves = evidence.curves(model, metric, rows=choice)
-            if curves is not None:
-                yield model, choice, curves

@@ -8,7 +8,6 @@ interval is that of their tokens, and `basis` says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import isfinite, nan, sqrt
 from typing import Any
@@ -17,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln, nctdtrinc, stdtr, stdtrit
 
-from lmshape.dynamics.noise import LEVEL, Replicated
+from lmshape.dynamics.noise import LEVEL, replicated
 from lmshape.dynamics.profiles import PROFILED, excess, last_checkpoint
-from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
+from lmshape.tables.columns import Row, declare, integer, interval, interval_of, joined, real, shared, text
 
 
 def welch(difference: float, errors: Sequence[float], freedom: Sequence[int]) -> tuple[float, float, float]:
@@ -113,17 +112,6 @@ CONTRAST_COLUMNS = declare(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """The last profile of a model: kind, value and variance of a quantity, draws, variance over its blocks."""
-
-    kind: str
-    value: float
-    variance: float
-    draws: int
-    over_blocks: float
-
-
 def contrasts(metrics: pd.DataFrame, metric: str = PROFILED) -> pd.DataFrame:
     """Compare the profiles of decoders with those of encoders, on each dataset and choice of rows.
 
@@ -146,66 +134,70 @@ def contrasts(metrics: pd.DataFrame, metric: str = PROFILED) -> pd.DataFrame:
 
 
 def _rows(lines: pd.DataFrame) -> Iterator[Row]:
-    last = [_last(of_model) for _, of_model in lines.groupby("model", sort=False)]
+    kinds = lines.drop_duplicates("model").set_index("model")["kind"]
+    profiles = {model: _last_profile(own) for model, own in lines.groupby("model", sort=False)}
     for quantity, (_, function) in QUANTITIES.items():
-        models = [_quantity(profile, function) for profile in last if len(profile)]
-        models = [model for model in models if np.isfinite(model.value)]
-        decoders, encoders = ([one for one in models if one.kind == kind] for kind in ("decoder", "encoder"))
-        row: Row = {"quantity": quantity, "decoders": len(decoders), "encoders": len(encoders)}
-        missing = [kind for kind in ("decoder", "encoder") if not row[f"{kind}s"]]
+        sides: dict[str, list[np.ndarray]] = {"decoder": [], "encoder": []}
+        values = {name: function(profile[0]) for name, profile in profiles.items() if profile.size}
+        for name, value in values.items():
+            if np.isfinite(value):
+                sides[kinds[name]].append(profiles[name])
+        row: Row = {"quantity": quantity} | {f"{kind}s": len(side) for kind, side in sides.items()}
+        missing = [kind for kind, side in sides.items() if not side]
         if missing:
             yield row | {"flag": f"no {' and no '.join(missing)} with a whole profile"}
-        elif min(len(decoders), len(encoders)) >= 2:
-            yield row | _over_models(*([one.value for one in side] for side in (decoders, encoders)))
         else:
-            yield row | _over_blocks(decoders, encoders)
+            yield row | _compared(function, *sides.values())
 
 
-def _last(of_model: pd.DataFrame) -> pd.DataFrame:
-    return of_model[of_model["checkpoint"] == last_checkpoint(of_model)].sort_values("layer", kind="stable")
+def _last_profile(of_model: pd.DataFrame) -> np.ndarray:
+    """(K + 1, L): the profile of the last trusted checkpoint, with all draws and without each."""
+    last = of_model[of_model["checkpoint"] == last_checkpoint(of_model)]
+    return replicated(last.sort_values("layer", kind="stable"))
 
 
-def _quantity(profile: pd.DataFrame, function: Callable[[np.ndarray], Any]) -> _Model:
-    numbers = Replicated.of(profile)
-    value = float(function(numbers.values))
-    left_out, draws = function(numbers.left_out.T), numbers.draws
-    variance = float(left_out.var(ddof=1)) * (draws - 1) ** 2 / draws if draws >= 2 else nan
-    over_blocks = float(numbers.values.var(ddof=1)) if len(profile) > 1 else nan
-    return _Model(str(profile["kind"].iloc[0]), value, variance, draws, over_blocks)
+def _compared(
+    function: Callable[[np.ndarray], Any], decoders: list[np.ndarray], encoders: list[np.ndarray]
+) -> Row:
+    """Compare a quantity of the last profiles of decoders and encoders, which are one or more on each side."""
+    both = (decoders, encoders)
+    one, two = (np.array([float(function(model[0])) for model in side]) for side in both)
+    difference = float(one.mean() - two.mean())
+    if min(len(one), len(two)) >= 2:
+        basis = "models"
+        low, high, p = between(one, two)
+        effect: tuple[float, ...] = hedges(one, two)
+        flag = "" if isfinite(effect[0]) else "no effect size: no spread over models"
+    else:
+        # These models alone: their tokens are other sequences, so that their errors are independent.
+        basis = "blocks"
+        errors = [sum(_variance(function, model) for model in side) / len(side) ** 2 for side in both]
+        low, high, p = welch(difference, errors, [min(map(len, side)) - 2 for side in both])
+        over_blocks = [np.mean([_over_blocks(model) for model in side]) for side in both]
+        spread = sqrt(np.mean(over_blocks))
+        known = isfinite(spread) and spread > 0
+        effect = tuple(number / spread if known else nan for number in (difference, low, high))
+        alone = "" if isfinite(low) else "no interval: one draw"
+        flag = joined(alone, "" if known else "no effect size: no spread over the blocks")
+    return {
+        "decoder_mean": float(one.mean()),
+        "encoder_mean": float(two.mean()),
+        **interval_of("difference", difference, low, high),
+        "p": p,
+        **interval_of("effect", *effect),
+        "basis": basis,
+        "flag": flag,
+    }
 
 
-def _over_models(decoders: list[float], encoders: list[float]) -> Row:
-    one, two = np.array(decoders), np.array(encoders)
-    effect = hedges(one, two)
-    flag = "" if np.isfinite(effect[0]) else "no effect size: no spread over models"
-    return (
-        _compared(one, two, between(one, two))
-        | dict(zip(_EFFECT, effect, strict=True))
-        | {"basis": "models", "flag": flag}
-    )
+def _variance(function: Callable[[np.ndarray], Any], profile: np.ndarray) -> float:
+    """Squared standard error of a quantity over the draws: the jackknife's; NaN with one draw."""
+    left_out, draws = function(profile[1:]), len(profile) - 1
+    return float(left_out.var(ddof=1)) * (draws - 1) ** 2 / draws if draws >= 2 else nan
 
 
-def _over_blocks(decoders: list[_Model], encoders: list[_Model]) -> Row:
-    """Compare these models alone: their tokens are other sequences, so that their errors are independent."""
-    one, two = (np.array([model.value for model in side]) for side in (decoders, encoders))
-    errors = [sum(model.variance for model in side) / len(side) ** 2 for side in (decoders, encoders)]
-    freedom = [min(model.draws for model in side) - 1 for side in (decoders, encoders)]
-    row = _compared(one, two, welch(float(one.mean() - two.mean()), errors, freedom))
-    spread = sqrt(np.mean([np.mean([model.over_blocks for model in side]) for side in (decoders, encoders)]))
-    known = np.isfinite(spread) and spread > 0
-    effect = {name: row[of] / spread if known else nan for name, of in _EFFECT.items()}
-    alone = "" if np.isfinite(row["difference_low"]) else "no interval: one draw"
-    flag = joined(alone, "" if known else "no effect size: no spread over the blocks")
-    return row | effect | {"basis": "blocks", "flag": flag}
-
-
-_EFFECT = {"effect": "difference", "effect_low": "difference_low", "effect_high": "difference_high"}
-
-
-def _compared(one: np.ndarray, two: np.ndarray, found: tuple[float, float, float]) -> Row:
-    means = {"decoder_mean": float(one.mean()), "encoder_mean": float(two.mean())}
-    difference = {"difference": float(one.mean() - two.mean())}
-    return means | difference | dict(zip(("difference_low", "difference_high", "p"), found, strict=True))
+def _over_blocks(profile: np.ndarray) -> float:
+    return float(profile[0].var(ddof=1)) if profile.shape[1] > 1 else nan
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -39,7 +39,7 @@ from lmshape.dynamics.alarms import (
 )
 from lmshape.dynamics.contrasts import holm
 from lmshape.dynamics.spikes import NORMAL_DEVIATION, Spike
-from lmshape.tables.columns import Row
+from lmshape.tables.columns import Row, interval_of
 
 GEOMETRIC = (
     "anisotropy",
@@ -49,17 +49,9 @@ GEOMETRIC = (
     "id_twonn",
     "id_twonn_types",
 )
+OF_LOSS = ("loss_level", "loss_slope", "loss_variance")
 HELD_OUT = "loss_held_out"
-BASELINES = (
-    "loss_level",
-    "loss_slope",
-    "loss_variance",
-    "gradient_norm",
-    "learning_rate",
-    HELD_OUT,
-    "norm_median",
-    "activation_max",
-)
+BASELINES = (*OF_LOSS, "gradient_norm", "learning_rate", HELD_OUT, "norm_median", "activation_max")
 TRAILING = 10  # logged losses behind level, slope and variance
 NO_LAYER = -1  # layer of what is of the whole run
 Name = tuple[str, int]  # metric and layer of a series
@@ -113,7 +105,7 @@ def _of_losses(steps: np.ndarray, losses: pd.DataFrame) -> Iterator[tuple[str, n
     logged = losses["step"].to_numpy(np.float64)
     ends = np.searchsorted(logged, steps, side="right")
     lines = [_line(logged, losses["loss"].to_numpy(np.float64), end) for end in ends]
-    yield from zip(("loss_level", "loss_slope", "loss_variance"), np.array(lines).T, strict=True)
+    yield from zip(OF_LOSS, np.array(lines).T, strict=True)
     for name, rows in (("gradient_norm", TRAILING), ("learning_rate", 1)):
         if name in losses and losses[name].notna().any():
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -175,34 +167,26 @@ class Group:
         """Lay the windows, by the steps of the values and the spikes alone."""
         spiked: list[Laid] = []
         quiet: list[Laid] = []
-        unscored = []
+        unscored: list[float] = []
         stretches = [_stretches(run.steps, run.spikes) for run in watched]
         begin = 0
         for number, (run, own) in enumerate(zip(watched, stretches, strict=True)):
-            steps, horizon = run.steps, RULE.horizon * run.cadence
-            # values of its stretch before each value
-            scored = (pd.Series(own).groupby(own).cumcount().to_numpy() >= RULE.least) & (own >= 0)
-            for onset in (spike.onset for spike in run.spikes):
-                places = np.flatnonzero((steps >= onset - horizon) & (steps < onset) & scored)
-                if len(places) >= RULE.horizon / 2:
-                    spiked.append((number, begin + places, begin + int(np.searchsorted(steps, onset)), onset))
-                else:
-                    unscored.append(onset)
-            ahead = np.array([*(spike.onset for spike in run.spikes), run.last_step, -np.inf])
-            following = ahead[np.searchsorted(ahead[:-1], steps)]
-            calm = np.flatnonzero(scored & (steps < following - horizon))
-            quiet += [(number, begin + one, begin + one[-1] + 1, horizon) for one in _laid(calm, own)]
-            begin += len(steps)
-        before = Windows.of(spiked)
+            before, early, calm = _lay(run, own)
+            spiked += [(number, begin + places, begin + end, onset) for places, end, onset in before]
+            unscored += early
+            lasting = RULE.horizon * run.cadence
+            quiet += [(number, begin + places, begin + places[-1] + 1, lasting) for places in calm]
+            begin += len(run.steps)
+        windows = Windows.of(spiked)
         return cls(
             runs=np.repeat(np.arange(len(watched)), [len(run.steps) for run in watched]),
             steps=np.concatenate([run.steps for run in watched]),
             stretches=np.concatenate(stretches),
-            before=before,
+            before=windows,
             quiet=Windows.of(quiet),
             unscored=unscored,
             every=pd.Series([run.cadence for run in watched]).median(),
-            weights=run_weights(np.isin(np.arange(len(watched)), before.runs)),
+            weights=run_weights(np.isin(np.arange(len(watched)), windows.runs)),
         )
 
     @property
@@ -219,7 +203,7 @@ class Group:
     def interval(self, name: str, statistics: np.ndarray) -> Row:
         """Name a statistic and its interval; (1 + B,): of the sample, then of the resamples."""
         low, high = run_interval(statistics[1:], runs=self.runs_of_interval)
-        return {name: float(statistics[0]), f"{name}_low": low, f"{name}_high": high}
+        return interval_of(name, float(statistics[0]), low, high)
 
     def near(self, places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """(k, m): the places at some offsets from others; −1 before their stretch, and behind the end of their run."""
@@ -271,7 +255,32 @@ def _stretches(steps: np.ndarray, spikes: Sequence[Spike]) -> np.ndarray:
     return np.where(begun > over, -1, over)
 
 
-def _laid(calm: np.ndarray, stretches: np.ndarray) -> Iterator[np.ndarray]:
+def _lay(
+    run: Watched, stretches: np.ndarray
+) -> tuple[list[tuple[np.ndarray, int, float]], list[float], list[np.ndarray]]:
+    """Lay the windows of one run.
+
+    Returns
+    -------
+    Places, end and onset of each window before a spike, the onsets that have none, and the places of quiet windows.
+    """
+    steps, horizon = run.steps, RULE.horizon * run.cadence
+    # values of its stretch before each value
+    scored = (pd.Series(stretches).groupby(stretches).cumcount().to_numpy() >= RULE.least) & (stretches >= 0)
+    before, early = [], []
+    for onset in (spike.onset for spike in run.spikes):
+        places = np.flatnonzero((steps >= onset - horizon) & (steps < onset) & scored)
+        if len(places) >= RULE.horizon / 2:
+            before.append((places, int(np.searchsorted(steps, onset)), onset))
+        else:
+            early.append(onset)
+    ahead = np.array([*(spike.onset for spike in run.spikes), run.last_step, -np.inf])
+    following = ahead[np.searchsorted(ahead[:-1], steps)]
+    calm = np.flatnonzero(scored & (steps < following - horizon))
+    return before, early, list(_cut(calm, stretches))
+
+
+def _cut(calm: np.ndarray, stretches: np.ndarray) -> Iterator[np.ndarray]:
     """Lay windows one after the other into each stretch; what is left over is in none."""
     for number in np.unique(stretches[calm]):
         places = calm[stretches[calm] == number]
@@ -398,9 +407,7 @@ def _measured(one: Tested, group: Group) -> Row:
     return {
         **group.interval("auc", one.areas),
         **group.interval("average_precision", alarms.average_precisions(weights)),
-        "hit_rate": float(rates[0]),
-        "hit_rate_low": low,
-        "hit_rate_high": high,
+        **interval_of("hit_rate", float(rates[0]), low, high),
         **group.interval("lead_steps", weighted_median(leads, drawn)),
         "false_alarms_per_10k": float(false),
         **group.interval("move_before", _moves(one.alarms, weights)),
@@ -439,9 +446,7 @@ def _changes(one: Tested, group: Group) -> Iterator[Row]:
             "steps": offset * one.every,
             "spikes": int(known.sum()),
             **group.interval("change", ratios(drawn @ changes[known], drawn.sum(axis=1))),
-            "quiet": float(quiet.mean()) if len(quiet) else nan,
-            "quiet_low": float(low),
-            "quiet_high": float(high),
+            **interval_of("quiet", float(quiet.mean()) if len(quiet) else nan, float(low), float(high)),
         }
 
 

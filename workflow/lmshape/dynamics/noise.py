@@ -45,9 +45,7 @@ class Noise:
     @classmethod
     def of_draws(cls, left_out: np.ndarray) -> Noise:
         """Take the error from the curve without each draw, (K, T), K ≥ 2: its jackknife pseudo-values."""
-        draws = len(left_out)
-        deviations = (draws - 1) * (left_out.mean(axis=0) - left_out)
-        return cls((helmert(draws) @ deviations / np.sqrt(draws),))
+        return cls.of_copies((len(left_out) - 1) * (left_out.mean(axis=0) - left_out))
 
     @classmethod
     def of_copies(cls, curves: np.ndarray) -> Noise:
@@ -164,47 +162,25 @@ def largest(error: np.ndarray) -> np.ndarray:
     return np.abs(error).max(axis=-1)
 
 
-@dataclass(frozen=True, slots=True)
-class Replicated:
-    """Numbers of a table, and what each is without one of its draws.
+def replicated(frame: pd.DataFrame) -> np.ndarray:
+    """Read the columns value, interval and replicates: (K + 1, rows), numbers with all draws, then without each.
 
-    Attributes
-    ----------
-    values : (rows,) float64
-    left_out : (rows, K) float64: without each draw; (rows, 0) where there are under 2 draws, where rows have different
-        numbers of draws, and in a table without replicates
+    (1, rows) where there are under 2 draws, where rows have different numbers of draws, and in a table without
+    replicates.
     """
+    values = frame["value"].to_numpy(dtype=np.float64)
+    if not len(frame) or "replicates" not in frame:
+        return values[None]
+    parts = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
+    same = len({len(part) for part in parts}) == 1
+    return np.column_stack([values, np.array(parts)]).T if same else values[None]
 
-    values: np.ndarray
-    left_out: np.ndarray
 
-    @classmethod
-    def of(cls, frame: pd.DataFrame) -> Replicated:
-        """Read the columns value, interval and replicates."""
-        values = frame["value"].to_numpy(dtype=np.float64)
-        none = cls(values, np.empty((len(values), 0)))
-        if not len(frame) or "replicates" not in frame:
-            return none
-        parts = [leave_one_out(*pair) for pair in zip(frame["interval"], frame["replicates"], strict=True)]
-        return cls(values, np.array(parts)) if len({len(part) for part in parts}) == 1 else none
-
-    @property
-    def draws(self) -> int:
-        """Draws behind each number; 0 where none can be left out."""
-        return self.left_out.shape[1]
-
-    def rows(self, chosen: np.ndarray) -> Replicated:
-        """Keep some of the numbers."""
-        return Replicated(self.values[chosen], self.left_out[chosen])
-
-    def logarithms(self) -> Replicated:
-        """Natural logarithms of all numbers, which are over 0."""
-        return Replicated(np.log(self.values), np.log(self.left_out))
-
-    def noise(self) -> Noise | None:
-        """Error of the numbers as one curve; None where draws cannot tell."""
-        known = self.draws >= 2 and np.isfinite(self.left_out).all()
-        return Noise.of_draws(self.left_out.T) if known else None
+def noise_of(numbers: np.ndarray) -> Noise | None:
+    """Return the error of a curve, (K + 1, T), with all draws and without each; None where draws cannot tell."""
+    left_out = numbers[1:]
+    known = len(left_out) >= 2 and np.isfinite(left_out).all()
+    return Noise.of_draws(left_out) if known else None
 
 
 def leave_one_out(interval: str, replicates: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from lmshape.dynamics.noise import Noise, around, may_be_largest, one_sided
-from lmshape.dynamics.trajectories import SHAPES, Segments, Shape, Trajectory, shape_of, trajectories_of
-from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
+from lmshape.dynamics.trajectories import SHAPES, Segments, Trajectory, shape_of, trajectories_of
+from lmshape.tables.columns import Row, declare, integer, interval, interval_of, joined, real, shared, text
 
 MOST_KNOTS = 36
 MOST_PIECES = 4
@@ -200,39 +200,37 @@ def phases(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd
 
 def describe(trajectory: Trajectory) -> Row:
     """Return the row of one trajectory: the columns of PHASE_COLUMNS that it has."""
-    count = len(trajectory.steps)
-    draws = max(trajectory.values.draws, 1)
-    row = dict(trajectory.cell) | {
-        "seeds": len(trajectory.copies),
-        "checkpoints": count,
-        "draws": draws,
+    steps, numbers = trajectory.steps, trajectory.numbers
+    row = {
+        **trajectory.cell,
+        "seeds": max(len(trajectory.seeds), 1),
+        "checkpoints": len(steps),
+        "draws": max(len(numbers) - 1, 1),
         "shape": "",
     }
-    if count < FEWEST:
-        return row | {
-            "flag": joined(trajectory.left_aside, f"under {FEWEST} checkpoints of a known step: {count}")
-        }
-    if not (trajectory.values.values > 0).all() or not (trajectory.values.left_out > 0).all():
-        return row | {
-            "flag": joined(trajectory.left_aside, "not positive: trajectories are compared in the logarithm")
-        }
-    logarithms, noise = np.log(trajectory.values.values), trajectory.noise()
+    why = ""
+    if len(steps) < FEWEST:
+        why = f"under {FEWEST} checkpoints of a known step: {len(steps)}"
+    elif not (numbers > 0).all():
+        why = "not positive: trajectories are compared in the logarithm"
+    if why:
+        return row | {"flag": joined(trajectory.left_aside, why)}
+    logarithms, noise = trajectory.logarithms, trajectory.noise
     shape = shape_of(logarithms, noise)
-    few = f"few checkpoints: {count}; a phase between two of them does not show" if count < ENOUGH else ""
-    alone = "" if noise else "no interval: one draw, or not defined without one of them"
-    return (
-        row
-        | _shape(shape)
-        | _extremes(trajectory.steps, logarithms, noise, shape.segments)
-        | _collapse(trajectory.steps, logarithms, noise, shape.segments)
-        | _pieces(trajectory.steps, logarithms, noise, len(shape.segments))
-        | {"flag": joined(trajectory.left_aside, few, alone)}
-    )
-
-
-def _shape(shape: Shape) -> Row:
-    told = {"shape": shape.name, "moves": ", ".join(shape.segments.words)}
-    return told | {"least": shape.least, "noise": shape.noise} | dict(zip(P_VALUES, shape.p, strict=True))
+    few = f"few checkpoints: {len(steps)}; a phase between two of them does not show"
+    alone = "no interval: one draw, or not defined without one of them"
+    return {
+        **row,
+        "shape": shape.name,
+        "moves": ", ".join(shape.segments.words),
+        "least": shape.least,
+        "noise": shape.noise,
+        **dict(zip(P_VALUES, shape.p, strict=True)),
+        **_extremes(steps, logarithms, noise, shape.segments),
+        **_collapse(steps, logarithms, noise, shape.segments),
+        **_pieces(steps, logarithms, noise, len(shape.segments)),
+        "flag": joined(trajectory.left_aside, few if len(steps) < ENOUGH else "", "" if noise else alone),
+    }
 
 
 def _extremes(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, segments: Segments) -> Row:
@@ -267,7 +265,7 @@ def _interval(values: np.ndarray, noise: Noise | None, domain: np.ndarray) -> tu
 
 def _located(name: str, place: int, steps: np.ndarray, interval: tuple[int, int] | None) -> Row:
     low, high = (int(steps[end]) for end in interval) if interval else (None, None)
-    return {f"{name}_step": int(steps[place]), f"{name}_step_low": low, f"{name}_step_high": high}
+    return interval_of(f"{name}_step", int(steps[place]), low, high)
 
 
 def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, segments: Segments) -> Row:
@@ -277,14 +275,14 @@ def _collapse(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, se
     start, bottom = segments.ends[:2]
     change = logarithms[bottom] - logarithms[start]
     back = np.flatnonzero(logarithms[bottom:] >= logarithms[bottom] - change / 2)
-    errors, freedom = (
-        noise.errors_of_differences() if noise else (np.full((len(steps), len(steps)), nan), nan)
-    )
-    half = one_sided(freedom) * errors[start, bottom]
+    half = nan
+    if noise:
+        errors, freedom = noise.errors_of_differences()
+        half = one_sided(freedom) * errors[start, bottom]
     return {
-        "collapse_depth": 1 - exp(change),
-        "collapse_depth_low": max(1 - exp(change + half), 0.0) if noise else nan,
-        "collapse_depth_high": 1 - exp(change - half) if noise else nan,
+        **interval_of(
+            "collapse_depth", 1 - exp(change), max(1 - exp(change + half), 0.0), 1 - exp(change - half)
+        ),
         "collapse_step": int(steps[bottom]),
         "recovery_step": int(steps[bottom + back[0]]) if len(back) else None,
     }
@@ -305,7 +303,7 @@ def _pieces(steps: np.ndarray, logarithms: np.ndarray, noise: Noise | None, segm
         row |= _boundary(f"boundary_{place}", breaks, axis)
     for place, slopes in enumerate(fits.slopes, start=1):
         low, high = np.quantile(slopes[1:], TAILS) if noise else (nan, nan)
-        row |= {f"slope_{place}": slopes[0], f"slope_{place}_low": low, f"slope_{place}_high": high}
+        row |= interval_of(f"slope_{place}", slopes[0], low, high)
     return row
 
 

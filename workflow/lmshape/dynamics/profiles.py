@@ -8,11 +8,11 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.noise import Noise, Replicated, largest, may_be_largest, size
+from lmshape.dynamics.noise import Noise, largest, may_be_largest, noise_of, replicated, size
 from lmshape.geometry.resample import Estimate
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics.registry import METRICS
-from lmshape.tables.columns import Row, declare, integer, interval, joined, real, shared, text
+from lmshape.tables.columns import Row, declare, integer, interval, interval_of, joined, real, shared, text
 
 
 def distance(difference: np.ndarray, noise: Noise | None) -> Estimate:
@@ -104,13 +104,15 @@ def dome(values: np.ndarray, depth: np.ndarray, noise: Noise | None) -> Dome:
         edges = ends[may_be_largest(values[ends], noise.at(ends))]
         half = noise.times(_pairs(tops, edges, len(values))).bound(largest)
         null = noise.bound(excess)
-    width = _depth_over(values, depth, values[edge] + index / 2) if index > 0 else nan
-    top = _depth_over(values, depth, values[edge] + LEVEL_TOP * index) if index > 0 else nan
+    width, top = (
+        _depth_over(values, depth, values[edge] + share * index) if index > 0 else nan
+        for share in (0.5, LEVEL_TOP)
+    )
     return Dome(
         peak=peak,
         edge=edge,
         index=index,
-        index_low=max(index - half, 0.0) if noise else nan,
+        index_low=max(index - half, 0.0),
         index_high=index + half,
         peak_low=int(tops[0]),
         peak_high=int(tops[-1]),
@@ -193,23 +195,23 @@ class Profile:
     Attributes
     ----------
     rows : of the metrics table, by layer
-    numbers : one for each block, with what it is without a draw
+    numbers : (K + 1, L) one for each block, with all draws, then without each
     last : whether it is that of the last trusted checkpoint
     """
 
     rows: pd.DataFrame
-    numbers: Replicated
+    numbers: np.ndarray
     last: bool
 
     @property
     def noise(self) -> Noise | None:
         """Error of the numbers; None where draws cannot tell."""
-        return self.numbers.noise()
+        return noise_of(self.numbers)
 
     @property
     def why_not(self) -> str:
         """Say why the curve has no shape; empty where it has one."""
-        missing = np.flatnonzero(np.isnan(self.numbers.values))
+        missing = np.flatnonzero(np.isnan(self.numbers[0]))
         if len(missing):
             reason = self.rows.iloc[missing[0]]
             return f"layer {reason['layer']}: {reason['flag']}"
@@ -243,13 +245,13 @@ def profiles(metrics: pd.DataFrame, metric: str = PROFILED) -> pd.DataFrame:
 
 
 def _cells(lines: pd.DataFrame) -> list[Profile]:
-    numbers = Replicated.of(lines)
+    numbers = replicated(lines)
     last = last_checkpoint(lines)
     lines = lines.drop(columns=["interval", "replicates"], errors="ignore")  # lists are slow to select from
     cells = []
     for checkpoint, places in lines.groupby("checkpoint", sort=False).indices.items():
         places = places[np.argsort(lines["layer"].to_numpy()[places], kind="stable")]
-        cells.append(Profile(rows=lines.iloc[places], numbers=numbers.rows(places), last=checkpoint == last))
+        cells.append(Profile(rows=lines.iloc[places], numbers=numbers[:, places], last=checkpoint == last))
     return cells
 
 
@@ -265,9 +267,9 @@ def _row(cell: Profile, final: Profile | None) -> Row:
     first = cell.rows.iloc[0]
     row = {name: first[name] for name in (*CELL.split(), "rows", "metric")}
     if why := cell.why_not:
-        return row | {"peak_layer": None, "flag": why}
+        return row | {"flag": why}
     noise = cell.noise
-    shape = dome(cell.numbers.values, cell.rows["depth"].to_numpy(), noise)
+    shape = dome(cell.numbers[0], cell.rows["depth"].to_numpy(), noise)
     to_final, doubt = _to_final(cell, final)
     monotone = "monotone" if shape.peak == shape.edge else ""
     flag = joined(monotone, "" if noise else _without_noise(cell), doubt)
@@ -287,17 +289,13 @@ def _dome(cell: Profile, shape: Dome) -> Row:
     known = METRICS.get(str(peak["metric"]))
     widest = known.high - known.low if known else np.inf
     return {
-        "peak_layer": int(peak["layer"]),
-        "peak_layer_low": int(layers[shape.peak_low]),
-        "peak_layer_high": int(layers[shape.peak_high]),
+        **interval_of(
+            "peak_layer", *(int(layers[at]) for at in (shape.peak, shape.peak_low, shape.peak_high))
+        ),
         "peak_depth": peak["depth"],
-        "height": peak["value"],
-        "height_low": peak["ci_low"],
-        "height_high": peak["ci_high"],
-        "edges": cell.numbers.values[shape.edge],
-        "dome_index": shape.index,
-        "dome_index_low": shape.index_low,
-        "dome_index_high": min(shape.index_high, widest),
+        **interval_of("height", peak["value"], peak["ci_low"], peak["ci_high"]),
+        "edges": cell.numbers[0, shape.edge],
+        **interval_of("dome_index", shape.index, shape.index_low, min(shape.index_high, widest)),
         "dome_index_null": shape.null,
         "dome": shape.kind,
         "width": shape.width,
@@ -311,15 +309,10 @@ def _to_final(cell: Profile, final: Profile | None) -> tuple[Row, str]:
     if cell.last:
         return dict.fromkeys(names, 0.0), ""
     if final is None:
-        why = "no last checkpoint: its step is unknown, or its weights are distrusted"
-        return {"distance_to_final": nan}, why
+        return {}, "no last checkpoint: its step is unknown, or its weights are distrusted"
     if final.why_not or len(final.rows) != len(cell.rows):
-        why = f"no distance: the last checkpoint's {final.why_not or 'layers differ'}"
-        return {"distance_to_final": nan}, why
-    paired = cell.numbers.draws == final.numbers.draws
-    difference = Replicated(
-        cell.numbers.values - final.numbers.values,
-        cell.numbers.left_out - final.numbers.left_out if paired else np.empty((len(cell.rows), 0)),
-    )
-    found = distance(difference.values, difference.noise())
+        return {}, f"no distance: the last checkpoint's {final.why_not or 'layers differ'}"
+    own, last = cell.numbers, final.numbers
+    difference = own - last if len(own) == len(last) else own[:1] - last[:1]
+    found = distance(difference[0], noise_of(difference))
     return dict(zip(names, (found.value, found.low, found.high), strict=True)), ""

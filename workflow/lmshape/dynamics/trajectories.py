@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from math import nan
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from math import inf, nan
 
 import numpy as np
 import pandas as pd
 
-from lmshape.dynamics.noise import Noise, Replicated, spread
+from lmshape.dynamics.noise import Noise, noise_of, replicated, spread
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.site import named_layers
 
 Moves = tuple[str, ...]  # "rise" and "fall" in turn
 _LINE = ("dataset", "rows", "metric", "layer")
+
+
+LEAST_CHANGE = 0.1  # of the natural logarithm: a tenth of the value
+LEAST_SHARE = 0.1  # of the trajectory's range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,26 +28,52 @@ class Trajectory:
 
     Attributes
     ----------
-    cell : the columns study, model, kind, dataset, rows, metric, band and layer of its row
     steps : (T,) rising
-    values : T numbers with what each is without a draw; of several seeds their geometric mean
-    copies : (S, T) natural logarithms of each seed; (1, T) for one model
+    numbers : (K + 1, T) with all draws, then without each; of several seeds their geometric mean
+    seeds : (S, T) natural logarithms of each of several seeds; empty for one model
+    cell : the columns study, model, kind, dataset, rows, metric, band and layer of its row
     left_aside : why checkpoints are not in it, with their number; empty where all are
     """
 
-    cell: Mapping[str, str | int]
     steps: np.ndarray
-    values: Replicated
-    copies: np.ndarray
+    numbers: np.ndarray
+    seeds: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    cell: Mapping[str, str | int] = field(default_factory=dict)
     left_aside: str = ""
 
+    @property
+    def logarithms(self) -> np.ndarray:
+        """(T,): natural logarithms of the values, which are over 0."""
+        return np.log(self.numbers)[0]
+
+    @property
     def noise(self) -> Noise | None:
-        """Error of the logarithms: that of the draws and, of several seeds, their spread."""
-        drawn = self.values.logarithms().noise()
-        if len(self.copies) < 2:
+        """Error of the logarithms: that of the draws and, of several seeds, their spread; None where none can tell."""
+        drawn = noise_of(np.log(self.numbers))
+        if not len(self.seeds):
             return drawn
-        seeds = Noise.of_copies(self.copies)
+        seeds = Noise.of_copies(self.seeds)
         return seeds if drawn is None else seeds + drawn
+
+    @property
+    def bound(self) -> float:
+        """Largest difference between two checkpoints that the noise explains, 95 %; infinite with one draw."""
+        noise = self.noise
+        return noise.bound(spread) if noise else inf
+
+    @property
+    def least(self) -> float:
+        """Change of the logarithm that makes a rise or fall."""
+        return least_change(self.logarithms)
+
+    def moves(self, bound: float) -> Moves:
+        """Rises and falls that exceed the least change by `bound`."""
+        return segments(self.logarithms, self.least + bound).words
+
+
+def least_change(logarithms: np.ndarray) -> float:
+    """Return the change of the logarithm that makes a rise or fall."""
+    return max(LEAST_CHANGE, LEAST_SHARE * float(np.ptp(logarithms)))
 
 
 def trajectories_of(metrics: pd.DataFrame, groups: Mapping[str, str] | None = None) -> Iterator[Trajectory]:
@@ -69,23 +100,13 @@ def trajectories_of(metrics: pd.DataFrame, groups: Mapping[str, str] | None = No
 def _of_model(of_model: pd.DataFrame) -> Iterator[Trajectory]:
     bands = {layer: band for band, layer in named_layers(int(of_model["layer"].max())).items()}
     named = of_model[of_model["layer"].isin(bands)].sort_values("step", kind="stable")
-    for (dataset, rows, metric, layer), line in named.groupby(list(_LINE), sort=False):
-        first = line.iloc[0]
-        cell = {name: first[name] for name in ("study", "model", "kind")}
-        place = {
-            "dataset": dataset,
-            "rows": rows,
-            "metric": metric,
-            "band": bands[layer],
-            "layer": int(layer),
-        }
+    for (*_, layer), line in named.groupby(list(_LINE), sort=False):
+        cell = {name: line[name].iloc[0] for name in ("study", "model", "kind", *_LINE[:3])}
         kept, left_aside = _trusted(line)
-        values = Replicated.of(kept)
         yield Trajectory(
-            cell=cell | place,
             steps=kept["step"].to_numpy(dtype=np.int64),
-            values=values,
-            copies=_logarithms(values.values)[None],
+            numbers=replicated(kept),
+            cell=cell | {"band": bands[layer], "layer": int(layer)},
             left_aside=left_aside,
         )
 
@@ -108,18 +129,14 @@ def _trusted(line: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def together(group: str, members: list[Trajectory]) -> Trajectory:
     """Average seeds in the logarithm, at the steps that all of them have."""
-    steps = members[0].steps
-    for member in members[1:]:
-        steps = np.intersect1d(steps, member.steps)
-    values = [member.values.rows(np.searchsorted(member.steps, steps)) for member in members]
-    copies = np.array([_logarithms(one.values) for one in values])
-    paired = len({one.draws for one in values}) == 1 and values[0].draws >= 2
-    left_out = np.exp(np.mean([_logarithms(one.left_out) for one in values], axis=0)) if paired else None
-    together = Replicated(
-        np.exp(copies.mean(axis=0)), np.empty((len(steps), 0)) if left_out is None else left_out
-    )
-    cell = dict(members[0].cell) | {"model": group}
-    return replace(members[0], cell=cell, steps=steps, values=together, copies=copies, left_aside="")
+    steps = reduce(np.intersect1d, [member.steps for member in members])
+    curves = [_logarithms(member.numbers[:, np.searchsorted(member.steps, steps)]) for member in members]
+    seeds = np.array([curve[0] for curve in curves])
+    if len({len(curve) for curve in curves}) > 1:  # draws that do not pair
+        curves = [curve[:1] for curve in curves]
+    # turned, so that the draws of a number lie beside each other in memory, as `replicated` lays them
+    mean = np.exp(np.mean([curve.T for curve in curves], axis=0)).T
+    return Trajectory(steps=steps, numbers=mean, seeds=seeds, cell={**members[0].cell, "model": group})
 
 
 def _logarithms(values: np.ndarray) -> np.ndarray:
@@ -186,13 +203,13 @@ def segments(values: np.ndarray, least: float) -> Segments:
     return Segments((*ends, last), rises=(direction > 0) == (len(ends) % 2 == 1))
 
 
-def is_part(moves: Moves, others: Moves) -> bool:
+def is_part(moves: Sequence[str], others: Sequence[str]) -> bool:
     """Whether rises and falls are found among others, in their order, with or without gaps."""
     rest = iter(others)
     return all(move in rest for move in moves)
 
 
-def depth(values: np.ndarray, moves: Moves) -> float:
+def depth(values: np.ndarray, moves: Sequence[str]) -> float:
     """Return the largest change that each of some rises and falls has, in their order, somewhere on a curve."""
     low, high = 0.0, float(np.ptp(values)) + 1e-12
     for _ in range(40):
@@ -210,8 +227,6 @@ def depths(values: np.ndarray) -> list[float]:
     return [max(depth(values, turns[first : first + count]) for first in (0, 1)) for count in (1, 2, 3)]
 
 
-LEAST_CHANGE = 0.1  # of the natural logarithm: a tenth of the value
-LEAST_SHARE = 0.1  # of the trajectory's range
 TOLERATED = 2.0  # × `least`: what a segment that is not named may have
 
 UNDECIDED = "undecided"
@@ -254,7 +269,7 @@ def shape_of(logarithms: np.ndarray, noise: Noise | None) -> Shape:
     logarithms : (T,) natural logarithms of the value at each checkpoint
     noise : their error; None with one draw
     """
-    least = max(LEAST_CHANGE, LEAST_SHARE * float(np.ptp(logarithms)))
+    least = least_change(logarithms)
     if noise is None:
         seen = segments(logarithms, least)
         return Shape(name=UNDECIDED, segments=seen, least=least, noise=nan, p=(nan, nan, nan))

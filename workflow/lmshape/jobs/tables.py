@@ -17,7 +17,7 @@ from lmshape.study.study import Study
 CLAIM_TABLES = ("phases", "checkpoints", "warnings", "truncation_ranks")
 SHAPE_FAMILIES = ("spectral", "leading")  # of which the tables `spectra` and `clouds` are made
 SHAPE_TABLES = ("spectra", "clouds")
-PUBLISHED_NUMBERS = REPOSITORY / "workflow" / "lmshape" / "claims" / "published.yaml"
+CLAIMS_FILE = REPOSITORY / "workflow" / "lmshape" / "claims" / "claims.yaml"
 
 
 class Gather(Rule):
@@ -277,9 +277,9 @@ class Claims(Rule):
         return {name: dataset.order for name, dataset in self.study.datasets.items()}
 
     def facts(self, job: Wildcards) -> object:
-        """The published numbers count as much as the code."""
-        published = PUBLISHED_NUMBERS.read_text(encoding="utf-8")
-        return [list(self.orders.items()), self.study.unstable, published]
+        """What is claimed counts as much as the code."""
+        claims = CLAIMS_FILE.read_text(encoding="utf-8")
+        return [list(self.orders.items()), self.study.unstable, claims]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.claims import decide_study

@@ -58,6 +58,11 @@ def interval(
     return [declare_one(name, meaning), *bounds]
 
 
+def interval_of(name: str, value: Any, low: Any, high: Any) -> Row:
+    """Fill the three columns that `interval` declares."""
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
 def declare(*columns: pa.Field) -> pa.Schema:
     """Declare a table."""
     return pa.schema(columns)
