@@ -12,7 +12,7 @@ import pandas as pd
 REPOSITORY = Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY))  # `benchmarks` is a folder beside the library, not part of it
 
-from benchmarks.planted_spikes import Precursor, planted_loss, planted_onsets, planted_series  # noqa: E402
+from benchmarks.planted_spikes import EVERY, STEPS, Precursor, planted_loss, planted_onsets, planted_series  # noqa: E402
 
 NONE = Precursor()
 SERIES: Mapping[str, Precursor] = {
@@ -43,13 +43,9 @@ def write_run(
         for metric, precursor in series.items():
             if metric == "loss" and layer < blocks:
                 continue
-            one = planted_series(rng, onsets, precursor, run=name, metric=metric, layer=layer)
-            values = 10 + one.values
-            parts.append(
-                pd.DataFrame(
-                    {"step": one.steps.astype(int), "layer": layer, "metric": metric, "value": values}
-                )
-            )
+            values = 10 + planted_series(rng, onsets, precursor)
+            steps = np.arange(0, STEPS, EVERY)
+            parts.append(pd.DataFrame({"step": steps, "layer": layer, "metric": metric, "value": values}))
     pd.concat(parts).to_csv(folder / name / "geometry.csv", index=False)
     return {"losses": folder / name / "loss.csv", "geometry": folder / name / "geometry.csv"}
 
