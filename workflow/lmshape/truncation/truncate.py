@@ -189,7 +189,7 @@ def truncations(
     sites = [site for site in stream.sites if site.name != "final_norm"]
     shape = {"blocks": len(stream.blocks), "width": stream.width}
     draws = len(np.unique(tokens.draw))
-    if network.no_loss is not None:
+    if network.no_loss:
         lost = partial(trial.not_measured, width=stream.width, draws=draws, reason=network.no_loss)
         missing = [one for site in sites for one in lost(site.layer)]
         return Truncation(
