@@ -404,11 +404,15 @@ def _loading_error(folder: Path, files: Sequence[Path], error: Exception) -> Inp
                 f"`{folder}`: {name} holds code that would run on loading (it calls {called[1]}) and is not "
                 "loaded. Save the weights as safetensors where you trust it, or fetch them from elsewhere."
             )
-    names = ", ".join(broken or (file.name for file in files))
-    remedy = (
-        "; the file is truncated or corrupt. Fetch it again" if broken else ". Check `kind` and config.json"
+    if broken:
+        return InputError(
+            f"`{folder}`: {', '.join(broken)} cannot be loaded ({first_line(error)}); the file is truncated or corrupt."
+            " Fetch it again."
+        )
+    names = ", ".join(file.name for file in files)
+    return InputError(
+        f"`{folder}`: {names} cannot be loaded ({first_line(error)}). Check `kind` and config.json."
     )
-    return InputError(f"`{folder}`: {names} cannot be loaded ({first_line(error)}){remedy}.")
 
 
 def _why_unreadable(file: Path) -> str:

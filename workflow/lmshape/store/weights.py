@@ -79,20 +79,20 @@ def weight_files(folder: Path) -> list[Path]:
         if index.is_file():
             return _shards(index)
     quantized = sorted(folder.glob(f"*{GGUF}"))
-    if len(quantized) > 1:
+    if len(quantized) == 1:
+        return quantized
+    if quantized:
         names = ", ".join(path.name for path in quantized)
         raise InputError(
             f"`{folder}` has {len(quantized)} GGUF files, {names}; leave one of them, each in a folder of its own."
         )
     for pattern, (what, remedy) in OTHER_FORMS.items():
-        if not quantized and any(folder.glob(pattern)):
+        if any(folder.glob(pattern)):
             raise InputError(f"`{folder}` has {what} and no weights: {remedy}.")
-    if not quantized:
-        raise InputError(
-            f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
-            f"or one {GGUF} file."
-        )
-    return quantized
+    raise InputError(
+        f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
+        f"or one {GGUF} file."
+    )
 
 
 def only_gguf(folder: Path) -> Path | None:
