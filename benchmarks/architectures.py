@@ -108,7 +108,7 @@ def _differing(model: PreTrainedModel, stream: ResidualStream, ids: torch.Tensor
         return f"differs by {worst:.1e}"
     if kind == "encoder":
         return ""
-    if sees_ahead(Network(model, torch.device("cpu"), ()), stream, ids[:1]):
+    if sees_ahead(Network(model, torch.device("cpu")), stream, ids[:1]):
         return "states agree; no loss, since rows change with later tokens"
     loss = float(model(input_ids=ids, labels=ids).loss)
     own = float(next_token_nll(logits, ids)[:, 1:].mean())

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from benchmarks import REPOSITORY
 from benchmarks.assets import BATCH_TOKENS, DECODER, WINDOW, checkpoint, text_of
@@ -69,7 +70,7 @@ class Extraction:
                 self.reading,
                 attributes={},
                 batch_tokens=BATCH_TOKENS,
-                progress=False,
+                bar=tqdm(disable=True),
             )
 
 

@@ -75,7 +75,7 @@ class _Block(nn.Module):
 
 
 def network_of(model: nn.Module) -> Network:
-    return Network(model.eval(), torch.device("cpu"), ())
+    return Network(model.eval(), torch.device("cpu"))
 
 
 def spoken_by(model: Markov, *, sequences: int, length: int, draws: int, seed: int = 0) -> Tokens:

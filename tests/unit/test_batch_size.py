@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmshape.errors import InputError
-from lmshape.models.settings import Extraction
+from lmshape.models import Extraction
 
 
 @pytest.mark.parametrize(

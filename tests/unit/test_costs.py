@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_plan import model_of
 
-from lmshape.models.settings import Extraction
+from lmshape.models import Extraction
 from lmshape.study.costs import (
     LEAST_MINUTES,
     extraction_flops,

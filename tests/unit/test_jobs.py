@@ -777,7 +777,7 @@ ONE_PROCESS = """
 import os, sys
 from lmshape.jobs.cells import MeasureCell
 from lmshape.jobs.rule import Given, Wildcards
-from lmshape.models.settings import Extraction
+from lmshape.models import Extraction
 
 class OneProcess(MeasureCell):
     study = type("", (), {"extraction": Extraction()})

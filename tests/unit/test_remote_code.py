@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = json.loads((folder / "config.json").read_text())
     classes = {"AutoConfig": "theirs.TheirConfig", "AutoModelForCausalLM": "theirs.TheirForCausalLM"}
     config |= {"model_type": "theirs", "architectures": ["TheirForCausalLM"], "auto_map": classes}
+    config["tie_word_embeddings"] = True  # of a head under the name that its class gives it nothing is known
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "theirs.py").write_text(CODE.format(marker=str(tmp_path / "ran")))
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(modules))

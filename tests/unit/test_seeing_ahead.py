@@ -79,6 +79,6 @@ def test_the_registry_takes_a_two_way_decoder_as_an_encoder(tmp_path: Path) -> N
 def test_decoders_and_encoders_are_told_apart(name: str, dtype: torch.dtype) -> None:
     model = ARCHITECTURES[name].build().to(dtype)
     stream = residual_stream(model, IDS[:1, :8])
-    assert sees_ahead(Network(model, torch.device("cpu"), ()), stream, IDS[:1, :8]) == (
+    assert sees_ahead(Network(model, torch.device("cpu")), stream, IDS[:1, :8]) == (
         ARCHITECTURES[name].kind == "encoder"
     )

@@ -241,7 +241,7 @@ def test_sequences_of_each_draw_in_any_batch() -> None:
     assert sorted(set(tokens.sequence[chosen])) == [0, 1, 2, 4, 5, 6]
     model = ARCHITECTURES["gpt_neox"].build()
     stream = residual_stream(model, torch.arange(3, 9)[None])
-    network = Network(model, CPU, ())
+    network = Network(model, CPU)
     found = [Losses(LayerReader(network, stream, tokens, size), 3) for size in (1, 16, 1000)]
     for one in found:
         assert one.tokens.tolist() == [8 + 4 + 8, 6 + 4 + 8]
@@ -287,11 +287,9 @@ def test_without_other_rows_there_are_no_axes() -> None:
 def test_a_checkpoint_without_a_head_is_flagged() -> None:
     model = Markov()
     tokens = spoken_by(model, sequences=4, length=6, draws=2)
-    reader = replace(reader_of(model, tokens, 10), network=Network(model, CPU, ("lm_head.weight",)))
-    found = truncations(reader, BOTH)
-    assert {one.flag for one in found.measured} == {
-        "no language-model head: the checkpoint lacks 1 of its tensors, lm_head.weight first"
-    }
+    network = Network(model, CPU, "no language-model head: the checkpoint lacks 1 of its tensors")
+    found = truncations(replace(reader_of(model, tokens, 10), network=network), BOTH)
+    assert {one.flag for one in found.measured} == {network.no_loss}
 
 
 # ---- The file -----------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_operations_are_those_that_torch_counts() -> None:
     model = GPTNeoXForCausalLM(GPTNeoXConfig(**shape, vocab_size=61, attn_implementation="eager")).eval()
     tokens = make_tokens([32] * 16, draws=4)
     stream = residual_stream(model, torch.arange(3, 9)[None])
-    network = Network(model, torch.device("cpu"), ())
+    network = Network(model, torch.device("cpu"))
     trial = Trial(rows=["all"], sequences=2)
     with FlopCounterMode(display=False) as counter:
         found = truncations(LayerReader(network, stream, tokens, 1000), trial)

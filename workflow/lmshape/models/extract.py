@@ -40,26 +40,6 @@ Write = Callable[[np.ndarray, Site, Tensor], None]
 MASKED_SHARE = 0.15  # BERT's
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Sequences of one length, and what is written of them already.
-
-    Attributes
-    ----------
-    rows : (sequences, length), the rows of the tokens
-    written : sites that a pass has given on before memory ran out in it
-    """
-
-    rows: np.ndarray
-    written: frozenset[Site] = frozenset()
-
-    def split(self, batch_tokens: int) -> Iterator[Batch]:
-        """Yield the batch in parts of at most so many tokens, and at least one sequence."""
-        size = max(1, batch_tokens // self.rows.shape[1])
-        for first in range(0, len(self.rows), size):
-            yield Batch(self.rows[first : first + size], self.written)
-
-
 def read_all(tokens: Tokens, batch_tokens: int, *, read: Read, write: Write, device: torch.device) -> None:
     """Read all tokens; a batch that does not fit is halved and read again, and those behind it are as small.
 
@@ -77,13 +57,17 @@ def read_all(tokens: Tokens, batch_tokens: int, *, read: Read, write: Write, dev
     InputError
         When memory runs out in a batch of one sequence.
     """
-    waiting = deque(map(Batch, batches(tokens, batch_tokens)))
+    nowhere: frozenset[Site] = frozenset()
+    waiting = deque((rows, nowhere) for rows in batches(tokens, batch_tokens))
     while waiting:
-        unfinished = _attempt(waiting.popleft(), read, write)
-        if unfinished is not None:
+        rows, written = waiting.popleft()  # and the sites that were written before memory ran out
+        reached = _attempt(rows, written, read, write)
+        if reached is not None:
             _release_memory()
-            fitting = _half(unfinished, device) * unfinished.rows.shape[1]
-            waiting = deque(part for batch in (unfinished, *waiting) for part in batch.split(fitting))
+            fitting = _half(rows, device) * rows.shape[1]
+            waiting = deque(
+                (part, done) for batch, done in ((rows, reached), *waiting) for part in _parts(batch, fitting)
+            )
 
 
 def batches(tokens: Tokens, batch_tokens: int) -> Iterator[np.ndarray]:
@@ -93,42 +77,46 @@ def batches(tokens: Tokens, batch_tokens: int) -> Iterator[np.ndarray]:
     """
     _, starts, lengths = np.unique(tokens.sequence, return_index=True, return_counts=True)
     for length in np.unique(lengths)[::-1]:
-        alike = starts[lengths == length]
-        size = max(1, batch_tokens // length)
-        for first in range(0, len(alike), size):
-            yield alike[first : first + size, None] + np.arange(length)
+        yield from _parts(starts[lengths == length, None] + np.arange(length), batch_tokens)
 
 
-def _attempt(batch: Batch, read: Read, write: Write) -> Batch | None:
-    """Read a batch; return it, with the sites that got through, if memory ran out, and None if it is done."""
-    written = set(batch.written)
+def _parts(rows: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Yield rows (sequences, length) in parts of at most so many tokens, and at least one sequence."""
+    size = max(1, batch_tokens // rows.shape[1])
+    return (rows[first : first + size] for first in range(0, len(rows), size))
+
+
+def _attempt(rows: np.ndarray, written: frozenset[Site], read: Read, write: Write) -> frozenset[Site] | None:
+    """Read a batch; return the sites that are written if memory ran out, and None if it is done."""
+    reached = set(written)
 
     def take(site: Site, hidden: Tensor) -> None:
-        if site not in written:
-            write(batch.rows, site, hidden)
-            written.add(site)
+        if site not in reached:
+            write(rows, site, hidden)
+            reached.add(site)
 
     try:
-        read(batch.rows, take)
+        read(rows, take)
     except (RuntimeError, MemoryError) as error:
         if not memory_ran_out(error):
             raise
-        return Batch(batch.rows, frozenset(written))  # the error, and all that its frames hold, ends here
+        return frozenset(reached)  # the error, and all that its frames hold, ends here
     return None
 
 
-def _half(batch: Batch, device: torch.device) -> int:
-    sequences, length = batch.rows.shape
+def _half(rows: np.ndarray, device: torch.device) -> int:
+    sequences, length = rows.shape
     if sequences == 1:
         raise InputError(
             f"a sequence of {length} tokens does not fit into the memory of `{device}`; shorten the dataset's "
             "window, take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
         )
     half = sequences // 2
-    message = (
-        f"memory ran out with {sequences} sequences of {length} tokens on {device}; going on with {half}"
+    print(
+        f"memory ran out with {sequences} sequences of {length} tokens on {device}; going on with {half}",
+        file=sys.stderr,
+        flush=True,
     )
-    print(message, file=sys.stderr, flush=True)
     return half
 
 
@@ -293,6 +281,26 @@ def written_in_background(writer: ActivationWriter) -> Iterator[Write]:
             raise
 
 
+@contextmanager
+def held(clouds: Mapping[Site, Tensor]) -> Iterator[Write]:
+    """Give a function that puts hidden states (batch, length, width) into the tensors (n, width) of `room_for`.
+
+    Raises
+    ------
+    ValueError
+        On an end before every row is there.
+    """
+    missing = {site: len(cloud) for site, cloud in clouds.items()}
+
+    def take(rows: np.ndarray, site: Site, hidden: Tensor) -> None:
+        cloud = clouds[site]
+        cloud[rows.ravel()] = hidden.flatten(0, -2).to(cloud.device)
+        missing[site] -= rows.size
+
+    yield take
+    refuse_missing(missing, "activations in memory")
+
+
 # what makes an activation store, and everything made of it, self-describing
 ROOT_ATTRIBUTES = frozenset(
     "model architecture kind parameters blocks repository revision commit weights_sha256 checkpoint step "
@@ -357,15 +365,13 @@ def extract(
         known = _attributes(checkpoint, network, {**tokens.attributes, **attributes, **own})
         clouds = room_for(tokens, reading, held_bytes) if held_bytes else None
         activations: Path | HeldActivations = output
-        if clouds is None:
-            nll = write_activations(
-                output, tokens, reading, attributes=known, batch_tokens=most, progress=progress
-            )
-        else:
-            activations = hold_activations(
-                clouds, tokens, reading, attributes=known, batch_tokens=most, progress=progress
-            )
-            nll = activations.nll
+        with _bar(tokens, known, shown=progress) as bar:
+            if clouds is None:
+                nll = write_activations(output, tokens, reading, attributes=known, batch_tokens=most, bar=bar)
+            else:
+                with held(clouds) as write:
+                    nll = passes(tokens, reading, batch_tokens=most, write=write, bar=bar)
+                activations = HeldActivations(clouds, tokens, nll, known)
     if _files(checkpoint) != found:
         output.unlink(missing_ok=True)
         raise InputError(
@@ -381,53 +387,24 @@ def _files(checkpoint: Path | PreTrainedModel) -> list[tuple[str, int, int]]:
 
 
 def write_activations(
-    output: Path,
-    tokens: Tokens,
-    reading: Reader,
-    *,
-    attributes: Attributes,
-    batch_tokens: int,
-    progress: bool,
+    output: Path, tokens: Tokens, reading: Reader, *, attributes: Attributes, batch_tokens: int, bar: tqdm
 ) -> np.ndarray:
-    """Write the activation store, one pass after the other, and return the loss of each token, (n,) float32 nats.
-
-    `batch_tokens` : most tokens of a batch; a longer sequence is a batch of its own
-    """
+    """Write the activation store, one pass after the other; return what `passes` does."""
     stream = reading.stream
     with ActivationWriter(
         output, sites=stream.sites, width=stream.width, tokens=tokens, attributes=attributes
     ) as writer:
-        with _bar(tokens, attributes, shown=progress) as bar, written_in_background(writer) as write:
-            nll = _passes(tokens, reading, batch_tokens=batch_tokens, write=write, bar=bar)
+        with written_in_background(writer) as write:
+            nll = passes(tokens, reading, batch_tokens=batch_tokens, write=write, bar=bar)
         writer.write_nll(0, nll)  # after the last row: the order of writes decides where in the file each is
     return nll
 
 
-def hold_activations(
-    clouds: Mapping[Site, Tensor],
-    tokens: Tokens,
-    reading: Reader,
-    *,
-    attributes: Attributes,
-    batch_tokens: int,
-    progress: bool,
-) -> HeldActivations:
-    """Fill the tensors (n, width) of `room_for`; otherwise as `write_activations`."""
-    missing = dict.fromkeys(clouds, len(tokens.ids))
+def passes(tokens: Tokens, reading: Reader, *, batch_tokens: int, write: Write, bar: tqdm) -> np.ndarray:
+    """Give every hidden state to `write`; return the loss of each token, (n,) float32 nats.
 
-    def keep(rows: np.ndarray, site: Site, hidden: Tensor) -> None:
-        cloud = clouds[site]
-        cloud[rows.ravel()] = hidden.flatten(0, -2).to(cloud.device)
-        missing[site] -= rows.size
-
-    with _bar(tokens, attributes, shown=progress) as bar:
-        nll = _passes(tokens, reading, batch_tokens=batch_tokens, write=keep, bar=bar)
-    refuse_missing(missing, "activations in memory")
-    return HeldActivations(clouds, tokens, nll, attributes)
-
-
-def _passes(tokens: Tokens, reading: Reader, *, batch_tokens: int, write: Write, bar: tqdm) -> np.ndarray:
-    """Give every hidden state to `write`; return the loss of each token, (n,) float32 nats."""
+    `batch_tokens` : most tokens of a batch; a longer sequence is a batch of its own
+    """
     device, predicted = reading.network.device, reading.predicted(tokens)
     nll = np.full(len(tokens.ids), np.nan, dtype=np.float32)
 
@@ -483,7 +460,7 @@ def _attributes(
     """Add what the network says of itself; what is known stands (hashing large weights takes minutes)."""
     found = {
         "architecture": network.model.config.model_type,
-        "parameters": network.parameters,
+        "parameters": network.model.num_parameters(),
         **known,
     }
     if "weights_sha256" not in found and not isinstance(checkpoint, PreTrainedModel):
@@ -497,13 +474,10 @@ def _attributes(
 def _write_loss(
     path: Path, tokens: Tokens, nll: np.ndarray, reading: Reader, *, attributes: Attributes
 ) -> None:
-    flag = reading.network.no_loss or tokens.doubt
-    draws = (
-        no_loss(tokens)
-        if reading.network.no_loss
-        else loss_by_draw(tokens, nll, predicted=reading.predicted(tokens))
-    )
-    write_loss_card(path, attributes={**attributes, **({"flag": flag} if flag else {})}, draws=draws)
+    why = reading.network.no_loss
+    draws = no_loss(tokens) if why else loss_by_draw(tokens, nll, predicted=reading.predicted(tokens))
+    flag = {"flag": why or tokens.doubt} if why or tokens.doubt else {}
+    write_loss_card(path, attributes={**attributes, **flag}, draws=draws)
 
 
 def _bar(tokens: Tokens, known: Attributes, *, shown: bool) -> tqdm:

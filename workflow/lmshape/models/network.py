@@ -74,21 +74,15 @@ class Network:
 
     Attributes
     ----------
-    model : with the head of its kind
+    model : with the head of its kind; where the checkpoint lacks a part of the head, without it: what a random head
+        says means nothing
     device : where the ids of its tokens go, and its logits come out
-    absent : tensors of the head that the checkpoint lacks; what the head says is then random, and means nothing
-    unfit : why what the head says is not a prediction though it is whole; empty where it is one
+    no_loss : why it has no loss; empty where it has one
     """
 
     model: PreTrainedModel
     device: torch.device
-    absent: tuple[str, ...]
-    unfit: str = ""
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters, without those of a head that the checkpoint does not have."""
-        return (self.base if self.absent else self.model).num_parameters()
+    no_loss: str = ""
 
     @property
     def base(self) -> PreTrainedModel:
@@ -99,13 +93,6 @@ class Network:
     def vocabulary(self) -> int:
         """Entries of the embedding, which may have more than the tokenizer."""
         return _embedding(self.model).num_embeddings
-
-    @property
-    def no_loss(self) -> str | None:
-        """Why this network has no loss; None where it has one."""
-        if not self.absent:
-            return self.unfit or None
-        return f"no language-model head: the checkpoint lacks {len(self.absent)} of its tensors, {self.absent[0]} first"
 
 
 def load_model(
@@ -146,13 +133,9 @@ def load_model(
     network = _class_of(folder, config, kind, remote_code=remote_code)
     logging.set_verbosity_error()  # what its load report says is checked here
     logging.disable_progress_bar()
-    placed: dict[str, Any] = {}
-    if device_map != "none":
-        placed = {"device_map": device_map, "offload_folder": offload}
-    if _asks_for_flash(folder):
-        placed["attn_implementation"] = "sdpa"  # the same numbers, without its package
+    options = _loading_options(folder, files, device_map, offload)
 
-    def load(**options: Any) -> tuple[PreTrainedModel, dict[str, set]]:
+    def load(**renamed: Any) -> tuple[PreTrainedModel, dict[str, set]]:
         with _unheard(files):
             return network.from_pretrained(
                 folder,
@@ -163,9 +146,8 @@ def load_model(
                 weights_only=True,
                 ignore_mismatched_sizes=True,  # reported, and refused, below
                 output_loading_info=True,
-                **placed,
-                **_gguf_options(files),
                 **options,
+                **renamed,
             )
 
     try:
@@ -184,18 +166,21 @@ def load_model(
     except FAILURES as error:
         raise _loading_error(folder, files, error) from error
     _check_all_placed(folder, model, report)
-    headless = network is AutoModel
-    unfit = f"no language-model head: `{config.model_type}` has none for masked tokens" if headless else ""
-    return Network(model, _entrance(model), _absent_head(folder, model, report), unfit)
+    device, absent, why = _entrance(model), _absent_head(folder, model, report), ""
+    if absent:
+        why = f"no language-model head: the checkpoint lacks {len(absent)} of its tensors, {absent[0]} first"
+    elif network is AutoModel:
+        why = f"no language-model head: `{config.model_type}` has none for masked tokens"
+    return Network(model.base_model if absent else model, device, why)
 
 
 def loaded_network(model: PreTrainedModel) -> Network:
     """Take a model that is loaded already; without a head that predicts tokens, it has no loss."""
     device = _entrance(model)
     if model.get_output_embeddings() is None:
-        base = cast(PreTrainedModel, model.base_model)
-        return Network(base, device, (), f"no language-model head: the model is a {type(model).__name__}")
-    return Network(model, device, ())
+        why = f"no language-model head: the model is a {type(model).__name__}"
+        return Network(cast(PreTrainedModel, model.base_model), device, why)
+    return Network(model, device)
 
 
 @contextmanager
@@ -264,12 +249,20 @@ def _wrapper(names: Sequence[str]) -> str:
     return ""
 
 
-def _gguf_options(files: list[Path]) -> dict[str, Any]:
-    if files[0].suffix != GGUF:
-        return {}
-    from transformers import GgufConfig  # younger than the rest of what is taken from transformers
+def _loading_options(
+    folder: Path, files: list[Path], device_map: str | Mapping[str, str | int], offload: Path | None
+) -> dict[str, Any]:
+    """Return what `from_pretrained` is told of these weights alone."""
+    options: dict[str, Any] = {}
+    if device_map != "none":
+        options |= {"device_map": device_map, "offload_folder": offload}
+    if _asks_for_flash(folder):
+        options["attn_implementation"] = "sdpa"  # the same numbers, without its package
+    if files[0].suffix == GGUF:
+        from transformers import GgufConfig  # younger than the rest of what is taken from transformers
 
-    return {"gguf_file": files[0].name, "quantization_config": GgufConfig(dequantize=True)}
+        options |= {"gguf_file": files[0].name, "quantization_config": GgufConfig(dequantize=True)}
+    return options
 
 
 def _unheard(files: list[Path]) -> AbstractContextManager:
@@ -352,7 +345,7 @@ def _of_base(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(within)]
 
 
-def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -> tuple[str, ...]:
+def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -> list[str]:
     """Return the absent tensors, all of them of the head; of the base model none may be."""
     absent = sorted(report["missing_keys"])
     shaped = sorted(str(key) for key in report["mismatched_keys"])
@@ -362,7 +355,7 @@ def _absent_head(folder: Path, model: PreTrainedModel, report: dict[str, set]) -
             f"{len(shaped)} have another shape (first: {(absent + shaped)[0]}). "
             "Its config.json belongs to other weights."
         )
-    return tuple(absent)
+    return absent
 
 
 def _embedding(model: PreTrainedModel) -> nn.Embedding:
@@ -404,18 +397,17 @@ def _loading_error(folder: Path, files: Sequence[Path], error: Exception) -> Inp
             f"the network of `{folder}` does not fit into memory ({first_line(error)}); "
             "take `dtype: bfloat16`, a device with more memory, or `device_map: auto`."
         )
-    broken = {file: reason for file in files if (reason := _why_unreadable(file))}
-    for file, reason in broken.items():
-        if code := _called(reason):
+    broken = {file.name: reason for file in files if (reason := _why_unreadable(file))}
+    for name, reason in broken.items():
+        if called := re.search(r"GLOBAL (\S+)", reason):  # PyTorch names what a pickle may not call
             return InputError(
-                f"`{folder}`: {file.name} holds code that would run on loading (it calls {code}) and is not "
+                f"`{folder}`: {name} holds code that would run on loading (it calls {called[1]}) and is not "
                 "loaded. Save the weights as safetensors where you trust it, or fetch them from elsewhere."
             )
     if broken:
-        names = ", ".join(file.name for file in broken)
         return InputError(
-            f"`{folder}`: {names} cannot be loaded ({first_line(error)}); "
-            "the file is truncated or corrupt. Fetch it again."
+            f"`{folder}`: {', '.join(broken)} cannot be loaded ({first_line(error)}); the file is truncated or corrupt."
+            " Fetch it again."
         )
     names = ", ".join(file.name for file in files)
     return InputError(
@@ -434,12 +426,6 @@ def _why_unreadable(file: Path) -> str:
     except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
         return str(error) or repr(error)
     return ""
-
-
-def _called(reason: str) -> str:
-    """Return the function or class that a pickle would call: PyTorch names what it does not allow."""
-    found = re.search(r"GLOBAL (\S+)", reason)
-    return found[1] if found else ""
 
 
 def memory_ran_out(error: BaseException) -> bool:

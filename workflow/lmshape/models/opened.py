@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 import lmshape
 from lmshape.errors import InputError, unknown
+from lmshape.models import DeviceMap, Extraction
 from lmshape.models.network import DTYPES, Network, at_rest, load_model, loaded_network, longest_window
 from lmshape.models.residual import ResidualStream, residual_stream, run
-from lmshape.models.settings import DeviceMap, Extraction
 from lmshape.site import Site
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.tokens import Tokens
@@ -146,11 +146,14 @@ def opened(
     """
     torch.set_num_threads(opening.threads)
     with _network(checkpoint, opening, output) as (network, dtype):
-        _check_tokens(tokens, network)
-        probe = _first_tokens(tokens, network.device)
+        if not len(tokens.ids):
+            raise InputError("`tokens` is empty; a dataset needs at least one sequence.")
+        check_ids(np.bincount(tokens.sequence).max(), tokens.ids.max(), network)
+        first = tokens.ids[None, tokens.sequence == tokens.sequence[0]][:, :PROBE_TOKENS]
+        probe = torch.as_tensor(first, dtype=torch.int64, device=network.device)
         stream = residual_stream(network.model, probe)
         if opening.kind == "decoder" and sees_ahead(network, stream, probe):
-            network = replace(network, unfit=SEES_AHEAD)
+            network = replace(network, no_loss=SEES_AHEAD)
         _check_expected(network, stream, checkpoint, opening)
         facts: Attributes = {
             "kind": opening.kind,
@@ -208,19 +211,6 @@ def sees_ahead(network: Network, stream: ResidualStream, ids: Tensor) -> bool:
     return any(bool((move[:-1] > SEEN_AHEAD * move[-1]).any()) for move in moves)
 
 
-def _check_tokens(tokens: Tokens, network: Network) -> None:
-    """Refuse tokens that a network cannot read.
-
-    Raises
-    ------
-    InputError
-        Without tokens; for a sequence longer than the context; for an id outside of the vocabulary.
-    """
-    if not len(tokens.ids):
-        raise InputError("`tokens` is empty; a dataset needs at least one sequence.")
-    check_ids(np.bincount(tokens.sequence).max(), tokens.ids.max(), network)
-
-
 def check_ids(longest: int, largest: int, network: Network) -> None:
     """Refuse ids that a network cannot read; on a GPU they would end the process.
 
@@ -267,8 +257,3 @@ def _check_expected(
             raise InputError(
                 f"`{name}` of `{checkpoint}` is {value}, but the registry says {expected}; correct one of them."
             )
-
-
-def _first_tokens(tokens: Tokens, device: torch.device) -> Tensor:
-    ids = tokens.ids[tokens.sequence == tokens.sequence[0]][:PROBE_TOKENS]
-    return torch.as_tensor(ids[None], dtype=torch.int64, device=device)

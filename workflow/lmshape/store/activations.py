@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import h5py
@@ -23,11 +22,8 @@ from lmshape.store.hdf5 import (
     noticed,
     open_format,
     read_attributes,
-    write_attributes,
-    write_format,
 )
 from lmshape.store.tokens import Tokens, read_token_group, token_columns, write_token_group
-from lmshape.writing import written_on_scratch
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +132,7 @@ def refuse_missing(missing: Mapping[Site, int], place: str | Path) -> None:
         raise ValueError(f"`{place}` is not whole: {', '.join(absent)} were not written.")
 
 
-class ActivationWriter:
+class ActivationWriter(ExitStack):
     """Write the activations of one cell; the file appears under its name only when every row is there.
 
     Layout: `/tokens/{id,sequence,position,draw,special,nll,sequence_bytes,type_id,type_text}`,
@@ -161,6 +157,7 @@ class ActivationWriter:
     def __init__(
         self, path: str | Path, *, sites: Sequence[Site], width: int, tokens: Tokens, attributes: Attributes
     ) -> None:
+        super().__init__()
         self._path = Path(path)
         self._tokens = tokens
         self._attributes = attributes
@@ -168,18 +165,17 @@ class ActivationWriter:
         self._missing = dict.fromkeys(sites, len(tokens.ids))
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            partial = stack.enter_context(written_on_scratch(self._path, least_bytes=self._bytes()))
-            self._file = stack.enter_context(new_file(partial))
-            self._create()
-            stack.push(self._refuse_incomplete)
-            self._open = stack.pop_all()
+        self._file = self.enter_context(self._whole_file())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
+    @contextmanager
+    def _whole_file(self) -> Iterator[h5py.File]:
+        n, width = self._shape
+        size = stored_bytes(n, width, sites=len(self._missing), types=len(self._tokens.texts))
+        with new_file(self._path, ACTIVATIONS_FORMAT, self._attributes, least_bytes=size) as file:
+            self._create(file)
+            yield file
+            refuse_missing(self._missing, self._path)
 
     def write(self, site: Site, start: int, rows: np.ndarray) -> None:
         """Write rows `start`, `start` + 1, … of a site; each row is written exactly once, in any order."""
@@ -190,33 +186,21 @@ class ActivationWriter:
         """Write the negative log-likelihoods, nats, of tokens `start`, …; what is never written stays NaN."""
         self._file["tokens/nll"][start : start + len(values)] = values
 
-    def _bytes(self) -> int:
+    def _create(self, file: h5py.File) -> None:
         n, width = self._shape
-        return stored_bytes(n, width, sites=len(self._missing), types=len(self._tokens.texts))
-
-    def _create(self) -> None:
-        n, width = self._shape
-        write_format(self._file, ACTIVATIONS_FORMAT)
-        write_attributes(self._file, self._attributes)
-        tokens = write_token_group(self._file, self._tokens)
+        tokens = write_token_group(file, self._tokens)
         nll = tokens.create_dataset("nll", shape=(n,), dtype=np.float32, fillvalue=np.nan, fletcher32=True)
         name_axes(nll, "row")
         chunks = (chunk_rows(n, width), width)
         for site in self._missing:
-            rows = self._file.create_dataset(
+            rows = file.create_dataset(
                 site.path, shape=self._shape, dtype=np.float32, chunks=chunks, fletcher32=True
             )
             name_axes(rows, "row", "entry")
             mark(rows, site)
 
-    def _refuse_incomplete(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            refuse_missing(self._missing, self._path)
 
-
-class Activations:
+class Activations(ExitStack):
     """Read the activations of one cell; use as a context manager.
 
     Opened read-only and without file locks. Memory: one site at a time with `read`, two pieces of 64 MiB with
@@ -224,15 +208,8 @@ class Activations:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._file = open_format(Path(path), ACTIVATIONS_FORMAT)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+        super().__init__()
+        self._file = self.enter_context(open_format(Path(path), ACTIVATIONS_FORMAT))
 
     @cached_property
     def attributes(self) -> dict[str, str | int | float]:
@@ -299,14 +276,10 @@ class HeldActivations(Activations):
     def __init__(
         self, clouds: Mapping[Site, torch.Tensor], tokens: Tokens, nll: np.ndarray, attributes: Attributes
     ) -> None:
+        ExitStack.__init__(self)  # nothing to close
         self._clouds, self.sites = clouds, list(clouds)
         self.tokens, self.nll = tokens, nll
         self.attributes = dict(sorted(attributes.items()))  # in the order of a file
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Hold them still: a job reads them once for each block of layers."""
 
     def rows(self, site: Site) -> Rows:
         """The (n, d) rows of a site, in pieces of float32."""

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from lmshape.errors import InputError, first_line
+from lmshape.writing import written_on_scratch
 
 FORMAT_VERSION = 1
 CHECKED = ("v110", "v110")  # the version of HDF5's own format
@@ -31,12 +32,26 @@ DAMAGED = (
 Attributes = Mapping[str, str | int | float | bool]
 
 
-def new_file(path: str | Path) -> h5py.File:
-    """Open a new file without file locks; its names, shapes and attributes have checksums.
+@contextmanager
+def new_file(
+    path: str | Path, name: str, attributes: Attributes | None = None, *, least_bytes: int = 0
+) -> Iterator[h5py.File]:
+    """Give a new file of the format `name`; it appears under its path when the block ends well.
 
-    No chunk waits in a cache: on a full disk HDF5 fails to write it when the file is closed, and h5py ignores that.
+    It is open without file locks; its names, shapes and attributes have checksums. No chunk waits in a cache: on a full
+    disk HDF5 fails to write it when the file is closed, and h5py ignores that.
+
+    Parameters
+    ----------
+    path, least_bytes : as `written_on_scratch` takes them
+    name, attributes : root attributes
     """
-    return h5py.File(path, "w", locking=False, libver=CHECKED, rdcc_nbytes=0)
+    with (
+        written_on_scratch(path, least_bytes=least_bytes) as partial,
+        h5py.File(partial, "w", locking=False, libver=CHECKED, rdcc_nbytes=0) as file,
+    ):
+        write_attributes(file, {"format": name, "format_version": FORMAT_VERSION, **(attributes or {})})
+        yield file
 
 
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> h5py.Dataset:
@@ -70,11 +85,6 @@ def noticed(path: str | Path) -> Iterator[None]:
             f"`{path}` is damaged ({first_line(error)}). Delete it, `rm {shlex.quote(str(path))}`, and run the study "
             "again."
         ) from error
-
-
-def write_format(file: h5py.File, name: str) -> None:
-    """Write the format into the root attributes."""
-    write_attributes(file, {"format": name, "format_version": FORMAT_VERSION})
 
 
 def open_format(path: str | Path, name: str) -> h5py.File:

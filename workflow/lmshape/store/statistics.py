@@ -28,9 +28,8 @@ from lmshape.store.hdf5 import (
     read_attributes,
     write_array,
     write_attributes,
-    write_format,
 )
-from lmshape.writing import replaced_when_whole, written_on_scratch
+from lmshape.writing import replaced_when_whole
 
 STATISTICS_FORMAT = "lmshape-statistics"
 DRAW, LEFT_OUT = "draw", "left_out"  # axes of K entries, and of K + 1: no draw left out, then each
@@ -66,9 +65,7 @@ def write_statistics(
     `layers` may be a generator: each entry is written before the next one is asked for. `axes` names those of an array;
     of others the one axis is `draw` or `left_out`, by its length.
     """
-    with written_on_scratch(path) as partial, new_file(partial) as file:
-        write_format(file, STATISTICS_FORMAT)
-        write_attributes(file, attributes)
+    with new_file(path, STATISTICS_FORMAT, attributes) as file:
         for layer in layers:
             _write_layer(file, layer, axes or {})
 

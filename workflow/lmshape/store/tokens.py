@@ -18,9 +18,7 @@ from lmshape.store.hdf5 import (
     read_attributes,
     write_array,
     write_attributes,
-    write_format,
 )
-from lmshape.writing import written_on_scratch
 
 LEAST_UNSPELLED = 0.01  # of a text's bytes: bits per byte are off by as much
 
@@ -75,8 +73,7 @@ _COLUMNS = {
 
 def write_tokens(path: str | Path, tokens: Tokens) -> None:
     """Write a tokens file: `/tokens/{id,sequence,position,draw,special,sequence_bytes,type_id,type_text}`."""
-    with written_on_scratch(path) as partial, new_file(partial) as file:
-        write_format(file, TOKENS_FORMAT)
+    with new_file(path, TOKENS_FORMAT) as file:
         write_token_group(file, tokens)
 
 

@@ -7,6 +7,7 @@ import json
 import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,20 +79,20 @@ def weight_files(folder: Path) -> list[Path]:
         if index.is_file():
             return _shards(index)
     quantized = sorted(folder.glob(f"*{GGUF}"))
-    if len(quantized) > 1:
+    if len(quantized) == 1:
+        return quantized
+    if quantized:
         names = ", ".join(path.name for path in quantized)
         raise InputError(
             f"`{folder}` has {len(quantized)} GGUF files, {names}; leave one of them, each in a folder of its own."
         )
     for pattern, (what, remedy) in OTHER_FORMS.items():
-        if not quantized and any(folder.glob(pattern)):
+        if any(folder.glob(pattern)):
             raise InputError(f"`{folder}` has {what} and no weights: {remedy}.")
-    if not quantized:
-        raise InputError(
-            f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
-            f"or one {GGUF} file."
-        )
-    return quantized
+    raise InputError(
+        f"`{folder}` has no weights; expected {' or '.join(_NAMES)}, or shards with their `.index.json`, "
+        f"or one {GGUF} file."
+    )
 
 
 def only_gguf(folder: Path) -> Path | None:
@@ -278,7 +279,10 @@ def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     `context` is None where the architecture has no longest sequence (ALiBi).
     """
     text = config.get("text_config") or config  # of a vision-language model
-    read = {fact: _first(text, keys) for fact, keys in CONFIG_KEYS.items()}
+    read = {
+        fact: next((text[key] for key in keys if text.get(key) is not None), None)
+        for fact, keys in CONFIG_KEYS.items()
+    }
     read["architecture"] = config.get("model_type")
     if read["blocks"]:
         read["blocks"] -= len(text.get("cross_attention_layers") or ())  # of images; text does not pass them
@@ -305,10 +309,6 @@ def kind_of(config: Mapping[str, Any]) -> Kind:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     return "encoder" if config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "decoder"
-
-
-def _first(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((config[key] for key in keys if config.get(key) is not None), None)
 
 
 def gguf_config(path: Path) -> Mapping[str, str | int]:
@@ -410,10 +410,8 @@ def _read_weights(cards: Iterable[Path]) -> set[str]:
     """Return the fingerprints of the weights that the cards are of."""
     found: set[str] = set()
     for card in cards:
-        try:
+        with suppress(InputError):  # it is made again
             found.add(str(read_loss_card(card)[0].get("weights_sha256")))
-        except InputError:  # it is made again
-            continue
     return found
 
 

@@ -12,7 +12,7 @@ from math import ceil, isnan, log2, nan
 
 from lmshape.metrics import skdim
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
-from lmshape.models.settings import Extraction
+from lmshape.models import Extraction
 from lmshape.site import stored_bytes
 from lmshape.study.models import Model
 from lmshape.texts.tokens import PAPER_CHARACTERS, Sampling

@@ -29,7 +29,7 @@ from lmshape.metrics.registry import (
     measured_families,
     metric_names,
 )
-from lmshape.models.settings import Extraction
+from lmshape.models import Extraction
 from lmshape.paths import ACTIVATIONS, TRUNCATION_READER, loss_cards, statistics_files
 from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
 from lmshape.store.statistics import read_statistics_attributes
