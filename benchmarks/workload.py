@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from benchmarks.extraction import Extraction, first
 from benchmarks.machine import description
 from benchmarks.pages import parser_of, publish, table
 from lmshape.geometry import nearest_neighbors
-from lmshape.metrics.block import measure, measured_family
+from lmshape.metrics.block import Archive, measure_together, measured_family
 from lmshape.metrics.layer import Layer
 from lmshape.metrics.linearity import statistics as linearity_statistics
 from lmshape.store.activations import Activations, Rows
@@ -85,19 +85,18 @@ def families_section(store: Path, passed: Extraction, sites: int) -> str:
     few = first(tokens, PASSED_TOKENS)
     passed.bare(few)
     whole = seconds(lambda: passed.bare(few)) * len(tokens.ids) / PASSED_TOKENS
-    lines, total, surveys = [], 0.0, {}  # a study looks over the rows of a site once for all families
     measured = sum(1 + (layer == layers[-1]) for layer in some)  # the final norm goes with the last block
-    for name in FAMILIES:
-        family = measured_family(name)
+
+    def spent(names: Sequence[str]) -> float:
         with tempfile.TemporaryDirectory(dir=BENCH) as folder:
-            most = ROWS_PER_DRAW if family.capped else None
-            task = partial(measure, store, Path(folder) / "statistics.h5", family=family, rows_per_draw=most)
-            own = seconds(partial(task, first=some[0], last=some[-1], surveys=surveys))
-        total += own
-        lines.append([name, f"{own / measured:.2f}", f"{own / measured * every / whole:.2f}"])
-    lines.append(["all", f"{total / measured:.2f}", f"{total / measured * every / whole:.2f}"])
+            archives = [Archive(Path(folder) / f"{name}.h5", measured_family(name)) for name in names]
+            options = {"first": some[0], "last": some[-1], "rows_per_draw": ROWS_PER_DRAW}
+            return seconds(partial(measure_together, store, archives, **options)) / measured
+
+    times = {**{f"{name}, alone": spent([name]) for name in FAMILIES}, "all, together": spent(FAMILIES)}
+    lines = [[name, f"{own:.2f}", f"{own * every / whole:.2f}"] for name, own in times.items()]
     about = f"{len(tokens.ids)} tokens, {measured} of {every} sites measured; forward passes {whole:.0f} CPU seconds."
-    return f"{about}\n\n{table('family | CPU seconds per site | / forward passes', lines)}"
+    return f"{about}\n\n{table('families | CPU seconds per site | / forward passes', lines)}"
 
 
 def linearity_section(width: int) -> str:

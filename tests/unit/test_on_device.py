@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_families_are_the_same_on_a_device(
     for module in (spectrum, axes):
         monkeypatch.setattr(module, "ITERATED_WIDTH", widest)
     layer = layer_of(*clouds(np.random.default_rng(0), n, d))
-    there = Layer(**{name: getattr(layer, name) for name in Layer.__slots__} | {"device": device})
+    there = replace(layer, device=device, made={})
     in_memory, found = family.statistics(layer), family.statistics(there)
     for name, (expected, attributes) in in_memory.items():
         got, noted = found[name]

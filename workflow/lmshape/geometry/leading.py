@@ -15,7 +15,7 @@ import numpy as np
 from lmshape.geometry.arrays import Array, in_memory
 from lmshape.geometry.checks import ROUNDING, as_floats, as_labels, as_matrix, centered
 from lmshape.geometry.scalars import shares_of
-from lmshape.geometry.spectrum import ITERATED_WIDTH, CovarianceSums, iterated
+from lmshape.geometry.spectrum import ITERATED_WIDTH, MomentSums, iterated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -71,9 +71,11 @@ def leading_axes(x: ArrayLike, *, count: int = 3) -> LeadingAxes:
     return _described(axes, values, mean, variances, count)
 
 
-def leading_axes_of_sums(sums: CovarianceSums, *, count: int = 3) -> LeadingAxes:
+def leading_axes_of_sums(sums: MomentSums, *, count: int = 3) -> LeadingAxes:
     """Return `leading_axes` of summed rows, at least two: O(d³) time, O(d²) for a wide cloud."""
-    covariance = sums.covariance()
+    if (rows := sums.rows) is not None:
+        return leading_axes(rows, count=count)
+    covariance = sums.finish().covariance()
     return _axes(covariance, sums.mean, in_memory(covariance.diagonal()), count)
 
 

@@ -108,7 +108,7 @@ class CovarianceSums:
 
 
 class MomentSums:
-    """Sums over rows that arrive in batches of any size: O(d²) memory.
+    """Sums over rows that arrive in batches of any size: O(d²) memory. Fewer rows than columns are kept as they are.
 
     Σ‖x − m‖⁴ about a mean m that is known in the end is a polynomial in m − center; its coefficients are kept.
 
@@ -120,15 +120,15 @@ class MomentSums:
 
     Attributes
     ----------
-    covariance : count, mean less `center`, and scatter of the rows
-    cubes, fourths : Σ‖y‖² y (d,) and Σ‖y‖⁴ of y = x − center
+    covariance : count, mean less `center`, and scatter of the rows that are summed; None before the first
+    cubes, fourths : Σ‖y‖² y (d,) and Σ‖y‖⁴ of y = x − center, of these rows
     """
 
-    __slots__ = ("_held", "_waiting", "center", "covariance", "cubes", "fourths")
+    __slots__ = ("_held", "_waiting", "center", "covariance", "cubes", "device", "fourths")
 
     def __init__(self, center: np.ndarray, device: Device = None) -> None:
-        self.center = center
-        self.covariance = CovarianceSums(len(center), device)
+        self.center, self.device = center, device
+        self.covariance: CovarianceSums | None = None
         self.cubes = np.zeros(len(center))
         self.fourths = 0.0
         self._waiting: list[np.ndarray] = []
@@ -137,21 +137,28 @@ class MomentSums:
     @classmethod
     def merged(cls, parts: Sequence[MomentSums]) -> MomentSums:
         """Return the sums over the rows of all `parts`, one at least; these stay as they are."""
-        device = parts[0].covariance.device
-        total = cls(parts[0].center, device)
+        total = cls(parts[0].center, parts[0].device)
+        summed = [part.covariance for part in parts if part.covariance is not None]
+        if summed:
+            total.covariance = CovarianceSums.merged(summed, len(total.center), total.device)
+            total.cubes = np.sum([part.cubes for part in parts], axis=0)
+            total.fourths = sum(part.fourths for part in parts)
         for part in parts:
-            part.finish()
-        total.covariance = CovarianceSums.merged(
-            (part.covariance for part in parts), len(total.center), device
-        )
-        total.cubes = np.sum([part.cubes for part in parts], axis=0)
-        total.fourths = sum(part.fourths for part in parts)
+            for rows in part._waiting:
+                total.update(rows)
         return total
 
     @property
-    def mean(self) -> np.ndarray:
-        """(d,) float64, mean of the rows."""
-        return self.center + self.covariance.mean
+    def count(self) -> int:
+        """Rows seen."""
+        return self._held + (self.covariance.count if self.covariance else 0)
+
+    @property
+    def rows(self) -> np.ndarray | None:
+        """(n, d) float64, all rows while they are fewer than the columns; None once they are summed."""
+        if self.covariance is not None or not self._waiting:
+            return None
+        return np.concatenate(self._waiting).astype(np.float64)
 
     def update(self, rows: np.ndarray) -> None:
         """Add finite rows (m, d) of any real dtype; they must not change before `finish`."""
@@ -160,34 +167,51 @@ class MomentSums:
         if self._held >= len(self.center):  # a product of fewer rows costs more to add up than to make
             self.finish()
 
-    def finish(self) -> None:
-        """Add the rows that wait for others to be multiplied with."""
+    def finish(self) -> CovarianceSums:
+        """Add the rows that wait for others to be multiplied with, and return `covariance`."""
         step = max(len(self.center), PRODUCT_ENTRIES // len(self.center))
+        if self.covariance is None:
+            self.covariance = CovarianceSums(len(self.center), self.device)
         if self._waiting:
             rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
             for start in range(0, len(rows), step):
-                self._add(rows[start : start + step])
+                self._add(self.covariance, rows[start : start + step])
         self._waiting, self._held = [], 0
+        return self.covariance
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(d,) float64, mean of the rows."""
+        return self.center + self.finish().mean
 
     def fourth_moment(self) -> float:
         """Return Σ‖x − mean‖⁴ / (n − 1)."""
-        n, offset = self.covariance.count, self.covariance.mean
-        length = float(offset @ offset)
-        scatter, direction = self.covariance.scatter, on(offset, self.covariance.device)
+        covariance = self.finish()
+        n, offset, scatter = covariance.count, covariance.mean, covariance.scatter
+        length, direction = float(offset @ offset), on(offset, self.device)
         squares = float(scatter.trace()) + n * length  # Σ‖y‖²
         along = float(direction @ scatter @ direction) + n * length**2  # Σ(y·offset)²
         total = self.fourths - 4 * float(self.cubes @ offset) + 2 * length * squares
         return (total + 4 * along - 3 * n * length**2) / (n - 1)
 
-    def _add(self, rows: np.ndarray) -> None:
-        device = self.covariance.device
-        differences = on(rows, device) - on(self.center, device)  # float64, whatever the rows are
+    def _add(self, covariance: CovarianceSums, rows: np.ndarray) -> None:
+        differences = on(rows, self.device) - on(self.center, self.device)  # float64, whatever the rows are
         squares = squared_lengths(differences)
         self.cubes += in_memory(squares @ differences)
         self.fourths += float(squares @ squares)
         mean = differences.mean(axis=0)
         differences -= mean
-        self.covariance.add_differences(differences, mean)
+        covariance.add_differences(differences, mean)
+
+
+def leave_one_out_sums(draws: Sequence[MomentSums]) -> Iterator[MomentSums]:
+    """Yield the sums over all draws, then over all but each: O(K d²) each, added up, never subtracted."""
+    if sum(own.count for own in draws) >= len(draws[0].center):
+        for own in draws:
+            own.finish()
+    yield MomentSums.merged(draws)
+    for own in draws:
+        yield MomentSums.merged([other for other in draws if other is not own])
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +286,12 @@ def covariance_eigenvalues(x: ArrayLike, *, center: bool = True, standardize: bo
     return _eigenvalues(matrix / (n - 1), count=min(n - center, d), mean=mean)
 
 
-def eigenvalues_of_sums(sums: CovarianceSums) -> np.ndarray:
+def eigenvalues_of_sums(sums: MomentSums) -> np.ndarray:
     """Return `covariance_eigenvalues` of summed rows, (min(n − 1, d),): O(d³)."""
-    d = len(sums.mean)
-    return _eigenvalues(sums.covariance(), count=min(sums.count - 1, d), mean=sums.mean)
+    if (rows := sums.rows) is not None:
+        return covariance_eigenvalues(rows)
+    d = len(sums.center)
+    return _eigenvalues(sums.finish().covariance(), count=min(sums.count - 1, d), mean=sums.mean)
 
 
 def leave_one_out_spectra(x: ArrayLike, draw: ArrayLike) -> Spectra:
@@ -282,35 +308,23 @@ def leave_one_out_spectra(x: ArrayLike, draw: ArrayLike) -> Spectra:
     subtracted. Where n < d each of the K + 1 subsets is decomposed by itself, O(K n² d).
     """
     rows = as_matrix(x)
-    n, d = rows.shape
-    masks = leave_one_out_masks(draw, n)
-    if n < d:
-        return spectra_of_rows(rows, masks)
+    masks = leave_one_out_masks(draw, len(rows))
     center = np.median(rows[:CENTER_ROWS], axis=0)
-    parts = [MomentSums(center) for _ in masks[1:]]
-    for part, mask in zip(parts, masks[1:], strict=True):
-        part.update(rows[~mask])
-    return spectra_of_sums([parts, *([part for part in parts if part is not own] for own in parts)])
+    draws = [MomentSums(center) for _ in masks[1:]]
+    for own, mask in zip(draws, masks[1:], strict=True):
+        own.update(rows[~mask])
+    return spectra_of_sums(leave_one_out_sums(draws))
 
 
-def spectra_of_sums(subsets: Sequence[Sequence[MomentSums]]) -> Spectra:
-    """Return the spectra of sets of rows, each the sums of its parts; the first is that of all: O(K d³) time."""
-    return _spectra(_from_sums(MomentSums.merged(subset)) for subset in subsets)
-
-
-def spectra_of_rows(rows: np.ndarray, masks: Sequence[np.ndarray]) -> Spectra:
-    """Return the spectra of fewer rows (n, d) than columns, for each of `leave_one_out_masks`: O(K n² d)."""
-    return _spectra(_from_rows(rows[mask]) for mask in masks)
-
-
-def _spectra(subsets: Iterable[_Moments]) -> Spectra:
-    """Decompose one set of rows after the other; the first is that of all rows."""
+def spectra_of_sums(subsets: Iterable[MomentSums]) -> Spectra:
+    """Return the spectra of summed sets of rows, the first of all: O(d³) each; of n < d rows O(n² d)."""
     return Spectra(*(np.array(column) for column in zip(*_decomposed(subsets), strict=True)))
 
 
-def _decomposed(subsets: Iterable[_Moments]) -> Iterator[tuple[ArrayLike, ...]]:
+def _decomposed(subsets: Iterable[MomentSums]) -> Iterator[tuple[ArrayLike, ...]]:
     count = None
-    for moments in subsets:
+    for sums in subsets:
+        moments = _from_sums(sums) if (rows := sums.rows) is None else _from_rows(rows)
         count = min(moments.rows - 1, len(moments.variances)) if count is None else count
         yield (
             float(moments.rows),
@@ -324,7 +338,7 @@ def _decomposed(subsets: Iterable[_Moments]) -> Iterator[tuple[ArrayLike, ...]]:
 
 def _from_sums(sums: MomentSums) -> _Moments:
     """Return the moments of no fewer rows than columns."""
-    total = sums.covariance
+    total = sums.finish()
     covariance = total.covariance()
     variances = _variances(in_memory(covariance.diagonal()), sums.mean)
     scales = on(_inverse_roots(variances), total.device)

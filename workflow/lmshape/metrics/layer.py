@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Layer:
     tokens : the n tokens; None where a family that does not ask for them is given arrays alone
     sinks : (n,) bool, the sink rows of the site; None as `tokens`
     device : torch device on which families sum, decompose and search; None: in memory
+    made : by key, what was made of the rows of the site for all families that are not paired
     """
 
     rows: Rows
@@ -48,6 +49,7 @@ class Layer:
     tokens: Tokens | None = None
     sinks: np.ndarray | None = None
     device: Device = None
+    made: dict[Hashable, Any] = field(default_factory=dict)
 
     def compared(self) -> Rows:
         """Return `other`, which a paired family needs."""

@@ -6,18 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, repeat
 from math import inf, nan
 
 import numpy as np
 
 from lmshape.geometry.arrays import in_memory, on
-from lmshape.geometry.leading import LeadingAxes, leading_axes, leading_axes_of_sums
+from lmshape.geometry.leading import LeadingAxes, leading_axes_of_sums
 from lmshape.geometry.rows import leave_one_out_masks
 from lmshape.geometry.scalars import shares_of
-from lmshape.geometry.spectrum import CovarianceSums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric
-from lmshape.metrics.rows import BLOCK_ENTRIES, WHOLE_PIECES, Parts, parts_of, robust_center
+from lmshape.metrics.rows import BLOCK_ENTRIES, NOT_POSITION_0, RowSums, parts_of, pooled_sums, robust_center
 from lmshape.store.statistics import LEFT_OUT
 from lmshape.store.tokens import Tokens
 
@@ -26,7 +26,6 @@ MOST_ROWS = {"position_0": 50, "other_sink": 50, "rest": 300}
 SEED = 0  # one order of the rows for every layer and checkpoint: the same tokens are seen everywhere
 AXES = 3  # that are kept of all rows: as many as can be looked at
 MOST_CHARACTERS = 40  # of a token's text: HDF5 holds 64 KiB in an attribute
-NOT_POSITION_0 = "not position 0"  # beside the choices of rows when they are sorted into parts
 NO_TEXTS = "not known which tokens are newlines: no texts of tokens"
 SAMPLED = {"group": np.int8, "position": np.int32, "token": np.int32, "draw": np.int32, "weight": np.float32}
 
@@ -54,16 +53,15 @@ def statistics(layer: Layer) -> dict[str, Found]:
       `sample_weight`, the rows of its group that one stands for
 
     The attribute `texts` has the text of each sampled token, JSON, cut to 40 characters. Under 30 KB. Two passes over
-    the rows, O(K d²) memory: 3 K + 2 matrices (d, d).
+    the rows, O(K d²) memory.
     """
     if layer.tokens is None or layer.sinks is None:
         raise ValueError("`layer` has no tokens and sinks; this family distinguishes rows by them.")
     group, newlines = groups_of(layer.sinks, layer.tokens), first_newlines(layer.tokens)
-    ordinary = np.logical_or.reduce(list(layer.kept.values())) & (group != GROUPS.index("position_0"))
-    parts = parts_of(layer.draw, {**layer.kept, NOT_POSITION_0: ordinary})
     with blas_threads(layer.rows.shape[1]):
-        axes = _of_few_rows(layer, ordinary) | _of_many_rows(layer, parts)
-        coordinates = _coordinates(layer, parts, axes)
+        sums = pooled_sums(layer)
+        axes = {name: _axes(sums, name) for name in layer.kept}
+        coordinates = _coordinates(layer, axes)
     found: dict[str, Found] = {}
     for name, kept in layer.kept.items():
         arrays = _sums(coordinates[name], leave_one_out_masks_of(layer.draw, kept), group, newlines)
@@ -99,65 +97,25 @@ def leave_one_out_masks_of(draw: np.ndarray, kept: np.ndarray) -> list[np.ndarra
     return masks
 
 
-def _count(entry: int) -> int:
-    """Axes that an entry needs: those to look at of all rows, the leading one without a draw."""
-    return AXES if entry == 0 else 1
+def _axes(sums: RowSums, choice: str) -> _Axes:
+    counts = chain([AXES], repeat(1))  # to look at of all rows, the leading one without a draw
+    subsets = sums.leave_one_out(choice, within=choice)
+    found = [leading_axes_of_sums(own, count=count) for own, count in zip(subsets, counts, strict=False)]
+    others = NOT_POSITION_0.format(choice)
+    if sums.same(choice, others):
+        return _Axes(found, list(found))
+    without = sums.leave_one_out(others, within=choice)
+    return _Axes(found, [leading_axes_of_sums(own, count=1) if own.count > 1 else None for own in without])
 
 
-def _few(layer: Layer, kept: np.ndarray) -> bool:
-    return int(np.count_nonzero(kept)) < layer.rows.shape[1]
-
-
-def _of_few_rows(layer: Layer, ordinary: np.ndarray) -> dict[str, _Axes]:
-    """Take a choice of fewer rows than columns as a whole."""
-    found = {}
-    for name, kept in layer.kept.items():
-        if not _few(layer, kept):
-            continue
-        rows = layer.rows.take(np.flatnonzero(kept)).astype(np.float64)
-        masks = leave_one_out_masks(layer.draw[kept], len(rows))
-        others = [rows[mask & ordinary[kept]] for mask in masks]
-        found[name] = _Axes(
-            [leading_axes(rows[mask], count=_count(entry)) for entry, mask in enumerate(masks)],
-            [leading_axes(part, count=1) if len(part) > 1 else None for part in others],
-        )
-    return found
-
-
-def _of_many_rows(layer: Layer, parts: Parts) -> dict[str, _Axes]:
-    """Sum the parts of the rows once, for all choices of no fewer rows than columns."""
-    many = [name for name, kept in layer.kept.items() if not _few(layer, kept)]
-    if not many:
-        return {}
-    width = layer.rows.shape[1]
-    sums = [CovarianceSums(width, layer.device) for _ in range(parts.count)]
-    for part, _, rows in parts.blocks(layer.rows.on(layer.device), WHOLE_PIECES):
-        sums[part].update(rows)
-    ordinary = {part for draw in parts.members[NOT_POSITION_0] for part in draw}
-    found = {}
-    for name in many:
-        subsets = parts.subsets(name)
-        all_rows = [_of_parts(sums, subset, count=_count(entry)) for entry, subset in enumerate(subsets)]
-        others = [[part for part in subset if part in ordinary] for subset in subsets]
-        same = others == subsets  # a choice without position 0
-        without = all_rows if same else [_of_parts(sums, subset, count=1) for subset in others]
-        found[name] = _Axes([axes for axes in all_rows if axes is not None], without)
-    return found
-
-
-def _of_parts(sums: Sequence[CovarianceSums], subset: Sequence[int], *, count: int) -> LeadingAxes | None:
-    total = CovarianceSums.merged((sums[part] for part in subset), len(sums[0].mean), sums[0].device)
-    return leading_axes_of_sums(total, count=count) if total.count > 1 else None
-
-
-def _coordinates(layer: Layer, parts: Parts, axes: Mapping[str, _Axes]) -> dict[str, list[np.ndarray]]:
+def _coordinates(layer: Layer, axes: Mapping[str, _Axes]) -> dict[str, list[np.ndarray]]:
     """Return for each choice and entry the coordinates (n, axes) of all rows, NaN where no choice keeps a row."""
     center = robust_center(layer.rows, layer.kept)
     entries = [entry for name in layer.kept for entry in axes[name].found]
     directions = on(np.concatenate([entry.axes for entry in entries]), layer.device)
     offsets = np.concatenate([entry.axes @ (entry.mean - center) for entry in entries])
     coordinates = np.full((len(layer.draw), len(directions)), np.nan)
-    for _, where, rows in parts.blocks(layer.rows.on(layer.device), BLOCK_ENTRIES):
+    for _, where, rows in parts_of(layer.draw, layer.kept).blocks(layer.rows.on(layer.device), BLOCK_ENTRIES):
         differences = on(rows, layer.device) - on(center, layer.device)
         coordinates[where] = in_memory(differences @ directions.T) - offsets
     ends = np.cumsum([len(entry.axes) for entry in entries])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from math import inf, nan
 
@@ -20,10 +20,10 @@ from lmshape.geometry.distance_ratios import (
 )
 from lmshape.geometry.neighbors import Neighbors, largest_error, nearest_among, nearest_neighbors
 from lmshape.geometry.nulls import gaussian_surrogate, normal_deviates
-from lmshape.geometry.spectrum import CovarianceSums, eigenvalues_of_sums
+from lmshape.geometry.spectrum import eigenvalues_of_sums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured
 from lmshape.metrics.metric import Family, Metric, kept_array
-from lmshape.metrics.rows import ROWS, UniqueRows, unique_rows_by_draw
+from lmshape.metrics.rows import ROWS, RowSums, UniqueRows, unique_rows_by_draw
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import DRAW
 
@@ -33,7 +33,6 @@ NEIGHBORS = 20  # of the Levina-Bickel estimates: the sum of logarithms is over 
 FEWEST_ROWS = 2 * NEIGHBORS + 1  # with fewer the 20 neighbors are half of the cloud: no local quantity
 SPARE = 8  # neighbors of a search for several choices, for the few rows that some of them leave out
 SEARCHED_TOGETHER = (("all", "no_sink"), ("one_per_type",))  # the last has too few of the rows of the others
-SUMMED_ROWS = 8192  # of the surrogate's covariance, in float64 at a time
 MOST_HELD = 5  # draws whose normal deviates are kept from layer to layer
 AUDITED_ROWS = 200  # of each search, over all draws and choices
 SEED = 0  # the same deviates, and the same choice of rows, for every layer and checkpoint: no difference by chance
@@ -58,12 +57,13 @@ def statistics(layer: Layer) -> dict[str, Found]:
     A draw is searched once for `all` and `no_sink`: the neighbors of a choice, and of a part of its rows, are the known
     ones without the others, and rows that run out of them are searched again.
     """
-    taken, width = unique_rows_by_draw(layer), layer.rows.shape[1]
-    found = {name: _Choice(rows, width, layer.device) for name, rows in taken.items()}
+    width = layer.rows.shape[1]
+    found = {name: _Choice(rows, width, layer.device) for name, rows in unique_rows_by_draw(layer).items()}
     large = {name: choice for name, choice in found.items() if choice.rows.size >= FEWEST_ROWS}
+    if large:
+        _fill_surrogates(list(large.values()), _eigenvalues(layer, large), width)
     for names in SEARCHED_TOGETHER:
         _fill_neighbors(layer, [large[name] for name in names if name in large])
-    _fill_surrogates(list(large.values()), width)
     return {name: (choice.arrays, choice.attributes()) for name, choice in found.items()}
 
 
@@ -81,10 +81,10 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None) -> 
 
 
 class _Choice:
-    """Results for one choice of rows; `sums` are those of the covariance of its rows."""
+    """Results for one choice of rows."""
 
     def __init__(self, rows: UniqueRows, width: int, device: Device) -> None:
-        self.rows, self.sums = rows, CovarianceSums(width, device)
+        self.rows, self.device = rows, device
         draws = len(rows.index)
         self.arrays = missing(rows=rows.size * draws, width=width, draws=draws, rows_per_draw=rows.size)
         self.arrays["duplicate_share"] = rows.duplicate_share
@@ -111,7 +111,6 @@ def _fill_neighbors(layer: Layer, choices: list[_Choice]) -> None:
         distinct = max(choice.rows.size for choice in own)
         k = min(KEPT_ORDERS[-1] + (SPARE if len(own) > 1 else 0), distinct - 1)
         neighbors = nearest_neighbors(cloud, k, device=layer.device)
-        _add_covariances(cloud, together, draw, own)
         audited = -(-AUDITED_ROWS // sum(len(choice.rows.index) for choice in own))
         for choice in own:
             kept = np.searchsorted(together, choice.rows.index[draw])
@@ -129,7 +128,7 @@ def _fill_draw(
 ) -> None:
     """Fill in what one draw of a choice, the rows `kept` of a cloud, has by the neighbors known in it."""
     among = nearest_among(cloud, known, kept, min(KEPT_ORDERS[-1], choice.rows.size - 1))
-    error = largest_error(cloud, among, rows=audited, seed=SEED, device=choice.sums.device)
+    error = largest_error(cloud, among, rows=audited, seed=SEED, device=choice.device)
     choice.audit_error = max(choice.audit_error, error)
     choice.recomputed += known.recomputed
     order = np.random.default_rng(SEED).permutation(len(kept))
@@ -147,31 +146,26 @@ def _fill_draw(
         choice.arrays[name][choice.place(draw), ..., : array.shape[-1]] = array
 
 
-def _add_covariances(cloud: np.ndarray, index: np.ndarray, draw: int, choices: list[_Choice]) -> None:
-    """Add the rows `index` of a layer to the sums of each choice that takes them, once for all that do."""
-    takers = np.stack([np.isin(index, choice.rows.index[draw]) for choice in choices], axis=1)
-    for kinds in np.unique(takers, axis=0):
-        width, device = cloud.shape[1], choices[0].sums.device
-        rows, sums = cloud[(takers == kinds).all(axis=1)], CovarianceSums(width, device)
-        for start in range(0, len(rows), SUMMED_ROWS):
-            sums.update(rows[start : start + SUMMED_ROWS])
-        for choice, taken in zip(choices, kinds, strict=True):
-            if taken:
-                choice.sums = CovarianceSums.merged([choice.sums, sums], width, device)
+def _eigenvalues(layer: Layer, choices: Mapping[str, _Choice]) -> list[np.ndarray]:
+    """Return the eigenvalues of the covariance of the rows that each choice takes."""
+    taken = {name: np.zeros(len(layer.draw), dtype=bool) for name in choices}
+    for name, choice in choices.items():
+        taken[name][np.concatenate(list(choice.rows.index.values()))] = True
+    sums = RowSums(layer, taken)
+    return [eigenvalues_of_sums(sums.of(name)) for name in choices]
 
 
-def _fill_surrogates(choices: list[_Choice], width: int) -> None:
+def _fill_surrogates(choices: Sequence[_Choice], eigenvalues: Sequence[np.ndarray], width: int) -> None:
     """Set the two nearest distances in Gaussian clouds of the covariance of each choice, in its unit.
 
     They stay NaN where the rows differ by no more than the rounding of their mean.
     """
-    eigenvalues = [eigenvalues_of_sums(choice.sums) for choice in choices]
-    for j in range(max((len(choice.rows.index) for choice in choices), default=0)):
+    for j in range(max(len(choice.rows.index) for choice in choices)):
         deviates = _deviates(max(choice.rows.size for choice in choices), width, j)
         for choice, variances in zip(choices, eigenvalues, strict=True):
             if variances.any() and j < len(choice.rows.index):
                 sample = gaussian_surrogate(variances, choice.rows.size, deviates=deviates)
-                found = nearest_neighbors(sample, 2, assume_unique=True, device=choice.sums.device)
+                found = nearest_neighbors(sample, 2, assume_unique=True, device=choice.device)
                 choice.arrays["surrogate_distances"][j] = found.distances
 
 

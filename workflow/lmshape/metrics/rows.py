@@ -11,7 +11,8 @@ import numpy as np
 
 from lmshape.geometry.checks import lengths
 from lmshape.geometry.rows import first_occurrences, one_per_type, row_hashes, sinks_by_norm
-from lmshape.metrics.layer import Layer
+from lmshape.geometry.spectrum import MomentSums, leave_one_out_sums
+from lmshape.metrics.layer import Layer, blas_threads
 from lmshape.store.activations import Rows
 from lmshape.store.tokens import Tokens
 
@@ -199,6 +200,67 @@ def robust_center(rows: Rows, kept: Mapping[str, np.ndarray]) -> np.ndarray:
     common = np.logical_and.reduce(masks)
     index = np.flatnonzero(common if common.any() else np.logical_or.reduce(masks))[:CENTER_ROWS]
     return np.median(rows.take(index).astype(np.float64), axis=0)
+
+
+class RowSums:
+    """Sums over sets of rows of a layer, from one pass: of the rows of a draw that the same sets keep, merged by set.
+
+    O(d²) memory for each part of d rows or more; smaller ones, the sinks among them, are kept as they are.
+
+    Parameters
+    ----------
+    layer : whose rows are summed
+    sets : name → (n,) bool
+    """
+
+    def __init__(self, layer: Layer, sets: Mapping[str, np.ndarray]) -> None:
+        parts = parts_of(layer.draw, sets)
+        center = robust_center(layer.rows, sets)
+        self._nothing = MomentSums(center, layer.device)
+        self._parts = [MomentSums(center, layer.device) for _ in range(parts.count)]
+        with blas_threads(layer.rows.shape[1]):
+            for part, _, rows in parts.blocks(layer.rows.on(layer.device), WHOLE_PIECES):
+                self._parts[part].update(rows)
+            for large in self._parts:
+                if large.covariance:
+                    large.finish()
+        self._members = {
+            name: dict(zip(np.unique(layer.draw[mask]).tolist(), parts.members[name], strict=True))
+            for name, mask in sets.items()
+        }
+
+    def of(self, name: str) -> MomentSums:
+        """Return the sums over a set."""
+        return self._merged([part for draw in self._members[name].values() for part in draw])
+
+    def leave_one_out(self, name: str, *, within: str) -> Iterator[MomentSums]:
+        """Yield the sums over a set, then without each draw of the set `within`, of which it is a part."""
+        members = self._members[name]
+        return leave_one_out_sums([self._merged(members.get(draw, [])) for draw in self._members[within]])
+
+    def same(self, name: str, other: str) -> bool:
+        """Tell whether two sets are the same rows."""
+        return self._members[name] == self._members[other]
+
+    def _merged(self, parts: Sequence[int]) -> MomentSums:
+        return MomentSums.merged([self._nothing, *(self._parts[part] for part in parts)])
+
+
+NOT_POSITION_0 = "{}, not position 0"  # the set of these rows of a choice
+
+
+def pooled_sums(layer: Layer) -> RowSums:
+    """Return the sums over each choice of a layer, and over it without position 0: one pass for all families.
+
+    All ask for the same sets, so that the last bit of a number does not depend on what is measured beside it.
+    """
+    key = ("sums", *layer.kept)
+    if key not in layer.made:
+        ordinary = np.ones(len(layer.draw), dtype=bool) if layer.tokens is None else layer.tokens.position > 0
+        others = {NOT_POSITION_0.format(name): kept & ordinary for name, kept in layer.kept.items()}
+        layer.made[key] = RowSums(layer, {**layer.kept, **others})
+    found: RowSums = layer.made[key]
+    return found
 
 
 NEAR = 5.0  # × the median norm: from here to the 10 of a sink a row may be one or not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from math import inf, isnan, nan
@@ -11,11 +11,10 @@ import numpy as np
 
 from lmshape.geometry import nulls, scalars
 from lmshape.geometry.leading import leading_rows_of
-from lmshape.geometry.rows import leave_one_out_masks
-from lmshape.geometry.spectrum import MomentSums, Spectra, spectra_of_rows, spectra_of_sums
+from lmshape.geometry.spectrum import Spectra, spectra_of_sums
 from lmshape.metrics.layer import Arrays, Found, Layer, Measured, blas_threads
 from lmshape.metrics.metric import Family, Metric, no_doubt
-from lmshape.metrics.rows import WHOLE_PIECES, parts_of, robust_center
+from lmshape.metrics.rows import pooled_sums
 from lmshape.store.statistics import LEFT_OUT
 
 
@@ -25,15 +24,13 @@ def statistics(layer: Layer) -> dict[str, Found]:
     The arrays of `Spectra`, each with K + 1 entries: all rows, then without each draw. Eigenvalues are 0 where
     all rows are equal. 16 (K + 1) d bytes: 0.4 MB at 5 draws of width 4096.
 
-    One pass for all choices, O(n d²) time and O(K d²) memory, then O(d³) for each entry. A choice of fewer rows than
-    columns is read as a whole, and costs O(K n² d).
+    One pass for all choices, O(n d²) time and O(K d²) memory, then O(d³) for each entry, or O(n² d) where rows are
+    fewer than columns.
     """
-    _, width = layer.rows.shape
-    few = {name: kept for name, kept in layer.kept.items() if np.count_nonzero(kept) < width}
-    many = {name: kept for name, kept in layer.kept.items() if name not in few}
-    with blas_threads(width):
-        spectra = {name: _of_few_rows(layer, kept) for name, kept in few.items()} | _of_many_rows(layer, many)
-    return {name: (_arrays(spectra[name]), {"flag": ""}) for name in layer.kept}
+    with blas_threads(layer.rows.shape[1]):
+        sums = pooled_sums(layer)
+        spectra = {name: spectra_of_sums(sums.leave_one_out(name, within=name)) for name in layer.kept}
+    return {name: (_arrays(own), {"flag": ""}) for name, own in spectra.items()}
 
 
 def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = None) -> Arrays:
@@ -47,25 +44,6 @@ def missing(*, rows: int, width: int, draws: int, rows_per_draw: int | None = No
         "fourth_moment": (),
     }
     return {name: np.full((draws + 1, *shape), np.nan) for name, shape in shapes.items()}
-
-
-def _of_few_rows(layer: Layer, kept: np.ndarray) -> Spectra:
-    rows = layer.rows.take(np.flatnonzero(kept)).astype(np.float64)
-    return spectra_of_rows(rows, leave_one_out_masks(layer.draw[kept], len(rows)))
-
-
-def _of_many_rows(layer: Layer, kept: Mapping[str, np.ndarray]) -> dict[str, Spectra]:
-    if not kept:
-        return {}
-    parts = parts_of(layer.draw, kept)
-    center = robust_center(layer.rows, kept)
-    sums = [MomentSums(center, layer.device) for _ in range(parts.count)]
-    for part, _, rows in parts.blocks(layer.rows.on(layer.device), WHOLE_PIECES):
-        sums[part].update(rows)
-    return {
-        name: spectra_of_sums([[sums[part] for part in subset] for subset in parts.subsets(name)])
-        for name in kept
-    }
 
 
 def _arrays(spectra: Spectra) -> Arrays:

@@ -9,7 +9,8 @@ import json
 import math
 import shlex
 import zlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ class LayerStatistics:
     attributes: dict[str, str | int | float]
 
 
+@contextmanager
+def new_statistics(
+    path: str | Path, *, attributes: Attributes, axes: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Callable[[LayerStatistics], None]]:
+    """Give a function that writes an entry: arrays at `/layers/03/all/<array>`, `/final_norm/no_sink/<array>`.
+
+    The archive appears in the end. `axes` names those of an array; of others the one axis is `draw` or `left_out`, by
+    its length.
+    """
+    with new_file(path, STATISTICS_FORMAT, attributes) as file:
+        yield lambda layer: _write_layer(file, layer, axes or {})
+
+
 def write_statistics(
     path: str | Path,
     *,
@@ -60,14 +74,10 @@ def write_statistics(
     layers: Iterable[LayerStatistics],
     axes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write an archive: arrays at `/layers/03/all/<array>`, `/final_norm/no_sink/<array>`.
-
-    `layers` may be a generator: each entry is written before the next one is asked for. `axes` names those of an array;
-    of others the one axis is `draw` or `left_out`, by its length.
-    """
-    with new_file(path, STATISTICS_FORMAT, attributes) as file:
+    """Write an archive of entries that are known, as `new_statistics` does."""
+    with new_statistics(path, attributes=attributes, axes=axes) as write:
         for layer in layers:
-            _write_layer(file, layer, axes or {})
+            write(layer)
 
 
 def _write_layer(file: h5py.File, layer: LayerStatistics, axes: Mapping[str, Sequence[str]]) -> None:

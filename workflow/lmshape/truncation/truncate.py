@@ -100,7 +100,7 @@ def truncations(reader: LayerReader, trial: Trial) -> Truncation:
     shape = {"blocks": len(reader.stream.blocks), "width": reader.stream.width}
     sites = [site for site in reader.stream.sites if site.name != "final_norm"]
     reason = reader.network.no_loss
-    if reason is not None:
+    if reason:
         lost = [one for site in sites for one in trial.not_measured(site.layer, reader, reason)]
         draws = reader.draws
         return Truncation(attributes=shape, tokens=(0,) * draws, whole=(nan,) * draws, measured=tuple(lost))
