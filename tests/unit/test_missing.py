@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_jobs import all_jobs, job_of, jobs_of, write_study
+from test_jobs import CONFIG, all_jobs, job_of, jobs_of, write_study
 
 from lmshape.jobs import Jobs, Wildcards
 from lmshape.jobs.missing import INTERRUPTED, NOT_REACHED, Missing, describe_missing, go_on, missing_of
-from lmshape.study.study import Cell
+from lmshape.study.study import Cell, load_study
 
 MEASURE_LOG = "results/logs/measure/local/checkpoint-4/book/layers-00-02.log"
 MEASURED = "results/statistics/local/checkpoint-4/book/measured-layers-00-02"
@@ -162,7 +162,8 @@ def test_a_job_counts_by_what_is_written_last(root: Path) -> None:
 
 def test_a_cell_that_is_only_extracted_is_missing_without_its_loss(root: Path) -> None:
     take(root, "results/losses/local/checkpoint-4/book.json")
-    (one,) = missing(root, metrics=["loss"])
+    study = {name: value for name, value in CONFIG.items() if name != "own_metrics"} | {"metrics": ["loss"]}
+    (one,) = missing_of(Jobs(load_study(study, root)), root)
     assert (one.what, one.step[0], one.reason) == (FOUR, "extract", NOT_REACHED)
 
 
