@@ -81,12 +81,10 @@ def choose_device(opening: Opening) -> Placement:
             "let `device` be `auto`, or `device_map` be `none`."
         )
     there = torch.cuda.is_available()
-    if name == "auto" and not there:
-        return Placement(torch.device("cpu"), device_map)
-    if name == "auto" and opening.gpus == 0:
+    if name == "auto" and there and opening.gpus == 0:
         return Placement(torch.device("cpu"), "none")
-    if name in ("auto", "cuda") and there:
-        return Placement(torch.device("cuda"), device_map)
+    if name == "auto":
+        name = "cuda" if there else "cpu"
     return Placement(_named(name, is_there=there), device_map)
 
 

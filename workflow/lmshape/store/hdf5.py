@@ -114,8 +114,7 @@ def open_format(path: str | Path, name: str) -> h5py.File:
 
 
 def _check_format(file: h5py.File, path: str | Path, name: str) -> None:
-    found = file.attrs.get("format")
-    found = found.decode() if isinstance(found, bytes) else found
+    found = _plain(file.attrs.get("format"))
     if found != name:
         what = "no format" if found is None else f"the format `{found}`"
         raise InputError(f"`{path}` has {what}; `{name}` is needed. Delete it and run the job that makes it.")

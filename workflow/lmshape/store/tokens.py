@@ -69,6 +69,7 @@ _COLUMNS = {
     "special": ("special", np.bool_),
     "sequence_bytes": ("sequence_bytes", np.int32),
 }
+_AXES = {"sequence_bytes": "sequences", "type_id": "types", "type_text": "types"}  # of the others `row`
 
 
 def write_tokens(path: str | Path, tokens: Tokens) -> None:
@@ -101,15 +102,12 @@ def token_columns(tokens: Tokens) -> dict[str, np.ndarray]:
     return columns
 
 
-AXES = {"sequence_bytes": "sequences", "type_id": "types", "type_text": "types"}
-
-
 def write_token_group(file: h5py.File, tokens: Tokens) -> h5py.Group:
     """Write the group `/tokens`, the same in the tokens file and beside activations."""
     group = file.create_group("tokens")
     write_attributes(group, tokens.attributes)
     for name, column in token_columns(tokens).items():
-        name_axes(write_array(group, name, column), AXES.get(name, "row"))
+        name_axes(write_array(group, name, column), _AXES.get(name, "row"))
     return group
 
 
