@@ -132,6 +132,15 @@ def test_the_tile_changes_nothing(cloud, path):
         np.testing.assert_array_equal(tiled.indices, whole.indices)
 
 
+@pytest.mark.parametrize("leading", [0, 2, 30])
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_columns_that_count_by_their_norm_change_nothing(cloud, leading):
+    expected = nearest_neighbors(CLOUDS[cloud], 2)
+    found = nearest_neighbors(CLOUDS[cloud], 2, leading=leading)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+
+
 @all_paths
 @pytest.mark.parametrize("cloud", ["grid", "line", "simplex", "float16 with ties", "bfloat16 with ties"])
 def test_equal_distances_come_in_the_order_of_the_rows(cloud):
@@ -189,11 +198,11 @@ def test_whole_numbers_with_copies_and_ties_agree_to_the_last_bit(x, k, offset, 
 entries = (st.floats(-1e12, 1e12) | st.floats(-1, 1)).filter(lambda value: value == 0 or abs(value) > 1e-100)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("dtype", "leading"), [(np.float32, None), (np.float32, 1), (np.float64, None)])
 @settings(max_examples=60, deadline=None)
 @given(x=arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(1, 5)), elements=entries))
-def test_the_bounds_lie_below_the_exact_squares_in_rational_arithmetic(dtype, x):
-    cloud = neighbors.BoundedCloud(x, dtype)
+def test_the_bounds_lie_below_the_exact_squares_in_rational_arithmetic(dtype, leading, x):
+    cloud = neighbors.BoundedCloud(x, dtype, leading=leading)
     bounds = cloud.lower_bounds(np.arange(len(x)))
     scale = Fraction(float(cloud.scale))
     for i, a in enumerate(x):
@@ -280,6 +289,10 @@ def test_tensors_are_clouds_too():
         (lambda: nearest_neighbors(plain(), 2, tile=0), "`k` is 2 and `tile` 0; both must be at least 1"),
         (lambda: nearest_neighbors(plain(), 2.0), "`k` is 2.0; a whole number is needed. Pass an int"),
         (lambda: nearest_neighbors(plain(), 2, tile=64.0), "`tile` is 64.0; a whole number is needed"),
+        (
+            lambda: nearest_neighbors(plain(), 2, leading=-1),
+            "`leading` is -1; a number of columns is at least 0",
+        ),
         (lambda: nearest_neighbors([[1.0], [np.inf]], 1), "`x` is not finite in 1 of 2 rows"),
     ],
 )

@@ -35,6 +35,7 @@ SPARE = 8  # neighbors of a search for several choices, for the few rows that so
 SEARCHED_TOGETHER = (("all", "no_sink"), ("one_per_type",))  # the last has too few of the rows of the others
 MOST_HELD = 5  # draws whose normal deviates are kept from layer to layer
 AUDITED_ROWS = 200  # of each search, over all draws and choices
+SMALL = 0.02  # of the variance past the first axis: the last axes, of which the search of a surrogate needs the norm
 SEED = 0  # the same deviates, and the same choice of rows, for every layer and checkpoint: no difference by chance
 
 
@@ -165,7 +166,11 @@ def _fill_surrogates(choices: Sequence[_Choice], eigenvalues: Sequence[np.ndarra
         for choice, variances in zip(choices, eigenvalues, strict=True):
             if variances.any() and j < len(choice.rows.index):
                 sample = gaussian_surrogate(variances, choice.rows.size, deviates=deviates)
-                found = nearest_neighbors(sample, 2, assume_unique=True, device=choice.device)
+                left = variances[::-1].cumsum()[::-1]  # on each axis and those past it
+                leading = int(np.count_nonzero(left > SMALL * left[1:2].sum()))
+                found = nearest_neighbors(
+                    sample, 2, assume_unique=True, leading=leading, device=choice.device
+                )
                 choice.arrays["surrogate_distances"][j] = found.distances
 
 
