@@ -1,4 +1,4 @@
-"""A block is measured family by family, and what is there already is kept, if it would be made the same."""
+"""A block is measured site by site, and what is there already is kept, if it would be made the same."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from lmshape.metrics import block
 from lmshape.metrics.block import measure_block
 from lmshape.metrics.layer import Layer
 from lmshape.metrics.registry import MEASURED
+from lmshape.metrics.rows import RowSums
 from lmshape.store.activations import Activations, ActivationWriter
 from lmshape.store.statistics import read_statistics
 
@@ -50,6 +51,25 @@ def test_every_family_has_its_archive_with_the_rows_that_concern_it(source: Path
         assert {layer.site for layer in layers} == set(SITES)
         assert {layer.rows for layer in layers} == set(ROWS if family == "neighbor" else ROWS[:2])
         assert attributes["rows_per_draw"] == (60 if family == "neighbor" else 0)
+
+
+def test_a_family_has_the_same_bits_whatever_is_measured_beside_it(source: Path, tmp_path: Path) -> None:
+    measured(source, tmp_path / "together", families=[*FAMILIES, "leading"])
+    for family in (*FAMILIES, "leading"):
+        measured(source, tmp_path / "alone", families=[family])
+        one, other = (archive(tmp_path / folder, family).read_bytes() for folder in ("together", "alone"))
+        assert one == other
+
+
+def test_sums_are_made_once_for_all_families_of_a_site(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(
+        "lmshape.metrics.rows.RowSums", lambda layer, sets: (made.append(layer), RowSums(layer, sets))[1]
+    )
+    measured(source, tmp_path / "s", families=["spectral", "angular", "leading", "linearity"])
+    assert len(made) == len(SITES)
 
 
 def test_what_would_be_made_the_same_is_kept_and_is_newer_than_the_activations(

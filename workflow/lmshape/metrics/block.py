@@ -242,9 +242,9 @@ def _layer(job: _Job, task: _Task, chosen: Choices, place: _Place, other: _Place
 def _statistics(job: _Job, family: Measured, layer: Layer) -> Mapping[str, Found]:
     """Measure a family, on the CPU from where the GPU has no room."""
     try:
-        return family.statistics(replace(layer, device=job.device))
+        return family.statistics(layer)
     except RuntimeError as error:
-        if job.device is None or not is_out_of_memory(error):
+        if layer.device is None or not is_out_of_memory(error):
             raise
         LOG.warning("the GPU has no room to measure `%s`: measured on the CPU instead", family.name)
     job.device = None
