@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,8 +79,7 @@ def test_a_new_family_extracts_again_and_leaves_the_other_archives_as_they_are(s
     run = study.snakemake("--cores", "2", ENCODER)
     assert run.returncode == 0, run.stdout
     log = (study.path / LOG).read_text()
-    assert "angular: layers/01 measured" in log
-    assert "spectral: layers" not in log and "neighbor: layers" not in log
+    assert re.findall("(.*): layers/01 measured", log) == ["angular"]
     assert archives(study) == before
     assert list(of_activations(study)) == []
     # what is done, and what is still to be done
@@ -105,7 +105,7 @@ def test_a_formula_that_fails_leaves_the_archives_of_before_and_is_run_again(
     run = study.snakemake("--cores", "2", ENCODER, repository=clone)
     assert run.returncode == 0, run.stdout
     log = (study.path / LOG).read_text()
-    assert "neighbor: layers/01 measured" in log and "spectral: layers" not in log
+    assert re.findall("(.*): layers/01 measured", log) == ["neighbor"]
     assert study.planned(ENCODER, repository=clone) == {}
     assert study.planned(ENCODER) == ONE_CELL  # the formula of the archives is another again
 
