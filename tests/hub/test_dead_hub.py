@@ -60,6 +60,6 @@ def test_the_other_models_are_done_and_the_cells_of_the_published_one_named(fetc
     assert f": {endpoint} cannot be used after 7 attempts" in words
     assert "then run the same command again: what was received is kept" in words
     assert "log: results/logs/resolve/tiny.log\n" in words
-    assert re.search(r"Not made: \d+ results \(metrics of tiny, tables, …", words)
+    assert re.search(r"Not made: \d+ results \(metrics of tiny, figures of tiny, …", words)
     assert words.count("\n") < 12
     assert run.stdout.rpartition(words)[2].count("\n") < 11
