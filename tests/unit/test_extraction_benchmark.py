@@ -54,7 +54,7 @@ def test_families_beside_the_bare_passes(
     lines = workload.families_section(tmp_path / "a.h5", tiny, 2).splitlines()
     assert lines[0].startswith(f"256 tokens, 3 of {len(sites)} sites measured")
     assert [line.split(" | ")[0] for line in lines[4:]] == [
-        f"| {name}" for name in (*workload.FAMILIES, "all")
+        f"| {name}" for name in (*(f"{family}, alone" for family in workload.FAMILIES), "all, together")
     ]
 
 
