@@ -13,6 +13,7 @@ from layers import ROOT, SITES
 from scipy import stats
 
 from lmshape.errors import InputError
+from lmshape.figures import FIGURES, render
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.metrics.block import measure
 from lmshape.metrics.registry import MEASURED, METRIC_FAMILIES, METRICS, metric_names
@@ -447,3 +448,14 @@ def test_a_run_whose_first_checkpoint_is_distrusted_begins_with_the_second(verdi
     ]
     add_changes(rows, METRICS)
     np.testing.assert_array_equal([found["change"] for found, _ in rows], [np.nan, np.nan, 0.0])
+
+
+@pytest.mark.parametrize("name", [name for name, figure in FIGURES.items() if figure.of_each_model])
+def test_a_model_of_which_nothing_is_measured_that_a_figure_shows_has_an_empty_one(
+    tmp_path: Path, name: str
+) -> None:
+    """Not even a loss: the table has no row of what the figure reads."""
+    gathered(tmp_path, [archive(tmp_path / "angular.h5")])
+    told = {"losses": {}, "datasets": ["wiki"]}
+    files = render(name, tmp_path / "tiny.parquet", output_stem=tmp_path / name, **told)
+    assert pd.read_csv(files[-1]).empty

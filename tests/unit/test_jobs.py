@@ -17,7 +17,7 @@ import pytest
 import yaml
 from hub_locks import ENTRY, checkpoint, lock_of
 
-from lmshape import paths
+from lmshape import cli, paths
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.hub.lock import write_lock
@@ -631,6 +631,26 @@ def test_a_cell_asks_for_what_its_activations_take(
         monkeypatch.setattr("lmshape.jobs.cells.free_megabytes", lambda: rule.megabytes(job) + spare)  # noqa: B023
         rule.run(job, Given())
     assert told == [rule.held_bytes(job), 0]
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(1, 0), (0, 1), (None, 1), (None, 0)])
+def test_a_job_holds_what_was_planned_for_the_gpu_that_it_was_given(
+    root: Path, monkeypatch: pytest.MonkeyPatch, gpus: int | None, seen: int
+) -> None:
+    """In bfloat16 on a GPU, in float32 elsewhere; run by hand it takes what the machine has."""
+    changes = {"keep_activations": False, "extraction": {"dtype": "auto"}}
+    (root / "config.yaml").write_text(yaml.safe_dump(CONFIG | changes))
+    monkeypatch.setattr("lmshape.jobs.machine.gpu_count", lambda: seen)
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        RULES["measure_cell"],
+        "run",
+        lambda rule, job, given: found.append((rule.held_bytes(job), rule.megabytes(job))),
+    )
+    cli.run("measure_cell", cell="local/checkpoint-4/book", gpus=gpus, configfile=root / "config.yaml")
+    planned = jobs_of(root, Machine(gpus=seen if gpus is None else gpus), **changes).rules["measure_cell"]
+    job = job_of("measure_cell")
+    assert found == [(planned.held_bytes(job), planned.megabytes(job))]
 
 
 def profile(**settings: str | None) -> dict[str, str | None]:

@@ -66,6 +66,14 @@ def test_two_way_attention_has_activations_and_no_loss(build: object, kind: str,
     assert found.card["attributes"]["flag"].startswith(flag)
 
 
+def test_an_absent_head_is_told_before_anything_else(tmp_path: Path) -> None:
+    two_way_llama().base_model.save_pretrained(tmp_path / "checkpoint")
+    found = extracted(tmp_path / "checkpoint", TOKENS, tmp_path, kind="decoder", mask_token_id=None)
+    assert found.card["attributes"]["flag"].startswith(
+        "no language-model head: the checkpoint lacks 1 of its"
+    )
+
+
 def test_the_registry_takes_a_two_way_decoder_as_an_encoder(tmp_path: Path) -> None:
     two_way_llama().save_pretrained(tmp_path / "checkpoint")
     config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())

@@ -344,7 +344,8 @@ def run(
 ) -> None:
     """Run one job of a rule, as Snakemake does; its inputs must exist."""
     from lmshape.geometry.threads import product_threads_of
-    from lmshape.jobs import RULES, Jobs, Wildcards
+    from lmshape.jobs import RULES, Jobs, Machine, Wildcards
+    from lmshape.jobs.machine import gpu_count
     from lmshape.jobs.rule import Given, cell_wildcards, layer_wildcards
 
     if rule not in RULES:
@@ -361,8 +362,10 @@ def run(
             f"`lmshape run {rule}`: missing {', '.join(absent)}. Name it; `lmshape run --help` lists the options."
         )
     study = _study(configfile, HERE)
+    # what the job was given, wherever it runs: it estimates its memory as that was requested
+    machine = Machine(gpus=gpu_count() if gpus is None else gpus)
     with product_threads_of(threads):  # whatever OMP_NUM_THREADS says, or does not
-        Jobs(study).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
+        Jobs(study, machine).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
 
 
 def _configfile(named: Path | None, directory: Path) -> Path:

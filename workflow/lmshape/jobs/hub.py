@@ -37,7 +37,7 @@ def log_to_stderr() -> None:
 
 DOWNLOAD_BYTES = 5e7  # per second: a usual connection of an institute
 MOST_XET_MEGABYTES = 15_000  # that hf_xet was seen to take with its defaults
-PLAN_VARIABLE = "LMFACTS_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
+PLAN_VARIABLE = "LMSHAPE_PLAN"  # holds what `spell_plans` says in the process that has planned the jobs
 
 
 def spell_plans(study: Study, folder: Path) -> str:

@@ -150,7 +150,7 @@ def opened(
         first = tokens.ids[None, tokens.sequence == tokens.sequence[0]][:, :PROBE_TOKENS]
         probe = torch.as_tensor(first, dtype=torch.int64, device=network.device)
         stream = residual_stream(network.model, probe)
-        if opening.kind == "decoder" and sees_ahead(network, stream, probe):
+        if opening.kind == "decoder" and not network.no_loss and sees_ahead(network, stream, probe):
             network = replace(network, no_loss=SEES_AHEAD)
         _check_expected(network, stream, checkpoint, opening)
         facts: Attributes = {

@@ -72,9 +72,8 @@ def forward_flops(model: Model, *, tokens: int, window: int) -> float:
 
 def extraction_flops(model: Model, sampling: Sampling) -> float:
     """Floating-point operations of the forward passes of a cell."""
-    passes = (
-        1 if model.kind == "decoder" else 2
-    )  # an encoder reads the text, then the masked text for its loss
+    # an encoder reads the text, then the masked text for its loss
+    passes = 1 if model.kind == "decoder" else 2
     return passes * forward_flops(model, tokens=sampling.most_tokens, window=sampling.window)
 
 

@@ -104,6 +104,8 @@ def tables_of_model(metric_file: Path, metrics: Sequence[str]) -> dict[str, pd.D
     chosen = [("metric", "in", [*metrics, "loss"])]
     model = read_parquet(metric_file, columns=COLUMNS.names, filters=chosen)
     frame = frame_of(model)
+    if frame.empty:  # of a study without loss that measures none of them
+        return {"metrics": frame, "checkpoints": frame_of(CHECKPOINT_COLUMNS.empty_table())}
     weights = pd.DataFrame(_weights(model))
     return {"metrics": frame, "checkpoints": checkpoint_rows(frame, weights)}
 
