@@ -8,7 +8,7 @@ to their eigenvalues or factors; what is d numbers long, or shorter, is an array
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -62,6 +62,20 @@ def double(x: Array, device: Device) -> Array:
 def in_memory(x: Array) -> np.ndarray:
     """Return a tensor, or an array, as an array."""
     return x if isinstance(x, np.ndarray) else x.cpu().numpy()
+
+
+def is_single(x: Array) -> bool:
+    """Tell whether an array or a tensor of floats is in float32."""
+    return x.dtype.itemsize == 4  # the types of NumPy and torch never equal each other
+
+
+def stacked(parts: Sequence[Array]) -> Array:
+    """Return the rows of arrays, or of tensors on one device, one behind the other; of one part itself."""
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        np.concatenate(parts) if isinstance(parts[0], np.ndarray) else sys.modules["torch"].cat(list(parts))
+    )
 
 
 def zeros(shape: tuple[int, ...], device: Device) -> Array:

@@ -20,6 +20,7 @@ from lmshape.geometry.arrays import (
     eigenvectors_of,
     in_memory,
     inverse_size,
+    is_single,
     norm_of,
     on,
     outer,
@@ -104,9 +105,9 @@ class PairSums:
         """Pairs seen."""
         return sum(self.counts)
 
-    def add(self, x: np.ndarray, y: np.ndarray) -> None:
+    def add(self, x: Array, y: Array) -> None:
         """Add a batch of pairs (m, d), m ≥ 1, finite: O(m d²)."""
-        self.single |= x.dtype == np.float32
+        self.single |= is_single(x)
         x, mean_x = centered(double(x, self.device))
         y, mean_y = centered(double(y, self.device))
         self.counts.append(len(x))
@@ -121,12 +122,12 @@ class PairSums:
             self.gram += gram
             self.cross += cross
 
-    def add_rows(self, x: np.ndarray, y: np.ndarray) -> None:
+    def add_rows(self, x: Array, y: Array) -> None:
         """Add pairs (m, d) as m batches, kept as they are: O(m d) time and memory, for a few rows."""
-        self.single |= x.dtype == np.float32
+        self.single |= is_single(x)
         self.counts.extend([1] * len(x))
-        self.means_x.extend(x.astype(np.float64))
-        self.means_y.extend(y.astype(np.float64))
+        self.means_x.extend(in_memory(x).astype(np.float64))
+        self.means_y.extend(in_memory(y).astype(np.float64))
 
 
 def merged(parts: Iterable[PairSums]) -> PairMoments:

@@ -20,6 +20,7 @@ from lmshape.geometry.arrays import (
     operator_of,
     outer,
     squared_lengths,
+    stacked,
     zeros,
 )
 from lmshape.geometry.checks import ROUNDING, as_matrix, as_stored_matrix, centered
@@ -131,7 +132,7 @@ class MomentSums:
         self.covariance: CovarianceSums | None = None
         self.cubes = np.zeros(len(center))
         self.fourths = 0.0
-        self._waiting: list[np.ndarray] = []
+        self._waiting: list[Array] = []
         self._held = 0
 
     @classmethod
@@ -158,10 +159,10 @@ class MomentSums:
         """(n, d) float64, all rows while they are fewer than the columns; None once they are summed."""
         if self.covariance is not None or not self._waiting:
             return None
-        return np.concatenate(self._waiting).astype(np.float64)
+        return in_memory(stacked(self._waiting)).astype(np.float64)
 
-    def update(self, rows: np.ndarray) -> None:
-        """Add finite rows (m, d) of any real dtype; they must not change before `finish`."""
+    def update(self, rows: Array) -> None:
+        """Add finite rows (m, d) of any real dtype, in memory or on `device`; they must not change before `finish`."""
         self._waiting.append(rows)
         self._held += len(rows)
         if self._held >= len(self.center):  # a product of fewer rows costs more to add up than to make
@@ -173,7 +174,7 @@ class MomentSums:
         if self.covariance is None:
             self.covariance = CovarianceSums(len(self.center), self.device)
         if self._waiting:
-            rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+            rows = stacked(self._waiting)
             for start in range(0, len(rows), step):
                 self._add(self.covariance, rows[start : start + step])
         self._waiting, self._held = [], 0
@@ -194,7 +195,7 @@ class MomentSums:
         total = self.fourths - 4 * float(self.cubes @ offset) + 2 * length * squares
         return (total + 4 * along - 3 * n * length**2) / (n - 1)
 
-    def _add(self, covariance: CovarianceSums, rows: np.ndarray) -> None:
+    def _add(self, covariance: CovarianceSums, rows: Array) -> None:
         differences = on(rows, self.device) - on(self.center, self.device)  # float64, whatever the rows are
         squares = squared_lengths(differences)
         self.cubes += in_memory(squares @ differences)
