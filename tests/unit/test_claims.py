@@ -24,6 +24,7 @@ from lmshape.claims import (
     CLAIM_COLUMNS,
     CLAIMS,
     FINDERS,
+    METRICS,
     decide,
     decide_study,
     entropy_of_tokens,
@@ -307,6 +308,19 @@ def test_an_unstable_run_is_no_example_of_its_kind() -> None:
 def test_what_is_missing_is_named(slug: str, why: str) -> None:
     row = answer(slug, study_of(rows_of(DOME, np.random.default_rng(0), steps=[20000])))
     assert row["verdict"] == "not measurable" and row["why"].startswith(why)
+
+
+def test_a_network_of_one_block_leaves_profiles_without_a_middle_undecided() -> None:
+    of_metrics = [
+        rows_of(np.full((5, 1), 0.5), np.random.default_rng(0), metric=metric)
+        for metric in METRICS
+        if metric != "loss"
+    ]
+    evidence = study_of(*of_metrics)
+    rows = {claim.slug: rows_of_claim(claim, evidence)[0] for claim in CLAIMS}
+    for slug in ("dome", "isotropic_ends", "nearly_a_line", "none_before_1000"):
+        assert rows[slug]["verdict"] == "not measurable"
+        assert rows[slug]["why"].startswith("1 blocks; a profile needs 3"), slug
 
 
 # Trajectories

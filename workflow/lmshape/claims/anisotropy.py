@@ -215,6 +215,8 @@ def early_in_the_middle(claim: Claim, evidence: Evidence, finding: Finding, curv
     early = (curves.steps >= first) & (curves.steps <= last)
     if not early.any():
         return missing(finding, f"needs checkpoints of steps {first} to {last}")
+    if not curves.middle.any():
+        return missing(finding, shapeless(curves))
     return finding, estimated(curves.values[:, early][:, :, curves.middle].max(axis=(1, 2)))
 
 

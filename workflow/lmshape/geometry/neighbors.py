@@ -390,7 +390,8 @@ class BoundedCloud:
     `rounding` = (2d + 8)u exceeds what these add up to for each of the terms ‖a‖², 2‖a‖‖b‖ and ‖b‖², and the (d + 3)u
     by which a directly measured distance is off in its square (Higham 2002, chapter 3). Coordinates are in units
     of the power of two near the largest.
-    The columns past the `leading` ones are one coordinate, their norm: that makes no distance larger.
+    The columns past the `leading` ones are one coordinate, their norm, which makes no distance larger. It is found in
+    float64, so that in float32 it is rounded as every other coordinate is: with `leading` the dtype must be float32.
 
     Attributes
     ----------

@@ -119,7 +119,8 @@ class HeldRows(Rows):
         return ((piece, self._given(self._tensor[piece])) for piece in pieces)
 
     def _given(self, rows: torch.Tensor) -> Array:
-        return rows.float().cpu().numpy() if self._device is None else rows.to(self._device).float()
+        # leaves a GPU as it is: fewer bytes to move, and one that is full has no room for float32
+        return rows.cpu().float().numpy() if self._device is None else rows.to(self._device).float()
 
 
 ACTIVATIONS_FORMAT = "lmshape-activations"
