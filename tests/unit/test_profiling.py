@@ -102,6 +102,7 @@ def test_layers_can_be_chosen(model: PreTrainedModel) -> None:
         (IDS, {"layers": [BLOCKS + 1]}, "the model has layers 0, the embedding, to 3"),
         (IDS[:3], {}, "3 sequences with tokens, and 5 draws"),
         (IDS[0], {}, "each must be a row of whole numbers"),
+        (IDS, {"rows_per_draw": 0}, "`rows_per_draw` is 0; it must be at least 1"),
         ("a text", {}, "the weights have no tokenizer beside them"),
         (IDS, {"metrics": ["anisotropi"]}, "Nearest: anisotropy"),
         (IDS + VOCABULARY, {}, "outside the network's vocabulary"),
