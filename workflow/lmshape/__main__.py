@@ -7,7 +7,7 @@ import sys
 # Modules of the extra `models`, and of `workflow`, by the names under which they are imported.
 EXTRAS = {
     "models": "h5py huggingface_hub matplotlib pandas pyarrow seaborn threadpoolctl torch tqdm transformers typer",
-    "workflow": "accelerate docutils gguf httpx2 jinja2 jsonschema plotly snakemake yaml",
+    "workflow": "accelerate docutils gguf httpx2 jinja2 jsonschema plotly psutil snakemake yaml",
     "skdim": "skdim",
 }
 
