@@ -208,15 +208,15 @@ def test_activations_that_stay_and_that_pass(root: Path) -> None:
     model = study.models["run"]
     held = 4 * TOKENS * model.width * (model.blocks + 2)
     assert describe_activations(plans, passing) == (
-        f"none stay; while it measures, a job holds up to {size_text(held)} in memory, 0 B in scratch"
+        f"none stay; while it measures, a job holds up to {size_text(held)} in memory"
     )
     large = replace(passing, sampling=replace(study.sampling, rows_per_draw=10**7))
     of_a_cell = activation_bytes(model, large.sampling.most_tokens)
     assert describe_activations(plan_of(large), large) == (
-        f"none stay; while it measures, a job holds up to 0 B in memory, {size_text(of_a_cell)} in scratch"
+        f"none stay; while it measures, a job holds up to {size_text(of_a_cell)} in scratch"
     )
     assert disk_peak(plans, passing) == disk_peak(plans, study)
-    assert describe_activations([], passing).endswith("up to 0 B in memory, 0 B in scratch")
+    assert describe_activations([], passing).endswith("up to 0 B")
 
 
 def test_an_unknown_size_makes_the_whole_unknown_wherever_it_stands(root: Path) -> None:
@@ -239,7 +239,7 @@ def test_the_plan_as_people_read_it(root: Path) -> None:
         "",
         "download   2.50 GB",
         "disk peak  2.00 GB of weights (`disk_budget_gb`; it must be at least 0.5 GB)",
-        "activations none stay; while it measures, a job holds up to 10.5 MB in memory, 0 B in scratch",
+        "activations none stay; while it measures, a job holds up to 10.5 MB in memory",
         "forward    4e+11 FLOPs: 1 s on a GPU that reaches 100 TFLOP/s",
         "jobs       15 still to run: 14 extract, 1 all",
     ]

@@ -90,7 +90,9 @@ def profile(
         For a model that cannot be opened, too short a text, an unknown metric or layer, no rows per draw.
     """
     if rows_per_draw is not None and rows_per_draw < 1:
-        raise InputError(f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for the default.")
+        raise InputError(
+            f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for the default."
+        )
     chosen = metric_names(metrics)
     weights = model if isinstance(model, PreTrainedModel) else find_model(model)
     if isinstance(weights, PreTrainedModel):

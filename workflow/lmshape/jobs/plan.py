@@ -112,10 +112,9 @@ def describe_activations(plans: Iterable[ModelPlan], study: Study) -> str:
         for name, size in held.items()
         if not size
     ]
-    return (
-        f"none stay; while it measures, a job holds up to {size_text(max(held.values(), default=0))} in memory, "
-        f"{size_text(max(passing, default=0))} in scratch"
-    )
+    places = {"memory": max(held.values(), default=0), "scratch": max(passing, default=0)}
+    told = [f"{size_text(size)} in {place}" for place, size in places.items() if size] or ["0 B"]
+    return f"none stay; while it measures, a job holds up to {', '.join(told)}"
 
 
 def describe_spelling(study: Study, root: Path) -> str:

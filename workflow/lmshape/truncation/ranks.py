@@ -130,14 +130,14 @@ def rank_interval(
 
     Parameters
     ----------
-    lows, highs : rank → ends of the 95 % interval of the increase; NaN, where there is none, exceeds any tolerance
+    lows, highs : rank → ends of the 95 % interval of the increase, NaN where there is none
     tolerance : nats a token
 
     Returns
     -------
     Both ends, included; None for the upper one where no rank stays within significantly.
     """
-    over = [rank for rank, low in lows.items() if not low <= tolerance]
+    over = [rank for rank, low in lows.items() if low > tolerance]
     return max(over, default=-1) + 1, least_rank(highs, tolerance)
 
 
