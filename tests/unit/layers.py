@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -9,6 +11,8 @@ import numpy as np
 from lmshape.metrics.layer import Layer
 from lmshape.site import Site
 from lmshape.store.activations import Rows
+from lmshape.store.hdf5 import Attributes
+from lmshape.store.statistics import LayerStatistics, new_statistics
 
 SITES = (Site("embedding", 0), Site("block", 1), Site("block", 2), Site("final_norm", 2))
 ROOT = {
@@ -54,3 +58,16 @@ def measured(
 ) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:
     """Return what a family makes of all rows."""
     return family.statistics(layer_of(x, draw, rows_per_draw=rows_per_draw))["all"]
+
+
+def write_statistics(
+    path: Path,
+    *,
+    attributes: Attributes,
+    layers: Iterable[LayerStatistics],
+    axes: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write an archive of entries that are known."""
+    with new_statistics(path, attributes=attributes, axes=axes) as write:
+        for layer in layers:
+            write(layer)

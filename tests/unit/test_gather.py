@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from layers import ROOT, SITES
+from layers import ROOT, SITES, write_statistics
 from scipy import stats
 
 from lmshape.errors import InputError
@@ -19,7 +19,7 @@ from lmshape.metrics.block import measure
 from lmshape.metrics.registry import MEASURED, METRIC_FAMILIES, METRICS, metric_names
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
-from lmshape.store.statistics import DrawLoss, LayerStatistics, write_loss_card, write_statistics
+from lmshape.store.statistics import DrawLoss, LayerStatistics, write_loss_card
 from lmshape.store.tokens import Tokens
 from lmshape.tables.columns import (
     AUDITS_KEY,

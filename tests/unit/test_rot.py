@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hub_locks import checkpoint, lock_of
+from layers import write_statistics
 
 from lmshape.errors import InputError
 from lmshape.hub.lock import read_lock, write_lock
@@ -22,7 +23,6 @@ from lmshape.store.statistics import (
     read_loss_card,
     read_statistics,
     write_loss_card,
-    write_statistics,
 )
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
 from lmshape.tables.columns import read_parquet, write_parquet

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layers import write_statistics
 from tiny_models import make_tokens
 
 from lmshape import cli
@@ -22,7 +23,7 @@ from lmshape import writing as scratch_module
 from lmshape.errors import InputError
 from lmshape.site import Site
 from lmshape.store.activations import ActivationWriter
-from lmshape.store.statistics import LayerStatistics, write_statistics
+from lmshape.store.statistics import LayerStatistics
 from lmshape.store.tokens import write_tokens
 from lmshape.writing import VARIABLE, scratch_folder, working_folder, written_on_scratch
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from layers import write_statistics
 from other_readers import reader
 
 from lmshape.errors import InputError
@@ -24,7 +25,6 @@ from lmshape.store.statistics import (
     LayerStatistics,
     read_statistics,
     write_loss_card,
-    write_statistics,
 )
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
 from lmshape.writing import replaced_when_whole

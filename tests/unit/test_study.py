@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from layers import write_statistics
 
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.metrics.registry import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.schema import Yaml, read_yaml
-from lmshape.store.statistics import write_statistics
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Cell, Study, check_loss_logs, load_study
 from lmshape.texts.tokens import Sampling

@@ -67,19 +67,6 @@ def new_statistics(
         yield lambda layer: _write_layer(file, layer, axes or {})
 
 
-def write_statistics(
-    path: str | Path,
-    *,
-    attributes: Attributes,
-    layers: Iterable[LayerStatistics],
-    axes: Mapping[str, Sequence[str]] | None = None,
-) -> None:
-    """Write an archive of entries that are known, as `new_statistics` does."""
-    with new_statistics(path, attributes=attributes, axes=axes) as write:
-        for layer in layers:
-            write(layer)
-
-
 def _write_layer(file: h5py.File, layer: LayerStatistics, axes: Mapping[str, Sequence[str]]) -> None:
     mark(file.require_group(layer.site.path), layer.site)
     group = file.create_group(f"{layer.site.path}/{layer.rows}")
