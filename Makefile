@@ -81,7 +81,7 @@ $(READY): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lmshape needs Python 3.11 or newer; name one: make study PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --requirement envs/lock.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_OPTIONS) --requirement envs/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 

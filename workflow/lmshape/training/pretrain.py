@@ -65,6 +65,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
         "global_attn_every_n_layers": 1,  # the window is no longer than its local attention
         # with the usual 0.02 it takes thousands of steps to start learning
         "initializer_range": recipe.width**-0.5,
+        "sparse_prediction": True,  # logits of the masked tokens alone: a fifth less time
     }
     return ModernBertForMaskedLM(ModernBertConfig(**shape))
 
