@@ -154,7 +154,7 @@ class _Download:
         for repeated in (False, True):
             try:
                 if weights_in == "cache":
-                    return _link(self._through_cache(again=repeated), destination)
+                    return _link(self._through_cache(transfer, again=repeated), destination)
                 return self._receive_whole(destination, transfer)
             except WrongBytes:  # a proxy may have spoilt them; the hub itself would send the same again
                 if repeated:
@@ -162,18 +162,14 @@ class _Download:
 
     def _receive_whole(self, destination: Path, transfer: Transfer) -> None:
         received = destination.with_name(f"{destination.name}{PARTIAL}")
-        may_come = transfer == "xet" or (transfer == "auto" and not received.exists())
+        begun = transfer == "auto" and received.exists()
         folder = xet_folder(received)
         try:
-            came = self._by_xet(local_dir=str(folder)) if may_come else None
+            came = None if begun else self._by_xet(transfer, local_dir=str(folder))
             if came:
                 os.replace(came, received)
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # this, or what a killed job has left
-        if transfer == "xet" and not came and self.file.has_sha256:
-            raise InputError(
-                f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
-            )
         if not came and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
             _LOG.warning("%s", self._large())
         ask_hub(
@@ -190,20 +186,24 @@ class _Download:
             raise
         os.replace(received, destination)
 
-    def _by_xet(self, **options: Any) -> Path | None:
-        """Bring the file by Xet where the hub announces it; None where it does not come.
+    def _by_xet(self, transfer: Transfer, **options: Any) -> Path | None:
+        """Bring the file by Xet where the hub announces it; None where HTTP has to bring it.
 
         After any failure the rest of the run takes HTTP, which resumes, and says itself what is wrong.
         """
-        if not self.file.has_sha256 or not xet_is_there() or self.no_xet.exists():
+        if transfer == "http" or not self.file.has_sha256:
             return None
-        if ask_hub(self.where, what=self.what).xet_file_data is None:
-            return None
-        try:
-            return bring_by_xet({**self.order, **options}, size=self.file.bytes)
-        except XetFailed as error:
-            self._give_up_xet(error)
-            return None
+        may_come = xet_is_there() and not self.no_xet.exists()
+        if may_come and ask_hub(self.where, what=self.what).xet_file_data is not None:
+            try:
+                return bring_by_xet({**self.order, **options}, size=self.file.bytes)
+            except XetFailed as error:
+                self._give_up_xet(error)
+        if transfer == "xet":
+            raise InputError(
+                f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
+            )
+        return None
 
     def _give_up_xet(self, error: Exception) -> None:
         self.no_xet.touch()
@@ -228,11 +228,11 @@ class _Download:
             "`transfer: auto`, which downloads them by Xet."
         )
 
-    def _through_cache(self, *, again: bool) -> Path:
+    def _through_cache(self, transfer: Transfer, *, again: bool) -> Path:
         """Let the hub's library put the file into the user's cache, in place of a wrong one where asked `again`."""
-        path = (None if again else self._by_xet()) or ask_hub(
-            partial(self._into_cache, again=again), what=self.what
-        )
+        by_http = again and transfer == "auto"
+        came = None if by_http else self._by_xet(transfer, force_download=again)
+        path = came or ask_hub(partial(self._into_cache, again=again), what=self.what)
         _verify(path.resolve(), self.file, self.what)
         return path
 
