@@ -162,8 +162,11 @@ def _asked_seconds(error: Exception) -> float:
 def _append(response: httpx2.Response, partial: Path, start: int, size: int | None) -> None:
     """Write the body behind the first `start` bytes."""
     length = response.headers.get("Content-Length")
-    if size is None and length is not None and "Content-Encoding" not in response.headers:
-        size = start + int(length)
+    if length is not None and "Content-Encoding" not in response.headers:
+        announced = start + int(length)
+        if size not in (None, announced):  # a page in its place, say: what was received stays
+            raise CutShort(f"the answer would make {announced} bytes of {size}")
+        size = announced
     with (
         partial.open("ab" if start else "wb") as file,
         progress(size or 0, done=start, description=partial.stem, unit="B") as bar,
