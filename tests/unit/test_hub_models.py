@@ -291,7 +291,9 @@ def test_equal_weights_of_another_configuration_are_measured_too(root: Path) -> 
 def test_a_truncation_of_equal_checkpoints_is_made_once(root: Path) -> None:
     save(root, lock_of([checkpoint(0), checkpoint(2, whole("x")), checkpoint(4, whole("x"))]))
     study = study_of(root, "all", truncation={"checkpoints": [2, 4]})
-    assert [cell.checkpoint for cell in study.truncated("run")] == ["step4"]  # the last, and so trusted
+    [(cell, those)] = study.truncated("run").items()
+    assert cell.checkpoint == "step4"  # the last, and so trusted
+    assert [one.name for one in those] == ["step2", "step4"]  # both have rows
     assert [len(study.readers("run", name)) for name in study.models["run"].measured] == [1, 2]
 
 
