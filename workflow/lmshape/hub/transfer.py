@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -239,15 +239,7 @@ class _Download:
     def _into_cache(self, *, again: bool) -> Path:
         if self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:  # which it refuses
             raise InputError(self._large())
-        try:
-            with without_xet():
-                return Path(hf_hub_download(**self.order, force_download=again))
-        except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
-            raise error.__cause__ or error from None
-        except OSError as error:
-            if "Consistency check failed" in str(error):  # all that it says of a connection that ended early
-                raise CutShort(str(error)) from error
-            raise
+        return by_library(partial(hf_hub_download, **self.order, force_download=again))
 
 
 def _link(cached: Path, destination: Path) -> None:
@@ -287,14 +279,31 @@ def xet_is_there() -> bool:
     return find_spec("hf_xet") is not None and not constants.HF_HUB_DISABLE_XET
 
 
+def by_library(download: Callable[[], str]) -> Path:
+    """Let the hub's library download over HTTP into the user's cache; errors are such as `ask_hub` knows."""
+    try:
+        with _plain_http():
+            return Path(download())
+    except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
+        raise error.__cause__ or error from None
+    except OSError as error:
+        if "Consistency check failed" in str(error):  # all that it says of a connection that ended early
+            raise CutShort(str(error)) from error
+        raise
+
+
 @contextmanager
-def without_xet() -> Iterator[None]:
-    """Keep the hub's library from Xet in this process."""
+def _plain_http() -> Iterator[None]:
+    """Keep the hub's library from Xet in this process, and from telling addresses, which are signed."""
     before, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         constants.HF_HUB_DISABLE_XET = before
+        logger.setLevel(level)
 
 
 def bring_by_xet(order: Mapping[str, Any], *, size: int) -> Path:
