@@ -24,12 +24,12 @@ ATTEMPTS = 7
 # doubled after every failure: a minute in all
 FIRST_PAUSE_SECONDS = float(os.environ.get("LMSHAPE_FIRST_PAUSE_SECONDS", "1"))
 LONGEST_PAUSE_SECONDS = 300.0
-QUOTA_PAUSE_SECONDS = 60.0  # six of them outlast a window of five minutes
 BLOCK_BYTES = 1 << 20  # read at a time
 SILENCE_SECONDS = 60.0  # after which a connection is dropped
+QUOTA = 429  # requests of a window of time are used up
+QUOTA_PAUSE_SECONDS = 60.0  # six of them outlast the hub's window of five minutes
 # Answers that a later attempt may well not get; any other 4xx is final.
-TOO_MANY = 429
-TRANSIENT = frozenset({408, 425, TOO_MANY, 500, 502, 503, 504})
+TRANSIENT = frozenset({408, 425, QUOTA, 500, 502, 503, 504})
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s'\"<>]*=[^\s'\"<>]*")  # of an address
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
@@ -156,7 +156,7 @@ def _asked_seconds(error: Exception) -> float:
     limit = parse_ratelimit_headers(response.headers)
     if limit is not None and limit.remaining == 0:
         return limit.reset_in_seconds + 1.0
-    return QUOTA_PAUSE_SECONDS if response.status_code == TOO_MANY else 0.0
+    return QUOTA_PAUSE_SECONDS if response.status_code == QUOTA else 0.0
 
 
 def _append(response: httpx2.Response, partial: Path, start: int, size: int | None) -> None:

@@ -25,15 +25,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from lmshape.downloading import (
-    SILENCE_SECONDS,
-    TOO_MANY,
-    Answer,
-    is_transient,
-    patiently,
-    reason_of,
-    status_of,
-)
+from lmshape.downloading import QUOTA, SILENCE_SECONDS, Answer, is_transient, patiently, reason_of, status_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import GIT, LockedFile
 from lmshape.progress import progress
@@ -177,7 +169,7 @@ def refusing_host(error: Exception) -> str | None:
 
 
 def _with_hint(error: Exception) -> str:
-    if status_of(error) == TOO_MANY and get_token() is None:
+    if status_of(error) == QUOTA and get_token() is None:
         told = reason_of(error).rstrip(".")
         return f"{told}. With a free token the hub answers more requests: `hf auth login`, or HF_TOKEN"
     return reason_of(error)
@@ -212,7 +204,7 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
 
 def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None:
     """Say who refuses a request, and why; None for an error that is not a refusal."""
-    if status_of(error) == TOO_MANY:
+    if status_of(error) == QUOTA:
         return InputError(
             f"{what}: too many requests, after {attempts} attempts ({_with_hint(error)}). Wait for five minutes, "
             "which the hub's quota is for, and run the same command again: what was received is kept."
