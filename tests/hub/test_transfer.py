@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -151,6 +152,7 @@ def test_the_real_hf_xet_is_left_where_its_store_never_answers(
     bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="auto")
     assert_right(tmp_path / "weights/run/step16", one)
     assert hub.asked("/reconstructions/")
+    assert not list(Path(os.environ["HF_HOME"]).glob("**/*.log"))
 
 
 def test_the_process_of_xet_ends_with_a_job_that_is_killed(hub: LoopbackHub, one: LockedCheckpoint) -> None:
