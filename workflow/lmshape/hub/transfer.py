@@ -346,9 +346,7 @@ def bring_by_xet(order: Mapping[str, Any], *, size: int) -> Path:
 def _bring_as_ordered(order: Mapping[str, Any], tell: Connection) -> None:
     """Download a file: tell the bytes so far, then the path of the file or the reason for its absence."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the bars of the hub's library are drawn
-    os.environ.setdefault(
-        "HF_XET_LOG_DEST", os.devnull
-    )  # else a file in the user's home: addresses are signed
+    os.environ.setdefault("HF_XET_LOG_DEST", os.devnull)  # hf_xet's own log may tell signed addresses
     Thread(target=_end_with_parent, daemon=True).start()
     most = 0
 

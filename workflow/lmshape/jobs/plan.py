@@ -267,7 +267,7 @@ def _verdicts_on(model: Model) -> Iterator[tuple[str, str]]:
         names = some_of([one.name for one in model.passed_over])
         yield "skipped", f"{_sums(model.passed_over)} ({names})"
     if model.same:
-        equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
+        equal = [f"{some_of([one.name for one in others])} as {name}" for name, others in model.same.items()]
         yield "equal", f"{'; '.join(equal)} (equal weights are downloaded and measured once)"
     for correction in corrections(model.lock) if model.lock else ():
         yield "registry", correction
