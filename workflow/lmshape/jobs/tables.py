@@ -240,7 +240,8 @@ class TruncationTables(Rule):
         return {"truncations": list(self.truncations), "metrics": paths.METRICS_TABLE}
 
     def facts(self, job: Wildcards) -> object:
-        return [self.study.name, [[one.name for one in those] for those in self.truncations.values()]]
+        equal = (one for those in self.truncations.values() for one in those if one.same_as)
+        return [self.study.name, *(one.name for one in equal)]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.truncation.tables import write_truncation_tables
