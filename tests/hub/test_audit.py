@@ -15,6 +15,7 @@ from runs import ENTRY, FACTS, lmshape, locked, published, verdicts, write_regis
 from lmshape.errors import InputError
 from lmshape.hub.integrity import summary
 from lmshape.hub.lock import read_lock
+from lmshape.hub.published import choose, known_checkpoints
 
 PLANTED = {
     0: "expected_duplicate",
@@ -186,6 +187,9 @@ def test_names_that_round_tokens_otherwise_are_found_by_their_step(hub: Loopback
     entry = {**ENTRY, "revision": "step{step}-tokens{billions}B", "steps": [1, 2]}
     lock = locked(tmp_path, entry, choice=["step1-tokens1B", "step2-tokens1B"])
     assert [one.revision for one in lock.checkpoints] == ["step1-tokens7B", "step2-tokens7B"]
+    known, unlisted = known_checkpoints("tiny", entry, lock, ())
+    for key in ("step2-tokens7B", lock.checkpoints[1].checkpoint, 2):
+        assert [one.step for one in choose(known, unlisted, [key], model="tiny")[0]] == [2]
 
 
 def test_an_unverified_key_is_corrected_and_the_correction_is_recorded(
@@ -196,6 +200,17 @@ def test_an_unverified_key_is_corrected_and_the_correction_is_recorded(
     words = "`blocks` of the registry is 12 and unverified; taken from config.json: 2"
     assert words in caplog.text and words in summary(lock)
     assert read_lock(tmp_path / "tiny.tsv").corrected == {"blocks": 12}
+
+
+def test_a_lock_that_is_kept_follows_the_registry_in_what_it_corrects(
+    hub: LoopbackHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    published(hub)
+    assert locked(tmp_path, {**ENTRY, **FACTS}).corrected == {}
+    wrong = {**ENTRY, **FACTS, "width": 17, "unverified": ["width"]}
+    assert locked(tmp_path, wrong).corrected == {"width": 17}
+    assert "`width` of the registry is 17 and unverified; taken from config.json: 16" in caplog.text
+    assert locked(tmp_path, {**ENTRY, **FACTS}).corrected == {}
 
 
 @pytest.mark.parametrize(

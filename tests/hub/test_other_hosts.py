@@ -114,3 +114,16 @@ def test_a_mirror_that_hands_on_a_refusal_of_the_hub_is_no_firewall() -> None:
     assert refusing_host(error) == "elsewhere"
     refused.headers["X-Error-Code"] = "RepoNotFound"
     assert refusing_host(error) is None
+
+
+def test_a_page_of_a_firewall_is_not_taken_for_the_file(
+    hub: LoopbackHub, elsewhere: LockedCheckpoint, bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "ATTEMPTS", 2)
+    hub.fault("/cdn/", "cut", after=20_000, times=1, reset=True)
+    for kind in ("short", "no_range"):  # a page of 50 bytes, with the status of success
+        hub.fault("/cdn/", kind, after=50, skip=1, times=2)
+    with pytest.raises(InputError, match="after 2 attempts .the answer would make 50 bytes of 59744"):
+        bring(elsewhere)
+    assert_right(bring(elsewhere), elsewhere)
+    assert hub.asked("/cdn/")[-1].range not in (None, "bytes=50-")  # what had come before was kept

@@ -7,6 +7,7 @@ from pathlib import Path
 import hub_models
 import pandas as pd
 import pytest
+from hub_api import SIGNED
 from loopback_hub import LoopbackHub
 
 import lmshape
@@ -34,6 +35,21 @@ def test_a_revision_is_named_behind_an_at(hub: LoopbackHub) -> None:
     first, last = (lmshape.profile(f"tiny/run@step{step}", TEXT, **FEW) for step in (0, 8))
     assert (first["value"] != last["value"]).all()
     assert set(first["model"]) == {"run"} and set(first["checkpoint"]) == {"step0"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_it_is_as_patient_as_a_study(hub: LoopbackHub, capfd: pytest.CaptureFixture[str]) -> None:
+    hub.commit("tiny/model", hub_models.model_files(hub_models.decoder()))
+    hub.set(redirect=True, xet=True, address_uses=1)
+    hub.fault("/cdn/", "cut", after=20_000, times=1)
+    hub.fault("/cdn/", "status", status=403, times=1, skip=1)
+    assert len(lmshape.profile("tiny/model", TEXT, **FEW))
+    assert not hub.asked("xet|reconstructions")
+    hub.set(firewall=True)
+    hub.commit("tiny/other", hub_models.model_files(hub_models.decoder(seed=1)))
+    with pytest.raises(InputError, match="a firewall or a proxy seems to stand between") as error:
+        lmshape.profile("tiny/other", TEXT, **FEW)
+    assert SIGNED not in str(error.value) + "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("name", ["tiny/absent", "tiny/absent@step1", "not a name"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -114,7 +115,9 @@ def xet(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Xe
         ("die", "its process ended with 9"),
     ],
 )
-@pytest.mark.parametrize("options", [{"weights_in": "cache"}, {"weights_in": "study", "transfer": "auto"}])
+@pytest.mark.parametrize(
+    "options", [{"weights_in": "cache", "transfer": "auto"}, {"weights_in": "study", "transfer": "auto"}]
+)
 def test_where_xet_fails_http_takes_its_place(
     hub: LoopbackHub,
     one: LockedCheckpoint,
@@ -149,6 +152,7 @@ def test_the_real_hf_xet_is_left_where_its_store_never_answers(
     bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="auto")
     assert_right(tmp_path / "weights/run/step16", one)
     assert hub.asked("/reconstructions/")
+    assert not list(Path(os.environ["HF_HOME"]).glob("**/*.log"))
 
 
 def test_the_process_of_xet_ends_with_a_job_that_is_killed(hub: LoopbackHub, one: LockedCheckpoint) -> None:
@@ -168,7 +172,9 @@ def test_the_process_of_xet_ends_with_a_job_that_is_killed(hub: LoopbackHub, one
 
 
 @pytest.mark.parametrize("right", [True, False])
-@pytest.mark.parametrize("options", [{"weights_in": "cache"}, {"weights_in": "study", "transfer": "auto"}])
+@pytest.mark.parametrize(
+    "options", [{"weights_in": "cache", "transfer": "auto"}, {"weights_in": "study", "transfer": "auto"}]
+)
 def test_what_comes_by_xet_is_verified_and_asked_for_by_http_where_it_is_wrong(
     hub: LoopbackHub,
     one: LockedCheckpoint,
@@ -185,13 +191,24 @@ def test_what_comes_by_xet_is_verified_and_asked_for_by_http_where_it_is_wrong(
     assert len(hub.downloads("safetensors")) == (0 if right else 1)
 
 
+@pytest.mark.parametrize("weights_in", ["study", "cache"])
 def test_who_wants_xet_alone_gets_no_http(
-    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: Xet
+    hub: LoopbackHub, one: LockedCheckpoint, tmp_path: Path, xet: Xet, weights_in: str
 ) -> None:
     xet("fail")
     with pytest.raises(InputError, match="Xet cannot fetch it, and `transfer: xet` allows nothing else"):
-        bring_files(one, tmp_path / "weights/run/step16", weights_in="study", transfer="xet")
+        bring_files(one, tmp_path / "weights/run/step16", weights_in=weights_in, transfer="xet")
     assert not hub.downloads("safetensors")
+
+
+@pytest.mark.parametrize("weights_in", ["study", "cache"])
+def test_who_wants_http_alone_gets_no_xet(
+    one: LockedCheckpoint, tmp_path: Path, xet: Xet, weights_in: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    xet("die")
+    bring_files(one, tmp_path / "weights/run/step16", weights_in=weights_in, transfer="http")
+    assert_right(tmp_path / "weights/run/step16", one)
+    assert "Xet" not in caplog.text
 
 
 def test_what_was_begun_by_http_goes_on_by_http(

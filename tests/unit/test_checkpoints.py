@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmshape.checkpoints import Checkpoint, checkpoint_steps, log_spaced, select_checkpoints
+from lmshape.checkpoints import Checkpoint, by_key, checkpoint_steps, log_spaced, select_checkpoints
 from lmshape.errors import InputError
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 143_001, 1000)]
@@ -21,6 +22,19 @@ def run_of(*steps: int) -> tuple[Checkpoint, ...]:
 
 def steps_of(checkpoints: tuple[Checkpoint, ...]) -> list[int]:
     return [checkpoint.step for checkpoint in checkpoints]
+
+
+@pytest.mark.parametrize(
+    ("revisions", "keys"),
+    [(["", ""], []), (["main", "main"], []), (["old", "main"], ["old", "main"]), (["b", "2"], ["b"])],
+)
+def test_a_revision_is_a_name_where_it_is_of_one_checkpoint_alone(
+    revisions: list[str], keys: list[str]
+) -> None:
+    run = [replace(one, revision=revision) for one, revision in zip(run_of(2, 4), revisions, strict=True)]
+    named = by_key(run)
+    assert named.keys() == {"checkpoint-2", "checkpoint-4", "2", "4", *keys}
+    assert named["2"] is run[0]
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,17 @@ def test_weights_that_were_known_to_be_missing_may_have_come_since() -> None:
     assert (found[1].verdict, found[1].note) == ("ok", "")
 
 
+@pytest.mark.parametrize(
+    ("steps", "size", "verdict"),
+    [((0, 1, 2), 900, "incomplete"), ((0, 1, 2), 1000, "ok"), ((1,), 900, "incomplete")],
+)
+def test_weights_that_were_known_to_be_cut_short_may_be_whole_since(
+    steps: tuple[int, ...], size: int, verdict: str
+) -> None:
+    run = run_of(*steps, step1=whole(1, size=size))
+    assert audit(run, issue("incomplete", 1))[1].verdict == verdict
+
+
 def test_the_worst_verdict_counts_and_all_notes_stay() -> None:
     issues = (issue("doubtful", 1, 8), issue("wrong_weights", 1, reason="It is the end"))
     found = audit(run_of(0, 1, 8, 9, step1=whole(8, size=5), step8=whole(8)), *issues, main=8)
@@ -264,6 +275,12 @@ def test_a_format_is_no_better_that_is_another_steps_too_or_has_another_size_or_
         **dict.fromkeys((1, 2, 3), "safetensors same_as_main"),
         4: "bin ok",
     }
+
+
+def test_another_format_is_taken_whose_container_differs_by_some_names() -> None:
+    usual = [checkpoint(step, **both(step, step, bin_size=1_000_000)) for step in range(1, 5)]
+    found = sound(checkpoint(0, **both("end", 0, bin_size=999_900)), *usual, main=[sha("end")])
+    assert found[0].startswith(OF_MAIN)
 
 
 def test_missing_shards_are_had_in_another_format() -> None:

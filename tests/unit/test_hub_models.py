@@ -214,7 +214,7 @@ def test_what_is_known_to_be_wrong_is_passed_over_and_named(root: Path, choice: 
     assert [one.step for one in model.passed_over] == [0, *range(1000, 65_001, 1000)]
     assert not {one.step for one in model.checkpoints.values()} & {one.step for one in model.passed_over}
     told = describe_verdicts(study_of(root, choice, EARLY), "--configfile", "x.yaml")
-    assert "66 were skipped, 66 wrong_weights: step0, step1000, step2000" in told
+    assert "skipped    run: 66 wrong_weights (step0, step1000, step2000" in told
     assert "`lmshape lock --configfile x.yaml` asks the hub" in told
 
 
@@ -234,7 +234,7 @@ def test_once_there_is_a_lock_its_verdicts_choose(root: Path) -> None:
     assert [one.step for one in model.passed_over] == [8, 16]
     assert len(model.checkpoints) == 152
     told = describe_verdicts(study)
-    assert "2 were skipped, 2 duplicate: step8, step16" in told and "unverified" not in told
+    assert "skipped    run: 2 duplicate (step8, step16)" in told and "unverified" not in told
 
 
 SAME = {**EARLY, "steps": [0, 1, 2], "verdict": "expected_duplicate"}
@@ -259,7 +259,16 @@ def test_equal_checkpoints_are_measured_once_before_and_after_the_hub_was_asked(
     assert plan_of(study)[0].download_bytes == 2000
     told = describe_verdicts(study)
     assert "verdicts   run: of the 3 chosen 2 expected_duplicate, 1 ok" in told
-    assert "equal      run: downloaded and measured once, step1 as step0" in told
+    once = "(equal weights are downloaded and measured once)"
+    assert f"equal      run: step1 as step0 {once}" in told
+
+
+def test_what_holds_of_several_runs_is_told_in_one_line(root: Path) -> None:
+    (root / "models.yaml").write_text(json.dumps({"run": ENTRY, "walk": ENTRY}))
+    faults = [{**SAME, "models": ["*"]}, {**EARLY, "steps": [16]}]
+    told = describe_verdicts(study_of(root, {"log": 9}, *faults, models=["run", "walk"]))
+    assert "verdicts   run, walk: of the 9 chosen 1 expected_duplicate, 8 not verified" in told
+    assert "skipped    run: 1 wrong_weights (step16)" in told and "skipped    walk" not in told
 
 
 def test_of_equal_checkpoints_the_trusted_one_is_measured(root: Path) -> None:
@@ -282,7 +291,9 @@ def test_equal_weights_of_another_configuration_are_measured_too(root: Path) -> 
 def test_a_truncation_of_equal_checkpoints_is_made_once(root: Path) -> None:
     save(root, lock_of([checkpoint(0), checkpoint(2, whole("x")), checkpoint(4, whole("x"))]))
     study = study_of(root, "all", truncation={"checkpoints": [2, 4]})
-    assert [cell.checkpoint for cell in study.truncated("run")] == ["step4"]  # the last, and so trusted
+    [(cell, those)] = study.truncated("run").items()
+    assert cell.checkpoint == "step4"  # the last, and so trusted
+    assert [one.name for one in those] == ["step2", "step4"]  # both have rows
     assert [len(study.readers("run", name)) for name in study.models["run"].measured] == [1, 2]
 
 

@@ -93,7 +93,9 @@ def metric_file(
     path: Path, rows: list[dict], weights: dict[str, str], told: dict[str, dict[str, str]] | None = None
 ) -> Path:
     """As `gather` writes it: weights are fingerprints by checkpoint, `told` what the hub says beside them."""
-    identity = {name: {"commit": f"c-{sha}", "weights_sha256": sha} for name, sha in weights.items()}
+    identity = {
+        name: {"commit": f"c-{sha}", "weights_sha256": sha, "verdict": ""} for name, sha in weights.items()
+    }
     for name, more in (told or {}).items():
         identity[name] |= more
     table = pa.Table.from_pylist(rows, schema=MODEL_COLUMNS)
@@ -196,6 +198,13 @@ def test_audits_of_all_models(study: dict[str, pd.DataFrame], tmp_path: Path) ->
     assert list(text["recomputed"]) == ["", "3"] * 2 and list(text["sink_tokens"]) == list(
         table["sink_tokens"]
     )
+
+
+def test_of_equal_checkpoints_the_trusted_one_is_the_first(tmp_path: Path) -> None:
+    rows = [row for step in (0, 9) for row in curve([0.1, 0.2], checkpoint=f"step{step}", step=step)]
+    told = {"step0": {"verdict": "same_as_main"}, "step9": {"verdict": "ok"}}
+    combine([metric_file(tmp_path / "m.parquet", rows, {"step0": "a", "step9": "a"}, told)], tmp_path)
+    assert list(pd.read_parquet(tmp_path / "checkpoints.parquet")["duplicate_of"]) == ["step9", ""]
 
 
 def test_unknown_weights_are_no_duplicates(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from lmshape.checkpoints import Checkpoint
 from lmshape.truncation.tables import (
+    DIMENSIONS_BESIDE,
     RANKS_COLUMNS,
     TRUNCATION_COLUMNS,
     TruncatedLoss,
@@ -31,6 +34,7 @@ CELL = {
     "blocks": 2,
     "width": 4,
 }
+OWN = (Checkpoint("step9", 9, Path()),)
 # increases of each draw by rank: the least ranks are 4, 2 and 1
 CURVE = {
     0: (2.0, 3.0, 2.5),
@@ -70,14 +74,14 @@ def metrics(**values: float) -> pd.DataFrame:
 
 
 def tables(
-    tmp_path: Path, *cells: Truncation, known: pd.DataFrame | None = None
+    tmp_path: Path, *cells: Truncation, known: pd.DataFrame | None = None, names: Sequence[Checkpoint] = OWN
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     files = [tmp_path / f"{number}.parquet" for number, _ in enumerate(cells)]
     for path, cell in zip(files, cells, strict=True):
         write_truncation(path, cell)
     beside = {"participation_ratio": 2.5, "effective_rank": 3.5, "id_twonn": 1.5}
     (metrics(**beside) if known is None else known).to_parquet(tmp_path / "metrics.parquet")
-    write_truncation_tables(files, tmp_path / "metrics.parquet", tmp_path, study="s")
+    write_truncation_tables(dict.fromkeys(files, names), tmp_path / "metrics.parquet", tmp_path, study="s")
     return tuple(pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("truncation", "truncation_ranks"))
 
 
@@ -92,6 +96,17 @@ def test_increases_are_paired_by_draw(tmp_path: Path) -> None:
     assert row["loss"] == pytest.approx(4.5 + 0.7) and row["whole_loss"] == pytest.approx(4.5)
     assert (row["study"], row["depth"], row["d"], row["draws"], row["tokens"]) == ("s", 0.5, 4, 3, 30)
     assert len(table) == 10 and set(table["flag"]) == {""}
+
+
+def test_checkpoints_with_the_same_weights_have_the_same_rows(tmp_path: Path) -> None:
+    both = (*OWN, Checkpoint("step10", 10, Path(), same_as="step9"))
+    for table in tables(tmp_path, truncation(measured()), names=both):
+        one, other = (table.query("step == @step").reset_index(drop=True) for step in (9, 10))
+        assert len(one) == len(other) > 0 and set(other["checkpoint"]) == {"step10"}
+        ignored = ["checkpoint", "step", *DIMENSIONS_BESIDE, "flag"]  # of the metrics of each name
+        pd.testing.assert_frame_equal(
+            one.drop(columns=ignored, errors="ignore"), other.drop(columns=ignored, errors="ignore")
+        )
 
 
 def test_least_ranks_with_what_stands_beside(tmp_path: Path) -> None:

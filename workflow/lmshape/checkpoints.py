@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,7 @@ class Checkpoint:
     step : training steps done; -1 where it is not known
     folder : where weights and config.json lie, as the registry writes it: from the working directory
     tokens_seen : training tokens up to the step, NaN when the registry does not know them
+    revision : what the hub calls it, as far as known; "" for a local run
     revised : how often a renewed lock has found other weights under this name, on the hub
     gone : whether its folder was deleted, as Trainer's rotation does; what was measured of it stays
     truncated : of one that is gone, the datasets on which it was truncated
@@ -39,6 +41,7 @@ class Checkpoint:
     step: int
     folder: Path
     tokens_seen: float = math.nan
+    revision: str = ""
     revised: int = 0
     gone: bool = False
     truncated: tuple[str, ...] = ()
@@ -144,8 +147,11 @@ def log_spaced(steps: Sequence[int], count: int) -> list[int]:
 
 
 def by_key(checkpoints: Iterable[Checkpoint]) -> dict[str, Checkpoint]:
-    """Name and step → checkpoint: what a list may call it."""
-    return {key: one for one in checkpoints for key in (one.name, str(one.step))}
+    """Name, step and, where no other has it, revision → checkpoint: what a list may call it."""
+    every = list(checkpoints)
+    counts = Counter(one.revision for one in every)
+    revisions = {one.revision: one for one in every if one.revision and counts[one.revision] == 1}
+    return revisions | {key: one for one in every for key in (one.name, str(one.step))}
 
 
 def _listed(

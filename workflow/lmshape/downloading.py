@@ -26,8 +26,10 @@ FIRST_PAUSE_SECONDS = float(os.environ.get("LMSHAPE_FIRST_PAUSE_SECONDS", "1"))
 LONGEST_PAUSE_SECONDS = 300.0
 BLOCK_BYTES = 1 << 20  # read at a time
 SILENCE_SECONDS = 60.0  # after which a connection is dropped
+QUOTA = 429  # requests of a window of time are used up
+QUOTA_PAUSE_SECONDS = 60.0  # six of them outlast the hub's window of five minutes
 # Answers that a later attempt may well not get; any other 4xx is final.
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT = frozenset({408, 425, QUOTA, 500, 502, 503, 504})
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s'\"<>]*=[^\s'\"<>]*")  # of an address
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
@@ -144,7 +146,7 @@ def held_bytes(partial: Path) -> int:
 
 
 def _asked_seconds(error: Exception) -> float:
-    """Return how long the server asks to wait, by Retry-After or by the rest of its rate limit's window."""
+    """Return how long the server asks to wait: by Retry-After, its quota's window, or a guess."""
     response = getattr(error, "response", None)
     if response is None:
         return 0.0
@@ -152,14 +154,19 @@ def _asked_seconds(error: Exception) -> float:
     if after.isdecimal():
         return float(after)
     limit = parse_ratelimit_headers(response.headers)
-    return limit.reset_in_seconds + 1.0 if limit is not None and limit.remaining == 0 else 0.0
+    if limit is not None and limit.remaining == 0:
+        return limit.reset_in_seconds + 1.0
+    return QUOTA_PAUSE_SECONDS if response.status_code == QUOTA else 0.0
 
 
 def _append(response: httpx2.Response, partial: Path, start: int, size: int | None) -> None:
     """Write the body behind the first `start` bytes."""
     length = response.headers.get("Content-Length")
-    if size is None and length is not None and "Content-Encoding" not in response.headers:
-        size = start + int(length)
+    if length is not None and "Content-Encoding" not in response.headers:
+        announced = start + int(length)
+        if size not in (None, announced):  # a page in its place, say: what was received stays
+            raise CutShort(f"the answer would make {announced} bytes of {size}")
+        size = announced
     with (
         partial.open("ab" if start else "wb") as file,
         progress(size or 0, done=start, description=partial.stem, unit="B") as bar,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from math import nan
 from pathlib import Path
@@ -176,20 +177,21 @@ def find_model(name: str | Path) -> Path:
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
+
+    from lmshape.hub.client import ask_hub
+    from lmshape.hub.transfer import by_library
 
     repository, _, revision = str(name).partition("@")
     wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
+    place = {"repo_id": repository, "revision": revision or None, "ignore_patterns": "*/*"}
     try:
         for patterns in (wanted, [*wanted, "*.bin"]):  # of weights in both formats the one that is read
-            found = Path(
-                snapshot_download(
-                    repository, revision=revision or None, allow_patterns=patterns, ignore_patterns="*/*"
-                )
-            )
+            download = partial(snapshot_download, **place, allow_patterns=patterns)
+            found = ask_hub(partial(by_library, download), what=f"`{name}`")
             if has_weights(found):
                 break
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+    except (InputError, HFValidationError) as error:
         raise InputError(
             f"`{name}` is not a folder here, and the hub did not give it: {first_line(error)}"
         ) from error

@@ -25,14 +25,13 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from lmshape.downloading import SILENCE_SECONDS, Answer, is_transient, patiently, reason_of, status_of
+from lmshape.downloading import QUOTA, SILENCE_SECONDS, Answer, is_transient, patiently, reason_of, status_of
 from lmshape.errors import InputError
 from lmshape.hub.lock import GIT, LockedFile
 from lmshape.progress import progress
 from lmshape.writing import NO_ROOM
 
 REFUSED = frozenset({401, 403})
-TOO_MANY = 429
 AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no hub calls it a flood
 
 # of huggingface_hub's own client: HF_HUB_OFFLINE, and an id for each request
@@ -170,7 +169,7 @@ def refusing_host(error: Exception) -> str | None:
 
 
 def _with_hint(error: Exception) -> str:
-    if status_of(error) == TOO_MANY and get_token() is None:
+    if status_of(error) == QUOTA and get_token() is None:
         told = reason_of(error).rstrip(".")
         return f"{told}. With a free token the hub answers more requests: `hf auth login`, or HF_TOKEN"
     return reason_of(error)
@@ -205,6 +204,11 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
 
 def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None:
     """Say who refuses a request, and why; None for an error that is not a refusal."""
+    if status_of(error) == QUOTA:
+        return InputError(
+            f"{what}: too many requests, after {attempts} attempts ({_with_hint(error)}). Wait for five minutes, "
+            "which the hub's quota is for, and run the same command again: what was received is kept."
+        )
     if host := refusing_host(error):
         return InputError(
             f"{what}: {host}, where the hub keeps it, refuses it after {attempts} attempts, each with a new address "
@@ -226,6 +230,6 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
     if status_of(error) in REFUSED:
         return Closed(
             f"{what}: the hub refuses it ({reason_of(error)}). So it does where a token has expired or lacks a right: "
-            "log in with `hf auth login` or set HF_TOKEN."
+            "log in with `hf auth login` or set HF_TOKEN. A firewall or a proxy may also answer in its place."
         )
     return None

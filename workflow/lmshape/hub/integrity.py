@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 from lmshape.checkpoints import expand_steps
@@ -37,6 +38,7 @@ AUDIT_VERDICTS = {
 }
 DISTRUSTED = (*UNLOADABLE, "wrong_weights", "same_as_main", "duplicate", "mixed_shards")  # only in tables
 
+SAME_SIZE = 1e-3  # equal tensors in containers whose names differ; a lost part of a shard is more
 MOST_SOUND = 40  # of checkpoints with the verdict ok, in a table for people
 KEYS = tuple(  # of a checkpoint, in JSON
     "checkpoint step verdict note repository revision ref commit subfolder tokens_seen weights_sha256 "
@@ -144,7 +146,7 @@ class _Evidence:
     ----------
     of_weights : fingerprint of whole weights → names of the checkpoints that have them in any format
     of_file : digest of one file of weights → the same
-    usual_bytes : format → size of more than half of the checkpoints' weights, where there is one
+    usual_bytes : format → size of more than half of the weights of at least two checkpoints, where there is one
     may_be_main : names of the last checkpoint, which may equal `main`, and of `main` itself
     """
 
@@ -154,16 +156,19 @@ class _Evidence:
         self.steps = {one.checkpoint: one.step for one in lock.checkpoints}
         self.of_weights: dict[str, list[str]] = {}
         self.of_file: dict[str, list[str]] = {}
-        sizes: dict[str, Counter[int]] = {}
+        sizes: dict[str, list[int]] = {}
         for one in (each for checkpoint in lock.checkpoints for each in checkpoint.in_each_format()):
             if one.weights:
                 self.of_weights.setdefault(one.weights_sha256, []).append(one.checkpoint)
-                sizes.setdefault(one.weights_format, Counter())[one.weights_bytes] += 1
+                sizes.setdefault(one.weights_format, []).append(one.weights_bytes)
             for file in one.weights:
                 self.of_file.setdefault(file.digest, []).append(one.checkpoint)
-        usual = {name: counts.most_common(1)[0] for name, counts in sizes.items()}
+        usual = {name: median_low(found) for name, found in sizes.items()}
         self.usual_bytes = {
-            name: size for name, (size, count) in usual.items() if 2 * count > sizes[name].total()
+            name: size
+            for name, size in usual.items()
+            if sum(math.isclose(one, size, rel_tol=SAME_SIZE) for one in sizes[name])
+            > max(1, len(sizes[name]) / 2)
         }
 
     def judged(self, one: LockedCheckpoint) -> LockedCheckpoint:
@@ -213,9 +218,11 @@ class _Evidence:
         return found
 
     def shows(self, issue: Issue, one: LockedCheckpoint) -> bool:
-        """Take the list's word where the hub does not show otherwise: weights, or no equality, or one too many."""
+        """Take the list's word where the hub does not show otherwise: weights, a usual size, other equalities."""
         if issue.verdict == "no_weights":
             return not one.weights
+        if issue.verdict == "incomplete":
+            return one.weights_format not in self.usual_bytes or self.odd_size(one)
         if issue.verdict == EXPECTED:
             steps = {self.steps[name] for name in self.equals(one)}
             return bool(steps) and steps <= issue.steps and not self.equals_main(one)
@@ -236,7 +243,8 @@ class _Evidence:
 
     def odd_size(self, one: LockedCheckpoint) -> bool:
         """Whether most checkpoints have weights of another size in the format of this one."""
-        return self.usual_bytes.get(one.weights_format, one.weights_bytes) != one.weights_bytes
+        usual = self.usual_bytes.get(one.weights_format, one.weights_bytes)
+        return not math.isclose(one.weights_bytes, usual, rel_tol=SAME_SIZE)
 
     def remarks(self, one: LockedCheckpoint, verdict: str) -> Iterator[str]:
         """Yield what is told of a checkpoint beside its verdict."""

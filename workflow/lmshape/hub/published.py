@@ -404,7 +404,7 @@ def read_run(
             file=sys.stderr,
         )
     if lock is not None:  # of another repository, or another spelling: the rule that makes it runs again
-        lock = audited(lock, issues) if lock.identity == identity_of(entry) else None
+        lock = corrected(audited(lock, issues), entry) if lock.identity == identity_of(entry) else None
     unknown = [fact for fact in FACTS if fact not in entry]
     unknown += ["steps"] * (listed_places(name, entry) is None)
     if lock is None and unknown:
@@ -444,6 +444,7 @@ def known_checkpoints(
             folder=Path(WEIGHTS.format(model=name, checkpoint=one.checkpoint)),
             tokens_seen=one.tokens_seen,
             revised=one.revised,
+            revision=one.revision,
             verdict=verdict,
             content=one.content if one.asked else _cited_content(cited, one.step),
         )
@@ -528,6 +529,11 @@ def contradicted_facts(
     }
 
 
+def corrected(lock: Lock, entry: Mapping[str, Yaml]) -> Lock:
+    """Record which unverified keys of the registry, as it is now, the hub's config.json contradicts."""
+    return replace(lock, corrected=contradicted_facts(entry, lock.facts, unverified=True))
+
+
 def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml]) -> None:
     """Refuse a registry entry whose shape is not that of the hub's config.json, in a key that is not `unverified`.
 
@@ -547,8 +553,8 @@ def check_facts(name: str, entry: Mapping[str, Yaml], facts: Mapping[str, Yaml])
 def _known_facts(name: str, entry: Mapping[str, Yaml], told: Mapping[str, Any]) -> dict[str, Any]:
     """Return the registry's facts, the hub's where it has none or unverified ones."""
     check_facts(name, entry, told)
-    corrected = contradicted_facts(entry, told, unverified=True)
-    known = {**told, **{key: value for key, value in entry.items() if key not in corrected}}
+    wrong = contradicted_facts(entry, told, unverified=True)
+    known = {**told, **{key: value for key, value in entry.items() if key not in wrong}}
     facts = {fact: known.get(fact) for fact in (*FACTS, "context")}
     if unknown := [fact for fact in FACTS if facts[fact] is None]:
         raise InputError(

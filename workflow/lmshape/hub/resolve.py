@@ -30,7 +30,7 @@ from lmshape.hub.published import (
     by_step,
     check_facts,
     choosable,
-    contradicted_facts,
+    corrected,
     downloads_of_tokenizer,
     files_of_checkpoint,
     known_checkpoints,
@@ -75,9 +75,10 @@ def make_lock(
     kept = previous if previous and previous.identity == identity_of(entry) else None
     asking = _Asking(name, entry, issues, kept, choice)
     if kept and not update:
-        lock = asking.completed(audited(kept, issues))
+        lock = corrected(asking.completed(audited(kept, issues)), entry)
     else:
         lock = asking.lock()
+    if previous is None or lock.corrected != previous.corrected:
         for correction in corrections(lock):
             _LOG.warning("%s: %s", name, correction)
     check_facts(name, entry, lock.facts)
@@ -90,7 +91,8 @@ def make_lock(
 
 def _check_listed(lock: Lock, listed: Sequence[str | int]) -> None:
     """Refuse checkpoints that the hub does not have or has no weights of, all of them at once."""
-    there = [Checkpoint(one.checkpoint, one.step, Path()) for one in lock.checkpoints if one.loadable]
+    loadable = [one for one in lock.checkpoints if one.loadable]
+    there = [Checkpoint(one.checkpoint, one.step, Path(), revision=one.revision) for one in loadable]
     named = by_key(there)
     absent = [str(key) for key in listed if str(key) not in named]
     if absent:
@@ -162,13 +164,8 @@ class _Asking:
             asked=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         lock = self.completed(self.judged(lock))
-        facts = _facts(lock.checkpoints)
-        return replace(
-            lock,
-            facts=facts,
-            corrected=contradicted_facts(self.entry, facts, unverified=True),
-            tokenizer=self.tokenizer(lock.checkpoints),
-        )
+        told = replace(lock, facts=_facts(lock.checkpoints), tokenizer=self.tokenizer(lock.checkpoints))
+        return corrected(told, self.entry)
 
     def completed(self, lock: Lock) -> Lock:
         """Ask for the files of the checkpoints that a study takes, and of others in the place of those not sound.

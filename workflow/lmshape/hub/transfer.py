@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -154,7 +154,7 @@ class _Download:
         for repeated in (False, True):
             try:
                 if weights_in == "cache":
-                    return _link(self._through_cache(again=repeated), destination)
+                    return _link(self._through_cache(transfer, again=repeated), destination)
                 return self._receive_whole(destination, transfer)
             except WrongBytes:  # a proxy may have spoilt them; the hub itself would send the same again
                 if repeated:
@@ -162,18 +162,14 @@ class _Download:
 
     def _receive_whole(self, destination: Path, transfer: Transfer) -> None:
         received = destination.with_name(f"{destination.name}{PARTIAL}")
-        may_come = transfer == "xet" or (transfer == "auto" and not received.exists())
+        begun = transfer == "auto" and received.exists()
         folder = xet_folder(received)
         try:
-            came = self._by_xet(local_dir=str(folder)) if may_come else None
+            came = None if begun else self._by_xet(transfer, local_dir=str(folder))
             if came:
                 os.replace(came, received)
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # this, or what a killed job has left
-        if transfer == "xet" and not came and self.file.has_sha256:
-            raise InputError(
-                f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
-            )
         if not came and self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
             _LOG.warning("%s", self._large())
         ask_hub(
@@ -190,20 +186,24 @@ class _Download:
             raise
         os.replace(received, destination)
 
-    def _by_xet(self, **options: Any) -> Path | None:
-        """Bring the file by Xet where the hub announces it; None where it does not come.
+    def _by_xet(self, transfer: Transfer, **options: Any) -> Path | None:
+        """Bring the file by Xet where the hub announces it; None where HTTP has to bring it.
 
         After any failure the rest of the run takes HTTP, which resumes, and says itself what is wrong.
         """
-        if not self.file.has_sha256 or not xet_is_there() or self.no_xet.exists():
+        if transfer == "http" or not self.file.has_sha256:
             return None
-        if ask_hub(self.where, what=self.what).xet_file_data is None:
-            return None
-        try:
-            return bring_by_xet({**self.order, **options}, size=self.file.bytes)
-        except XetFailed as error:
-            self._give_up_xet(error)
-            return None
+        may_come = xet_is_there() and not self.no_xet.exists()
+        if may_come and ask_hub(self.where, what=self.what).xet_file_data is not None:
+            try:
+                return bring_by_xet({**self.order, **options}, size=self.file.bytes)
+            except XetFailed as error:
+                self._give_up_xet(error)
+        if transfer == "xet":
+            raise InputError(
+                f"{self.what}: Xet cannot fetch it, and `transfer: xet` allows nothing else. `auto` falls back to HTTP."
+            )
+        return None
 
     def _give_up_xet(self, error: Exception) -> None:
         self.no_xet.touch()
@@ -228,26 +228,18 @@ class _Download:
             "`transfer: auto`, which downloads them by Xet."
         )
 
-    def _through_cache(self, *, again: bool) -> Path:
+    def _through_cache(self, transfer: Transfer, *, again: bool) -> Path:
         """Let the hub's library put the file into the user's cache, in place of a wrong one where asked `again`."""
-        path = (None if again else self._by_xet()) or ask_hub(
-            partial(self._into_cache, again=again), what=self.what
-        )
+        by_http = again and transfer == "auto"
+        came = None if by_http else self._by_xet(transfer, force_download=again)
+        path = came or ask_hub(partial(self._into_cache, again=again), what=self.what)
         _verify(path.resolve(), self.file, self.what)
         return path
 
     def _into_cache(self, *, again: bool) -> Path:
         if self.file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:  # which it refuses
             raise InputError(self._large())
-        try:
-            with without_xet():
-                return Path(hf_hub_download(**self.order, force_download=again))
-        except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
-            raise error.__cause__ or error from None
-        except OSError as error:
-            if "Consistency check failed" in str(error):  # all that it says of a connection that ended early
-                raise CutShort(str(error)) from error
-            raise
+        return by_library(partial(hf_hub_download, **self.order, force_download=again))
 
 
 def _link(cached: Path, destination: Path) -> None:
@@ -287,14 +279,31 @@ def xet_is_there() -> bool:
     return find_spec("hf_xet") is not None and not constants.HF_HUB_DISABLE_XET
 
 
+def by_library(download: Callable[[], str]) -> Path:
+    """Let the hub's library download over HTTP into the user's cache; errors are such as `ask_hub` knows."""
+    try:
+        with _plain_http():
+            return Path(download())
+    except LocalEntryNotFoundError as error:  # the cause says why the hub was not reached
+        raise error.__cause__ or error from None
+    except OSError as error:
+        if "Consistency check failed" in str(error):  # all that it says of a connection that ended early
+            raise CutShort(str(error)) from error
+        raise
+
+
 @contextmanager
-def without_xet() -> Iterator[None]:
-    """Keep the hub's library from Xet in this process."""
+def _plain_http() -> Iterator[None]:
+    """Keep the hub's library from Xet in this process, and from telling addresses, which are signed."""
     before, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         constants.HF_HUB_DISABLE_XET = before
+        logger.setLevel(level)
 
 
 def bring_by_xet(order: Mapping[str, Any], *, size: int) -> Path:
@@ -337,6 +346,7 @@ def bring_by_xet(order: Mapping[str, Any], *, size: int) -> Path:
 def _bring_as_ordered(order: Mapping[str, Any], tell: Connection) -> None:
     """Download a file: tell the bytes so far, then the path of the file or the reason for its absence."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the bars of the hub's library are drawn
+    os.environ.setdefault("HF_XET_LOG_DEST", os.devnull)  # hf_xet's own log may tell signed addresses
     Thread(target=_end_with_parent, daemon=True).start()
     most = 0
 

@@ -187,9 +187,8 @@ class Download(FetchTokenizer):
 
     def megabytes(self, job: Wildcards) -> int:
         """Count what Xet holds of a file before it is written: all of it, up to 15 GB."""
-        by_xet = find_spec("hf_xet") and (self.study.weights_in == "cache" or self.study.transfer != "http")
         held = min(checkpoint_megabytes(self.model(job), job.checkpoint), MOST_XET_MEGABYTES)
-        return self.memory_megabytes + (held if by_xet else 0)
+        return self.memory_megabytes + (held if find_spec("hf_xet") and self.study.transfer != "http" else 0)
 
     def disk_megabytes(self, job: Wildcards) -> int:
         return LEAST_DISK_MEGABYTES + checkpoint_megabytes(self.model(job), job.checkpoint)

@@ -247,28 +247,30 @@ def describe_verdicts(study: Study, *options: str) -> str:
     options : of the command line, which the command that verifies repeats
     """
     models = [model for model in study.models.values() if model.on_hub]
-    lines = [line for model in models for line in _verdicts_on(model)]
+    said: dict[tuple[str, str], list[str]] = {}  # of several models in one line
+    for model in models:
+        for line in _verdicts_on(model):
+            said.setdefault(line, []).append(model.name)
+    lines = [f"{head:<10} {', '.join(names)}: {text}" for (head, text), names in said.items()]
     return "\n".join([*lines, *_not_verified(models, " ".join(options))])
 
 
-def _verdicts_on(model: Model) -> Iterator[str]:
+def _verdicts_on(model: Model) -> Iterator[tuple[str, str]]:
     from lmshape.hub.client import gate  # imports the hub's client
 
     if told := gate(model.entry):
-        yield f"gate       {model.name}: {told}"
+        yield "gate", told
     everyone = [*model.checkpoints.values(), *model.passed_over]
     if any(one.verdict for one in everyone):
-        yield f"verdicts   {model.name}: of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
+        yield "verdicts", f"of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
     if model.passed_over:
-        yield (
-            f"           {len(model.passed_over)} were skipped, {_sums(model.passed_over)}: "
-            f"{some_of([one.name for one in model.passed_over])}"
-        )
+        names = some_of([one.name for one in model.passed_over])
+        yield "skipped", f"{_sums(model.passed_over)} ({names})"
     if model.same:
-        equal = [f"{', '.join(one.name for one in others)} as {name}" for name, others in model.same.items()]
-        yield f"equal      {model.name}: downloaded and measured once, {'; '.join(equal)}"
+        equal = [f"{some_of([one.name for one in others])} as {name}" for name, others in model.same.items()]
+        yield "equal", f"{'; '.join(equal)} (equal weights are downloaded and measured once)"
     for correction in corrections(model.lock) if model.lock else ():
-        yield f"registry   {model.name}: {correction}"
+        yield "registry", correction
 
 
 def _sums(checkpoints: Iterable[Checkpoint]) -> str:

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from lmshape import paths
+from lmshape.checkpoints import Checkpoint
 from lmshape.jobs.hub import known_faults
 from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
@@ -230,21 +231,22 @@ class TruncationTables(Rule):
     writes = paths.table_files("truncation", "truncation_ranks")
 
     @property
-    def truncations(self) -> list[str]:
-        """Files of all truncations."""
-        cells = [cell for model in self.study.models for cell in self.study.truncated(model)]
-        return [Wildcards.of_cell(cell).fill(paths.TRUNCATION_FILE) for cell in cells]
+    def truncations(self) -> dict[str, list[Checkpoint]]:
+        """Files of all truncations → the checkpoints whose rows they give."""
+        cells = [cell for model in self.study.models for cell in self.study.truncated(model).items()]
+        return {Wildcards.of_cell(cell).fill(paths.TRUNCATION_FILE): those for cell, those in cells}
 
     def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        return {"truncations": self.truncations, "metrics": paths.METRICS_TABLE}
+        return {"truncations": list(self.truncations), "metrics": paths.METRICS_TABLE}
 
     def facts(self, job: Wildcards) -> object:
-        return self.study.name
+        equal = (one for those in self.truncations.values() for one in those if one.same_as)
+        return [self.study.name, *(one.name for one in equal)]
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.truncation.tables import write_truncation_tables
 
-        files = list(map(Path, self.truncations))
+        files = {Path(file): those for file, those in self.truncations.items()}
         write_truncation_tables(files, Path(paths.METRICS_TABLE), paths.TABLES_FOLDER, study=self.study.name)
 
 

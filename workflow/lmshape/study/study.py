@@ -124,10 +124,13 @@ class Study:
         """Folder, step and tokens seen of a cell's checkpoint."""
         return self.models[cell.model].checkpoints[cell.checkpoint]
 
-    def truncated(self, model: str) -> list[Cell]:
-        """Cells of a model that are truncated: of a decoder, since the loss of an encoder is another."""
+    def truncated(self, model: str) -> dict[Cell, list[Checkpoint]]:
+        """Cells of a model that are truncated → the chosen checkpoints that have their weights.
+
+        Of a decoder, since the loss of an encoder is another.
+        """
         if self.truncating is None or self.models[model].kind != "decoder":
-            return []
+            return {}
         datasets = self.truncating.datasets_of(self.datasets_of[model])
         of = {
             one: [name for name in datasets if not one.gone or name in one.truncated]
@@ -135,8 +138,11 @@ class Study:
         }
         known = [one for one in of if of[one]]
         chosen = select_checkpoints(known, self.truncating.checkpoints, model=model) if known else ()
-        cells = (Cell(model, one.same_as or one.name, dataset) for one in chosen for dataset in of[one])
-        return list(dict.fromkeys(cells))
+        cells: dict[Cell, list[Checkpoint]] = {}
+        for one in chosen:
+            for dataset in of[one]:
+                cells.setdefault(Cell(model, one.same_as or one.name, dataset), []).append(one)
+        return cells
 
     @property
     def truncated_rows(self) -> list[str]:

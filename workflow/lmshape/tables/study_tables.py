@@ -17,6 +17,7 @@ import pyarrow as pa
 from lmshape.dynamics.contrasts import CONTRAST_COLUMNS, contrasts
 from lmshape.dynamics.phases import PHASE_COLUMNS, PHASED, phases
 from lmshape.dynamics.profiles import CELL, PROFILE_COLUMNS, PROFILED, profiles
+from lmshape.hub.integrity import DISTRUSTED
 from lmshape.tables.columns import (
     AUDITS_KEY,
     CHECKPOINTS_KEY,
@@ -43,7 +44,10 @@ CHECKPOINT_COLUMNS = declare(
     ),
     text("commit", "commit of the repository that the weights came from; empty for local folders"),
     text("weights_sha256", "fingerprint of the weights"),
-    text("duplicate_of", "first other checkpoint of the model, by step, with equal weights; empty when none"),
+    text(
+        "duplicate_of",
+        "first other checkpoint of the model with equal weights, trusted ones first, then by step; empty when none",
+    ),
     text(
         "verdict",
         "what the audit of the hub says of the weights: `lmshape audit`; of local folders `duplicate` or empty",
@@ -146,6 +150,9 @@ def checkpoint_rows(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFram
 
 def _same_weights(frame: pd.DataFrame) -> pd.Series:
     """Name for each row the first checkpoint of its model with equal weights; nothing where that is the row itself."""
-    by_step = frame.sort_values("step", kind="stable").groupby(["model", "weights_sha256"])["checkpoint"]
-    first = by_step.transform("first").reindex(frame.index)
+    ordered = frame.assign(doubted=frame["verdict"].isin(DISTRUSTED)).sort_values(
+        ["doubted", "step"], kind="stable"
+    )
+    equal = ordered.groupby(["model", "weights_sha256"])["checkpoint"]
+    first = equal.transform("first").reindex(frame.index)
     return first.where((first != frame["checkpoint"]) & (frame["weights_sha256"] != ""), "")

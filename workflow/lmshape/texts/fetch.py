@@ -215,7 +215,7 @@ def write_hub_dataset(
     try:
         rows = datasets.load_dataset(path, name, split=split, streaming=True)
     except (OSError, ValueError) as error:  # the hub's refusals are of these kinds
-        raise InputError(f"the dataset `{path}` cannot be had: {error}") from error
+        raise InputError(f"the dataset `{path}` cannot be had: {reason_of(error)}") from error
     texts = (_text_of(row, column, of=f"`{path}`") for row in rows)
     _write_rows(texts, destination, of=f"`{path}`", most=megabytes * 10**6)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from math import isfinite, nan
 from operator import attrgetter
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from lmshape.checkpoints import Checkpoint
 from lmshape.geometry.resample import Estimate, over_draws
 from lmshape.store.hdf5 import Attributes
 from lmshape.store.statistics import or_nan, or_null
@@ -151,23 +152,30 @@ RANKS_COLUMNS = declare(
 )
 
 
-def write_truncation_tables(files: Sequence[Path], metrics: Path, output_dir: Path, *, study: str) -> None:
+def write_truncation_tables(
+    files: Mapping[Path, Sequence[Checkpoint]], metrics: Path, output_dir: Path, *, study: str
+) -> None:
     """Write `truncation` and `truncation_ranks` as .parquet and .csv; without a decoder they have columns and no rows.
 
     Parameters
     ----------
-    files : what `truncate` wrote, one file per cell; the tables keep their order
+    files : what `truncate` wrote, one file per cell → the checkpoints with its weights; the tables keep their order
     metrics : the study's table of metrics
     output_dir : folder of the tables
     study : name of the study
     """
-    cells = [read_truncation(path) for path in files]
+    cells = [_as_of(read_truncation(path), one) for path, those in files.items() for one in those]
     wanted = ["model", "checkpoint", "dataset", "site", "layer", "rows", "metric", "value"]
     known = dimensions(read_table(metrics, columns=wanted))
     curves = [row for cell in cells for row in loss_rows(cell, study)]
     ranks = [row for cell in cells for row in rank_rows(cell, study, known)]
     write_table(pd.DataFrame(curves), TRUNCATION_COLUMNS, output_dir / "truncation")
     write_table(pd.DataFrame(ranks), RANKS_COLUMNS, output_dir / "truncation_ranks")
+
+
+def _as_of(cell: Truncation, one: Checkpoint) -> Truncation:
+    """Say of a checkpoint what was measured with the same weights."""
+    return replace(cell, attributes={**cell.attributes, "checkpoint": one.name, "step": one.step})
 
 
 def dimensions(metrics: pd.DataFrame) -> dict[tuple[str | int, ...], float]:
