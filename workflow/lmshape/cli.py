@@ -33,7 +33,7 @@ Config = Annotated[
         help="The study's file. Default: config/config.yaml of --directory, else the embedded study's.",
     ),
 ]
-Directory = Annotated[Path, typer.Option(help="The study's folder, which holds results/.")]
+Directory = Annotated[Path, typer.Option(file_okay=False, help="The study's folder, which holds results/.")]
 Models = Annotated[
     list[str] | None,
     typer.Argument(help="Names of the registry, which are below. Default: the study's models."),
@@ -143,6 +143,9 @@ def profile(
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS, write_table
 
+    if not output.name:
+        raise InputError("`--output` names no file. Write it without its ending, as in results/profile.")
+    output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a measurement takes
     table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
@@ -400,8 +403,8 @@ def _study(configfile: Path | None, directory: Path) -> Study:
     from lmshape.study.study import load_study, study_of
 
     planned = json.loads(os.environ.get(CONFIG_VARIABLE, "{}"))
-    if str(directory.resolve()) in planned:
-        return load_study(planned[str(directory.resolve())], directory)
+    if (whole := os.path.realpath(directory)) in planned:
+        return load_study(planned[whole], directory)
     return study_of(_configfile(configfile, directory), directory)
 
 
