@@ -367,8 +367,10 @@ def run(
     study = _study(configfile, HERE)
     # what the job was given, wherever it runs: it estimates its memory as that was requested
     machine = Machine(gpus=gpu_count() if gpus is None else gpus)
+    job, work = Wildcards(**named), Jobs(study, machine).rules[rule]
+    work.check(job)
     with product_threads_of(threads):  # whatever OMP_NUM_THREADS says, or does not
-        Jobs(study, machine).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
+        work.run(job, Given(threads=threads, gpus=gpus))
 
 
 def _configfile(named: Path | None, directory: Path) -> Path:
