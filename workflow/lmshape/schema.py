@@ -72,7 +72,7 @@ def _where(error: yaml.MarkedYAMLError, path: Path) -> str:
     if mark is None:
         return str(error.problem)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    line = f"`{lines[mark.line].strip()}`" if mark.line < len(lines) else "the end of the file"
+    line = f"`{lines[mark.line].strip()[:100]}`" if mark.line < len(lines) else "the end of the file"
     return f"{error.problem} on line {mark.line + 1}, {line}"
 
 
