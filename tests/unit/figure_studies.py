@@ -184,7 +184,7 @@ def study(models: Sequence[Model], *, gone: Sequence[int] = ()) -> dict[str, pd.
     }
 
 
-HOSTILE = r"a$b$_c\d{e}"
+HOSTILE = "a$b$_c\\d{e}^\u202e\u200b🙂"  # right to left, of no width, in no font
 STUDIES = {
     "embedded": (
         Model("wiki-decoder", sinks=False),

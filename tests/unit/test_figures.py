@@ -27,7 +27,7 @@ from lmshape.figures.style import COLORS, FAINT, INK, PAPER, SCREEN, sequence
 from lmshape.hub.integrity import DISTRUSTED
 from lmshape.study.registry import REPOSITORY
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::UserWarning")]
+pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, ("error::UserWarning", "ignore:Glyph"))]
 
 OF_METRICS = tuple(name for name in FIGURES if name not in ("truncation", "losses", "warnings"))
 OVER_TRAINING = (

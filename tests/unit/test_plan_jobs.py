@@ -36,6 +36,17 @@ def test_the_embedded_study(tmp_path: Path) -> None:
     assert "wiki-encoder" in told and "download   0 B" in told
 
 
+@pytest.mark.parametrize(("variable", "end"), [("HOME", "/.cache"), ("XDG_CACHE_HOME", "")])
+def test_a_home_that_cannot_be_written_is_told_before_snakemake_fails(
+    variable: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file/below"))  # not even root can make it
+    with pytest.raises(InputError, match=rf"file/below{end}` cannot be written, .* `export XDG_CACHE_HOME="):
+        planned_jobs(REPOSITORY / "config/config.yaml", tmp_path)
+
+
 def test_a_study_that_cannot_be_planned(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("models: [pythia-41m]\ndatasets: [enwik8]\n")
     with pytest.raises(InputError) as error:

@@ -298,6 +298,8 @@ def test_flash_attention_of_a_config_is_replaced(folder: Path, tmp_path: Path) -
             "_attn_implementation",
             "kernels-community/flash-attn",
         ),  # which transformers would fetch from the hub
+        ("attn_implementation", "somebody/kernel@v1:forward"),
+        ("attn_implementation", {"": "somebody/kernel"}),
     ):
         configure(folder, **{key: value})
         np.testing.assert_array_equal(extracted(folder, TOKENS, tmp_path).rows, expected.rows)

@@ -58,7 +58,9 @@ def load(folder: Path, **options: bool) -> str:
 
 
 def test_code_does_not_run_unless_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"`.*theirs/config.json` cannot be used: .*custom code"):
+    with pytest.raises(
+        InputError, match=r"`.*theirs/config.json` cannot be used: it is Python code, .*remote_code"
+    ):
         load(folder)
     assert not (tmp_path / "ran").exists()
 
@@ -116,6 +118,6 @@ def test_code_of_a_configuration_does_not_run_when_facts_are_looked_up(
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "text_config": {"model_type": "theirs"}}))
     checkpoint = Checkpoint("final", -1, folder)
-    with pytest.raises(InputError, match="cannot be used: .*custom code"):
+    with pytest.raises(InputError, match="cannot be used: it is Python code"):
         read_facts("m", [checkpoint], {"kind": "decoder"}, root=tmp_path)
     assert not (tmp_path / "ran").exists()

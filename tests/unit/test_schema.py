@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf, nan
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lmshape.errors import InputError
@@ -69,6 +72,18 @@ def test_defaults_are_not_shared_between_calls() -> None:
             "nested keys in a file, not after --config.",
         ),
         ({"name": "x", "section": {"count": "five"}}, "`section.count` = 'five': must be a whole number."),
+        *(
+            (
+                {"name": "x", "section": {"count": value}},
+                f"`section.count` = {value}: must be a whole number, without a point and at most 2^53.",
+            )
+            for value in (
+                2.0,
+                1e308,
+                -inf,
+                2**60,
+            )  # `1.0e+3` of YAML, which `range` refuses, and what overflows
+        ),
         ({"name": "x", "rate": nan}, "`rate` = nan: must be a number."),
         ({"name": "x", "share": inf}, "`share` = inf: must be at most 1. Write a share."),
         ({"name": "x", "rate": "fast"}, "`rate` = 'fast': must be a number."),
@@ -94,6 +109,22 @@ def test_defaults_are_not_shared_between_calls() -> None:
 )
 def test_each_fault_names_path_value_and_rule(data: object, sentence: str) -> None:
     assert faults(data, SCHEMA) == [sentence]
+
+
+def numeric_keys(schema: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, part in schema.items() if isinstance(schema, dict) else ():
+        if isinstance(part, dict) and {"integer", "number"} & set(np.atleast_1d(part.get("type", ()))):
+            yield key, part
+        yield from numeric_keys(part)
+
+
+@pytest.mark.parametrize("name", ["config", "models", "datasets"])
+def test_no_key_takes_what_is_not_finite_and_none_but_a_clip_what_overflows(name: str) -> None:
+    found = list(numeric_keys(schema_with_names(name, {})))
+    assert found
+    for key, part in found:
+        refused = [value for value in (nan, inf, -inf, 1e308, 10**400) if faults(value, part)]
+        assert len(refused) == (2 if key == "gradient_clip" else 5), (key, refused)
 
 
 def test_one_key_of_two_is_no_fault() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -357,3 +358,27 @@ def test_a_file_that_another_process_has_locked_can_be_read(
         assert activations.read(FINAL).tobytes() == clouds[FINAL].tobytes()
     holder.communicate()
     assert holder.returncode == 0
+
+
+CUT_SHORT = """
+import resource, sys
+import numpy as np
+from lmshape.store.hdf5 import new_file, write_array
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+try:
+    with new_file("a.h5", "a format") as file:
+        for number in range(9):
+            write_array(file.create_group(f"layers/{number}"), "values", np.arange(1000.0))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 10_000, 30_000, 60_000])
+def test_what_the_disk_refuses_half_way_is_one_error_of_the_system(room: int, tmp_path: Path) -> None:
+    """Closing a file then fails as well, in words of HDF5."""
+    run = subprocess.run(
+        [sys.executable, "-c", CUT_SHORT, str(room)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"\[Errno 27\] File too large: '\.a\.h5\.partial-\S+'\n", run.stdout), run.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from conftest import CONFIG, DATASETS, MODELS, StudyFolder
+from conftest import CONFIG, DATASETS, MODELS, StudyFolder, run_python
 from safetensors.torch import load_file, save_file
 
 from lmshape.errors import InputError
@@ -27,6 +27,19 @@ def test_what_is_refused_ends_the_run_before_its_first_job(new_study: StudyFolde
     assert "`models[0]` = 'small-decodr': unknown model" in run.stdout, run.stdout
     assert "Traceback" not in run.stdout
     assert not (new_study.path / "results").exists()
+
+
+def test_snakemake_tells_what_is_wrong_with_a_file_of_yaml(new_study: StudyFolder) -> None:
+    """With the line, where Snakemake names none; a key that stands twice, of which Snakemake takes the last."""
+    with (new_study.path / "config.yaml").open("a") as config:
+        config.write("study: other\n")
+    run = new_study.snakemake("--dry-run")
+    assert run.returncode != 0 and "the key `study` appears twice, the second time on line" in run.stdout
+    (new_study.path / "config").mkdir()
+    (new_study.path / "config/config.yaml").write_text("models: [mine\ndatasets: [wiki]\n")
+    command = [word for word in new_study.command("--dry-run") if "config" not in word]
+    run = run_python(*command, cwd=new_study.path)
+    assert run.returncode != 0 and "on line 2, `datasets: [wiki]`" in run.stdout, run.stdout
 
 
 @pytest.mark.parametrize(

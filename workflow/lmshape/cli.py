@@ -33,7 +33,7 @@ Config = Annotated[
         help="The study's file. Default: config/config.yaml of --directory, else the embedded study's.",
     ),
 ]
-Directory = Annotated[Path, typer.Option(help="The study's folder, which holds results/.")]
+Directory = Annotated[Path, typer.Option(file_okay=False, help="The study's folder, which holds results/.")]
 Models = Annotated[
     list[str] | None,
     typer.Argument(help="Names of the registry, which are below. Default: the study's models."),
@@ -143,6 +143,9 @@ def profile(
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS, write_table
 
+    if not output.name:
+        raise InputError("`--output` names no file. Write it without its ending, as in results/profile.")
+    output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a measurement takes
     table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
@@ -364,8 +367,10 @@ def run(
     study = _study(configfile, HERE)
     # what the job was given, wherever it runs: it estimates its memory as that was requested
     machine = Machine(gpus=gpu_count() if gpus is None else gpus)
+    job, work = Wildcards(**named), Jobs(study, machine).rules[rule]
+    work.check(job)
     with product_threads_of(threads):  # whatever OMP_NUM_THREADS says, or does not
-        Jobs(study, machine).rules[rule].run(Wildcards(**named), Given(threads=threads, gpus=gpus))
+        work.run(job, Given(threads=threads, gpus=gpus))
 
 
 def _configfile(named: Path | None, directory: Path) -> Path:
@@ -400,8 +405,8 @@ def _study(configfile: Path | None, directory: Path) -> Study:
     from lmshape.study.study import load_study, study_of
 
     planned = json.loads(os.environ.get(CONFIG_VARIABLE, "{}"))
-    if str(directory.resolve()) in planned:
-        return load_study(planned[str(directory.resolve())], directory)
+    if (whole := os.path.realpath(directory)) in planned:
+        return load_study(planned[whole], directory)
     return study_of(_configfile(configfile, directory), directory)
 
 

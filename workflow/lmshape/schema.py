@@ -13,6 +13,7 @@ import yaml
 
 from lmshape.errors import InputError, suggest
 
+LARGEST = 2**53  # whole number: as a float it is exact, and the products in estimates are finite
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 Error: TypeAlias = Any  # a jsonschema.ValidationError, whose attributes may be anything, or unset
@@ -71,7 +72,7 @@ def _where(error: yaml.MarkedYAMLError, path: Path) -> str:
     if mark is None:
         return str(error.problem)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    line = f"`{lines[mark.line].strip()}`" if mark.line < len(lines) else "the end of the file"
+    line = f"`{lines[mark.line].strip()[:100]}`" if mark.line < len(lines) else "the end of the file"
     return f"{error.problem} on line {mark.line + 1}, {line}"
 
 
@@ -96,7 +97,7 @@ def faults(data: Yaml, schema: Mapping[str, Yaml], *, where: str = "") -> list[s
 
 @cache
 def _validator() -> Any:
-    """Return a validator for which `.nan`, which no bound refuses, is not a number."""
+    """Return a validator for which `.nan`, which no bound refuses, is not a number, and 2.0 and 2^60 not whole ones."""
     from jsonschema import Draft202012Validator, validators  # here: `lmshape.profile` does without it
 
     plain = Draft202012Validator.TYPE_CHECKER
@@ -104,7 +105,11 @@ def _validator() -> Any:
     def is_number(checker: object, value: object) -> bool:
         return plain.is_type(value, "number") and value == value
 
-    return validators.extend(Draft202012Validator, type_checker=plain.redefine("number", is_number))
+    def is_integer(checker: object, value: object) -> bool:
+        return plain.is_type(value, "integer") and isinstance(value, int) and abs(value) <= LARGEST
+
+    types = plain.redefine_many({"number": is_number, "integer": is_integer})
+    return validators.extend(Draft202012Validator, type_checker=types)
 
 
 def with_defaults(data: Yaml, schema: Mapping[str, Yaml]) -> Yaml:
@@ -171,6 +176,12 @@ def _rule(error: Error) -> str:
 def _type(error: Error) -> str:
     kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
     rule = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}."
+    if (
+        "integer" in kinds
+        and isinstance(error.instance, int | float)
+        and not isinstance(error.instance, bool)
+    ):
+        return f"{rule[:-1]}, without a point and at most 2^53."
     if (
         isinstance(error.instance, str)
         and {"integer", "number"} & set(kinds)

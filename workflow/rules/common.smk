@@ -56,8 +56,23 @@ from lmshape.jobs.hub import (
     spell_plans,
 )
 from lmshape.jobs.machine import PROFILE_SETTINGS, machine_of
+from lmshape.schema import read_keys
 from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
+
+own = Path("config/config.yaml")  # of the working directory, else the embedded study's
+configfiles = workflow.overwrite_configfiles or [
+    own if own.exists() else REPOSITORY / own
+]
+try:  # Snakemake names no line of what is wrong, and takes the last of a key that stands twice
+    for file in configfiles:
+        read_keys(Path(file))
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+if not workflow.overwrite_configfiles:
+
+    configfile: str(configfiles[0])
+
 
 # Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.
 if workflow.is_main_process and not list(Path(".snakemake/locks").glob("*.lock")):

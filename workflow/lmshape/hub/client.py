@@ -18,6 +18,7 @@ import httpx2
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
@@ -222,7 +223,7 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
         )
     if isinstance(error, RevisionNotFoundError | RemoteEntryNotFoundError):
         return NotThere(f"{what}: not on the hub ({reason_of(error)}).")
-    if isinstance(error, RepositoryNotFoundError):
+    if isinstance(error, RepositoryNotFoundError | HFValidationError):
         return NotThere(
             f"{what}: the hub shows no such repository. Correct its name in the registry of models; for a private or "
             "gated one log in with `hf auth login` or set HF_TOKEN."

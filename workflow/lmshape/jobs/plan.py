@@ -6,11 +6,13 @@ that a cluster gets; and verdicts on the checkpoints of published runs.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from math import isnan, nan
 from pathlib import Path
@@ -142,6 +144,7 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
     InputError
         When Snakemake cannot plan the study; its words follow.
     """
+    _check_cache()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
     # relative to here, as Snakemake has it, and not to the study
     config = find_file(configfile, root=Path.cwd())
@@ -151,6 +154,18 @@ def planned_jobs(configfile: Path, root: Path) -> dict[str, int]:
         raise InputError(f"Snakemake cannot plan `{configfile}`:\n{done.stdout}{done.stderr}")
     table = (done.stdout + done.stderr).partition("Job stats:")[2].partition("total")[0]
     return {rule: int(count) for rule, count in _JOB_STATISTICS.findall(table)}
+
+
+def _check_cache() -> None:
+    """Refuse a folder of caches that cannot be written: Snakemake keeps one there, and would end in a traceback."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"`{folder}` cannot be written, and Snakemake keeps a cache there. Name another folder, and run again: "
+            "`export XDG_CACHE_HOME=/scratch/$USER/cache`."
+        )
 
 
 def describe_plan(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, int]) -> str:

@@ -236,10 +236,20 @@ class Rule:
         raise NotImplementedError
 
     def model(self, job: Wildcards) -> Model:
-        """Return the model of a job; one that the study does not have is refused with the nearest."""
-        if job.model not in self.study.models:
-            raise unknown("model", job.model, self.study.models)
+        """Return the model of a job."""
         return self.study.models[job.model]
+
+    def check(self, job: Wildcards) -> None:
+        """Refuse a job whose names the study does not have, as may be typed by hand, with the nearest that it has."""
+        study, model = self.study, self.study.models.get(job.model)
+        known = {"model": study.models, "dataset": study.datasets, "text": study.texts}
+        known |= {"run": study.pretraining.runs if study.pretraining else {}}
+        known |= {"checkpoint": model.checkpoints} if model else {}
+        for what, names in known.items():
+            if (name := getattr(job, what)) and name not in names:
+                raise unknown(what, name, names)
+        if next(self.jobs(), None) is None:
+            raise InputError("the study has no job of this rule. `lmshape plan` counts those that it has.")
 
     @property
     def own_path(self) -> Path | None:

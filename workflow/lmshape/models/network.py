@@ -44,6 +44,7 @@ from lmshape.store.weights import (
     tell_adapter,
     tensor_names,
     weight_files,
+    why_not_opened,
 )
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -234,10 +235,11 @@ def _check_held(file: Path) -> None:
         _check_pickled(file)
 
 
-def _asks_for_flash(folder: Path) -> bool:
-    """Whether a configuration names FlashAttention, or a kernel of the hub's that computes it."""
+def _asks_for_kernel(folder: Path) -> bool:
+    """Whether a configuration names FlashAttention, or a kernel: code that transformers fetches from the hub."""
     file = folder / "config.json"
-    return file.is_file() and re.search("flash[-_]att", file.read_text(encoding="utf-8")) is not None
+    named = r'flash[-_]att|attn_implementation"[^,}]*/'
+    return file.is_file() and re.search(named, file.read_text(encoding="utf-8")) is not None
 
 
 def _wrapper(names: Sequence[str]) -> str:
@@ -256,7 +258,7 @@ def _loading_options(
     options: dict[str, Any] = {}
     if device_map != "none":
         options |= {"device_map": device_map, "offload_folder": offload}
-    if _asks_for_flash(folder):
+    if _asks_for_kernel(folder):
         options["attn_implementation"] = "sdpa"  # the same numbers, without its package
     if files[0].suffix == GGUF:
         from transformers import GgufConfig  # younger than the rest of what is taken from transformers
@@ -291,7 +293,7 @@ def read_config(folder: Path, *, remote_code: bool = False) -> PreTrainedConfig:
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         name = source.get("gguf_file", "config.json")
         reason = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
-        raise InputError(f"`{folder}/{name}` cannot be used: {first_line(reason)}") from error
+        raise InputError(f"`{folder}/{name}` cannot be used: {why_not_opened(reason)}") from error
     if getattr(config, "quantization_config", None):
         config.quantization_config["dequantize"] = True  # else a GPU may compute in it
     config.use_cache = False  # keys and values of past tokens are of no use here and cost memory

@@ -6,6 +6,8 @@ and of the data themselves by the filter fletcher32. It has none of strings of v
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,12 +48,21 @@ def new_file(
     path, least_bytes : as `written_on_scratch` takes them
     name, attributes : root attributes
     """
-    with (
-        written_on_scratch(path, least_bytes=least_bytes) as partial,
-        h5py.File(partial, "w", locking=False, libver=CHECKED, rdcc_nbytes=0) as file,
-    ):
+    with written_on_scratch(path, least_bytes=least_bytes) as partial, _new(partial) as file:
         write_attributes(file, {"format": name, "format_version": FORMAT_VERSION, **(attributes or {})})
         yield file
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[h5py.File]:
+    """Open a new file; what the system refuses is an OSError, also on closing, where h5py raises a RuntimeError."""
+    try:
+        with h5py.File(path, "w", locking=False, libver=CHECKED, rdcc_nbytes=0) as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        if refused := re.search(r"errno = (\d+)", str(error)):
+            raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
+        raise
 
 
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> h5py.Dataset:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from lmshape.errors import InputError
+from lmshape.errors import InputError, first_line
 from lmshape.store.statistics import read_loss_card
 from lmshape.writing import replaced_when_whole
 
@@ -54,6 +54,18 @@ OTHER_FORMS = {
     "pytorch_model_fsdp*": ("FSDP's parts of a model", "run `accelerate merge-weights` on them"),
     "ckpt*.pt": ("a checkpoint of its own form", "docs/nanogpt.md converts one of nanoGPT"),
 }
+
+FOREIGN_CODE = "trust_remote_code"  # what transformers asks for where it would have to run code
+
+
+def why_not_opened(error: BaseException) -> str:
+    """Return the first line of what transformers says; of code that it would have to run, what allows that."""
+    if FOREIGN_CODE not in str(error):
+        return first_line(error)
+    return (
+        "it is Python code, which is not run unless the model's entry in the registry says `remote_code: true`. Say it "
+        "only of a repository that you would run yourself."
+    )
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmshape.errors import InputError, first_line
-from lmshape.store.weights import check_fetched, only_gguf
+from lmshape.store.weights import FOREIGN_CODE, check_fetched, only_gguf, why_not_opened
 from lmshape.writing import folder_when_whole
 
 if TYPE_CHECKING:
@@ -86,7 +86,11 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
 
     check_tokenizer(folder)
     files = tokenizer_files(folder)
-    carried = {"gguf_file": files[0].name} if files and files[0].suffix == ".gguf" else {}
+    if not files:
+        raise InputError(
+            f"no tokenizer ({', '.join(TOKENIZERS)}, or a GGUF file) in `{folder}`. Correct the path."
+        )
+    carried = {"gguf_file": files[0].name} if files[0].suffix == ".gguf" else {}
     file = folder / "tokenizer.json"
     local: dict[str, Any] = {"local_files_only": True, **carried}
     try:
@@ -94,15 +98,12 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
         try:
             named = AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, **local)
         except Exception as error:
-            if own is None or "trust_remote_code" in str(error):
+            if own is None or FOREIGN_CODE in str(error):
                 raise
             named = PreTrainedTokenizerFast.from_pretrained(folder, **local)  # its class reads other files
     except Exception as error:  # tokenizers raises nothing narrower
-        if "trust_remote_code" in str(error) and not remote_code:
-            raise InputError(
-                f"the tokenizer of `{folder}` is Python code, which is not run unless the model's entry in the "
-                "registry says `remote_code: true`. Say it only of a repository that you would run yourself."
-            ) from None
+        if FOREIGN_CODE in str(error):
+            raise InputError(f"the tokenizer of `{folder}` cannot be read: {why_not_opened(error)}") from None
         raise InputError(
             f"the tokenizer of `{folder}` cannot be read by tokenizers {tokenizers.__version__} ({first_line(error)}). "
             "Save it again with the versions that are installed here."
