@@ -208,8 +208,6 @@ def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
         for name in READERS:
             weights = jobs.rules[name].inputs(Wildcards(**HUB_CELL))["weights"]
             assert str(weights).startswith("ancient ") == marked, name
-    losses = jobs.rules["truncate"].inputs(Wildcards(**CELL))["losses"]
-    assert str(losses).startswith("ancient results/losses/")
 
 
 def test_a_comparison_with_the_final_checkpoint_reads_its_activations(root: Path) -> None:
@@ -341,8 +339,6 @@ def test_a_digest_covers_every_job_behind(keep: bool, root: Path) -> None:
         reads = {step for step in reads if step[0] not in of_weights}
         if name in of_weights:
             continue
-        if name == "truncate":
-            reads = {step for step in reads if step[0] not in ("extract", "measure_cell")}  # ancient
         behind: set[tuple[str, Wildcards]] = set()
         waiting = [(name, job)]
         while waiting:

@@ -422,7 +422,6 @@ class Truncate(WeightsReader):
 
     stage = "truncation"
     usual_share = 0.3
-    awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
     writes = (paths.TRUNCATION_FILE,)
@@ -431,10 +430,6 @@ class Truncate(WeightsReader):
     def jobs(self) -> Iterator[Wildcards]:
         for model in self.study.models:
             yield from map(Wildcards.of_cell, self.study.truncated(model))
-
-    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """The losses come first: a checkpoint that cannot be extracted fails once."""
-        return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSS_CARD))}
 
     @property
     def truncating(self) -> Truncating:
