@@ -403,6 +403,28 @@ def test_files_of_the_user_where_a_download_would_go_are_refused(root: Path) -> 
         refuse_foreign_files(study, root)
 
 
+def test_weights_of_the_user_where_a_run_would_be_trained_are_refused(root: Path, tmp_path: Path) -> None:
+    study = jobs_of(root).study
+    (run,) = list(study.trained)[:1]
+    folder = root / "results/pretrained" / run
+    elsewhere = tmp_path / "mine"
+    (elsewhere / "checkpoint-4").mkdir(parents=True)
+    (elsewhere / "checkpoint-4/notes.txt").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(elsewhere)
+    told = f"`results/pretrained/{run}` is where the run {run} of `pretraining` will lie, and holds "
+    with pytest.raises(InputError, match=f"{told}notes.txt"):  # it would be moved out of a linked folder
+        refuse_foreign_files(study, root)
+    folder.unlink()
+    elsewhere.rename(folder)
+    refuse_foreign_files(study, root)
+    (folder / "checkpoint-4/model.safetensors").touch()
+    with pytest.raises(InputError, match=f"{told}model.safetensors"):
+        refuse_foreign_files(study, root)
+    write_receipt(folder)
+    refuse_foreign_files(study, root)
+
+
 @pytest.mark.parametrize(
     ("folder", "told"),
     [

@@ -31,7 +31,7 @@ from lmshape.metrics.registry import (
     metric_names,
 )
 from lmshape.models import Extraction
-from lmshape.paths import ACTIVATIONS, LOSS_CARD, STATISTICS, TRUNCATION_READER, layers, loss_cards
+from lmshape.paths import ACTIVATIONS, LOSS_CARD, STATISTICS, TEXT_FILE, TRUNCATION_READER, layers, loss_cards
 from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
 from lmshape.store.statistics import read_loss_card, read_statistics_attributes
 from lmshape.study.models import Model, read_model, require_weights
@@ -462,6 +462,8 @@ def _text_problems(study: Study, root: Path) -> Iterator[str]:
         needed = max(recipe.sequences * recipe.window for recipe in study.trained.values())
         readers.append((text, span, needed, "pretraining", "Take a larger text or a wider `span`."))
     for text, (first, last), needed, reader, remedy in readers:
+        if text.path is not None and (root / text.path).parent == (root / TEXT_FILE).parent:
+            yield f"`texts.{text.name}.path` = '{text.path}': there the study puts its own copies. Move it elsewhere."
         if text.path is not None and not (root / text.path).is_file():
             yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
             continue
