@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from lmshape.errors import InputError
-from lmshape.receipt import write_receipt
+from lmshape.receipt import read_told, write_receipt
 from lmshape.writing import replaced_when_whole
 
 
@@ -17,11 +17,12 @@ def write_digest(file: Path) -> None:
 
 
 def write_digests(folder: Path, *patterns: str) -> None:
-    """Note what files of a folder hold, and renew its receipt, which then names the notes."""
-    for pattern in patterns:
-        for file in folder.glob(pattern):
-            write_digest(file)
-    write_receipt(folder)
+    """Note what files of a folder hold, and name the notes in its receipt, but nothing of the user that lies there."""
+    listed = dict(read_told(folder).get("files", {}))
+    for file in (file for pattern in patterns for file in folder.glob(pattern)):
+        write_digest(file)
+        listed[_digest_file(file).relative_to(folder).as_posix()] = _digest_file(file).stat().st_size
+    write_receipt(folder, files=listed)
 
 
 def check_digest(file: Path) -> None:
@@ -35,7 +36,7 @@ def check_digest(file: Path) -> None:
         When it is damaged, or was changed by hand.
     """
     noted = _digest_file(file)
-    if noted.is_file() and noted.read_bytes() != _sha256(file).encode():
+    if noted.is_file() and file.is_file() and noted.read_bytes() != _sha256(file).encode():
         raise InputError(
             f"`{file}` has changed since it was written: the disk is damaged, or the file was edited. Delete it, "
             "and run again."
