@@ -114,7 +114,7 @@ $(READY): envs/lock.txt pyproject.toml
 RESULTS := $(addprefix results/,activations benchmarks figures logs losses metrics released revisions \
 	seen_weights shapes staged statistics tables texts tokens truncation explore.html index.html report.html)
 clean:
-	rm -rf $(RESULTS) results/weights/.budget .snakemake docs/_build
+	rm -rf $(RESULTS) results/weights/.budget results/weights/.no-xet .snakemake docs/_build
 	@find results '(' -name '.read-*' -o -name .snakemake_timestamp ')' -delete
 	@PYTHONPATH=workflow $(or $(wildcard $(BIN)/python),$(PYTHON)) -c 'import sys; from pathlib import Path; \
 	from lmshape.receipt import delete_own; [delete_own(Path(folder)) for folder in sys.argv[1:]]' \

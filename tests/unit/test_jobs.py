@@ -208,8 +208,6 @@ def test_ancient_marks_what_is_no_reason_to_run_again(root: Path) -> None:
         for name in READERS:
             weights = jobs.rules[name].inputs(Wildcards(**HUB_CELL))["weights"]
             assert str(weights).startswith("ancient ") == marked, name
-    losses = jobs.rules["truncate"].inputs(Wildcards(**CELL))["losses"]
-    assert str(losses).startswith("ancient results/losses/")
 
 
 def test_a_comparison_with_the_final_checkpoint_reads_its_activations(root: Path) -> None:
@@ -341,8 +339,6 @@ def test_a_digest_covers_every_job_behind(keep: bool, root: Path) -> None:
         reads = {step for step in reads if step[0] not in of_weights}
         if name in of_weights:
             continue
-        if name == "truncate":
-            reads = {step for step in reads if step[0] not in ("extract", "measure_cell")}  # ancient
         behind: set[tuple[str, Wildcards]] = set()
         waiting = [(name, job)]
         while waiting:
@@ -405,6 +401,28 @@ def test_files_of_the_user_where_a_download_would_go_are_refused(root: Path) -> 
         InputError, match=r"and holds training_args.bin, which lmshape did not write. Move it"
     ):
         refuse_foreign_files(study, root)
+
+
+def test_weights_of_the_user_where_a_run_would_be_trained_are_refused(root: Path, tmp_path: Path) -> None:
+    study = jobs_of(root).study
+    (run,) = list(study.trained)[:1]
+    folder = root / "results/pretrained" / run
+    elsewhere = tmp_path / "mine"
+    (elsewhere / "checkpoint-4").mkdir(parents=True)
+    (elsewhere / "checkpoint-4/notes.txt").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(elsewhere)
+    told = f"`results/pretrained/{run}` is where the run {run} of `pretraining` will lie, and holds "
+    with pytest.raises(InputError, match=f"{told}notes.txt"):  # it would be moved out of a linked folder
+        refuse_foreign_files(study, root)
+    folder.unlink()
+    elsewhere.rename(folder)
+    refuse_foreign_files(study, root)
+    (folder / "checkpoint-4/model.safetensors").touch()
+    with pytest.raises(InputError, match=f"{told}model.safetensors"):
+        refuse_foreign_files(study, root)
+    write_receipt(folder)
+    refuse_foreign_files(study, root)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from lmshape import paths
+from lmshape.digest import check_digest, write_digests
+from lmshape.errors import InputError
 from lmshape.hub.budget import clear_unneeded, release
 from lmshape.jobs import RULES
 from lmshape.paths import partial_folder
@@ -77,6 +80,35 @@ def test_links_are_ours_and_what_they_lead_to_is_not(tmp_path: Path) -> None:
     write_receipt(folder)
     delete_own(folder)
     assert cached.exists() and not folder.exists()
+
+
+def test_notes_of_content_are_ours_and_what_the_user_has_put_beside_them_is_not(tmp_path: Path) -> None:
+    folder = downloaded(tmp_path / "one")
+    (folder / "notes.txt").write_text("mine")
+    write_digests(folder, "*.safetensors", "config.json")
+    assert [path.name for path in foreign_files(folder)] == ["notes.txt"]
+    check_digest(folder / WEIGHTS)
+    (folder / WEIGHTS).write_text("Weights")
+    with pytest.raises(InputError, match=f"`{folder / WEIGHTS}` has changed since it was written"):
+        check_digest(folder / WEIGHTS)
+    delete_own(folder)
+    assert names(folder) == ["notes.txt"]
+
+
+def test_a_linked_folder_and_one_with_the_receipt_of_another_are_the_users(tmp_path: Path) -> None:
+    """A copy of a download that is trained further has its names and sizes."""
+    ours = tmp_path / "results/weights/published/step1"
+    downloaded(tmp_path / "new")
+    ours.parent.mkdir(parents=True)
+    name_whole_folder(tmp_path / "new", ours)
+    copied = Path(shutil.copytree(ours, tmp_path / "results/weights/mine/step1"))
+    linked = tmp_path / "results/weights/published/step2"
+    linked.symlink_to(downloaded(tmp_path / "data/published/step2"))
+    for folder in (copied, linked):
+        delete_own(folder)
+        assert foreign_files(folder)
+        assert names(folder)[-1] == WEIGHTS
+    assert clear_unneeded(tmp_path, needed=set()) == [ours]
 
 
 def test_the_beginning_of_a_download_is_ours(tmp_path: Path) -> None:

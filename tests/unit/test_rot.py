@@ -12,6 +12,7 @@ import pytest
 from hub_locks import checkpoint, lock_of
 from layers import write_statistics
 
+from lmshape.digest import write_digest
 from lmshape.errors import InputError
 from lmshape.hub.lock import read_lock, write_lock
 from lmshape.jobs.texts import whole_text
@@ -26,7 +27,6 @@ from lmshape.store.statistics import (
 )
 from lmshape.store.tokens import Tokens, read_tokens, write_tokens
 from lmshape.tables.columns import read_parquet, write_parquet
-from lmshape.texts.fetch import write_digest
 
 pytestmark = pytest.mark.slow
 

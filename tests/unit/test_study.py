@@ -547,6 +547,19 @@ def test_a_text_that_is_empty_or_not_there(root: Path) -> None:
     assert refusal_of(root) == f"`texts.book.path` = 'book.txt': no such file in {root}. Correct the path."
 
 
+@pytest.mark.parametrize("root_of_path", ["", "{root}/"])
+def test_a_text_where_the_study_would_write_over_it_is_refused(root_of_path: str, root: Path) -> None:
+    path = root_of_path.format(root=root) + "results/texts/book.txt"
+    (root / path).parent.mkdir(parents=True)
+    (root / "book.txt").rename(root / path)
+    datasets = yaml.safe_load((root / "config/datasets.yaml").read_text())
+    datasets["texts"]["book"]["path"] = path
+    (root / "config/datasets.yaml").write_text(yaml.safe_dump(datasets))
+    assert refusal_of(root) == (
+        f"`texts.book.path` = '{path}': there the study puts its own copies. Move it elsewhere."
+    )
+
+
 def test_packed_texts_count_by_the_size_that_is_declared(root: Path) -> None:
     assert study_of(root, datasets=["packed", "packed-unknown"]).datasets.keys() == {
         "packed",

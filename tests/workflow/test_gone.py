@@ -95,13 +95,28 @@ def test_what_was_measured_stays(
     assert set(before["checkpoint"]) == set(kept)
 
 
-def test_new_families_of_what_is_gone_are_refused_by_name(study: StudyFolder) -> None:
+@pytest.mark.parametrize(
+    ("changes", "lacking", "remedy"),
+    [
+        ({"metrics": ["anisotropy", "loss", "angular"]}, "angular", "leave angular out of `metrics`"),
+        ({"rows": ["all", "no_sink"]}, "no_sink", "leave no_sink out of `rows`"),
+        (
+            {"sampling": CONFIG["sampling"] | {"seed": 1}},
+            "another sample",
+            'take back `sampling`: {"draws": 2, "order": "random", "protocol": "windows", "rows_per_draw": 64, '
+            '"window": 32}, seed 0',
+        ),
+    ],
+)
+def test_what_is_new_of_what_is_gone_is_refused_by_name(
+    changes: dict[str, object], lacking: str, remedy: str, study: StudyFolder
+) -> None:
     shutil.rmtree(study.path / RUN.format(2))
     with pytest.raises(InputError) as error:
-        chosen(study, metrics=["anisotropy", "loss", "angular"])
+        chosen(study, **changes)
     assert (
-        "`mine`: checkpoint-2 is gone from run, and angular of it on random cannot be measured. Bring the checkpoint "
-        "back, leave it out under `checkpoints`, or leave angular out of `metrics`."
+        f"`mine`: checkpoint-2 is gone from run, and {lacking} of it on random cannot be measured. Bring the "
+        f"checkpoint back, leave it out under `checkpoints`, or {remedy}."
     ) in str(error.value)
 
 

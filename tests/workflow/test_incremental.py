@@ -79,6 +79,11 @@ def copied(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory
         ),
         ({"metrics": ["anisotropy", "loss"]}, {**ALL_GATHERED, **AFTERWARDS}),
         ({"models": ["small-decoder"]}, AFTERWARDS),
+        # what changes the truncations too, which read no file of the cells that run before them
+        (
+            {"extraction": {"dtype": "bfloat16"}},
+            {"extract": CELLS, "measure": CELLS, "truncate": 1, **ALL_GATHERED, **AFTERWARDS},
+        ),
         # what no number depends on
         (
             {

@@ -77,3 +77,22 @@ def test_no_other_number(jobs: Jobs) -> None:
             pd.testing.assert_frame_equal(found, expected, obj=f"{path}, bit {bit}")
         shutil.copytree("whole", "results", dirs_exist_ok=True)
     assert told >= FLIPS / 3
+
+
+def test_a_trained_run_is_checked_by_what_reads_it(jobs: Jobs) -> None:
+    run = Path("results/pretrained/small-decoder")
+    job = Wildcards(model="small-decoder", checkpoint="checkpoint-16", dataset="wiki", run="small-decoder")
+    for file, rules in {
+        run / "loss.csv": ["spikes"],
+        run / "geometry.csv": ["spikes"],
+        run / "summary.json": ["index"],
+        run / "checkpoint-16/model.safetensors": ["extract", "truncate"],
+        run / "checkpoint-16/config.json": ["extract", "truncate"],
+        run.parent / "tokenizer/tokenizer.json": ["pretrain", "tokenize"],
+    }.items():
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        for rule in rules:
+            with pytest.raises(InputError, match=f"`{file}` has changed since it was written: .* Delete it"):
+                jobs.rules[rule].run(job, Given())
+        file.write_bytes(whole)

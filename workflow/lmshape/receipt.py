@@ -40,6 +40,11 @@ def read_told(folder: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+def place_of(folder: Path) -> str:
+    """Return the last two names of a folder, or of what it becomes when it is whole."""
+    return f"{folder.absolute().parent.name}/{folder.name.removeprefix('.').removesuffix(PARTIAL)}"
+
+
 def xet_folder(received: Path) -> Path:
     """Return where the hub's library puts what it receives of a file by Xet, until it is whole."""
     return received.with_name(f".{received.name}.xet")
@@ -49,9 +54,12 @@ def own_files(folder: Path, told: Mapping[str, Any] | None = None) -> list[Path]
     """List the files that the receipt names and that have the size it names, or are the beginning of such a file.
 
     The receipt, which `told` spares reading, is not among them. A link whose target is gone has no size, and counts as
-    it is.
+    it is. A linked folder, and one whose receipt was copied from elsewhere, are the user's.
     """
-    listed = (read_told(folder) if told is None else told).get("files")
+    told = read_told(folder) if told is None else told
+    listed = told.get("files")
+    if folder.is_symlink() or told.get("place", place_of(folder)) != place_of(folder):
+        return []
     own: list[Path] = []
     for name, size in listed.items() if isinstance(listed, dict) else ():
         if not isinstance(size, int) or PurePath(name).is_absolute() or ".." in PurePath(name).parts:

@@ -18,7 +18,7 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from lmshape.errors import InputError
 from lmshape.progress import size_text
-from lmshape.receipt import foreign_files, write_receipt
+from lmshape.receipt import foreign_files, place_of, write_receipt
 
 VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
 NAME = "lmshape-scratch-"
@@ -74,7 +74,7 @@ def name_whole_folder(partial: Path, path: Path) -> None:
     are the user's, and move into the new folder. For folders that a killed process goes on with, whose names are not
     its own; see `folder_when_whole`.
     """
-    write_receipt(partial)
+    write_receipt(partial, place=place_of(path))
     for parent, _, names in os.walk(partial):
         for name in names:
             _to_disk(Path(parent, name))
@@ -91,14 +91,14 @@ def name_whole_folder(partial: Path, path: Path) -> None:
 def _replace_folder(partial: Path, path: Path) -> None:
     """Exchange a folder for a new one, and bring over the files that are not ours."""
     before = path.with_name(f".{path.name}.before-{owner()}")
+    foreign = [file.relative_to(path) for file in foreign_files(path)]
     os.replace(path, before)
     os.replace(partial, path)
-    for file in foreign_files(before):
-        place = path / file.relative_to(before)
-        if not os.path.lexists(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, place)
-    shutil.rmtree(before)
+    for file in foreign:
+        if not os.path.lexists(path / file):
+            (path / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(before / file, path / file)
+    _remove(before)
 
 
 @contextmanager

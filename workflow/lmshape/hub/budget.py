@@ -230,7 +230,10 @@ def _others(book: Path, wanted: Reservation) -> list[Reservation]:
     """Read who else holds weights, and delete the entries of those that no longer do."""
     found = []
     for page in sorted(book.glob("*.json")):
-        one = Reservation(**json.loads(page.read_text(encoding="utf-8")))
+        try:
+            one = Reservation(**json.loads(page.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"`{page}` is damaged ({error}). Delete it, and run again.") from error
         if not one.held():
             page.unlink()
         elif one.name != wanted.name:

@@ -310,7 +310,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
         raise InputError(
             f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run downloads the checkpoint again."
         )
-    return {name: value for name, value in told.items() if name != "files"}
+    return {name: value for name, value in told.items() if name not in ("files", "place")}
 
 
 def holds_weights(folder: Path) -> bool:

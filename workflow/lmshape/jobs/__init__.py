@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -78,12 +78,10 @@ class Jobs:
         return ((name, job) for name, rule in self.rules.items() for job in rule.jobs())
 
     def behind(self, step: Step) -> list[Step]:
-        """Return the jobs that a job takes its results from, but for downloads and what it only waits for."""
-        rule = self.rules[step[0]]
-        if rule.brings_weights:
+        """Return the jobs that a job takes its results from, but for downloads."""
+        if self.rules[step[0]].brings_weights:
             return []
-        makers = self._makers_of(step, but=rule.awaited)
-        return [maker for maker in makers if not self.rules[maker[0]].brings_weights]
+        return [maker for maker in self._makers_of(step) if not self.rules[maker[0]].brings_weights]
 
     def leading_to(self, step: Step) -> Iterator[Step]:
         """Yield the jobs that lead to a job, each behind those that it needs, and the job itself."""
@@ -91,10 +89,9 @@ class Jobs:
             yield from self.leading_to(maker)
         yield step
 
-    def _makers_of(self, step: Step, *, but: Sequence[str] = ()) -> list[Step]:
-        inputs = self.rules[step[0]].inputs(step[1])
-        files = [list_of(files) for name, files in inputs.items() if name not in but]
-        return list(dict.fromkeys(self._maker[file] for file in chain(*files) if file in self._maker))
+    def _makers_of(self, step: Step) -> list[Step]:
+        files = chain(*map(list_of, self.rules[step[0]].inputs(step[1]).values()))
+        return list(dict.fromkeys(self._maker[file] for file in files if file in self._maker))
 
     @cached_property
     def _maker(self) -> dict[str, Step]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmshape import paths
+from lmshape.digest import check_digest
 from lmshape.geometry.arrays import Device
 from lmshape.jobs.machine import Machine, free_megabytes
 from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
-from lmshape.store.weights import checkpoint_files, weights_key
+from lmshape.store.weights import checkpoint_files, has_weights, weight_files, weights_key
 from lmshape.study import costs
 from lmshape.study.models import Model
 from lmshape.study.study import Study
@@ -105,6 +106,13 @@ class WeightsReader(Rule):
             remote_code=model.remote_code,
         )
 
+    def whole_weights(self, job: Wildcards) -> Path:
+        """Return the folder of the weights; those that have changed since they were downloaded or made are refused."""
+        folder = self.study.checkpoint(job.cell).folder
+        for file in (folder / "config.json", *(weight_files(folder) if has_weights(folder) else ())):
+            check_digest(file)
+        return folder
+
     def threads(self, job: Wildcards) -> int:
         return costs.threads_of(self.model(job))
 
@@ -164,7 +172,7 @@ class Extract(WeightsReader):
         from lmshape.models.extract import extract
         from lmshape.store.tokens import read_tokens
 
-        folder, tokens = self.study.checkpoint(job.cell).folder, read_tokens(job.fill(paths.TOKENS_FILE))
+        folder, tokens = self.whole_weights(job), read_tokens(job.fill(paths.TOKENS_FILE))
         return extract(
             folder,
             tokens,
@@ -422,7 +430,6 @@ class Truncate(WeightsReader):
 
     stage = "truncation"
     usual_share = 0.3
-    awaited = ("losses",)
     code = ("lmshape.truncation.truncate.truncate", "lmshape.store.tokens.read_tokens")
     log_file = "results/logs/truncate/{model}/{checkpoint}/{dataset}.log"
     writes = (paths.TRUNCATION_FILE,)
@@ -431,10 +438,6 @@ class Truncate(WeightsReader):
     def jobs(self) -> Iterator[Wildcards]:
         for model in self.study.models:
             yield from map(Wildcards.of_cell, self.study.truncated(model))
-
-    def inputs(self, job: Wildcards) -> Mapping[str, Files]:
-        """The losses come first: a checkpoint that cannot be extracted fails once."""
-        return {**super().inputs(job), "losses": self.ancient(job.fill(paths.LOSS_CARD))}
 
     @property
     def truncating(self) -> Truncating:
@@ -477,7 +480,7 @@ class Truncate(WeightsReader):
         from lmshape.truncation.truncate import Trial, truncate
 
         truncating = self.truncating
-        folder = self.study.checkpoint(job.cell).folder
+        folder = self.whole_weights(job)
         truncate(
             folder,
             read_tokens(job.fill(paths.TOKENS_FILE)),

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from lmshape import paths
+from lmshape.digest import write_digests
 from lmshape.errors import InputError
 from lmshape.hub.budget import READ_MARK, Reservation, clear_unneeded, forget_readers, release, reserve
 from lmshape.hub.integrity import Issue, issues_of
-from lmshape.hub.lock import Lock
+from lmshape.hub.lock import WEIGHT_SUFFIXES, Lock
 from lmshape.hub.published import FACTS
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.jobs.texts import RUN_FILES, TOKENIZER_FILE
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
 from lmshape.study.costs import checkpoint_megabytes
@@ -151,6 +153,7 @@ class FetchTokenizer(Resolve):
                 "`tokenizer` in the registry of models, then `lmshape lock --update`."
             )
         bring_files(model.lock.tokenizer, Path(job.fill(paths.TOKENIZER)))
+        write_digests(Path(job.fill(paths.TOKENIZER)), TOKENIZER_FILE)
 
 
 class Download(FetchTokenizer):
@@ -220,6 +223,7 @@ class Download(FetchTokenizer):
             reserve(wanted, budget=study.disk_budget_bytes, keeps=study.keep_weights)
         forget_readers(Path(folder))
         bring_files(one, Path(folder), weights_in=study.weights_in, transfer=study.transfer)
+        write_digests(Path(folder), "config.json", *(f"*{suffix}" for suffix in WEIGHT_SUFFIXES))
 
 
 class Release(Rule):
@@ -284,7 +288,7 @@ def mark_unasked(study: Study, root: Path) -> None:
 
 
 def refuse_foreign_files(study: Study, root: Path) -> None:
-    """Refuse folders of downloads and tokenizers with files of the user: Snakemake empties them before a job begins.
+    """Refuse folders of downloads, tokenizers and runs with files of the user that Snakemake deletes before a job.
 
     Raises
     ------
@@ -294,15 +298,21 @@ def refuse_foreign_files(study: Study, root: Path) -> None:
     ours = (READ_MARK, ".snakemake_timestamp")  # Snakemake dates the folders of its outputs
     emptied = {Path(paths.PRETRAINED_TOKENIZER): "the tokenizer of the runs of `pretraining`"}
     emptied = emptied if study.trained else {}
+    runs = {
+        Path(paths.PRETRAINED.format(run=run)): f"the run {run} of `pretraining`" for run in study.trained
+    }
     for model in study.models.values():
         if model.on_hub:
             emptied[model.tokenizer] = f"the tokenizer of `{model.name}`"
             emptied |= {one.folder: f"{one.name} of `{model.name}`" for one in model.measured.values()}
-    for folder, what in emptied.items():
+    for folder, what in (emptied | runs).items():
         told = read_told(root / folder)
-        if told and "files" not in told:  # a receipt of an older lmshape
+        # of an older lmshape, whose runs had no receipt
+        if "files" not in told and (told or (root / folder / "summary.json").is_file()):
             continue
         foreign = [path for path in foreign_files(root / folder, told) if not path.name.startswith(ours)]
+        if folder in runs and not (root / folder).is_symlink():  # notes of the user stay there
+            foreign = [path for path in foreign if path.name in ("model.safetensors", *RUN_FILES)]
         if foreign:
             raise InputError(
                 f"`{folder}` is where {what} will lie, and holds {foreign[0].name}, which lmshape did not write. Move "

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmshape import paths
+from lmshape.digest import check_digest
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
@@ -201,6 +202,8 @@ class Index(Rule):
         from lmshape.pages.index import build_index
 
         runs = by_run(trained_files(self.study, "summary.json"))
+        for file in runs.values():
+            check_digest(file)
         summaries = {name: json.loads(path.read_text()) for name, path in runs.items()}
         build_index(
             Path(paths.INDEX_PAGE),

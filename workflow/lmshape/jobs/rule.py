@@ -114,7 +114,6 @@ class Rule:
     stage : under which `lmshape plan` counts its jobs
     submitted : whether a cluster gets its jobs; those of others run beside Snakemake
     brings_weights : whether it looks after what is downloaded, which is the same when it comes once more
-    awaited : names of inputs that must be there, and whose change is not a reason to run again
     writes : patterns of its outputs
     log_file : pattern of its log
     ancient : Snakemake's flag of a file whose newer date is not a reason to run again
@@ -131,7 +130,6 @@ class Rule:
     stage: str = "tables and pages"
     submitted: bool = False
     brings_weights: bool = False
-    awaited: tuple[str, ...] = ()
     writes: Sequence[str] = ()
     log_file: str
     ancient: Callable[[str], str] = staticmethod(str)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lmshape import paths
 from lmshape.checkpoints import Checkpoint
+from lmshape.digest import check_digest
 from lmshape.jobs.hub import known_faults
 from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.jobs.texts import by_run, trained_files
@@ -214,6 +215,9 @@ class Spikes(Rule):
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.tables.loss_spikes import write_spikes
 
+        for name in ("loss.csv", "geometry.csv"):
+            for file in trained_files(self.study, name):
+                check_digest(Path(file))
         write_spikes(
             paths.TABLES_FOLDER,
             study=self.study.name,

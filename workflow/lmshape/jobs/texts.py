@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmshape import paths
+from lmshape.digest import check_digest, write_digest, write_digests
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.store.weights import file_key
@@ -26,7 +27,6 @@ def text_file(text: str, *, clean: bool) -> str:
 def whole_text(file: Path) -> str:
     """Read a text of the study; one that has changed since it was written is refused."""
     from lmshape.texts.corpus import read_text
-    from lmshape.texts.fetch import check_digest
 
     check_digest(file)
     return read_text(file)
@@ -79,7 +79,7 @@ class FetchText(Rule):
         return LEAST_DISK_MEGABYTES + (self.text(job).bytes or 10**9) // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
-        from lmshape.texts.fetch import fetch, write_digest, write_hub_dataset, write_rows_of
+        from lmshape.texts.fetch import fetch, write_hub_dataset, write_rows_of
 
         text, destination = self.text(job), Path(job.fill(paths.TEXT_FILE))
         if text.path and text.is_of_rows:
@@ -108,7 +108,6 @@ class CleanText(FetchText):
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.texts.corpus import clean_file
-        from lmshape.texts.fetch import check_digest, write_digest
 
         text, cleaned = Path(job.fill(paths.TEXT_FILE)), Path(job.fill(paths.CLEAN_TEXT))
         check_digest(text)
@@ -155,6 +154,7 @@ class TrainTokenizer(Rule):
 
         text = span(whole_text(Path(self.text)), *self.pretraining.span)
         write_tokenizer(text, Path(paths.PRETRAINED_TOKENIZER), vocabulary=self.pretraining.vocabulary)
+        write_digests(Path(paths.PRETRAINED_TOKENIZER), TOKENIZER_FILE)
 
 
 class Pretrain(TrainTokenizer):
@@ -227,6 +227,7 @@ class Pretrain(TrainTokenizer):
 
         text, share = whole_text(Path(self.text)), self.pretraining.span
         recipe, tokenizer = self.recipe(job), Path(paths.PRETRAINED_TOKENIZER)
+        check_digest(tokenizer / TOKENIZER_FILE)
         monitor = monitor_of(held_out(text, *share), tokenizer, recipe) if recipe.probe_every else None
         pretrain(
             span(text, *share),
@@ -236,8 +237,12 @@ class Pretrain(TrainTokenizer):
             monitor=monitor,
             threads=given.threads,
         )
+        write_digests(
+            Path(job.fill(paths.PRETRAINED)), "*.csv", "summary.json", "*/*.safetensors", "*/config.json"
+        )
 
 
+TOKENIZER_FILE = "tokenizer.json"
 RUN_FILES = ("loss.csv", "geometry.csv", "summary.json")
 
 
@@ -306,7 +311,6 @@ class Tokenize(Rule):
         os.environ["HF_HUB_OFFLINE"] = "1"  # transformers would ask the hub about the tokenizer's folder
         from lmshape.store.tokens import write_tokens
         from lmshape.texts.corpus import read_span
-        from lmshape.texts.fetch import check_digest
         from lmshape.texts.tokenizer import load_tokenizer
         from lmshape.texts.tokens import sample_tokens
 
@@ -315,6 +319,7 @@ class Tokenize(Rule):
         if text:
             check_digest(Path(text))
             content, documents = read_span(Path(text), *dataset.span)
+        check_digest(self.model(job).tokenizer / TOKENIZER_FILE)
         tokens = sample_tokens(
             load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             content,

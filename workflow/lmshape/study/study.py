@@ -6,6 +6,7 @@ to (folders, checkpoints, texts), since the second cannot be looked up before th
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,9 +31,9 @@ from lmshape.metrics.registry import (
     metric_names,
 )
 from lmshape.models import Extraction
-from lmshape.paths import ACTIVATIONS, TRUNCATION_READER, loss_cards, statistics_files
+from lmshape.paths import ACTIVATIONS, LOSS_CARD, STATISTICS, TEXT_FILE, TRUNCATION_READER, layers, loss_cards
 from lmshape.schema import Yaml, faults, read_keys, schema_with_names, with_defaults
-from lmshape.store.statistics import read_statistics_attributes
+from lmshape.store.statistics import read_loss_card, read_statistics_attributes
 from lmshape.study.models import Model, read_model, require_weights
 from lmshape.study.registry import (
     Dataset,
@@ -467,6 +468,8 @@ def _text_problems(study: Study, root: Path) -> Iterator[str]:
         needed = max(recipe.sequences * recipe.window for recipe in study.trained.values())
         readers.append((text, span, needed, "pretraining", "Take a larger text or a wider `span`."))
     for text, (first, last), needed, reader, remedy in readers:
+        if text.path is not None and (root / text.path).parent == (root / TEXT_FILE).parent:
+            yield f"`texts.{text.name}.path` = '{text.path}': there the study puts its own copies. Move it elsewhere."
         if text.path is not None and not (root / text.path).is_file():
             yield f"`texts.{text.name}.path` = '{text.path}': no such file in {root}. Correct the path."
             continue
@@ -481,33 +484,42 @@ def _text_problems(study: Study, root: Path) -> Iterator[str]:
 
 
 def _gone_problems(study: Study, root: Path) -> Iterator[str]:
-    """Tell which families are asked for of checkpoints whose weights are gone, and were not measured before."""
+    """Tell what is asked for of checkpoints whose weights are gone, and was not measured before."""
     for cell in study.cells():
-        checkpoint, final = study.checkpoint(cell), study.models[cell.model].final
-        if not checkpoint.gone or (root / ACTIVATIONS.format(**asdict(cell))).is_file():
-            continue
-        one, blocks = (cell.model, [cell.checkpoint], [cell.dataset]), study.blocks_of(cell.model)
-        lacking = [
-            family
-            for family in study.measured_families
-            for archive in statistics_files(*one, families=[family], blocks=blocks)
-            if not _is_measured(root / archive, family, final)
-        ]
-        if lacking:
-            families = some_of(list(dict.fromkeys(lacking)))
+        folder = study.checkpoint(cell).folder
+        for lacking, remedy in _not_measured(study, cell, root) if study.checkpoint(cell).gone else ():
             yield (
-                f"`{cell.model}`: {cell.checkpoint} is gone from {checkpoint.folder.parent}, and {families} of it "
-                f"on {cell.dataset} cannot be measured. Bring the checkpoint back, leave it out under `checkpoints`, "
-                f"or leave {families} out of `metrics`."
+                f"`{cell.model}`: {cell.checkpoint} is gone from {folder.parent}, and {lacking} of it on "
+                f"{cell.dataset} cannot be measured. Bring the checkpoint back, leave it out under `checkpoints`, or "
+                f"{remedy}."
             )
 
 
-def _is_measured(archive: Path, family: str, final: str) -> bool:
-    """Whether an archive is there; of a comparison with the final checkpoint, whether that is still the final one."""
-    if family != FINAL_FAMILY or not archive.is_file():
-        return archive.is_file()
-    told = read_statistics_attributes(archive)
-    return told.get("final_checkpoint") == ("" if told["checkpoint"] == final else final)
+def _not_measured(study: Study, cell: Cell, root: Path) -> Iterator[tuple[str, str]]:
+    """Yield what a study wants of a cell without weights that was not measured, and how to do without."""
+    told = read_loss_card(root / LOSS_CARD.format(**asdict(cell)))[0]
+    sampling = {**study.sampling.used, "order": study.datasets[cell.dataset].order}
+    if (told["sampling"], told["seed"]) != (json.dumps(sampling, sort_keys=True), study.sampling.seed):
+        yield "another sample", f"take back `sampling`: {told['sampling']}, seed {told['seed']}"
+        return
+    if (root / ACTIVATIONS.format(**asdict(cell))).is_file():
+        return
+    final = study.models[cell.model].final
+    final = "" if final == cell.checkpoint else final
+    lacking: dict[str, list[str]] = {"metrics": [], "rows": []}  # by the key that asks for it
+    for family in study.measured_families:
+        for block in study.blocks_of(cell.model):
+            file = STATISTICS.format(**asdict(cell), family=family, **layers(*block))
+            known = read_statistics_attributes(root / file) if (root / file).is_file() else None
+            if not known or (family == FINAL_FAMILY and known.get("final_checkpoint") != final):
+                lacking["metrics"].append(family)
+            else:
+                rows = MEASURED[family].chosen_rows(study.rows)
+                lacking["rows"] += [name for name in rows if name not in str(known["rows"]).split()]
+    for key, names in lacking.items():
+        if names:
+            several = some_of(list(dict.fromkeys(names)))
+            yield several, f"leave {several} out of `{key}`"
 
 
 def _truncation_problems(study: Study) -> Iterator[str]:

@@ -35,37 +35,6 @@ BEHIND_A_ROW = f"\n\n{DOCUMENT_END}"
 DAMAGED_ARCHIVE = (EOFError, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
 
 
-def write_digest(text: Path) -> None:
-    """Write the sha256 of a text into a hidden file beside it, for `check_digest`."""
-    with replaced_when_whole(_digest_file(text)) as partial:
-        partial.write_text(_sha256(text))
-
-
-def check_digest(text: Path) -> None:
-    """Refuse a text that is not what was written there; one without a digest, of an older lmshape, is taken as it is.
-
-    Raises
-    ------
-    InputError
-        When it is damaged, or was changed by hand.
-    """
-    noted = _digest_file(text)
-    if noted.is_file() and noted.read_bytes() != _sha256(text).encode():
-        raise InputError(
-            f"`{text}` has changed since it was written: the disk is damaged, or the file was edited. Delete it, "
-            "and run again."
-        )
-
-
-def _digest_file(text: Path) -> Path:
-    return text.with_name(f".{text.name}.sha256")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fetch(
     source: str | Path,
     destination: Path,
