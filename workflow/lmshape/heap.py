@@ -13,7 +13,7 @@ KEPT_BYTES = 2**31 - 1  # most that mallopt takes
 def keep_freed_memory() -> None:
     """Let this process keep freed memory, up to 2 GiB, from now on; without glibc nothing happens.
 
-    Matrices of 32 MiB are otherwise mapped anew each time: a fifth of the time of linearity at a width of 2048.
+    Matrices of 32 MiB are otherwise mapped anew each time: over a tenth of the time of linearity at width 2048.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(MAP_THRESHOLD, MAPPED_BYTES)
