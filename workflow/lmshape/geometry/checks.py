@@ -136,14 +136,16 @@ def _refuse_unusable(matrix: np.ndarray, name: str) -> None:
 ROUNDING = 8 * np.finfo(np.float64).eps
 
 
-def centered(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows (n, d) less their mean, and the mean (d,), in float64.
+def centered(rows: np.ndarray, *, overwrite: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows (n, d) less their mean, in their own memory or not, and the mean (d,), in float64.
 
     The mean of the differences, which is the error of the first mean (a sum of n terms is off by up to n
     units in the last place), is subtracted once more.
     """
     mean = rows.mean(axis=0)
-    differences = rows - mean
+    if overwrite:
+        rows -= mean
+    differences = rows if overwrite else rows - mean
     correction = differences.mean(axis=0)
     differences -= correction
     return differences, mean + correction

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 MOST_COLUMNS = 256  # of rows that are not worth the second that Numba takes to load
+TILE_BYTES = 2**20  # of the rows that pairs are measured with one after the other: they stay in the cache
 GATHERED_ENTRIES = 2**16  # coordinates that NumPy gathers at a time: 512 KiB stays in the cache
 
 
@@ -31,7 +32,9 @@ def distances_of_pairs(points: np.ndarray, rows: np.ndarray, others: np.ndarray)
     squares = np.empty(len(rows))
     compiled = points.shape[1] > MOST_COLUMNS and points.dtype in (np.float32, np.float64)
     if compiled and (measure := _compiled()):
-        measure(points, rows, others, squares)
+        tiles = others // max(1, TILE_BYTES // (points.itemsize * points.shape[1]))
+        order = np.argsort(tiles.astype(np.uint16), kind="stable")  # few bits are sorted in no time
+        measure(points, rows, others, order, squares)
         return np.sqrt(squares)
     step = max(1, GATHERED_ENTRIES // points.shape[1])
     for start in range(0, len(squares), step):
@@ -54,8 +57,10 @@ def _compiled() -> Any:
     return numba.njit(cache=True, **options)(_measure)
 
 
-def _measure(points: np.ndarray, rows: np.ndarray, others: np.ndarray, squares: np.ndarray) -> None:
-    for pair in range(len(rows)):
+def _measure(
+    points: np.ndarray, rows: np.ndarray, others: np.ndarray, order: np.ndarray, squares: np.ndarray
+) -> None:
+    for pair in order:
         row, other, total = rows[pair], others[pair], 0.0
         for column in range(points.shape[1]):
             difference = np.float64(points[row, column]) - np.float64(points[other, column])

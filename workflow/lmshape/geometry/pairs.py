@@ -15,6 +15,7 @@ import numpy as np
 from lmshape.geometry.arrays import (
     Array,
     Device,
+    blocks,
     cholesky,
     double,
     eigenvectors_of,
@@ -108,8 +109,9 @@ class PairSums:
     def add(self, x: Array, y: Array) -> None:
         """Add a batch of pairs (m, d), m ≥ 1, finite: O(m d²)."""
         self.single |= is_single(x)
-        x, mean_x = centered(double(x, self.device))
-        y, mean_y = centered(double(y, self.device))
+        # of float32 a copy is made
+        x, mean_x = centered(double(x, self.device), overwrite=is_single(x))
+        y, mean_y = centered(double(y, self.device), overwrite=is_single(y))
         self.counts.append(len(x))
         self.means_x.append(in_memory(mean_x))
         self.means_y.append(in_memory(mean_y))
@@ -136,13 +138,18 @@ def merged(parts: Iterable[PairSums]) -> PairMoments:
     basis, device = parts[0].basis, parts[0].device
     n, mean_x, mean_y, x, y = _between(*_batches(parts), device)
     gram, cross = _products(to_basis(x, basis), y)
-    for part in parts:
-        if part.gram is not None and part.cross is not None:
-            gram += part.gram
-            cross += part.cross
+    _add(gram, [part.gram for part in parts if part.gram is not None])
+    _add(cross.T, [part.cross.T for part in parts if part.cross is not None])
     of_x, of_y, of_update = (_spreads(x, y) + sum(part.spreads for part in parts)).tolist()
     single = any(part.single for part in parts)
     return PairMoments(n, mean_x, mean_y, gram, cross, of_x, of_y, of_update, basis, single, device)
+
+
+def _add(total: Array, terms: list[Array]) -> None:
+    """Add matrices to one, a few rows at a time, which stay in the cache."""
+    for own in blocks(len(total)):
+        for term in terms:
+            total[own] += term[own]
 
 
 def joined(moments: PairMoments, rows: Iterable[PairSums]) -> tuple[PairMoments, Array, Array]:

@@ -11,7 +11,7 @@ from lmshape.geometry.checks import as_array, as_labels, as_matrix, as_stored_ma
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-HASHED_BYTES = 2**21  # of rows at a time: what is made of them stays in the cache
+HASHED_BYTES = 2**19  # of rows at a time: what is made of them stays in the cache
 COMPARED_ENTRIES = 2**22  # of rows that may repeat another, at a time
 
 
