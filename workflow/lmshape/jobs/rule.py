@@ -240,7 +240,11 @@ class Rule:
     def check(self, job: Wildcards) -> None:
         """Refuse a job whose names the study does not have, as may be typed by hand, with the nearest that it has."""
         study, model = self.study, self.study.models.get(job.model)
-        known = {"model": study.models, "dataset": study.datasets, "text": study.texts}
+        known: dict[str, Mapping[str, object]] = {
+            "model": study.models,
+            "dataset": study.datasets,
+            "text": study.texts,
+        }
         known |= {"run": study.pretraining.runs if study.pretraining else {}}
         known |= {"checkpoint": model.checkpoints} if model else {}
         for what, names in known.items():
