@@ -16,6 +16,7 @@ from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.metrics.registry import METRIC_FAMILIES, families_of, measured_families, metric_names
 from lmshape.schema import Yaml, read_yaml
+from lmshape.store.statistics import write_loss_card
 from lmshape.study.registry import REPOSITORY
 from lmshape.study.study import Cell, Study, check_loss_logs, load_study
 from lmshape.texts.tokens import Sampling
@@ -638,13 +639,15 @@ def measured_and_gone(root: Path, family: str) -> Path:
     archive = root / f"results/statistics/run-b/checkpoint-0/random/{family}/layers-00-04.h5"
     for file in (card, archive):
         file.parent.mkdir(parents=True)
-    card.touch()
+    sampling = study_of(root, models=["run-b"]).sampling
+    used = json.dumps({**sampling.used, "order": "random"}, sort_keys=True)
+    write_loss_card(card, attributes={"sampling": used, "seed": sampling.seed}, draws=[])
     shutil.rmtree(root / "runs/b/checkpoint-0")
     return archive
 
 
 def test_truncations_of_what_is_gone_are_carried_over_where_they_are(root: Path) -> None:
-    measured_and_gone(root, "spectral").touch()
+    write_statistics(measured_and_gone(root, "spectral"), attributes={"rows": "all no_sink"}, layers=[])
     truncation = root / "results/truncation/run-b/checkpoint-0/random.parquet"
     choice = {"models": ["run-b"], "datasets": ["random"], "metrics": ["spectral", "loss"]}
     last = ("run-b", "checkpoint-50", "random")
@@ -659,7 +662,7 @@ def test_what_is_gone_cannot_be_compared_with_a_new_final_checkpoint(root: Path)
     archive = measured_and_gone(root, "comparison_final")
     choice = {"models": ["run-b"], "datasets": ["random"], "metrics": ["comparison_final"]}
     for final in ("checkpoint-50", "checkpoint-40"):
-        told = {"checkpoint": "checkpoint-0", "final_checkpoint": final}
+        told = {"checkpoint": "checkpoint-0", "final_checkpoint": final, "rows": "all no_sink"}
         write_statistics(archive, attributes=told, layers=[])
         if final == "checkpoint-50":
             assert study_of(root, **choice).models["run-b"].final == final
