@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -239,5 +240,6 @@ def _free_name(typed: str, source: Mapping[str, str], models: Iterable[str], roo
     """Name an entry by the end of its path; by more of it where another has that name."""
     whole = str((root / Path(typed).expanduser()).resolve()) if "folder" in source else typed
     parts = [part for part in whole.split("/") if part]
-    names = (path_safe("-".join(parts[-count:])).lstrip("-._+=") for count in range(1, len(parts) + 1))
-    return next((name for name in names if name and name not in models), path_safe(whole))
+    ends = (path_safe("-".join(parts[-length:])).lstrip("-._+=") for length in range(1, len(parts) + 1))
+    numbered = (f"{path_safe(parts[-1]).strip('-') or 'model'}-{number}" for number in count(2))
+    return next(name for name in chain(ends, numbered) if name and name not in models)
