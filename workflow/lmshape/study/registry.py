@@ -20,8 +20,8 @@ from lmshape.texts.corpus import checked_span
 from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
-ROW_FILES = (".jsonl", ".parquet")
-PACKED = (".gz", ".xz", ".zip", *ROW_FILES)  # the size of such a file says nothing about its text
+ROW_FILES = (".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
+PACKED = (".gz", ".xz", ".zip", ".jsonl", ".parquet")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Text:
     @property
     def is_of_rows(self) -> bool:
         """Whether it is a column of a local file."""
-        return self.path is not None and self.path.suffix in ROW_FILES
+        return self.path is not None and self.path.name.endswith(ROW_FILES)
 
     @property
     def plain_path(self) -> Path | None:
