@@ -272,6 +272,33 @@ def test_a_commit_and_a_pull_request_are_revisions_too(hub: LoopbackHub, tmp_pat
         locked(tmp_path, {"kind": "decoder", "repository": "tiny/run", "revision": "0" * 40})
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.TheirConfig"}},
+            "`tiny`: only Python code that comes with its weights can read theirs, .* `remote_code: true`",
+        ),
+        ({"model_type": "t5", "is_encoder_decoder": True}, "`tiny`: it holds t5, an encoder with a decoder"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_it_is_downloaded(
+    hub: LoopbackHub, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    """FuxiTranyu's branches are named by tokens, and only its own code reads them."""
+    files = model_files(decoder())
+    files["config.json"] = json.dumps({**json.loads(files["config.json"]), **changes}).encode()
+    hub.commit("tiny/run", {**files, "theirs.py": b"1 / 0"}, "20B")
+    hub.commit("tiny/run", files)
+    entry = {"kind": "decoder", "repository": "tiny/run", "step_pattern": r"(\d+)B"}
+    with pytest.raises(InputError, match=words):
+        locked(tmp_path, entry)
+    lock = locked(tmp_path, {**entry, "remote_code": True, "tokens_per_step": 10**9})
+    [one] = lock.checkpoints
+    assert (one.step, one.tokens_seen, lock.facts["architecture"]) == (20, 2e10, changes["model_type"])
+    assert "theirs.py" in [file.path for file in one.files]
+
+
 def test_all_entries_have_their_turn_whatever_fails(hub: LoopbackHub, tmp_path: Path) -> None:
     published(hub)
     publish(hub, "tiny/sound", Run(steps=(1, 2), seed=1))

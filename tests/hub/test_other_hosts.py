@@ -98,6 +98,17 @@ def test_a_listing_is_asked_for_as_often_as_patience_has_it_and_no_more(
     assert len(hub.asked("/tree/")) == 2
 
 
+@pytest.mark.parametrize("weights_in", ["study", "cache"])
+def test_a_file_is_asked_for_as_often_as_patience_has_it_and_the_last_words_tell_of_the_token(
+    hub: LoopbackHub, one: LockedCheckpoint, bring: Bring, weights_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "ATTEMPTS", 2)
+    hub.fault(WEIGHTS, "status", status=429, method="GET")
+    with pytest.raises(InputError, match="after 2 attempts .*429 .* With a free token .* HF_TOKEN"):
+        bring(one, weights_in)
+    assert len(hub.asked(WEIGHTS, "GET")) == 2
+
+
 def test_a_plan_that_asks_the_hub_is_heard(hub: LoopbackHub, tmp_path: Path) -> None:
     published(hub)
     write_registry(tmp_path, {"tiny": ENTRY})

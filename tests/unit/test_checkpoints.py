@@ -123,3 +123,9 @@ def test_what_does_not_exist_is_named_with_what_is_near(choice: list[str | int],
     with pytest.raises(InputError) as error:
         select_checkpoints(run_of(0, 1, 128, 256, 1000), choice, model="m")
     assert str(error.value) == message
+
+
+def test_a_checkpoint_of_unknown_step_is_told_by_its_name() -> None:
+    single = [Checkpoint("final", -1, Path())]
+    with pytest.raises(InputError, match="has no checkpoint `100`. Nearest steps that exist: final."):
+        select_checkpoints(single, [100], model="m")

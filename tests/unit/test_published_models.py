@@ -199,6 +199,11 @@ def test_number_of_checkpoints(name, count):
     assert len(steps_of(PUBLISHED[name])) == count
 
 
+def test_the_readme_counts_the_published_runs():
+    words = " ".join((CONFIG / "README.md").read_text().split())
+    assert f"The file has {len(PUBLISHED)} published runs" in words
+
+
 def test_families_are_complete():
     for size in ("14m", "31m", "70m", "160m", "410m"):
         assert {f"pythia-{size}-seed{seed}" for seed in range(1, 10)} <= PUBLISHED.keys()

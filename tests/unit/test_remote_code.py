@@ -118,6 +118,8 @@ def test_code_of_a_configuration_does_not_run_when_facts_are_looked_up(
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "text_config": {"model_type": "theirs"}}))
     checkpoint = Checkpoint("final", -1, folder)
-    with pytest.raises(InputError, match="cannot be used: it is Python code"):
+    with pytest.raises(
+        InputError, match="which transformers does not know. If you trust that code, .*`remote_code: true`"
+    ):
         read_facts("m", [checkpoint], {"kind": "decoder"}, root=tmp_path)
     assert not (tmp_path / "ran").exists()

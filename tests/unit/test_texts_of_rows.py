@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -66,6 +68,34 @@ def test_a_file_that_is_none_is_refused(name: str, words: str, tmp_path: Path) -
         write_rows_of(tmp_path / name, tmp_path / "out.txt", column="text")
 
 
+def test_rows_that_are_packed_are_rows_too(tmp_path: Path) -> None:
+    """As those of C4, c4-validation.00000-of-00008.json.gz."""
+    packed = tmp_path / "c4.json.gz"
+    packed.write_bytes(gzip.compress(file_of(tmp_path, ".jsonl").read_bytes()))
+    texts = {"c4": {"path": str(packed)}}
+    assert read_registry([], {"texts": texts, "datasets": {}}, root=tmp_path).texts["c4"].is_of_rows
+    write_rows_of(packed, tmp_path / "out.txt", column="text")
+    assert (tmp_path / "out.txt").read_text() == WHOLE
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(InputError, match="c4.json.gz` cannot be read: "):
+        write_rows_of(packed, tmp_path / "other.txt", column="text")
+
+
+def test_half_a_character_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a \\ud800 b"}\n')
+    write_rows_of(tmp_path / "rows.jsonl", tmp_path / "out.txt", column="text")
+    assert (tmp_path / "out.txt").read_text() == "a ? b\n\n\x1e"
+
+
+def test_a_table_that_is_damaged_behind_its_beginning_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["hello world " * 50] * 100}), tmp_path / "rows.parquet")
+    content = bytearray((tmp_path / "rows.parquet").read_bytes())
+    content[30:60] = b"\xff" * 30
+    (tmp_path / "rows.parquet").write_bytes(content)
+    with pytest.raises(InputError, match="rows.parquet` cannot be read: "):
+        write_rows_of(tmp_path / "rows.parquet", tmp_path / "out.txt", column="text")
+
+
 class Stub:
     """The package `datasets`, as far as it is used; keeps what it was asked and how many rows it gave."""
 
@@ -90,6 +120,23 @@ def test_a_dataset_of_the_hub_is_read_as_far_as_it_is_needed(
     assert (tmp_path / "t").read_text() == ("x" * 998 + "\n\n\x1e") * 10
     assert stub.given == 10
     assert stub.asked == ("a/b", "en", {"split": "test", "streaming": True})
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("x"), RuntimeError("x"), ConnectionError("x"), httpx2.ReadTimeout("x")]
+)
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_dataset_that_is_refused_or_breaks_off_is_named(
+    error: Exception, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_dataset(*_: object, **__: object):  # noqa: ANN202
+        yield from [{"text": "a"}] * rows
+        raise error
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(InputError, match="the dataset `a/b` cannot be read: x. Correct its name"):
+        write_hub_dataset("a/b", tmp_path / "t", name=None, split="test", column="text", megabytes=1)
+    assert not (tmp_path / "t").exists()
 
 
 def test_without_the_package_a_sentence_says_what_to_install(

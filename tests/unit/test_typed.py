@@ -47,6 +47,12 @@ def test_checkpoints_of_a_folder_can_be_chosen(tmp_path: Path) -> None:
     assert list(study.models["my-run"].checkpoints) == ["checkpoint-8"]
 
 
+def test_folders_with_names_that_no_path_of_ours_can_hold_stay_apart(tmp_path: Path) -> None:
+    typed = [f"./{name}" for name in ("а б", "в г", "д е", "ж з", "и к", "л м", "н о", "п р")]
+    names, known = known_as(typed, read_registry([], [], root=REPOSITORY), root=tmp_path)
+    assert len({known.models[names[one]]["folder"] for one in typed}) == len(typed)
+
+
 def test_naming_ones_run_pretrains_nothing_beside_it(tmp_path: Path) -> None:
     embedded = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
     run_of(tmp_path / "my-run", "gpt_neox", 0, 8)

@@ -172,9 +172,8 @@ def _absent(key: str | int, available: Sequence[Checkpoint], *, model: str) -> s
     message = f"`{model}` has no checkpoint `{key}`."
     near = nearest(key, available)
     if near:
-        return (
-            f"{message} Nearest steps that exist: {', '.join(str(checkpoint.step) for checkpoint in near)}."
-        )
+        steps = (one.name if one.step == NO_STEP else str(one.step) for one in near)
+        return f"{message} Nearest steps that exist: {', '.join(steps)}."
     return message + suggest(key, [checkpoint.name for checkpoint in available])
 
 

@@ -39,6 +39,14 @@ AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no 
 _HOOKS = get_session().event_hooks
 
 
+def _end_its_own_patience(response: httpx2.Response) -> None:
+    """Raise what huggingface_hub would ask for six times in each of our attempts."""
+    if response.status_code == QUOTA:
+        hf_raise_for_status(response)
+
+
+_HOOKS["response"] = [_end_its_own_patience]
+
 # Listings of huggingface_hub come without a time-out of their own.
 set_client_factory(lambda: httpx2.Client(event_hooks=_HOOKS, follow_redirects=True, timeout=SILENCE_SECONDS))
 
@@ -197,7 +205,7 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
     if isinstance(error, httpx2.HTTPError | OSError):
         times = f" after {attempts} attempts" if attempts > 1 else ""
         return InputError(
-            f"{what}: {constants.ENDPOINT} cannot be used{times} ({reason_of(error)}). Check the network and "
+            f"{what}: {constants.ENDPOINT} cannot be used{times} ({_with_hint(error)}). Check the network and "
             "HF_ENDPOINT, then run the same command again: what was received is kept."
         )
     raise error

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from lmshape.checkpoints import Checkpoint, Choice, by_key, nearest, select_checkpoints
-from lmshape.errors import InputError
+from lmshape.errors import InputError, about
 from lmshape.hub import client
 from lmshape.hub.integrity import Issue, audited, corrections, with_sound_weights
 from lmshape.hub.lock import (
@@ -37,7 +37,7 @@ from lmshape.hub.published import (
     read_sources,
 )
 from lmshape.schema import Yaml
-from lmshape.store.weights import config_facts, kind_of
+from lmshape.store.weights import check_architecture, config_facts, kind_of
 
 _LOG = logging.getLogger(__name__)
 UNNAMED = re.compile(r"[0-9a-f]{40}|refs/pr/\d+")
@@ -164,7 +164,7 @@ class _Asking:
             asked=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         lock = self.completed(self.judged(lock))
-        told = replace(lock, facts=_facts(lock.checkpoints), tokenizer=self.tokenizer(lock.checkpoints))
+        told = replace(lock, facts=self.facts(lock.checkpoints), tokenizer=self.tokenizer(lock.checkpoints))
         return corrected(told, self.entry)
 
     def completed(self, lock: Lock) -> Lock:
@@ -287,6 +287,25 @@ class _Asking:
                 if step is not None:
                     yield from map(self.with_files, _at(source.at(step, folder, subfolder=folder), refs))
 
+    def facts(self, checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:
+        """Read the config.json of the last checkpoint that has one; nothing where it is shown to members only."""
+        configs = (
+            (one.repository, one.commit, file.path)
+            for one in reversed(checkpoints)
+            for file in one.files
+            if file.path.rpartition("/")[2] == "config.json"
+        )
+        try:
+            config = next((client.read_json(*place) for place in configs), {})
+        except client.Closed:
+            return {}  # listings are open all the same, and so is the audit
+        if not config:
+            return {}
+        if "model_type" in config and not self.code:
+            with about(self.name):  # before anything is downloaded that cannot be read
+                check_architecture(config, self.entry.get("kind") or kind_of(config))
+        return {**config_facts(config), "kind": kind_of(config)}
+
     def tokenizer(self, checkpoints: Sequence[LockedCheckpoint]) -> Tokenizer | None:
         """Take the tokenizer that the registry names, else that of `main`, else that of the last checkpoint."""
         last = next((one for one in reversed(checkpoints) if one.asked), checkpoints[-1])
@@ -327,18 +346,3 @@ def _at(place: LockedCheckpoint, refs: client.Refs) -> Iterator[LockedCheckpoint
     if place.revision in refs:
         ref, commit = refs[place.revision]
         yield replace(place, ref=ref, commit=commit)
-
-
-def _facts(checkpoints: Sequence[LockedCheckpoint]) -> dict[str, str | int | None]:
-    """Read the config.json of the last checkpoint that has one; nothing where it is shown to members only."""
-    configs = (
-        (one.repository, one.commit, file.path)
-        for one in reversed(checkpoints)
-        for file in one.files
-        if file.path.rpartition("/")[2] == "config.json"
-    )
-    try:
-        config = next((client.read_json(*place) for place in configs), {})
-        return {**config_facts(config), "kind": kind_of(config)} if config else {}
-    except client.Closed:
-        return {}  # listings are open all the same, and so is the audit

@@ -188,6 +188,11 @@ def check_architecture(config: Mapping[str, Any], kind: Kind) -> None:
     Where the name of its class says which head it has, transformers is not imported.
     """
     architecture = config.get("model_type")
+    if "auto_map" in config and not _is_known(architecture):
+        raise InputError(
+            f"only Python code that comes with its weights can read {architecture}, which transformers does not know. "
+            "If you trust that code, give the model an entry with `remote_code: true` in the registry of models."
+        )
     if config.get("is_encoder_decoder"):
         what = f"{architecture}, an encoder with a decoder"
     elif not _of_kind(config, kind):
@@ -197,6 +202,12 @@ def check_architecture(config: Mapping[str, Any], kind: Kind) -> None:
     raise InputError(
         f"it holds {what}. Check `kind` and config.json; causal decoders and masked encoders of text can be measured."
     )
+
+
+def _is_known(architecture: Any) -> bool:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return architecture in CONFIG_MAPPING_NAMES
 
 
 def _of_kind(config: Mapping[str, Any], kind: Kind) -> bool:

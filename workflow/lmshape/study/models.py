@@ -212,7 +212,7 @@ def read_facts(
     _check_kind(name, kind, config)
     with about(name):
         named = file and file.suffix != GGUF and config.get("model_type")
-        if named and not given.get("remote_code") and "auto_map" not in config:
+        if named and not given.get("remote_code"):
             check_architecture(config, kind)
         facts = {fact: given.get(fact, value) for fact, value in config_facts(config).items()}
         if file and config.get("text_config") and None in facts.values():

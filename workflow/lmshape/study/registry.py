@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from lmshape.texts.corpus import checked_span
 from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
-ROW_FILES = (".jsonl", ".parquet")
-PACKED = (".gz", ".xz", ".zip", *ROW_FILES)  # the size of such a file says nothing about its text
+ROW_FILES = (".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
+PACKED = (".gz", ".xz", ".zip", ".jsonl", ".parquet")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Text:
     @property
     def is_of_rows(self) -> bool:
         """Whether it is a column of a local file."""
-        return self.path is not None and self.path.suffix in ROW_FILES
+        return self.path is not None and self.path.name.endswith(ROW_FILES)
 
     @property
     def plain_path(self) -> Path | None:
@@ -239,5 +240,6 @@ def _free_name(typed: str, source: Mapping[str, str], models: Iterable[str], roo
     """Name an entry by the end of its path; by more of it where another has that name."""
     whole = str((root / Path(typed).expanduser()).resolve()) if "folder" in source else typed
     parts = [part for part in whole.split("/") if part]
-    names = (path_safe("-".join(parts[-count:])).lstrip("-._+=") for count in range(1, len(parts) + 1))
-    return next((name for name in names if name and name not in models), path_safe(whole))
+    ends = (path_safe("-".join(parts[-length:])).lstrip("-._+=") for length in range(1, len(parts) + 1))
+    numbered = (f"{path_safe(parts[-1]).strip('-') or 'model'}-{number}" for number in count(2))
+    return next(name for name in chain(ends, numbered) if name and name not in models)

@@ -155,7 +155,7 @@ def write_rows_of(source: Path, destination: Path, *, column: str) -> None:
         When the file is not one of these, or has no such column of text.
     """
     read = _of_parquet if source.suffix == ".parquet" else _of_json_lines
-    _write_rows(read(source, column), destination, of=f"`{source}`")
+    _write_rows(_readable(read(source, column), of=f"`{source}`"), destination, of=f"`{source}`")
 
 
 def write_hub_dataset(
@@ -181,16 +181,30 @@ def write_hub_dataset(
         raise InputError(
             f"the text is the dataset `{path}` of the hub, and `datasets` is not installed: pip install datasets"
         ) from None
+
+    def texts() -> Iterator[str]:
+        for row in datasets.load_dataset(path, name, split=split, streaming=True):
+            yield _text_of(row, column, of=f"`{path}`")
+
+    _write_rows(
+        _readable(texts(), of=f"the dataset `{path}`"), destination, of=f"`{path}`", most=megabytes * 10**6
+    )
+
+
+def _readable(texts: Iterator[str], *, of: str) -> Iterator[str]:
+    """Yield texts; whatever keeps a reader from going on is told with the name of what it reads."""
     try:
-        rows = datasets.load_dataset(path, name, split=split, streaming=True)
-    except (OSError, ValueError) as error:  # the hub's refusals are of these kinds
-        raise InputError(f"the dataset `{path}` cannot be had: {reason_of(error)}") from error
-    texts = (_text_of(row, column, of=f"`{path}`") for row in rows)
-    _write_rows(texts, destination, of=f"`{path}`", most=megabytes * 10**6)
+        yield from texts
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, httpx2.HTTPError, *DAMAGED_ARCHIVE) as error:
+        raise InputError(
+            f"{of} cannot be read: {reason_of(error)}. Correct its name or the file, or run again."
+        ) from error
 
 
 def _of_json_lines(source: Path, column: str) -> Iterator[str]:
-    with source.open("rb") as stream:
+    with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as stream:
         for number, line in enumerate(lines_of(stream), 1):
             if line.strip():
                 try:
@@ -203,13 +217,9 @@ def _of_json_lines(source: Path, column: str) -> Iterator[str]:
 
 
 def _of_parquet(source: Path, column: str) -> Iterator[str]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(source)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"`{source}` cannot be read as Parquet ({error}).") from error
+    file = pq.ParquetFile(source)
     if column not in file.schema_arrow.names:
         raise unknown(f"column of `{source}`", column, file.schema_arrow.names)
     for batch in file.iter_batches(columns=[column]):
@@ -228,7 +238,8 @@ def _write_rows(texts: Iterable[str], destination: Path, *, of: str, most: float
     with replaced_when_whole(destination) as partial, partial.open("wb") as output:
         for text in texts:
             if text.strip():
-                output.write((text.strip("\n") + BEHIND_A_ROW).encode())
+                # "replace": JSON can spell halves of a character, and some rows of the web do
+                output.write((text.strip("\n") + BEHIND_A_ROW).encode(errors="replace"))
             if output.tell() >= most:
                 break
         if not output.tell():
