@@ -26,6 +26,7 @@ from benchmarks.extraction import Extraction, first
 from benchmarks.machine import description
 from benchmarks.pages import parser_of, publish, table
 from lmshape.geometry import nearest_neighbors
+from lmshape.heap import keep_freed_memory
 from lmshape.metrics.block import Archive, measure_together, measured_family
 from lmshape.metrics.layer import Layer
 from lmshape.metrics.linearity import statistics as linearity_statistics
@@ -126,6 +127,7 @@ def linearity_section(width: int) -> str:
 def compare(sites: int, width: int, repeats: int) -> str:
     """Measure everything on one thread and return the section."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a measuring job does
     store = activations(DECODER)
     with threadpool_limits(1):
         parts = [

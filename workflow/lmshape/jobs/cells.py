@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lmshape import paths
 from lmshape.digest import check_digest
 from lmshape.geometry.arrays import Device
+from lmshape.heap import keep_freed_memory
 from lmshape.jobs.machine import Machine, free_megabytes
 from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.metrics import skdim
@@ -289,6 +290,7 @@ class Measure(Rule):
     ) -> None:
         """Write the archives of a block of layers that are not there, or not of this code and data."""
         final = self.final(job)
+        keep_freed_memory()
         measure_block(
             activations,
             Path(job.fill(paths.STATISTICS_FOLDER)),

@@ -22,7 +22,6 @@ import numpy as np
 from lmshape.errors import InputError, unknown
 from lmshape.fingerprint import code_fingerprint, source_fingerprint
 from lmshape.geometry.arrays import Device, computing_device, is_out_of_memory
-from lmshape.heap import keep_freed_memory
 from lmshape.metrics.layer import Found, Layer, Measured
 from lmshape.metrics.own import measured_own
 from lmshape.metrics.registry import MEASURED, OWN_FAMILY
@@ -127,7 +126,6 @@ def measure_together(
             raise unknown("choice of rows", name, ROWS)
     if rows_per_draw is not None and rows_per_draw < 1:
         raise InputError(f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for all rows.")
-    keep_freed_memory()
     with ExitStack() as stack:
         activations = stack.enter_context(open_activations(source))
         last_one = stack.enter_context(Activations(final)) if final else None
