@@ -21,6 +21,7 @@ import codecs
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
+from gzip import GzipFile
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -161,7 +162,7 @@ def clean_file(source: Path, destination: Path) -> None:
             )
 
 
-def lines_of(stream: BinaryIO, bar: tqdm | None = None) -> Iterator[str]:
+def lines_of(stream: BinaryIO | GzipFile, bar: tqdm | None = None) -> Iterator[str]:
     """Decode a stream of UTF-8 line by line, counting bytes on `bar`."""
     try:
         for line in stream:
