@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from lmshape import paths
-from lmshape.digest import check_digest, write_digests
+from lmshape.digest import check_digest
 from lmshape.errors import InputError
 from lmshape.hub.budget import clear_unneeded, release
 from lmshape.jobs import RULES
 from lmshape.paths import partial_folder
-from lmshape.receipt import RECEIPT, delete_own, foreign_files, own_files, write_receipt
+from lmshape.receipt import RECEIPT, delete_own, foreign_files, own_files, place_of, write_receipt
 from lmshape.study.registry import REPOSITORY
 from lmshape.writing import name_whole_folder
 
@@ -82,17 +82,28 @@ def test_links_are_ours_and_what_they_lead_to_is_not(tmp_path: Path) -> None:
     assert cached.exists() and not folder.exists()
 
 
-def test_notes_of_content_are_ours_and_what_the_user_has_put_beside_them_is_not(tmp_path: Path) -> None:
-    folder = downloaded(tmp_path / "one")
-    (folder / "notes.txt").write_text("mine")
-    write_digests(folder, "*.safetensors", "config.json")
-    assert [path.name for path in foreign_files(folder)] == ["notes.txt"]
+@pytest.mark.parametrize(
+    "digests", [None, {WEIGHTS: "git:3ab313fff6f41bb35969cd359e9ddfb8033b3ac2"}], ids=["sha256", "git"]
+)
+def test_what_has_changed_in_a_folder_of_ours_is_refused_and_in_a_copy_it_is_not(
+    digests: dict[str, str] | None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs/one"
+    folder.parent.mkdir()
+    name_whole_folder(downloaded(tmp_path / "new"), folder, digests)
+    copied = Path(shutil.copytree(folder, tmp_path / "mine/one"))
     check_digest(folder / WEIGHTS)
-    (folder / WEIGHTS).write_text("Weights")
-    with pytest.raises(InputError, match=f"`{folder / WEIGHTS}` has changed since it was written"):
+    for one in (folder, copied):
+        (one / WEIGHTS).write_text("Weights")
+    check_digest(copied / WEIGHTS)
+    with pytest.raises(InputError, match=f"`{folder / WEIGHTS}` has changed .* Delete `{folder}`, and"):
         check_digest(folder / WEIGHTS)
-    delete_own(folder)
-    assert names(folder) == ["notes.txt"]
+
+
+def test_a_checkpoint_of_a_run_that_is_being_trained_has_the_place_that_it_will_have(tmp_path: Path) -> None:
+    assert (
+        place_of(tmp_path / ".run.partial/step1") == place_of(tmp_path / "run/.step1.partial") == "run/step1"
+    )
 
 
 def test_a_linked_folder_and_one_with_the_receipt_of_another_are_the_users(tmp_path: Path) -> None:

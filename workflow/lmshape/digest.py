@@ -1,52 +1,44 @@
-"""The sha256 of a file of ours, noted in a hidden file beside it, so that what reads it notices rot."""
+"""Digests of files of ours, so that what reads them notices rot: in the folder's receipt, or in a file beside them."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from lmshape.errors import InputError
-from lmshape.receipt import read_told, write_receipt
+from lmshape.receipt import digest_of, place_of, read_told
 from lmshape.writing import replaced_when_whole
 
 
 def write_digest(file: Path) -> None:
-    """Note what a file holds, for `check_digest`."""
-    with replaced_when_whole(_digest_file(file)) as partial:
-        partial.write_text(_sha256(file))
-
-
-def write_digests(folder: Path, *patterns: str) -> None:
-    """Note what files of a folder hold, and name the notes in its receipt, but nothing of the user that lies there."""
-    listed = dict(read_told(folder).get("files", {}))
-    for file in (file for pattern in patterns for file in folder.glob(pattern)):
-        write_digest(file)
-        listed[_digest_file(file).relative_to(folder).as_posix()] = _digest_file(file).stat().st_size
-    write_receipt(folder, files=listed)
+    """Note what a file of no folder of ours holds, for `check_digest`."""
+    with replaced_when_whole(_note(file)) as partial:
+        partial.write_text(digest_of(file))
 
 
 def check_digest(file: Path) -> None:
-    """Refuse a file that is not what was written there; one without a note is taken as it is.
+    """Refuse a file that is not what was written there; one without a digest is taken as it is.
 
-    The user's files have none, nor have those of an older lmshape.
+    The user's files have none, nor have those of an older lmshape. A receipt that was copied from elsewhere says none.
 
     Raises
     ------
     InputError
         When it is damaged, or was changed by hand.
     """
-    noted = _digest_file(file)
-    if noted.is_file() and file.is_file() and noted.read_bytes() != _sha256(file).encode():
+    note, folder = _note(file), file.parent
+    if note.is_file():
+        noted, made = note.read_text(errors="replace"), file
+    else:
+        told = read_told(folder)
+        noted, made = told.get("digests", {}).get(file.name), folder
+        if told.get("place") != place_of(folder):
+            return
+    if noted is not None and file.is_file() and digest_of(file, like=noted) != noted:
         raise InputError(
-            f"`{file}` has changed since it was written: the disk is damaged, or the file was edited. Delete it, "
+            f"`{file}` has changed since it was written: the disk is damaged, or the file was edited. Delete `{made}`, "
             "and run again."
         )
 
 
-def _digest_file(file: Path) -> Path:
+def _note(file: Path) -> Path:
     return file.with_name(f".{file.name}.sha256")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 RECEIPT = "lmshape.json"
+GIT = "git:"  # begins a digest that is git's name of the content
 PARTIAL = ".partial"  # ends the name of a file that is still being received
 
 
@@ -42,7 +44,16 @@ def read_told(folder: Path) -> dict[str, Any]:
 
 def place_of(folder: Path) -> str:
     """Return the last two names of a folder, or of what it becomes when it is whole."""
-    return f"{folder.absolute().parent.name}/{folder.name.removeprefix('.').removesuffix(PARTIAL)}"
+    return "/".join(name.removeprefix(".").removesuffix(PARTIAL) for name in folder.absolute().parts[-2:])
+
+
+def digest_of(path: Path, *, like: str = "") -> str:
+    """Return the sha256 of a file, or git's name of it where the digest to compare with is one."""
+    with path.open("rb") as file:
+        if not like.startswith(GIT):
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        blob = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        return f"{GIT}{hashlib.file_digest(file, lambda: blob).hexdigest()}"
 
 
 def xet_folder(received: Path) -> Path:

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
@@ -18,7 +18,7 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from lmshape.errors import InputError
 from lmshape.progress import size_text
-from lmshape.receipt import foreign_files, place_of, write_receipt
+from lmshape.receipt import digest_of, foreign_files, place_of, write_receipt
 
 VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
 NAME = "lmshape-scratch-"
@@ -67,14 +67,21 @@ def _partial_of(path: Path) -> Iterator[Path]:
         raise
 
 
-def name_whole_folder(partial: Path, path: Path) -> None:
+def name_whole_folder(partial: Path, path: Path, digests: Mapping[str, str] | None = None) -> None:
     """Give a folder its final name, with a receipt, once all that it holds is on the disk.
 
     What is there under that name goes as far as its receipt names it, or the new folder has the same; all other files
     are the user's, and move into the new folder. For folders that a killed process goes on with, whose names are not
     its own; see `folder_when_whole`.
+
+    Parameters
+    ----------
+    partial, path : the folder as it is named now, and as it will be
+    digests : of its files by name, as `digest_of` takes them; None takes them
     """
-    write_receipt(partial, place=place_of(path))
+    if digests is None:
+        digests = {file.name: digest_of(file) for file in partial.iterdir() if file.is_file()}
+    write_receipt(partial, place=place_of(path), digests=digests)
     for parent, _, names in os.walk(partial):
         for name in names:
             _to_disk(Path(parent, name))

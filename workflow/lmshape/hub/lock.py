@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmshape.errors import InputError
-from lmshape.receipt import RECEIPT, read_told
+from lmshape.receipt import GIT, RECEIPT, read_told
 from lmshape.schema import Yaml
 from lmshape.writing import replaced_when_whole
 
@@ -33,7 +33,6 @@ LOCK_COLUMNS = tuple(
 HEAD = ("model", "asked", "identity", "facts", "corrected", "main_sha256")
 MAIN = "main"  # the branch that every repository has
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
-GIT = "git:"  # begins the digest of a file whose sha256 the hub does not say
 UNLOADABLE = ("no_weights", "incomplete")  # verdicts
 NOT_ASKED = "not_asked"  # verdict
 _FORMAT_OF = re.compile(r"\.(safetensors|bin|gguf)(?:\.index\.json)?$")
@@ -310,7 +309,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
         raise InputError(
             f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run downloads the checkpoint again."
         )
-    return {name: value for name, value in told.items() if name not in ("files", "place")}
+    return {name: value for name, value in told.items() if name not in ("files", "place", "digests")}
 
 
 def holds_weights(folder: Path) -> bool:

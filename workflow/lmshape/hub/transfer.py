@@ -6,7 +6,6 @@ many bytes it has so far, and in the end where the file lies or why it does not.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -39,10 +38,10 @@ from tqdm import tqdm
 from lmshape.downloading import CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
-from lmshape.hub.lock import GIT, LockedCheckpoint, LockedFile, Tokenizer
+from lmshape.hub.lock import LockedCheckpoint, LockedFile, Tokenizer
 from lmshape.paths import no_xet_file, partial_folder
 from lmshape.progress import progress, size_text
-from lmshape.receipt import PARTIAL, write_receipt, xet_folder
+from lmshape.receipt import PARTIAL, digest_of, write_receipt, xet_folder
 from lmshape.writing import NO_ROOM, name_whole_folder
 
 _LOG = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ def bring_files(
             ) from error
         raise
     # in the place of an empty shell that an earlier release may have left
-    name_whole_folder(arriving, folder)
+    name_whole_folder(arriving, folder, {Path(file.path).name: file.digest for file in one.files})
 
 
 def cached_bytes(one: LockedCheckpoint) -> int:
@@ -249,25 +248,16 @@ def _link(cached: Path, destination: Path) -> None:
 
 def _is_right(path: Path, file: LockedFile) -> bool:
     """Whether a file has the size and the digest that the lock names."""
-    return path.stat().st_size == file.bytes and _digest(path, file) == file.digest
+    return path.stat().st_size == file.bytes and digest_of(path, like=file.digest) == file.digest
 
 
 def _verify(path: Path, file: LockedFile, what: str) -> None:
     if not _is_right(path, file):
         raise WrongBytes(
-            f"{what}: came with {path.stat().st_size} bytes and digest {_digest(path, file)} where the hub lists "
-            f"{file.bytes} bytes and {file.digest}. It is not used. Run again; if it happens again, the hub or a proxy "
-            "on the way serves a wrong file."
+            f"{what}: came with {path.stat().st_size} bytes and digest {digest_of(path, like=file.digest)} where the "
+            f"hub lists {file.bytes} bytes and {file.digest}. It is not used. Run again; if it happens again, the hub or a "
+            "proxy on the way serves a wrong file."
         )
-
-
-def _digest(path: Path, file: LockedFile) -> str:
-    """Take the sha256 of a file, or git's name of it where the hub gives nothing else."""
-    blob = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as stream:
-        if file.has_sha256:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        return f"{GIT}{hashlib.file_digest(stream, lambda: blob).hexdigest()}"
 
 
 class XetFailed(ConnectionError):

@@ -17,7 +17,7 @@ from lmshape.jobs.rule import ARCHIVE_MEGABYTES, LEAST_DISK_MEGABYTES, Files, Gi
 from lmshape.metrics import skdim
 from lmshape.metrics.block import families_code, family_code, measure_block
 from lmshape.metrics.registry import FINAL_FAMILY, OWN_FAMILY
-from lmshape.store.weights import checkpoint_files, has_weights, weight_files, weights_key
+from lmshape.store.weights import checkpoint_files, has_weights, weights_key
 from lmshape.study import costs
 from lmshape.study.models import Model
 from lmshape.study.study import Study
@@ -110,8 +110,10 @@ class WeightsReader(Rule):
     def whole_weights(self, job: Wildcards) -> Path:
         """Return the folder of the weights; those that have changed since they were downloaded or made are refused."""
         folder = self.study.checkpoint(job.cell).folder
-        for file in (folder / "config.json", *(weight_files(folder) if has_weights(folder) else ())):
-            check_digest(file)
+        model = self.model(job)
+        if (model.on_hub or model.pretraining) and has_weights(folder):
+            for file in checkpoint_files(folder):
+                check_digest(file)
         return folder
 
     def threads(self, job: Wildcards) -> int:

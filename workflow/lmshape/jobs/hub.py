@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lmshape import paths
-from lmshape.digest import write_digests
 from lmshape.errors import InputError
 from lmshape.hub.budget import READ_MARK, Reservation, clear_unneeded, forget_readers, release, reserve
 from lmshape.hub.integrity import Issue, issues_of
-from lmshape.hub.lock import WEIGHT_SUFFIXES, Lock
+from lmshape.hub.lock import Lock
 from lmshape.hub.published import FACTS
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
-from lmshape.jobs.texts import RUN_FILES, TOKENIZER_FILE
+from lmshape.jobs.texts import RUN_FILES
 from lmshape.receipt import foreign_files, read_told, write_receipt
 from lmshape.schema import Yaml
 from lmshape.study.costs import checkpoint_megabytes
@@ -153,7 +152,6 @@ class FetchTokenizer(Resolve):
                 "`tokenizer` in the registry of models, then `lmshape lock --update`."
             )
         bring_files(model.lock.tokenizer, Path(job.fill(paths.TOKENIZER)))
-        write_digests(Path(job.fill(paths.TOKENIZER)), TOKENIZER_FILE)
 
 
 class Download(FetchTokenizer):
@@ -223,7 +221,6 @@ class Download(FetchTokenizer):
             reserve(wanted, budget=study.disk_budget_bytes, keeps=study.keep_weights)
         forget_readers(Path(folder))
         bring_files(one, Path(folder), weights_in=study.weights_in, transfer=study.transfer)
-        write_digests(Path(folder), "config.json", *(f"*{suffix}" for suffix in WEIGHT_SUFFIXES))
 
 
 class Release(Rule):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmshape import paths
-from lmshape.digest import check_digest, write_digest, write_digests
+from lmshape.digest import check_digest, write_digest
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
 from lmshape.store.weights import file_key
@@ -154,7 +154,6 @@ class TrainTokenizer(Rule):
 
         text = span(whole_text(Path(self.text)), *self.pretraining.span)
         write_tokenizer(text, Path(paths.PRETRAINED_TOKENIZER), vocabulary=self.pretraining.vocabulary)
-        write_digests(Path(paths.PRETRAINED_TOKENIZER), TOKENIZER_FILE)
 
 
 class Pretrain(TrainTokenizer):
@@ -236,9 +235,6 @@ class Pretrain(TrainTokenizer):
             recipe=recipe,
             monitor=monitor,
             threads=given.threads,
-        )
-        write_digests(
-            Path(job.fill(paths.PRETRAINED)), "*.csv", "summary.json", "*/*.safetensors", "*/config.json"
         )
 
 
