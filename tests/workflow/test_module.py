@@ -13,6 +13,8 @@ from conftest import StudyFolder
 from warm_python import run_python
 
 HOST = """
+configfile: "config.yaml"
+
 module study:
     snakefile: "{snakefile}"
     config: config
@@ -43,7 +45,7 @@ def host(study: StudyFolder, clone: Path, prefix: str, snakefile: str = "") -> l
         "folder": f"{prefix}/" if prefix else "",
     }
     (study.path / "Hostfile").write_text(HOST.format(**told))
-    return ["-m", "snakemake", "--snakefile", "Hostfile", "--configfile", "config.yaml", "--cores", "1"]
+    return ["-m", "snakemake", "--snakefile", "Hostfile", "--cores", "1"]
 
 
 @pytest.mark.parametrize("prefix", ["", "parts/geometry"])

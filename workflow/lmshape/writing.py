@@ -18,7 +18,7 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from lmshape.errors import InputError
 from lmshape.progress import size_text
-from lmshape.receipt import digest_of, foreign_files, place_of, write_receipt
+from lmshape.receipt import RECEIPT, digest_of, foreign_files, place_of, write_receipt
 
 VARIABLE = "LMSHAPE_SCRATCH"  # what the study's `scratch` says
 NAME = "lmshape-scratch-"
@@ -80,7 +80,8 @@ def name_whole_folder(partial: Path, path: Path, digests: Mapping[str, str] | No
     digests : of its files by name, as `digest_of` takes them; None takes them
     """
     if digests is None:
-        digests = {file.name: digest_of(file) for file in partial.iterdir() if file.is_file()}
+        files = (file for file in partial.iterdir() if file.is_file() and file.name != RECEIPT)
+        digests = {file.name: digest_of(file) for file in files}
     write_receipt(partial, place=place_of(path), digests=digests)
     for parent, _, names in os.walk(partial):
         for name in names:

@@ -60,18 +60,20 @@ from lmshape.schema import read_keys
 from lmshape.study.study import check_loss_logs, load_study
 from lmshape.writing import VARIABLE as SCRATCH_VARIABLE
 
-own = Path("config/config.yaml")  # of the working directory, else the embedded study's
-configfiles = workflow.overwrite_configfiles or [
-    own if own.exists() else REPOSITORY / own
-]
-try:  # Snakemake names no line of what is wrong, and takes the last of a key that stands twice
-    for file in configfiles:
-        read_keys(Path(file))
-except InputError as error:
-    raise WorkflowError(str(error)) from None
-if not workflow.overwrite_configfiles:
+# The working directory's, else the embedded study's; none where a workflow that imports this one gives the keys.
+if not workflow.modifier.skip_configfile:
+    own = Path("config/config.yaml")
+    configfiles = workflow.overwrite_configfiles or [
+        own if own.exists() else REPOSITORY / own
+    ]
+    try:  # Snakemake names no line of what is wrong, and takes the last of a key that stands twice
+        for file in configfiles:
+            read_keys(Path(file))
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+    if not workflow.overwrite_configfiles:
 
-    configfile: str(configfiles[0])
+        configfile: str(configfiles[0])
 
 
 # Not while another Snakemake runs this study, not even for a dry run: its jobs still need these.

@@ -255,8 +255,8 @@ def _verify(path: Path, file: LockedFile, what: str) -> None:
     if not _is_right(path, file):
         raise WrongBytes(
             f"{what}: came with {path.stat().st_size} bytes and digest {digest_of(path, like=file.digest)} where the "
-            f"hub lists {file.bytes} bytes and {file.digest}. It is not used. Run again; if it happens again, the hub or a "
-            "proxy on the way serves a wrong file."
+            f"hub lists {file.bytes} bytes and {file.digest}. It is not used. Run again; if it happens again, the hub "
+            "or a proxy on the way serves a wrong file."
         )
 
 
