@@ -160,8 +160,8 @@ def _check_cache() -> None:
     """Refuse a folder of caches that cannot be written: Snakemake keeps one there, and would end in a traceback."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
+        (folder / "snakemake").mkdir(parents=True, exist_ok=True)
+    if not os.access(folder / "snakemake", os.W_OK):
         raise InputError(
             f"`{folder}` cannot be written, and Snakemake keeps a cache there. Name another folder, and run again: "
             "`export XDG_CACHE_HOME=/scratch/$USER/cache`."
