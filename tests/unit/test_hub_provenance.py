@@ -68,6 +68,8 @@ def test_the_receipt_of_weights_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "lmshape.json").write_text(json.dumps(OF_4))
     (tmp_path / "model.safetensors").touch()
     assert read_receipt(tmp_path) == OF_4
+    (tmp_path / "lmshape.json").write_text(json.dumps({**OF_4, "place": "run/step4"}))
+    assert read_receipt(tmp_path) == {}  # a copy, which may have been trained further
     (tmp_path / "lmshape.json").write_text('{"commit": "')
     with pytest.raises(InputError, match=r"lmshape.json` is damaged. Delete"):
         read_receipt(tmp_path)

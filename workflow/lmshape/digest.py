@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmshape.errors import InputError
-from lmshape.receipt import digest_of, place_of, read_told
+from lmshape.receipt import digest_of, is_copied, read_told
 from lmshape.writing import replaced_when_whole
 
 
@@ -31,7 +31,7 @@ def check_digest(file: Path) -> None:
     else:
         told = read_told(folder)
         noted, made = told.get("digests", {}).get(file.name), folder
-        if told.get("place") != place_of(folder):
+        if is_copied(folder, told):
             return
     if noted is not None and file.is_file() and digest_of(file, like=noted) != noted:
         raise InputError(

@@ -47,6 +47,11 @@ def place_of(folder: Path) -> str:
     return "/".join(name.removeprefix(".").removesuffix(PARTIAL) for name in folder.absolute().parts[-2:])
 
 
+def is_copied(folder: Path, told: Mapping[str, Any]) -> bool:
+    """Whether the receipt of a folder was written for another one; that of an older lmshape does not say."""
+    return told.get("place", place_of(folder)) != place_of(folder)
+
+
 def digest_of(path: Path, *, like: str = "") -> str:
     """Return the sha256 of a file, or git's name of it where the digest to compare with is one."""
     with path.open("rb") as file:
@@ -69,7 +74,7 @@ def own_files(folder: Path, told: Mapping[str, Any] | None = None) -> list[Path]
     """
     told = read_told(folder) if told is None else told
     listed = told.get("files")
-    if folder.is_symlink() or told.get("place", place_of(folder)) != place_of(folder):
+    if folder.is_symlink() or is_copied(folder, told):
         return []
     own: list[Path] = []
     for name, size in listed.items() if isinstance(listed, dict) else ():

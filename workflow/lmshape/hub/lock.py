@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmshape.errors import InputError
-from lmshape.receipt import GIT, RECEIPT, read_told
+from lmshape.receipt import GIT, RECEIPT, is_copied, read_told
 from lmshape.schema import Yaml
 from lmshape.writing import replaced_when_whole
 
@@ -309,6 +309,8 @@ def read_receipt(folder: Path) -> dict[str, str]:
         raise InputError(
             f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run downloads the checkpoint again."
         )
+    if is_copied(folder, told):  # what lies there may have been trained further
+        return {}
     return {name: value for name, value in told.items() if name not in ("files", "place", "digests")}
 
 
