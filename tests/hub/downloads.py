@@ -10,6 +10,7 @@ from hub_store import git_oid
 
 from lmshape.hub.lock import RECEIPT, LockedCheckpoint, LockedFile, read_receipt
 from lmshape.paths import partial_folder
+from lmshape.receipt import read_told
 from lmshape.store.weights import weights_sha256
 
 WEIGHTS = r"resolve/.*model.*\.(safetensors|bin)$"
@@ -25,6 +26,7 @@ def assert_right(folder: Path, one: LockedCheckpoint) -> None:
         assert digest((folder / name).read_bytes(), file) == file.digest
     assert weights_sha256(folder) == one.weights_sha256 == read_receipt(folder)["weights_sha256"]
     assert read_receipt(folder)["commit"] == one.commit
+    assert read_told(folder)["digests"] == {name: file.digest for name, file in names.items()}
     assert not partial_folder(folder).exists()
 
 
