@@ -191,7 +191,7 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
     if isinstance(error, httpx2.HTTPError | OSError):
         times = f" after {attempts} attempts" if attempts > 1 else ""
         return InputError(
-            f"{what}: {constants.ENDPOINT} cannot be used{times} ({_with_hint(error)}). Check the network and "
+            f"{what}: {constants.ENDPOINT} cannot be used{times} ({reason_of(error)}). Check the network and "
             "HF_ENDPOINT, then run the same command again: what was received is kept."
         )
     raise error
