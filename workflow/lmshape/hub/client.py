@@ -202,7 +202,7 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
     if status_of(error) == QUOTA:
         return InputError(
             f"{what}: too many requests, after {attempts} attempts ({_with_hint(error)}). Wait for five minutes, "
-            "which the hub's quota is for, and run the same command again: what was received is kept."
+            "when a new quota begins, and run the same command again: what was received is kept."
         )
     if host := refusing_host(error):
         return InputError(
