@@ -219,7 +219,7 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
         return NotThere(f"{what}: not on the hub ({reason_of(error)}).")
     if isinstance(error, RepositoryNotFoundError | HFValidationError):
         return NotThere(
-            f"{what}: the hub shows no such repository. Correct its name in the registry of models; for a private or "
+            f"{what}: the hub shows no such repository. Correct its name; for a private or "
             "gated one log in with `hf auth login` or set HF_TOKEN."
         )
     if status_of(error) in REFUSED:
