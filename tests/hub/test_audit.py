@@ -277,7 +277,7 @@ def test_a_commit_and_a_pull_request_are_revisions_too(hub: LoopbackHub, tmp_pat
     [
         (
             {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.TheirConfig"}},
-            "`tiny`: only Python code that comes with its weights can read theirs, .* `remote_code: true`",
+            "`tiny`: transformers does not know theirs; what reads it is Python code, .* `remote_code: true`",
         ),
         ({"model_type": "t5", "is_encoder_decoder": True}, "`tiny`: it holds t5, an encoder with a decoder"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import hub_models
@@ -50,6 +52,22 @@ def test_it_is_as_patient_as_a_study(hub: LoopbackHub, capfd: pytest.CaptureFixt
     with pytest.raises(InputError, match="a firewall or a proxy seems to stand between") as error:
         lmshape.profile("tiny/other", TEXT, **FEW)
     assert SIGNED not in str(error.value) + "".join(capfd.readouterr())
+
+
+def test_the_hub_library_of_the_user_stays_as_it_was(hub: LoopbackHub) -> None:
+    """A notebook goes on with it: a client of its own, patience where a quota is used up, Xet."""
+    hub.commit("tiny/model", hub_models.model_files(hub_models.decoder()))
+    script = (
+        "import httpx2, logging, huggingface_hub as hub, lmshape\n"
+        "own = httpx2.Client(follow_redirects=True)\n"
+        "hub.set_client_factory(lambda: own)\n"
+        "settings = lambda: (own.event_hooks, own.timeout, logging.getLogger('huggingface_hub').level, "
+        "hub.constants.HF_HUB_DISABLE_XET)\n"
+        "before = settings()\n"
+        f"lmshape.profile('tiny/model', {TEXT!r}, **{FEW!r})\n"
+        "assert hub.get_session() is own and settings() == before\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("name", ["tiny/absent", "tiny/absent@step1", "not a name"])

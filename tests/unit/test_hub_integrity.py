@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hub_locks import CONFIG, checkpoint, lock_of, sha, shards, whole
+from hub_locks import CONFIG, ENTRY, checkpoint, lock_of, sha, shards, whole
 
 from lmshape.hub.integrity import (
     AUDIT_VERDICTS,
@@ -250,6 +250,14 @@ def sound(
 
 
 OF_MAIN = "bin ok: PyTorch's .bin, loaded with weights only; not taken: safetensors (same_as_main: "
+
+
+def test_the_note_says_where_the_hub_lacks_the_format_that_the_registry_names() -> None:
+    pickled = (LockedFile("pytorch_model.bin", 1100, sha("bin")),)
+    run = [checkpoint(0, whole(0)), checkpoint(1, ()), checkpoint(2, pickled)]
+    for preferred, lacking in (("bin", [0]), ("safetensors", [])):
+        found = audited_lock(lock_of(run, {**ENTRY, "weights": preferred}), ()).checkpoints
+        assert [one.step for one in found if "no bin on the hub, which `weights`" in one.note] == lacking
 
 
 def test_another_format_is_taken_where_the_preferred_one_is_that_of_main() -> None:

@@ -119,7 +119,7 @@ def test_code_of_a_configuration_does_not_run_when_facts_are_looked_up(
     (folder / "config.json").write_text(json.dumps({**config, "text_config": {"model_type": "theirs"}}))
     checkpoint = Checkpoint("final", -1, folder)
     with pytest.raises(
-        InputError, match="which transformers does not know. If you trust that code, .*`remote_code: true`"
+        InputError, match="transformers does not know .*; what reads it is Python code, .*`remote_code: true`"
     ):
         read_facts("m", [checkpoint], {"kind": "decoder"}, root=tmp_path)
     assert not (tmp_path / "ran").exists()

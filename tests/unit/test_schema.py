@@ -77,13 +77,10 @@ def test_defaults_are_not_shared_between_calls() -> None:
                 {"name": "x", "section": {"count": value}},
                 f"`section.count` = {value}: must be a whole number, without a point and at most 2^53.",
             )
-            for value in (
-                2.0,
-                1e308,
-                -inf,
-                2**60,
-            )  # `1.0e+3` of YAML, which `range` refuses, and what overflows
+            for value in (2.0, 1e308, 2**60)  # `1.0e+3` of YAML, which `range` refuses, and what overflows
         ),
+        ({"name": "x", "section": {"count": 2.5}}, "`section.count` = 2.5: must be a whole number."),
+        ({"name": "x", "section": {"count": -inf}}, "`section.count` = -inf: must be a whole number."),
         ({"name": "x", "rate": nan}, "`rate` = nan: must be a number."),
         ({"name": "x", "share": inf}, "`share` = inf: must be at most 1. Write a share."),
         ({"name": "x", "rate": "fast"}, "`rate` = 'fast': must be a number."),

@@ -53,6 +53,12 @@ def test_folders_with_names_that_no_path_of_ours_can_hold_stay_apart(tmp_path: P
     assert len({known.models[names[one]]["folder"] for one in typed}) == len(typed)
 
 
+def test_letters_lose_their_marks_alone_and_the_root_has_a_name() -> None:
+    typed = ["./Übung ä 1", "./runs/\N{LATIN CAPITAL LETTER U}\N{COMBINING DIAERESIS}bung ä 2", "/"]
+    names, _ = known_as(typed, read_registry([], [], root=REPOSITORY), root=Path("/data"))
+    assert list(names.values()) == ["Ubung-a-1", "Ubung-a-2", "model-2"]
+
+
 def test_naming_ones_run_pretrains_nothing_beside_it(tmp_path: Path) -> None:
     embedded = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
     run_of(tmp_path / "my-run", "gpt_neox", 0, 8)

@@ -177,7 +177,6 @@ def find_model(name: str | Path) -> Path:
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     from lmshape.hub.client import ask_hub
     from lmshape.hub.transfer import by_library
@@ -191,7 +190,7 @@ def find_model(name: str | Path) -> Path:
             found = ask_hub(partial(by_library, download), what=f"`{name}`")
             if has_weights(found):
                 break
-    except (InputError, HFValidationError) as error:
+    except InputError as error:
         raise InputError(
             f"`{name}` is not a folder here, and the hub did not give it: {first_line(error)}"
         ) from error

@@ -12,6 +12,7 @@ from typing import Any
 
 RECEIPT = "lmshape.json"
 GIT = "git:"  # begins a digest that is git's name of the content
+OWN_SUM = "sha256"  # key, of the receipt's own content
 PARTIAL = ".partial"  # ends the name of a file that is still being received
 
 
@@ -30,16 +31,22 @@ def write_receipt(folder: Path, **told: Any) -> None:
         if path != folder / RECEIPT
     }
     receipt = {**read_told(folder), "files": files, **told}
-    (folder / RECEIPT).write_text(json.dumps(receipt, indent=1) + "\n", encoding="utf-8")
+    whole = {**receipt, OWN_SUM: _sum_of(receipt)}
+    (folder / RECEIPT).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 def read_told(folder: Path) -> dict[str, Any]:
-    """Return what the receipt of a folder says; nothing where there is none, or none that can be read."""
+    """Return what the receipt of a folder says; nothing where there is none, or a damaged one."""
     try:
         told = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        noted = told.pop(OWN_SUM, None)  # an older lmshape wrote none
+    except (OSError, ValueError, AttributeError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return told if noted in (None, _sum_of(told)) else {}
+
+
+def _sum_of(told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def place_of(folder: Path) -> str:

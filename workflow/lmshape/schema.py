@@ -176,7 +176,7 @@ def _rule(error: Error) -> str:
 def _type(error: Error) -> str:
     kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
     rule = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}."
-    if "integer" in kinds and type(error.instance) in (int, float):  # True is an int, too
+    if "integer" in kinds and type(error.instance) in (int, float) and error.instance % 1 == 0:
         return f"{rule[:-1]}, without a point and at most 2^53."
     if (
         isinstance(error.instance, str)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url, set_client_factory
+from huggingface_hub import constants, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
 from lmshape.downloading import QUOTA, SILENCE_SECONDS, Answer, is_transient, patiently, reason_of, status_of
 from lmshape.errors import InputError
@@ -34,22 +34,6 @@ from lmshape.writing import NO_ROOM
 
 REFUSED = frozenset({401, 403})
 AT_ONCE = 8  # listings under way: a run of 154 revisions takes seconds, and no hub calls it a flood
-
-# of huggingface_hub's own client: HF_HUB_OFFLINE, and an id for each request
-_HOOKS = get_session().event_hooks
-
-
-def _end_its_own_patience(response: httpx2.Response) -> None:
-    """Raise what huggingface_hub would ask for six times in each of our attempts."""
-    if response.status_code == QUOTA:
-        hf_raise_for_status(response)
-
-
-_HOOKS["response"] = [_end_its_own_patience]
-
-# Listings of huggingface_hub come without a time-out of their own.
-set_client_factory(lambda: httpx2.Client(event_hooks=_HOOKS, follow_redirects=True, timeout=SILENCE_SECONDS))
-
 
 Asked = TypeVar("Asked")
 
@@ -82,11 +66,11 @@ def refs(repository: str) -> Refs:
     NotThere, InputError
         When the hub has no such repository, will not show it, or cannot be reached.
     """
-    found = ask_hub(
-        lambda: HfApi(constants.ENDPOINT).list_repo_refs(repository), what=f"the revisions of `{repository}`"
-    )
-    branches = {ref.name: ("branch", ref.target_commit) for ref in found.branches}
-    tags = {ref.name: ("tag", ref.target_commit) for ref in found.tags if ref.name not in branches}
+    what = f"the revisions of `{repository}`"
+    ask_hub(partial(validate_repo_id, repository), what=what)
+    found = ask_hub(partial(_get_json, f"{constants.ENDPOINT}/api/models/{repository}/refs"), what=what)
+    branches = {ref["name"]: ("branch", ref["targetCommit"]) for ref in found["branches"]}
+    tags = {ref["name"]: ("tag", ref["targetCommit"]) for ref in found["tags"] if ref["name"] not in branches}
     return branches | tags
 
 
@@ -126,7 +110,9 @@ def _get_json(address: str) -> dict:
 
 
 def _get(address: str) -> httpx2.Response:
-    response = get_session().get(address, headers=build_hf_headers(), follow_redirects=True)
+    response = get_session().get(
+        address, headers=build_hf_headers(), follow_redirects=True, timeout=SILENCE_SECONDS
+    )
     hf_raise_for_status(response)
     return response
 
@@ -205,7 +191,7 @@ def hub_error(error: Exception, *, what: str, attempts: int) -> InputError:
     if isinstance(error, httpx2.HTTPError | OSError):
         times = f" after {attempts} attempts" if attempts > 1 else ""
         return InputError(
-            f"{what}: {constants.ENDPOINT} cannot be used{times} ({_with_hint(error)}). Check the network and "
+            f"{what}: {constants.ENDPOINT} cannot be used{times} ({reason_of(error)}). Check the network and "
             "HF_ENDPOINT, then run the same command again: what was received is kept."
         )
     raise error
@@ -216,7 +202,7 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
     if status_of(error) == QUOTA:
         return InputError(
             f"{what}: too many requests, after {attempts} attempts ({_with_hint(error)}). Wait for five minutes, "
-            "which the hub's quota is for, and run the same command again: what was received is kept."
+            "when a new quota begins, and run the same command again: what was received is kept."
         )
     if host := refusing_host(error):
         return InputError(
@@ -233,7 +219,7 @@ def _refusal(error: Exception, *, what: str, attempts: int) -> InputError | None
         return NotThere(f"{what}: not on the hub ({reason_of(error)}).")
     if isinstance(error, RepositoryNotFoundError | HFValidationError):
         return NotThere(
-            f"{what}: the hub shows no such repository. Correct its name in the registry of models; for a private or "
+            f"{what}: the hub shows no such repository. Correct its name; for a private or "
             "gated one log in with `hf auth login` or set HF_TOKEN."
         )
     if status_of(error) in REFUSED:

@@ -146,12 +146,14 @@ class _Evidence:
     ----------
     of_weights : fingerprint of whole weights → names of the checkpoints that have them in any format
     of_file : digest of one file of weights → the same
+    preferred : format that the registry names; "" where it names none
     usual_bytes : format → size of more than half of the weights of at least two checkpoints, where there is one
     may_be_main : names of the last checkpoint, which may equal `main`, and of `main` itself
     """
 
     def __init__(self, lock: Lock, issues: Iterable[Issue]) -> None:
         self.main, self.issues = lock.main_sha256, issues_of(issues, lock.model)
+        self.preferred = json.loads(lock.identity).get("weights", "")
         self.may_be_main = (MAIN, *(one.checkpoint for one in lock.checkpoints[-1:]))
         self.steps = {one.checkpoint: one.step for one in lock.checkpoints}
         self.of_weights: dict[str, list[str]] = {}
@@ -251,6 +253,8 @@ class _Evidence:
         if self.odd_size(one):
             usual = self.usual_bytes[one.weights_format]
             yield f"{one.weights_bytes} bytes of weights, most have {usual}"
+        if one.weights and self.preferred not in ("", one.weights_format):
+            yield f"no {self.preferred} on the hub, which `weights` of the registry prefers"
         if one.weights_format == "bin":
             yield "PyTorch's .bin, loaded with weights only"
         for other in one.in_each_format() if one.weights and verdict not in DISTRUSTED else ():

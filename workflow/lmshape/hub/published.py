@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,8 +130,11 @@ def tokens_seen(step: int, tokens_per_step: int | None) -> float:
 
 
 def path_safe(name: str) -> str:
-    """Replace whatever a path cannot hold by a dash."""
-    return re.sub(r"[^A-Za-z0-9._+=-]", "-", name)
+    """Leave the marks of letters out, and replace whatever else a path cannot hold by a dash."""
+    plain = re.sub(
+        "[\u0300-\u036f]", "", unicodedata.normalize("NFKD", name)
+    )  # macOS spells ä so, others may
+    return re.sub(r"[^A-Za-z0-9._+=-]", "-", plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

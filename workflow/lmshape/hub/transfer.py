@@ -32,10 +32,10 @@ from huggingface_hub import (
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from tqdm import tqdm
 
-from lmshape.downloading import CutShort, held_bytes, reason_of, receive
+from lmshape.downloading import TRANSIENT, CutShort, held_bytes, reason_of, receive
 from lmshape.errors import InputError
 from lmshape.hub.client import ask_hub
 from lmshape.hub.lock import LockedCheckpoint, LockedFile, Tokenizer
@@ -284,16 +284,27 @@ def by_library(download: Callable[[], str]) -> Path:
 
 @contextmanager
 def _plain_http() -> Iterator[None]:
-    """Keep the hub's library from Xet in this process, and from telling addresses, which are signed."""
+    """Keep the hub's library from Xet, from telling addresses, which are signed, and from a patience of its own.
+
+    All three are settings of the process, which may be the user's: they are put back.
+    """
     before, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
+    logger, session = logging.getLogger("huggingface_hub"), get_session()
+    level, hooks = logger.level, session.event_hooks
     logger.setLevel(logging.ERROR)
+    session.event_hooks = {**hooks, "response": [*hooks["response"], _refuse_at_once]}
     try:
         yield
     finally:
         constants.HF_HUB_DISABLE_XET = before
         logger.setLevel(level)
+        session.event_hooks = hooks
+
+
+def _refuse_at_once(response: httpx2.Response) -> None:
+    """Raise what the library would ask for six times in each of our attempts."""
+    if response.status_code in TRANSIENT:
+        hf_raise_for_status(response)
 
 
 def bring_by_xet(order: Mapping[str, Any], *, size: int) -> Path:

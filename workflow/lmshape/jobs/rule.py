@@ -242,11 +242,11 @@ class Rule:
         study, model = self.study, self.study.models.get(job.model)
         known: dict[str, Mapping[str, object]] = {
             "model": study.models,
+            "checkpoint": model.checkpoints if model else {},
             "dataset": study.datasets,
             "text": study.texts,
+            "run": study.pretraining.runs if study.pretraining else {},
         }
-        known |= {"run": study.pretraining.runs if study.pretraining else {}}
-        known |= {"checkpoint": model.checkpoints} if model else {}
         for what, names in known.items():
             if (name := getattr(job, what)) and name not in names:
                 raise unknown(what, name, names)

@@ -56,16 +56,15 @@ OTHER_FORMS = {
 }
 
 FOREIGN_CODE = "trust_remote_code"  # what transformers asks for where it would have to run code
+NOT_RUN = (
+    "Python code, which is not run unless the model's entry in the registry says `remote_code: true`. Say it only of a "
+    "repository that you would run yourself."
+)
 
 
 def why_not_opened(error: BaseException) -> str:
     """Return the first line of what transformers says; of code that it would have to run, what allows that."""
-    if FOREIGN_CODE not in str(error):
-        return first_line(error)
-    return (
-        "it is Python code, which is not run unless the model's entry in the registry says `remote_code: true`. Say it "
-        "only of a repository that you would run yourself."
-    )
+    return f"it is {NOT_RUN}" if FOREIGN_CODE in str(error) else first_line(error)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -189,10 +188,7 @@ def check_architecture(config: Mapping[str, Any], kind: Kind) -> None:
     """
     architecture = config.get("model_type")
     if "auto_map" in config and not _is_known(architecture):
-        raise InputError(
-            f"only Python code that comes with its weights can read {architecture}, which transformers does not know. "
-            "If you trust that code, give the model an entry with `remote_code: true` in the registry of models."
-        )
+        raise InputError(f"transformers does not know {architecture}; what reads it is {NOT_RUN}")
     if config.get("is_encoder_decoder"):
         what = f"{architecture}, an encoder with a decoder"
     elif not _of_kind(config, kind):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmshape.checkpoints import FINAL, NO_STEP, Checkpoint, Choice
-from lmshape.errors import InputError, about, some_of, suggest
+from lmshape.errors import InputError, about, first_line, some_of, suggest
 from lmshape.hub.integrity import Issue
 from lmshape.hub.lock import Lock
 from lmshape.hub.published import Ask, Naming, path_safe, read_run, tokens_seen
@@ -43,7 +43,6 @@ from lmshape.store.weights import (
     only_gguf,
     reads_both_ways,
     weight_files,
-    why_not_opened,
 )
 from lmshape.texts.tokenizer import TOKENIZERS, check_tokenizer, tokenizer_files
 from lmshape.training.recipe import Pretraining
@@ -258,7 +257,7 @@ def _defaults(folder: Path, remote_code: bool) -> dict[str, Any]:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"`{folder}/config.json` cannot be used: {why_not_opened(error)}") from error
+        raise InputError(f"`{folder}/config.json` cannot be used: {first_line(error)}") from error
     return config_facts(config.get_text_config().to_dict())
 
 

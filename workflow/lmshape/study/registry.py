@@ -240,6 +240,6 @@ def _free_name(typed: str, source: Mapping[str, str], models: Iterable[str], roo
     """Name an entry by the end of its path; by more of it where another has that name."""
     whole = str((root / Path(typed).expanduser()).resolve()) if "folder" in source else typed
     parts = [part for part in whole.split("/") if part]
-    ends = (path_safe("-".join(parts[-length:])).lstrip("-._+=") for length in range(1, len(parts) + 1))
-    numbered = (f"{path_safe(parts[-1]).strip('-') or 'model'}-{number}" for number in count(2))
+    ends = [path_safe("-".join(parts[-length:])).lstrip("-._+=") for length in range(1, len(parts) + 1)]
+    numbered = (f"{next(filter(None, ends), 'model')}-{number}" for number in count(2))
     return next(name for name in chain(ends, numbered) if name and name not in models)
