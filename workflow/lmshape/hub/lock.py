@@ -19,6 +19,7 @@ from itertools import starmap, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lmshape.digest import has_changed
 from lmshape.errors import InputError
 from lmshape.receipt import RECEIPT, read_told
 from lmshape.schema import Yaml
@@ -306,9 +307,9 @@ def read_receipt(folder: Path) -> dict[str, str]:
             f"`snakemake --forcerun download`, or run the whole study, which knows when they are needed."
         )
     told = read_told(folder)
-    if not told:
+    if not told or has_changed(folder / RECEIPT):
         raise InputError(
-            f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run downloads the checkpoint again."
+            f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run brings the checkpoint again."
         )
     return {name: value for name, value in told.items() if name not in ("files", "place")}
 

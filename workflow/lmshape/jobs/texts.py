@@ -11,6 +11,7 @@ from lmshape import paths
 from lmshape.digest import check_digest, write_digest, write_digests
 from lmshape.fingerprint import code_fingerprint
 from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, Files, Given, Rule, Wildcards
+from lmshape.receipt import RECEIPT
 from lmshape.store.weights import file_key
 from lmshape.study.costs import pretraining_megabytes, pretraining_seconds, weights_of
 from lmshape.study.registry import REPOSITORY, Text
@@ -237,9 +238,8 @@ class Pretrain(TrainTokenizer):
             monitor=monitor,
             threads=given.threads,
         )
-        write_digests(
-            Path(job.fill(paths.PRETRAINED)), "*.csv", "summary.json", "*/*.safetensors", "*/config.json"
-        )
+        noted = ("*.csv", "summary.json", "*/*.safetensors", "*/config.json", f"*/{RECEIPT}")
+        write_digests(Path(job.fill(paths.PRETRAINED)), *noted)
 
 
 TOKENIZER_FILE = "tokenizer.json"
