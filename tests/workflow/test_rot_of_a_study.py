@@ -14,7 +14,7 @@ import pytest
 from conftest import StudyFolder, copy_of
 
 from lmshape.errors import InputError
-from lmshape.jobs import Jobs
+from lmshape.jobs import Jobs, Step
 from lmshape.jobs.rule import Given, list_of
 from lmshape.study.study import study_of
 
