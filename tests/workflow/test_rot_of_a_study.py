@@ -55,7 +55,7 @@ def jobs(
 def kind_of(file: Path) -> tuple[str, ...]:
     """The folder below results/, and the name, without what differs between cells, layers and figures."""
     folder = file.parts[1] if len(file.parts) > 2 else ""
-    named = folder in ("pretrained", "tables", "shapes")
+    named = folder in ("pretrained", "shapes")
     return (
         folder,
         re.sub(r"layers-[\d-]+", "", file.parts[-2]) if folder == "statistics" else "",
