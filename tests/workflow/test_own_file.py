@@ -93,6 +93,41 @@ def test_a_job_takes_the_threads_that_it_was_given(study_copy: StudyFolder) -> N
         archive.unlink()
 
 
+COUNTING = """
+import os, torch
+from lmshape.__main__ import main
+try:
+    main()
+finally:
+    own = [open(f"/proc/self/task/{task}/schedstat").read() for task in os.listdir("/proc/self/task")]
+    print("torch:", torch.get_num_threads(), "busy:", sum(int(spent.split()[0]) > 2 * 10**8 for spent in own))
+"""
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        ["extract", "--cell", "small-decoder/checkpoint-4/wiki"],
+        ["pretrain", "--run", "small-decoder"],
+    ],
+    ids=lambda job: job[0],
+)
+def test_torch_takes_the_threads_that_the_job_was_given(job: list[str], study_copy: StudyFolder) -> None:
+    for threads in (1, 2):
+        command = [sys.executable, "-c", COUNTING, "run", *job, "--configfile", "config.yaml"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "3", "PYTHONPATH": str(REPOSITORY / "workflow")}
+        run = subprocess.run(
+            [*command, "--threads", str(threads)],
+            cwd=study_copy.path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        counted = run.stdout.split("torch: ")[1].split(" busy: ")
+        assert int(counted[0]) == threads and int(counted[1]) <= threads, run.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "changes", "fragments"),
     [

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import CONFIG, StudyFolder
 from scipy.spatial.distance import cdist
+from snakemake_output import jobs_of
 
 TABLES = (
     "metrics checkpoints profiles phases contrasts audit spikes warnings".split()
@@ -147,3 +148,11 @@ def test_the_papers_own_sampling_runs_from_text_to_tables(new_study: StudyFolder
     metrics = pd.read_parquet(new_study.path / "results/tables/metrics.parquet")
     assert metrics.query("metric == 'anisotropy'")["n_rows"].max() == lengths.sum()
     assert metrics.query("metric == 'id_twonn' and site == 'block'")["value"].notna().all()
+
+
+def test_a_part_of_a_study_announces_nothing_that_it_does_not_make(new_study: StudyFolder) -> None:
+    run = new_study.snakemake("--cores", "2", "--until", "tokenize")
+    assert run.returncode == 0, run.stdout
+    assert jobs_of(run.stdout).keys() == {"fetch_text", "train_tokenizer", "tokenize"}
+    ended = run.stdout.rpartition("steps (100%) done")[2]
+    assert "results/" not in ended and "complete" not in ended, ended

@@ -40,7 +40,7 @@ def read_told(folder: Path) -> dict[str, Any]:
     try:
         told = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
         noted = told.pop(OWN_SUM, None)  # an older lmshape wrote none
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return {}
     return told if noted in (None, _sum_of(told)) else {}
 

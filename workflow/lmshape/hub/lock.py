@@ -307,7 +307,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
     told = read_told(folder)
     if not told:
         raise InputError(
-            f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run downloads the checkpoint again."
+            f"`{folder / RECEIPT}` is damaged. Delete `{folder}`, and the next run brings the checkpoint again."
         )
     if is_copied(folder, told):  # what lies there may have been trained further
         return {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmshape import paths
-from lmshape.digest import check_digest
+from lmshape.digest import check_digest, write_digest
 from lmshape.errors import InputError
 from lmshape.figures import FIGURES
 from lmshape.fingerprint import code_fingerprint
@@ -97,6 +97,8 @@ class DrawFigures(Rule):
                 losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
+        for file in map(Path, self.outputs(job)):
+            write_digest(file)  # the page of the study shows it
 
 
 class DrawModelFigures(DrawFigures):
@@ -202,7 +204,7 @@ class Index(Rule):
         from lmshape.pages.index import build_index
 
         runs = by_run(trained_files(self.study, "summary.json"))
-        for file in runs.values():
+        for file in (*runs.values(), *map(Path, figure_files(self.study.figures))):
             check_digest(file)
         summaries = {name: json.loads(path.read_text()) for name, path in runs.items()}
         build_index(

@@ -157,7 +157,10 @@ def _estimate(one: Estimator, cloud: np.ndarray) -> tuple[float, str]:
         except MemoryError:
             raise  # the next attempt has more
         except Exception as error:
-            return nan, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return (
+                nan,
+                f"no estimate from {len(cloud)} rows: {type(error).__name__}: {' '.join(str(error).split())}",
+            )
     said = [" ".join(str(one.message).split()) for one in caught if one.category is UserWarning]
     if isfinite(value):
         return value, said[0] if said else ""
