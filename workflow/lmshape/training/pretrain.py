@@ -233,7 +233,7 @@ class TrainingRun:
 
     def save_if_due(self) -> None:
         """Save weights and the state to resume from, each whole or not at all."""
-        if self.step not in self.recipe.checkpoint_steps or self._checkpoint(self.step).is_dir():
+        if self.step not in self.recipe.checkpoint_steps:
             return
         with folder_when_whole(self._checkpoint(self.step)) as partial:
             self.model.save_pretrained(partial)
@@ -264,10 +264,6 @@ class TrainingRun:
         self.step, self.losses = state["step"], state["losses"]
         if self.monitor is not None:
             self.monitor.rows = state["geometry"]
-        for checkpoint in self.folder.glob("checkpoint-*"):
-            # weights saved, state not: killed in between
-            if int(checkpoint.name.rpartition("-")[2]) > self.step:
-                delete_own(checkpoint)
         self.model = type(self.model).from_pretrained(self._checkpoint(self.step)).train()
         self.optimizer.param_groups[0]["params"] = list(self.model.parameters())
         self.optimizer.load_state_dict(state["optimizer"])
