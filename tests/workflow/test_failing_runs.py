@@ -148,7 +148,9 @@ def test_a_full_disk_is_named_and_with_room_the_printed_command_ends_the_study(
     run = study.snakemake("--cores", "1", "--retries", "0", target)
     assert run.returncode == 1, run.stdout
     words = told_missing(run.stdout)
-    assert "    extract: No space left on device: " in words
+    assert re.search(
+        r"    extract: `results/activations/\S+: No space left on device. Make room there", words
+    )
     assert "Free space on the disk" in words
     assert "disk_budget_gb" in words
     assert "good: checkpoint-" in words

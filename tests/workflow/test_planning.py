@@ -46,7 +46,7 @@ def telling(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def planned(study: StudyFolder, env: dict[str, str]) -> tuple[str, dict[str, int]]:
     """What a dry run says, and how often it opens each file of the study and of the registry.
 
-    Snakemake reads its rules, and what it knows of results, itself.
+    Snakemake reads its rules, and what it knows of results, itself; the configuration it reads after us, without lines.
     """
     _, _, *arguments = study.command("--dry-run")
     run = run_python("-m", "telling", *arguments, cwd=study.path, env=env)
@@ -56,7 +56,8 @@ def planned(study: StudyFolder, env: dict[str, str]) -> tuple[str, dict[str, int
     chosen = {}
     for name, count in files.items():
         path = Path(name)
-        if ".snakemake" not in path.parts and path.is_file() and any(map(path.is_relative_to, folders)):
+        own = ".snakemake" in path.parts or path == study.path / "config.yaml"
+        if not own and path.is_file() and any(map(path.is_relative_to, folders)):
             chosen[name] = count
     return run.stdout, chosen
 

@@ -87,6 +87,11 @@ class DrawFigures(Rule):
         return code_fingerprint("lmshape.figures.render", *(FIGURES[name].code for name in self.names))
 
     def run(self, job: Wildcards, given: Given) -> None:
+        self.draw(job)
+        for file in map(Path, self.outputs(job)):
+            write_digest(file)  # the page of the study shows it
+
+    def draw(self, job: Wildcards) -> None:
         from lmshape.figures import render
 
         for name in self.names:
@@ -97,8 +102,6 @@ class DrawFigures(Rule):
                 losses=self.losses if FIGURES[name].draws_losses else {},
                 datasets=list(self.study.datasets),
             )
-        for file in map(Path, self.outputs(job)):
-            write_digest(file)  # the page of the study shows it
 
 
 class DrawModelFigures(DrawFigures):
@@ -122,6 +125,9 @@ class DrawModelFigures(DrawFigures):
     def facts(self, job: Wildcards) -> object:
         """Datasets of other models are none of its concern."""
         return [name for name in self.study.datasets if name in self.study.datasets_of[job.model]]
+
+    def run(self, job: Wildcards, given: Given) -> None:
+        self.draw(job)
 
 
 class Explore(Rule):
