@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import constants
 from tiny_models import ARCHITECTURES
 from typer.models import ArgumentInfo, OptionInfo
 
@@ -112,7 +113,7 @@ def test_what_is_wrong_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(study)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     value = "" if kind == "nothing" else kind
     monkeypatch.setattr(sys, "argv", ["lmshape", *words_of(verb, **{argument: value})])
     with pytest.raises(SystemExit) as ended:  # and no other error

@@ -176,6 +176,8 @@ def find_model(name: str | Path) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise InputError(f"`{name}` is a file. Pass the folder of the model.")
     from huggingface_hub import snapshot_download
 
     from lmshape.hub.client import ask_hub

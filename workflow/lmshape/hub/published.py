@@ -131,9 +131,8 @@ def tokens_seen(step: int, tokens_per_step: int | None) -> float:
 
 def path_safe(name: str) -> str:
     """Leave the marks of letters out, and replace whatever else a path cannot hold by a dash."""
-    plain = re.sub(
-        "[\u0300-\u036f]", "", unicodedata.normalize("NFKD", name)
-    )  # macOS spells ä so, others may
+    # macOS spells ä by two characters, others by one
+    plain = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", name))
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", plain)
 
 
