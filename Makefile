@@ -9,8 +9,7 @@ FLIPS ?= 600
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Python compiles the tenth of the packages that it imports when it first does.
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_OPTIONS)
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
 
 # Snakemake keeps a cache in the home folder, and ends in a traceback where it cannot.
 CACHE := $(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$d" 2>/dev/null; [ -w "$$d" ] && echo "$$d")
