@@ -172,7 +172,8 @@ def pretrain(
         monitor=monitor,
     )
     run.resume()
-    run.save_if_due()
+    if run.step == 0:  # later ones were saved before the state that is resumed
+        run.save_if_due()
     with progress(recipe.steps, done=run.step, description=output.name, unit="steps") as bar:
         while run.step < recipe.steps:
             run.advance()
