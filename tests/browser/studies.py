@@ -76,11 +76,12 @@ def _rows(run: Run) -> pd.DataFrame:
 
 
 def write_tables(folder: Path, metrics: pd.DataFrame) -> Path:
-    """Write the three tables that the explorer reads; the checkpoints carry a note where they have a verdict."""
+    """Write the three tables that the explorer reads; a checkpoint with a verdict has a note, a hostile one its own."""
     folder.mkdir(parents=True)
     metrics.to_parquet(folder / "metrics.parquet")
     cells = metrics.drop_duplicates(["model", "checkpoint", "dataset"])
-    notes = cells["verdict"].map(lambda verdict: "its shards say so" if verdict else "")
+    known = cells["verdict"].map(str.isidentifier)
+    notes = cells["verdict"].mask(known, "its shards say so")
     cells.assign(note=notes).reindex(columns=CHECKPOINT_COLUMNS.names).to_parquet(
         folder / "checkpoints.parquet"
     )

@@ -51,7 +51,8 @@ def index_page(study_page: str, metrics: pd.DataFrame) -> str:
     tables.mkdir()
     every.to_parquet(tables / "metrics.parquet")
     checkpoints = pd.read_parquet(folder / "tables/checkpoints.parquet")
-    checkpoints.assign(weights_sha256="f" * 64, flag="").to_parquet(tables / "checkpoints.parquet")
+    checkpoints = checkpoints.assign(weights_sha256="f" * 64, flag="", note=HOSTILE)
+    checkpoints.to_parquet(tables / "checkpoints.parquet")
     profiles(every).to_parquet(tables / "profiles.parquet")
     claims_table().to_parquet(tables / "claims.parquet")
     for name in ("warnings", "before_spikes"):

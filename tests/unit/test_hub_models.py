@@ -263,6 +263,12 @@ def test_equal_checkpoints_are_measured_once_before_and_after_the_hub_was_asked(
     assert f"equal      run: step1 as step0 {once}" in told
 
 
+def test_code_that_comes_with_weights_is_told_before_it_runs(root: Path) -> None:
+    (root / "models.yaml").write_text(json.dumps({"run": {**ENTRY, "remote_code": True}, "walk": ENTRY}))
+    told = describe_verdicts(study_of(root, [0], models=["run", "walk"]))
+    assert f"code       run: Python code of {ENTRY['repository']} runs with your rights" in told
+
+
 def test_what_holds_of_several_runs_is_told_in_one_line(root: Path) -> None:
     (root / "models.yaml").write_text(json.dumps({"run": ENTRY, "walk": ENTRY}))
     faults = [{**SAME, "models": ["*"]}, {**EARLY, "steps": [16]}]

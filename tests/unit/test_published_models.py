@@ -199,6 +199,11 @@ def test_number_of_checkpoints(name, count):
     assert len(steps_of(PUBLISHED[name])) == count
 
 
+def test_no_code_of_a_repository_runs_but_that_of_one():
+    """As docs/stages/published.md and the key `remote_code` say."""
+    assert [name for name, entry in PUBLISHED.items() if entry.get("remote_code")] == ["fuxitranyu-8b"]
+
+
 def test_the_readme_counts_the_published_runs():
     words = " ".join((CONFIG / "README.md").read_text().split())
     assert f"The file has {len(PUBLISHED)} published runs" in words

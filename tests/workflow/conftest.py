@@ -109,6 +109,14 @@ class StudyFolder:
         return jobs_of(run.stdout)
 
 
+class SharedStudy(StudyFolder):
+    """A study that other tests copy at any time: reading it takes no lock, running it does."""
+
+    def snakemake(self, *arguments: str, repository: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+        assert {"--dry-run", "--detailed-summary"} & set(arguments), "run a copy: others copy this one"
+        return super().snakemake(*arguments, repository=repository)
+
+
 def make_study(path: Path) -> StudyFolder:
     """Write the miniature study into a folder: half a megabyte of Wikipedia and its three files."""
     path.mkdir(parents=True, exist_ok=True)
@@ -129,7 +137,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
     done = folder / "done"
     with FileLock(folder.with_suffix(".lock")):  # the first worker runs it, the others wait
         if done.is_file():
-            return StudyFolder(folder / "study")
+            return SharedStudy(folder / "study")
         study = make_study(folder / "study")
         run = study.snakemake("--cores", "2", "results/tables/metrics.parquet")
         assert run.returncode == 0, run.stdout
@@ -138,7 +146,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
         pages = subprocess.run(command, cwd=study.path, capture_output=True, text=True, check=False)
         assert pages.returncode == 0, pages.stdout + pages.stderr
         done.touch()
-        return study
+        return SharedStudy(study.path)
 
 
 def copy_of(study: StudyFolder, path: Path) -> StudyFolder:
