@@ -1,8 +1,9 @@
 """Time and peak memory of one measuring job on a layer that is large beside the machine.
 
-`python benchmarks/memory.py --rows 200000 --width 4096 --family spectral` writes a synthetic activation store, 3.3 GB
-here, measures one block of it as the workflow does, in a process of its own, and prints what that process has needed:
-the peak of its resident memory, its wall time and its CPU time. The store is deleted in the end.
+`python benchmarks/memory.py --rows 200000 --width 4096 --family spectral linearity` writes a synthetic activation store,
+6.6 GB here, measures one block of it as the workflow does, in a process of its own for each family and then for all of them
+together, and prints what each process has needed: the peak of its resident memory, its wall time and its CPU time. The
+store is deleted in the end.
 """
 
 from __future__ import annotations
@@ -59,14 +60,17 @@ def write_store(path: Path, n: int, width: int, sites: list[Site]) -> None:
 
 
 def measured(
-    store: Path, output: Path, *, family: str, choices: list[str], rows_per_draw: int | None
+    store: Path, folder: Path, *, families: list[str], choices: list[str], rows_per_draw: int | None
 ) -> tuple[float, float, float]:
     """Measure block 1 in a process of its own; return wall seconds, CPU seconds and the peak of memory in GB."""
-    most = rows_per_draw if MEASURED[family].capped else None
     code = (
-        "from lmshape.metrics.block import MEASURED, measure\n"
-        f"measure({str(store)!r}, {str(output)!r}, family=MEASURED[{family!r}], first=1, last=1, rows={choices!r}, "
-        f"rows_per_draw={most!r})"
+        "from pathlib import Path\n"
+        "from lmshape.heap import keep_freed_memory\n"
+        "from lmshape.metrics.block import MEASURED, Archive, measure_together\n"
+        "keep_freed_memory()\n"
+        f"archives = [Archive(Path({str(folder)!r}, f'{{name}}.h5'), MEASURED[name]) for name in {families!r}]\n"
+        f"measure_together(Path({str(store)!r}), archives, first=1, last=1, rows={choices!r}, "
+        f"rows_per_draw={rows_per_draw!r})"
     )
     command = [sys.executable, "-c", code]
     started = time.monotonic()
@@ -103,11 +107,14 @@ def main() -> None:
         write_store(store, arguments.rows, arguments.width, sites)
         size = store.stat().st_size / 1e9
         print(f"{arguments.rows} rows of {arguments.width}, {len(sites)} sites, {size:.1f} GB", flush=True)
-        for family in arguments.family:
-            output = Path(folder) / f"{family}.h5"
+        several = [arguments.family] if len(arguments.family) > 1 else []
+        for families in (*([family] for family in arguments.family), *several):
+            output = Path(folder) / "-".join(families)
+            output.mkdir()
             choices, most = arguments.choices, arguments.rows_per_draw
-            spent = measured(store, output, family=family, choices=choices, rows_per_draw=most)
-            print("{}: {:.0f} s, {:.0f} CPU s, peak {:.2f} GB resident".format(family, *spent), flush=True)
+            spent = measured(store, output, families=families, choices=choices, rows_per_draw=most)
+            names = " + ".join(families)
+            print("{}: {:.0f} s, {:.0f} CPU s, peak {:.2f} GB resident".format(names, *spent), flush=True)
 
 
 if __name__ == "__main__":

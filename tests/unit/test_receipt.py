@@ -17,7 +17,7 @@ from lmshape.errors import InputError
 from lmshape.hub.budget import clear_unneeded, release
 from lmshape.jobs import RULES
 from lmshape.paths import partial_folder
-from lmshape.receipt import RECEIPT, delete_own, foreign_files, own_files, place_of, write_receipt
+from lmshape.receipt import RECEIPT, delete_own, foreign_files, own_files, place_of, read_told, write_receipt
 from lmshape.study.registry import REPOSITORY
 from lmshape.writing import name_whole_folder
 
@@ -44,6 +44,15 @@ def test_the_receipt_names_what_is_there(tmp_path: Path) -> None:
     assert told["repository"] == "some/where"
     assert {path.name for path in own_files(folder)} == {"config.json", WEIGHTS}
     assert foreign_files(folder) == []
+
+
+def test_no_flipped_bit_makes_a_receipt_say_something_else(tmp_path: Path) -> None:
+    write_receipt(downloaded(tmp_path / "one"), place="weights/one", digests={WEIGHTS: "0" * 64})
+    told, file = read_told(tmp_path / "one"), tmp_path / "one" / RECEIPT
+    whole = file.read_bytes()
+    for bit in range(8 * len(whole)):
+        file.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        assert read_told(tmp_path / "one") in ({}, told), bit
 
 
 def test_another_size_or_name_is_the_users(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def test_a_trained_run_is_checked_by_what_reads_it(jobs: Jobs) -> None:
         run / "checkpoint-16/config.json": ["extract", "truncate"],
         Path("results/figures/controls.svg"): ["index"],
         run.parent / "tokenizer/tokenizer.json": ["pretrain", "tokenize"],
+        run.parent / "tokenizer/tokenizer_config.json": ["pretrain", "tokenize"],
     }.items():
         whole = file.read_bytes()
         file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])

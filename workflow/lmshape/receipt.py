@@ -39,10 +39,11 @@ def read_told(folder: Path) -> dict[str, Any]:
     """Return what the receipt of a folder says; nothing where there is none, or a damaged one."""
     try:
         told = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
-        noted = told.pop(OWN_SUM, None)  # an older lmshape wrote none
+        noted = told.pop(OWN_SUM, None)
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
-    return told if noted in (None, _sum_of(told)) else {}
+    older = noted is None and not told.keys() & {"place", "digests"}  # which knew none of the three
+    return told if older or noted == _sum_of(told) else {}
 
 
 def _sum_of(told: Mapping[str, Any]) -> str:

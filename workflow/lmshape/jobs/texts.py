@@ -226,7 +226,6 @@ class Pretrain(TrainTokenizer):
 
         text, share = whole_text(Path(self.text)), self.pretraining.span
         recipe, tokenizer = self.recipe(job), Path(paths.PRETRAINED_TOKENIZER)
-        check_digest(tokenizer / TOKENIZER_FILE)
         monitor = monitor_of(held_out(text, *share), tokenizer, recipe) if recipe.probe_every else None
         pretrain(
             span(text, *share),
@@ -238,7 +237,6 @@ class Pretrain(TrainTokenizer):
         )
 
 
-TOKENIZER_FILE = "tokenizer.json"
 RUN_FILES = ("loss.csv", "geometry.csv", "summary.json")
 
 
@@ -315,7 +313,6 @@ class Tokenize(Rule):
         if text:
             check_digest(Path(text))
             content, documents = read_span(Path(text), *dataset.span)
-        check_digest(self.model(job).tokenizer / TOKENIZER_FILE)
         tokens = sample_tokens(
             load_tokenizer(self.model(job).tokenizer, remote_code=self.model(job).remote_code),
             content,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmshape.digest import check_digest
 from lmshape.errors import InputError, first_line
 from lmshape.store.weights import FOREIGN_CODE, check_fetched, only_gguf, why_not_opened
 from lmshape.writing import folder_when_whole
@@ -79,7 +80,8 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
     Raises
     ------
     InputError
-        When there is none, none that transformers can read, or one that is Python code which must not run.
+        When there is none, none that transformers can read, one that has changed since lmshape wrote it, or one that is
+        Python code which must not run.
     """
     import tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -90,6 +92,8 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedToke
         raise InputError(
             f"no tokenizer ({', '.join(TOKENIZERS)}, or a GGUF file) in `{folder}`. Correct the path."
         )
+    for path in files:
+        check_digest(path)
     carried = {"gguf_file": files[0].name} if files[0].suffix == ".gguf" else {}
     file = folder / "tokenizer.json"
     local: dict[str, Any] = {"local_files_only": True, **carried}
