@@ -1,9 +1,9 @@
 """Time and peak memory of one measuring job on a layer that is large beside the machine.
 
-`python benchmarks/memory.py --rows 200000 --width 4096 --family spectral linearity` writes a synthetic activation store,
-6.6 GB here, measures one block of it as the workflow does, in a process of its own for each family and then for all of them
-together, and prints what each process has needed: the peak of its resident memory, its wall time and its CPU time. The
-store is deleted in the end.
+`python benchmarks/memory.py --rows 200000 --width 4096 --family spectral linearity` writes a synthetic activation
+store, 6.6 GB here, measures one block of it as the workflow does, in a process of its own for each family and then for
+all of them together, and prints what each process has needed: the peak of its resident memory, its wall time and its
+CPU time. The store is deleted in the end.
 """
 
 from __future__ import annotations

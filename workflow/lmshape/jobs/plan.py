@@ -276,7 +276,10 @@ def _verdicts_on(model: Model) -> Iterator[tuple[str, str]]:
     if told := gate(model.entry):
         yield "gate", told
     if model.remote_code:
-        yield "code", f"Python code of {model.entry['repository']} runs with your rights (`remote_code: true`)"
+        yield (
+            "code",
+            f"Python code of {model.entry['repository']} runs with your rights (`remote_code: true`)",
+        )
     everyone = [*model.checkpoints.values(), *model.passed_over]
     if any(one.verdict for one in everyone):
         yield "verdicts", f"of the {len(model.checkpoints)} chosen {_sums(model.checkpoints.values())}"
