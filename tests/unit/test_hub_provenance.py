@@ -13,6 +13,7 @@ from lmshape.hub.integrity import Issue, audited, check_weights, doubts, read_is
 from lmshape.hub.lock import Lock, holds_weights, read_receipt, write_lock
 from lmshape.hub.published import read_run
 from lmshape.paths import LOCK
+from lmshape.receipt import write_receipt
 
 ISSUE = """
 - models: ["ru*"]
@@ -68,7 +69,7 @@ def test_the_receipt_of_weights_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "lmshape.json").write_text(json.dumps(OF_4))
     (tmp_path / "model.safetensors").touch()
     assert read_receipt(tmp_path) == OF_4
-    (tmp_path / "lmshape.json").write_text(json.dumps({**OF_4, "place": "run/step4"}))
+    write_receipt(tmp_path, place="run/step4")
     assert read_receipt(tmp_path) == {}  # a copy, which may have been trained further
     (tmp_path / "lmshape.json").write_text('{"commit": "')
     with pytest.raises(InputError, match=r"lmshape.json` is damaged. Delete"):
