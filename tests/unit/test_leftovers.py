@@ -93,6 +93,16 @@ def test_what_may_not_be_removed_stays(tmp_path: Path, dead: int, monkeypatch: p
     assert kept.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_that_nobody_has_waited_for_has_ended(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(
+        os.P_PID, process.pid, os.WEXITED | os.WNOWAIT
+    )  # a zombie, as a container's first process leaves them
+    assert is_abandoned(left(tmp_path, "half"), process.pid, HERE)
+    process.wait()
+
+
 def test_something_that_goes_meanwhile_is_not_abandoned(tmp_path: Path) -> None:
     assert not is_abandoned(tmp_path / "gone", 1, ELSEWHERE)
 
