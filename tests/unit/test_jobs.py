@@ -420,7 +420,7 @@ def test_weights_of_the_user_where_a_run_would_be_trained_are_refused(root: Path
     elsewhere.rename(folder)
     refuse_foreign_files(study, root)
     (folder / "checkpoint-4/model.safetensors").touch()
-    with pytest.raises(InputError, match=f"{told}holds model.safetensors"):
+    with pytest.raises(InputError, match=f"{told}holds checkpoint-4/model.safetensors"):
         refuse_foreign_files(study, root)
     write_receipt(folder)
     refuse_foreign_files(study, root)

@@ -318,8 +318,8 @@ def refuse_foreign_files(study: Study, root: Path) -> None:
             foreign = [path for path in foreign if path.name in ("model.safetensors", *RUN_FILES)]
         if foreign:
             raise InputError(
-                f"{place} holds {foreign[0].name}, which lmshape did not write there in this form. Move it elsewhere, "
-                "and run again."
+                f"{place} holds {foreign[0].relative_to(root / folder)}, which lmshape did not write there in this "
+                "form. Move it elsewhere, and run again."
             )
 
 
