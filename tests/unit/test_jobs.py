@@ -398,7 +398,8 @@ def test_files_of_the_user_where_a_download_would_go_are_refused(root: Path) -> 
     refuse_foreign_files(study, root)
     (folder / "training_args.bin").touch()
     with pytest.raises(
-        InputError, match=r"and holds training_args.bin, which lmshape did not write. Move it"
+        InputError,
+        match=r"and holds training_args.bin, which lmshape did not write there in this form. Move it",
     ):
         refuse_foreign_files(study, root)
 
@@ -412,14 +413,14 @@ def test_weights_of_the_user_where_a_run_would_be_trained_are_refused(root: Path
     (elsewhere / "checkpoint-4/notes.txt").touch()
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.symlink_to(elsewhere)
-    told = f"`results/pretrained/{run}` is where the run {run} of `pretraining` will lie, and holds "
-    with pytest.raises(InputError, match=f"{told}notes.txt"):  # it would be moved out of a linked folder
+    told = f"`results/pretrained/{run}` is where the run {run} of `pretraining` will lie, and "
+    with pytest.raises(InputError, match=f"{told}is a link, .* or make `results/pretrained` the link"):
         refuse_foreign_files(study, root)
     folder.unlink()
     elsewhere.rename(folder)
     refuse_foreign_files(study, root)
     (folder / "checkpoint-4/model.safetensors").touch()
-    with pytest.raises(InputError, match=f"{told}model.safetensors"):
+    with pytest.raises(InputError, match=f"{told}holds checkpoint-4/model.safetensors"):
         refuse_foreign_files(study, root)
     write_receipt(folder)
     refuse_foreign_files(study, root)

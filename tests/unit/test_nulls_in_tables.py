@@ -52,6 +52,11 @@ def test_a_frame_without_rows_or_without_a_column_has_all_columns(tmp_path: Path
         assert pq.read_schema(tmp_path / f"{number}.parquet").equals(COLUMNS)
 
 
+def test_a_name_with_a_point_is_kept_whole(tmp_path: Path) -> None:
+    write_table(pd.DataFrame(ROWS), COLUMNS, tmp_path / "pythia-1.4b")
+    assert {path.name for path in tmp_path.iterdir()} == {"pythia-1.4b.parquet", "pythia-1.4b.csv"}
+
+
 def test_categories_are_kept_for_other_tools_and_text_in_our_own_code(stem: Path) -> None:
     file = stem.with_suffix(".parquet")
     assert isinstance(pd.read_parquet(file)["name"].dtype, pd.CategoricalDtype)

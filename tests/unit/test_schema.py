@@ -162,6 +162,8 @@ def test_read_yaml_refuses_what_it_cannot_keep(tmp_path: Path) -> None:
         ("a: [1, 2\nb: 3\n", "did not find expected ',' or ']' on line 2, `b: 3`."),
         ("x: 1\na: b: c\n", "mapping values are not allowed in this context on line 2, `a: b: c`."),
         ("a: 'x\n", "found unexpected end of stream on line 2, the end of the file."),
+        ("study: {{name}}\n", "found unhashable key on line 1, `study: {{name}}`."),
+        ("day: 2026-02-30\n", "day is out of range for month."),
     ],
 )
 def test_broken_yaml_is_told_with_its_line(text: str, words: str, tmp_path: Path) -> None:

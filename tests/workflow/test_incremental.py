@@ -102,6 +102,21 @@ def test_what_is_new_is_planned_and_nothing_else(
     assert copied.planned() == planned
 
 
+@pytest.mark.parametrize(
+    ("deleted", "planned"),
+    [
+        ("tables/truncation_ranks.csv", {"truncation_tables": 1, "claims": 1, "index": 1, "all": 1}),
+        ("tables/contrasts.csv", AFTERWARDS),
+        ("figures/controls.svg", {"figures": 1, "index": 1, "all": 1}),
+    ],
+)
+def test_what_was_deleted_beside_a_whole_page_is_made_again(
+    deleted: str, planned: dict[str, int], study_copy: StudyFolder
+) -> None:
+    (study_copy.path / "results" / deleted).unlink()
+    assert study_copy.planned() == planned
+
+
 def test_the_order_of_models_and_comments_run_no_cell_again(copied: StudyFolder) -> None:
     copied.configure(models=list(reversed(CONFIG["models"])))
     with (copied.path / "config.yaml").open("a") as config:

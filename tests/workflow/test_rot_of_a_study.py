@@ -154,6 +154,6 @@ def test_a_trained_run_is_checked_by_what_reads_it(jobs: Jobs) -> None:
         whole = file.read_bytes()
         file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
         for rule in rules:
-            with pytest.raises(InputError, match=f"`{file}` has changed since it was written: .* Delete `"):
+            with pytest.raises(InputError, match=f"`{file}` has changed since it was written: .* Move `"):
                 jobs.rules[rule].run(job, Given())
         file.write_bytes(whole)

@@ -143,7 +143,7 @@ def profile(
     from lmshape.profiling import profile as measure
     from lmshape.tables.columns import COLUMNS, write_table
 
-    if not output.name:
+    if output.name in ("", ".."):
         raise InputError("`--output` names no file. Write it without its ending, as in results/profile.")
     output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a measurement takes
     table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)

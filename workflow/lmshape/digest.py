@@ -35,8 +35,8 @@ def check_digest(file: Path) -> None:
             return
     if noted is not None and file.is_file() and digest_of(file, like=noted) != noted:
         raise InputError(
-            f"`{file}` has changed since it was written: the disk is damaged, or the file was edited. Delete `{made}`, "
-            "and run again."
+            f"`{file}` has changed since it was written: the disk is damaged, or the file was edited. Move `{made}` "
+            "elsewhere, and run again."
         )
 
 

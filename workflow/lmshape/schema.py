@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,15 +24,14 @@ class _Loader(yaml.CSafeLoader):
     """Safe loader that refuses a key given twice; YAML would silently keep the last."""
 
 
-def _mapping_of_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[str, Yaml]:
+def _mapping_of_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Yaml]:
     seen: list[str] = []
     for key, _ in node.value:
         if key.value in seen:
             line = key.start_mark.line + 1
             raise InputError(f"the key `{key.value}` appears twice, the second time on line {line}")
         seen.append(key.value)
-    loader.flatten_mapping(node)
-    return dict(loader.construct_pairs(node, deep=True))
+    return loader.construct_mapping(node, deep=True)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_of_unique_keys)
@@ -52,7 +51,7 @@ def read_yaml(path: Path) -> Yaml:
         raise InputError(f"`{path}`: no such file.") from None
     except yaml.MarkedYAMLError as error:
         raise InputError(f"`{path}` cannot be read as YAML: {_where(error, path)}.") from None
-    except (yaml.YAMLError, InputError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # a ValueError of a date, say
         raise InputError(f"`{path}` cannot be read as YAML: {' '.join(str(error).split())}.") from None
 
 

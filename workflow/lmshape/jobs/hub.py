@@ -303,17 +303,23 @@ def refuse_foreign_files(study: Study, root: Path) -> None:
             emptied[model.tokenizer] = f"the tokenizer of `{model.name}`"
             emptied |= {one.folder: f"{one.name} of `{model.name}`" for one in model.measured.values()}
     for folder, what in (emptied | runs).items():
+        place = f"`{folder}` is where {what} will lie, and"
+        if (root / folder).is_symlink():
+            raise InputError(
+                f"{place} is a link, which the new folder would replace. Put the folder itself there, or make "
+                f"`{folder.parent}` the link, and run again."
+            )
         told = read_told(root / folder)
         # of an older lmshape, whose runs had no receipt
         if "files" not in told and (told or (root / folder / "summary.json").is_file()):
             continue
         foreign = [path for path in foreign_files(root / folder, told) if not path.name.startswith(ours)]
-        if folder in runs and not (root / folder).is_symlink():  # notes of the user stay there
+        if folder in runs:  # notes of the user stay there
             foreign = [path for path in foreign if path.name in ("model.safetensors", *RUN_FILES)]
         if foreign:
             raise InputError(
-                f"`{folder}` is where {what} will lie, and holds {foreign[0].name}, which lmshape did not write. Move "
-                "it elsewhere, and run again."
+                f"{place} holds {foreign[0].relative_to(root / folder)}, which lmshape did not write there in this "
+                "form. Move it elsewhere, and run again."
             )
 
 

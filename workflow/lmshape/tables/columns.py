@@ -196,8 +196,9 @@ def write_table(frame: pd.DataFrame | pa.Table, columns: pa.Schema, stem: Path) 
         )  # else absent ones are reals
         table = pa.Table.from_pandas(frame, columns, preserve_index=False)
     table = with_nulls(table)
-    write_parquet(table, stem.with_suffix(".parquet"))
-    with replaced_when_whole(stem.with_suffix(".csv")) as partial:
+    # not `with_suffix`, which would take the end of pythia-1.4b off
+    write_parquet(table, stem.with_name(f"{stem.name}.parquet"))
+    with replaced_when_whole(stem.with_name(f"{stem.name}.csv")) as partial:
         # nullable integers: one absent peak must not turn all layers into real numbers
         table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(partial, index=False)
 
