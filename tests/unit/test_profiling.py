@@ -130,6 +130,12 @@ def test_one_metric_and_one_choice_of_rows_need_no_list(model: PreTrainedModel) 
     pd.testing.assert_frame_equal(one, listed, check_exact=True)
 
 
+def test_a_run_is_refused_with_the_names_of_its_checkpoints(model: PreTrainedModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "checkpoint-0")
+    with pytest.raises(InputError, match="the folders of several: checkpoint-0. Name one of them."):
+        lmshape.profile(tmp_path, IDS)
+
+
 def test_a_wrapped_model_is_refused(model: PreTrainedModel) -> None:
     with pytest.raises(
         InputError, match="`DataParallel` is not a transformers model. Pass the model that it wraps"

@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lmshape.checkpoints import FINAL, NO_STEP
-from lmshape.errors import InputError, first_line
+from lmshape.errors import InputError, first_line, some_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import measure_block
 from lmshape.metrics.registry import measured_families, metric_names
@@ -176,7 +176,7 @@ def find_model(name: str | Path) -> Path:
     Raises
     ------
     InputError
-        When there is no such folder, and the hub has no such model or cannot be reached.
+        When there is no such folder, and the hub has no such model or cannot be reached; when it is a run's folder.
     """
     if not isinstance(name, str | Path):
         raise InputError(
@@ -184,6 +184,11 @@ def find_model(name: str | Path) -> Path:
         )
     folder = Path(name).expanduser()
     if folder.is_dir():
+        within = sorted(path.name for path in folder.iterdir() if path.is_dir() and has_weights(path))
+        if within and not has_weights(folder):
+            raise InputError(
+                f"`{name}` holds no model but the folders of several: {some_of(within)}. Name one of them."
+            )
         return folder
     if folder.is_file():
         raise InputError(f"`{name}` is a file. Pass the folder of the model.")
