@@ -262,8 +262,8 @@ class Release(Rule):
 def lock_aloud(path: Path, name: str, entry: Mapping[str, Yaml], **told: Any) -> Lock:
     """Make the lock of a model that cannot be planned without one; see `lmshape.hub.resolve.make_lock`.
 
-    A name of two parts in a study, `runs/my-run`, is a repository unless there is such a folder. Without an entry in the
-    registry, and so without a `kind`, it may be a folder that is misspelt or lies elsewhere.
+    A name of two parts in a study, `runs/my-run`, is a repository unless there is such a folder. Without an entry in
+    the registry, and so without a `kind`, it may be a folder that is misspelt or lies elsewhere.
     """
     from lmshape.hub.resolve import make_lock
 
