@@ -107,6 +107,11 @@ def test_layers_can_be_chosen(model: PreTrainedModel) -> None:
             {"metrics": ["skdim.lpca"]},
             "unknown estimator of scikit-dimension `skdim.lpca`. Nearest: skdim.lPCA",
         ),
+        (
+            IDS,
+            {"rows": ["one_per_type"]},
+            r"`rows` is \['one_per_type'\], which spectral, angular cannot take",
+        ),
         (Path("rows.jsonl"), {}, "`rows.jsonl` is packed, or rows with a column of text"),
         (Path("text.txt.gz"), {}, "`text.txt.gz` is packed"),
         (IDS[:3], {}, "3 sequences with tokens, and 5 draws"),

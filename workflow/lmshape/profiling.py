@@ -24,7 +24,7 @@ from lmshape.checkpoints import FINAL, NO_STEP
 from lmshape.errors import InputError, first_line, some_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import measure_block
-from lmshape.metrics.registry import measured_families, metric_names
+from lmshape.metrics.registry import MEASURED, measured_families, metric_names
 from lmshape.models.extract import extract
 from lmshape.models.network import read_config
 from lmshape.models.opened import Opening
@@ -95,8 +95,8 @@ def profile(
         raise InputError(
             f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for the default."
         )
-    chosen = _metric_names([metrics] if isinstance(metrics, str) else metrics)
     rows = [rows] if isinstance(rows, str) else rows
+    chosen = _metric_names([metrics] if isinstance(metrics, str) else metrics, rows)
     weights = model if isinstance(model, PreTrainedModel) else find_model(model)
     if isinstance(weights, PreTrainedModel):
         config = {**weights.config.to_dict(), "architectures": [type(weights).__name__]}
@@ -151,11 +151,17 @@ def profile(
         return found.to_pandas(types_mapper=whole)
 
 
-def _metric_names(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Return the metrics that names and families stand for; `InputError` for one that there is not."""
+def _metric_names(metrics: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics that names and families stand for; `InputError` for an unknown one, or without such rows."""
     for problem in skdim.problems(metrics):
         raise InputError(problem)
-    return metric_names(metrics)
+    chosen = metric_names(metrics)
+    others = [name for name in measured_families(chosen) if not MEASURED[name].chosen_rows(rows)]
+    if others and set(rows) <= {"one_per_type"}:
+        raise InputError(
+            f"`rows` is {list(rows)}, which {', '.join(others)} cannot take. Add `all`, or leave these metrics out."
+        )
+    return chosen
 
 
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
