@@ -119,6 +119,17 @@ def test_a_plan_that_asks_the_hub_is_heard(hub: LoopbackHub, tmp_path: Path) -> 
     assert re.search(r"files of tiny/run: [1-6]/6 checkpoints .* the last: step\d+", plan.stderr)
 
 
+def test_a_name_of_two_parts_that_is_no_folder_is_said_to_be_taken_for_a_repository(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("A text of the test. " * 500)
+    write_registry(tmp_path, {"tiny": ENTRY})
+    config = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(config.replace("tiny", "runs/my-run"))
+    plan = lmshape("plan", "--configfile", "config.yaml", cwd=tmp_path)
+    assert f"of my-run; there is no folder runs/my-run in {tmp_path} …" in plan.stderr
+
+
 def test_a_mirror_that_hands_on_a_refusal_of_the_hub_is_no_firewall() -> None:
     refused = httpx2.Response(404, request=httpx2.Request("GET", "https://elsewhere/x"))
     error = httpx2.HTTPStatusError("no", request=refused.request, response=refused)

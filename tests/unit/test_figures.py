@@ -331,6 +331,18 @@ def test_least_ranks_stand_beside_the_dimensions(drawn, tables) -> None:
     assert "participation ratio" in set(data["series"])
 
 
+def test_a_loss_that_needs_no_axis_has_its_place_below_one(tables) -> None:
+    study = dict(tables("embedded"))
+    none = study["truncation_ranks"].assign(rank=0.0, rank_low=0.0, rank_high=0.0)
+    _, figure = draw("truncation", {**study, "truncation_ranks": none})
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    lines = [line for line in ax.get_lines() if len(line.get_ydata()) and not np.any(line.get_ydata())]
+    places = [ax.transAxes.inverted().transform(ax.transData.transform((0, value)))[1] for value in (0, 1)]
+    assert lines and 0 < places[0] < places[1] < 1
+    assert [text.get_text() for text in ax.get_yticklabels()][:3] == ["0", "1", "2"]
+
+
 # Losses
 
 

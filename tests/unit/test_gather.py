@@ -335,6 +335,10 @@ def test_the_file_carries_commit_and_fingerprint_of_the_weights(tmp_path: Path) 
         ({"weights_sha256": "x", "dataset": "b"}, "odd.h5` has `weights_sha256` x, `.*a.h5` has w4"),
         ({"step": 5, "dataset": "b"}, "odd.h5` has `step` 5"),
         ({"sampling": "x", "checkpoint": "step8"}, "odd.h5` has `sampling` x, `.*a.h5` has {}"),
+        (
+            {"text_sha256": "x", "checkpoint": "step8"},
+            "odd.h5` has `text_sha256` x.* if the weights .* are gone",
+        ),
         ({"seed": 1, "checkpoint": "step8"}, "odd.h5` has `seed` 1.* made from different activations"),
     ],
 )

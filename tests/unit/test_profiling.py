@@ -99,7 +99,21 @@ def test_layers_can_be_chosen(model: PreTrainedModel) -> None:
 @pytest.mark.parametrize(
     ("texts", "options", "words"),
     [
-        (IDS, {"layers": [BLOCKS + 1]}, "the model has layers 0, the embedding, to 3"),
+        (IDS, {"layers": [BLOCKS + 1]}, "a list of numbers from 0, the embedding, to 3"),
+        (IDS, {"layers": "last"}, "`layers` is 'last'; it must be `all`, or a list of numbers"),
+        (IDS, {"layers": 2}, "`layers` is 2; it must be `all`, or a list of numbers"),
+        (
+            IDS,
+            {"metrics": ["skdim.lpca"]},
+            "unknown estimator of scikit-dimension `skdim.lpca`. Nearest: skdim.lPCA",
+        ),
+        (
+            IDS,
+            {"rows": ["one_per_type"]},
+            r"`rows` is \['one_per_type'\], which spectral, angular cannot take",
+        ),
+        (Path("rows.jsonl"), {}, "`rows.jsonl` is packed, or rows with a column of text"),
+        (Path("text.txt.gz"), {}, "`text.txt.gz` is packed"),
         (IDS[:3], {}, "3 sequences with tokens, and 5 draws"),
         (IDS[0], {}, "each must be a row of whole numbers"),
         (IDS, {"rows_per_draw": 0}, "`rows_per_draw` is 0; it must be at least 1"),
@@ -113,6 +127,18 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=words):
         lmshape.profile(model, texts, **options)
+
+
+def test_one_metric_and_one_choice_of_rows_need_no_list(model: PreTrainedModel) -> None:
+    one = lmshape.profile(model, IDS, metrics="anisotropy", rows="all", device="cpu")
+    listed = lmshape.profile(model, IDS, metrics=["anisotropy"], rows=["all"], device="cpu")
+    pd.testing.assert_frame_equal(one, listed, check_exact=True)
+
+
+def test_a_run_is_refused_with_the_names_of_its_checkpoints(model: PreTrainedModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "checkpoint-0")
+    with pytest.raises(InputError, match="the folders of several: checkpoint-0. Name one of them."):
+        lmshape.profile(tmp_path, IDS)
 
 
 def test_a_wrapped_model_is_refused(model: PreTrainedModel) -> None:

@@ -185,6 +185,20 @@ def test_a_model_of_the_other_kind_is_refused(tmp_path: Path, kind: str, head: s
     assert refusal_of(tmp_path, kind=kind) == message
 
 
+def test_a_checkpoint_without_tokenizer_is_named_once(tmp_path: Path) -> None:
+    make_run(tmp_path, 0)
+    (tmp_path / "run" / "checkpoint-0" / "tokenizer.json").unlink()
+    assert refusal_of(tmp_path, folder="run/checkpoint-0").endswith(
+        "in run/checkpoint-0. Give the folder that holds it as `tokenizer` in the registry of models."
+    )
+
+
+def test_a_missing_folder_with_a_whole_path_is_named_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    message = refusal_of(tmp_path, folder=str(folder))
+    assert message == f"`m.folder` = '{folder}': no such folder. Correct the path."
+
+
 def test_a_run_without_tokenizer_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path, 0)
     (tmp_path / "run" / "checkpoint-0" / "tokenizer.json").unlink()

@@ -12,7 +12,7 @@ from hub_locks import ENTRY
 from lmshape.jobs import Jobs
 from lmshape.jobs.hub import DOWNLOAD_BYTES
 from lmshape.jobs.plan import describe_stages, stages_of
-from lmshape.jobs.rule import LEAST_SECONDS
+from lmshape.jobs.rule import LEAST_DISK_MEGABYTES, LEAST_SECONDS
 from lmshape.study.study import Study, load_study
 
 GIGABYTES = 0.5  # of a checkpoint, by the registry
@@ -86,3 +86,21 @@ def test_the_first_line_is_the_whole(study: Study) -> None:
     assert lines[2].split() == ["stage", "jobs", "time", "disk"]
     assert [line.split("  ")[0] for line in lines[3:-1]] == ["downloads", "tables and pages", "all"]
     assert describe_stages({}, cores=2, gpus=0) == "Nothing to run: the study is complete."
+
+
+def test_the_disk_of_texts_is_that_of_the_studys_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a word " * 500_000)  # 3.5 MB
+    (tmp_path / "models.yaml").write_text(json.dumps({"run": {**ENTRY, "gigabytes": GIGABYTES}}))
+    texts = {"mine": {"path": str(tmp_path / "mine.txt")}, "unused": {"hf": {"path": "owner/rows"}}}
+    config = {
+        "models": ["run"],
+        "datasets": ["mine"],
+        "checkpoints": {"log": 2},
+        "truncation": False,
+        "registry": {
+            "models": "models.yaml",
+            "datasets": {"texts": texts, "datasets": {"mine": {"text": "mine"}}},
+        },
+    }
+    stages = stages_of(Jobs(load_study(config, tmp_path)), {"fetch_text": 1}, cores=1)
+    assert stages["texts and tokens"].megabytes == LEAST_DISK_MEGABYTES + 3

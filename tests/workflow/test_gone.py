@@ -87,7 +87,7 @@ def test_what_was_measured_stays(
     (study.path / TABLE).unlink()
     run = study.snakemake("--cores", "2", TABLE)
     assert run.returncode == 0, run.stdout
-    assert "checkpoint-0" in run.stdout and "gone from run; their numbers stay." in run.stdout
+    assert "checkpoint-0" in run.stdout and "gone from run; the numbers stay." in run.stdout
     assert "Extract and measure" not in run.stdout
     before = values(StudyFolder(measured)).query("checkpoint in @kept").reset_index(drop=True)
     columns = ["checkpoint", "layer", "metric", "value", "ci_low"]

@@ -21,9 +21,10 @@ import torch
 from transformers import PreTrainedModel
 
 from lmshape.checkpoints import FINAL, NO_STEP
-from lmshape.errors import InputError, first_line
+from lmshape.errors import InputError, first_line, some_of
+from lmshape.metrics import skdim
 from lmshape.metrics.block import measure_block
-from lmshape.metrics.registry import measured_families, metric_names
+from lmshape.metrics.registry import MEASURED, measured_families, metric_names
 from lmshape.models.extract import extract
 from lmshape.models.network import read_config
 from lmshape.models.opened import Opening
@@ -32,7 +33,7 @@ from lmshape.store.tokens import Tokens
 from lmshape.store.weights import config_facts, has_weights, kind_of
 from lmshape.tables.columns import COLUMNS, read_parquet, without_categories
 from lmshape.tables.gather import gather
-from lmshape.texts.corpus import read_span
+from lmshape.texts.corpus import PACKED, read_span
 from lmshape.texts.tokenizer import load_tokenizer, tokenizer_files
 from lmshape.texts.tokens import Sampling, rows_in, sample_tokens, tokens_of_ids, tokens_of_texts
 
@@ -50,8 +51,8 @@ def profile(
     tokenizer: PreTrainedTokenizerBase | str | Path | None = None,
     *,
     layers: Literal["all"] | Iterable[int] = "all",
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    rows: Sequence[str] = ("all", "no_sink"),
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    rows: str | Sequence[str] = ("all", "no_sink"),
     draws: int = 5,
     window: int | None = None,
     rows_per_draw: int | None = None,
@@ -71,8 +72,8 @@ def profile(
         token ids (sequences, length), or a list of rows of them
     tokenizer : of texts; a folder, or None for the one beside the weights
     layers : numbers of layers, 0 for the embedding, l after block l; the final norm goes with the last
-    metrics : names of metrics or families: `lmshape metrics`
-    rows : which token rows: `all`, `no_sink`, `one_per_type`
+    metrics : name or names of metrics or families: `lmshape metrics`
+    rows : which token rows, one or several of `all`, `no_sink`, `one_per_type`; the last for neighbor metrics and skdim
     draws : disjoint sets of sequences, from whose spread the intervals come
     window : tokens of a sequence of a text; None: 512, or the model's context where that is shorter
     rows_per_draw : rows of a draw that neighbor metrics use; None: 4096 of one text, or what it has; all of other input
@@ -88,13 +89,14 @@ def profile(
     Raises
     ------
     InputError
-        For a model that cannot be opened, too short a text, an unknown metric or layer, no rows per draw.
+        For a model that cannot be opened, a text too short or not plain, an unknown metric or layer, no rows per draw.
     """
     if rows_per_draw is not None and rows_per_draw < 1:
         raise InputError(
             f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for the default."
         )
-    chosen = metric_names(metrics)
+    rows = [rows] if isinstance(rows, str) else rows
+    chosen = _metric_names([metrics] if isinstance(metrics, str) else metrics, rows)
     weights = model if isinstance(model, PreTrainedModel) else find_model(model)
     if isinstance(weights, PreTrainedModel):
         config = {**weights.config.to_dict(), "architectures": [type(weights).__name__]}
@@ -149,6 +151,19 @@ def profile(
         return found.to_pandas(types_mapper=whole)
 
 
+def _metric_names(metrics: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics that names and families stand for; `InputError` for an unknown one, or without such rows."""
+    for problem in skdim.problems(metrics):
+        raise InputError(problem)
+    chosen = metric_names(metrics)
+    others = [name for name in measured_families(chosen) if not MEASURED[name].chosen_rows(rows)]
+    if others and set(rows) <= {"one_per_type"}:
+        raise InputError(
+            f"`rows` is {list(rows)}, which {', '.join(others)} cannot take. Add `all`, or leave these metrics out."
+        )
+    return chosen
+
+
 def by_layer(table: pd.DataFrame, metrics: Sequence[str]) -> str:
     """Write a table of `profile` for reading: one line per layer, one column per metric, of all rows; then the loss."""
     first = table["rows"].iloc[0]
@@ -167,7 +182,7 @@ def find_model(name: str | Path) -> Path:
     Raises
     ------
     InputError
-        When there is no such folder, and the hub has no such model or cannot be reached.
+        When there is no such folder, and the hub has no such model or cannot be reached; when it is a run's folder.
     """
     if not isinstance(name, str | Path):
         raise InputError(
@@ -175,6 +190,11 @@ def find_model(name: str | Path) -> Path:
         )
     folder = Path(name).expanduser()
     if folder.is_dir():
+        within = sorted(path.name for path in folder.iterdir() if path.is_dir() and has_weights(path))
+        if within and not has_weights(folder):
+            raise InputError(
+                f"`{name}` holds no model but the folders of several: {some_of(within)}. Name one of them."
+            )
         return folder
     if folder.is_file():
         raise InputError(f"`{name}` is a file. Pass the folder of the model.")
@@ -220,7 +240,7 @@ def _tokens(
 ) -> tuple[Tokens, int | None]:
     """Return the tokens, and how many rows of a draw neighbor metrics take; None for all."""
     window, draws, most = sampling.window, sampling.draws, sampling.rows_per_draw or None
-    texts, documents = read_span(texts, 0, 1) if isinstance(texts, Path) else (texts, None)
+    texts, documents = _read(texts) if isinstance(texts, Path) else (texts, None)
     listed = [texts] if isinstance(texts, str) else list(cast(Sequence[Any], texts))
     if not any(isinstance(one, str) for one in listed):
         mask = None if tokenizer is None else tokenizer.mask_token_id
@@ -235,6 +255,16 @@ def _tokens(
     sampling = replace(sampling, rows_per_draw=most)
     tokens = sample_tokens(tokenizer, texts, sampling, order="text", context=context, documents=documents)
     return tokens, most
+
+
+def _read(path: Path) -> tuple[str, list[int] | None]:
+    """Return a file's text, and where its documents begin; `InputError` for rows and packed files."""
+    if path.suffix in PACKED:
+        raise InputError(
+            f"`{path}` is packed, or rows with a column of text; a profile reads plain UTF-8. Write its text out, "
+            "pass a list of texts to `lmshape.profile`, or measure it in a study."
+        )
+    return read_span(path, 0, 1)
 
 
 def _attributes(model: PreTrainedModel | str | Path, name: str | None) -> Attributes:
@@ -262,9 +292,14 @@ def _blocks(layers: Literal["all"] | Iterable[int], blocks: int) -> list[tuple[i
     InputError
         For a layer that the model does not have.
     """
-    chosen = list(range(blocks + 1)) if isinstance(layers, str) else sorted(set(layers))
-    wrong = [layer for layer in chosen if not 0 <= layer <= blocks]
-    if wrong or not chosen:
-        raise InputError(f"`layers` is {layers}; the model has layers 0, the embedding, to {blocks}.")
+    every = range(blocks + 1)
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        chosen = [*every] if layers == "all" else []
+    else:
+        chosen = sorted(set(layers))
+    if not chosen or not set(chosen) <= {*every}:
+        raise InputError(
+            f"`layers` is {layers!r}; it must be `all`, or a list of numbers from 0, the embedding, to {blocks}."
+        )
     runs = [list(run) for _, run in groupby(chosen, key=lambda layer: layer - chosen.index(layer))]
     return [(run[0], run[-1]) for run in runs]

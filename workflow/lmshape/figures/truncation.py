@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from math import ceil
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from lmshape.figures import layout, selection
 from lmshape.figures.drawing import Drawing
@@ -54,13 +56,28 @@ def draw_panels(data: pd.DataFrame, page: Page) -> layout.Picture:
     """Draw a panel for each model and choice of rows, with a line for each tolerance and dimension."""
     frame = selection.panel_per_choice(data)
     facets = layout.lines(frame, x="layer", hue="series", panel="panel", page=page, look=LOOK, sharex=False)
-    layout.each(facets, layout.log_axis)
+    layout.each(facets, _axis)
     for ax, own in facets.parts():
         last = int(own["layer"].max())
         ax.set_xticks(range(0, last + 1, max(1, ceil(last / 8))))
         ax.set_xlabel("layer (0: embedding)")
     legend = layout.entries(LOOK, only=frame.loc[frame["value"].notna(), "series"])
     return layout.Picture(facets, legend, "directions (log)")
+
+
+def _axis(ax: Axes) -> None:
+    """Make y logarithmic; where a loss needs no axis at all, from 1 on, with a place for 0 below."""
+    together = [one.dataLim for one in ax.get_shared_y_axes().get_siblings(ax)]
+    if min(one.y0 for one in together) > 0:
+        layout.log_axis(ax)
+        return
+    high = max(one.y1 for one in together)
+    ax.set_yscale("symlog", linthresh=1)
+    ax.set_ylim(-0.15, 1.2 * high)
+    ticks = [0, *(lead * 10**power for power in range(6) for lead in (1, 2, 5))]
+    ax.set_yticks([tick for tick in ticks if tick <= high], minor=False)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 TRUNCATION = Drawing(

@@ -260,10 +260,18 @@ class Release(Rule):
 
 
 def lock_aloud(path: Path, name: str, entry: Mapping[str, Yaml], **told: Any) -> Lock:
-    """Make the lock of a model that cannot be planned without one; see `lmshape.hub.resolve.make_lock`."""
+    """Make the lock of a model that cannot be planned without one; see `lmshape.hub.resolve.make_lock`.
+
+    A name of two parts in a study, `runs/my-run`, is a repository unless there is such a folder. Without an entry in
+    the registry, and so without a `kind`, it may be a folder that is misspelt or lies elsewhere.
+    """
     from lmshape.hub.resolve import make_lock
 
-    print(f"Asking the hub for the checkpoints of {name} …", file=sys.stderr)
+    repository = entry["repository"]
+    whose = (
+        name if "kind" in entry else f"{name}; there is no folder {repository} in {path.parents[2].resolve()}"
+    )
+    print(f"Asking the hub for the checkpoints of {whose} …", file=sys.stderr)
     return make_lock(path, name, entry, **told)
 
 

@@ -181,7 +181,7 @@ def describe_plan(plans: Sequence[ModelPlan], study: Study, jobs: Mapping[str, i
             *map(_describe_model, plans),
             "",
             f"download   {size_text(known)}{rest}",
-            f"disk peak  {_size(peak)} of weights ({why})",
+            *([f"disk peak  {_size(peak)} of weights ({why})"] if known or unknown else []),
             f"activations {describe_activations(plans, study)}",
             f"forward    {_operations(sum(one.forward_flops for one in plans))}",
             f"jobs       {sum(jobs.values())} still to run: {due}",

@@ -94,7 +94,8 @@ def local_checkpoints(
         if has_weights(whole):
             return [Checkpoint(FINAL, NO_STEP, folder)]
         if not whole.is_dir():
-            raise InputError(f"`{name}.folder` = '{folder}': no such folder in {root}. Correct the path.")
+            where = "" if folder.is_absolute() else f" in {root}"
+            raise InputError(f"`{name}.folder` = '{folder}': no such folder{where}. Correct the path.")
         raise InputError(
             f"`{name}`: no folder in {folder} matches `step_pattern` = '{naming.pattern.pattern}'. "
             f"{_inventory(whole)} Name the folder that holds the checkpoints, or their pattern."
@@ -480,7 +481,9 @@ def _existing_model(name: str, entry: Mapping[str, Yaml], folder: Path, root: Pa
     checkpoints = local_checkpoints(name, folder, root=root, naming=naming, tokens_per_step=tokens_per_step)
     there = [one for one in checkpoints if not one.gone]
     given = entry.get("tokenizer")
-    places = [Path(given).expanduser()] if given else [folder, *(one.folder for one in there)]
+    places = (
+        [Path(given).expanduser()] if given else [*dict.fromkeys([folder, *(one.folder for one in there)])]
+    )
     known = entry if there else {**_measured_facts(name, root), **entry}
     return Model(
         **_told(name, entry),

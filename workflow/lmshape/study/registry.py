@@ -16,12 +16,11 @@ from lmshape.errors import Problems, unknown
 from lmshape.hub.integrity import Issue, read_issues
 from lmshape.hub.published import path_safe
 from lmshape.schema import Yaml, faults, read_yaml, schema_with_names, with_defaults
-from lmshape.texts.corpus import checked_span
+from lmshape.texts.corpus import PACKED, checked_span
 from lmshape.texts.tokens import Order
 
 REPOSITORY = Path(__file__).parents[3]
 ROW_FILES = (".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
-PACKED = (".gz", ".xz", ".zip", ".jsonl", ".parquet")  # the size of such a file says nothing about its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

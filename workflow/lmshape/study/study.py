@@ -382,7 +382,7 @@ def _with_chosen_checkpoints(model: Model, choice: Choice, datasets: Sequence[st
     chosen, passed_over = choose(known, model.unlisted, choice, model=model.name)
     if model.pretraining is None and not model.on_hub:
         require_weights(model.name, [one for one in chosen if not one.gone], root=root)
-    tell([one.name for one in chosen if one.gone], "; their numbers stay.")
+    tell([one.name for one in chosen if one.gone], "; the numbers stay.")
     taken = {checkpoint.name: checkpoint for checkpoint in chosen}
     return replace(model, checkpoints=taken, choice=choice, passed_over=passed_over)
 

@@ -47,7 +47,7 @@ from lmshape.tables.columns import (
 _AGREEMENT = {
     "model": ("model", "architecture", "kind", "parameters", "blocks", "dtype"),
     "checkpoint": ("weights_sha256", "commit", "step", "tokens_seen"),
-    "dataset": ("tokenizer_sha256", "sampling", "seed"),
+    "dataset": ("tokenizer_sha256", "text_sha256", "sampling", "seed"),
 }
 
 
@@ -142,7 +142,7 @@ def check_agreement(attributes: Mapping[Path, Attributes]) -> None:
             of_group.setdefault("" if group == "model" else own[group], []).append(path)
         for paths in of_group.values():
             for name in names:
-                _check_equal(name, {path: str(attributes[path][name]) for path in paths})
+                _check_equal(name, {path: str(attributes[path].get(name, "")) for path in paths})
 
 
 def _check_equal(name: str, values: Mapping[Path, str]) -> None:
@@ -152,7 +152,8 @@ def _check_equal(name: str, values: Mapping[Path, str]) -> None:
             other = next(path for path in values if values[path] == usual)
             raise InputError(
                 f"`{path}` has `{name}` {value}, `{other}` has {usual}: they were made from different "
-                "activations. Delete the stale one and run its job again."
+                "activations. Delete the stale one and run its job again; if the weights of its checkpoint are gone, "
+                "delete results/losses/{model}/{checkpoint} to leave it out."
             )
 
 

@@ -35,6 +35,7 @@ from lmshape.writing import replaced_when_whole
 
 # Behind each document of a text file that knows its documents: ASCII's record separator, no part of the text.
 DOCUMENT_END = "\x1e"
+PACKED = (".gz", ".xz", ".zip", ".jsonl", ".parquet")  # files that hold a text, but not as it is
 # A span starts at a line's start if one is this near; a text without line ends is cut between two characters.
 LINE_SEARCH_CHARACTERS = 10_000
 
