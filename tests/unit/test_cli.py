@@ -159,4 +159,6 @@ def test_own_metrics_are_listed_last(tmp_path: Path) -> None:
     study.write_text(f"{base}own_metrics: none.py\n")
     missing = lmshape("metrics", "--configfile", "study.yaml", cwd=tmp_path)
     assert missing.returncode == 2
-    assert missing.stderr == "error: `own_metrics` = 'none.py': no such file. Correct the path.\n"
+    assert (
+        missing.stderr == f"error: `own_metrics` = 'none.py': no file {tmp_path}/none.py. Correct the path.\n"
+    )

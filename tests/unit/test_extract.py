@@ -222,7 +222,7 @@ def test_progress_is_quiet_when_asked(saved: Saved, tmp_path: Path, capfd: pytes
     assert out == ""
     # in a log file: lines, with tokens done, tokens a second, and the time left
     assert re.search(
-        r"^tiny step3 wiki: 72/72 tokens \(100 %\), [\d.]+k?tokens/s, 00:00 left$", err, re.MULTILINE
+        r"^tiny step3 wiki: 72/72 tokens \(100 %\), [\d.]+k? tokens/s, 00:00 left$", err, re.MULTILINE
     )
     assert "\r" not in err and "\x1b" not in err
 

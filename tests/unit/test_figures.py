@@ -184,7 +184,7 @@ def test_for_paper_a_figure_has_the_width_the_letters_and_no_title(drawn, paper:
 def test_a_row_of_twins_collapses_where_all_intervals_overlap() -> None:
     frame = metrics_table([Model("m", sinks=False)]).query("metric == 'anisotropy' and dataset == 'wiki'")
     assert set(selection.merge_twins(frame)["rows"]) == {"all"}
-    assert set(selection.merge_twins(frame)["choice"]) == {"all rows (without sinks: the same)"}
+    assert set(selection.merge_twins(frame)["choice"]) == {"all rows (without sinks: intervals overlap)"}
     apart = (frame["rows"] == "no_sink") & (frame["layer"] == 3) & (frame["step"] == 64)
     other = frame.assign(**{end: frame[end] + 0.5 * apart for end in NUMBERS})
     assert set(selection.merge_twins(other)["choice"]) == {"all rows", "without sinks"}

@@ -43,13 +43,13 @@ def progress(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
         "file": _Lines(),
         "mininterval": SECONDS_BETWEEN_LOG_LINES,
         "maxinterval": inf,
-        "bar_format": "{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}",
+        "bar_format": "{desc}: {n_fmt}/{total_fmt}{unit} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}",
     }
     return tqdm(
         total=total,
         initial=done,
         desc=description,
-        unit=unit,
+        unit=f" {unit}",
         unit_scale=total > 10_000,
         **({} if sys.stderr.isatty() else lines),
     )

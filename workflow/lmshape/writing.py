@@ -219,9 +219,8 @@ def is_abandoned(path: Path, process: int, host: str, *, silence: float = ABANDO
         return True
     except PermissionError:  # of another user
         pass
-    with suppress(
-        OSError
-    ):  # Linux: a zombie has ended, and stays until its parent asks, which some containers never do
+    # Linux: a zombie has ended, and stays until its parent asks, which the first process of some containers never does
+    with suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
     return False
 

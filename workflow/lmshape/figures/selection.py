@@ -72,9 +72,9 @@ def with_choice(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def merge_twins(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Name each choice of rows in the column `choice`, and drop "no_sink" where it shows the same as "all".
+    """Name each choice of rows in the column `choice`, and drop "no_sink" where it says what "all" says.
 
-    It is the same where, for all values of a group of `by`, the two intervals overlap; a value without an interval is a
+    It does where, for all values of a group of `by`, the two intervals overlap; a value without an interval is a
     point. The name of "all" then says so.
     """
     frame = with_choice(frame)
@@ -98,7 +98,7 @@ def _merged(frame: pd.DataFrame) -> pd.DataFrame:
     overlap = (both["ci_low"] <= both["ci_high_without"]) & (both["ci_low_without"] <= both["ci_high"])
     if both.empty or not overlap.all():
         return frame
-    same = {VARIANT_NAMES["all"]: f"{VARIANT_NAMES['all']} (without sinks: the same)"}
+    same = {VARIANT_NAMES["all"]: f"{VARIANT_NAMES['all']} (without sinks: intervals overlap)"}
     return frame[frame["rows"] != "no_sink"].replace({"choice": same})
 
 

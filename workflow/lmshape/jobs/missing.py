@@ -185,7 +185,10 @@ def _told(what: Cell | str, jobs: Jobs, step: Step, root: Path, *, said: str, be
 def describe_missing(missing: Sequence[Missing], study: Study, *, command: str) -> str:
     """Describe the missing cells, grouped by reason, and the command that continues, in some 30 lines."""
     if not missing:
-        return "Nothing is missing: every cell, table, figure and page of the study is there."
+        return (
+            "Nothing is missing: every cell, table, figure and page of the study is there. `snakemake -n` says what is "
+            "out of date."
+        )
     cells = [one for one in missing if isinstance(one.what, Cell)]
     are = "is" if len(cells) == 1 else "are"
     total = len(study.cells())

@@ -174,7 +174,7 @@ def _parsed(path: Path, named: str) -> ast.Module:
     except IsADirectoryError:
         raise InputError(f"`own_metrics` = '{named}': a folder. Name the Python file in it.") from None
     except OSError:
-        raise InputError(f"`own_metrics` = '{named}': no such file. Correct the path.") from None
+        raise InputError(f"`own_metrics` = '{named}': no file {path.absolute()}. Correct the path.") from None
     except SyntaxError as error:
         raise InputError(
             f"`own_metrics` = '{named}': not Python on line {error.lineno} ({error.msg}). Correct it."

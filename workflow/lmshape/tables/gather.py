@@ -153,7 +153,7 @@ def _check_equal(name: str, values: Mapping[Path, str]) -> None:
             raise InputError(
                 f"`{path}` has `{name}` {value}, `{other}` has {usual}: they were made from different "
                 "activations. Delete the stale one and run its job again; if the weights of its checkpoint are gone, "
-                "delete results/losses/{model}/{checkpoint} to leave it out."
+                "delete the checkpoint's folder in results/losses to leave it out."
             )
 
 
