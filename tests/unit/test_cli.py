@@ -160,5 +160,5 @@ def test_own_metrics_are_listed_last(tmp_path: Path) -> None:
     missing = lmshape("metrics", "--configfile", "study.yaml", cwd=tmp_path)
     assert missing.returncode == 2
     assert (
-        missing.stderr == f"error: `own_metrics` = 'none.py': no file {tmp_path}/none.py. Correct the path.\n"
+        missing.stderr == f"error: `own_metrics` = 'none.py': no such file in {tmp_path}. Correct the path.\n"
     )

@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, messag
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`own_metrics` = '.*none.py': no file .*none.py. Correct the path"):
+    with pytest.raises(InputError, match="`own_metrics` = '.*none.py': no such file in .*. Correct the path"):
         read_own(tmp_path / "none.py")
     with pytest.raises(
         InputError, match=f"`own_metrics` = '{tmp_path}': a folder. Name the Python file in it"
@@ -371,7 +371,7 @@ def test_a_study_measures_all_own_metrics_unless_it_names_some(root: Path) -> No
 
 
 def test_a_wrong_own_file_or_name_ends_the_planning(root: Path) -> None:  # noqa: F811
-    assert f"`own_metrics` = 'none.py': no file {root}/none.py" in refusal_of(root, own_metrics="none.py")
+    assert f"`own_metrics` = 'none.py': no such file in {root}" in refusal_of(root, own_metrics="none.py")
     assert "`own_metrics` = 3: must be text" in refusal_of(root, own_metrics=3)
     written(root)
     unknown = refusal_of(root, own_metrics="mine.py", metrics=["kurtosis_mx"])

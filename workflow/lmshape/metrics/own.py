@@ -174,7 +174,8 @@ def _parsed(path: Path, named: str) -> ast.Module:
     except IsADirectoryError:
         raise InputError(f"`own_metrics` = '{named}': a folder. Name the Python file in it.") from None
     except OSError:
-        raise InputError(f"`own_metrics` = '{named}': no file {path.absolute()}. Correct the path.") from None
+        where = path.parent.absolute()
+        raise InputError(f"`own_metrics` = '{named}': no such file in {where}. Correct the path.") from None
     except SyntaxError as error:
         raise InputError(
             f"`own_metrics` = '{named}': not Python on line {error.lineno} ({error.msg}). Correct it."
