@@ -117,6 +117,8 @@ def test_layers_can_be_chosen(model: PreTrainedModel) -> None:
         (IDS[:3], {}, "3 sequences with tokens, and 5 draws"),
         (IDS[0], {}, "each must be a row of whole numbers"),
         (IDS, {"rows_per_draw": 0}, "`rows_per_draw` is 0; it must be at least 1"),
+        (IDS, {"draws": 1}, "`draws` is 1; it must be at least 2"),
+        (IDS, {"window": 0}, "`window` is 0; it must be at least 2"),
         ("a text", {}, "the weights have no tokenizer beside them"),
         (IDS, {"metrics": ["anisotropi"]}, "Nearest: anisotropy"),
         (IDS + VOCABULARY, {}, "outside the network's vocabulary"),
@@ -172,12 +174,14 @@ def test_the_verb_writes_table_and_figure(
     tokenizer.save_pretrained(tmp_path / "mine")
     (tmp_path / "text.txt").write_text(words(5000))
     command = ["-m", "lmshape", "profile", "mine", "text.txt", "--metrics", "spectral", "--metrics", "loss"]
+    command += ["--window", "8", "--draws", "4"]
     run = subprocess.run(
         [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     table = pd.read_parquet(tmp_path / "profile.parquet")
     assert set(table["metric"]) >= {"anisotropy", "effective_rank", "loss"}
+    assert set(table["draws"]) == {4}
     value = table.query("metric == 'anisotropy' and layer == 2 and rows == 'all'")["value"].item()
     line = next(line.split() for line in run.stdout.splitlines() if line.split()[:2] == ["2", "block"])
     assert float(line[2]) == pytest.approx(value, rel=1e-3)

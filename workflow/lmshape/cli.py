@@ -132,6 +132,13 @@ def profile(
     metrics: Annotated[
         list[str] | None, typer.Option(help="metric or family; again for more", metavar="NAME")
     ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help="tokens of a sequence; default: 512, or the context where that is shorter"),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(help="disjoint sets of sequences, from whose spread the intervals come")
+    ] = 5,
     output: Annotated[
         Path, typer.Option(help="files of the table and the figure, without .parquet or .png")
     ] = Path("profile"),
@@ -146,7 +153,7 @@ def profile(
     if output.name in ("", ".."):
         raise InputError("`--output` names no file. Write it without its ending, as in results/profile.")
     output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a measurement takes
-    table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS)
+    table = measure(model, text, tokenizer, metrics=metrics or DEFAULT_METRICS, window=window, draws=draws)
     shown = shown_metrics(table)
     write_table(table, COLUMNS, output)
     save(draw_one_model(table, shown), table, output)

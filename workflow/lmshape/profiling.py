@@ -89,12 +89,15 @@ def profile(
     Raises
     ------
     InputError
-        For a model that cannot be opened, a text too short or not plain, an unknown metric or layer, no rows per draw.
+        For a model that cannot be opened, a text too short or not plain, an unknown metric or layer, too few rows or
+        draws.
     """
-    if rows_per_draw is not None and rows_per_draw < 1:
-        raise InputError(
-            f"`rows_per_draw` is {rows_per_draw}; it must be at least 1, or None for the default."
-        )
+    least = {"rows_per_draw": (rows_per_draw, 1), "window": (window, 2), "draws": (draws, 2)}
+    for name, (given, fewest) in least.items():
+        if given is not None and given < fewest:
+            raise InputError(
+                f"`{name}` is {given}; it must be at least {fewest}. Leave it out for the default."
+            )
     rows = [rows] if isinstance(rows, str) else rows
     chosen = _metric_names([metrics] if isinstance(metrics, str) else metrics, rows)
     weights = model if isinstance(model, PreTrainedModel) else find_model(model)
