@@ -93,10 +93,10 @@ def profile(
         draws.
     """
     least = {"rows_per_draw": (rows_per_draw, 1), "window": (window, 2), "draws": (draws, 2)}
-    for name, (given, fewest) in least.items():
+    for key, (given, fewest) in least.items():
         if given is not None and given < fewest:
             raise InputError(
-                f"`{name}` is {given}; it must be at least {fewest}. Leave it out for the default."
+                f"`{key}` is {given}; it must be at least {fewest}. Leave it out for the default."
             )
     rows = [rows] if isinstance(rows, str) else rows
     chosen = _metric_names([metrics] if isinstance(metrics, str) else metrics, rows)
