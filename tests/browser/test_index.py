@@ -106,7 +106,8 @@ def test_figures_and_claims_are_folded_until_an_address_names_them(shown: Page) 
     first, outside = CLAIMS[0], CLAIMS[3]
     assert not shown.locator("img").first.is_visible()
     shown.locator(f"#claim-{first.slug} a", has_text="figure").click()
-    shown.locator("img").filter(visible=True).wait_for()  # one, since several are refused
+    shown.locator("img").filter(visible=True).first.wait_for()
+    assert shown.locator("img").filter(visible=True).count() == 1
     assert not shown.locator(f"#claim-{outside.slug}").is_visible()
     shown.evaluate("slug => { location.hash = `claim-${slug}`; }", outside.slug)
     shown.locator(f"#claim-{outside.slug}").wait_for(state="visible")

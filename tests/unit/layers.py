@@ -24,6 +24,7 @@ ROOT = {
     "dtype": "float32",
     "commit": "",
     "tokenizer_sha256": "t",
+    "text_sha256": "e",
     "sampling": "{}",
     "seed": 7,
     "tokens_seen": 2048.0,

@@ -96,9 +96,7 @@ def test_what_may_not_be_removed_stays(tmp_path: Path, dead: int, monkeypatch: p
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_process_that_nobody_has_waited_for_has_ended(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
-    os.waitid(
-        os.P_PID, process.pid, os.WEXITED | os.WNOWAIT
-    )  # a zombie, as a container's first process leaves them
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # now a zombie, as some containers leave them
     assert is_abandoned(left(tmp_path, "half"), process.pid, HERE)
     process.wait()
 

@@ -144,6 +144,7 @@ def make_tokens(lengths: list[int], *, draws: int = 2, seed: int = 0, specials: 
         sequence_bytes=np.array([3 * (length - 1) for length in lengths], dtype=np.int32),
         attributes={
             "tokenizer_sha256": "tokenizer",
+            "text_sha256": "text",
             "special_tokens": '{"prefix": [], "suffix": []}',
             "sampling": "{}",
             "seed": 0,

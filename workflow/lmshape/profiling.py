@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lmshape.checkpoints import FINAL, NO_STEP
-from lmshape.errors import InputError, first_line, some_of
+from lmshape.errors import InputError, Problems, first_line, some_of
 from lmshape.metrics import skdim
 from lmshape.metrics.block import measure_block
 from lmshape.metrics.registry import MEASURED, measured_families, metric_names
@@ -156,8 +156,7 @@ def profile(
 
 def _metric_names(metrics: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
     """Return the metrics that names and families stand for; `InputError` for an unknown one, or without such rows."""
-    for problem in skdim.problems(metrics):
-        raise InputError(problem)
+    Problems(skdim.problems(metrics)).raise_all(what="`metrics`")
     chosen = metric_names(metrics)
     others = [name for name in measured_families(chosen) if not MEASURED[name].chosen_rows(rows)]
     if others and set(rows) <= {"one_per_type"}:

@@ -55,7 +55,7 @@ class FetchText(Rule):
 
     def jobs(self) -> Iterator[Wildcards]:
         """The texts of the study: those of its datasets, and that which it trains on."""
-        used = {dataset.text for dataset in self.study.datasets.values()}
+        used = {text.name for name in self.study.datasets if (text := self.study.text_of(name))}
         used |= {self.study.pretraining.text} if self.study.pretraining else set()
         return (Wildcards(text=name) for name in self.study.texts if name in used)
 
@@ -79,10 +79,7 @@ class FetchText(Rule):
         return [str(source), text.md5, text.sha256, text.bytes, content, *rows]
 
     def disk_megabytes(self, job: Wildcards) -> int:
-        text = self.text(job)
-        there = text.plain_path if text.plain_path and text.plain_path.is_file() else None
-        size = there.stat().st_size if there else text.bytes or 10**9
-        return LEAST_DISK_MEGABYTES + size // 10**6
+        return LEAST_DISK_MEGABYTES + (self.text(job).raw_bytes(Path()) or 10**9) // 10**6
 
     def run(self, job: Wildcards, given: Given) -> None:
         from lmshape.texts.fetch import fetch, write_hub_dataset, write_rows_of

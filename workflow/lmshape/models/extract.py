@@ -304,7 +304,7 @@ def held(clouds: Mapping[Site, Tensor]) -> Iterator[Write]:
 # what makes an activation store, and everything made of it, self-describing
 ROOT_ATTRIBUTES = frozenset(
     "model architecture kind parameters blocks repository revision commit weights_sha256 checkpoint step "
-    "tokens_seen dataset tokenizer_sha256 special_tokens sampling seed dtype "
+    "tokens_seen dataset tokenizer_sha256 text_sha256 special_tokens sampling seed dtype "
     "lmshape_version torch_version transformers_version".split()
 )
 

@@ -53,8 +53,8 @@ class Text:
 
     def raw_bytes(self, root: Path) -> int | None:
         """Return the size of the text, as far as file or registry tell; 0 of an empty file."""
-        size = (root / self.path).stat().st_size if self.path else None
-        return size if size == 0 or self.plain_path else self.bytes
+        size = (root / self.path).stat().st_size if self.path and (root / self.path).is_file() else None
+        return size if size == 0 or (self.plain_path and size) else self.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,7 +142,7 @@ def check_agreement(attributes: Mapping[Path, Attributes]) -> None:
             of_group.setdefault("" if group == "model" else own[group], []).append(path)
         for paths in of_group.values():
             for name in names:
-                _check_equal(name, {path: str(attributes[path].get(name, "")) for path in paths})
+                _check_equal(name, {path: str(attributes[path][name]) for path in paths})
 
 
 def _check_equal(name: str, values: Mapping[Path, str]) -> None:
